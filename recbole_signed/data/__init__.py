@@ -1,0 +1,1 @@
+"""Signed data sets for RecBole: loading, splitting, evaluation batches."""

@@ -1,0 +1,69 @@
+"""Which class serves a signed configuration where RecBole asks for one of its own."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from recbole_signed.data.settings import SignedSettings
+from recbole_signed.errors import UsageError
+
+
+def is_signed(config: Any) -> bool:
+    """Whether the configuration belongs to data with a sign; also for one made before the plugin was imported."""
+    if "signed" not in config:
+        config["signed"] = SignedSettings.from_config(config)
+    return config["signed"] is not None
+
+
+def class_for(stock: type, config: Any) -> type:
+    """Return the data set class for ``config`` where RecBole instantiates ``stock``.
+
+    Raises:
+        UsageError: the data has a sign, but ``stock`` would take its dislikes for likes.
+    """
+    from recbole_signed.data.dataset import SignedDataset
+
+    if issubclass(stock, SignedDataset) or not is_signed(config):
+        return stock
+    if stock.__name__ == "Dataset":
+        return SignedDataset
+    if stock.__name__ == "GeneralGraphDataset":
+        return _signed_subclass(stock)  # type: ignore[arg-type]
+    raise UsageError(
+        f"{stock.__name__} ({config['model']}) would take the dislikes of '{config['dataset']}' for likes; use a "
+        "general recommender, let the class inherit from recbole_signed.SignedDataset, or set 'SIGN_FIELD: ~'."
+    )
+
+
+@cache
+def _signed_subclass(stock: Any) -> Any:
+    """RecBole-GNN's data set with its graph made of likes alone."""
+    from recbole_signed.data.dataset import SignedDataset
+
+    def reduce(self: Any) -> tuple[Any, ...]:
+        return _restore, (stock, self.__dict__)
+
+    return type(
+        f"Signed{stock.__name__}",
+        (SignedDataset, stock),
+        {"stock_name": stock.__name__, "__reduce__": reduce},
+    )
+
+
+def _restore(stock: type, state: dict[str, Any]) -> Any:
+    """Unpickle (and copy) an instance of a class that is made at run time."""
+    instance: Any = object.__new__(_signed_subclass(stock))
+    instance.__dict__.update(state)
+    return instance
+
+
+def loader_for(stock: type, config: Any, phase: str) -> type:
+    """Return the data loader class for a phase where RecBole would use ``stock``."""
+    from recbole.data.dataloader import FullSortEvalDataLoader
+
+    if stock is FullSortEvalDataLoader and is_signed(config):
+        from recbole_signed.data.dataloader import SignedFullSortEvalDataLoader
+
+        return SignedFullSortEvalDataLoader
+    return stock

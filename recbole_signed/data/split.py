@@ -1,0 +1,200 @@
+"""RecBole's splitting rules, vectorised, and how the rows that are no likes follow them.
+
+Likes are split exactly as RecBole splits a file that holds nothing else. Dislikes and neutral rows follow the same
+rule, with one addition where the order is time: nothing in a part's graph may come from a later part's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_signed.errors import UsageError, nearest
+
+IntArray = npt.NDArray[np.int64]
+TimeArray = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+
+N_PARTS = 3
+_LEAVE_ONE_OUT = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (0, 1)}
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """One of RecBole's ``eval_args``: ``RS`` (ratio), ``LS`` (leave one out) or ``TS`` (global time, then ratio)."""
+
+    mode: str
+    ratios: tuple[float, float, float]
+    leave_one_out: str
+    by_user: bool
+    by_time: bool
+
+    @classmethod
+    def from_eval_args(cls, eval_args: Mapping[str, Any]) -> SplitRule:
+        """Read RecBole's ``eval_args``.
+
+        Raises:
+            UsageError: an unknown order, split or grouping, or ratios that are not three numbers.
+        """
+        order, split = eval_args["order"], eval_args["split"]
+        if order not in ("RO", "TO"):
+            raise UsageError(f"eval_args.order is '{order}'; it must be RO (random) or TO (time).")
+        if not isinstance(split, dict) or len(split) != 1 or next(iter(split)) not in ("RS", "LS", "TS"):
+            raise UsageError(
+                f"eval_args.split is {split!r}; it must hold one of RS, LS and TS, such as {{'RS': [0.8, 0.1, 0.1]}}."
+            )
+        ((mode, value),) = split.items()
+        ratios, leave = (0.8, 0.1, 0.1), ""
+        if mode == "LS":
+            leave = value
+            if leave not in _LEAVE_ONE_OUT:
+                raise UsageError(
+                    f"eval_args.split LS is '{leave}'; it must be one of {', '.join(_LEAVE_ONE_OUT)}"
+                    f"{nearest(leave, _LEAVE_ONE_OUT)}"
+                )
+        else:
+            if not isinstance(value, (list, tuple)) or len(value) != N_PARTS or sum(value) <= 0:
+                raise UsageError(f"eval_args.split {mode} is {value!r}; it must hold three ratios: train, valid, test.")
+            first, second, third = (float(ratio) / sum(value) for ratio in value)
+            ratios = (first, second, third)
+        group = str(eval_args.get("group_by") or "none").lower()
+        if group not in ("user", "none"):
+            raise UsageError(f"eval_args.group_by is '{group}'; it must be user or none.")
+        if mode == "TS" and order != "TO":
+            raise UsageError("eval_args.split TS splits by time; set eval_args.order to TO.")
+        return cls(mode, ratios, leave, by_user=group == "user" or mode != "RS", by_time=order == "TO")
+
+    def sizes(self, counts: IntArray) -> IntArray:
+        """Return how many rows of groups of ``counts [n_groups]`` rows go to each part, ``[n_groups, 3]``."""
+        return _leave_out(counts, self.leave_one_out) if self.mode == "LS" else _by_ratio(counts, self.ratios)
+
+
+def _by_ratio(counts: IntArray, ratios: tuple[float, float, float]) -> IntArray:
+    """RecBole's rounding: later parts are rounded down, but get one row where they would get a fraction of one."""
+    sizes = np.stack([(ratio * counts).astype(np.int64) for ratio in ratios], axis=1)
+    sizes[:, 0] = counts - sizes[:, 1:].sum(axis=1)
+    open_groups = np.ones(len(counts), dtype=bool)
+    for part in (2, 1):
+        open_groups &= sizes[:, 0] > 1
+        share = ratios[part] * counts
+        gains = open_groups & (share > 0) & (share < 1)
+        sizes[gains, part] += 1
+        sizes[gains, 0] -= 1
+    return sizes
+
+
+def _leave_out(counts: IntArray, mode: str) -> IntArray:
+    valid, test = _LEAVE_ONE_OUT[mode]
+    # the last part is served first: a user of two rows has no validation row
+    last = 2 if test else 1
+    sizes = np.zeros((len(counts), N_PARTS), dtype=np.int64)
+    sizes[:, last] = counts > 1
+    if valid and test:
+        sizes[:, 1] = counts > 2
+    sizes[:, 0] = counts - sizes[:, 1:].sum(axis=1)
+    return sizes
+
+
+def part_of_rows(users: IntArray, rule: SplitRule, times: TimeArray | None = None) -> IntArray:
+    """Return the part (0 train, 1 valid, 2 test) of each row; rows come in the order in which they are split.
+
+    Shapes: ``users``, ``times`` and the result ``[n_rows]``. ``times`` is needed for ``TS`` alone.
+    """
+    n_rows = len(users)
+    if not n_rows:
+        return np.zeros(0, dtype=np.int64)
+    if not rule.by_user:
+        return np.repeat(np.arange(N_PARTS), rule.sizes(np.array([n_rows]))[0])
+    if rule.mode == "TS":
+        return _by_global_time(users, rule, times)
+    group_of_row, rank, counts = _ranks(users)
+    ends = np.cumsum(rule.sizes(counts), axis=1)
+    return (rank[:, None] >= ends[group_of_row][:, :2]).sum(axis=1)
+
+
+def _by_global_time(users: IntArray, rule: SplitRule, times: TimeArray | None) -> IntArray:
+    if times is None:
+        raise UsageError("eval_args.split TS needs a time column; the data set has none.")
+    part = np.full(len(users), 2, dtype=np.int64)
+    early = np.flatnonzero(times <= np.percentile(times, 100 * (1 - rule.ratios[2])))
+    group_of_row, rank, counts = _ranks(users[early])
+    ends = (counts * (rule.ratios[0] / (1 - rule.ratios[2]))).astype(np.int64)
+    part[early] = rank >= ends[group_of_row]
+    return part
+
+
+def _ranks(users: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Return each row's group, its rank within the group, and the groups' sizes."""
+    _, group_of_row, counts = np.unique(users, return_inverse=True, return_counts=True)
+    order = np.argsort(group_of_row, kind="stable")
+    rank = np.empty(len(users), dtype=np.int64)
+    rank[order] = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return group_of_row, rank, counts
+
+
+def rows_of_parts(users: IntArray, part: IntArray, rule: SplitRule) -> list[IntArray]:
+    """Return the row numbers of each part in RecBole's order: user by user as they first appear, else as they come."""
+    rows = np.arange(len(users))
+    if rule.by_user and len(users):
+        _, first, group = np.unique(users, return_index=True, return_inverse=True)
+        rows = np.lexsort((rows, first[group]))
+    return [rows[part[rows] == wanted] for wanted in range(N_PARTS)]
+
+
+@dataclass(frozen=True)
+class TimeCuts:
+    """From when on a row may no longer be in an earlier part: the times of the first held-out likes.
+
+    Shapes: ``valid`` and ``test`` are ``[n_users]`` (one cut for each user) or ``[1]`` (one for all).
+    """
+
+    valid: npt.NDArray[np.float64] | TimeArray
+    test: npt.NDArray[np.float64] | TimeArray
+
+    @classmethod
+    def from_likes(cls, users: IntArray, times: TimeArray, part: IntArray, rule: SplitRule, n_users: int) -> TimeCuts:
+        """Find the cuts that the split of the likes implies."""
+        per_user = rule.by_user
+        never = np.iinfo(np.int64).max if times.dtype.kind == "i" else np.inf
+        cuts = np.full((N_PARTS, n_users if per_user else 1), never, dtype=times.dtype)
+        for wanted in (1, 2):
+            held = part == wanted
+            np.minimum.at(cuts[wanted], users[held] if per_user else np.zeros(held.sum(), dtype=np.int64), times[held])
+        return cls(np.minimum(cuts[1], cuts[2]), cuts[2])
+
+    def part_of(self, users: IntArray, times: TimeArray) -> IntArray:
+        """Return the earliest part in which a row of that user and time may be, ``[n_rows]``."""
+        where = users if len(self.valid) > 1 else np.zeros(len(users), dtype=np.int64)
+        return (times >= self.valid[where]).astype(np.int64) + (times >= self.test[where])
+
+
+def part_of_others(
+    users: IntArray,
+    times: TimeArray | None,
+    rule: SplitRule,
+    cuts: TimeCuts | None,
+    rng: np.random.Generator,
+) -> IntArray:
+    """Return the part of each row that is no like (a dislike or a neutral row), ``[n_rows]``.
+
+    In random order the rule is applied to these rows by themselves. In time order without groups they follow the
+    likes' cut in time; with groups the rule applies to them too, and a row that is not earlier than the user's first
+    held-out like is held out with it.
+    """
+    if not rule.by_time:
+        order = rng.permutation(len(users))
+        part = np.empty(len(users), dtype=np.int64)
+        part[order] = part_of_rows(users[order], rule)
+        return part
+    if times is None or cuts is None:
+        raise UsageError("eval_args.order TO needs a time column; the data set has none.")
+    by_cut = cuts.part_of(users, times)
+    if not rule.by_user or rule.mode == "TS":
+        return by_cut
+    order = np.argsort(times, kind="stable")
+    by_rule = np.empty(len(users), dtype=np.int64)
+    by_rule[order] = part_of_rows(users[order], rule)
+    return np.maximum(by_rule, by_cut)

@@ -1,0 +1,18 @@
+"""RecBole's own entry points under a name whose import installs the plugin: what pickled calls refer to.
+
+Ray, Optuna and spawned processes send a function to their workers by the name of its module. RecBole's entry points
+name this one, so a worker that unpickles them imports ``recbole_signed`` first.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from recbole_signed.plugin import PICKLED_FUNCTIONS
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PICKLED_FUNCTIONS:
+        raise AttributeError(f"module 'recbole_signed.quick_start' has no attribute {name!r}")
+    return getattr(import_module("recbole.quick_start.quick_start"), name)

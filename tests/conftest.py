@@ -1,0 +1,88 @@
+"""What many tests share: where data lies, small signed data sets, and quiet runs that leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recbole_signed  # noqa: F401  (installs the plugin before any test module imports RecBole)
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole writes log/, log_tensorboard/ and saved/ into the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pytest"])  # RecBole reads the command line of whatever runs it
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """A folder of real data beside the repository; the test skips where it is not there."""
+
+    def find(name: str) -> Path:
+        folder = SHARED_DATA / name
+        if not folder.exists():
+            pytest.skip(f"the real data {name} is not beside the repository")
+        return folder
+
+    return find
+
+
+@pytest.fixture
+def toy_root() -> Path:
+    """The folder that holds the committed toy set."""
+    return ROOT / "atomic_files"
+
+
+@pytest.fixture
+def write_inter(tmp_path: Path) -> Callable[..., Path]:
+    """Write an atomic ``.inter`` file under ``tmp_path/dataset`` and return its folder."""
+
+    def write(name: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], part: str | None = None) -> Path:
+        folder = tmp_path / "dataset" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = ["\t".join(columns), *("\t".join(map(str, row)) for row in rows)]
+        file = f"{name}.{part}.inter" if part else f"{name}.inter"
+        (folder / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def signed_rows() -> list[tuple[int, int, int, int]]:
+    """Rows (user, item, sign, time) of 60 users and 50 items, each pair once, in order of time."""
+    rng = np.random.default_rng(5)
+    keys = rng.permutation(60 * 50)[:1500]
+    signs = rng.choice([1, -1, 0], len(keys), p=[0.5, 0.3, 0.2])
+    times = np.sort(rng.integers(1_600_000_000, 1_600_900_000, len(keys)))
+    return [
+        (int(key // 50), int(key % 50), int(sign), int(time))
+        for key, sign, time in zip(keys, signs, times, strict=True)
+    ]
+
+
+@pytest.fixture
+def quick() -> dict[str, Any]:
+    """Settings for a run of a second or two."""
+    return {
+        "epochs": 2,
+        "show_progress": False,
+        "state": "ERROR",
+        "topk": [10, 20],
+        "metrics": ["Recall", "NDCG"],
+        "valid_metric": "NDCG@10",
+    }

@@ -1,0 +1,441 @@
+"""What RecBole sees of signed data, and where the dislikes are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.quick_start import run_recbole
+from recbole.utils import get_model, init_seed
+
+from recbole_signed import SignedDataset, UsageError
+from recbole_signed.data.dataloader import SignedEvalBatch, SignedFullSortEvalDataLoader
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+LIKE_COLUMNS = ["user_id:token", "item_id:token", "timestamp:float"]
+LOAD = {"inter": ["user_id", "item_id", "timestamp"]}
+Write = Callable[..., Path]
+
+
+def prepare(dataset: str, model: str = "BPR", **config: Any) -> tuple[Config, Any, tuple[Any, Any, Any]]:
+    settings = Config(model=model, dataset=dataset, config_dict={"state": "ERROR", **config})
+    init_seed(settings["seed"], settings["reproducibility"])
+    data = create_dataset(settings)
+    return settings, data, data_preparation(settings, data)
+
+
+def pairs(dataset: Any, feat: str) -> set[tuple[str, str]]:
+    """The (user token, item token) pairs of one table."""
+    table = getattr(dataset, feat)
+    users = dataset.id2token("user_id", table["user_id"].numpy()) if len(table) else []
+    items = dataset.id2token("item_id", table["item_id"].numpy()) if len(table) else []
+    return set(zip(map(str, users), map(str, items), strict=True))
+
+
+def expected(rows: list[tuple[int, int, int, int]], sign: int) -> set[tuple[str, str]]:
+    return {(str(user), str(item)) for user, item, row_sign, _ in rows if row_sign == sign}
+
+
+# ---- stock models see exactly the likes ----
+
+
+@pytest.mark.parametrize("order", ["RO", "TO"])
+@pytest.mark.parametrize("split", [{"RS": [0.8, 0.1, 0.1]}, {"LS": "valid_and_test"}], ids=str)
+@pytest.mark.parametrize("model", ["BPR", "LightGCN", "EASE"])
+def test_a_stock_model_gives_the_metrics_of_a_file_of_likes(
+    model: str, split: dict, order: str, write_inter: Write, signed_rows: list, quick: dict
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
+    args = {**quick, "eval_args": {"split": split, "order": order, "group_by": "user"}}
+    likes = run_recbole(model=model, dataset="likes", config_dict={**args, "load_col": LOAD}, saved=False)
+    masks = {"mask_dislikes": False, "mask_neutrals": False}
+    signed = run_recbole(model=model, dataset="signed", config_dict={**args, **masks}, saved=False)
+    assert signed["test_result"] == likes["test_result"]
+    assert signed["best_valid_result"] == likes["best_valid_result"]
+
+
+def test_dislikes_are_in_no_training_batch_no_graph_and_no_ground_truth(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    config, _, (train, valid, test) = prepare("signed", "LightGCN")
+    likes, others = expected(signed_rows, 1), expected(signed_rows, -1) | expected(signed_rows, 0)
+    dataset = train._dataset
+    trained = {
+        pair
+        for batch in train
+        for pair in zip(
+            map(str, dataset.id2token("user_id", batch["user_id"].numpy())),
+            map(str, dataset.id2token("item_id", batch["item_id"].numpy())),
+            strict=True,
+        )
+    }
+    assert trained <= likes
+    assert not trained & others
+
+    model = get_model("LightGCN")(config, dataset)
+    edges = {
+        (u, i - model.n_users) for u, i in model.norm_adj_matrix.coalesce().indices().T.tolist() if u < model.n_users
+    }
+    graph = {(str(dataset.id2token("user_id", u)), str(dataset.id2token("item_id", i))) for u, i in edges}
+    assert graph == pairs(dataset, "inter_feat") == trained
+
+    truth = set()
+    for loader in (valid, test):
+        for batch, _, rows, items in loader:
+            users = batch["user_id"][rows].numpy()
+            tokens = (dataset.id2token("user_id", users), dataset.id2token("item_id", items.numpy()))
+            truth |= set(zip(*(map(str, each) for each in tokens), strict=True))
+    assert truth
+    assert truth == likes - trained
+
+
+def test_every_row_is_in_one_part_with_its_sign(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    _, data, loaders = prepare("signed")
+    assert isinstance(data, SignedDataset)
+    for feat, sign in {"inter_feat": 1, "neg_feat": -1, "neutral_feat": 0}.items():
+        per_part = [pairs(loader._dataset, feat) for loader in loaders]
+        assert set.union(*per_part) == expected(signed_rows, sign)
+        assert sum(map(len, per_part)) == len(expected(signed_rows, sign))
+        shares = np.array([len(part) for part in per_part]) / len(expected(signed_rows, sign))
+        assert shares[0] > 0.6
+        assert min(shares) > 0.04
+
+
+# ---- masks ----
+
+
+def masked_and_held_out(loader: Any) -> tuple[set, set, set]:
+    """Masked pairs, held-out likes and held-out dislikes, as ids."""
+    masked, likes, dislikes = set(), set(), set()
+    for batch, (rows, items), like_rows, like_items in loader:
+        assert isinstance(batch, SignedEvalBatch)
+        users = batch["user_id"]
+        masked |= set(zip(users[rows].tolist(), items.tolist(), strict=True))
+        likes |= set(zip(users[like_rows].tolist(), like_items.tolist(), strict=True))
+        dislikes |= set(zip(users[batch.dislike_u].tolist(), batch.dislike_i.tolist(), strict=True))
+        assert batch.like_count.tolist() == torch.bincount(like_rows, minlength=len(batch)).tolist()
+    return masked, likes, dislikes
+
+
+def ids(dataset: Any, *feats: str) -> set[tuple[int, int]]:
+    tables = [getattr(dataset, feat) for feat in feats]
+    return {pair for table in tables for pair in zip(table["user_id"].tolist(), table["item_id"].tolist(), strict=True)}
+
+
+@pytest.mark.parametrize("mask_valid", [True, False])
+@pytest.mark.parametrize("mask_dislikes", [True, False])
+@pytest.mark.parametrize("mask_neutrals", [True, False])
+def test_masks(
+    mask_valid: bool, mask_dislikes: bool, mask_neutrals: bool, write_inter: Write, signed_rows: list
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    keys = {"mask_valid_at_test": mask_valid, "mask_dislikes": mask_dislikes, "mask_neutrals": mask_neutrals}
+    _, _, (train, valid, test) = prepare("signed", **keys)
+    touched = ["inter_feat", *["neg_feat"] * mask_dislikes, *["neutral_feat"] * mask_neutrals]
+    seen = ids(train._dataset, *touched)
+    for loader, history in (
+        (valid, seen),
+        (test, seen | (ids(valid._dataset, "inter_feat") if mask_valid else set())),
+    ):
+        masked, likes, dislikes = masked_and_held_out(loader)
+        ranked = set(loader.users.tolist())
+        assert masked == {(user, item) for user, item in history if user in ranked}
+        assert likes == ids(loader._dataset, "inter_feat")
+        assert dislikes == ids(loader._dataset, "neg_feat")
+        assert not masked & (likes | dislikes)
+
+
+def test_repeatable_masks_nothing(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    _, _, (_, _, test) = prepare("signed", repeatable=True)
+    assert not masked_and_held_out(test)[0]
+
+
+def test_users_with_nothing_but_held_out_dislikes_are_ranked_too(write_inter: Write) -> None:
+    rows = {
+        "train": [(1, 1, 1), (2, 2, 1)],
+        "valid": [(1, 2, 1), (2, 1, -1)],
+        "test": [(1, 3, 1), (2, 3, -1), (3, 4, -1)],
+    }
+    for part, part_rows in rows.items():
+        write_inter("split", COLUMNS[:3], part_rows, part)
+    _, _, (_, _, test) = prepare("split", benchmark_filename=["train", "valid", "test"])
+    assert isinstance(test, SignedFullSortEvalDataLoader)
+    ((batch, _, rows_of_likes, _),) = list(test)
+    assert batch.like_count.tolist() == [1, 0, 0]
+    assert (batch.dislike_u.tolist(), rows_of_likes.tolist()) == ([1, 2], [0])
+
+
+# ---- duplicates, time, ids ----
+
+REPEATED = [
+    ("a", "x", 1, 10),
+    ("a", "x", -1, 30),
+    ("a", "y", 1, 20),
+    ("b", "x", -1, 5),
+    ("b", "x", 1, 2),
+    ("b", "y", -1, 7),
+    ("c", "y", 1, 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "likes", "dislikes"),
+    [
+        ("last", {("a", "y"), ("c", "y")}, {("a", "x"), ("b", "x"), ("b", "y")}),
+        ("first", {("a", "x"), ("a", "y"), ("b", "x"), ("c", "y")}, {("b", "y")}),
+        ("keep", {("a", "x"), ("a", "y"), ("b", "x"), ("c", "y")}, {("a", "x"), ("b", "x"), ("b", "y")}),
+    ],
+)
+def test_repeated_pairs_follow_the_rule_by_time(rule: str, likes: set, dislikes: set, write_inter: Write) -> None:
+    write_inter("repeated", COLUMNS, REPEATED)
+    config = Config(model="BPR", dataset="repeated", config_dict={"duplicate_pairs": rule, "state": "ERROR"})
+    data = create_dataset(config)
+    assert (data.sign_report.repeated_rows, data.sign_report.contradicting_pairs) == (2, 2)
+    data._change_feat_format()
+    assert pairs(data, "inter_feat") == likes
+    assert pairs(data, "neg_feat") == dislikes
+
+
+def test_without_time_the_order_of_the_file_decides(write_inter: Write) -> None:
+    write_inter("repeated", COLUMNS[:3], [row[:3] for row in REPEATED])
+    data = create_dataset(Config(model="BPR", dataset="repeated", config_dict={"state": "ERROR"}))
+    data._change_feat_format()
+    assert pairs(data, "inter_feat") == {("a", "y"), ("b", "x"), ("c", "y")}
+
+
+def test_repeated_likes_count_as_often_as_they_occur_where_they_are_kept(write_inter: Write) -> None:
+    rows = {
+        "train": [(1, 1, 1), (1, 1, 1), (2, 2, -1), (2, 4, 1)],
+        "valid": [(1, 2, 1)],
+        "test": [(1, 3, 1), (1, 3, 1), (1, 1, 1)],
+    }
+    for part, part_rows in rows.items():
+        write_inter("split", COLUMNS[:3], part_rows, part)
+    _, _, (train, _, test) = prepare("split", benchmark_filename=["train", "valid", "test"], protocol="published")
+    assert len(train._dataset) == 3
+    ((batch, (rows_masked, masked), _, likes),) = list(test)
+    assert batch.like_count.tolist() == [3]
+    # a held-out like that was seen in training is hidden, as SIGformer does, and so can't be hit
+    assert sorted(likes.tolist()) == sorted({*likes.tolist()})
+    assert set(masked.tolist()) & set(likes.tolist())
+    assert rows_masked.tolist() == [0] * len(masked)
+    _, _, (_, _, test) = prepare("split", benchmark_filename=["train", "valid", "test"])
+    ((batch, (_, masked), _, likes),) = list(test)
+    assert batch.like_count.tolist() == [2]
+    assert not set(masked.tolist()) & set(likes.tolist())
+
+
+def test_time_order_is_exact_where_float32_is_not(write_inter: Write) -> None:
+    start = 1_650_000_000_000  # milliseconds: float32 steps are 131,072 apart
+    rng = np.random.default_rng(0)
+    times = start + rng.permutation(400)
+    write_inter(
+        "fine",
+        COLUMNS,
+        [(u % 20, u // 20, 1 if u % 3 else -1, t) for u, t in zip(range(400), times, strict=True)],
+    )
+    args = {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}
+    _, _, loaders = prepare("fine", eval_args=args)
+    exact = [np.concatenate([keys.time for keys in loader._dataset._row_keys.values()]) for loader in loaders]
+    assert exact[0].dtype == np.int64
+    assert exact[0].max() < exact[1].min()
+    assert exact[1].max() < exact[2].min()
+
+
+def test_likes_get_the_ids_that_a_file_of_likes_would_give(write_inter: Write, signed_rows: list) -> None:
+    rows = [("only-dislikes", "never-liked", -1, 1), *signed_rows]
+    write_inter("signed", COLUMNS, rows)
+    write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in rows if sign == 1])
+    signed = create_dataset(Config(model="BPR", dataset="signed", config_dict={"state": "ERROR"}))
+    likes = create_dataset(Config(model="BPR", dataset="likes", config_dict={"state": "ERROR"}))
+    for field in ("user_id", "item_id"):
+        tokens = likes.field2id_token[field]
+        assert (signed.field2id_token[field][: len(tokens)] == tokens).all()
+        assert len(signed.field2id_token[field]) > len(tokens)
+
+
+def test_k_core_counts_likes_and_other_rows_follow(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
+    core = {"user_inter_num_interval": "[8,inf)", "item_inter_num_interval": "[8,inf)", "state": "ERROR"}
+    signed = create_dataset(Config(model="BPR", dataset="signed", config_dict=core))
+    likes = create_dataset(Config(model="BPR", dataset="likes", config_dict=core))
+    assert 1 < likes.user_num < 61
+    assert (signed.field2id_token["user_id"] == likes.field2id_token["user_id"]).all()
+    for data in (signed, likes):
+        data._change_feat_format()
+    assert pairs(signed, "inter_feat") == pairs(likes, "inter_feat")
+    users, items = (set(map(str, likes.field2id_token[field])) for field in ("user_id", "item_id"))
+    kept = {(u, i) for u, i in expected(signed_rows, -1) if u in users and i in items}
+    assert pairs(signed, "neg_feat") == kept
+
+
+def test_a_time_window_applies_to_every_sign(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    middle = signed_rows[len(signed_rows) // 2][3]
+    window = {"val_interval": {"timestamp": f"[{middle},inf)"}, "state": "ERROR"}
+    data = create_dataset(Config(model="BPR", dataset="signed", config_dict=window))
+    data._change_feat_format()
+    late = [row for row in signed_rows if row[3] >= middle]
+    assert pairs(data, "neg_feat") == expected(late, -1)
+    assert pairs(data, "inter_feat") == expected(late, 1)
+
+
+# ---- rules and wrong input ----
+
+RATED = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+
+
+def rated_rows() -> list[tuple[int, int, int, int]]:
+    rng = np.random.default_rng(1)
+    keys = rng.permutation(20 * 30)[:300]
+    return [(int(k // 30), int(k % 30), int(rng.integers(1, 6)), int(t)) for t, k in enumerate(keys)]
+
+
+def test_a_rule_on_any_column_makes_the_sign(write_inter: Write) -> None:
+    rows = rated_rows()
+    write_inter("rated", RATED, rows)
+    rule = {"like": "rating >= 4", "dislike": "rating <= 2"}
+    # normalisation squashes ratings into [0, 1] after the sign was taken
+    config = {"sign_rule": rule, "normalize_all": True, "state": "ERROR"}
+    data = create_dataset(Config(model="BPR", dataset="rated", config_dict=config))
+    data._change_feat_format()
+    assert pairs(data, "inter_feat") == {(str(u), str(i)) for u, i, r, _ in rows if r >= 4}
+    assert pairs(data, "neg_feat") == {(str(u), str(i)) for u, i, r, _ in rows if r <= 2}
+    assert pairs(data, "neutral_feat") == {(str(u), str(i)) for u, i, r, _ in rows if r == 3}
+
+
+def test_another_rule_does_not_get_the_cached_data_set(write_inter: Write) -> None:
+    write_inter("rated", RATED, rated_rows())
+    settings = {"save_dataset": True, "state": "ERROR"}
+    rules = [{"like": f"rating >= {k}", "dislike": "rating <= 2"} for k in (4, 5, 4)]
+    counts = []
+    for rule in rules:
+        data = create_dataset(Config(model="BPR", dataset="rated", config_dict={**settings, "sign_rule": rule}))
+        counts.append((len(data.inter_feat), len(data.neg_feat)))
+    assert counts[0] == counts[2] != counts[1]
+
+
+def test_a_cached_data_set_is_used_again_and_splits_alike(write_inter: Write, signed_rows: list, quick: dict) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    runs = [
+        run_recbole(model="BPR", dataset="signed", config_dict={**quick, "save_dataset": True}, saved=False)
+        for _ in range(2)
+    ]
+    assert Path("saved/signed-Dataset.pth").is_file()
+    assert runs[0]["test_result"] == runs[1]["test_result"]
+
+
+def test_ignoring_the_sign_is_possible_and_explicit(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    config = Config(model="BPR", dataset="signed", config_dict={"SIGN_FIELD": None, "state": "ERROR"})
+    data = create_dataset(config)
+    assert type(data).__name__ == "Dataset"
+    assert len(data.inter_feat) == len(signed_rows)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "config", "message"),
+    [
+        (COLUMNS, [(1, 1, 1, 1), (1, 2, 2, 2)], {}, "holds 2 in row 2"),
+        (COLUMNS, [(1, 1, 1, 1), (1, 2, "", 2)], {}, "holds nan in row 2"),
+        (COLUMNS, [(1, 1, -1, 1), (1, 2, 0, 2)], {}, "no row of 'bad' is a like"),
+        (COLUMNS, [(1, 1, 1, 1), ("", 2, 1, 2)], {}, "line 3: the column 'user_id' is blank"),
+        (COLUMNS, [(1, 1, "yes", 1)], {}, "can't be read"),
+        (COLUMNS, [], {}, "holds no rows"),
+        (["user_id:token", "item_id:token", "sign:token"], [(1, 1, 1)], {}, "write it as 'sign:float'"),
+        (["user_id", "item_id:token", "sign:float"], [(1, 1, 1)], {}, "name columns as 'name:type'"),
+        ([*COLUMNS, "sign:float"], [(1, 1, 1, 1, 1)], {}, "names the column 'sign' twice"),
+        (
+            RATED,
+            [(1, 1, 5, 1), (2, 2, 1, 2)],
+            {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
+            "no user of 'bad' has both",
+        ),
+        (
+            RATED,
+            [(1, 1, 3, 1)],
+            {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
+            "no row of 'bad' is a like",
+        ),
+        (
+            RATED,
+            [(1, 1, 3, 1)],
+            {"sign_rule": {"like": "ratng >= 4", "dislike": "rating <= 2"}},
+            "did you mean 'rating'",
+        ),
+        (RATED, [(1, 1, 3, 1)], {"sign_rule": "rating >= 4"}, "write it as"),
+        (RATED, [(1, 1, 3, 1)], {"SIGN_FIELD": "signs"}, "SIGN_FIELD is 'signs'"),
+        (COLUMNS, [(1, 1, 1, 1)], {"duplicate_pairs": "latest"}, "did you mean 'last'"),
+        (COLUMNS, [(1, 1, 1, 1)], {"mask_dislikes": 3}, "must be True or False"),
+        (COLUMNS, [(1, 1, 1, 1)], {"threshold": {"sign": 1}}, "'threshold' is set too"),
+        (
+            COLUMNS,
+            [(1, 1, 1, 1)],
+            {"eval_args": {"mode": "labeled"}, "metrics": ["AUC"], "valid_metric": "AUC"},
+            "use 'full'",
+        ),
+        (COLUMNS, [(1, 1, 1, 1)], {"protocol": "publishd"}, "did you mean 'published'"),
+        (COLUMNS, [(1, 1, 1, 1)], {"learning_rat": 1}, "did you mean 'learning_rate'"),
+        (COLUMNS, [(1, 1, 1, 1)], {"metrics": ["Recal"]}, "did you mean 'Recall'"),
+        (COLUMNS[:3], [(1, 1, 1), (1, 2, -1)], {"eval_args": {"order": "TO"}}, "has no column 'timestamp'"),
+    ],
+)
+def test_wrong_input_is_one_sentence(columns: list, rows: list, config: dict, message: str, write_inter: Write) -> None:
+    write_inter("bad", columns, rows)
+    with pytest.raises(UsageError, match=message) as caught:
+        prepare("bad", **config)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "CFKG"])
+def test_models_that_would_take_dislikes_for_likes_are_refused(
+    model: str, write_inter: Write, signed_rows: list
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    settings = {"train_neg_sample_args": None} if model != "CFKG" else {}
+    with pytest.raises(UsageError, match="would take the dislikes of 'signed' for likes"):
+        prepare("signed", model, **settings)
+
+
+def test_an_unknown_data_set_is_named_with_the_nearest_one(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    with pytest.raises(UsageError, match=r"no data set 'sined'.*did you mean 'signed'"):
+        prepare("sined")
+
+
+# ---- popularity ----
+
+
+def test_pop_counts_likes_whatever_the_batch_size(write_inter: Write, signed_rows: list, quick: dict) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    results = [
+        run_recbole(model="Pop", dataset="signed", config_dict={**quick, "train_batch_size": size}, saved=False)[
+            "test_result"
+        ]
+        for size in (7, 2048)
+    ]
+    assert results[0] == results[1]
+    config, _, (train, _, _) = prepare("signed", "Pop")
+    model = get_model("Pop")(config, train._dataset)
+    counts = np.bincount(train._dataset.inter_feat["item_id"].numpy(), minlength=model.n_items)
+    scores = model.full_sort_predict({"user_id": torch.tensor([1])})
+    assert torch.equal(scores, torch.from_numpy(counts / counts.max()))
+
+
+def test_pop_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) -> None:
+    write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
+    config, _, (train, _, _) = prepare("likes", "Pop")
+    model = get_model("Pop")(config, train._dataset)
+    assert model.item_cnt.sum() == 0
+    for batch in train:
+        model.calculate_loss(batch)
+    assert model.item_cnt.sum() > 0

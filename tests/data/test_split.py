@@ -1,0 +1,128 @@
+"""The vectorised splits against RecBole's own, row by row."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+
+from recbole_signed.data.split import SplitRule, TimeCuts, part_of_others, part_of_rows, rows_of_parts
+from recbole_signed.errors import UsageError
+
+EVAL_ARGS = [
+    {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"},
+    {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"},
+    {"split": {"RS": [7, 1, 2]}, "group_by": "user"},
+    {"split": {"RS": [0.5, 0.5, 0.0]}, "group_by": "user"},
+    {"split": {"RS": [0.34, 0.33, 0.33]}, "group_by": None},
+    {"split": {"LS": "valid_and_test"}, "group_by": "user"},
+    {"split": {"LS": "valid_only"}, "group_by": "user"},
+    {"split": {"LS": "test_only"}, "group_by": "user"},
+]
+
+
+def recbole_parts(users: np.ndarray, eval_args: dict) -> list[list[int]]:
+    """Row numbers of each part by RecBole's own code, on rows that are in order already."""
+    dataset = Dataset.__new__(Dataset)
+    rows = torch.arange(len(users))
+    dataset.__dict__.update(
+        inter_feat=Interaction({"user_id": torch.as_tensor(users), "row": rows, "timestamp": rows.float()}),
+        uid_field="user_id",
+        time_field="timestamp",
+        config={"eval_args": eval_args, "unused_col": None},
+        benchmark_filename_list=None,
+        feat_name_list=[],
+        logger=SimpleNamespace(debug=lambda *_: None),
+    )
+    return [part.inter_feat["row"].tolist() for part in dataset.build()]
+
+
+@pytest.mark.parametrize("eval_args", EVAL_ARGS, ids=str)
+@settings(max_examples=40, deadline=None)
+@given(users=st.lists(st.integers(1, 6), min_size=1, max_size=60))
+def test_equals_recbole_row_by_row(eval_args: dict, users: list[int]) -> None:
+    eval_args = {**eval_args, "order": "TO"}
+    array = np.array(users)
+    rule = SplitRule.from_eval_args(eval_args)
+    ours = [rows.tolist() for rows in rows_of_parts(array, part_of_rows(array, rule), rule)]
+    assert ours == recbole_parts(array, eval_args)
+
+
+def test_global_time_split_equals_recbole() -> None:
+    users = np.random.default_rng(0).integers(1, 9, 200)
+    eval_args = {"split": {"TS": [0.7, 0.1, 0.2]}, "group_by": "user", "order": "TO"}
+    rule = SplitRule.from_eval_args(eval_args)
+    ours = rows_of_parts(users, part_of_rows(users, rule, np.arange(200.0)), rule)
+    assert [rows.tolist() for rows in ours] == recbole_parts(users, eval_args)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), by_user=st.booleans(), mode=st.sampled_from(["RS", "LS", "TS"]))
+def test_nothing_in_a_part_comes_from_a_later_parts_time(data: st.DataObject, by_user: bool, mode: str) -> None:
+    n_likes, n_others = data.draw(st.integers(3, 40)), data.draw(st.integers(0, 40))
+
+    def draw(size: int, high: int) -> np.ndarray:
+        return np.array(data.draw(st.lists(st.integers(1, high), min_size=size, max_size=size)), dtype=np.int64)
+
+    users, others = draw(n_likes, 4), draw(n_others, 4)
+    like_time, other_time = np.sort(draw(n_likes, 30)), draw(n_others, 30)
+    split = {"LS": "valid_and_test"} if mode == "LS" else {mode: [0.6, 0.2, 0.2]}
+    rule = SplitRule.from_eval_args({"order": "TO", "split": split, "group_by": "user" if by_user else "none"})
+    part = part_of_rows(users, rule, like_time)
+    cuts = TimeCuts.from_likes(users, like_time, part, rule, 5)
+    other_part = part_of_others(others, other_time, rule, cuts, np.random.default_rng(0))
+    for user in range(1, 5):
+        mine = users == user if rule.by_user else np.ones(n_likes, dtype=bool)
+        theirs = others == user if rule.by_user else np.ones(n_others, dtype=bool)
+        for later in (1, 2):
+            held = like_time[mine & (part >= later)]
+            if len(held):
+                assert (other_time[theirs & (other_part < later)] < held.min()).all()
+
+
+def test_random_order_gives_every_sign_the_same_ratios() -> None:
+    users = np.repeat(np.arange(1, 51), 20)
+    rule = SplitRule.from_eval_args({"order": "RO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"})
+    part = part_of_others(users, None, rule, None, np.random.default_rng(1))
+    per_user = np.stack([np.bincount(part[users == user], minlength=3) for user in range(1, 51)])
+    assert (per_user == [16, 2, 2]).all()
+    again = part_of_others(users, None, rule, None, np.random.default_rng(2))
+    assert (part != again).any()
+
+
+def test_leave_one_out_holds_out_one_dislike_of_each_kind() -> None:
+    users = np.repeat(np.arange(1, 11), 5)
+    rule = SplitRule.from_eval_args({"order": "RO", "split": {"LS": "valid_and_test"}, "group_by": "user"})
+    part = part_of_others(users, None, rule, None, np.random.default_rng(1))
+    assert all(np.bincount(part[users == user], minlength=3).tolist() == [3, 1, 1] for user in range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("eval_args", "message"),
+    [
+        ({"order": "XX", "split": {"RS": [8, 1, 1]}}, "eval_args.order is 'XX'"),
+        ({"order": "RO", "split": {"RS": [8, 1]}}, "three ratios"),
+        ({"order": "RO", "split": {"XS": 1}}, "must hold one of RS, LS and TS"),
+        ({"order": "RO", "split": None}, "must hold one of RS, LS and TS"),
+        ({"order": "RO", "split": {"LS": "valid_test"}}, "did you mean 'valid_and_test'"),
+        ({"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "item"}, "user or none"),
+        ({"order": "RO", "split": {"TS": [8, 1, 1]}}, "set eval_args.order to TO"),
+    ],
+)
+def test_wrong_arguments_are_named(eval_args: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        SplitRule.from_eval_args(eval_args)
+
+
+def test_time_split_without_time_is_refused() -> None:
+    rule = SplitRule.from_eval_args({"order": "TO", "split": {"TS": [8, 1, 1]}})
+    with pytest.raises(UsageError, match="needs a time column"):
+        part_of_rows(np.array([1, 2]), rule)
+    with pytest.raises(UsageError, match="needs a time column"):
+        part_of_others(np.array([1, 2]), None, rule, None, np.random.default_rng(0))
