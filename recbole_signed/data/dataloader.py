@@ -41,8 +41,7 @@ class SignedEvalBatch(Interaction):
 class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
     """RecBole's full-sort loader for a held-out part of a :class:`SignedDataset`.
 
-    The ranked users are those with a held-out like, as in RecBole, and besides them those with nothing but
-    held-out dislikes: they count in dislike metrics only.
+    The ranked users are those with a held-out like, as in RecBole.
     """
 
     def __init__(self, config: Any, dataset: SignedDataset, sampler: Any, shuffle: bool = False) -> None:
@@ -57,7 +56,7 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
         self._dislikes = ItemLists.from_pairs(disliking, disliked, n_users, n_items)
         self._like_count = np.bincount(users, minlength=n_users)
         self._history = _without(dataset.history, self._likes, n_items, dataset.signed.mask_repeats)
-        self.users: npt.NDArray[np.int64] = np.union1d(users, disliking)
+        self.users: npt.NDArray[np.int64] = np.unique(users)
         self.user_df = dataset.join(Interaction({self.uid_field: torch.from_numpy(self.users)}))
         self.sample_size = len(self.users)
         if shuffle:

@@ -148,7 +148,7 @@ def test_masks(
         ranked = set(loader.users.tolist())
         assert masked == {(user, item) for user, item in history if user in ranked}
         assert likes == ids(loader._dataset, "inter_feat")
-        assert dislikes == ids(loader._dataset, "neg_feat")
+        assert dislikes == {(user, item) for user, item in ids(loader._dataset, "neg_feat") if user in ranked}
         assert not masked & (likes | dislikes)
 
 
@@ -158,19 +158,19 @@ def test_repeatable_masks_nothing(write_inter: Write, signed_rows: list) -> None
     assert not masked_and_held_out(test)[0]
 
 
-def test_users_with_nothing_but_held_out_dislikes_are_ranked_too(write_inter: Write) -> None:
+def test_users_with_held_out_likes_are_ranked_as_in_recbole(write_inter: Write) -> None:
     rows = {
-        "train": [(1, 1, 1), (2, 2, 1)],
+        "train": [(1, 1, 1), (2, 2, 1), (3, 4, 1)],
         "valid": [(1, 2, 1), (2, 1, -1)],
-        "test": [(1, 3, 1), (2, 3, -1), (3, 4, -1)],
+        "test": [(1, 3, 1), (1, 4, -1), (2, 3, -1), (3, 3, 1)],
     }
     for part, part_rows in rows.items():
         write_inter("split", COLUMNS[:3], part_rows, part)
     _, _, (_, _, test) = prepare("split", benchmark_filename=["train", "valid", "test"])
     assert isinstance(test, SignedFullSortEvalDataLoader)
     ((batch, _, rows_of_likes, _),) = list(test)
-    assert batch.like_count.tolist() == [1, 0, 0]
-    assert (batch.dislike_u.tolist(), rows_of_likes.tolist()) == ([1, 2], [0])
+    assert batch.like_count.tolist() == [1, 1]
+    assert (batch.dislike_u.tolist(), rows_of_likes.tolist()) == ([0], [0, 1])
 
 
 # ---- duplicates, time, ids ----

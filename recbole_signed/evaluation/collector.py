@@ -1,0 +1,247 @@
+"""Gets held-out dislikes from the evaluation batches into RecBole's collector.
+
+RecBole's ``Collector`` sees one batch of scores after another and hands its metrics one struct at the end. A
+batch of signed data (``recbole_signed.data.dataloader.SignedEvalBatch``) carries three more tensors; here
+they are collected beside RecBole's own resources. A batch without them goes to RecBole as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import wrapt
+
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation.metrics import DISLIKE, LIKE, METRICS, SIGN_AUC, VERDICTS, unsigned_error
+
+_MARK = "_recbole_signed_evaluation"
+_GATHERED = "_recbole_signed_gathered"
+_BATCH_ATTRIBUTES = ("dislike_u", "dislike_i", "like_count")
+
+
+def install(collector_module: ModuleType) -> None:
+    """Wrap two methods of ``Collector`` in ``recbole.evaluator.collector``; a second call changes nothing.
+
+    For batches of signed data, ``eval_batch_collect``
+
+    1. leaves users without a held-out like out of RecBole's resources: Recall and NDCG are not defined there;
+    2. sets the last column of ``rec.topk`` to the number of held-out likes with repeated rows, which RecBole
+       can't see (without repeated rows it is what RecBole wrote there);
+    3. collects :data:`~recbole_signed.evaluation.metrics.VERDICTS` and
+       :data:`~recbole_signed.evaluation.metrics.SIGN_AUC` for the same users, where a metric asks for them.
+
+    ``get_data_struct`` adds these to what RecBole returns and forgets them.
+
+    Cost beside RecBole's own: one more ``torch.topk`` per batch where no metric asks for ``rec.items`` (else
+    its result is used), O((n_users * max_k + n_held_out) log n_held_out) for the look-ups, no users x items
+    matrix.
+    """
+    if _MARK in vars(collector_module.Collector):
+        return
+    wrapt.wrap_function_wrapper(collector_module, "Collector.eval_batch_collect", _eval_batch_collect)
+    wrapt.wrap_function_wrapper(collector_module, "Collector.get_data_struct", _get_data_struct)
+    setattr(collector_module.Collector, _MARK, True)
+
+
+@dataclass
+class _Gathered:
+    """What the batches of the running evaluation gave; kept on the collector until its struct is asked for.
+
+    The parts are joined once, at the end: joining at every batch, as RecBole does, is quadratic.
+    """
+
+    n_rows: int = 0
+    parts: dict[str, list[torch.Tensor]] = field(default_factory=lambda: {VERDICTS: [], SIGN_AUC: []})
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The held-out pairs of one batch; rows refer to ``scores``."""
+
+    scores: torch.Tensor
+    """``[n_rows, n_items]``"""
+    interaction: Any
+    like_u: torch.Tensor
+    like_i: torch.Tensor
+    dislike_u: torch.Tensor
+    dislike_i: torch.Tensor
+    like_count: torch.Tensor
+    """``[n_rows]``"""
+
+    @cached_property
+    def likes(self) -> torch.Tensor:
+        """The distinct held-out likes as ``row * n_items + item``, ascending."""
+        return torch.unique(self.like_u * self.scores.shape[1] + self.like_i)
+
+    @cached_property
+    def dislikes(self) -> torch.Tensor:
+        """The distinct held-out dislikes as ``row * n_items + item``, ascending."""
+        return torch.unique(self.dislike_u * self.scores.shape[1] + self.dislike_i)
+
+    def with_likes(self) -> _Batch:
+        """Return the batch without the users who have no held-out like; itself where all have one."""
+        keep = self.like_count > 0
+        if len(keep) != len(self.scores) or not bool(keep[self.like_u].all()):
+            raise ValueError(
+                "like_count must have one entry per ranked user, and be positive where a like is held out."
+            )
+        if bool(keep.all()):
+            return self
+        rows = keep.nonzero().squeeze(1)
+        new_row = keep.cumsum(0) - 1
+        kept = keep[self.dislike_u]
+        return _Batch(
+            self.scores[rows.to(self.scores.device)],
+            self.interaction[rows],
+            new_row[self.like_u],
+            self.like_i,
+            new_row[self.dislike_u[kept]],
+            self.dislike_i[kept],
+            self.like_count[rows],
+        )
+
+
+def _arguments(
+    scores_tensor: torch.Tensor, interaction: Any, positive_u: torch.Tensor, positive_i: torch.Tensor
+) -> tuple[torch.Tensor, Any, torch.Tensor, torch.Tensor]:
+    return scores_tensor, interaction, positive_u, positive_i
+
+
+def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+    scores, interaction, like_u, like_i = _arguments(*args, **kwargs)
+    needs = [name for name in (VERDICTS, SIGN_AUC) if instance.register.need(name)]
+    if not all(hasattr(interaction, name) for name in _BATCH_ATTRIBUTES):
+        if needs:
+            raise _unsigned(instance)
+        wrapped(*args, **kwargs)
+        return
+    batch = _Batch(
+        scores,
+        interaction,
+        like_u,
+        like_i,
+        interaction.dislike_u,
+        interaction.dislike_i,
+        interaction.like_count,
+    ).with_likes()
+    gathered = instance.__dict__.setdefault(_GATHERED, _Gathered())
+    if not len(batch.scores):
+        return  # RecBole can't take an empty batch
+    gathered.n_rows += len(batch.scores)
+    wrapped(batch.scores, batch.interaction, batch.like_u, batch.like_i)
+    if instance.register.need("rec.topk"):
+        collected = instance.data_struct["rec.topk"]
+        collected[len(collected) - len(batch.scores) :, -1] = batch.like_count.to(collected)
+    if VERDICTS in needs:
+        gathered.parts[VERDICTS].append(_verdicts(batch, _top_items(instance, batch.scores)))
+    if SIGN_AUC in needs:
+        gathered.parts[SIGN_AUC].append(_sign_auc(batch))
+
+
+def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    gathered: _Gathered | None = instance.__dict__.pop(_GATHERED, None)
+    if gathered is None:
+        return wrapped(*args, **kwargs)
+    if not gathered.n_rows:
+        raise UsageError(
+            f"no user of the data set '{instance.config['dataset']}' has a like in the part that was held "
+            "out, so there is no ranking to measure; hold out more (eval_args: split) or check the sign rule."
+        )
+    struct = wrapped(*args, **kwargs)
+    for name, parts in gathered.parts.items():
+        if parts:
+            struct.set(name, torch.cat(parts).cpu())
+    return struct
+
+
+def _unsigned(collector: Any) -> UsageError:
+    ours = {name.lower() for name in METRICS}
+    wanted = [name for name in collector.register.metrics if name in ours]
+    config = collector.config
+    mode = config["eval_args"]["mode"]
+    return unsigned_error(
+        wanted, f"no dislikes were held out of the data set '{config['dataset']}' under mode '{mode}'"
+    )
+
+
+def _top_items(collector: Any, scores: torch.Tensor) -> torch.Tensor:
+    """Return the ``[n_rows, max_k]`` recommended items: those that RecBole just collected, if it did."""
+    if collector.register.need("rec.items"):
+        items: torch.Tensor = collector.data_struct["rec.items"]
+        return items[len(items) - len(scores) :]
+    return torch.topk(scores, max(collector.topk), dim=-1).indices
+
+
+def _verdicts(batch: _Batch, items: torch.Tensor) -> torch.Tensor:
+    """Return ``[n_rows, max_k + 2]`` of type int32, as described at ``VERDICTS``."""
+    n_rows, n_items = batch.scores.shape
+    device = batch.scores.device
+    keys = torch.arange(n_rows, device=device)[:, None] * n_items + items
+    codes = LIKE * _is_in(keys, batch.likes.to(device)) + DISLIKE * _is_in(keys, batch.dislikes.to(device))
+    codes[torch.isneginf(batch.scores.gather(1, items))] = 0
+    n_dislikes = torch.bincount(batch.dislikes // n_items, minlength=n_rows)
+    counts = torch.stack((batch.like_count, n_dislikes), dim=1).to(device)
+    return torch.cat((codes, counts), dim=1).to(torch.int32)
+
+
+def _is_in(values: torch.Tensor, ascending: torch.Tensor) -> torch.Tensor:
+    """Return, as integers, which ``values`` occur among the ``ascending`` ones."""
+    if not len(ascending):
+        return torch.zeros_like(values)
+    place = torch.searchsorted(ascending, values).clamp_(max=len(ascending) - 1)
+    return (ascending[place] == values).long()
+
+
+def _sign_auc(batch: _Batch) -> torch.Tensor:
+    """Return ``[n_rows]`` of type float64: :func:`pairwise_auc` over the held-out items that are unmasked."""
+    n_rows, n_items = batch.scores.shape
+    keys = torch.cat((batch.likes, batch.dislikes))
+    row = keys // n_items
+    score = batch.scores[row, keys % n_items].double().cpu()
+    if bool(torch.isnan(score).any()):
+        raise UsageError(
+            "the model's score of a held-out item is not a number, so likes and dislikes can't be compared; "
+            "training has probably diverged: try a lower learning rate."
+        )
+    seen = ~torch.isneginf(score)
+    is_like = torch.arange(len(keys)) < len(batch.likes)
+    auc = pairwise_auc(row[seen].numpy(), score[seen].numpy(), is_like[seen].numpy(), n_rows)
+    return torch.from_numpy(auc)
+
+
+def pairwise_auc(
+    row: npt.NDArray[np.int64], score: npt.NDArray[np.float64], is_like: npt.NDArray[np.bool_], n_rows: int
+) -> npt.NDArray[np.float64]:
+    """Share of (like, dislike) pairs of a row in which the like scores higher; ties count one half.
+
+    No pair is laid out: after one sort, the dislikes below a like are a difference of running counts.
+
+    Args:
+        row: ``[n]`` row of each item.
+        score: ``[n]`` without nan.
+        is_like: ``[n]``; the others are dislikes.
+        n_rows: number of rows.
+
+    Returns:
+        ``[n_rows]``; nan for a row without a like or without a dislike.
+    """
+    order = np.lexsort((score, row))
+    row, score, is_like = row[order], score[order], is_like[order]
+    new_group = np.ones(len(row), dtype=bool)
+    new_group[1:] = (row[1:] != row[:-1]) | (score[1:] != score[:-1])
+    first = np.flatnonzero(new_group)
+    group = np.cumsum(new_group) - 1
+    before = np.concatenate(([0], np.cumsum(~is_like)))  # before[j]: dislikes among the first j items
+    below = before[first][group] - before[np.searchsorted(row, row)]
+    tied = before[np.append(first[1:], len(row))][group] - before[first][group]
+    won = np.bincount(row[is_like], weights=(below + 0.5 * tied)[is_like], minlength=n_rows)
+    n_likes, n_dislikes = (np.bincount(row[mask], minlength=n_rows) for mask in (is_like, ~is_like))
+    pairs = n_likes * n_dislikes
+    return np.where(pairs > 0, won / np.maximum(pairs, 1), np.nan)

@@ -1,0 +1,291 @@
+"""RecBole metrics of what a ranking does with held-out dislikes.
+
+Words: ``T⁺_u`` and ``T⁻_u`` are the held-out likes and dislikes of user ``u``, ``L_u`` the first ``k``
+recommended items. An item of score -inf is masked: it is not recommended, wherever it stands in the list.
+
+**Which users count.** All metrics here average over the same users: those with at least one held-out like
+*and* one held-out dislike (fewer where a docstring says so). Users with likes alone can't be shown a dislike,
+users with dislikes alone are not in RecBole's Recall and NDCG, and a difference between two averages says
+something about the ranking only where both are over the same users. Popularity on SIGformer's splits shows
+how much this matters: DislikeRecall@20 is .051 / .063 / .0013 on Amazon-Music / KuaiRand / KuaiRec so, and
+.053 / .060 / .0012 over everybody with a held-out dislike. A metric for which no user counts is nan, never 0.
+
+The dislike metrics of a list are best, at 0, for a model that shows nothing the user ever rated (only
+:class:`SignAUC` can't be bettered like that): read them beside Recall, and beside the rows of popularity and
+random (Mena-Maldonado et al., SIGIR 2020, on the popularity bias of false-positive metrics).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from recbole.evaluator.base_metric import AbstractMetric, TopkMetric
+from recbole.utils import EvaluatorType
+
+from recbole_signed.errors import UsageError
+
+FloatArray = npt.NDArray[np.float64]
+CountArray = npt.NDArray[np.integer[Any]]
+
+VERDICTS = "rec.verdicts"
+"""Collected per evaluated user, ``[n_users, max_k + 2]`` integers: at each rank 0 or the sum of :data:`LIKE`
+and :data:`DISLIKE`, then the number of held-out likes and of held-out dislikes."""
+SIGN_AUC = "rec.sign_auc"
+"""Collected per evaluated user, ``[n_users]`` floats: see :class:`SignAUC`; nan where it is not defined."""
+LIKE, DISLIKE = 1, 2
+
+
+class HeldOut(NamedTuple):
+    """What is known of the evaluated users' top ``max_k`` items, and how much is held out of each user."""
+
+    like: npt.NDArray[np.bool_]
+    """``[n_users, max_k]``: the item at this rank is a held-out like."""
+    dislike: npt.NDArray[np.bool_]
+    """``[n_users, max_k]``: a held-out dislike (and a like, if the pair has both signs)."""
+    n_likes: CountArray
+    """``[n_users]``; repeated rows count as often as they occur, as in the published protocol."""
+    n_dislikes: CountArray
+    """``[n_users]``; distinct items."""
+
+
+class PerUserMetric(AbstractMetric):
+    """A metric whose value is the mean of a value per user; this is the one place that averages."""
+
+    metric_type = EvaluatorType.RANKING
+
+    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
+        """Return ``[n_users]`` values by result key (``dislikerecall@20``); nan where a user does not count.
+
+        The users are RecBole's evaluated users, in the order of the evaluation data: those of ``rec.topk``.
+        """
+        raise NotImplementedError
+
+    def calculate_metric(self, dataobject: Any) -> dict[str, float]:
+        """Return the mean over the users who count, or nan, rounded to ``metric_decimal_place``.
+
+        Raises:
+            UsageError: the evaluation was not one of signed data with full sorting.
+        """
+        return {key: round(mean_of_counted(v), self.decimal_place) for key, v in self.per_user(dataobject).items()}
+
+
+class SignedTopkMetric(PerUserMetric, TopkMetric):
+    """A metric of the first ``k`` items; a subclass gives ``metric_info``."""
+
+    metric_need = [VERDICTS]  # noqa: RUF012 (RecBole's convention)
+
+    def used_info(self, dataobject: Any) -> HeldOut:
+        """Unpack what the collector gathered under :data:`VERDICTS`."""
+        table = _collected(dataobject, VERDICTS, _key(self)).numpy()
+        codes, counts = table[:, :-2], table[:, -2:]
+        return HeldOut((codes & LIKE) > 0, (codes & DISLIKE) > 0, counts[:, 0], counts[:, 1])
+
+    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
+        """See :meth:`PerUserMetric.per_user`."""
+        held = self.used_info(dataobject)
+        counted = (held.n_likes > 0) & (held.n_dislikes > 0)
+        values = np.where(counted[:, None], self.metric_info(held), np.nan)
+        return {f"{_key(self)}@{k}": values[:, k - 1] for k in self.topk}
+
+    def metric_info(self, held: HeldOut) -> FloatArray:
+        """Return ``[n_users, max_k]``, the metric at every ``k``; any value for users who do not count."""
+        raise NotImplementedError
+
+
+class DislikeRecall(SignedTopkMetric):
+    r"""Share of a user's held-out dislikes that enter the top ``k``; lower is better.
+
+    .. math::
+        \mathrm{DislikeRecall@k} = \frac{1}{|U|} \sum_{u \in U} \frac{|L_u \cap T^-_u|}{|T^-_u|}
+
+    The "anti-recall" or fallout of Sánchez & Bellogín, "Measuring anti-relevance: a study on when
+    recommendation algorithms produce bad suggestions", RecSys 2018; the idea of scoring low-rated items in
+    the list is that of Frolov & Oseledets, "Fifty Shades of Ratings", RecSys 2016. A held-out dislike that is
+    masked (the pair was seen in training too) stays in the denominator, as a held-out like does in Recall.
+    """
+
+    smaller = True
+
+    def metric_info(self, held: HeldOut) -> FloatArray:
+        """See :meth:`SignedTopkMetric.metric_info`."""
+        return _recall(held.dislike, held.n_dislikes)
+
+
+class DislikeHit(SignedTopkMetric):
+    r"""Share of users with at least one held-out dislike in the top ``k``; lower is better.
+
+    .. math::
+        \mathrm{DislikeHit@k} = \frac{1}{|U|} \sum_{u \in U} [L_u \cap T^-_u \neq \emptyset]
+
+    HR_n of PNFRec (RecSys 2025, arXiv 2508.14786), there with one held-out item per user.
+    """
+
+    smaller = True
+
+    def metric_info(self, held: HeldOut) -> FloatArray:
+        """See :meth:`SignedTopkMetric.metric_info`."""
+        return (np.cumsum(held.dislike, axis=1) > 0).astype(np.float64)
+
+
+class DislikeNDCG(SignedTopkMetric):
+    r"""NDCG with the held-out dislikes as the relevant items; lower is better.
+
+    .. math::
+        \mathrm{DislikeNDCG@k} = \frac{1}{|U|} \sum_{u \in U}
+        \frac{\sum_{j=1}^{k} [L_{u,j} \in T^-_u] / \log_2(j+1)}{\sum_{j=1}^{\min(k, |T^-_u|)} 1 / \log_2(j+1)}
+
+    The anti-NDCG of Sánchez & Bellogín (RecSys 2018), with RecBole's binary gains; the graded relative is
+    nDCL of Frolov & Oseledets (RecSys 2016). Dislikes are the only gain, so that it stays in [0, 1]: an NDCG
+    with negative gains for them has no bounds (Gienapp et al., CIKM 2020).
+    """
+
+    smaller = True
+
+    def metric_info(self, held: HeldOut) -> FloatArray:
+        """See :meth:`SignedTopkMetric.metric_info`."""
+        return _ndcg(held.dislike, held.n_dislikes)
+
+
+class DislikeShare(SignedTopkMetric):
+    r"""Share of dislikes among the recommended items whose verdict is known; lower is better.
+
+    .. math::
+        \mathrm{DislikeShare@k} = \frac{1}{|U_k|} \sum_{u \in U_k}
+        \frac{|L_u \cap T^-_u|}{|L_u \cap (T^+_u \cup T^-_u)|},
+        \qquad U_k = \{u \in U : L_u \cap (T^+_u \cup T^-_u) \neq \emptyset\}
+
+    The mean over users, not the share of all such recommendations pooled: every user weighs the same, as in
+    all of RecBole's metrics (pooled, the few users with hundreds of held-out dislikes would decide it), and
+    values per user can be compared in pairs. The price: ``U_k`` depends on the model and on ``k``; a list
+    without any known item says nothing and its user does not count. Related to the anti-precision of Sánchez
+    & Bellogín (RecSys 2018), which divides by ``k`` and so takes recommending nothing known for quality.
+    """
+
+    smaller = True
+
+    def metric_info(self, held: HeldOut) -> FloatArray:
+        """See :meth:`SignedTopkMetric.metric_info`."""
+        known = np.cumsum(held.like | held.dislike, axis=1).astype(np.float64)
+        known[known == 0] = np.nan
+        return np.cumsum(held.dislike, axis=1) / known
+
+
+class DeltaRecall(SignedTopkMetric):
+    r"""Recall of the held-out likes minus recall of the held-out dislikes; higher is better, in [-1, 1].
+
+    .. math::
+        \mathrm{DeltaRecall@k} = \frac{1}{|U|} \sum_{u \in U} \left(
+        \frac{|L_u \cap T^+_u|}{|T^+_u|} - \frac{|L_u \cap T^-_u|}{|T^-_u|} \right)
+
+    After ΔHR of PNFRec (RecSys 2025, arXiv 2508.14786). There one item per user is held out, so likes and
+    dislikes come from different users and the averages over them are subtracted. With both kinds held out of
+    a user the difference can be taken within the user: what kind of user has dislikes then does not enter,
+    and its values can be tested in pairs. It is the Recall of the users who count minus
+    :class:`DislikeRecall`, but not the printed Recall minus it, which is also over users without a held-out
+    dislike.
+    """
+
+    def metric_info(self, held: HeldOut) -> FloatArray:
+        """See :meth:`SignedTopkMetric.metric_info`."""
+        return _recall(held.like, held.n_likes) - _recall(held.dislike, held.n_dislikes)
+
+
+class DeltaNDCG(SignedTopkMetric):
+    r"""NDCG of the held-out likes minus NDCG of the held-out dislikes; higher is better, in [-1, 1].
+
+    ΔNDCG of PNFRec (RecSys 2025, arXiv 2508.14786), taken per user for the reason given at
+    :class:`DeltaRecall`; both NDCGs are RecBole's, as in :class:`DislikeNDCG`.
+    """
+
+    def metric_info(self, held: HeldOut) -> FloatArray:
+        """See :meth:`SignedTopkMetric.metric_info`."""
+        return _ndcg(held.like, held.n_likes) - _ndcg(held.dislike, held.n_dislikes)
+
+
+class SignAUC(PerUserMetric):
+    r"""Probability that a held-out like scores above a held-out dislike of the same user; higher is better.
+
+    .. math::
+        \mathrm{SignAUC} = \frac{1}{|U|} \sum_{u \in U} \frac{1}{|T^+_u| |T^-_u|}
+        \sum_{i \in T^+_u} \sum_{j \in T^-_u}
+        \left( [s_{ui} > s_{uj}] + \tfrac{1}{2} [s_{ui} = s_{uj}] \right)
+
+    The area under the ROC curve of each user with the explicit dislikes as the negatives (Mann & Whitney 1947
+    for the ties; RecBole's GAUC takes everything unknown as negative and weighs users by their likes). It has
+    no ``k``, and it is the only one here that can't be improved by keeping away from rated items altogether.
+
+    ``T⁺`` and ``T⁻`` are distinct items whose score is not -inf: a masked item has no score of the model, and
+    users left without a like or a dislike do not count. On KuaiRand, where test pairs recur in training,
+    popularity has .55 so; with masked items as last of all it would have .57. A model that filters items out
+    itself should therefore push them down by a finite amount.
+    """
+
+    metric_need = [SIGN_AUC]  # noqa: RUF012 (RecBole's convention)
+
+    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
+        """See :meth:`PerUserMetric.per_user`; the key is ``signauc``."""
+        return {_key(self): _collected(dataobject, SIGN_AUC, _key(self)).numpy()}
+
+
+METRICS: dict[str, type[PerUserMetric]] = {
+    metric.__name__: metric
+    for metric in (DislikeRecall, DislikeHit, DislikeNDCG, DislikeShare, DeltaRecall, DeltaNDCG, SignAUC)
+}
+"""The metrics of this package by class name, as they are written under ``metrics:``."""
+
+
+def register(evaluator_register_module: ModuleType) -> None:
+    """Enter :data:`METRICS` into the tables of ``recbole.evaluator.register``; a second call changes nothing.
+
+    In place, because RecBole's other modules hold the tables themselves.
+    """
+    tables: Any = evaluator_register_module
+    for class_name, metric in METRICS.items():
+        name = class_name.lower()
+        tables.metrics_dict[name] = metric
+        tables.metric_information[name] = metric.metric_need
+        tables.metric_types[name] = metric.metric_type
+        if metric.smaller and name not in tables.smaller_metrics:
+            tables.smaller_metrics.append(name)
+
+
+def mean_of_counted(values: FloatArray) -> float:
+    """Return the mean of the values that are not nan; nan where all are."""
+    counted = values[~np.isnan(values)]
+    return float(counted.mean()) if len(counted) else float("nan")
+
+
+def unsigned_error(metrics: Iterable[str], what_was_got: str) -> UsageError:
+    """Return the error for metrics of this package in an evaluation that has no held-out dislikes."""
+    return UsageError(
+        f"{', '.join(metrics)} can't be computed, because {what_was_got}; use a data set with a sign "
+        "(a 'sign' column or a sign rule) and full-sort evaluation (eval_args: {mode: full}), or drop it "
+        "from 'metrics'."
+    )
+
+
+def _key(metric: PerUserMetric) -> str:
+    return type(metric).__name__.lower()
+
+
+def _collected(dataobject: Any, name: str, metric: str) -> Any:
+    if name not in dataobject:
+        raise unsigned_error([metric], "this evaluation collected no held-out dislikes")
+    return dataobject.get(name)
+
+
+def _recall(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
+    """Return ``[n_users, max_k]`` recall at every ``k``; 0 where nothing is relevant."""
+    return np.asarray(np.cumsum(hits, axis=1) / np.maximum(relevant, 1)[:, None])
+
+
+def _ndcg(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
+    """Return ``[n_users, max_k]`` binary NDCG at every ``k``; 0 where nothing is relevant."""
+    ranks = np.arange(1, hits.shape[1] + 1)
+    discount = 1.0 / np.log2(ranks + 1)
+    ideal = np.cumsum(discount)[np.minimum(np.maximum(relevant, 1)[:, None], ranks) - 1]
+    return np.asarray(np.cumsum(hits * discount, axis=1) / ideal)

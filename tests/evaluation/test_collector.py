@@ -1,0 +1,396 @@
+"""What the collector of signed batches does to RecBole's own resources, and where it keeps ours."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import wrapt
+from recbole.data.interaction import Interaction
+
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import collector as our_collector
+from recbole_signed.evaluation import metrics as our_metrics
+from recbole_signed.evaluation.metrics import METRICS, SIGN_AUC, VERDICTS
+
+STOCK = ["Recall", "MRR", "NDCG", "Hit", "MAP", "Precision", "GAUC"]
+OURS = ["DislikeRecall", "DislikeShare", "DeltaNDCG", "SignAUC"]
+N_USERS, N_ITEMS = 24, 30
+
+
+@pytest.fixture(autouse=True)
+def recbole_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole's metrics use names that its Config puts back into numpy; there is no Config here."""
+    for name, value in {"float": np.float64, "bool": np.bool_, "int": np.int_}.items():
+        monkeypatch.setattr(np, name, value, raising=False)
+    our_metrics.register(importlib.import_module("recbole.evaluator.register"))
+
+
+@pytest.fixture
+def stock() -> ModuleType:
+    """RecBole's collector module as shipped, in a copy that nobody wraps."""
+    source = inspect.getsourcefile(importlib.import_module("recbole.evaluator.collector"))
+    spec = importlib.util.spec_from_file_location("untouched_collector", source or "")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def signed(stock: ModuleType) -> ModuleType:
+    """Another copy, with ours installed and nothing else."""
+    module = importlib.util.module_from_spec(stock.__spec__)  # type: ignore[arg-type]
+    stock.__spec__.loader.exec_module(module)  # type: ignore[union-attr]
+    our_collector.install(module)
+    return module
+
+
+class SignedBatch(Interaction):
+    """Stands in for the batch of the signed evaluation data loader."""
+
+    def __init__(self, users: torch.Tensor, dislikes: torch.Tensor, like_count: torch.Tensor) -> None:
+        super().__init__({"user_id": users})
+        self.dislike_u, self.dislike_i = dislikes
+        self.like_count = like_count
+
+
+class Data:
+    """Random scores and held-out items; ``rows`` chooses users."""
+
+    def __init__(self, seed: int = 0, likeless: tuple[int, ...] = (0, 5, 6, 23), repeats: bool = False) -> None:
+        rng = np.random.default_rng(seed)
+        self.scores = torch.from_numpy(rng.normal(size=(N_USERS, N_ITEMS))).float()
+        self.scores[torch.from_numpy(rng.random((N_USERS, N_ITEMS)) < 0.2)] = -math.inf
+        self.scores[:, 0] = -math.inf
+        items = [rng.permutation(np.arange(1, N_ITEMS)) for _ in range(N_USERS)]
+        self.likes = [x[: 0 if u in likeless else rng.integers(1, 7)].tolist() for u, x in enumerate(items)]
+        self.dislikes = [x[7 : 7 + rng.integers(0, 6)].tolist() for x in items]
+        self.extra = torch.from_numpy(rng.integers(0, 3, N_USERS)) if repeats else torch.zeros(N_USERS).long()
+
+    def batch(self, rows: list[int]) -> tuple[torch.Tensor, SignedBatch, torch.Tensor, torch.Tensor]:
+        count = torch.tensor([len(self.likes[u]) for u in rows], dtype=torch.int64)
+        count = torch.where(count > 0, count + self.extra[rows], 0)
+        dislikes = pairs([self.dislikes[u] for u in rows])
+        scores, _, like_u, like_i = self.plain(rows)
+        return scores, SignedBatch(torch.tensor(rows), dislikes, count), like_u, like_i
+
+    def plain(self, rows: list[int]) -> tuple[torch.Tensor, Interaction, torch.Tensor, torch.Tensor]:
+        like_u, like_i = pairs([self.likes[u] for u in rows])
+        return self.scores[rows].clone(), Interaction({"user_id": torch.tensor(rows)}), like_u, like_i
+
+    @property
+    def with_likes(self) -> list[int]:
+        return [u for u in range(N_USERS) if self.likes[u]]
+
+
+def pairs(lists: list[list[int]]) -> torch.Tensor:
+    found = [(row, item) for row, items in enumerate(lists) for item in items]
+    return torch.tensor(found, dtype=torch.int64).reshape(-1, 2).T
+
+
+def config(metrics: list[str], **other: Any) -> dict[str, Any]:
+    return {
+        "metrics": metrics,
+        "topk": [3, 10],
+        "eval_args": {"mode": "full"},
+        "device": torch.device("cpu"),
+        "metric_decimal_place": 12,
+        "dataset": "toy",
+        "LABEL_FIELD": "label",
+        **other,
+    }
+
+
+def split(rows: list[int], size: int) -> list[list[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def run(module: ModuleType, batches: list[Any], metrics: list[str]) -> Any:
+    collector = module.Collector(config(metrics))
+    for batch in batches:
+        collector.eval_batch_collect(*batch)
+    return collector.get_data_struct()
+
+
+def result(struct: Any, metrics: list[str]) -> dict[str, float]:
+    evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(config(metrics))
+    return dict(evaluator.evaluate(struct))
+
+
+def tensors(struct: Any) -> dict[str, torch.Tensor]:
+    return dict(struct._data_dict)
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert set(left) == set(right)
+    for name in left:
+        assert left[name].dtype == right[name].dtype
+        assert torch.equal(left[name].nan_to_num(nan=-9), right[name].nan_to_num(nan=-9)), name
+
+
+# ---- RecBole's own resources ----
+
+
+@pytest.mark.parametrize("size", [1, 5, N_USERS])
+def test_recboles_resources_are_those_of_users_with_likes_alone(
+    stock: ModuleType, signed: ModuleType, size: int
+) -> None:
+    data = Data()
+    everybody = [data.batch(rows) for rows in split(list(range(N_USERS)), size)]
+    likers = [data.plain(rows) for rows in split(data.with_likes, size)]
+    got, wanted = run(signed, everybody, STOCK), run(stock, likers, STOCK)
+    assert_same(tensors(got), tensors(wanted))
+    assert result(got, STOCK) == result(wanted, STOCK)
+
+
+def test_our_metrics_beside_recboles_change_none_of_them(stock: ModuleType, signed: ModuleType) -> None:
+    data = Data()
+    got = tensors(run(signed, [data.batch(list(range(N_USERS)))], STOCK + OURS))
+    for name in (VERDICTS, SIGN_AUC):
+        assert len(got.pop(name)) == len(data.with_likes)
+    assert_same(got, tensors(run(stock, [data.plain(data.with_likes)], STOCK)))
+
+
+def test_repeated_likes_count_in_denominators(signed: ModuleType) -> None:
+    data = Data(repeats=True)
+    struct = run(signed, [data.batch(rows) for rows in split(list(range(N_USERS)), 5)], ["Recall", "NDCG"])
+    got = result(struct, ["Recall", "NDCG"])
+    recalls, ndcgs = [], []
+    for u in data.with_likes:
+        shown = data.scores[u].topk(10).indices.tolist()
+        n = len(data.likes[u]) + int(data.extra[u])
+        recalls.append(sum(item in data.likes[u] for item in shown) / n)
+        gain = sum(1 / math.log2(rank + 2) for rank, item in enumerate(shown) if item in data.likes[u])
+        ndcgs.append(gain / sum(1 / math.log2(rank + 2) for rank in range(min(10, n))))
+    assert got["recall@10"] == pytest.approx(np.mean(recalls), abs=1e-11)
+    assert got["ndcg@10"] == pytest.approx(np.mean(ndcgs), abs=1e-11)
+    assert data.extra.any()
+
+
+def test_a_batch_of_nothing_but_dislikes_adds_no_row(signed: ModuleType) -> None:
+    data = Data(likeless=(0, 1, 2, 22, 23))
+    split_up = [data.batch([0, 1, 2]), data.batch(list(range(3, 22))), data.batch([22, 23])]
+    whole = [data.batch(list(range(N_USERS)))]
+    assert_same(tensors(run(signed, split_up, STOCK + OURS)), tensors(run(signed, whole, STOCK + OURS)))
+
+
+def test_nobody_with_a_held_out_like_is_one_clear_error(signed: ModuleType) -> None:
+    data = Data(likeless=tuple(range(N_USERS)))
+    with pytest.raises(UsageError, match="no user of the data set 'toy' has a like"):
+        run(signed, [data.batch(list(range(N_USERS)))], STOCK + OURS)
+
+
+# ---- ours ----
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_batch_size_does_not_matter(signed: ModuleType, size: int) -> None:
+    data = Data(repeats=True)
+    parts = [data.batch(rows) for rows in split(list(range(N_USERS)), size)]
+    whole = [data.batch(list(range(N_USERS)))]
+    assert_same(tensors(run(signed, parts, STOCK + OURS)), tensors(run(signed, whole, STOCK + OURS)))
+
+
+def test_verdicts_and_counts_by_hand(signed: ModuleType) -> None:
+    scores = torch.tensor([[-math.inf, 5.0, 4.0, 3.0, 2.0, -math.inf], [-math.inf, 1.0, 2.0, 3.0, 4.0, 5.0]])
+    likes, dislikes = torch.tensor([[0, 0, 1], [1, 4, 3]]), torch.tensor([[0, 0, 0], [2, 4, 5]])
+    batch = SignedBatch(torch.tensor([7, 9]), dislikes, torch.tensor([3, 1]))
+    collector = signed.Collector(config(["DislikeRecall"], topk=[5]))
+    collector.eval_batch_collect(scores, batch, *likes)
+    wanted = [[1, 2, 0, 3, 0, 3, 3], [0, 0, 1, 0, 0, 1, 0]]
+    assert collector.get_data_struct()[VERDICTS].tolist() == wanted
+
+
+def test_scores_and_batch_are_left_as_they_are(signed: ModuleType) -> None:
+    scores, batch, like_u, like_i = Data().batch(list(range(N_USERS)))
+    kept = [x.clone() for x in (scores, batch.dislike_u, batch.dislike_i, batch.like_count, like_u, like_i)]
+    run(signed, [(scores, batch, like_u, like_i)], STOCK + OURS)
+    after = (scores, batch.dislike_u, batch.dislike_i, batch.like_count, like_u, like_i)
+    assert all(torch.equal(x, y) for x, y in zip(kept, after, strict=True))
+
+
+def test_nothing_is_left_for_the_next_evaluation(signed: ModuleType) -> None:
+    data, other = Data(), Data(seed=1)
+    collector = signed.Collector(config(STOCK + OURS))
+    structs = []
+    for source in (data, other, data):
+        for rows in split(list(range(N_USERS)), 7):
+            collector.eval_batch_collect(*source.batch(rows))
+        structs.append(tensors(collector.get_data_struct()))
+        assert not collector.data_struct._data_dict
+    assert_same(structs[0], structs[2])
+    assert not torch.equal(structs[0][VERDICTS], structs[1][VERDICTS])
+    assert VERDICTS not in collector.get_data_struct()
+
+
+def test_only_what_a_metric_needs_is_collected(signed: ModuleType) -> None:
+    batch = Data().batch(list(range(N_USERS)))
+    assert set(tensors(run(signed, [batch], ["SignAUC"]))) == {SIGN_AUC}
+    assert set(tensors(run(signed, [batch], ["DislikeHit"]))) == {VERDICTS}
+    assert set(tensors(run(signed, [batch], ["Recall"]))) == {"rec.topk"}
+
+
+def test_recboles_item_lists_are_used_where_it_collects_them(
+    signed: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = [Data().batch(rows) for rows in split(list(range(N_USERS)), 9)]
+    alone = run(signed, batches, ["DislikeRecall"])[VERDICTS]
+    calls: list[int] = []
+    topk = torch.topk
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return topk(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "topk", counting)
+    collector = signed.Collector(config(["DislikeRecall", "ShannonEntropy"]))  # the second needs rec.items
+    for batch in batches:
+        collector.eval_batch_collect(*batch)
+    assert len(calls) == len(batches)
+    assert torch.equal(collector.get_data_struct()[VERDICTS], alone)
+
+
+# ---- unsigned runs, errors ----
+
+
+def test_an_unsigned_batch_reaches_recbole_untouched() -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    class Collector:
+        register = SimpleNamespace(need=lambda name: False)
+
+        def eval_batch_collect(self, *args: Any, **kwargs: Any) -> None:
+            seen.append((args, kwargs))
+
+        def get_data_struct(self) -> str:
+            return "struct"
+
+    module: Any = SimpleNamespace(Collector=Collector)
+    our_collector.install(module)
+    batch = Data().plain([1, 2])
+    collector = Collector()
+    collector.eval_batch_collect(*batch[:3], positive_i=batch[3])
+    (args, kwargs) = seen[0]
+    assert all(x is y for x, y in zip((*args, kwargs["positive_i"]), batch, strict=True))
+    assert collector.get_data_struct() == "struct"
+
+
+def test_unsigned_runs_give_recboles_own_bits(stock: ModuleType, signed: ModuleType) -> None:
+    data = Data()
+    batches = [data.plain(rows) for rows in split(data.with_likes, 6)]
+    assert_same(tensors(run(signed, batches, STOCK)), tensors(run(stock, batches, STOCK)))
+
+
+@pytest.mark.parametrize("mode", ["full", "uni100"])
+def test_our_metrics_on_unsigned_batches_are_one_clear_error(signed: ModuleType, mode: str) -> None:
+    collector = signed.Collector(config(["Recall", "DislikeRecall", "SignAUC"], eval_args={"mode": mode}))
+    with pytest.raises(UsageError) as error:
+        collector.eval_batch_collect(*Data().plain([1, 2]))
+    message = str(error.value)
+    assert message.startswith("dislikerecall, signauc can't be computed")
+    assert f"'{mode}'" in message
+    assert "'toy'" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("count", [[1, 0], [1, 1, 1]])
+def test_contradicting_like_counts_are_refused(signed: ModuleType, count: list[int]) -> None:
+    scores, batch, like_u, like_i = Data().batch([1, 2])
+    batch.like_count = torch.tensor(count)
+    with pytest.raises(ValueError, match="like_count"):
+        signed.Collector(config(STOCK)).eval_batch_collect(scores, batch, like_u, like_i)
+
+
+def test_a_diverged_model_has_no_sign_auc(signed: ModuleType) -> None:
+    scores, batch, like_u, like_i = Data().batch([1, 2])
+    with pytest.raises(UsageError, match="not a number"):
+        run(signed, [(scores * math.nan, batch, like_u, like_i)], ["SignAUC"])
+
+
+# ---- installing ----
+
+
+def test_installing_twice_wraps_once(signed: ModuleType) -> None:
+    methods = [signed.Collector.eval_batch_collect, signed.Collector.get_data_struct]
+    our_collector.install(signed)
+    assert [signed.Collector.eval_batch_collect, signed.Collector.get_data_struct] == methods
+    assert not hasattr(signed.Collector.eval_batch_collect.__wrapped__, "__wrapped__")
+
+
+def keep_plain_values(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A repair in the manner of compat.py: RecBole calls ``.cpu()`` on counts too, and dies of it."""
+
+    def get_data_struct(self: Any) -> Any:
+        data = self.data_struct._data_dict
+        plain = {key: data.pop(key) for key in list(data) if not hasattr(data[key], "cpu")}
+        struct = original(self)
+        data.update(plain)
+        struct._data_dict.update(plain)
+        return struct
+
+    return get_data_struct
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+@pytest.mark.parametrize("with_wrapt", [True, False])
+def test_another_wrapper_may_come_before_or_after(stock: ModuleType, ours_first: bool, with_wrapt: bool) -> None:
+    def other(module: ModuleType) -> None:
+        if with_wrapt:
+
+            def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+                return keep_plain_values(lambda _self: wrapped(*args, **kwargs))(instance)
+
+            wrapt.wrap_function_wrapper(module, "Collector.get_data_struct", wrapper)
+        else:
+            module.Collector.get_data_struct = keep_plain_values(module.Collector.get_data_struct)
+
+    for step in (our_collector.install, other) if ours_first else (other, our_collector.install):
+        step(stock)
+    data = Data()
+    collector = stock.Collector(config(["Recall", "DislikeRecall", "SignAUC"]))
+    collector.data_struct.set("data.num_items", N_ITEMS)
+    for _ in range(2):
+        collector.eval_batch_collect(*data.batch(list(range(N_USERS))))
+        struct = collector.get_data_struct()
+        assert set(tensors(struct)) == {"rec.topk", VERDICTS, SIGN_AUC, "data.num_items"}
+        assert len(struct[VERDICTS]) == len(data.with_likes)
+        assert set(collector.data_struct._data_dict) == {"data.num_items"}
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import recbole.evaluator, recbole_signed",
+        "import recbole_signed.evaluation.metrics",
+        "import recbole_signed.evaluation.collector",
+    ],
+)
+def test_any_order_of_imports_works(imports: str) -> None:
+    """RecBole's modules fire hooks that import ours, also while ours are importing RecBole's."""
+    check = "import recbole.evaluator as e; assert 'signauc' in e.metrics_dict, e.metrics_dict"
+    wrapped = "assert hasattr(e.Collector.eval_batch_collect, '__wrapped__')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{imports}; {check}; {wrapped}"],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_metric_names_what_it_needs() -> None:
+    assert {need for metric in METRICS.values() for need in metric.metric_need} == {VERDICTS, SIGN_AUC}

@@ -1,0 +1,457 @@
+"""The dislike-aware metrics against a slow reference, from raw scores through RecBole's collector and
+evaluator."""
+
+from __future__ import annotations
+
+import importlib
+import lzma
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from recbole.data.interaction import Interaction
+from sklearn.metrics import roc_auc_score
+
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import collector as our_collector
+from recbole_signed.evaluation import metrics as our_metrics
+from recbole_signed.evaluation.collector import pairwise_auc
+from recbole_signed.evaluation.metrics import METRICS
+
+TOPK_METRICS = [name for name in METRICS if name != "SignAUC"]
+KS = [1, 3, 10, 20]
+
+
+@pytest.fixture(autouse=True)
+def recbole_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole's metrics use names that its Config puts back into numpy; there is no Config here."""
+    for name, value in {"float": np.float64, "bool": np.bool_, "int": np.int_}.items():
+        monkeypatch.setattr(np, name, value, raising=False)
+    our_metrics.register(importlib.import_module("recbole.evaluator.register"))
+    our_collector.install(importlib.import_module("recbole.evaluator.collector"))
+
+
+class SignedBatch(Interaction):
+    """Stands in for the batch of the signed evaluation data loader."""
+
+    def __init__(self, users: torch.Tensor, dislikes: torch.Tensor, like_count: torch.Tensor) -> None:
+        super().__init__({"user_id": users})
+        self.dislike_u, self.dislike_i = dislikes
+        self.like_count = like_count
+
+
+@dataclass(frozen=True)
+class Case:
+    """Scores ``[n_users, n_items]`` with masked items at -inf, and the held-out items of every user."""
+
+    scores: torch.Tensor
+    likes: list[list[int]]
+    """A like stands here as often as the data set repeats it."""
+    dislikes: list[list[int]]
+
+    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, SignedBatch, torch.Tensor, torch.Tensor]]:
+        for start in range(0, len(self.scores), size):
+            users = torch.arange(start, min(start + size, len(self.scores)))
+            like_u, like_i = pairs([sorted(set(self.likes[u])) for u in users])
+            count = torch.tensor([len(self.likes[u]) for u in users])
+            batch = SignedBatch(users, pairs([self.dislikes[u] for u in users]), count)
+            yield self.scores[users].clone(), batch, like_u, like_i
+
+    def flipped(self) -> Case:
+        return replace(self, likes=self.dislikes, dislikes=self.likes)
+
+    def without_repeats(self) -> Case:
+        return replace(self, likes=[sorted(set(items)) for items in self.likes])
+
+
+def pairs(lists: list[list[int]]) -> torch.Tensor:
+    found = [(row, item) for row, items in enumerate(lists) for item in items]
+    return torch.tensor(found, dtype=torch.int64).reshape(-1, 2).T
+
+
+def config(metrics: list[str], topk: list[int]) -> dict[str, Any]:
+    return {
+        "metrics": metrics,
+        "topk": topk,
+        "eval_args": {"mode": "full"},
+        "device": torch.device("cpu"),
+        "metric_decimal_place": 12,
+        "dataset": "toy",
+    }
+
+
+def collect(case: Case, metrics: list[str], topk: list[int], batch_size: int = 7) -> Any:
+    collector = importlib.import_module("recbole.evaluator.collector").Collector(config(metrics, topk))
+    for scores, batch, like_u, like_i in case.batches(batch_size):
+        collector.eval_batch_collect(scores, batch, like_u, like_i)
+    return collector.get_data_struct()
+
+
+def evaluate(case: Case, metrics: list[str], topk: list[int] | None = None) -> dict[str, float]:
+    topk = topk or KS
+    evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(config(metrics, topk))
+    return dict(evaluator.evaluate(collect(case, metrics, topk)))
+
+
+def random_case(seed: int, n_users: int = 40, n_items: int = 26, repeats: bool = True, masked: bool = True) -> Case:
+    """Users of every kind: without likes, without dislikes, with few unmasked items, with masked held-out items."""
+    rng = np.random.default_rng(seed)
+    scores = torch.from_numpy(rng.normal(size=(n_users, n_items)))
+    likes, dislikes = [], []
+    for user in range(n_users):
+        items = rng.permutation(np.arange(1, n_items))
+        n_likes, n_dislikes = rng.integers(0, 8), rng.integers(0, 8)
+        liked, disliked = items[:n_likes].tolist(), items[n_likes : n_likes + n_dislikes].tolist()
+        if repeats and liked and rng.random() < 0.4:
+            liked += [liked[0]] * int(rng.integers(1, 3))
+        if repeats and liked and rng.random() < 0.2:
+            disliked.append(liked[0])  # a pair with both signs
+        if masked:
+            scores[user, torch.from_numpy(items[rng.random(n_items - 1) < rng.random()])] = -math.inf
+        likes.append(liked)
+        dislikes.append(disliked)
+    scores[:, 0] = -math.inf  # RecBole's padding item
+    return Case(scores, likes, dislikes)
+
+
+# ---- the slow reference: one user, plain loops ----
+
+
+def recommended(scores: list[float], k: int) -> list[int]:
+    order = sorted(range(len(scores)), key=lambda item: -scores[item])
+    return [item for item in order[:k] if scores[item] != -math.inf]
+
+
+def slow_recall(shown: list[int], relevant: list[int]) -> float:
+    return sum(1 for item in shown if item in relevant) / len(relevant)
+
+
+def slow_ndcg(shown: list[int], relevant: list[int], k: int) -> float:
+    gain = sum(1 / math.log2(rank + 2) for rank, item in enumerate(shown) if item in relevant)
+    return gain / sum(1 / math.log2(rank + 2) for rank in range(min(k, len(relevant))))
+
+
+def slow_share(shown: list[int], likes: list[int], dislikes: list[int]) -> float | None:
+    known = [item for item in shown if item in likes or item in dislikes]
+    return sum(1 for item in known if item in dislikes) / len(known) if known else None
+
+
+SLOW: dict[str, Callable[[list[int], list[int], list[int], int], float | None]] = {
+    "DislikeRecall": lambda shown, likes, dislikes, k: slow_recall(shown, dislikes),
+    "DislikeHit": lambda shown, likes, dislikes, k: float(any(item in dislikes for item in shown)),
+    "DislikeNDCG": lambda shown, likes, dislikes, k: slow_ndcg(shown, dislikes, k),
+    "DislikeShare": lambda shown, likes, dislikes, k: slow_share(shown, likes, dislikes),
+    "DeltaRecall": lambda shown, likes, dislikes, k: slow_recall(shown, likes) - slow_recall(shown, dislikes),
+    "DeltaNDCG": lambda shown, likes, dislikes, k: slow_ndcg(shown, likes, k) - slow_ndcg(shown, dislikes, k),
+}
+
+
+def slow_mean(values: list[float | None]) -> float:
+    counted = [value for value in values if value is not None]
+    return sum(counted) / len(counted) if counted else math.nan
+
+
+def slow_topk(case: Case, metric: str, k: int) -> float:
+    return slow_mean(
+        [
+            SLOW[metric](recommended(scores, k), likes, dislikes, k)
+            for scores, likes, dislikes in zip(case.scores.tolist(), case.likes, case.dislikes, strict=True)
+            if likes and dislikes
+        ]
+    )
+
+
+def slow_auc_of_user(scores: list[float], likes: list[int], dislikes: list[int]) -> float | None:
+    likes, dislikes = ([i for i in set(items) if scores[i] != -math.inf] for items in (likes, dislikes))
+    won = 0.0
+    for i in likes:
+        for j in dislikes:
+            won += 1 if scores[i] > scores[j] else 0.5 if scores[i] == scores[j] else 0
+    return won / (len(likes) * len(dislikes)) if likes and dislikes else None
+
+
+def slow_auc(case: Case) -> float:
+    return slow_mean(
+        [slow_auc_of_user(*user) for user in zip(case.scores.tolist(), case.likes, case.dislikes, strict=True)]
+    )
+
+
+# ---- values ----
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_metric_equals_the_slow_reference(seed: int) -> None:
+    case = random_case(seed)
+    got = evaluate(case, list(METRICS))
+    wanted = {f"{name.lower()}@{k}": slow_topk(case, name, k) for name in TOPK_METRICS for k in KS}
+    wanted["signauc"] = slow_auc(case)
+    assert set(got) == set(wanted)
+    for key, value in wanted.items():
+        assert got[key] == pytest.approx(value, abs=1e-11), key
+    assert len({round(value, 6) for value in wanted.values()}) > 20  # the case tells the metrics apart
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_swapping_signs_gives_recboles_own_recall_and_ndcg(seed: int) -> None:
+    """RecBole's Recall and NDCG of the dislikes, over users who also have a like, are DislikeRecall and DislikeNDCG."""
+    case = random_case(seed, masked=False).without_repeats()
+    both = [u for u in range(len(case.scores)) if case.likes[u] and case.dislikes[u]]
+    swapped = Case(case.scores[both], [case.dislikes[u] for u in both], [case.likes[u] for u in both])
+    stock = evaluate(swapped, ["Recall", "NDCG", "Hit"])
+    ours = evaluate(case, ["DislikeRecall", "DislikeNDCG", "DislikeHit"])
+    assert ours == pytest.approx({f"dislike{key}": value for key, value in stock.items()}, abs=1e-11)
+
+
+def test_delta_is_recboles_metric_minus_ours_where_every_user_has_both() -> None:
+    case = random_case(3, masked=False)
+    both = [u for u in range(len(case.scores)) if case.likes[u] and case.dislikes[u]]
+    case = Case(case.scores[both], [case.likes[u] for u in both], [case.dislikes[u] for u in both])
+    got = evaluate(case, ["Recall", "NDCG", "DislikeRecall", "DislikeNDCG", "DeltaRecall", "DeltaNDCG"])
+    for name in ("recall", "ndcg"):
+        for k in KS:
+            assert got[f"delta{name}@{k}"] == pytest.approx(got[f"{name}@{k}"] - got[f"dislike{name}@{k}"], abs=1e-11)
+
+
+def test_tied_scores_use_recboles_list_and_count_half_in_the_auc() -> None:
+    case = replace(random_case(1, masked=False), scores=torch.full((40, 26), 0.25))
+    got = evaluate(case, ["DislikeRecall", "SignAUC"], [5])
+    lists = torch.topk(case.scores, 5, dim=-1).indices.tolist()
+    users = [u for u in range(40) if case.likes[u] and case.dislikes[u]]
+    assert got["signauc"] == 0.5
+    assert got["dislikerecall@5"] == pytest.approx(
+        slow_mean([slow_recall(lists[u], case.dislikes[u]) for u in users]), abs=1e-11
+    )
+
+
+def test_masked_items_are_not_recommended_even_if_the_list_is_too_short() -> None:
+    scores = torch.tensor([[-math.inf, 3.0, 2.0, -math.inf, -math.inf]])
+    got = evaluate(Case(scores, [[1, 4]], [[2, 3]]), list(METRICS), [5])
+    assert got["dislikerecall@5"] == 0.5
+    assert got["dislikeshare@5"] == 0.5
+    assert got["deltarecall@5"] == 0.0
+    assert got["signauc"] == 1.0  # of the pair (1, 2) alone
+
+
+def test_a_masked_dislike_is_no_free_win_for_the_auc() -> None:
+    scores = torch.tensor([[-math.inf, 1.0, 2.0, -math.inf], [-math.inf, 1.0, -math.inf, -math.inf]])
+    struct = collect(Case(scores, [[1], [1]], [[2, 3], [2]]), ["SignAUC"], [1])
+    values = METRICS["SignAUC"](config(["SignAUC"], [1])).per_user(struct)["signauc"]
+    np.testing.assert_array_equal(values, [0.0, np.nan])
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_no_user_who_counts_is_nan_and_not_zero(name: str) -> None:
+    scores = torch.tensor([[-math.inf, 1.0, 2.0, 3.0]] * 2)
+    got = evaluate(Case(scores, [[1], []], [[], [2]]), [name], [2])
+    assert list(got) == ["signauc" if name == "SignAUC" else f"{name.lower()}@2"]
+    assert all(math.isnan(value) for value in got.values())
+
+
+def test_a_list_without_a_known_item_has_no_share_but_counts_elsewhere() -> None:
+    scores = torch.tensor([[-math.inf, 1.0, 2.0, 3.0], [-math.inf, 1.0, 2.0, 3.0]])
+    got = evaluate(Case(scores, [[1], [1]], [[2], [3]]), ["DislikeShare", "DislikeHit"], [1])
+    assert got == {"dislikeshare@1": 1.0, "dislikehit@1": 0.5}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_values_per_user_average_to_the_printed_value(name: str) -> None:
+    case = random_case(7)
+    struct = collect(case, [name, "Recall"], KS)
+    metric = METRICS[name](config([name], KS))
+    per_user = metric.per_user(struct)
+    rows = [u for u in range(len(case.scores)) if case.likes[u]]
+    for key, values in per_user.items():
+        assert values.shape == (len(rows),) == (len(struct["rec.topk"]),)
+        assert all(np.isnan(values[j]) for j, u in enumerate(rows) if not case.dislikes[u])
+        assert metric.calculate_metric(struct)[key] == pytest.approx(np.nanmean(values), abs=1e-11)
+    assert any(np.isnan(values).any() and (~np.isnan(values)).any() for values in per_user.values())
+
+
+def test_an_evaluation_without_dislikes_is_explained() -> None:
+    struct = importlib.import_module("recbole.evaluator.collector").DataStruct()
+    with pytest.raises(UsageError, match=r"dislikehit can't be computed.*data set with a sign.*full"):
+        METRICS["DislikeHit"](config(["DislikeHit"], [1])).calculate_metric(struct)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_pairwise_auc_equals_scikit_learns(ties: bool) -> None:
+    rng = np.random.default_rng(0)
+    row, is_like = rng.integers(0, 30, 400), rng.random(400) < 0.4
+    score = rng.integers(0, 5, 400).astype(float) if ties else rng.normal(size=400)
+    got = pairwise_auc(row, score, is_like, 31)
+    for u in range(31):
+        mine = row == u
+        if 0 < is_like[mine].sum() < mine.sum():
+            assert got[u] == pytest.approx(roc_auc_score(is_like[mine], score[mine]), abs=1e-12)
+        else:
+            assert np.isnan(got[u])
+    assert np.isnan(got[30])
+    assert np.isnan(pairwise_auc(row[:0], score[:0], is_like[:0], 2)).all()
+
+
+# ---- registration ----
+
+
+def test_registration_fills_recboles_tables_once() -> None:
+    register = importlib.import_module("recbole.evaluator.register")
+    tables = [
+        register.metrics_dict,
+        register.metric_information,
+        register.metric_types,
+        register.smaller_metrics,
+    ]
+    sizes = [len(table) for table in tables]
+    our_metrics.register(register)
+    assert [len(table) for table in tables] == sizes
+    assert register.metrics_dict is tables[0]
+    for name, metric in METRICS.items():
+        assert register.metrics_dict[name.lower()] is metric
+    assert {name for name in METRICS if name.lower() in register.smaller_metrics} == {
+        "DislikeRecall",
+        "DislikeHit",
+        "DislikeNDCG",
+        "DislikeShare",
+    }
+    assert len(set(register.metric_types.values())) == 2  # RecBole's two kinds, no third
+    assert "recall" not in register.smaller_metrics
+
+
+# ---- properties ----
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Few distinct scores, so that ties are common; at least one held-out like, else nobody is ranked."""
+    n_users, n_items = draw(st.integers(1, 4)), draw(st.integers(5, 8))
+    grid = st.lists(st.integers(-3, 3), min_size=n_items, max_size=n_items)
+    scores = torch.tensor(draw(st.lists(grid, min_size=n_users, max_size=n_users)), dtype=torch.float64)
+    scores[:, 0] = -math.inf
+    likes, dislikes = [], []
+    for _ in range(n_users):
+        signs = draw(st.lists(st.sampled_from([-1, 0, 1]), min_size=n_items - 1, max_size=n_items - 1))
+        signs[0] = 1 if not likes else signs[0]
+        likes.append([item for item, sign in enumerate(signs, start=1) if sign == 1])
+        dislikes.append([item for item, sign in enumerate(signs, start=1) if sign == -1])
+    return Case(scores, likes, dislikes)
+
+
+def same(left: float, right: float) -> bool:
+    return (math.isnan(left) and math.isnan(right)) or left == pytest.approx(right, abs=1e-9)
+
+
+FEW = settings(max_examples=60, deadline=None)
+
+
+@FEW
+@given(cases())
+def test_recall_and_hit_of_dislikes_grow_with_k(case: Case) -> None:
+    ks = [1, 2, 3, 4, 5]
+    got = evaluate(case, ["DislikeRecall", "DislikeHit"], ks)
+    for name in ("dislikerecall", "dislikehit"):
+        values = [got[f"{name}@{k}"] for k in ks]
+        assert math.isnan(values[0]) or values == sorted(values)
+
+
+@FEW
+@given(cases())
+def test_values_lie_in_their_ranges(case: Case) -> None:
+    for key, value in evaluate(case, list(METRICS), [1, 4]).items():
+        assert math.isnan(value) or (-1 if key.startswith("delta") else 0) <= value <= 1
+
+
+@FEW
+@given(cases())
+def test_sign_auc_depends_on_the_order_alone(case: Case) -> None:
+    moved = replace(case, scores=torch.exp(2 * case.scores) + 5)
+    moved.scores[:, 0] = -math.inf
+    assert same(evaluate(case, ["SignAUC"])["signauc"], evaluate(moved, ["SignAUC"])["signauc"])
+
+
+@FEW
+@given(cases())
+def test_flipping_the_signs_mirrors_auc_and_deltas(case: Case) -> None:
+    assume(any(case.dislikes))
+    names = ["SignAUC", "DeltaRecall", "DeltaNDCG"]
+    got, flipped = evaluate(case, names, [3]), evaluate(case.flipped(), names, [3])
+    assert same(flipped["signauc"], 1 - got["signauc"])
+    for key in ("deltarecall@3", "deltandcg@3"):
+        assert same(flipped[key], -got[key])
+
+
+@FEW
+@given(cases(), st.integers(0, 10**6))
+def test_random_ties_equal_the_reference(case: Case, seed: int) -> None:
+    """The AUC with its ties as it is; the metrics of a list after the ties are broken, which RecBole leaves open."""
+    assert same(evaluate(case, ["SignAUC"])["signauc"], slow_auc(case))
+    noise = torch.from_numpy(np.random.default_rng(seed).random(case.scores.shape)) / 2
+    broken = replace(case, scores=case.scores + noise)
+    got = evaluate(broken, TOPK_METRICS, [2, 5])
+    for name in TOPK_METRICS:
+        for k in (2, 5):
+            assert same(got[f"{name.lower()}@{k}"], slow_topk(broken, name, k))
+
+
+# ---- published data ----
+
+DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+
+
+def read_part(folder: Path, part: str, threshold: float) -> npt.NDArray[np.int64]:
+    """Return rows ``user, item, is_like``."""
+    with lzma.open(folder / f"{part}.txt.xz", "rt") as file:
+        rows = np.loadtxt(file)
+    return np.column_stack([rows[:, :2].astype(np.int64), rows[:, 2] >= threshold])
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold", "recall", "dislike_recall", "auc"),
+    [
+        ("amazon-music", 4, 0.0672, 0.0510, 0.561),
+        ("kuairand", 1, 0.0903, 0.0630, 0.551),
+        ("kuairec", 1, 0.0883, 0.0013, 0.924),
+    ],
+)
+def test_popularity_on_published_splits(
+    name: str, threshold: float, recall: float, dislike_recall: float, auc: float
+) -> None:
+    """Popularity under SIGformer's protocol, as measured with an evaluator of its own before this one was
+    written.
+
+    Train pairs of both signs are masked, validation pairs are not. Tolerances leave room for the order of
+    tied items.
+    """
+    folder = DATA / f"sigformer-{name}"
+    if not folder.is_dir():
+        pytest.skip(f"{folder.name} is not beside the repository (shared/data)")
+    train, test = read_part(folder, "train", threshold), read_part(folder, "test", threshold)
+    n_items = int(max(train[:, 1].max(), test[:, 1].max(), 3326)) + 2
+    train[:, 1] += 1
+    test[:, 1] += 1
+    liked = np.unique(train[train[:, 2] == 1], axis=0)
+    popularity = torch.from_numpy(np.bincount(liked[:, 1], minlength=n_items).astype(np.float32))
+    users = np.unique(test[:, 0])
+    metrics = ["Recall", "DislikeRecall", "SignAUC"]
+    settings_ = {**config(metrics, [20]), "metric_decimal_place": 5}
+    collector = importlib.import_module("recbole.evaluator.collector").Collector(settings_)
+    for part in np.array_split(users, max(1, len(users) // 1000)):
+        mine, seen = (rows[np.isin(rows[:, 0], part)] for rows in (test, train))
+        mine[:, 0], seen[:, 0] = np.searchsorted(part, mine[:, 0]), np.searchsorted(part, seen[:, 0])
+        scores = popularity.repeat(len(part), 1)
+        scores[:, 0] = -math.inf
+        scores[seen[:, 0], seen[:, 1]] = -math.inf
+        likes, dislikes = (torch.from_numpy(np.unique(mine[mine[:, 2] == s, :2], axis=0)).T for s in (1, 0))
+        count = torch.from_numpy(np.bincount(mine[mine[:, 2] == 1, 0], minlength=len(part)))
+        collector.eval_batch_collect(scores, SignedBatch(torch.from_numpy(part), dislikes, count), *likes)
+    evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(settings_)
+    got = evaluator.evaluate(collector.get_data_struct())
+    assert got["recall@20"] == pytest.approx(recall, abs=6e-4)
+    assert got["dislikerecall@20"] == pytest.approx(dislike_recall, abs=5e-4 if dislike_recall > 0.01 else 2e-4)
+    assert got["signauc"] == pytest.approx(auc, abs=5e-4)
