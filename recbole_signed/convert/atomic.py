@@ -1,0 +1,142 @@
+"""RecBole's atomic files: which rows are fit for them, and how they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import polars as pl
+
+from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.columns import MISSING_TOKENS, number, sign, token
+from recbole_signed.errors import UsageError
+
+STANDARD = {
+    "user_id": "token",
+    "item_id": "token",
+    "rating": "float",
+    "sign": "float",  # RecBole would renumber the values of a token
+    "timestamp": "float",
+}
+TYPES = ("token", "float", "token_seq", "float_seq")
+GUESS = "guess"
+_CONTROL = r"[\t\n\r\x00]"
+_EXACT_INT = 2.0**63
+
+
+class Schema:
+    """Columns of an atomic file and their types, learnt from the first batch and held against the others.
+
+    Args:
+        standard: columns that have a meaning, in their order in the file; the first are ids.
+        needed: those of them that must be there.
+
+    """
+
+    def __init__(self, standard: Mapping[str, str] = STANDARD, needed: Iterable[str] = ()) -> None:
+        self._standard = standard
+        self._needed = tuple(needed) or ("user_id", "item_id", "sign")
+        self._types: dict[str, str] = {}
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """RecBole's type of each column, in the order of the file."""
+        return {name: "float" if type_ == GUESS else type_ for name, type_ in self._types.items()}
+
+    def conform(self, batch: Batch, types: Mapping[str, str]) -> Batch:
+        """Check a batch and give it the types of the file: text for tokens, float64, int8 for the sign.
+
+        Raises:
+            UsageError: a cell that is blank, no number, no sign, or unfit for the format (with its row).
+
+        """
+        if not self._types:
+            self._learn(batch, types)
+        missing = [name for name in self._types if name not in batch.frame.columns]
+        if missing:
+            raise UsageError(f"{batch.origin}: the column {missing[0]!r} is missing here, though earlier rows have it.")
+        batch = batch.select(*self._types)
+        for name, type_ in self._types.items():
+            if name == "sign" and name in self._standard:
+                batch = sign(batch, name)
+            elif type_ == "float":
+                purpose = f"the {name}" if name in self._standard else "an atomic file"
+                batch = number(batch, name, purpose=purpose)
+            else:
+                batch = _clean_text(batch, name)
+                if type_ == GUESS and not _all_numbers(batch.frame[name]):
+                    self._types[name] = "token"
+        return batch
+
+    def _learn(self, batch: Batch, types: Mapping[str, str]) -> None:
+        columns = batch.frame.columns
+        for name in self._needed:
+            if name not in columns:
+                raise UsageError(f"{batch.origin}: no column {name!r} was given, got {', '.join(columns)}.")
+        for name in (*self._standard, *columns):
+            if name in columns and name not in self._types:
+                self._types[name] = self._standard.get(name) or types.get(name) or _type_of(batch, name)
+        for name, type_ in self._types.items():
+            if not name or any(character in name for character in ":\t\n\r"):
+                raise UsageError(f"{batch.origin}: the column name {name!r} cannot stand in an atomic file; rename it.")
+            if type_ not in (*TYPES, GUESS):
+                raise UsageError(f"Column {name!r} has the type {type_!r}, RecBole knows {', '.join(TYPES)}.")
+
+
+def _type_of(batch: Batch, name: str) -> str:
+    dtype = batch.frame.schema[name]
+    if dtype.is_numeric() or dtype == pl.Boolean:
+        return "float"
+    if dtype == pl.String or isinstance(dtype, (pl.Categorical, pl.Enum)):
+        return "token"
+    raise UsageError(
+        f"{batch.origin}: column {name!r} holds {dtype}, an atomic file holds numbers and text; leave it out."
+    )
+
+
+def _all_numbers(text: pl.Series) -> bool:
+    return bool(text.cast(pl.Float64, strict=False).is_finite().fill_null(False).all())
+
+
+def _clean_text(batch: Batch, name: str) -> Batch:
+    batch = token(batch, name)
+    text = batch.frame[name]
+    batch = batch.require(
+        (text.str.strip_chars() != "") & ~text.is_in(list(MISSING_TOKENS)),
+        lambda i: (
+            f"no value in column {name!r}"
+            if not (text[i] or "").strip()
+            else f"{text[i]!r} in column {name!r}, which RecBole reads as no value; rename it or drop the row"
+        ),
+    )
+    text = batch.frame[name]
+    return batch.require(
+        ~text.str.contains(_CONTROL),
+        lambda i: f"{text[i]!r} in column {name!r} holds a tab, a line end or a null byte; replace it by a blank",
+    )
+
+
+def write_atomic(path: Path, frames: Iterable[pl.DataFrame], fields: Mapping[str, str]) -> int:
+    """Write an atomic file: header, then tab-separated rows; give the number of rows.
+
+    Whole numbers are written as integers, others as the shortest text that reads back as the same float64.
+    Text that holds a quote is quoted as in CSV, which is how RecBole reads it.
+    """
+    rows = 0
+    with path.open("wb") as file:
+        file.write(("\t".join(f"{name}:{type_}" for name, type_ in fields.items()) + "\n").encode())
+        for frame in frames:
+            if frame.height:
+                frame.select(_as_text(frame[name]) for name in fields).write_csv(
+                    file, include_header=False, separator="\t", quote_style="necessary"
+                )
+                rows += frame.height
+    return rows
+
+
+def _as_text(values: pl.Series) -> pl.Series:
+    if not values.dtype.is_float():
+        return values
+    whole = (values == values.floor()) & (values.abs() < _EXACT_INT)
+    integers = values.set(~whole, 0.0).cast(pl.Int64)
+    return integers if whole.all() else integers.cast(pl.String).zip_with(whole, values.cast(pl.String))

@@ -1,0 +1,71 @@
+"""Rows on their way from a raw file to an atomic file, each still knowing where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from recbole_signed.errors import UsageError
+
+Frame = pl.DataFrame | pl.LazyFrame
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a raw file, with their place in it.
+
+    Every complaint about data goes through :meth:`require`, so that it names file and row, and so that
+    there is one place to change what happens to a bad row.
+    """
+
+    frame: pl.DataFrame
+    origin: str
+    """The file the rows come from, as the user is to read it."""
+    rows: Sequence[int] | np.ndarray
+    """Number of each row in that file ``[n]``, counted from 1."""
+    unit: str = "row"
+    """What ``rows`` counts: ``line`` in text files, ``row`` elsewhere."""
+
+    def place(self, index: int) -> str:
+        """Name row ``index`` of this batch for the user."""
+        return f"{self.origin}, {self.unit} {self.rows[index]}"
+
+    def with_columns(self, *columns: pl.Expr | pl.Series) -> Batch:
+        """Replace or add columns; the number of rows stays."""
+        return replace(self, frame=self.frame.with_columns(*columns))
+
+    def select(self, *columns: str | pl.Expr | pl.Series) -> Batch:
+        """Keep these columns only."""
+        return replace(self, frame=self.frame.select(*columns))
+
+    def require(self, good: pl.Series | np.ndarray, problem: Callable[[int], str]) -> Batch:
+        """Go on with the rows that are ``good`` (bool ``[n]``): today, all of them or none.
+
+        Args:
+            good: whether each row is fit for use; null counts as false.
+            problem: says what is wrong with row ``i`` of this batch and how to mend it, without its place.
+
+        Raises:
+            UsageError: with file, row and problem of the first row that is not good.
+
+        """
+        bad = np.flatnonzero(~np.asarray(good.fill_null(False) if isinstance(good, pl.Series) else good))
+        if bad.size:
+            index = int(bad[0])
+            raise UsageError(f"{self.place(index)}: {problem(index)}.")
+        return self
+
+
+def as_batches(frames: Iterable[Batch | Frame] | Batch | Frame, origin: str) -> Iterator[Batch]:
+    """Give whatever a converter yields as batches; plain frames are counted on from row 1 of ``origin``."""
+    done = 0
+    for item in [frames] if isinstance(frames, (Batch, pl.DataFrame, pl.LazyFrame)) else frames:
+        if isinstance(item, Batch):
+            yield item
+            continue
+        frame = item.collect() if isinstance(item, pl.LazyFrame) else item
+        yield Batch(frame, origin, range(done + 1, done + 1 + frame.height))
+        done += frame.height

@@ -1,0 +1,211 @@
+"""From a source to a data set folder: everything is written under a temporary name and renamed into place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+import yaml
+from recbole_signed.convert import manifest
+from recbole_signed.convert.atomic import STANDARD, Schema, write_atomic
+from recbole_signed.convert.base import Converter, Features
+from recbole_signed.convert.batch import as_batches
+from recbole_signed.convert.options import as_json, read
+from recbole_signed.convert.registry import source as find_source
+from recbole_signed.convert.spool import Spool
+from recbole_signed.errors import UsageError
+
+MANIFEST = "dataset.json"
+_FORMAT_VERSION = 1
+_SPOOL = ".spool"
+_YAML_HEADER = """\
+# RecBole settings that belong to this data set; recbole_signed reads them before the model's and the user's.
+# Raw columns and features are loaded if they are added to load_col, e.g. load_col: {inter: [...], user: '*'}.
+"""
+
+
+class AlreadyThere(UsageError):  # noqa: N818  # it is a UsageError
+    """The data set folder exists and is not to be replaced."""
+
+
+def convert(
+    source: str,
+    input: Path | str | None,
+    output: Path | str,
+    name: str | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Path:
+    """Make a data set of atomic files from raw data.
+
+    It is the folder ``output/NAME`` with ``NAME.inter``, ``NAME.yaml`` and ``dataset.json``. The same input, options
+    and package version give the same bytes. Nothing is left behind on failure.
+
+    Args:
+        source: one of :func:`recbole_signed.convert.sources`.
+        input: the raw file or folder; None for sources that need none.
+        output: folder of data sets, RecBole's ``data_path``; made if absent.
+        name: of the data set; after the input if None.
+        overwrite: replace a data set of that name.
+        options: of the source, as values or as text.
+
+    Returns:
+        The data set folder.
+
+    Raises:
+        UsageError: unknown source or option, bad raw data (with file and row), or a data set in the way.
+
+    """
+    converter_class = find_source(source)
+    parsed = read(converter_class.options_class, options, source)
+    converter = converter_class(None if input is None else Path(input), parsed)
+    name = _checked_name(name if name is not None else converter.default_name())
+    target = Path(output) / name
+    with _rename_into(target, overwrite) as folder:
+        _build(converter, source, name, folder)
+    return target
+
+
+def _checked_name(name: str) -> str:
+    if not name or name.startswith(".") or any(c in name for c in "/\\:\t\n\r\0") or name != name.strip():
+        raise UsageError(f"{name!r} cannot be the name of a data set; give another with --name.")
+    return name
+
+
+@contextlib.contextmanager
+def _rename_into(target: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``target`` if all goes well, and vanishes otherwise."""
+    _may_replace(target, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unique = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
+    folder, old = target.parent / f"{unique}.tmp", target.parent / f"{unique}.old"
+    folder.mkdir()
+    try:
+        yield folder
+        _may_replace(target, overwrite)
+        if overwrite and target.exists():
+            os.rename(target, old)
+        try:
+            os.rename(folder, target)
+        except OSError as error:
+            if old.exists():
+                os.rename(old, target)
+            if target.exists():  # another process was first
+                raise AlreadyThere(f"{target} is already there.") from error
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _may_replace(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not overwrite:
+        raise AlreadyThere(f"{target} is already there; give --overwrite to replace it, or another --name.")
+    if not (target / MANIFEST).is_file():
+        raise UsageError(f"{target} is no data set that recbole-signed made ({MANIFEST} is missing); remove it first.")
+
+
+def _build(converter: Converter, source: str, name: str, folder: Path) -> None:
+    schema = Schema()
+    spools: dict[str | None, Spool] = {}
+    for part in converter.parts():
+        spool = spools[part.name] = Spool(folder / _SPOOL / str(len(spools)))
+        for batch in as_batches(part.frames, converter.name if part.name is None else part.name):
+            spool.add(schema.conform(batch, part.types).frame)
+        if spool.rows == 0:
+            raise UsageError(f"{converter.input or converter.name} gives no interactions{_in_part(part.name)}.")
+    if not spools:
+        raise UsageError(f"{converter.input or converter.name} gives no interactions.")
+    rows = manifest.describe_rows(spools, unix_time=converter.unix_time)
+    _require_signs(converter, rows)
+    fields = {"inter": schema.fields}
+    for part_name, spool in spools.items():
+        path = folder / ".".join(filter(None, [name, part_name, "inter"]))
+        write_atomic(path, spool.in_time_order(), schema.fields)
+    for kind, features in (("user", converter.user_features()), ("item", converter.item_features())):
+        if features is not None:
+            fields[kind] = _write_features(folder / f"{name}.{kind}", kind, features, spools)
+    shutil.rmtree(folder / _SPOOL, ignore_errors=True)
+    settings = _settings(converter, schema.fields, list(spools))
+    (folder / f"{name}.yaml").write_text(_YAML_HEADER + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    record = {
+        "format_version": _FORMAT_VERSION,
+        "name": name,
+        "source": source,
+        "options": as_json(converter.options),
+        "sign_rule": converter.rule.as_dict() if converter.rule else None,
+        "package_version": _package_version(),
+        "licence": converter.licence,
+        **rows,
+        "warnings": manifest.warnings(rows, unix_time=converter.unix_time),
+        "fields": fields,
+        "inputs": {_label(path, converter.input): manifest.sha256(path) for path in converter.inputs()},
+        "outputs": {path.name: manifest.sha256(path) for path in sorted(folder.iterdir())},
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _in_part(name: str | None) -> str:
+    return "" if name is None else f" for the part '{name}'"
+
+
+def _require_signs(converter: Converter, rows: dict[str, Any]) -> None:
+    rule, count = converter.rule, rows["rows"]
+    what = f"{converter.input or converter.name}: the {f'sign rule ({rule})' if rule else 'sign column'}"
+    if count["like"] == 0:
+        raise UsageError(f"{what} leaves no likes among {count['total']} rows; change the rule or the column.")
+    if rule is not None and rule.has_dislikes and count["dislike"] == 0:
+        raise UsageError(
+            f"{what} leaves no dislikes among {count['total']} rows; "
+            "change its dislike condition, or leave that out to have none."
+        )
+
+
+def _write_features(path: Path, kind: str, features: Features, spools: dict[str | None, Spool]) -> dict[str, str]:
+    id_column = f"{kind}_id"
+    schema = Schema({id_column: "token"}, needed=[id_column])
+    used = pl.concat([spool.scan().select(id_column) for spool in spools.values()]).unique().collect()
+    rows = pl.concat(
+        [schema.conform(batch, features.types).frame for batch in as_batches(features.frame, f"{kind} features")]
+    )
+    rows = rows.with_row_index("__row").join(used, on=id_column, how="semi").sort("__row").drop("__row")
+    repeated = rows.filter(pl.col(id_column).is_duplicated())
+    if repeated.height:
+        raise UsageError(f"{kind} features: {id_column} {repeated[id_column][0]!r} has several rows, one was wanted.")
+    write_atomic(path, [rows], schema.fields)
+    return schema.fields
+
+
+def _settings(converter: Converter, fields: dict[str, str], parts: list[str | None]) -> dict[str, Any]:
+    settings: dict[str, Any] = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id"}
+    if "rating" in fields:
+        settings["RATING_FIELD"] = "rating"
+    if "timestamp" in fields:
+        settings["TIME_FIELD"] = "timestamp"
+    settings["SIGN_FIELD"] = "sign"
+    settings["load_col"] = {"inter": [field for field in STANDARD if field in fields]}
+    if parts != [None]:
+        settings["benchmark_filename"] = parts
+    return settings | converter.settings()
+
+
+def _label(path: Path, input: Path | None) -> str:
+    return path.relative_to(input).as_posix() if input is not None and input.is_dir() else path.name
+
+
+def _package_version() -> str:
+    # not an import of the package itself, which would tie the converters to RecBole's plugin
+    return sys.modules[__name__.partition(".")[0]].__version__

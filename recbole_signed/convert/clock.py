@@ -1,0 +1,129 @@
+"""Times as sources write them (unix seconds to nanoseconds, ISO dates, typed columns) as unix seconds."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import polars as pl
+
+from recbole_signed.convert.batch import Batch
+from recbole_signed.errors import UsageError
+
+TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+UNITS: tuple[str, ...] = get_args(TimeUnit)
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_LARGEST = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": 2.0**63}
+"""A clock whose numbers stay below this counts in that unit: 1e11 s is the year 5138, 1e11 ms is 1973."""
+_ISO = (
+    r"^\s*(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
+    r"(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9})\d*)?)?)?"
+    r"\s*(?:Z|UTC|([+-])(\d{2}):?(\d{2}))?\s*$"
+)
+_WANTED = "unix time or a date like 2020-07-05 or 2020-07-05T00:08:23Z was wanted"
+
+
+class Clock:
+    """Converts the time column of one source, batch after batch, with one unit for all of them.
+
+    Whole seconds stay whole; parts of a second are kept as a fraction. A date without an offset is UTC.
+
+    Args:
+        unit: of numbers; ``auto`` takes it from the largest number of the first batch.
+
+    """
+
+    def __init__(self, unit: TimeUnit = "auto") -> None:
+        self._unit: str | None = None if unit == "auto" else unit
+
+    def seconds(self, batch: Batch, column: str) -> Batch:
+        """Turn ``column`` into unix seconds: float64, exact for whole seconds, to the microsecond for parts.
+
+        Raises:
+            UsageError: a missing time, or one that is neither a number nor a date (with file and row).
+
+        """
+        values = batch.frame[column]
+        if values.dtype == pl.String:
+            return self._from_text(batch, column)
+        missing = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
+        batch = batch.require(~missing, lambda i: f"no time in column {column!r}; {_WANTED}")
+        values = batch.frame[column]
+        if values.dtype == pl.Date:
+            return batch.with_columns(values.cast(pl.Int64).cast(pl.Float64) * 86400)
+        if isinstance(values.dtype, pl.Datetime):
+            return batch.with_columns(_divide(values.to_physical(), values.dtype.time_unit))
+        if values.dtype.is_numeric():
+            return self._from_numbers(batch, column, values)
+        raise UsageError(f"{batch.origin}: column {column!r} holds {values.dtype}; {_WANTED}.")
+
+    def _from_numbers(self, batch: Batch, column: str, values: pl.Series) -> Batch:
+        size = values.cast(pl.Float64).abs()
+        if self._unit is None and values.len():
+            largest = size.max()
+            self._unit = next((unit for unit, limit in _LARGEST.items() if largest < limit), "ns")  # type: ignore
+        unit = self._unit or "s"
+        batch = batch.with_columns(_divide(values, unit).alias(column))
+        return batch.require(
+            size < _LARGEST[unit],
+            lambda i: (
+                f"time {values[i]} in column {column!r} is too large for unix time in {unit}; "
+                f"mend the row, or give time_unit= one of {', '.join(UNITS[1:])}"
+            ),
+        )
+
+    def _from_text(self, batch: Batch, column: str) -> Batch:
+        batch = batch.with_columns(pl.col(column).str.strip_chars())
+        text = batch.frame[column]
+        batch = batch.require(text != "", lambda i: f"no time in column {column!r}; {_WANTED}")
+        text = batch.frame[column]
+        whole = text.cast(pl.Int64, strict=False)
+        if whole.null_count() == 0:
+            return self._from_numbers(batch, column, whole)
+        numbers = text.cast(pl.Float64, strict=False)
+        if numbers.is_finite().fill_null(False).all():
+            return self._from_numbers(batch, column, numbers)
+        dates = _from_iso(text)
+        return batch.with_columns(dates.alias(column)).require(
+            dates.is_not_null(),
+            lambda i: f"time {text[i]!r} in column {column!r}; {_WANTED}, and one kind in the whole column",
+        )
+
+
+def _divide(values: pl.Series, unit: str) -> pl.Series:
+    per_second = _PER_SECOND[unit]
+    if per_second == 1:
+        return values.cast(pl.Float64)
+    if values.dtype.is_float():
+        return values.cast(pl.Float64) / per_second
+    values = values.cast(pl.Int64, strict=False)
+    whole = (values // per_second).cast(pl.Float64)  # apart from the fraction, so that whole seconds stay exact
+    return whole + (values % per_second).cast(pl.Float64) / per_second
+
+
+def _from_iso(text: pl.Series) -> pl.Series:
+    """Unix seconds, null where the text is no date."""
+    groups = text.str.extract_groups(_ISO).struct.unnest()
+    names = [
+        "year",
+        "month",
+        "day",
+        "hour",
+        "minute",
+        "second",
+        "fraction",
+        "side",
+        "off_hours",
+        "off_minutes",
+    ]
+    parts = dict(zip(names, groups.get_columns(), strict=True))
+    two = {name: parts[name].fill_null("00").str.zfill(2) for name in ("month", "day", "hour", "minute", "second")}
+    normal = parts["year"] + "-" + two["month"] + "-" + two["day"]
+    normal = normal + "T" + two["hour"] + ":" + two["minute"] + ":" + two["second"]
+    seconds = normal.str.to_datetime("%Y-%m-%dT%H:%M:%S", strict=False, time_unit="us").dt.epoch("s")
+    offset = (
+        parts["off_hours"].fill_null("0").cast(pl.Int64) * 3600
+        + parts["off_minutes"].fill_null("0").cast(pl.Int64) * 60
+    )
+    offset = offset * (1 - 2 * (parts["side"].fill_null("+") == "-").cast(pl.Int64))
+    fraction = ("0." + parts["fraction"].fill_null("0")).cast(pl.Float64)
+    return (seconds - offset).cast(pl.Float64) + fraction

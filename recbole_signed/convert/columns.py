@@ -1,0 +1,141 @@
+"""Raw columns, text or typed, as the columns of an interaction: tokens, numbers, signs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from recbole_signed.convert.batch import Batch
+from recbole_signed.errors import UsageError
+from recbole_signed.sign_rule import SignRule
+
+_BOOLEANS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
+# fmt: off
+MISSING_TOKENS = frozenset((
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
+    "NaN", "None", "n/a", "nan", "null",
+))
+# fmt: on
+"""Texts that pandas, and so RecBole, reads as no value at all."""
+
+
+def token(batch: Batch, column: str) -> Batch:
+    """Turn a column of ids into text; numbers are written as integers.
+
+    Raises:
+        UsageError: a type that is no id, or a number that is not whole.
+
+    """
+    values = batch.frame[column]
+    if values.dtype == pl.String:
+        return batch
+    if values.dtype.is_float():
+        whole = values.is_finite() & (values == values.round(0)) & (values.abs() < 2**63)
+        as_text = values.fill_nan(None).cast(pl.Int64, strict=False).cast(pl.String)
+        return batch.with_columns(as_text).require(
+            whole | values.is_null() | values.is_nan(),
+            lambda i: f"the id {values[i]!r} in column {column!r} is no whole number; make the ids text or integers",
+        )
+    if values.dtype.is_integer() or isinstance(values.dtype, (pl.Categorical, pl.Enum)):
+        return batch.with_columns(values.cast(pl.String))
+    raise UsageError(f"{batch.origin}: column {column!r} holds {values.dtype}, ids were wanted; give text or integers.")
+
+
+def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = False) -> Batch:
+    """Turn a column into float64; true and false count as 1 and 0, a missing value becomes NaN.
+
+    Args:
+        batch: rows.
+        column: to be turned.
+        purpose: what the number is for, as the complaint is to say it.
+        may_be_missing: whether rows without a value pass.
+
+    Raises:
+        UsageError: text that is not a number, an infinite number, a missing value where none may be.
+
+    """
+    raw = batch.frame[column]
+    if raw.dtype == pl.String:
+        batch = _parse_numbers(batch, column, purpose)
+    elif raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null):
+        batch = batch.with_columns(raw.cast(pl.Float64).fill_null(float("nan")))
+    else:
+        raise UsageError(
+            f"{batch.origin}: column {column!r} holds {raw.dtype}, numbers were wanted for {purpose}; "
+            "give another column."
+        )
+    if not may_be_missing:
+        batch = batch.require(
+            batch.frame[column].is_not_nan(),
+            lambda i: f"no value in column {column!r}, {purpose} needs one in every row",
+        )
+    values = batch.frame[column]
+    return batch.require(
+        ~values.is_infinite(), lambda i: f"{values[i]} in column {column!r}, {purpose} needs a finite number"
+    )
+
+
+def _parse_numbers(batch: Batch, column: str, purpose: str) -> Batch:
+    text = batch.frame[column].str.strip_chars()
+    parsed = text.cast(pl.Float64, strict=False)
+    if parsed.null_count() == 0:
+        return batch.with_columns(parsed)
+    parsed = parsed.fill_null(text.replace_strict(_BOOLEANS, default=None, return_dtype=pl.Float64))
+    blank = text.is_null() | (text == "") | text.is_in(list(MISSING_TOKENS))
+    return batch.with_columns(parsed.fill_null(float("nan"))).require(
+        parsed.is_not_null() | blank,
+        lambda i: f"{purpose} needs numbers in column {column!r}, got {text[i]!r}",
+    )
+
+
+def sign(batch: Batch, column: str) -> Batch:
+    """Turn a column that already holds -1, 0 and 1 into int8.
+
+    Raises:
+        UsageError: any other value, with its row.
+
+    """
+    batch = number(batch, column, purpose="the sign")
+    values = batch.frame[column]
+    return batch.with_columns(values.cast(pl.Int8, strict=False)).require(
+        values.is_in([-1.0, 0.0, 1.0]),
+        lambda i: (
+            f"sign {values[i]:g} in column {column!r}, it is 1 (like), -1 (dislike) or 0 (neutral); "
+            "for other signals give a rule such as like='rating >= 4'"
+        ),
+    )
+
+
+def sign_by_rule(batch: Batch, rule: SignRule, column_of: Mapping[str, str] | None = None) -> Batch:
+    """Add the column ``sign`` (int8) by a rule on raw columns; a missing value gives no verdict.
+
+    Args:
+        batch: rows; the columns the rule reads stay as they are.
+        rule: the sign rule.
+        column_of: for names of the rule that are called otherwise in the batch, their column there.
+
+    Raises:
+        UsageError: a column of the rule that holds no numbers, or a row that is a like and a dislike at once.
+
+    """
+    values: dict[str, np.ndarray] = {}
+    for name in rule.columns:
+        column = (column_of or {}).get(name, name)
+        numbers = number(batch.select(column), column, purpose="the sign rule", may_be_missing=True)
+        values[name] = numbers.frame[column].to_numpy()
+    like, dislike = rule.verdicts(values)
+    batch = batch.with_columns(pl.Series("sign", like.astype(np.int8) - dislike.astype(np.int8)))
+    return batch.require(
+        ~(like & dislike),
+        lambda i: f"a like and a dislike at once by the rule ({rule}); make its conditions exclude each other",
+    )
+
+
+def rule_from(like: str | None, dislike: str | None) -> SignRule | None:
+    """Give the rule that the options ``like`` and ``dislike`` make, None where neither is given."""
+    if like is None and dislike is None:
+        return None
+    spec = {"like": like, "dislike": dislike}
+    return SignRule.parse({key: text for key, text in spec.items() if text is not None})

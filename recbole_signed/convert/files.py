@@ -1,0 +1,205 @@
+"""Raw files as text: compression, encoding, line ends, and blocks of whole records instead of a whole file."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+
+from recbole_signed.errors import UsageError, nearest
+
+BLOCK_BYTES = 32 << 20
+"""Text is read and parsed in blocks of about this size."""
+_MAX_RECORD_BLOCKS = 8
+"""A record longer than this many blocks is a quote that is never closed."""
+COMPRESSIONS = (".gz", ".xz", ".zst")
+_NEWLINE = ord("\n")
+_BOM = b"\xef\xbb\xbf"
+
+
+def existing_file(path: Path) -> Path:
+    """Give the path back if a readable file with something in it is there.
+
+    Raises:
+        UsageError: no such file (with the nearest name beside it), a folder, or an empty file.
+
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, a file was wanted; give one file in it.")
+    if not path.is_file():
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UsageError(f"There is no file {path}{nearest(path.name, beside)}.")
+    if path.stat().st_size == 0:
+        raise UsageError(f"{path.name} is empty.")
+    return path
+
+
+def plain_suffix(path: Path) -> str:
+    """Lower-case suffix of the name without its compression: ``.csv`` for ``ratings.csv.xz``."""
+    return (Path(path.stem) if path.suffix.lower() in COMPRESSIONS else path).suffix.lower()
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading, decompressed according to its suffix (.gz, .xz, .zst)."""
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    if suffix == ".xz":
+        return lzma.open(path, "rb")
+    if suffix == ".zst":
+        return _open_zstd(path)
+    return path.open("rb")
+
+
+def _open_zstd(path: Path) -> IO[bytes]:
+    for module in ("compression.zstd", "backports.zstd", "zstandard"):  # the first is Python 3.14's own
+        try:
+            return import_module(module).open(path, "rb")
+        except ModuleNotFoundError:
+            continue
+    raise UsageError(
+        f"{path.name} is compressed with zstd, which this Python cannot read; "
+        "run pip install zstandard, or decompress it with the zstd command."
+    )
+
+
+def _chunks(path: Path, size: int) -> Iterator[bytes]:
+    """Decompressed pieces of about ``size`` bytes in which every line ends in a plain newline."""
+    try:
+        with open_bytes(path) as file:
+            while chunk := file.read(size):
+                while chunk.endswith(b"\r") and (more := file.read(1)):
+                    chunk += more  # its newline, if it is half of a pair
+                if b"\r" in chunk:
+                    chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+                yield chunk
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+        raise UsageError(f"{path.name} is not a whole {path.suffix} file ({error}); fetch it again.") from error
+
+
+def blocks(
+    path: Path, *, encoding: str = "utf-8", quote: str | None = None, size: int | None = None
+) -> Iterator[tuple[bytes, int]]:
+    """Yield UTF-8 blocks of whole records, each ending in a newline, with the number of their first line.
+
+    Args:
+        path: a text file, compressed or not.
+        encoding: of the file; an ASCII superset with one byte a character, or UTF-8 (a BOM is dropped).
+        quote: character between two of which a newline does not end a record.
+        size: bytes per block, ``BLOCK_BYTES`` by default.
+
+    Raises:
+        UsageError: empty or broken file, bytes outside the encoding, a quote that is never closed.
+
+    """
+    size = size or BLOCK_BYTES
+    rest, line, first = b"", 1, True
+    for chunk in _chunks(existing_file(path), size):
+        rest = rest + chunk
+        if first:
+            rest, first = rest.removeprefix(_BOM), False
+        cut = _last_record_end(rest, quote)
+        if cut == 0 and len(rest) > _MAX_RECORD_BLOCKS * size:
+            break
+        if cut:
+            yield _utf8(rest[:cut], encoding, path, line), line
+            line += rest.count(b"\n", 0, cut)
+            rest = rest[cut:]
+    if not rest:
+        return
+    if not rest.endswith(b"\n"):
+        rest += b"\n"
+    if _last_record_end(rest, quote) != len(rest):
+        line += rest.count(b"\n", 0, rest.find((quote or "").encode()))
+        raise UsageError(
+            f"{path.name}, line {line}: a quote ({quote}) opened in this line or after it is never closed; "
+            "mend it, or read the file with quote=none."
+        )
+    yield _utf8(rest, encoding, path, line), line
+
+
+def _last_record_end(data: bytes, quote: str | None) -> int:
+    """Offset just after the last newline that ends a record; 0 where there is none."""
+    if quote is None or quote.encode() not in data:
+        return data.rfind(b"\n") + 1
+    raw = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero((raw == _NEWLINE) & ~_inside_quotes(raw, ord(quote)))
+    return int(ends[-1]) + 1 if ends.size else 0
+
+
+def _inside_quotes(raw: np.ndarray, quote: int) -> np.ndarray:
+    """Bool ``[n]``: bytes from an opening quote up to, not including, its closing one."""
+    return np.bitwise_xor.accumulate((raw == quote).view(np.uint8)).view(np.bool_)
+
+
+def _utf8(block: bytes, encoding: str, path: Path, line: int) -> bytes:
+    try:
+        text = block.decode(encoding)
+    except LookupError as error:
+        raise UsageError(f"There is no encoding {encoding!r}; use utf-8, latin-1, cp1252 or the like.") from error
+    except UnicodeDecodeError as error:
+        line += block.count(b"\n", 0, error.start)
+        raise UsageError(
+            f"{path.name}, line {line}: byte {block[error.start]:#04x} is not {encoding}; "
+            "give the file's encoding, for example encoding=latin-1."
+        ) from error
+    return block if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else text.encode()
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a block of delimited text holds, found without parsing it."""
+
+    block: bytes
+    """The text without its blank lines."""
+    lines: np.ndarray
+    """int64 ``[n]``: line number at which each record starts."""
+    fields: np.ndarray
+    """int64 ``[n]``: number of fields of each record."""
+
+
+def scan_records(block: bytes, first_line: int, separator: str, quote: str | None, origin: str) -> Records:
+    """Find the records of a block: where they start and how many fields they have; blank lines are dropped.
+
+    Raises:
+        UsageError: a quote in the middle of a field (line given): readers disagree about what that means.
+
+    """
+    raw = np.frombuffer(block, np.uint8)
+    newlines, separators = raw == _NEWLINE, raw == ord(separator)
+    every_newline = np.flatnonzero(newlines)
+    if quote is not None and quote.encode() in block:
+        inside = _inside_quotes(raw, ord(quote))
+        _refuse_stray_quotes(raw, inside, newlines | separators, quote, first_line, origin)
+        newlines, separators = newlines & ~inside, separators & ~inside
+    ends = np.flatnonzero(newlines)
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
+    blank = starts == ends
+    fields = np.diff(np.searchsorted(np.flatnonzero(separators), ends), prepend=0) + 1
+    lines = first_line + np.searchsorted(every_newline, starts)
+    if blank.any():
+        block = np.delete(raw, ends[blank]).tobytes()
+    return Records(block, lines[~blank], fields[~blank])
+
+
+def _refuse_stray_quotes(
+    raw: np.ndarray, inside: np.ndarray, bounds: np.ndarray, quote: str, first_line: int, origin: str
+) -> None:
+    quotes = raw == ord(quote)
+    touches = bounds | quotes  # beside a field's opening or closing quote: its bound, or the other half of a pair
+    before = np.concatenate([np.ones(1, bool), touches[:-1]])
+    after = np.concatenate([touches[1:], np.ones(1, bool)])
+    stray = np.flatnonzero(quotes & ~np.where(inside, before, after))
+    if stray.size:
+        line = first_line + int(np.count_nonzero(raw[: stray[0]] == _NEWLINE))
+        raise UsageError(
+            f"{origin}, line {line}: a quote ({quote}) stands inside a field that does not begin and end with "
+            "one; double it and quote the field, or read the file with quote=none."
+        )

@@ -1,0 +1,156 @@
+"""``dataset.json``: what is in a data set, where it came from, and what to be careful about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recbole_signed.convert.spool import Spool
+
+_PAIR = ["user_id", "item_id"]
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_SUSPICIOUS_BEFORE = 5 * 365 * 86400
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def describe_rows(parts: Mapping[str | None, Spool], *, unix_time: bool = True) -> dict[str, Any]:
+    """Count what ``dataset.json`` says about the rows: of all parts together and, if they have names, of each.
+
+    ``repeated_rows`` are the rows after the first of their (user, item) pair, ``repeated_pairs`` the pairs
+    that have such rows, ``contradicting_pairs`` those that are liked in one row and disliked in another;
+    ``pairs_also_in`` counts the distinct pairs of a part that an earlier part has too.
+    """
+    pieces = max(spool.pieces for spool in parts.values())
+    counts = {name: _Counts() for name in parts}
+    total = _Counts()
+    for piece in range(pieces):
+        everything: list[pl.DataFrame] = []
+        for name, spool in parts.items():
+            pairs = _pairs(spool, piece, pieces)
+            counts[name].add(pairs)
+            for index, earlier in enumerate(everything):
+                shared = pairs.join(earlier, on=_PAIR, how="semi").height
+                counts[name].also_in[index] = counts[name].also_in.get(index, 0) + shared
+            everything.append(pairs)
+        total.add(_merge(everything) if len(everything) > 1 else everything[0])
+    times = {name: _time_range(spool) for name, spool in parts.items()}
+    known = [time for time in times.values() if time is not None]
+    overall = (min(first for first, _ in known), max(last for _, last in known)) if known else None
+    result = total.as_dict() | {"time": _time(overall, unix_time)}
+    if list(parts) != [None]:
+        names = list(parts)
+        result["parts"] = {
+            name: counts[name].as_dict()
+            | {"time": _time(times[name], unix_time)}
+            | {"pairs_also_in": {str(names[index]): shared for index, shared in counts[name].also_in.items()}}
+            for name in names
+        }
+    return result
+
+
+def warnings(rows: Mapping[str, Any], *, unix_time: bool = True) -> list[str]:
+    """Sentences about what a reader of results on this data should know."""
+    found: list[str] = []
+    if rows["rows"]["dislike"] == 0:
+        found.append("no dislikes: signed models have nothing to learn from beyond the likes")
+    if rows["contradicting_pairs"]:
+        found.append(f"{rows['contradicting_pairs']} pairs are both liked and disliked")
+    for name, part in rows.get("parts", {}).items():
+        for earlier, shared in part["pairs_also_in"].items():
+            if shared:
+                found.append(f"{shared} pairs of '{name}' are also in '{earlier}'")
+    if unix_time and rows["time"] is not None and 0 <= rows["time"]["last_raw"] < _SUSPICIOUS_BEFORE:
+        found.append("all times lie before 1975: they may not be unix times")
+    return found
+
+
+class _Counts:
+    """Sums over disjoint sets of users."""
+
+    def __init__(self) -> None:
+        self.like = self.dislike = self.rows = 0
+        self.users = self.pairs = self.repeated_pairs = self.contradicting_pairs = 0
+        self.items = pl.DataFrame(schema={"item_id": pl.String})
+        self.also_in: dict[int, int] = {}
+
+    def add(self, pairs: pl.DataFrame) -> None:
+        self.rows += int(pairs["rows"].sum())
+        self.like += int(pairs["likes"].sum())
+        self.dislike += int(pairs["dislikes"].sum())
+        self.pairs += pairs.height
+        self.users += pairs["user_id"].n_unique()
+        self.repeated_pairs += int((pairs["rows"] > 1).sum())
+        self.contradicting_pairs += int(((pairs["likes"] > 0) & (pairs["dislikes"] > 0)).sum())
+        self.items = pl.concat([self.items, pairs.select("item_id").unique()]).unique()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "rows": {
+                "total": self.rows,
+                "like": self.like,
+                "dislike": self.dislike,
+                "neutral": self.rows - self.like - self.dislike,
+            },
+            "users": self.users,
+            "items": self.items.height,
+            "repeated_rows": self.rows - self.pairs,
+            "repeated_pairs": self.repeated_pairs,
+            "contradicting_pairs": self.contradicting_pairs,
+        }
+
+
+def _pairs(spool: Spool, piece: int, pieces: int) -> pl.DataFrame:
+    """Distinct pairs of the ``piece``-th set of users, with how many rows, likes and dislikes each has."""
+    scan = spool.scan().select(*_PAIR, "sign")
+    if pieces > 1:
+        scan = scan.filter(pl.col("user_id").hash(0) % pieces == piece)
+    sign = pl.col("sign")
+    return (
+        scan.group_by(_PAIR)
+        .agg(rows=pl.len(), likes=(sign == 1).sum(), dislikes=(sign == -1).sum())
+        .with_columns(pl.col("rows", "likes", "dislikes").cast(pl.Int64))
+        .collect()
+    )
+
+
+def _merge(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(parts).group_by(_PAIR).agg(pl.col("rows", "likes", "dislikes").sum())
+
+
+def _time_range(spool: Spool) -> tuple[float, float] | None:
+    scan = spool.scan()
+    if "timestamp" not in scan.collect_schema().names():
+        return None
+    first, last = scan.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).collect().row(0)
+    return first, last
+
+
+def _time(times: tuple[float, float] | None, unix_time: bool) -> dict[str, Any] | None:
+    if times is None:
+        return None
+    raw = [int(time) if time == int(time) else time for time in times]
+    result: dict[str, Any] = {"first_raw": raw[0], "last_raw": raw[1]}
+    if unix_time:
+        result = {"first": _iso(times[0]), "last": _iso(times[1])} | result
+    return result
+
+
+def _iso(seconds: float) -> str | None:
+    """ISO date in UTC, None outside the years 1 to 9999."""
+    try:
+        return (_EPOCH + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        return None

@@ -1,0 +1,116 @@
+"""The options of a source: a dataclass declares them, this module lists and reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from recbole_signed.errors import UsageError, nearest
+
+_TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
+
+
+def option(default: Any, help: str) -> Any:
+    """Declare an option of a source in its dataclass, with what ``convert SOURCE --help`` says about it."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """For sources without options."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionInfo:
+    """What the command line needs to know about one option."""
+
+    name: str
+    type: str
+    """``text``, ``integer``, ``number``, ``yes/no``, ``list`` (commas between) or the choices joined by ``|``."""
+    default: Any
+    help: str
+
+
+def describe(options_class: type) -> list[OptionInfo]:
+    """List the options that a dataclass of options declares, in its order."""
+    hints = get_type_hints(options_class)
+    return [
+        OptionInfo(field.name, _type_text(hints[field.name]), field.default, field.metadata.get("help", ""))
+        for field in dataclasses.fields(options_class)
+    ]
+
+
+def read(options_class: type, given: Mapping[str, Any], source: str) -> Any:
+    """Make the options of a source from values or their text; None and absent mean the default.
+
+    Raises:
+        UsageError: an option the source does not have, or a value of another type.
+
+    """
+    hints = get_type_hints(options_class)
+    names = [field.name for field in dataclasses.fields(options_class)]
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        key = name.replace("-", "_")
+        if key not in names:
+            has = f"it has {', '.join(names)}" if names else "it has none"
+            raise UsageError(f"The source '{source}' has no option {name!r}{nearest(key, names)}; {has}.")
+        if value is not None:
+            values[key] = _read_value(hints[key], value, f"The option {key} of the source '{source}'")
+    return options_class(**values)
+
+
+def as_json(options: Any) -> dict[str, Any]:
+    """Give options as they are recorded in ``dataset.json``."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(options).items()
+    }
+
+
+def _bare(hint: Any) -> Any:
+    """Drop the ``| None`` of a type."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(part for part in get_args(hint) if part is not type(None))
+    return hint
+
+
+def _type_text(hint: Any) -> str:
+    hint = _bare(hint)
+    if get_origin(hint) is Literal:
+        return "|".join(map(str, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return "list"
+    return {str: "text", int: "integer", float: "number", bool: "yes/no"}[hint]
+
+
+def _read_value(hint: Any, value: Any, what: str) -> Any:
+    hint = _bare(hint)
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        if value not in choices:
+            hint = nearest(str(value), choices)
+            raise UsageError(f"{what} is {value!r}{hint}; use one of {', '.join(choices)}.")
+        return value
+    if get_origin(hint) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
+            raise UsageError(f"{what} is {value!r}; give names with commas between them.")
+        return tuple(part.strip() for part in parts if part.strip())
+    if hint is bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in _TRUE + _FALSE:
+            return str(value).lower() in _TRUE
+        raise UsageError(f"{what} is {value!r}; give true or false.")
+    if hint is str:
+        if isinstance(value, str):
+            return value
+        raise UsageError(f"{what} is {value!r}; give a text.")
+    try:
+        if isinstance(value, bool) or (hint is int and isinstance(value, float) and value != int(value)):
+            raise ValueError
+        return hint(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{what} is {value!r}; give {'an integer' if hint is int else 'a number'}.") from None

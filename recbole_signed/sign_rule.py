@@ -1,0 +1,241 @@
+"""The rule that turns raw signals into a sign: like (+1), dislike (-1) or neutral (0).
+
+A rule is a mapping with a condition for likes and, where there are dislikes, one for them::
+
+    {"like": "rating >= 4", "dislike": "rating <= 2"}
+    {"like": "is_click == 1 or long_view == 1", "dislike": "is_hate == 1"}
+    {"like": "rating >= 4", "dislike": "else"}
+
+A condition is ``COLUMN OP NUMBER`` with one of ``>= <= > < == !=``; conditions are joined by ``and`` and
+``or``, where ``and`` binds tighter and there are no parentheses. ``else`` means: every row that is no like.
+
+A missing value (NaN) makes every comparison false, ``!=`` included, and ``else`` leaves a row alone when a
+column of the like condition is missing there: without a signal there is no verdict, so the row is neutral.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError, nearest
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_ELSE = "else"
+_CONDITION = re.compile(r"(?P<column>[^\s<>=!]+)\s*(?P<op>[<>=!]+)\s*(?P<number>[^\s<>=!]+)")
+_EXAMPLE = "a condition reads like 'rating >= 4' or 'rating >= 4 and is_hate == 0'"
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """One ``COLUMN OP NUMBER``."""
+
+    column: str
+    op: str
+    text: str  # of the number, as it was given
+
+    @property
+    def number(self) -> int | float:
+        try:
+            return int(self.text)
+        except ValueError:
+            return float(self.text)
+
+    def __str__(self) -> str:
+        return f"{self.column} {self.op} {self.text}"
+
+    def holds(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        values = columns[self.column]
+        return _OPERATORS[self.op](values, self.number) & ~_missing(values)
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """A disjunction of conjunctions of comparisons."""
+
+    any_of: tuple[tuple[_Comparison, ...], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(c.column for all_of in self.any_of for c in all_of))
+
+    def __str__(self) -> str:
+        return " or ".join(" and ".join(map(str, all_of)) for all_of in self.any_of)
+
+    def holds(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.logical_or.reduce(
+            [np.logical_and.reduce([c.holds(columns) for c in all_of]) for all_of in self.any_of]
+        )
+
+
+@dataclass(frozen=True)
+class SignRule:
+    """A parsed sign rule: hashable, picklable, equal to every other rule that reads the same.
+
+    Make one with :meth:`parse`; :meth:`as_dict` gives the spec back (in canonical spacing).
+    """
+
+    like: _Condition
+    dislike: _Condition | None
+    dislike_is_rest: bool = False
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, str]) -> SignRule:
+        """Parse ``{"like": CONDITION, "dislike": CONDITION or "else"}``; without ``dislike`` there are none.
+
+        Raises:
+            UsageError: unknown key, no like condition, or a condition that does not parse.
+
+        """
+        if not isinstance(spec, Mapping):
+            raise UsageError(
+                f"A sign rule is a mapping with 'like' and 'dislike', got {spec!r}; write for example "
+                "{like: 'rating >= 4', dislike: 'rating <= 2'}."
+            )
+        for key in spec:
+            if key not in ("like", "dislike"):
+                raise UsageError(
+                    f"A sign rule has the keys 'like' and 'dislike', got {key!r}{nearest(key, ('like', 'dislike'))}."
+                )
+        if spec.get("like") is None:
+            raise UsageError("A sign rule needs a condition for likes; write for example like: 'rating >= 4'.")
+        like = _parse_condition("like", spec["like"])
+        dislike = spec.get("dislike")
+        if dislike is None:
+            return cls(like, None)
+        if isinstance(dislike, str) and dislike.strip().lower() == _ELSE:
+            return cls(like, None, dislike_is_rest=True)
+        return cls(like, _parse_condition("dislike", dislike))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns the rule reads, each once, in order of appearance."""
+        dislike = self.dislike.columns if self.dislike else ()
+        return tuple(dict.fromkeys(self.like.columns + dislike))
+
+    @property
+    def has_dislikes(self) -> bool:
+        """Whether the rule asks for dislikes at all."""
+        return self.dislike_is_rest or self.dislike is not None
+
+    def as_dict(self) -> dict[str, str]:
+        """Give the spec that :meth:`parse` makes this rule from."""
+        spec = {"like": str(self.like)}
+        if self.has_dislikes:
+            spec["dislike"] = _ELSE if self.dislike_is_rest else str(self.dislike)
+        return spec
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key}: {text}" for key, text in self.as_dict().items())
+
+    def verdicts(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Tell for each row whether the like and whether the dislike condition holds.
+
+        Args:
+            columns: numeric or boolean arrays of one length ``[n]``; booleans count as 0 and 1.
+
+        Returns:
+            like ``[n]`` bool, dislike ``[n]`` bool; both may hold on a row.
+
+        Raises:
+            UsageError: a column is absent, not numeric, or of another length.
+
+        """
+        used = self._check(columns)
+        like = self.like.holds(used)
+        if self.dislike_is_rest:
+            known = ~np.logical_or.reduce([_missing(used[name]) for name in self.like.columns])
+            return like, ~like & known
+        if self.dislike is None:
+            return like, np.zeros_like(like)
+        return like, self.dislike.holds(used)
+
+    def apply(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Compute the sign of each row: int8 ``[n]``, +1 like, -1 dislike, 0 neutral.
+
+        Raises:
+            UsageError: as :meth:`verdicts`, or a row (counted from 1) on which both conditions hold.
+
+        """
+        like, dislike = self.verdicts(columns)
+        both = np.flatnonzero(like & dislike)
+        if both.size:
+            raise UsageError(
+                f"Row {both[0] + 1} is a like and a dislike at once by the sign rule "
+                f"({self}); make its conditions exclude each other."
+            )
+        return like.astype(np.int8) - dislike.astype(np.int8)
+
+    def _check(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        used: dict[str, np.ndarray] = {}
+        for name in self.columns:
+            if name not in columns:
+                raise UsageError(
+                    f"The sign rule reads column {name!r}, which is not among "
+                    f"{', '.join(map(repr, columns)) or 'no columns at all'}{nearest(name, columns)}."
+                )
+            used[name] = np.asarray(columns[name])
+            if used[name].ndim != 1 or used[name].dtype.kind not in "biuf":
+                raise UsageError(
+                    f"The sign rule compares column {name!r} with a number, but it holds {used[name].dtype} "
+                    f"of shape {used[name].shape}; give it a one-dimensional numeric column."
+                )
+        lengths = {name: len(values) for name, values in used.items()}
+        if len(set(lengths.values())) > 1:
+            raise UsageError(f"The columns of the sign rule differ in length: {lengths}.")
+        return used
+
+
+def _missing(values: np.ndarray) -> np.ndarray:
+    """Bool ``[n]``: where there is no value."""
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+
+
+def _parse_condition(key: str, text: object) -> _Condition:
+    if not isinstance(text, str) or not text.strip():
+        raise UsageError(f"The {key} condition of a sign rule is a text, got {text!r}; {_EXAMPLE}.")
+    if text.strip().lower() == _ELSE:
+        raise UsageError(f"Only dislikes can be 'else'; write the likes out: {_EXAMPLE}.")
+    if "(" in text or ")" in text:
+        raise UsageError(f"The {key} condition {text!r} has parentheses, which are not supported; {_EXAMPLE}.")
+    any_of = [
+        tuple(_parse_comparison(key, text, part) for part in _split(alternative, "and"))
+        for alternative in _split(text, "or")
+    ]
+    return _Condition(tuple(any_of))
+
+
+def _split(text: str, word: str) -> list[str]:
+    return re.split(rf"(?i)(?:^|(?<=\s)){word}(?:$|(?=\s))", text)
+
+
+def _parse_comparison(key: str, whole: str, part: str) -> _Comparison:
+    found = _CONDITION.fullmatch(part.strip())
+    where = f"in the {key} condition {whole!r}"
+    if found is None:
+        got = repr(part.strip()) if part.strip() else "nothing"
+        raise UsageError(f"Expected COLUMN OP NUMBER {where}, got {got}; {_EXAMPLE}.")
+    column, op, number = found["column"], found["op"], found["number"]
+    if op not in _OPERATORS:
+        mend = {"=": "; did you mean '=='?", "=>": "; did you mean '>='?", "=<": "; did you mean '<='?"}.get(op, "")
+        raise UsageError(f"Unknown operator {op!r} {where}, use one of {' '.join(_OPERATORS)}{mend or '.'}")
+    comparison = _Comparison(column, op, number)
+    try:
+        value = comparison.number
+    except ValueError:
+        value = float("nan")
+    if value != value:
+        raise UsageError(f"Expected a number after {op!r} {where}, got {number!r}; {_EXAMPLE}.")
+    return comparison

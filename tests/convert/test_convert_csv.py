@@ -1,0 +1,218 @@
+"""The source ``csv``: whatever is written out in any format comes back as the right rows, the way RecBole reads."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import lzma
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.convert import convert, files
+from recbole_signed.convert.columns import MISSING_TOKENS
+from recbole_signed.errors import UsageError
+
+
+def rows_of(folder: Path) -> list[tuple[Any, ...]]:
+    """Read NAME.inter with RecBole's reader (recbole/data/dataset/dataset.py, _load_feat).
+
+    Floats are parsed by Python: pandas' own parser may be off in the last digit.
+    """
+    path = folder / f"{folder.name}.inter"
+    frame = pd.read_csv(path, delimiter="\t", dtype=str, encoding="utf-8", engine="python")
+    for field in frame.columns:
+        if field.endswith(":float"):
+            frame[field] = [float(text) for text in frame[field]]
+    return list(frame.itertuples(index=False, name=None))
+
+
+letters = st.characters(exclude_categories=("Cs", "Cc"))
+token = st.one_of(st.integers(0, 10**12).map(str), st.text(letters, min_size=1, max_size=6)).filter(
+    lambda text: text.strip() and text not in MISSING_TOKENS
+)
+rating = st.one_of(
+    st.integers(1, 10).map(lambda n: n / 2), st.floats(allow_nan=False, allow_infinity=False, width=64)
+)
+time = st.integers(0, 2_000_000_000)
+interaction = st.tuples(token, token, rating, st.sampled_from([-1, 0, 1]), time)
+interactions = st.lists(interaction, min_size=1, max_size=12).filter(lambda rows: any(row[3] == 1 for row in rows))
+NAMES = ("who", "what", "stars", "verdict", "moment")
+OPTIONS = {"user": "who", "item": "what", "rating": "stars", "sign": "verdict", "time": "moment", "time_unit": "s"}
+
+
+def as_delimited(rows: list[tuple[Any, ...]], separator: str, line_end: str, bom: bool, blank_lines: bool) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator=line_end)
+    writer.writerows([NAMES, *rows])
+    if blank_lines:
+        text.write(line_end)
+    return text.getvalue().encode("utf-8-sig" if bom else "utf-8")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    rows=interactions,
+    format=st.sampled_from(["csv", "tsv", "semicolon", "jsonl", "parquet"]),
+    compression=st.sampled_from(["", ".gz", ".xz"]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+    bom=st.booleans(),
+    blank_lines=st.booleans(),
+    block=st.sampled_from([64, 1 << 20]),
+)
+def test_rows_come_back(
+    rows: list[tuple[Any, ...]], format: str, compression: str, line_end: str, bom: bool, blank_lines: bool, block: int
+) -> None:
+    expected = sorted(rows, key=lambda row: row[4])  # stable, as the converter is to be
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "BLOCK_BYTES", block)
+        path = Path(folder) / f"raw.{'csv' if format == 'semicolon' else format}"
+        if format == "parquet":
+            pl.DataFrame(rows, schema=list(NAMES), orient="row").write_parquet(path)
+        else:
+            if format == "jsonl":
+                lines = [json.dumps(dict(zip(NAMES, row, strict=True)), ensure_ascii=bom) for row in rows]
+                data = (line_end.join(lines) + line_end * blank_lines).encode()
+            else:
+                separator = {"csv": ",", "tsv": "\t", "semicolon": ";"}[format]
+                data = as_delimited(rows, separator, line_end, bom, blank_lines)
+            path = path.with_name(path.name + compression)
+            data = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[compression](data)
+            path.write_bytes(data)
+        separator_option = "semicolon" if format == "semicolon" else None
+        made = convert("csv", path, Path(folder) / "out", separator=separator_option, **OPTIONS)
+        assert made.name == "raw"
+        assert rows_of(made) == expected
+        again = convert("csv", path, Path(folder) / "again", separator=separator_option, **OPTIONS)
+        for file in made.iterdir():
+            assert file.read_bytes() == (again / file.name).read_bytes()
+
+
+def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_a_rule_makes_the_sign_and_columns_are_found_by_their_usual_names(tmp_path: Path) -> None:
+    raw = write(tmp_path / "ratings.csv", "userId,itemId,rating,timestamp\na,x,5,30\na,y,3,10\nb,x,1.5,20\n")
+    made = convert("csv", raw, tmp_path, like="rating >= 4", dislike="rating <= 2")
+    assert made == tmp_path / "ratings"
+    text = (made / "ratings.inter").read_text()
+    assert text == (
+        "user_id:token\titem_id:token\trating:float\tsign:float\ttimestamp:float\n"
+        "a\ty\t3\t0\t10\nb\tx\t1.5\t-1\t20\na\tx\t5\t1\t30\n"
+    )
+
+
+def test_without_rating_and_time_their_columns_are_left_out_and_the_order_stays(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.tsv", "user\titem\tclick\nb\tx\t1\na\ty\t0\na\tx\ttrue\na\tz\tfalse\n")
+    made = convert("csv", raw, tmp_path, like="click == 1", dislike="else")
+    assert rows_of(made) == [("b", "x", 1), ("a", "y", -1), ("a", "x", 1), ("a", "z", -1)]
+    yaml = (made / "log.yaml").read_text()
+    assert "RATING_FIELD" not in yaml
+    assert "TIME_FIELD" not in yaml
+
+
+def test_roles_can_be_declined(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,rating,time\na,x,5,soon\nb,x,1,later\n")
+    made = convert("csv", raw, tmp_path, like="rating >= 4", dislike="else", rating="none", time="none")
+    assert rows_of(made) == [("a", "x", 1), ("b", "x", -1)]
+
+
+def test_files_without_header(tmp_path: Path) -> None:
+    raw = write(tmp_path / "ratings.dat", "1::0012::9::100\n2::0012::2::50\n")
+    made = convert("csv", raw, tmp_path, columns="user,item,rating,time", like="rating >= 7", dislike="else")
+    assert rows_of(made) == [("2", "0012", 2, -1, 50), ("1", "0012", 9, 1, 100)]
+    raw = write(tmp_path / "spaces.txt", "  1  7 \t1\n2 7   -1\n \n")
+    assert rows_of(convert("csv", raw, tmp_path, columns="user,item,sign")) == [("1", "7", 1), ("2", "7", -1)]
+
+
+def test_raw_columns_are_carried_over_with_their_types(tmp_path: Path) -> None:
+    raw = write(
+        tmp_path / "log.csv",
+        "user,item,sign,price,brand,zip,tags\na,x,1,2.50,Acme,00501,a b\nb,y,-1,3,007,10001,c\n",
+    )
+    made = convert("csv", raw, tmp_path, keep="price,brand,zip:token,tags:token_seq")
+    lines = (made / "log.inter").read_text().splitlines()
+    assert lines[0].split("\t")[3:] == ["price:float", "brand:token", "zip:token", "tags:token_seq"]
+    assert lines[1] == "a\tx\t1\t2.50\tAcme\t00501\ta b"
+    assert "price" not in (made / "log.yaml").read_text()  # loaded on demand
+    frame = pl.DataFrame({"user": [1], "item": [2], "sign": [1], "n": [3], "flag": [True], "f": [0.5], "t": ["z"]})
+    frame.write_parquet(tmp_path / "typed.parquet")
+    made = convert("csv", tmp_path / "typed.parquet", tmp_path, keep="n,flag,f,t")
+    assert (made / "typed.inter").read_text().splitlines() == [
+        "user_id:token\titem_id:token\tsign:float\tn:float\tflag:float\tf:float\tt:token",
+        "1\t2\t1\t3\t1\t0.5\tz",
+    ]
+
+
+def test_a_guessed_type_is_that_of_all_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,sign,code\n" + "a,x,1,5\n" * 50 + "b,x,-1,n5\n")
+    monkeypatch.setattr(files, "BLOCK_BYTES", 40)
+    made = convert("csv", raw, tmp_path, keep="code")
+    assert (made / "log.inter").read_text().startswith("user_id:token\titem_id:token\tsign:float\tcode:token\n")
+
+
+def test_the_rule_reads_columns_of_the_file_or_those_of_the_roles(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,stars\na,x,5\na,y,1\n")
+    made = convert("csv", raw, tmp_path, rating="stars", like="rating >= 4", dislike="stars <= 2")
+    assert rows_of(made) == [("a", "x", 5, 1), ("a", "y", 1, -1)]
+
+
+def test_rule_columns_may_have_blanks_and_those_rows_are_neutral(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,ratio\na,x,2.5\na,y,0.1\nb,y,\nb,x,NaN\n")
+    made = convert("csv", raw, tmp_path, like="ratio >= 2", dislike="else")
+    assert [row[2] for row in rows_of(made)] == [1, -1, 0, 0]
+
+
+def test_recboles_own_files_are_read(tmp_path: Path) -> None:
+    raw = write(tmp_path / "x.inter", "user_id:token\titem_id:token\trating:float\na\tx\t4\na\ty\t1\n")
+    assert rows_of(convert("csv", raw, tmp_path / "out", like="rating >= 4", dislike="else")) == [
+        ("a", "x", 4, 1),
+        ("a", "y", 1, -1),
+    ]
+
+
+def test_encodings(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,sign\nJosé,x,1\n", "latin-1")
+    with pytest.raises(UsageError, match=r"log.csv, line 2: byte 0xe9 is not utf-8; .*encoding=latin-1"):
+        convert("csv", raw, tmp_path)
+    assert rows_of(convert("csv", raw, tmp_path, encoding="latin-1")) == [("José", "x", 1)]
+    with pytest.raises(UsageError, match="There is no encoding 'latin-11'"):
+        convert("csv", raw, tmp_path / "other", encoding="latin-11")
+
+
+def test_quotes_can_be_ordinary_characters(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.tsv", 'user\titem\tsign\na\t5" disk\t1\nb\t7" disk\t-1\n')
+    with pytest.raises(UsageError, match=r"log.tsv, line 2: a quote .* inside a field"):
+        convert("csv", raw, tmp_path)
+    assert rows_of(convert("csv", raw, tmp_path, quote="none")) == [("a", '5" disk', 1), ("b", '7" disk', -1)]
+
+
+def test_json_numbers_of_any_size_stay_what_they_are(tmp_path: Path) -> None:
+    lines = ['{"user": 12345678901234567890123, "item": "x", "sign": 1, "extra": [1, {"a": 2}]}', '{"user": 1, "item": 2, "sign": -1.0}']
+    raw = write(tmp_path / "log.jsonl", "\n".join(lines))
+    assert rows_of(convert("csv", raw, tmp_path)) == [("12345678901234567890123", "x", 1), ("1", "2", -1)]
+
+
+def test_ids_of_parquet_files(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user": [1.0, 2.0], "item": pl.Series(["x", "y"], dtype=pl.Categorical), "sign": [1, -1]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    assert rows_of(convert("csv", tmp_path / "a.parquet", tmp_path)) == [("1", "x", 1), ("2", "y", -1)]
+    frame.with_columns(user=pl.Series([1.0, 2.5])).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(UsageError, match=r"b.parquet, row 2: the id 2.5 in column 'user_id' is no whole number"):
+        convert("csv", tmp_path / "b.parquet", tmp_path)
+    frame.with_columns(user=pl.Series([1.0, None])).write_parquet(tmp_path / "c.parquet")
+    with pytest.raises(UsageError, match=r"c.parquet, row 2: no value in column 'user_id'"):
+        convert("csv", tmp_path / "c.parquet", tmp_path)
+    frame.with_columns(user=pl.Series([[1], [2]])).write_parquet(tmp_path / "d.parquet")
+    with pytest.raises(UsageError, match=r"d.parquet: column 'user_id' holds List\(Int64\), ids were wanted"):
+        convert("csv", tmp_path / "d.parquet", tmp_path)
