@@ -32,6 +32,10 @@ class SignedGraph:
         """
         return cls(_binary_matrix(likes, n_users, n_items), _binary_matrix(dislikes, n_users, n_items))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> SignedGraph:
+        """Return itself: nothing ever changes it, and RecBole copies a model just to count its operations."""
+        return self
+
     @property
     def n_users(self) -> int:
         """Number of users (rows)."""

@@ -1,0 +1,1 @@
+"""Recommenders for signed graphs: one file per model, named after the lower-cased class."""
