@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from recbole_signed import plugin
+from recbole_signed import plugin, registry
 
 if TYPE_CHECKING:
     from recbole_signed.data.dataset import SignedDataset
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["SignedDataset", "SignedGraph", "UsageError", "__version__", "register_model"]
 
-register_model = plugin.register_model
+register_model = registry.register_model
 
 _LAZY = {
     "SignedDataset": "recbole_signed.data.dataset",

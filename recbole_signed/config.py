@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recbole_signed import plugin
+from recbole_signed import registry
 from recbole_signed.convert import ensure_ml100k
 from recbole_signed.data.settings import HOW_TO_SIGN, SETTING_KEYS, SignedSettings
 from recbole_signed.errors import UsageError, nearest
@@ -54,7 +54,7 @@ def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> N
     Order, later wins: RecBole's own files, the model's yaml, the yaml that lies in the data set's folder, the
     protocol; then the user's files, dictionaries and command line.
     """
-    entry = plugin.models().get(model)
+    entry = registry.models().get(model)
     if entry is not None and entry.properties is not None:
         config._update_internal_config_dict(str(entry.properties))
     folder = _find_folder(config, dataset)

@@ -17,7 +17,7 @@ from recbole.quick_start import run_recbole
 from recbole.utils import get_model, get_trainer
 
 import recbole_signed
-from recbole_signed import UsageError, plugin
+from recbole_signed import UsageError, registry
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Write = Callable[..., Path]
@@ -138,7 +138,7 @@ def test_a_third_party_registers_a_model_by_entry_point(script: Callable[..., st
         import recbole_signed
         from recbole.quick_start import run_recbole
         run_recbole(model="Theirs", dataset="signed", config_dict={QUICK})
-        print("Theirs" in recbole_signed.plugin.models())
+        print("Theirs" in recbole_signed.registry.models())
     """,
         theirs=MODEL.format(name="Theirs"),
     )
@@ -257,18 +257,18 @@ def test_names_that_are_taken_are_refused(tmp_path: Path) -> None:
         recbole_signed.register_model("BPR", "somewhere")
     with pytest.raises(UsageError, match="does not exist"):
         recbole_signed.register_model("Unheard", "somewhere", properties=tmp_path / "nothing.yaml")
-    plugin.register_model("UnheardOf", "first.module")
+    registry.register_model("UnheardOf", "first.module")
     try:
         with pytest.raises(UsageError, match=r"registered already, by first\.module"):
-            plugin.register_model("UnheardOf", "second.module")
-        plugin.register_model("UnheardOf", "first.module")
+            registry.register_model("UnheardOf", "second.module")
+        registry.register_model("UnheardOf", "first.module")
     finally:
-        del plugin._registry.models["UnheardOf"]
+        del registry._registry.models["UnheardOf"]
         del sys.modules["recbole.model.general_recommender.unheardof"]
 
 
 def test_every_default_yaml_leads_to_a_class_of_its_name() -> None:
-    for name, entry in plugin.models().items():
+    for name, entry in registry.models().items():
         if entry.module.startswith("recbole_signed."):
             assert get_model(name).__name__ == name
             assert entry.properties is not None

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from recbole.quick_start import run_recbole
 
-from recbole_signed import plugin
+from recbole_signed import registry
 
-GENERAL = sorted(name for name, family in plugin.stock_models() if family == "general")
+GENERAL = sorted(name for name, family in registry.stock_models() if family == "general")
 NEEDS = {"NCL": "faiss"}
 SMALL: dict[str, dict[str, Any]] = {
     "NCL": {"num_clusters": 5, "warm_up_step": 0},

@@ -17,6 +17,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
+from recbole_signed.data.duplicates import pair_keys, resolve
 from recbole_signed.data.inter_file import read_inter
 from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.data.settings import HOW_TO_SIGN, SignedSettings, inter_columns
@@ -174,8 +175,8 @@ class SignedDataset(Dataset):
         time = frame[self.time_field].to_numpy() if self.time_field in frame else None
         if time is not None:
             frame[self.time_field] = frame[self.time_field].astype(np.float64)  # what RecBole converts from
-        pairs = _pair_keys(frame[self.uid_field], frame[self.iid_field], part)
-        stays, repeated, contradicting = _resolve(pairs, sign, time, self.signed.duplicate_pairs)
+        pairs = pair_keys(frame[self.uid_field], frame[self.iid_field], part)
+        stays, repeated, contradicting = resolve(pairs, sign, time, self.signed.duplicate_pairs)
         if self.signed.sign_field in frame:
             self._del_col(frame, self.signed.sign_field)
 
@@ -361,36 +362,6 @@ class SignedDataset(Dataset):
         for name, count in asdict(self.sign_report).items():
             lines.append(set_color(f"The number of {name.replace('_', ' ')}", "blue") + f": {count}")
         return "\n".join(lines)
-
-
-def _pair_keys(users: pd.Series, items: pd.Series, part: IntArray) -> IntArray:
-    """Return one number for each (part, user, item), ``[n_rows]``."""
-    user_codes, _ = pd.factorize(users)
-    item_codes, known_items = pd.factorize(items)
-    n_users = user_codes.max(initial=0) + 1
-    return (part * n_users + user_codes) * len(known_items) + item_codes
-
-
-def _resolve(
-    pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] | None, rule: str
-) -> tuple[npt.NDArray[np.bool_], int, int]:
-    """Return which rows stay ``[n_rows]``, the number of repeating rows and of pairs with both signs."""
-    order = np.arange(len(pairs)) if time is None else np.argsort(time, kind="stable")
-    order = order[np.argsort(pairs[order], kind="stable")]  # by pair, and by time within a pair
-    ordered = pairs[order]
-    first = np.r_[True, ordered[1:] != ordered[:-1]] if len(ordered) else np.zeros(0, dtype=bool)
-    starts = np.flatnonzero(first)
-    repeated = len(pairs) - len(starts)
-    contradicting = 0
-    if repeated:
-        most, least = (reduce.reduceat(sign[order], starts) for reduce in (np.maximum, np.minimum))
-        contradicting = int(((most > 0) & (least < 0)).sum())
-    stays = np.ones(len(pairs), dtype=bool)
-    if rule != "keep" and repeated:
-        chosen = starts if rule == "first" else np.r_[starts[1:], len(pairs)] - 1
-        stays = np.zeros(len(pairs), dtype=bool)
-        stays[order[chosen]] = True
-    return stays, repeated, contradicting
 
 
 def _rows_by_part(part: IntArray, n_parts: int) -> list[IntArray]:
