@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from recbole_signed import compat
+from recbole_signed import checkpoint
 from recbole_signed.errors import UsageError, nearest
 
 MODEL_PACKAGE = "recbole.model.general_recommender"  # where RecBole's get_model looks first
@@ -86,7 +86,7 @@ def register_model(
         raise UsageError(f"RecBole has a model of the name '{name}'; register yours under another name.")
     _registry.models[name] = entry
     _add_alias(entry)
-    compat.TRUSTED_ROOTS.add(module.partition(".")[0])
+    checkpoint.TRUSTED_ROOTS.add(module.partition(".")[0])
 
 
 def models() -> dict[str, ModelEntry]:

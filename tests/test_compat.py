@@ -23,14 +23,14 @@ import pandas as pd
 import pytest
 import recbole.utils
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from recbole.data import create_dataset
 from recbole.quick_start import load_data_and_model, run_recbole
-from recbole.utils import get_model, get_trainer
+from recbole.utils import get_trainer
 
-from recbole_signed import UsageError, compat
+from recbole_signed import UsageError, checkpoint, compat
 
 NEW_TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 6)
 
@@ -53,7 +53,7 @@ sys.meta_path.insert(0, Absent)
 def repaired(name):
     module = __import__(name, fromlist=["_"])
     if mended:
-        from recbole_signed import compat
+        from recbole_signed import checkpoint, compat
         compat.apply(name, module)
     return module
 
@@ -228,7 +228,7 @@ def test_a_second_application_changes_nothing() -> None:
         tuning = importlib.import_module("recbole.trainer.hyper_tuning")
         finders = [type(finder) for finder in sys.meta_path]
         sparse = importlib.import_module("scipy.sparse")
-        names = sparse.dok_matrix._update, np.float_, torch.load
+        names = sparse.dok_matrix._update, vars(np)["float_"], torch.load
         return [collector.get_data_struct, tuning.exhaustive_search, finders, *names]
 
     for _ in range(2):
@@ -295,7 +295,7 @@ def test_metrics_reach_the_real_ray_where_there_is_one(monkeypatch: pytest.Monke
         seen.append(metrics)
 
     for report in (old, new):
-        monkeypatch.setitem(sys.modules, "ray.tune", types.SimpleNamespace(report=report))  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "ray.tune", types.SimpleNamespace(report=report))
         tune.report(**{"recall@10": 0.5})
     assert seen == [{"recall@10": 0.5}, {"recall@10": 0.5}]
 
@@ -351,7 +351,7 @@ def test_exhaustive_search_suits_the_hyperopt_at_hand(generator: bool, monkeypat
         "hyperopt.pyll.stochastic": stochastic,
         "hyperopt.base": base,
     }.items():
-        monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, name, module)
     tuning: Any = importlib.import_module("recbole.trainer.hyper_tuning")
     domain = types.SimpleNamespace(
         s_idxs_vals=None, s_new_ids="ids", s_rng="rng", cmd=None, workdir=None, new_result=dict
@@ -410,7 +410,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize("model", ["BPR", "LightGCN", "MultiVAE", "EASE", "ItemKNN"])
 def test_a_checkpoint_gives_the_same_model_and_metrics(model: str, run: Callable[..., Path]) -> None:
     file = run(model, **({"train_neg_sample_args": None} if model == "MultiVAE" else {}))
-    config, loaded, _, train, valid, test = load_data_and_model(str(file))
+    config, loaded, *_, test = load_data_and_model(str(file))
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, loaded)
     best = trainer.evaluate(test, load_best_model=True, model_file=str(file))
     assert best == trainer.evaluate(test, load_best_model=False)
@@ -469,6 +469,7 @@ VALUES = st.recursive(
 )
 
 
+@example(range(3), 2)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=VALUES, protocol=st.sampled_from([2, 4]))
 def test_what_a_checkpoint_may_hold_comes_back_equal(value: Any, protocol: int) -> None:
@@ -603,7 +604,7 @@ def archive(data: bytes) -> io.BytesIO:
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """This module's classes count as a registered model's."""
-    monkeypatch.setattr(compat, "TRUSTED_ROOTS", {*compat.TRUSTED_ROOTS, __name__})
+    monkeypatch.setattr(checkpoint, "TRUSTED_ROOTS", {*checkpoint.TRUSTED_ROOTS, __name__})
     EFFECTS.clear()
 
 
@@ -611,7 +612,7 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("trick", HAND_MADE)
 def test_loading_calls_no_class(trick: str) -> None:
     data = b"\x80\x04" + HAND_MADE[trick] + b"."
-    pickle._Unpickler(io.BytesIO(data)).load()  # type: ignore[attr-defined]
+    pickle._Unpickler(io.BytesIO(data)).load()
     assert EFFECTS == ["called"], "without the restriction the trick works"
     EFFECTS.clear()
     with pytest.raises(pickle.UnpicklingError):
@@ -664,14 +665,14 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, run: Callable[..., Pa
             file = tmp_path / "evil.pth"
             torch.save({**torch.load(honest, weights_only=False), "cur_step": payload}, file, pickle_protocol=protocol)
             for load in (trainer.resume_checkpoint, load_data_and_model, load_as_recbole):
-                with pytest.raises(pickle.UnpicklingError, match="so it was not loaded|defaultdict"):
+                with pytest.raises(pickle.UnpicklingError, match=r"so it was not loaded|defaultdict"):
                     load(str(file))
+            if NEW_TORCH:  # called from here, torch decides; it does not let these through either
+                with pytest.raises(pickle.UnpicklingError):
+                    torch.load(file)
             assert not marker.exists(), name
     with pytest.raises(pickle.UnpicklingError, match=r"recbole.utils.utils.os.system"):
         load_as_recbole(archive(dotted))
-    if NEW_TORCH:
-        with pytest.raises(pickle.UnpicklingError):
-            torch.load(file)
     assert not marker.exists()
     torch.save(evil["eval"], file)
     torch.load(file, weights_only=False)  # the payloads are real, and whoever asks for it gets torch's own way
@@ -684,17 +685,17 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, old, _use_new_zipfile_serialization=False)
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(script))
     for file in (bare, old, script):
-        with pytest.raises(pickle.UnpicklingError, match="no archive as torch.save writes it"):
+        with pytest.raises(pickle.UnpicklingError, match=r"no archive as torch\.save writes it"):
             load_as_recbole(file)
     with pytest.raises(FileNotFoundError):
         load_as_recbole(tmp_path / "absent.pth")
 
 
 def test_the_user_may_allow_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert __name__.split(".")[0] not in compat.TRUSTED_ROOTS
+    assert __name__.split(".")[0] not in checkpoint.TRUSTED_ROOTS
     file = io.BytesIO()
     torch.save({"own": Call(Effect, 1), "mood": Mood.GOOD}, file)
-    with pytest.raises(pickle.UnpicklingError, match=rf"'{__name__}.Effect'.*add_safe_globals.*TRUSTED_ROOTS"):
+    with pytest.raises(pickle.UnpicklingError, match=rf"'{__name__}\.Effect'.*add_safe_globals.*TRUSTED_ROOTS"):
         load_as_recbole(io.BytesIO(file.getvalue()))
     with torch.serialization.safe_globals([Effect, Mood]):
         loaded = load_as_recbole(io.BytesIO(file.getvalue()))

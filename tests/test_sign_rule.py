@@ -150,7 +150,7 @@ def test_imports_neither_torch_nor_recbole_nor_polars() -> None:
 comparison = st.tuples(st.sampled_from("abc"), st.sampled_from(sorted(OPS)), st.integers(-2, 2))
 condition = st.lists(st.lists(comparison, min_size=1, max_size=3), min_size=1, max_size=3)
 cell = st.one_of(st.integers(-2, 2).map(float), st.just(NAN))
-row = st.fixed_dictionaries({name: cell for name in "abc"})
+row = st.fixed_dictionaries(dict.fromkeys("abc", cell))
 
 
 def written(any_of: list[list[tuple[str, str, int]]]) -> str:

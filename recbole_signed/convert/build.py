@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-
 import yaml
+
 from recbole_signed.convert import manifest
 from recbole_signed.convert.atomic import STANDARD, Schema, write_atomic
 from recbole_signed.convert.base import Converter, Features
@@ -97,10 +97,10 @@ def _rename_into(target: Path, overwrite: bool) -> Iterator[Path]:
         try:
             os.rename(folder, target)
         except OSError as error:
+            if target.exists():  # another process was first
+                raise AlreadyThere(f"{target} is already there; another process made it just now.") from error
             if old.exists():
                 os.rename(old, target)
-            if target.exists():  # another process was first
-                raise AlreadyThere(f"{target} is already there.") from error
             raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

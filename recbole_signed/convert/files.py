@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -22,6 +23,7 @@ _MAX_RECORD_BLOCKS = 8
 COMPRESSIONS = (".gz", ".xz", ".zst")
 _NEWLINE = ord("\n")
 _BOM = b"\xef\xbb\xbf"
+_BROKEN = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
 
 
 def existing_file(path: Path) -> Path:
@@ -59,15 +61,49 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def _open_zstd(path: Path) -> IO[bytes]:
-    for module in ("compression.zstd", "backports.zstd", "zstandard"):  # the first is Python 3.14's own
-        try:
-            return import_module(module).open(path, "rb")
-        except ModuleNotFoundError:
-            continue
-    raise UsageError(
-        f"{path.name} is compressed with zstd, which this Python cannot read; "
-        "run pip install zstandard, or decompress it with the zstd command."
-    )
+    try:
+        return import_module("compression.zstd").open(path, "rb")  # Python 3.14's own
+    except ModuleNotFoundError:
+        pass
+    try:
+        return cast(IO[bytes], _ZstdFile(path, import_module("zstandard").ZstdDecompressor().decompressobj))
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"{path.name} is compressed with zstd, which this Python cannot read; "
+            "run pip install zstandard, or decompress it with the zstd command."
+        ) from None
+
+
+class _ZstdFile(io.RawIOBase):
+    """Reads with the zstandard package, whose own file object takes a truncated file for a whole one."""
+
+    def __init__(self, path: Path, new_frame: Callable[[], Any]) -> None:
+        self._file = path.open("rb")
+        self._new_frame = new_frame
+        self._frame: Any = None
+        self._ready = bytearray()
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._ready) < size:
+            data = self._file.read(1 << 16)
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("its last frame is cut off")
+                break
+            while data:
+                self._frame = self._frame or self._new_frame()
+                self._ready += self._frame.decompress(data)
+                if not self._frame.eof:
+                    break
+                data, self._frame = self._frame.unused_data, None
+        size = len(self._ready) if size < 0 else size
+        done = bytes(self._ready[:size])
+        del self._ready[:size]
+        return done
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _chunks(path: Path, size: int) -> Iterator[bytes]:
@@ -80,8 +116,10 @@ def _chunks(path: Path, size: int) -> Iterator[bytes]:
                 if b"\r" in chunk:
                     chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
                 yield chunk
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-        raise UsageError(f"{path.name} is not a whole {path.suffix} file ({error}); fetch it again.") from error
+    except Exception as error:
+        if isinstance(error, _BROKEN) or type(error).__name__ == "ZstdError":  # of whichever module reads zstd
+            raise UsageError(f"{path.name} is not a whole {path.suffix} file ({error}); fetch it again.") from error
+        raise
 
 
 def blocks(

@@ -25,6 +25,7 @@ _UNIT = "\x1f"  # the separator that longer separators are turned into before pa
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _SAMPLE_LINES = 100
+_JSON_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, RuntimeError)  # it varies by version
 _TYPE_OF_ATOMIC_FILE = re.compile(r":(token|float|token_seq|float_seq)$")
 
 
@@ -120,7 +121,7 @@ class _JsonLines(Table):
                 continue
             try:
                 frame = pl.read_ndjson(records.block, schema=dict.fromkeys(columns, pl.String))
-            except pl.exceptions.PolarsError as error:
+            except _JSON_ERRORS as error:
                 raise _broken_json(records.block, records.lines, self.path.name, error) from error
             if frame.height != records.lines.size:
                 raise _broken_json(records.block, records.lines, self.path.name)

@@ -4,7 +4,8 @@ Users and items fall into communities. A user likes most of the good items of it
 most of the bad ones (which everybody in the community who saw them dislikes); and sees and dislikes planted
 items of the next community. What it has not seen is to be ranked: good items of the own community, then what
 it has no verdict on, then bad items and the planted ones. A few neutral exposures to items of no verdict and
-event times complete it. Item popularity says nothing here, and neither does the mere fact of an exposure.
+event times complete it. Popularity says little here; a filter on likes alone finds the good items but cannot
+tell the disliked ones from the unknown; one on exposures ranks the disliked ones high; paths over signs find all.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import json
 import lzma
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from recbole_signed.convert import convert, files
 from recbole_signed.errors import UsageError
 
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
 HEADER = "user,item,rating,sign,time"
 GOOD = [f"u{n % 3},i{n},{n % 5 + 1},{n % 3 - 1},{1000 + n}" for n in range(9)]
 
@@ -99,17 +101,22 @@ def test_a_malformed_row_is_named(at: int, bad: str, block: int, blanks: int) ->
     header=st.booleans(),
     quote=st.sampled_from(['"', "none"]),
 )
-def test_junk_is_converted_or_refused_and_never_half_written(junk: bytes, suffix: str, header: bool, quote: str) -> None:
+def test_junk_is_converted_or_refused_and_never_half_written(
+    junk: bytes, suffix: str, header: bool, quote: str
+) -> None:
     data = (HEADER + "\n").encode() + junk if header else junk
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / f"raw{suffix}"
-        compress = {".gz": gzip.compress, ".xz": lzma.compress}.get(raw.suffix, bytes)
-        raw.write_bytes(compress(data))
+        raw.write_bytes(COMPRESS.get(raw.suffix, bytes)(data))
         out = Path(folder) / "out"
         try:
             made = convert("csv", raw, out, quote=quote, time_unit="s")
         except UsageError as error:
-            assert "\n" not in str(error)
+            message = str(error)
+        else:
+            message = ""
+        if message:
+            assert "\n" not in message
             assert not out.exists() or not list(out.iterdir())
         else:
             assert sorted(path.name for path in made.iterdir()) == ["dataset.json", "raw.inter", "raw.yaml"]
@@ -121,7 +128,7 @@ def test_junk_is_converted_or_refused_and_never_half_written(junk: bytes, suffix
 @pytest.mark.parametrize("suffix", [".gz", ".xz"])
 def test_truncated_archives(tmp_path: Path, suffix: str) -> None:
     text = "\n".join([HEADER, *GOOD * 50]).encode()
-    whole = {".gz": gzip.compress, ".xz": lzma.compress}[suffix](text)
+    whole = COMPRESS[suffix](text)
     raw = tmp_path / f"raw.csv{suffix}"
     for length in (len(whole) - 5, len(whole) // 2, 12):
         raw.write_bytes(whole[:length])
@@ -167,13 +174,21 @@ def test_missing_files_and_columns(tmp_path: Path) -> None:
     refuse(tmp_path / "rating.csv", "There is no input .*rating.csv; did you mean 'ratings.csv'")
     refuse(tmp_path, "is a folder, a file was wanted", item="x", like="rating >= 3")
     refuse(raw, "has the columns 'userId', 'movieId', 'rating': give item= the one of the item ids; .*columns=")
-    refuse(raw, "no column 'movieID'; did you mean 'movieId'.; it has 'userId'"[:46], item="movieID", like="rating >= 3")
+    refuse(
+        raw, "no column 'movieID'; did you mean 'movieId'.; it has 'userId'"[:46], item="movieID", like="rating >= 3"
+    )
     refuse(raw, "no column 'stars'", item="movieId", like="stars >= 3")
     refuse(raw, "What is a like was not said; give a rule", item="movieId")
     refuse(raw, "Both sign= and like= were given", item="movieId", like="rating >= 3", sign="rating")
     refuse(raw, "needs a condition for likes", item="movieId", dislike="rating < 3")
     refuse(raw, "no column 'price'", item="movieId", like="rating >= 3", keep="price")
-    refuse(raw, "keep='rating:int' has the type 'int'; use one of token", item="movieId", like="rating >= 3", keep="rating:int")
+    refuse(
+        raw,
+        "keep='rating:int' has the type 'int'; use one of token",
+        item="movieId",
+        like="rating >= 3",
+        keep="rating:int",
+    )
     refuse(raw, "quote='xx' is not one character", item="movieId", like="rating >= 3", quote="xx")
     empty = tmp_path / "empty.csv"
     empty.touch()
@@ -181,7 +196,10 @@ def test_missing_files_and_columns(tmp_path: Path) -> None:
     empty.write_text("\n \n")
     refuse(empty, "empty.csv")
     refuse(write(tmp_path, "head.csv", ["user,item,sign"]), "head.csv holds no rows")
-    refuse(write(tmp_path, "two.csv", ["user,item,sign,item", "a,b,1,c"]), "The header of two.csv names the column 'item' twice")
+    refuse(
+        write(tmp_path, "two.csv", ["user,item,sign,item", "a,b,1,c"]),
+        "The header of two.csv names the column 'item' twice",
+    )
     refuse(raw, "columns= names the column 'user' twice", columns="user,user,item", like="item >= 0")
     keep = write(tmp_path, "keep.csv", ["user,item,stars,sign,rating", "a,b,1,1,5"])
     refuse(keep, "keep='rating' would stand twice", rating="stars", keep="rating")
@@ -225,3 +243,31 @@ def test_kept_columns_have_no_blanks(tmp_path: Path) -> None:
     refuse(raw, "raw.csv, line 3: no value in column 'price', an atomic file needs one", keep="price:float")
     raw = write(tmp_path, "raw.csv", ["user,item,sign,price", "a,x,1,5", "a,y,-1,cheap"])
     refuse(raw, "raw.csv, line 3: an atomic file needs numbers in column 'price', got 'cheap'", keep="price:float")
+
+
+def test_zstd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zstandard = pytest.importorskip("zstandard", reason="no zstandard to write a .zst file with")
+    text = "\n".join([HEADER, *GOOD * 5000]).encode()
+    half = text.index(b"\n", len(text) // 2) + 1
+    frames = [zstandard.ZstdCompressor().compress(part) for part in (text[:half], text[half:])]
+    raw = tmp_path / "raw.csv.zst"
+    raw.write_bytes(b"".join(frames))
+    monkeypatch.setattr(files, "BLOCK_BYTES", 1 << 16)
+    made = convert("csv", raw, tmp_path / "whole", time_unit="s")
+    assert json.loads((made / "dataset.json").read_text())["rows"]["total"] == len(GOOD) * 5000
+    for broken in (frames[0][:-9], frames[0] + frames[1][:20], text):
+        raw.write_bytes(broken)
+        refuse(raw, "raw.csv.zst is not a whole .zst file .*; fetch it again", time_unit="s")
+
+
+def test_zstd_without_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(files, "import_module", missing)
+    refuse(write(tmp_path, "raw.csv.zst", [HEADER]), "compressed with zstd, .* pip install zstandard")
+
+
+def test_control_characters_where_a_long_separator_is_replaced(tmp_path: Path) -> None:
+    raw = write(tmp_path, "raw.dat", ["a::x::1", "b::y\x1f::-1"])
+    refuse(raw, r"raw.dat, line 2: holds a control character \(0x1f\)", columns="user,item,sign")

@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,20 @@ letters = st.characters(exclude_categories=("Cs", "Cc"))
 token = st.one_of(st.integers(0, 10**12).map(str), st.text(letters, min_size=1, max_size=6)).filter(
     lambda text: text.strip() and text not in MISSING_TOKENS
 )
-rating = st.one_of(
-    st.integers(1, 10).map(lambda n: n / 2), st.floats(allow_nan=False, allow_infinity=False, width=64)
-)
+rating = st.one_of(st.integers(1, 10).map(lambda n: n / 2), st.floats(allow_nan=False, allow_infinity=False, width=64))
 time = st.integers(0, 2_000_000_000)
 interaction = st.tuples(token, token, rating, st.sampled_from([-1, 0, 1]), time)
 interactions = st.lists(interaction, min_size=1, max_size=12).filter(lambda rows: any(row[3] == 1 for row in rows))
 NAMES = ("who", "what", "stars", "verdict", "moment")
-OPTIONS = {"user": "who", "item": "what", "rating": "stars", "sign": "verdict", "time": "moment", "time_unit": "s"}
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
+OPTIONS: dict[str, Any] = {
+    "user": "who",
+    "item": "what",
+    "rating": "stars",
+    "sign": "verdict",
+    "time": "moment",
+    "time_unit": "s",
+}
 
 
 def as_delimited(rows: list[tuple[Any, ...]], separator: str, line_end: str, bom: bool, blank_lines: bool) -> bytes:
@@ -85,7 +92,7 @@ def test_rows_come_back(
                 separator = {"csv": ",", "tsv": "\t", "semicolon": ";"}[format]
                 data = as_delimited(rows, separator, line_end, bom, blank_lines)
             path = path.with_name(path.name + compression)
-            data = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[compression](data)
+            data = COMPRESS[compression](data)
             path.write_bytes(data)
         separator_option = "semicolon" if format == "semicolon" else None
         made = convert("csv", path, Path(folder) / "out", separator=separator_option, **OPTIONS)
@@ -198,7 +205,10 @@ def test_quotes_can_be_ordinary_characters(tmp_path: Path) -> None:
 
 
 def test_json_numbers_of_any_size_stay_what_they_are(tmp_path: Path) -> None:
-    lines = ['{"user": 12345678901234567890123, "item": "x", "sign": 1, "extra": [1, {"a": 2}]}', '{"user": 1, "item": 2, "sign": -1.0}']
+    lines = [
+        '{"user": 12345678901234567890123, "item": "x", "sign": 1, "extra": [1, {"a": 2}]}',
+        '{"user": 1, "item": 2, "sign": -1.0}',
+    ]
     raw = write(tmp_path / "log.jsonl", "\n".join(lines))
     assert rows_of(convert("csv", raw, tmp_path)) == [("12345678901234567890123", "x", 1), ("1", "2", -1)]
 

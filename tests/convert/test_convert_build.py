@@ -1,0 +1,458 @@
+"""The common part of all sources: checking, sorting, counting, writing, renaming into place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.convert import (
+    Converter,
+    Features,
+    OptionInfo,
+    Part,
+    convert,
+    describe,
+    option,
+    register_source,
+    registry,
+    source,
+    sources,
+    spool,
+)
+from recbole_signed.convert.manifest import describe_rows
+from recbole_signed.convert.spool import Spool
+from recbole_signed.errors import UsageError
+
+FRAME = pl.DataFrame({"user_id": [1, 2, 1, 1], "item_id": ["x", "x", "y", "x"], "sign": [1, -1, 0, -1]})
+
+
+def source_of(
+    parts: Iterable[Part], user: Features | None = None, item: Features | None = None, **attributes: Any
+) -> str:
+    """Register a source that gives these parts; the fixture below forgets it again."""
+
+    class Source(Converter):
+        name = "made-up"
+        summary = "for tests"
+        licence = "none"
+        input_needed = False
+
+        def parts(self) -> Iterable[Part]:
+            return parts
+
+        def user_features(self) -> Features | None:
+            return user
+
+        def item_features(self) -> Features | None:
+            return item
+
+        def default_name(self) -> str:
+            return "made"
+
+    for name, value in attributes.items():
+        setattr(Source, name, value)
+    return register_source(Source).name
+
+
+@pytest.fixture(autouse=True)
+def _forget_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "frames", [FRAME, FRAME.lazy(), [FRAME[:2], FRAME[2:].lazy()], (FRAME[n : n + 1] for n in range(4))]
+)
+def test_frames_lazy_frames_and_streams_give_the_same(tmp_path: Path, frames: Any) -> None:
+    name = source_of([Part(None, [frames] if isinstance(frames, (pl.DataFrame, pl.LazyFrame)) else frames)])
+    made = convert(name, None, tmp_path)
+    assert (made / "made.inter").read_text().splitlines()[1:] == ["1\tx\t1", "2\tx\t-1", "1\ty\t0", "1\tx\t-1"]
+    record = manifest_of(made)
+    assert record["rows"] == {"total": 4, "like": 1, "dislike": 2, "neutral": 1}
+    assert (record["users"], record["items"]) == (2, 2)
+    assert (record["repeated_rows"], record["repeated_pairs"], record["contradicting_pairs"]) == (1, 1, 1)
+    assert record["warnings"] == ["1 pairs are both liked and disliked"]
+    assert record["time"] is None
+
+
+def test_numbers_are_written_as_short_as_they_are_exact(tmp_path: Path) -> None:
+    values = [3.0, 0.1, -0.0, 1650812741.436, 4.0e18, 1e300, 5e-324, -2.5]
+    frame = pl.DataFrame({"user_id": range(8), "item_id": "x", "sign": [1] * 8, "rating": values})
+    made = convert(source_of([Part(None, [frame])]), None, tmp_path)
+    cells = [line.split("\t")[2] for line in (made / "made.inter").read_text().splitlines()[1:]]
+    assert [float(cell) for cell in cells] == values
+    assert cells[:5] == ["3", "0.1", "0", "1650812741.436", "4000000000000000000"]
+
+
+def test_large_times_keep_every_second_and_ties_keep_their_order(tmp_path: Path) -> None:
+    times = [1_650_812_741, 1_650_812_740, 1_650_812_741, 1_650_812_739]
+    frame = pl.DataFrame({"user_id": list("abcd"), "item_id": "x", "sign": 1, "timestamp": times})
+    made = convert(source_of([Part(None, [frame])]), None, tmp_path)
+    rows = [line.split("\t") for line in (made / "made.inter").read_text().splitlines()[1:]]
+    assert [(row[0], row[3]) for row in rows] == [
+        ("d", "1650812739"),
+        ("b", "1650812740"),
+        ("a", "1650812741"),
+        ("c", "1650812741"),
+    ]
+    assert manifest_of(made)["time"] == {
+        "first": "2022-04-24T15:05:39Z",
+        "last": "2022-04-24T15:05:41Z",
+        "first_raw": 1_650_812_739,
+        "last_raw": 1_650_812_741,
+    }
+
+
+def test_times_without_a_date_and_suspicious_ones(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user_id": ["a"], "item_id": ["x"], "sign": [1], "timestamp": [7.5]})
+    record = manifest_of(convert(source_of([Part(None, [frame])], unix_time=False), None, tmp_path))
+    assert record["time"] == {"first_raw": 7.5, "last_raw": 7.5}
+    record = manifest_of(convert(source_of([Part(None, [frame])]), None, tmp_path, name="other"))
+    assert "all times lie before 1975: they may not be unix times" in record["warnings"]
+    far = frame.with_columns(timestamp=1e15)
+    record = manifest_of(convert(source_of([Part(None, [far])]), None, tmp_path, name="far"))
+    assert record["time"]["last"] is None
+
+
+def test_parts_become_benchmark_files(tmp_path: Path) -> None:
+    parts = [Part("train", [FRAME]), Part("test", [FRAME[:1]])]
+    made = convert(source_of(parts, settings=lambda self: {"protocol": "published"}), None, tmp_path, name="split")
+    assert {path.name for path in made.iterdir()} == {
+        "split.train.inter",
+        "split.test.inter",
+        "split.yaml",
+        "dataset.json",
+    }
+    settings_ = yaml.safe_load((made / "split.yaml").read_text())
+    assert settings_ == {
+        "USER_ID_FIELD": "user_id",
+        "ITEM_ID_FIELD": "item_id",
+        "SIGN_FIELD": "sign",
+        "load_col": {"inter": ["user_id", "item_id", "sign"]},
+        "benchmark_filename": ["train", "test"],
+        "protocol": "published",
+    }
+    record = manifest_of(made)
+    assert record["rows"]["total"] == 5
+    assert record["parts"]["train"]["rows"]["total"] == 4
+    assert record["parts"]["test"]["pairs_also_in"] == {"train": 1}
+    assert "1 pairs of 'test' are also in 'train'" in record["warnings"]
+
+
+def test_features_of_those_who_occur(tmp_path: Path) -> None:
+    user = Features(pl.DataFrame({"age": [30, 40, 50], "user_id": [1, 9, 2], "zip": ["00501", "x", "y"]}))
+    item = Features(pl.DataFrame({"item_id": ["y", "x"], "tags": ["a b", "c"]}), {"tags": "token_seq"})
+    made = convert(source_of([Part(None, [FRAME])], user, item), None, tmp_path)
+    assert (made / "made.user").read_text() == "user_id:token\tage:float\tzip:token\n1\t30\t00501\n2\t50\ty\n"
+    assert (made / "made.item").read_text() == "item_id:token\ttags:token_seq\ny\ta b\nx\tc\n"
+    assert manifest_of(made)["fields"]["item"] == {"item_id": "token", "tags": "token_seq"}
+    twice = Features(pl.DataFrame({"user_id": [1, 1], "age": [1, 2]}))
+    with pytest.raises(UsageError, match="user features: user_id '1' has several rows"):
+        convert(source_of([Part(None, [FRAME])], twice), None, tmp_path, name="twice")
+    blank = Features(pl.DataFrame({"user_id": [1, 2], "age": [1, None]}))
+    with pytest.raises(UsageError, match="user features, row 2: no value in column 'age'"):
+        convert(source_of([Part(None, [FRAME])], blank), None, tmp_path, name="blank")
+    assert {path.name for path in tmp_path.iterdir()} == {"made"}
+
+
+@pytest.mark.parametrize(
+    ("frames", "types", "message"),
+    [
+        ([FRAME.drop("sign")], {}, "no column 'sign' was given, got user_id, item_id"),
+        ([FRAME, FRAME.drop("item_id")], {}, "the column 'item_id' is missing here, though earlier rows have it"),
+        ([FRAME.with_columns(a=pl.lit("x"))], {"a": "text"}, "Column 'a' has the type 'text', RecBole knows token"),
+        ([FRAME.with_columns(sign=pl.Series([1, 1, 1, 5]))], {}, "made-up, row 4: sign 5"),
+        ([FRAME, FRAME.with_columns(user_id=pl.lit(None))], {}, "made-up, row 5|holds Null"),
+        ([FRAME.clear()], {}, "made-up gives no interactions"),
+        ([], {}, "made-up gives no interactions"),
+    ],
+)
+def test_bad_frames_of_a_source(tmp_path: Path, frames: list, types: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        convert(source_of([Part(None, frames, types)]), None, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_source_without_parts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="made-up gives no interactions"):
+        convert(source_of([]), None, tmp_path)
+
+
+def test_hashes_and_bytes(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.csv"
+    raw.write_text("user,item,sign\na,x,1\nb,ü,-1\n", encoding="utf-8")
+    made = convert("csv", raw, tmp_path / "one")
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / "raw.csv"
+    copy.write_bytes(raw.read_bytes())
+    again = convert("csv", copy, tmp_path / "two")
+    record = manifest_of(made)
+    assert record["inputs"] == {"raw.csv": hashlib.sha256(raw.read_bytes()).hexdigest()}
+    assert set(record["outputs"]) == {"raw.inter", "raw.yaml"}
+    for name, digest in record["outputs"].items():
+        assert hashlib.sha256((made / name).read_bytes()).hexdigest() == digest
+    for path in made.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes()
+    assert record["package_version"] == sys.modules["recbole_signed"].__version__
+    assert record["options"]["separator"] is None
+    assert str(tmp_path) not in (made / "dataset.json").read_text()
+
+
+def test_an_existing_data_set_is_only_replaced_when_asked(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.csv"
+    raw.write_text("user,item,sign\na,x,1\n")
+    made = convert("csv", raw, tmp_path)
+    before = (made / "raw.inter").read_bytes()
+    raw.write_text("user,item,sign\nb,y,1\nb,z,1\n")
+    with pytest.raises(UsageError, match="raw is already there; give --overwrite"):
+        convert("csv", raw, tmp_path)
+    assert (made / "raw.inter").read_bytes() == before
+    assert convert("csv", raw, tmp_path, overwrite=True) == made
+    assert manifest_of(made)["rows"]["total"] == 2
+    raw.write_text("user,item,sign\nb,y,1\nb,z,7\n")
+    with pytest.raises(UsageError, match="sign 7"):
+        convert("csv", raw, tmp_path, overwrite=True)
+    assert manifest_of(made)["rows"]["total"] == 2
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(UsageError, match=r"mine is no data set that recbole-signed made \(dataset.json is missing\)"):
+        convert("csv", raw, tmp_path, name="mine", overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"raw", "raw.csv", "mine"}
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\\b", " a", "a\tb"])
+def test_names_that_are_no_folders(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name of a data set"):
+        convert("toy", None, tmp_path, name=name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+    def frames() -> Iterator[pl.DataFrame]:
+        yield FRAME
+        assert [path for path in tmp_path.iterdir() if path.name.startswith(".made.")]  # under a hidden name
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(source_of([Part(None, frames())]), None, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_comes_second_does_not_replace_the_first(tmp_path: Path) -> None:
+    def frames() -> Iterator[pl.DataFrame]:
+        yield FRAME
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made" / "first").touch()
+
+    with pytest.raises(UsageError, match="made is already there"):
+        convert(source_of([Part(None, frames())]), None, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert (tmp_path / "made" / "first").exists()
+
+
+def test_a_data_set_that_appears_at_the_last_moment_is_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def late(old: Path, new: Path) -> None:
+        if Path(new).name == "made" and not Path(new).exists():
+            Path(new).mkdir()
+            (Path(new) / "first").touch()
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(UsageError, match="made is already there"):
+        convert(source_of([Part(None, [FRAME])]), None, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert (tmp_path / "made" / "first").exists()
+
+
+def test_a_replacement_that_fails_puts_the_old_data_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = convert(source_of([Part(None, [FRAME])]), None, tmp_path)
+    before = {path.name: path.read_bytes() for path in made.iterdir()}
+    rename = os.rename
+
+    def refused(old: Path, new: Path) -> None:
+        if Path(old).name.endswith(".tmp"):
+            raise PermissionError("no")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", refused)
+    with pytest.raises(PermissionError):
+        convert(source_of([Part(None, [FRAME[:1]])]), None, tmp_path, overwrite=True)
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+event = st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([-1, 0, 1]), st.integers(0, 6))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=st.lists(st.lists(event, min_size=1, max_size=6), min_size=1, max_size=6), limit=st.integers(1, 8))
+def test_spooling_to_disk_sorts_and_counts_as_in_memory(
+    tmp_path_factory: pytest.TempPathFactory, events: list[list[tuple[int, ...]]], limit: int
+) -> None:
+    columns = ["user_id", "item_id", "sign", "timestamp"]
+    flat = [row for rows in events for row in rows]
+    for timed in (True, False):
+        spooled = Spool(tmp_path_factory.mktemp("spool") / "segments", memory_rows=limit)
+        for rows in events:
+            frame = pl.DataFrame(rows, schema=columns, orient="row").with_columns(
+                pl.col("user_id", "item_id").cast(pl.String), pl.col("timestamp").cast(pl.Float64)
+            )
+            spooled.add(frame if timed else frame.drop("timestamp"))
+        got = pl.concat(spooled.in_time_order()).rows()
+        expected = [(str(u), str(i), s, float(t))[: 4 if timed else 3] for u, i, s, t in flat]
+        assert got == (sorted(expected, key=lambda row: row[3]) if timed else expected)
+        counted = describe_rows({None: spooled})
+        by_pair: dict[tuple[int, int], Counter[int]] = {}
+        for u, i, s, _ in flat:
+            by_pair.setdefault((u, i), Counter())[s] += 1
+        assert counted["rows"]["total"] == len(flat)
+        assert counted["rows"]["like"] == sum(s == 1 for _, _, s, _ in flat)
+        assert counted["rows"]["neutral"] == sum(s == 0 for _, _, s, _ in flat)
+        assert counted["users"] == len({u for u, _, _, _ in flat})
+        assert counted["items"] == len({i for _, i, _, _ in flat})
+        assert counted["repeated_rows"] == len(flat) - len(by_pair)
+        assert counted["repeated_pairs"] == sum(sum(signs.values()) > 1 for signs in by_pair.values())
+        assert counted["contradicting_pairs"] == sum(bool(signs[1] and signs[-1]) for signs in by_pair.values())
+
+
+def test_the_way_of_spooling_does_not_show_in_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [(n * 7919) % 97 for n in range(200)]
+    frame = pl.DataFrame(
+        {
+            "user_id": [n % 17 for n in range(200)],
+            "item_id": [n % 29 for n in range(200)],
+            "sign": 1,
+            "timestamp": times,
+        }
+    )
+    parts = [Part("a", [frame[:150]]), Part("b", [frame[150:]])]
+    one = convert(source_of(parts), None, tmp_path / "one")
+    monkeypatch.setattr(spool, "MEMORY_ROWS", 16)
+    parts = [Part("a", [frame[n : n + 10] for n in range(0, 150, 10)]), Part("b", [frame[150:]])]
+    two = convert(source_of(parts), None, tmp_path / "two")
+    assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes()
+
+
+def test_unknown_sources_and_options(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no source 'movielens100k'; did you mean 'movielens-100k'"):
+        convert("movielens100k", None, tmp_path)
+    with pytest.raises(
+        UsageError, match=r"The source 'toy' has no option 'user'; did you mean 'users'.; it has users, items"
+    ):
+        convert("toy", None, tmp_path, user=3)
+    with pytest.raises(UsageError, match="The source 'csv' needs an input; give --input"):
+        convert("csv", None, tmp_path)
+    with pytest.raises(UsageError, match=r"There is no input .*nowhere"):
+        convert("csv", tmp_path / "nowhere" / "x.csv", tmp_path)
+    with pytest.raises(UsageError, match="makes its data by itself; leave the input out"):
+        convert("toy", tmp_path, tmp_path / "out")
+    name = source_of([Part(None, [FRAME])])
+    with pytest.raises(UsageError, match="has no option 'like'; it has none"):
+        convert(name, None, tmp_path, like="x")
+
+
+def test_every_source_describes_itself() -> None:
+    assert {"csv", "movielens-100k", "signed-split", "toy"} <= set(sources())
+    for name, converter in sources().items():
+        assert converter.name == name
+        assert converter.summary
+        assert converter.licence
+        assert all(info.help for info in describe(converter.options_class))
+        assert source(name) is converter
+
+
+def test_options_of_every_type_are_read_from_text_and_values(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Options:
+        signal: Literal["click", "view"] = option("click", "what")
+        count: int = option(3, "how many")
+        share: float = option(0.5, "how much")
+        exact: bool = option(False, "whether")
+        names: tuple[str, ...] = option((), "which")
+        rule: str | None = option(None, "rule")
+
+    assert describe(Options)[0] == OptionInfo("signal", "click|view", "click", "what")
+    assert [info.type for info in describe(Options)] == ["click|view", "integer", "number", "yes/no", "list", "text"]
+    seen: list[Any] = []
+
+    def parts(self: Any) -> list[Part]:
+        seen.append(self.options)
+        return [Part(None, [FRAME])]
+
+    attributes: dict[str, Any] = {
+        "name": "with-options",
+        "licence": "none",
+        "input_needed": False,
+        "options_class": Options,
+        "parts": parts,
+    }
+
+    def made(name: str, **options: Any) -> Any:
+        register_source(type("WithOptions", (Converter,), attributes))
+        convert("with-options", None, tmp_path, name=name, **options)
+        return seen[-1]
+
+    text = made("text", signal="view", count="7", share="1e-1", exact="yes", names="a, b,", rule="x > 1")
+    values = made("values", signal="view", count=7.0, share=0.1, exact=True, names=["a", "b"], rule="x > 1")
+    assert text == values == Options("view", 7, 0.1, True, ("a", "b"), "x > 1")
+    assert made("default", count=None, exact="false") == Options()
+    assert manifest_of(tmp_path / "text")["options"]["names"] == ["a", "b"]
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"signal": "clicks"}, "is 'clicks'; did you mean 'click'.; use one of click, view"),
+        ({"count": "many"}, "is 'many'; give an integer"),
+        ({"count": 1.5}, "is 1.5; give an integer"),
+        ({"count": True}, "is True; give an integer"),
+        ({"share": "half"}, "is 'half'; give a number"),
+        ({"exact": "perhaps"}, "is 'perhaps'; give true or false"),
+        ({"names": 3}, "is 3; give names with commas"),
+        ({"rule": 3}, "is 3; give a text"),
+    ]
+    for bad, message in wrong:
+        with pytest.raises(UsageError, match=message):
+            made("bad", **bad)
+
+
+def _ensure(output: str) -> str:
+    from recbole_signed.convert import ensure_ml100k
+
+    return str(ensure_ml100k(output))
+
+
+def test_ml100k_is_made_once_by_many_processes(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        folders = pool.map(_ensure, [str(tmp_path)] * 2, chunksize=1)
+    assert set(folders) == {str(tmp_path / "ml-100k-signed")}
+    assert [path.name for path in tmp_path.iterdir()] == ["ml-100k-signed"]
+    before = (tmp_path / "ml-100k-signed" / "dataset.json").stat().st_mtime_ns
+    _ensure(str(tmp_path))
+    assert (tmp_path / "ml-100k-signed" / "dataset.json").stat().st_mtime_ns == before
+
+
+def test_ml100k_does_not_take_a_strangers_folder(tmp_path: Path) -> None:
+    (tmp_path / "ml-100k-signed").mkdir()
+    (tmp_path / "ml-100k-signed" / "notes.txt").touch()
+    with pytest.raises(UsageError, match="ml-100k-signed is already there"):
+        _ensure(str(tmp_path))

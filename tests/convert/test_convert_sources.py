@@ -1,0 +1,287 @@
+"""The sources ``movielens-100k``, ``signed-split`` and ``toy`` on real data and on files in their formats."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from recbole_signed.convert import convert
+from recbole_signed.convert.toy import Planted, planted
+from recbole_signed.errors import UsageError
+
+SIGFORMER = {
+    # rows of train, valid, test; likes and dislikes of all; users, items
+    "sigformer-kuairand": ((184_172, 26_309, 52_619), (116_679, 146_421), (16_974, 4_373)),
+    "sigformer-kuairec": ((177_789, 25_398, 50_796), (36_560, 217_423), (1_411, 3_327)),
+    "sigformer-amazon-music": ((34_915, 4_986, 9_974), (40_043, 9_832), (3_472, 2_498)),
+}
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+
+
+def rows_of(path: Path) -> list[tuple[str, ...]]:
+    return [tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+
+
+@pytest.mark.parametrize("name", sorted(SIGFORMER))
+def test_published_splits(tmp_path: Path, shared_data: Callable[[str], Path], name: str) -> None:
+    rows, (likes, dislikes), (users, items) = SIGFORMER[name]
+    made = convert("signed-split", shared_data(name), tmp_path)
+    assert made == tmp_path / name
+    record = manifest_of(made)
+    assert tuple(part["rows"]["total"] for part in record["parts"].values()) == rows
+    assert record["rows"] == {"total": sum(rows), "like": likes, "dislike": dislikes, "neutral": 0}
+    assert (record["users"], record["items"]) == (users, items)
+    train = record["parts"]["train"]
+    if name == "sigformer-kuairand":
+        assert (train["repeated_rows"], train["contradicting_pairs"]) == (4_159, 226)
+        assert record["parts"]["test"]["pairs_also_in"]["train"] == 2_263
+    else:
+        assert record["repeated_rows"] == 0
+        assert record["warnings"] == []
+    settings = yaml.safe_load((made / f"{name}.yaml").read_text())
+    assert settings["benchmark_filename"] == ["train", "valid", "test"]
+    assert settings["protocol"] == "published"
+    with lzma.open(shared_data(name) / "test.txt.xz", "rt") as file:
+        published = [line.split() for line in file]
+    written = rows_of(made / f"{name}.test.inter")
+    assert [row[:2] for row in written] == [(user, item) for user, item, _ in published]
+    threshold = 4 if name == "sigformer-amazon-music" else 1
+    assert [row[-1] for row in written] == ["1" if float(row[2]) >= threshold else "-1" for row in published]
+
+
+def split(folder: Path, train: str, valid: str = "1 2 1\n", test: str = "2 1 1\n") -> Path:
+    folder.mkdir()
+    (folder / "train.txt").write_text(train)
+    (folder / "valid.txt.gz").write_bytes(gzip.compress(valid.encode()))
+    (folder / "test.txt.xz").write_bytes(lzma.compress(test.encode()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("train", "options", "signs", "header"),
+    [
+        ("1 1 1\n1 2 0\n1 2 0\n", {}, "1 -1 -1", "sign"),
+        ("1 1 1.00\n1 2 0.00\n", {}, "1 -1", "sign"),
+        ("1 1 1\n1 2 -1\n1 3 0\n", {}, "1 -1 0", "sign"),
+        ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {}, "1 1 -1 -1", "rating sign"),
+        ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {"like": "label >= 5"}, "1 -1 -1 -1", "rating sign"),
+        ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {"dislike": "rating <= 2"}, "1 1 0 -1", "rating sign"),
+        ("1 1 9\n1 2 4\n1 3 6\n", {"like": "label >= 7", "dislike": "label <= 5"}, "1 -1 0", "rating sign"),
+    ],
+)
+def test_labels(tmp_path: Path, train: str, options: dict[str, Any], signs: str, header: str) -> None:
+    others = ("1 2 5\n", "2 1 1\n") if "rating" in header else ("1 2 1\n", "2 1 1\n")
+    if "like" in options and options["like"].endswith("7"):
+        others = ("1 2 8\n", "2 1 1\n")
+    made = convert("signed-split", split(tmp_path / "split", train, *others), tmp_path / "out", **options)
+    assert " ".join(row[-1] for row in rows_of(made / "split.train.inter")) == signs
+    first = (made / "split.train.inter").read_text().splitlines()[0]
+    assert [field.split(":")[0] for field in first.split("\t")][2:] == header.split()
+
+
+def test_labels_are_judged_over_all_parts_together(tmp_path: Path) -> None:
+    # a test part of ones alone would look like likes, but the train part says that these are ratings
+    raw = split(tmp_path / "split", "1 1 5\n1 2 2\n", "1 3 3\n", "2 1 1\n2 2 1\n")
+    made = convert("signed-split", raw, tmp_path / "out")
+    assert [row[-1] for row in rows_of(made / "split.test.inter")] == ["-1", "-1"]
+
+
+def test_bad_splits(tmp_path: Path) -> None:
+    def refuse(folder: Path, message: str, **options: Any) -> None:
+        with pytest.raises(UsageError, match=message):
+            convert("signed-split", folder, tmp_path / "out", **options)
+        assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+    refuse(split(tmp_path / "a", "1 1 1\n1 2\n"), "train.txt, line 2: 2 columns where 3 were wanted")
+    refuse(
+        split(tmp_path / "b", "1 1 1\n", valid="1 1 x\n"), "valid.txt.gz, line 1: the label needs numbers .* got 'x'"
+    )
+    refuse(
+        split(tmp_path / "c", "1 1 9\n1 1 0\n"), "labels from 0 to 9 are neither 0/1 nor ratings of 1 to 5; give like="
+    )
+    refuse(split(tmp_path / "d", "1 1 0\n", "1 1 0\n", "1 1 0\n"), "leaves no likes")
+    refuse(tmp_path / "a" / "train.txt", "is a file; give the folder")
+    (tmp_path / "a" / "train.txt.gz").touch()
+    refuse(tmp_path / "a", "holds train.txt and train.txt.gz; keep the one that is meant")
+    (tmp_path / "b" / "valid.txt.gz").rename(tmp_path / "b" / "validation.txt.gz")
+    refuse(tmp_path / "b", "holds no valid.txt .or .gz, .xz, .zst of it.; did you mean")
+    (tmp_path / "c" / "test.txt.xz").write_bytes(lzma.compress(b""))
+    refuse(tmp_path / "c", "test.txt.xz is empty")
+
+
+def test_ml100k_from_the_wheel(tmp_path: Path) -> None:
+    made = convert("movielens-100k", None, tmp_path)
+    assert made.name == "ml-100k-signed"
+    record = manifest_of(made)
+    assert record["rows"] == {"total": 100_000, "like": 55_375, "dislike": 17_480, "neutral": 27_145}
+    assert (record["users"], record["items"]) == (943, 1_682)
+    assert record["time"]["first"] == "1997-09-20T03:05:10Z"
+    assert set(record["inputs"]) == {"ml-100k.inter", "ml-100k.user", "ml-100k.item"}
+    header = "user_id:token\titem_id:token\trating:float\tsign:float\ttimestamp:float"
+    lines = (made / "ml-100k-signed.inter").read_text().splitlines()
+    assert lines[0] == header
+    rows = rows_of(made / "ml-100k-signed.inter")
+    times = [int(row[4]) for row in rows]
+    assert times == sorted(times)
+    spec = find_spec("recbole")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    example = Path(spec.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
+    raw = rows_of(example / "ml-100k.inter")
+    assert [(row[0], row[1], row[2], row[4]) for row in rows] == sorted(raw, key=lambda row: int(row[3]))
+    for kind in ("user", "item"):
+        assert (made / f"ml-100k-signed.{kind}").read_bytes() == (example / f"ml-100k.{kind}").read_bytes()
+
+
+def test_ml100k_from_raw_files_and_with_other_rules(tmp_path: Path) -> None:
+    raw = tmp_path / "ml-100k"
+    raw.mkdir()
+    (raw / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t4\t881250948\n22\t377\t1\t878887116\n")
+    made = convert("movielens-100k", raw, tmp_path / "one")
+    assert rows_of(made / "ml-100k-signed.inter") == [
+        ("22", "377", "1", "-1", "878887116"),
+        ("186", "302", "4", "1", "881250948"),
+        ("196", "242", "3", "0", "881250949"),
+    ]
+    assert not (made / "ml-100k-signed.user").exists()
+    made = convert("movielens-100k", raw / "u.data", tmp_path / "two", like="rating >= 3", dislike="else", name="three")
+    assert [row[3] for row in rows_of(made / "three.inter")] == ["-1", "1", "1"]
+    with pytest.raises(UsageError, match=r"holds neither ml-100k.inter nor u.data"):
+        convert("movielens-100k", tmp_path, tmp_path / "other")
+    (raw / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t\t881250948\n")
+    with pytest.raises(UsageError, match=r"u.data, line 2: no value in column 'rating'"):
+        convert("movielens-100k", raw, tmp_path / "other")
+
+
+def test_ml100k_without_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recbole_signed.convert.movielens_100k.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"RecBole's example data .* was not found; install recbole"):
+        convert("movielens-100k", None, tmp_path)
+
+
+def test_other_real_files(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
+    made = convert(
+        "csv",
+        shared_data("movietweetings") / "ratings.dat.xz",
+        tmp_path,
+        columns="user,item,rating,time",
+        like="rating >= 7",
+        dislike="else",
+    )
+    assert manifest_of(made)["rows"] == {"total": 141_695, "like": 102_400, "dislike": 39_295, "neutral": 0}
+    made = convert(
+        "csv",
+        shared_data("ml-latest-small") / "ratings.parquet",
+        tmp_path,
+        name="ml-latest-small",
+        item="movieId",
+        like="rating >= 4",
+        dislike="else",
+    )
+    assert manifest_of(made)["rows"] == {"total": 100_836, "like": 48_580, "dislike": 52_256, "neutral": 0}
+    log = shared_data("kuairand-pure-tail") / "log_standard_4_25_to_5_08_pure.csv.xz"
+    made = convert("csv", log, tmp_path, item="video_id", time="time_ms", like="is_click == 1", dislike="else")
+    record = manifest_of(made)
+    assert record["rows"] == {"total": 228_329, "like": 100_900, "dislike": 127_429, "neutral": 0}
+    assert record["repeated_rows"] == 7_441
+    assert record["contradicting_pairs"] == 287
+
+
+def test_the_committed_toy_set_is_what_its_generator_makes(tmp_path: Path, toy_root: Path) -> None:
+    made = convert("toy", None, tmp_path)
+    committed = toy_root / "toy-signed"
+    assert {path.name for path in committed.iterdir()} == {"toy-signed.inter", "toy-signed.yaml", "dataset.json"}
+    for name in ("toy-signed.inter", "toy-signed.yaml"):
+        assert (committed / name).read_bytes() == (made / name).read_bytes()
+    # the version is the one thing that changes from release to release
+    versions = [manifest_of(folder).pop("package_version") for folder in (committed, made)]
+    assert all(versions)
+    assert manifest_of(committed) | {"package_version": ""} == manifest_of(made) | {"package_version": ""}
+    digest = manifest_of(committed)["outputs"]["toy-signed.inter"]
+    assert digest in (toy_root / "README.md").read_text()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"users": 7, "items": 26, "communities": 3, "seed": 5}, {"communities": 4}])
+def test_planted_truth(arguments: dict[str, int]) -> None:
+    truth = planted(**arguments)
+    n_users, n_items = truth.verdict.shape
+    assert (len(truth.users), len(truth.items)) == (n_users, n_items)
+    own = truth.user_community[:, None] == truth.item_community[None, :]
+    assert (truth.verdict[own & ~truth.bad] == 1).all()
+    assert (truth.verdict[own & truth.bad] == -1).all()
+    assert not (truth.verdict[~own] == 1).any()
+    foreign = (truth.verdict == -1) & ~own
+    assert foreign.any(axis=1).all()
+    for row in foreign:  # planted in one other community
+        assert len(set(truth.item_community[row])) == 1
+    frame = truth.frame
+    user = frame["user_id"].replace_strict(list(truth.users), list(range(n_users))).to_numpy()
+    item = frame["item_id"].replace_strict(list(truth.items), list(range(n_items))).to_numpy()
+    assert (truth.verdict[user, item] == frame["sign"].to_numpy()).all()
+    assert frame.select("user_id", "item_id").is_duplicated().sum() == 0
+    assert (np.diff(frame["timestamp"].to_numpy()) > 0).all()
+    rating = frame["rating"].to_numpy()
+    assert (np.sign(np.where(rating >= 4, 1, np.where(rating <= 2, -1, 0))) == frame["sign"].to_numpy()).all()
+    seen = truth.seen()
+    assert seen.sum() == frame.height
+    for level in (1, 0, -1):  # every user has something of each kind left to be ranked, and has events of each sign
+        assert ((truth.verdict == level) & ~seen).any(axis=1).all()
+        assert ((truth.verdict == level) & seen).any(axis=1).all()
+    back = truth.verdict_of(truth.users[::-1], truth.items[::-1])
+    assert (back == truth.verdict[::-1, ::-1]).all()
+
+
+def test_every_item_of_the_toy_set_is_known_to_somebody() -> None:
+    truth = planted()
+    assert truth.seen().any(axis=0).all()
+    disliked = truth.frame.filter(pl.col("sign") == -1)["item_id"].n_unique()
+    assert disliked >= truth.bad.sum()
+
+
+def auc(scores: np.ndarray, truth: Planted, high: int, low: int) -> float:
+    """Share of unseen pairs (higher verdict, lower verdict) of a user that are in the right order, averaged."""
+    shares = []
+    for row, verdict, seen in zip(scores, truth.verdict, truth.seen(), strict=True):
+        above, below = row[~seen & (verdict == high)][:, None], row[~seen & (verdict == low)]
+        shares.append(((above > below) + 0.5 * (above == below)).mean())
+    return float(np.mean(shares))
+
+
+@pytest.mark.parametrize("seed", [2024, 1, 2])
+def test_the_right_ranking_is_found_with_signs_and_not_without(seed: int) -> None:
+    truth = planted(seed=seed)
+    likes = truth.seen() * (truth.verdict == 1).astype(float)
+    dislikes = truth.seen() * (truth.verdict == -1).astype(float)
+    signed, exposed = likes - dislikes, likes + dislikes
+    paths = {name: matrix @ matrix.T @ matrix for name, matrix in (("+-", signed), ("+", likes), ("all", exposed))}
+    assert auc(paths["+-"], truth, 1, 0) > 0.99
+    assert auc(paths["+-"], truth, 0, -1) > 0.99
+    assert auc(paths["+"], truth, 1, 0) > 0.99
+    assert auc(paths["+"], truth, 0, -1) == pytest.approx(0.5, abs=0.05)
+    assert auc(paths["all"], truth, 0, -1) < 0.1
+    popularity = np.tile(likes.sum(axis=0), (len(truth.users), 1))
+    assert auc(popularity, truth, 1, 0) < 0.7
+
+
+def test_planted_depends_on_the_seed_alone() -> None:
+    assert planted(seed=1).frame.equals(planted(seed=1).frame)
+    assert not planted(seed=1).frame.equals(planted(seed=2).frame)
+
+
+@pytest.mark.parametrize("arguments", [{"communities": 2}, {"items": 23}, {"users": 5}])
+def test_planted_sets_that_are_too_small(arguments: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="is too small for a planted data set"):
+        planted(**arguments)
