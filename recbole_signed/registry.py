@@ -23,6 +23,7 @@ MODEL_PACKAGE = "recbole.model.general_recommender"  # where RecBole's get_model
 LAST_PACKAGE = "recbole.model.exlib_recommender"  # where it looks last
 ENTRY_POINT_GROUP = "recbole_signed.models"
 PROPERTIES = Path(__file__).parent / "properties" / "model"
+TRAINERS = Path(__file__).parent / "trainer"
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,16 @@ def models() -> dict[str, ModelEntry]:
 
 
 def register_own_models() -> None:
-    """Register each model of this package: every default yaml names one."""
+    """Register each model of this package: every default yaml, ``properties/model/NAME.yaml``, names one.
+
+    Its class ``NAME`` is in ``model/<lower name>.py``; if there is a ``trainer/<lower name>_trainer.py``, its trainer
+    is the class ``NAMETrainer`` in there.
+    """
     for path in sorted(PROPERTIES.glob("*.yaml")):
-        register_model(path.stem, f"recbole_signed.model.{path.stem.lower()}", properties=path)
+        name, lower = path.stem, path.stem.lower()
+        own = (TRAINERS / f"{lower}_trainer.py").is_file()
+        trainer = f"recbole_signed.trainer.{lower}_trainer:{name}Trainer" if own else None
+        register_model(name, f"recbole_signed.model.{lower}", properties=path, trainer=trainer)
 
 
 def load_object(spec: str) -> Any:

@@ -1,0 +1,176 @@
+r"""SSF
+################################################
+A signed spectral filter: training-free, inductive, without a user table. Source: this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.utils import InputType, ModelType
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.spectral_filter import Explanation, FilterSettings, SpectralFilter
+from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model.ssf_tuning import Validation, tune
+
+
+class SSF(SignedRecommender):
+    r"""Filters each user's likes and dislikes by the spectrum of the normalised signed exposure matrix.
+
+    :math:`R \approx U S V^T`; score of item i for user u:
+    :math:`(f_u(S) \odot R_u V) V_i^T \, r_i^g \, \bar d_i^{\,\pi}` and a little popularity, with a Butterworth response
+    :math:`f_u`, the like rate :math:`r_i`, and the degree :math:`\bar d_i` over the mean
+    (``graph/spectral_filter.py``).
+
+    With ``auto`` (the default) the trainer lets the model choose its parameters on the validation part, see
+    :meth:`tune`; without, or without a validation part, the values of the yaml hold. A fitted model keeps ``k + 2``
+    floats per item. An untrained one ranks by popularity. The fit runs on the CPU, scores on ``device``.
+    """
+
+    type = ModelType.TRADITIONAL
+    input_type = InputType.POINTWISE
+    family = "spectral filter, training-free"
+    source = "this package"
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.auto = bool(config["auto"])
+        self.iterations = int(config["iterations"] or 4)
+        self.tune_users = int(config["tune_users"] or 3000)
+        self.valid_metric = str(config["valid_metric"])
+        self.fake_loss = torch.nn.Parameter(torch.zeros(1))  # RecBole's optimizer needs one
+        counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
+        self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
+        self.register_buffer("singular_values", torch.zeros(0))
+        self.register_buffer("item_likes", torch.from_numpy(counts[0]).float())
+        self.register_buffer("item_dislikes", torch.from_numpy(counts[1]).float())
+        self.register_buffer("users", torch.tensor([0.0, 1.0], dtype=torch.float64))  # how many, their median degree
+        self.register_buffer("chosen_settings", FilterSettings.from_mapping(config).to_tensor())
+
+    # ---- settings ----
+
+    @property
+    def settings(self) -> FilterSettings:
+        """The parameters in force."""
+        return FilterSettings.from_tensor(self.chosen_settings)
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The parameters in force by their names in the yaml: what :meth:`tune` chose, or what was set."""
+        return asdict(self.settings)
+
+    @property
+    def dislike_aversion(self) -> float:
+        """How strongly items with a low like rate are held back; may be set at any time, nothing is fitted again."""
+        return self.settings.dislike_aversion
+
+    @dislike_aversion.setter
+    def dislike_aversion(self, value: float) -> None:
+        self.chosen_settings = replace(self.settings, dislike_aversion=float(value)).to_tensor().to(self.device)
+
+    # ---- fitting ----
+
+    def tune(self, valid_data: Any) -> None:
+        """Choose the parameters by ``valid_metric`` (if it is NDCG or Recall; else NDCG@20) on validation data.
+
+        Args:
+            valid_data: the :class:`~recbole_signed.data.dataloader.SignedFullSortEvalDataLoader` of that part.
+        """
+        validation = Validation.from_loader(valid_data, self.graph, self.valid_metric, self.tune_users)
+        logger = getLogger()
+        if validation is None:
+            logger.warning("SSF has no user to choose its parameters on: the configured ones hold.")
+            return
+        found = tune(self.graph, validation, self.settings, self.iterations)
+        self.chosen_settings = found.settings.to_tensor().to(self.device)
+        logger.info(
+            f"SSF chose on validation ({validation.metric} {found.value:.4f} of {validation.n_users} users; "
+            f"{found.decompositions} decompositions, {found.evaluations} evaluations): {self.chosen}"
+        )
+
+    def fit(self) -> None:
+        """Fit to the training graph with the parameters in force; the same graph gives the same model."""
+        fitted, _ = SpectralFilter.fit(self.graph, self.settings, iterations=self.iterations)
+        self.item_factors = fitted.vectors.to(self.device)
+        self.singular_values = fitted.values.to(self.device)
+        self.users = torch.tensor([fitted.n_users, fitted.median_degree], dtype=torch.float64, device=self.device)
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """Fit, if that has not been done, and return 0: for trainers other than this model's own."""
+        if not self.singular_values.numel():
+            self.fit()
+        return self.fake_loss.sum() * 0.0
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        # the rank of what is loaded is that of its fit, not of this one
+        for name in ("item_factors", "singular_values"):
+            saved = state_dict.get(prefix + name)
+            if saved is not None and (saved.dim() == 1 or len(saved) == self.n_items):
+                setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    # ---- scoring ----
+
+    @property
+    def filter(self) -> SpectralFilter:
+        """The fitted filter, which knows nothing of RecBole; it shares this model's tensors."""
+        n_users, median_degree = self.users.tolist()
+        return SpectralFilter(
+            vectors=self.item_factors,
+            values=self.singular_values,
+            likes=self.item_likes,
+            dislikes=self.item_dislikes,
+            n_users=n_users,
+            median_degree=median_degree,
+            settings=self.settings,
+        )
+
+    def score(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all items, ``[batch, n_items]``: the fold-in of the users' own training edges."""
+        rows = users.cpu().numpy()
+        with torch.no_grad():
+            return self.filter.scores(SignedGraph(self.graph.likes[rows], self.graph.dislikes[rows]))
+
+    def fold_in(self, likes: Iterable[int], dislikes: Iterable[int] = ()) -> torch.Tensor:
+        """Return the scores of all items, ``[n_items]``, for a user with these edges, known or new.
+
+        Args:
+            likes: RecBole's ids of the liked items, in any order; repeated ones count once.
+            dislikes: the same of the disliked items.
+
+        Raises:
+            UsageError: an id is not one of the data set's.
+        """
+        with torch.no_grad():
+            return self.filter.scores(self._one_user(likes, dislikes))[0]
+
+    def explain(self, user: int, item: int) -> Explanation:
+        """Return the exact contribution of each of the user's training edges to the score of ``item``.
+
+        Args:
+            user: RecBole's id of the user.
+            item: RecBole's id of the item.
+
+        Raises:
+            UsageError: an id is not one of the data set's.
+        """
+        for name, value, end in (("user", user, self.n_users), ("item", item, self.n_items)):
+            if not 0 < value < end:
+                raise UsageError(f"there is no {name} with the id {value}; ids go from 1 to {end - 1}.")
+        with torch.no_grad():
+            return self.filter.explain(SignedGraph(self.graph.likes[[user]], self.graph.dislikes[[user]]), item)
+
+    def _one_user(self, likes: Iterable[int], dislikes: Iterable[int]) -> SignedGraph:
+        edges = [np.asarray(list(items), dtype=np.int64) for items in (likes, dislikes)]
+        wrong = np.concatenate([items[(items < 1) | (items >= self.n_items)] for items in edges])
+        if len(wrong):
+            raise UsageError(f"there is no item with the id {wrong[0]}; ids go from 1 to {self.n_items - 1}.")
+        rows = [(np.zeros(len(items), dtype=np.int64), items) for items in edges]
+        return SignedGraph.from_edges(rows[0], rows[1], 1, self.n_items)

@@ -1,0 +1,209 @@
+"""What every model of this package must do (design.md, section 5), whatever it is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.data.interaction import Interaction
+from recbole.utils import ModelType, get_model, get_trainer, init_seed
+
+from recbole_signed import registry
+from recbole_signed.convert.toy import planted
+
+OURS = sorted(name for name, entry in registry.models().items() if entry.module.startswith("recbole_signed."))
+COLUMNS = ["user_id:token", "item_id:token", "sign:float"]
+PARTS = ("train", "valid", "test")
+
+WITHOUT_DISLIKES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    # model: (parent, settings of the parent, settings of the model); the likes-only filter is SSF with w = 0
+    "SSF": ("SSF", {"auto": False, "dislike_weight": 0.0}, {"auto": False, "dislike_aversion": 0.5}),
+}
+"""What each model is, on data without dislikes."""
+
+Row = tuple[str, str, int]
+
+
+@dataclass
+class Fitted:
+    """A model and what it was fitted to."""
+
+    model: Any
+    config: Any
+    dataset: Any
+    parts: tuple[Any, Any, Any]
+
+    def scores(self, users: Sequence[str], items: Sequence[str]) -> torch.Tensor:
+        """Scores by tokens, ``[len(users), len(items)]``."""
+        rows = torch.tensor([self.dataset.token2id("user_id", user) for user in users])
+        columns = torch.tensor([self.dataset.token2id("item_id", item) for item in items])
+        flat = self.model.full_sort_predict(Interaction({"user_id": rows}))
+        return flat.view(len(users), -1)[:, columns].cpu()
+
+
+Build = Callable[..., Fitted]
+
+
+@pytest.fixture
+def rows() -> dict[str, list[Row]]:
+    """Rows of 40 users and 30 items with a taste, each pair once, by part."""
+    rng = np.random.default_rng(11)
+    keys = rng.permutation(40 * 30)[:700]
+    liked = rng.random(len(keys)) < np.where(keys // 30 % 3 == keys % 3, 0.9, 0.3)
+    found: dict[str, list[Row]] = {part: [] for part in PARTS}
+    for place, (key, like) in enumerate(zip(keys, liked, strict=True)):
+        part = "train" if place < 550 else "valid" if place < 625 else "test"
+        found[part].append((f"u{key // 30}", f"i{key % 30}", 1 if like else -1))
+    return found
+
+
+@pytest.fixture
+def build(write_inter: Callable[..., Path], tmp_path: Path) -> Build:
+    """Write the rows, build a model on them, and fit it."""
+    names = iter(range(100))
+
+    def make(name: str, by_part: dict[str, list[Row]], *, fit: bool = True, **config: Any) -> Fitted:
+        dataset_name = f"contract{next(names)}"
+        for part in PARTS:
+            write_inter(dataset_name, COLUMNS, by_part[part], part)
+        settings = Config(
+            model=name,
+            dataset=dataset_name,
+            config_dict={
+                "data_path": str(tmp_path / "dataset"),
+                "benchmark_filename": list(PARTS),
+                "load_col": {"inter": ["user_id", "item_id", "sign"]},
+                "state": "ERROR",
+                "epochs": 5,
+                "show_progress": False,
+                "checkpoint_dir": str(tmp_path / "saved"),
+                **config,
+            },
+        )
+        init_seed(settings["seed"], settings["reproducibility"])
+        data = create_dataset(settings)
+        parts = data_preparation(settings, data)
+        model = get_model(name)(settings, parts[0]._dataset).to(settings["device"])
+        if fit:
+            trainer = get_trainer(settings["MODEL_TYPE"], name)(settings, model)
+            trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
+        model.eval()
+        return Fitted(model, settings, data, parts)
+
+    return make
+
+
+def tokens(by_part: dict[str, list[Row]]) -> tuple[list[str], list[str]]:
+    """Users and items that have a training row."""
+    return sorted({row[0] for row in by_part["train"]}), sorted({row[1] for row in by_part["train"]})
+
+
+pytestmark = pytest.mark.parametrize("name", OURS)
+
+
+def test_scores_untrained_and_survives_a_deep_copy(name: str, rows: dict, build: Build) -> None:
+    fitted = build(name, rows, fit=False)
+    users, items = tokens(rows)
+    before = fitted.scores(users, items)
+    assert torch.isfinite(before).all()
+    copied = copy.deepcopy(fitted.model)
+    pairs = fitted.dataset[torch.arange(3)]
+    torch.testing.assert_close(copied.predict(pairs), fitted.model.predict(pairs))
+    assert copied.predict(pairs).shape == (3,)
+
+
+def test_predict_is_the_gathered_full_sort(name: str, rows: dict, build: Build) -> None:
+    fitted = build(name, rows)
+    rng = np.random.default_rng(0)
+    users = torch.from_numpy(rng.integers(1, fitted.dataset.user_num, 200))
+    items = torch.from_numpy(rng.integers(1, fitted.dataset.item_num, 200))
+    full = fitted.model.full_sort_predict(Interaction({"user_id": users})).view(200, fitted.dataset.item_num)
+    pairs = fitted.model.predict(Interaction({"user_id": users, "item_id": items}))
+    torch.testing.assert_close(pairs, full[torch.arange(200), items])
+    assert torch.isfinite(pairs).all()
+
+
+def test_without_dislikes_it_is_its_unsigned_parent(name: str, rows: dict, build: Build) -> None:
+    assert name in WITHOUT_DISLIKES, f"say in WITHOUT_DISLIKES what {name} is on data without dislikes"
+    parent, of_parent, own = WITHOUT_DISLIKES[name]
+    likes = {part: [row for row in rows[part] if row[2] > 0] for part in PARTS}
+    users, items = tokens(likes)
+    wanted = build(parent, likes, **of_parent).scores(users, items)
+    torch.testing.assert_close(build(name, likes, **own).scores(users, items), wanted)
+    assert not torch.allclose(build(name, rows, **own).scores(users, items), wanted)
+
+
+def test_flipping_a_sign_changes_scores(name: str, rows: dict, build: Build) -> None:
+    users, items = tokens(rows)
+    before = build(name, rows).scores(users, items)
+    place, (user, item, _) = next((place, row) for place, row in enumerate(rows["train"]) if row[2] > 0)
+    flipped = {**rows, "train": [*rows["train"][:place], (user, item, -1), *rows["train"][place + 1 :]]}
+    after = build(name, flipped).scores(users, items)
+    row, column = users.index(user), items.index(item)
+    assert after[row, column] < before[row, column]
+    assert not torch.allclose(after[row], before[row])
+
+
+def test_permuting_ids_permutes_scores(name: str, rows: dict, build: Build) -> None:
+    """RecBole numbers by first appearance: other orders of rows are other ids."""
+    rng = np.random.default_rng(2)
+    shuffled = {part: [rows[part][place] for place in rng.permutation(len(rows[part]))] for part in PARTS}
+    users, items = tokens(rows)
+    trained = get_model(name).type != ModelType.TRADITIONAL  # then the start depends on the numbers: it is carried over
+    first, second = (build(name, each, fit=not trained) for each in (rows, shuffled))
+    assert list(first.dataset.field2id_token["item_id"]) != list(second.dataset.field2id_token["item_id"])
+    if trained:
+        second.model.load_state_dict(_renumbered(first, second))
+    torch.testing.assert_close(second.scores(users, items), first.scores(users, items), rtol=1e-3, atol=1e-5)
+
+
+def _renumbered(first: Fitted, second: Fitted) -> dict[str, torch.Tensor]:
+    """The state of the first model, rows of users and items in the second one's order."""
+    orders = {}
+    for field in ("user_id", "item_id"):
+        names = second.dataset.field2id_token[field]
+        orders[len(names)] = torch.tensor([first.dataset.token2id(field, each) for each in names])
+    state = first.model.state_dict()
+    return {
+        key: value[orders[len(value)]] if value.dim() and len(value) in orders else value
+        for key, value in state.items()
+    }
+
+
+def test_what_is_saved_is_what_is_loaded(name: str, rows: dict, build: Build, tmp_path: Path) -> None:
+    fitted = build(name, rows)
+    users, items = tokens(rows)
+    path = tmp_path / "state.pt"
+    torch.save(fitted.model.state_dict(), path)
+    other = build(name, rows, fit=False)
+    other.model.load_state_dict(torch.load(path, weights_only=True))
+    other.model.eval()
+    assert torch.equal(other.scores(users, items), fitted.scores(users, items))
+
+
+def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
+    truth = planted()
+    seen = list(truth.frame.select("user_id", "item_id", "sign").iter_rows())
+    unseen = [
+        (truth.users[user], truth.items[item], int(truth.verdict[user, item]))
+        for user, item in zip(*np.nonzero(~truth.seen() & (truth.verdict != 0)), strict=True)
+    ]
+    fitted = build(name, {"train": seen, "valid": unseen[::2], "test": unseen[1::2]}, epochs=100)
+    scores = fitted.scores(truth.users, truth.items).numpy()
+    hidden = truth.seen()
+    right = []
+    for row, verdict, known in zip(scores, truth.verdict, hidden, strict=True):
+        good, bad = row[(verdict > 0) & ~known], row[(verdict < 0) & ~known]
+        unknown = row[(verdict == 0) & ~known]
+        right.append([(good[:, None] > each).mean() for each in (bad, unknown)])
+    above_disliked, above_unknown = np.mean(right, axis=0)
+    assert above_disliked > 0.9
+    assert above_unknown > 0.9
