@@ -68,12 +68,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Features:
-    """Raw features of users (id column ``user_id``) or items (``item_id``), as columns of one frame.
+    """Raw features of users (id column ``user_id``) or items (``item_id``), as columns of one frame or of several.
 
     Rows of users or items without interactions are left out. Blank cells are the converter's to fill.
     """
 
-    frame: Batch | Frame
+    frame: Batch | Frame | Iterable[Batch | Frame]
     types: Mapping[str, str] = field(default_factory=dict)
 
 

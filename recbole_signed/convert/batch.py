@@ -41,6 +41,15 @@ class Batch:
         """Keep these columns only."""
         return replace(self, frame=self.frame.select(*columns))
 
+    def keep(self, wanted: pl.Series) -> Batch:
+        """Go on with the rows that are wanted (bool ``[n]``); null counts as false."""
+        wanted = wanted.fill_null(False)
+        if wanted.all():
+            return self
+        rows = self.rows  # NumPy would take a range element by element
+        rows = np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else np.asarray(rows)
+        return replace(self, frame=self.frame.filter(wanted), rows=rows[wanted.to_numpy()])
+
     def require(self, good: pl.Series | np.ndarray, problem: Callable[[int], str]) -> Batch:
         """Go on with the rows that are ``good`` (bool ``[n]``): today, all of them or none.
 

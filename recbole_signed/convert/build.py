@@ -179,9 +179,9 @@ def _write_features(path: Path, kind: str, features: Features, spools: dict[str 
     schema = Schema({id_column: "token"}, needed=[id_column])
     used = pl.concat([spool.scan().select(id_column) for spool in spools.values()]).unique().collect()
     rows = pl.concat(
-        [schema.conform(batch, features.types).frame for batch in as_batches(features.frame, f"{kind} features")]
+        schema.conform(batch, features.types).frame.join(used, on=id_column, how="semi", maintain_order="left")
+        for batch in as_batches(features.frame, f"{kind} features")
     )
-    rows = rows.with_row_index("__row").join(used, on=id_column, how="semi").sort("__row").drop("__row")
     repeated = rows.filter(pl.col(id_column).is_duplicated())
     if repeated.height:
         raise UsageError(f"{kind} features: {id_column} {repeated[id_column][0]!r} has several rows, one was wanted.")

@@ -43,6 +43,16 @@ def token(batch: Batch, column: str) -> Batch:
     raise UsageError(f"{batch.origin}: column {column!r} holds {values.dtype}, ids were wanted; give text or integers.")
 
 
+def filled(batch: Batch, *columns: str, word: str = "unknown") -> Batch:
+    """Turn columns of categories into tokens without blanks; ``4.0`` becomes ``4``, a missing value ``word``."""
+    made = []
+    for column in columns:
+        text = pl.col(column).cast(pl.String).str.strip_chars()
+        known = text.is_not_null() & ~text.is_in(["", *MISSING_TOKENS])
+        made.append(pl.when(known).then(text.str.replace(r"^(\d+)\.0$", "$1")).otherwise(pl.lit(word)).alias(column))
+    return batch.with_columns(*made)
+
+
 def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = False) -> Batch:
     """Turn a column into float64; true and false count as 1 and 0, a missing value becomes NaN.
 

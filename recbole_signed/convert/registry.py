@@ -8,10 +8,22 @@ from recbole_signed.convert.base import Converter
 from recbole_signed.errors import UsageError, nearest
 
 _BUILT_IN = {
+    "amazon": "recbole_signed.convert.amazon:Amazon",
+    "ciao": "recbole_signed.convert.epinions:Ciao",
     "csv": "recbole_signed.convert.csv_table:CsvTable",
+    "epinions": "recbole_signed.convert.epinions:Epinions",
+    "kuairand": "recbole_signed.convert.kuairand:KuaiRand",
+    "kuairec": "recbole_signed.convert.kuairec:KuaiRec",
+    "movielens": "recbole_signed.convert.movielens:MovieLens",
     "movielens-100k": "recbole_signed.convert.movielens_100k:MovieLens100K",
+    "movietweetings": "recbole_signed.convert.movietweetings:MovieTweetings",
     "signed-split": "recbole_signed.convert.signed_split:SignedSplit",
+    "steam": "recbole_signed.convert.steam:Steam",
+    "tenrec": "recbole_signed.convert.tenrec:Tenrec",
     "toy": "recbole_signed.convert.toy:Toy",
+    "yambda": "recbole_signed.convert.yambda:Yambda",
+    "yelp": "recbole_signed.convert.yelp:Yelp",
+    "zvuk": "recbole_signed.convert.zvuk:Zvuk",
 }
 _registered: dict[str, type[Converter]] = {}
 

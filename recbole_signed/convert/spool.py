@@ -9,6 +9,8 @@ import polars as pl
 
 MEMORY_ROWS = 8_000_000
 """Rows held in memory at a time; about 100 bytes each with ids as text."""
+MEMORY_BYTES = 800_000_000
+"""What these rows may take up at most, however many further columns they have."""
 _SAMPLE = 1_000_000
 
 
@@ -26,20 +28,23 @@ class Spool:
         self._folder = folder
         self._limit = memory_rows or MEMORY_ROWS
         self._pending: list[pl.DataFrame] = []
-        self._pending_rows = 0
+        self._pending_rows = self._pending_bytes = self._bytes = 0
         self._segments: list[Path] = []
 
     def add(self, frame: pl.DataFrame) -> None:
         """Take the next rows."""
         self._pending.append(frame)
+        size = int(frame.estimated_size())
         self._pending_rows += frame.height
+        self._pending_bytes += size
         self.rows += frame.height
-        if self._pending_rows > self._limit:
+        self._bytes += size
+        if self._pending_rows > self._limit or self._pending_bytes > MEMORY_BYTES:
             self._folder.mkdir(parents=True, exist_ok=True)
             segment = self._folder / f"{len(self._segments):05d}.parquet"
             pl.concat(self._pending).write_parquet(segment, compression="lz4")
             self._segments.append(segment)
-            self._pending, self._pending_rows = [], 0
+            self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
 
     def scan(self) -> pl.LazyFrame:
         """All rows in the order they came."""
@@ -47,8 +52,8 @@ class Spool:
 
     @property
     def pieces(self) -> int:
-        """How many pieces of ``memory_rows`` the rows make."""
-        return max(1, -(-self.rows // self._limit))
+        """How many pieces of ``memory_rows``, or of ``MEMORY_BYTES``, the rows make."""
+        return max(1, -(-self.rows // self._limit), -(-self._bytes // MEMORY_BYTES))
 
     def in_time_order(self) -> Iterator[pl.DataFrame]:
         """Yield the rows sorted by ``timestamp``, ties as they came; all as they came where there is none."""

@@ -1,7 +1,7 @@
 r"""The signed spectral filter: what SSF computes, free of RecBole.
 
 A user is the fold-in of its own edges, a row of the exposure matrix: :math:`z_u = f_u(S) \odot (R_u V)`. Score of an
-item: :math:`(z_u V_i^T + \text{prior}_i)\, r_i^g\, \bar d_i^{\,\pi}` (design.md, section 6, and the functions below).
+item: :math:`(z_u V_i^T + \text{prior}_i)\, r_i^g\, \bar d_i^{\,\pi}` (see the functions below).
 Everything that is kept is per item: ``k + 2`` floats.
 """
 
@@ -30,7 +30,7 @@ NOT_NEGATIVE = (
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """The parameters of the filter; in brackets their letters in design.md and in the formulas.
+    """The parameters of the filter; in brackets their letters in the formulas.
 
     Raises:
         UsageError: a value is out of its range.

@@ -336,7 +336,10 @@ def test_spooling_to_disk_sorts_and_counts_as_in_memory(
         assert counted["contradicting_pairs"] == sum(bool(signs[1] and signs[-1]) for signs in by_pair.values())
 
 
-def test_the_way_of_spooling_does_not_show_in_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "value"), [("MEMORY_ROWS", 16), ("MEMORY_BYTES", 500)])
+def test_the_way_of_spooling_does_not_show_in_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
     times = [(n * 7919) % 97 for n in range(200)]
     frame = pl.DataFrame(
         {
@@ -348,7 +351,7 @@ def test_the_way_of_spooling_does_not_show_in_the_files(tmp_path: Path, monkeypa
     )
     parts = [Part("a", [frame[:150]]), Part("b", [frame[150:]])]
     one = convert(source_of(parts), None, tmp_path / "one")
-    monkeypatch.setattr(spool, "MEMORY_ROWS", 16)
+    monkeypatch.setattr(spool, limit, value)
     parts = [Part("a", [frame[n : n + 10] for n in range(0, 150, 10)]), Part("b", [frame[150:]])]
     two = convert(source_of(parts), None, tmp_path / "two")
     assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}

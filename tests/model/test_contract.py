@@ -1,4 +1,4 @@
-"""What every model of this package must do (design.md, section 5), whatever it is."""
+"""What every model of this package must do, whatever it is."""
 
 from __future__ import annotations
 

@@ -1,0 +1,61 @@
+"""Where the files of a source are: in a folder as its authors pack it, plain or compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from recbole_signed.convert.files import COMPRESSIONS
+from recbole_signed.errors import UsageError, nearest
+
+
+def plain_name(path: Path) -> str:
+    """Name of a file without the suffix of its compression: ``ratings.csv`` for ``ratings.csv.xz``."""
+    return path.stem if path.suffix.lower() in COMPRESSIONS else path.name
+
+
+def find_files(folder: Path, patterns: Iterable[str], below: str | None = None) -> list[Path]:
+    """List the files whose plain name matches one of the patterns (``log_*.csv``), in the order of their names.
+
+    Args:
+        folder: where to look.
+        patterns: with ``*`` and ``?``, case and all.
+        below: a folder in it that the authors put the files in; looked into if there are none above.
+
+    Raises:
+        UsageError: a file is there twice, for example plain and compressed.
+
+    """
+    patterns = list(patterns)
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = plain_name(path)
+        if path.is_file() and any(fnmatchcase(name, pattern) for pattern in patterns):
+            if name in found:
+                raise UsageError(f"{folder} holds {found[name].name} and {path.name}; keep the one that is meant.")
+            found[name] = path
+    if not found and below is not None and (folder / below).is_dir():
+        return find_files(folder / below, patterns)
+    return list(found.values())
+
+
+def find_one(folder: Path, patterns: Iterable[str], what: str, below: str | None = None) -> Path:
+    """Give the one file that :func:`find_files` finds.
+
+    Raises:
+        UsageError: there is none (with the nearest name there), or there are several.
+
+    """
+    patterns = list(patterns)
+    found = find_files(folder, patterns, below)
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise UsageError(f"{folder} holds {names}; give the file that is meant as the input.")
+    if not found:
+        beside = [path.name for path in folder.iterdir() if path.is_file()]
+        wanted = " or ".join(patterns)
+        raise UsageError(
+            f"{folder} holds no {what}, {wanted} was wanted (or .gz, .xz, .zst of it){nearest(patterns[0], beside)}."
+        )
+    return found[0]

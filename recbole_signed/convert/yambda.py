@@ -1,0 +1,187 @@
+"""The source ``yambda``: Yandex' music log (arXiv 2505.22238) with likes, dislikes and their removal.
+
+An unlike or undislike deletes an edge, so explicit feedback becomes the state of each pair at the end of the log:
+liked if the last of its like and unlike events is a like; disliked in the same way; the later of the two if both
+hold. The state carries the time of the event that made it. Listens have no such state; each is a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from recbole_signed.convert.base import Converter, Part
+from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.columns import number, token
+from recbole_signed.convert.find import find_files
+from recbole_signed.convert.options import option
+from recbole_signed.convert.tables import open_table
+from recbole_signed.errors import UsageError
+
+_EXPLICIT = {"like": 1, "unlike": 1, "dislike": -1, "undislike": -1}
+"""Which of the two states of a pair an event sets or ends."""
+_ENDS = ("unlike", "undislike")
+_KEYS = ("uid", "item_id", "timestamp", "is_organic")
+_STATE_ROWS = 30_000_000
+"""Explicit events whose pairs are worked out at a time, about 40 bytes each."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What becomes of listens and of edges that were removed."""
+
+    listens: Literal["neutral", "like", "none"] = option(
+        "neutral", "a listen is a neutral row; or a like from listen_pct on and else neutral; or left out"
+    )
+    listen_pct: float = option(50.0, "played_ratio_pct from which a listen is a like under listens=like")
+    removed: Literal["drop", "neutral"] = option(
+        "drop", "a pair whose like or dislike was taken back and has no other is left out, or is a neutral row"
+    )
+
+
+class Yambda(Converter):
+    """Reads a folder with ``likes.parquet``, ``dislikes.parquet`` and so on, or ``multi_event.parquet``.
+
+    They are of the layout ``flat``; of any size. Times are seconds from an unknown start, in steps of 5; of a like
+    and an unlike in the same step the unlike counts.
+    """
+
+    name = "yambda"
+    summary = "Yambda (flat/50m, 500m, 5b): folder of likes, dislikes, unlikes, undislikes, listens, or multi_event"
+    licence = "Apache-2.0 (Ploshkin et al., Yambda-5B, 2025)"
+    options_class = Options
+    unix_time = False
+    options: Options
+
+    def __init__(self, input: Path | None, options: Any) -> None:
+        super().__init__(input, options)
+        if not 0 <= options.listen_pct <= 100:
+            raise UsageError(f"listen_pct={options.listen_pct:g} is no percentage; give 0 to 100.")
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """The file of each event type, or of ``multi_event``."""
+        assert self.input is not None
+        if self.input.is_file():
+            return {"multi_event": self.input}
+        events = [*_EXPLICIT, "listen"]
+        found = {event: find_files(self.input, [f"{event}s.parquet"]) for event in events}
+        multi = find_files(self.input, ["multi_event.parquet"])
+        if found["like"] and found["dislike"]:
+            return {event: paths[0] for event, paths in found.items() if paths}
+        if multi:
+            return {"multi_event": multi[0]}
+        raise UsageError(
+            f"{self.input} holds neither likes.parquet and dislikes.parquet nor multi_event.parquet; "
+            "give a folder such as flat/50m."
+        )
+
+    def default_name(self) -> str:
+        """``yambda-50m`` for the folder ``50m``, ``yambda`` for a file."""
+        assert self.input is not None
+        if self.input.is_file():
+            return self.name
+        name = self.input.resolve().name
+        return f"{self.name}-{name}" if name in ("50m", "500m", "5b") else super().default_name()
+
+    def inputs(self) -> list[Path]:
+        """The files that are read."""
+        return [path for event, path in self._files.items() if event != "listen" or self.options.listens != "none"]
+
+    def parts(self) -> Iterable[Part]:
+        """One part: the states of pairs, and the listens."""
+        yield Part(None, self._batches(), {"event": "token"})
+
+    def _batches(self) -> Iterator[Batch | pl.DataFrame]:
+        counts = sum(batch.frame.height for batch in self._explicit())
+        pieces = max(1, -(-counts // _STATE_ROWS))
+        for piece in range(pieces):
+            mine = pl.col("uid").hash(0) % pieces == piece
+            frames = [batch.frame.filter(mine) if pieces > 1 else batch.frame for batch in self._explicit()]
+            if frames:
+                yield _states(pl.concat(frames), removed=self.options.removed)
+        if self.options.listens != "none":
+            yield from self._listens()
+
+    def _explicit(self) -> Iterator[Batch]:
+        for batch in self._events(list(_KEYS), set(_EXPLICIT)):
+            yield batch.with_columns(pl.col("event").cast(pl.Enum([*_EXPLICIT])))
+
+    def _listens(self) -> Iterator[Batch]:
+        for batch in self._events([*_KEYS, "played_ratio_pct"], {"listen"}):
+            batch = number(batch, "played_ratio_pct", purpose="the share of a listen")
+            liked = pl.col("played_ratio_pct") >= (self.options.listen_pct if self.options.listens == "like" else 1e9)
+            yield _interactions(batch, liked.cast(pl.Int8))
+
+    def _events(self, columns: list[str], wanted: set[str]) -> Iterator[Batch]:
+        """Rows of these event types with a column ``event``, checked."""
+        for event, path in self._files.items():
+            if event == "multi_event":
+                for batch in open_table(path).batches([*columns, "event_type"]):
+                    batch = token(batch, "event_type")
+                    types = batch.frame["event_type"]
+                    batch = batch.require(
+                        types.is_in([*_EXPLICIT, "listen"]),
+                        lambda i, types=types: (  # type: ignore[misc]
+                            f"event_type {types[i]!r}, one of {', '.join([*_EXPLICIT, 'listen'])} was wanted"
+                        ),
+                    )
+                    yield _checked(batch.with_columns(types.alias("event")).keep(types.is_in(sorted(wanted))))
+            elif event in wanted:
+                for batch in open_table(path).batches(columns):
+                    yield _checked(batch.with_columns(pl.lit(event).alias("event")))
+
+
+def _checked(batch: Batch) -> Batch:
+    """Refuse lists (the layout ``sequential``), and rows without id or time."""
+    for column in _KEYS:
+        dtype = batch.frame.schema[column]
+        if not dtype.is_integer():
+            hint = "; give the files of the layout flat" if dtype.is_nested() else ""
+            raise UsageError(f"{batch.origin}: column {column!r} holds {dtype}, integers were wanted{hint}.")
+        batch = batch.require(
+            batch.frame[column].is_not_null(),
+            lambda i, column=column: f"no value in column {column!r}",  # type: ignore[misc]
+        )
+    return batch
+
+
+def _states(events: pl.DataFrame, removed: str) -> pl.DataFrame:
+    """What is left of each pair's explicit events, one row a pair.
+
+    Args:
+        events: ``uid``, ``item_id``, ``timestamp``, ``is_organic``, ``event``.
+        removed: ``drop`` or ``neutral``: pairs of which nothing is left.
+
+    """
+    events = events.with_columns(
+        pl.col("event").replace_strict(_EXPLICIT, return_dtype=pl.Int8).alias("side"),
+        pl.col("event").is_in(_ENDS).alias("ends"),
+    )
+    # the last event of each side of a pair, an end after a beginning of the same moment
+    events = events.sort("timestamp", "ends", maintain_order=True)
+    last = events.unique(["uid", "item_id", "side"], keep="last", maintain_order=True)
+    # then of both sides the one that holds, the later first
+    last = last.sort(~pl.col("ends"), "timestamp", maintain_order=True)
+    last = last.unique(["uid", "item_id"], keep="last", maintain_order=True)
+    if removed == "drop":
+        last = last.filter(~pl.col("ends"))
+    sign = pl.when("ends").then(0).otherwise("side").cast(pl.Int8)
+    batch = Batch(last, "explicit feedback", range(1, last.height + 1))
+    return _interactions(batch, sign).frame
+
+
+def _interactions(batch: Batch, sign: pl.Expr) -> Batch:
+    return batch.select(
+        pl.col("uid").cast(pl.String).alias("user_id"),
+        pl.col("item_id").cast(pl.String),
+        sign.alias("sign"),
+        pl.col("timestamp").cast(pl.Float64),
+        pl.col("event").cast(pl.String),
+        pl.col("is_organic").cast(pl.Float64),
+    )

@@ -1,0 +1,142 @@
+"""The source ``yambda`` on files in its raw format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.convert import convert, yambda
+from recbole_signed.errors import UsageError
+
+TYPES = {"uid": pl.UInt32, "timestamp": pl.UInt32, "item_id": pl.UInt32, "is_organic": pl.UInt8}
+EVENTS = {
+    # uid, timestamp, item, is_organic
+    "likes": [(100, 10, 1, 1), (100, 20, 2, 0), (100, 30, 3, 1), (100, 40, 4, 1), (200, 5, 1, 1), (200, 100, 6, 1)],
+    "dislikes": [(100, 3087560, 9170134, 1), (100, 50, 4, 1), (100, 35, 5, 1), (200, 20, 1, 0), (200, 100, 7, 1)],
+    "unlikes": [(100, 25, 2, 1), (200, 100, 6, 1)],
+    "undislikes": [(100, 7895900, 9170134, 1), (200, 30, 1, 1)],
+}
+LISTENS = [(100, 15, 1, 1, 100, 180), (100, 16, 8, 0, 49, 200), (200, 17, 8, 0, 50, 200)]
+STATES = [
+    ("200", "1", "1", "5"),  # its dislike was taken back, its like holds
+    ("100", "1", "1", "10"),
+    ("100", "3", "1", "30"),
+    ("100", "5", "-1", "35"),
+    ("100", "4", "-1", "50"),  # liked, then disliked
+    ("200", "7", "-1", "100"),
+]
+
+
+def frame(rows: list[Any], **more: Any) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=TYPES | more, orient="row")
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    folder = tmp_path / "50m"
+    folder.mkdir()
+    for name, rows in EVENTS.items():
+        frame(rows).write_parquet(folder / f"{name}.parquet")
+    more = {"played_ratio_pct": pl.UInt16, "track_length_seconds": pl.UInt32}
+    frame(LISTENS, **more).write_parquet(folder / "listens.parquet")
+    return folder
+
+
+def multi_event(folder: Path) -> pl.DataFrame:
+    frames = [
+        pl.read_parquet(folder / f"{name}.parquet").with_columns(event_type=pl.lit(name[:-1]))
+        for name in (*EVENTS, "listens")
+    ]
+    return pl.concat(frames, how="diagonal").sort("uid", "timestamp")
+
+
+def rows_of(path: Path, columns: int = 4) -> list[tuple[str, ...]]:
+    return [tuple(line.split("\t")[:columns]) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+
+
+def test_states_of_pairs(tmp_path: Path, flat: Path) -> None:
+    made = convert("yambda", flat, tmp_path / "out", listens="none")
+    assert made.name == "yambda-50m"
+    assert rows_of(made / "yambda-50m.inter") == STATES
+    record = json.loads((made / "dataset.json").read_text())
+    assert sorted(record["inputs"]) == [f"{name}.parquet" for name in sorted(EVENTS)]
+    assert record["time"] == {"first_raw": 5, "last_raw": 100}  # no date, since nobody knows the start
+    made = convert("yambda", flat, tmp_path / "removed", listens="none", removed="neutral")
+    gone = {("100", "2", "0", "25"), ("200", "6", "0", "100"), ("100", "9170134", "0", "7895900")}
+    assert set(rows_of(made / "yambda-50m.inter")) == set(STATES) | gone
+
+
+def test_listens(tmp_path: Path, flat: Path) -> None:
+    made = convert("yambda", flat, tmp_path / "a")
+    listens = [(str(row[0]), str(row[2]), "0", str(row[1])) for row in LISTENS]
+    assert sorted(rows_of(made / "yambda-50m.inter")) == sorted([*STATES, *listens])
+    header = (made / "yambda-50m.inter").read_text().splitlines()[0].split("\t")
+    assert header[4:] == ["event:token", "is_organic:float"]
+    assert ("100", "8", "0", "16", "listen", "0") in rows_of(made / "yambda-50m.inter", 6)
+    made = convert("yambda", flat, tmp_path / "b", listens="like")
+    signs = {row[:2]: row[2] for row in rows_of(made / "yambda-50m.inter", 6) if row[1] == "8"}
+    assert signs == {("100", "8"): "0", ("200", "8"): "1"}
+    made = convert("yambda", flat, tmp_path / "c", listens="like", listen_pct=40)
+    assert ("100", "8", "1", "16") in rows_of(made / "yambda-50m.inter")
+
+
+def test_multi_event_and_pieces(tmp_path: Path, flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    multi_event(flat).write_parquet(tmp_path / "multi_event.parquet")
+    made = convert("yambda", tmp_path / "multi_event.parquet", tmp_path / "one")
+    apart = convert("yambda", flat, tmp_path / "two")
+    assert sorted(rows_of(made / "yambda.inter")) == sorted(rows_of(apart / "yambda-50m.inter"))
+    monkeypatch.setattr(yambda, "_STATE_ROWS", 3)
+    pieces = convert("yambda", flat, tmp_path / "three")
+    assert sorted(rows_of(pieces / "yambda-50m.inter")) == sorted(rows_of(apart / "yambda-50m.inter"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.sampled_from([*yambda._EXPLICIT])), max_size=20),
+)
+def test_states_against_a_replay(events: list[tuple[int, int, str]]) -> None:
+    held: dict[tuple[int, int], dict[int, int]] = {}
+    for moment, (user, item, event) in enumerate(events):
+        state = held.setdefault((user, item), {})
+        side = 1 if event.endswith("unlike") or event == "like" else -1
+        if event.startswith("un"):
+            state.pop(side, None)
+        else:
+            state[side] = moment
+    wanted = {
+        (str(user), str(item), max(state, key=lambda side, state=state: state[side]))  # type: ignore[misc]
+        for (user, item), state in held.items()
+        if state
+    }
+    rows = [(user, moment, item, 1, event) for moment, (user, item, event) in enumerate(events)]
+    made = yambda._states(frame(rows, event=pl.Enum([*yambda._EXPLICIT])), removed="drop")
+    assert set(made.select("user_id", "item_id", "sign").rows()) == wanted
+    assert made.height == len(wanted)
+
+
+def test_bad_files(tmp_path: Path, flat: Path) -> None:
+    def refuse(message: str, folder: Path = flat, **options: Any) -> None:
+        with pytest.raises(UsageError, match=message):
+            convert("yambda", folder, tmp_path / "out", **options)
+        assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+    refuse("listen_pct=120 is no percentage", listen_pct=120)
+    refuse("holds neither likes.parquet and dislikes.parquet nor multi_event.parquet", tmp_path)
+    likes = pl.read_parquet(flat / "likes.parquet")
+    for bad, message in (
+        (likes.with_columns(uid=pl.Series([1, 2, None, 4, 5, 6])), "likes.parquet, row 3: no value in column 'uid'"),
+        (likes.with_columns(item_id=pl.lit("x")), "likes.parquet: column 'item_id' holds String, integers were wanted"),
+        (likes.group_by("uid").all(), "holds List.UInt32., integers were wanted; give the files of the layout flat"),
+        (likes.drop("timestamp"), "likes.parquet has no column 'timestamp'"),
+    ):
+        bad.write_parquet(flat / "likes.parquet")
+        refuse(message)
+    events = pl.DataFrame({"uid": [1], "timestamp": [5], "item_id": [2], "is_organic": [1], "event_type": ["skip"]})
+    events.write_parquet(tmp_path / "multi_event.parquet")
+    refuse("multi_event.parquet, row 1: event_type 'skip', one of like", tmp_path)
