@@ -1,0 +1,1 @@
+"""Experiments: one run, tables of runs, and how they are printed. Nothing heavy is imported here."""

@@ -1,0 +1,16 @@
+"""What a run reports unless it is told otherwise, in a module that is light to import."""
+
+from __future__ import annotations
+
+RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")
+"""RecBole's own default of ``metrics``."""
+
+RECBOLE_TOPK = (10,)
+
+SIGNED_METRICS = ("DislikeRecall", "DislikeShare", "SignAUC")
+"""What a run on signed data reports besides RecBole's five metrics."""
+
+DEFAULT_TOPK = (10, 20)
+
+RUNS = "runs"
+"""Folder, under the current one, of checkpoints and of the logs of a table's runs."""

@@ -1,0 +1,163 @@
+"""Result rows: what is kept of one run, and the JSON Lines file they are appended to.
+
+This module imports neither torch nor RecBole: the process that runs a table only reads and writes rows.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import UsageError
+
+_logger = logging.getLogger(__name__)
+
+OK, FAILED = "ok", "failed"
+Key = tuple[str, str, int, "str | None", "str | None"]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run of a model on a data set, with everything needed to believe its numbers."""
+
+    model: str
+    dataset: str
+    seed: int
+    status: str = OK
+    reason: str | None = None
+    """Why the run failed, in one line."""
+    valid: dict[str, float | None] = field(default_factory=dict)
+    """Metric in RecBole's spelling (``recall@20``) -> value on validation; None where it is not defined."""
+    test: dict[str, float | None] = field(default_factory=dict)
+    valid_metric: str | None = None
+    """The metric by which the best epoch was chosen."""
+    fit_seconds: float | None = None
+    """Wall time of building the model and training it, validation included (training-free models do their work
+    while they are built); without reading data."""
+    fit_cpu_seconds: float | None = None
+    """The processor time of the same, over all threads: less disturbed by what else the machine does."""
+    eval_seconds: float | None = None
+    """Wall time of the evaluation on the test part."""
+    peak_memory_bytes: int | None = None
+    """Largest resident size of the process during the run."""
+    base_memory_bytes: int | None = None
+    """Resident size before anything was read: the interpreter, torch and RecBole."""
+    peak_gpu_memory_bytes: int | None = None
+    epochs: int | None = None
+    n_parameters: int | None = None
+    config_hash: str | None = None
+    """sha256 of the final configuration without paths, devices and progress bars: equal in any folder."""
+    data_sha256: str | None = None
+    """sha256 over the names and contents of the data set's atomic files."""
+    request_hash: str | None = None
+    """sha256 of what a table asked for; None for a run outside a table."""
+    label: str | None = None
+    """The model's name in the table, where that is not the class name."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The configuration keys that were given, other than defaults."""
+    split: dict[str, Any] | str | None = None
+    """RecBole's ``eval_args``, or ``predefined``."""
+    protocol: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str | None = None
+    machine: str | None = None
+    threads: int | None = None
+    timestamp: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run came to its end."""
+        return self.status == OK
+
+    @property
+    def key(self) -> Key:
+        """Which request this row answers; equal keys mean that the run need not be repeated."""
+        return self.model, self.dataset, self.seed, self.request_hash, self.data_sha256
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as JSON can hold it: values that are not finite become None."""
+        return _finite(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunRow:
+        """Make a row of what :meth:`as_dict` gave; fields of other versions of this package are left out.
+
+        Raises:
+            TypeError: ``model``, ``dataset`` or ``seed`` is missing.
+        """
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return value
+
+
+def append_row(path: Path, row: RunRow) -> None:
+    """Append a row by one write and make it safe on disk.
+
+    Several processes may append to one file. If an earlier write was cut off, its rest is closed by a line end first.
+
+    Raises:
+        OSError: the row could not be written as a whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(row.as_dict(), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size:
+            os.lseek(descriptor, size - 1, os.SEEK_SET)
+            if os.read(descriptor, 1) != b"\n":
+                line = b"\n" + line
+        written = os.write(descriptor, line)
+        if written != len(line):
+            raise OSError(f"only {written} of {len(line)} bytes of a result row fit into {path}")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_rows(path: Path) -> list[RunRow]:
+    """Read the rows of a file in their order; none where there is no file.
+
+    A line that is no row (what an interrupted write left) is reported on standard error and dropped.
+
+    Raises:
+        UsageError: the file holds lines, and none of them is a row: it is some other file.
+    """
+    if not path.is_file():
+        return []
+    rows, bad = [], 0
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(RunRow.from_dict(json.loads(line)))
+        except (ValueError, TypeError, AttributeError):  # no UTF-8, no JSON, no object, no model
+            bad += 1
+            _logger.warning("%s, line %d is not a whole result row and is left out.", path, number)
+    if bad > 1 and not rows:
+        raise UsageError(f"{path} holds no result rows; move it away, or give another --output folder.")
+    return rows
+
+
+def latest(rows: Iterable[RunRow]) -> dict[Key, RunRow]:
+    """Return the last row of each key; a finished run is not replaced by a failed one."""
+    found: dict[Key, RunRow] = {}
+    for row in rows:
+        if row.ok or row.key not in found or not found[row.key].ok:
+            found[row.key] = row
+    return found

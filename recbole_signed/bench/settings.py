@@ -1,0 +1,149 @@
+"""Configuration keys as a user writes them: ``key=value`` on the command line, dotted keys, yaml files."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_signed.errors import UsageError, nearest
+
+
+class Loader(yaml.SafeLoader):
+    """YAML that reads ``1e-3`` as a number, as RecBole does and YAML 1.1 does not, and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping of a node."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.value == "<<":
+                continue
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a yaml file whose top is a mapping.
+
+    Raises:
+        UsageError: there is no such file, it is not yaml, or its top is not a mapping with text as keys.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        beside = [each.name for each in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise UsageError(f"can't read {path}: {error.strerror}{nearest(path.name, beside)}") from error
+    try:
+        content = yaml.load(text, Loader=Loader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid yaml: {_one_line(error)}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UsageError(f"{path} must hold 'key: value' lines at its top, but holds {type(content).__name__}.")
+    return content
+
+
+def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
+    """Parse ``key=value`` words (RecBole's ``--key=value`` too), with values in yaml.
+
+    Raises:
+        UsageError: a word without ``=``, a value that is no yaml, or a key given twice.
+    """
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        key = key[2:] if key.startswith("--") else key
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.\-]*", key):
+            raise UsageError(f"expected key=value, got '{word}'.")
+        if key in settings:
+            raise UsageError(f"'{key}' is given twice; give it once.")
+        try:
+            settings[key] = yaml.load(text, Loader=Loader)
+        except yaml.YAMLError as error:
+            raise UsageError(f"the value of '{key}' is not valid yaml: {_one_line(error)}") from error
+    return settings
+
+
+def as_word(key: str, value: Any) -> str:
+    """Return the ``key=value`` that :func:`parse_assignments` reads back."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=2**30, allow_unicode=True)
+    return f"{key}={text.removesuffix(chr(10)).removesuffix('...').strip()}"
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all keys, later layers win; mappings under one key are joined one level deep."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = {**result[key], **value} if both else copy.deepcopy(value)
+    return result
+
+
+def split_dotted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the plain keys and the dotted ones."""
+    dotted = {key: value for key, value in settings.items() if "." in key}
+    return {key: value for key, value in settings.items() if key not in dotted}, dotted
+
+
+def with_dotted(dotted: Mapping[str, Any], *bases: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the top-level keys that dotted ones change, each taken from the first base that has it.
+
+    ``{"eval_args.order": "TO"}`` with a base that holds ``eval_args`` gives a copy of that with ``order`` replaced.
+
+    Raises:
+        UsageError: the key leads through something that is not a mapping, or names an entry that RecBole's
+            mapping of that name does not have.
+    """
+    result: dict[str, Any] = {}
+    for key, value in dotted.items():
+        top, *inner = key.split(".")
+        if not all((top, *inner)):
+            raise UsageError(f"'{key}' is not a key; write it like eval_args.order=TO.")
+        if top not in result:
+            found = next((base[top] for base in bases if top in base), None)
+            result[top] = {} if found is None else copy.deepcopy(found)
+        place = result[top]
+        path = top
+        for name in inner[:-1]:
+            _check_mapping(path, place, key)
+            place = place.setdefault(name, {})
+            path = f"{path}.{name}"
+        _check_mapping(path, place, key)
+        if path in _ENTRIES and inner[-1] not in _ENTRIES[path]:
+            raise UsageError(f"'{path}' has no entry '{inner[-1]}'{nearest(inner[-1], _ENTRIES[path])}")
+        place[inner[-1]] = value
+    return result
+
+
+_ENTRIES = {
+    "eval_args": ("split", "group_by", "order", "mode"),
+    "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
+}
+
+
+def _check_mapping(path: str, place: Any, key: str) -> None:
+    if not isinstance(place, dict):
+        raise UsageError(
+            f"'{key}' can't be set, because {path} is {place!r} and has no entries; give {path} as a whole."
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,191 @@
+"""A table of experiments as a yaml file: which models, on which data sets, with which seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from recbole_signed import __version__, registry
+from recbole_signed.bench.defaults import DEFAULT_TOPK, RECBOLE_METRICS, SIGNED_METRICS
+from recbole_signed.bench.provenance import data_folder, data_sha256, digest
+from recbole_signed.bench.settings import merged, read_yaml
+from recbole_signed.config import PROTOCOLS
+from recbole_signed.errors import UsageError, nearest
+
+KEYS = ("title", "note", "datasets", "common", "models", "seeds", "columns")
+DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
+DEFAULT_SEEDS = (2020,)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run that a table asks for."""
+
+    label: str
+    """Row of the table: the model's class name, or another name for a variant of it."""
+    section: str
+    """Part of the table: the data set's name, or another name for a variant of it."""
+    model: str
+    dataset: str
+    seed: int
+    settings: dict[str, Any]
+    request_hash: str
+    data_sha256: str
+
+    @property
+    def key(self) -> tuple[str, str, int, str | None, str | None]:
+        """As :attr:`recbole_signed.bench.rows.RunRow.key`."""
+        return self.model, self.dataset, self.seed, self.request_hash, self.data_sha256
+
+    @property
+    def title(self) -> str:
+        """What a progress bar shows."""
+        return f"{self.label} on {self.section}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """The content of a table's yaml file."""
+
+    title: str
+    datasets: dict[str, dict[str, Any]]
+    models: dict[str, dict[str, Any]]
+    common: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = DEFAULT_SEEDS
+    columns: tuple[str, ...] = DEFAULT_COLUMNS
+    note: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> TableSpec:
+        """Read and check a table's yaml file.
+
+        Raises:
+            UsageError: no such file, an unknown key or model, or values of the wrong kind.
+        """
+        content = read_yaml(path)
+        for key in content:
+            if key not in KEYS:
+                raise UsageError(f"{path}: unknown key '{key}'{nearest(key, KEYS)} (a table has {', '.join(KEYS)}).")
+        for key in ("datasets", "models"):
+            if not content.get(key):
+                raise UsageError(f"{path}: a table needs '{key}'.")
+        models = _named(path, "models", content["models"])
+        known = registry.known_model_names()
+        for label, settings in models.items():
+            name = settings.get("model", label)
+            if name not in known:
+                raise UsageError(f"{path}: there is no model named '{name}'{nearest(str(name), known)}")
+        columns = _columns(path, content.get("columns", DEFAULT_COLUMNS))
+        common = content.get("common") or {}
+        if not isinstance(common, dict):
+            raise UsageError(f"{path}: 'common' must hold RecBole keys, but is {common!r}.")
+        return cls(
+            title=str(content.get("title") or path.stem),
+            datasets=_named(path, "datasets", content["datasets"]),
+            models=models,
+            common=common,
+            seeds=_seeds(path, content.get("seeds", DEFAULT_SEEDS)),
+            columns=columns,
+            note=content.get("note"),
+        )
+
+    def only(self, labels: Sequence[str]) -> TableSpec:
+        """Return the table with some of its models, in the table's order; with all of them for no labels.
+
+        Raises:
+            UsageError: a label that the table does not have.
+        """
+        for label in labels:
+            if label not in self.models:
+                raise UsageError(
+                    f"the table has no model '{label}'{nearest(label, self.models)}; it has {', '.join(self.models)}."
+                )
+        chosen = {label: each for label, each in self.models.items() if label in labels}
+        return replace(self, models=chosen) if labels else self
+
+    def requests(self) -> Iterator[Request]:
+        """Yield the runs: data set by data set, model by model, seed by seed.
+
+        Raises:
+            UsageError: a data set that does not exist, or a column that the runs' metrics do not have.
+        """
+        for section, data_settings in self.datasets.items():
+            dataset = data_settings.get("dataset", section)
+            data_path = merged(self.common, data_settings).get("data_path")
+            folder = data_folder(dataset, data_path)
+            beside = folder / f"{dataset}.yaml"
+            checksum = data_sha256(folder, dataset)
+            for label, model_settings in self.models.items():
+                model = model_settings.get("model", label)
+                settings = merged(self.common, data_settings, model_settings)
+                seeds = _seeds(label, settings.pop("seeds", self.seeds))
+                for key in ("model", "dataset", "seed"):
+                    settings.pop(key, None)
+                self._check_columns(label, beside, settings)
+                for seed in seeds:
+                    asked = {
+                        "model": model,
+                        "dataset": dataset,
+                        "seed": seed,
+                        "settings": {key: value for key, value in settings.items() if key != "data_path"},
+                        "package": __version__,
+                        "defaults": _default_settings(model, beside),
+                    }
+                    yield Request(label, section, model, dataset, seed, settings, digest(asked), checksum)
+
+    def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> None:
+        """See that the metrics of a run will fill the columns, before anything is run."""
+        in_data_set = read_yaml(beside) if beside.is_file() else {}
+        protocol = settings.get("protocol", in_data_set.get("protocol"))
+        defaults = {"metrics": [*RECBOLE_METRICS, *SIGNED_METRICS], "topk": list(DEFAULT_TOPK)}
+        layers = {**defaults, **in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
+        metrics, topk = (value if isinstance(value, list) else [value] for value in (layers["metrics"], layers["topk"]))
+        for column in self.columns:
+            name, at, k = column.partition("@")
+            if name not in [str(each).lower() for each in metrics]:
+                raise UsageError(f"the column '{column}' is not evaluated for {label}: add {name} to 'metrics'.")
+            if at and int(k) not in topk:
+                raise UsageError(f"the column '{column}' is not evaluated for {label}: add {k} to 'topk'.")
+
+
+def _named(path: Path, key: str, value: Any) -> dict[str, dict[str, Any]]:
+    """Return name -> settings of a mapping or a list of names."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return {name: {} for name in value}
+    if isinstance(value, dict) and all(each is None or isinstance(each, dict) for each in value.values()):
+        return {str(name): each or {} for name, each in value.items()}
+    raise UsageError(f"{path}: '{key}' must be a list of names, or a mapping from names to RecBole keys.")
+
+
+def _seeds(where: str | Path, value: Any) -> tuple[int, ...]:
+    seeds = [value] if isinstance(value, int) else value
+    whole = isinstance(seeds, (list, tuple)) and all(
+        isinstance(each, int) and not isinstance(each, bool) for each in seeds
+    )
+    if not whole or not seeds or len(set(seeds)) != len(seeds):
+        raise UsageError(
+            f"{where}: 'seeds' must be different whole numbers such as [2020, 2021, 2022], but is {value!r}."
+        )
+    return tuple(seeds)
+
+
+def _columns(path: Path, value: Any) -> tuple[str, ...]:
+    columns = [str(each).lower() for each in value] if isinstance(value, (list, tuple)) else []
+    for column in columns:
+        _, at, k = column.partition("@")
+        if at and not (k.isdigit() and int(k) > 0):
+            raise UsageError(f"{path}: the column '{column}' must read like recall@20 or signauc.")
+    if not columns:
+        raise UsageError(f"{path}: 'columns' must be a list of metrics such as [recall@20, ndcg@20], but is {value!r}.")
+    return tuple(columns)
+
+
+def _default_settings(model: str, beside: Path) -> dict[str, Any]:
+    """Return what the files below a run's settings say: the model's defaults and the data set's yaml."""
+    entry = registry.models().get(model)
+    files = {"model": entry.properties if entry is not None else None, "dataset": beside}
+    return {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}

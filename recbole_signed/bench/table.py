@@ -1,0 +1,242 @@
+"""From result rows to a table: means over seeds, who is best, and the small print under it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from recbole_signed.bench.rows import RunRow
+
+Mark = Literal["best", "second", ""]
+Result = tuple[str, str, RunRow]
+"""Part of the table (a data set), line of the table (a model), and one of its rows."""
+
+_SMALLER = ("dislike", "mae", "rmse", "logloss", "giniindex", "averagepopularity")
+_NAMES = {
+    "ndcg": "NDCG",
+    "mrr": "MRR",
+    "map": "MAP",
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "signauc": "SignAUC",
+    "logloss": "LogLoss",
+    "itemcoverage": "ItemCoverage",
+    "averagepopularity": "AveragePopularity",
+    "shannonentropy": "ShannonEntropy",
+    "giniindex": "GiniIndex",
+    "tailpercentage": "TailPercentage",
+}
+MEGABYTE = 1e6
+_LONGEST_REASON = 140
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of a row."""
+
+    header: str
+    smaller: bool
+    """Whether a smaller number is the better one."""
+    decimals: int
+    value: Callable[[RunRow], float | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean and, over more than one seed, standard deviation (with n - 1); both None where a seed has no value."""
+
+    mean: float | None
+    sd: float | None
+    decimals: int
+    mark: Mark = ""
+
+    def text(self, plus_minus: str = " ± ", nothing: str = "n/a") -> str:
+        """Return the number as it is printed."""
+        if self.mean is None:
+            return nothing
+        spread = "" if self.sd is None else f"{plus_minus}{self.sd:.{self.decimals}f}"
+        return f"{self.mean:.{self.decimals}f}{spread}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model's line: cells, or why there are none."""
+
+    label: str
+    n_seeds: int
+    cells: tuple[Cell, ...]
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """The lines of one data set."""
+
+    name: str
+    lines: tuple[Line, ...]
+    small_print: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that knows nothing of how it will be printed."""
+
+    title: str
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...]
+
+
+def metric_column(metric: str) -> Column:
+    """Return the column of a test metric in RecBole's spelling, such as ``recall@20``."""
+    name, at, k = metric.lower().partition("@")
+    header = _NAMES.get(name) or _capitalised(name)
+    return Column(f"{header}{at}{k}", smaller_is_better(name), 4, lambda row: row.test.get(metric.lower()))
+
+
+def smaller_is_better(metric: str) -> bool:
+    """Whether a metric is the better the smaller it is."""
+    return metric.lower().partition("@")[0].startswith(_SMALLER)
+
+
+def _capitalised(name: str) -> str:
+    for prefix in ("dislike", "delta"):
+        if name.startswith(prefix) and name != prefix:
+            rest = name[len(prefix) :]
+            return prefix.capitalize() + (_NAMES.get(rest) or rest.capitalize())
+    return name.capitalize()
+
+
+def _megabytes(row: RunRow) -> float | None:
+    return None if row.peak_memory_bytes is None else row.peak_memory_bytes / MEGABYTE
+
+
+COST_COLUMNS = (
+    Column("Train (s)", True, 2, lambda row: row.fit_seconds),
+    Column("Test (s)", True, 2, lambda row: row.eval_seconds),
+    Column("Peak memory (MB)", True, 0, _megabytes),
+)
+
+
+def build_table(title: str, metrics: Sequence[str], results: Iterable[Result], note: str | None = None) -> Table:
+    """Build a table.
+
+    A line of which any run failed has no numbers but the reason: a mean over the seeds that happened to work
+    would be a number of something else.
+
+    Args:
+        title: its heading.
+        metrics: columns in RecBole's spelling; time and memory follow them.
+        results: rows with their places; places come in order of first appearance.
+        note: a sentence for the small print.
+    """
+    columns = (*map(metric_column, metrics), *COST_COLUMNS)
+    places: dict[str, dict[str, list[RunRow]]] = {}
+    for section, label, row in results:
+        places.setdefault(section, {}).setdefault(label, []).append(row)
+    sections = tuple(_section(name, lines, columns) for name, lines in places.items())
+    rows = [row for lines in places.values() for line in lines.values() for row in line]
+    return Table(title, columns, sections, _notes(rows, note))
+
+
+def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column]) -> Section:
+    made = [_line(label, rows, columns) for label, rows in lines.items()]
+    marks = [
+        _marks([line.cells[number] if line.cells else None for line in made], column.smaller)
+        for number, column in enumerate(columns)
+    ]
+    marked = tuple(
+        Line(
+            line.label,
+            line.n_seeds,
+            tuple(
+                Cell(cell.mean, cell.sd, cell.decimals, marks[number][index]) for number, cell in enumerate(line.cells)
+            ),
+            line.failure,
+        )
+        for index, line in enumerate(made)
+    )
+    return Section(name, marked, _small_print([row for rows in lines.values() for row in rows if row.ok]))
+
+
+def _line(label: str, rows: Sequence[RunRow], columns: Sequence[Column]) -> Line:
+    failed = [row for row in rows if not row.ok]
+    if failed:
+        of = f" (seed {', '.join(str(row.seed) for row in failed)})" if len(failed) < len(rows) else ""
+        reason = " ".join((failed[0].reason or "no reason given").split())
+        reason = reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
+        return Line(label, len(rows), (), f"failed{of}: {reason}")
+    return Line(
+        label, len(rows), tuple(_cell([column.value(row) for row in rows], column.decimals) for column in columns)
+    )
+
+
+def _cell(values: Sequence[float | None], decimals: int) -> Cell:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return Cell(None, None, decimals)
+    return Cell(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, decimals)
+
+
+def _marks(cells: Sequence[Cell | None], smaller: bool) -> list[Mark]:
+    """Mark the best and the second best, as printed: numbers that look equal are marked alike."""
+    seen = [None if cell is None or cell.mean is None else round(cell.mean, cell.decimals) for cell in cells]
+    ranking = sorted({value for value in seen if value is not None}, reverse=not smaller)
+    marks: list[Mark] = ["best", "second"]
+    by_value = dict(zip(ranking, marks, strict=False))
+    return ["" if value is None else by_value.get(value, "") for value in seen]
+
+
+def _small_print(rows: Sequence[RunRow]) -> str:
+    """Say what the numbers of a section rest on; more than one of a kind is listed, not hidden."""
+    if not rows:
+        return ""
+    parts = [
+        ("data sha256", _different(row.data_sha256[:12] for row in rows if row.data_sha256)),
+        ("split", _different(describe_split(row.split) for row in rows)),
+        ("protocol", _different(row.protocol for row in rows)),
+        ("best epoch by validation", _different(_metric_text(row.valid_metric) for row in rows)),
+    ]
+    return "; ".join(f"{name} {value}" for name, value in parts if value)
+
+
+def describe_split(split: Any) -> str:
+    """Return RecBole's ``eval_args`` in words."""
+    if not isinstance(split, dict):
+        return str(split or "")
+    ((rule, share),) = split["split"].items()
+    order = {"RO": "random order", "TO": "time order"}.get(split["order"], str(split["order"]))
+    group = "per user" if split.get("group_by") == "user" else "over all users"
+    return f"{rule} {share} {group}, {order}"
+
+
+def _metric_text(metric: str | None) -> str:
+    return metric_column(metric).header if metric else ""
+
+
+def _notes(rows: Sequence[RunRow], note: str | None) -> tuple[str, ...]:
+    seeds = {row.seed for row in rows}
+    notes = [note] if note else []
+    if len(seeds) > 1:
+        listed = ", ".join(map(str, sorted(seeds)))
+        notes.append(f"Mean ± standard deviation over the seeds {listed}.")
+    notes.append("Bold: best, underlined: second best of a column; ↓: smaller is better.")
+    versions = _different(", ".join(f"{name} {number}" for name, number in row.versions.items()) for row in rows)
+    machines = _different(
+        f"{row.machine}"
+        + (f", {row.threads} thread{'s' if row.threads > 1 else ''} per run" if row.threads else "")
+        + (f", {row.device}" if row.device not in (None, "cpu") else "")
+        for row in rows
+        if row.machine and row.ok
+    )
+    notes += [f"Versions: {versions}."] if versions else []
+    notes += [f"Machine: {machines}."] if machines else []
+    return tuple(notes)
+
+
+def _different(values: Iterable[str | None]) -> str:
+    return " | ".join(dict.fromkeys(value for value in values if value))

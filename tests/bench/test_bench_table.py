@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.bench.render import latex_escaped, render, run_text, to_latex, to_markdown, to_text
+from recbole_signed.bench.rows import FAILED, RunRow
+from recbole_signed.bench.table import Cell, build_table, describe_split, metric_column, smaller_is_better
+
+SPLIT = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": {"valid": "full", "test": "full"}}
+
+
+def row(model: str, seed: int, recall: float | None, dislike: float | None = 0.1, seconds: float = 1.0) -> RunRow:
+    return RunRow(
+        model,
+        "toy",
+        seed,
+        test={"recall@20": recall, "dislikerecall@20": dislike},
+        fit_seconds=seconds,
+        eval_seconds=0.5,
+        peak_memory_bytes=500_000_000,
+        data_sha256="0123456789abcdef",
+        valid_metric="ndcg@10",
+        split=SPLIT,
+        protocol="recbole",
+        versions={"torch": "2"},
+        machine="A, 2 cores",
+        threads=1,
+    )
+
+
+def table_of(*rows: RunRow, title: str = "Title", note: str | None = None):  # type: ignore[no-untyped-def]
+    return build_table(
+        title, ["recall@20", "dislikerecall@20"], [("toy", each.label or each.model, each) for each in rows], note
+    )
+
+
+def marks(table, column: int) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    return {line.label: line.cells[column].mark for line in table.sections[0].lines if line.cells}
+
+
+def test_mean_and_sample_standard_deviation() -> None:
+    table = table_of(row("BPR", 1, 0.1), row("BPR", 2, 0.2), row("BPR", 3, 0.3), row("EASE", 1, 0.25))
+    bpr, ease = table.sections[0].lines
+    assert (bpr.n_seeds, ease.n_seeds) == (3, 1)
+    assert bpr.cells[0].mean == pytest.approx(0.2)
+    assert bpr.cells[0].sd == pytest.approx(0.1)
+    assert ease.cells[0].sd is None
+    assert bpr.cells[0].text() == "0.2000 ± 0.1000"
+    assert ease.cells[0].text() == "0.2500"
+
+
+def test_best_and_second_by_the_direction_of_the_metric() -> None:
+    table = table_of(row("A", 1, 0.1, 0.3, 9), row("B", 1, 0.3, 0.2, 1), row("C", 1, 0.2, 0.1, 5))
+    assert marks(table, 0) == {"A": "", "B": "best", "C": "second"}
+    assert marks(table, 1) == {"A": "", "B": "second", "C": "best"}
+    assert marks(table, 2) == {"A": "", "B": "best", "C": "second"}, "less time is better"
+
+
+def test_what_looks_equal_is_marked_equal() -> None:
+    table = table_of(row("A", 1, 0.30001), row("B", 1, 0.30002), row("C", 1, 0.2), row("D", 1, 0.1))
+    assert marks(table, 0) == {"A": "best", "B": "best", "C": "second", "D": ""}
+
+
+def test_sections_are_marked_by_themselves() -> None:
+    rows = [("one", "A", row("A", 1, 0.5)), ("one", "B", row("B", 1, 0.4)), ("two", "A", row("A", 1, 0.1))]
+    first, second = build_table("T", ["recall@20"], rows).sections
+    assert [line.cells[0].mark for line in first.lines] == ["best", "second"]
+    assert second.lines[0].cells[0].mark == "best"
+
+
+def test_a_failed_run_has_no_numbers_but_a_reason() -> None:
+    failed = replace(row("A", 2, None), status=FAILED, reason="out of\nmemory", test={})
+    table = table_of(row("A", 1, 0.9), failed, row("B", 1, 0.1))
+    line = table.sections[0].lines[0]
+    assert line.failure == "failed (seed 2): out of memory"
+    assert line.cells == ()
+    assert marks(table, 0) == {"B": "best"}
+    for how in ("text", "markdown", "latex"):
+        printed = render(table, how)
+        assert "failed (seed 2): out of memory" in printed
+        assert "0.9" not in printed
+
+
+def test_an_undefined_value_is_neither_zero_nor_left_out_of_the_mean() -> None:
+    table = table_of(row("A", 1, None), row("A", 2, 0.5), row("B", 1, 0.0))
+    assert [line.cells[0].text() for line in table.sections[0].lines] == ["n/a", "0.0000"]
+    assert marks(table, 0) == {"A": "", "B": "best"}
+
+
+def test_small_print_names_data_split_protocol_and_machine() -> None:
+    table = table_of(row("A", 1, 0.5), replace(row("A", 2, 0.5), machine="B, 4 cores"), note="Mind the gap.")
+    assert "data sha256 0123456789ab; split RS [0.8, 0.1, 0.1] per user, random order" in table.sections[0].small_print
+    assert "protocol recbole; best epoch by validation NDCG@10" in table.sections[0].small_print
+    assert table.notes[0] == "Mind the gap."
+    assert "Machine: A, 2 cores, 1 thread per run | B, 4 cores, 1 thread per run." in table.notes
+    assert any("seeds 1, 2" in note for note in table.notes)
+
+
+def test_text_marks_with_signs_or_with_styles() -> None:
+    table = table_of(row("A", 1, 0.5), row("B", 1, 0.4), row("C", 1, 0.3))
+    plain = to_text(table)
+    assert "*0.5000" in plain
+    assert "_0.4000" in plain
+    assert "\x1b[" not in plain
+    assert re.search(r"\x1b\[1m *0\.5000", to_text(table, width=200, color=True))
+
+
+def test_markdown_is_one_table_with_marks() -> None:
+    text = to_markdown(table_of(row("A|B_c", 1, 0.5), row("B", 1, 0.4), title="T"))
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    unescaped = [re.sub(r"\\\|", "", line).count("|") for line in lines]
+    assert set(unescaped) == {8}, "every line has the same number of cells"
+    assert "**0.5000**" in text
+    assert "<u>0.4000</u>" in text
+    assert r"A\|B\_c" in text
+    assert "DislikeRecall@20 ↓" in text
+
+
+def test_latex_uses_booktabs_and_marks() -> None:
+    text = to_latex(table_of(row("A & B_c", 1, 0.5), row("A & B_c", 2, 0.5), row("B", 1, 0.4), title="100% # of $"))
+    assert r"\textbf{0.5000 $\pm$ 0.0000}" in text
+    assert r"\underline{0.4000}" in text
+    assert r"A \& B\_c & 2 &" in text
+    assert r"\caption{100\% \# of \$}" in text
+    assert r"\toprule" in text
+    assert r"\bottomrule" in text
+    assert r"DislikeRecall@20 $\downarrow$" in text
+
+
+@given(st.text(alphabet="\\{}&%$#_~^<>|±↓ ab", max_size=30))
+def test_nothing_in_escaped_latex_acts(text: str) -> None:
+    escaped = latex_escaped(text)
+    bare = re.sub(r"\\(?:text\w+|dots)\{\}|\$\\(?:pm|downarrow|geq|leq)\$|\\[{}&%$#_]", "", escaped)
+    assert not set(bare) & set("\\{}&%$#_~^")
+
+
+def test_headers_and_directions() -> None:
+    headers = {
+        name: metric_column(name).header
+        for name in ("recall@20", "NDCG@5", "dislikendcg@5", "deltarecall@1", "signauc", "giniindex@10")
+    }
+    assert list(headers.values()) == [
+        "Recall@20",
+        "NDCG@5",
+        "DislikeNDCG@5",
+        "DeltaRecall@1",
+        "SignAUC",
+        "GiniIndex@10",
+    ]
+    assert smaller_is_better("dislikeshare@20")
+    assert smaller_is_better("RMSE")
+    assert not smaller_is_better("deltandcg@20")
+    assert not smaller_is_better("signauc")
+
+
+def test_the_directions_are_those_of_the_metrics() -> None:
+    from recbole.evaluator.register import metrics_dict
+
+    assert {name: smaller_is_better(name) for name in metrics_dict} == {
+        name: bool(metric.smaller) for name, metric in metrics_dict.items()
+    }
+
+
+def test_splits_in_words() -> None:
+    assert describe_split("predefined") == "predefined"
+    assert describe_split({"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": None}) == (
+        "LS valid_and_test over all users, time order"
+    )
+    assert describe_split(None) == ""
+
+
+def test_one_run_as_text() -> None:
+    text = run_text(replace(row("A", 3, None, 0.25), valid={"recall@20": 0.125}, epochs=1))
+    assert "A on toy, seed 3" in text
+    assert re.search(r"Recall@20 +0\.1250 +n/a", text)
+    assert re.search(r"DislikeRecall@20 ↓ +n/a +0\.2500", text)
+    assert "training 1.0 s (1 epoch), test 0.50 s, peak memory 500 MB" in text
+
+
+def test_cells_without_numbers() -> None:
+    assert Cell(None, None, 4).text() == "n/a"
