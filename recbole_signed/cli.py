@@ -121,11 +121,12 @@ def models(as_json: Json = False) -> None:
         typer.echo(models_text(found), nl=False)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # those of the source are not known here
 def convert(
     source: Annotated[str | None, typer.Argument(help="Kind of raw data; --list shows them all.")] = None,
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", help="Options of the source.")
+        list[str] | None,
+        typer.Argument(metavar="[OPTION=VALUE]...", help="Options of the source; also as --option value."),
     ] = None,
     input_path: Annotated[Path | None, typer.Option("--input", "-i", help="Raw file or folder.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of data sets.")] = Path("atomic_files"),

@@ -112,6 +112,7 @@ def add_signed_settings(config: Any) -> None:
         UsageError: the settings are wrong, an unknown key is set, or a model that needs a sign gets data without.
     """
     final = config.final_config_dict
+    _refuse_unknown_dataset(config)
     settings = SignedSettings.from_config(config)
     final["signed"] = settings
     if settings is None:
@@ -155,11 +156,25 @@ def _recbole_keys() -> frozenset[str]:
     return frozenset(keys)
 
 
+def _refuse_unknown_dataset(config: Any) -> None:
+    """Refuse a data set that is not there, that RecBole can't download, and of which it has saved no copy."""
+    from recbole.utils import argument_list
+
+    if Path(config["data_path"]).is_dir() or config["dataset_save_path"] or config["dataloaders_save_path"]:
+        return
+    if any(Path(config["checkpoint_dir"]).glob(f"{config['dataset']}-*.pth")):
+        return
+    urls = Path(argument_list.__file__).parent.parent / "properties" / "dataset" / "url.yaml"
+    if not re.search(rf"^{re.escape(config['dataset'])} *:", urls.read_text(encoding="utf-8"), re.MULTILINE):
+        raise unknown_dataset_error(config)
+
+
 def unknown_dataset_error(config: Any) -> UsageError:
     """Say which data sets there are, where the one asked for is not among them."""
     folder = Path(config["data_path"])
+    known = {*dataset_names(folder.parent), *dataset_names(Path(DATA_ROOT))}
     return UsageError(
-        f"there is no data set '{folder.name}' in {folder.parent}{nearest(folder.name, dataset_names(folder.parent))} "
+        f"there is no data set '{folder.name}' in {folder.parent} or {DATA_ROOT}{nearest(folder.name, known)} "
         "('recbole-signed convert' makes one)"
     )
 

@@ -79,16 +79,6 @@ def _on_dataset(module: ModuleType) -> None:
 
     module.Dataset.__new__ = staticmethod(new)
 
-    def unknown_dataset(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        from recbole_signed.config import unknown_dataset_error
-
-        try:
-            return wrapped(*args, **kwargs)
-        except ValueError as error:
-            raise unknown_dataset_error(instance.config) from error
-
-    wrapt.wrap_function_wrapper(module, "Dataset._get_download_url", unknown_dataset)
-
 
 def _on_data_utils(module: ModuleType) -> None:
     def get_dataloader(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:

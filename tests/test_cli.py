@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from recbole_signed import __version__, cli
+from recbole_signed import __version__, cli, doctor
 from recbole_signed.bench import pool
 from recbole_signed.convert import convert
 
@@ -161,7 +161,6 @@ class _Report:
 
 @pytest.mark.parametrize("ok", [True, False])
 def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ok: bool) -> None:
-    doctor = pytest.importorskip("recbole_signed.doctor")
     asked = []
 
     def diagnose(self_test: bool) -> _Report:
@@ -229,7 +228,7 @@ def test_compare(table: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["rum"], "rum"),
         (["convert", "csw"], "did you mean 'csv'?"),
         (["convert"], "convert needs a source"),
-        (["convert", "toy", "seed"], "expected option=value, got 'seed'"),
+        (["convert", "toy", "seed"], "expected option=value or --option value, got 'seed'"),
         (["convert", "toy", "seed=1", "seed=2"], "'seed' is given twice"),
         (["compare", "no.yaml"], "can't read no.yaml"),
         (["compare", "t.yaml", "--format", "html"], "--format is 'html'"),
@@ -284,3 +283,28 @@ def test_help_is_quick_to_come() -> None:
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["like=rating >= 4", "dislike=rating <= 2", "time=none"],
+        ["--like", "rating >= 4", "--dislike", "rating <= 2", "--time", "none"],
+        ["--like=rating >= 4", "dislike=rating <= 2", "--time=none"],
+    ],
+)
+def test_options_of_a_source_in_any_spelling(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "rated.csv").write_text("user_id,item_id,rating\n1,2,5\n1,3,1\n")
+    status, out, _ = outcome(capsys, "convert", "csv", "--input", "rated.csv", *words, "--json")
+    assert status == 0
+    rows = json.loads(out)["rows"]
+    assert (rows["like"], rows["dislike"]) == (1, 1)
+
+
+@pytest.mark.parametrize("words", [["--like"], ["--like", "--time"], ["words"], ["like=a", "--like", "b"]])
+def test_options_without_a_value_are_refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    status, _, error = outcome(capsys, "convert", "csv", "--input", "rated.csv", *words)
+    assert status == 2
+    assert "option" in error

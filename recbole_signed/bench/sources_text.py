@@ -13,17 +13,21 @@ from recbole_signed.errors import UsageError
 
 
 def parse_options(words: Iterable[str]) -> dict[str, str]:
-    """Parse ``option=value`` words; a value may hold ``=`` (``like=rating == 5``).
+    """Parse ``option=value``, ``--option=value`` and ``--option value``; a value may hold ``=`` (``like=rating == 5``).
 
     Raises:
-        UsageError: a word without ``=``, or an option given twice.
+        UsageError: an option without a value, a word that is none, or an option given twice.
     """
     options: dict[str, str] = {}
-    for word in words:
+    remaining = iter(words)
+    for word in remaining:
         name, equals, value = word.partition("=")
+        if word.startswith("--") and not equals:
+            value = next(remaining, "--")
+            equals = "" if value.startswith("--") else "="
         name = name.removeprefix("--").replace("-", "_")
         if not equals or not name.isidentifier():
-            raise UsageError(f"expected option=value, got '{word}'.")
+            raise UsageError(f"expected option=value or --option value, got '{word}'.")
         if name in options:
             raise UsageError(f"the option '{name}' is given twice; give it once.")
         options[name] = value
