@@ -82,7 +82,8 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
 
 def as_word(key: str, value: Any) -> str:
     """Return the ``key=value`` that :func:`parse_assignments` reads back."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=2**30, allow_unicode=True)
+    # ASCII alone: yaml takes some other characters (U+0085, U+2028) for line breaks and reads them back as spaces
+    text = yaml.safe_dump(value, default_flow_style=True, width=2**30)
     return f"{key}={text.removesuffix(chr(10)).removesuffix('...').strip()}"
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recbole_signed.bench.settings import as_word, merged, parse_assignments, read_yaml, with_dotted
@@ -22,6 +22,8 @@ VALUES = st.recursive(
 )
 
 
+@example("\x85")
+@example("a\u2028b")
 @given(VALUES)
 def test_a_word_is_read_back(value: object) -> None:
     assert parse_assignments([as_word("key", value)]) == {"key": value}
