@@ -10,6 +10,7 @@ from typing import Any
 
 from recbole_signed import registry
 from recbole_signed.convert import ensure_ml100k
+from recbole_signed.convert.versions import refuse_changed
 from recbole_signed.data.settings import HOW_TO_SIGN, SETTING_KEYS, SignedSettings
 from recbole_signed.errors import UsageError, nearest
 
@@ -43,9 +44,10 @@ FREE_KEYS = frozenset((
     "local_rank", "offset", "queue", "encoding", "wandb_project", "transform", "worker", "shuffle",
     "numerical_features", "discretization", "unused_col", "allow_unknown_keys", "neg_sampling",
     "training_neg_sample_num",
+    "training_budget", "resume", "lr_milestones", "lr_gamma", "n_negatives", "negative_exponent",
 ))
 # fmt: on
-"""Keys that RecBole reads but lists nowhere."""
+"""Keys that RecBole reads but lists nowhere, and those of our trainer and our training batches."""
 
 
 def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> None:
@@ -109,10 +111,12 @@ def add_signed_settings(config: Any) -> None:
     """Find out whether the data has a sign, and keep what that means under ``config['signed']``.
 
     Raises:
-        UsageError: the settings are wrong, an unknown key is set, or a model that needs a sign gets data without.
+        UsageError: the settings are wrong, an unknown key is set, a model that needs a sign gets data without, or
+            the data set's files are not those that its ``dataset.json`` describes.
     """
     final = config.final_config_dict
     _refuse_unknown_dataset(config)
+    refuse_changed(Path(config["data_path"]), config["dataset"])
     settings = SignedSettings.from_config(config)
     final["signed"] = settings
     if settings is None:

@@ -24,6 +24,7 @@ LAST_PACKAGE = "recbole.model.exlib_recommender"  # where it looks last
 ENTRY_POINT_GROUP = "recbole_signed.models"
 PROPERTIES = Path(__file__).parent / "properties" / "model"
 TRAINERS = Path(__file__).parent / "trainer"
+SIGNED_TRAINER = "recbole_signed.trainer.signed_trainer:SignedTrainer"
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,12 @@ def register_own_models() -> None:
     """Register each model of this package: every default yaml, ``properties/model/NAME.yaml``, names one.
 
     Its class ``NAME`` is in ``model/<lower name>.py``; if there is a ``trainer/<lower name>_trainer.py``, its trainer
-    is the class ``NAMETrainer`` in there.
+    is the class ``NAMETrainer`` in there, otherwise ``SignedTrainer``.
     """
     for path in sorted(PROPERTIES.glob("*.yaml")):
         name, lower = path.stem, path.stem.lower()
         own = (TRAINERS / f"{lower}_trainer.py").is_file()
-        trainer = f"recbole_signed.trainer.{lower}_trainer:{name}Trainer" if own else None
+        trainer = f"recbole_signed.trainer.{lower}_trainer:{name}Trainer" if own else SIGNED_TRAINER
         register_model(name, f"recbole_signed.model.{lower}", properties=path, trainer=trainer)
 
 

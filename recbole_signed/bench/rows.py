@@ -50,11 +50,17 @@ class RunRow:
     """Resident size before anything was read: the interpreter, torch and RecBole."""
     peak_gpu_memory_bytes: int | None = None
     epochs: int | None = None
+    stopped_by: str | None = None
+    """``epochs``, ``early stopping`` or ``budget`` (``training_budget``: more training might have helped)."""
+    curve: list[list[float]] = field(default_factory=list)
+    """``[epoch, valid score]`` of each validation, where the trainer keeps it."""
     n_parameters: int | None = None
     config_hash: str | None = None
     """sha256 of the final configuration without paths, devices and progress bars: equal in any folder."""
     data_sha256: str | None = None
     """sha256 over the names and contents of the data set's atomic files."""
+    data_version: str | None = None
+    """The version in the ``dataset.json`` that lies beside them; None where there is none."""
     request_hash: str | None = None
     """sha256 of what a table asked for; None for a run outside a table."""
     label: str | None = None

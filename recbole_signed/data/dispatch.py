@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -60,10 +61,33 @@ def _restore(stock: type, state: dict[str, Any]) -> Any:
 
 def loader_for(stock: type, config: Any, phase: str) -> type:
     """Return the data loader class for a phase where RecBole would use ``stock``."""
-    from recbole.data.dataloader import FullSortEvalDataLoader
+    from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 
     if stock is FullSortEvalDataLoader and is_signed(config):
         from recbole_signed.data.dataloader import SignedFullSortEvalDataLoader
 
         return SignedFullSortEvalDataLoader
+    if stock is TrainDataLoader and getattr(config.model_class, "batches", None) and is_signed(config):
+        from recbole_signed.data.signed_loader import SignedTrainDataLoader
+
+        return SignedTrainDataLoader
     return stock
+
+
+def sampler_for(
+    stock: Callable[..., Any],
+    dataset: Any,
+    built_datasets: Any,
+    distribution: str,
+    repeatable: bool,
+    alpha: float = 1.0,
+    base_sampler: Any = None,
+) -> Any:
+    """Return the negative sampler where RecBole would make one by ``stock``; it gives signed data the same draws."""
+    from recbole_signed.data.dataset import SignedDataset
+
+    if distribution == "none" or base_sampler is not None or not isinstance(dataset, SignedDataset):
+        return stock(dataset, built_datasets, distribution, repeatable, alpha, base_sampler)
+    from recbole_signed.data.sampler import SignedSampler
+
+    return SignedSampler(built_datasets, distribution, alpha, repeatable)

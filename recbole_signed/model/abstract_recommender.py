@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
+from recbole_signed.data.settings import HOW_TO_SIGN
+from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 
 
@@ -19,8 +22,11 @@ class SignedRecommender(GeneralRecommender):
 
     Attributes:
         graph (SignedGraph): likes and dislikes of the training part, over RecBole's ids (0 is padding).
-        needs_sign: the plugin refuses to run the model on data without a sign.
+        needs_sign: the model can't do without a sign in the data; where it can, rows without one are likes.
         uses_dislikes, family, source: what ``recbole-signed models`` lists.
+        batches: what :meth:`loss` is given. ``"edges"``: likes and dislikes, ``"likes"``: likes alone, both with
+            ``n_negatives`` sampled items each (:class:`~recbole_signed.data.signed_loader.SignedTrainDataLoader`);
+            None: RecBole's own batches of the model's ``input_type``.
     """
 
     input_type = InputType.PAIRWISE
@@ -28,18 +34,32 @@ class SignedRecommender(GeneralRecommender):
     uses_dislikes = True
     family = "signed graph"
     source = ""
+    batches: str | None = None
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.graph: SignedGraph = dataset.signed_graph()
+        self.graph: SignedGraph = self._graph_of(dataset)
         self._embeddings: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def _graph_of(self, dataset: Any) -> SignedGraph:
+        """Return the graph of the training part; of a data set of RecBole's own, all of whose rows are likes."""
+        if hasattr(dataset, "signed_graph"):
+            return dataset.signed_graph()
+        if self.needs_sign:
+            raise UsageError(
+                f"{type(self).__name__} learns from dislikes, but {type(dataset).__name__} has none; {HOW_TO_SIGN}"
+            )
+        likes = dataset.inter_feat
+        edges = likes[dataset.uid_field].numpy(), likes[dataset.iid_field].numpy()
+        none = np.empty(0, dtype=np.int64)
+        return SignedGraph.from_edges(edges, (none, none), dataset.user_num, dataset.item_num)
 
     def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return user embeddings ``[n_users, d]`` and item embeddings ``[n_items, d]``."""
         raise NotImplementedError(f"{type(self).__name__} gives no embeddings.")
 
     def loss(self, batch: Any) -> torch.Tensor:
-        """Return the loss, a scalar, of a batch of (user, liked item, sampled item)."""
+        """Return the loss, a scalar, of a batch; what is in it depends on ``batches``."""
         raise NotImplementedError(f"{type(self).__name__} is not trained by gradients.")
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from recbole.trainer import TraditionalTrainer
-
 from recbole_signed.data.dataloader import SignedFullSortEvalDataLoader
+from recbole_signed.trainer.signed_trainer import SignedTrainer
 
 
-class SSFTrainer(TraditionalTrainer):
-    """RecBole's trainer for one pass, without the pass: the model holds its training graph already."""
+class SSFTrainer(SignedTrainer):
+    """Fits once, after the choice of parameters."""
 
     def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Tune on ``valid_data`` where the model is ``auto``, then fit, validate and save as RecBole does."""
@@ -26,8 +25,3 @@ class SSFTrainer(TraditionalTrainer):
         if isinstance(valid_data, SignedFullSortEvalDataLoader):
             return valid_data
         return SignedFullSortEvalDataLoader(self.config, valid_data._dataset, None)
-
-    def _train_epoch(self, train_data: Any, *args: Any, **kwargs: Any) -> float:
-        self.model.train()
-        self.model.fit()
-        return 0.0

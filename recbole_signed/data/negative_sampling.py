@@ -1,0 +1,93 @@
+"""Draws items that a user has no edge to, for a whole batch of users at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_signed.errors import UsageError
+
+IntArray = npt.NDArray[np.int64]
+
+ROUNDS = 16
+"""How often refused draws are repeated before what is left is drawn from the explicit complement."""
+
+
+@dataclass(frozen=True)
+class UnseenItems:
+    """Items that are not among a user's own, drawn with replacement, uniformly or by weight.
+
+    Attributes:
+        keys: ``user * n_items + item`` of all pairs that must not be drawn, ascending, ``[n_pairs]``.
+        n_items: number of items with the padding item 0, which is never drawn.
+        cumulative: running sum of the items' weights, ``[n_items]``, 0 at the padding item; None: all alike.
+    """
+
+    keys: IntArray
+    n_items: int
+    cumulative: npt.NDArray[np.float64] | None = None
+
+    @classmethod
+    def from_pairs(
+        cls, users: IntArray, items: IntArray, n_items: int, weights: npt.NDArray[np.float64] | None = None
+    ) -> UnseenItems:
+        """Refuse the pairs ``(users[j], items[j])``; draw in proportion to ``weights [n_items]`` where they are given.
+
+        Raises:
+            UsageError: a weight is negative or not finite, or none is positive.
+        """
+        keys = np.unique(users.astype(np.int64) * n_items + items)
+        if weights is None:
+            return cls(keys, n_items)
+        weights = np.asarray(weights, dtype=np.float64).copy()
+        weights[0] = 0.0
+        if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+            raise UsageError("weights to draw items by must be finite and not negative, and one must be positive.")
+        return cls(keys, n_items, np.cumsum(weights))
+
+    def draw(self, users: IntArray, n: int, rng: np.random.Generator) -> IntArray:
+        """Return ``n`` items for each of ``users [batch]``: ``[batch, n]``.
+
+        Refused draws are repeated; a user with few items left gets them from the complement of its own.
+
+        Raises:
+            UsageError: a user has an edge to every item that could be drawn.
+        """
+        drawn = self._draw(rng, len(users) * n)
+        rows = np.repeat(users, n)
+        open_places = np.flatnonzero(self._seen(rows, drawn))
+        for _ in range(ROUNDS):
+            if not len(open_places):
+                break
+            drawn[open_places] = self._draw(rng, len(open_places))
+            open_places = open_places[self._seen(rows[open_places], drawn[open_places])]
+        for user in np.unique(rows[open_places]):  # few: users who have touched nearly everything
+            places = open_places[rows[open_places] == user]
+            drawn[places] = self._draw_from_complement(int(user), len(places), rng)
+        return drawn.reshape(len(users), n)
+
+    def _draw(self, rng: np.random.Generator, n: int) -> IntArray:
+        if self.cumulative is None:
+            return rng.integers(1, self.n_items, n)
+        return np.searchsorted(self.cumulative, rng.random(n) * self.cumulative[-1], side="right").astype(np.int64)
+
+    def _seen(self, users: IntArray, items: IntArray) -> npt.NDArray[np.bool_]:
+        if not len(self.keys):
+            return np.zeros(len(users), dtype=bool)
+        wanted = users * self.n_items + items
+        place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        return self.keys[place] == wanted
+
+    def _draw_from_complement(self, user: int, n: int, rng: np.random.Generator) -> IntArray:
+        first, last = np.searchsorted(self.keys, (user * self.n_items, (user + 1) * self.n_items))
+        weights = np.ones(self.n_items) if self.cumulative is None else np.diff(self.cumulative, prepend=0.0)
+        weights[0] = 0.0
+        weights[self.keys[first:last] - user * self.n_items] = 0.0
+        if not weights.any():
+            raise UsageError(
+                f"the user with the id {user} has an edge to every item, so no negative can be drawn; leave such users "
+                "out (user_inter_num_interval)."
+            )
+        return rng.choice(self.n_items, n, p=weights / weights.sum())

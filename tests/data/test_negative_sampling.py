@@ -1,0 +1,58 @@
+"""Sampling of unseen items: never a seen one, in the wanted proportions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.data.negative_sampling import UnseenItems
+from recbole_signed.errors import UsageError
+
+N_USERS, N_ITEMS = 6, 9
+PAIRS = st.sets(st.tuples(st.integers(0, N_USERS - 1), st.integers(1, N_ITEMS - 1)), max_size=40)
+
+
+def columns(pairs: set[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    array = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+@given(PAIRS, st.booleans(), st.integers(0, 2**32 - 1))
+def test_no_seen_item_and_no_padding_is_drawn(pairs: set[tuple[int, int]], weighted: bool, seed: int) -> None:
+    weights = np.arange(N_ITEMS, dtype=float) if weighted else None
+    unseen = UnseenItems.from_pairs(*columns(pairs), N_ITEMS, weights)
+    open_users = [user for user in range(N_USERS) if sum(u == user for u, _ in pairs) < N_ITEMS - 1]
+    users = np.array(open_users * 3, dtype=np.int64)
+    drawn = unseen.draw(users, 4, np.random.default_rng(seed))
+    assert drawn.shape == (len(users), 4)
+    assert drawn.size == 0 or (drawn.min() >= 1 and drawn.max() < N_ITEMS)
+    assert not any((int(user), int(item)) in pairs for user, row in zip(users, drawn, strict=True) for item in row)
+
+
+@pytest.mark.parametrize("weights", [None, np.array([5.0, 1, 2, 3, 4, 0, 6, 7, 8])])
+def test_proportions_are_those_of_the_weights(weights: np.ndarray | None) -> None:
+    unseen = UnseenItems.from_pairs(np.array([0, 0, 0]), np.array([1, 2, 8]), N_ITEMS, weights)
+    drawn = unseen.draw(np.zeros(1000, dtype=np.int64), 40, np.random.default_rng(0)).ravel()
+    wanted = np.ones(N_ITEMS) if weights is None else weights.copy()
+    wanted[[0, 1, 2, 8]] = 0.0
+    np.testing.assert_allclose(np.bincount(drawn, minlength=N_ITEMS) / 40_000, wanted / wanted.sum(), atol=0.01)
+
+
+def test_the_last_open_item_is_found_among_a_hundred_thousand() -> None:
+    items = np.delete(np.arange(1, 100_000), 77_776)
+    unseen = UnseenItems.from_pairs(np.zeros(len(items), dtype=np.int64), items, 100_000)
+    assert (unseen.draw(np.zeros(3, dtype=np.int64), 2, np.random.default_rng(1)) == 77_777).all()
+
+
+def test_who_has_seen_everything_is_named() -> None:
+    unseen = UnseenItems.from_pairs(np.full(8, 3), np.arange(1, 9), N_ITEMS)
+    with pytest.raises(UsageError, match="user with the id 3 has an edge to every item"):
+        unseen.draw(np.array([3]), 1, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("weights", [np.zeros(9), np.full(9, -1.0), np.full(9, np.nan)])
+def test_useless_weights_are_refused(weights: np.ndarray) -> None:
+    with pytest.raises(UsageError, match="must be finite"):
+        UnseenItems.from_pairs(np.array([0]), np.array([1]), N_ITEMS, weights)

@@ -1,0 +1,112 @@
+"""Training batches of signed edges."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import InputType
+
+from recbole_signed.data.signed_loader import SignedTrainDataLoader
+from recbole_signed.errors import UsageError
+from recbole_signed.model.abstract_recommender import SignedRecommender
+
+
+class EdgeModel(SignedRecommender):
+    input_type = InputType.PAIRWISE
+    batches = "edges"
+
+
+class LikeModel(EdgeModel):
+    batches = "likes"
+
+
+ROWS = [(f"u{u}", f"i{(3 * u + k) % 11}", (1, -1, 1, -1, 0)[k]) for u in range(12) for k in range(5)]
+
+
+@pytest.fixture
+def loader(write_inter: Callable[..., Path], tmp_path: Path) -> Callable[..., Any]:
+    parts = {"train": [*ROWS, ROWS[0]], "valid": [("u0", "i7", 1)], "test": [("u1", "i9", 1)]}
+    for part, rows in parts.items():
+        write_inter("edges", ["user_id:token", "item_id:token", "sign:float"], rows, part)
+
+    def make(model: type = EdgeModel, **config: Any) -> Any:
+        settings = Config(
+            model=model,
+            dataset="edges",
+            config_dict={
+                "data_path": str(tmp_path / "dataset"),
+                "benchmark_filename": list(parts),
+                "load_col": {"inter": ["user_id", "item_id", "sign"]},
+                "state": "ERROR",
+                "duplicate_pairs": "keep",
+                "train_batch_size": 10,
+                "n_negatives": 3,
+                **config,
+            },
+        )
+        return data_preparation(settings, create_dataset(settings))[0]
+
+    return make
+
+
+def epoch(loader: Any) -> list[Any]:
+    return list(loader)
+
+
+def rows_of(batches: list[Any], dataset: Any) -> Counter[tuple[str, str, int]]:
+    users, items, signs = (torch.cat([batch[key] for batch in batches]) for key in ("user_id", "item_id", "sign"))
+    tokens = dataset.id2token("user_id", users), dataset.id2token("item_id", items), signs.int().tolist()
+    return Counter(zip(*tokens, strict=True))
+
+
+def test_an_epoch_brings_each_row_as_often_as_it_occurs(loader: Callable[..., Any]) -> None:
+    edges = loader()
+    assert isinstance(edges, SignedTrainDataLoader)
+    wanted = Counter(row for row in [*ROWS, ROWS[0]] if row[2])
+    assert rows_of(epoch(edges), edges._dataset) == wanted
+    assert len(edges) == 5
+    likes = loader(LikeModel)
+    assert rows_of(epoch(likes), likes._dataset) == Counter({row: n for row, n in wanted.items() if row[2] > 0})
+
+
+def test_sampled_items_are_unknown_to_the_user(loader: Callable[..., Any]) -> None:
+    for model, signs in ((EdgeModel, (1, -1)), (LikeModel, (1,))):
+        made = loader(model, negative_exponent=0.75)
+        known = {(row[0], row[1]) for row in ROWS if row[2] in signs}
+        for batch in epoch(made):
+            assert batch["neg_item_id"].shape == (len(batch), 3)
+            users = made._dataset.id2token("user_id", batch["user_id"].repeat_interleave(3))
+            items = made._dataset.id2token("item_id", batch["neg_item_id"].reshape(-1))
+            assert not known & set(zip(users, items, strict=True))
+
+
+def test_an_epoch_depends_on_its_number_alone(loader: Callable[..., Any]) -> None:
+    first, second = loader(), loader()
+    third = [epoch(first) for _ in range(3)][-1]
+    torch.manual_seed(1)
+    second.set_epoch(2)
+    again = epoch(second)
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(third, again, strict=True) for key in a.columns)
+    assert not torch.equal(epoch(second)[0]["user_id"], again[0]["user_id"])
+    second.set_epoch(2)
+    assert torch.equal(epoch(second)[0]["neg_item_id"], again[0]["neg_item_id"])
+
+
+def test_one_batch_of_everything(loader: Callable[..., Any]) -> None:
+    whole = epoch(loader(train_batch_size=0, n_negatives=0))
+    assert len(whole) == 1
+    assert len(whole[0]) == 49
+    assert "neg_item_id" not in whole[0].columns
+
+
+@pytest.mark.parametrize("size", [-1, "all"])
+def test_a_wrong_batch_size_is_refused(loader: Callable[..., Any], size: Any) -> None:
+    with pytest.raises(UsageError, match="train_batch_size must be a number of edges"):
+        loader(train_batch_size=size)
