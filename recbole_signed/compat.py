@@ -298,6 +298,25 @@ def exhaustive_search(module: ModuleType) -> None:
     module.exhaustive_search = search  # type: ignore[attr-defined]
 
 
+# ---- training ----
+
+
+def amp_names(trainer: ModuleType) -> None:
+    """RecBole's trainers use `torch.cuda.amp`, which warns in every epoch since torch 2.4.
+
+    trainer.py:235, :1440, :1453, no upstream issue. They get the same classes under their present names.
+    """
+    import torch
+
+    if not hasattr(torch.amp, "GradScaler") or isinstance(trainer.amp, types.SimpleNamespace):
+        return
+    trainer.amp = types.SimpleNamespace(  # type: ignore[attr-defined]
+        GradScaler=functools.partial(torch.amp.GradScaler, "cuda"),
+        autocast=functools.partial(torch.autocast, "cuda"),
+    )
+    APPLIED["amp_names"] = f"torch {torch.__version__} warns of torch.cuda.amp"
+
+
 # ---- checkpoints ----
 
 
@@ -344,6 +363,7 @@ REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
     "recbole.evaluator.collector": (collector_plain_values,),
     "recbole.model.abstract_recommender": (dok_update,),
     "recbole.trainer.hyper_tuning": (exhaustive_search,),
+    "recbole.trainer.trainer": (amp_names,),
 }
 """The repairs by the module right after whose import they run; each receives that module."""
 

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -712,3 +713,23 @@ def test_explicit_choices_of_the_caller_stand(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     with pytest.raises(pickle.UnpicklingError, match="Weights only"):
         load_as_recbole(io.BytesIO(file.getvalue()))
+
+
+# ---- training ----
+
+
+@pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="this torch does not warn of torch.cuda.amp")
+def test_trainers_use_the_present_names_of_mixed_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = importlib.import_module("recbole.trainer.trainer")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not trainer.amp.GradScaler(enabled=False).is_enabled()
+        with trainer.amp.autocast(enabled=False):
+            pass
+    monkeypatch.setattr(trainer, "amp", importlib.import_module("torch.cuda.amp"))
+    with pytest.warns(FutureWarning, match="deprecated"):
+        trainer.amp.GradScaler(enabled=False)
+    compat.amp_names(trainer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.amp.GradScaler(enabled=False)

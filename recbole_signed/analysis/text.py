@@ -1,0 +1,141 @@
+"""The analysis of a data set for a reader at a terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_DEGREES = ("mean", "min", "p10", "p25", "median", "p75", "p90", "p99", "max")
+
+
+def to_text(name: str, report: Mapping[str, Any]) -> str:
+    """Return the analysis as tables, with what is wrong with the data first."""
+    rows = report["rows"]
+    sections = [
+        f"{name}: {rows['total']:,} rows, {report['users']:,} users, {report['items']:,} items, "
+        f"{report['pairs']:,} pairs ({report['density']:.2%} of all)",
+        "\n".join(f"! {finding}" for finding in findings(report)) or "no repeated rows, no contradicting pairs",
+        _rows_table(report),
+        _degree_table(report),
+        _sign_table(report),
+    ]
+    if report["time"] is not None:
+        sections += [_time_line(report["time"]), _drift_table(report["time"]["bins"])]
+    return "\n\n".join(sections) + "\n"
+
+
+def findings(report: Mapping[str, Any]) -> list[str]:
+    """Return sentences about what a user of the data should know."""
+    found = []
+    for part, each in (report["parts"] or {"": report}).items():
+        where = f"{part}: " if part else ""
+        if each["repeated_rows"]:
+            found.append(f"{where}{each['repeated_rows']:,} repeated rows (of {each['repeated_pairs']:,} pairs)")
+        if each["contradicting_pairs"]:
+            found.append(f"{where}{each['contradicting_pairs']:,} pairs with both signs")
+        for other, count in each.get("pairs_also_in", {}).items():
+            if count:
+                opposite = each["contradicted_by"][other]
+                found.append(f"{count:,} {part} pairs are also in {other}, {opposite:,} of them with the opposite sign")
+    if report["rows"]["dislike"] == 0:
+        found.append("no dislikes: signed models have nothing to learn from beyond the likes")
+    return found
+
+
+def _rows_table(report: Mapping[str, Any]) -> str:
+    table = []
+    for part, each in {"all": report, **report["parts"]}.items():
+        rows = each["rows"]
+        verdicts = rows["like"] + rows["dislike"]
+        counts = [rows["total"], rows["like"], rows["dislike"], rows["neutral"]]
+        rate = f"{rows['like'] / verdicts:.1%}" if verdicts else "-"
+        more = [each["users"], each["items"], each["repeated_rows"], each["contradicting_pairs"]]
+        table.append([part, *_counts(counts), rate, *_counts(more)])
+    header = ["rows", "total", "likes", "dislikes", "neutral", "like rate", "users", "items", "repeated", "both signs"]
+    return _table(header, table)
+
+
+def _degree_table(report: Mapping[str, Any]) -> str:
+    table = []
+    for side in ("user", "item"):
+        for sign, quantiles in report[side]["degree"].items():
+            label = f"per {side}, {'all rows' if sign == 'all' else sign + 's'}"
+            table.append([label, *(f"{quantiles[each]:,.{int(each == 'mean')}f}" for each in _DEGREES)])
+    return _table(["degrees", *_DEGREES], table)
+
+
+def _sign_table(report: Mapping[str, Any]) -> str:
+    user, item = report["user"], report["item"]
+    measures = [
+        ("like rate: median", *(_share((side["like_rate"] or {}).get("median")) for side in (user, item))),
+        (
+            "like rate: 10% to 90%",
+            *(" to ".join(_share((side["like_rate"] or {}).get(q)) for q in ("p10", "p90")) for side in (user, item)),
+        ),
+        ("sign explained by who / what (intraclass)", *(_number(side["intraclass"]) for side in (user, item))),
+        ("without any dislike", *(_share(side["without_dislikes"]) for side in (user, item))),
+        ("without any like", *(_share(side["without_likes"]) for side in (user, item))),
+        ("Spearman: likes to dislikes", *(_number(side["likes_to_dislikes"]) for side in (user, item))),
+        ("Spearman: degree to like rate", *(_number(side["degree_to_like_rate"]) for side in (user, item))),
+        ("Gini of degrees", *(_number(side["gini"]["all"]) for side in (user, item))),
+        ("rows of the top 1%", *(_share(side["share_of_top_percent"]) for side in (user, item))),
+    ]
+    return _table(["signs and popularity", "users", "items"], measures)
+
+
+def _time_line(time: Mapping[str, Any]) -> str:
+    last = time["last_fifth"]
+    times = (
+        f"time: {time['first'] or time['first_raw']} to {time['last'] or time['last_raw']}; "
+        f"{time['moments']:,} moments, {time['tied_rows_share']:.1%} of the rows share theirs"
+    )
+    if last is None:
+        return times
+    return times + (
+        f"\nlast 20% of the rows: like rate {_share(last['like_rate'])} (before: {_share(last['like_rate_before'])}), "
+        f"{last['rows_of_new_users']:.1%} by new users, {last['rows_on_new_items']:.1%} on new items; "
+        f"popularity, last bin to first: similarity {_number(time['first_to_last_similarity'])}"
+    )
+
+
+def _drift_table(bins: Iterable[Mapping[str, Any]]) -> str:
+    table = [
+        [
+            str(each["first"] or each["first_raw"]),
+            *_counts([each["rows"], each["new_users"], each["new_items"]]),
+            _share(each["like_rate"]),
+            _number(each["rank_correlation"]),
+            _number(each["similarity"]),
+        ]
+        for each in bins
+    ]
+    header = ["bin from", "rows", "new users", "new items", "like rate", "rank correlation", "similarity"]
+    return _table(header, table) + "\nrank correlation (Spearman), similarity: popularity of items, to the bin before"
+
+
+def _counts(values: Iterable[int]) -> list[str]:
+    return [f"{value:,}" for value in values]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, title in enumerate(header):
+        grid.add_column(title, justify="left" if place == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    out = io.StringIO()
+    Console(file=out, width=200, highlight=False, markup=False).print(grid)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines() if line.strip())

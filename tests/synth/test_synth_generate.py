@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+from recbole_signed.errors import UsageError
+from recbole_signed.synth import PROFILES, SyntheticGraph, distinct, find_profile, generate, streams
+from recbole_signed.synth.check import as_rows, check, statistics
+from recbole_signed.synth.distinct import make_distinct
+from recbole_signed.synth.edges import _aligned
+from recbole_signed.synth.generator import size_of, smallest
+from recbole_signed.synth.nodes import degrees, make_items, make_users
+from recbole_signed.synth.profile import DAY, Degrees
+
+
+def pairs_of(graph: SyntheticGraph) -> np.ndarray:
+    return graph.users.astype(np.int64) * graph.n_items + graph.items
+
+
+def assert_sound(graph: SyntheticGraph, profile: str, edges: int) -> None:
+    shapes = {"users": np.int32, "items": np.int32, "signs": np.int8, "times": np.int64}
+    for name, dtype in shapes.items():
+        array = getattr(graph, name)
+        assert array.dtype == dtype, name
+        assert array.shape == (edges,), name
+    assert (graph.n_users, graph.n_items) == size_of(find_profile(profile), edges)
+    assert len(np.unique(pairs_of(graph))) == edges, "every pair once"
+    assert np.bincount(graph.users, minlength=graph.n_users).min() >= 1
+    assert np.bincount(graph.items, minlength=graph.n_items).min() >= 1
+    assert set(np.unique(graph.signs)) == {-1, 1}
+    assert (np.diff(graph.times) >= 0).all()
+    window = find_profile(profile)
+    assert graph.times[0] >= window.start
+    assert graph.times[-1] < window.start + window.days * DAY
+
+
+@given(profile=st.sampled_from(sorted(PROFILES)), more=st.integers(0, 40_000), seed=st.integers(0, 2**40))
+@settings(max_examples=6)
+def test_every_graph_is_sound(profile: str, more: int, seed: int) -> None:
+    edges = smallest(find_profile(profile)) + more
+    assert_sound(generate(profile, edges, seed), profile, edges)
+
+
+def test_sizes_are_those_of_the_profile() -> None:
+    n_users, n_items = size_of(find_profile("kuairand"), 10_000_000)
+    assert n_users == pytest.approx(645_000, rel=0.01)
+    assert n_items == pytest.approx(168_000, rel=0.01)
+
+
+def test_a_graph_depends_on_the_seed_and_not_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (streams, distinct):
+        monkeypatch.setattr(module, "BLOCK", 1 << 12)  # many blocks, as a graph of many millions has
+    edges = 30_001
+    one, four = (generate("kuairand", edges, 7, threads=threads) for threads in (1, 4))
+    for name in ("users", "items", "signs", "times"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(four, name))
+    assert_sound(one, "kuairand", edges)
+    other = generate("kuairand", edges, 8)
+    assert len(np.intersect1d(pairs_of(one), pairs_of(other))) < edges // 20
+
+
+@pytest.mark.parametrize(("profile", "edges"), [("kuairand", 263_100), ("epinions", 413_774), ("ml-1m", 1_000_209)])
+def test_statistics_match_the_profile(profile: str, edges: int) -> None:
+    outside = [each for each in check(generate(profile, edges, 11), find_profile(profile)) if not each.ok]
+    assert not outside
+
+
+def test_check_sees_what_is_unlike_the_profile() -> None:
+    graph = generate("kuairand", 200_000, 0)
+    wrong = {each.statistic for each in check(graph, find_profile("epinions")) if not each.ok}
+    assert {"like_share", "user_degree_mean", "item_degree_mean", "item_intraclass"} < wrong
+    twice = replace(graph, users=np.append(graph.users, graph.users[0]), items=np.append(graph.items, graph.items[0]))
+    twice = replace(twice, signs=np.append(graph.signs, graph.signs[0]), times=np.append(graph.times, graph.times[-1]))
+    assert "repeated_pairs" in {each.statistic for each in check(twice, find_profile("kuairand")) if not each.ok}
+
+
+def test_tastes_can_be_learnt_and_dislikes_carry_them() -> None:
+    """As on the real data, a spectral filter beats popularity, and by more if it sees the dislikes too."""
+    graph = generate("kuairand", 150_000, 3)
+    held_out = np.random.default_rng(0).random(len(graph)) < 0.2
+
+    def matrix(where: np.ndarray) -> sparse.csr_array:
+        ones = np.ones(where.sum(), np.float32)
+        return sparse.csr_array((ones, (graph.users[where], graph.items[where])), (graph.n_users, graph.n_items))
+
+    train, test = matrix(~held_out & (graph.signs > 0)), matrix(held_out & (graph.signs > 0)).toarray()
+    exposed = matrix(~held_out)
+
+    def recall(scores: np.ndarray) -> float:
+        scores[exposed.nonzero()] = -np.inf
+        hits = np.take_along_axis(test, np.argpartition(-scores, 20, axis=1)[:, :20], axis=1).sum(axis=1)
+        judged = test.sum(axis=1) > 0
+        return float((hits[judged] / test.sum(axis=1)[judged]).mean())
+
+    def filtered(signal: sparse.csr_array) -> np.ndarray:
+        by_user, by_item = (sparse.diags_array(1 / np.sqrt(signal.sum(axis=axis) + 5)) for axis in (1, 0))
+        normal = (by_user @ signal @ by_item).tocsr()
+        _, strength, items = svds(normal, k=32, random_state=0)
+        return (normal @ (items.T * (strength / strength.max()) ** 2)) @ items
+
+    popularity = recall(np.tile(train.sum(axis=0), (graph.n_users, 1)))
+    likes, both = recall(filtered(train)), recall(filtered(train + 0.5 * (exposed - train)))
+    assert likes > 1.15 * popularity
+    assert both > 1.05 * likes
+
+
+def test_tastes_drift() -> None:
+    """Where all tastes change, a user's late edges lie less often in the cluster of its early ones."""
+
+    def share_in_early_cluster(drift: float) -> float:
+        profile = replace(find_profile("kuairand"), taste_drift=drift, taste_exposure=0.9)
+        n_users, n_items = size_of(profile, 100_000)
+        items = make_items(profile, n_items, n_users, 100_000, 1)  # as generate draws them
+        users = make_users(profile, n_users, items, 100_000, 1)
+        graph = generate(profile, 100_000, 1)
+        late = graph.times > profile.start + 0.9 * profile.days * DAY
+        return float((items.cluster[graph.items[late]] == users.home[graph.users[late]]).mean())
+
+    assert share_in_early_cluster(0.0) > 0.3, "far above that of chance, 1 in 32 clusters"
+    assert share_in_early_cluster(1.0) < 0.75 * share_in_early_cluster(0.0)
+
+
+def test_popularity_drifts_and_items_appear() -> None:
+    def last_and_first(**changes: float) -> tuple[float | None, float | None]:
+        profile = replace(find_profile("epinions"), **changes)  # type: ignore[arg-type]
+        found = statistics(as_rows(generate(profile, 200_000, 2)))
+        return found["first_to_last_popularity_similarity"], found["last_fifth_rows_on_new_items"]
+
+    steady, none_new = last_and_first(item_drift=0.0, item_births=0.0)
+    moving, some_new = last_and_first(item_drift=3.0, item_births=0.5)
+    assert steady is not None
+    assert moving is not None
+    assert steady == pytest.approx(1, abs=0.1)
+    assert moving < 0.5
+    assert none_new == pytest.approx(0, abs=0.01)
+    assert some_new is not None
+    assert some_new > 0.05
+
+
+@given(
+    shape=st.sampled_from(
+        [Degrees("lognormal", 1.3, 3, 20), Degrees("weibull", 0.7, 1, 15), Degrees("lognormal", 2.5, 1, 8)]
+    ),
+    n=st.integers(1, 500),
+    mean=st.floats(3.5, 40),
+    seed=st.integers(0, 1000),
+)
+def test_degrees_have_their_sum_and_their_bounds(shape: Degrees, n: int, mean: float, seed: int) -> None:
+    total = int(mean * n)
+    found = degrees(shape, n, total, partners=500, rng=np.random.default_rng(seed))
+    assert found.sum() == total
+    assert found.min() >= 1
+    assert found.max() <= min(shape.ceiling * total / n, 300) + 1
+
+
+@given(a=st.lists(st.integers(0, 4), min_size=1, max_size=60), seed=st.integers(0, 99))
+def test_as_many_kinds_meet_as_can(a: list[int], seed: int) -> None:
+    kinds = np.array(a)
+    others = np.random.default_rng(seed).integers(0, 5, len(a))
+    left, right = _aligned(kinds, others, 5)
+    assert sorted(left) == sorted(right) == list(range(len(a)))
+    possible = sum(min(a.count(kind), list(others).count(kind)) for kind in range(5))
+    assert (kinds[left] == others[right]).sum() == possible
+
+
+@given(users=st.integers(20, 60), items=st.integers(40, 80), share=st.floats(0.05, 0.4), seed=st.integers(0, 999))
+def test_repeated_pairs_are_resolved_and_degrees_stay(users: int, items: int, share: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = max(10, int(users * items * share))
+    who, what = rng.integers(0, users, n).astype(np.int32), rng.integers(0, items, n).astype(np.int32)
+    before = np.bincount(what, minlength=items)
+    make_distinct(who, what, rng.integers(0, 3, items), seed, threads=2)
+    assert len(set(zip(who.tolist(), what.tolist(), strict=True))) == n
+    changed = np.abs(np.bincount(what, minlength=items) - before).sum()
+    assert changed <= n // 10
+
+
+def test_a_hub_that_cannot_exchange_still_gets_distinct_items() -> None:
+    who = np.zeros(30, np.int32)
+    what = np.zeros(30, np.int32)
+    make_distinct(who, what, np.zeros(40, np.int16), 0, threads=1)
+    assert len(np.unique(what)) == 30
+
+
+def test_wrong_requests_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"no profile 'kuairnd'.*did you mean 'kuairand'\?"):
+        generate("kuairnd", 100_000)
+    with pytest.raises(UsageError, match=r"9,999 edges were asked for; .* 'kuairand' has 10,000 to"):
+        generate("kuairand", 9_999)
+    with pytest.raises(UsageError, match="'ml-1m' has 179,"):
+        generate("ml-1m", 100_000)
+    with pytest.raises(UsageError, match="the seed is -1"):
+        generate("kuairand", 100_000, -1)
