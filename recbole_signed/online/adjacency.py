@@ -1,0 +1,171 @@
+"""Rows of sorted keys with values beside them, that grow in place: what a node is joined to, one row a node.
+
+All rows lie in one arena with room behind some of them. A row that outgrows its room moves to the end of the arena
+with twice the room, so an insertion costs a copy of its own row at most, and reading a row is a slice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+KEY = "key"
+_SPARE = 1.25
+
+
+class Adjacency:
+    """Rows 0..n-1 of int32 keys, rising within a row, and of value columns of fixed types.
+
+    Args:
+        dtypes: of the value columns, by name.
+
+    """
+
+    def __init__(self, dtypes: Mapping[str, type]) -> None:
+        self._dtypes: dict[str, type] = {KEY: np.int32, **dtypes}
+        self.load(np.zeros(1, dtype=np.int64), {name: np.zeros(0, dtype) for name, dtype in self._dtypes.items()})
+
+    def load(self, indptr: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """Take other rows, as CSR sorted by row and key: ``indptr`` int64 ``[n + 1]``, columns with ``key`` ``[E]``."""
+        self._n = len(indptr) - 1
+        self._start = indptr[:-1].astype(np.int64)
+        self._length = np.diff(indptr).astype(np.int64)
+        self._room = self._length.copy()
+        self._end = self.n_entries = int(indptr[-1])
+        size = int(self._end * _SPARE) + 1024
+        self.columns: dict[str, np.ndarray] = {}
+        for name, dtype in self._dtypes.items():
+            self.columns[name] = np.empty(size, dtype)
+            self.columns[name][: self._end] = columns[name]
+
+    def __len__(self) -> int:
+        return self._n
+
+    def grow(self, n_rows: int) -> None:
+        """Add empty rows until there are ``n_rows``."""
+        if n_rows > len(self._start):
+            more = np.zeros(max(n_rows, 2 * len(self._start)) - len(self._start), dtype=np.int64)
+            self._start, self._length, self._room = (
+                np.concatenate([array, more]) for array in (self._start, self._length, self._room)
+            )
+        self._n = max(self._n, n_rows)
+
+    def row(self, row: int) -> slice:
+        """Where a row lies in the columns."""
+        start = int(self._start[row])
+        return slice(start, start + int(self._length[row]))
+
+    def find(self, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Place of each (row, key) in the columns, int64 ``[n]``; -1 where it is not there."""
+        low = self._start[rows]
+        high = end = low + self._length[rows]
+        column = self.columns[KEY]
+        if len(rows) == 1:
+            at = low + np.searchsorted(column[low[0] : end[0]], keys)
+        else:
+            while (open_ := low < high).any():  # a binary search in all the rows at once
+                middle = (low + high) >> 1
+                smaller = np.zeros(len(rows), dtype=bool)
+                smaller[open_] = column[middle[open_]] < keys[open_]
+                low = np.where(smaller, middle + 1, low)
+                high = np.where(open_ & ~smaller, middle, high)
+            at = low
+        there = at < end
+        there[there] = column[at[there]] == keys[there]
+        return np.where(there, at, -1)
+
+    def insert(self, rows: np.ndarray, keys: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Insert entries that are not there yet, sorted by row and key."""
+        new = {KEY: keys, **values}
+        for first, last in _runs(rows):
+            row, n = int(rows[first]), last - first
+            length = int(self._length[row])
+            if length + n > self._room[row]:
+                self._move(row, 2 * (length + n))
+            here = self.row(row)
+            at = np.searchsorted(self.columns[KEY][here], keys[first:last])
+            if n == 1:
+                place, end = here.start + int(at[0]), here.stop
+                for name, column in self.columns.items():
+                    column[place + 1 : end + 1] = column[place:end]
+                    column[place] = new[name][first]
+            else:
+                old = np.ones(length + n, dtype=bool)
+                old[at + np.arange(n)] = False
+                for name, column in self.columns.items():
+                    merged = np.empty(length + n, column.dtype)
+                    merged[old] = column[here]
+                    merged[~old] = new[name][first:last]
+                    column[here.start : here.start + length + n] = merged
+            self._length[row] = length + n
+        self.n_entries += len(rows)
+
+    def delete(self, rows: np.ndarray, keys: np.ndarray) -> None:
+        """Delete entries that are there, sorted by row and key."""
+        for first, last in _runs(rows):
+            row, n = int(rows[first]), last - first
+            here = self.row(row)
+            at = np.searchsorted(self.columns[KEY][here], keys[first:last])
+            if n == 1:
+                place = here.start + int(at[0])
+                for column in self.columns.values():
+                    column[place : here.stop - 1] = column[place + 1 : here.stop]
+            else:
+                stays = np.ones(here.stop - here.start, dtype=bool)
+                stays[at] = False
+                for column in self.columns.values():
+                    column[here.start : here.stop - n] = column[here][stays]
+            self._length[row] -= n
+        self.n_entries -= len(rows)
+
+    def clear(self, row: int) -> None:
+        """Delete all of a row, and overwrite it."""
+        here = slice(int(self._start[row]), int(self._start[row] + self._room[row]))
+        for column in self.columns.values():
+            column[here] = 0
+        self.n_entries -= int(self._length[row])
+        self._length[row] = 0
+
+    def gather(self, names: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Copy columns as CSR: indptr int64 ``[n + 1]`` and each column ``[E]``, sorted by row and key."""
+        start, length = self._start[: self._n], self._length[: self._n]
+        indptr = np.zeros(self._n + 1, dtype=np.int64)
+        np.cumsum(length, out=indptr[1:])
+        if np.array_equal(start[length > 0], indptr[:-1][length > 0]):  # as it was loaded
+            return indptr, [self.columns[name][: indptr[-1]].copy() for name in names]
+        places = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], length)
+        return indptr, [self.columns[name][places] for name in names]
+
+    def _move(self, row: int, room: int) -> None:
+        """Give a row another place with more room."""
+        if self._end + room > len(self.columns[KEY]):
+            self._make_room(room)
+        old = self.row(row)
+        length = old.stop - old.start
+        for column in self.columns.values():
+            column[self._end : self._end + length] = column[old]
+        self._start[row] = self._end
+        self._room[row] = room
+        self._end += room
+
+    def _make_room(self, room: int) -> None:
+        if self._room.sum() < 0.7 * self._end:  # mostly places that rows have left
+            indptr, columns = self.gather(list(self.columns))
+            self.load(indptr, dict(zip(self.columns, columns, strict=True)))
+        size = max(len(self.columns[KEY]), int((self._end + room) * _SPARE) + 1024)
+        for name, column in self.columns.items():
+            if len(column) < size:
+                larger = np.empty(size, column.dtype)
+                larger[: self._end] = column[: self._end]
+                self.columns[name] = larger
+
+
+def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
+    """Ranges [first, last) of equal values in a sorted array."""
+    if len(rows) == 1:
+        return [(0, 1)]
+    edges = np.flatnonzero(np.diff(rows)) + 1
+    bounds = [0, *edges.tolist(), len(rows)]
+    return [(a, b) for a, b in itertools.pairwise(bounds) if b > a]

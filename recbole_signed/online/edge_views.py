@@ -1,0 +1,82 @@
+"""What is read from the edges, and what a batch changed in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recbole_signed.online.events import DISLIKE, LIKE, SKIP, VIEW, sign_of
+
+
+@dataclass(frozen=True)
+class Row:
+    """The visible edges of one node: ``ids`` int32 of the nodes at the other end (rising), ``kind`` int8, ``[d]``.
+
+    ``timestamp`` int64 milliseconds of what each is seen as; None where it was read from the side of an item.
+    """
+
+    ids: np.ndarray
+    kind: np.ndarray
+    timestamp: np.ndarray | None = None
+
+    @property
+    def sign(self) -> np.ndarray:
+        """Sign of each edge, int8."""
+        return sign_of(self.kind)
+
+
+@dataclass(frozen=True)
+class EdgeArrays:
+    """All visible edges, ``[E]``, sorted by user and item."""
+
+    user: np.ndarray
+    item: np.ndarray
+    kind: np.ndarray
+    timestamp: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def likes(self) -> np.ndarray:
+        """Users and items of the likes, int32 ``[2, m]``."""
+        return self._where(self.kind == LIKE)
+
+    @property
+    def dislikes(self) -> np.ndarray:
+        """Users and items of the dislikes, int32 ``[2, m]``."""
+        return self._where(self.kind == DISLIKE)
+
+    @property
+    def neutral(self) -> np.ndarray:
+        """Users and items of the skips and views, int32 ``[2, m]``."""
+        return self._where((self.kind == SKIP) | (self.kind == VIEW))
+
+    def _where(self, mask: np.ndarray) -> np.ndarray:
+        return np.stack([self.user[mask], self.item[mask]])
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Net effect of a batch, a row a touched pair, sorted by user and item, ``[m]``.
+
+    ``old`` and ``new`` are kinds; where they are equal only the time of the pair, or what is remembered of it, moved.
+    ``forgotten`` holds the ids of users that were erased; their edges are rows with ``new`` ABSENT.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    old: np.ndarray
+    new: np.ndarray
+    forgotten: np.ndarray
+
+    @property
+    def users(self) -> np.ndarray:
+        """The touched users, int32, each once, rising."""
+        return np.unique(np.concatenate([self.user, self.forgotten]))
+
+    @property
+    def items(self) -> np.ndarray:
+        """The touched items, int32, each once, rising."""
+        return np.unique(self.item)

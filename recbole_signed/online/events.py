@@ -1,0 +1,270 @@
+"""Events of a signed stream: what one is, and which rows are fit to be one.
+
+An event says that a user liked, disliked, skipped or viewed an item at a time, took a verdict back (``unlike``,
+``undislike``), or is to be forgotten (``forget_user``, which needs no item). What is valid:
+
+* ids are non-empty text of any length and alphabet without a null character; a lone surrogate, which UTF-8 can't
+  hold, makes a row invalid. Whole numbers are taken as their decimal text.
+* time stamps are whole milliseconds since 1970, not negative, and at most ``future_tolerance`` ahead of the clock.
+* without an ``event_id`` a row gets one made of its content, so that the same row read twice is one event.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError, nearest
+
+ABSENT = 0
+LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER = range(1, 8)
+TYPES: dict[str, int] = {
+    "like": LIKE,
+    "dislike": DISLIKE,
+    "skip": SKIP,
+    "view": VIEW,
+    "unlike": UNLIKE,
+    "undislike": UNDISLIKE,
+    "forget_user": FORGET_USER,
+}
+NAMES = {code: name for name, code in TYPES.items()}
+KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value")
+_SIGNS = np.array([0, 1, -1, 0, 0], dtype=np.int8)
+_LATEST = 2**62  # leaves room for sums; beyond any clock
+_SHOWN = 40  # characters of a value that a reason quotes
+
+
+def sign_of(kind: np.ndarray) -> np.ndarray:
+    """Sign of each kind of edge, int8: like +1, dislike -1, skip and view 0."""
+    return _SIGNS[kind]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event; ``type`` is a name of `TYPES`, ``timestamp`` counts milliseconds since 1970."""
+
+    event_id: str
+    user_id: str
+    item_id: str
+    type: str
+    timestamp: int
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A row that is no event: why, where its source had it, and the row as it came."""
+
+    reason: str
+    position: str
+    raw: Any
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a time stamp is held against.
+
+    Args:
+        future_tolerance: milliseconds that an event may lie ahead of the clock; None switches the check off.
+        now: the clock, in milliseconds since 1970.
+
+    """
+
+    future_tolerance: int | None = 300_000
+    now: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+
+    def latest(self) -> int:
+        """Give the latest time stamp that is accepted now."""
+        return _LATEST if self.future_tolerance is None else self.now() + self.future_tolerance
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Valid events in the order of their source, as columns of one length n.
+
+    ``type`` int8 (codes of `TYPES`), ``timestamp`` int64, ``value`` float64 with NaN for none.
+    """
+
+    event_id: list[str]
+    user_id: list[str]
+    item_id: list[str]
+    type: np.ndarray
+    timestamp: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def empty(cls) -> EventBatch:
+        """Give a batch of no events."""
+        return cls.of_rows([])
+
+    @classmethod
+    def of(cls, events: Iterable[Event], limits: Limits | None = None) -> EventBatch:
+        """Make a batch of events that a program has at hand.
+
+        Raises:
+            UsageError: one of them is not valid; none is taken.
+
+        """
+        rows = [vars(event) for event in events]
+        batch, dead = parse_rows(rows, [str(i) for i in range(len(rows))], limits)
+        if dead:
+            raise UsageError(f"Event {dead[0].position} of the batch is not valid: {dead[0].reason}.")
+        return batch
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[tuple[str, str, str, int, int, float]]) -> EventBatch:
+        """Make a batch of valid rows (event id, user, item, type code, time stamp, value)."""
+        event, user, item, kind, stamp, value = zip(*rows, strict=True) if rows else ((), (), (), (), (), ())
+        return cls(
+            list(event),
+            list(user),
+            list(item),
+            np.array(kind, dtype=np.int8),
+            np.array(stamp, dtype=np.int64),
+            np.array(value, dtype=np.float64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.event_id)
+
+    def __getitem__(self, rows: slice) -> EventBatch:
+        return EventBatch(
+            self.event_id[rows],
+            self.user_id[rows],
+            self.item_id[rows],
+            self.type[rows],
+            self.timestamp[rows],
+            self.value[rows],
+        )
+
+    def events(self) -> Iterator[Event]:
+        """Give the events one by one."""
+        columns = (self.type.tolist(), self.timestamp.tolist(), self.value.tolist())
+        for event, user, item, kind, stamp, value in zip(
+            self.event_id, self.user_id, self.item_id, *columns, strict=True
+        ):
+            yield Event(event, user, item, NAMES[kind], stamp, None if math.isnan(value) else value)
+
+
+def parse_rows(
+    rows: Iterable[Mapping[str, Any]], positions: Iterable[str], limits: Limits | None = None
+) -> tuple[EventBatch, list[DeadLetter]]:
+    """Turn rows of any origin into a batch, and those that are no events into dead letters.
+
+    Args:
+        rows: fields by name; others than `KNOWN_FIELDS` are ignored. A row that is no mapping is a dead letter.
+        positions: where the source has each row.
+        limits: of the time stamps; `Limits()` where not given.
+
+    """
+    latest = (limits or Limits()).latest()
+    good: list[tuple[str, str, str, int, int, float]] = []
+    dead: list[DeadLetter] = []
+    for row, position in zip(rows, positions, strict=True):
+        try:
+            good.append(_parse(row, latest))
+        except _InvalidRowError as error:
+            dead.append(DeadLetter(str(error), position, row))
+    return EventBatch.of_rows(good), dead
+
+
+class _InvalidRowError(ValueError):
+    """Why a row is no event."""
+
+
+def _parse(row: Any, latest: int) -> tuple[str, str, str, int, int, float]:
+    if not isinstance(row, Mapping):
+        raise _InvalidRowError("the row is no object with the fields user_id, item_id, type and timestamp")
+    name = row.get("type")
+    kind = TYPES.get(name) if isinstance(name, str) else None
+    if kind is None:
+        wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
+        raise _InvalidRowError(f"{_quote(name)} is no type of event{wanted}")
+    user = _text(row.get("user_id"), "user_id")
+    item = "" if kind == FORGET_USER else _text(row.get("item_id"), "item_id")
+    stamp = _timestamp(row.get("timestamp"), latest)
+    value = _value(row.get("value"))
+    event = row.get("event_id")
+    if event is None or event == "":
+        event = content_id(user, item, kind, stamp, value)
+    return _text(event, "event_id"), user, item, kind, stamp, value
+
+
+def content_id(user: str, item: str, kind: int, timestamp: int, value: float) -> str:
+    """Give the id of an event whose source has none: equal for equal content, so that reading twice adds nothing."""
+    content = repr((user, item, kind, timestamp, value)).encode()
+    return "content:" + hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _text(value: Any, field: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return str(value)
+        except ValueError:
+            raise _InvalidRowError(f"{field} is {_quote(value)}") from None
+    if not isinstance(value, str):
+        got = "is missing" if value is None else f"is {_quote(value)}, which is neither text nor a whole number"
+        raise _InvalidRowError(f"{field} {got}")
+    if not value:
+        raise _InvalidRowError(f"{field} is empty")
+    if "\x00" in value:
+        raise _InvalidRowError(f"{field} holds a null character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _InvalidRowError(f"{field} holds a lone surrogate, which is no character") from None
+    return value
+
+
+def _timestamp(value: Any, latest: int) -> int:
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            value = _float(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        got = "is missing" if value is None else f"is {_quote(value)}"
+        raise _InvalidRowError(f"timestamp {got}; whole milliseconds since 1970 were wanted")
+    if value < 0:
+        raise _InvalidRowError(f"timestamp {value} lies before 1970")
+    if value > latest:
+        raise _InvalidRowError(f"timestamp {_quote(value)} lies in the future, later than {latest} is not accepted")
+    return value
+
+
+def _value(value: Any) -> float:
+    if value is None or value == "":
+        return math.nan
+    number = _float(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise _InvalidRowError(f"value is {_quote(value)}, which is no number")
+    try:
+        number = float(number)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number):
+        raise _InvalidRowError("value is infinite")
+    return number
+
+
+def _float(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _quote(value: Any) -> str:
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of too many digits
+        shown = "a number of thousands of digits"
+    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."

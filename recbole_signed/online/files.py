@@ -1,0 +1,201 @@
+"""Files that are there whole or not at all, whatever happens while they are written, and the lock of a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+class DamagedError(UsageError):
+    """What lies on the disk is not what was written; an older version may be whole."""
+
+
+def _nothing(step: str) -> None:
+    """Nothing happens at a step."""
+
+
+reached: Callable[[str], None] = _nothing
+"""Called with the name of each step that a crash could follow; the tests of faults put a killer here."""
+
+
+def at(step: str) -> None:
+    """Tell that a step of something durable has been reached."""
+    reached(step)
+
+
+@contextlib.contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Turn what the file system refuses (no room, no permission) into one sentence.
+
+    Raises:
+        UsageError: in place of an OSError.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{what} failed: {error.strerror or error} ({error.filename or 'no file named'}); nothing that was "
+            "acknowledged before is lost, so make room or mend the permissions and start again."
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a new file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put ``content`` in the place of a file: readers, and a crash, find the old one or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        write_file(temporary, content)
+        at(f"{path.name}:written")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    at(f"{path.name}:replaced")
+
+
+def write_folder(
+    folder: Path, files: Mapping[str, Mapping[str, np.ndarray]], meta: Mapping[str, Any], what: str
+) -> None:
+    """Write a folder of tensor files with a manifest, durable and whole: a temporary name, fsync, rename.
+
+    Args:
+        folder: must not be there yet.
+        files: tensors by name, by the name of their file (without ``.safetensors``).
+        meta: JSON that the manifest holds beside the checksums.
+        what: the steps' prefix, for the tests of faults.
+
+    """
+    from safetensors.numpy import save_file
+
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        sums = {}
+        for name, tensors in files.items():
+            path = temporary / f"{name}.safetensors"
+            save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, path)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                sums[path.name] = _digest(file)
+            at(f"{what}:tensors")
+        manifest = {"format": FORMAT, **meta, "sha256": sums}
+        text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
+        manifest_sum = hashlib.sha256(text.encode()).hexdigest()
+        write_file(temporary / MANIFEST, f"{text}\n{manifest_sum}\n".encode())
+        sync_folder(temporary)
+        at(f"{what}:written")
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
+    at(f"{what}:renamed")
+
+
+def _digest(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a folder that `write_folder` made.
+
+    Raises:
+        DamagedError: it is absent or not as it was written.
+        UsageError: a newer version of this package wrote it.
+
+    """
+    path = folder / MANIFEST
+    try:
+        text, _, rest = path.read_bytes().rpartition(b"\n}\n")
+    except OSError as error:
+        raise DamagedError(f"{folder} can't be read: {error.strerror} ({path.name}).") from error
+    body = text + b"\n}"
+    if hashlib.sha256(body).hexdigest().encode() != rest.strip():
+        raise DamagedError(f"{path} is damaged: its checksum does not fit.")
+    manifest: dict[str, Any] = json.loads(body)
+    if manifest["format"] != FORMAT:
+        raise UsageError(
+            f"{folder} has format {manifest['format']}, and this version of recbole-signed reads format {FORMAT}; "
+            "read it with the version that wrote it."
+        )
+    return manifest
+
+
+def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
+    """Read one tensor file of a folder and hold it against its checksum.
+
+    Raises:
+        DamagedError: it is absent or not as it was written.
+
+    """
+    from safetensors.numpy import load
+
+    path = folder / f"{name}.safetensors"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DamagedError(f"{folder} can't be read: {error.strerror} ({path.name}).") from error
+    if hashlib.sha256(content).hexdigest() != manifest["sha256"].get(path.name):
+        raise DamagedError(f"{path} is damaged: its checksum does not fit.")
+    return {key: value.copy() for key, value in load(content).items()}  # load gives views that can't be written
+
+
+class DirectoryLock:
+    """The right to write in a directory: one process, one holder; the kernel takes it back when the process dies."""
+
+    def __init__(self, directory: Path) -> None:
+        path = directory / "LOCK"
+        self._file = path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise UsageError(
+                f"{directory} is being written by process {holder}; one state directory has one writer, so stop "
+                "that one or name another directory."
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Give the right back."""
+        self._file.close()

@@ -1,0 +1,141 @@
+"""Tokens of users or items and their ids: append-only, id 0 is padding, an id is never used twice.
+
+A forgotten token leaves a tombstone: its id stays taken, and the token coming back gets a new one. Each id keeps a
+*tag*, a digest of the token and of random salt. Salt and token are erased together, so the tag tells nothing about a
+forgotten token, while the hash of the vocabulary, which is made of the tags, stays what it was: versions saved before
+still know whether they belong to this vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+TAG = 16  # bytes of a tag, and of the salt
+
+
+@dataclass(frozen=True)
+class NewTokens:
+    """Tokens that are about to join a vocabulary, from id ``first`` on."""
+
+    first: int
+    tokens: list[str | None]
+    salts: list[bytes | None]
+    tags: list[bytes]
+
+    def rows(self) -> list[tuple[int, str | None, bytes | None, bytes]]:
+        """Rows (id, token, salt, tag) as the log keeps them."""
+        ids = range(self.first, self.first + len(self.tokens))
+        return list(zip(ids, self.tokens, self.salts, self.tags, strict=True))
+
+    def append(self, token: str, salt: bytes) -> int:
+        """Add one more token and give its id."""
+        self.tokens.append(token)
+        self.salts.append(salt)
+        self.tags.append(make_tag(token, salt))
+        return self.first + len(self.tokens) - 1
+
+    def erase(self, i: int) -> None:
+        """Make a tombstone of an id that has not even joined."""
+        self.tokens[i - self.first] = None
+        self.salts[i - self.first] = None
+
+
+class Vocabulary:
+    """The ids of one kind of node. About 150 bytes a token; ten million take a few seconds to load."""
+
+    def __init__(self, rows: Iterable[tuple[str | None, bytes]] = ()) -> None:
+        """Take rows (token or None, tag) of ids 1, 2, ..."""
+        self._tokens: list[str | None] = [None]
+        tags = bytearray(TAG)
+        for token, tag in rows:
+            self._tokens.append(token)
+            tags += tag
+        self._tags = tags
+        self._ids = {token: i for i, token in enumerate(self._tokens) if token is not None}
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._ids
+
+    def ids(self, tokens: Sequence[str]) -> np.ndarray:
+        """Id of each token, int64 ``[n]``; 0 where it is not known."""
+        get = self._ids.get
+        return np.fromiter((get(token, 0) for token in tokens), dtype=np.int64, count=len(tokens))
+
+    def id_of(self, token: str) -> int:
+        """Id of one token; 0 where it is not known."""
+        return self._ids.get(token, 0)
+
+    def tokens(self, ids: Iterable[int]) -> list[str | None]:
+        """Token of each id; None for padding and for the forgotten.
+
+        Raises:
+            IndexError: there is no such id.
+
+        """
+        return [self._tokens[i] for i in ids]
+
+    @property
+    def tombstones(self) -> np.ndarray:
+        """Ids whose token was forgotten, int64."""
+        return np.array([i for i, token in enumerate(self._tokens) if token is None and i], dtype=np.int64)
+
+    def hash(self, size: int | None = None) -> str:
+        """Hash of the first ``size`` ids, padding included (all of them by default); forgetting leaves it as it is.
+
+        Raises:
+            IndexError: there are fewer.
+
+        """
+        size = len(self) if size is None else size
+        if size > len(self):
+            raise IndexError(f"The vocabulary has {len(self)} ids, not {size}.")
+        return hashlib.sha256(memoryview(self._tags)[: size * TAG]).hexdigest()
+
+    def content_hash(self) -> str:
+        """Hash of ids and tokens themselves, which does not depend on the random salts."""
+        digest = hashlib.sha256()
+        for token in self._tokens:
+            encoded = b"" if token is None else token.encode()
+            digest.update(f"{-1 if token is None else len(encoded)}:".encode() + encoded)
+        return digest.hexdigest()
+
+    def propose(self, tokens: Iterable[str]) -> NewTokens:
+        """Prepare what is not known of ``tokens``, each once, in order of appearance; nothing changes yet."""
+        new = [token for token in dict.fromkeys(tokens) if token not in self._ids]
+        random = os.urandom(TAG * len(new))
+        salts = [random[start : start + TAG] for start in range(0, len(random), TAG)]
+        tags = [make_tag(token, salt) for token, salt in zip(new, salts, strict=True)]
+        return NewTokens(len(self), list(new), list(salts), tags)
+
+    def add(self, new: NewTokens) -> None:
+        """Take in what `propose` prepared, once it is durable."""
+        for i, token in enumerate(new.tokens, new.first):
+            if token is not None:
+                self._ids[token] = i
+        self._tokens.extend(new.tokens)
+        self._tags += b"".join(new.tags)
+
+    def forget(self, i: int) -> None:
+        """Erase the token of an id; one that is not here yet is left to `NewTokens.erase`."""
+        token = self._tokens[i] if i < len(self) else None
+        if token is not None:
+            del self._ids[token]
+            self._tokens[i] = None
+
+
+def make_salt() -> bytes:
+    """Give the salt of a tag."""
+    return os.urandom(TAG)
+
+
+def make_tag(token: str, salt: bytes) -> bytes:
+    """Give the tag of a token."""
+    return hashlib.blake2b(salt + token.encode(), digest_size=TAG).digest()

@@ -1,0 +1,179 @@
+"""Edges against a slow reference that sorts all events of a pair and walks through them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.online import edges as edges_module
+from recbole_signed.online.edges import EdgeState
+from recbole_signed.online.events import (
+    ABSENT,
+    DISLIKE,
+    FORGET_USER,
+    LIKE,
+    SKIP,
+    UNDISLIKE,
+    UNLIKE,
+    VIEW,
+    sign_of,
+)
+from recbole_signed.online.log_batch import LogBatch
+
+N_USERS, N_ITEMS = 6, 7
+Row = tuple[int, int, int, int]  # user, item, kind, time
+pairs = st.tuples(st.integers(1, N_USERS - 1), st.integers(1, N_ITEMS - 1), st.integers(LIKE, UNDISLIKE))
+
+
+def log_batch(rows: list[Row], first: int = 1) -> LogBatch:
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    seq = np.arange(first, first + len(rows))
+    return LogBatch(first, first + len(rows) - 1, N_USERS, N_ITEMS, seq, *columns, np.full(len(rows), np.nan))
+
+
+def reference(rows: list[Row]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Kind and time of each visible pair, after rows given in the order of their seq."""
+    explicit: dict[tuple[int, int], tuple[int, int]] = {}
+    neutral: dict[tuple[int, int], tuple[int, int]] = {}
+    for user, item, kind, time in sorted(rows, key=lambda row: row[3]):  # stable
+        pair = (user, item)
+        if kind in (LIKE, DISLIKE):
+            explicit[pair] = (kind, time)
+        elif kind in (SKIP, VIEW):
+            neutral[pair] = (kind, time)
+        elif explicit.get(pair, (ABSENT,))[0] == {UNLIKE: LIKE, UNDISLIKE: DISLIKE}[kind]:
+            del explicit[pair]
+    return {**neutral, **explicit}
+
+
+def check(state: EdgeState, expected: dict[tuple[int, int], tuple[int, int]]) -> None:
+    arrays = state.export()
+    found = {
+        (u, i): (k, t)
+        for u, i, k, t in zip(
+            *(column.tolist() for column in (arrays.user, arrays.item, arrays.kind, arrays.timestamp)), strict=True
+        )
+    }
+    assert found == expected
+    assert list(found) == sorted(found)
+    assert len(state) == len(expected)
+    for user in range(state.n_users):
+        row = state.of_user(user)
+        assert row.timestamp is not None
+        got = list(zip(row.ids.tolist(), row.kind.tolist(), row.timestamp.tolist(), strict=True))
+        assert got == sorted((i, k, t) for (u, i), (k, t) in expected.items() if u == user)
+        assert state.user_likes[user] == sum(k == LIKE for _, k, _ in got)
+        assert state.user_dislikes[user] == sum(k == DISLIKE for _, k, _ in got)
+    for item in range(state.n_items):
+        row = state.of_item(item)
+        got_item = list(zip(row.ids.tolist(), row.kind.tolist(), strict=True))
+        assert got_item == sorted((u, k) for (u, i), (k, _) in expected.items() if i == item)
+        assert state.item_likes[item] == sum(k == LIKE for _, k in got_item)
+        assert state.item_dislikes[item] == sum(k == DISLIKE for _, k in got_item)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[list[Row]]:
+    rows = [(*pair, draw(st.integers(0, 12))) for pair in draw(st.lists(pairs, max_size=60))]
+    cuts = sorted(draw(st.lists(st.integers(0, len(rows)), max_size=6)))
+    return [rows[a:b] for a, b in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
+
+
+@given(streams(), st.sampled_from([-1.0, 1e6]))
+@settings(max_examples=80)
+def test_edges_are_those_of_the_reference_however_the_stream_is_cut(batches: list[list[Row]], share: float) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edges_module, "_FEW", share)  # below 0: all rows are always made anew
+        patch.setattr(edges_module, "_MANY", share)
+        state = EdgeState(N_USERS, N_ITEMS)
+        seen: list[Row] = []
+        for rows in batches:
+            before = reference(seen)
+            changes = state.apply(log_batch(rows, len(seen) + 1))
+            seen += rows
+            after = reference(seen)
+            net = {
+                (u, i): (old, new)
+                for u, i, old, new in zip(
+                    *(c.tolist() for c in (changes.user, changes.item, changes.old, changes.new)), strict=True
+                )
+            }
+            touched = sorted({row[:2] for row in rows})
+            assert list(net) == touched
+            for pair in touched:
+                assert net[pair] == (before.get(pair, (ABSENT,))[0], after.get(pair, (ABSENT,))[0])
+            assert changes.users.tolist() == sorted({u for u, _ in touched})
+            assert changes.items.tolist() == sorted({i for _, i in touched})
+            check(state, after)
+        again = EdgeState.from_tensors(state.to_tensors(), state.n_items)
+        check(again, reference(seen))
+        assert again.full_hash() == state.full_hash()
+
+
+@given(st.lists(pairs, max_size=40), st.randoms(use_true_random=False))
+def test_order_of_delivery_does_not_matter_where_times_differ(chosen: list[tuple[int, int, int]], random) -> None:  # type: ignore[no-untyped-def]
+    rows = [(*pair, time) for time, pair in enumerate(chosen)]
+    shuffled = random.sample(rows, len(rows))
+    one, other = EdgeState(N_USERS, N_ITEMS), EdgeState(N_USERS, N_ITEMS)
+    for row in rows:
+        one.apply(log_batch([row]))
+    for row in shuffled:
+        other.apply(log_batch([row]))
+    assert one.full_hash() == other.full_hash()
+
+
+@pytest.mark.parametrize("before", [[], [(1, 1, VIEW, 1)], [(1, 1, SKIP, 1)]])
+def test_after_an_undislike_the_edges_are_as_if_there_had_been_no_dislike(before: list[Row]) -> None:
+    never, taken_back = EdgeState(N_USERS, N_ITEMS), EdgeState(N_USERS, N_ITEMS)
+    for state in (never, taken_back):
+        state.apply(log_batch([*before, (2, 1, LIKE, 1)]))
+    taken_back.apply(log_batch([(1, 1, DISLIKE, 2)]))
+    assert taken_back.content_hash() != never.content_hash()
+    taken_back.apply(log_batch([(1, 1, UNDISLIKE, 3)]))
+    assert taken_back.content_hash() == never.content_hash()
+
+
+def test_a_forgotten_user_leaves_no_edge() -> None:
+    state = EdgeState(N_USERS, N_ITEMS)
+    rows = [(1, 1, LIKE, 1), (1, 2, DISLIKE, 2), (1, 3, UNLIKE, 2), (2, 1, LIKE, 3), (2, 4, VIEW, 3)]
+    state.apply(log_batch(rows))
+    changes = state.apply(log_batch([(1, 0, FORGET_USER, 0), (2, 2, LIKE, 9)]))
+    assert changes.forgotten.tolist() == [1]
+    assert list(zip(changes.user.tolist(), changes.item.tolist(), changes.new.tolist(), strict=True)) == [
+        (1, 1, ABSENT),
+        (1, 2, ABSENT),
+        (2, 2, LIKE),
+    ]
+    check(state, reference([row for row in rows if row[0] != 1] + [(2, 2, LIKE, 9)]))
+    without = EdgeState(N_USERS, N_ITEMS)
+    without.apply(log_batch([row for row in rows if row[0] != 1] + [(2, 2, LIKE, 9)]))
+    assert state.full_hash() == without.full_hash()
+
+
+def test_long_rows_and_a_growing_arena() -> None:
+    rng = np.random.default_rng(0)
+    state = EdgeState()
+    seen: dict[tuple[int, int], int] = {}
+    for step in range(400):
+        n = int(rng.integers(1, 12))
+        user, item = rng.integers(1, 30 + step // 4, n), (rng.pareto(1.0, n) * 20).astype(int) + 1
+        kind = rng.choice([LIKE, DISLIKE, VIEW], n)
+        none = np.full(n, np.nan)
+        state.apply(LogBatch(0, 0, user.max() + 1, item.max() + 1, none, user, item, kind, np.full(n, step), none))
+        for u, i, k in zip(user.tolist(), item.tolist(), kind.tolist(), strict=True):
+            if k != VIEW or seen.get((u, i), VIEW) == VIEW:
+                seen[u, i] = k
+    arrays = state.export()
+    found = dict(zip(zip(arrays.user.tolist(), arrays.item.tolist(), strict=True), arrays.kind.tolist(), strict=True))
+    assert found == seen
+    assert arrays.likes.shape[1] == state.item_likes.sum() == sum(k == LIKE for k in seen.values())
+    assert arrays.dislikes.shape[1] == state.user_dislikes.sum()
+    assert arrays.neutral.shape[1] == sum(k == VIEW for k in seen.values())
+    np.testing.assert_array_equal(sign_of(np.array([LIKE, DISLIKE, SKIP, VIEW])), [1, -1, 0, 0])
+
+
+def test_counts_can_not_be_written() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        EdgeState(3, 3).item_likes[0] = 1

@@ -1,0 +1,261 @@
+"""The log: once, in order, durable, and erased where asked."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online.checksum import row_checksums
+from recbole_signed.online.database import write_meta
+from recbole_signed.online.event_log import EventLog
+from recbole_signed.online.events import FORGET_USER, LIKE, Event, EventBatch
+
+
+def batch(*rows: tuple[str, str, str, str, int], value: float | None = None) -> EventBatch:
+    return EventBatch.of([Event(*row, value) for row in rows])
+
+
+def some(n: int, first: int = 0) -> EventBatch:
+    return batch(*((f"e{i}", f"u{i % 7}", f"i{i % 5}", "like", i) for i in range(first, first + n)))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "log.sqlite")
+
+
+def reopen(log: EventLog) -> EventLog:
+    log.close()
+    return EventLog(log.path)
+
+
+def test_rows_come_back_as_they_were_appended(log: EventLog) -> None:
+    first = log.append(batch(("a", "u", "x", "like", 5), ("b", "v", "x", "undislike", 3), value=2.5))
+    second = log.append(batch(("c", "u", "y", "view", 9)))
+    assert (first.first_seq, first.last_seq, second.first_seq, second.last_seq) == (1, 2, 3, 3)
+    log = reopen(log)
+    assert log.last_seq == 3
+    rows = log.read(0, 10)
+    assert rows.seq.tolist() == [1, 2, 3]
+    assert log.users.tokens(rows.user) == ["u", "v", "u"]
+    assert log.items.tokens(rows.item) == ["x", "x", "y"]
+    assert rows.type.tolist() == [1, 6, 4]
+    assert rows.timestamp.tolist() == [5, 3, 9]
+    np.testing.assert_array_equal(rows.value, [2.5, 2.5, np.nan])
+    assert log.read(1, 1).seq.tolist() == [2]
+    assert [(c.first_seq, c.last_seq, c.n_users, c.n_items) for c in log.commits(0)] == [(1, 2, 3, 2), (3, 3, 3, 3)]
+
+
+def test_duplicates_are_counted_and_ignored_within_and_between_batches(log: EventLog) -> None:
+    result = log.append(batch(("a", "u", "x", "like", 1), ("a", "u", "x", "dislike", 2)))
+    assert (result.n_new, result.n_duplicate) == (1, 1)
+    assert result.logged.type.tolist() == [LIKE]
+    log = reopen(log)
+    result = log.append(batch(("a", "w", "z", "like", 1), ("b", "u", "x", "like", 1)))
+    assert (result.n_new, result.n_duplicate, result.first_seq) == (1, 1, 2)
+    assert "w" not in log.users
+    assert log.known("a")
+    assert not log.known("c")
+    again = log.append(batch(("a", "u", "x", "like", 1)), "source", "12")
+    assert (again.first_seq, again.last_seq, len(again.logged)) == (3, 2, 0)
+    assert log.position("source") == "12"
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.booleans()), max_size=40), st.integers(4, 20))
+@settings(max_examples=12)
+def test_what_is_forgotten_and_what_is_doubled_is_the_same_live_and_on_reading(
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[int, int, bool]], size: int
+) -> None:
+    log = EventLog(tmp_path_factory.mktemp("log") / "log.sqlite")
+    events = [
+        Event(f"e{e}", f"user{u}", "" if gone else f"i{e}", "forget_user" if gone else "like", e)
+        for e, u, gone in drawn
+    ]
+    live: dict[int, int] = {}
+    now: dict[str, int] = {}
+    taken = set()
+    for start in range(0, len(events), size):
+        part = events[start : start + size]
+        result = log.append(EventBatch.of(part))
+        gone_ids = result.logged.user[result.logged.type == FORGET_USER]
+        live = {seq: user for seq, user in live.items() if user not in gone_ids}
+        likes = result.logged.type == LIKE
+        live.update(zip(result.logged.seq[likes].tolist(), result.logged.user[likes].tolist(), strict=True))
+        for event in part:
+            if event.event_id not in taken:
+                taken.add(event.event_id)
+                if event.type == "forget_user":
+                    now.pop(event.user_id, None)
+                else:
+                    now[event.user_id] = now.get(event.user_id, 0) + 1
+    hashes = set()
+    for again in (False, True):
+        opened = reopen(log) if again else log
+        rows = opened.read(0, 1000)
+        likes = rows.type == LIKE
+        assert dict(zip(rows.seq[likes].tolist(), rows.user[likes].tolist(), strict=True)) == live
+        counts = {token: int((rows.user[likes] == opened.users.id_of(token)).sum()) for token in now}
+        assert counts == now
+        assert {token for token in opened.users.tokens(range(1, len(opened.users))) if token} == set(now)
+        list(opened.commits(0))  # each commit has the rows it should
+        hashes.add((opened.users.hash(), opened.users.content_hash(), opened.items.hash()))
+    assert len(hashes) == 1
+
+
+def test_a_forgotten_user_is_in_no_byte_of_the_files_and_comes_back_as_another(tmp_path: Path, log: EventLog) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"secret-{i}-" + "ж" * int(rng.integers(0, 3000)) for i in range(60)]
+    for start in range(0, 600, 50):
+        log.append(
+            batch(*((f"e{i}", names[int(rng.integers(60))], f"i{i % 9}", "like", i) for i in range(start, start + 50)))
+        )
+    before = log.users.hash(30)
+    old = log.users.id_of(names[3])
+    for i in range(0, 60, 3):
+        log.append(batch((f"forget-{i}", names[i], "", "forget_user", 1), (f"also-{i}", names[i + 1], "x", "like", 1)))
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    for i, name in enumerate(names):
+        assert (f"secret-{i}-".encode() in content) == bool(i % 3), i
+        assert (name in log.users) == bool(i % 3)
+    assert log.users.hash(30) == before
+    log = reopen(log)
+    assert log.users.hash(30) == before
+    assert old in log.users.tombstones
+    assert log.append(batch(("e3", names[3], "x", "like", 1))).n_new == int(not log.known("e3"))
+    log.append(batch(("new", names[3], "x", "like", 1)))
+    assert log.users.id_of(names[3]) > old
+
+
+def test_a_reader_can_not_keep_what_was_erased(tmp_path: Path, log: EventLog) -> None:
+    log.connection.execute("PRAGMA busy_timeout=10")
+    log.append(batch(("a", "secret-user", "x", "like", 1)))
+    reader = sqlite3.connect(log.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM events").fetchone()
+    log.append(batch(("b", "secret-user", "", "forget_user", 1)))
+    reader.execute("COMMIT")
+    log.append(batch(("c", "other", "x", "like", 1)))  # the next batch does what the reader held up
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"other" in content
+    assert b"secret-user" not in content
+    reader.close()
+
+
+def test_a_full_disk_loses_nothing_and_acknowledges_nothing(log: EventLog) -> None:
+    log.append(some(100))
+    pages = log.connection.execute("PRAGMA page_count").fetchone()[0]
+    log.connection.execute(f"PRAGMA max_page_count={pages + 2}")
+    sizes = len(log.users), len(log.items), log.last_seq
+    large = batch(*((f"f{i}", f"new-user-{i}" * 50, f"j{i}", "like", i) for i in range(2000)))
+    with pytest.raises(UsageError, match=r"full.*nothing of it was acknowledged"):
+        log.append(large, "s", "9")
+    assert sizes == (len(log.users), len(log.items), log.last_seq)
+    assert log.position("s") is None
+    log.connection.execute("PRAGMA max_page_count=1000000")
+    assert log.append(large, "s", "9").n_new == 2000
+    log = reopen(log)
+    assert len(log.read(0, 10_000)) == 2100
+
+
+def test_a_file_size_limit_is_a_full_disk(log: EventLog) -> None:
+    log.append(some(10))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    large = batch(*((f"f{i}", f"user-{i}" * 50, "j", "like", i) for i in range(2000)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(UsageError, match="nothing of it was acknowledged"):
+            log.append(large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert log.append(large).n_new == 2000
+    assert len(reopen(log).read(0, 10_000)) == 2010
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5, -2000])
+def test_a_log_cut_short_is_refused(tmp_path: Path, log: EventLog, cut: int) -> None:
+    log.append(some(3000))
+    log.close()
+    size = log.path.stat().st_size
+    with log.path.open("r+b") as file:
+        file.truncate(size - cut * 4096 if cut > 0 else size + cut)
+    with pytest.raises(UsageError, match="is damaged"):
+        EventLog(log.path).read(0, 10_000)
+
+
+def test_every_flipped_byte_of_the_rows_is_found(tmp_path: Path, log: EventLog) -> None:
+    """Any byte of the file: what is read is right, or it is refused; SQLite alone would let wrong numbers through."""
+    log.append(some(400))
+    expected = log.read(0, 1000)
+    users = log.users.content_hash()
+    log.close()
+    content = log.path.read_bytes()
+    rng = np.random.default_rng(1)
+    refused = 0
+    for place in rng.choice(len(content), 150, replace=False).tolist():
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path = tmp_path / "damaged" / "log.sqlite"
+        shutil.rmtree(path.parent, ignore_errors=True)
+        path.parent.mkdir()
+        path.write_bytes(damaged)
+        opened = None
+        try:
+            opened = EventLog(path)
+            opened.verify()
+            rows = opened.read(0, 1000)
+        except UsageError as error:
+            assert "damaged" in str(error) or "format" in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            assert opened.users.content_hash() == users
+            for name in ("seq", "user", "item", "type", "timestamp", "value"):
+                np.testing.assert_array_equal(getattr(rows, name), getattr(expected, name))
+        finally:
+            if opened is not None:
+                opened.close()
+    assert refused > 30  # the rest lies where nothing is written
+
+
+def test_no_database_at_all(tmp_path: Path) -> None:
+    (tmp_path / "log.sqlite").write_bytes(b"something else" * 1000)
+    with pytest.raises(UsageError, match="is damaged"):
+        EventLog(tmp_path / "log.sqlite")
+
+
+def test_a_newer_format_is_refused(log: EventLog) -> None:
+    write_meta(log.connection, {"format": 99})
+    with pytest.raises(UsageError, match="has format 99"):
+        reopen(log)
+
+
+def test_missing_rows_are_found(log: EventLog) -> None:
+    log.append(some(20))
+    log.connection.execute("DELETE FROM events WHERE seq = 7")
+    with pytest.raises(UsageError, match="20 rows belong to the commit of seq 20, 19 are there"):
+        list(log.commits(0))
+    log.connection.execute("DELETE FROM users WHERE id = 2")
+    with pytest.raises(UsageError, match="ids of users are missing"):
+        reopen(log)
+
+
+def test_a_commit_is_read_whole_across_blocks(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recbole_signed.online.event_log._REPLAY_ROWS", 7)
+    for start in range(0, 100, 10):
+        log.append(some(10, start))
+    log.verify()
+    assert [(c.first_seq, len(c)) for c in log.commits(20)] == [(start + 1, 10) for start in range(20, 100, 10)]
+
+
+def test_checksums_differ_with_any_column() -> None:
+    columns = [np.array([1, 1, 1, 2]), np.array([5, 6, 5, 5]), np.array([np.nan, 1.0, -0.0, 0.0])]
+    assert len(set(row_checksums(columns).tolist())) == 4
+    odd = np.array([np.nan]).view(np.int64) + 1
+    np.testing.assert_array_equal(row_checksums([np.array([np.nan])]), row_checksums([odd.view(np.float64)]))

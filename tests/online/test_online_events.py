@@ -1,0 +1,159 @@
+"""Which rows are events, and what is said of those that are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online.dead_letters import DeadLetterFile
+from recbole_signed.online.events import LIKE, TYPES, DeadLetter, Event, EventBatch, Limits, parse_rows
+
+GOOD = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "like", "timestamp": 5}
+LIMITS = Limits(future_tolerance=100, now=lambda: 1000)
+
+
+def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
+    row = {key: value for key, value in {**GOOD, **changed}.items() if value is not ...}
+    return parse_rows([row], ["here"], LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"type": "liek"}, "'liek' is no type of event; the types are like.*did you mean 'like'"),
+        ({"type": None}, "None is no type"),
+        ({"type": ["like"]}, "is no type"),
+        ({"user_id": ""}, "user_id is empty"),
+        ({"item_id": ""}, "item_id is empty"),
+        ({"user_id": ...}, "user_id is missing"),
+        ({"item_id": None}, "item_id is missing"),
+        ({"user_id": True}, "neither text nor a whole number"),
+        ({"user_id": 1.5}, "neither text nor a whole number"),
+        ({"user_id": "a\x00b"}, "null character"),
+        ({"item_id": "\ud800"}, "lone surrogate"),
+        ({"event_id": "\udfff"}, "lone surrogate"),
+        ({"timestamp": 1101}, "lies in the future"),
+        ({"timestamp": 10**30}, "lies in the future"),
+        ({"timestamp": -1}, "before 1970"),
+        ({"timestamp": 1.5}, "whole milliseconds"),
+        ({"timestamp": float("nan")}, "whole milliseconds"),
+        ({"timestamp": "soon"}, "whole milliseconds"),
+        ({"timestamp": True}, "whole milliseconds"),
+        ({"timestamp": ...}, "timestamp is missing"),
+        ({"value": "much"}, "no number"),
+        ({"value": float("inf")}, "infinite"),
+        ({"value": 10**400}, "infinite"),
+    ],
+)
+def test_a_row_that_is_no_event_is_a_dead_letter_with_its_reason(changed: dict[str, Any], reason: str) -> None:
+    batch, dead = one(**changed)
+    assert len(batch) == 0
+    assert dead[0].position == "here"
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(dead[0].reason)
+    assert len(dead[0].reason) < 300
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"user_id": "x" * 10_000, "item_id": "ю" * 10_000, "event_id": "e" * 10_000},
+        {"user_id": "\U0001f600 \u202e\tא\n", "item_id": " "},
+        {"timestamp": 1100},
+        {"timestamp": 0},
+        {"value": 4.5},
+        {"unknown": "field"},
+    ],
+)
+def test_unusual_rows_are_events(changed: dict[str, Any]) -> None:
+    batch, dead = one(**changed)
+    assert not dead
+    event = next(batch.events())
+    for field, value in changed.items():
+        if field != "unknown":
+            assert getattr(event, field) == value
+
+
+def test_numbers_are_taken_as_text_and_text_as_numbers() -> None:
+    batch, dead = one(user_id=12, timestamp="7", value="3")
+    assert not dead
+    assert list(batch.events()) == [Event("e", "12", "i", "like", 7, 3.0)]
+    assert one(timestamp="7.0")[0].timestamp.tolist() == [7]
+
+
+def test_forget_user_needs_no_item() -> None:
+    batch, dead = one(type="forget_user", item_id=...)
+    assert not dead
+    assert batch.item_id == [""]
+
+
+def test_without_an_event_id_equal_content_is_one_event() -> None:
+    a, b, other = (one(event_id=..., timestamp=t)[0].event_id[0] for t in (5, 5, 6))
+    assert a == b != other
+
+
+def test_a_program_gets_an_error_for_a_bad_event() -> None:
+    assert len(EventBatch.of([Event("e", "u", "i", "like", 5)])) == 1
+    with pytest.raises(UsageError, match="Event 1 of the batch is not valid: item_id is empty"):
+        EventBatch.of([Event("e", "u", "i", "like", 5), Event("f", "u", "", "like", 5)])
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from([*GOOD, "value"]), anything | st.sampled_from([*TYPES])) | anything))
+def test_no_row_whatever_stops_the_stream(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
+    batch, dead = parse_rows([*rows, GOOD], map(str, range(len(rows) + 1)), LIMITS)
+    assert len(batch) + len(dead) == len(rows) + 1
+    assert batch.event_id[-1] == "e"
+    assert batch.type[-1] == LIKE
+    assert {len(column) for column in vars(batch).values()} == {len(batch)}
+    for name in (*batch.user_id, *batch.item_id, *batch.event_id):
+        assert name.encode().find(b"\x00") < 0
+    file = DeadLetterFile(tmp_path_factory.mktemp("dead") / "dead.jsonl")
+    file.write("test", dead)
+    assert [letter["position"] for letter in file] == [letter.position for letter in dead]
+
+
+def test_dead_letters_survive_half_a_line(tmp_path: Path) -> None:
+    file = DeadLetterFile(tmp_path / "dead.jsonl")
+    file.write("s", [DeadLetter("why", "1", {"a": 1})])
+    with file.path.open("a") as raw:
+        raw.write('{"reason": "cut')
+    file.write("s", [DeadLetter("why", "2", "line")])
+    assert [(letter["position"], letter["raw"]) for letter in file] == [("1", {"a": 1}), ("2", "line")]
+
+
+def test_a_forgotten_user_is_erased_from_dead_letters_in_any_spelling(tmp_path: Path) -> None:
+    file = DeadLetterFile(tmp_path / "dead.jsonl")
+    letters = [
+        DeadLetter("no type", "1", {"user_id": "жанна", "type": "x"}),
+        DeadLetter("no JSON", "2", json.dumps({"user_id": "жанна"}) + "..."),
+        DeadLetter("no JSON", "3", '{"user_id": "жанна'),
+        DeadLetter("no type", "4", {"user_id": "other"}),
+    ]
+    file.write("s", letters)
+    file.erase(["жанна"])
+    assert [letter["raw"] for letter in file] == [None, None, None, {"user_id": "other"}]
+    content = file.path.read_bytes()
+    assert "жанна".encode() not in content
+    assert json.dumps("жанна")[1:-1].encode() not in content
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_slices_of_a_batch() -> None:
+    batch = EventBatch.of([Event(f"e{i}", f"u{i}", "i", "view", i, float(i)) for i in range(5)])
+    assert list(batch[1:3].events()) == list(batch.events())[1:3]
+    assert len(EventBatch.empty()) == 0
+    np.testing.assert_array_equal(batch[3:].value, [3.0, 4.0])

@@ -1,0 +1,155 @@
+"""Killed at any point, a state ends as one that was not, and loses nothing that was acknowledged.
+
+Two dozen kills run with the other tests; more than two hundred with::
+
+    python -m pytest -m slow tests/online/test_online_faults.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_signed.online.dead_letters import DeadLetterFile
+from recbole_signed.online.events import TYPES
+
+CHILD = Path(__file__).with_name("online_fault_child.py")
+STEPS = [
+    "log:tokens",
+    "log:events",
+    "log:before commit",
+    "log:committed",
+    "dead:written",
+    "state:appended",
+    "snapshot:tensors",
+    "snapshot:written",
+    "snapshot:renamed",
+    "CURRENT:written",
+    "CURRENT:replaced",
+    "versions:trashed",
+    "base:tensors",
+    "base:written",
+    "base:renamed",
+    "base:vacuumed",
+]
+
+
+def write_events(path: Path, n: int, seed: int) -> set[str]:
+    """Write a stream with duplicates, late events, rows that are none, and users who leave; give the bad positions."""
+    rng = np.random.default_rng(seed)
+    names = [name for name in TYPES if name != "forget_user"]
+    lines: list[str] = []
+    bad: set[str] = set()
+    place = 0
+    for i in range(n):
+        draw = rng.random()
+        row: Any = {
+            "event_id": f"e{i}",
+            "user_id": f"user-{rng.integers(60)}",
+            "item_id": f"item-{rng.integers(40)}",
+            "type": names[rng.choice(len(names), p=[0.3, 0.2, 0.1, 0.1, 0.15, 0.15])],
+            "timestamp": 1_000_000 + i + int(rng.integers(-30, 30)),
+        }
+        if draw < 0.01:
+            row = {"event_id": f"e{i}", "user_id": row["user_id"], "type": "forget_user", "timestamp": 1_000_000 + i}
+        elif draw < 0.02:
+            row["type"] = "adore"
+        if lines and 0.02 <= draw < 0.08:
+            line = lines[int(rng.integers(max(0, len(lines) - 100), len(lines)))]
+        else:
+            line = json.dumps(row) + "\n"
+        if "adore" in line:
+            bad.add(f"byte {place}")
+        lines.append(line)
+        place += len(line)
+    path.write_text("".join(lines), encoding="ascii")
+    return bad
+
+
+class Runner:
+    """Starts the child on one state again and again, and holds each start against what was acknowledged."""
+
+    def __init__(self, state: Path, events: Path) -> None:
+        self.state, self.events = state, events
+        self.acknowledged = 0
+
+    def run(self, *step: str, kill_after: float | None = None) -> tuple[list[str] | None, bool]:
+        """Give what the child said at its end, and whether it was killed."""
+        command = [sys.executable, str(CHILD), str(self.state), str(self.events), *step]
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        first = b""
+        if kill_after is not None:
+            assert child.stdout is not None
+            first = child.stdout.readline()
+            time.sleep(kill_after)
+            child.kill()
+        out, err = child.communicate(timeout=120)
+        said = [line.split() for line in (first + out).decode().splitlines()]
+        assert child.returncode in (0, -signal.SIGKILL), err.decode()
+        for words in said:
+            if words[0] == "start":
+                assert int(words[1]) >= self.acknowledged
+            elif words[0] == "ack":
+                self.acknowledged = int(words[1])
+        done = said[-1][1:] if said and said[-1][0] == "done" else None
+        return done, child.returncode != 0
+
+
+def check(tmp_path: Path, n_events: int, seed: int, n_kills: int, steps: list[str]) -> None:
+    events = tmp_path / "events.jsonl"
+    bad = write_events(events, n_events, seed)
+    expected, _ = Runner(tmp_path / "undisturbed", events).run()
+    assert expected is not None
+    draw = random.Random(seed)
+    kills = round_ = 0
+    remaining = list(steps)
+    while kills < n_kills or remaining:
+        runner = Runner(tmp_path / f"state-{round_}", events)
+        round_ += 1
+        done = None
+        while done is None:
+            if remaining:
+                done, killed = runner.run(remaining.pop(0), str(draw.randint(1, 2)))
+            elif kills < n_kills:
+                done, killed = runner.run(kill_after=draw.uniform(0.0, 0.25))
+            else:
+                done, killed = runner.run()
+            kills += killed
+        assert done == expected
+        found = {letter["position"] for letter in DeadLetterFile(runner.state / "dead_letters.jsonl")}
+        assert found - {""} <= bad  # those of users forgotten since have lost their position
+        assert round_ < n_kills + 50
+    assert kills >= n_kills
+
+
+def test_killed_at_each_step_and_at_random_times(tmp_path: Path) -> None:
+    check(tmp_path, n_events=2500, seed=1, n_kills=22, steps=STEPS)
+
+
+def test_killed_again_and_again_before_the_first_version(tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+    write_events(events, 500, 8)
+    expected, _ = Runner(tmp_path / "undisturbed", events).run()
+    runner = Runner(tmp_path / "state", events)
+    for _ in range(4):
+        assert runner.run("log:committed", "3") == (None, True)
+    assert runner.run()[0] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_killed_two_hundred_times(tmp_path: Path, seed: int) -> None:
+    steps = random.Random(seed).sample(STEPS, 8)
+    check(tmp_path, n_events=6000, seed=seed, n_kills=22, steps=steps)

@@ -1,0 +1,397 @@
+"""The state directory: recovery, forgetting, compaction, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online import files
+from recbole_signed.online.events import DISLIKE, LIKE, VIEW, Event, EventBatch, Limits
+from recbole_signed.online.file_sources import JsonLinesSource
+from recbole_signed.online.state import OnlineState, Update
+
+TENSORS = {"a": np.arange(3.0)}
+
+
+def ready(folder: Path, **options: Any) -> OnlineState:
+    state = OnlineState.open(folder, **options)
+    state.recover()
+    for _ in state.replay():
+        pass
+    return state
+
+
+def stream(n: int, first: int = 0) -> EventBatch:
+    kinds = ("like", "dislike", "view", "unlike", "undislike", "skip")
+    rng = np.random.default_rng(first)
+    return EventBatch.of(
+        Event(f"e{i}", f"user{rng.integers(20)}", f"item{rng.integers(15)}", kinds[rng.integers(6)], i)
+        for i in range(first, first + n)
+    )
+
+
+def summary(update: Update) -> tuple[Any, ...]:
+    changes = update.changes
+    arrays = (changes.user, changes.item, changes.old, changes.new, changes.forgotten, *vars(update.logged).values())
+    return (update.last_seq, update.n_users, update.n_items, *(np.asarray(each).tolist() for each in arrays))
+
+
+def test_what_is_replayed_is_what_happened(tmp_path: Path) -> None:
+    with ready(tmp_path) as state:
+        live = [state.ingest(stream(30, 30 * i)) for i in range(3)]
+        state.snapshot(TENSORS, {"n": 1}, model="m", rng=[1])
+        saved = state.edges.full_hash()
+        live += [state.ingest(stream(30, 30 * i)) for i in range(3, 6)]
+        expected = state.hash()
+    with OnlineState.open(tmp_path) as state:
+        snapshot = state.recover("m")
+        assert snapshot is not None
+        assert (snapshot.applied_seq, snapshot.rng, snapshot.meta) == (90, [1], {"n": 1})
+        assert state.edges.full_hash() == saved
+        again = list(state.replay())
+        np.testing.assert_equal([summary(each) for each in again], [summary(each) for each in live[3:]])
+        assert state.hash() == expected
+        state.recover(from_log=True)
+        np.testing.assert_equal([summary(each) for each in state.replay()], [summary(each) for each in live])
+        assert state.hash() == expected
+
+
+def test_duplicates_and_late_delivery_end_in_the_same_edges(tmp_path: Path) -> None:
+    events = list(stream(200).events())
+    order = np.random.default_rng(0).permutation(len(events)).tolist()
+    with ready(tmp_path / "one") as one, ready(tmp_path / "other") as other:
+        one.ingest(EventBatch.of(events))
+        for start in range(0, len(order), 40):
+            part = [events[i] for i in order[start : start + 40]]
+            other.ingest(EventBatch.of(part))
+            assert other.ingest(EventBatch.of(part + part)).n_duplicate == 2 * len(part)
+
+        def edges(state: OnlineState) -> set[tuple[Any, ...]]:
+            arrays = state.edges.export()
+            return set(
+                zip(
+                    state.users.tokens(arrays.user.tolist()),
+                    state.items.tokens(arrays.item.tolist()),
+                    arrays.kind.tolist(),
+                    arrays.timestamp.tolist(),
+                    strict=True,
+                )
+            )
+
+        assert edges(one) == edges(other)
+        assert len(edges(one)) > 50
+
+
+def test_compaction_keeps_edges_duplicates_and_what_versions_need(tmp_path: Path) -> None:
+    with ready(tmp_path) as state:
+        state.ingest(stream(60))
+        expected = state.edges.full_hash()
+        assert state.compact() == 60
+        assert state.edges.full_hash() == expected
+        assert state.ingest(stream(60)).n_duplicate == 60
+        state.ingest(stream(40, 60))
+        state.snapshot(TENSORS, {}, model="m")
+        state.ingest(stream(40, 100))
+        state.snapshot(TENSORS, {}, model="m")
+        state.ingest(stream(40, 140))
+        assert state.compact() == 100  # up to the older version, not further
+        assert state.log.connection.execute("SELECT count(*) FROM events").fetchone()[0] == 80
+        expected = state.hash()
+        assert [path.name for path in tmp_path.glob("base-*")] == ["base-000000000100"]
+    for from_log in (False, True):
+        with OnlineState.open(tmp_path) as state:
+            state.recover(from_log=from_log)
+            assert state.applied_seq == (100 if from_log else 140)
+            assert len(list(state.replay())) == (2 if from_log else 1)
+            assert state.hash() == expected
+            assert state.compact() == 100
+    shutil.rmtree(tmp_path / "versions")
+    with ready(tmp_path) as state:
+        assert state.hash() == expected
+        assert state.compact() == 180
+    with ready(tmp_path) as state:
+        assert state.hash() == expected
+
+
+def test_a_damaged_version_falls_back_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with ready(tmp_path) as state:
+        for start in range(0, 90, 30):
+            state.ingest(stream(30, start))
+            state.snapshot(TENSORS, {}, model="m")
+        expected = state.hash()
+    for name, left in (("v000003", "v000002"), ("v000002", "v000001"), ("v000001", None)):
+        path = tmp_path / "versions" / name / "edges.safetensors"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        caplog.clear()
+        with OnlineState.open(tmp_path) as state:
+            snapshot = state.recover("m")
+            assert (snapshot and snapshot.name) == left
+            assert f"{name}/edges.safetensors is damaged" in caplog.text
+            list(state.replay())
+            assert state.hash() == expected
+
+
+def test_a_damaged_base_is_refused(tmp_path: Path) -> None:
+    with ready(tmp_path) as state:
+        state.ingest(stream(30))
+        state.compact()
+    path = next(tmp_path.glob("base-*")) / "edges.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with OnlineState.open(tmp_path) as state, pytest.raises(UsageError, match=r"is damaged.*restore the folder"):
+        state.recover()
+
+
+def test_a_version_of_something_else_is_refused(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        with ready(tmp_path / name) as state:
+            state.ingest(stream(30))
+            state.snapshot(TENSORS, {}, model="SSF", data="2024")
+    with OnlineState.open(tmp_path / "one") as state:
+        with pytest.raises(UsageError, match="of the model 'SSF', and 'LightGCN' was wanted"):
+            state.recover("LightGCN")
+        with pytest.raises(UsageError, match="of the data '2024', and '2025' was wanted"):
+            state.recover("SSF", "2025")
+        assert state.recover("SSF", "2024") is not None
+    shutil.rmtree(tmp_path / "one" / "versions")
+    shutil.copytree(tmp_path / "other" / "versions", tmp_path / "one" / "versions")
+    with (
+        OnlineState.open(tmp_path / "one") as state,
+        pytest.raises(UsageError, match="made with another vocabulary of users"),
+    ):
+        state.recover("SSF")
+
+
+def test_a_log_that_ends_before_its_version_is_refused(tmp_path: Path) -> None:
+    with ready(tmp_path) as state:
+        state.ingest(stream(30))
+    shutil.copy(tmp_path / "log.sqlite", tmp_path / "old")
+    with ready(tmp_path) as state:
+        state.ingest(stream(30, 30))
+        state.snapshot(TENSORS, {}, model="m")
+    for leftover in tmp_path.glob("log.sqlite*"):
+        leftover.unlink()
+    (tmp_path / "old").rename(tmp_path / "log.sqlite")
+    with OnlineState.open(tmp_path) as state, pytest.raises(UsageError, match="the log ends at 30"):
+        state.recover()
+
+
+def test_versions_survive_forgetting(tmp_path: Path) -> None:
+    with ready(tmp_path) as state:
+        state.ingest(stream(60))
+        state.snapshot(TENSORS, {}, model="m")
+        state.compact()
+        state.ingest(EventBatch.of([Event("f", "user3", "", "forget_user", 61)]))
+        expected = state.hash()
+        gone = state.users.tombstones.tolist()
+        assert len(gone) == 1
+        assert not len(state.edges.of_user(gone[0]).ids)
+    with ready(tmp_path) as state:
+        assert state.hash() == expected
+        assert not len(state.edges.of_user(gone[0]).ids)
+
+
+def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
+    secret = "Zоё-the-user-who-left"
+    rows = [
+        {"user_id": secret, "item_id": "x", "type": "like", "timestamp": 1},
+        {"user_id": secret, "item_id": "x", "type": "adore", "timestamp": 1},
+        {"event_id": f"{secret}/9", "user_id": secret, "item_id": "y", "type": "dislike", "timestamp": 2},
+        {"user_id": "stays-here", "item_id": "y", "type": "like", "timestamp": 2},
+        {"user_id": "stays-here", "item_id": "y", "type": "adore", "timestamp": 2},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + secret + "\n")
+    folder = tmp_path / "state"
+
+    def content() -> bytes:
+        return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+    spellings = (secret.encode(), json.dumps(secret)[1:-1].encode())
+    with ready(folder) as state:
+        update = state.ingest_from(JsonLinesSource(tmp_path / "in.jsonl"))
+        assert update is not None
+        assert (update.n_new, update.n_rejected) == (3, 3)
+        state.snapshot(TENSORS, {}, model="m")
+        assert any(spelling in content() for spelling in spellings)
+        state.ingest(EventBatch.of([Event("gone", secret, "", "forget_user", 3)]))
+        assert not any(spelling in content() for spelling in spellings)
+        assert b"stays-here" in content()
+        state.compact()
+    assert not any(spelling in content() for spelling in spellings)
+    with ready(folder) as state:  # the same stream again, as after a crash of its sender, does not bring the user back
+        source = JsonLinesSource(tmp_path / "in.jsonl")
+        source.name = "again"
+        update = state.ingest_from(source)
+        assert update is not None
+        assert update.n_duplicate == 3
+        assert secret not in state.users
+
+
+def test_bulk_load_is_as_good_as_events(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(1, 21, 300), rng.integers(1, 16, 300)
+    kind, time = rng.choice([LIKE, DISLIKE, VIEW], 300), rng.permutation(300)
+    users, items = [f"u{i}" for i in range(1, 21)], [f"i{i}" for i in range(1, 16)]
+    with OnlineState.open(tmp_path / "bulk") as state:
+        state.bulk_load(users, items, user, item, kind.astype(np.int8), time)
+        bulk = state.edges.full_hash()
+        state.ingest(stream(10))
+        expected = state.hash()
+        with pytest.raises(UsageError, match="holds events already"):
+            state.bulk_load(users, items, user, item, kind, time)
+    with ready(tmp_path / "bulk") as state:
+        assert state.hash() == expected
+        assert state.users.tokens([1, 20]) == ["u1", "u20"]
+    names = {LIKE: "like", DISLIKE: "dislike", VIEW: "view"}
+    with ready(tmp_path / "events") as state:
+        state.log.users.add(state.log.users.propose(users))  # the same ids
+        state.log.items.add(state.log.items.propose(items))
+        rows = zip(user.tolist(), item.tolist(), kind.tolist(), time.tolist(), strict=True)
+        state.ingest(EventBatch.of(Event(f"{t}", f"u{u}", f"i{i}", names[k], t) for u, i, k, t in rows))
+        assert state.edges.full_hash() == bulk
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"user": np.array([3])}, "user ids lie from 3 to 3; 1 to 2 was wanted"),
+        ({"item": np.array([0])}, "item ids lie from 0"),
+        ({"kind": np.array([5])}, "a like, a dislike, a skip or a view"),
+        ({"timestamp": np.array([-1])}, "time stamps lie from -1"),
+        ({"timestamp": np.array([1, 2])}, "differ in length"),
+        ({"user_tokens": ["a", "a"]}, "only 1 differ"),
+        ({"user_tokens": ["a", ""]}, "not empty"),
+        ({"item_tokens": ["\ud800"]}, "lone surrogate"),
+    ],
+)
+def test_edges_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    good = {"user_tokens": ["a", "b"], "item_tokens": ["x"], "user": np.array([1]), "item": np.array([1])}
+    with OnlineState.open(tmp_path) as state:
+        with pytest.raises(UsageError, match=message):
+            state.bulk_load(**{**good, "kind": np.array([1]), "timestamp": np.array([1]), **changed})
+        assert len(state.users) == 1
+        state.recover()
+        assert state.ingest(stream(3)).n_new == 3
+
+
+def _try_to_open(folder: Path, queue: Any) -> None:
+    try:
+        OnlineState.open(folder)
+    except UsageError as error:
+        queue.put(str(error))
+    else:
+        queue.put("opened")
+
+
+def test_there_is_one_writer(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    with ready(tmp_path) as state:
+        queue = context.Queue()
+        other = context.Process(target=_try_to_open, args=(tmp_path, queue))
+        other.start()
+        assert "is being written by process" in queue.get(timeout=60)
+        other.join()
+        with pytest.raises(UsageError, match="one state directory has one writer"):
+            OnlineState.open(tmp_path)
+        assert state.ingest(stream(3)).n_new == 3
+    ready(tmp_path).close()
+
+
+def test_a_failed_opening_lets_go_of_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "log.sqlite").write_bytes(b"nonsense" * 1000)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="is damaged"):
+            OnlineState.open(tmp_path)
+
+
+def test_what_is_not_ready_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no online state"):
+        OnlineState.open(tmp_path / "none", create=False)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match=r"Opening the state directory .* failed"):
+        OnlineState.open(tmp_path / "file")
+    with OnlineState.open(tmp_path / "state") as state:
+        for call in (
+            lambda: state.ingest(stream(1)),
+            lambda: list(state.replay()),
+            lambda: state.snapshot(TENSORS, {}, model="m"),
+            lambda: state.compact(),
+        ):
+            with pytest.raises(UsageError):
+                call()
+        state.recover()
+        state.ingest(stream(5))
+    with OnlineState.open(tmp_path / "state") as state:
+        state.recover()
+        with pytest.raises(UsageError, match="run replay"):
+            state.ingest(stream(1))
+
+
+def test_a_full_disk_in_a_dead_letter_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{"user_id": "u", "item_id": "i", "type": kind, "timestamp": 1} for kind in ("like", "adore")]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def fail(name: str) -> None:
+        if name == "dead:written":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with ready(tmp_path / "state") as state:
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "reached", fail)
+            with pytest.raises(OSError, match="No space"):
+                state.ingest_from(JsonLinesSource(tmp_path / "in.jsonl"))
+        (tmp_path / "state" / "dead_letters.jsonl").unlink()
+        (tmp_path / "state" / "dead_letters.jsonl").mkdir()
+        with pytest.raises(UsageError, match="Writing dead letters failed"):
+            state.ingest_from(JsonLinesSource(tmp_path / "in.jsonl"))
+        assert state.last_seq == 0
+        (tmp_path / "state" / "dead_letters.jsonl").rmdir()
+        update = state.ingest_from(JsonLinesSource(tmp_path / "in.jsonl"))
+        assert update is not None
+        assert (update.n_new, update.n_rejected) == (1, 1)
+
+
+@pytest.mark.parametrize("step", ["base:tensors", "base:written"])
+def test_a_full_disk_while_compacting_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def fail(name: str) -> None:
+        if name == step:
+            raise OSError(errno.ENOSPC, "No space left on device", "x")
+
+    with ready(tmp_path) as state:
+        state.ingest(stream(50))
+        expected = state.hash()
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "reached", fail)
+            with pytest.raises(UsageError, match="Writing the base of the event log failed: No space"):
+                state.compact()
+        assert not list(tmp_path.glob("base-*"))
+        state.recover(from_log=True)
+        assert len(list(state.replay())) == 1
+        assert state.hash() == expected
+        assert state.compact() == 50
+
+
+def test_a_source_goes_on_where_the_log_says(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    rows = [{"user_id": f"u{i}", "item_id": "i", "type": "like", "timestamp": i} for i in range(10)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with ready(tmp_path / "state") as state:
+        update = state.ingest_from(JsonLinesSource(path), 4)
+        assert update is not None
+        assert update.n_new == 4
+    with ready(tmp_path / "state") as state:
+        source = JsonLinesSource(path, Limits())
+        sizes = []
+        while (update := state.ingest_from(source, 4)) is not None:
+            sizes.append((update.n_new, update.n_duplicate))
+        assert sizes == [(4, 0), (2, 0)]
+        assert state.users.tokens([5]) == ["u4"]

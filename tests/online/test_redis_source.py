@@ -1,0 +1,172 @@
+"""A consumer group against a real server, which the tests start and stop."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.online.redis_source import RedisSource
+from recbole_signed.online.sources import open_source
+from recbole_signed.online.state import OnlineState
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("redis")
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed (Debian package redis-server)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    try:
+        import redis
+
+        client = redis.Redis(port=port)
+        for _ in range(200):
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                time.sleep(0.05)
+        else:
+            pytest.fail("redis-server did not start")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@pytest.fixture
+def client(url: str) -> Any:
+    import redis
+
+    client = redis.Redis.from_url(url)
+    client.flushall()
+    return client
+
+
+def add(client: Any, n: int, first: int = 0) -> None:
+    for i in range(first, first + n):
+        client.xadd("events", {"user_id": f"u{i}", "item_id": "i", "type": "like", "timestamp": str(i)})
+
+
+def ready(folder: Path) -> OnlineState:
+    state = OnlineState.open(folder)
+    state.recover()
+    list(state.replay())
+    return state
+
+
+def pending(client: Any) -> int:
+    return int(client.xpending("events", "recbole-signed")["pending"])
+
+
+def test_entries_are_acknowledged_once_they_are_durable(tmp_path: Path, url: str, client: Any) -> None:
+    add(client, 5)
+    client.xadd("events", {"user_id": "u", "type": "adore", "odd\xff": b"\xff\xfe"})
+    client.xadd("events", {"event_id": "mine", "user_id": "ж", "item_id": "i", "type": "dislike", "timestamp": "9"})
+    with ready(tmp_path) as state:
+        source = RedisSource(url, "events", block=1)
+        update = state.ingest_from(source, 100)
+        assert update is not None
+        assert (update.n_new, update.n_rejected) == (6, 1)
+        assert pending(client) == 0
+        assert state.log.known("mine")
+        letter = next(iter(state.dead_letters))
+        assert letter["raw"]["user_id"] == "u"
+        nothing = state.ingest_from(source, 100)
+        assert nothing is not None
+        assert nothing.n_new == 0
+        add(client, 2, 5)
+        update = state.ingest_from(source, 100)
+        assert update is not None
+        assert update.n_new == 2
+        source.close()
+
+
+def test_what_was_not_acknowledged_comes_again_and_is_no_second_event(tmp_path: Path, url: str, client: Any) -> None:
+    add(client, 10)
+    with ready(tmp_path) as state:
+        source = RedisSource(url, "events", block=1)
+        first = source.poll(4)
+        state.ingest(first.batch)  # durable, and the process dies before it says so
+        source.poll(3)  # given, and the process dies before it is durable
+        source.close()
+        assert pending(client) == 7
+    with ready(tmp_path) as state:
+        source = RedisSource(url, "events", block=1)
+        updates = []
+        while (update := state.ingest_from(source, 4)) is not None and (update.n_new or update.n_duplicate):
+            updates.append((update.n_new, update.n_duplicate))
+        assert updates == [(0, 4), (3, 0), (3, 0)]
+        assert pending(client) == 0
+        assert state.last_seq == 10
+
+
+def test_entries_of_a_consumer_who_went_silent_are_taken_over(url: str, client: Any) -> None:
+    add(client, 5)
+    RedisSource(url, "events", consumer="gone", block=1).poll(3)
+    patient = RedisSource(url, "events", consumer="here", block=1, idle=60_000)
+    assert len(patient.poll(100).batch) == 2
+    time.sleep(0.05)
+    eager = RedisSource(url, "events", consumer="eager", block=1, idle=20)
+    taken = eager.poll(100)
+    assert sorted(taken.batch.user_id) == [f"u{i}" for i in range(5)]
+    eager.commit(taken.position)
+    assert pending(client) == 0
+
+
+def test_an_entry_that_was_trimmed_is_a_dead_letter_and_is_acknowledged(url: str, client: Any) -> None:
+    add(client, 3)
+    RedisSource(url, "events", block=1).poll(3)
+    client.xtrim("events", maxlen=1, approximate=False)
+    source = RedisSource(url, "events", block=1)
+    polled = source.poll(3)
+    assert len(polled.batch) == 1
+    assert len(polled.rejected) == 2
+    source.commit(polled.position)
+    assert pending(client) == 0
+
+
+def test_addresses(url: str, client: Any) -> None:
+    source = open_source(f"{url}?stream=events&group=g&consumer=c", block=1)
+    assert source.name == "redis:events:g"
+    assert client.xinfo_groups("events")[0]["name"] == b"g"
+    with pytest.raises(UsageError, match="names no stream or something unknown"):
+        open_source(url)
+    with pytest.raises(UsageError, match="names no stream or something unknown"):
+        open_source(f"{url}?stream=events&grup=g")
+
+
+def test_what_can_not_be_read(url: str, client: Any) -> None:
+    client.set("events", "a text")
+    with pytest.raises(UsageError, match=r"can't be read.*WRONGTYPE"):
+        RedisSource(url, "events")
+    client.delete("events")
+    source = RedisSource(url, "events", block=1)
+    client.delete("events")
+    with pytest.raises(UsageError, match=r"can't be read.*what was not acknowledged comes again"):
+        source.poll(1)
+    with pytest.raises(UsageError, match="can't be read"):
+        RedisSource("redis://127.0.0.1:1/0", "events")
+    with pytest.raises(UsageError, match="is no address"):
+        RedisSource("http://127.0.0.1", "events")
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(MissingExtraError, match=r"recbole-signed\[redis\]"):
+        RedisSource("redis://127.0.0.1", "events")
