@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed import __version__
+from recbole_signed import __version__, cli_analysis, cli_data, cli_online, cli_stream
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 
 INTERRUPTED = 130
@@ -30,6 +30,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(cli_data.app)
+app.add_typer(cli_online.app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 # RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments
@@ -61,6 +64,10 @@ def _print_json(document: Any) -> None:
 def _width() -> int | None:
     """Columns of the terminal; None (as wide as needed) where the output is no terminal."""
     return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+
+
+cli_analysis.add_to(app, stdout_for_result, _print_json)
+cli_stream.add_to(app, stdout_for_result, _print_json)
 
 
 @app.callback(invoke_without_command=True)

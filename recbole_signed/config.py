@@ -44,7 +44,7 @@ FREE_KEYS = frozenset((
     "local_rank", "offset", "queue", "encoding", "wandb_project", "transform", "worker", "shuffle",
     "numerical_features", "discretization", "unused_col", "allow_unknown_keys", "neg_sampling",
     "training_neg_sample_num",
-    "training_budget", "resume", "lr_milestones", "lr_gamma", "n_negatives", "negative_exponent",
+    "training_budget", "resume", "trainer", "online_state", "lr_milestones", "lr_gamma", "n_negatives", "negative_exponent",
 ))
 # fmt: on
 """Keys that RecBole reads but lists nowhere, and those of our trainer and our training batches."""
@@ -57,7 +57,7 @@ def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> N
     protocol; then the user's files, dictionaries and command line.
     """
     entry = registry.models().get(model)
-    if entry is not None and entry.properties is not None:
+    if entry is not None and entry.properties is not None and registry.serves(entry, model_class):
         config._update_internal_config_dict(str(entry.properties))
     folder = _find_folder(config, dataset)
     beside = folder / f"{dataset}.yaml"

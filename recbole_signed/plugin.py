@@ -80,6 +80,30 @@ def _on_dataset(module: ModuleType) -> None:
     module.Dataset.__new__ = staticmethod(new)
 
 
+def _on_trainer(module: ModuleType) -> None:
+    """Let ``trainer: OnlineTrainer`` extend whatever trainer RecBole chooses, and our keys work for stock models."""
+    registry.serve_classes("trainer", module)
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        config = args[0] if args else kwargs.get("config")
+        if config is not None and config["trainer"]:
+            if config["trainer"] != "OnlineTrainer":
+                raise UsageError(
+                    f"there is no trainer '{config['trainer']}' to choose; leave the key out, or set OnlineTrainer."
+                )
+            from recbole_signed.trainer.online_trainer import OnlineTrainer, online
+
+            if not issubclass(cls, OnlineTrainer):
+                cls = online(cls)
+        elif cls is module.Trainer and config is not None and any(config[key] for key in OWN_TRAINER_KEYS):
+            from recbole_signed.trainer.signed_trainer import SignedTrainer
+
+            cls = SignedTrainer
+        return object.__new__(cls)
+
+    module.Trainer.__new__ = staticmethod(new)
+
+
 def _on_data_utils(module: ModuleType) -> None:
     def get_dataloader(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
         from recbole_signed.data.dispatch import loader_for
@@ -87,6 +111,13 @@ def _on_data_utils(module: ModuleType) -> None:
         return loader_for(wrapped(*args, **kwargs), *args, **kwargs)
 
     wrapt.wrap_function_wrapper(module, "get_dataloader", get_dataloader)
+
+    def create_sampler(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        from recbole_signed.data.dispatch import sampler_for
+
+        return sampler_for(wrapped, *args, **kwargs)
+
+    wrapt.wrap_function_wrapper(module, "_create_sampler", create_sampler)
 
 
 def _on_metric_register(module: ModuleType) -> None:
@@ -136,6 +167,24 @@ def _on_quick_start(module: ModuleType) -> None:
         getattr(module, name).__module__ = "recbole_signed.quick_start"
 
 
+def _on_gnn_utils(module: ModuleType) -> None:
+    """Let RecBole-GNN's models keep RecBole's trainer where we have a model, and so a trainer, of the same name."""
+    from recbole.trainer import Trainer
+
+    def get_trainer(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        trainer = wrapped(*args, **kwargs)
+        name = kwargs["model_name"] if "model_name" in kwargs else args[1]
+        entry = registry.models().get(name)
+        if entry is None or registry.serves(entry, module.get_model(name)):
+            return trainer
+        return trainer if trainer.__module__.partition(".")[0] == registry.GNN_PACKAGE else Trainer
+
+    wrapt.wrap_function_wrapper(module, "get_trainer", get_trainer)
+
+
+OWN_TRAINER_KEYS = ("training_budget", "resume", "lr_milestones")
+"""Keys that only our trainer reads: it serves stock models too where one of them is set."""
+
 PICKLED_FUNCTIONS = ("run", "run_recbole", "run_recboles", "objective_function", "load_data_and_model")
 
 _HOOKS: dict[str, Callable[[ModuleType], None]] = {
@@ -144,10 +193,11 @@ _HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "recbole.utils.argument_list": _on_argument_list,
     "recbole.data.dataset.dataset": _on_dataset,
     "recbole.data.dataset": partial(registry.serve_classes, "dataset"),
-    "recbole.trainer": partial(registry.serve_classes, "trainer"),
+    "recbole.trainer": _on_trainer,
     "recbole.data.utils": _on_data_utils,
     "recbole.evaluator.register": _on_metric_register,
     "recbole.evaluator.collector": _on_collector,
     "recbole.model.general_recommender.pop": _on_pop,
     "recbole.quick_start.quick_start": _on_quick_start,
+    "recbole_gnn.utils": _on_gnn_utils,
 }

@@ -19,7 +19,9 @@ from typing import Any
 from recbole_signed import __version__
 from recbole_signed.config import DATA_ROOT, ML_100K_SIGNED, unknown_dataset_error
 from recbole_signed.convert import ensure_ml100k
+from recbole_signed.convert import versions as data_versions
 from recbole_signed.convert.manifest import sha256
+from recbole_signed.errors import UsageError
 
 RECBOLE_DATA_PATH = "dataset"
 """RecBole's default ``data_path``."""
@@ -107,11 +109,32 @@ def data_folder(dataset: str, data_path: str | None = None) -> Path:
 
 
 def data_sha256(folder: Path, dataset: str) -> str:
-    """Return the sha256 over names and contents of a data set's atomic files (all ``NAME.*`` but yaml and json)."""
-    files = sorted(
-        path for path in folder.glob(f"{dataset}.*") if path.is_file() and path.suffix not in (".yaml", ".yml", ".json")
-    )
-    return digest([(path.name, sha256(path)) for path in files])
+    """Return the sha256 over names and contents of a data set's atomic files (``NAME.*``, no settings, texts, figures).
+
+    Raises:
+        UsageError: a ``dataset.json`` lies beside the files and says otherwise about one of them.
+    """
+    checksums = {path.name: sha256(path) for path in data_versions.atomic_files(folder, dataset)}
+    record = _manifest(folder, dataset)
+    if record is not None:
+        made = {name: each for name, each in record["outputs"].items() if data_versions.is_atomic(name)}
+        changed = [name for name, each in made.items() if checksums.get(name) != each]
+        changed += data_versions.added(folder, record)
+        if changed:
+            found = [f"{folder / name} differs from what dataset.json says" for name in changed]
+            raise UsageError(data_versions.changed_message(dataset, found))
+    return data_versions.data_digest(checksums)
+
+
+def data_version(folder: Path, dataset: str) -> str | None:
+    """Return the version that ``dataset.json`` gives a data set, None where there is none."""
+    record = _manifest(folder, dataset)
+    return None if record is None else data_versions.version(record)
+
+
+def _manifest(folder: Path, dataset: str) -> dict[str, Any] | None:
+    record = data_versions.read_manifest(folder)
+    return record if record is not None and record.get("name", dataset) == dataset else None
 
 
 def versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.convert import describe, sources
+from recbole_signed.convert.common import Common
 from recbole_signed.errors import UsageError
 
 
@@ -34,8 +35,14 @@ def parse_options(words: Iterable[str]) -> dict[str, str]:
     return options
 
 
+def describe_common() -> list[dict[str, Any]]:
+    """Return the options that every source has, as JSON can hold them."""
+    return [asdict(option) for option in describe(Common)]
+
+
 def describe_sources() -> list[dict[str, Any]]:
     """Return every source with its options, as JSON can hold it."""
+    common = describe_common()
     return [
         {
             "name": name,
@@ -43,6 +50,7 @@ def describe_sources() -> list[dict[str, Any]]:
             "licence": converter.licence,
             "input_needed": converter.input_needed,
             "options": [asdict(option) for option in describe(converter.options_class)],
+            "common_options": common,
         }
         for name, converter in sources().items()
     ]
@@ -53,10 +61,15 @@ def to_text(described: Iterable[Mapping[str, Any]]) -> str:
     lines: list[str] = []
     for source in described:
         lines.append(f"{source['name']}: {source['summary']}")
-        for option in source["options"]:
-            default = "" if option["default"] is None else f" (default {option['default']})"
-            lines.append(f"    {option['name']}={option['type']}  {option['help']}{default}")
+        lines += map(_option_text, source["options"])
+    lines.append("every source:")
+    lines += map(_option_text, describe_common())
     return "\n".join(lines) + "\n"
+
+
+def _option_text(option: Mapping[str, Any]) -> str:
+    default = "" if option["default"] is None else f" (default {option['default']})"
+    return f"    {option['name']}={option['type']}  {option['help']}{default}"
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -69,6 +82,14 @@ def summary_text(described: Mapping[str, Any]) -> str:
     rows = described["rows"]
     counts = ", ".join(f"{rows[sign]:,} {sign}s" for sign in ("like", "dislike", "neutral"))
     size = f"{described['users']:,} users, {described['items']:,} items"
-    lines = [f"{described['path']}: {rows['total']:,} rows ({counts}), {size}"]
+    lines = [f"{described['path']}: {rows['total']:,} rows ({counts}), {size}, version {described['version']}"]
+    for step in (described.get("cleaning") or {}).get("steps", ()):
+        dropped = step["dropped"]
+        kinds = ", ".join(f"{dropped[sign]:,} {sign}s" for sign in ("like", "dislike", "neutral"))
+        lines.append(f"{step['step']} dropped {dropped['total']:,} rows ({kinds})")
+    rejected = described.get("rejected") or {"rows": 0}
+    if rejected["rows"]:
+        files = ", ".join(f"{count:,} of {file}" for file, count in rejected["files"].items())
+        lines.append(f"rejected: {files}; see {described['name']}.rejected.tsv there")
     lines += [f"warning: {warning}" for warning in described.get("warnings", ())]
     return "\n".join(lines) + "\n"

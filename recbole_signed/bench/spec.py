@@ -77,13 +77,15 @@ class TableSpec:
             name = settings.get("model", label)
             if name not in known:
                 raise UsageError(f"{path}: there is no model named '{name}'{nearest(str(name), known)}")
+        datasets = _named(path, "datasets", content["datasets"])
+        _check_places(path, models, datasets)
         columns = _columns(path, content.get("columns", DEFAULT_COLUMNS))
         common = content.get("common") or {}
         if not isinstance(common, dict):
             raise UsageError(f"{path}: 'common' must hold RecBole keys, but is {common!r}.")
         return cls(
             title=str(content.get("title") or path.stem),
-            datasets=_named(path, "datasets", content["datasets"]),
+            datasets=datasets,
             models=models,
             common=common,
             seeds=_seeds(path, content.get("seeds", DEFAULT_SEEDS)),
@@ -119,7 +121,9 @@ class TableSpec:
             checksum = data_sha256(folder, dataset)
             for label, model_settings in self.models.items():
                 model = model_settings.get("model", label)
-                settings = merged(self.common, data_settings, model_settings)
+                here = (model_settings.get("on") or {}).get(section) or {}
+                settings = merged(self.common, data_settings, model_settings, here)
+                settings.pop("on", None)
                 seeds = _seeds(label, settings.pop("seeds", self.seeds))
                 for key in ("model", "dataset", "seed"):
                     settings.pop(key, None)
@@ -159,6 +163,20 @@ def _named(path: Path, key: str, value: Any) -> dict[str, dict[str, Any]]:
     if isinstance(value, dict) and all(each is None or isinstance(each, dict) for each in value.values()):
         return {str(name): each or {} for name, each in value.items()}
     raise UsageError(f"{path}: '{key}' must be a list of names, or a mapping from names to RecBole keys.")
+
+
+def _check_places(path: Path, models: dict[str, dict[str, Any]], datasets: dict[str, dict[str, Any]]) -> None:
+    """Check ``on``, a model's keys for one data set: {data set: {key: value}}."""
+    for label, settings in models.items():
+        places = settings.get("on") or {}
+        if not isinstance(places, dict) or not all(isinstance(keys, dict) for keys in places.values()):
+            raise UsageError(f"{path}: 'on' of {label} must map data sets of the table to RecBole keys.")
+        for section in places:
+            if section not in datasets:
+                raise UsageError(
+                    f"{path}: {label} has settings on '{section}', which the table does not have"
+                    f"{nearest(str(section), datasets)}"
+                )
 
 
 def _seeds(where: str | Path, value: Any) -> tuple[int, ...]:

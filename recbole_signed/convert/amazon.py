@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from recbole_signed.convert import rejects
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.clock import Clock, TimeUnit
 from recbole_signed.convert.columns import number
@@ -100,10 +101,11 @@ class Amazon(Rated):
 
 
 def _first_fields(path: Path) -> list[str]:
-    for block, _ in blocks(path, size=1 << 16):
-        for line in block.decode().split("\n"):
-            if line.strip():
-                return [field.strip().strip('"') for field in line.split(",")]
+    with rejects.unrecorded():
+        for block, _ in blocks(path, size=1 << 16):
+            for line in block.decode().split("\n"):
+                if line.strip():
+                    return [field.strip().strip('"') for field in line.split(",")]
     raise UsageError(f"{path.name} is empty.")
 
 

@@ -108,11 +108,13 @@ def _clean_text(batch: Batch, name: str) -> Batch:
             if not (text[i] or "").strip()
             else f"{text[i]!r} in column {name!r}, which RecBole reads as no value; rename it or drop the row"
         ),
+        name,
     )
     text = batch.frame[name]
     return batch.require(
         ~text.str.contains(_CONTROL),
         lambda i: f"{text[i]!r} in column {name!r} holds a tab, a line end or a null byte; replace it by a blank",
+        name,
     )
 
 

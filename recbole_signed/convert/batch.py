@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
+from recbole_signed.convert import rejects
 from recbole_signed.errors import UsageError
 
 Frame = pl.DataFrame | pl.LazyFrame
@@ -18,7 +20,7 @@ class Batch:
     """Some rows of a raw file, with their place in it.
 
     Every complaint about data goes through :meth:`require`, so that it names file and row, and so that
-    there is one place to change what happens to a bad row.
+    there is one place that decides what happens to a bad row.
     """
 
     frame: pl.DataFrame
@@ -28,6 +30,8 @@ class Batch:
     """Number of each row in that file ``[n]``, counted from 1."""
     unit: str = "row"
     """What ``rows`` counts: ``line`` in text files, ``row`` elsewhere."""
+    raw: Callable[[int], str] | None = None
+    """Gives the text of a row of the file by its number, as it stands there."""
 
     def place(self, index: int) -> str:
         """Name row ``index`` of this batch for the user."""
@@ -50,22 +54,49 @@ class Batch:
         rows = np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else np.asarray(rows)
         return replace(self, frame=self.frame.filter(wanted), rows=rows[wanted.to_numpy()])
 
-    def require(self, good: pl.Series | np.ndarray, problem: Callable[[int], str]) -> Batch:
-        """Go on with the rows that are ``good`` (bool ``[n]``): today, all of them or none.
+    def require(
+        self,
+        good: pl.Series | np.ndarray,
+        problem: Callable[[int], str],
+        column: str | None = None,
+        *,
+        skippable: bool = True,
+    ) -> Batch:
+        """Go on with the rows that are ``good`` (bool ``[n]``).
+
+        The others stop the conversion, or under ``on_error=skip`` they are recorded and left out: what was taken
+        from this batch before (a series of a column) no longer fits the batch that comes back.
 
         Args:
             good: whether each row is fit for use; null counts as false.
             problem: says what is wrong with row ``i`` of this batch and how to mend it, without its place.
+            column: in which column, if it is one.
+            skippable: False where the fault lies with an option rather than with the row.
 
         Raises:
-            UsageError: with file, row and problem of the first row that is not good.
+            UsageError: with file, row and problem of the first row that is not good, unless bad rows are left out.
 
         """
-        bad = np.flatnonzero(~np.asarray(good.fill_null(False) if isinstance(good, pl.Series) else good))
-        if bad.size:
+        fit = np.asarray(good.fill_null(False) if isinstance(good, pl.Series) else good)
+        bad = np.flatnonzero(~fit)
+        if not bad.size:
+            return self
+        taker = rejects.current()
+        if taker is None or not skippable:
             index = int(bad[0])
             raise UsageError(f"{self.place(index)}: {problem(index)}.")
-        return self
+        for index in map(int, bad):
+            row = int(self.rows[index])
+            taker.add(self.origin, self.unit, row, column, problem(index), self._raw(index, row))
+        return self.keep(pl.Series(fit))
+
+    def _raw(self, index: int, row: int) -> str:
+        return json_row(self.frame, index) if self.raw is None else self.raw(row)
+
+
+def json_row(frame: pl.DataFrame, index: int) -> str:
+    """Give a row of a typed table as text."""
+    return json.dumps(frame.row(index, named=True), ensure_ascii=False, default=str)
 
 
 def as_batches(frames: Iterable[Batch | Frame] | Batch | Frame, origin: str) -> Iterator[Batch]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -15,16 +14,19 @@ from typing import Any
 import polars as pl
 import yaml
 
-from recbole_signed.convert import manifest
+from recbole_signed.convert import common, manifest, rejects, versions
 from recbole_signed.convert.atomic import STANDARD, Schema, write_atomic
-from recbole_signed.convert.base import Converter, Features
+from recbole_signed.convert.base import Converter
 from recbole_signed.convert.batch import as_batches
+from recbole_signed.convert.cleaning import Cleaned, clean
+from recbole_signed.convert.features import write_features
 from recbole_signed.convert.options import as_json, read
+from recbole_signed.convert.progress import counted
 from recbole_signed.convert.registry import source as find_source
+from recbole_signed.convert.rejects import Rejects
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
 
-MANIFEST = "dataset.json"
 _FORMAT_VERSION = 1
 _SPOOL = ".spool"
 _YAML_HEADER = """\
@@ -56,7 +58,8 @@ def convert(
         output: folder of data sets, RecBole's ``data_path``; made if absent.
         name: of the data set; after the input if None.
         overwrite: replace a data set of that name.
-        options: of the source, as values or as text.
+        options: of the source, and those that every source has (:class:`recbole_signed.convert.common.Common`), as
+            values or as text.
 
     Returns:
         The data set folder.
@@ -66,12 +69,15 @@ def convert(
 
     """
     converter_class = find_source(source)
-    parsed = read(converter_class.options_class, options, source)
+    shared, own = common.split(options, converter_class.options_class, source)
+    parsed = read(converter_class.options_class, own, source, also=common.NAMES)
     converter = converter_class(None if input is None else Path(input), parsed)
     name = _checked_name(name if name is not None else converter.default_name())
     target = Path(output) / name
     with _rename_into(target, overwrite) as folder:
-        _build(converter, source, name, folder)
+        taker = Rejects(folder / f"{name}{versions.REJECTED}") if shared.on_error == "skip" else None
+        with rejects.using(taker):
+            _build(converter, source, name, folder, shared)
     return target
 
 
@@ -113,21 +119,17 @@ def _may_replace(target: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise AlreadyThere(f"{target} is already there; give --overwrite to replace it, or another --name.")
-    if not (target / MANIFEST).is_file():
-        raise UsageError(f"{target} is no data set that recbole-signed made ({MANIFEST} is missing); remove it first.")
+    if not (target / versions.MANIFEST).is_file():
+        raise UsageError(
+            f"{target} is no data set that recbole-signed made ({versions.MANIFEST} is missing); remove it first."
+        )
 
 
-def _build(converter: Converter, source: str, name: str, folder: Path) -> None:
+def _build(converter: Converter, source: str, name: str, folder: Path, shared: common.Common) -> None:
     schema = Schema()
-    spools: dict[str | None, Spool] = {}
-    for part in converter.parts():
-        spool = spools[part.name] = Spool(folder / _SPOOL / str(len(spools)))
-        for batch in as_batches(part.frames, converter.name if part.name is None else part.name):
-            spool.add(schema.conform(batch, part.types).frame)
-        if spool.rows == 0:
-            raise UsageError(f"{converter.input or converter.name} gives no interactions{_in_part(part.name)}.")
-    if not spools:
-        raise UsageError(f"{converter.input or converter.name} gives no interactions.")
+    spools = _read(converter, schema, folder / _SPOOL)
+    cleaned = clean(spools, shared, folder / _SPOOL / "cleaned") if shared.cleans else Cleaned(spools, {})
+    spools = cleaned.spools
     rows = manifest.describe_rows(spools, unix_time=converter.unix_time)
     _require_signs(converter, rows)
     fields = {"inter": schema.fields}
@@ -136,57 +138,81 @@ def _build(converter: Converter, source: str, name: str, folder: Path) -> None:
         write_atomic(path, spool.in_time_order(), schema.fields)
     for kind, features in (("user", converter.user_features()), ("item", converter.item_features())):
         if features is not None:
-            fields[kind] = _write_features(folder / f"{name}.{kind}", kind, features, spools)
+            new_ids = cleaned.renumbered.get(f"{kind}_id")
+            fields[kind] = write_features(folder / f"{name}.{kind}", kind, features, spools, new_ids)
+    for id_column, ids in cleaned.renumbered.items():
+        ids.select(pl.col("new").alias(id_column), pl.col("raw").alias(f"raw_{id_column}")).write_csv(
+            folder / f"{name}.{id_column}s{versions.NOT_ATOMIC}", separator="\t"
+        )
     shutil.rmtree(folder / _SPOOL, ignore_errors=True)
     settings = _settings(converter, schema.fields, list(spools))
     (folder / f"{name}.yaml").write_text(_YAML_HEADER + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    taker = rejects.current()
+    if taker is not None:
+        taker.close()
+    made = sorted(folder.iterdir())
+    outputs = {path.name: manifest.sha256(path) for path in made}
     record = {
         "format_version": _FORMAT_VERSION,
         "name": name,
+        "version": versions.version_of(outputs),
         "source": source,
         "options": as_json(converter.options),
+        "on_error": shared.on_error,
         "sign_rule": converter.rule.as_dict() if converter.rule else None,
         "package_version": _package_version(),
         "licence": converter.licence,
         **rows,
+        "rejected": (taker or Rejects(None)).as_dict(),
+        "cleaning": cleaned.report or None,
         "warnings": manifest.warnings(rows, unix_time=converter.unix_time),
         "fields": fields,
         "inputs": {_label(path, converter.input): manifest.sha256(path) for path in converter.inputs()},
-        "outputs": {path.name: manifest.sha256(path) for path in sorted(folder.iterdir())},
+        "outputs": outputs,
+        "bytes": {path.name: path.stat().st_size for path in made},
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    versions.write_manifest(folder, record)
+
+
+def _read(converter: Converter, schema: Schema, folder: Path) -> dict[str | None, Spool]:
+    """Check the rows of each part and hold them until they can be sorted."""
+    spools: dict[str | None, Spool] = {}
+    for part in converter.parts():
+        spool = spools[part.name] = Spool(folder / str(len(spools)))
+        origin = converter.name if part.name is None else part.name
+        for batch in counted(as_batches(part.frames, origin), origin):
+            spool.add(schema.conform(batch, part.types).frame)
+        if spool.rows == 0:
+            raise UsageError(
+                f"{converter.input or converter.name} gives no interactions{_in_part(part.name)}{_left_out()}."
+            )
+    if not spools:
+        raise UsageError(f"{converter.input or converter.name} gives no interactions.")
+    return spools
 
 
 def _in_part(name: str | None) -> str:
     return "" if name is None else f" for the part '{name}'"
 
 
+def _left_out() -> str:
+    """What is to be added to a complaint about too few rows."""
+    taker = rejects.current()
+    if taker is None or not taker.rows:
+        return ""
+    return f" ({taker.rows} bad rows were left out, the first: {taker.first})"
+
+
 def _require_signs(converter: Converter, rows: dict[str, Any]) -> None:
     rule, count = converter.rule, rows["rows"]
     what = f"{converter.input or converter.name}: the {f'sign rule ({rule})' if rule else 'sign column'}"
+    among = f"among {count['total']} rows{_left_out()}"
     if count["like"] == 0:
-        raise UsageError(f"{what} leaves no likes among {count['total']} rows; change the rule or the column.")
+        raise UsageError(f"{what} leaves no likes {among}; change the rule or the column.")
     if rule is not None and rule.has_dislikes and count["dislike"] == 0:
         raise UsageError(
-            f"{what} leaves no dislikes among {count['total']} rows; "
-            "change its dislike condition, or leave that out to have none."
+            f"{what} leaves no dislikes {among}; change its dislike condition, or leave that out to have none."
         )
-
-
-def _write_features(path: Path, kind: str, features: Features, spools: dict[str | None, Spool]) -> dict[str, str]:
-    id_column = f"{kind}_id"
-    schema = Schema({id_column: "token"}, needed=[id_column])
-    used = pl.concat([spool.scan().select(id_column) for spool in spools.values()]).unique().collect()
-    rows = pl.concat(
-        schema.conform(batch, features.types).frame.join(used, on=id_column, how="semi", maintain_order="left")
-        for batch in as_batches(features.frame, f"{kind} features")
-    )
-    repeated = rows.filter(pl.col(id_column).is_duplicated())
-    if repeated.height:
-        raise UsageError(f"{kind} features: {id_column} {repeated[id_column][0]!r} has several rows, one was wanted.")
-    write_atomic(path, [rows], schema.fields)
-    return schema.fields
 
 
 def _settings(converter: Converter, fields: dict[str, str], parts: list[str | None]) -> dict[str, Any]:

@@ -19,21 +19,23 @@ _ISO = (
     r"(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9})\d*)?)?)?"
     r"\s*(?:Z|UTC|([+-])(\d{2}):?(\d{2}))?\s*$"
 )
+_WHOLE = "\0whole"  # no column of a raw file is called so
 _WANTED = "unix time or a date like 2020-07-05 or 2020-07-05T00:08:23Z was wanted"
 
 
 class Clock:
-    """Converts the time column of one source, batch after batch, with one unit for all of them.
+    """Converts the time column of one source, batch after batch, with one unit and one notation for all of them.
 
     Whole seconds stay whole; parts of a second are kept as a fraction. A date without an offset is UTC.
 
     Args:
-        unit: of numbers; ``auto`` takes it from the largest number of the first batch.
+        unit: of numbers; ``auto`` takes it from the size of most numbers of the first batch.
 
     """
 
     def __init__(self, unit: TimeUnit = "auto") -> None:
         self._unit: str | None = None if unit == "auto" else unit
+        self._dates: bool | None = None  # whether text holds dates rather than numbers; not known yet
 
     def seconds(self, batch: Batch, column: str) -> Batch:
         """Turn ``column`` into unix seconds: float64, exact for whole seconds, to the microsecond for parts.
@@ -46,7 +48,7 @@ class Clock:
         if values.dtype == pl.String:
             return self._from_text(batch, column)
         missing = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
-        batch = batch.require(~missing, lambda i: f"no time in column {column!r}; {_WANTED}")
+        batch = batch.require(~missing, lambda i: f"no time in column {column!r}; {_WANTED}", column)
         values = batch.frame[column]
         if values.dtype == pl.Date:
             return batch.with_columns(values.cast(pl.Int64).cast(pl.Float64) * 86400)
@@ -56,37 +58,60 @@ class Clock:
             return self._from_numbers(batch, column, values)
         raise UsageError(f"{batch.origin}: column {column!r} holds {values.dtype}; {_WANTED}.")
 
-    def _from_numbers(self, batch: Batch, column: str, values: pl.Series) -> Batch:
+    def _from_numbers(self, batch: Batch, column: str, values: pl.Series, whole: pl.Series | None = None) -> Batch:
+        """Divide numbers by the unit; ``whole`` has the same as integers where they are, null elsewhere."""
         size = values.cast(pl.Float64).abs()
         if self._unit is None and values.len():
-            largest = size.max()
-            self._unit = next((unit for unit, limit in _LARGEST.items() if largest < limit), "ns")  # type: ignore
+            # of most rows: a single number that is far too large is a bad row, not another unit
+            usual = size.sort()[size.len() // 2]
+            self._unit = next((unit for unit, limit in _LARGEST.items() if usual < limit), "ns")
         unit = self._unit or "s"
-        batch = batch.with_columns(_divide(values, unit).alias(column))
+        seconds = _divide(values, unit)
+        if whole is not None:
+            seconds = _divide(whole, unit).fill_null(seconds)
+        batch = batch.with_columns(seconds.alias(column))
         return batch.require(
             size < _LARGEST[unit],
             lambda i: (
                 f"time {values[i]} in column {column!r} is too large for unix time in {unit}; "
                 f"mend the row, or give time_unit= one of {', '.join(UNITS[1:])}"
             ),
+            column,
         )
 
     def _from_text(self, batch: Batch, column: str) -> Batch:
         batch = batch.with_columns(pl.col(column).str.strip_chars())
         text = batch.frame[column]
-        batch = batch.require(text != "", lambda i: f"no time in column {column!r}; {_WANTED}")
+        batch = batch.require(text != "", lambda i: f"no time in column {column!r}; {_WANTED}", column)
         text = batch.frame[column]
+        if not text.len():
+            return batch.with_columns(text.cast(pl.Float64))
         whole = text.cast(pl.Int64, strict=False)
-        if whole.null_count() == 0:
+        if whole.null_count() == 0 and not self._dates:
+            self._dates = False
             return self._from_numbers(batch, column, whole)
         numbers = text.cast(pl.Float64, strict=False)
-        if numbers.is_finite().fill_null(False).all():
-            return self._from_numbers(batch, column, numbers)
-        dates = _from_iso(text)
-        return batch.with_columns(dates.alias(column)).require(
-            dates.is_not_null(),
+        numeric = numbers.is_finite().fill_null(False)
+        if self._dates is None:
+            self._dates = False if numeric.all() else _mostly_dates(numeric, _from_iso(text).is_not_null())
+        seconds = numbers if not self._dates else _from_iso(text)
+        known = numeric if not self._dates else seconds.is_not_null()
+        batch = batch.with_columns(seconds.alias(column), whole.alias(_WHOLE)).require(
+            known,
             lambda i: f"time {text[i]!r} in column {column!r}; {_WANTED}, and one kind in the whole column",
+            column,
         )
+        rest, whole = batch.frame[column], batch.frame[_WHOLE]
+        batch = batch.select(pl.exclude(_WHOLE))
+        return batch if self._dates else self._from_numbers(batch, column, rest, whole)
+
+
+def _mostly_dates(numeric: pl.Series, dated: pl.Series) -> bool:
+    """Tell what a column of text holds that has both, or neither: what most rows are, else what the first is."""
+    numbers, dates = int(numeric.sum()), int(dated.sum())
+    if numbers != dates:
+        return dates > numbers
+    return not numeric.any() or (dated.arg_max() or 0) < (numeric.arg_max() or 0)
 
 
 def _divide(values: pl.Series, unit: str) -> pl.Series:

@@ -37,6 +37,7 @@ def token(batch: Batch, column: str) -> Batch:
         return batch.with_columns(as_text).require(
             whole | values.is_null() | values.is_nan(),
             lambda i: f"the id {values[i]!r} in column {column!r} is no whole number; make the ids text or integers",
+            column,
         )
     if values.dtype.is_integer() or isinstance(values.dtype, (pl.Categorical, pl.Enum)):
         return batch.with_columns(values.cast(pl.String))
@@ -53,7 +54,7 @@ def filled(batch: Batch, *columns: str, word: str = "unknown") -> Batch:
     return batch.with_columns(*made)
 
 
-def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = False) -> Batch:
+def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = False, into: str | None = None) -> Batch:
     """Turn a column into float64; true and false count as 1 and 0, a missing value becomes NaN.
 
     Args:
@@ -61,16 +62,17 @@ def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = Fa
         column: to be turned.
         purpose: what the number is for, as the complaint is to say it.
         may_be_missing: whether rows without a value pass.
+        into: the column that holds the numbers, where it is to be another one.
 
     Raises:
         UsageError: text that is not a number, an infinite number, a missing value where none may be.
 
     """
-    raw = batch.frame[column]
+    raw, made = batch.frame[column], into or column
     if raw.dtype == pl.String:
-        batch = _parse_numbers(batch, column, purpose)
+        batch = _parse_numbers(batch, column, purpose, made)
     elif raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null):
-        batch = batch.with_columns(raw.cast(pl.Float64).fill_null(float("nan")))
+        batch = batch.with_columns(raw.cast(pl.Float64).fill_null(float("nan")).alias(made))
     else:
         raise UsageError(
             f"{batch.origin}: column {column!r} holds {raw.dtype}, numbers were wanted for {purpose}; "
@@ -78,25 +80,27 @@ def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = Fa
         )
     if not may_be_missing:
         batch = batch.require(
-            batch.frame[column].is_not_nan(),
+            batch.frame[made].is_not_nan(),
             lambda i: f"no value in column {column!r}, {purpose} needs one in every row",
+            column,
         )
-    values = batch.frame[column]
+    values = batch.frame[made]
     return batch.require(
-        ~values.is_infinite(), lambda i: f"{values[i]} in column {column!r}, {purpose} needs a finite number"
+        ~values.is_infinite(), lambda i: f"{values[i]} in column {column!r}, {purpose} needs a finite number", column
     )
 
 
-def _parse_numbers(batch: Batch, column: str, purpose: str) -> Batch:
+def _parse_numbers(batch: Batch, column: str, purpose: str, made: str) -> Batch:
     text = batch.frame[column].str.strip_chars()
     parsed = text.cast(pl.Float64, strict=False)
     if parsed.null_count() == 0:
-        return batch.with_columns(parsed)
+        return batch.with_columns(parsed.alias(made))
     parsed = parsed.fill_null(text.replace_strict(_BOOLEANS, default=None, return_dtype=pl.Float64))
     blank = text.is_null() | (text == "") | text.is_in(list(MISSING_TOKENS))
-    return batch.with_columns(parsed.fill_null(float("nan"))).require(
+    return batch.with_columns(parsed.fill_null(float("nan")).alias(made)).require(
         parsed.is_not_null() | blank,
         lambda i: f"{purpose} needs numbers in column {column!r}, got {text[i]!r}",
+        column,
     )
 
 
@@ -115,6 +119,7 @@ def sign(batch: Batch, column: str) -> Batch:
             f"sign {values[i]:g} in column {column!r}, it is 1 (like), -1 (dislike) or 0 (neutral); "
             "for other signals give a rule such as like='rating >= 4'"
         ),
+        column,
     )
 
 
@@ -130,16 +135,17 @@ def sign_by_rule(batch: Batch, rule: SignRule, column_of: Mapping[str, str] | No
         UsageError: a column of the rule that holds no numbers, or a row that is a like and a dislike at once.
 
     """
-    values: dict[str, np.ndarray] = {}
-    for name in rule.columns:
+    numbers = {name: f"\0number of {name}" for name in rule.columns}  # no column of a raw file is called so
+    for name, made in numbers.items():
         column = (column_of or {}).get(name, name)
-        numbers = number(batch.select(column), column, purpose="the sign rule", may_be_missing=True)
-        values[name] = numbers.frame[column].to_numpy()
-    like, dislike = rule.verdicts(values)
+        batch = number(batch, column, purpose="the sign rule", may_be_missing=True, into=made)
+    like, dislike = rule.verdicts({name: batch.frame[made].to_numpy() for name, made in numbers.items()})
+    batch = batch.select(pl.exclude(*numbers.values()))
     batch = batch.with_columns(pl.Series("sign", like.astype(np.int8) - dislike.astype(np.int8)))
     return batch.require(
         ~(like & dislike),
         lambda i: f"a like and a dislike at once by the rule ({rule}); make its conditions exclude each other",
+        skippable=False,
     )
 
 

@@ -14,6 +14,8 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from recbole_signed.convert import rejects
+from recbole_signed.convert.repair import blank_lines, broken_quotes, undecodable
 from recbole_signed.errors import UsageError, nearest
 
 BLOCK_BYTES = 32 << 20
@@ -21,6 +23,10 @@ BLOCK_BYTES = 32 << 20
 _MAX_RECORD_BLOCKS = 8
 """A record longer than this many blocks is a quote that is never closed."""
 COMPRESSIONS = (".gz", ".xz", ".zst")
+_STRAY_QUOTE = (
+    "a quote ({}) stands inside a field that does not begin and end with one; double it and quote the field, or read "
+    "the file with quote=none"
+)
 _NEWLINE = ord("\n")
 _BOM = b"\xef\xbb\xbf"
 _BROKEN = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
@@ -133,11 +139,14 @@ def blocks(
         quote: character between two of which a newline does not end a record.
         size: bytes per block, ``BLOCK_BYTES`` by default.
 
+    Where bad rows are left out, lines with bytes outside the encoding are recorded and come as blank lines.
+
     Raises:
         UsageError: empty or broken file, bytes outside the encoding, a quote that is never closed.
 
     """
     size = size or BLOCK_BYTES
+    skipping = rejects.current() is not None
     rest, line, first = b"", 1, True
     for chunk in _chunks(existing_file(path), size):
         rest = rest + chunk
@@ -145,7 +154,9 @@ def blocks(
             rest, first = rest.removeprefix(_BOM), False
         cut = _last_record_end(rest, quote)
         if cut == 0 and len(rest) > _MAX_RECORD_BLOCKS * size:
-            break
+            cut = rest.rfind(b"\n") + 1 if skipping else 0
+            if cut == 0:
+                break
         if cut:
             yield _utf8(rest[:cut], encoding, path, line), line
             line += rest.count(b"\n", 0, cut)
@@ -154,7 +165,7 @@ def blocks(
         return
     if not rest.endswith(b"\n"):
         rest += b"\n"
-    if _last_record_end(rest, quote) != len(rest):
+    if not skipping and _last_record_end(rest, quote) != len(rest):
         line += rest.count(b"\n", 0, rest.find((quote or "").encode()))
         raise UsageError(
             f"{path.name}, line {line}: a quote ({quote}) opened in this line or after it is never closed; "
@@ -183,11 +194,13 @@ def _utf8(block: bytes, encoding: str, path: Path, line: int) -> bytes:
     except LookupError as error:
         raise UsageError(f"There is no encoding {encoding!r}; use utf-8, latin-1, cp1252 or the like.") from error
     except UnicodeDecodeError as error:
+        problem = f"is not {encoding}; give the file's encoding, for example encoding=latin-1"
+        if rejects.current() is not None:
+            bad = undecodable(block, encoding)
+            block = blank_lines(block, bad, line, path.name, lambda at, raw=block: f"byte {raw[at]:#04x} {problem}")  # type: ignore[misc]
+            return _utf8(block, encoding, path, line)
         line += block.count(b"\n", 0, error.start)
-        raise UsageError(
-            f"{path.name}, line {line}: byte {block[error.start]:#04x} is not {encoding}; "
-            "give the file's encoding, for example encoding=latin-1."
-        ) from error
+        raise UsageError(f"{path.name}, line {line}: byte {block[error.start]:#04x} {problem}.") from error
     return block if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else text.encode()
 
 
@@ -195,12 +208,22 @@ def _utf8(block: bytes, encoding: str, path: Path, line: int) -> bytes:
 class Records:
     """What a block of delimited text holds, found without parsing it."""
 
+    text: bytes
+    """The text that was scanned, with blank lines, also in place of lines that were left out."""
     block: bytes
     """The text without its blank lines."""
     lines: np.ndarray
     """int64 ``[n]``: line number at which each record starts."""
     fields: np.ndarray
     """int64 ``[n]``: number of fields of each record."""
+    ends: np.ndarray
+    """int64 ``[n]``: offset in ``block`` of the newline that ends each record."""
+
+    def only(self, wanted: np.ndarray) -> Records:
+        """Give these records alone (bool ``[n]``)."""
+        sizes = np.diff(self.ends, prepend=-1)
+        block = np.frombuffer(self.block, np.uint8)[np.repeat(wanted, sizes)].tobytes()
+        return Records(self.text, block, self.lines[wanted], self.fields[wanted], np.cumsum(sizes[wanted]) - 1)
 
 
 def scan_records(block: bytes, first_line: int, separator: str, quote: str | None, origin: str) -> Records:
@@ -215,29 +238,30 @@ def scan_records(block: bytes, first_line: int, separator: str, quote: str | Non
     every_newline = np.flatnonzero(newlines)
     if quote is not None and quote.encode() in block:
         inside = _inside_quotes(raw, ord(quote))
-        _refuse_stray_quotes(raw, inside, newlines | separators, quote, first_line, origin)
+        stray = _stray_quotes(raw, inside, newlines | separators, quote)
+        if (stray.size or inside[-1]) and rejects.current() is not None:
+            bad = broken_quotes(block, separator, quote)
+            block = blank_lines(block, bad, first_line, origin, lambda _: _STRAY_QUOTE.format(quote))
+            return scan_records(block, first_line, separator, quote, origin)
+        if stray.size:
+            line = first_line + int(np.count_nonzero(raw[: stray[0]] == _NEWLINE))
+            raise UsageError(f"{origin}, line {line}: {_STRAY_QUOTE.format(quote)}.")
         newlines, separators = newlines & ~inside, separators & ~inside
     ends = np.flatnonzero(newlines)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
-    blank = starts == ends
+    blank, text = starts == ends, block
     fields = np.diff(np.searchsorted(np.flatnonzero(separators), ends), prepend=0) + 1
     lines = first_line + np.searchsorted(every_newline, starts)
     if blank.any():
         block = np.delete(raw, ends[blank]).tobytes()
-    return Records(block, lines[~blank], fields[~blank])
+        ends = ends - np.cumsum(blank)
+    return Records(text, block, lines[~blank], fields[~blank], ends[~blank])
 
 
-def _refuse_stray_quotes(
-    raw: np.ndarray, inside: np.ndarray, bounds: np.ndarray, quote: str, first_line: int, origin: str
-) -> None:
+def _stray_quotes(raw: np.ndarray, inside: np.ndarray, bounds: np.ndarray, quote: str) -> np.ndarray:
+    """Offsets of quotes that neither begin nor end a field and are not doubled."""
     quotes = raw == ord(quote)
     touches = bounds | quotes  # beside a field's opening or closing quote: its bound, or the other half of a pair
     before = np.concatenate([np.ones(1, bool), touches[:-1]])
     after = np.concatenate([touches[1:], np.ones(1, bool)])
-    stray = np.flatnonzero(quotes & ~np.where(inside, before, after))
-    if stray.size:
-        line = first_line + int(np.count_nonzero(raw[: stray[0]] == _NEWLINE))
-        raise UsageError(
-            f"{origin}, line {line}: a quote ({quote}) stands inside a field that does not begin and end with "
-            "one; double it and quote the field, or read the file with quote=none."
-        )
+    return np.flatnonzero(quotes & ~np.where(inside, before, after))

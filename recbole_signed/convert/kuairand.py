@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
+from recbole_signed.convert import rejects
 from recbole_signed.convert.base import Converter, Features, Part
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.clock import Clock
 from recbole_signed.convert.columns import filled, sign_by_rule
-from recbole_signed.convert.find import find_files, plain_name
+from recbole_signed.convert.find import find_files, find_one, plain_name
+from recbole_signed.convert.kuairand_history import FILE, history_batches, require_earlier
 from recbole_signed.convert.options import option
 from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
@@ -26,6 +28,7 @@ SIGNALS = (*_FLAGS, "play_time_ms", "duration_ms", "profile_stay_time", "comment
 """Columns of the log beyond ids and time. ``date`` and ``hourmin`` are left out: they contradict ``time_ms``."""
 _LOGS = {"standard": ("log_standard_*.csv",), "random": ("log_random_*.csv",), "all": ("log_*.csv",)}
 _VERSION = re.compile(r"_(pure|1k|27k)(?:_part\d+)?\.csv$")
+_VIEW, _HISTORY = "long_view", "is_history"
 _LIKED, _HATED = "is_like == 1 and is_hate == 0", "is_hate == 1 and is_like == 0"
 _USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 _VIDEO_NUMBERS = ("video_duration", "server_width", "server_height")
@@ -44,7 +47,14 @@ class Options:
     log: Literal["standard", "random", "all"] = option(
         "standard", "of a folder: the logs under the platform's own policy, of randomly exposed videos, or both"
     )
-    keep: tuple[str, ...] = option(SIGNALS, "raw signals to carry over as further columns")
+    keep: tuple[str, ...] | None = option(
+        None, "raw signals to carry over as further columns; default: all, with history long_view and is_history"
+    )
+    history: bool = option(
+        False,
+        "with signal=long_view: what user_sequences.parquet beside the log lists, as rows just before the log; their "
+        "times keep each user's order and say nothing else",
+    )
 
 
 class KuaiRand(Converter):
@@ -62,9 +72,20 @@ class KuaiRand(Converter):
 
     def __init__(self, input: Path | None, options: Any) -> None:
         super().__init__(input, options)
-        unknown = [name for name in options.keep if name not in SIGNALS]
+        known = (_VIEW, _HISTORY) if options.history else SIGNALS
+        self._keep: tuple[str, ...] = known if options.keep is None else options.keep
+        unknown = [name for name in self._keep if name not in known]
+        if unknown and options.history and unknown[0] in SIGNALS:
+            raise UsageError(
+                f"keep={unknown[0]!r} is not known of the history; with history=true keep {' or '.join(known)}."
+            )
         if unknown:
-            raise UsageError(f"keep={unknown[0]!r} is no signal of KuaiRand; it has {', '.join(SIGNALS)}.")
+            raise UsageError(f"keep={unknown[0]!r} is no signal of KuaiRand; it has {', '.join(known)}.")
+        if options.history and options.signal != _VIEW:
+            raise UsageError(
+                f"history=true needs signal={_VIEW}, since nothing else is known of the history, "
+                f"and signal is {options.signal}."
+            )
 
     @property
     def rule(self) -> SignRule:
@@ -108,29 +129,53 @@ class KuaiRand(Converter):
 
     def inputs(self) -> list[Path]:
         """The logs, and the features beside them."""
-        return [*self._logs, *self._features_of("user"), *self._features_of("video")]
+        history = [self._history] if self.options.history else []
+        return [*self._logs, *history, *self._features_of("user"), *self._features_of("video")]
+
+    @cached_property
+    def _history(self) -> Path:
+        assert self.input is not None
+        if self.input.is_file():
+            raise UsageError(f"history=true needs a folder that holds the log and {FILE}, but {self.input} is a file.")
+        return find_one(self._logs[0].parent, [FILE], "history of KuaiRand")
+
+    def _log_begins(self) -> float:
+        """First moment of the logs, which a history must lie before."""
+        with rejects.unrecorded():
+            first = min(
+                Clock("ms").seconds(batch, "time_ms").frame["time_ms"].min()  # type: ignore[type-var]
+                for log in self._logs
+                for batch in open_table(log, separator=",").batches(["time_ms"])
+            )
+        assert isinstance(first, float)
+        require_earlier(self._history, first)
+        return first
 
     def parts(self) -> Iterable[Part]:
-        """One part: the rows of all logs."""
-        types = {name: "token" if name == "tab" else "float" for name in self.options.keep}
+        """One part: the rows of all logs, after their history where it is wanted."""
+        types = {name: "token" if name == "tab" else "float" for name in self._keep}
         yield Part(None, self._batches(), types)
 
     def _batches(self) -> Iterator[Batch]:
         clock, rule = Clock("ms"), self.rule
-        read = dict.fromkeys(("user_id", "video_id", "time_ms", *rule.columns, *self.options.keep))
+        made = {_HISTORY} & set(self._keep)
+        columns = ("user_id", "item_id", "sign", "timestamp", *self._keep)
+        if self.options.history:
+            for batch in history_batches(self._history, self._log_begins()):
+                batch = sign_by_rule(batch.with_columns(pl.lit(1.0).alias(_HISTORY)), rule)
+                yield batch.select(*columns)
+        read = dict.fromkeys(("user_id", "video_id", "time_ms", *rule.columns, *self._keep))
+        read = {name: None for name in read if name not in made}
         for log in self._logs:
             for batch in open_table(log, separator=",").batches(list(read)):
                 for flag in _FLAGS:
                     if flag in read:
                         batch = _require_flag(batch, flag)
                 batch = sign_by_rule(clock.seconds(batch, "time_ms"), rule)
-                yield batch.select(
-                    "user_id",
-                    pl.col("video_id").alias("item_id"),
-                    "sign",
-                    pl.col("time_ms").alias("timestamp"),
-                    *self.options.keep,
-                )
+                if self.options.history:
+                    batch = batch.with_columns(pl.lit(0.0).alias(_HISTORY), pl.col(_VIEW).cast(pl.Float64))
+                frame = batch.frame.rename({"video_id": "item_id", "time_ms": "timestamp"})
+                yield replace(batch, frame=frame).select(*columns)
 
     def user_features(self) -> Features | None:
         """Columns of ``user_features_*.csv``; counts are numbers, the rest categories."""
@@ -173,4 +218,6 @@ def _require_flag(batch: Batch, flag: str) -> Batch:
     text = batch.frame[flag]
     if text.dtype != pl.String:
         text = text.cast(pl.String)
-    return batch.require(text.is_in(["0", "1", "0.0", "1.0"]), lambda i: f"{flag} is {text[i]!r}, 0 or 1 was wanted")
+    return batch.require(
+        text.is_in(["0", "1", "0.0", "1.0"]), lambda i: f"{flag} is {text[i]!r}, 0 or 1 was wanted", flag
+    )

@@ -107,7 +107,11 @@ class KuaiRec(Converter):
                 batch = clock.seconds(batch, "timestamp")
             batch = number(batch, "watch_ratio", purpose="the sign rule")
             ratio = batch.frame["watch_ratio"]
-            batch = batch.require(ratio >= 0, lambda i, ratio=ratio: f"watch_ratio {ratio[i]:g}, 0 or more was wanted")  # type: ignore[misc]
+            batch = batch.require(
+                ratio >= 0,
+                lambda i, ratio=ratio: f"watch_ratio {ratio[i]:g}, 0 or more was wanted",  # type: ignore[misc]
+                "watch_ratio",
+            )
             batch = sign_by_rule(batch, self.rule)
             if self.options.between == "drop":
                 batch = batch.keep(batch.frame["sign"] != 0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from recbole_signed.convert import rejects
 from recbole_signed.convert.base import Features
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.columns import filled
@@ -107,14 +108,18 @@ class MovieLens(Rated):
 def movie_features(batch: Batch) -> Batch:
     """Turn ``movieId``, ``title`` ("Heat (1995)") and ``genres`` ("Crime|Drama") into columns of an ``.item``."""
     genres = pl.col("genres").str.replace(r"^\(no genres listed\)$", "").str.replace_all(" ", "-")
-    parts = pl.col("title").str.extract_groups(_TITLE)
     batch = batch.select(
         pl.col("movieId").alias("item_id"),
-        parts.struct.field("1").alias("movie_title"),
-        parts.struct.field("2").alias("release_year"),
+        *title_and_year(pl.col("title")),
         genres.str.replace_all("|", " ", literal=True).alias("genre"),
     )
     return filled(batch, "movie_title", "release_year", "genre")
+
+
+def title_and_year(title: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """Give ``movie_title`` and ``release_year`` of titles such as "Heat (1995)"."""
+    parts = title.str.extract_groups(_TITLE)
+    return parts.struct.field("1").alias("movie_title"), parts.struct.field("2").alias("release_year")
 
 
 def _open(path: Path, columns: tuple[str, ...]) -> Table:
@@ -126,8 +131,9 @@ def _open(path: Path, columns: tuple[str, ...]) -> Table:
 def encoding_of(path: Path) -> str:
     """Tell utf-8 from latin-1 for a small file: those of 1M are latin-1, later ones utf-8."""
     try:
-        for _ in blocks(path):
-            pass
+        with rejects.using(None):
+            for _ in blocks(path):
+                pass
     except UsageError:  # whatever else is wrong with it, the reader of the rows says so again
         return "latin-1"
     return "utf-8"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from recbole_signed.errors import UsageError, nearest
@@ -42,8 +42,14 @@ def describe(options_class: type) -> list[OptionInfo]:
     ]
 
 
-def read(options_class: type, given: Mapping[str, Any], source: str) -> Any:
+def read(options_class: type, given: Mapping[str, Any], source: str, also: Iterable[str] = ()) -> Any:
     """Make the options of a source from values or their text; None and absent mean the default.
+
+    Args:
+        options_class: the dataclass that declares them.
+        given: what the user gave.
+        source: whose options they are.
+        also: further options there are, to be named where an unknown one is refused.
 
     Raises:
         UsageError: an option the source does not have, or a value of another type.
@@ -56,7 +62,9 @@ def read(options_class: type, given: Mapping[str, Any], source: str) -> Any:
         key = name.replace("-", "_")
         if key not in names:
             has = f"it has {', '.join(names)}" if names else "it has none"
-            raise UsageError(f"The source '{source}' has no option {name!r}{nearest(key, names)}; {has}.")
+            every = f"; every source has {', '.join(also)}" if also else ""
+            hint = nearest(key, names) or nearest(key, also)
+            raise UsageError(f"The source '{source}' has no option {name!r}{hint}; {has}{every}.")
         if value is not None:
             values[key] = _read_value(hints[key], value, f"The option {key} of the source '{source}'")
     return options_class(**values)

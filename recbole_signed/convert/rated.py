@@ -52,6 +52,7 @@ class Rated(Converter):
             batch = batch.require(
                 rating.is_between(low, high),
                 lambda i, rating=rating: f"rating {rating[i]:g}, ratings here go from {low:g} to {high:g}",  # type: ignore[misc]
+                "rating",
             )
             if "timestamp" in batch.frame.columns:
                 batch = clock.seconds(batch, "timestamp")

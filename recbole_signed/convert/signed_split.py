@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recbole_signed.convert import rejects
 from recbole_signed.convert.base import Converter, Part
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.columns import number, sign_by_rule
@@ -76,11 +77,12 @@ class SignedSplit(Converter):
     @cached_property
     def _labels(self) -> np.ndarray:
         """The distinct labels of all parts, ascending."""
-        found = [
-            number(batch, "label", purpose="the label").frame["label"].unique()
-            for path in self._files.values()
-            for batch in _table(path).batches(["label"])
-        ]
+        with rejects.unrecorded():
+            found = [
+                number(batch, "label", purpose="the label").frame["label"].unique()
+                for path in self._files.values()
+                for batch in _table(path).batches(["label"])
+            ]
         return pl.concat(found).unique().sort().to_numpy()
 
     @cached_property

@@ -46,6 +46,22 @@ class Spool:
             self._segments.append(segment)
             self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
 
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Give all rows in the order they came, a segment at a time."""
+        yield from map(pl.read_parquet, self._segments)
+        yield from self._pending
+
+    def drain(self) -> Iterator[pl.DataFrame]:
+        """Give all rows in the order they came and forget them, so that they are not held twice."""
+        while self._segments:
+            segment = self._segments.pop(0)
+            frame = pl.read_parquet(segment)
+            segment.unlink()
+            yield frame
+        while self._pending:
+            yield self._pending.pop(0)
+        self.rows = self._bytes = self._pending_rows = self._pending_bytes = 0
+
     def scan(self) -> pl.LazyFrame:
         """All rows in the order they came."""
         return pl.concat([*map(pl.scan_parquet, self._segments), *(frame.lazy() for frame in self._pending)])

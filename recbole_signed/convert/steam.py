@@ -17,6 +17,7 @@ from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.files import blocks
 from recbole_signed.convert.find import find_one
 from recbole_signed.convert.options import option
+from recbole_signed.convert.repair import RawText
 from recbole_signed.sign_rule import SignRule
 
 _FILE = "australian_user_reviews.json"
@@ -92,7 +93,9 @@ def _dated(batch: Batch) -> Batch:
     posted = batch.frame["posted"]
     seconds = posted.str.to_date(_FORMAT, strict=False).cast(pl.Int64) * 86400
     return batch.with_columns(seconds.cast(pl.Float64).alias("timestamp")).require(
-        seconds.is_not_null(), lambda i: f"posted {posted[i]!r}, a date like 'Posted November 5, 2011.' was wanted"
+        seconds.is_not_null(),
+        lambda i: f"posted {posted[i]!r}, a date like 'Posted November 5, 2011.' was wanted",
+        "posted",
     )
 
 
@@ -112,7 +115,7 @@ def _reviews(path: Path) -> Iterator[Batch]:
                 lines.extend([line] * len(found))
         frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
         problem = frame["problem"]
-        batch = Batch(frame, path.name, np.array(lines, dtype=np.int64), "line")
+        batch = Batch(frame, path.name, np.array(lines, dtype=np.int64), "line", RawText(block, first_line))
         yield batch.require(problem.is_null(), lambda i, problem=problem: problem[i])  # type: ignore[misc]
 
 

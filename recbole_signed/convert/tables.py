@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.files import blocks, existing_file, plain_suffix, scan_records
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.convert import rejects
+from recbole_signed.convert.batch import Batch, json_row
+from recbole_signed.convert.files import Records, blocks, existing_file, plain_suffix, scan_records
+from recbole_signed.convert.json_lines import JsonLines, keys_of
+from recbole_signed.convert.repair import RawText, blank_lines
+from recbole_signed.convert.table import Table
+from recbole_signed.errors import UsageError
 
 BATCH_ROWS = 2_000_000
 """Rows of a parquet file read at a time."""
@@ -25,48 +28,7 @@ _UNIT = "\x1f"  # the separator that longer separators are turned into before pa
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _SAMPLE_LINES = 100
-_JSON_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, RuntimeError)  # it varies by version
 _TYPE_OF_ATOMIC_FILE = re.compile(r":(token|float|token_seq|float_seq)$")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A raw table whose column names are known and whose rows can be read in batches.
-
-    Made by :func:`open_table`. Text formats give every value as text ("" where there is none), parquet gives
-    the types it has.
-    """
-
-    path: Path
-    columns: tuple[str, ...]
-
-    @property
-    def is_text(self) -> bool:
-        """Whether values come as text."""
-        return True
-
-    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
-        """Read these columns, in file order.
-
-        Raises:
-            UsageError: an unknown column, no rows at all, or a row that cannot be read (with file and row).
-
-        """
-        for column in columns:
-            if column not in self.columns:
-                raise UsageError(
-                    f"{self.path.name} has no column {column!r}{nearest(column, self.columns)}; "
-                    f"it has {', '.join(map(repr, self.columns))}."
-                )
-        rows = 0
-        for batch in self._read(list(dict.fromkeys(columns))):
-            rows += batch.frame.height
-            yield batch
-        if rows == 0:
-            raise UsageError(f"{self.path.name} holds no rows.")
-
-    def _read(self, columns: list[str]) -> Iterator[Batch]:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -77,18 +39,19 @@ class _Delimited(Table):
     has_header: bool
 
     def _read(self, columns: list[str]) -> Iterator[Batch]:
-        skip = self.has_header
+        header = self.has_header
         name, wanted = self.path.name, len(self.columns)
         for block, first_line in blocks(self.path, encoding=self.encoding, quote=self.quote):
             text, byte = _single_byte_separator(block, self.separator, name, first_line)
             records = scan_records(text, first_line, byte, self.quote, name)
-            odd = np.flatnonzero(records.fields != wanted)
-            if odd.size:
-                got = int(records.fields[odd[0]])
-                raise UsageError(
-                    f"{name}, line {records.lines[odd[0]]}: {got} column{'s' * (got != 1)} where {wanted} were "
-                    f"wanted ({', '.join(self.columns)}); mend the line, or give another separator."
-                )
+            # with quotes a record may have several lines, else it is one line of the text as it was
+            raw = RawText(records.text, first_line, records.lines) if self.quote else RawText(block, first_line)
+            if header and records.lines.size:
+                header = False
+                if records.fields[0] != wanted or records.lines[0] != _first_with_text(block, first_line):
+                    raise UsageError(f"{name}, line {_first_with_text(block, first_line)}: the header is damaged.")
+                records = records.only(np.arange(records.lines.size) > 0)
+            records = self._of_right_width(records, raw)
             if not records.lines.size:
                 continue
             frame = pl.read_csv(
@@ -104,41 +67,28 @@ class _Delimited(Table):
                     f"{records.lines.size} were counted; try quote=none."
                 )
             frame.columns = list(self.columns)
-            lines = records.lines
-            if skip:
-                frame, lines, skip = frame[1:], lines[1:], False
-            yield Batch(frame.select(pl.col(columns).fill_null("")), name, lines, "line")
+            yield Batch(frame.select(pl.col(columns).fill_null("")), name, records.lines, "line", raw)
+
+    def _of_right_width(self, records: Records, raw: RawText) -> Records:
+        """Refuse or leave out the records that have not one field for each column."""
+        wanted = len(self.columns)
+        odd = records.fields != wanted
+        if not odd.any():
+            return records
+        name, taker = self.path.name, rejects.current()
+        for line, got in zip(records.lines[odd].tolist(), records.fields[odd].tolist(), strict=True):
+            problem = (
+                f"{got} column{'s' * (got != 1)} where {wanted} were wanted ({', '.join(self.columns)}); "
+                "mend the line, or give another separator"
+            )
+            if taker is None:
+                raise UsageError(f"{name}, line {line}: {problem}.")
+            taker.add(name, "line", line, None, problem, raw(line))
+        return records.only(~odd)
 
 
-@dataclass(frozen=True)
-class _JsonLines(Table):
-    encoding: str
-
-    def _read(self, columns: list[str]) -> Iterator[Batch]:
-        for block, first_line in blocks(self.path, encoding=self.encoding):
-            records = scan_records(block, first_line, _UNIT, None, self.path.name)
-            if not records.lines.size:
-                continue
-            try:
-                frame = pl.read_ndjson(records.block, schema=dict.fromkeys(columns, pl.String))
-            except _JSON_ERRORS as error:
-                raise _broken_json(records.block, records.lines, self.path.name, error) from error
-            if frame.height != records.lines.size:
-                raise _broken_json(records.block, records.lines, self.path.name)
-            frame = frame.select(pl.col(columns).fill_null(""))
-            yield Batch(frame, self.path.name, records.lines, "line")
-
-
-def _broken_json(block: bytes, lines: np.ndarray, origin: str, error: Exception | None = None) -> UsageError:
-    for line, text in zip(lines, block.splitlines(), strict=False):
-        try:
-            broken = not isinstance(json.loads(text), dict)
-        except ValueError:
-            broken = True
-        if broken:
-            return UsageError(f"{origin}, line {line}: not a JSON object; every line is one object like {{...}}.")
-    detail = f" ({str(error).splitlines()[0]})" if error is not None else ""
-    return UsageError(f"{origin}, lines {lines[0]} to {lines[-1]}: JSON that could not be read{detail}.")
+def _first_with_text(block: bytes, first_line: int) -> int:
+    return first_line + len(block) - len(block.lstrip(b"\n"))
 
 
 @dataclass(frozen=True)
@@ -155,10 +105,15 @@ class _Parquet(Table):
             except pl.exceptions.PolarsError as error:
                 raise _broken_parquet(self.path, error) from error
             if frame.height:
-                yield Batch(frame, self.path.name, range(start + 1, start + 1 + frame.height))
+                raw = None if rejects.current() is None else partial(_raw_of_parquet, frame, start + 1)
+                yield Batch(frame, self.path.name, range(start + 1, start + 1 + frame.height), raw=raw)
             start += frame.height
             if frame.height < BATCH_ROWS:
                 return
+
+
+def _raw_of_parquet(frame: pl.DataFrame, first_row: int, row: int) -> str:
+    return json_row(frame, row - first_row)
 
 
 def _broken_parquet(path: Path, error: Exception) -> UsageError:
@@ -194,9 +149,9 @@ def open_table(
             return _Parquet(path, tuple(pl.scan_parquet(path).collect_schema().names()))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _broken_parquet(path, error) from error
-    sample = _first_lines(path, encoding)
+    sample = _first_lines(path, encoding, header=not columns and suffix not in _JSON_SUFFIXES)
     if suffix in _JSON_SUFFIXES:
-        return _JsonLines(path, _json_keys(sample, path.name), encoding)
+        return JsonLines(path, keys_of(sample, path.name), encoding)
     if separator is None:
         separator = _guess_separator(sample[0], suffix, len(columns) if columns else None)
     separator = SEPARATORS.get(separator, separator)
@@ -211,26 +166,15 @@ def open_table(
     return _Delimited(path, names, separator, quote, encoding, has_header=not columns)
 
 
-def _first_lines(path: Path, encoding: str) -> list[str]:
-    for block, _ in blocks(path, encoding=encoding, size=1 << 16):
-        lines = [line for line in block.decode().split("\n") if line]
-        if lines:
-            return lines[:_SAMPLE_LINES]
+def _first_lines(path: Path, encoding: str, *, header: bool) -> list[str]:
+    with rejects.unrecorded() as bad:
+        for block, first_line in blocks(path, encoding=encoding, size=1 << 16):
+            lines = [line for line in block.decode().split("\n") if line]
+            if lines:
+                if header and bad and bad.first_row and bad.first_row < _first_with_text(block, first_line):
+                    raise UsageError(f"{bad.first}; it is the first line, without which the rest cannot be read.")
+                return lines[:_SAMPLE_LINES]
     raise UsageError(f"{path.name} is empty.")
-
-
-def _json_keys(sample: list[str], origin: str) -> tuple[str, ...]:
-    keys: dict[str, None] = {}
-    for text in sample:
-        try:
-            record: Any = json.loads(text)
-        except ValueError:
-            continue  # the reader of the rows will say which line it is
-        if isinstance(record, dict):
-            keys.update(dict.fromkeys(record))
-    if not keys:
-        raise UsageError(f"{origin}: no line of its first {len(sample)} is a JSON object like {{...}}.")
-    return tuple(keys)
 
 
 def _guess_separator(first_line: str, suffix: str, wanted: int | None) -> str:
@@ -262,8 +206,12 @@ def _single_byte_separator(block: bytes, separator: str, origin: str, first_line
     if len(separator) == 1 and separator.isascii():
         return block, separator
     if _UNIT.encode() in block:
-        line = first_line + block.count(b"\n", 0, block.index(_UNIT.encode()))
-        raise UsageError(f"{origin}, line {line}: holds a control character (0x1f); remove it.")
+        problem = "holds a control character (0x1f); remove it"
+        if rejects.current() is None:
+            line = first_line + block.count(b"\n", 0, block.index(_UNIT.encode()))
+            raise UsageError(f"{origin}, line {line}: {problem}.")
+        held = np.flatnonzero(np.frombuffer(block, np.uint8) == ord(_UNIT))
+        block = blank_lines(block, held, first_line, origin, lambda _: problem)
     if separator == WHITESPACE:
         block = re.sub(rb"^[ \t]+|[ \t]+$", b"", block, flags=re.MULTILINE)
         return re.sub(rb"[ \t]+", _UNIT.encode(), block), _UNIT

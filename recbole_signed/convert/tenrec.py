@@ -36,7 +36,10 @@ class Tenrec(Converter):
 
     name = "tenrec"
     summary = "Tenrec's QK-video.csv, QB-video.csv, QK-article.csv, QB-article.csv or ctr_data_1M.csv, also compressed"
-    licence = "Tenrec's licence agreement (Yuan et al., NeurIPS 2022): research use, no redistribution"
+    licence = (
+        "CC BY-NC 4.0 by an earlier README of its repository; the download asks for agreement to Tenrec's own licence "
+        "(Yuan et al., NeurIPS 2022)"
+    )
     options_class = Options
     options: Options
 
@@ -70,6 +73,7 @@ class Tenrec(Converter):
                 batch = batch.require(
                     values.is_in([0.0, 1.0]),
                     lambda i, flag=flag, values=values: f"{flag} is {values[i]:g}, 0 or 1 was wanted",  # type: ignore[misc]
+                    flag,
                 )
             batch = sign_by_rule(batch, self.rule)
             yield batch.select("user_id", "item_id", "sign", *raw)

@@ -7,6 +7,7 @@ hold. The state carries the time of the event that made it. Listens have no such
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from recbole_signed.convert import rejects
 from recbole_signed.convert.base import Converter, Part
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.columns import number, token
@@ -98,11 +100,13 @@ class Yambda(Converter):
         yield Part(None, self._batches(), {"event": "token"})
 
     def _batches(self) -> Iterator[Batch | pl.DataFrame]:
-        counts = sum(batch.frame.height for batch in self._explicit())
+        with rejects.unrecorded():
+            counts = sum(batch.frame.height for batch in self._explicit())
         pieces = max(1, -(-counts // _STATE_ROWS))
         for piece in range(pieces):
             mine = pl.col("uid").hash(0) % pieces == piece
-            frames = [batch.frame.filter(mine) if pieces > 1 else batch.frame for batch in self._explicit()]
+            with rejects.unrecorded() if piece else contextlib.nullcontext():  # the first reading records bad rows
+                frames = [batch.frame.filter(mine) if pieces > 1 else batch.frame for batch in self._explicit()]
             if frames:
                 yield _states(pl.concat(frames), removed=self.options.removed)
         if self.options.listens != "none":
@@ -124,17 +128,22 @@ class Yambda(Converter):
             if event == "multi_event":
                 for batch in open_table(path).batches([*columns, "event_type"]):
                     batch = token(batch, "event_type")
+                    if wanted != {"listen"}:  # the same rows are read once more for the listens
+                        batch = _of_known_type(batch)
                     types = batch.frame["event_type"]
-                    batch = batch.require(
-                        types.is_in([*_EXPLICIT, "listen"]),
-                        lambda i, types=types: (  # type: ignore[misc]
-                            f"event_type {types[i]!r}, one of {', '.join([*_EXPLICIT, 'listen'])} was wanted"
-                        ),
-                    )
                     yield _checked(batch.with_columns(types.alias("event")).keep(types.is_in(sorted(wanted))))
             elif event in wanted:
                 for batch in open_table(path).batches(columns):
                     yield _checked(batch.with_columns(pl.lit(event).alias("event")))
+
+
+def _of_known_type(batch: Batch) -> Batch:
+    types = batch.frame["event_type"]
+    return batch.require(
+        types.is_in([*_EXPLICIT, "listen"]),
+        lambda i: f"event_type {types[i]!r}, one of {', '.join([*_EXPLICIT, 'listen'])} was wanted",
+        "event_type",
+    )
 
 
 def _checked(batch: Batch) -> Batch:
@@ -147,6 +156,7 @@ def _checked(batch: Batch) -> Batch:
         batch = batch.require(
             batch.frame[column].is_not_null(),
             lambda i, column=column: f"no value in column {column!r}",  # type: ignore[misc]
+            column,
         )
     return batch
 

@@ -35,7 +35,7 @@ class Zvuk(Converter):
 
     name = "zvuk"
     summary = "SberZvuk's zvuk-interactions.parquet, folder or file: short plays are dislikes, long ones likes"
-    licence = "as stated on Kaggle (alexxl/zvuk-dataset)"
+    licence = "not stated by its authors where it was read; see its page on Kaggle (alexxl/zvuk-dataset)"
     options_class = Options
     options: Options
 
@@ -83,6 +83,7 @@ class Zvuk(Converter):
             batch = batch.require(
                 played >= 0,
                 lambda i, played=played: f"play_duration {played[i]:g}, seconds were wanted",  # type: ignore[misc]
+                "play_duration",
             )
             batch = sign_by_rule(clock.seconds(batch, "datetime"), self.rule)
             if self.options.between == "drop":

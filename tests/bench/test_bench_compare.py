@@ -18,6 +18,7 @@ from recbole_signed.bench.compare import compare
 from recbole_signed.bench.rows import RunRow, append_row, read_rows
 from recbole_signed.bench.spec import Request, TableSpec
 from recbole_signed.convert import convert
+from recbole_signed.convert.recount import accept
 from recbole_signed.errors import UsageError
 
 TABLE = """
@@ -134,6 +135,9 @@ def test_changed_data_or_package_is_run_again(write: Write, fake: Any, monkeypat
     assert compare(table).n_new == 3, "the data set's own settings"
     with Path("atomic_files/toy-signed/toy-signed.inter").open("a", encoding="utf-8") as file:
         file.write("\n")
+    with pytest.raises(UsageError, match="has changed since it was made"):
+        compare(table)
+    accept(Path("atomic_files/toy-signed"))
     assert compare(table).n_new == 3, "the data"
     monkeypatch.setattr("recbole_signed.bench.spec.__version__", "99.0")
     assert compare(table).n_new == 3, "the package"

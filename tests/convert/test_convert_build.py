@@ -164,7 +164,7 @@ def test_features_of_those_who_occur(tmp_path: Path) -> None:
     assert (made / "made.item").read_text() == "item_id:token\ttags:token_seq\ny\ta b\nx\tc\n"
     assert manifest_of(made)["fields"]["item"] == {"item_id": "token", "tags": "token_seq"}
     twice = Features(pl.DataFrame({"user_id": [1, 1], "age": [1, 2]}))
-    with pytest.raises(UsageError, match="user features: user_id '1' has several rows"):
+    with pytest.raises(UsageError, match="user features, row 2: user_id '1' has several rows"):
         convert(source_of([Part(None, [FRAME])], twice), None, tmp_path, name="twice")
     blank = Features(pl.DataFrame({"user_id": [1, 2], "age": [1, None]}))
     with pytest.raises(UsageError, match="user features, row 2: no value in column 'age'"):
@@ -373,7 +373,9 @@ def test_unknown_sources_and_options(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="makes its data by itself; leave the input out"):
         convert("toy", tmp_path, tmp_path / "out")
     name = source_of([Part(None, [FRAME])])
-    with pytest.raises(UsageError, match="has no option 'like'; it has none"):
+    with pytest.raises(UsageError, match=r"has no option 'kcore'; did you mean 'k_core'"):
+        convert(name, None, tmp_path, kcore=5)
+    with pytest.raises(UsageError, match=r"has no option 'like'.*; it has none; every source has on_error"):
         convert(name, None, tmp_path, like="x")
 
 
@@ -459,3 +461,18 @@ def test_ml100k_does_not_take_a_strangers_folder(tmp_path: Path) -> None:
     (tmp_path / "ml-100k-signed" / "notes.txt").touch()
     with pytest.raises(UsageError, match="ml-100k-signed is already there"):
         _ensure(str(tmp_path))
+
+
+def test_a_terminal_shows_how_many_rows_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = source_of([Part(None, [FRAME, FRAME])])
+    convert(name, None, tmp_path / "quiet")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    made = convert(name, None, tmp_path / "shown")
+    output = capsys.readouterr()
+    assert "made-up: 8 rows read" in output.err
+    assert output.out == ""
+    assert manifest_of(made)["rows"]["total"] == 8

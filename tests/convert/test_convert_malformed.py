@@ -59,8 +59,10 @@ TEXT: dict[str, tuple[str, list[str]]] = {
             for n in range(1, 5)
         ],
     ),
+    "movielens-100k": ("u.data", [f"{n}\t1{n % 2}\t{1 + 4 * (n % 2)}\t88125094{n}" for n in range(1, 5)]),
     "tenrec": ("x.csv", ["user_id,item_id,click,like", *(f"{n},1{n % 2},{n % 2},0" for n in range(1, 5))]),
 }
+LONGER = {".csv": ",1", ".dat": "::1", ".data": "\t1", ".json": "}"}
 PIECES = [
     b"",
     b",",
@@ -159,7 +161,7 @@ def test_a_bad_row_is_named(source: str, at: int, kind: str) -> None:
     elif kind == "short":
         lines[line] = lines[line][: len(lines[line]) // 3]
     else:
-        lines[line] += ",1" if name.endswith(".csv") else "::1" if name.endswith(".dat") else "}"
+        lines[line] += LONGER[Path(name).suffix]
     message = outcome(source, name, "\n".join(lines).encode())
     assert isinstance(message, str)
     if source == "amazon" and line == 0:
@@ -243,5 +245,43 @@ def test_truncated_matrices(compressed: bool) -> None:
 
 def test_all_sources_of_raw_data_are_here() -> None:
     here = {source.split()[0] for source in (*TEXT, *PARQUET)} | {"ciao", "epinions"}
-    elsewhere = {"csv", "signed-split", "toy", "movielens-100k"}
+    elsewhere = {"csv", "signed-split", "toy"}  # the first two have tests of their own, the last reads nothing
     assert set(source_names()) - elsewhere == here
+
+
+@pytest.mark.parametrize("source", ["kuairand", "movielens csv", "kuairec", "tenrec"])
+def test_a_header_that_names_a_column_twice(source: str) -> None:
+    name, lines = TEXT[source]
+    column = lines[0].split(",")[1]
+    text = "\n".join([f"{lines[0]},{column}", *(f"{line},1" for line in lines[1:])]).encode()
+    assert f"The header of {name} names the column '{column}' twice" in outcome(source, name, text)
+
+
+@settings(max_examples=25, **USUAL)
+@given(data=st.data())
+def test_damaged_splits(data: st.DataObject) -> None:
+    part = data.draw(st.sampled_from(["train", "valid", "test"]))
+    text = b"1 10 1\n2 10 0\n3 11 1\n"
+    start = data.draw(st.integers(0, len(text)))
+    damaged = text[:start] + data.draw(st.sampled_from(PIECES)) + text[start + data.draw(st.integers(0, 3)) :]
+    for on_error in ("stop", "skip"):
+        with tempfile.TemporaryDirectory() as folder:
+            raw, out = Path(folder) / "split", Path(folder) / "out"
+            raw.mkdir()
+            for name in ("train", "valid", "test"):
+                (raw / f"{name}.txt").write_bytes(damaged if name == part else text)
+            message = ""
+            try:
+                made = convert("signed-split", raw, out, on_error=on_error)
+            except UsageError as error:
+                message = str(error)
+            if message:
+                assert "\n" not in message
+                assert f"{part}.txt" in message or "labels from" in message
+                assert not out.exists() or not list(out.iterdir())
+                continue
+            record = json.loads((made / "dataset.json").read_text())
+            for name in ("train", "valid", "test"):
+                rows = (made / f"split.{name}.inter").read_text(encoding="utf-8").split("\n")[1:-1]
+                assert len(rows) == record["parts"][name]["rows"]["total"] >= 1
+                assert name == part or len(rows) == 3

@@ -1,0 +1,208 @@
+"""Cleaning of converted rows: repeated pairs, users with few likes, the k-core, numbers without gaps.
+
+Ids are turned into int32 codes segment by segment, and everything is decided on arrays of these: 17 bytes a row
+(user, item, sign, time), however long the ids are and however many columns there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recbole_signed.convert.common import Common
+from recbole_signed.convert.core import signed_core
+from recbole_signed.convert.spool import Spool
+from recbole_signed.errors import UsageError
+
+_IDS = ("user_id", "item_id")
+_NUMBER = r"^[0-9]{1,18}$"
+
+Spools = Mapping["str | None", Spool]
+
+
+@dataclass
+class Cleaned:
+    """What cleaning leaves."""
+
+    spools: dict[str | None, Spool]
+    report: dict[str, Any]
+    """What ``dataset.json`` says about it: the options, and for each step the rows that it dropped."""
+    renumbered: dict[str, pl.DataFrame] = field(default_factory=dict)
+    """After gap filling, for ``user_id`` and ``item_id``: columns ``raw`` and ``new``, text, by number."""
+
+
+@dataclass
+class _Rows:
+    """All rows of all parts, as codes."""
+
+    user: np.ndarray
+    """int32 ``[n]``."""
+    item: np.ndarray
+    """int32 ``[n]``."""
+    sign: np.ndarray
+    """int8 ``[n]``."""
+    time: np.ndarray | None
+    """float64 ``[n]``."""
+    part: np.ndarray
+    """int64 ``[n_parts + 1]``: where each part begins."""
+    users: pl.Series
+    items: pl.Series
+    """Ids by code."""
+
+
+def clean(spools: Spools, options: Common, folder: Path) -> Cleaned:
+    """Leave out rows as the options say, in the order: dedup; min_likes and k_core until both hold; gap_filling.
+
+    ``dedup`` looks at each part of a published split by itself, the others at all parts together. Degrees are counted
+    in distinct pairs that have a like or a dislike, so repetitions and neutral rows add nothing.
+
+    Args:
+        spools: the rows of each part; used up.
+        options: what is to be done.
+        folder: for rows that do not fit into memory.
+
+    Raises:
+        UsageError: nothing is left (of a part), or ids that are to be numbered anew are no numbers.
+
+    """
+    rows = _encode(spools, timed=options.dedup != "none")
+    stays = np.ones(rows.user.size, bool)
+    steps: list[dict[str, Any]] = []
+    if options.dedup != "none":
+        for begin, end in zip(rows.part[:-1], rows.part[1:], strict=True):
+            stays[begin:end] = _one_of_each_pair(rows, slice(begin, end), options.dedup)
+        steps.append({"step": "dedup", "dropped": _counts(rows.sign[~stays])})
+    if options.min_likes or options.k_core:
+        core = signed_core(
+            rows.user[stays],
+            rows.item[stays],
+            rows.sign[stays],
+            (rows.users.len(), rows.items.len()),
+            min_likes=options.min_likes,
+            k=options.k_core,
+        )
+        gone = np.zeros(rows.user.size, np.int8)
+        gone[stays] = core.step_of_row
+        for number, name in enumerate(("min_likes", "k_core"), 1):
+            if getattr(options, name):
+                dropped = _counts(rows.sign[gone == number])
+                steps.append({"step": name, "dropped": dropped, "rounds": core.rounds})
+        stays &= gone == 0
+    _require_rows(list(spools), rows.part, stays, options)
+    names = _numbers_anew(rows, stays) if options.gap_filling else {}
+    report = {
+        "options": {name: getattr(options, name) for name in ("dedup", "min_likes", "k_core", "gap_filling")},
+        "rows_before": _counts(rows.sign),
+        "steps": steps,
+    }
+    renumbered = {
+        name: pl.DataFrame({"raw": ids, "new": new}).filter(pl.col("new").is_not_null()).sort(pl.col("new").cast(int))
+        for name, ids, new in (
+            (name, ids, names[name]) for name, ids in zip(_IDS, (rows.users, rows.items), strict=True) if name in names
+        )
+    }
+    return Cleaned(_rewritten(spools, rows, stays, names, folder), report, renumbered)
+
+
+def _encode(spools: Spools, *, timed: bool) -> _Rows:
+    vocabulary = {name: pl.DataFrame(schema={name: pl.String}) for name in _IDS}
+    for spool in spools.values():
+        for frame in spool.frames():
+            for name in _IDS:
+                vocabulary[name] = pl.concat([vocabulary[name], frame.select(name).unique()]).unique()
+            timed = timed and "timestamp" in frame.columns
+    coded = {name: ids.with_row_index("code") for name, ids in vocabulary.items()}
+    part = np.cumsum([0, *(spool.rows for spool in spools.values())])
+    n = int(part[-1])
+    code = {name: np.empty(n, np.int32) for name in _IDS}
+    sign, time = np.empty(n, np.int8), np.empty(n, np.float64) if timed else None
+    at = 0
+    for spool in spools.values():
+        for frame in spool.frames():
+            here = slice(at, at := at + frame.height)
+            for name in _IDS:
+                joined = frame.select(name).join(coded[name], on=name, how="left", maintain_order="left")
+                code[name][here] = joined["code"].to_numpy()
+            sign[here] = frame["sign"].to_numpy()
+            if time is not None:
+                time[here] = frame["timestamp"].to_numpy()
+    users, items = (vocabulary[name][name] for name in _IDS)
+    return _Rows(code["user_id"], code["item_id"], sign, time, part, users, items)
+
+
+def _one_of_each_pair(rows: _Rows, part: slice, which: str) -> np.ndarray:
+    """Bool ``[n of the part]``: the row of each pair that stays, by time, ties and undated rows by their order."""
+    key = rows.user[part].astype(np.int64) * rows.items.len() + rows.item[part]
+    stays = ~pl.Series(key).is_duplicated().to_numpy()
+    repeated = np.flatnonzero(~stays)
+    if not repeated.size:
+        return stays
+    verdict = rows.sign[part][repeated] != 0
+    # the row to be kept is brought to the end of its pair, or to the beginning
+    columns = {"key": key[repeated], "rank": verdict if which == "last" else ~verdict}
+    if rows.time is not None:
+        columns["time"] = rows.time[part][repeated]
+    order = pl.DataFrame(columns).with_row_index("row").sort(*columns, maintain_order=True)
+    keys = order["key"].to_numpy()
+    edge = np.append(keys[1:] != keys[:-1], True) if which == "last" else np.append(True, keys[1:] != keys[:-1])
+    stays[repeated[order["row"].to_numpy()[edge]]] = True
+    return stays
+
+
+def _require_rows(names: list[str | None], part: np.ndarray, stays: np.ndarray, options: Common) -> None:
+    for index, name in enumerate(names):
+        before = int(part[index + 1] - part[index])
+        if not stays[part[index] : part[index + 1]].any():
+            what = f"{before} rows" if name is None else f"the {before} rows of '{name}'"
+            raise UsageError(
+                f"Cleaning (min_likes={options.min_likes}, k_core={options.k_core}) leaves nothing of {what}; "
+                "give smaller numbers."
+            )
+
+
+def _numbers_anew(rows: _Rows, stays: np.ndarray) -> dict[str, pl.Series]:
+    """New ids by code, text; null for ids of which no row stays."""
+    names = {}
+    for name, ids, code in zip(_IDS, (rows.users, rows.items), (rows.user, rows.item), strict=True):
+        used = np.unique(code[stays])
+        texts = ids.gather(used)
+        other = texts.filter(~texts.str.contains(_NUMBER))
+        if other.len():
+            raise UsageError(
+                f"gap_filling numbers ids anew that are whole numbers, but {name} has {min(other.to_list())!r}; "
+                "leave it out, RecBole numbers the ids of any text by itself."
+            )
+        order = pl.DataFrame({"code": used, "id": texts}).sort(pl.col("id").cast(pl.Int64), "id")["code"].to_numpy()
+        new = np.full(ids.len(), -1, np.int64)
+        new[order] = np.arange(order.size)
+        numbers = pl.Series(new)
+        names[name] = numbers.cast(pl.String).set(numbers < 0, None)
+    return names
+
+
+def _rewritten(
+    spools: Spools, rows: _Rows, stays: np.ndarray, names: Mapping[str, pl.Series], folder: Path
+) -> dict[str | None, Spool]:
+    cleaned: dict[str | None, Spool] = {}
+    at = 0
+    for index, (part, spool) in enumerate(spools.items()):
+        made = cleaned[part] = Spool(folder / str(index))
+        for frame in spool.drain():
+            here = slice(at, at := at + frame.height)
+            if names:
+                code = {"user_id": rows.user[here], "item_id": rows.item[here]}
+                frame = frame.with_columns(new.gather(code[name]).alias(name) for name, new in names.items())
+            frame = frame.filter(pl.Series(stays[here]))
+            if frame.height:
+                made.add(frame)
+    return cleaned
+
+
+def _counts(sign: np.ndarray) -> dict[str, int]:
+    like, dislike = int((sign == 1).sum()), int((sign == -1).sum())
+    return {"total": sign.size, "like": like, "dislike": dislike, "neutral": sign.size - like - dislike}

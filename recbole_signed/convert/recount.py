@@ -1,0 +1,72 @@
+"""``dataset.json`` after its files were changed on purpose: counted again from what lies there now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from recbole_signed.convert import manifest, versions
+from recbole_signed.convert.atomic import Schema
+from recbole_signed.convert.spool import Spool
+from recbole_signed.convert.tables import open_table
+from recbole_signed.errors import UsageError
+
+_SPOOL = ".spool"
+
+
+def accept(folder: Path) -> list[str]:
+    """Take the files of a data set as they are: count rows and take checksums again, and say so in ``dataset.json``.
+
+    The data can then no longer be made again from its raw files; ``dataset.json`` lists what was changed under
+    ``changed_by_hand``.
+
+    Returns:
+        Names of the files that had changed; none if all were as they were made, and then nothing is written.
+
+    Raises:
+        UsageError: no ``dataset.json``, or a file is missing or not fit for RecBole.
+
+    """
+    record = versions.read_manifest(folder)
+    if record is None:
+        raise UsageError(f"{folder} has no dataset.json of recbole-signed; there is nothing to be accepted.")
+    name = record.get("name", folder.name)
+    missing = [file for file in record["outputs"] if not (folder / file).is_file()]
+    if missing:
+        raise UsageError(f"{folder / missing[0]} is missing; put it back, or convert the data again.")
+    files = sorted({*record["outputs"], *versions.added(folder, record)})
+    outputs = {file: manifest.sha256(folder / file) for file in files}
+    changed = [file for file in files if outputs[file] != record["outputs"].get(file)]
+    if not changed:
+        return []
+    parts = {part: folder / ".".join(filter(None, [name, part, "inter"])) for part in record.get("parts") or [None]}
+    spools = {part: _spooled(path, folder / _SPOOL / str(part)) for part, path in parts.items()}
+    unix_time = (record.get("time") or {"first": None}).keys() >= {"first"}
+    rows = manifest.describe_rows(spools, unix_time=unix_time)
+    record |= rows
+    record |= {
+        "warnings": manifest.warnings(rows, unix_time=unix_time),
+        "version": versions.version_of(outputs),
+        "outputs": outputs,
+        "bytes": {file: (folder / file).stat().st_size for file in files},
+        "changed_by_hand": sorted({*record.get("changed_by_hand", ()), *changed}),
+    }
+    versions.write_manifest(folder, record)
+    return changed
+
+
+def _spooled(path: Path, folder: Path) -> Spool:
+    spool = Spool(folder)
+    for frame in _frames(path):
+        spool.add(frame)
+    return spool
+
+
+def _frames(path: Path) -> Iterator[pl.DataFrame]:
+    table = open_table(path, separator="tab")
+    schema = Schema()
+    columns = [name for name in table.columns if name in ("user_id", "item_id", "sign", "timestamp")]
+    for batch in table.batches(columns):
+        yield schema.conform(batch, {}).frame

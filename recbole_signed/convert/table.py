@@ -1,0 +1,52 @@
+"""What a raw table is, whatever its format: columns with names, read in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_signed.convert import rejects
+from recbole_signed.convert.batch import Batch
+from recbole_signed.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Table:
+    """A raw table whose column names are known and whose rows can be read in batches.
+
+    Made by :func:`recbole_signed.convert.tables.open_table`. Text formats give every value as text ("" where there is
+    none), parquet gives the types it has.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether values come as text."""
+        return True
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+        """Read these columns, in file order.
+
+        Raises:
+            UsageError: an unknown column, no rows at all, or a row that cannot be read (with file and row).
+
+        """
+        for column in columns:
+            if column not in self.columns:
+                raise UsageError(
+                    f"{self.path.name} has no column {column!r}{nearest(column, self.columns)}; "
+                    f"it has {', '.join(map(repr, self.columns))}."
+                )
+        rows = 0
+        for batch in self._read(list(dict.fromkeys(columns))):
+            rows += batch.frame.height
+            yield batch
+        taker = rejects.current()
+        if rows == 0 and not (taker and self.path.name in taker.counts):
+            raise UsageError(f"{self.path.name} holds no rows.")
+
+    def _read(self, columns: list[str]) -> Iterator[Batch]:
+        raise NotImplementedError

@@ -1,0 +1,151 @@
+"""Which version of a data set lies in a folder, and whether it is still what ``dataset.json`` says.
+
+The version is a checksum over the names and contents of the atomic files; ``dataset.json`` holds it, together with the
+sha256 and the size of every file that was made. No torch, no RecBole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.convert.manifest import sha256
+from recbole_signed.errors import UsageError
+
+MANIFEST = "dataset.json"
+NOT_ATOMIC = ".tsv"
+"""Suffix of what lies beside atomic files for a reader: ids before they were numbered anew, rejected rows."""
+REJECTED = f".rejected{NOT_ATOMIC}"
+_NO_DATA = (".yaml", ".yml", ".json", NOT_ATOMIC, ".png", ".svg", ".pdf", ".md", ".txt")
+_RECBOLE_READS = (".inter", ".user", ".item", ".kg", ".link", ".net")
+_SHORT = 12
+
+
+def is_atomic(name: str) -> bool:
+    """Whether a file of a data set holds data that RecBole reads."""
+    return Path(name).suffix not in _NO_DATA
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a value's JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def data_digest(checksums: Mapping[str, str]) -> str:
+    """Return the checksum over names and contents of the atomic files among these (name -> sha256)."""
+    return digest([[name, checksums[name]] for name in sorted(checksums) if is_atomic(name)])
+
+
+def version_of(checksums: Mapping[str, str]) -> str:
+    """Return the version: the first digits of :func:`data_digest`."""
+    return data_digest(checksums)[:_SHORT]
+
+
+def atomic_files(folder: Path, name: str) -> list[Path]:
+    """List the atomic files ``NAME.*`` of a data set, by name."""
+    return sorted(path for path in folder.glob(f"{name}.*") if path.is_file() and is_atomic(path.name))
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Read ``dataset.json``; None where there is none that this package wrote.
+
+    Raises:
+        UsageError: it is damaged.
+
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged ({error}); convert the data again.") from error
+    if not isinstance(record, dict) or not isinstance(record.get("outputs"), dict):
+        return None
+    return record
+
+
+def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write ``dataset.json``, at once and last of all files of the folder."""
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    temporary = folder / f".{MANIFEST}.{os.getpid()}"
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary, folder / MANIFEST)
+
+
+def version(record: Mapping[str, Any]) -> str:
+    """Return the version that a ``dataset.json`` gives, also one that was written before it held any."""
+    return record.get("version") or version_of(record["outputs"])
+
+
+def changes(folder: Path, record: Mapping[str, Any], *, thorough: bool) -> list[str]:
+    """Say in a sentence each how the files of a folder differ from its ``dataset.json``; none is as it should be.
+
+    A file is taken for unchanged if its size is the same and it is older than ``dataset.json``, which is written last.
+    Others are read. If all prove right (files that were copied are newer), ``dataset.json`` is dated anew, so that
+    they are read once only.
+
+    Args:
+        folder: of the data set.
+        record: its ``dataset.json``.
+        thorough: read all files, and look at more than atomic files: at NAME.yaml, too.
+
+    """
+    found: list[str] = []
+    read_any = False
+    written = (folder / MANIFEST).stat().st_mtime_ns
+    for file, wanted in record["outputs"].items():
+        path = folder / file
+        if not is_atomic(file) and not thorough:
+            continue
+        if not path.is_file():
+            found.append(f"{path} is missing, dataset.json lists it.")
+            continue
+        stat, size = path.stat(), record.get("bytes", {}).get(file)
+        if size is not None and size != stat.st_size:
+            found.append(f"{path} has {stat.st_size:,} bytes where dataset.json says {size:,}.")
+        elif thorough or size is None or stat.st_mtime_ns >= written:
+            read_any = True
+            if (got := sha256(path)) != wanted:
+                found.append(f"{path} has the sha256 {got[:_SHORT]}... where dataset.json says {wanted[:_SHORT]}...")
+    found += [f"{folder / file} is not in dataset.json." for file in added(folder, record)]
+    if read_any and not found:
+        with contextlib.suppress(OSError):  # a folder that can only be read is read again each time
+            os.utime(folder / MANIFEST)
+    return found
+
+
+def added(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """Name the atomic files that lie beside those that were made."""
+    names = [path.name for path in atomic_files(folder, record.get("name", folder.name))]
+    return [name for name in names if Path(name).suffix in _RECBOLE_READS and name not in record["outputs"]]
+
+
+def refuse_changed(folder: Path, name: str) -> str | None:
+    """Return the version of the data set in a folder; None where no ``dataset.json`` of its name lies there.
+
+    Raises:
+        UsageError: its atomic files are not those that were made.
+
+    """
+    record = read_manifest(folder)
+    if record is None or record.get("name", name) != name:
+        return None
+    found = changes(folder, record, thorough=False)
+    if found:
+        raise UsageError(changed_message(name, found))
+    return version(record)
+
+
+def changed_message(name: str, found: list[str]) -> str:
+    """Return the sentence with which a run refuses changed files."""
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return (
+        f"the data set '{name}' has changed since it was made: {found[0].removesuffix('.')}{more}; convert it again, "
+        f"or run 'recbole-signed data accept {name}' if the change is meant."
+    )

@@ -1,0 +1,1 @@
+"""Prequential evaluation: every window of a stream is first predicted, then learned from."""

@@ -1,0 +1,211 @@
+"""Cleaning: what is left, the order of its steps, what dataset.json says; spooling to disk changes nothing."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.convert import convert, spool
+from recbole_signed.errors import UsageError
+
+HEADER = "user,item,sign,time"
+
+
+def write(folder: Path, rows: list[tuple[Any, ...]], name: str = "raw.csv", header: str = HEADER) -> Path:
+    path = folder / name
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows), ""]), encoding="utf-8")
+    return path
+
+
+def rows_of(folder: Path, part: str = "") -> list[tuple[str, ...]]:
+    path = folder / f"{folder.name}{part}.inter"
+    return [tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+
+
+def dropped(folder: Path) -> dict[str, int]:
+    return {step["step"]: step["dropped"]["total"] for step in manifest_of(folder)["cleaning"]["steps"]}
+
+
+events = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([-1, 0, 1]), st.integers(0, 5)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=60)
+@given(rows=events, which=st.sampled_from(["last", "first"]), timed=st.booleans(), limit=st.sampled_from([3, 10**6]))
+def test_one_row_of_each_pair(rows: list[tuple[int, ...]], which: str, timed: bool, limit: int) -> None:
+    rows = [*rows, (9, 9, 1, 3)]  # a data set needs a like
+    order = sorted(rows, key=lambda row: row[3]) if timed else rows
+    kept: dict[tuple[int, int], tuple[int, ...]] = {}
+    for row in order if which == "last" else reversed(order):
+        pair = row[:2]
+        if row[2] != 0 or pair not in kept or kept[pair][2] == 0:
+            kept[pair] = row
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spool, "MEMORY_ROWS", limit)
+        raw = write(Path(folder), rows)
+        time = {} if timed else {"time": "none"}
+        made = convert("csv", raw, Path(folder) / "out", time_unit="s", dedup=which, **time)
+        got = rows_of(made)
+        assert sorted(tuple(map(int, row))[:3] for row in got) == sorted(row[:3] for row in kept.values())
+        if timed:
+            assert sorted(int(row[3]) for row in got) == sorted(row[3] for row in kept.values())
+        record = manifest_of(made)
+        assert record["repeated_rows"] == 0
+        assert dropped(made) == {"dedup": len(rows) - len(kept)}
+        assert record["cleaning"]["rows_before"]["total"] == len(rows)
+
+
+def test_a_verdict_stands_against_a_later_look(tmp_path: Path) -> None:
+    rows = [("a", "x", 1, 1), ("a", "x", 0, 2), ("a", "y", 0, 3), ("a", "y", 0, 4), ("b", "x", 1, 5), ("b", "x", -1, 6)]
+    raw = write(tmp_path, rows)
+    made = convert("csv", raw, tmp_path / "out", time_unit="s", dedup="last")
+    assert rows_of(made) == [("a", "x", "1", "1"), ("a", "y", "0", "4"), ("b", "x", "-1", "6")]
+    made = convert("csv", raw, tmp_path / "first", time_unit="s", dedup="first")
+    assert rows_of(made) == [("a", "x", "1", "1"), ("a", "y", "0", "3"), ("b", "x", "1", "5")]
+
+
+def square(size: int = 5) -> list[tuple[Any, ...]]:
+    """Everybody likes or dislikes everything, in order of time."""
+    return [(u, i, 1 if (u + i) % 3 else -1, 10 * u + i) for u in range(size) for i in range(size)]
+
+
+def test_k_core_and_min_likes_hold_together_and_each_step_is_counted(tmp_path: Path) -> None:
+    rows = square()
+    rows += [(7, i, -1, 100 + i) for i in range(5)]  # dislikes all: goes by min_likes
+    rows += [(0, 50, 1, 200), (8, 0, 1, 201), (1, 0, 0, 202), (8, 50, 0, 203)]  # go by the core, but for (1, 0)
+    raw = write(tmp_path, rows)
+    made = convert("csv", raw, tmp_path / "out", time_unit="s", k_core=5, min_likes=3)
+    left = {(int(u), int(i)) for u, i, *_ in rows_of(made)}
+    assert left == {(u, i) for u in range(5) for i in range(5)}
+    assert ("1", "0", "0", "202") in rows_of(made), "a neutral row of those who stay"
+    assert dropped(made) == {"min_likes": 7, "k_core": 1}
+    record = manifest_of(made)
+    assert record["cleaning"]["options"] == {"dedup": "none", "min_likes": 3, "k_core": 5, "gap_filling": False}
+    assert record["cleaning"]["steps"][0]["dropped"] == {"total": 7, "like": 1, "dislike": 5, "neutral": 1}
+    assert record["rows"]["total"] == 26
+    assert (record["users"], record["items"]) == (5, 5)
+    alone = convert("csv", raw, tmp_path / "alone", time_unit="s", k_core=5)
+    assert dropped(alone) == {"k_core": 3}
+    assert {row[0] for row in rows_of(alone)} == {*"01234", "7"}
+
+
+def test_repetitions_go_before_degrees_are_counted(tmp_path: Path) -> None:
+    rows = [*square(3), (8, 0, 1, 90), (8, 0, 1, 91), (8, 1, 0, 92), (8, 1, 1, 93)]
+    made = convert("csv", write(tmp_path, rows), tmp_path / "out", time_unit="s", k_core=3, dedup="last")
+    assert {row[0] for row in rows_of(made)} == {"0", "1", "2"}
+    assert dropped(made) == {"dedup": 2, "k_core": 2}
+    assert [step["step"] for step in manifest_of(made)["cleaning"]["steps"]] == ["dedup", "k_core"]
+
+
+def test_numbers_without_gaps(tmp_path: Path) -> None:
+    rows = [(30, 7, 1, 1), (4, 100, -1, 2), (4, 7, 1, 3), (200, 8, 1, 4), (5, 7, -1, 5)]
+    raw = write(tmp_path, rows)
+    made = convert("csv", raw, tmp_path / "out", time_unit="s", gap_filling=True, min_likes=1)
+    assert rows_of(made) == [("1", "0", "1", "1"), ("0", "2", "-1", "2"), ("0", "0", "1", "3"), ("2", "1", "1", "4")]
+    assert (made / "raw.user_ids.tsv").read_text() == "user_id\traw_user_id\n0\t4\n1\t30\n2\t200\n"
+    assert (made / "raw.item_ids.tsv").read_text() == "item_id\traw_item_id\n0\t7\n1\t8\n2\t100\n"
+    assert {"raw.user_ids.tsv", "raw.item_ids.tsv"} < set(manifest_of(made)["outputs"])
+    words = write(tmp_path, [("ann", 1, 1, 1), (5, 1, 1, 2)], "words.csv")
+    with pytest.raises(UsageError, match="ids anew that are whole numbers, but user_id has 'ann'; leave it out"):
+        convert("csv", words, tmp_path / "out", gap_filling=True)
+
+
+def test_features_follow_the_new_numbers(tmp_path: Path) -> None:
+    folder = tmp_path / "ml-1m"
+    folder.mkdir()
+    (folder / "ratings.dat").write_text("10::500::5::1\n10::70::1::2\n3::500::1::3\n99::1::1::4\n")
+    (folder / "movies.dat").write_text("500::Late (1999)::Drama\n70::Early (1990)::Comedy\n1::Gone (1980)::War\n")
+    (folder / "users.dat").write_text("3::F::1::10::48067\n10::M::25::6::11106\n99::M::1::1::1\n")
+    made = convert("movielens", folder, tmp_path / "out", gap_filling="yes", min_likes=0, k_core=0)
+    assert [line.split("\t")[0] for line in (made / "ml-1m.user").read_text().splitlines()[1:]] == ["0", "1", "2"]
+    made = convert("movielens", folder, tmp_path / "core", gap_filling="yes", min_likes=1)
+    assert rows_of(made) == [("0", "1", "5", "1", "1"), ("0", "0", "1", "-1", "2")]
+    assert (made / "ml-1m.user").read_text().splitlines()[1:] == ["0\tM\t25\t6\t11106"]
+    titles = {line.split("\t")[0]: line.split("\t")[1] for line in (made / "ml-1m.item").read_text().splitlines()[1:]}
+    assert titles == {"1": "Late", "0": "Early"}
+
+
+def test_parts_of_a_published_split(tmp_path: Path) -> None:
+    folder = tmp_path / "split"
+    folder.mkdir()
+    texts = {
+        "train": "1 1 1\n1 1 0\n1 2 1\n2 1 1\n2 2 0\n3 1 1\n",
+        "valid": "1 2 1\n2 1 1\n",
+        "test": "2 2 1\n1 1 1\n3 2 0\n",
+    }
+    for part, text in texts.items():
+        (folder / f"{part}.txt").write_text(text)
+    made = convert("signed-split", folder, tmp_path / "out", dedup="last", k_core=2)
+    # user 3 has two items over all parts, so it stays in each; repetitions are looked for within a part
+    assert rows_of(made, ".train") == [
+        ("1", "1", "-1"),
+        ("1", "2", "1"),
+        ("2", "1", "1"),
+        ("2", "2", "-1"),
+        ("3", "1", "1"),
+    ]
+    assert rows_of(made, ".test") == [("2", "2", "1"), ("1", "1", "1"), ("3", "2", "-1")]
+    assert dropped(made) == {"dedup": 1, "k_core": 0}
+    (folder / "valid.txt").write_text("9 9 1\n")
+    with pytest.raises(UsageError, match="leaves nothing of the 1 rows of 'valid'; give smaller numbers"):
+        convert("signed-split", folder, tmp_path / "other", k_core=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k_core": 50}, r"Cleaning \(min_likes=0, k_core=50\) leaves nothing of 25 rows; give smaller numbers"),
+        ({"k_core": -1}, "k_core=-1 is below 0"),
+        ({"k_core": "many"}, "k_core .* is 'many'; give an integer"),
+        ({"dedup": "newest"}, "dedup .* is 'newest'.*; use one of none, last, first"),
+        ({"on_error": "ignore"}, "on_error .* is 'ignore'; use one of stop, skip"),
+    ],
+)
+def test_bad_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        convert("csv", write(tmp_path, square()), tmp_path / "out", time_unit="s", **options)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_spooling_to_disk_gives_the_same_bytes_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    rows = [
+        (int(u), int(i), int(s), n % 97) for n, (u, i, s) in enumerate(rng.integers(-1, 12, (600, 3)) % [12, 12, 3])
+    ]
+    raw = write(tmp_path, [(u, i, s - 1, t) for u, i, s, t in rows])
+    options: dict[str, Any] = {"dedup": "last", "k_core": 4, "min_likes": 3, "gap_filling": True, "time_unit": "s"}
+    one = convert("csv", raw, tmp_path / "one", **options)
+    assert manifest_of(one)["rows"]["total"] > 50
+    assert min(dropped(one).values()) >= 0
+    monkeypatch.setattr(spool, "MEMORY_ROWS", 40)
+    monkeypatch.setattr("recbole_signed.convert.files.BLOCK_BYTES", 300)
+    two = convert("csv", raw, tmp_path / "two", **options)
+    assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes(), path.name
+
+
+def test_the_real_tail_of_kuairand(tmp_path: Path, shared_data: Any) -> None:
+    log = shared_data("kuairand-pure-tail") / "log_standard_4_25_to_5_08_pure.csv.xz"
+    made = convert("kuairand", log, tmp_path, dedup="last", k_core=5, keep="")
+    frame = pl.read_csv(made / f"{made.name}.inter", separator="\t", infer_schema_length=0)
+    frame = frame.rename(lambda name: name.split(":")[0])
+    assert frame.height == manifest_of(made)["rows"]["total"] == 228_329 - sum(dropped(made).values())
+    assert dropped(made)["dedup"] == 7_441, "as many as there are repeated rows"
+    for name in ("user_id", "item_id"):
+        assert frame.group_by(name).len()["len"].min() >= 5

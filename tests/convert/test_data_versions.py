@@ -1,0 +1,164 @@
+"""Versions of data sets: what changes them, what notices a change, and how a change is accepted."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_signed.convert import convert, versions
+from recbole_signed.convert.recount import accept
+from recbole_signed.errors import UsageError
+
+ROWS = "user,item,sign,time\na,x,1,10\na,y,-1,20\nb,x,1,30\nb,y,0,40\n"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    (tmp_path / "raw.csv").write_text(ROWS)
+    return convert("csv", tmp_path / "raw.csv", tmp_path / "data", time_unit="s")
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+
+
+def test_the_version_is_that_of_the_atomic_files_alone(tmp_path: Path, made: Path) -> None:
+    version = record_of(made)["version"]
+    assert len(version) == 12
+    again = convert("csv", tmp_path / "raw.csv", tmp_path / "again", time_unit="s")
+    assert record_of(again)["version"] == version
+    (tmp_path / "raw.csv").write_text(ROWS + "c,x\n")
+    skipped = convert("csv", tmp_path / "raw.csv", tmp_path / "skip", time_unit="s", on_error="skip")
+    assert (skipped / "raw.rejected.tsv").exists()
+    assert record_of(skipped)["version"] == version
+    (tmp_path / "raw.csv").write_text(ROWS.replace("b,y,0", "b,y,1"))
+    other = convert("csv", tmp_path / "raw.csv", tmp_path / "other", time_unit="s")
+    assert record_of(other)["version"] != version
+    record = record_of(made)
+    del record["version"]  # as an earlier version of the package wrote it
+    assert versions.version(record) == version
+
+
+def test_a_data_set_as_it_was_made(made: Path) -> None:
+    assert versions.refuse_changed(made, "raw") == record_of(made)["version"]
+    for thorough in (True, False):
+        assert versions.changes(made, record_of(made), thorough=thorough) == []
+    assert record_of(made)["bytes"] == {name: (made / name).stat().st_size for name in ("raw.inter", "raw.yaml")}
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_a_changed_file_is_refused(made: Path, later: bool) -> None:
+    path = made / "raw.inter"
+    text = path.read_text()
+    for changed in (text + "c\tx\t1\t50\n", text.replace("b\tx\t1", "b\tx\t0")):
+        path.write_text(changed)
+        if later:
+            moment = (made / "dataset.json").stat().st_mtime_ns + 10**9
+            os.utime(path, ns=(moment, moment))
+        with pytest.raises(
+            UsageError, match=r"the data set 'raw' has changed since it was made: .*raw.inter has"
+        ) as error:
+            versions.refuse_changed(made, "raw")
+        assert "\n" not in str(error.value)
+        assert str(error.value).endswith("or run 'recbole-signed data accept raw' if the change is meant.")
+    path.write_text(text)
+    assert versions.refuse_changed(made, "raw")
+    path.unlink()
+    with pytest.raises(UsageError, match=r"raw.inter is missing"):
+        versions.refuse_changed(made, "raw")
+
+
+def test_files_are_read_once_after_they_were_copied(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return sha256(path)
+
+    sha256 = versions.sha256
+    monkeypatch.setattr(versions, "sha256", counted)
+    moment = (made / "dataset.json").stat().st_mtime_ns + 10**9
+    os.utime(made / "raw.inter", ns=(moment, moment))
+    past = moment - 2 * 10**9
+    os.utime(made / "dataset.json", ns=(past, past))
+    versions.refuse_changed(made, "raw")
+    assert read == ["raw.inter"]
+    read.clear()
+    os.utime(made / "raw.inter", ns=(past, past))
+    versions.refuse_changed(made, "raw")
+    assert read == []
+
+
+def test_settings_may_be_edited_but_do_not_pass_a_thorough_look(made: Path) -> None:
+    with (made / "raw.yaml").open("a") as file:
+        file.write("epochs: 3\n")
+    assert versions.refuse_changed(made, "raw")
+    assert "raw.yaml has" in versions.changes(made, record_of(made), thorough=True)[0]
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path: Path, made: Path) -> None:
+    assert versions.refuse_changed(tmp_path, "raw") is None
+    (tmp_path / "dataset.json").write_text('{"rows": 3}')
+    assert versions.refuse_changed(tmp_path, "raw") is None
+    assert versions.refuse_changed(made, "another") is None
+    (tmp_path / "dataset.json").write_text('{"rows": 3')
+    with pytest.raises(UsageError, match=r"dataset.json is damaged .*; convert the data again"):
+        versions.refuse_changed(tmp_path, "raw")
+    (made / "raw.png").touch()
+    (made / "raw.txt").touch()
+    assert versions.refuse_changed(made, "raw")
+    (made / "raw.user").write_text("user_id:token\tage:float\na\t3\n")
+    with pytest.raises(UsageError, match=r"raw.user is not in dataset.json"):
+        versions.refuse_changed(made, "raw")
+
+
+def test_a_change_that_is_meant(made: Path) -> None:
+    before = record_of(made)
+    assert accept(made) == []
+    assert record_of(made) == before
+    with (made / "raw.inter").open("a") as file:
+        file.write("c\tz\t-1\t50\n")
+    (made / "raw.user").write_text("user_id:token\tage:float\na\t3\n")
+    assert accept(made) == ["raw.inter", "raw.user"]
+    after = record_of(made)
+    assert after["rows"] == {"total": 5, "like": 2, "dislike": 2, "neutral": 1}
+    assert (after["users"], after["items"]) == (3, 3)
+    assert after["time"]["last_raw"] == 50
+    assert after["time"]["first"] == "1970-01-01T00:00:10Z"
+    assert after["changed_by_hand"] == ["raw.inter", "raw.user"]
+    assert after["version"] != before["version"]
+    assert {key: after[key] for key in ("source", "options", "inputs")} == {
+        key: before[key] for key in ("source", "options", "inputs")
+    }
+    assert versions.refuse_changed(made, "raw") == after["version"]
+    assert versions.changes(made, after, thorough=True) == []
+
+
+def test_a_change_that_cannot_be_accepted(tmp_path: Path, made: Path) -> None:
+    (made / "raw.inter").write_text("user_id:token\titem_id:token\tsign:float\na\tx\t7\n")
+    with pytest.raises(UsageError, match=r"raw.inter, line 2: sign 7"):
+        accept(made)
+    (made / "raw.inter").unlink()
+    with pytest.raises(UsageError, match=r"raw.inter is missing; put it back"):
+        accept(made)
+    with pytest.raises(UsageError, match=r"has no dataset.json of recbole-signed"):
+        accept(tmp_path)
+
+
+def test_a_published_split_is_counted_part_by_part(tmp_path: Path) -> None:
+    folder = tmp_path / "split"
+    folder.mkdir()
+    for part in ("train", "valid", "test"):
+        (folder / f"{part}.txt").write_text("1 1 1\n1 2 0\n")
+    made = convert("signed-split", folder, tmp_path / "out")
+    with (made / "split.test.inter").open("a") as file:
+        file.write("2\t2\t1\n")
+    assert accept(made) == ["split.test.inter"]
+    record = record_of(made)
+    assert record["parts"]["test"]["rows"]["total"] == 3
+    assert record["parts"]["train"]["rows"]["total"] == 2
+    assert record["rows"]["total"] == 7

@@ -1,0 +1,153 @@
+"""From a RecBole run to a model that follows events, and back after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online.events import Event
+from recbole_signed.trainer.online_trainer import OnlineTrainer
+
+MODELS = {"SSF": {"auto": False, "rank": 8}}
+NOW = 1_700_000_000_000
+
+
+@pytest.fixture(params=list(MODELS))
+def start(
+    request: pytest.FixtureRequest,
+    write_inter: Callable[..., Path],
+    signed_rows: list[tuple[int, ...]],
+    tmp_path: Path,
+    quick: dict[str, Any],
+) -> Iterator[Callable[..., Any]]:
+    """Train a model and go online; a second call goes on from the same folder."""
+    name = request.param
+    rows = [(f"u{user}", f"i{item}", sign, time) for user, item, sign, time in signed_rows]
+    write_inter("stream", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    opened: list[OnlineTrainer] = []
+
+    def make(**config: Any) -> OnlineTrainer:
+        settings = Config(
+            model=name,
+            dataset="stream",
+            config_dict={
+                "data_path": str(tmp_path / "dataset"),
+                "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
+                "eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": None, "mode": "full"},
+                "trainer": "OnlineTrainer",
+                "online_state": str(tmp_path / "state"),
+                "checkpoint_dir": str(tmp_path / "saved"),
+                **quick,
+                **MODELS[name],
+                **config,
+            },
+        )
+        init_seed(settings["seed"], settings["reproducibility"])
+        parts = data_preparation(settings, create_dataset(settings))
+        model = get_model(name)(settings, parts[0]._dataset).to(settings["device"])
+        trainer = get_trainer(settings["MODEL_TYPE"], name)(settings, model)
+        trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
+        trainer.parts = parts
+        opened.append(trainer)
+        return trainer
+
+    yield make
+    for trainer in opened:
+        trainer.close()
+
+
+def event(number: int, user: str, item: str, kind: str) -> Event:
+    return Event(f"e{number}", user, item, kind, NOW + number)
+
+
+def scores(trainer: OnlineTrainer, user: str) -> torch.Tensor:
+    number = int(trainer.state.users.ids([user])[0])
+    return trainer.learner.scores(trainer.state.edges, np.array([number]))[0]
+
+
+def test_the_yaml_key_extends_the_models_own_trainer(start: Callable[..., Any]) -> None:
+    trainer = start()
+    assert isinstance(trainer, OnlineTrainer)
+    assert type(trainer).__name__.startswith("Online")
+    assert trainer.curve  # what the model's own trainer keeps
+
+
+def test_online_evaluation_is_that_of_the_trained_model(start: Callable[..., Any]) -> None:
+    trainer = start()
+    live = trainer.evaluate(trainer.parts[2], show_progress=False)
+    trainer.learner, kept = None, trainer.learner
+    trained = trainer.evaluate(trainer.parts[2], load_best_model=False, show_progress=False)
+    trainer.learner = kept
+    assert live == pytest.approx(trained, abs=1e-4)
+
+
+def test_a_dislike_takes_the_item_away_at_once_and_undislike_leaves_no_trace(start: Callable[..., Any]) -> None:
+    trainer = start()
+    best = trainer.recommend("u1", 5)[0][0]
+    before = scores(trainer, "u1")
+    trainer.update([event(1, "u1", best, "dislike")])
+    assert best not in dict(trainer.recommend("u1", 40))
+    assert not torch.allclose(scores(trainer, "u1"), before)
+    trainer.update([event(2, "u1", best, "undislike")])
+    torch.testing.assert_close(scores(trainer, "u1"), before)
+    assert trainer.recommend("u1", 5)[0][0] == best
+
+
+def test_new_users_and_items_are_known_from_their_first_event(start: Callable[..., Any]) -> None:
+    trainer = start()
+    unknown = trainer.recommend("newcomer", 10)
+    taken = trainer.update([event(1, "newcomer", "i3", "like"), event(2, "u2", "brand new", "like")])
+    assert taken.update.n_new == 2
+    assert trainer.recommend("newcomer", 10) != unknown
+    assert "i3" not in dict(trainer.recommend("newcomer", 100))
+    trainer.update([event(3 + n, f"u{n}", "brand new", "like") for n in range(5, 15)])
+    assert "brand new" in dict(trainer.recommend("newcomer", 100))
+    assert np.isfinite(list(dict(trainer.recommend("newcomer", 100)).values())).all()
+
+
+def test_what_comes_while_a_refit_runs_is_in_the_new_version(start: Callable[..., Any]) -> None:
+    trainer = start()
+    future = trainer.refit()
+    trainer.update([event(n, f"u{n}", f"i{n + 1}", "dislike") for n in range(1, 20)])
+    future.result(timeout=60)
+    after = {user: scores(trainer, user) for user in ("u1", "u7", "u33")}
+    trainer.refit().result(timeout=60)
+    for user, values in after.items():
+        assert torch.corrcoef(torch.stack([values[1:], scores(trainer, user)[1:]]))[0, 1] > 0.9
+    assert trainer.refresh().staleness < 0.2
+
+
+def test_a_state_goes_on_where_it_was(start: Callable[..., Any]) -> None:
+    trainer = start()
+    trainer.update([event(1, "u1", "i5", "dislike"), event(2, "someone", "i6", "like")])
+    trainer.snapshot()
+    trainer.update([event(3, "someone", "i7", "like"), event(3, "someone", "i7", "like")])
+    wanted = {user: scores(trainer, user) for user in ("u1", "someone", "u20")}
+    state = trainer.state.hash()
+    trainer.close()
+    again = start()
+    assert again.state.hash() == state
+    for user, values in wanted.items():
+        torch.testing.assert_close(scores(again, user), values)
+
+
+def test_another_vocabulary_is_refused(start: Callable[..., Any], write_inter: Callable[..., Path]) -> None:
+    start().close()
+    rows = [(f"u{60 - n % 60}", f"i{n % 50}", 1 if n % 3 else -1, 1_600_000_000 + n) for n in range(1500)]
+    write_inter("stream", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    with pytest.raises(UsageError, match="another vocabulary"):
+        start()
+
+
+def test_an_unknown_trainer_is_refused(start: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="no trainer 'Online' to choose"):
+        start(trainer="Online")
