@@ -84,7 +84,7 @@ def _on_trainer(module: ModuleType) -> None:
     """Let ``trainer: OnlineTrainer`` extend whatever trainer RecBole chooses, and our keys work for stock models."""
     registry.serve_classes("trainer", module)
 
-    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
         config = args[0] if args else kwargs.get("config")
         if config is not None and config["trainer"]:
             if config["trainer"] != "OnlineTrainer":

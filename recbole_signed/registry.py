@@ -21,6 +21,7 @@ from recbole_signed.errors import UsageError, nearest
 
 MODEL_PACKAGE = "recbole.model.general_recommender"  # where RecBole's get_model looks first
 LAST_PACKAGE = "recbole.model.exlib_recommender"  # where it looks last
+GNN_PACKAGE = "recbole_gnn"  # which looks among its own models first
 ENTRY_POINT_GROUP = "recbole_signed.models"
 PROPERTIES = Path(__file__).parent / "properties" / "model"
 TRAINERS = Path(__file__).parent / "trainer"
@@ -114,6 +115,11 @@ def load_object(spec: str) -> Any:
     """Return the object that ``module:name`` names."""
     module, _, name = spec.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def serves(entry: ModelEntry | None, model_class: type) -> bool:
+    """Whether ``model_class`` is what ``entry`` leads to, and not RecBole-GNN's model of the same name."""
+    return entry is not None and model_class.__module__.partition(".")[0] != GNN_PACKAGE
 
 
 class _Alias(ModuleType):

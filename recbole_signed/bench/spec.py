@@ -121,9 +121,9 @@ class TableSpec:
             checksum = data_sha256(folder, dataset)
             for label, model_settings in self.models.items():
                 model = model_settings.get("model", label)
-                here = (model_settings.get("on") or {}).get(section) or {}
+                here = (model_settings.get("per_dataset") or {}).get(section) or {}
                 settings = merged(self.common, data_settings, model_settings, here)
-                settings.pop("on", None)
+                settings.pop("per_dataset", None)
                 seeds = _seeds(label, settings.pop("seeds", self.seeds))
                 for key in ("model", "dataset", "seed"):
                     settings.pop(key, None)
@@ -166,11 +166,11 @@ def _named(path: Path, key: str, value: Any) -> dict[str, dict[str, Any]]:
 
 
 def _check_places(path: Path, models: dict[str, dict[str, Any]], datasets: dict[str, dict[str, Any]]) -> None:
-    """Check ``on``, a model's keys for one data set: {data set: {key: value}}."""
+    """Check ``per_dataset``, a model's keys for one data set: {data set: {key: value}}."""
     for label, settings in models.items():
-        places = settings.get("on") or {}
+        places = settings.get("per_dataset") or {}
         if not isinstance(places, dict) or not all(isinstance(keys, dict) for keys in places.values()):
-            raise UsageError(f"{path}: 'on' of {label} must map data sets of the table to RecBole keys.")
+            raise UsageError(f"{path}: 'per_dataset' of {label} must map data sets of the table to RecBole keys.")
         for section in places:
             if section not in datasets:
                 raise UsageError(

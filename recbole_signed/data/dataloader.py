@@ -13,7 +13,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_signed.data.dataset import SignedDataset
-from recbole_signed.data.item_lists import ItemLists
+from recbole_signed.data.item_lists import ItemLists, contains
 
 
 class SignedEvalBatch(Interaction):
@@ -56,7 +56,7 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
         self._dislikes = ItemLists.from_pairs(disliking, disliked, n_users, n_items)
         self._like_count = np.bincount(users, minlength=n_users)
         self._history = _without(dataset.history, self._likes, n_items, dataset.signed.mask_repeats)
-        self.users: npt.NDArray[np.int64] = np.unique(users)
+        self.users: npt.NDArray[np.int64] = np.flatnonzero(self._like_count)
         self.user_df = dataset.join(Interaction({self.uid_field: torch.from_numpy(self.users)}))
         self.sample_size = len(self.users)
         if shuffle:
@@ -84,8 +84,9 @@ def _without(history: ItemLists, likes: ItemLists, n_items: int, keep_repeats: b
     """RecBole never hides a held-out like, even one that was seen before; the published protocol does."""
     if keep_repeats:
         return history
-    keys = np.setdiff1d(history.keys(n_items), likes.keys(n_items), assume_unique=True)
-    return ItemLists.from_pairs(keys // n_items, keys % n_items, len(history.indptr) - 1, n_items)
+    keys = history.keys(n_items)
+    shown = contains(likes.keys(n_items), keys)
+    return ItemLists.from_keys(keys[~shown], len(history.indptr) - 1, n_items) if shown.any() else history
 
 
 def _tensors(pairs: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> tuple[torch.Tensor, torch.Tensor]:

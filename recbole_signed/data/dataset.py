@@ -11,41 +11,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
-from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
+from recbole_signed.data.columnar import ColumnarDataset
 from recbole_signed.data.duplicates import pair_keys, resolve
-from recbole_signed.data.inter_file import read_inter
 from recbole_signed.data.item_lists import ItemLists
+from recbole_signed.data.remap import codes_of
 from recbole_signed.data.settings import HOW_TO_SIGN, SignedSettings, inter_columns
-from recbole_signed.data.split import (
-    SplitRule,
-    TimeCuts,
-    part_of_others,
-    part_of_rows,
-    rows_of_parts,
-)
+from recbole_signed.data.signs import SignReport, refuse_useless, signs_of
+from recbole_signed.data.split import SplitRule, by_part, split_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 
 IntArray = npt.NDArray[np.int64]
 SIGNS = {"inter_feat": 1, "neg_feat": -1, "neutral_feat": 0}
-
-
-@dataclass(frozen=True)
-class SignReport:
-    """What was found when the rows were separated by sign; counts of rows that stayed, then of what was resolved."""
-
-    likes: int
-    dislikes: int
-    neutrals: int
-    repeated_rows: int
-    """Rows beyond the first of their user-item pair (within a part, where the data set is split already)."""
-    contradicting_pairs: int
-    """Pairs that carry both a like and a dislike."""
 
 
 @dataclass
@@ -59,7 +40,7 @@ class _Rows:
         return _Rows(None if self.time is None else self.time[rows], self.part[rows])
 
 
-class SignedDataset(Dataset):
+class SignedDataset(ColumnarDataset):
     r"""RecBole's ``Dataset`` for data with likes, dislikes and neutral exposures.
 
     Attributes:
@@ -81,6 +62,7 @@ class SignedDataset(Dataset):
     neg_feat: Any
     neutral_feat: Any
     history: ItemLists
+    _graph: SignedGraph | None = None
 
     def _get_field_from_config(self) -> None:
         super()._get_field_from_config()
@@ -100,35 +82,6 @@ class SignedDataset(Dataset):
             load = load | needed if load else load
             unload = unload - needed if unload else unload
         return load, unload
-
-    def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
-        if getattr(source, "value", source) != FeatureSource.INTERACTION.value:
-            return super()._load_feat(filepath, source)
-        load, unload = self._get_load_and_unload_col(source)
-        frame, types = read_inter(
-            filepath,
-            separator=self.config["field_separator"],
-            encoding=self.config["encoding"],
-            exact_integers=self.time_field,
-            wanted=lambda column: (load is None or column in load) and column not in (unload or ()),
-        )
-        if frame is None:
-            return super()._load_feat(filepath, source)
-        for column, kind in types.items():
-            self.field2source[column] = source
-            self.field2type[column] = kind
-            self.field2seqlen[column] = 1
-            if "float" in kind.value:
-                self.field2bucketnum[column] = 2
-        for field in (self.uid_field, self.iid_field):
-            if field not in frame:
-                raise UsageError(
-                    f"{filepath} has no column '{field}'; set USER_ID_FIELD and ITEM_ID_FIELD to its id columns."
-                )
-            blank = np.flatnonzero(frame[field].isna())
-            if len(blank):
-                raise UsageError(f"{filepath}, line {blank[0] + 2}: the column '{field}' is blank.")
-        return frame
 
     # ---- from rows to three tables ----
 
@@ -156,26 +109,12 @@ class SignedDataset(Dataset):
         self._discretization()
         self._preload_weight_matrix()
 
-    def _signs(self) -> npt.NDArray[np.int8]:
-        settings = self.signed
-        if settings.sign_rule is not None:
-            values = {column: self.inter_feat[column].to_numpy() for column in settings.sign_rule.columns}
-            return settings.sign_rule.apply(values)
-        sign = self.inter_feat[settings.sign_field].to_numpy()
-        wrong = np.flatnonzero(~np.isin(sign, (-1.0, 0.0, 1.0)))
-        if len(wrong):
-            raise UsageError(
-                f"the sign column '{settings.sign_field}' of '{self.dataset_name}' holds {sign[wrong[0]]:g} in row "
-                f"{wrong[0] + 1}; it must hold -1 (dislike), 0 (neutral) or 1 (like)."
-            )
-        return sign.astype(np.int8)
-
     def _separate_signs(self, part: IntArray) -> None:
-        frame, sign = self.inter_feat, self._signs()
+        frame, sign = self.inter_feat, signs_of(self.inter_feat, self.signed, self.dataset_name)
         time = frame[self.time_field].to_numpy() if self.time_field in frame else None
         if time is not None:
             frame[self.time_field] = frame[self.time_field].astype(np.float64)  # what RecBole converts from
-        pairs = pair_keys(frame[self.uid_field], frame[self.iid_field], part)
+        pairs = pair_keys(codes_of(frame[self.uid_field]), codes_of(frame[self.iid_field]), part)
         stays, repeated, contradicting = resolve(pairs, sign, time, self.signed.duplicate_pairs)
         if self.signed.sign_field in frame:
             self._del_col(frame, self.signed.sign_field)
@@ -193,26 +132,12 @@ class SignedDataset(Dataset):
             repeated_rows=repeated,
             contradicting_pairs=contradicting,
         )
-        self._check_signs()
+        users = self.uid_field
+        refuse_useless(self.inter_feat[users], self.neg_feat[users], self.signed, self.dataset_name)
         if repeated:
             self.logger.warning(
                 f"[{self.dataset_name}]: {repeated} rows repeat a user-item pair, {contradicting} pairs "
                 f"carry both signs (duplicate_pairs: {self.signed.duplicate_pairs})."
-            )
-
-    def _check_signs(self) -> None:
-        if not len(self.inter_feat):
-            raise UsageError(
-                f"no row of '{self.dataset_name}' is a like; look at the sign column or at sign_rule "
-                f"({self.signed.sign_rule or self.signed.sign_field})."
-            )
-        if (
-            self.signed.sign_rule is not None
-            and not self.inter_feat[self.uid_field].isin(self.neg_feat[self.uid_field]).any()
-        ):
-            raise UsageError(
-                f"after sign_rule ({self.signed.sign_rule}) no user of '{self.dataset_name}' has both a like and a "
-                "dislike; mend the rule, or leave it out to train on all rows as likes."
             )
 
     def _filter_likes_by_count(self) -> None:
@@ -224,8 +149,8 @@ class SignedDataset(Dataset):
         self._row_keys["inter_feat"] = self._row_keys["inter_feat"].take(self.inter_feat.index.to_numpy())
         for name in ("neg_feat", "neutral_feat"):
             frame = getattr(self, name)
-            known = frame[self.uid_field].isin(self.inter_feat[self.uid_field])
-            known &= frame[self.iid_field].isin(self.inter_feat[self.iid_field])
+            known = frame[self.uid_field].isin(self.inter_feat[self.uid_field].unique())
+            known &= frame[self.iid_field].isin(self.inter_feat[self.iid_field].unique())
             setattr(self, name, frame[known].reset_index(drop=True))
             self._row_keys[name] = self._row_keys[name].take(known.to_numpy())
 
@@ -275,7 +200,7 @@ class SignedDataset(Dataset):
         self._change_feat_format()
         self._drop_unused_col()
         if self.benchmark_filename_list is not None:
-            rows = {name: _rows_by_part(keys.part, len(self.file_size_list)) for name, keys in self._row_keys.items()}
+            rows = {name: by_part(keys.part, len(self.file_size_list)) for name, keys in self._row_keys.items()}
         else:
             rows = self._rows_by_rule(SplitRule.from_eval_args(self.config["eval_args"]))
         parts = []
@@ -291,29 +216,12 @@ class SignedDataset(Dataset):
     def _rows_by_rule(self, rule: SplitRule) -> dict[str, list[IntArray]]:
         times = {name: keys.time for name, keys in self._row_keys.items()}
         users = {name: getattr(self, name)[self.uid_field].numpy() for name in SIGNS}
-        like_time: Any = times["inter_feat"]  # None is refused where it matters
-        if rule.by_time and like_time is None:
+        if rule.by_time and times["inter_feat"] is None:
             raise UsageError(
                 f"eval_args.order is TO, but '{self.dataset_name}' has no column '{self.time_field}'; "
                 "set TIME_FIELD, or eval_args.order to RO."
             )
-        # RecBole's own draw, so that a file of likes alone is split in the same way
-        order = (
-            np.argsort(like_time, kind="stable") if rule.by_time else torch.randperm(len(users["inter_feat"])).numpy()
-        )
-        sorted_users = users["inter_feat"][order]
-        sorted_time: Any = None if like_time is None else like_time[order]
-        part = part_of_rows(sorted_users, rule, sorted_time)
-        rows = {"inter_feat": [order[chosen] for chosen in rows_of_parts(sorted_users, part, rule)]}
-        cuts = None
-        if rule.by_time:
-            cuts = TimeCuts.from_likes(sorted_users, sorted_time, part, rule, self.user_num)
-        # a generator of its own: the likes' split and the model's start must not depend on how many dislikes there are
-        rng = np.random.default_rng(self.config["seed"])
-        for name in ("neg_feat", "neutral_feat"):
-            others = part_of_others(users[name], times[name], rule, cuts, rng)
-            rows[name] = _rows_by_part(others, 3)
-        return rows
+        return split_rows(users, times, rule, self.user_num, self.config["seed"])
 
     def _set_histories(self, parts: list[SignedDataset]) -> None:
         train = parts[0]
@@ -340,13 +248,25 @@ class SignedDataset(Dataset):
     # ---- what signed code asks for ----
 
     def signed_graph(self) -> SignedGraph:
-        """Return the likes and dislikes of this part as one graph over RecBole's ids (row and column 0 are padding)."""
-        return SignedGraph.from_edges(
-            likes=(self.inter_feat[self.uid_field].numpy(), self.inter_feat[self.iid_field].numpy()),
-            dislikes=(self.neg_feat[self.uid_field].numpy(), self.neg_feat[self.iid_field].numpy()),
-            n_users=self.user_num,
-            n_items=self.item_num,
-        )
+        """Return the edges of this part as one graph over RecBole's ids (row and column 0 are padding).
+
+        It is built once; neutral rows are in it where ``neutral_weight`` is not 0.
+        """
+        if self._graph is None:
+            likes, dislikes, neutrals = (
+                (feat[self.uid_field].numpy(), feat[self.iid_field].numpy())
+                for feat in (self.inter_feat, self.neg_feat, self.neutral_feat)
+            )
+            self._graph = SignedGraph.from_edges(
+                likes, dislikes, self.user_num, self.item_num, neutrals, self.signed.neutral_weight
+            )
+        return self._graph
+
+    def copy(self, new_inter_feat: Interaction) -> SignedDataset:
+        """Return a part with other likes, which has no graph yet."""
+        part: SignedDataset = super().copy(new_inter_feat)
+        part._graph = None
+        return part
 
     def save(self) -> None:
         """Save under the name where RecBole's ``create_dataset`` looks: that of the class it asked for."""
@@ -362,10 +282,6 @@ class SignedDataset(Dataset):
         for name, count in asdict(self.sign_report).items():
             lines.append(set_color(f"The number of {name.replace('_', ' ')}", "blue") + f": {count}")
         return "\n".join(lines)
-
-
-def _rows_by_part(part: IntArray, n_parts: int) -> list[IntArray]:
-    return [np.flatnonzero(part == wanted) for wanted in range(n_parts)]
 
 
 def _take(feat: Interaction, rows: IntArray) -> Interaction:

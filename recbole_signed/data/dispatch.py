@@ -67,7 +67,8 @@ def loader_for(stock: type, config: Any, phase: str) -> type:
         from recbole_signed.data.dataloader import SignedFullSortEvalDataLoader
 
         return SignedFullSortEvalDataLoader
-    if stock is TrainDataLoader and getattr(config.model_class, "batches", None) and is_signed(config):
+    batches = getattr(config.model_class, "batches", None)
+    if stock is TrainDataLoader and (batches == "likes" or (batches and is_signed(config))):
         from recbole_signed.data.signed_loader import SignedTrainDataLoader
 
         return SignedTrainDataLoader

@@ -44,6 +44,8 @@ class SignedSettings:
     """Hide validation likes in the test phase (RecBole does, SIGformer's published protocol does not)."""
     mask_repeats: bool
     """Also hide held-out likes that were already seen in training (then nobody can hit them)."""
+    neutral_weight: float = 0.0
+    """Weight in the signed graph of an exposure without a verdict: above 0 a weak like, below 0 a weak dislike."""
 
     @property
     def source_columns(self) -> tuple[str, ...]:
@@ -91,6 +93,7 @@ class SignedSettings:
             mask_neutrals=_flag(config, "mask_neutrals", True),
             mask_valid_at_test=_flag(config, "mask_valid_at_test", True),
             mask_repeats=_flag(config, "mask_repeats", False),
+            neutral_weight=_neutral_weight(config),
         )
 
 
@@ -102,6 +105,7 @@ SETTING_KEYS = (
     "mask_neutrals",
     "mask_valid_at_test",
     "mask_repeats",
+    "neutral_weight",
     "protocol",
 )
 """The configuration keys that this package adds for data and evaluation."""
@@ -119,7 +123,7 @@ def inter_columns(config: ConfigLike) -> dict[str, str] | None:
     if not os.path.isfile(path):
         return None
     with open(path, encoding=config["encoding"] or "utf-8") as file:
-        fields = file.readline().rstrip("\r\n").split(config["field_separator"] or "\t")
+        fields = file.readline().removeprefix("\ufeff").rstrip("\r\n").split(config["field_separator"] or "\t")
     columns: dict[str, str] = {}
     for field in fields:
         column, colon, kind = field.partition(":")
@@ -165,6 +169,16 @@ def _flag(config: ConfigLike, key: str, default: bool) -> bool:
     if not isinstance(value, bool):
         raise UsageError(f"{key} is {value!r}; it must be True or False.")
     return value
+
+
+def _neutral_weight(config: ConfigLike) -> float:
+    value = config["neutral_weight"] or 0.0
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1.0 <= value <= 1.0:
+        raise UsageError(
+            f"neutral_weight is {value!r}; it must be a number from -1 (exposures count as dislikes) to 1 (as likes), "
+            "and 0 leaves them out of the graph."
+        )
+    return float(value)
 
 
 def _refuse_labels(config: ConfigLike) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
+import torch
 
+from recbole_signed.data.vocabulary import first_rows
 from recbole_signed.errors import UsageError, nearest
 
 IntArray = npt.NDArray[np.int64]
@@ -110,9 +113,9 @@ def part_of_rows(users: IntArray, rule: SplitRule, times: TimeArray | None = Non
         return np.repeat(np.arange(N_PARTS), rule.sizes(np.array([n_rows]))[0])
     if rule.mode == "TS":
         return _by_global_time(users, rule, times)
-    group_of_row, rank, counts = _ranks(users)
+    group_of_row, rank, counts = ranks(users)
     ends = np.cumsum(rule.sizes(counts), axis=1)
-    return (rank[:, None] >= ends[group_of_row][:, :2]).sum(axis=1)
+    return (rank >= ends[group_of_row, 0]).astype(np.int64) + (rank >= ends[group_of_row, 1])
 
 
 def _by_global_time(users: IntArray, rule: SplitRule, times: TimeArray | None) -> IntArray:
@@ -120,27 +123,32 @@ def _by_global_time(users: IntArray, rule: SplitRule, times: TimeArray | None) -
         raise UsageError("eval_args.split TS needs a time column; the data set has none.")
     part = np.full(len(users), 2, dtype=np.int64)
     early = np.flatnonzero(times <= np.percentile(times, 100 * (1 - rule.ratios[2])))
-    group_of_row, rank, counts = _ranks(users[early])
+    group_of_row, rank, counts = ranks(users[early])
     ends = (counts * (rule.ratios[0] / (1 - rule.ratios[2]))).astype(np.int64)
     part[early] = rank >= ends[group_of_row]
     return part
 
 
-def _ranks(users: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Return each row's group, its rank within the group, and the groups' sizes."""
-    _, group_of_row, counts = np.unique(users, return_inverse=True, return_counts=True)
-    order = np.argsort(group_of_row, kind="stable")
+def ranks(users: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Return each row's group (its user), its rank within the group, and the groups' sizes."""
+    counts = np.bincount(users)
     rank = np.empty(len(users), dtype=np.int64)
-    rank[order] = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return group_of_row, rank, counts
+    rank[_in_groups(users, len(counts))] = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return users, rank, counts
+
+
+def _in_groups(groups: IntArray, n_groups: int) -> npt.NDArray[Any]:
+    """Return the rows by their group, ``[n_rows]``, in the order in which they come: a counting sort, in O(n)."""
+    rows = np.arange(len(groups), dtype=np.int32 if len(groups) < 2**31 else np.int64)
+    filled = np.ones(len(groups), dtype=np.int8)
+    return sp.csr_matrix((filled, (groups, rows)), shape=(n_groups, len(groups))).indices
 
 
 def rows_of_parts(users: IntArray, part: IntArray, rule: SplitRule) -> list[IntArray]:
     """Return the row numbers of each part in RecBole's order: user by user as they first appear, else as they come."""
     rows = np.arange(len(users))
     if rule.by_user and len(users):
-        _, first, group = np.unique(users, return_index=True, return_inverse=True)
-        rows = np.lexsort((rows, first[group]))
+        rows = _in_groups(first_rows(users, int(users.max()) + 1)[users], len(users))
     return [rows[part[rows] == wanted] for wanted in range(N_PARTS)]
 
 
@@ -198,3 +206,39 @@ def part_of_others(
     by_rule = np.empty(len(users), dtype=np.int64)
     by_rule[order] = part_of_rows(users[order], rule)
     return np.maximum(by_rule, by_cut)
+
+
+def split_rows(
+    users: Mapping[str, IntArray], times: Mapping[str, Any], rule: SplitRule, n_users: int, seed: int
+) -> dict[str, list[IntArray]]:
+    """Split every table: likes as RecBole splits a file that holds nothing else, the others by the rules above.
+
+    Args:
+        users: of the rows of each table, by its name; that of the likes, ``inter_feat``, comes first.
+        times: the same, None for tables without time.
+        rule: of the likes.
+        n_users: number of users with the padding user 0.
+        seed: of the random order of the rows that are no likes.
+
+    Returns:
+        Row numbers of the parts of each table, in RecBole's order for the likes.
+    """
+    likes, *others = users
+    time: Any = times[likes]
+    # RecBole's own draw, so that a file of likes alone is split in the same way
+    order = np.argsort(time, kind="stable") if rule.by_time else torch.randperm(len(users[likes])).numpy()
+    sorted_users = users[likes][order]
+    sorted_time: Any = None if time is None else time[order]
+    part = part_of_rows(sorted_users, rule, sorted_time)
+    rows = {likes: [order[chosen] for chosen in rows_of_parts(sorted_users, part, rule)]}
+    cuts = TimeCuts.from_likes(sorted_users, sorted_time, part, rule, n_users) if rule.by_time else None
+    # a generator of its own: the likes' split and the model's start must not depend on how many dislikes there are
+    rng = np.random.default_rng(seed)
+    for name in others:
+        rows[name] = by_part(part_of_others(users[name], times[name], rule, cuts, rng), N_PARTS)
+    return rows
+
+
+def by_part(part: IntArray, n_parts: int) -> list[IntArray]:
+    """Return the rows of each part, in the order in which they come."""
+    return [np.flatnonzero(part == wanted) for wanted in range(n_parts)]

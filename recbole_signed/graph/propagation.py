@@ -56,7 +56,7 @@ class _Product(torch.autograd.Function):
         return forward.to(dense.dtype) @ dense
 
     @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> tuple[None, None, torch.Tensor]:  # type: ignore[override]
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[None, None, torch.Tensor]:
         return None, None, context.backward_matrix.to(gradient.dtype) @ gradient.contiguous()
 
 

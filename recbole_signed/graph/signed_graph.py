@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-IntArray = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 Edges = tuple[IntArray, IntArray]
 
 
@@ -17,20 +17,45 @@ Edges = tuple[IntArray, IntArray]
 class SignedGraph:
     r"""Likes :math:`P` and dislikes :math:`N` as two sparse 0/1 matrices of shape ``[n_users, n_items]``.
 
-    A pair counts once in each of them, however often it occurs; a pair may be in both.
+    A pair counts once in each of them, however often it occurs; a pair may be in both. Where ``neutral_weight``
+    :math:`\varepsilon` is not 0, exposures without a verdict are a third matrix :math:`M`: weak likes
+    (:math:`\varepsilon > 0`) or weak dislikes (:math:`\varepsilon < 0`). What has a verdict is never in :math:`M`.
     """
 
     likes: sp.csr_matrix
     dislikes: sp.csr_matrix
+    neutrals: sp.csr_matrix | None = None
+    neutral_weight: float = 0.0
 
     @classmethod
-    def from_edges(cls, likes: Edges, dislikes: Edges, n_users: int, n_items: int) -> SignedGraph:
-        """Build the graph from ``(users [n_edges], items [n_edges])`` of either sign.
+    def from_edges(
+        cls,
+        likes: Edges,
+        dislikes: Edges,
+        n_users: int,
+        n_items: int,
+        neutrals: Edges | None = None,
+        neutral_weight: float = 0.0,
+    ) -> SignedGraph:
+        """Build the graph from ``(users [n_edges], items [n_edges])`` of each sign; int32 ids are not copied.
 
         Raises:
             ValueError: an id is negative or not below ``n_users`` or ``n_items``.
         """
-        return cls(_binary_matrix(likes, n_users, n_items), _binary_matrix(dislikes, n_users, n_items))
+        shape = (n_users, n_items)
+        verdicts = _binary_matrix(likes, shape), _binary_matrix(dislikes, shape)
+        if neutrals is None or not neutral_weight:
+            return cls(*verdicts)
+        weak = _binary_matrix(neutrals, shape)
+        for matrix in verdicts:
+            weak = weak - weak.multiply(matrix)
+        weak.eliminate_zeros()
+        return cls(*verdicts, weak.tocsr(), float(neutral_weight))
+
+    def rows(self, users: Any) -> SignedGraph:
+        """Return the edges of some users, in their order, as a graph ``[len(users), n_items]``."""
+        weak = None if self.neutrals is None else self.neutrals[users]
+        return SignedGraph(self.likes[users], self.dislikes[users], weak, self.neutral_weight)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SignedGraph:
         """Return itself: nothing ever changes it, and RecBole copies a model just to count its operations."""
@@ -52,21 +77,46 @@ class SignedGraph:
         return int(self.likes.nnz + self.dislikes.nnz)
 
     def weighted(self, dislike_weight: float) -> sp.csr_matrix:
-        r"""Return :math:`P + wN` with float32 values, ``[n_users, n_items]``."""
-        return (self.likes + np.float32(dislike_weight) * self.dislikes).tocsr()
+        r"""Return :math:`P + wN + \varepsilon M` with float32 values, ``[n_users, n_items]``."""
+        matrix = self.likes + np.float32(dislike_weight) * self.dislikes
+        if self.neutrals is not None:
+            matrix = matrix + np.float32(self.neutral_weight) * self.neutrals
+        return matrix.tocsr()
+
+    def to_pyg(self) -> Any:
+        """Return a ``HeteroData`` of PyTorch Geometric: nodes ``user``, ``item``, relations ``likes``, ``dislikes``.
+
+        Node ``j`` of either kind is RecBole's id ``j``, the padding node 0 included; ``edge_index [2, n_edges]``.
+        """
+        import torch
+        from torch_geometric.data import HeteroData
+
+        data = HeteroData()
+        data["user"].num_nodes, data["item"].num_nodes = self.n_users, self.n_items
+        for relation, matrix in (("likes", self.likes), ("dislikes", self.dislikes)):
+            edges = matrix.tocoo()
+            data["user", relation, "item"].edge_index = torch.from_numpy(
+                np.stack([edges.row, edges.col]).astype(np.int64)
+            )
+        return data
 
     def degrees(self, dislike_weight: float = 1.0) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        r"""Return the row and column sums of :math:`P + |w|N`: ``[n_users]`` and ``[n_items]``."""
-        weight = abs(dislike_weight)
-        return tuple(
-            np.asarray(self.likes.sum(axis=axis)).ravel() + weight * np.asarray(self.dislikes.sum(axis=axis)).ravel()
-            for axis in (1, 0)
-        )  # type: ignore[return-value]
+        r"""Return the row and column sums of :math:`P + |w|N + |\varepsilon|M`: ``[n_users]`` and ``[n_items]``."""
+        parts = [(abs(dislike_weight), self.dislikes)]
+        if self.neutrals is not None:
+            parts.append((abs(self.neutral_weight), self.neutrals))
+        sums = []
+        for axis in (1, 0):
+            total = np.asarray(self.likes.sum(axis=axis)).ravel()
+            for weight, matrix in parts:
+                total = total + weight * np.asarray(matrix.sum(axis=axis)).ravel()
+            sums.append(total)
+        return sums[0], sums[1]
 
 
-def _binary_matrix(edges: Edges, n_users: int, n_items: int) -> sp.csr_matrix:
+def _binary_matrix(edges: Edges, shape: tuple[int, int]) -> sp.csr_matrix:
     users, items = edges
-    matrix = sp.csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=(n_users, n_items))
+    matrix = sp.csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=shape)
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix

@@ -31,8 +31,11 @@ def inverse_power(degrees: FloatArray, smoothing: float, exponent: float) -> Flo
 
 
 def user_degrees(graph: SignedGraph, dislike_weight: float) -> FloatArray:
-    r"""Return the row sums of :math:`P + |w|N`, ``[n_users]``, in O(n_users)."""
-    return np.diff(graph.likes.indptr) + abs(dislike_weight) * np.diff(graph.dislikes.indptr).astype(np.float64)
+    r"""Return the row sums of :math:`P + |w|N + |\varepsilon|M`, ``[n_users]``, in O(n_users)."""
+    degrees = np.diff(graph.likes.indptr) + abs(dislike_weight) * np.diff(graph.dislikes.indptr).astype(np.float64)
+    if graph.neutrals is not None:
+        degrees = degrees + abs(graph.neutral_weight) * np.diff(graph.neutrals.indptr)
+    return degrees
 
 
 def exposure_rows(
@@ -48,7 +51,7 @@ def exposure_rows(
         exponent: e.
     """
     user_scale = inverse_power(user_degrees(graph, dislike_weight), smoothing, exponent)
-    rows = graph.weighted(dislike_weight) if dislike_weight else graph.likes.copy()
+    rows = graph.weighted(dislike_weight) if dislike_weight or graph.neutrals is not None else graph.likes.copy()
     rows.data = rows.data * item_scale[rows.indices] * np.repeat(user_scale, np.diff(rows.indptr))
     return rows.astype(np.float32)
 

@@ -104,9 +104,9 @@ class Explanation:
     """
 
     items: np.ndarray
-    """int64 ``[n_edges]``: the items that the user has an edge to, likes first."""
+    """int64 ``[n_edges]``: the items that the user has an edge to, likes first, then dislikes."""
     signs: np.ndarray
-    """int8 ``[n_edges]``: 1 for a like, -1 for a dislike."""
+    """int8 ``[n_edges]``: 1 for a like, -1 for a dislike, 0 for a neutral edge."""
     contributions: np.ndarray
     """float64 ``[n_edges]``: what each edge adds to the exposure score, their sum."""
     prior: float
@@ -249,10 +249,12 @@ class SpectralFilter:
     def explain(self, user: SignedGraph, item: int) -> Explanation:
         """Return what each edge of the one user in ``user`` adds to the score of ``item``."""
         s = self.settings
-        signs = (1, -1)
-        edges = [each.indices.astype(np.int64) for each in (user.likes, user.dislikes)]
-        items = np.concatenate(edges)
-        sign = np.repeat(np.array(signs, dtype=np.int8), [len(each) for each in edges])
+        edges = {1: user.likes, -1: user.dislikes}
+        if user.neutrals is not None:
+            edges[0] = user.neutrals
+        items = np.concatenate([each.indices.astype(np.int64) for each in edges.values()])
+        sign = np.repeat(np.array(list(edges), dtype=np.int8), [each.nnz for each in edges.values()])
+        weight = np.select([sign > 0, sign < 0], [1.0, s.dislike_weight], user.neutral_weight)
         degrees = self.likes[items].double() + abs(s.dislike_weight) * self.dislikes[items].double()
         scale = inverse_power(degrees.cpu().numpy(), s.degree_smoothing, s.degree_exponent)
         scale = scale * inverse_power(user_degrees(user, s.dislike_weight), s.degree_smoothing, s.degree_exponent)
@@ -261,7 +263,7 @@ class SpectralFilter:
         return Explanation(
             items=items,
             signs=sign,
-            contributions=np.where(sign > 0, 1.0, s.dislike_weight) * scale * similarity,
+            contributions=weight * scale * similarity,
             prior=float(self.prior()[item]),
             verdict=float(self.verdict()[item]),
             factor=float(self.factor()[item]),

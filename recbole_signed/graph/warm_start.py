@@ -1,8 +1,8 @@
 r"""Brings singular vectors of a matrix that changed a little up to date, and says how stale they were.
 
 One step of subspace iteration from the old block, :math:`V \leftarrow \mathrm{orth}(R^T R V)`, with a Rayleigh-Ritz
-step. The residual :math:`\|R^T R v_j - \lambda_j v_j\|` of the old vectors costs nothing more; each old Ritz value is within
-it of an eigenvalue of :math:`R^T R` (Parlett, "The Symmetric Eigenvalue Problem", theorem 4.5.1).
+step. The residual :math:`\|R^T R v_j - \lambda_j v_j\|` of the old vectors costs nothing more; each old Ritz value is
+within it of an eigenvalue of :math:`R^T R` (Parlett, "The Symmetric Eigenvalue Problem", theorem 4.5.1).
 """
 
 from __future__ import annotations

@@ -8,10 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph import SignedGraph
+from recbole_signed.online.edge_views import Rows
 from recbole_signed.online.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.online.events import DISLIKE, LIKE
 
 IntArray = npt.NDArray[np.int64]
 
@@ -60,20 +63,36 @@ class Learner(Protocol):
 
 def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:
     """Return the likes and dislikes of all users as a graph ``[n_users, n_items]``."""
-    likes, dislikes = edges.likes, edges.dislikes
-    return SignedGraph.from_edges((likes[0], likes[1]), (dislikes[0], dislikes[1]), n_users, n_items)
+    indptr = np.zeros(n_users + 1, dtype=np.int64)
+    np.cumsum(np.bincount(edges.user, minlength=n_users), out=indptr[1:])
+    return SignedGraph(*matrices(Rows(indptr, edges.item, edges.kind), n_items))
 
 
 def rows_of(edges: EdgeState, users: IntArray, n_items: int) -> SignedGraph:
     """Return the likes and dislikes of some users as a graph ``[len(users), n_items]``; unknown users have none."""
-    found = [edges.of_user(int(user)) for user in users if user < edges.n_users]
-    counts = np.zeros(len(users), dtype=np.int64)
-    counts[np.asarray(users) < edges.n_users] = [len(row.ids) for row in found]
-    place = np.repeat(np.arange(len(users)), counts)
-    item = np.concatenate([row.ids for row in found]) if found else np.zeros(0, dtype=np.int32)
-    sign = np.concatenate([row.sign for row in found]) if found else np.zeros(0, dtype=np.int8)
-    likes, dislikes = ((place[sign == wanted], item[sign == wanted]) for wanted in (1, -1))
-    return SignedGraph.from_edges(likes, dislikes, len(users), n_items)
+    return SignedGraph(*matrices(user_rows(edges, users), n_items))
+
+
+def user_rows(edges: EdgeState, users: npt.NDArray[Any]) -> Rows:
+    """Return the likes and dislikes of some users; unknown users have none."""
+    return edges.of_users(np.where(users < edges.n_users, users, 0)).verdicts
+
+
+def matrices(rows: Rows, n_columns: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Return the likes and the dislikes among some edges as matrices of ones, ``[n, n_columns]``."""
+    both = []
+    for kind in (LIKE, DISLIKE):
+        own = Rows.where(rows.kind == kind, rows.indptr, rows.ids, rows.kind)
+        # edges come sorted, and each pair once: nothing is left to sort or add up
+        both.append(csr(np.ones(len(own.ids), dtype=np.float32), own.ids, own.indptr, n_columns))
+    return both[0], both[1]
+
+
+def csr(data: np.ndarray, ids: np.ndarray, indptr: np.ndarray, n_columns: int) -> sp.csr_matrix:
+    """Return a matrix of rows that are sorted and free of duplicates; ids are not copied."""
+    matrix = sp.csr_matrix((data, ids, indptr.astype(np.int32)), shape=(len(indptr) - 1, n_columns))
+    matrix.has_canonical_format = True
+    return matrix
 
 
 def grown(table: np.ndarray, n: int) -> np.ndarray:

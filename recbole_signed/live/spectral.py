@@ -2,8 +2,9 @@ r"""SSF under a stream.
 
 T0: degrees and like rates are those of the edges, always. T1: a user is the fold-in of its own edges, so its new
 ranking is exact given the item side; an item that has grown by a quarter since the last refresh is folded in from
-its users, :math:`v_i = S^{-2} V_0^T R^T r_i` with the item side :math:`V_0` of that refresh. T2: a step of
-warm-started subspace iteration over all edges. T3: the full fit.
+its users, :math:`v_i = S^{-2} V_0^T R^T r_i` with the item side :math:`V_0` and, for the items of those users, the
+degrees of that refresh (``fold_in.py``). T2: a step of warm-started subspace iteration over all edges. T3: the full
+fit.
 """
 
 from __future__ import annotations
@@ -13,20 +14,19 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.graph import SignedGraph
-from recbole_signed.graph.spectral import exposure_rows, inverse_power
+from recbole_signed.graph.spectral import exposure_rows, inverse_power, user_degrees
 from recbole_signed.graph.spectral_filter import FilterSettings, SpectralFilter
 from recbole_signed.graph.warm_start import refreshed_factors
-from recbole_signed.live.learner import IntArray, Refreshed, graph_of, grown, rows_of
+from recbole_signed.live.fold_in import GrowingItems
+from recbole_signed.live.item_counters import ItemCounters
+from recbole_signed.live.learner import IntArray, Refreshed, csr, graph_of, user_rows
+from recbole_signed.online.edge_views import Rows
 from recbole_signed.online.edges import Changes, EdgeArrays, EdgeState
-
-GROWTH = 1.25
-"""An item is folded in again once its degree is this many times what the last refresh knew of it."""
-MAX_USERS = 200
-"""An item with more users than these waits for the refresh: a fold-in reads the edges of all of them."""
+from recbole_signed.online.events import LIKE
 
 
 class SpectralLearner:
@@ -46,15 +46,10 @@ class SpectralLearner:
         self.passes = passes
         self.block = torch.zeros(1, 0)
         self.values = np.zeros(0, dtype=np.float32)
-        self.base = np.zeros((1, 0), dtype=np.float32)  # V of the last refresh
-        self.vectors = np.zeros((1, 0), dtype=np.float32)  # the same, with the fold-ins since
-        self.fitted_degree = np.zeros(1, dtype=np.float32)
-        self.likes = np.zeros(1, dtype=np.float32)
-        self.dislikes = np.zeros(1, dtype=np.float32)
-        self.n_items = 1
+        self.items = GrowingItems(np.zeros((1, 0), dtype=np.float32), np.zeros(1), settings.dislike_weight)
+        self.counters = ItemCounters()
         self.n_users = 0.0
         self.median_degree = 1.0
-        self.moved: set[int] = set()
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> SpectralLearner:
@@ -73,143 +68,136 @@ class SpectralLearner:
     # ---- T3 and T2
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
-        """Fit to all edges from a random start."""
+        """Fit to all edges from a random start; :meth:`attach` brings the counters."""
         fitted, block = SpectralFilter.fit(graph_of(edges, n_users, n_items), self.settings, iterations=self.iterations)
-        self._take(fitted.vectors, fitted.values, block, fitted)
+        degree = fitted.likes + abs(self.settings.dislike_weight) * fitted.dislikes
+        self._take(fitted.vectors, fitted.values, block, degree.numpy(), (fitted.n_users, fitted.median_degree))
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
         """Take ``passes`` steps of subspace iteration over all edges, from the vectors as they are."""
-        graph = graph_of(edges, n_users, n_items)
-        s = self.settings
+        s, graph = self.settings, graph_of(edges, n_users, n_items)
         likes, dislikes = (np.bincount(each.indices, minlength=n_items) for each in (graph.likes, graph.dislikes))
-        scale = inverse_power(likes + abs(s.dislike_weight) * dislikes, s.degree_smoothing, s.degree_exponent)
+        degree = likes + abs(s.dislike_weight) * dislikes
+        scale = inverse_power(degree, s.degree_smoothing, s.degree_exponent)
         matrix = exposure_rows(graph, scale, s.dislike_weight, s.degree_smoothing, s.degree_exponent)
+        of_users = user_degrees(graph, s.dislike_weight)
+        active = of_users[of_users > 0]
         start = torch.zeros(n_items, self.block.shape[1])
         start[: len(self.block)] = self.block
-        for item in self.moved:
-            start[item, : self.vectors.shape[1]] = torch.from_numpy(self.vectors[item])
+        moved = self.items.moved
+        start[moved, : self.items.vectors.shape[1]] = torch.from_numpy(self.items.vectors[moved])
         found, staleness = refreshed_factors(matrix, s.rank, start, self.passes)
-        degrees = np.diff(graph.likes.indptr) + abs(s.dislike_weight) * np.diff(graph.dislikes.indptr)
-        active = degrees[degrees > 0]
-        filter_ = SpectralFilter(
-            found.vectors,
-            found.values,
-            torch.from_numpy(likes).float(),
-            torch.from_numpy(dislikes).float(),
-            float(len(active)),
-            float(np.median(active)) if len(active) else 1.0,
-            s,
-        )
-        found.vectors[(filter_.likes + filter_.dislikes) == 0] = 0.0
-        self._take(found.vectors, found.values, found.block, filter_)
+        found.vectors[(likes + dislikes) == 0] = 0.0
+        users = (float(len(active)), float(np.median(active)) if len(active) else 1.0)
+        self._take(found.vectors, found.values, found.block, degree, users)
         return Refreshed(staleness, self.passes + 1)
 
-    def _take(self, vectors: torch.Tensor, values: torch.Tensor, block: torch.Tensor, of: SpectralFilter) -> None:
+    def _take(
+        self,
+        vectors: torch.Tensor,
+        values: torch.Tensor,
+        block: torch.Tensor,
+        degree: np.ndarray,
+        users: tuple[float, float],
+    ) -> None:
         self.block, self.values = block, values.numpy()
-        self.base = vectors.numpy()
-        self.vectors = self.base.copy()
-        self.likes, self.dislikes = of.likes.numpy().copy(), of.dislikes.numpy().copy()
-        self.fitted_degree = self._degree(slice(None))
-        self.n_items = len(self.base)
-        self.n_users, self.median_degree = of.n_users, of.median_degree
-        self.moved = set()
+        self.items = GrowingItems(vectors.numpy(), degree, self.settings.dislike_weight)
+        self.n_users, self.median_degree = users
 
     # ---- T0 and T1
 
     def update(self, edges: EdgeState, changes: Changes) -> None:
-        """Take over the counters of the touched items, and fold in those of them that have grown."""
-        self._grow(edges.n_items)
-        items = changes.items
-        self.likes[items], self.dislikes[items] = edges.item_likes[items], edges.item_dislikes[items]
-        self._fold_in(edges, items)
+        """Take over the counters of the touched items, and fold in what has grown."""
+        self.counters.take(edges, changes.items)
+        self.items.update(edges, changes.users, changes.items, self)
 
     def attach(self, edges: EdgeState) -> None:
         """Take over all counters, and fold in what has grown since the refresh."""
-        self._grow(edges.n_items)
-        self.likes[: self.n_items], self.dislikes[: self.n_items] = edges.item_likes, edges.item_dislikes
-        self._fold_in(edges, np.flatnonzero(self._grown(slice(self.n_items))))
+        self.counters.take(edges)
+        self.items.attach(edges, self)
 
-    def _grow(self, n_items: int) -> None:
-        for name in ("base", "vectors", "fitted_degree", "likes", "dislikes"):
-            setattr(self, name, grown(getattr(self, name), n_items))
-        self.n_items = max(self.n_items, n_items)
+    def make_users(self, rows: Rows) -> np.ndarray:
+        r"""Return :math:`D_u^{-e} R_u V_0`, with the degrees that the last refresh knew of items."""
+        old = rows.ids < len(self.items.degree)  # the others have no vector in V_0
+        known = Rows.where(old, rows.indptr, rows.ids, rows.kind)
+        weights, scale, _ = self._weights(rows)
+        data = weights[old] * (scale**2)[_places(known)] * self._scale(self.items.degree[known.ids])
+        base = self.items.base
+        return np.asarray(csr(data.astype(np.float32), known.ids, known.indptr, len(base)) @ base)
 
-    def _degree(self, items: Any) -> np.ndarray:
-        return self.likes[items] + abs(self.settings.dislike_weight) * self.dislikes[items]
-
-    def _grown(self, items: Any) -> np.ndarray:
-        degree = self._degree(items)
-        return (degree > GROWTH * self.fitted_degree[items]) & (self.likes[items] + self.dislikes[items] <= MAX_USERS)
-
-    def _fold_in(self, edges: EdgeState, items: np.ndarray) -> None:
-        if not len(items):
-            return
-        fold = self._grown(items)
-        back = [item for item in items[~fold].tolist() if item in self.moved]
-        self.vectors[back] = self.base[back]
-        self.moved.difference_update(back)
-        items = items[fold]
-        if not len(items):
-            return
-        rows, s = [edges.of_item(int(item)) for item in items], self.settings
-        verdicts = [row.ids[row.sign != 0] for row in rows]
-        users, place = np.unique(np.concatenate(verdicts), return_inverse=True)
-        scaled = self._scaled_rows(rows_of(edges, users, self.n_items))
-        own = np.repeat(np.arange(len(items)), [len(each) for each in verdicts])
-        sign = np.concatenate([row.sign[row.sign != 0] for row in rows])
-        weight = np.where(sign > 0, 1.0, s.dislike_weight)
-        degrees = np.asarray([self._user_degree(edges, user) for user in users])
-        weight = weight * inverse_power(degrees, s.degree_smoothing, s.degree_exponent)[place]
-        weight *= inverse_power(self._degree(items), s.degree_smoothing, s.degree_exponent)[own]
-        image = scaled @ self.base[: self.n_items]
-        total = np.zeros((len(items), image.shape[1]), dtype=np.float64)
-        np.add.at(total, own, weight[:, None] * image[place])
+    def make_items(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, users: np.ndarray) -> np.ndarray:
+        r"""Return :math:`S^{-2} V_0^T R^T r_i` of items."""
+        w = self.settings.dislike_weight
+        degree = np.diff(likes.indptr) + abs(w) * np.diff(dislikes.indptr)
+        total = (likes @ users + w * (dislikes @ users)).astype(np.float64) * self._scale(degree)[:, None]
         energy = np.where(self.values > 0, self.values.astype(np.float64) ** 2, np.inf)
-        self.vectors[items] = (total / energy[: total.shape[1]]).astype(np.float32)
-        self.moved.update(items.tolist())
-
-    def _user_degree(self, edges: EdgeState, user: int) -> float:
-        return float(edges.user_likes[user] + abs(self.settings.dislike_weight) * edges.user_dislikes[user])
+        return (total / energy).astype(np.float32)
 
     # ---- scores
 
-    def _scaled_rows(self, users: SignedGraph) -> Any:
-        s = self.settings
-        scale = np.zeros(self.n_items)  # only what the users touch is read
-        touched = np.unique(np.concatenate([users.likes.indices, users.dislikes.indices]))
-        scale[touched] = inverse_power(self._degree(touched), s.degree_smoothing, s.degree_exponent)
-        return exposure_rows(users, scale, s.dislike_weight, s.degree_smoothing, s.degree_exponent)
+    def _scale(self, degrees: np.ndarray) -> np.ndarray:
+        return inverse_power(degrees, self.settings.degree_smoothing, self.settings.degree_exponent)
+
+    def _weights(self, rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the weight of each edge, and the scale and the degree of each user."""
+        w = self.settings.dislike_weight
+        like = rows.kind == LIKE
+        size = np.zeros(len(like) + 1)
+        np.cumsum(np.where(like, 1.0, abs(w)), out=size[1:])
+        degrees = np.diff(size[rows.indptr])
+        return np.where(like, 1.0, w), self._scale(degrees), degrees
 
     @property
     def filter(self) -> SpectralFilter:
         """The filter in force, which shares this learner's arrays."""
-        n = self.n_items
         return SpectralFilter(
-            vectors=torch.from_numpy(self.vectors[:n]),
+            vectors=torch.from_numpy(self.items.vectors),
             values=torch.from_numpy(self.values),
-            likes=torch.from_numpy(self.likes[:n]),
-            dislikes=torch.from_numpy(self.dislikes[:n]),
+            likes=torch.from_numpy(self.counters.likes),
+            dislikes=torch.from_numpy(self.counters.dislikes),
             n_users=self.n_users,
             median_degree=self.median_degree,
             settings=self.settings,
         )
 
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
-        """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
-        rows, filter_ = rows_of(edges, users, self.n_items), self.filter
-        projected = torch.from_numpy(np.asarray(self._scaled_rows(rows) @ self.vectors[: self.n_items]))
-        return filter_.scores_of(projected[:, : filter_.k] * filter_.response(filter_.degrees(rows)))
+        """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``.
+
+        Those of :meth:`SpectralFilter.scores`, with all that depends on items alone kept by the counters.
+        """
+        s, counters, filter_ = self.settings, self.counters, self.filter
+        rows = user_rows(edges, users)
+        weights, scale, degrees = self._weights(rows)
+        data = weights * scale[_places(rows)] * self._scale(counters.degrees(rows.ids, s.dislike_weight))
+        projected = csr(data.astype(np.float32), rows.ids, rows.indptr, len(self.items.vectors)) @ self.items.vectors
+        factors = torch.from_numpy(np.asarray(projected)) * filter_.response(torch.from_numpy(degrees).float())
+        popularity = torch.from_numpy(counters.popularity)
+        size = s.popularity_floor * self._typical_score() / max(float(popularity.max()), 1e-9)
+        scores = torch.addmm(popularity, factors, filter_.vectors.T, beta=size)
+        factor = counters.factor(s)
+        if factor is not None:
+            scores *= factor
+        if len(counters.unknown):
+            scores[:, counters.unknown] = scores.amin(dim=1, keepdim=True) - 1.0
+        return scores
+
+    def _typical_score(self) -> float:
+        """Return the scale of the prior, see :meth:`SpectralFilter.prior`."""
+        k = len(self.values)
+        if not k or not self.n_users or not self.counters.n_known:
+            return 1.0
+        band = self.filter.response(torch.tensor([self.median_degree]))[0].double().numpy() * self.values
+        return float(np.sqrt((band**2).sum() / self.n_users * k / self.counters.n_known))
 
     # ---- keeping
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return everything but the counters, which are those of the edges."""
-        n = self.n_items
+        """Return everything but the counters and fold-ins, which are those of the edges."""
         tensors = {
-            "base": self.base[:n],
+            "base": self.items.base,
             "values": self.values,
             "block": self.block.numpy(),
-            "fitted_degree": self.fitted_degree[:n],
+            "fitted_degree": self.items.degree,
         }
         return tensors, {
             "settings": asdict(self.settings),
@@ -223,10 +211,11 @@ class SpectralLearner:
         """Take over what :meth:`state` gave; :meth:`attach` brings counters and fold-ins."""
         self.settings = FilterSettings(**meta["settings"])
         self.iterations, self.passes = int(meta["iterations"]), int(meta["passes"])
-        self.n_users, self.median_degree = float(meta["n_users"]), float(meta["median_degree"])
-        self.base, self.values = np.array(tensors["base"]), np.array(tensors["values"])
-        self.vectors, self.block = self.base.copy(), torch.from_numpy(np.array(tensors["block"]))
-        self.fitted_degree = np.array(tensors["fitted_degree"])
-        self.n_items = len(self.base)
-        self.likes, self.dislikes = np.zeros(self.n_items, np.float32), np.zeros(self.n_items, np.float32)
-        self.moved = set()
+        base, values, block = (torch.from_numpy(np.array(tensors[name])) for name in ("base", "values", "block"))
+        users = (float(meta["n_users"]), float(meta["median_degree"]))
+        self._take(base, values, block, np.array(tensors["fitted_degree"]), users)
+
+
+def _places(rows: Rows) -> np.ndarray:
+    """Return the row of each edge."""
+    return np.repeat(np.arange(len(rows.indptr) - 1), np.diff(rows.indptr))

@@ -85,7 +85,8 @@ class SignedRecommender(GeneralRecommender):
         """Return :meth:`encode` without gradients, computed once per evaluation."""
         if self._embeddings is None:
             with torch.no_grad():
-                self._embeddings = self.encode()
+                users, items = self.encode()
+            self._embeddings = users.detach(), items.detach()  # they may be the parameters themselves
         return self._embeddings
 
     def score(self, users: torch.Tensor) -> torch.Tensor:

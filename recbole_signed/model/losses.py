@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch.nn.functional import logsigmoid, softplus
@@ -60,6 +61,12 @@ class SampledEdges:
         self.users, self.items, self.sign = (each.index_select(0, order) for each in (users, items, sign))
         self.sampled = sampled.reshape(len(users), -1).index_select(0, order)
 
+    @classmethod
+    def of(cls, model: Any, batch: Any) -> SampledEdges:
+        """Return the edges of a batch, with the ids of ``model``."""
+        users, items, sampled = (batch[field] for field in (model.USER_ID, model.ITEM_ID, model.NEG_ITEM_ID))
+        return cls(users, items, sampled, batch["sign"], (model.n_users, model.n_items))
+
     def __len__(self) -> int:
         return len(self.sign)
 
@@ -73,7 +80,10 @@ class SampledEdges:
         return torch.where(self.sign > 0, like, dislike)
 
     def scores(self, users: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return inner products of ``users [n_users, d]`` and ``items [n_items, d]``: of edges ``[B]``, sampled ``[B, K]``."""
+        """Return the scores of the edges ``[B]`` and of the sampled items ``[B, K]``.
+
+        They are inner products of ``users [n_users, d]`` and ``items [n_items, d]``.
+        """
         scores = pair_scores(users, items, self._all).view(len(self), -1)
         return scores[:, 0], scores[:, 1:]
 

@@ -136,7 +136,7 @@ class SSF(SignedRecommender):
         """Return the scores of all items, ``[batch, n_items]``: the fold-in of the users' own training edges."""
         rows = users.cpu().numpy()
         with torch.no_grad():
-            return self.filter.scores(SignedGraph(self.graph.likes[rows], self.graph.dislikes[rows]))
+            return self.filter.scores(self.graph.rows(rows))
 
     def fold_in(self, likes: Iterable[int], dislikes: Iterable[int] = ()) -> torch.Tensor:
         """Return the scores of all items, ``[n_items]``, for a user with these edges, known or new.
@@ -165,7 +165,7 @@ class SSF(SignedRecommender):
             if not 0 < value < end:
                 raise UsageError(f"there is no {name} with the id {value}; ids go from 1 to {end - 1}.")
         with torch.no_grad():
-            return self.filter.explain(SignedGraph(self.graph.likes[[user]], self.graph.dislikes[[user]]), item)
+            return self.filter.explain(self.graph.rows([user]), item)
 
     def _one_user(self, likes: Iterable[int], dislikes: Iterable[int]) -> SignedGraph:
         edges = [np.asarray(list(items), dtype=np.int64) for items in (likes, dislikes)]

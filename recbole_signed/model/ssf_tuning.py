@@ -71,7 +71,7 @@ class Validation:
         users = loader.users[chosen]
         known = re.fullmatch(r"(NDCG|Recall)@(\d+)", metric, re.IGNORECASE)
         return cls(
-            users=SignedGraph(graph.likes[users], graph.dislikes[users]),
+            users=graph.rows(users),
             like_keys=np.unique((like_row * graph.n_items + like_item).numpy()),
             like_count=batch.like_count.numpy(),
             hidden=hidden,

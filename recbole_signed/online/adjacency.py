@@ -57,6 +57,13 @@ class Adjacency:
         start = int(self._start[row])
         return slice(start, start + int(self._length[row]))
 
+    def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where some rows lie in the columns: indptr int64 ``[len(rows) + 1]`` and the places of their entries."""
+        start, length = self._start[rows], self._length[rows]
+        indptr = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(length, out=indptr[1:])
+        return indptr, np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], length)
+
     def find(self, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Place of each (row, key) in the columns, int64 ``[n]``; -1 where it is not there."""
         low = self._start[rows]

@@ -27,6 +27,30 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """The visible edges of n nodes, one node after the other: ``ids`` int32, ``kind`` int8, ``[d]``.
+
+    Those of node j are at ``indptr[j]:indptr[j + 1]``, int64 ``[n + 1]``, ids rising.
+    """
+
+    indptr: np.ndarray
+    ids: np.ndarray
+    kind: np.ndarray
+
+    @classmethod
+    def where(cls, seen: np.ndarray, indptr: np.ndarray, ids: np.ndarray, kind: np.ndarray) -> Rows:
+        """Keep the edges that a mask ``[d]`` names."""
+        before = np.zeros(len(seen) + 1, dtype=np.int64)
+        np.cumsum(seen, out=before[1:])
+        return cls(before[indptr], ids[seen], kind[seen])
+
+    @property
+    def verdicts(self) -> Rows:
+        """The likes and dislikes."""
+        return Rows.where((self.kind == LIKE) | (self.kind == DISLIKE), self.indptr, self.ids, self.kind)
+
+
+@dataclass(frozen=True)
 class EdgeArrays:
     """All visible edges, ``[E]``, sorted by user and item."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from recbole_signed.online.adjacency import KEY, Adjacency
-from recbole_signed.online.edge_views import Changes, EdgeArrays, Row
+from recbole_signed.online.edge_views import Changes, EdgeArrays, Row, Rows
 from recbole_signed.online.events import ABSENT, FORGET_USER, SKIP
 from recbole_signed.online.log_batch import LogBatch
 from recbole_signed.online.registers import COLUMNS, NEVER, PairEvents, Registers
@@ -75,6 +75,17 @@ class EdgeState:
         """Visible edges of an item; ``ids`` are users."""
         here = self._by_item.row(item)
         return Row(self._by_item.columns[KEY][here].copy(), self._by_item.columns["kind"][here].copy())
+
+    def of_users(self, users: np.ndarray) -> Rows:
+        """Visible edges of some users."""
+        indptr, places = self._by_user.places(users)
+        kind = Registers(*(self._by_user.columns[name][places] for name in COLUMNS)).kind()
+        return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind)
+
+    def of_items(self, items: np.ndarray) -> Rows:
+        """Visible edges of some items; ``ids`` are users."""
+        indptr, places = self._by_item.places(items)
+        return Rows(indptr, self._by_item.columns[KEY][places], self._by_item.columns["kind"][places])
 
     def export(self) -> EdgeArrays:
         """Copy all visible edges."""

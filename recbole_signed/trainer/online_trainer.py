@@ -190,13 +190,15 @@ class OnlineTrainer(Trainer):
             top = scores.topk(min(k, len(scores) - 1))
             tokens = state.items.tokens(top.indices.numpy())
         values = top.values.tolist()
-        return [(token, value) for token, value in zip(tokens, values, strict=True) if value > -torch.inf]
+        found = zip(tokens, values, strict=True)
+        return [(token, value) for token, value in found if token is not None and value > -torch.inf]
 
     def evaluate(self, eval_data: Any, load_best_model: bool = True, *args: Any, **kwargs: Any) -> Any:
         """Evaluate as RecBole does: the live model once it is started, else the one that was trained."""
         if self.learner is None:
             return super().evaluate(eval_data, load_best_model, *args, **kwargs)
-        trained, self.model = self.model, _LiveModel(self, eval_data._dataset)
+        trained: Any = self.model
+        self.model: Any = _LiveModel(self, eval_data._dataset)
         try:
             return super().evaluate(eval_data, False, *args, **kwargs)
         finally:
@@ -244,12 +246,12 @@ def _load_base(state: OnlineState, dataset: Any) -> None:
         columns["item"].append(table[dataset.iid_field].numpy())
         columns["kind"].append(np.full(len(table), kind, dtype=np.int8))
         columns["time"].append(_milliseconds(dataset, name, len(table)))
-    user, item, kind, times = (np.concatenate(each) for each in columns.values())
+    user, item, kinds, times = [np.concatenate(each) for each in columns.values()]
     order = np.argsort(times, kind="stable")
     tokens = [
         [str(token) for token in dataset.field2id_token[field][1:]] for field in (dataset.uid_field, dataset.iid_field)
     ]
-    state.bulk_load(tokens[0], tokens[1], user[order], item[order], kind[order], times[order])
+    state.bulk_load(tokens[0], tokens[1], user[order], item[order], kinds[order], times[order])
 
 
 def _milliseconds(dataset: Any, name: str, n: int) -> np.ndarray:

@@ -39,7 +39,7 @@ class SignedTrainer(Trainer):
         self.one_pass = model.type == ModelType.TRADITIONAL
         if self.one_pass:
             self.epochs = 1
-            self.eval_step = min(self.eval_step, 1)
+            self.eval_step: int = min(config["eval_step"], 1)
         self.budget = float(config["training_budget"] or 0.0)
         self.curve: list[list[float]] = []
         self.stopped_by: str | None = None
@@ -123,7 +123,8 @@ class SignedTrainer(Trainer):
 
 
 def _rng_state() -> dict[str, Any]:
-    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 (RecBole and the models draw from it)
+    state: Any = np.random.get_state()  # noqa: NPY002 (RecBole and the models draw from it)
+    name, keys, position, has_gauss, gauss = state
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

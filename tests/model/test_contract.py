@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,48 @@ OURS = sorted(name for name, entry in registry.models().items() if entry.module.
 COLUMNS = ["user_id:token", "item_id:token", "sign:float"]
 PARTS = ("train", "valid", "test")
 
-WITHOUT_DISLIKES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+LIKES_ONLY = "likes only"
+"""The model does not look at dislikes: with and without them it is the same."""
+
+WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "DFGNN": "test_without_dislikes_the_high_pass_filter_passes_everything",
+    "DirectAU": LIKES_ONLY,
+    "LightGCL": LIKES_ONLY,
+    "LSGRec": "test_without_dislikes_scores_are_those_of_lightgcn",
+    "PANEGNN": "test_without_dislikes_scores_are_those_of_lightgcn_filtered",
+    "PoneGNN": "test_without_dislikes_disinterest_is_the_second_table",
+    "SBGNN": "test_without_dislikes_half_of_the_messages_are_empty",
+    "SGCN": "test_without_dislikes_only_the_node_itself_is_disliked",
+    "SIGformer": ("SIGformer", {"alpha": 0.0, "beta": 0.0}, {"alpha": -0.5, "beta": -0.5}),
+    "SiGRec": "test_without_dislikes_it_is_lightgcn_and_a_factorisation",
+    "SimGCL": LIKES_ONLY,
+    "SiReN": "test_without_dislikes_the_loss_is_plain_bpr",
     # model: (parent, settings of the parent, settings of the model); the likes-only filter is SSF with w = 0
     "SSF": ("SSF", {"auto": False, "dislike_weight": 0.0}, {"auto": False, "dislike_aversion": 0.5}),
+    "UltraGCN": LIKES_ONLY,
+    "XSimGCL": LIKES_ONLY,
+    "BSPM": LIKES_ONLY,
+    "GFCF": LIKES_ONLY,
+    "SGFCF": LIKES_ONLY,
+    "SignedEASE": ("EASE", {"reg_weight": 50.0}, {"reg_weight": 50.0}),
+    "SignediALS": "test_without_dislikes_it_is_ials",
+    "TurboCF": LIKES_ONLY,
 }
-"""What each model is, on data without dislikes."""
+"""What each model is, on data without dislikes: a parent whose scores it equals, ``LIKES_ONLY``, or the name of the
+test in ``tests/model/test_<lower name>.py`` that holds it to the limit that its paper states."""
+
+PLANTED_EPOCHS = 100
+SETTINGS: dict[str, dict[str, Any]] = {
+    "DirectAU": {"encoder": "LightGCN", "gamma": 0.2, "learning_rate": 0.05},
+    "LightGCL": {"lambda1": 0.001, "learning_rate": 0.05},
+    "SIGformer": {"alpha": -0.5, "beta": -1.0, "sample_hop": 3},  # the signs with which a dislike is one
+    "SignediALS": {"dislike_target": -0.5, "embedding_size": 8},  # a positive target puts dislikes above unknown items
+    "SimGCL": {"lambda": 0.01, "learning_rate": 0.05},
+    "SiReN": {"dislike_coefficient": -1.0},  # the sign with which a dislike is one; the paper's ranks it above unknown
+    "UltraGCN": {"learning_rate": 0.05},
+    "XSimGCL": {"lambda": 0.01, "learning_rate": 0.05},
+}
+"""Settings that fit data this small, by model."""
 
 Row = tuple[str, str, int]
 
@@ -85,6 +123,7 @@ def build(write_inter: Callable[..., Path], tmp_path: Path) -> Build:
                 "epochs": 5,
                 "show_progress": False,
                 "checkpoint_dir": str(tmp_path / "saved"),
+                **SETTINGS.get(name, {}),
                 **config,
             },
         )
@@ -131,25 +170,55 @@ def test_predict_is_the_gathered_full_sort(name: str, rows: dict, build: Build) 
     assert torch.isfinite(pairs).all()
 
 
-def test_without_dislikes_it_is_its_unsigned_parent(name: str, rows: dict, build: Build) -> None:
+def test_without_dislikes_it_is_what_it_should_be(name: str, rows: dict, build: Build) -> None:
     assert name in WITHOUT_DISLIKES, f"say in WITHOUT_DISLIKES what {name} is on data without dislikes"
-    parent, of_parent, own = WITHOUT_DISLIKES[name]
+    stated = WITHOUT_DISLIKES[name]
     likes = {part: [row for row in rows[part] if row[2] > 0] for part in PARTS}
     users, items = tokens(likes)
-    wanted = build(parent, likes, **of_parent).scores(users, items)
-    torch.testing.assert_close(build(name, likes, **own).scores(users, items), wanted)
-    assert not torch.allclose(build(name, rows, **own).scores(users, items), wanted)
+    if isinstance(stated, tuple):
+        parent, of_parent, own = stated
+        wanted = build(parent, likes, **of_parent).scores(users, items)
+        torch.testing.assert_close(build(name, likes, **own).scores(users, items), wanted)
+        assert not torch.allclose(build(name, rows, **own).scores(users, items), wanted)
+    elif stated == LIKES_ONLY:
+        assert not get_model(name).uses_dislikes
+        whole = build(name, rows)
+        assert set(whole.dataset.field2id_token["item_id"][1:]) == set(items), "the rows must have a like for each item"
+        torch.testing.assert_close(build(name, likes).scores(users, items), whole.scores(users, items))
+    else:
+        assert stated.startswith("test_")
+        assert hasattr(_test_module(name), stated), f"tests/model/test_{name.lower()}.py has no test {stated}"
 
 
-def test_flipping_a_sign_changes_scores(name: str, rows: dict, build: Build) -> None:
+def _test_module(name: str) -> Any:
+    path = Path(__file__).parent / f"test_{name.lower()}.py"
+    spec = importlib.util.spec_from_file_location(f"stated_{name.lower()}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_turning_likes_into_dislikes_lowers_scores(name: str, rows: dict, build: Build) -> None:
+    """One pair where the fit has no chance in it; all pairs of one item where it starts from a random place."""
     users, items = tokens(rows)
-    before = build(name, rows).scores(users, items)
-    place, (user, item, _) = next((place, row) for place, row in enumerate(rows["train"]) if row[2] > 0)
-    flipped = {**rows, "train": [*rows["train"][:place], (user, item, -1), *rows["train"][place + 1 :]]}
-    after = build(name, flipped).scores(users, items)
+    trained = get_model(name).type != ModelType.TRADITIONAL
+    before = build(name, rows, epochs=30).scores(users, items)
+    user, item, _ = next(row for row in rows["train"] if row[2] > 0)
+    turned = [(row[0], row[1], -1) if row[1] == item and (trained or row[0] == user) else row for row in rows["train"]]
+    after = build(name, {**rows, "train": turned}, epochs=30).scores(users, items)
     row, column = users.index(user), items.index(item)
-    assert after[row, column] < before[row, column]
     assert not torch.allclose(after[row], before[row])
+    if trained:
+        assert _mean_place(after, column) < _mean_place(before, column)
+    else:
+        assert after[row, column] < before[row, column]
+
+
+def _mean_place(scores: torch.Tensor, column: int) -> float:
+    """How many items one item is above, over users: the scale of scores differs from training to training."""
+    return float((scores[:, [column]] > scores).float().mean())
 
 
 def test_permuting_ids_permutes_scores(name: str, rows: dict, build: Build) -> None:
@@ -196,7 +265,7 @@ def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
         (truth.users[user], truth.items[item], int(truth.verdict[user, item]))
         for user, item in zip(*np.nonzero(~truth.seen() & (truth.verdict != 0)), strict=True)
     ]
-    fitted = build(name, {"train": seen, "valid": unseen[::2], "test": unseen[1::2]}, epochs=100)
+    fitted = build(name, {"train": seen, "valid": unseen[::2], "test": unseen[1::2]}, epochs=PLANTED_EPOCHS)
     scores = fitted.scores(truth.users, truth.items).numpy()
     hidden = truth.seen()
     right = []
@@ -207,3 +276,19 @@ def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
     above_disliked, above_unknown = np.mean(right, axis=0)
     assert above_disliked > 0.9
     assert above_unknown > 0.9
+
+
+def test_training_that_was_interrupted_gives_what_it_would_have_given(name: str, rows: dict, build: Build) -> None:
+    if get_model(name).type == ModelType.TRADITIONAL:
+        pytest.skip("it is fitted in one pass")
+    users, items = tokens(rows)
+    whole = build(name, rows, epochs=6).scores(users, items)
+    first = build(name, rows, fit=False, epochs=3, checkpoint_dir="interrupted")
+    trainer = get_trainer(first.config["MODEL_TYPE"], name)(first.config, first.model)
+    trainer.fit(first.parts[0], None, saved=True, show_progress=False)  # without validation each epoch is saved
+    second = build(name, rows, fit=False, epochs=6, resume=trainer.saved_model_file)
+    trainer = get_trainer(second.config["MODEL_TYPE"], name)(second.config, second.model)
+    assert trainer.start_epoch == 3
+    trainer.fit(second.parts[0], second.parts[1], saved=False, show_progress=False)
+    second.model.eval()
+    assert torch.equal(second.scores(users, items), whole)

@@ -1,0 +1,172 @@
+"""RecBole's ``Dataset`` with its slow steps done by columns, and the same results: reading, k-core, ids, tensors."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_signed.data.inter_file import concatenate, read_inter
+from recbole_signed.data.kcore import Side, core
+from recbole_signed.data.remap import codes_of, renumber
+from recbole_signed.data.split import ranks
+from recbole_signed.data.vocabulary import Vocabulary
+from recbole_signed.errors import UsageError
+
+
+class ColumnarDataset(Dataset):
+    """Until ids are given, token columns of ``inter_feat`` are pandas categories: a number per row, each token once.
+
+    Raises:
+        UsageError: a file can't be read, lacks an id column, or has blank ids.
+    """
+
+    field2seqlen: dict[str, int]
+
+    # ---- reading ----
+
+    def _load_inter_feat(self, token: str, dataset_path: str) -> None:
+        self._vocabularies: dict[str, Vocabulary] = {}
+        if self.benchmark_filename_list is None:
+            super()._load_inter_feat(token, dataset_path)
+        else:
+            self._load_parts(token, dataset_path)
+        del self._vocabularies
+
+    def _load_parts(self, token: str, dataset_path: str) -> None:
+        """Read the files of a data set that is split already; they share their vocabularies."""
+        frames: list[Any] = []
+        lengths: dict[str, int] = defaultdict(int)
+        for part in self.benchmark_filename_list:
+            path = os.path.join(dataset_path, f"{token}.{part}.inter")
+            if not os.path.isfile(path):
+                raise UsageError(f"the file {path} of benchmark_filename does not exist.")
+            frames.append(self._load_feat(path, FeatureSource.INTERACTION))
+            for field, length in self.field2seqlen.items():
+                lengths[field] = max(lengths[field], length)
+        self.inter_feat, self.file_size_list = concatenate(frames), [len(frame) for frame in frames]
+        self.field2seqlen = lengths
+
+    def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
+        if getattr(source, "value", source) != FeatureSource.INTERACTION.value:
+            return super()._load_feat(filepath, source)
+        load, unload = self._get_load_and_unload_col(source)
+        frame, types = read_inter(
+            filepath,
+            separator=self.config["field_separator"],
+            encoding=self.config["encoding"],
+            exact_integers=self.time_field,
+            wanted=lambda column: (load is None or column in load) and column not in (unload or ()),
+            vocabularies=self._vocabularies,
+            progress=self.config["show_progress"],
+        )
+        if frame is None:
+            return super()._load_feat(filepath, source)
+        for column, kind in types.items():
+            self.field2source[column] = source
+            self.field2type[column] = kind
+            self.field2seqlen[column] = 1
+            if "float" in kind.value:
+                self.field2bucketnum[column] = 2
+        for field in (self.uid_field, self.iid_field):
+            if field not in frame:
+                raise UsageError(
+                    f"{filepath} has no column '{field}'; set USER_ID_FIELD and ITEM_ID_FIELD to its id columns."
+                )
+            blank = np.flatnonzero(frame[field].isna())
+            if len(blank):
+                raise UsageError(f"{filepath}, line {blank[0] + 2}: the column '{field}' is blank.")
+        return frame
+
+    # ---- filtering ----
+
+    def _filter_by_inter_num(self) -> None:
+        sides = [
+            self._side(self.uid_field, self.user_feat, "user_inter_num_interval"),
+            self._side(self.iid_field, self.item_feat, "item_inter_num_interval"),
+        ]
+        stays, features = core(*sides)
+        if not stays.all():
+            self.inter_feat = self.inter_feat[stays]
+        for name, kept in zip(("user_feat", "item_feat"), features, strict=True):
+            if kept is not None and not kept.all():
+                setattr(self, name, getattr(self, name)[kept])
+
+    def _side(self, field: str, feat: pd.DataFrame | None, key: str) -> Side:
+        intervals = self._parse_intervals_str(self.config[key])
+        column = self.inter_feat[field]
+        if not isinstance(column.dtype, pd.CategoricalDtype):
+            column = column.astype("category")
+        tokens = column.cat.categories
+        return Side(
+            codes=codes_of(column),
+            n=len(tokens),
+            allowed=(lambda counts: self._within_intervals(counts, intervals)) if intervals else None,
+            least=intervals[0][1] if intervals else -1,
+            features=None if feat is None else tokens.get_indexer(pd.Index(feat[field])),
+        )
+
+    # ---- ids and tensors ----
+
+    def _remap(self, remap_list: list[tuple[Any, str, Any]]) -> None:
+        if any(kind != FeatureType.TOKEN for _, _, kind in remap_list):
+            for feat, field, _ in remap_list:
+                if isinstance(feat[field].dtype, pd.CategoricalDtype):
+                    feat[field] = feat[field].astype(object)
+            super()._remap(remap_list)
+        elif remap_list:
+            columns, tokens = renumber([feat[field] for feat, field, _ in remap_list])
+            token_id = {token: number for number, token in enumerate(tokens.tolist())}
+            for (feat, field, _), ids in zip(remap_list, columns, strict=True):
+                if field not in self.field2id_token:
+                    self.field2id_token[field], self.field2token_id[field] = tokens, token_id
+                feat[field] = ids
+
+    def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
+        plain: dict[str, torch.Tensor] = {}
+        for field in data:
+            kind = self.field2type[field]
+            if kind == FeatureType.TOKEN:
+                plain[field] = torch.from_numpy(data[field].to_numpy(np.int64, copy=True))
+            elif kind == FeatureType.FLOAT and field not in self.config["numerical_features"]:
+                plain[field] = torch.from_numpy(data[field].to_numpy(np.float32, copy=True))
+        if len(plain) < data.shape[1]:
+            rest = super()._dataframe_to_interaction(data[[field for field in data if field not in plain]])
+            plain.update(rest.interaction)
+        return Interaction({field: plain[field] for field in data})
+
+    def _history_matrix(
+        self, row: str, value_field: str | None = None, max_history_len: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """RecBole's padded histories of users (or items), in the same random order, without its loop over rows."""
+        if value_field is not None and value_field not in self.inter_feat:
+            raise ValueError(f"Value_field [{value_field}] should be one of `inter_feat`'s features.")
+        order = torch.randperm(len(self.inter_feat))
+        users, items = (self.inter_feat[field][order].numpy() for field in (self.uid_field, self.iid_field))
+        by_user = row == "user"
+        own, others = (users, items) if by_user else (items, users)
+        n_own, n_others = (self.user_num, self.item_num) if by_user else (self.item_num, self.user_num)
+        _, rank, counts = ranks(own)
+        longest = int(counts.max())
+        width = longest if max_history_len is None else min(max_history_len, longest)
+        if width > n_others * 0.2:
+            self.logger.warning(
+                f"Max value of {row}'s history interaction records has reached {width / n_others * 100}% of the total."
+            )
+        kept = rank < width
+        place = torch.from_numpy(own[kept]), torch.from_numpy(rank[kept])
+        history = torch.zeros((n_own, width), dtype=torch.int64)
+        history[place] = torch.from_numpy(others[kept])
+        values = torch.zeros((n_own, width))
+        values[place] = (
+            1.0 if value_field is None else self.inter_feat[value_field][order][torch.from_numpy(kept)].float()
+        )
+        lengths = torch.from_numpy(np.minimum(np.bincount(own, minlength=n_own), width))
+        return history, values, lengths

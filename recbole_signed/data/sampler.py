@@ -1,0 +1,175 @@
+"""RecBole's negative samplers for signed data: the same draws, without one Python set per user.
+
+RecBole draws for all places at once, looks each draw up in its user's set, and draws again for those that were found.
+Here all are looked up at once in sorted keys, so that a model gets the very negatives that RecBole would give it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from recbole_signed.data.item_lists import ItemLists, contains, distinct
+from recbole_signed.data.vocabulary import first_rows
+from recbole_signed.errors import UsageError
+
+IntArray = npt.NDArray[np.int64]
+PHASES = ("train", "valid", "test")
+CANDIDATES = {"uniform": "_uniform", "popularity": "_popular"}
+
+
+class UsedItems:
+    """What RecBole's ``used_ids`` is for a phase: the set of a user's items under the user's id, made when asked."""
+
+    def __init__(self, lists: Sequence[ItemLists]) -> None:
+        self._lists = lists
+
+    def __getitem__(self, user: int) -> set[int]:
+        return {item for lists in self._lists for item in lists.items[lists.indptr[user] : lists.indptr[user + 1]]}
+
+
+class SignedSampler:
+    """Draws items that a user has not liked up to a phase, by RecBole's interface and from its random numbers.
+
+    Args:
+        parts: the training, validation and test parts.
+        distribution: ``uniform``, or ``popularity`` (in proportion to the likes of all parts to the power ``alpha``).
+        alpha: see there.
+        repeatable: RecBole's key: an item that was liked before may be drawn; only the liked item of the row may not.
+
+    Raises:
+        UsageError: a user has liked every item, or the distribution is unknown.
+    """
+
+    phase: str
+
+    def __init__(self, parts: Sequence[Any], distribution: str, alpha: float = 1.0, repeatable: bool = False) -> None:
+        self.datasets = parts
+        self.uid_field, self.iid_field = parts[0].uid_field, parts[0].iid_field
+        self.user_num, self.item_num = parts[0].user_num, parts[0].item_num
+        self.alpha, self.repeatable = alpha, repeatable
+        self.phases = list(PHASES)
+        self._keys = [] if repeatable else [self._liked(part) for part in parts]
+        self._refuse_full_users()
+        self.set_distribution(distribution)
+
+    def _liked(self, part: Any) -> IntArray:
+        users, items = (part.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field))
+        return distinct(users * self.item_num + items)
+
+    def _refuse_full_users(self) -> None:
+        counts = np.zeros(self.user_num, dtype=np.int64)
+        for number, keys in enumerate(self._keys):
+            known = np.zeros(len(keys), dtype=bool)
+            for earlier in self._keys[:number]:
+                known |= contains(earlier, keys)
+            counts += np.bincount(keys[~known] // self.item_num, minlength=self.user_num)
+        if (counts[1:] >= self.item_num - 1).any():
+            raise UsageError(
+                f"the user with the id {int(np.argmax(counts))} has liked every item, so no negative can be drawn; "
+                "leave such users out (user_inter_num_interval)."
+            )
+
+    def set_distribution(self, distribution: str) -> None:
+        """Draw by ``distribution`` from now on."""
+        if distribution not in CANDIDATES:
+            raise UsageError(f"the sampling distribution is '{distribution}'; it must be {' or '.join(CANDIDATES)}.")
+        self.distribution = distribution
+        if distribution == "popularity":
+            self._candidates, self._share, self._alias = self._alias_table()
+
+    def set_phase(self, phase: str) -> SignedSampler:
+        """Return a sampler of ``train``, ``valid`` or ``test``, which refuses the likes of this part and earlier ones.
+
+        Raises:
+            ValueError: there is no such phase.
+        """
+        if phase not in self.phases:
+            raise ValueError(f"Phase [{phase}] not exist.")
+        new = copy.copy(self)
+        new.phase = phase
+        new._keys = self._keys[: PHASES.index(phase) + 1]
+        return new
+
+    @property
+    def used_ids(self) -> Any:
+        """RecBole's mapping from a user to the set of items that are refused; by phase before one was chosen."""
+        lists = [ItemLists.from_keys(keys, self.user_num, self.item_num) for keys in self._keys]
+        if hasattr(self, "phase"):
+            return UsedItems(lists)
+        return {phase: UsedItems(lists[: number + 1]) for number, phase in enumerate(PHASES)}
+
+    def sample_by_user_ids(self, user_ids: Any, item_ids: Any, num: int) -> torch.Tensor:
+        """Draw ``num`` items for each of ``user_ids [batch]``.
+
+        Args:
+            user_ids: whose negatives to draw.
+            item_ids: ``[batch]``, the items of the rows, which are refused where the sampler is ``repeatable``.
+            num: how many.
+
+        Returns:
+            ``[num * batch]``: the first of each row, then the second of each, and so on.
+
+        Raises:
+            ValueError: an id is not that of a user.
+        """
+        users = np.asarray(user_ids, dtype=np.int64)
+        if len(users) and not 0 <= users.min() <= users.max() < self.user_num:
+            wrong = users[(users < 0) | (users >= self.user_num)][0]
+            raise ValueError(f"user_id [{wrong}] not exist.")
+        rows = np.tile(users * self.item_num, num)
+        own = np.tile(np.asarray(item_ids, dtype=np.int64), num) if self.repeatable else None
+        drawn = np.zeros(len(rows), dtype=np.int64)
+        places = np.arange(len(rows))
+        while len(places):
+            drawn[places] = self.sampling(len(places))
+            refused = drawn[places] == own[places] if own is not None else self._is_used(rows[places] + drawn[places])
+            places = places[refused]
+        return torch.from_numpy(drawn)
+
+    def _is_used(self, keys: IntArray) -> npt.NDArray[np.bool_]:
+        used = np.zeros(len(keys), dtype=bool)
+        for part in self._keys:
+            used |= contains(part, keys)
+        return used
+
+    def sampling(self, sample_num: int) -> IntArray:
+        """Draw ``[sample_num]`` items, whoever they are for, from NumPy's global generator, as RecBole does."""
+        if self.distribution == "uniform":
+            return np.random.randint(1, self.item_num, sample_num)  # noqa: NPY002
+        number = np.random.randint(0, len(self._candidates), sample_num)  # noqa: NPY002
+        takes_own = self._share[number] > np.random.random(sample_num)  # noqa: NPY002
+        return np.where(takes_own, self._candidates[number], self._alias[number])
+
+    def _alias_table(self) -> tuple[IntArray, npt.NDArray[np.float64], IntArray]:
+        """Return RecBole's alias table: items ``[n]``, the chance that a draw keeps its item, and what it takes else.
+
+        The loop is over items, once; the order in which RecBole's queues are served decides what is drawn.
+        """
+        items = np.concatenate([part.inter_feat[self.iid_field].numpy() for part in self.datasets])
+        first = first_rows(items, self.item_num)
+        candidates = np.flatnonzero(first < len(items))
+        candidates = candidates[np.argsort(first[candidates])]
+        weights: list[float] = [
+            pow(count / len(items), self.alpha) for count in np.bincount(items)[candidates].tolist()
+        ]
+        total = sum(weights)
+        share = [weight / total * len(weights) for weight in weights]
+        alias = list(range(len(share)))
+        large = deque(number for number, value in enumerate(share) if value > 1)
+        small = deque(number for number, value in enumerate(share) if value < 1)
+        while large and small:
+            giver, taker = large.popleft(), small.popleft()
+            alias[taker] = giver
+            share[giver] -= 1 - share[taker]
+            if share[giver] < 1:
+                small.append(giver)
+            elif share[giver] > 1:
+                large.append(giver)
+        return candidates, np.array(share), candidates[np.array(alias)]

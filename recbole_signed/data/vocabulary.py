@@ -1,0 +1,78 @@
+"""Numbers for the tokens of a column that is read block by block, without one Python object per row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import polars as pl
+
+CodeArray = npt.NDArray[np.int32]
+
+_SEEDS = 4
+"""How many hash functions are tried before two tokens that share a hash are taken for a fault."""
+
+
+class Vocabulary:
+    """Gives each distinct token the next number, in the order of first appearance, and keeps the tokens once.
+
+    Tokens are looked up by a 64-bit hash, and every row is then compared with the token that its number stands for,
+    so that a collision can't go unnoticed (it makes the vocabulary start over with another hash).
+    """
+
+    def __init__(self) -> None:
+        self._seed = 0
+        self._tokens = pl.Series("token", [], dtype=pl.String)
+        self._index = pd.Index(np.zeros(0, dtype=np.uint64))
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def codes(self, tokens: pl.Series) -> CodeArray:
+        """Return the number of each of ``tokens [n_rows]``, -1 where there is none; unknown ones are added."""
+        present = tokens.is_not_null()
+        if present.all():
+            return self._codes(tokens)
+        codes = np.full(len(tokens), -1, dtype=np.int32)
+        codes[present.to_numpy()] = self._codes(tokens.filter(present))
+        return codes
+
+    def _codes(self, tokens: pl.Series) -> CodeArray:
+        for _ in range(_SEEDS):
+            hashes = tokens.hash(self._seed).to_numpy()
+            local, distinct = pd.factorize(hashes)
+            known = self._index.get_indexer(pd.Index(distinct))
+            new = np.flatnonzero(known < 0)
+            known[new] = len(self) + np.arange(len(new))
+            all_tokens = pl.concat([self._tokens, tokens.gather(first_rows(local, len(distinct))[new])])
+            codes = known.astype(np.int32)[local]
+            if all_tokens.gather(codes).equals(tokens):
+                if len(new):
+                    self._tokens = all_tokens
+                    self._index = pd.Index(np.concatenate([self._index.to_numpy(), distinct[new]]))
+                return codes
+            self._rehash()
+        raise RuntimeError(f"{_SEEDS} hash functions in a row gave two tokens the same 64-bit hash.")
+
+    def _rehash(self) -> None:
+        self._seed += 1
+        self._index = pd.Index(self._tokens.hash(self._seed).to_numpy())
+
+    def tokens(self) -> npt.NDArray[Any]:
+        """Return the tokens by their numbers, ``[n_tokens]`` of str."""
+        found = np.empty(len(self), dtype=object)
+        found[:] = self._tokens.to_list()
+        return found
+
+    def series(self) -> pl.Series:
+        """Return the tokens by their numbers as a column, without a Python object for each."""
+        return self._tokens
+
+
+def first_rows(codes: npt.NDArray[Any], n_codes: int) -> npt.NDArray[np.int64]:
+    """Return the first row in which each of the codes ``0 .. n_codes - 1`` occurs, ``[n_codes]``; n_rows if none."""
+    first = np.full(n_codes, len(codes), dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of several assignments to a place the last one holds
+    return first

@@ -1,0 +1,97 @@
+r"""Exact updates of :math:`P = (X^T X + \lambda I)^{-1}` when rows or columns of X change.
+
+Jeunen, Van Balen, Goethals, "Embarrassingly shallow auto-encoders for dynamic collaborative filtering", UMUAI 2022;
+here by the identities of Woodbury and of the Schur complement directly. Each costs :math:`O(n^2)` per changed row and
+agrees with a new inversion up to rounding, which adds up over many updates: in float32 refit now and then.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+
+def gram_inverse(matrix: sp.csr_matrix, ridge: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    r"""Return :math:`(X^T X + \lambda I)^{-1}`, ``[n_items, n_items]``, by Cholesky.
+
+    Memory: three matrices of ``n_items`` squared at the peak, 4 bytes a cell in float32 (4.8 GB for 20,000 items).
+
+    Args:
+        matrix: X, CSR ``[n_users, n_items]``.
+        ridge: lambda, above 0.
+        dtype: of the result and of the computation.
+
+    Raises:
+        ValueError: ``ridge`` is not positive, and the Gram matrix need not have an inverse.
+    """
+    if not ridge > 0:
+        raise ValueError(f"the ridge must be positive, but is {ridge}")
+    n_items = matrix.shape[1]
+    number = torch.empty(0, dtype=dtype).numpy().dtype
+    gram = torch.empty(n_items, n_items, dtype=dtype)
+    matrix = matrix.astype(number)
+    rows = matrix.T.tocsr()
+    step = max(1, (1 << 26) // max(1, n_items))
+    for first in range(0, n_items, step):
+        (rows[first : first + step] @ matrix).toarray(out=gram.numpy()[first : first + step])
+    gram.diagonal().add_(ridge)
+    factor = torch.linalg.cholesky(gram)
+    return torch.cholesky_inverse(factor, out=gram)
+
+
+def replace_rows(inverse: torch.Tensor, old: sp.csr_matrix, new: sp.csr_matrix) -> torch.Tensor:
+    r"""Update ``inverse`` in place for r rows of X that change from ``old`` to ``new``, and return it.
+
+    :math:`P \leftarrow P - P W (C^{-1} + W^T P W)^{-1} W^T P` with :math:`W = [x_1 .. x_r, x'_1 .. x'_r]` and
+    :math:`C = \mathrm{diag}(-1.., +1..)`. A new user has an empty old row, a forgotten one an empty new row; swapping
+    the two undoes an update.
+
+    Args:
+        inverse: ``[n_items, n_items]``.
+        old: CSR ``[r, n_items]``, exactly the rows that ``inverse`` was made of.
+        new: CSR ``[r, n_items]``.
+    """
+    both = sp.vstack([old, new]).tocsr()
+    columns, places = np.unique(both.indices, return_inverse=True)
+    small = sp.csr_matrix((both.data, places.ravel(), both.indptr), shape=(both.shape[0], len(columns)))
+    weights = torch.from_numpy(small.toarray()).to(inverse)
+    touched = torch.from_numpy(columns.astype(np.int64)).to(inverse.device)
+    image = inverse[:, touched] @ weights.T  # [n_items, 2 r]
+    signs = torch.ones(both.shape[0], dtype=inverse.dtype, device=inverse.device)
+    signs[: old.shape[0]] = -1.0
+    core = torch.diag(signs) + weights @ image[touched]
+    return inverse.addmm_(image, torch.linalg.solve(core, image.T), alpha=-1.0)
+
+
+def append_item(inverse: torch.Tensor, products: torch.Tensor, square: float, ridge: float) -> torch.Tensor:
+    r"""Return the inverse after X gained a column c, as last item: ``[n_items + 1, n_items + 1]``.
+
+    With :math:`g = X^T c`, :math:`v = P g`, :math:`s = c^T c + \lambda - g^T v`:
+    :math:`P' = \begin{pmatrix} P + vv^T/s & -v/s \\ -v^T/s & 1/s \end{pmatrix}`.
+
+    Args:
+        inverse: ``[n_items, n_items]``.
+        products: g, ``[n_items]``.
+        square: the squared norm of c.
+        ridge: lambda.
+    """
+    size = len(inverse)
+    image = inverse @ products
+    complement = square + ridge - torch.dot(products, image)
+    result = inverse.new_empty(size + 1, size + 1)
+    result[:size, :size] = inverse
+    result[:size, :size].addr_(image, image / complement)
+    result[:size, size] = result[size, :size] = -image / complement
+    result[size, size] = 1.0 / complement
+    return result
+
+
+def remove_item(inverse: torch.Tensor, item: int) -> torch.Tensor:
+    r"""Return the inverse after X lost the column ``item``: ``[n_items - 1, n_items - 1]``.
+
+    :math:`P' = P_{rr} - p p^T / P_{ii}` over the remaining items r, with p the column of the item.
+    """
+    rest = torch.arange(len(inverse), device=inverse.device) != item
+    column = inverse[rest, item]
+    return inverse[rest][:, rest].addr_(column, column / inverse[item, item], alpha=-1.0)

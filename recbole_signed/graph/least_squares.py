@@ -1,0 +1,127 @@
+r"""Half-steps of alternating least squares over likes and dislikes, for all rows or for some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+
+CELLS = 1 << 19
+"""Numbers that one chunk of rows holds: 2 MiB of float32, so that it stays in the cache; one row may need more."""
+
+
+@dataclass(frozen=True)
+class SignedLeastSquares:
+    r"""Weighted squared errors with a weight and a target for each sign.
+
+    .. math::
+        \sum_{(u,i) \in P} a_+ (1 - w_u \cdot h_i)^2 + \sum_{(u,i) \in N} a_- (y_- - w_u \cdot h_i)^2
+        + a_0 \sum_{u,i} (w_u \cdot h_i)^2 + \lambda \Big( \sum_u c_u^\nu \|w_u\|^2 + \sum_i c_i^\nu \|h_i\|^2 \Big)
+
+    with :math:`c = |E| + a_0 n`, the edges of a row and the weight of all pairs that it is in. Without dislikes it is
+    iALS (Hu, Koren, Volinsky, ICDM 2008, in the form and with the regularisation of Rendle et al., "Revisiting the
+    Performance of iALS on Item Recommendation Benchmarks", RecSys 2022, eq. 2 and 4).
+    """
+
+    like_weight: float = 1.0
+    dislike_weight: float = 1.0
+    dislike_target: float = 0.0
+    unobserved_weight: float = 0.1
+    regularisation: float = 0.003
+    regularisation_exponent: float = 1.0
+
+    def half_step(
+        self,
+        likes: sp.csr_matrix,
+        dislikes: sp.csr_matrix,
+        fixed: torch.Tensor,
+        gram: torch.Tensor | None = None,
+        n_fixed: int | None = None,
+    ) -> torch.Tensor:
+        r"""Return the minimiser of the objective for each row, the other side fixed: ``[n_rows, d]``.
+
+        :math:`(a_0 H^T H + \sum_s a_s \sum_{i \in N_s} h_i h_i^T + \lambda c^\nu I)\, w = \sum_s a_s y_s
+        \sum_{i \in N_s} h_i`. Costs :math:`O(|N| d^2 + d^3)` per row, in chunks of rows of similar length; a row
+        without edges gets zeros. For the item side pass the transposes, for some rows only those rows.
+
+        Args:
+            likes: CSR ``[n_rows, n_fixed]``; what is stored counts, its values do not.
+            dislikes: of the same shape.
+            fixed: H, ``[n_fixed, d]``; the result has its type and device.
+            gram: ``fixed.T @ fixed``, if it is known already.
+            n_fixed: nodes of the other side, where ``fixed`` holds only those that the rows need and ``gram`` is that
+                of all.
+        """
+        gram = fixed.T @ fixed if gram is None else gram
+        edges = _Edges.join(likes, dislikes)
+        result = fixed.new_zeros(likes.shape[0], fixed.shape[1])
+        weights = fixed.new_tensor([self.like_weight, self.dislike_weight])
+        pulls = weights * fixed.new_tensor([1.0, self.dislike_target])
+        for rows, items, signs, real in edges.chunks(fixed.shape[1]):
+            item, sign, mask = (torch.from_numpy(each).to(fixed.device) for each in (items, signs, real))
+            factors = fixed[item]  # [chunk, longest, d]
+            present = mask.to(fixed.dtype)
+            weighted = factors * (weights[sign] * present).unsqueeze(-1)
+            normal = torch.baddbmm(
+                self.unobserved_weight * gram.expand(len(rows), *gram.shape), weighted.transpose(1, 2), factors
+            )
+            penalty = self.penalties(edges.lengths[rows], fixed.shape[0] if n_fixed is None else n_fixed)
+            normal.diagonal(dim1=1, dim2=2).add_(torch.from_numpy(penalty).to(fixed).unsqueeze(-1))
+            right = torch.einsum("bl,bld->bd", pulls[sign] * present, factors)
+            solved = torch.cholesky_solve(right.unsqueeze(-1), torch.linalg.cholesky(normal))
+            result[torch.from_numpy(rows).to(fixed.device)] = solved.squeeze(-1)
+        return result
+
+    def penalties(self, lengths: npt.NDArray[np.int64], n_other: int) -> npt.NDArray[np.float64]:
+        r"""Return :math:`\lambda c^\nu` of rows with that many edges, ``n_other`` nodes on the other side."""
+        counts = lengths + self.unobserved_weight * n_other
+        return np.asarray(self.regularisation * counts**self.regularisation_exponent, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """Likes and dislikes of each row, one after the other."""
+
+    indptr: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    signs: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+    @classmethod
+    def join(cls, likes: sp.csr_matrix, dislikes: sp.csr_matrix) -> _Edges:
+        n_rows = likes.shape[0]
+        counts = [np.diff(each.indptr).astype(np.int64) for each in (likes, dislikes)]
+        rows = np.concatenate([np.repeat(np.arange(n_rows), each) for each in counts])
+        order = np.argsort(rows, kind="stable")
+        lengths = counts[0] + counts[1]
+        return cls(
+            indptr=np.concatenate([[0], np.cumsum(lengths)]),
+            items=np.concatenate([likes.indices, dislikes.indices]).astype(np.int64)[order],
+            signs=np.repeat(np.array([0, 1]), [likes.nnz, dislikes.nnz])[order],
+            lengths=lengths,
+        )
+
+    def chunks(
+        self, width: int
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
+        """Yield rows, and their items, signs and mask padded to the longest: ``[chunk]``, ``[chunk, longest]``."""
+        order = np.argsort(self.lengths, kind="stable")
+        order = order[self.lengths[order] > 0]
+        sizes = self.lengths[order]
+        first = 0
+        while first < len(order):
+            # sorted by length, so a chunk of n rows is as wide as its last one; the shortest always fits alone
+            ahead = sizes[first : first + max(1, CELLS // (width * width))]
+            room = np.arange(1, len(ahead) + 1) * ahead * width <= CELLS
+            # a chunk also ends where a row is twice as long as its first: at most half of it is padding
+            last = first + max(1, int(np.count_nonzero(room & (ahead <= 2 * ahead[0] + 8))))
+            rows = order[first:last]
+            places = np.arange(sizes[last - 1])
+            real = places < sizes[first:last, None]
+            at = np.where(real, self.indptr[rows][:, None] + places, 0)
+            yield rows, self.items[at], self.signs[at], real
+            first = last

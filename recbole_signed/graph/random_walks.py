@@ -1,0 +1,105 @@
+r"""Random walks on the signed graph, all at once, and the pairs of nodes that they join."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.graph.pair_products import SparsePairs
+
+
+@dataclass(frozen=True)
+class WalkPairs:
+    """Pairs (start of a walk, node that it reached), sorted by start, and the path between them.
+
+    ``types [n_pairs]`` (int32) numbers the sequences of signs along a path: those of length 1 come first (0: a dislike,
+    1: a like), then those of length 2 (dislike-dislike, dislike-like, ...) and so on, :func:`n_path_types` in all.
+    """
+
+    pairs: SparsePairs
+    types: torch.Tensor
+
+
+def n_path_types(length: int) -> int:
+    """Return the number of sequences of signs of length 1 to ``length``."""
+    return 2 ** (length + 1) - 2
+
+
+@dataclass(frozen=True)
+class WalkGraph:
+    """Edges of both signs in both directions, sorted by node; users come first, then items.
+
+    An edge that occurs several times, or with both signs, is walked along that much more often.
+
+    Attributes:
+        indptr: where the edges of each node begin, int32 ``[n_nodes + 1]``.
+        neighbours: int32 ``[2 n_edges]``, ascending within a node.
+        likes: whether the edge is a like (1) or a dislike (0), int32 ``[2 n_edges]``.
+    """
+
+    indptr: torch.Tensor
+    neighbours: torch.Tensor
+    likes: torch.Tensor
+
+    @classmethod
+    def from_edges(
+        cls, users: torch.Tensor, items: torch.Tensor, likes: torch.Tensor, n_users: int, n_items: int
+    ) -> WalkGraph:
+        """Build the graph from edges ``(users[j], items[j])``, likes where ``likes[j]``; all ``[n_edges]``.
+
+        The order in which the edges are given makes no difference.
+        """
+        n_nodes = n_users + n_items
+        sources, targets = torch.cat([users, items + n_users]), torch.cat([items + n_users, users])
+        keys = ((sources.long() * n_nodes + targets) * 2 + likes.long().repeat(2)).sort().values
+        counts = torch.bincount(keys // (2 * n_nodes), minlength=n_nodes)
+        indptr = torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
+        return cls(indptr, (keys // 2 % n_nodes).int(), (keys % 2).int())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WalkGraph:
+        return self
+
+    def to(self, device: torch.device | str) -> WalkGraph:
+        """Return the graph on a device."""
+        return WalkGraph(self.indptr.to(device), self.neighbours.to(device), self.likes.to(device))
+
+    def draw(self, length: int, generator: torch.Generator | None = None) -> WalkPairs:
+        """Start one walk along each directed edge, and let it take ``length`` steps, that edge included.
+
+        Each further step goes to a neighbour drawn uniformly from the edges of the node. A walk gives a pair for each
+        of its steps until it comes to a node where it has been before; from there on it gives none.
+
+        Raises:
+            ValueError: ``length`` is below 1, or the pairs are too many to number them by int32.
+        """
+        if length < 1:
+            raise ValueError(f"a walk has one step or more, not {length}")
+        n_walks = len(self.neighbours)
+        if n_walks * length >= np.iinfo(np.int32).max:
+            raise ValueError(f"{n_walks} walks of {length} steps give more pairs than int32 can number")
+        degrees = self.indptr.diff()
+        source = torch.arange(len(degrees), dtype=torch.int32, device=degrees.device).repeat_interleave(degrees)
+        path = self.likes + 2  # a leading 1 keeps paths of different lengths apart
+        visited, types = [source, self.neighbours], [self.likes]
+        fresh = [torch.ones(n_walks, dtype=torch.bool, device=degrees.device)]
+        for step in range(2, length + 1):
+            here = visited[-1]
+            degree = degrees.index_select(0, here)
+            chance = torch.rand(n_walks, generator=generator).to(degree.device)
+            edge = self.indptr.index_select(0, here) + torch.minimum((chance * degree).int(), degree - 1)
+            path = path * 2 + self.likes.index_select(0, edge)
+            reached = self.neighbours.index_select(0, edge)
+            new = fresh[-1].clone()
+            for earlier in visited[step % 2 :: 2]:  # the graph is bipartite: only they can be the same node
+                new &= reached != earlier
+            visited.append(reached)
+            types.append(path - 2)
+            fresh.append(new)
+        kept = torch.stack(fresh, dim=1).reshape(-1)
+        before = torch.nn.functional.pad(kept.cumsum(0, dtype=torch.int32), (1, 0))
+        columns, kinds = (torch.stack(each, dim=1).reshape(-1)[kept] for each in (visited[1:], types))
+        pairs = SparsePairs(before.index_select(0, self.indptr * length), columns, len(degrees))
+        return WalkPairs(pairs, kinds)

@@ -1,0 +1,127 @@
+"""How a model is made anew, as often as the graph under it changes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.config import Config
+from recbole.utils import InputType, ModelType
+
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.live.edge_dataset import EdgeDataset
+from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.online.edges import EdgeArrays
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+_EXTRA = ("n_negatives", "negative_exponent", "lr_milestones", "lr_gamma", "neutral_weight")
+"""Keys that are no part of every model's yaml, and that training here reads."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model's class and configuration; nothing changes it."""
+
+    name: str
+    model_class: Any
+    config: Any
+
+    @classmethod
+    def named(cls, name: str, settings: Mapping[str, Any]) -> Recipe:
+        """Return the recipe of a model by its name, with ``settings`` over the defaults of its yaml.
+
+        Raises:
+            UsageError: there is no such model or parameter, or it has no embeddings to go on with.
+        """
+        with tempfile.TemporaryDirectory() as root, _no_arguments():
+            (Path(root) / "edges").mkdir()  # a data set that is a folder, and empty
+            config = Config(
+                model=name,
+                dataset="edges",
+                config_dict={"data_path": root, "use_gpu": False, "show_progress": False, **settings},
+            )
+        known = [*config.internal_config_dict, *_EXTRA, "use_gpu"]
+        for key in settings:
+            if key not in known:
+                raise UsageError(f"{name} has no parameter '{key}' under a stream{nearest(key, known)}")
+        return cls.of(config.model_class, config)
+
+    @classmethod
+    def of(cls, model_class: Any, config: Any) -> Recipe:
+        """Return the recipe of a class and RecBole's configuration.
+
+        Raises:
+            UsageError: it has no embeddings of users and items, is not trained by gradients on pairs, or by another
+                optimizer than Adam.
+        """
+        name = model_class.__name__
+        if not _embeds(model_class) or model_class.type != ModelType.GENERAL:
+            raise UsageError(f"{name} can't go on learning: it has no embeddings of users and items that are trained.")
+        if getattr(model_class, "batches", None) is None and model_class.input_type != InputType.PAIRWISE:
+            raise UsageError(f"{name} can't go on learning: it is not trained on pairs of a liked and another item.")
+        if str(config["learner"] or "adam").lower() != "adam":
+            raise UsageError(f"'learner' is {config['learner']}, but a stream knows Adam alone; leave it out.")
+        return cls(name, _faster(model_class), config)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recipe:
+        return self
+
+    @property
+    def own_score(self) -> bool:
+        """Whether scores are something else than inner products."""
+        return issubclass(self.model_class, SignedRecommender) and (
+            self.model_class.score is not SignedRecommender.score
+        )
+
+    def build(self, edges: EdgeArrays, n_users: int, n_items: int) -> Any:
+        """Return a new instance on a graph, with random parameters."""
+        model = self.model_class(self.config, EdgeDataset(edges, n_users, n_items, self.config))
+        return model.to(self.config["device"])
+
+
+def embeddings_of(model: Any) -> Pair:
+    """Return what scores are made of, without gradients: users ``[n_users, d]``, items ``[n_items, d]``."""
+    model.eval()
+    with torch.no_grad():
+        if isinstance(model, SignedRecommender):
+            users, items = model.embeddings()
+        elif _is_graph_model(type(model)):
+            users, items = model.forward()
+        else:
+            users, items = model.user_embedding.weight, model.item_embedding.weight
+    return users.detach().cpu(), items.detach().cpu()
+
+
+def _embeds(model_class: Any) -> bool:
+    if issubclass(model_class, SignedRecommender):
+        return model_class.encode is not SignedRecommender.encode
+    return model_class.__name__ in ("BPR", "LightGCN")
+
+
+def _is_graph_model(model_class: Any) -> bool:
+    return any(base.__name__ == "LightGCN" for base in model_class.__mro__)
+
+
+def _faster(model_class: Any) -> Any:
+    from recbole.model.general_recommender.lightgcn import LightGCN
+
+    from recbole_signed.live.light_gcn import BipartiteLightGCN
+
+    return BipartiteLightGCN if model_class is LightGCN else model_class
+
+
+@contextlib.contextmanager
+def _no_arguments() -> Iterator[None]:
+    """Keep RecBole's Config from taking the process' command line for its own."""
+    argv = sys.argv
+    sys.argv = argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = argv

@@ -1,0 +1,61 @@
+r"""SignedEASE
+################################################
+Reference:
+    Harald Steck. "Embarrassingly Shallow Autoencoders for Sparse Data." in WWW 2019.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph.gram_inverse import gram_inverse
+from recbole_signed.graph.propagation import sparse_tensor
+from recbole_signed.model.training_free import TrainingFreeRecommender
+
+
+class SignedEASE(TrainingFreeRecommender):
+    r"""EASE on the signed matrix :math:`X = P + wN`: a linear item-item model in closed form.
+
+    :math:`G = (X^T X + \lambda I)^{-1}`, :math:`B_{ij} = -G_{ij} / G_{jj}`, :math:`B_{jj} = 0` (eq. 8), scores
+    :math:`x_u B = x_u - (x_u G) / \mathrm{diag}(G)`. With w = 0 it is EASE; w may have either sign.
+
+    The inverse G is what is kept: B follows from it, so that updates of the inverse (``graph/gram_inverse.py``:
+    changed rows, new and removed items) are updates of the model. :meth:`item_weights` gives B.
+
+    Memory: G is dense items x items in float32, by the method's definition: 1.6 GB for 20,000 items, three times that
+    while fitting. :math:`X^T X` costs :math:`O(\sum_u d_u^2)`, the inversion :math:`O(n^3)`.
+    """
+
+    family = "closed form"
+    source = "EASE, WWW 2019, with dislikes"
+    needs_sign = True
+    uses_dislikes = True
+    fitted = ("inverse",)
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.dislike_weight = float(config["dislike_weight"])
+        self.reg_weight = float(config["reg_weight"])
+        if not self.reg_weight > 0:
+            raise UsageError(f"reg_weight is {self.reg_weight:g}, but must be positive.")
+        self.register_buffer("inverse", torch.zeros(self.n_items, 0))
+
+    def fit(self) -> None:
+        """Invert the Gram matrix of the signed edges."""
+        self.inverse = gram_inverse(self.graph.weighted(self.dislike_weight), self.reg_weight).to(self.device)
+
+    def item_weights(self) -> torch.Tensor:
+        """Return B, ``[n_items, n_items]``, column j the weights of the items that item j is predicted from."""
+        weights = self.inverse / -self.inverse.diagonal()
+        return weights.fill_diagonal_(0.0)
+
+    def score(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
+        if not self.inverse.numel():
+            return torch.zeros(len(users), self.n_items, device=self.device)
+        rows = self.graph.rows(users.cpu().numpy()).weighted(self.dislike_weight)
+        known = torch.from_numpy(rows.toarray()).to(self.device)
+        return known - (sparse_tensor(rows, self.device) @ self.inverse) / self.inverse.diagonal()

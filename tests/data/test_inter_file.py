@@ -1,0 +1,194 @@
+"""The reader by columns against pandas' own, and what it hands to RecBole."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.data import inter_file
+from recbole_signed.data.blocks import MISSING, NotPlainError, parsed_blocks
+from recbole_signed.data.inter_file import concatenate, read_inter
+from recbole_signed.data.vocabulary import Vocabulary
+from recbole_signed.errors import UsageError
+
+HEADER = "user_id:token\titem_id:token\tsign:float\ttimestamp:float"
+
+
+def read(path: Path, **options: Any) -> pd.DataFrame:
+    arguments = {"separator": "\t", "encoding": None, "exact_integers": "timestamp", "wanted": lambda _: True}
+    frame, _ = read_inter(str(path), **{**arguments, **options})
+    return frame
+
+
+def by_pandas(path: Path, time: type | None = None) -> pd.DataFrame:
+    """Read as pandas does; time as integers where its first cell says so and all of them are integers of 64 bits."""
+    names = HEADER.split("\t")
+    kinds = dict(zip(names, (str, str, np.float64, time or np.float64), strict=True))
+    frame = pd.read_csv(path, sep="\t", usecols=names, dtype=kinds, engine="c", float_precision="round_trip")
+    frame.columns = [name.split(":")[0] for name in names]
+    if time is None:
+        with path.open(encoding="utf-8") as file:
+            cells = file.read().split("\n")[1].split("\t")
+        text = by_pandas(path, str)["timestamp"]
+        if len(cells) > 3 and re.fullmatch(r"-*\d+", cells[3]) and all(map(is_int64, text)):
+            frame["timestamp"] = np.array([int(cell) for cell in text], dtype=np.int64)
+    return frame
+
+
+def is_int64(cell: Any) -> bool:
+    return isinstance(cell, str) and bool(re.fullmatch(r"\s*[-+]?\d+\s*", cell)) and -(2**63) <= int(cell) < 2**63
+
+
+def outcome(make: Any) -> tuple[list[list[Any]], str] | str:
+    try:
+        frame = make()
+    except ValueError:
+        return "refused"
+    rows = [["-" if pd.isna(cell) else cell for cell in row] for row in frame.astype(object).to_numpy().tolist()]
+    return rows, str(frame["timestamp"].dtype)
+
+
+CELLS = st.one_of(
+    st.sampled_from(
+        [*MISSING, "a", "7", "007", " 7", "7 ", "u 1", '"', '"q"', 'a"b', "é", "\x00", "#c", "NAN", "true"]
+    ),
+    st.sampled_from(["1", "-1", "+1", "1.5", ".5", "5.", "1e3", "1e400", "inf", "-Infinity", "0x10", "1_0", "1,5"]),
+    st.integers(-(2**63), 2**63 - 1).map(str),
+    st.integers(2**63, 2**70).map(str),
+    st.floats(allow_nan=False).map(repr),
+    st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r"), max_size=4),
+)
+LINES = st.one_of(
+    st.tuples(
+        st.sampled_from("abc12"),
+        st.sampled_from("xyz34"),
+        st.sampled_from(["1", "-1", "0", "1.0"]),
+        st.integers(0, 2**62).map(str),
+    ),
+    st.tuples(CELLS, CELLS, CELLS, CELLS),
+    st.lists(CELLS, max_size=6).map(tuple),
+)
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(LINES, min_size=1, max_size=5), end=st.sampled_from(["\n", "\r\n"]), last=st.booleans())
+@example(lines=[("a", "x", "1", "5"), (" ",), ("b", "y", "1", "6")], end="\n", last=True)
+@example(lines=[("a", "x", "1", "5"), ("b", "y", "1", "")], end="\n", last=True)
+@example(lines=[("a", "x", "1", "5"), ("b", "y", "1", "6.5")], end="\r\n", last=False)
+@example(lines=[("a", "x", "NAN", "5")], end="\n", last=True)
+@example(lines=[("a", "x", "1", "1e400")], end="\n", last=True)
+@example(lines=[("a", "x", "1", "5"), ("b", "y", "-inf", "6")], end="\n", last=True)
+@example(lines=[("a", "x", "1", "5"), ("b", "y")], end="\n", last=True)
+def test_reads_what_pandas_reads_and_refuses_what_it_refuses(
+    lines: list[tuple[str, ...]], end: str, last: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "any.inter"
+    text = end.join([HEADER, *("\t".join(line) for line in lines)]) + end * last
+    path.write_bytes(text.encode())
+    if text.split(end)[1]:  # an empty first row is refused on its own account
+        assert outcome(lambda: read(path)) == outcome(lambda: by_pandas(path))
+
+
+def test_many_blocks_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"u{u}", f"i{i}", s, t) for u, i, s, t in rng.integers(0, 50, (3000, 4))]
+    path = tmp_path / "some.inter"
+    path.write_text("\n".join([HEADER, *("\t".join(map(str, row)) for row in rows)]) + "\n")
+    whole = read(path)
+    monkeypatch.setattr(inter_file, "parsed_blocks", lambda *args: parsed_blocks(*args, size=1000))
+    pd.testing.assert_frame_equal(read(path), whole)
+    assert whole["user_id"].tolist() == [row[0] for row in rows]
+    assert whole["timestamp"].dtype == np.int64
+
+
+def test_time_is_float_from_the_first_fraction_on_in_any_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [str(2**60 + row) for row in range(500)]
+    times[400] = "0.5"
+    path = tmp_path / "some.inter"
+    path.write_text("\n".join([HEADER, *(f"u\ti\t1\t{time}" for time in times)]))
+    monkeypatch.setattr(inter_file, "parsed_blocks", lambda *args: parsed_blocks(*args, size=1000))
+    assert read(path)["timestamp"].tolist() == [float(time) for time in times]
+
+
+@pytest.mark.parametrize("text", [f'{HEADER}\n"a\tb"\tx\t1\t5\n', f"{HEADER}\na\tx\t1\t5\n\nb\tx\t1\t6\n"])
+def test_quotes_and_blank_lines_are_left_to_pandas(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "any.inter"
+    path.write_text(text)
+    with pytest.raises(NotPlainError):
+        list(parsed_blocks(path, "\t", "utf-8", 4, {0: pl.String(), 1: pl.String()}))
+    assert read(path)["user_id"].tolist() == by_pandas(path)["user_id"].tolist()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_any_end_of_line(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "any.inter"
+    path.write_bytes(end.join([HEADER, "a\tx\t1\t5", " b\ty\t-1\t6", ""]).encode())
+    frame = read(path)
+    assert frame["user_id"].tolist() == ["a", " b"]
+    assert frame["timestamp"].tolist() == [5, 6]
+
+
+def test_a_byte_order_mark_and_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "any.inter"
+    path.write_text(f"\ufeff{HEADER}\né\tx\t1\t5\n", encoding="utf-8")
+    assert read(path)["user_id"].tolist() == ["é"]
+    path.write_text(f"{HEADER}\né\tx\t1\t5\n", encoding="latin-1")
+    assert read(path, encoding="latin-1")["user_id"].tolist() == ["é"]
+    with pytest.raises(ValueError, match="utf-8"):
+        read(path)
+
+
+def test_files_of_one_data_set_share_their_tokens(tmp_path: Path) -> None:
+    frames, vocabularies = [], {}
+    for number, rows in enumerate((["b\tx\t1\t5", "a\ty\t1\t6"], ["c\tx\t1\t7", 'a\t"z"\t1\t8'])):
+        path = tmp_path / f"{number}.inter"
+        path.write_text("\n".join([HEADER, *rows]))
+        frames.append(read(path, vocabularies=vocabularies))
+    joined = concatenate(frames)
+    assert joined["user_id"].tolist() == ["b", "a", "c", "a"]
+    assert joined["item_id"].tolist() == ["x", "y", "x", "z"]
+    assert joined["user_id"].cat.categories.tolist() == ["b", "a", "c"]
+    assert joined["timestamp"].tolist() == [5, 6, 7, 8]
+
+
+def test_an_unknown_type_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "any.inter"
+    path.write_text("user_id:tokn\titem_id:token\na\tb\n")
+    with pytest.raises(UsageError, match="'user_id:tokn' has an unknown type"):
+        read(path)
+
+
+# ---- vocabulary ----
+
+
+@given(st.lists(st.lists(st.one_of(st.none(), st.text(max_size=3)), max_size=20), max_size=4))
+def test_a_vocabulary_counts_by_first_appearance(blocks: list[list[str | None]]) -> None:
+    vocabulary = Vocabulary()
+    codes = [vocabulary.codes(pl.Series(block, dtype=pl.String)).tolist() for block in blocks]
+    tokens = [token for block in blocks for token in block]
+    known = list(dict.fromkeys(token for token in tokens if token is not None))
+    assert vocabulary.tokens().tolist() == vocabulary.series().to_list() == known
+    assert [code for block in codes for code in block] == [-1 if each is None else known.index(each) for each in tokens]
+
+
+def test_a_vocabulary_notices_colliding_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = pl.Series.hash
+
+    def poor(self: pl.Series, seed: int = 0) -> pl.Series:
+        return real(self, seed) if seed == 2 else pl.Series(np.full(len(self), seed, dtype=np.uint64))
+
+    monkeypatch.setattr(pl.Series, "hash", poor)
+    vocabulary = Vocabulary()
+    assert vocabulary.codes(pl.Series(["a", "b", "a"])).tolist() == [0, 1, 0]
+    assert vocabulary.codes(pl.Series(["c", "b"])).tolist() == [2, 1]
+    monkeypatch.setattr(pl.Series, "hash", lambda self, seed=0: pl.Series(np.zeros(len(self), dtype=np.uint64)))
+    with pytest.raises(RuntimeError, match="same 64-bit hash"):
+        Vocabulary().codes(pl.Series(["a", "b"]))

@@ -1,0 +1,146 @@
+"""The samplers against RecBole's own, draw by draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.quick_start import run_recbole
+from recbole.sampler import RepeatableSampler, Sampler
+from recbole.utils import init_seed
+
+from recbole_signed import UsageError
+from recbole_signed.data.sampler import PHASES, SignedSampler
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+Write = Callable[..., Path]
+DISTRIBUTIONS = [("uniform", 1.0), ("popularity", 1.0), ("popularity", 0.5), ("popularity", 0.0)]
+
+
+def parts(n_users: int = 30, n_items: int = 40, seed: int = 0) -> list[Any]:
+    """Three parts with likes of skewed popularity; some pairs repeat, within a part and over parts."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for size in (300, 60, 60):
+        users = torch.from_numpy(rng.integers(1, n_users, size))
+        items = torch.from_numpy((rng.random(size) ** 2 * (n_items - 1)).astype(np.int64) + 1)
+        table = {"user_id": users, "item_id": items}
+        made.append(
+            SimpleNamespace(
+                inter_feat=table, uid_field="user_id", iid_field="item_id", user_num=n_users, item_num=n_items
+            )
+        )
+    return made
+
+
+def draws(sampler: Any, seed: int = 1) -> list[list[int]]:
+    """Batches of many users, of one user, and of several items for each."""
+    np.random.seed(seed)  # noqa: NPY002  (what RecBole seeds)
+    rng = np.random.default_rng(seed)
+    batches = [(rng.integers(1, 30, 200), 1), (np.full(50, 7), 1), (rng.integers(1, 30, 64), 4)]
+    return [sampler.sample_by_user_ids(users, rng.integers(1, 40, len(users)), num).tolist() for users, num in batches]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(("distribution", "alpha"), DISTRIBUTIONS)
+def test_draws_what_recbole_draws(distribution: str, alpha: float, phase: str) -> None:
+    data = parts()
+    theirs = Sampler(list(PHASES), data, distribution, alpha).set_phase(phase)
+    ours = SignedSampler(data, distribution, alpha).set_phase(phase)
+    assert draws(ours) == draws(theirs)
+
+
+@pytest.mark.parametrize(("distribution", "alpha"), DISTRIBUTIONS)
+def test_draws_what_recbole_draws_where_items_may_repeat(distribution: str, alpha: float) -> None:
+    data = parts()
+    theirs = RepeatableSampler(list(PHASES), data[0], distribution, alpha).set_phase("train")
+    ours = SignedSampler(data[:1], distribution, alpha, repeatable=True).set_phase("train")
+    assert draws(ours) == draws(theirs)
+
+
+def test_uniform_over_what_is_not_liked() -> None:
+    data = parts()
+    sampler = SignedSampler(data, "uniform").set_phase("valid")
+    user = 5
+    own = {int(i) for part in data[:2] for u, i in zip(*part.inter_feat.values(), strict=True) if u == user}
+    np.random.seed(0)  # noqa: NPY002
+    drawn = sampler.sample_by_user_ids(np.full(20_000, user), np.zeros(20_000), 1).numpy()
+    counts = np.bincount(drawn, minlength=40)
+    free = [item for item in range(1, 40) if item not in own]
+    assert counts.sum() == counts[free].sum()
+    expected = 20_000 / len(free)
+    assert np.abs(counts[free] - expected).max() < 5 * np.sqrt(expected)
+
+
+def test_used_ids_are_recboles_sets() -> None:
+    data = parts()
+    theirs, ours = Sampler(list(PHASES), data), SignedSampler(data, "uniform")
+    for phase in PHASES:
+        for user in range(30):
+            assert ours.used_ids[phase][user] == theirs.used_ids[phase][user]
+            assert ours.set_phase(phase).used_ids[user] == theirs.set_phase(phase).used_ids[user]
+
+
+def test_wrong_use_is_named() -> None:
+    data = parts()
+    sampler = SignedSampler(data, "uniform").set_phase("train")
+    with pytest.raises(ValueError, match=r"user_id \[30\] not exist"):
+        sampler.sample_by_user_ids([1, 30], [1, 1], 1)
+    with pytest.raises(ValueError, match=r"Phase \[tests\] not exist"):
+        sampler.set_phase("tests")
+    with pytest.raises(UsageError, match="it must be uniform or popularity"):
+        sampler.set_distribution("popular")
+    full = torch.arange(1, 40)
+    data[2].inter_feat = {"user_id": torch.full((39,), 3), "item_id": full}
+    with pytest.raises(UsageError, match="the user with the id 3 has liked every item"):
+        SignedSampler(data, "uniform")
+    with pytest.raises(ValueError, match="interacted with all items"):
+        Sampler(list(PHASES), data)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"distribution": "popularity", "sample_num": 2, "alpha": 0.7, "dynamic": False, "candidate_num": 0},
+        {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": True, "candidate_num": 4},
+    ],
+    ids=["popularity", "dynamic"],
+)
+def test_recboles_sampling_arguments_give_the_metrics_of_a_file_of_likes(
+    sampling: dict, write_inter: Write, signed_rows: list, quick: dict
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    write_inter("likes", [COLUMNS[0], COLUMNS[1], COLUMNS[3]], [(u, i, t) for u, i, s, t in signed_rows if s > 0])
+    args = {**quick, "train_neg_sample_args": sampling, "mask_dislikes": False, "mask_neutrals": False}
+    signed = run_recbole(model="BPR", dataset="signed", config_dict=args, saved=False)
+    args = {key: value for key, value in args.items() if not key.startswith("mask")}
+    likes = run_recbole(model="BPR", dataset="likes", config_dict=args, saved=False)
+    assert signed["test_result"] == likes["test_result"]
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_signed_data_is_trained_with_it(repeatable: bool, write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    config = Config(model="BPR", dataset="signed", config_dict={"state": "ERROR", "repeatable": repeatable})
+    init_seed(config["seed"], config["reproducibility"])
+    train, valid, test = data_preparation(config, create_dataset(config))
+    assert isinstance(train._sampler, SignedSampler)
+    assert [loader._sampler.phase for loader in (train, valid, test)] == list(PHASES)
+    for batch in train:
+        assert ((batch["neg_item_id"] > 0) & (batch["neg_item_id"] < train._dataset.item_num)).all()
+        assert (batch["neg_item_id"] != batch["item_id"]).all()
+
+
+def test_sampled_evaluation_runs(write_inter: Write, signed_rows: list, quick: dict) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    write_inter("likes", [COLUMNS[0], COLUMNS[1], COLUMNS[3]], [(u, i, t) for u, i, s, t in signed_rows if s > 0])
+    args = {**quick, "eval_args": {"mode": "uni20"}}
+    results = [run_recbole(model="BPR", dataset=name, config_dict=args, saved=False) for name in ("signed", "likes")]
+    assert results[0]["test_result"] == results[1]["test_result"]

@@ -1,0 +1,86 @@
+"""Half-steps of signed alternating least squares against dense solutions, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.graph import least_squares
+from recbole_signed.graph.least_squares import SignedLeastSquares
+
+
+def edges(seed: int, n_rows: int = 23, n_columns: int = 31) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Rows of very different lengths; the first three have none, and a pair may carry both signs."""
+    rng = np.random.default_rng(seed)
+    dense = rng.random((2, n_rows, n_columns)) < np.linspace(0, 0.9, n_rows)[:, None] * rng.random((2, 1, 1))
+    dense[:, :3] = False
+    return sp.csr_matrix(dense[0], dtype=np.float32), sp.csr_matrix(dense[1], dtype=np.float32)
+
+
+def reference(likes: np.ndarray, dislikes: np.ndarray, H: np.ndarray, c: SignedLeastSquares) -> np.ndarray:
+    """The least squares problem of each row with all its pairs as rows of a matrix."""
+    found = np.zeros((len(likes), H.shape[1]))
+    for row, (p, n) in enumerate(zip(likes, dislikes, strict=True)):
+        penalty = c.regularisation * (p.sum() + n.sum() + c.unobserved_weight * len(H)) ** c.regularisation_exponent
+        parts = [
+            (c.unobserved_weight * np.ones(len(H)), 0.0),
+            (c.like_weight * p, 1.0),
+            (c.dislike_weight * n, c.dislike_target),
+        ]
+        A = np.vstack([*(np.sqrt(w)[:, None] * H for w, _ in parts), np.sqrt(penalty) * np.eye(H.shape[1])])
+        b = np.concatenate([*(np.sqrt(w) * y for w, y in parts), np.zeros(H.shape[1])])
+        found[row] = np.linalg.lstsq(A, b, rcond=None)[0]
+    return found
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 10_000),
+    dislike_weight=st.floats(0.0, 3.0),
+    dislike_target=st.floats(-2.0, 2.0),
+    unobserved_weight=st.floats(0.0, 2.0),
+    exponent=st.floats(0.0, 1.0),
+)
+def test_a_half_step_is_the_minimiser(
+    seed: int, dislike_weight: float, dislike_target: float, unobserved_weight: float, exponent: float
+) -> None:
+    problem = SignedLeastSquares(1.3, dislike_weight, dislike_target, unobserved_weight, 0.2, exponent)
+    likes, dislikes = edges(seed)
+    fixed = torch.from_numpy(np.random.default_rng(seed).standard_normal((31, 5)))
+    found = problem.half_step(likes, dislikes, fixed)
+    wanted = reference(likes.toarray().astype(float), dislikes.toarray().astype(float), fixed.numpy(), problem)
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-8, atol=1e-8)
+    assert torch.equal(found[:3], torch.zeros(3, 5, dtype=torch.float64))
+
+
+def test_some_rows_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    likes, dislikes = edges(3)
+    fixed = torch.randn(31, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    problem = SignedLeastSquares(dislike_target=-1.0)
+    whole = problem.half_step(likes, dislikes, fixed)
+    some = [20, 4, 11, 0]
+    part = problem.half_step(likes[some], dislikes[some], fixed, gram=fixed.T @ fixed)
+    torch.testing.assert_close(part, whole[some], rtol=1e-10, atol=1e-12)
+    monkeypatch.setattr(least_squares, "CELLS", 1)  # each row is a chunk
+    torch.testing.assert_close(problem.half_step(likes, dislikes, fixed), whole, rtol=1e-10, atol=1e-12)
+
+
+def test_the_item_side_is_the_transpose() -> None:
+    likes, dislikes = edges(5)
+    users = torch.randn(23, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    problem = SignedLeastSquares()
+    found = problem.half_step(likes.T.tocsr(), dislikes.T.tocsr(), users)
+    wanted = reference(likes.toarray().T.astype(float), dislikes.toarray().T.astype(float), users.numpy(), problem)
+    have = (likes + dislikes).getnnz(axis=0) > 0
+    np.testing.assert_allclose(found.numpy()[have], wanted[have], rtol=1e-8, atol=1e-8)
+
+
+def test_no_rows_and_no_edges() -> None:
+    nothing = sp.csr_matrix((0, 6), dtype=np.float32)
+    assert SignedLeastSquares().half_step(nothing, nothing, torch.randn(6, 3)).shape == (0, 3)
+    empty = sp.csr_matrix((4, 6), dtype=np.float32)
+    assert torch.equal(SignedLeastSquares().half_step(empty, empty, torch.randn(6, 3)), torch.zeros(4, 3))

@@ -1,0 +1,179 @@
+"""Sparse products between users and items: against dense ones, against PyTorch Geometric, and their gradients."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch_geometric.nn import LGConv, SignedConv
+
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.propagation import BipartiteOperator, SparseOperator, row_mean, sparse_tensor, symmetric
+
+SHAPE = (9, 12)
+MATRICES = st.lists(
+    st.tuples(st.integers(0, SHAPE[0] - 1), st.integers(0, SHAPE[1] - 1), st.sampled_from([1.0, 1.0, -0.5, 2.0])),
+    max_size=50,
+)
+
+
+def matrix_of(cells: list[tuple[int, int, float]]) -> sp.csr_matrix:
+    dense = np.zeros(SHAPE)
+    for row, column, value in cells:
+        dense[row, column] = value
+    return sp.csr_matrix(dense)
+
+
+def random_graph(seed: int = 0) -> SignedGraph:
+    """The last user and the last item have no edge; some nodes have edges of one sign alone."""
+    drawn = np.random.default_rng(seed).choice([1, 0, -1], SHAPE, p=[0.2, 0.7, 0.1])
+    drawn[-1], drawn[:, -1] = 0, 0
+    return SignedGraph.from_edges(np.nonzero(drawn > 0), np.nonzero(drawn < 0), *SHAPE)
+
+
+def tables(width: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(1)
+    users, items = (torch.randn(n, width, generator=random, dtype=torch.float64) for n in SHAPE)
+    return users.requires_grad_(), items.requires_grad_()
+
+
+def between_all_nodes(matrix: sp.csr_matrix) -> torch.Tensor:
+    """Edges from users to items and back as PyTorch Geometric wants them, users first."""
+    edges = matrix.tocoo()
+    users, items = torch.from_numpy(edges.row).long(), torch.from_numpy(edges.col).long() + SHAPE[0]
+    return torch.stack([torch.cat([users, items]), torch.cat([items, users])])
+
+
+def dense_reference(matrix: np.ndarray, smoothing: float, exponent: float) -> np.ndarray:
+    size = np.abs(matrix)
+    scales = []
+    for degrees in (size.sum(1) + smoothing, size.sum(0) + smoothing):
+        scales.append(np.array([degree**-exponent if degree > 0 else 0.0 for degree in degrees]))
+    return scales[0][:, None] * matrix * scales[1]
+
+
+@given(MATRICES, st.sampled_from([0.0, 3.0]), st.sampled_from([0.5, 0.3]))
+def test_normalisation_is_that_of_the_formula(cells: list, smoothing: float, exponent: float) -> None:
+    matrix = matrix_of(cells)
+    found = symmetric(matrix, smoothing=smoothing, exponent=exponent)
+    wanted = dense_reference(matrix.toarray(), smoothing, exponent)
+    np.testing.assert_allclose(found.toarray(), wanted, rtol=1e-5, atol=1e-7)
+    means = row_mean(matrix).toarray()
+    size = np.abs(matrix.toarray()).sum(1, keepdims=True)
+    np.testing.assert_allclose(means, matrix.toarray() / np.where(size, size, 1), rtol=1e-5)
+
+
+@given(MATRICES)
+def test_products_and_gradients_are_those_of_the_dense_matrix(cells: list) -> None:
+    matrix = matrix_of(cells)
+    dense = torch.from_numpy(matrix.toarray())
+    operator = SparseOperator(matrix)
+    users, items = tables()
+    for found, wanted, argument in (
+        (operator @ items, dense @ items, items),
+        (operator.T @ users, dense.T @ users, users),
+    ):
+        torch.testing.assert_close(found, wanted)
+        upstream = torch.arange(found.numel(), dtype=torch.float64).view(found.shape)
+        gradients = [torch.autograd.grad(each, argument, upstream)[0] for each in (found, wanted)]
+        torch.testing.assert_close(*gradients)
+    assert (operator.shape, operator.T.shape) == (SHAPE, SHAPE[::-1])
+
+
+def test_gradcheck() -> None:
+    graph = random_graph()
+    users, items = tables(2)
+    for operator in (BipartiteOperator.symmetric(graph.likes), BipartiteOperator.mean(graph.dislikes)):
+        assert torch.autograd.gradcheck(operator, (users, items))
+        assert torch.autograd.gradcheck(
+            lambda u, i, operator=operator: operator.mean_of_layers(u, i, 3), (users, items)
+        )
+
+
+def test_a_gradient_that_is_not_contiguous_is_no_trouble() -> None:
+    operator = SparseOperator(random_graph().likes)
+    _, items = tables()
+    product = operator @ items
+    upstream = torch.randn(4, SHAPE[0], dtype=torch.float64).T
+    found = torch.autograd.grad(product, items, upstream)[0]
+    torch.testing.assert_close(found, operator.T @ upstream)
+
+
+@pytest.mark.parametrize("n_layers", [0, 1, 4])
+def test_symmetric_propagation_is_that_of_lgconv(n_layers: int) -> None:
+    likes = random_graph().likes
+    users, items = tables()
+    convolution, edges = LGConv(), between_all_nodes(likes)
+    layer = torch.cat([users, items])
+    wanted = [layer]
+    for _ in range(n_layers):
+        layer = convolution(layer, edges)
+        wanted.append(layer)
+    found = BipartiteOperator.symmetric(likes).mean_of_layers(users, items, n_layers)
+    mean = torch.stack(wanted).mean(0)
+    torch.testing.assert_close(torch.cat(found), mean, rtol=1e-6, atol=1e-7)
+    upstream = torch.randn(mean.shape, dtype=torch.float64)
+    ours = torch.autograd.grad(torch.cat(found), (users, items), upstream)
+    theirs = torch.autograd.grad(mean, (users, items), upstream)
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def plain_signed_convolution(first: bool) -> SignedConv:
+    """One whose weights pass the aggregates on; after the first layer those along dislikes twice."""
+    convolution = SignedConv(4, 4, first_aggr=first, bias=True).double()
+    with torch.no_grad():
+        for each in convolution.parameters():
+            each.zero_()
+        for linear in (convolution.lin_pos_l, convolution.lin_neg_l):
+            linear.weight.copy_(torch.eye(4) if first else torch.cat([torch.eye(4), 2 * torch.eye(4)], dim=1))
+    return convolution
+
+
+def test_mean_propagation_is_the_aggregation_of_signedconv() -> None:
+    graph = random_graph()
+    users, items = tables()
+    edges = [between_all_nodes(each) for each in (graph.likes, graph.dislikes)]
+    likes, dislikes = BipartiteOperator.mean(graph.likes), BipartiteOperator.mean(graph.dislikes)
+    both = plain_signed_convolution(first=True)(torch.cat([users, items]), *edges)
+    positive, negative = likes(users, items), dislikes(users, items)
+    torch.testing.assert_close(torch.cat([torch.cat(positive), torch.cat(negative)], dim=1), both, rtol=1e-6, atol=1e-7)
+    # the second layer: likes keep the kind of a neighbour's state, dislikes turn it
+    wanted = plain_signed_convolution(first=False)(both, *edges)
+    found = [
+        torch.cat(likes(*same)) + 2 * torch.cat(dislikes(*other))
+        for same, other in ((positive, negative), (negative, positive))
+    ]
+    torch.testing.assert_close(torch.cat(found, dim=1), wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_what_is_kept_is_small_shared_and_quiet() -> None:
+    likes = random_graph().likes
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        operator = BipartiteOperator.symmetric(likes)
+    kept = operator.to_users.matrix
+    assert (kept.dtype, kept.crow_indices().dtype, kept.col_indices().dtype) == (
+        torch.float32,
+        torch.int32,
+        torch.int32,
+    )
+    assert operator.to_items.matrix is operator.to_users.transposed
+    assert copy.deepcopy(operator).to_users is operator.to_users
+    product = operator.to_users @ torch.ones(SHAPE[1], 2, requires_grad=True)
+    assert product.grad_fn is not None
+    assert not product.grad_fn.saved_tensors  # nothing is stored for the backward pass
+
+
+def test_an_empty_matrix_propagates_zeros() -> None:
+    users, items = tables()
+    for make in (BipartiteOperator.symmetric, BipartiteOperator.mean):
+        operator = make(sp.csr_matrix(SHAPE, dtype=np.float32))
+        assert not torch.cat(operator(users, items)).any()
+        torch.testing.assert_close(operator.mean_of_layers(users, items, 2), (users / 3, items / 3))
+    assert sparse_tensor(sp.csr_matrix(SHAPE)).shape == SHAPE

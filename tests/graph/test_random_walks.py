@@ -1,0 +1,105 @@
+"""Random walks: each pair has a path of its type behind it, steps are uniform, and ids do not matter."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.graph.random_walks import WalkGraph, n_path_types
+
+N_USERS, N_ITEMS = 6, 5
+
+
+def random_edges(seed: int, n_edges: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Edges with repeated pairs and pairs of both signs; user 0 and item 0 have none."""
+    generator = torch.Generator().manual_seed(seed)
+    users = torch.randint(1, N_USERS, (n_edges,), generator=generator)
+    items = torch.randint(1, N_ITEMS, (n_edges,), generator=generator)
+    return users, items, torch.rand(n_edges, generator=generator) < 0.6
+
+
+def path_numbers(length: int) -> dict[tuple[int, ...], int]:
+    """Shorter paths first, then in the order of binary numbers."""
+    paths = [path for n in range(1, length + 1) for path in itertools.product((0, 1), repeat=n)]
+    return {path: number for number, path in enumerate(paths)}
+
+
+def possible(edges: tuple[torch.Tensor, ...], length: int) -> set[tuple[int, int, int]]:
+    """All (start, end, type) of paths without a repeated node."""
+    signs: dict[tuple[int, int], set[int]] = {}
+    for user, item, like in zip(*(each.tolist() for each in edges), strict=True):
+        signs.setdefault((user, item + N_USERS), set()).add(int(like))
+        signs.setdefault((item + N_USERS, user), set()).add(int(like))
+    numbers, found = path_numbers(length), set()
+
+    def walk(nodes: tuple[int, ...], path: tuple[int, ...]) -> None:
+        if path:
+            found.add((nodes[0], nodes[-1], numbers[path]))
+        if len(path) < length:
+            for (source, target), kinds in signs.items():
+                if source == nodes[-1] and target not in nodes:
+                    for kind in kinds:
+                        walk((*nodes, target), (*path, kind))
+
+    for node in range(N_USERS + N_ITEMS):
+        walk((node,), ())
+    return found
+
+
+def triples(graph: WalkGraph, length: int, seed: int) -> list[tuple[int, int, int]]:
+    walks = graph.draw(length, torch.Generator().manual_seed(seed))
+    rows = walks.pairs.spread(torch.arange(walks.pairs.shape[0]))
+    assert walks.types.dtype == walks.pairs.columns.dtype == walks.pairs.indptr.dtype == torch.int32
+    return list(zip(rows.tolist(), walks.pairs.columns.tolist(), walks.types.tolist(), strict=True))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 14), st.integers(1, 5))
+def test_each_pair_is_joined_by_a_path_of_its_type(seed: int, n_edges: int, length: int) -> None:
+    edges = random_edges(seed, n_edges)
+    found = triples(WalkGraph.from_edges(*edges, N_USERS, N_ITEMS), length, seed)
+    assert set(found) <= possible(edges, length)
+    direct = Counter(
+        pair
+        for user, item, like in zip(*(each.tolist() for each in edges), strict=True)
+        for pair in ((user, item + N_USERS, int(like)), (item + N_USERS, user, int(like)))
+    )
+    assert Counter(each for each in found if each[2] < 2) == direct
+    assert all(kind < n_path_types(length) for _, _, kind in found)
+
+
+def test_every_path_is_walked_with_its_probability() -> None:
+    """A start on user 1 goes 1 - a - (1, 2, 2 again, 3), and the walk ends where it comes back."""
+    edges = (torch.tensor([1, 2, 2, 3]), torch.tensor([1, 1, 1, 1]), torch.tensor([True, False, False, True]))
+    graph = WalkGraph.from_edges(*edges, N_USERS, N_ITEMS)
+    drawn = Counter(each for seed in range(4000) for each in triples(graph, 2, seed) if each[0] == 1)
+    assert drawn.pop((1, N_USERS + 1, 1)) == 4000
+    to_two, to_three = drawn.pop((1, 2, 2 + 2)), drawn.pop((1, 3, 2 + 3))  # like-dislike, like-like
+    assert not drawn
+    assert to_two / 4000 == pytest.approx(1 / 2, abs=0.04)
+    assert to_three / 4000 == pytest.approx(1 / 4, abs=0.04)
+
+
+def test_a_walk_that_came_back_gives_no_more_pairs() -> None:
+    """User 1 - item 1 is all of its component: each second step returns, and a third would find item 1 again."""
+    edges = (torch.tensor([1]), torch.tensor([1]), torch.tensor([True]))
+    found = triples(WalkGraph.from_edges(*edges, N_USERS, N_ITEMS), 6, 0)
+    assert sorted(found) == [(1, N_USERS + 1, 1), (N_USERS + 1, 1, 1)]
+
+
+def test_the_order_of_edges_makes_no_difference_but_the_seed_does() -> None:
+    users, items, likes = random_edges(3, 12)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
+    first = WalkGraph.from_edges(users, items, likes, N_USERS, N_ITEMS)
+    second = WalkGraph.from_edges(users[order], items[order], likes[order], N_USERS, N_ITEMS)
+    assert triples(first, 4, 5) == triples(second, 4, 5)
+    assert triples(first, 4, 5) != triples(first, 4, 6)
+
+
+def test_a_walk_needs_a_step() -> None:
+    with pytest.raises(ValueError, match="one step or more"):
+        WalkGraph.from_edges(*random_edges(0, 5), N_USERS, N_ITEMS).draw(0)

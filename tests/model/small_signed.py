@@ -1,0 +1,59 @@
+"""A small signed data set, for the tests of the models that are fitted in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, init_seed
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float"]
+Dense = tuple[np.ndarray, np.ndarray]
+
+
+def build(name: str, write_inter: Callable[..., Path], rows: list, tmp_path: Path, **config: Any) -> Any:
+    """Return the model, not fitted, on ``rows`` (user, item, sign, time), where some nodes lack a sign.
+
+    Users below 4 have no dislike, 4 and 5 no like; items below 3 no dislike, 3 and 4 no like.
+    """
+    kept = [
+        (user, item, sign)
+        for user, item, sign, _ in rows
+        if sign
+        and (sign > 0 or (user >= 4 and item >= 3))
+        and (sign < 0 or (user not in (4, 5) and item not in (3, 4)))
+    ]
+    write_inter("small", COLUMNS, kept)
+    settings = Config(
+        model=name,
+        dataset="small",
+        config_dict={
+            "data_path": str(tmp_path / "dataset"),
+            "load_col": {"inter": ["user_id", "item_id", "sign"]},
+            "state": "ERROR",
+            "show_progress": False,
+            "checkpoint_dir": str(tmp_path / "saved"),
+            "eval_args": {"split": {"RS": [1, 0, 0]}, "order": "RO", "mode": "full"},
+            **config,
+        },
+    )
+    init_seed(settings["seed"], settings["reproducibility"])
+    parts = data_preparation(settings, create_dataset(settings))
+    return get_model(name)(settings, parts[0]._dataset)
+
+
+def dense(model: Any) -> Dense:
+    """Return likes and dislikes as dense float64 ``[n_users, n_items]``."""
+    return model.graph.likes.toarray().astype(np.float64), model.graph.dislikes.toarray().astype(np.float64)
+
+
+def normalised(P: np.ndarray, user: float = 0.5, item: float = 0.5, smoothing: float = 0.0) -> np.ndarray:
+    """Return the rows and columns of P divided by powers of their sums."""
+    with np.errstate(divide="ignore"):
+        scales = [(P.sum(axis) + smoothing) ** -power for axis, power in ((1, user), (0, item))]
+    left, right = (np.where(np.isfinite(each), each, 0.0) for each in scales)
+    return left[:, None] * P * right

@@ -1,0 +1,34 @@
+"""Blockwise losses against their dense forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recbole_signed.model import contrast
+
+
+@pytest.mark.parametrize("cells", [1, 7, 10_000])
+def test_log_sum_exp_and_its_gradients_do_not_depend_on_the_blocks(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contrast, "CELLS", cells)
+    generator = torch.Generator().manual_seed(0)
+    queries, keys = (torch.randn(n, 3, dtype=torch.float64, generator=generator, requires_grad=True) for n in (5, 4))
+    dense = (queries @ keys.T / 0.3).exp().sum(dim=1).log()
+    torch.testing.assert_close(contrast.log_sum_exp(queries, keys, 0.3), dense)
+    assert torch.autograd.gradcheck(lambda a, b: contrast.log_sum_exp(a, b, 0.3), (queries, keys))
+    assert torch.autograd.gradcheck(lambda a: contrast.log_sum_exp(a, a, 0.3), (queries,))
+
+
+def test_large_products_do_not_overflow() -> None:
+    rows = torch.full((2, 4), 50.0)
+    assert torch.isfinite(contrast.log_sum_exp(rows, rows, 0.1)).all()
+
+
+def test_uniformity_in_single_precision_is_that_of_all_pairs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(40, 8, generator=generator), dim=-1)
+    dense = torch.pdist(rows.double()).square().mul(-2).exp().mean().log()
+    torch.testing.assert_close(contrast.uniformity(rows).double(), dense, rtol=1e-4, atol=1e-4)
+    opposite = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    torch.testing.assert_close(contrast.uniformity(opposite), torch.tensor(-8.0), rtol=1e-3, atol=0)
+    assert contrast.uniformity(rows[:1]) == 0

@@ -1,0 +1,104 @@
+"""PANE-GNN against its formulas in dense float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, build, light, nodes, rows_of, small_data
+from torch.nn.functional import logsigmoid
+
+from recbole_signed.errors import UsageError
+from recbole_signed.model.panegnn import PANEGNN
+
+LAYERS = 4
+
+
+def embeddings(model: PANEGNN, data: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return (
+        light(data.likes, nodes(model.user_embedding, model.item_embedding), LAYERS),
+        light(data.dislikes, nodes(model.user_dislikes, model.item_dislikes), LAYERS),
+    )
+
+
+def distorted(model: PANEGNN) -> np.ndarray:
+    """The dislikes that are left, read off the operator by its pattern alone."""
+    return (model.distorted.to_users.matrix.to_dense() != 0).double().numpy()
+
+
+def contrast(first: torch.Tensor, second: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    rows = sorted(set(ids.tolist()))
+    one, two = (each[rows] / each[rows].norm(dim=1, keepdim=True) for each in (first, second))
+    likeness = (one @ two.T / 0.8).exp()
+    return -(likeness.diagonal() / likeness.sum(1)).log().mean()
+
+
+def loss(model: PANEGNN, data: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    tables = embeddings(model, data)
+    total = torch.zeros((), dtype=torch.float64)
+    for kind, table, like, dislike in ((1, tables[0], 1.0, 3.0), (-1, tables[1], 3.0, 1.0)):
+        u, i, n = rows_of(batch, table)
+        c = torch.where(batch["sign"] > 0, like, dislike)
+        margins = kind * ((c * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2))
+        total = total - logsigmoid(margins).sum(1).mean()
+        total = total + 5e-5 / 2 * (u.square().sum() + i.square().sum() + n.square().sum())
+    other = light(distorted(model), nodes(model.user_dislikes, model.item_dislikes), LAYERS)
+    for ids in (batch["user_id"], batch["item_id"] + N_USERS):
+        total = total + contrast(tables[1], other, ids)
+    return total
+
+
+def test_embeddings_and_loss_are_those_of_the_formulas() -> None:
+    data = small_data()
+    model = build(PANEGNN, data, removed_share=0.5)
+    assert 0 < distorted(model).sum() < data.dislikes.sum()
+    assert_same_encoding(model, torch.cat(embeddings(model, data), dim=1))
+    batch = data.batch(6)
+    assert_same_loss(model, batch, loss(model, data, batch))
+
+
+def test_the_distortion_removes_a_share_and_depends_on_the_epoch_alone() -> None:
+    data = small_data()
+    model, other = build(PANEGNN, data, removed_share=0.5), build(PANEGNN, data, removed_share=0.5)
+    drawn = []
+    for epoch in range(30):
+        model.start_epoch(epoch)
+        drawn.append(distorted(model))
+        assert (drawn[-1] <= data.dislikes).all()
+    other.start_epoch(17)
+    assert np.array_equal(distorted(other), drawn[17])
+    assert not np.array_equal(drawn[17], drawn[18])
+    assert abs(np.mean([each.sum() for each in drawn]) / data.dislikes.sum() - 0.5) < 0.1
+    whole, none = (build(PANEGNN, data, removed_share=share) for share in (0, 1))
+    assert np.array_equal(distorted(whole), data.dislikes)
+    assert distorted(none).sum() == 0
+    assert torch.isfinite(none.loss(data.batch(2)))
+
+
+def test_without_dislikes_scores_are_those_of_lightgcn_filtered() -> None:
+    data = small_data(dislikes=False)
+    model = build(PANEGNN, data, disinterest_threshold=1e9)
+    table = light(data.likes, nodes(model.user_embedding, model.item_embedding), LAYERS)
+    users = torch.arange(N_USERS)
+    torch.testing.assert_close(model.score(users), table[:N_USERS] @ table[N_USERS:].T, rtol=1e-5, atol=1e-6)
+    disinterest = torch.cat([each[:, 5:] for each in model.encode()])
+    torch.testing.assert_close(disinterest, nodes(model.user_dislikes, model.item_dislikes) / (LAYERS + 1))
+    assert torch.isfinite(model.loss(data.batch(3)))
+
+
+def test_items_of_disinterest_come_last_in_the_order_of_interest() -> None:
+    data = small_data()
+    model = build(PANEGNN, data, disinterest_threshold=0.3)
+    plus, minus = (each[:N_USERS] @ each[N_USERS:].T for each in embeddings(model, data))
+    scores = model.score(torch.arange(N_USERS))
+    assert torch.isfinite(scores).all()
+    for row, interest, disinterest in zip(scores, plus, minus, strict=True):
+        wanted = sorted(range(len(row)), key=lambda item: (bool(disinterest[item] > 0.3), -float(interest[item])))
+        assert row.argsort(descending=True).tolist() == wanted
+
+
+def test_a_share_beyond_one_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"from 0 to 1, but is 1.5"):
+        build(PANEGNN, small_data(), removed_share=1.5)

@@ -1,0 +1,90 @@
+"""Pone-GNN against its formulas in dense float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from signed_reference import (
+    N_USERS,
+    adjacency,
+    assert_same_encoding,
+    assert_same_loss,
+    build,
+    nodes,
+    rows_of,
+    small_data,
+)
+from torch.nn.functional import cosine_similarity, logsigmoid
+
+from recbole_signed.errors import UsageError
+from recbole_signed.model.ponegnn import PoneGNN
+
+
+def step(matrix: np.ndarray, epsilon: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    degrees = torch.from_numpy(np.concatenate([matrix.sum(1), matrix.sum(0)]))
+    own = torch.where(degrees > 0, 1 / degrees, 0.0)
+    return adjacency(matrix) @ table + (1 + epsilon) * own[:, None] * table
+
+
+def streams(model: PoneGNN, data: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    start = nodes(model.user_embedding, model.item_embedding)
+    positive, negative = [start], [nodes(model.user_dislikes, model.item_dislikes)]
+    for layer, epsilon in enumerate(model.epsilon):
+        positive.append(step(data.likes, epsilon, positive[-1]))
+        negative.append(step(data.likes, epsilon, negative[-1]) if layer else step(data.dislikes, epsilon, start))
+    return torch.stack(positive).mean(0), torch.stack(negative).mean(0)
+
+
+def loss(model: PoneGNN, data: Any, batch: dict[str, torch.Tensor], disinterest: bool) -> torch.Tensor:
+    positive, negative = (rows_of(batch, each) for each in streams(model, data))
+    total = torch.zeros((), dtype=torch.float64)
+    parts = [(1, positive, 1.0, 2.0), (-1, negative, 2.0, 1.0)][: 1 + disinterest]
+    for kind, (u, i, n), like, dislike in parts:
+        c = torch.where(batch["sign"] > 0, like, dislike)
+        margins = kind * ((c * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2))
+        total = total - logsigmoid(margins).sum(1).mean()
+        total = total + 5e-5 / 2 * (u.square().sum() + i.square().sum() + n.square().sum())
+    if disinterest:
+        plus, minus = (cosine_similarity(u, i).exp() for u, i, _ in (positive, negative))
+        total = total - (plus / (plus + minus)).log().mean()
+    return total
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 9, 10])
+def test_streams_and_loss_are_those_of_the_formulas(epoch: int) -> None:
+    data = small_data()
+    model = build(PoneGNN, data)
+    assert_same_encoding(model, torch.cat(streams(model, data), dim=1))
+    torch.testing.assert_close(torch.cat(model.interest()), streams(model, data)[0], rtol=1e-5, atol=1e-6)
+    batch = data.batch(6)
+    model.start_epoch(epoch)
+    assert_same_loss(model, batch, loss(model, data, batch, epoch % 10 == 0))
+
+
+def test_without_dislikes_disinterest_is_the_second_table() -> None:
+    data = small_data(dislikes=False)
+    model = build(PoneGNN, data)
+    disinterest = torch.cat([each[:, 5:] for each in model.encode()])
+    torch.testing.assert_close(disinterest, nodes(model.user_dislikes, model.item_dislikes) / 5)
+    assert torch.isfinite(model.loss(data.batch(3)))
+
+
+def test_items_of_disinterest_come_last_in_the_order_of_interest() -> None:
+    data = small_data()
+    model = build(PoneGNN, data)
+    plus, minus = (each[:N_USERS] @ each[N_USERS:].T for each in streams(model, data))
+    scores = model.score(torch.arange(N_USERS))
+    assert torch.isfinite(scores).all()
+    for row, interest, disinterest in zip(scores, plus, minus, strict=True):
+        wanted = sorted(range(len(row)), key=lambda item: (bool(disinterest[item] > 0), -float(interest[item])))
+        assert row.argsort(descending=True).tolist() == wanted
+    assert (minus > 0).any(dim=1).sum() > 5
+
+
+@pytest.mark.parametrize("wrong", [{"disinterest_every": 0}, {"n_layers": 0}])
+def test_wrong_settings_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="at least 1"):
+        build(PoneGNN, small_data(), **wrong)

@@ -1,0 +1,62 @@
+"""SimGCL against its formulas in dense float64."""
+
+from __future__ import annotations
+
+import torch
+from signed_reference import N_USERS, adjacency, assert_same_encoding, assert_same_loss, build, nodes, small_data
+from torch.nn.functional import logsigmoid
+
+from recbole_signed.model.simgcl import SimGCL
+
+
+def final(model: SimGCL, likes: object, n_layers: int = 3) -> torch.Tensor:
+    """The mean of the layers from 1 on."""
+    start = nodes(model.user_embedding, model.item_embedding)
+    return (
+        sum(torch.linalg.matrix_power(adjacency(likes), layer) @ start for layer in range(1, n_layers + 1)) / n_layers
+    )
+
+
+def contrast(first: torch.Tensor, second: torch.Tensor, rows: torch.Tensor, temperature: float) -> torch.Tensor:
+    """InfoNCE over the distinct rows, as a softmax over the dense matrix of cosines."""
+    chosen = sorted(set(rows.tolist()))
+    first, second = (each[chosen] / each[chosen].norm(dim=1, keepdim=True) for each in (first, second))
+    return -torch.log_softmax(first @ second.T / temperature, dim=1).diagonal().mean()
+
+
+def test_embeddings_and_loss_are_those_of_the_formulas() -> None:
+    data = small_data()
+    model = build(SimGCL, data, eps=0.0)
+    assert_same_encoding(model, final(model, data.likes))
+    batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
+    table = final(model, data.likes)
+    u, i, n = (table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS])
+    wanted = -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean()
+    for rows in (batch["user_id"], batch["item_id"] + N_USERS):
+        wanted = wanted + 0.5 * contrast(table, table, rows, 0.2)
+    start = nodes(model.user_embedding, model.item_embedding)
+    norms = sum(
+        start[rows.reshape(-1)].square().sum()
+        for rows in (batch["user_id"], batch["item_id"] + N_USERS, batch["neg_item_id"] + N_USERS)
+    )
+    assert_same_loss(model, batch, wanted + 1e-4 * norms / 2 / len(u))
+
+
+def test_the_noise_has_its_length_and_keeps_each_sign() -> None:
+    data = small_data()
+    model = build(SimGCL, data, n_layers=1)
+    quiet, noisy = (torch.cat(model.encode(size)) for size in (0.0, 0.1))
+    moved = noisy - quiet
+    liked = quiet.abs().sum(dim=1) > 0
+    torch.testing.assert_close(moved[liked].norm(dim=1), torch.full((int(liked.sum()),), 0.1, dtype=torch.float64))
+    assert (moved * torch.sign(quiet) >= 0).all()
+    assert not torch.equal(noisy, torch.cat(model.encode(0.1))), "each pass has noise of its own"
+
+
+def test_users_without_likes_have_finite_gradients() -> None:
+    data = small_data()
+    model = build(SimGCL, data)
+    batch = {name: column[:2] for name, column in data.batch(1).items()}
+    batch["user_id"] = torch.tensor([1, 3])  # one without edges, one without likes
+    model.loss(batch).backward()
+    assert all(torch.isfinite(each.grad).all() for each in model.parameters())

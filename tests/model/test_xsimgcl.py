@@ -1,0 +1,46 @@
+"""XSimGCL against its formulas in dense float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from signed_reference import N_USERS, adjacency, assert_same_encoding, assert_same_loss, build, nodes, small_data
+from torch.nn.functional import logsigmoid
+
+from recbole_signed.errors import UsageError
+from recbole_signed.model.xsimgcl import XSimGCL
+
+
+@pytest.mark.parametrize("layer_cl", [1, 2, 3])
+def test_embeddings_and_loss_are_those_of_the_formulas(layer_cl: int) -> None:
+    data = small_data()
+    model = build(XSimGCL, data, eps=0.0, layer_cl=layer_cl, n_layers=3)
+    start = nodes(model.user_embedding, model.item_embedding)
+    layers = [torch.linalg.matrix_power(adjacency(data.likes), layer) @ start for layer in (1, 2, 3)]
+    table = torch.stack(layers).mean(dim=0)
+    assert_same_encoding(model, table)
+    batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
+    u, i, n = (table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS])
+    wanted = -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean()
+    named = [batch["user_id"], batch["item_id"] + N_USERS, (batch["neg_item_id"] + N_USERS).reshape(-1)]
+    wanted = wanted + 1e-4 * sum(start[rows].square().sum() for rows in named) / 2 / len(u)
+    for rows in named[:2]:
+        chosen = sorted(set(rows.tolist()))
+        first, second = (
+            each[chosen] / each[chosen].norm(dim=1, keepdim=True) for each in (table, layers[layer_cl - 1])
+        )
+        wanted = wanted - 0.2 * torch.log_softmax(first @ second.T / 0.2, dim=1).diagonal().mean()
+    assert_same_loss(model, batch, wanted)
+
+
+def test_noise_is_in_the_loss_and_not_in_the_scores() -> None:
+    data = small_data()
+    model = build(XSimGCL, data)
+    batch = data.batch(1)
+    assert not torch.equal(model.loss(batch), model.loss(batch))
+    assert torch.equal(torch.cat(model.encode()), torch.cat(model.encode()))
+
+
+def test_a_layer_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="layer_cl must be from 1 to n_layers = 2"):
+        build(XSimGCL, small_data(), layer_cl=3)
