@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.data.item_lists import distinct
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
@@ -38,7 +39,7 @@ class UnseenItems:
         Raises:
             UsageError: a weight is negative or not finite, or none is positive.
         """
-        keys = np.unique(users.astype(np.int64) * n_items + items)
+        keys = distinct(users.astype(np.int64) * n_items + items)
         if weights is None:
             return cls(keys, n_items)
         weights = np.asarray(weights, dtype=np.float64).copy()

@@ -5,16 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.linalg import LinearOperator, eigsh
 
+from recbole_signed.graph.lanczos import gram_eigenvectors
 from recbole_signed.graph.spectral import inverse_power
 
 FloatArray = npt.NDArray[np.float64]
-
-DENSE_BELOW = 512
-"""Sides of at most that many nodes, or of at most four times the number of vectors, are decomposed densely."""
-NULL = 1e-12
-"""Squared singular values below this part of the largest one are zero up to rounding."""
 
 
 def laplacian_eigenvectors(likes: sp.csr_matrix, dislikes: sp.csr_matrix, alpha: float, k: int) -> FloatArray:
@@ -45,16 +40,8 @@ def laplacian_eigenvectors(likes: sp.csr_matrix, dislikes: sp.csr_matrix, alpha:
         raise ValueError(f"alpha must be above -1, but is {alpha}")
     matrix = (_normalised(likes) + alpha * _normalised(dislikes)).tocsr()
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T.tocsr()
-    wide, size = tall.T.tocsr(), tall.shape[1]
-    if size <= max(DENSE_BELOW, 4 * k):
-        energy, small = np.linalg.eigh((wide @ tall).toarray())
-    else:
-        gram = LinearOperator((size, size), matvec=lambda vector: wide @ (tall @ vector), dtype=np.float64)
-        energy, small = eigsh(gram, k=k, which="LA", v0=np.random.default_rng(0).standard_normal(size))
-    order = np.argsort(-energy)[:k]
-    order = order[energy[order] > NULL * max(energy.max(initial=0.0), NULL)]
-    small = small[:, order]
-    large = tall @ (small / np.sqrt(energy[order]))
+    energy, small = gram_eigenvectors(tall, k)
+    large = tall @ (small / np.sqrt(energy))
     sides = (large, small) if tall is matrix else (small, large)
     vectors = np.concatenate(sides) / np.sqrt(2.0)
     return vectors * np.where((vectors**3).sum(axis=0) < 0, -1.0, 1.0)

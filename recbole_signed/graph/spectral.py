@@ -6,7 +6,6 @@ and blocks of ``[n_items, k]``; nothing of the size users x items, and nothing d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,8 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph.signed_graph import SignedGraph
+from recbole_signed.graph.sparse_kernels import Panel, Part, multiply
+from recbole_signed.graph.subspace import iterate, rotated, split
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -52,8 +53,12 @@ def exposure_rows(
     """
     user_scale = inverse_power(user_degrees(graph, dislike_weight), smoothing, exponent)
     rows = graph.weighted(dislike_weight) if dislike_weight or graph.neutrals is not None else graph.likes.copy()
-    rows.data = rows.data * item_scale[rows.indices] * np.repeat(user_scale, np.diff(rows.indptr))
-    return rows.astype(np.float32)
+    for first in range(0, rows.shape[0], ROWS):  # in pieces: the product is float64, for exact rounding
+        bounds = rows.indptr[first : first + ROWS + 1]
+        edges = slice(int(bounds[0]), int(bounds[-1]))
+        scale = np.repeat(user_scale[first : first + ROWS], np.diff(bounds))
+        rows.data[edges] = rows.data[edges] * item_scale[rows.indices[edges]] * scale
+    return rows.astype(np.float32, copy=False)
 
 
 def exposure_matrix(
@@ -102,22 +107,77 @@ def right_factors(
         start: the ``block`` of a similar matrix.
     """
     width = min(k + oversampling, *matrix.shape)
-    block = _start(matrix.shape[1], width, seed, start)
-    blocks = list(_row_blocks(matrix))
-    for _ in range(iterations):
-        image = np.zeros(block.shape, dtype=np.float32)
-        for rows in blocks:
-            image += rows.T @ (rows @ block.numpy())  # the transpose is a view
-        block, _ = torch.linalg.qr(torch.from_numpy(image))
-    gram = torch.zeros(block.shape[1], block.shape[1], dtype=torch.float64)
-    for rows in blocks:
-        image_rows = torch.from_numpy(rows @ block.numpy())
-        gram += (image_rows.T @ image_rows).double()
-    energy, rotation = (each.flip(-1) for each in torch.linalg.eigh(gram))
-    block = block @ rotation.float()
-    block *= torch.sign(block.gather(0, block.abs().argmax(dim=0, keepdim=True)))
-    kept = min(k, int((energy > NULL * energy[0].clamp(min=1e-30)).sum()))
+    if not width:
+        nothing = torch.zeros(matrix.shape[1], 0)
+        return RightFactors(torch.zeros(0), nothing, nothing)
+    panels = split(_start(matrix.shape[1], width, seed, start).numpy())
+    panels, energy, rotation = iterate(ResidentOperator.of_matrix(matrix), panels, iterations)
+    block = rotated(panels, rotation)
+    kept = min(k, n_kept(energy))
     return RightFactors(energy[:kept].sqrt().float(), block[:, :kept].contiguous(), block)
+
+
+def n_kept(energy: torch.Tensor) -> int:
+    """Return how many of the Ritz values ``[width]``, descending, are more than rounding."""
+    return int((energy > NULL * energy[0].clamp(min=1e-30)).sum())
+
+
+class ResidentOperator:
+    """A matrix in memory, and its transpose, as :func:`recbole_signed.graph.subspace.iterate` wants it.
+
+    Args:
+        parts: of which the matrix is the sum, CSR.
+        transposed: the transposes of the parts, CSR.
+        row_scale: ``[n_rows]``, by which the rows are multiplied.
+        column_scale: the same of the columns.
+    """
+
+    def __init__(
+        self,
+        parts: list[Part],
+        transposed: list[Part],
+        row_scale: npt.NDArray[np.float32] | None = None,
+        column_scale: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        self.parts, self.transposed = parts, transposed
+        self.row_scale, self.column_scale = row_scale, column_scale
+        self.twice = None if row_scale is None else row_scale**2
+
+    @classmethod
+    def of_matrix(cls, matrix: sp.csr_matrix) -> ResidentOperator:
+        """Take one matrix as it is."""
+        return cls([Part.of(matrix)], [Part.of(matrix.T.tocsr())])
+
+    def squared(self, panels: list[Panel]) -> list[Panel]:
+        r"""Return :math:`R^T R V`; scales ``panels`` on the way."""
+        for panel in panels:  # used up by its product: its image takes its place
+            if self.column_scale is not None:
+                panel *= self.column_scale[:, None]
+            product = np.empty((self.parts[0].n_rows, panel.shape[1]), dtype=np.float32)
+            multiply(product, self.parts, panel, self.twice)
+            multiply(panel, self.transposed, product, self.column_scale)
+        return panels
+
+    def energy(self, panels: list[Panel]) -> torch.Tensor:
+        r"""Return :math:`(R V)^T R V`."""
+        scale = self.column_scale
+        tables = panels if scale is None else [panel * scale[:, None] for panel in panels]
+        width = sum(panel.shape[1] for panel in panels)
+        gram = torch.zeros(width, width, dtype=torch.float64)
+        for first in range(0, self.parts[0].n_rows, ROWS):
+            rows = [part.rows(first, ROWS) for part in self.parts]
+            some = None if self.row_scale is None else self.row_scale[first : first + ROWS]
+            gram += energy_of(rows, tables, some)
+        return gram
+
+
+def energy_of(parts: list[Part], tables: list[Panel], row_scale: npt.NDArray[np.float32] | None) -> torch.Tensor:
+    r"""Return :math:`(R V)^T R V` for few rows, float64 ``[width, width]``; ``tables``: V times the columns' scale."""
+    products = [np.empty((parts[0].n_rows, table.shape[1]), dtype=np.float32) for table in tables]
+    for product, table in zip(products, tables, strict=True):
+        multiply(product, parts, table, row_scale)
+    image = torch.from_numpy(np.concatenate(products, axis=1))
+    return (image.T @ image).double()
 
 
 def _start(n_columns: int, width: int, seed: int, start: torch.Tensor | None) -> torch.Tensor:
@@ -127,12 +187,3 @@ def _start(n_columns: int, width: int, seed: int, start: torch.Tensor | None) ->
     if start is not None:
         noise /= np.sqrt(n_columns)  # the size of what it joins
     return torch.cat([warm, torch.from_numpy(noise)], dim=1).contiguous()
-
-
-def _row_blocks(matrix: sp.csr_matrix) -> Iterator[sp.csr_matrix]:
-    """Yield the matrix in blocks of rows that share its memory."""
-    for first in range(0, matrix.shape[0], ROWS):
-        indptr = matrix.indptr[first : first + ROWS + 1]
-        edges = slice(int(indptr[0]), int(indptr[-1]))
-        shape = (len(indptr) - 1, matrix.shape[1])
-        yield sp.csr_matrix((matrix.data[edges], matrix.indices[edges], indptr - indptr[0]), shape=shape, copy=False)

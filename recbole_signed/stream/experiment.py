@@ -117,8 +117,7 @@ def _arms(spec: StreamSpec, state: OnlineState, out: Path) -> list[Arm]:
             arm.log["fit_seconds"] = seconds
             if kind == "none":
                 arm.frozen = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), sizes[1])
-            else:
-                arm.learner.attach(state.edges)
+            arm.learner.attach(arm.frozen or state.edges)
             arms.append(arm)
     popular = make_learner("Pop")
     popular.fit(base, *sizes)

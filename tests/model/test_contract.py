@@ -278,6 +278,11 @@ def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
     assert above_unknown > 0.9
 
 
+def test_training_gives_no_warning(name: str, rows: dict, build: Build, recwarn: pytest.WarningsRecorder) -> None:
+    build(name, rows, epochs=2)
+    assert [str(each.message) for each in recwarn if not issubclass(each.category, DeprecationWarning)] == []
+
+
 def test_training_that_was_interrupted_gives_what_it_would_have_given(name: str, rows: dict, build: Build) -> None:
     if get_model(name).type == ModelType.TRADITIONAL:
         pytest.skip("it is fitted in one pass")

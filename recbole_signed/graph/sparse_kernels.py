@@ -1,0 +1,116 @@
+"""Products of sparse matrices with blocks of columns, for matrices that are multiplied many times.
+
+Forward products are bags of embeddings, for which torch has vectorised, threaded kernels: about twice as fast as SciPy's
+and torch's own sparse products, with the same rounding. The transposed product of a few rows adds to a result of all
+columns; SciPy's compiled kernel does that in place and lets other threads run meanwhile, but is not part of its public
+interface: where it is not found, the operator takes its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from torch.nn.functional import embedding_bag
+
+kernels: Any
+try:
+    from scipy.sparse import _sparsetools as kernels
+except ImportError:  # moved: slower, with more memory, and right
+    kernels = None
+
+IndexArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+Panel = npt.NDArray[np.float32]
+"""float32 ``[n, some columns]``, contiguous by rows."""
+
+ROWS = 65_536
+"""Rows of a product that are worked out at a time."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A matrix ``[len(indptr) - 1, n_columns]`` in CSR, times ``weight``; without ``data`` its values are 1."""
+
+    indptr: IndexArray
+    indices: IndexArray
+    weight: float = 1.0
+    data: npt.NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, matrix: sp.csr_matrix, weight: float = 1.0, binary: bool = False) -> Part:
+        """Return a matrix of SciPy's as a part that shares its memory; ``binary``: all its values are 1."""
+        return cls(
+            matrix.indptr, matrix.indices, weight, None if binary else matrix.data.astype(np.float32, copy=False)
+        )
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows."""
+        return len(self.indptr) - 1
+
+    def rows(self, first: int, n_rows: int = ROWS) -> Part:
+        """Return ``n_rows`` rows, or as many as there are, from ``first`` on."""
+        bounds = self.indptr[first : first + n_rows + 1]
+        edges = slice(int(bounds[0]), int(bounds[-1]))
+        indptr = (bounds - bounds[0]).astype(self.indices.dtype, copy=False)
+        return Part(indptr, self.indices[edges], self.weight, None if self.data is None else self.data[edges])
+
+    def times(self, dense: torch.Tensor) -> torch.Tensor:
+        """Return the product with ``dense [n_columns, width]``, float32 ``[n_rows, width]``."""
+        if not len(self.indices):
+            return torch.zeros(self.n_rows, dense.shape[1])
+        values = None if self.data is None else torch.from_numpy(self.data)
+        product = embedding_bag(
+            torch.from_numpy(self.indices),
+            dense,
+            torch.from_numpy(self.indptr),
+            mode="sum",
+            per_sample_weights=values,
+            include_last_offset=True,
+        )
+        return product if self.weight == 1 else product.mul_(self.weight)
+
+
+def multiply(out: Panel, parts: list[Part], dense: Panel, row_scale: npt.NDArray[np.float32] | None = None) -> None:
+    """Write the sum of the parts' products with ``dense`` to ``out [n_rows, width]``, each row times its scale.
+
+    Args:
+        out: the result, overwritten.
+        parts: at least one; all of the same number of rows.
+        dense: ``[n_columns, width]``.
+        row_scale: ``[n_rows]``; 1 if None.
+    """
+    table, result = torch.from_numpy(dense), torch.from_numpy(out)
+    for first in range(0, len(out), ROWS):
+        product = parts[0].rows(first).times(table)
+        for part in parts[1:]:
+            product += part.rows(first).times(table)
+        if row_scale is not None:
+            product *= torch.from_numpy(row_scale[first : first + ROWS, None])
+        result[first : first + ROWS] = product
+
+
+def add_transposed_product(out: Panel, part: Part, dense: Panel, values: npt.NDArray[np.float32]) -> None:
+    """Add ``part.T @ dense`` to ``out [n_columns, width]``.
+
+    Args:
+        out: the result so far, contiguous by rows.
+        part: some rows of a matrix, without data.
+        dense: ``[n_rows, width]``, contiguous by rows.
+        values: at least as many as the part has edges, each the weight of the part.
+    """
+    if part.n_rows != len(dense) or out.shape[1] != dense.shape[1] or len(values) < len(part.indices):
+        raise ValueError(f"shapes do not fit: {out.shape} += [{part.n_rows}, {len(out)}].T @ {dense.shape}")
+    for each in (out, dense, values):  # the compiled kernel believes what it is told
+        if each.dtype != np.float32 or not each.flags.c_contiguous:
+            raise ValueError("dense arrays must be float32 and contiguous by rows")
+    values = values[: len(part.indices)]
+    if kernels is None:
+        out += sp.csr_matrix((values, part.indices, part.indptr), shape=(part.n_rows, len(out)), copy=False).T @ dense
+        return
+    shape = len(out), part.n_rows, dense.shape[1]
+    kernels.csc_matvecs(*shape, part.indptr, part.indices, values, dense.reshape(-1), out.reshape(-1))
