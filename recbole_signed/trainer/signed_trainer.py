@@ -12,6 +12,13 @@ from recbole.trainer import Trainer
 from recbole.utils import ModelType
 
 from recbole_signed.checkpoint import CHECKPOINT_PICKLE, refuse_other_formats
+from recbole_signed.errors import UsageError
+from recbole_signed.trainer.checkpoint_growth import (
+    check_vocabulary,
+    grown_optimizer,
+    grown_parameters,
+    vocabulary_of,
+)
 
 
 class _BudgetSpentError(Exception):
@@ -23,7 +30,8 @@ class SignedTrainer(Trainer):
 
     * a checkpoint holds the states of the random generators: training that goes on from it
       (:meth:`resume_checkpoint`, or ``resume: FILE`` in the configuration) gives what it would have given without
-      the interruption;
+      the interruption. It holds a hash of the vocabulary too: one of other users or items is refused, and where the
+      data has grown at its end, so do the tables;
     * ``training_budget`` (seconds, 0: none) ends the training, after the validation of the epoch that spent it, where
       early stopping would not yet; :attr:`stopped_by` then is ``"budget"``;
     * ``lr_milestones`` (epochs) and ``lr_gamma`` lower the learning rate by steps;
@@ -45,12 +53,20 @@ class SignedTrainer(Trainer):
         self.stopped_by: str | None = None
         self._epoch = -1
         self._deadline = np.inf
-        self._valid_data: Any = None
+        self._dataset: Any = None
+        self._resumed: dict[str, Any] | None = None
         if config["resume"]:
             self.resume_checkpoint(config["resume"])
 
     def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train as RecBole does; return the best validation score and its result."""
+        """Train as RecBole does; return the best validation score and its result.
+
+        Raises:
+            UsageError: it was to go on from a checkpoint of other users or items.
+        """
+        self._dataset = train_data._dataset
+        if self._resumed:
+            check_vocabulary(self._resumed, self._dataset, self.saved_model_file)
         self._deadline = time.perf_counter() + self.budget if self.budget else np.inf
         try:
             result = super().fit(train_data, valid_data, *args, **kwargs)
@@ -106,16 +122,31 @@ class SignedTrainer(Trainer):
             "optimizer": self.optimizer.state_dict(),
             "curve": self.curve,
             "rng": _rng_state(),
+            "vocabulary": None if self._dataset is None else vocabulary_of(self._dataset),
         }
         torch.save(state, path, pickle_protocol=4)
         if verbose:
             self.logger.info(f"Saving current: {path}")
 
     def resume_checkpoint(self, resume_file: Any) -> None:
-        """Go on from a checkpoint: parameters, optimizer, best score, curve and random generators."""
-        super().resume_checkpoint(resume_file)
+        """Go on from a checkpoint: parameters, optimizer, best score, curve and random generators.
+
+        Raises:
+            UsageError: it is one of another model.
+        """
         refuse_other_formats(resume_file)
         state = torch.load(resume_file, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)
+        if state["config"]["model"] != self.config["model"]:
+            raise UsageError(
+                f"{resume_file} is a checkpoint of {state['config']['model']}, and {self.config['model']} is to go on."
+            )
+        self.saved_model_file = str(resume_file)
+        self.start_epoch = state["epoch"] + 1
+        self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
+        self.model.load_state_dict(grown_parameters(state["state_dict"], self.model.state_dict()))
+        self.model.load_other_parameter(state.get("other_parameter"))
+        self.optimizer.load_state_dict(grown_optimizer(state["optimizer"], list(self.model.parameters())))
+        self._resumed = state.get("vocabulary")
         self.best_valid_result = state.get("best_valid_result")
         self.curve = [list(each) for each in state.get("curve", [])]
         if "rng" in state:

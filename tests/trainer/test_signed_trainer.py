@@ -13,6 +13,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_seed
 
+from recbole_signed.errors import UsageError
 from recbole_signed.trainer.signed_trainer import SignedTrainer
 
 
@@ -114,3 +115,37 @@ def test_random_states_survive(start: Callable[..., Any], tmp_path: Path) -> Non
     torch.manual_seed(99)
     trainer.resume_checkpoint(trainer.saved_model_file)
     assert torch.equal(torch.rand(3), drawn)
+
+
+@pytest.mark.parametrize("name", ["LSGRec", "LightGCN"])
+def test_a_checkpoint_goes_on_with_appended_rows_and_knows_whose_rows_it_has(
+    name: str, start: Callable[..., Any], write_inter: Callable[..., Path], signed_rows: list[tuple[int, ...]]
+) -> None:
+    keys = {"epochs": 2, "training_budget": 600, "learning_rate": 0.01}
+    trainer, parts = start(name, **keys)
+    trainer.fit(parts[0], None, saved=True, show_progress=False)
+    trained, path = trainer.model.state_dict(), trainer.saved_model_file
+    columns = ["user_id:token", "item_id:token", "sign:float"]
+    rows = [(f"u{user}", f"i{item}", sign) for user, item, sign, _ in signed_rows]
+
+    # likes have the first ids, in order of appearance: a new user's and a new item's likes come after all others
+    new = [("newcomer", f"i{n}", 1) for n in range(9)] + [(f"u{n}", "brand new", 1) for n in range(9)]
+    write_inter("rows", columns, [*rows, *new])
+    grown, parts = start(name, resume=path, **{**keys, "epochs": 3})
+    assert (grown.model.n_users, grown.model.n_items) == (trainer.model.n_users + 1, trainer.model.n_items + 1)
+    for key, value in grown.model.state_dict().items():
+        if value.dim() == 2 and len(value) in (grown.model.n_users, grown.model.n_items):
+            assert torch.equal(value[:-1], trained[key])
+    fit((grown, parts))
+    assert list(grown.train_loss_dict) == [2]
+
+    write_inter("rows", columns, rows[::-1])
+    with pytest.raises(UsageError, match="other ids of 'user_id'"):
+        fit(start(name, resume=path, **{**keys, "epochs": 3}))
+
+
+def test_a_checkpoint_of_another_model_is_refused(start: Callable[..., Any]) -> None:
+    trainer, _ = start("SGCN")
+    trainer._save_checkpoint(0, verbose=False)
+    with pytest.raises(UsageError, match="is a checkpoint of SGCN, and SiReN is to go on"):
+        start("SiReN", resume=trainer.saved_model_file)
