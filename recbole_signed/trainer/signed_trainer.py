@@ -32,7 +32,7 @@ class SignedTrainer(Trainer):
       (:meth:`resume_checkpoint`, or ``resume: FILE`` in the configuration) gives what it would have given without
       the interruption. It holds a hash of the vocabulary too: one of other users or items is refused, and where the
       data has grown at its end, so do the tables;
-    * ``training_budget`` (seconds, 0: none) ends the training, after the validation of the epoch that spent it, where
+    * ``training_budget`` (seconds, 0: none) ends the training after the epoch that spent it, which is validated, where
       early stopping would not yet; :attr:`stopped_by` then is ``"budget"``;
     * ``lr_milestones`` (epochs) and ``lr_gamma`` lower the learning rate by steps;
     * a model of the type ``TRADITIONAL`` has a ``fit()``, called once instead of a pass over batches.
@@ -58,7 +58,9 @@ class SignedTrainer(Trainer):
         if config["resume"]:
             self.resume_checkpoint(config["resume"])
 
-    def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def fit(
+        self, train_data: Any, valid_data: Any = None, verbose: bool = True, saved: bool = True, **kwargs: Any
+    ) -> Any:
         """Train as RecBole does; return the best validation score and its result.
 
         Raises:
@@ -69,19 +71,28 @@ class SignedTrainer(Trainer):
             check_vocabulary(self._resumed, self._dataset, self.saved_model_file)
         self._deadline = time.perf_counter() + self.budget if self.budget else np.inf
         try:
-            result = super().fit(train_data, valid_data, *args, **kwargs)
+            result = super().fit(train_data, valid_data, verbose, saved, **kwargs)
         except _BudgetSpentError:
-            self.stopped_by = "budget"
-            self.logger.warning(
-                f"The training_budget of {self.budget:g} s was spent after epoch {self._epoch + 1} of {self.epochs}."
-            )
-            return self.best_valid_score, self.best_valid_result
+            return self._end_early(valid_data, saved)
         self.stopped_by = "epochs" if self._epoch + 1 >= self.epochs else "early stopping"
         return result
 
+    def _end_early(self, valid_data: Any, saved: bool) -> tuple[float, Any]:
+        """Validate the last epoch where that has not been done, and keep it if it is the best."""
+        self.stopped_by = "budget"
+        self.logger.warning(
+            f"The training_budget of {self.budget:g} s was spent after epoch {self._epoch + 1} of {self.epochs}."
+        )
+        if valid_data and (not self.curve or self.curve[-1][0] != self._epoch + 1):
+            score, result = self._valid_epoch(valid_data)
+            if self.best_valid_result is None or (score > self.best_valid_score) == bool(self.valid_metric_bigger):
+                self.best_valid_score, self.best_valid_result = score, result
+                if saved:
+                    self._save_checkpoint(self._epoch)
+        return self.best_valid_score, self.best_valid_result
+
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
-        validated = self.curve or not self.eval_step
-        if time.perf_counter() > self._deadline and validated and epoch_idx > self.start_epoch:
+        if time.perf_counter() > self._deadline and epoch_idx > self.start_epoch:
             raise _BudgetSpentError
         self._epoch = epoch_idx
         if self.one_pass:
