@@ -44,8 +44,8 @@ FREE_KEYS = frozenset((
     "local_rank", "offset", "queue", "encoding", "wandb_project", "transform", "worker", "shuffle",
     "numerical_features", "discretization", "unused_col", "allow_unknown_keys", "neg_sampling",
     "training_neg_sample_num",
-    "training_budget", "resume", "trainer", "online_state", "online_settings", "lr_milestones", "lr_gamma", "n_negatives",
-    "negative_exponent",
+    "training_budget", "resume", "trainer", "online_state", "online_settings", "lr_milestones", "lr_gamma",
+    "n_negatives", "negative_exponent",
 ))
 # fmt: on
 """Keys that RecBole reads but lists nowhere, and those of our trainer and our training batches."""

@@ -42,6 +42,9 @@ class SignedTrainer(Trainer):
         stopped_by: ``"epochs"``, ``"early stopping"`` or ``"budget"``; None before the end.
     """
 
+    best_valid_score: Any
+    best_valid_result: Any
+
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
         self.one_pass = model.type == ModelType.TRADITIONAL

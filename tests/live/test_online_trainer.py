@@ -17,7 +17,17 @@ from recbole_signed.errors import UsageError
 from recbole_signed.online.events import Event
 from recbole_signed.trainer.online_trainer import OnlineTrainer
 
-MODELS = {"SSF": {"auto": False, "rank": 8}}
+FEW_STEPS = {"online_settings": {"refresh_steps": 2, "valid_share": 0.0}}  # after two epochs a model still moves fast
+MODELS: dict[str, dict[str, Any]] = {
+    "SSF": {"auto": False, "rank": 8},
+    "SignedEASE": {},
+    "SignediALS": {"embedding_size": 8},
+    "BPR": {"embedding_size": 8, **FEW_STEPS},
+    "LightGCN": {"embedding_size": 8, **FEW_STEPS},
+    "LSGRec": {"embedding_size": 8, "n_negatives": 5, "train_batch_size": 512, **FEW_STEPS},
+    "SiReN": {"embedding_size": 8, "n_negatives": 5, "train_batch_size": 512, **FEW_STEPS},
+    "PANEGNN": {"embedding_size": 8, "n_negatives": 5, "train_batch_size": 512, **FEW_STEPS},
+}
 NOW = 1_700_000_000_000
 
 
@@ -78,7 +88,9 @@ def test_the_yaml_key_extends_the_models_own_trainer(start: Callable[..., Any]) 
     trainer = start()
     assert isinstance(trainer, OnlineTrainer)
     assert type(trainer).__name__.startswith("Online")
-    assert trainer.curve  # what the model's own trainer keeps
+    own = get_trainer(trainer.config["MODEL_TYPE"], trainer.config["model"])
+    assert isinstance(trainer, own)
+    assert trainer.best_valid_result  # it has trained and validated
 
 
 def test_online_evaluation_is_that_of_the_trained_model(start: Callable[..., Any]) -> None:
@@ -122,7 +134,7 @@ def test_what_comes_while_a_refit_runs_is_in_the_new_version(start: Callable[...
     after = {user: scores(trainer, user) for user in ("u1", "u7", "u33")}
     trainer.refit().result(timeout=60)
     for user, values in after.items():
-        assert torch.corrcoef(torch.stack([values[1:], scores(trainer, user)[1:]]))[0, 1] > 0.9
+        assert torch.corrcoef(torch.stack([values[1:], scores(trainer, user)[1:]]))[0, 1] > 0.8
     assert trainer.refresh().staleness < 0.2
 
 
