@@ -8,15 +8,16 @@ solutions and eigenvalue bounds from Krylov subspaces", 1995); each lies between
 
 from __future__ import annotations
 
-import numpy as np
 import scipy.sparse as sp
 import torch
+from torch.nn.functional import embedding_bag
 
-from recbole_signed.graph.spectral import MatrixOperator, RightFactors, n_kept
-from recbole_signed.graph.subspace import Panel, iterate, orthonormalise, rotated, split
+from recbole_signed.graph.spectral import RightFactors, right_factors
 
 FLAT = 1e-3
 """Where a Ritz value of the block is below this part of the largest, the products are made that are else saved."""
+ROWS = 1 << 17
+"""Rows that are multiplied at a time; each time a block ``[n_columns, width]`` is added to."""
 
 
 def refreshed_factors(
@@ -36,52 +37,62 @@ def refreshed_factors(
     """
     if not block.shape[1]:
         return RightFactors(torch.zeros(0), block, block), 0.0
-    staleness = None
-    with MatrixOperator(matrix) as operator:
-        image = split(block.numpy(), operator.threads)
-        for _ in range(passes):
-            old = image
-            orthonormalise(old, (torch.float64,))
-            image = operator.squared([panel.copy() for panel in old])
-            values, rotation = _ritz(old, image)
-            if staleness is None:
-                staleness = _residual(old, image, values[:k], rotation[:, :k])
-        if float(values[-1]) > FLAT * float(values[0]):
-            energy, rotation = _harmonic_ritz(image, values, rotation)
-        else:
-            orthonormalise(image)
-            image, energy, rotation = iterate(operator, image, 0)
-    found = rotated(image, rotation)
-    kept = min(k, n_kept(energy))
-    return RightFactors(energy[:kept].sqrt().float(), found[:, :kept].contiguous(), found), staleness or 0.0
+    staleness, image = None, block
+    for _ in range(passes):
+        old = _orthonormal(image)
+        image = _squared(matrix, old)
+        small = (old.T @ image).double()
+        values, rotation = (each.flip(-1) for each in torch.linalg.eigh((small + small.T) / 2))
+        if staleness is None:
+            residual = image @ rotation[:, :k].float() - old @ (rotation * values)[:, :k].float()
+            staleness = float(residual.square().sum(dim=0).mean().sqrt() / values[0].clamp(min=1e-30))
+            del residual
+    if float(values[-1]) > FLAT * float(values[0]):
+        found = _harmonic(image, values, rotation, k)
+    else:
+        start = torch.linalg.qr(image)[0]
+        found = right_factors(matrix, k, iterations=0, oversampling=block.shape[1] - k, start=start)
+    return found, staleness or 0.0
 
 
-def _joined(panels: list[Panel]) -> torch.Tensor:
-    return torch.from_numpy(panels[0] if len(panels) == 1 else np.concatenate(panels, axis=1))
+def _orthonormal(block: torch.Tensor) -> torch.Tensor:
+    """Return an orthonormal block of the same span; by reflections where it is far from one."""
+    lower, failed = torch.linalg.cholesky_ex((block.T @ block).double())
+    if bool(failed) or not float(lower.diagonal().min()) > 0.1 * float(lower.diagonal().max()):
+        return torch.linalg.qr(block)[0]
+    return block @ torch.linalg.inv(lower).T.float()
 
 
-def _ritz(old: list[Panel], image: list[Panel]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the Ritz values of an orthonormal block, descending, and its rotation to the vectors, float64."""
-    small = (_joined(old).T @ _joined(image)).double()
-    values, rotation = torch.linalg.eigh((small + small.T) / 2)
-    return values.flip(-1), rotation.flip(-1)
+def _squared(matrix: sp.csr_matrix, block: torch.Tensor) -> torch.Tensor:
+    r"""Return :math:`R^T R V`."""
+    image = torch.zeros_like(block)
+    for first in range(0, matrix.shape[0], ROWS):
+        bounds = matrix.indptr[first : first + ROWS + 1]
+        edges = slice(int(bounds[0]), int(bounds[-1]))
+        if edges.start == edges.stop:
+            continue
+        data, ids, indptr = matrix.data[edges], matrix.indices[edges], (bounds - bounds[0]).astype(matrix.indices.dtype)
+        # bags of embeddings are sparse times dense, by kernels that are twice as fast as SciPy's
+        table = block.contiguous()
+        places, weights = torch.from_numpy(ids), torch.from_numpy(data)
+        offsets = torch.from_numpy(indptr)
+        product = embedding_bag(
+            places, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+        )
+        rows = sp.csr_matrix((data, ids, indptr), shape=(len(indptr) - 1, matrix.shape[1]), copy=False)
+        image += torch.from_numpy(rows.T @ product.numpy())  # the transpose is a view
+    return image
 
 
-def _residual(old: list[Panel], image: list[Panel], values: torch.Tensor, rotation: torch.Tensor) -> float:
-    residual = _joined(image) @ rotation.float()
-    residual -= _joined(old) @ (rotation * values).float()
-    return float(residual.square().sum(dim=0).mean().sqrt() / values[0].clamp(min=1e-30))
-
-
-def _harmonic_ritz(
-    image: list[Panel], values: torch.Tensor, rotation: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""Return eigenvalues, descending, and what :math:`A V` is to be multiplied by.
+def _harmonic(image: torch.Tensor, values: torch.Tensor, rotation: torch.Tensor, k: int) -> RightFactors:
+    r"""Return the harmonic Ritz pairs of :math:`A V` from the Ritz values of V, descending, and its rotation to them.
 
     In the coordinates of the Ritz vectors of V its :math:`V^T A V` is diagonal, and the columns of :math:`A V` are
     nearly orthogonal, so that their products in float32 say enough about all of them.
     """
     whitened = rotation / values.sqrt()
-    turned = _joined(image) @ whitened.float()
+    turned = image @ whitened.float()
     energy, inner = (each.flip(-1) for each in torch.linalg.eigh((turned.T @ turned).double()))
-    return energy, whitened @ inner / energy.sqrt()
+    block = turned @ (inner / energy.sqrt()).float()
+    block *= torch.where(block.amax(dim=0) >= -block.amin(dim=0), 1.0, -1.0)
+    return RightFactors(energy[:k].sqrt().float(), block[:, :k].contiguous(), block)

@@ -56,24 +56,24 @@ class ItemCounters:
         """Return likes plus weighted dislikes of some items."""
         return self._likes[items] + abs(dislike_weight) * self._dislikes[items]
 
-    def take(self, edges: EdgeState, items: np.ndarray | None = None) -> None:
-        """Take over the counts of the edges, of all items or of those that changed."""
+    def start(self, likes: np.ndarray, dislikes: np.ndarray) -> None:
+        """Take over the counts of all items, ``[n_items]``."""
+        self._likes, self._dislikes = (np.array(each, dtype=np.float32) for each in (likes, dislikes))
+        self._popularity, self.n_items = np.log1p(self._likes), len(likes)
+        self._sums, self._unknown = self._totals(np.arange(self.n_items)), None
+
+    def update(self, edges: EdgeState, items: np.ndarray) -> None:
+        """Take over the counts of items that changed."""
         if edges.n_items > self.n_items:
             for name in ("_likes", "_dislikes", "_popularity"):
                 setattr(self, name, grown(getattr(self, name), edges.n_items))
             self.n_items, self._unknown = edges.n_items, None
-        if items is None:
-            self._sums, self._unknown = [0, 0, 0], None
-            self._likes[:], self._dislikes[:] = 0.0, 0.0
-            items = np.arange(edges.n_items)
-        before = self._totals(items)
+        before, unknown = self._totals(items), self._likes[items] + self._dislikes[items] == 0
         self._likes[items], self._dislikes[items] = edges.item_likes[items], edges.item_dislikes[items]
         self._popularity[items] = np.log1p(self._likes[items])
-        after = self._totals(items)
-        if before[2] != after[2]:
+        if (unknown != (self._likes[items] + self._dislikes[items] == 0)).any():
             self._unknown = None
-        elif len(items) > 1 and after[2] < len(items):
-            self._unknown = None  # some may have come and as many gone
+        after = self._totals(items)
         self._sums = [total + new - old for total, new, old in zip(self._sums, after, before, strict=True)]
 
     def _totals(self, items: np.ndarray) -> list[int]:

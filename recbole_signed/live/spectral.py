@@ -68,9 +68,10 @@ class SpectralLearner:
     # ---- T3 and T2
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
-        """Fit to all edges from a random start; :meth:`attach` brings the counters."""
+        """Fit to all edges from a random start."""
         fitted, block = SpectralFilter.fit(graph_of(edges, n_users, n_items), self.settings, iterations=self.iterations)
         degree = fitted.likes + abs(self.settings.dislike_weight) * fitted.dislikes
+        self.counters.start(fitted.likes.numpy(), fitted.dislikes.numpy())
         self._take(fitted.vectors, fitted.values, block, degree.numpy(), (fitted.n_users, fitted.median_degree))
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
@@ -88,6 +89,7 @@ class SpectralLearner:
         start[moved, : self.items.vectors.shape[1]] = torch.from_numpy(self.items.vectors[moved])
         found, staleness = refreshed_factors(matrix, s.rank, start, self.passes)
         found.vectors[(likes + dislikes) == 0] = 0.0
+        self.counters.start(likes, dislikes)
         users = (float(len(active)), float(np.median(active)) if len(active) else 1.0)
         self._take(found.vectors, found.values, found.block, degree, users)
         return Refreshed(staleness, self.passes + 1)
@@ -108,12 +110,12 @@ class SpectralLearner:
 
     def update(self, edges: EdgeState, changes: Changes) -> None:
         """Take over the counters of the touched items, and fold in what has grown."""
-        self.counters.take(edges, changes.items)
+        self.counters.update(edges, changes.items)
         self.items.update(edges, changes.users, changes.items, self)
 
     def attach(self, edges: EdgeState) -> None:
         """Take over all counters, and fold in what has grown since the refresh."""
-        self.counters.take(edges)
+        self.counters.start(edges.item_likes, edges.item_dislikes)
         self.items.attach(edges, self)
 
     def make_users(self, rows: Rows) -> np.ndarray:

@@ -142,8 +142,12 @@ class Adjacency:
         np.cumsum(length, out=indptr[1:])
         if np.array_equal(start[length > 0], indptr[:-1][length > 0]):  # as it was loaded
             return indptr, [self.columns[name][: indptr[-1]].copy() for name in names]
-        places = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], length)
-        return indptr, [self.columns[name][places] for name in names]
+        filled = np.flatnonzero(length)
+        start, end = start[filled], start[filled] + length[filled]
+        breaks = np.flatnonzero(start[1:] != end[:-1]) + 1  # rows in a row that lie in a row are copied at once
+        bounds = zip(start[np.r_[0, breaks]].tolist(), end[np.r_[breaks - 1, len(end) - 1]].tolist(), strict=True)
+        pieces = [slice(first, last) for first, last in bounds]
+        return indptr, [np.concatenate([self.columns[name][piece] for piece in pieces]) for name in names]
 
     def _move(self, row: int, room: int) -> None:
         """Give a row another place with more room."""

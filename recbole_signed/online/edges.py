@@ -90,9 +90,11 @@ class EdgeState:
     def export(self) -> EdgeArrays:
         """Copy all visible edges."""
         user, item, registers = self._all()
-        kind = registers.kind()
+        kind, time = registers.seen()
         seen = kind != ABSENT
-        return EdgeArrays(user[seen], item[seen], kind[seen], registers.time()[seen])
+        if seen.all():
+            return EdgeArrays(user, item, kind, time)
+        return EdgeArrays(user[seen], item[seen], kind[seen], time[seen])
 
     def content_hash(self) -> str:
         """Hash of the visible edges and their times."""

@@ -59,6 +59,11 @@ class Registers:
         """What each pair is seen as, int8: LIKE, DISLIKE, SKIP, VIEW or ABSENT."""
         return np.where(self._live(), self.explicit, self.neutral)
 
+    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """What each pair is seen as, and the time stamp of that."""
+        live = self._live()
+        return np.where(live, self.explicit, self.neutral), np.where(live, self.explicit_time, self.neutral_time)
+
     def time(self) -> np.ndarray:
         """Time stamp of what each pair is seen as; NEVER for ABSENT."""
         return np.where(self._live(), self.explicit_time, self.neutral_time)
