@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed import __version__, cli_analysis, cli_data, cli_online, cli_stream
+from recbole_signed import __version__, cli_analysis, cli_data, cli_filter, cli_online, cli_stream
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 
 INTERRUPTED = 130
@@ -68,6 +68,7 @@ def _width() -> int | None:
 
 cli_analysis.add_to(app, stdout_for_result, _print_json)
 cli_stream.add_to(app, stdout_for_result, _print_json)
+cli_filter.add_to(app, stdout_for_result, _print_json)
 
 
 @app.callback(invoke_without_command=True)

@@ -58,7 +58,7 @@ def _folder(spec: Any, data_path: Path) -> Path:
         if spec.dataset != ML_100K_SIGNED:
             hint = nearest(spec.dataset, dataset_names(data_path))
             raise UsageError(
-                f"there is no data set '{spec.dataset}' in {data_path}{hint} (see the head of {spec.path} for its making)."
+                f"there is no data set '{spec.dataset}' in {data_path}{hint} ({spec.path} says how to make it)."
             )
         ensure_ml100k(data_path)
     return folder

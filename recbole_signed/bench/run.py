@@ -58,19 +58,9 @@ def run(
     """
     reset_peak_memory()
     base_memory, _ = memory_bytes()
-    config = make_config(model, dataset, config_files, overrides, seed)
+    config, data = configured_data(model, dataset, config_files, overrides, seed)
     with own_arguments_hidden():
-        init_seed(config["seed"], config["reproducibility"])
-        init_logger(config)
         logger = getLogger()
-        logger.info(config)
-        data = create_dataset(config)
-        logger.info(data)
-        if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= data.item_num:
-            raise UsageError(
-                f"topk is {max(config['topk'])}, but '{dataset}' has only {data.item_num - 1} items; "
-                "set a smaller topk and valid_metric."
-            )
         train_data, valid_data, test_data = data_preparation(config, data)
         data_hash = data_sha256(Path(config["data_path"]), config["dataset"])
         if torch.cuda.is_available():
@@ -106,8 +96,8 @@ def run(
         model=config["model"],
         dataset=config["dataset"],
         seed=int(config["seed"]),
-        valid=_plain(valid),
-        test=_plain(test),
+        valid=plain_result(valid),
+        test=plain_result(test),
         valid_metric=config["valid_metric"].lower(),
         fit_seconds=round(built - started + after_fit - before_fit, 3),
         fit_cpu_seconds=round(built_cpu - started_cpu + after_fit_cpu - before_fit_cpu, 3),
@@ -133,6 +123,33 @@ def run(
     )
 
 
+def configured_data(
+    model: str,
+    dataset: str,
+    config_files: Sequence[str | Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+) -> tuple[Any, Any]:
+    """Return RecBole's configuration and data set for a run: the random generators seeded, the logger set up.
+
+    Raises:
+        UsageError: something asked for does not exist, or ``topk`` is not below the number of items.
+    """
+    config = make_config(model, dataset, config_files, overrides, seed)
+    with own_arguments_hidden():
+        init_seed(config["seed"], config["reproducibility"])
+        init_logger(config)
+        getLogger().info(config)
+        data = create_dataset(config)
+        getLogger().info(data)
+    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= data.item_num:
+        raise UsageError(
+            f"topk is {max(config['topk'])}, but '{dataset}' has only {data.item_num - 1} items; "
+            "set a smaller topk and valid_metric."
+        )
+    return config, data
+
+
 @contextmanager
 def _checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
     """Give the trainer's checkpoint a name that no other run has, and remove it afterwards unless it is to be kept."""
@@ -146,7 +163,7 @@ def _checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
             Path(trainer.saved_model_file).unlink(missing_ok=True)
 
 
-def _plain(result: Mapping[str, Any] | None) -> dict[str, float | None]:
+def plain_result(result: Mapping[str, Any] | None) -> dict[str, float | None]:
     """RecBole's result as floats of Python; None where a metric is not defined."""
     values = {key: float(value) for key, value in (result or {}).items()}
     return {key: value if math.isfinite(value) else None for key, value in values.items()}

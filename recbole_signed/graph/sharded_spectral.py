@@ -175,7 +175,7 @@ class ShardOperator:
             for first in range(0, block.n_users, ROWS):
                 some = [part.rows(first, ROWS) for part in whole]
                 # copies: the files are mapped read-only, which torch does not know
-                parts = [Part(np.array(each.indptr), np.array(each.indices), each.weight) for each in some]
+                parts = [Part(each.indptr.copy(), each.indices.copy(), each.weight) for each in some]
                 degrees = np.zeros(parts[0].n_rows)
                 for part in parts:
                     self._provide(part.weight, len(part.indices))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ EdgeArrays = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray
 """users, items, signs, each ``[n_edges]``."""
 
 FORMAT = 1
+LARGEST = 2**31 - 1
 RECORD = "shards.json"
 SIGNS = ("likes", "dislikes")
 
@@ -108,14 +110,18 @@ def write_shards(
         pieces: users, items, signs of some edges each.
         n_users: users are 0 .. n_users - 1.
         n_items: items are 0 .. n_items - 1.
-        users_per_shard: below 2**31 edges a shard must come of it.
+        users_per_shard: of which at most :data:`LARGEST` edges a shard may come.
         progress: is called with the number of edges of each piece that was distributed.
 
     Raises:
-        UsageError: the folder exists, or an id is out of range.
+        UsageError: the folder exists, an id is out of range, or there are too many items or edges in a shard.
     """
     if folder.exists():
         raise UsageError(f"{folder} exists; remove it, or write the shards to another folder.")
+    if users_per_shard < 1:
+        raise UsageError(f"users_per_shard is {users_per_shard}; it must be 1 or more.")
+    if n_items > LARGEST:
+        raise UsageError(f"there are {n_items:,} items; shards hold int32 ids, so {LARGEST:,} at most.")
     n_shards = max(1, -(-n_users // users_per_shard))
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -161,12 +167,14 @@ def _distribute(folder: Path, edges: EdgeArrays, users_per_shard: int) -> None:
 
 def _sort_shard(folder: Path, shard: int, n_rows: int, n_items: int) -> npt.NDArray[np.int64]:
     """Turn a shard's distributed edges into its CSR files; return its numbers of likes and dislikes."""
-    raw = {}
+    raw: dict[str, npt.NDArray[Any]] = {}
     for name, kind in (("users", np.int32), ("items", np.int32), ("signs", np.int8)):
         path = folder / f"{shard:05d}.{name}"
         raw[name] = np.fromfile(path, dtype=kind) if path.is_file() else np.zeros(0, dtype=kind)
         path.unlink(missing_ok=True)
     users, items, signs = raw.values()
+    if len(users) > LARGEST:
+        raise UsageError(f"shard {shard} has {len(users):,} edges, {LARGEST:,} at most: set a smaller users_per_shard.")
     chosen = (signs > 0, signs < 0)
     likes, dislikes = ((users[each], items[each]) for each in chosen)
     graph = SignedGraph.from_edges(likes, dislikes, n_rows, n_items)

@@ -1,13 +1,14 @@
 """Products of sparse matrices with blocks of columns, for matrices that are multiplied many times.
 
-Forward products are bags of embeddings, for which torch has vectorised, threaded kernels: about twice as fast as SciPy's
-and torch's own sparse products, with the same rounding. The transposed product of a few rows adds to a result of all
-columns; SciPy's compiled kernel does that in place and lets other threads run meanwhile, but is not part of its public
-interface: where it is not found, the operator takes its place.
+Forward products are bags of embeddings, for which torch has vectorised, threaded kernels: about twice as fast as
+SciPy's and torch's own sparse products, with the same rounding. The transposed product of a few rows adds to a result
+of all columns; SciPy's compiled kernel does that in place and lets other threads run meanwhile, but is not part of its
+public interface: where it is not found, the operator takes its place.
 """
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +18,15 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding_bag
 
-kernels: Any
-try:
-    from scipy.sparse import _sparsetools as kernels
-except ImportError:  # moved: slower, with more memory, and right
-    kernels = None
 
+def _compiled() -> Any:
+    try:
+        return importlib.import_module("scipy.sparse._sparsetools")
+    except ImportError:  # moved: slower, with more memory, and right
+        return None
+
+
+kernels = _compiled()
 IndexArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Panel = npt.NDArray[np.float32]
 """float32 ``[n, some columns]``, contiguous by rows."""
@@ -52,7 +56,7 @@ class Part:
         """How many rows."""
         return len(self.indptr) - 1
 
-    def rows(self, first: int, n_rows: int = ROWS) -> Part:
+    def rows(self, first: int, n_rows: int) -> Part:
         """Return ``n_rows`` rows, or as many as there are, from ``first`` on."""
         bounds = self.indptr[first : first + n_rows + 1]
         edges = slice(int(bounds[0]), int(bounds[-1]))
@@ -86,9 +90,9 @@ def multiply(out: Panel, parts: list[Part], dense: Panel, row_scale: npt.NDArray
     """
     table, result = torch.from_numpy(dense), torch.from_numpy(out)
     for first in range(0, len(out), ROWS):
-        product = parts[0].rows(first).times(table)
+        product = parts[0].rows(first, ROWS).times(table)
         for part in parts[1:]:
-            product += part.rows(first).times(table)
+            product += part.rows(first, ROWS).times(table)
         if row_scale is not None:
             product *= torch.from_numpy(row_scale[first : first + ROWS, None])
         result[first : first + ROWS] = product

@@ -35,8 +35,8 @@ def data(write_inter: Callable[..., Path]) -> Path:
     rng = np.random.default_rng(3)
     rows = []
     for moment in range(6000):
-        user = int(rng.integers(0, 20 + moment // 100))
-        item = int(rng.integers(0, 40 + moment // 200))
+        user = int(rng.integers(0, 40 + moment // 60))
+        item = int(rng.integers(0, 120 + moment // 50))
         liked = rng.random() < (0.9 if user % 3 == item % 3 else 0.15)
         rows.append((f"u{user}", f"i{item}", 1 if liked else -1, START + moment * DAY // 100))
     return write_inter("tastes", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
@@ -51,7 +51,7 @@ def spec(tmp_path: Path) -> Callable[..., StreamSpec]:
             "cut": 0.5,
             "windows": 10,
             "timed_events": 3,
-            "models": {"SSF": {"settings": {"rank": 8, "cutoff": 4}}},
+            "models": {"SSF": {"settings": {"rank": 8, "cutoff": 4, "dislike_weight": -0.5}}},
             **changes,
         }
         path = tmp_path / "tastes.yaml"

@@ -1,0 +1,67 @@
+"""Products in pieces and in place, against SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.graph import sparse_kernels
+from recbole_signed.graph.sparse_kernels import Part, add_transposed_product, multiply
+
+
+def random_matrix(seed: int, n_rows: int, n_columns: int, density: float = 0.3) -> sp.csr_matrix:
+    return sp.random(n_rows, n_columns, density, "csr", dtype=np.float32, random_state=seed)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 999), st.integers(1, 40), st.integers(1, 20), st.integers(1, 5), st.sampled_from([0.0, 0.3]))
+def test_the_product_of_a_sum(seed: int, n_rows: int, n_columns: int, width: int, density: float) -> None:
+    first, second = random_matrix(seed, n_rows, n_columns), random_matrix(seed + 1, n_rows, n_columns, density)
+    dense = np.random.default_rng(seed).standard_normal((n_columns, width), dtype=np.float32)
+    scale = np.random.default_rng(seed + 1).random(n_rows, dtype=np.float32)
+    out = np.full((n_rows, width), np.nan, dtype=np.float32)
+    multiply(out, [Part.of(first), Part.of(second, -0.5, binary=True)], dense, scale)
+    wanted = scale[:, None] * ((first - 0.5 * (second != 0)).toarray().astype(float) @ dense)
+    np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_pieces_of_rows_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = random_matrix(0, 100, 30)
+    dense = np.random.default_rng(0).standard_normal((30, 7), dtype=np.float32)
+    whole, pieces = (np.empty((100, 7), dtype=np.float32) for _ in range(2))
+    multiply(whole, [Part.of(matrix)], dense)
+    monkeypatch.setattr(sparse_kernels, "ROWS", 17)
+    multiply(pieces, [Part.of(matrix)], dense)
+    np.testing.assert_array_equal(whole, pieces)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_the_transposed_product_adds(compiled: bool, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(sparse_kernels, "kernels", None)
+    matrix = random_matrix(3, 50, 20)
+    part = Part(matrix.indptr.astype(kind), matrix.indices.astype(kind), 0.5).rows(10, 25)
+    dense = np.random.default_rng(0).standard_normal((25, 4), dtype=np.float32)
+    out = np.ones((20, 4), dtype=np.float32)
+    add_transposed_product(out, part, dense, np.full(1000, 0.5, dtype=np.float32))
+    wanted = 1 + 0.5 * (matrix[10:35].toarray() != 0).T.astype(float) @ dense
+    np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_what_the_kernel_would_read_beyond_is_refused() -> None:
+    part = Part.of(random_matrix(3, 5, 8), binary=True)
+    out, dense, values = np.zeros((8, 4), np.float32), np.zeros((5, 4), np.float32), np.ones(40, np.float32)
+    for wrong in (
+        (out, part, dense[:4], values),
+        (out[:, :3].copy(), part, dense, values),
+        (out, part, dense, values[:2]),
+    ):
+        with pytest.raises(ValueError, match="shapes"):
+            add_transposed_product(*wrong)
+    for other in ((out.astype(np.float64), part, dense, values), (out, part, np.asfortranarray(dense), values)):
+        with pytest.raises(ValueError, match="float32"):
+            add_transposed_product(*other)
