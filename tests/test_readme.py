@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from recbole_signed import registry
 from recbole_signed.data.settings import SETTING_KEYS
 
@@ -28,3 +30,13 @@ def test_every_key_is_explained(repository: Path) -> None:
     readme = (repository / "README.md").read_text(encoding="utf-8")
     assert [key for key in SETTING_KEYS if f"`{key}`" not in readme] == []
     assert [name for name in registry.models() if f"`{name}`" not in readme] == []
+
+
+@pytest.mark.parametrize(("section", "source"), [("## Learning from a stream", "yaml/online/kuairand.md")])
+def test_the_other_tables_are_those_beside_their_yaml(repository: Path, section: str, source: str) -> None:
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    part = readme[readme.index(section) :].partition("\n## ")[0]
+    shown = [line for line in part.splitlines() if line.startswith("|")]
+    printed = set((repository / source).read_text(encoding="utf-8").splitlines())
+    assert len(shown) > 5
+    assert [line for line in shown if line not in printed] == []

@@ -121,6 +121,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         axis.set_ylabel(metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-    axes[0].legend(frameon=False, fontsize=8)
+    lines, labels = axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
     plt.close(figure)
