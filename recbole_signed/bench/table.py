@@ -31,6 +31,7 @@ _NAMES = {
     "tailpercentage": "TailPercentage",
 }
 MEGABYTE = 1e6
+BUDGET, CUT_SHORT = "budget", "†"
 _LONGEST_REASON = 140
 
 
@@ -160,7 +161,20 @@ def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column
         )
         for index, line in enumerate(made)
     )
-    return Section(name, marked, _small_print([row for rows in lines.values() for row in rows if row.ok]))
+    print_ = [_small_print([row for rows in lines.values() for row in rows if row.ok]), _cut_short(lines)]
+    return Section(name, marked, "; ".join(filter(None, print_)))
+
+
+def _cut_short(lines: dict[str, list[RunRow]]) -> str:
+    """Name the models that a budget of time stopped before they were done, with their last epochs."""
+    found = [
+        f"{label} {', '.join(str(row.epochs) for row in rows)}" for label, rows in lines.items() if _was_cut_short(rows)
+    ]
+    return f"{CUT_SHORT} stopped by its training budget, after epoch: {'; '.join(found)}" if found else ""
+
+
+def _was_cut_short(rows: Sequence[RunRow]) -> bool:
+    return any(row.stopped_by == BUDGET for row in rows)
 
 
 def _line(label: str, rows: Sequence[RunRow], columns: Sequence[Column]) -> Line:
@@ -170,8 +184,9 @@ def _line(label: str, rows: Sequence[RunRow], columns: Sequence[Column]) -> Line
         reason = " ".join((failed[0].reason or "no reason given").split())
         reason = reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
         return Line(label, len(rows), (), f"failed{of}: {reason}")
+    shown = f"{label} {CUT_SHORT}" if _was_cut_short(rows) else label
     return Line(
-        label, len(rows), tuple(_cell([column.value(row) for row in rows], column.decimals) for column in columns)
+        shown, len(rows), tuple(_cell([column.value(row) for row in rows], column.decimals) for column in columns)
     )
 
 

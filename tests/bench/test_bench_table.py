@@ -184,3 +184,13 @@ def test_one_run_as_text() -> None:
 
 def test_cells_without_numbers() -> None:
     assert Cell(None, None, 4).text() == "n/a"
+
+
+def test_a_training_that_its_budget_stopped_is_marked_with_its_last_epoch() -> None:
+    table = table_of(replace(row("Slow", 1, 0.1), stopped_by="budget", epochs=7), row("Quick", 1, 0.2))
+    section = table.sections[0]
+    assert [line.label for line in section.lines] == ["Slow †", "Quick"]
+    assert section.small_print.endswith("† stopped by its training budget, after epoch: Slow 7")
+    assert "† stopped" not in table_of(row("Quick", 1, 0.2)).sections[0].small_print
+    for how in ("text", "markdown", "latex"):
+        assert "†" in render(table, how)
