@@ -90,7 +90,7 @@ def run(
             after_test = time.perf_counter()
     if not test and not valid:
         raise UsageError(f"the split leaves nothing of '{dataset}' for validation and test; look at eval_args.split.")
-    _, peak_memory = memory_bytes()
+    peak_memory = max(base_memory, memory_bytes()[1])  # the kernel counts the two in different ways
     on_gpu = config["device"].type == "cuda"
     return RunRow(
         model=config["model"],
