@@ -6,17 +6,16 @@ standard error. A wrong input ends in one sentence and exit status 2.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from recbole_signed import __version__, cli_analysis, cli_data, cli_filter, cli_online, cli_stream
+from recbole_signed.cli_output import Json, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 
 INTERRUPTED = 130
@@ -34,31 +33,9 @@ app = typer.Typer(
 app.add_typer(cli_data.app)
 app.add_typer(cli_online.app)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 # RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments
 _FREE_KEYS = {"ignore_unknown_options": True}
 _RUN_OPTIONS = ("--model", "--dataset", "--config", "--seed", "--save", "--no-save", "--json", "--help")
-
-
-@contextlib.contextmanager
-def stdout_for_result() -> Iterator[None]:
-    """Send everything that is written to standard output to standard error, from C code and child processes too."""
-    sys.stdout.flush()
-    python_stdout, saved = sys.stdout, os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        sys.stdout = python_stdout
-        os.dup2(saved, 1)
-        os.close(saved)
-
-
-def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-    sys.stdout.flush()
 
 
 def _width() -> int | None:
@@ -66,9 +43,9 @@ def _width() -> int | None:
     return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
 
 
-cli_analysis.add_to(app, stdout_for_result, _print_json)
-cli_stream.add_to(app, stdout_for_result, _print_json)
-cli_filter.add_to(app, stdout_for_result, _print_json)
+cli_analysis.add_to(app)
+cli_stream.add_to(app)
+cli_filter.add_to(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -107,7 +84,7 @@ def run(
 
         row = run_once(model, dataset, files, overrides, seed, save=save)
     if as_json:
-        _print_json(row.as_dict())
+        print_json(row.as_dict())
     else:
         from recbole_signed.bench.render import run_text
 
@@ -122,7 +99,7 @@ def models(as_json: Json = False) -> None:
 
         found = list_models()
     if as_json:
-        _print_json([each.as_dict() for each in found])
+        print_json([each.as_dict() for each in found])
     else:
         from recbole_signed.bench.model_list import models_text
 
@@ -149,7 +126,7 @@ def convert(
     if list_sources:
         described = sources_text.describe_sources()
         if as_json:
-            _print_json(described)
+            print_json(described)
         else:
             typer.echo(sources_text.to_text(described), nl=False)
         return
@@ -162,7 +139,7 @@ def convert(
         folder = convert_source(source, input_path, output, name=name, overwrite=overwrite, **words)
         summary = sources_text.summary(folder)
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     else:
         typer.echo(sources_text.summary_text(summary), nl=False)
 
@@ -178,7 +155,7 @@ def doctor(
 
         report = diagnose(self_test=self_test)
     if as_json:
-        _print_json(report.as_dict())
+        print_json(report.as_dict())
     else:
         typer.echo(render(report))
     raise typer.Exit(0 if report.ok else 1)
@@ -206,7 +183,7 @@ def compare(
     if latex is not None:
         replace_file(latex, render(comparison.table, "latex"))
     if as_json:
-        _print_json([row.as_dict() for row in comparison.rows])
+        print_json([row.as_dict() for row in comparison.rows])
     else:
         typer.echo(render(comparison.table, table_format, _width(), color=sys.stdout.isatty()), nl=False)
     raise typer.Exit(1 if comparison.failed else 0)
@@ -236,5 +213,5 @@ def _refuse(message: str, words: Sequence[str]) -> int:
     sentence = " ".join(message.split())
     sys.stderr.write(f"recbole-signed: {sentence}\n")
     if "--json" in words:
-        _print_json({"error": sentence})
+        print_json({"error": sentence})
     return 2

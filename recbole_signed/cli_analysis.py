@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recbole_signed.cli_output import Json, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -19,15 +20,10 @@ if TYPE_CHECKING:
     from recbole_signed.synth.check import Comparison
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 
 
-def add_to(
-    app: typer.Typer,
-    stdout_for_result: Callable[[], AbstractContextManager[None]],
-    print_json: Callable[[Any], None],
-) -> None:
-    """Add the commands to the command line ``app``, which says how results reach standard output."""
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the command line ``app``."""
 
     @app.command()
     def stats(

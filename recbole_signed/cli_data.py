@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from recbole_signed.cli_output import Json, print_json
 from recbole_signed.errors import UsageError, nearest
 
 app = typer.Typer(name="data", help="The converted data sets: their versions, and whether their files are unchanged.")
 
 Root = Annotated[Path, typer.Option("--root", help="Folder of data sets.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 _COLUMNS = ("name", "version", "rows", "likes", "dislikes", "neutral", "users", "items", "source", "made by")
 
 
@@ -26,7 +25,7 @@ def list_command(
     """List the data sets of a folder; exit status 1 where files are not those that dataset.json describes."""
     found = describe(root, verify=verify)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        print_json(found)
     else:
         typer.echo(to_text(found, root, verify=verify), nl=False)
     raise typer.Exit(1 if any(each["problems"] for each in found) else 0)
@@ -53,7 +52,7 @@ def accept(
         assert record is not None
         done.append({"name": name, "version": version(record), "changed": changed})
     if as_json:
-        typer.echo(json.dumps(done, ensure_ascii=False, indent=2))
+        print_json(done)
         return
     for each in done:
         what = f"accepted {', '.join(each['changed'])}" if each["changed"] else "nothing had changed"

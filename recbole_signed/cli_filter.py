@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from recbole_signed.cli_output import Json, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="Training-free model: SSF.")]
 Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Name of a data set folder.")]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="RecBole keys, e.g. auto=False.")]
@@ -22,10 +21,8 @@ Seed = Annotated[int | None, typer.Option(help="RecBole's seed: decides a random
 Figures = Annotated[bool, typer.Option(help="Draw the figure.")]
 
 
-def add_to(
-    app: typer.Typer, stdout_for_result: Callable[[], AbstractContextManager[None]], print_json: Callable[[Any], None]
-) -> None:
-    """Add the commands to the command line ``app``, which says how results reach standard output."""
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the command line ``app``."""
 
     @app.command()
     def tradeoff(
@@ -50,7 +47,7 @@ def add_to(
             found = measure(model, dataset, values, k, config or [], overrides, seed)
             stem = output / f"{found['model']}-{found['dataset']}"
             written, missing = _keep(found, stem, draw if figures else None)
-        _print(found, to_text(found), written, missing, as_json, print_json)
+        _print(found, to_text(found), written, missing, as_json)
 
     @app.command()
     def segments(
@@ -77,7 +74,7 @@ def add_to(
             del found["assigned"]  # in the two files: as long as there are users
             stem = output / f"{found['model']}-{found['dataset']}"
             written, missing = _keep(found, stem, draw if figures else None)
-        _print(found, to_text(found), [*written, *tables], missing, as_json, print_json)
+        _print(found, to_text(found), [*written, *tables], missing, as_json)
 
 
 def _keep(
@@ -103,7 +100,6 @@ def _print(
     written: list[Path],
     missing: MissingExtraError | None,
     as_json: bool,
-    print_json: Callable[[Any], None],
 ) -> None:
     if as_json:
         files = {"files": [str(path) for path in written]}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from recbole_signed.cli_output import Json, print_json
 from recbole_signed.errors import UsageError
 
 app = typer.Typer()
@@ -19,13 +19,13 @@ app.add_typer(log, name="log")
 
 State = Annotated[Path, typer.Argument(metavar="STATE", help="Folder of the online state.")]
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as 'list' shows it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 
 
 def _print(document: Any, as_json: bool, text: str) -> None:
     if as_json:
-        text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
-    sys.stdout.write(text + "\n")
+        print_json(document)
+    else:
+        sys.stdout.write(text + "\n")
 
 
 def _versions(state: Path) -> Any:

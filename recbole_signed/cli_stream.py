@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from recbole_signed.cli_output import Json, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 
-
-def add_to(
-    app: typer.Typer, stdout_for_result: Callable[[], AbstractContextManager[None]], print_json: Callable[[Any], None]
-) -> None:
+def add_to(app: typer.Typer) -> None:
     """Add the command ``online`` to ``app``."""
 
     @app.command()

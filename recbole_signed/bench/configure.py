@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +10,11 @@ from recbole.config import Config
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 
+from recbole_signed.arguments import own_arguments_hidden
 from recbole_signed.bench.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
 from recbole_signed.bench.settings import read_yaml, split_dotted, with_dotted
 from recbole_signed.config import refuse_unknown_keys
 from recbole_signed.errors import UsageError
-
-
-@contextlib.contextmanager
-def own_arguments_hidden() -> Iterator[None]:
-    """Keep RecBole's Config from taking every ``--key=value`` of the process' command line for its own."""
-    argv = sys.argv
-    sys.argv = argv[:1]
-    try:
-        yield
-    finally:
-        sys.argv = argv
 
 
 def make_config(

@@ -10,7 +10,7 @@ from typing import Any
 from recbole.data import data_preparation
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
-from recbole_signed.bench.configure import own_arguments_hidden
+from recbole_signed.arguments import own_arguments_hidden
 from recbole_signed.bench.run import configured_data
 from recbole_signed.errors import UsageError
 

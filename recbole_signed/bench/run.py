@@ -16,7 +16,8 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init_logger, init_seed
 
-from recbole_signed.bench.configure import given_settings, make_config, own_arguments_hidden
+from recbole_signed.arguments import own_arguments_hidden
+from recbole_signed.bench.configure import given_settings, make_config
 from recbole_signed.bench.provenance import (
     config_hash,
     data_sha256,

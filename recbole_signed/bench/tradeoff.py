@@ -57,7 +57,7 @@ def tradeoff(
     Raises:
         UsageError: something asked for does not exist or does not fit, or the split leaves no test part.
     """
-    from recbole_signed.bench.configure import own_arguments_hidden
+    from recbole_signed.arguments import own_arguments_hidden
     from recbole_signed.bench.fitted import fit_once
     from recbole_signed.bench.run import plain_result
 

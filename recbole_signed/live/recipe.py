@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from recbole.config import Config
 from recbole.utils import InputType, ModelType
 
+from recbole_signed.arguments import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.live.edge_dataset import EdgeDataset
 from recbole_signed.model.abstract_recommender import SignedRecommender
@@ -37,7 +36,7 @@ class Recipe:
         Raises:
             UsageError: there is no such model or parameter, or it has no embeddings to go on with.
         """
-        with tempfile.TemporaryDirectory() as root, _no_arguments():
+        with tempfile.TemporaryDirectory() as root, own_arguments_hidden():
             (Path(root) / "edges").mkdir()  # a signed data set without rows: its head is what a Config looks at
             (Path(root) / "edges" / "edges.inter").write_text("user_id:token\titem_id:token\tsign:float\n")
             config = Config(
@@ -109,14 +108,3 @@ def _faster(model_class: Any) -> Any:
     from recbole_signed.live.light_gcn import BipartiteLightGCN
 
     return BipartiteLightGCN if model_class is LightGCN else model_class
-
-
-@contextlib.contextmanager
-def _no_arguments() -> Iterator[None]:
-    """Keep RecBole's Config from taking the process' command line for its own."""
-    argv = sys.argv
-    sys.argv = argv[:1]
-    try:
-        yield
-    finally:
-        sys.argv = argv

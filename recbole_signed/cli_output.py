@@ -1,0 +1,36 @@
+"""How every command writes its result: one JSON document, or text, alone on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
+
+
+@contextlib.contextmanager
+def stdout_for_result() -> Iterator[None]:
+    """Send everything that is written to standard output to standard error, from C code and child processes too."""
+    sys.stdout.flush()
+    python_stdout, saved = sys.stdout, os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stdout = python_stdout
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def print_json(document: Any) -> None:
+    """Write one JSON document."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
