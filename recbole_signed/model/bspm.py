@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.gram_filter import GramFilter
-from recbole_signed.graph.lanczos import gram_eigenvectors
-from recbole_signed.graph.propagation import symmetric
-from recbole_signed.model.training_free import TrainingFreeRecommender
+from recbole_signed.model.ideal_filter import IdealFilterRecommender
 
 Field = Callable[[torch.Tensor], torch.Tensor]
 ORDERS = {"euler": 1, "rk4": 4}
 
 
-class BSPM(TrainingFreeRecommender):
+class BSPM(IdealFilterRecommender):
     r"""Blurs the likes of a user by the heat equation and by an ideal low-pass filter, then sharpens them.
 
     With :math:`F = \tilde R^T \tilde R` and :math:`Q = D_i^{-1/2} V V^T D_i^{1/2}`:
@@ -38,41 +34,25 @@ class BSPM(TrainingFreeRecommender):
     is left out. Memory: 4 k bytes per item, 32 bytes per like, a few ``[batch, n_items]``.
     """
 
-    family = "graph filter, training-free"
     source = "BSPM, SIGIR 2023"
-    uses_dislikes = False
-    needs_sign = False
-    fitted = ("item_factors",)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.rank = int(config["rank"])
         self.ideal_weight = float(config["idl_beta"])
         self.final_sharpening = bool(config["final_sharpening"])
         self.times = {each: (float(config[f"T_{each}"]), int(config[f"K_{each}"])) for each in ("idl", "b", "s")}
         self.orders = {each: _order(config, f"solver_{each}") for each in ("idl", "b", "s")}
-        self.heat = GramFilter(symmetric(self.graph.likes))
-        degrees = np.bincount(self.graph.likes.indices, minlength=self.n_items)
-        self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
-        self.register_buffer("item_likes", torch.from_numpy(degrees).float())
-
-    def fit(self) -> None:
-        """Find the singular vectors of the normalised likes."""
-        _, vectors = gram_eigenvectors(self.heat.matrix.astype(np.float64), self.rank)
-        self.item_factors = torch.from_numpy(vectors).float().to(self.device)
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
         likes = torch.from_numpy(self.graph.likes[users.cpu().numpy()].toarray()).to(self.device)
         with torch.no_grad():
-            scale = self.item_likes.sqrt().unsqueeze(1)
-            left = torch.where(scale > 0, 1.0 / scale.clamp(min=1.0), 0.0) * self.item_factors
-            right = (scale * self.item_factors).T
+            left, right = self.ideal()
             ideal = self.ideal_weight * self._solve("idl", lambda signal: signal @ left @ right - signal, likes)
-            blurred = self._solve("b", lambda signal: self.heat.dense(signal) - signal, likes)
+            blurred = self._solve("b", lambda signal: self.linear.dense(signal) - signal, likes)
             if self.final_sharpening:
-                return self._solve("s", lambda signal: -self.heat.dense(signal), blurred + ideal)
-            return self._solve("s", lambda signal: -self.heat.dense(signal), blurred) + ideal
+                return self._solve("s", lambda signal: -self.linear.dense(signal), blurred + ideal)
+            return self._solve("s", lambda signal: -self.linear.dense(signal), blurred) + ideal
 
     def _solve(self, name: str, field: Field, signal: torch.Tensor) -> torch.Tensor:
         """Integrate ``signal' = field(signal)`` over the time of that name in its number of steps."""

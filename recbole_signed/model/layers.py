@@ -41,6 +41,18 @@ def disinterest_filter(scores: torch.Tensor, disinterest: torch.Tensor, threshol
     return scores - (disinterest > threshold) * (1.0 + spread * 1.001)
 
 
+def interest_scores(users: torch.Tensor, items: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return the scores ``[batch, n_items]`` of interest, items of disinterest above ``threshold`` last.
+
+    Args:
+        users: interest and disinterest side by side (:func:`side_by_side`), ``[batch, 2d]``.
+        items: the same, ``[n_items, 2d]``.
+        threshold: of the product of disinterests.
+    """
+    interest, disinterest = (u @ i.T for u, i in zip(users.chunk(2, dim=1), items.chunk(2, dim=1), strict=True))
+    return disinterest_filter(interest, disinterest, threshold)
+
+
 def dropout(dense: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
     """Return ``dense`` with a share ``rate`` of its entries at 0 and the others over ``1 - rate``, while ``training``.
 

@@ -18,7 +18,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.graph.spectral import inverse_power
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.layers import disinterest_filter, side_by_side, xavier_tables
+from recbole_signed.model.layers import interest_scores, side_by_side, xavier_tables
 from recbole_signed.model.losses import SampledEdges, reversed_bpr, sign_aware_bpr
 
 
@@ -113,9 +113,7 @@ class PoneGNN(SignedRecommender):
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the interest scores ``[batch, n_items]``, items of disinterest last."""
         user_vectors, item_vectors = self.embeddings()
-        user_parts, item_parts = user_vectors[users].chunk(2, dim=1), item_vectors.chunk(2, dim=1)
-        interest, disinterest = (u @ i.T for u, i in zip(user_parts, item_parts, strict=True))
-        return disinterest_filter(interest, disinterest, self.threshold)
+        return interest_scores(user_vectors[users], item_vectors, self.threshold)
 
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss over the edges of ``batch``."""

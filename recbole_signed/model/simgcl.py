@@ -9,16 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from recbole.model.init import xavier_uniform_initialization
-from torch import nn
 
-from recbole_signed.graph.propagation import BipartiteOperator
-from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.contrast import info_nce, perturbed
-from recbole_signed.model.pairwise import batch_norm_penalty, columns, mean_bpr
+from recbole_signed.model.noisy_graph import NoisyGraphRecommender
+from recbole_signed.model.pairwise import columns, mean_bpr
 
 
-class SimGCL(SignedRecommender):
+class SimGCL(NoisyGraphRecommender):
     r"""LightGCN without its layer 0, and InfoNCE between two noisy passes (eq. 7, 8).
 
     .. math:: E^{l} = \hat A^{+} E^{l-1} \; (+ \Delta^{l}), \quad \bar E = \tfrac1L \sum_{l=1}^{L} E^l, \quad
@@ -32,49 +28,15 @@ class SimGCL(SignedRecommender):
     decay is LightGCN's: half the squared norms of the table rows in a batch, per edge.
     """
 
-    family = "graph, contrastive"
     source = "SIGIR 2022, https://arxiv.org/abs/2112.08679"
-    uses_dislikes = False
-    needs_sign = False
-    batches = "likes"
-
-    def __init__(self, config: Any, dataset: Any) -> None:
-        super().__init__(config, dataset)
-        self.n_layers = int(config["n_layers"])
-        self.reg_weight, self.cl_rate = float(config["reg_weight"]), float(config["lambda"])
-        self.eps, self.temperature = float(config["eps"]), float(config["temperature"])
-        size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        self.apply(xavier_uniform_initialization)
-        self.likes = BipartiteOperator.symmetric(self.graph.likes, self.device)
-
-    def encode(self, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean of the layers from 1 on, ``[n_users, d]`` and ``[n_items, d]``."""
-        users, items = self.user_embedding.weight, self.item_embedding.weight
-        layers = []
-        for _ in range(self.n_layers):
-            users, items = self.likes(users, items)
-            if noise:
-                users, items = perturbed(users, noise), perturbed(items, noise)
-            layers.append((users, items))
-        of_users, of_items = (torch.stack(each).mean(dim=0) for each in zip(*layers, strict=True))
-        return of_users, of_items
 
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss of a batch of likes."""
         users, items, sampled = columns(self, batch)
         ranking = mean_bpr(*self.encode(), users, items, sampled)
-        tables = self.user_embedding.weight, self.item_embedding.weight
-        decay = batch_norm_penalty(*tables, users, items, sampled)
         contrast = self.contrast(users.unique(), items.unique()) if self.cl_rate else 0.0
-        return ranking + self.reg_weight * decay + self.cl_rate * contrast
+        return ranking + self.reg_weight * self.decay(users, items, sampled) + self.cl_rate * contrast
 
     def contrast(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Return InfoNCE between two noisy passes, over distinct ``users`` and ``items`` (eq. 3)."""
-        first, second = self.encode(self.eps), self.encode(self.eps)
-        of_users, of_items = (
-            info_nce(one.index_select(0, rows), other.index_select(0, rows), self.temperature)
-            for one, other, rows in zip(first, second, (users, items), strict=True)
-        )
-        return of_users + of_items
+        return self.contrast_of(self.encode(self.eps), self.encode(self.eps), users, items)

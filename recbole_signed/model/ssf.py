@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.utils import InputType, ModelType
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.spectral_filter import Explanation, FilterSettings, SpectralFilter
-from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.ssf_tuning import Validation, tune
+from recbole_signed.model.training_free import TrainingFreeRecommender
 
 
-class SSF(SignedRecommender):
+class SSF(TrainingFreeRecommender):
     r"""Filters each user's likes and dislikes by the spectrum of the normalised signed exposure matrix.
 
     :math:`R \approx U S V^T`; score of item i for user u:
@@ -34,10 +33,9 @@ class SSF(SignedRecommender):
     floats per item. An untrained one ranks by popularity. The fit runs on the CPU, scores on ``device``.
     """
 
-    type = ModelType.TRADITIONAL
-    input_type = InputType.POINTWISE
     family = "spectral filter, training-free"
     source = "this package"
+    fitted = ("item_factors", "singular_values")
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -45,7 +43,6 @@ class SSF(SignedRecommender):
         self.iterations = int(config["iterations"] or 4)
         self.tune_users = int(config["tune_users"] or 3000)
         self.valid_metric = str(config["valid_metric"])
-        self.fake_loss = torch.nn.Parameter(torch.zeros(1))  # RecBole's optimizer needs one
         counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
         self.register_buffer("singular_values", torch.zeros(0))
@@ -101,20 +98,6 @@ class SSF(SignedRecommender):
         self.item_factors = fitted.vectors.to(self.device)
         self.singular_values = fitted.values.to(self.device)
         self.users = torch.tensor([fitted.n_users, fitted.median_degree], dtype=torch.float64, device=self.device)
-
-    def loss(self, batch: Any) -> torch.Tensor:
-        """Fit, if that has not been done, and return 0: for trainers other than this model's own."""
-        if not self.singular_values.numel():
-            self.fit()
-        return self.fake_loss.sum() * 0.0
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
-        # the rank of what is loaded is that of its fit, not of this one
-        for name in ("item_factors", "singular_values"):
-            saved = state_dict.get(prefix + name)
-            if saved is not None and (saved.dim() == 1 or len(saved) == self.n_items):
-                setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     # ---- scoring ----
 

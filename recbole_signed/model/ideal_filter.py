@@ -1,0 +1,45 @@
+"""What the graph filters that end in an ideal low-pass filter share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.graph.gram_filter import GramFilter
+from recbole_signed.graph.lanczos import gram_eigenvectors
+from recbole_signed.graph.propagation import symmetric
+from recbole_signed.model.training_free import TrainingFreeRecommender
+
+
+class IdealFilterRecommender(TrainingFreeRecommender):
+    r"""Holds the linear filter :math:`\tilde R^T \tilde R` and the ideal one :math:`D_i^{-1/2} V V^T D_i^{1/2}`.
+
+    :math:`\tilde R = D_u^{-1/2} P D_i^{-1/2}`; V: its ``rank`` leading right singular vectors, by Lanczos: the filter
+    cuts off sharply, so an approximate subspace costs quality.
+    """
+
+    family = "graph filter, training-free"
+    uses_dislikes = False
+    needs_sign = False
+    fitted = ("item_factors",)
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.rank = int(config["rank"])
+        self.linear = GramFilter(symmetric(self.graph.likes))
+        degrees = np.bincount(self.graph.likes.indices, minlength=self.n_items)
+        self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
+        self.register_buffer("item_likes", torch.from_numpy(degrees).float())
+
+    def fit(self) -> None:
+        """Find the singular vectors of the normalised likes."""
+        _, vectors = gram_eigenvectors(self.linear.matrix.astype(np.float64), self.rank)
+        self.item_factors = torch.from_numpy(vectors).float().to(self.device)
+
+    def ideal(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the two sides of the ideal filter, ``[n_items, k]`` and ``[k, n_items]``."""
+        scale = self.item_likes.sqrt().unsqueeze(1)
+        inverse = torch.where(scale > 0, 1.0 / scale.clamp(min=1.0), 0.0)
+        return inverse * self.item_factors, (scale * self.item_factors).T
