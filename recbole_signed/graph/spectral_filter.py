@@ -119,6 +119,48 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class Exposure:
+    """What a filter is fitted to: the normalised exposure matrix of a graph, and what is counted in it."""
+
+    matrix: sp.csr_matrix
+    """R, float32 ``[n_users, n_items]``."""
+    likes: torch.Tensor
+    """Likes of each item, float32 ``[n_items]``."""
+    dislikes: torch.Tensor
+    """Dislikes of each item, float32 ``[n_items]``."""
+    n_users: float
+    """Number of users with an edge."""
+    median_degree: float
+    """Median of their degrees; 1 without any."""
+
+    @classmethod
+    def of(cls, graph: SignedGraph, settings: FilterSettings) -> Exposure:
+        """Count the edges of a graph, and normalise them."""
+        w, a, e = settings.dislike_weight, settings.degree_smoothing, settings.degree_exponent
+        likes, dislikes = (np.bincount(each.indices, minlength=graph.n_items) for each in (graph.likes, graph.dislikes))
+        matrix = exposure_rows(graph, inverse_power(likes + abs(w) * dislikes, a, e), w, a, e)
+        degrees = user_degrees(graph, w)
+        active = degrees[degrees > 0]
+        median = float(np.median(active)) if len(active) else 1.0
+        counts = torch.from_numpy(likes).float(), torch.from_numpy(dislikes).float()
+        return cls(matrix, *counts, float(len(active)), median)
+
+    def filter(self, found: RightFactors, settings: FilterSettings) -> SpectralFilter:
+        """Return the filter of singular pairs of the matrix."""
+        # rounding must not give a direction to items without edges
+        found.vectors[(self.likes + self.dislikes) == 0] = 0.0
+        return SpectralFilter(
+            vectors=found.vectors,
+            values=found.values,
+            likes=self.likes,
+            dislikes=self.dislikes,
+            n_users=self.n_users,
+            median_degree=self.median_degree,
+            settings=settings,
+        )
+
+
+@dataclass(frozen=True)
 class SpectralFilter:
     """A fitted filter: singular pairs of the training graph, what is known of each item, and the settings."""
 
@@ -141,24 +183,9 @@ class SpectralFilter:
         cls, graph: SignedGraph, settings: FilterSettings, *, iterations: int = 4, start: torch.Tensor | None = None
     ) -> tuple[SpectralFilter, torch.Tensor]:
         """Fit to a graph, on the CPU; also return the block for the warm start of a fit to a similar graph."""
-        w, a, e = settings.dislike_weight, settings.degree_smoothing, settings.degree_exponent
-        likes, dislikes = (np.bincount(each.indices, minlength=graph.n_items) for each in (graph.likes, graph.dislikes))
-        matrix = exposure_rows(graph, inverse_power(likes + abs(w) * dislikes, a, e), w, a, e)
-        found: RightFactors = right_factors(matrix, settings.rank, iterations=iterations, start=start)
-        degrees = user_degrees(graph, w)
-        active = degrees[degrees > 0]
-        fitted = cls(
-            vectors=found.vectors,
-            values=found.values,
-            likes=torch.from_numpy(likes).float(),
-            dislikes=torch.from_numpy(dislikes).float(),
-            n_users=float(len(active)),
-            median_degree=float(np.median(active)) if len(active) else 1.0,
-            settings=settings,
-        )
-        # rounding must not give a direction to items without edges
-        fitted.vectors[(fitted.likes + fitted.dislikes) == 0] = 0.0
-        return fitted, found.block
+        exposure = Exposure.of(graph, settings)
+        found = right_factors(exposure.matrix, settings.rank, iterations=iterations, start=start)
+        return exposure.filter(found, settings), found.block
 
     def changed(self, **settings: Any) -> SpectralFilter:
         """Return the filter with other settings; w, a and e are part of the fit and must stay."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import scipy.sparse as sp
 import torch
-from torch.nn.functional import embedding_bag
 
+from recbole_signed.graph.sparse_kernels import Part
 from recbole_signed.graph.spectral import RightFactors, right_factors
 
 FLAT = 1e-3
@@ -65,22 +65,13 @@ def _orthonormal(block: torch.Tensor) -> torch.Tensor:
 
 def _squared(matrix: sp.csr_matrix, block: torch.Tensor) -> torch.Tensor:
     r"""Return :math:`R^T R V`."""
-    image = torch.zeros_like(block)
+    image, table, whole = torch.zeros_like(block), block.contiguous(), Part.of(matrix)
     for first in range(0, matrix.shape[0], ROWS):
-        bounds = matrix.indptr[first : first + ROWS + 1]
-        edges = slice(int(bounds[0]), int(bounds[-1]))
-        if edges.start == edges.stop:
+        part = whole.rows(first, ROWS)
+        if not len(part.indices):
             continue
-        data, ids, indptr = matrix.data[edges], matrix.indices[edges], (bounds - bounds[0]).astype(matrix.indices.dtype)
-        # bags of embeddings are sparse times dense, by kernels that are twice as fast as SciPy's
-        table = block.contiguous()
-        places, weights = torch.from_numpy(ids), torch.from_numpy(data)
-        offsets = torch.from_numpy(indptr)
-        product = embedding_bag(
-            places, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
-        )
-        rows = sp.csr_matrix((data, ids, indptr), shape=(len(indptr) - 1, matrix.shape[1]), copy=False)
-        image += torch.from_numpy(rows.T @ product.numpy())  # the transpose is a view
+        rows = sp.csr_matrix((part.data, part.indices, part.indptr), shape=(part.n_rows, len(block)), copy=False)
+        image += torch.from_numpy(rows.T @ part.times(table).numpy())  # the transpose is a view
     return image
 
 

@@ -62,11 +62,8 @@ def learner_of(model: Any, config: Any) -> Learner:
     if name == "SSF":
         return make_learner(name, {**model.chosen, "iterations": model.iterations})
     if name in LEARNERS:
-        from recbole_signed.registry import PROPERTIES
-
         known = inspect.signature(_factory(name)).parameters
-        path = PROPERTIES / f"{name}.yaml"
-        return make_learner(name, {key: config[key] for key in known if path.is_file() and config[key] is not None})
+        return make_learner(name, {key: config[key] for key in known if config[key] is not None})
     from recbole_signed.live.embedding import EmbeddingLearner
 
     return EmbeddingLearner.from_model(model, config)

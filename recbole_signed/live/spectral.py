@@ -18,8 +18,8 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.graph.spectral import exposure_rows, inverse_power, user_degrees
-from recbole_signed.graph.spectral_filter import FilterSettings, SpectralFilter
+from recbole_signed.graph.spectral import inverse_power
+from recbole_signed.graph.spectral_filter import Exposure, FilterSettings, SpectralFilter
 from recbole_signed.graph.warm_start import refreshed_factors
 from recbole_signed.live.fold_in import GrowingItems
 from recbole_signed.live.item_counters import ItemCounters
@@ -70,41 +70,26 @@ class SpectralLearner:
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Fit to all edges from a random start."""
         fitted, block = SpectralFilter.fit(graph_of(edges, n_users, n_items), self.settings, iterations=self.iterations)
-        degree = fitted.likes + abs(self.settings.dislike_weight) * fitted.dislikes
-        self.counters.start(fitted.likes.numpy(), fitted.dislikes.numpy())
-        self._take(fitted.vectors, fitted.values, block, degree.numpy(), (fitted.n_users, fitted.median_degree))
+        self._take(fitted, block)
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
         """Take ``passes`` steps of subspace iteration over all edges, from the vectors as they are."""
-        s, graph = self.settings, graph_of(edges, n_users, n_items)
-        likes, dislikes = (np.bincount(each.indices, minlength=n_items) for each in (graph.likes, graph.dislikes))
-        degree = likes + abs(s.dislike_weight) * dislikes
-        scale = inverse_power(degree, s.degree_smoothing, s.degree_exponent)
-        matrix = exposure_rows(graph, scale, s.dislike_weight, s.degree_smoothing, s.degree_exponent)
-        of_users = user_degrees(graph, s.dislike_weight)
-        active = of_users[of_users > 0]
+        exposure = Exposure.of(graph_of(edges, n_users, n_items), self.settings)
         start = torch.zeros(n_items, self.block.shape[1])
         start[: len(self.block)] = self.block
         moved = self.items.moved
         start[moved, : self.items.vectors.shape[1]] = torch.from_numpy(self.items.vectors[moved])
-        found, staleness = refreshed_factors(matrix, s.rank, start, self.passes)
-        found.vectors[(likes + dislikes) == 0] = 0.0
-        self.counters.start(likes, dislikes)
-        users = (float(len(active)), float(np.median(active)) if len(active) else 1.0)
-        self._take(found.vectors, found.values, found.block, degree, users)
+        found, staleness = refreshed_factors(exposure.matrix, self.settings.rank, start, self.passes)
+        self._take(exposure.filter(found, self.settings), found.block)
         return Refreshed(staleness, self.passes + 1)
 
-    def _take(
-        self,
-        vectors: torch.Tensor,
-        values: torch.Tensor,
-        block: torch.Tensor,
-        degree: np.ndarray,
-        users: tuple[float, float],
-    ) -> None:
-        self.block, self.values = block, values.numpy()
-        self.items = GrowingItems(vectors.numpy(), degree, self.settings.dislike_weight)
-        self.n_users, self.median_degree = users
+    def _take(self, fitted: SpectralFilter, block: torch.Tensor) -> None:
+        likes, dislikes = (each.double().numpy() for each in (fitted.likes, fitted.dislikes))
+        self.counters.start(likes, dislikes)
+        degree = likes + abs(self.settings.dislike_weight) * dislikes
+        self.block, self.values = block, fitted.values.numpy()
+        self.items = GrowingItems(fitted.vectors.numpy(), degree, self.settings.dislike_weight)
+        self.n_users, self.median_degree = fitted.n_users, fitted.median_degree
 
     # ---- T0 and T1
 
@@ -213,9 +198,12 @@ class SpectralLearner:
         """Take over what :meth:`state` gave; :meth:`attach` brings counters and fold-ins."""
         self.settings = FilterSettings(**meta["settings"])
         self.iterations, self.passes = int(meta["iterations"]), int(meta["passes"])
-        base, values, block = (torch.from_numpy(np.array(tensors[name])) for name in ("base", "values", "block"))
-        users = (float(meta["n_users"]), float(meta["median_degree"]))
-        self._take(base, values, block, np.array(tensors["fitted_degree"]), users)
+        base, degree, self.values, block = (
+            np.array(tensors[name]) for name in ("base", "fitted_degree", "values", "block")
+        )
+        self.block = torch.from_numpy(block)
+        self.items = GrowingItems(base, degree, self.settings.dislike_weight)
+        self.n_users, self.median_degree = float(meta["n_users"]), float(meta["median_degree"])
 
 
 def _places(rows: Rows) -> np.ndarray:

@@ -83,7 +83,6 @@ class Cases:
 
 def touched(state: OnlineState, users: np.ndarray, by_position: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return (user, item) of all visible edges of some users; with ``by_position`` the place in ``users`` instead."""
-    rows = [state.edges.of_user(int(user)).ids if user else np.zeros(0, dtype=np.int32) for user in users]
+    rows = state.edges.of_users(users)
     names = np.arange(len(users)) if by_position else users
-    owner = np.repeat(names, [len(row) for row in rows]).astype(np.int64)
-    return owner, (np.concatenate(rows) if rows else np.zeros(0)).astype(np.int64)
+    return np.repeat(names, np.diff(rows.indptr)).astype(np.int64), rows.ids.astype(np.int64)

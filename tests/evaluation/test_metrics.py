@@ -401,8 +401,6 @@ def test_random_ties_equal_the_reference(case: Case, seed: int) -> None:
 
 # ---- published data ----
 
-DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-
 
 def read_part(folder: Path, part: str, threshold: float) -> npt.NDArray[np.int64]:
     """Return rows ``user, item, is_like``."""
@@ -420,7 +418,7 @@ def read_part(folder: Path, part: str, threshold: float) -> npt.NDArray[np.int64
     ],
 )
 def test_popularity_on_published_splits(
-    name: str, threshold: float, recall: float, dislike_recall: float, auc: float
+    shared_data: Callable[[str], Path], name: str, threshold: float, recall: float, dislike_recall: float, auc: float
 ) -> None:
     """Popularity under SIGformer's protocol, as measured with an evaluator of its own before this one was
     written.
@@ -428,9 +426,7 @@ def test_popularity_on_published_splits(
     Train pairs of both signs are masked, validation pairs are not. Tolerances leave room for the order of
     tied items.
     """
-    folder = DATA / f"sigformer-{name}"
-    if not folder.is_dir():
-        pytest.skip(f"{folder.name} is not beside the repository (shared/data)")
+    folder = shared_data(f"sigformer-{name}")
     train, test = read_part(folder, "train", threshold), read_part(folder, "test", threshold)
     n_items = int(max(train[:, 1].max(), test[:, 1].max(), 3326)) + 2
     train[:, 1] += 1
