@@ -14,7 +14,15 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed import __version__, cli_analysis, cli_data, cli_filter, cli_online, cli_stream
+from recbole_signed import (
+    __version__,
+    cli_analysis,
+    cli_data,
+    cli_filter,
+    cli_online,
+    cli_significance,
+    cli_stream,
+)
 from recbole_signed.cli_output import Json, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 
@@ -35,7 +43,7 @@ app.add_typer(cli_online.app)
 
 # RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments
 _FREE_KEYS = {"ignore_unknown_options": True}
-_RUN_OPTIONS = ("--model", "--dataset", "--config", "--seed", "--save", "--no-save", "--json", "--help")
+_RUN_OPTIONS = ("--model", "--dataset", "--config", "--seed", "--save", "--no-save", "--per-user", "--json", "--help")
 
 
 def _width() -> int | None:
@@ -46,6 +54,7 @@ def _width() -> int | None:
 cli_analysis.add_to(app)
 cli_stream.add_to(app)
 cli_filter.add_to(app)
+cli_significance.add_to(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -69,6 +78,9 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="RecBole's seed: decides a random split and the start.")] = None,
     save: Annotated[bool, typer.Option(help="Keep the model's checkpoint in runs/.")] = True,
+    per_user: Annotated[
+        Path | None, typer.Option("--per-user", help="Keep the test metrics of every user in this parquet file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one model on one data set."""
@@ -82,7 +94,7 @@ def run(
     with stdout_for_result():
         from recbole_signed.bench.run import run as run_once
 
-        row = run_once(model, dataset, files, overrides, seed, save=save)
+        row = run_once(model, dataset, files, overrides, seed, save=save, per_user=per_user)
     if as_json:
         print_json(row.as_dict())
     else:
@@ -167,6 +179,9 @@ def compare(
     only: Annotated[list[str] | None, typer.Option(help="Run and show these models alone (A,B).")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for rows and table.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Runs at a time.")] = 1,
+    per_user: Annotated[
+        bool, typer.Option("--per-user", help="Repeat finished runs whose values per user are not there.")
+    ] = False,
     table_format: Annotated[str, typer.Option("--format", help="text, markdown or latex.")] = "text",
     latex: Annotated[Path | None, typer.Option(help="Write the table as LaTeX to this file too.")] = None,
     as_json: Json = False,
@@ -179,7 +194,7 @@ def compare(
     check_format(table_format)
     labels = [label.strip() for word in only or [] for label in word.split(",") if label.strip()]
     with stdout_for_result():
-        comparison = compare_table(table, labels, output, jobs)
+        comparison = compare_table(table, labels, output, jobs, per_user)
     if latex is not None:
         replace_file(latex, render(comparison.table, "latex"))
     if as_json:

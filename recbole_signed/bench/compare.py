@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.bench.defaults import RUNS
+from recbole_signed.bench.marks import marks_of, with_marks
 from recbole_signed.bench.pool import run_all
 from recbole_signed.bench.render import to_markdown
 from recbole_signed.bench.rows import RunRow, append_row, latest, read_rows
 from recbole_signed.bench.spec import Request, TableSpec
 from recbole_signed.bench.table import Table, build_table
+from recbole_signed.bench.user_values import file_name, is_there, users_folder
 from recbole_signed.errors import UsageError
 
 
@@ -35,7 +37,9 @@ class Comparison:
         return [row for row in self.rows if not row.ok]
 
 
-def compare(path: Path, only: Sequence[str] = (), output: Path | None = None, jobs: int = 1) -> Comparison:
+def compare(
+    path: Path, only: Sequence[str] = (), output: Path | None = None, jobs: int = 1, per_user: bool = False
+) -> Comparison:
     """Run a table: every run that has no finished row yet gets a process of its own and, when it ends, a row.
 
     A row counts as finished while the run's settings, the files of defaults below them, the version of this package
@@ -46,6 +50,8 @@ def compare(path: Path, only: Sequence[str] = (), output: Path | None = None, jo
         only: labels of models to run and show (then ``NAME.md`` stays as it is); all if empty.
         output: folder for the two files instead.
         jobs: processes at a time.
+        per_user: repeat finished runs too if their values per user are not there, which tests of significance need
+            (older runs have none, and the files are not committed with the rows).
 
     Raises:
         UsageError: the table asks for something that does not exist.
@@ -56,17 +62,30 @@ def compare(path: Path, only: Sequence[str] = (), output: Path | None = None, jo
     spec = TableSpec.read(path).only(only)
     folder = path.parent if output is None else output
     rows_file, markdown_file = folder / f"{path.stem}.jsonl", folder / f"{path.stem}.md"
-    requests = list(spec.requests())
+    requests = [_with_users(request, spec, rows_file) for request in spec.requests()]
     found = latest(read_rows(rows_file))
-    missing = [request for request in requests if request.key not in found or not found[request.key].ok]
+    if per_user and not spec.per_user:
+        raise UsageError(f"{path} says per_user: false, so there are no values per user to repeat runs for.")
+
+    def is_missing(request: Request) -> bool:
+        row = found.get(request.key)
+        return row is None or not row.ok or (per_user and not is_there(row, rows_file))
+
+    missing = [request for request in requests if is_missing(request)]
     if missing:
         _run(missing, jobs, rows_file, found)
     rows = [replace(found[request.key], label=request.label) for request in requests]
     results = [(request.section, request.label, row) for request, row in zip(requests, rows, strict=True)]
     table = build_table(spec.title, spec.columns, results, spec.note)
+    marks = marks_of(results, spec.columns, rows_file, stored=not only)
+    table = table if marks is None else with_marks(table, marks)
     if not only:
         replace_file(markdown_file, to_markdown(table))
     return Comparison(table, rows, len(missing))
+
+
+def _with_users(request: Request, spec: TableSpec, rows_file: Path) -> Request:
+    return replace(request, per_user=users_folder(rows_file) / file_name(request)) if spec.per_user else request
 
 
 def _run(missing: Sequence[Request], jobs: int, rows_file: Path, found: dict[Any, RunRow]) -> None:

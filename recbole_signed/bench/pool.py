@@ -76,6 +76,7 @@ def command(request: Request) -> list[str]:
     """Return the command line of a request; it may be typed as well."""
     words = [as_word(key, value) for key, value in request.settings.items()]
     options = ["-m", request.model, "-d", request.dataset, "--seed", str(request.seed), "--no-save", "--json"]
+    options += [] if request.per_user is None else ["--per-user", str(request.per_user)]
     return [sys.executable, "-m", "recbole_signed", "run", *options, "--", *words]
 
 
@@ -116,6 +117,8 @@ def _row(child: _Child) -> RunRow:
     document = _document(child.out)
     common: dict[str, Any] = {"request_hash": request.request_hash, "label": request.label}
     if child.process.returncode == 0 and "error" not in document and document:
+        if request.per_user is not None and document.get("per_user"):
+            common["per_user"] = f"{request.per_user.parent.name}/{request.per_user.name}"
         return RunRow.from_dict({**document, **common, "data_sha256": request.data_sha256})
     return RunRow(
         model=request.model,

@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from recbole_signed.bench.rows import RunRow
-from recbole_signed.bench.table import MEGABYTE, Cell, Column, Line, Table, metric_column
+from recbole_signed.bench.table import MEGABYTE, SIGNIFICANT, Cell, Column, Line, Table, metric_column
 from recbole_signed.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def to_text(table: Table, width: int | None = None, color: bool = False) -> str:
 
 
 def _text_cell(cell: Cell, color: bool, text_class: type[Text]) -> Text:
-    text = cell.text("±")
+    text = cell.text("±") + _sign(cell)
     if color:
         return text_class(text, style={"best": "bold", "second": "underline", "": ""}[cell.mark])
     return text_class({"best": "*", "second": "_", "": ""}[cell.mark] + text)
@@ -123,28 +123,33 @@ def _text_cell(cell: Cell, color: bool, text_class: type[Text]) -> Text:
 
 def to_markdown(table: Table) -> str:
     """Return the table as GitHub prints Markdown: best in bold, second underlined."""
-    blocks = [f"# {_md(table.title)}"]
+    blocks = [f"# {markdown_escaped(table.title)}"]
     for section in table.sections:
         headers = ["Model", "Seeds", *(_header(column, "↓") for column in table.columns)]
         rule = ["---", *("---:" for _ in headers[1:])]
         body = [_md_line(line, len(table.columns)) for line in section.lines]
-        blocks.append(f"## {_md(section.name)}")
+        blocks.append(f"## {markdown_escaped(section.name)}")
         blocks.append("\n".join(f"| {' | '.join(row)} |" for row in (headers, rule, *body)))
         if section.small_print:
-            blocks.append(_md(section.small_print[0].upper() + section.small_print[1:]) + ".")
-    blocks += [_md(note) for note in table.notes]
+            blocks.append(markdown_escaped(section.small_print[0].upper() + section.small_print[1:]) + ".")
+    blocks += [markdown_escaped(note) for note in table.notes]
     return "\n\n".join(blocks) + "\n"
 
 
 def _md_line(line: Line, n_columns: int) -> list[str]:
-    start = [_md(line.label), str(line.n_seeds)]
+    start = [markdown_escaped(line.label), str(line.n_seeds)]
     if line.failure is not None:
-        return [*start, _md(line.failure), *("" for _ in range(n_columns - 1))]
+        return [*start, markdown_escaped(line.failure), *("" for _ in range(n_columns - 1))]
     wraps = {"best": ("**", "**"), "second": ("<u>", "</u>"), "": ("", "")}
-    return [*start, *(f"{wraps[cell.mark][0]}{cell.text()}{wraps[cell.mark][1]}" for cell in line.cells)]
+    return [*start, *(f"{wraps[cell.mark][0]}{cell.text()}{wraps[cell.mark][1]}{_sign(cell)}" for cell in line.cells)]
 
 
-def _md(text: str) -> str:
+def _sign(cell: Cell) -> str:
+    return SIGNIFICANT if cell.significant else ""
+
+
+def markdown_escaped(text: str) -> str:
+    """Return text with everything that Markdown would take for itself escaped."""
     for character in "\\|*_<>`":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.split())
@@ -211,4 +216,5 @@ def _latex_line(line: Line, n_columns: int) -> str:
     if line.failure is not None:
         return rf"{start} & \multicolumn{{{n_columns}}}{{l}}{{{latex_escaped(line.failure)}}} \\"
     wraps = {"best": r"\textbf{%s}", "second": r"\underline{%s}", "": "%s"}
-    return f"{start} & " + " & ".join(wraps[cell.mark] % cell.text(r" $\pm$ ") for cell in line.cells) + r" \\"
+    cells = (wraps[cell.mark] % cell.text(r" $\pm$ ") + _sign(cell) for cell in line.cells)
+    return f"{start} & " + " & ".join(cells) + r" \\"

@@ -63,6 +63,9 @@ class RunRow:
     """The version in the ``dataset.json`` that lies beside them; None where there is none."""
     request_hash: str | None = None
     """sha256 of what a table asked for; None for a run outside a table."""
+    per_user: str | None = None
+    """File of the test metrics of every user, relative to the rows' file; None where none was kept."""
+    per_user_sha256: str | None = None
     label: str | None = None
     """The model's name in the table, where that is not the class name."""
     settings: dict[str, Any] = field(default_factory=dict)

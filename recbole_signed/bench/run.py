@@ -28,7 +28,9 @@ from recbole_signed.bench.provenance import (
     versions,
 )
 from recbole_signed.bench.rows import RunRow
+from recbole_signed.bench.user_values import write
 from recbole_signed.errors import UsageError
+from recbole_signed.evaluation.per_user import Recorded, recorded
 
 
 def run(
@@ -39,6 +41,7 @@ def run(
     seed: int | None = None,
     *,
     save: bool = True,
+    per_user: Path | None = None,
 ) -> RunRow:
     """Train and evaluate a model with RecBole's own parts, as ``run_recbole`` does.
 
@@ -53,6 +56,7 @@ def run(
         overrides: configuration keys above the files; ``eval_args.order`` sets one entry of ``eval_args``.
         seed: RecBole's ``seed``, above all; it decides the random split and the start of the training.
         save: keep the checkpoint.
+        per_user: file for the test metrics of every user, see :mod:`recbole_signed.bench.user_values`.
 
     Raises:
         UsageError: something asked for does not exist or does not fit; nothing was trained then.
@@ -87,11 +91,13 @@ def run(
                     "No epoch was the best one on validation (is valid_metric defined?): the last one is tested."
                 )
             before_test = time.perf_counter()
-            test = trainer.evaluate(test_data, load_best_model=trained, show_progress=config["show_progress"])
+            with recorded(trainer) as seen:
+                test = trainer.evaluate(test_data, load_best_model=trained, show_progress=config["show_progress"])
             after_test = time.perf_counter()
     if not test and not valid:
         raise UsageError(f"the split leaves nothing of '{dataset}' for validation and test; look at eval_args.split.")
     peak_memory = max(base_memory, memory_bytes()[1])  # the kernel counts the two in different ways
+    per_user_sha256 = None if per_user is None else _keep_per_user(per_user, seen, data)
     on_gpu = config["device"].type == "cuda"
     return RunRow(
         model=config["model"],
@@ -113,6 +119,8 @@ def run(
         config_hash=config_hash(config.final_config_dict),
         data_sha256=data_hash,
         data_version=data_version(Path(config["data_path"]), config["dataset"]),
+        per_user=None if per_user_sha256 is None else str(per_user),
+        per_user_sha256=per_user_sha256,
         settings=given_settings(config),
         split="predefined" if config["benchmark_filename"] else config["eval_args"],
         protocol=config["protocol"] or "recbole",
@@ -162,6 +170,17 @@ def _checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
     finally:
         if not keep:
             Path(trainer.saved_model_file).unlink(missing_ok=True)
+
+
+def _keep_per_user(path: Path, seen: Recorded, data: Any) -> str | None:
+    """Write the values per user and return the file's checksum; None where the evaluation has none."""
+    values = seen.values()
+    if not values:
+        getLogger().warning(
+            "%s is not kept: no metric of this evaluation is a mean over users, each ranked once.", path
+        )
+        return None
+    return write(path, data.id2token(seen.user_field, seen.users()), values)
 
 
 def plain_result(result: Mapping[str, Any] | None) -> dict[str, float | None]:

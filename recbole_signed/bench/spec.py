@@ -14,7 +14,7 @@ from recbole_signed.bench.settings import merged, read_yaml
 from recbole_signed.config import PROTOCOLS
 from recbole_signed.errors import UsageError, nearest
 
-KEYS = ("title", "note", "datasets", "common", "models", "seeds", "columns")
+KEYS = ("title", "note", "datasets", "common", "models", "seeds", "columns", "per_user")
 DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 DEFAULT_SEEDS = (2020,)
 
@@ -33,6 +33,8 @@ class Request:
     settings: dict[str, Any]
     request_hash: str
     data_sha256: str
+    per_user: Path | None = None
+    """Where the run's values per user go; they are not kept for None."""
 
     @property
     def key(self) -> tuple[str, str, int, str | None, str | None]:
@@ -56,6 +58,8 @@ class TableSpec:
     seeds: tuple[int, ...] = DEFAULT_SEEDS
     columns: tuple[str, ...] = DEFAULT_COLUMNS
     note: str | None = None
+    per_user: bool = True
+    """Whether the values of every user are kept for tests of significance."""
 
     @classmethod
     def read(cls, path: Path) -> TableSpec:
@@ -91,6 +95,7 @@ class TableSpec:
             seeds=_seeds(path, content.get("seeds", DEFAULT_SEEDS)),
             columns=columns,
             note=content.get("note"),
+            per_user=_switch(path, "per_user", content.get("per_user", True)),
         )
 
     def only(self, labels: Sequence[str]) -> TableSpec:
@@ -189,6 +194,12 @@ def _seeds(where: str | Path, value: Any) -> tuple[int, ...]:
             f"{where}: 'seeds' must be different whole numbers such as [2020, 2021, 2022], but is {value!r}."
         )
     return tuple(seeds)
+
+
+def _switch(path: Path, key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{path}: '{key}' must be true or false, but is {value!r}.")
+    return value
 
 
 def _columns(path: Path, value: Any) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ _NAMES = {
 }
 MEGABYTE = 1e6
 BUDGET, CUT_SHORT = "budget", "†"
+SIGNIFICANT = "‡"
 _LONGEST_REASON = 140
 
 
@@ -54,6 +55,8 @@ class Cell:
     sd: float | None
     decimals: int
     mark: Mark = ""
+    significant: bool = False
+    """Better than every other one of its column beyond chance; see :mod:`recbole_signed.bench.marks`."""
 
     def text(self, plus_minus: str = " ± ", nothing: str = "n/a") -> str:
         """Return the number as it is printed."""

@@ -1,0 +1,242 @@
+"""Is one model better than another, or were the users that were asked just lucky? Paired tests over users.
+
+Everything here takes differences per user, ``[n_users, n_comparisons]``: positive where the first model is the better
+one, nan where a user does not count for a comparison. So "better" is one direction for all metrics, and it is the
+alternative of every one-sided test: a small ``p_better`` says that the first model is better. (RecBole's
+``significance_test.py`` calls ``ttest_rel(ours, baseline, alternative="less")``: there a small p says that ours is
+worse, and a model that is better in every run gets p = 1. It also pairs runs, of which there are ten, not users.)
+
+**Which test.** The t test and the sign-flip permutation test ask about the mean difference, which is what a table
+shows, and agree on more than a few dozen users (Smucker, Allan & Carterette, "A comparison of statistical
+significance tests for information retrieval evaluation", CIKM 2007). The permutation test needs no distribution, but
+its p is never below 1 / (resamples + 1). Wilcoxon's test asks if the differences lie symmetrically about 0: a model
+that is a little better for many users and much worse for a few can win it and lose on the mean. Users are the units,
+so all of this speaks of other users of the same data, not of other data sets.
+
+NumPy and SciPy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+FloatArray = npt.NDArray[np.float64]
+Progress = Callable[[float], None]
+"""Called with the share of the work that is done, from 0 to 1."""
+
+RESAMPLES = 10_000
+ALPHA = 0.05
+T, WILCOXON, PERMUTATION = "t", "wilcoxon", "permutation"
+TESTS = (T, WILCOXON, PERMUTATION)
+
+_CHUNK_CELLS = 1 << 18
+"""Cells of resamples x users at a time: some 2 MB in each array, which stay in a core's cache."""
+_RANKED_DECIMALS = 6
+"""Values are kept as float32: differences that are equal on paper differ in the eighth decimal."""
+
+
+@dataclass(frozen=True)
+class PValues:
+    """The p-values of one test, ``[n_comparisons]`` each; nan where fewer than two users count."""
+
+    better: FloatArray
+    """Of "no better", against "the first model is better"."""
+    two_sided: FloatArray
+    """Of "no difference", against "one of the two is better"."""
+
+    def holm(self) -> PValues:
+        """Return them corrected by :func:`holm`, each kind as a family of its own."""
+        return PValues(holm(self.better), holm(self.two_sided))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of each mean difference, ``[n_comparisons]`` both; nan where no user counts."""
+
+    low: FloatArray
+    high: FloatArray
+
+
+def paired_t(differences: FloatArray) -> PValues:
+    """Student's paired t test on each column of ``[n_users, n_comparisons]``.
+
+    Where all differences are equal, the statistic has no spread to be measured by: p is 1 if they are 0.
+    """
+
+    def test(values: FloatArray, alternative: str) -> float:
+        if not np.ptp(values):  # SciPy warns of lost precision there, and has nan for 0 / 0
+            above = float(np.sign(values[0]))
+            return 1.0 if not above else float(alternative == "greater" and above < 0)
+        return float(stats.ttest_1samp(values, 0.0, alternative=alternative).pvalue)
+
+    return _each_column(differences, test)
+
+
+def wilcoxon(differences: FloatArray) -> PValues:
+    """Wilcoxon's signed-rank test on each column of ``[n_users, n_comparisons]``; differences of 0 are left out.
+
+    SciPy's own: the exact distribution for up to 50 users without ties, the normal one with its correction for ties
+    otherwise. p is 1 where all differences are 0.
+    """
+
+    def test(values: FloatArray, alternative: str) -> float:
+        rounded = values.round(_RANKED_DECIMALS)
+        if not rounded.any():
+            return 1.0
+        return float(stats.wilcoxon(rounded, zero_method="wilcox", alternative=alternative).pvalue)
+
+    return _each_column(differences, test)
+
+
+def _each_column(differences: FloatArray, test: Callable[[FloatArray, str], float]) -> PValues:
+    found = np.full((2, differences.shape[1]), np.nan)
+    for number, column in enumerate(differences.T):
+        values = column[~np.isnan(column)]
+        if len(values) > 1:
+            found[:, number] = test(values, "greater"), test(values, "two-sided")
+    return PValues(found[0], found[1])
+
+
+def sign_flip(
+    differences: FloatArray, resamples: int = RESAMPLES, seed: int = 0, progress: Progress | None = None
+) -> PValues:
+    """Paired permutation test of the mean difference: the two models of each user are swapped at random.
+
+    Under "no difference" a user's difference is as likely with the other sign. p is the share of sign patterns that
+    make the mean at least as large as it is (two-sided: as far from 0), the pattern seen counted in: (1 + hits) /
+    (1 + resamples). Where there are no more than ``resamples`` patterns, all are tried and p is exact. The result is
+    that of ``scipy.stats.permutation_test`` with ``permutation_type="samples"``; here all comparisons share their
+    patterns and are one product of matrices.
+
+    Args:
+        differences: ``[n_users, n_comparisons]``.
+        resamples: random patterns, 1 or more; the smallest p is 1 / (resamples + 1).
+        seed: of the patterns; p of a column does not depend on the other columns.
+        progress: called now and then.
+
+    Memory: a few MB beside the differences; time: resamples * n_users * n_comparisons multiplications.
+    """
+    values = np.nan_to_num(differences)  # a user who does not count adds 0 under either sign
+    seen = values.sum(axis=0)
+    # sums in another order differ in their last digits; equal ones must count as equal
+    slack = 1e-10 * np.abs(values).sum(axis=0)
+    n_users = len(values)
+    exact = n_users < 63 and 2**n_users <= resamples
+    above, outside = np.zeros_like(seen), np.zeros_like(seen)
+    done, total = 0, 2**n_users if exact else resamples
+    patterns = _all_patterns(n_users) if exact else _random_patterns(n_users, resamples, seed)
+    for flipped in patterns:
+        sums = seen - 2.0 * (flipped @ values)
+        above += (sums >= seen - slack).sum(axis=0)
+        outside += (np.abs(sums) >= np.abs(seen) - slack).sum(axis=0)
+        done += len(flipped)
+        if progress is not None:
+            progress(done / total)
+    extra = 0 if exact else 1
+    undefined = (~np.isnan(differences)).sum(axis=0) < 2
+    p = [np.where(undefined, np.nan, (extra + hits) / (extra + total)) for hits in (above, outside)]
+    return PValues(p[0], p[1])
+
+
+def _random_patterns(n_users: int, resamples: int, seed: int) -> Iterator[FloatArray]:
+    """Yield chunks ``[n, n_users]`` of zeros and ones: which users are swapped."""
+    rng = np.random.default_rng(seed)
+    words = -(-n_users // 64)
+    for size in _chunks(n_users, resamples):
+        bits = rng.integers(0, 2**64, size=(size, words), dtype=np.uint64).view(np.uint8)
+        yield np.unpackbits(bits, axis=1)[:, :n_users].astype(np.float64)
+
+
+def _all_patterns(n_users: int) -> Iterator[FloatArray]:
+    first = 0
+    for size in _chunks(n_users, 2**n_users):
+        numbers = np.arange(first, first + size)[:, None]
+        yield ((numbers >> np.arange(n_users)) & 1).astype(np.float64)
+        first += size
+
+
+def _chunks(n_users: int, resamples: int) -> Iterator[int]:
+    size = max(1, _CHUNK_CELLS // max(1, n_users))
+    for first in range(0, resamples, size):
+        yield min(size, resamples - first)
+
+
+def bootstrap(
+    differences: FloatArray,
+    level: float = 1.0 - ALPHA,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Interval:
+    """Percentile intervals of the mean differences, by drawing as many users as there are, with replacement.
+
+    Args:
+        differences: ``[n_users, n_comparisons]``.
+        level: of each interval by itself (nothing is corrected for their number), such as 0.95.
+        resamples: drawings, shared by all comparisons.
+        seed: of the drawings; the interval of a column does not depend on the other columns.
+        progress: called now and then.
+
+    Memory: ``resamples * n_comparisons`` numbers and a few MB.
+    """
+    n_users, n_comparisons = differences.shape
+    known = ~np.isnan(differences)
+    values, everybody = np.nan_to_num(differences), bool(known.all())
+    counted = known.astype(np.float64)
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, n_comparisons))
+    first = 0
+    for size in _chunks(n_users, resamples):
+        drawn = rng.integers(n_users, size=(size, n_users), dtype=np.uint32).astype(np.intp)
+        drawn += np.arange(size, dtype=np.intp)[:, None] * n_users
+        times = np.bincount(drawn.ravel(), minlength=size * n_users).reshape(size, n_users).astype(np.float64)
+        n_counted = n_users if everybody else times @ counted
+        with np.errstate(invalid="ignore"):  # nobody who counts was drawn: nan, left out below
+            means[first : first + size] = (times @ values) / n_counted
+        first += size
+        if progress is not None:
+            progress(first / resamples)
+    low, high = np.full(n_comparisons, np.nan), np.full(n_comparisons, np.nan)
+    some = known.any(axis=0)
+    tail = 100.0 * (1.0 - level) / 2.0
+    if some.any():
+        low[some], high[some] = np.nanpercentile(means[:, some], [tail, 100.0 - tail], axis=0)
+    return Interval(low, high)
+
+
+def holm(p: npt.ArrayLike) -> FloatArray:
+    """Holm's step-down correction: with m p-values, the chance of any false claim among them stays below alpha.
+
+    The smallest p is multiplied by m, the next one by m - 1 and so on; none becomes smaller than the one before it or
+    larger than 1 (Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 1979).
+
+    Args:
+        p: ``[m]``; nan is no test: it stays nan and does not count in m.
+
+    Returns:
+        ``[m]`` adjusted p-values in the order of ``p``, to be compared with alpha itself.
+    """
+    given = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(given.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(given))
+    order = tested[np.argsort(given[tested], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * given[order]))
+    return adjusted
+
+
+def mean_over_seeds(values: FloatArray) -> FloatArray:
+    """Return ``[n_users, n_metrics]``, each user's mean of ``[n_seeds, n_users, n_metrics]`` over seeds with a value.
+
+    A user is one unit, however often a model was trained: taking every seed's value for a user of its own would make
+    the tests sure of differences that are only those of one training.
+    """
+    known = ~np.isnan(values)
+    n_known = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan)
