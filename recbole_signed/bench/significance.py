@@ -201,8 +201,11 @@ def _numbers(
     tests: Mapping[str, PValues],
     column: int,
 ) -> dict[str, Any]:
+    from recbole_signed.evaluation.significance import DECIMALS
+
     counted = ~np.isnan(ahead)
     n_users = int(counted.sum())
+    rounded = ahead[counted].round(DECIMALS)
     my_mean, their_mean = (float(each[counted].mean()) if n_users else np.nan for each in (mine, theirs))
     difference = my_mean - their_mean
     return {
@@ -213,8 +216,8 @@ def _numbers(
         "low": _plain(between.low[column]),
         "high": _plain(between.high[column]),
         "relative": _plain(difference / their_mean) if their_mean else None,
-        "users_better": int((ahead[counted] > 0).sum()),
-        "users_worse": int((ahead[counted] < 0).sum()),
+        "users_better": int((rounded > 0).sum()),
+        "users_worse": int((rounded < 0).sum()),
         "tests": {
             name: {"p_better": float(each.better[column]), "p_two_sided": float(each.two_sided[column])}
             for name, each in tests.items()

@@ -33,11 +33,14 @@ RESAMPLES = 10_000
 ALPHA = 0.05
 T, WILCOXON, PERMUTATION = "t", "wilcoxon", "permutation"
 TESTS = (T, WILCOXON, PERMUTATION)
+DECIMALS = 6
+"""Differences count to this decimal: values are kept as float32, and what is equal on paper differs in the eighth.
+
+Ties and zeros decide ranks and sign patterns, so they must stay what they are; metrics are shares of 1.
+"""
 
 _CHUNK_CELLS = 1 << 18
 """Cells of resamples x users at a time: some 2 MB in each array, which stay in a core's cache."""
-_RANKED_DECIMALS = 6
-"""Values are kept as float32: differences that are equal on paper differ in the eighth decimal."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def wilcoxon(differences: FloatArray) -> PValues:
     """
 
     def test(values: FloatArray, alternative: str) -> float:
-        rounded = values.round(_RANKED_DECIMALS)
+        rounded = values.round(DECIMALS)
         if not rounded.any():
             return 1.0
         return float(stats.wilcoxon(rounded, zero_method="wilcox", alternative=alternative).pvalue)
@@ -121,7 +124,7 @@ def sign_flip(
 
     Memory: a few MB beside the differences; time: resamples * n_users * n_comparisons multiplications.
     """
-    values = np.nan_to_num(differences)  # a user who does not count adds 0 under either sign
+    values = np.nan_to_num(differences.round(DECIMALS))  # a user who does not count adds 0 under either sign
     seen = values.sum(axis=0)
     # sums in another order differ in their last digits; equal ones must count as equal
     slack = 1e-10 * np.abs(values).sum(axis=0)

@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars
 import pytest
 
 from recbole_signed.bench import pool
 from recbole_signed.bench.compare import compare
 from recbole_signed.bench.rows import RunRow, append_row, read_rows
 from recbole_signed.bench.spec import Request, TableSpec
+from recbole_signed.bench.user_values import is_there
 from recbole_signed.convert import convert
 from recbole_signed.convert.recount import accept
 from recbole_signed.errors import UsageError
@@ -24,7 +26,7 @@ from recbole_signed.errors import UsageError
 TABLE = """
 title: Tiny
 datasets: [toy-signed]
-common: {metrics: [Recall, DislikeRecall], topk: [5], valid_metric: Recall@5, state: ERROR}
+common: {metrics: [Recall, DislikeRecall], topk: [5], valid_metric: Recall@5, metric_decimal_place: 6, state: ERROR}
 seeds: [1, 2]
 columns: [recall@5, dislikerecall@5]
 models:
@@ -82,6 +84,13 @@ def test_a_table_runs_once_and_a_failing_model_is_a_failed_row(write: Write) -> 
     markdown = table.with_suffix(".md")
     assert "| GRU4Rec | 1 | failed: RecBole refuses" in markdown.read_text(encoding="utf-8")
     assert not list(Path("runs").glob("*.pth"))
+    row = first.rows[0]
+    assert str(row.per_user).startswith("tiny.users/Pop-toy-signed-1-")
+    assert is_there(row, table.with_suffix(".jsonl"))
+    kept = polars.read_parquet(table.parent / str(row.per_user))
+    assert [kept[metric].cast(polars.Float64).mean() for metric in row.test] == pytest.approx(
+        list(row.test.values()), abs=1e-6
+    )
 
     rows, before = table.with_suffix(".jsonl"), markdown.stat().st_mtime_ns
     assert all(row.peak_memory_bytes > row.base_memory_bytes > 0 for row in first.rows if row.ok)
