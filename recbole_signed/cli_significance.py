@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
     def significance(
         table: Annotated[Path, typer.Argument(metavar="TABLE.yaml", help="A finished table; see 'compare'.")],
         metric: Annotated[
-            list[str] | None, typer.Option("--metric", "-k", help="Metrics (recall@20,ndcg@20: the default).")
+            list[str] | None, typer.Option("--metric", help="Metrics (recall@20,ndcg@20: the default).")
         ] = None,
         against: Annotated[
             str | None, typer.Option(help="The model that the others are compared with; else SSF, or the best.")

@@ -17,7 +17,7 @@ from recbole_signed.bench.marks import places_of
 from recbole_signed.bench.rows import RunRow, latest, read_rows
 from recbole_signed.bench.spec import Request, TableSpec
 from recbole_signed.bench.table import Result, smaller_is_better
-from recbole_signed.bench.user_values import FloatArray, SectionValues, best_of, is_there, read_section
+from recbole_signed.bench.user_values import FloatArray, SectionValues, best_of, is_there, kept_metrics, read_section
 from recbole_signed.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def significance(
     results = _finished(path, spec, rows_file, output)
     notes = _failures(results)
     places = places_of(results)
-    chosen = _metrics(metrics, spec, places)
+    chosen = _metrics(metrics, spec, places, rows_file)
     found: list[dict[str, Any]] = []
     for number, (section, rows) in enumerate(places.items()):
         values = read_section(section, rows, rows_file, chosen)
@@ -144,15 +144,20 @@ def _failures(results: Iterable[Result]) -> list[str]:
 
 
 def _metrics(
-    asked: Sequence[str], spec: TableSpec, places: Mapping[str, Mapping[str, Sequence[RunRow]]]
+    asked: Sequence[str], spec: TableSpec, places: Mapping[str, Mapping[str, Sequence[RunRow]]], rows_file: Path
 ) -> tuple[str, ...]:
     rows = [row for labels in places.values() for of_label in labels.values() for row in of_label]
-    known = list(dict.fromkeys(metric for row in rows for metric in row.test))
+    kept = kept_metrics(rows, rows_file)
     chosen = [metric.lower() for metric in asked]
     for metric in chosen:
-        if metric not in known:
-            raise UsageError(f"--metric is '{metric}', which no run of the table evaluated{nearest(metric, known)}")
-    default = [metric for metric in DEFAULT_METRICS if metric in spec.columns] or list(spec.columns)
+        if metric not in kept and any(metric in row.test for row in rows):
+            raise UsageError(
+                f"--metric is '{metric}', which is no mean over users, so that users can't be paired in it."
+            )
+        if metric not in kept:
+            raise UsageError(f"--metric is '{metric}', which no run of the table evaluated{nearest(metric, kept)}")
+    columns = [metric for metric in spec.columns if metric in kept]
+    default = [metric for metric in DEFAULT_METRICS if metric in columns] or columns
     return tuple(dict.fromkeys(chosen or default))
 
 

@@ -11,7 +11,7 @@ Neither torch nor RecBole.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,17 @@ def is_there(row: RunRow, rows_file: Path) -> bool:
         return False
     path = rows_file.parent / row.per_user
     return path.is_file() and sha256(path) == row.per_user_sha256
+
+
+def kept_metrics(rows: Iterable[RunRow], rows_file: Path) -> list[str]:
+    """Return the metrics that any of the rows' files has."""
+    import polars as pl
+
+    found: dict[str, None] = {}
+    for row in rows:
+        assert row.per_user is not None
+        found |= dict.fromkeys(pl.read_parquet_schema(rows_file.parent / row.per_user))
+    return [name for name in found if name != USER]
 
 
 @dataclass(frozen=True)

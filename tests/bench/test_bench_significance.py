@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -215,6 +217,17 @@ def test_a_table_may_keep_no_values(finish: Finish) -> None:
         TableSpec.read(finish(text=TABLE + "per_user: 3\n", values=None))
 
 
+def test_a_metric_that_is_no_mean_over_users_can_not_be_tested(finish: Finish) -> None:
+    table = finish()
+    rows = table.with_suffix(".jsonl")
+    found = read_rows(rows)
+    rows.unlink()
+    for row in found:
+        append_row(rows, replace(row, test={**row.test, "gauc": 0.5}))
+    with pytest.raises(UsageError, match="'gauc', which is no mean over users"):
+        significance(table, ["gauc"])
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -273,12 +286,35 @@ def test_marks_stay_with_the_rows_where_the_values_are_gone(finish: Finish) -> N
     assert read_marks(marks_file(rows_file)) is None
 
 
+def test_a_finished_table_is_printed_without_torch(finish: Finish) -> None:
+    table = finish()
+    compare(table)
+    script = (
+        "import sys; from pathlib import Path; from recbole_signed.bench.compare import compare\n"
+        "assert compare(Path(sys.argv[1])).table.notes[-1].startswith(chr(0x2021))\n"
+        "print([name for name in ('torch', 'recbole', 'pandas', 'scipy') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(pool.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script, table], capture_output=True, env=environment, check=True)
+    assert done.stdout.decode().strip() == "[]"
+
+
 def test_a_part_of_the_table_is_a_family_of_its_own(finish: Finish) -> None:
     table = finish()
     part = compare(table, only=["Pop", "SSF"]).table
     assert signs(part, 0) == {"Pop": False, "SSF": True}
     assert "over the 2 comparisons" in part.notes[-1]
     assert not marks_file(table.with_suffix(".jsonl")).exists(), "only the whole table's marks are kept"
+
+
+def test_a_model_that_its_budget_stopped_is_marked_too(finish: Finish) -> None:
+    table = finish()
+    rows = table.with_suffix(".jsonl")
+    found = read_rows(rows)
+    rows.unlink()
+    for row in found:
+        append_row(rows, replace(row, stopped_by="budget"))
+    assert signs(compare(table).table, 1) == {"Pop †": True, "SSF †": False, "EASE †": False}
 
 
 def test_tables_without_values_are_as_before(finish: Finish) -> None:
