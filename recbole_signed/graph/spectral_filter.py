@@ -246,14 +246,19 @@ class SpectralFilter:
         That scale is the root mean square length of the users' factors, were all of median degree, times that of
         the items'. It follows from the singular values, so that no user has to be kept or drawn.
         """
-        s = self.settings
         popularity = self.likes.log1p()
-        size = 1.0
-        if self.k and self.n_users:
-            median = self.response(torch.tensor([self.median_degree], device=self.values.device))[0]
-            energy = ((self.values[: self.k] * median) ** 2).sum() / self.n_users
-            size = float((energy * self.k / self.known().sum()).sqrt())
-        return s.popularity_floor * size * popularity / popularity.max().clamp(min=1e-9)
+        size = float((self.user_energy() * self.k / self.known().sum()) ** 0.5) if self.k and self.n_users else 1.0
+        return self.settings.popularity_floor * size * popularity / popularity.max().clamp(min=1e-9)
+
+    def user_energy(self) -> float:
+        """Return the mean square length of the users' factors, were all users of median degree; 0 without any.
+
+        As the vectors are orthonormal, it is also the mean over users of the sum of squares of their scores.
+        """
+        if not (self.k and self.n_users):
+            return 0.0
+        median = self.response(torch.tensor([self.median_degree], device=self.values.device))[0]
+        return float(((self.values[: self.k] * median) ** 2).sum() / self.n_users)
 
     def known(self) -> torch.Tensor:
         """Return which items have an edge, bool ``[n_items]``."""
@@ -265,9 +270,16 @@ class SpectralFilter:
         """Return the scores of all items for any users, given by their edges, ``[n_users, n_items]``."""
         return self.scores_of(self.project(users) * self.response(self.degrees(users)))
 
-    def scores_of(self, factors: torch.Tensor) -> torch.Tensor:
-        """Return the scores of all items for users' factors ``[n_users, <= k]``, of which the last may be left out."""
-        scores = torch.addmm(self.prior(), factors, self.vectors[:, : factors.shape[1]].T).mul_(self.factor())
+    def scores_of(self, factors: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the scores of all items for users' factors ``[n_users, <= k]``, of which the last may be left out.
+
+        Args:
+            factors: what :meth:`scores` makes of the users' edges.
+            added: exposure scores from elsewhere, ``[n_users, n_items]``; used up.
+        """
+        prior = self.prior()
+        start = prior if added is None else added.add_(prior)
+        scores = torch.addmm(start, factors, self.vectors[:, : factors.shape[1]].T).mul_(self.factor())
         unknown = ~self.known()
         if bool(unknown.any()):
             scores[:, unknown] = scores.amin(dim=1, keepdim=True) - 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,18 +85,26 @@ class Validation:
 
     def measure(self, fitted: SpectralFilter, projected: torch.Tensor) -> float:
         """Return the metric of a filter, given its :meth:`~SpectralFilter.project` of :attr:`users`."""
-        n_items = self.users.n_items
-        name, depth = self.metric.split("@")
-        k = min(int(depth), n_items)
         response = fitted.response(fitted.degrees(self.users))
         # the response falls with s: what comes after the last vector that matters is not worth its time
         first_faint = int((response.amax(dim=0) > FAINT * response.max()).sum()) if response.numel() else 0
         factors = (projected[:, : fitted.k] * response)[:, :first_faint]
+        return self.measure_scores(lambda rows: fitted.scores_of(factors[rows]))
+
+    def measure_scores(self, score: Callable[[slice], torch.Tensor]) -> float:
+        """Return the metric of any scores.
+
+        Args:
+            score: gives the scores of all items for some rows of :attr:`users`, ``[rows, n_items]``; they are used up.
+        """
+        n_items = self.users.n_items
+        name, depth = self.metric.split("@")
+        k = min(int(depth), n_items)
         row, item = self.hidden
         size = max(1, CELLS // n_items)
         top = []
         for first in range(0, self.n_users, size):
-            scores = fitted.scores_of(factors[first : first + size])
+            scores = score(slice(first, first + size))
             bounds = torch.tensor([first, first + size])
             start, end = torch.searchsorted(row, bounds).tolist()
             scores[row[start:end] - first, item[start:end]] = -torch.inf

@@ -42,6 +42,7 @@ WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = 
     "SiReN": "test_without_dislikes_the_loss_is_plain_bpr",
     # model: (parent, settings of the parent, settings of the model); the likes-only filter is SSF with w = 0
     "SSF": ("SSF", {"auto": False, "dislike_weight": 0.0}, {"auto": False, "dislike_aversion": 0.5}),
+    "SSFL": ("SSFL", {"auto": False, "dislike_weight": 0.0}, {"auto": False, "dislike_aversion": 0.5}),
     "UltraGCN": LIKES_ONLY,
     "XSimGCL": LIKES_ONLY,
     "BSPM": LIKES_ONLY,
