@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed import __version__, cli_analysis, cli_data, cli_filter, cli_online, cli_stream
+from recbole_signed import __version__, cli_analysis, cli_data, cli_filter, cli_online, cli_report, cli_stream
 from recbole_signed.cli_output import Json, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 
 app.add_typer(cli_data.app)
 app.add_typer(cli_online.app)
+app.add_typer(cli_report.app)
 
 # RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments
 _FREE_KEYS = {"ignore_unknown_options": True}
