@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.bench.settings import read_yaml
+from recbole_signed.convert.zvuk import Options as ZvukOptions
 from recbole_signed.errors import UsageError
 from recbole_signed.registry import PROPERTIES
 from recbole_signed.report.measure import RESULTS
@@ -32,8 +33,10 @@ class Results:
     """The raw signals of KuaiRand's log."""
     published: dict[str, Any]
     """Numbers of other authors, each with its source."""
+    significance: dict[str, dict[str, Any]]
+    """Table -> what ``recbole-signed significance --json`` printed."""
     defaults: dict[str, dict[str, Any]]
-    """Model -> the settings of its default yaml."""
+    """Model -> the settings of its default yaml; source of data -> the options of its converter."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it."""
@@ -58,7 +61,11 @@ def read_results(root: Path) -> Results:
         tradeoffs=_documents(results, "tradeoff-SSF-"),
         kuairand=_document(results / "kuairand-log.json"),
         published=_document(results / "published.json"),
-        defaults={path.stem: _plain(read_yaml(path)) for path in sorted(PROPERTIES.glob("*.yaml"))},
+        significance=_documents(results, "significance-"),
+        defaults={
+            **{path.stem: _plain(read_yaml(path)) for path in sorted(PROPERTIES.glob("*.yaml"))},
+            "zvuk": asdict(ZvukOptions()),
+        },
     )
 
 

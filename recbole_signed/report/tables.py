@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,8 @@ def table_values(results: TableResults) -> dict[str, Any]:
         ``sections``: name -> ``small_print``, ``order`` (labels), ``not_run`` and ``lines``: label -> ``shown``,
         ``seeds``, ``budget``, ``failure`` and ``values``: key -> ``mean``, ``sd``, ``text``, ``mark``.
     """
-    keys = [*results.spec.columns, *_COST_KEYS]
+    metrics = results.spec.columns
+    keys = [*metrics, *(_cost_key(column.header) for column in results.table.columns[len(metrics) :])]
     columns = {
         key: {"header": column.header, "smaller": column.smaller}
         for key, column in zip(keys, results.table.columns, strict=True)
@@ -123,7 +124,12 @@ def table_values(results: TableResults) -> dict[str, Any]:
     }
 
 
-_COST_KEYS = ("train", "test", "memory")
+_COST_KEYS = {"Train (s)": "train", "Test (s)": "test", "Peak memory (MB)": "memory"}
+_NO_MEASUREMENT = ("seed", "threads")
+
+
+def _cost_key(header: str) -> str:
+    return _COST_KEYS.get(header, header.lower())
 
 
 def _line_values(line: Line, rows: Sequence[RunRow], keys: Sequence[str]) -> dict[str, Any]:
@@ -145,16 +151,17 @@ def _line_values(line: Line, rows: Sequence[RunRow], keys: Sequence[str]) -> dic
 
 
 def _further(rows: Sequence[RunRow]) -> Iterator[tuple[str, float | None]]:
-    """Yield what no column shows: all other test metrics, epochs, parameters, memory beyond that of the libraries."""
+    """Yield what no column shows: all other test metrics, every number of a row, memory beyond the libraries'."""
     ok = [row for row in rows if row.ok]
     if not ok:
         return
     for metric in ok[0].test:
         yield metric, _mean(row.test.get(metric) for row in ok)
-    yield "epochs", _mean(row.epochs for row in ok)
-    yield "parameters", _mean(row.n_parameters for row in ok)
+    for each in fields(RunRow):
+        found = [getattr(row, each.name) for row in ok]
+        if each.name not in _NO_MEASUREMENT and all(isinstance(value, (int, float)) for value in found):
+            yield each.name, _mean(found)
     yield "own memory", _mean(own_memory(row) for row in ok)
-    yield "gpu memory", _mean(None if (b := row.peak_gpu_memory_bytes) is None else b / MEGABYTE for row in ok)
 
 
 def own_memory(row: RunRow) -> float | None:
@@ -167,9 +174,3 @@ def own_memory(row: RunRow) -> float | None:
 def _mean(values: Iterable[float | int | None]) -> float | None:
     known = list(values)
     return None if not known or None in known else statistics.fmean(each for each in known if each is not None)
-
-
-def sections_of(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield name and content of the sections of :func:`table_values`, in order."""
-    for name in values["order"]:
-        yield name, values["sections"][name]
