@@ -1,4 +1,4 @@
-"""The commands ``report``: figures, the PDF, the README's tables, and the small result files that they are made from."""
+"""The commands ``report``: figures, the PDF, the README's tables, and the small result files they are made from."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _PANIC = re.compile(r'panicked with: "?(.*?)"?$', re.DOTALL)
 
 
 def build_report(root: Path, output: Path) -> Path:
-    """Build ``report.pdf`` in ``output``, with its figures beside it as PNG and PDF.
+    """Build ``report.pdf`` in ``output``, with its figures beside it as PDF.
 
     Args:
         root: a clone of the repository.
@@ -42,7 +42,7 @@ def build_report(root: Path, output: Path) -> Path:
         raise UsageError(f"{root.resolve()} has no {SOURCES / 'main.typ'}; give --root, a clone of the repository.")
     refuse_numbers(sources)
     results = read_results(root)
-    figures = draw_all(results, output)
+    figures = draw_all(results, output, ("pdf",))
     pdf = compile_report(sources, values(results, figures), figures)
     output.mkdir(parents=True, exist_ok=True)
     path = output / NAME
@@ -70,7 +70,8 @@ def refuse_numbers(sources: Path) -> None:
 def values(results: Results, figures: Iterable[Path]) -> dict[str, Any]:
     """Return what the sources read: the results, the families of models, and which figures there are."""
     drawn = {path.stem: True for path in figures if path.suffix == ".pdf"}
-    return {**results.as_dict(), "families": FAMILIES, "figures": drawn, "version": __version__}
+    more = {"families": FAMILIES, "figures": drawn, "main": results.main, "version": __version__}
+    return {**results.as_dict(), **more}
 
 
 def compile_report(sources: Path, found: dict[str, Any], figures: Iterable[Path]) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_signed.report.drawing import DISLIKE, ITEM, LIKE, NAMES, NEUTRAL, USER, page, save
+from recbole_signed.report.drawing import DISLIKE, ITEM, KINDS, LIKE, NAMES, NEUTRAL, USER, page, save
 from recbole_signed.report.results import Results
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ORDER = (
 _QUANTILES = ("p1", "p10", "p25", "median", "p75", "p90", "p99")
 
 
-def draw_datasets(results: Results, folder: Path) -> list[Path]:
+def draw_datasets(results: Results, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Draw signs, degrees, and what the sign depends on, of every data set with statistics."""
     found = {name: results.statistics[name] for name in ORDER if name in results.statistics}
     if not found:
@@ -59,7 +59,7 @@ def draw_datasets(results: Results, folder: Path) -> list[Path]:
         handles, labels = degrees.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower right", ncols=2)
         signs.grid(visible=False)
-        return save(figure, folder, "datasets")
+        return save(figure, folder, "datasets", kinds)
 
 
 def _signs(cell: Axes, places: np.ndarray, found: Sequence[Mapping[str, Any]]) -> None:
@@ -95,7 +95,7 @@ def _spans(
         )
 
 
-def draw_kuairand(results: Results, folder: Path) -> list[Path]:
+def draw_kuairand(results: Results, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Draw KuaiRand's log: its days, its signals, and how a view depends on the video's length."""
     log = results.kuairand
     if not log:
@@ -105,7 +105,7 @@ def draw_kuairand(results: Results, folder: Path) -> list[Path]:
         _days(days, log["days"])
         _signals(signals, log["signals"])
         _lengths(lengths, log["lengths"])
-        return save(figure, folder, "kuairand")
+        return save(figure, folder, "kuairand", kinds)
 
 
 def _days(cell: Axes, days: Sequence[Mapping[str, Any]]) -> None:
@@ -125,6 +125,7 @@ def _days(cell: Axes, days: Sequence[Mapping[str, Any]]) -> None:
     ):
         share.plot(at, [each[key] for each in whole], dash, color=colour, label=label)
     share.set_ylim(0, 1.35)
+    share.set_yticks([0, 0.25, 0.5, 0.75, 1])
     share.legend(loc="upper right", fontsize=6, labelspacing=0.2)
     cell.set_ylim(top=30)
 
@@ -132,10 +133,11 @@ def _days(cell: Axes, days: Sequence[Mapping[str, Any]]) -> None:
 def _signals(cell: Axes, signals: Mapping[str, Mapping[str, Any]]) -> None:
     ordered = sorted(signals.items(), key=lambda item: item[1]["share"])
     at = np.arange(len(ordered))
-    cell.barh(at, [each["share"] for _, each in ordered], color=[DISLIKE if n == "is_hate" else LIKE for n, _ in ordered])
+    colours = [DISLIKE if name == "is_hate" else LIKE for name, _ in ordered]
+    cell.barh(at, [each["share"] for _, each in ordered], color=colours)
     cell.set_xscale("log")
     cell.set_yticks(at, [name.removeprefix("is_").replace("_", " ") for name, _ in ordered])
-    for y, (_, each) in zip(at, ordered, strict=True):
+    for y, (_, each) in enumerate(ordered):
         cell.text(each["share"] * 1.15, y, f"{each['long_view']:.0%}", va="center", fontsize=6)
     cell.set_xlim(right=4)
     cell.set_title("signals: share of exposures\n(beside: of these, long views)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ NAMES = {
     "kuairand-stream": "KuaiRand stream",
     "kuairand-log": "KuaiRand log",
 }
+KINDS = ("png", "pdf")
+_METADATA: dict[str, dict[str, Any]] = {"png": {"Software": "recbole-signed"}, "pdf": {"CreationDate": None}}
 _STYLE: dict[Any, Any] = {
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -82,15 +84,16 @@ def page(height: float) -> Iterator[Figure]:
         yield figure
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+def save(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Write ``NAME.png`` and ``NAME.pdf``, each as a whole or not at all, without the date of the day."""
     folder.mkdir(parents=True, exist_ok=True)
+    settle(figure)
     written = []
-    for kind, metadata in (("png", {"Software": "recbole-signed"}), ("pdf", {"CreationDate": None})):
+    for kind in kinds:
         path = folder / f"{name}.{kind}"
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            figure.savefig(unfinished, format=kind, dpi=200, metadata=metadata)
+            figure.savefig(unfinished, format=kind, dpi=200, metadata=_METADATA[kind])
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -98,12 +101,19 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return written
 
 
+def settle(figure: Figure) -> None:
+    """Lay the figure out, once: else it is done again for every file."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def name_points(axes: Axes, points: list[tuple[str, float, float, bool]], size: float = 5.2) -> None:
     """Write names beside points where they cover neither a point nor another name; a name without room is left out.
 
     Args:
         axes: of a figure that has been laid out, with its limits and scales set.
-        points: name, x, y, and whether it comes first (the others follow in their order).
+        points: name (may be empty), x, y, and whether it comes first (the others follow in their order).
         size: of the letters, in points.
     """
     from matplotlib.transforms import Bbox
@@ -112,11 +122,13 @@ def name_points(axes: Axes, points: list[tuple[str, float, float, bool]], size: 
     assert figure is not None
     renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     pixel = figure.dpi / 72
-    places = axes.transData.transform([(x, y) for _, x, y, _ in points]) if points else []
+    places: Any = axes.transData.transform([(x, y) for _, x, y, _ in points]) if points else []
     taken = [Bbox.from_bounds(x - 1.8 * pixel, y - 1.8 * pixel, 3.6 * pixel, 3.6 * pixel) for x, y in places]
     frame = axes.get_window_extent(renderer)
     for index in sorted(range(len(points)), key=lambda each: not points[each][3]):
         name, x, y, _ = points[index]
+        if not name:  # only keeps others away
+            continue
         for across, up, horizontal, vertical in _AROUND:
             text = axes.annotate(
                 name, (x, y), (across, up), textcoords="offset points", fontsize=size, ha=horizontal, va=vertical

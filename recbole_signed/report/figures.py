@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed.report.data_figures import draw_datasets, draw_kuairand
-from recbole_signed.report.drawing import ARM_STYLE, FAMILY_STYLE, NAMES, name_points, page, save
+from recbole_signed.report.drawing import ARM_STYLE, FAMILY_STYLE, KINDS, NAMES, name_points, page, save, settle
 from recbole_signed.report.families import OURS, REFERENCE, SIGNED_TRAINED, family
 from recbole_signed.report.results import Results
 from recbole_signed.stream.render import TITLES
@@ -16,8 +16,6 @@ from recbole_signed.stream.summary import REFERENCE as REFIT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TABLE = "sigformer"
-"""The table whose models are drawn."""
 UP = "recall@20"
 LIMIT = 0.85
 """The part of retraining's quality that an online system must keep."""
@@ -28,35 +26,36 @@ Curve = tuple[float, float, float]
 """x, y and the dislike aversion of a point of a trade-off curve."""
 
 
-def draw_all(results: Results, folder: Path) -> list[Path]:
-    """Draw every figure whose results are there; return the files, two of each.
+def draw_all(results: Results, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
+    """Draw every figure whose results are there; return the files, one of each kind.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    drawers: tuple[Callable[[Results, Path], list[Path]], ...] = (
+    drawers: tuple[Callable[[Results, Path, Sequence[str]], list[Path]], ...] = (
         draw_tradeoff,
         draw_cost,
         draw_retention,
         draw_datasets,
         draw_kuairand,
     )
-    return [path for drawer in drawers for path in drawer(results, folder)]
+    return [path for drawer in drawers for path in drawer(results, folder, kinds)]
 
 
-def draw_tradeoff(results: Results, folder: Path) -> list[Path]:
+def draw_tradeoff(results: Results, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Draw Recall@20 against the share of held-out dislikes in the top 20, with SSF's curve over g."""
     across = "dislikerecall@20"
     curves = {
         section: [(point[across], point[UP], point["dislike_aversion"]) for point in found["points"]]
         for section, found in results.tradeoffs.items()
     }
-    return _scatter(results, folder, "tradeoff", ((across, "DislikeRecall@20 (lower is better)"),), curves)
+    return _scatter(results, folder, "tradeoff", ((across, "DislikeRecall@20 (lower is better)"),), curves, kinds)
 
 
-def draw_cost(results: Results, folder: Path) -> list[Path]:
+def draw_cost(results: Results, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Draw Recall@20 against training time and against the memory that a run takes beyond the libraries'."""
-    return _scatter(results, folder, "cost", (("train", "training (s)"), ("own memory", "own peak memory (MB)")), {})
+    rows = (("train", "training (s)"), ("own memory", "own peak memory (MB)"))
+    return _scatter(results, folder, "cost", rows, {}, kinds)
 
 
 def _scatter(
@@ -65,9 +64,10 @@ def _scatter(
     name: str,
     rows: tuple[tuple[str, str], ...],
     curves: Mapping[str, list[Curve]],
+    kinds: Sequence[str],
 ) -> list[Path]:
     """Draw a row of panels for each column of the table on the x axis, a panel for each data set."""
-    table = results.tables.get(TABLE)
+    table = results.tables.get(results.main)
     if table is None:
         return []
     sections = {name: table["sections"][name]["lines"] for name in table["order"]}
@@ -81,11 +81,11 @@ def _scatter(
                     cell.set_title(NAMES.get(section, section))
             line[0].set_ylabel("Recall@20")
         _legend(figure)
-        figure.draw_without_rendering()
+        settle(figure)
         for (across, _), line in zip(rows, cells, strict=True):
             for (section, lines), cell in zip(sections.items(), line, strict=True):
                 name_points(cell, _named(lines, across, curves.get(section, [])))
-        return save(figure, folder, name)
+        return save(figure, folder, name, kinds)
 
 
 def _legend(figure: Any) -> None:
@@ -144,11 +144,12 @@ def _named(lines: Mapping[str, Any], across: str, curve: list[Curve]) -> list[tu
         for label, line in lines.items()
         if (place := _place(line, across)) is not None
     ]
-    ends = [(f"g = {g:g}", x, y, True) for x, y, g in (curve[:1] + curve[-1:] if curve else [])]
-    return sorted(found, key=lambda point: -point[2]) + ends
+    last = len(curve) - 1
+    on_curve = [(f"g = {g:g}" if number in (0, last) else "", x, y, True) for number, (x, y, g) in enumerate(curve)]
+    return sorted(found, key=lambda point: -point[2]) + on_curve
 
 
-def draw_retention(results: Results, folder: Path) -> list[Path]:
+def draw_retention(results: Results, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Draw how much of retraining's Recall@20 each arm keeps, window by window, one panel for each stream."""
     streams = {name: each for name, each in results.streams.items() if any(_arms(each))}
     if not streams:
@@ -173,7 +174,7 @@ def draw_retention(results: Results, folder: Path) -> list[Path]:
             cells[number].set_ylabel("Recall@20 / retrained")
         handles, labels = cells[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        return save(figure, folder, "retention")
+        return save(figure, folder, "retention", kinds)
 
 
 def _arms(stream: Mapping[str, Any]) -> list[str]:

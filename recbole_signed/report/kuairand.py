@@ -1,9 +1,10 @@
-"""What KuaiRand's log says beyond likes and dislikes: its signals, lengths of videos, scenarios, days, and its clock."""
+"""What KuaiRand's log says beyond likes and dislikes: its signals, lengths of videos, scenarios, days, its clock."""
 
 from __future__ import annotations
 
 import io
 import lzma
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,8 @@ def _share(log: pl.DataFrame, condition: pl.Expr) -> float:
 
 def _lengths(log: pl.DataFrame, rates: list[pl.Expr]) -> list[dict[str, Any]]:
     known = log.filter(pl.col("seconds") > 0)
-    edges = [0.0, *LENGTHS, float("inf")]
     found = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise((0.0, *LENGTHS, float("inf"))):
         some = known.filter((pl.col("seconds") > low) & (pl.col("seconds") <= high))
         row = some.select(rates).row(0, named=True)
         upper = None if high == float("inf") else high

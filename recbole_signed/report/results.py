@@ -16,6 +16,8 @@ from recbole_signed.report.measure import RESULTS
 from recbole_signed.report.streams import read_stream
 from recbole_signed.report.tables import read_table, table_values
 
+PUBLISHED, ALL_MODELS = "sigformer", "headline"
+
 
 @dataclass(frozen=True)
 class Results:
@@ -37,6 +39,13 @@ class Results:
     """Table -> what ``recbole-signed significance --json`` printed."""
     defaults: dict[str, dict[str, Any]]
     """Model -> the settings of its default yaml; source of data -> the options of its converter."""
+
+    @property
+    def main(self) -> str:
+        """The table of the published splits: that of all models where it has been run as a whole, else the first."""
+        whole = self.tables.get(ALL_MODELS)
+        complete = whole is not None and not any(each["not_run"] for each in whole["sections"].values())
+        return ALL_MODELS if complete else PUBLISHED
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it."""

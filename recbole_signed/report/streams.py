@@ -45,9 +45,8 @@ def read_stream(yaml_file: Path) -> dict[str, Any] | None:
         pooled = [row for row in rows if "subset" in row]
         subsets: dict[str, dict[str, Any]] = {}
         for row in pooled:
-            found = subsets.setdefault(
-                row["subset"], {"cases": row["cases"], "likes": row["n_likes"], "unknown": row["n_unknown"], "models": {}}
-            )
+            empty = {"cases": row["cases"], "likes": row["n_likes"], "unknown": row["n_unknown"], "models": {}}
+            found = subsets.setdefault(row["subset"], empty)
             found["models"].setdefault(row["model"], {})[row["arm"]] = row
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{rows_file} holds lines that are no rows of a stream: {error}.") from error

@@ -75,14 +75,25 @@ def _placed(spec: TableSpec, rows: Iterable[RunRow]) -> Places:
 
 def _section(spec: TableSpec, row: RunRow) -> str | None:
     """Return the section that a row belongs to: of those of its data set the one with most settings that it has."""
-    best, most = None, -1
-    for section, settings in spec.datasets.items():
-        own = {key: value for key, value in settings.items() if key != "dataset"}
-        given = {**own, **{key: row.settings[key] for key in own if key in row.settings}}
-        several = sum(each.get("dataset", name) == row.dataset for name, each in spec.datasets.items()) > 1
-        if settings.get("dataset", section) == row.dataset and (given == own or not several) and len(own) > most:
-            best, most = section, len(own)
-    return best
+    own = {
+        section: {key: value for key, value in settings.items() if key != "dataset"}
+        for section, settings in spec.datasets.items()
+        if settings.get("dataset", section) == row.dataset
+    }
+    if len(own) == 1:  # a model's own settings may stand above those of the data set
+        return next(iter(own))
+    fitting = [section for section, settings in own.items() if _holds(row.settings, settings)]
+    return max(fitting, key=lambda section: len(own[section]), default=None)
+
+
+def _holds(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a nested mapping has all the values of another."""
+    for key, value in wanted.items():
+        own = given.get(key)
+        same = _holds(own, value) if isinstance(own, Mapping) and isinstance(value, Mapping) else own == value
+        if not same:
+            return False
+    return True
 
 
 # ---- as values for the report ----
