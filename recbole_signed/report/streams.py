@@ -29,10 +29,10 @@ def read_stream(yaml_file: Path) -> dict[str, Any] | None:
         ``title``, ``note``, ``dataset``; ``order``: the models; ``arms``: arm -> its name in words; ``subsets``: name
         -> ``cases``, ``likes``, and ``models``: model -> arm -> the pooled row; ``windows``: all rows of windows;
         ``cost``: model -> ``p50``, ``p95``, ``p99`` (ms), ``refresh``, ``retraining`` (s), ``staleness``; ``gate``:
-        model -> the verdict in words.
+        model -> the verdict in words; ``current``: whether the rows were made from the yaml file as it is now.
 
     Raises:
-        UsageError: the rows are of another version of the yaml file, or no rows at all.
+        UsageError: the lines are no rows, or of several experiments.
     """
     rows_file, report = yaml_file.with_suffix(".jsonl"), yaml_file.with_suffix(".md")
     if not rows_file.is_file():
@@ -40,8 +40,7 @@ def read_stream(yaml_file: Path) -> dict[str, Any] | None:
     spec = StreamSpec.read(yaml_file)
     try:
         rows = [json.loads(line) for line in rows_file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if any(row["spec"] != spec.hash() for row in rows):
-            raise UsageError(f"{rows_file} was made from another {yaml_file.name}; run 'recbole-signed online' again.")
+        made_from = {row["spec"] for row in rows}
         pooled = [row for row in rows if "subset" in row]
         subsets: dict[str, dict[str, Any]] = {}
         for row in pooled:
@@ -50,11 +49,14 @@ def read_stream(yaml_file: Path) -> dict[str, Any] | None:
             found["models"].setdefault(row["model"], {})[row["arm"]] = row
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{rows_file} holds lines that are no rows of a stream: {error}.") from error
+    if len(made_from) != 1:
+        raise UsageError(f"{rows_file} holds rows of {len(made_from)} experiments; run 'recbole-signed online' again.")
     text = report.read_text(encoding="utf-8") if report.is_file() else ""
     return {
         "title": spec.title,
         "note": spec.note.strip(),
         "dataset": spec.dataset,
+        "current": made_from == {spec.hash()},
         "order": list(dict.fromkeys(row["model"] for row in pooled)),
         "arms": dict(TITLES),
         "subsets": subsets,

@@ -161,10 +161,20 @@ def test_a_damaged_result_file_is_named(clone: Path) -> None:
         read_results(clone)
 
 
-def test_stream_results_of_another_yaml_are_refused(clone: Path) -> None:
+def test_stream_results_of_another_yaml_are_marked(clone: Path, figures: list[Path]) -> None:
     path = clone / "yaml" / "online" / "ml-100k.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("windows: 12", "windows: 11"), encoding="utf-8")
-    with pytest.raises(UsageError, match=r"ml-100k\.jsonl was made from another ml-100k\.yaml"):
+    found = read_results(clone)
+    assert [name for name, each in found.streams.items() if not each["current"]] == ["ml-100k"]
+    text = text_of(compile_report(SOURCES, values(found, figures), figures))
+    assert "The results of MovieLens 100K were made before the last change" in text
+
+
+def test_stream_results_of_several_experiments_are_refused(clone: Path) -> None:
+    path = clone / "yaml" / "online" / "ml-100k.jsonl"
+    first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text(first.replace(json.loads(first)["spec"], "another") + "".join(rest), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"^\S+ml-100k\.jsonl holds rows of 2 experiments"):
         read_results(clone)
 
 
@@ -175,3 +185,9 @@ def test_streams_have_their_costs_and_gates(results: Results) -> None:
     rows = (ROOT / "yaml" / "online" / "kuairand.jsonl").read_text(encoding="utf-8").splitlines()
     first = json.loads(rows[0])
     assert stream["subsets"]["all"]["models"]["SSF"]["none"] == first
+
+
+def test_lines_that_are_no_stream_are_refused(clone: Path) -> None:
+    (clone / "yaml" / "online" / "ml-100k.jsonl").write_text('{"model": "SSF"}\n', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"ml-100k\.jsonl holds lines that are no rows of a stream: 'spec'"):
+        read_results(clone)
