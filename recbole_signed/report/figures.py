@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 UP = "recall@20"
 LIMIT = 0.85
 """The part of retraining's quality that an online system must keep."""
+STRONGEST = "SIGformer"
+"""The published model that readers will look for: named in every panel."""
 LOGARITHMIC = ("train", "own memory")
 WIDE = 50
 """An axis is logarithmic where its largest value is more than this many times the median."""
@@ -138,9 +140,9 @@ def _place(line: Mapping[str, Any], across: str) -> tuple[float, float] | None:
 
 
 def _named(lines: Mapping[str, Any], across: str, curve: list[Curve]) -> list[tuple[str, float, float, bool]]:
-    """Return what has a name: ours and the references first, the ends of the curve, then the best models."""
+    """Return what has a name, the best models first; before all ours, the references and the strongest published."""
     found = [
-        (label, *place, family(line["model"]) in (OURS, REFERENCE))
+        (label, *place, family(line["model"]) in (OURS, REFERENCE) or line["model"] == STRONGEST)
         for label, line in lines.items()
         if (place := _place(line, across)) is not None
     ]
