@@ -119,6 +119,7 @@ def _panel(cell: Axes, lines: Mapping[str, Any], across: str, curve: list[Curve]
         face = "white" if lines[label]["budget"] else colour
         size = 60 if marker == "*" else 15
         cell.scatter(*place, s=size, marker=marker, facecolor=face, edgecolor=colour, linewidth=0.9, zorder=3)
+    cell.margins(x=0.12)  # room for names
     cell.set_ylim(0, cell.get_ylim()[1] * 1.04)
     if across == "own memory":
         _whole_ticks(cell)
