@@ -20,6 +20,7 @@ from recbole_signed import (
     cli_data,
     cli_filter,
     cli_online,
+    cli_report,
     cli_significance,
     cli_stream,
 )
@@ -40,6 +41,7 @@ app = typer.Typer(
 
 app.add_typer(cli_data.app)
 app.add_typer(cli_online.app)
+app.add_typer(cli_report.app)
 
 # RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments
 _FREE_KEYS = {"ignore_unknown_options": True}

@@ -51,8 +51,9 @@ def tradeoff(
         seed: RecBole's ``seed``.
 
     Returns:
-        ``model``, ``dataset``, ``seed``, ``k``, ``chosen`` (the g that the model chose or was given) and ``points``:
-        for each g its ``dislike_aversion`` and the test metrics in RecBole's spelling, None where not defined.
+        ``model``, ``dataset``, ``seed``, ``k``, ``chosen`` (the g that the model chose or was given), ``settings``
+        (all parameters in force with it, where the model tells them) and ``points``: for each g its
+        ``dislike_aversion`` and the test metrics in RecBole's spelling, None where not defined.
 
     Raises:
         UsageError: something asked for does not exist or does not fit, or the split leaves no test part.
@@ -84,6 +85,7 @@ def tradeoff(
         "seed": int(config["seed"]),
         "k": k,
         "chosen": chosen,
+        "settings": {**getattr(fitted.model, "chosen", {}), "dislike_aversion": chosen},
         "points": points,
     }
 

@@ -1,0 +1,18 @@
+"""A small clone of the repository, whose results tests may change."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def clone(repository: Path, tmp_path: Path) -> Path:
+    """What the report is made of, copied: docs/report, yaml, README.md."""
+    root = tmp_path / "clone"
+    shutil.copytree(repository / "docs" / "report", root / "docs" / "report")
+    shutil.copytree(repository / "yaml", root / "yaml")
+    shutil.copy(repository / "README.md", root)
+    return root

@@ -1,0 +1,183 @@
+"""The report is built from committed results, changes with them, and refuses what they do not hold."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_signed import cli
+from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.report.build import build_report, compile_report, values
+from recbole_signed.report.results import Results, read_results
+
+typst = pytest.importorskip("typst")
+pypdf = pytest.importorskip("pypdf")
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "docs" / "report"
+
+
+def text_of(pdf: bytes) -> str:
+    pages = pypdf.PdfReader(io.BytesIO(pdf)).pages
+    return re.sub(r"\s+", " ", " ".join(page.extract_text() for page in pages))
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return read_results(ROOT)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report as the command builds it."""
+    output = tmp_path_factory.mktemp("built")
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["report", "build", "--root", str(ROOT), "--output", str(output)])
+    assert exit_.value.code == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def figures(built: Path) -> list[Path]:
+    return sorted(path for path in built.glob("*.pdf") if path.name != "report.pdf")
+
+
+@pytest.fixture
+def found(results: Results, figures: list[Path]) -> dict[str, Any]:
+    return copy.deepcopy(values(results, figures))
+
+
+def test_the_committed_report_builds(built: Path, results: Results, figures: list[Path]) -> None:
+    pdf = (built / "report.pdf").read_bytes()
+    n_pages = len(pypdf.PdfReader(io.BytesIO(pdf)).pages)
+    assert 8 <= n_pages <= 15
+    assert {path.stem for path in figures} == {"cost", "datasets", "kuairand", "retention", "tradeoff"}
+    text = text_of(pdf)
+    lines = results.tables[results.main]["sections"]["sigformer-kuairand"]["lines"]
+    assert f"{lines['SSF']['values']['recall@20']['mean']:.4f}" in text
+    assert f"{lines['SiReN']['values']['ndcg@20']['mean']:.4f}" in text
+    for word in ("Abstract", "References", "SberZvuk", "SGFCF", "†"):
+        assert word in text
+    for name in ("standard", "temporal", "cost", "cold", "ssf-ablation"):
+        assert (f"yaml/bench/{name}.yaml" in text) == (name not in results.tables)
+
+
+def test_a_changed_result_changes_the_text(found: dict[str, Any], figures: list[Path]) -> None:
+    line = found["tables"][found["main"]]["sections"]["sigformer-kuairand"]["lines"]["SSF"]
+    line["values"]["recall@20"]["mean"] = 0.98765
+    text = text_of(compile_report(SOURCES, found, figures))
+    assert text.count("0.9877") >= 3  # abstract, table and text
+    assert "(0.9877 against" in text
+
+
+def test_a_result_that_is_not_there_is_named(found: dict[str, Any], figures: list[Path]) -> None:
+    del found["tables"][found["main"]]["sections"]["sigformer-kuairand"]["lines"]["SSF"]["values"]["ndcg@20"]
+    expected = r"there is no result 'tables / \w+ / sections / sigformer-kuairand / lines / SSF / values / ndcg@20"
+    with pytest.raises(UsageError, match=expected):
+        compile_report(SOURCES, found, figures)
+
+
+def test_a_claim_that_no_longer_holds_stops_the_build(found: dict[str, Any], figures: list[Path]) -> None:
+    for point in found["tradeoffs"]["sigformer-kuairand"]["points"]:
+        point["dislikerecall@20"] = 0.9
+    with pytest.raises(UsageError, match="no longer bear out"):
+        compile_report(SOURCES, found, figures)
+
+
+def test_sections_appear_with_their_results(found: dict[str, Any], figures: list[Path]) -> None:
+    whole = found["tables"][found["main"]]
+    served = {"mean": 0.123, "sd": None, "text": "0.123", "mark": "", "decimals": 4}
+    for section in whole["sections"].values():
+        for line in section["lines"].values():
+            line["values"] |= {"serve_seconds": served, "recall@20[users 1-5]": served}
+            line["values"]["recall@20"]["sd"] = 0.01
+    group = {"recall@20[users 1-5]": {"header": "Recall@20, users 1-5", "smaller": False}}
+    for name in ("standard", "temporal", "cost", "cold"):
+        found["tables"][name] = copy.deepcopy(whole)
+    assert "ssf-ablation" in found["tables"]
+    found["tables"]["cold"]["columns"] |= group
+    found["tables"]["standard"]["sections"]["sigformer-kuairec"]["not_run"] = ["MultiVAE"]
+    tests = {name: {"p_better": 0.01} for name in ("t", "wilcoxon", "permutation")}
+    comparison = {"section": "sigformer-kuairand", "metric": "recall@20", "model": "SSF", "other": "SIGformer"}
+    comparison |= {"n_users": 10, "difference": 0.018, "low": 0.011, "high": 0.022, "relative": 0.12, "tests": tests}
+    comparison |= {"better": ["t", "wilcoxon", "permutation"], "worse": []}
+    found["significance"] = {"sigformer": {"n_comparisons": 1, "alpha": 0.05, "comparisons": [comparison]}}
+    text = text_of(compile_report(SOURCES, found, figures))
+    assert "has no committed results yet" not in text
+    assert "Not run yet: MultiVAE on KuaiRec" in text
+    assert "+12.0" in text
+    assert "123.0" in text  # milliseconds to rank a thousand users
+    assert "±0.01" in text
+
+
+def test_a_number_in_the_text_stops_the_build(clone: Path, tmp_path: Path) -> None:
+    section = clone / "docs" / "report" / "sections" / "limits.typ"
+    section.write_text(section.read_text(encoding="utf-8") + "\nIt gains 12.3 per cent.\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"sections/limits\.typ, line \d+: 12\.3"):
+        build_report(clone, tmp_path / "out")
+    assert not (tmp_path / "out" / "report.pdf").exists()
+
+
+def test_sources_that_are_no_typst_are_refused_in_a_sentence(
+    clone: Path, found: dict[str, Any], figures: list[Path]
+) -> None:
+    (clone / "docs" / "report" / "ssf_l.typ").write_text("#unknown-function()", encoding="utf-8")
+    with pytest.raises(UsageError, match="can't be built: unknown variable: unknown-function"):
+        compile_report(clone / "docs" / "report", found, figures)
+
+
+def test_a_missing_extra_is_named(found: dict[str, Any], figures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "typst", None)
+    with pytest.raises(MissingExtraError, match=r"recbole-signed\[report\]"):
+        compile_report(SOURCES, found, figures)
+
+
+def test_a_folder_that_is_no_clone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give --root"):
+        build_report(tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match="give --root"):
+        read_results(tmp_path)
+
+
+def test_a_damaged_result_file_is_named(clone: Path) -> None:
+    (clone / "docs" / "report" / "results" / "published.json").write_text("[1", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"published\.json"):
+        read_results(clone)
+
+
+def test_stream_results_of_another_yaml_are_marked(clone: Path, figures: list[Path]) -> None:
+    path = clone / "yaml" / "online" / "ml-100k.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("windows: 12", "windows: 11"), encoding="utf-8")
+    found = read_results(clone)
+    assert [name for name, each in found.streams.items() if not each["current"]] == ["ml-100k"]
+    text = text_of(compile_report(SOURCES, values(found, figures), figures))
+    assert "The results of MovieLens 100K were made before the last change" in text
+
+
+def test_stream_results_of_several_experiments_are_refused(clone: Path) -> None:
+    path = clone / "yaml" / "online" / "ml-100k.jsonl"
+    first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text(first.replace(json.loads(first)["spec"], "another") + "".join(rest), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"^\S+ml-100k\.jsonl holds rows of 2 experiments"):
+        read_results(clone)
+
+
+def test_streams_have_their_costs_and_gates(results: Results) -> None:
+    stream = results.streams["kuairand"]
+    assert stream["gate"] == {"SSF": "informative", "SSF, auto": "informative"}
+    assert stream["cost"]["SSF"]["p50"] > 0
+    rows = (ROOT / "yaml" / "online" / "kuairand.jsonl").read_text(encoding="utf-8").splitlines()
+    first = json.loads(rows[0])
+    assert stream["subsets"]["all"]["models"]["SSF"]["none"] == first
+
+
+def test_lines_that_are_no_stream_are_refused(clone: Path) -> None:
+    (clone / "yaml" / "online" / "ml-100k.jsonl").write_text('{"model": "SSF"}\n', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"ml-100k\.jsonl holds lines that are no rows of a stream: 'spec'"):
+        read_results(clone)
