@@ -35,7 +35,7 @@ app.add_typer(cli_online.app)
 
 # RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments
 _FREE_KEYS = {"ignore_unknown_options": True}
-_RUN_OPTIONS = ("--model", "--dataset", "--config", "--seed", "--save", "--no-save", "--json", "--help")
+_RUN_OPTIONS = ("--model", "--dataset", "--config", "--seed", "--save", "--no-save", "--serve", "--json", "--help")
 
 
 def _width() -> int | None:
@@ -69,6 +69,7 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="RecBole's seed: decides a random split and the start.")] = None,
     save: Annotated[bool, typer.Option(help="Keep the model's checkpoint in runs/.")] = True,
+    serve: Annotated[bool, typer.Option("--serve", help="Measure what the trained model costs in use.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one model on one data set."""
@@ -82,7 +83,7 @@ def run(
     with stdout_for_result():
         from recbole_signed.bench.run import run as run_once
 
-        row = run_once(model, dataset, files, overrides, seed, save=save)
+        row = run_once(model, dataset, files, overrides, seed, save=save, serve=serve)
     if as_json:
         print_json(row.as_dict())
     else:

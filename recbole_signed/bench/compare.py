@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from recbole_signed.bench.columns import cost_columns
 from recbole_signed.bench.defaults import RUNS
 from recbole_signed.bench.pool import run_all
 from recbole_signed.bench.render import to_markdown
-from recbole_signed.bench.rows import RunRow, append_row, latest, read_rows
+from recbole_signed.bench.rows import RunRow, append_row, latest, read_rows, rows_beside
 from recbole_signed.bench.spec import Request, TableSpec
 from recbole_signed.bench.table import Table, build_table
 from recbole_signed.errors import UsageError
@@ -39,7 +40,8 @@ def compare(path: Path, only: Sequence[str] = (), output: Path | None = None, jo
     """Run a table: every run that has no finished row yet gets a process of its own and, when it ends, a row.
 
     A row counts as finished while the run's settings, the files of defaults below them, the version of this package
-    and the data are what they were; a failed run is tried again.
+    and the data are what they were; a failed run is tried again. The finished row that another table in the folder has
+    of the same run is taken over.
 
     Args:
         path: the table's yaml file; rows go to ``NAME.jsonl`` beside it and the table to ``NAME.md``.
@@ -58,15 +60,31 @@ def compare(path: Path, only: Sequence[str] = (), output: Path | None = None, jo
     rows_file, markdown_file = folder / f"{path.stem}.jsonl", folder / f"{path.stem}.md"
     requests = list(spec.requests())
     found = latest(read_rows(rows_file))
-    missing = [request for request in requests if request.key not in found or not found[request.key].ok]
+    _take_over(requests, rows_file, found)
+    missing = [request for request in requests if not request.is_answered_by(found.get(request.key))]
     if missing:
         _run(missing, jobs, rows_file, found)
     rows = [replace(found[request.key], label=request.label) for request in requests]
     results = [(request.section, request.label, row) for request, row in zip(requests, rows, strict=True)]
-    table = build_table(spec.title, spec.columns, results, spec.note)
+    costs = cost_columns(spec.costs, spec.relative_to)
+    table = build_table(spec.title, spec.columns, results, spec.note, costs)
     if not only:
         replace_file(markdown_file, to_markdown(table))
     return Comparison(table, rows, len(missing))
+
+
+def _take_over(requests: Sequence[Request], rows_file: Path, found: dict[Any, RunRow]) -> None:
+    """Append the rows that other tables of the folder have of requests that have none here: no run is made twice."""
+    open_ = [request for request in requests if not request.is_answered_by(found.get(request.key))]
+    if not open_:
+        return
+    rows = rows_beside(rows_file)
+    rows.sort(key=lambda row: row.serve_seconds is None)  # one that has more measured is as good, and serves later too
+    for request in open_:
+        row = next((row for row in rows if row.key == request.key and request.is_answered_by(row)), None)
+        if row is not None:
+            found[request.key] = replace(row, label=request.label)
+            append_row(rows_file, found[request.key])
 
 
 def _run(missing: Sequence[Request], jobs: int, rows_file: Path, found: dict[Any, RunRow]) -> None:

@@ -76,6 +76,7 @@ def command(request: Request) -> list[str]:
     """Return the command line of a request; it may be typed as well."""
     words = [as_word(key, value) for key, value in request.settings.items()]
     options = ["-m", request.model, "-d", request.dataset, "--seed", str(request.seed), "--no-save", "--json"]
+    options += ["--serve"] if request.serving else []
     return [sys.executable, "-m", "recbole_signed", "run", *options, "--", *words]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from recbole_signed.bench.columns import MEGABYTE, Column, metric_column
 from recbole_signed.bench.rows import RunRow
-from recbole_signed.bench.table import MEGABYTE, Cell, Column, Line, Table, metric_column
+from recbole_signed.bench.table import Cell, Line, Table
 from recbole_signed.errors import UsageError, nearest
 
 if TYPE_CHECKING:
