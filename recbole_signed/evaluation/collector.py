@@ -157,7 +157,7 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
 def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
     if instance.register.need(GROUPS):
-        (train_data,) = (*args, *kwargs.values())
+        train_data = args[0] if args else kwargs["train_data"]
         setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(train_data._dataset, instance.config))
 
 
