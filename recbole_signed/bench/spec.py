@@ -155,7 +155,9 @@ class TableSpec:
                         "package": __version__,
                         "defaults": _default_settings(model, beside),
                     }
-                    yield Request(label, section, model, dataset, seed, settings, digest(asked), checksum, self.serving)
+                    yield Request(
+                        label, section, model, dataset, seed, settings, digest(asked), checksum, serving=self.serving
+                    )
 
     def _seeds_of(self, model: str, beside: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
         """Return the table's seeds; the first alone where neither the model nor the split draws anything."""

@@ -180,7 +180,10 @@ def test_one_run_as_text() -> None:
     assert "A on toy, seed 3" in text
     assert re.search(r"Recall@20 +0\.1250 +n/a", text)
     assert re.search(r"DislikeRecall@20 ↓ +n/a +0\.2500", text)
-    assert "training 1.0 s (1 epoch), test 0.50 s, peak memory 500 MB" in text
+    assert text.endswith("training 1.0 s (1 epoch), test 0.50 s, peak memory 500 MB\n")
+    served = {"serve_seconds": 0.0125, "serve_memory_bytes": 20_000_000, "model_bytes": 1_500_000}
+    text = run_text(replace(row("A", 3, 0.5), **served))
+    assert text.endswith("\nranking 1,000 users 12.5 ms, memory for it 20.00 MB, model 1.50 MB\n")
 
 
 def test_cells_without_numbers() -> None:
