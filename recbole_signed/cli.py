@@ -45,7 +45,10 @@ app.add_typer(cli_report.app)
 
 # RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments
 _FREE_KEYS = {"ignore_unknown_options": True}
-_RUN_OPTIONS = ("--model", "--dataset", "--config", "--seed", "--save", "--no-save", "--per-user", "--json", "--help")
+_RUN_OPTIONS = (
+    *("--model", "--dataset", "--config", "--seed", "--save", "--no-save"),
+    *("--per-user", "--serve", "--json", "--help"),
+)
 
 
 def _width() -> int | None:
@@ -83,6 +86,7 @@ def run(
     per_user: Annotated[
         Path | None, typer.Option("--per-user", help="Keep the test metrics of every user in this parquet file.")
     ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Measure what the trained model costs in use.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one model on one data set."""
@@ -96,7 +100,7 @@ def run(
     with stdout_for_result():
         from recbole_signed.bench.run import run as run_once
 
-        row = run_once(model, dataset, files, overrides, seed, save=save, per_user=per_user)
+        row = run_once(model, dataset, files, overrides, seed, save=save, per_user=per_user, serve=serve)
     if as_json:
         print_json(row.as_dict())
     else:

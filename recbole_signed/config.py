@@ -45,10 +45,10 @@ FREE_KEYS = frozenset((
     "numerical_features", "discretization", "unused_col", "allow_unknown_keys", "neg_sampling",
     "training_neg_sample_num",
     "training_budget", "resume", "trainer", "online_state", "online_settings", "lr_milestones", "lr_gamma",
-    "n_negatives", "negative_exponent",
+    "n_negatives", "negative_exponent", "user_groups", "item_groups",
 ))
 # fmt: on
-"""Keys that RecBole reads but lists nowhere, and those of our trainer and our training batches."""
+"""Keys that RecBole reads but lists nowhere, and those of our trainer, our training batches and our metrics."""
 
 
 def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> None:

@@ -121,9 +121,10 @@ def _on_data_utils(module: ModuleType) -> None:
 
 
 def _on_metric_register(module: ModuleType) -> None:
-    from recbole_signed.evaluation import metrics
+    from recbole_signed.evaluation import group_metrics, metrics
 
     metrics.register(module)
+    metrics.register(module, group_metrics.METRICS)
 
 
 def _on_collector(module: ModuleType) -> None:

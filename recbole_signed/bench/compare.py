@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from recbole_signed.bench.columns import cost_columns
 from recbole_signed.bench.defaults import RUNS
 from recbole_signed.bench.marks import marks_of, with_marks
 from recbole_signed.bench.pool import run_all
 from recbole_signed.bench.render import to_markdown
-from recbole_signed.bench.rows import RunRow, append_row, latest, read_rows
+from recbole_signed.bench.rows import RunRow, append_row, latest, read_rows, rows_beside
 from recbole_signed.bench.spec import Request, TableSpec
 from recbole_signed.bench.table import Table, build_table
 from recbole_signed.bench.user_values import file_name, is_there, users_folder
@@ -43,7 +44,8 @@ def compare(
     """Run a table: every run that has no finished row yet gets a process of its own and, when it ends, a row.
 
     A row counts as finished while the run's settings, the files of defaults below them, the version of this package
-    and the data are what they were; a failed run is tried again.
+    and the data are what they were; a failed run is tried again. The finished row that another table in the folder has
+    of the same run is taken over.
 
     Args:
         path: the table's yaml file; rows go to ``NAME.jsonl`` beside it and the table to ``NAME.md``.
@@ -66,17 +68,19 @@ def compare(
     found = latest(read_rows(rows_file))
     if per_user and not spec.per_user:
         raise UsageError(f"{path} says per_user: false, so there are no values per user to repeat runs for.")
+    _take_over(requests, rows_file, found)
 
     def is_missing(request: Request) -> bool:
         row = found.get(request.key)
-        return row is None or not row.ok or (per_user and not is_there(row, rows_file))
+        return not request.is_answered_by(row) or (per_user and not (row and is_there(row, rows_file)))
 
     missing = [request for request in requests if is_missing(request)]
     if missing:
         _run(missing, jobs, rows_file, found)
     rows = [replace(found[request.key], label=request.label) for request in requests]
     results = [(request.section, request.label, row) for request, row in zip(requests, rows, strict=True)]
-    table = build_table(spec.title, spec.columns, results, spec.note)
+    costs = cost_columns(spec.costs, spec.relative_to)
+    table = build_table(spec.title, spec.columns, results, spec.note, costs)
     marks = marks_of(results, spec.columns, rows_file, stored=not only)
     table = table if marks is None else with_marks(table, marks)
     if not only:
@@ -86,6 +90,20 @@ def compare(
 
 def _with_users(request: Request, spec: TableSpec, rows_file: Path) -> Request:
     return replace(request, per_user=users_folder(rows_file) / file_name(request)) if spec.per_user else request
+
+
+def _take_over(requests: Sequence[Request], rows_file: Path, found: dict[Any, RunRow]) -> None:
+    """Append the rows that other tables of the folder have of requests that have none here: no run is made twice."""
+    open_ = [request for request in requests if not request.is_answered_by(found.get(request.key))]
+    if not open_:
+        return
+    rows = rows_beside(rows_file)
+    rows.sort(key=lambda row: row.serve_seconds is None)  # one that has more measured is as good, and serves later too
+    for request in open_:
+        row = next((row for row in rows if row.key == request.key and request.is_answered_by(row)), None)
+        if row is not None:
+            found[request.key] = replace(row, label=request.label)
+            append_row(rows_file, found[request.key])
 
 
 def _run(missing: Sequence[Request], jobs: int, rows_file: Path, found: dict[Any, RunRow]) -> None:

@@ -77,6 +77,7 @@ def command(request: Request) -> list[str]:
     words = [as_word(key, value) for key, value in request.settings.items()]
     options = ["-m", request.model, "-d", request.dataset, "--seed", str(request.seed), "--no-save", "--json"]
     options += [] if request.per_user is None else ["--per-user", str(request.per_user)]
+    options += ["--serve"] if request.serving else []
     return [sys.executable, "-m", "recbole_signed", "run", *options, "--", *words]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from recbole_signed.bench.columns import MEGABYTE, Column, metric_column
 from recbole_signed.bench.rows import RunRow
-from recbole_signed.bench.table import MEGABYTE, SIGNIFICANT, Cell, Column, Line, Table, metric_column
+from recbole_signed.bench.table import SIGNIFICANT, Cell, Line, Table
 from recbole_signed.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -66,8 +67,16 @@ def run_text(row: RunRow) -> str:
     Console(file=out, width=200, highlight=False).print(grid)
     epochs = "" if not row.epochs else " (1 epoch)" if row.epochs == 1 else f" ({row.epochs} epochs)"
     memory = "unknown" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / MEGABYTE:.0f} MB"
+    served = ""
+    if row.serve_seconds is not None:
+        sizes = [f"{name} {(size or 0) / MEGABYTE:.2f} MB" for name, size in _serving_sizes(row)]
+        served = f"ranking 1,000 users {row.serve_seconds * 1e3:.1f} ms, {', '.join(sizes)}\n"
     cost = f"training {row.fit_seconds:.1f} s{epochs}, test {row.eval_seconds:.2f} s, peak memory {memory}"
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n") + f"\n{cost}\n"
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n") + f"\n{cost}\n{served}"
+
+
+def _serving_sizes(row: RunRow) -> list[tuple[str, int | None]]:
+    return [("memory for it", row.serve_memory_bytes), ("model", row.model_bytes)]
 
 
 def to_text(table: Table, width: int | None = None, color: bool = False) -> str:

@@ -5,6 +5,7 @@ This module imports neither torch nor RecBole: the process that runs a table onl
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -48,7 +49,22 @@ class RunRow:
     """Largest resident size of the process during the run."""
     base_memory_bytes: int | None = None
     """Resident size before anything was read: the interpreter, torch and RecBole."""
+    fit_memory_bytes: int | None = None
+    """How far the resident size rose, above that with the data at hand, while the model was built and trained."""
     peak_gpu_memory_bytes: int | None = None
+    serve_seconds: float | None = None
+    """Wall time of ranking 1,000 users (scores, mask, top k) with what is computed once at hand; the median of
+    several. This and the fields down to ``model_bytes`` come from a fresh process that loads the checkpoint; None
+    where that was not asked for."""
+    serve_first_seconds: float | None = None
+    """The same of the first time, which computes what is kept, such as propagated embeddings."""
+    serve_memory_bytes: int | None = None
+    """How far the resident size of that process rose, above that with the data at hand, while the model was loaded
+    and ranked; also what its graph and the scores of a batch take."""
+    serve_gpu_memory_bytes: int | None = None
+    model_bytes: int | None = None
+    """What has to be kept beside the training edges to rank known users: the parameters and buffers of a checkpoint,
+    and matrices that a model keeps elsewhere; not what is rebuilt from the edges, such as an adjacency matrix."""
     epochs: int | None = None
     stopped_by: str | None = None
     """``epochs``, ``early stopping`` or ``budget`` (``training_budget``: more training might have helped)."""
@@ -161,6 +177,22 @@ def read_rows(path: Path) -> list[RunRow]:
     if bad > 1 and not rows:
         raise UsageError(f"{path} holds no result rows; move it away, or give another --output folder.")
     return rows
+
+
+def rows_beside(path: Path) -> list[RunRow]:
+    """Return the finished rows of the other ``.jsonl`` files in a file's folder; what is no row is passed over.
+
+    A run that two tables ask for in the same way (equal :attr:`RunRow.key`) is made for the first of them alone.
+    """
+    found = []
+    for other in sorted(path.parent.glob("*.jsonl")):
+        if other.name == path.name:
+            continue
+        for line in other.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError, TypeError, AttributeError):  # some other file, or a cut-off line
+                row = RunRow.from_dict(json.loads(line))
+                found += [row] if row.ok and row.request_hash else []
+    return found
 
 
 def latest(rows: Iterable[RunRow]) -> dict[Key, RunRow]:

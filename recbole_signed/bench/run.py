@@ -23,6 +23,7 @@ from recbole_signed.bench.provenance import (
     data_sha256,
     data_version,
     machine,
+    memory_at_rest,
     memory_bytes,
     reset_peak_memory,
     versions,
@@ -42,6 +43,7 @@ def run(
     *,
     save: bool = True,
     per_user: Path | None = None,
+    serve: bool = False,
 ) -> RunRow:
     """Train and evaluate a model with RecBole's own parts, as ``run_recbole`` does.
 
@@ -57,6 +59,8 @@ def run(
         seed: RecBole's ``seed``, above all; it decides the random split and the start of the training.
         save: keep the checkpoint.
         per_user: file for the test metrics of every user, see :mod:`recbole_signed.bench.user_values`.
+        serve: measure, in a process of its own, what the trained model costs in use (``serve_seconds`` and what follows
+            it in the row).
 
     Raises:
         UsageError: something asked for does not exist or does not fit; nothing was trained then.
@@ -70,13 +74,16 @@ def run(
         data_hash = data_sha256(Path(config["data_path"]), config["dataset"])
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        # the first optimizer of a process makes torch import its compiler, which is no part of any model
+        torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+        data_peak, at_rest = memory_bytes()[1], memory_at_rest()
+        reset_peak_memory()
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
 
         started, started_cpu = time.perf_counter(), time.process_time()
         recommender = get_model(config["model"])(config, train_data._dataset).to(config["device"])
         built, built_cpu = time.perf_counter(), time.process_time()
         logger.info(recommender)
-        # not timed: the first optimizer of a process makes torch import its compiler
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, recommender)
 
         # traditional models are fitted in one pass: there is no better epoch to go back to
@@ -85,6 +92,7 @@ def run(
             before_fit, before_fit_cpu = time.perf_counter(), time.process_time()
             _, valid = trainer.fit(train_data, valid_data, saved=checkpointed, show_progress=config["show_progress"])
             after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
+            fit_peak = memory_bytes()[1]
             trained = Path(trainer.saved_model_file).is_file()
             if checkpointed and not trained:
                 logger.warning(
@@ -94,9 +102,11 @@ def run(
             with recorded(trainer) as seen:
                 test = trainer.evaluate(test_data, load_best_model=trained, show_progress=config["show_progress"])
             after_test = time.perf_counter()
+            # the kernel counts the size now and the peak in different ways
+            peak_memory = max(base_memory, data_peak, memory_bytes()[1])
+            served = _serve(trainer) if serve else {}
     if not test and not valid:
         raise UsageError(f"the split leaves nothing of '{dataset}' for validation and test; look at eval_args.split.")
-    peak_memory = max(base_memory, memory_bytes()[1])  # the kernel counts the two in different ways
     per_user_sha256 = None if per_user is None else _keep_per_user(per_user, seen, data)
     on_gpu = config["device"].type == "cuda"
     return RunRow(
@@ -111,7 +121,9 @@ def run(
         eval_seconds=round(after_test - before_test, 3),
         peak_memory_bytes=peak_memory,
         base_memory_bytes=base_memory,
+        fit_memory_bytes=max(0, fit_peak - at_rest),
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
+        **served,
         epochs=len(getattr(trainer, "train_loss_dict", ())) or None,
         stopped_by=getattr(trainer, "stopped_by", None),
         curve=getattr(trainer, "curve", []),
@@ -157,6 +169,18 @@ def configured_data(
             "set a smaller topk and valid_metric."
         )
     return config, data
+
+
+def _serve(trainer: Any) -> dict[str, Any]:
+    """Measure the checkpoint of the best epoch; one is made where there is none, after everything that is timed."""
+    # RecBole's own modules are imported by then: this one would make a run that serves nothing larger
+    from recbole_signed.bench.serve import serve_in_new_process
+
+    file = Path(trainer.saved_model_file)
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        trainer._save_checkpoint(0, verbose=False)
+    return serve_in_new_process(file)
 
 
 @contextmanager

@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed import __version__, registry
+from recbole_signed.bench.columns import BEST, COSTS, DEFAULT_COSTS, SERVED
 from recbole_signed.bench.defaults import DEFAULT_TOPK, RECBOLE_METRICS, SIGNED_METRICS
 from recbole_signed.bench.provenance import data_folder, data_sha256, digest
+from recbole_signed.bench.rows import RunRow
 from recbole_signed.bench.settings import merged, read_yaml
+from recbole_signed.bench.table_file import read_table_file
 from recbole_signed.config import PROTOCOLS
+from recbole_signed.edge_groups import KEYS as GROUP_KEYS
+from recbole_signed.edge_groups import bounds_of, labels_of, split_group
 from recbole_signed.errors import UsageError, nearest
 
-KEYS = ("title", "note", "datasets", "common", "models", "seeds", "columns", "per_user")
+KEYS = (
+    *("extends", "title", "note", "datasets", "common", "models", "seeds", "columns"),
+    *("costs", "relative_to", "serving", "per_user"),
+)
 DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 DEFAULT_SEEDS = (2020,)
 
@@ -35,11 +43,17 @@ class Request:
     data_sha256: str
     per_user: Path | None = None
     """Where the run's values per user go; they are not kept for None."""
+    serving: bool = False
+    """Whether it has to be measured too what the trained model costs in use; no part of the hash."""
 
     @property
     def key(self) -> tuple[str, str, int, str | None, str | None]:
         """As :attr:`recbole_signed.bench.rows.RunRow.key`."""
         return self.model, self.dataset, self.seed, self.request_hash, self.data_sha256
+
+    def is_answered_by(self, row: RunRow | None) -> bool:
+        """Whether a row of the same key has all that is asked for, so that nothing need be run."""
+        return row is not None and row.ok and not (self.serving and row.serve_seconds is None)
 
     @property
     def title(self) -> str:
@@ -60,6 +74,12 @@ class TableSpec:
     note: str | None = None
     per_user: bool = True
     """Whether the values of every user are kept for tests of significance."""
+    costs: tuple[str, ...] = DEFAULT_COSTS
+    """Names of :data:`recbole_signed.bench.columns.COSTS`."""
+    relative_to: tuple[str, ...] = ()
+    """Lines of the table, or "best": each cost is also given as a multiple of theirs."""
+    serving: bool = False
+    """Measure what the trained models cost in use."""
 
     @classmethod
     def read(cls, path: Path) -> TableSpec:
@@ -68,20 +88,17 @@ class TableSpec:
         Raises:
             UsageError: no such file, an unknown key or model, or values of the wrong kind.
         """
-        content = read_yaml(path)
-        for key in content:
-            if key not in KEYS:
-                raise UsageError(f"{path}: unknown key '{key}'{nearest(key, KEYS)} (a table has {', '.join(KEYS)}).")
+        content = read_table_file(path, KEYS)
         for key in ("datasets", "models"):
             if not content.get(key):
                 raise UsageError(f"{path}: a table needs '{key}'.")
-        models = _named(path, "models", content["models"])
+        models = content["models"]
         known = registry.known_model_names()
         for label, settings in models.items():
             name = settings.get("model", label)
             if name not in known:
                 raise UsageError(f"{path}: there is no model named '{name}'{nearest(str(name), known)}")
-        datasets = _named(path, "datasets", content["datasets"])
+        datasets = content["datasets"]
         _check_places(path, models, datasets)
         columns = _columns(path, content.get("columns", DEFAULT_COLUMNS))
         common = content.get("common") or {}
@@ -96,6 +113,7 @@ class TableSpec:
             columns=columns,
             note=content.get("note"),
             per_user=_switch(path, "per_user", content.get("per_user", True)),
+            **_costs(path, content, models),
         )
 
     def only(self, labels: Sequence[str]) -> TableSpec:
@@ -129,7 +147,7 @@ class TableSpec:
                 here = (model_settings.get("per_dataset") or {}).get(section) or {}
                 settings = merged(self.common, data_settings, model_settings, here)
                 settings.pop("per_dataset", None)
-                seeds = _seeds(label, settings.pop("seeds", self.seeds))
+                seeds = _seeds(label, settings.pop("seeds", self._seeds_of(model, beside, settings)))
                 for key in ("model", "dataset", "seed"):
                     settings.pop(key, None)
                 self._check_columns(label, beside, settings)
@@ -142,32 +160,37 @@ class TableSpec:
                         "package": __version__,
                         "defaults": _default_settings(model, beside),
                     }
-                    yield Request(label, section, model, dataset, seed, settings, digest(asked), checksum)
+                    yield Request(
+                        label, section, model, dataset, seed, settings, digest(asked), checksum, serving=self.serving
+                    )
+
+    def _seeds_of(self, model: str, beside: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the table's seeds; the first alone where neither the model nor the split draws anything."""
+        if model not in registry.SEEDLESS:
+            return self.seeds
+        layers = {**_yaml_if_there(beside), **settings}
+        order = layers.get("eval_args.order", (layers.get("eval_args") or {}).get("order"))
+        return self.seeds[:1] if layers.get("benchmark_filename") or order == "TO" else self.seeds
 
     def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> None:
         """See that the metrics of a run will fill the columns, before anything is run."""
-        in_data_set = read_yaml(beside) if beside.is_file() else {}
+        in_data_set = _yaml_if_there(beside)
         protocol = settings.get("protocol", in_data_set.get("protocol"))
         defaults = {"metrics": [*RECBOLE_METRICS, *SIGNED_METRICS], "topk": list(DEFAULT_TOPK)}
         layers = {**defaults, **in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
         metrics, topk = (value if isinstance(value, list) else [value] for value in (layers["metrics"], layers["topk"]))
         for column in self.columns:
-            name, at, k = column.partition("@")
+            plain, group = split_group(column)
+            name, at, k = plain.partition("@")
+            name = f"group{name}" if group else name
             if name not in [str(each).lower() for each in metrics]:
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {name} to 'metrics'.")
             if at and int(k) not in topk:
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {k} to 'topk'.")
-
-
-def _named(path: Path, key: str, value: Any) -> dict[str, dict[str, Any]]:
-    """Return name -> settings of a mapping or a list of names."""
-    if isinstance(value, str):
-        value = [value]
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return {name: {} for name in value}
-    if isinstance(value, dict) and all(each is None or isinstance(each, dict) for each in value.values()):
-        return {str(name): each or {} for name, each in value.items()}
-    raise UsageError(f"{path}: '{key}' must be a list of names, or a mapping from names to RecBole keys.")
+            side = group.partition(" ")[0]
+            groups = labels_of(side, bounds_of(side, layers.get(GROUP_KEYS[side]))) if group else [group]
+            if group not in groups:
+                raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
 
 
 def _check_places(path: Path, models: dict[str, dict[str, Any]], datasets: dict[str, dict[str, Any]]) -> None:
@@ -205,12 +228,37 @@ def _switch(path: Path, key: str, value: Any) -> bool:
 def _columns(path: Path, value: Any) -> tuple[str, ...]:
     columns = [str(each).lower() for each in value] if isinstance(value, (list, tuple)) else []
     for column in columns:
-        _, at, k = column.partition("@")
-        if at and not (k.isdigit() and int(k) > 0):
-            raise UsageError(f"{path}: the column '{column}' must read like recall@20 or signauc.")
+        plain, _ = split_group(column)
+        _, at, k = plain.partition("@")
+        if (at and not (k.isdigit() and int(k) > 0)) or "[" in plain:
+            raise UsageError(
+                f"{path}: the column '{column}' must read like recall@20, signauc or recall@20[users 1-5]."
+            )
     if not columns:
         raise UsageError(f"{path}: 'columns' must be a list of metrics such as [recall@20, ndcg@20], but is {value!r}.")
     return tuple(columns)
+
+
+def _costs(path: Path, content: Mapping[str, Any], models: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the keys that say which costs a table shows."""
+    costs, others = content.get("costs", DEFAULT_COSTS), content.get("relative_to", ())
+    for key, value, known in (("costs", costs, COSTS), ("relative_to", others, (BEST, *models))):
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{path}: '{key}' must be a list of names ({', '.join(known)}), but is {value!r}.")
+        for name in value:
+            if name not in known:
+                raise UsageError(f"{path}: '{key}' has no '{name}'{nearest(str(name), known)}; use {', '.join(known)}.")
+    serving = content.get("serving", False)
+    if not isinstance(serving, bool):
+        raise UsageError(f"{path}: 'serving' is {serving!r}; it must be true or false.")
+    unmeasured = [name for name in costs if name in SERVED and not serving]
+    if unmeasured:
+        raise UsageError(f"{path}: the costs {', '.join(unmeasured)} are measured under 'serving: true' alone; set it.")
+    return {"costs": tuple(costs), "relative_to": tuple(others), "serving": serving}
+
+
+def _yaml_if_there(path: Path) -> dict[str, Any]:
+    return read_yaml(path) if path.is_file() else {}
 
 
 def _default_settings(model: str, beside: Path) -> dict[str, Any]:

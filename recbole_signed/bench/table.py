@@ -3,48 +3,29 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from recbole_signed.bench.columns import (
+    BEST,
+    COST_COLUMNS,
+    Column,
+    metric_column,
+)
+from recbole_signed.bench.columns import MEGABYTE as MEGABYTE
+from recbole_signed.bench.columns import smaller_is_better as smaller_is_better
 from recbole_signed.bench.rows import RunRow
+from recbole_signed.bench.small_print import STOPPED, budgets, group_shares
+from recbole_signed.bench.small_print import describe_split as describe_split
 
 Mark = Literal["best", "second", ""]
 Result = tuple[str, str, RunRow]
 """Part of the table (a data set), line of the table (a model), and one of its rows."""
 
-_SMALLER = ("dislike", "mae", "rmse", "logloss", "giniindex", "averagepopularity")
-_NAMES = {
-    "ndcg": "NDCG",
-    "mrr": "MRR",
-    "map": "MAP",
-    "auc": "AUC",
-    "gauc": "GAUC",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "signauc": "SignAUC",
-    "logloss": "LogLoss",
-    "itemcoverage": "ItemCoverage",
-    "averagepopularity": "AveragePopularity",
-    "shannonentropy": "ShannonEntropy",
-    "giniindex": "GiniIndex",
-    "tailpercentage": "TailPercentage",
-}
-MEGABYTE = 1e6
-BUDGET, CUT_SHORT = "budget", "†"
+BUDGET, CUT_SHORT = STOPPED, "†"
 SIGNIFICANT = "‡"
 _LONGEST_REASON = 140
-
-
-@dataclass(frozen=True)
-class Column:
-    """One number of a row."""
-
-    header: str
-    smaller: bool
-    """Whether a smaller number is the better one."""
-    decimals: int
-    value: Callable[[RunRow], float | None]
 
 
 @dataclass(frozen=True)
@@ -95,38 +76,13 @@ class Table:
     notes: tuple[str, ...]
 
 
-def metric_column(metric: str) -> Column:
-    """Return the column of a test metric in RecBole's spelling, such as ``recall@20``."""
-    name, at, k = metric.lower().partition("@")
-    header = _NAMES.get(name) or _capitalised(name)
-    return Column(f"{header}{at}{k}", smaller_is_better(name), 4, lambda row: row.test.get(metric.lower()))
-
-
-def smaller_is_better(metric: str) -> bool:
-    """Whether a metric is the better the smaller it is."""
-    return metric.lower().partition("@")[0].startswith(_SMALLER)
-
-
-def _capitalised(name: str) -> str:
-    for prefix in ("dislike", "delta"):
-        if name.startswith(prefix) and name != prefix:
-            rest = name[len(prefix) :]
-            return prefix.capitalize() + (_NAMES.get(rest) or rest.capitalize())
-    return name.capitalize()
-
-
-def _megabytes(row: RunRow) -> float | None:
-    return None if row.peak_memory_bytes is None else row.peak_memory_bytes / MEGABYTE
-
-
-COST_COLUMNS = (
-    Column("Train (s)", True, 2, lambda row: row.fit_seconds),
-    Column("Test (s)", True, 2, lambda row: row.eval_seconds),
-    Column("Peak memory (MB)", True, 0, _megabytes),
-)
-
-
-def build_table(title: str, metrics: Sequence[str], results: Iterable[Result], note: str | None = None) -> Table:
+def build_table(
+    title: str,
+    metrics: Sequence[str],
+    results: Iterable[Result],
+    note: str | None = None,
+    costs: Sequence[Column] = COST_COLUMNS,
+) -> Table:
     """Build a table.
 
     A line of which any run failed has no numbers but the reason: a mean over the seeds that happened to work
@@ -134,11 +90,12 @@ def build_table(title: str, metrics: Sequence[str], results: Iterable[Result], n
 
     Args:
         title: its heading.
-        metrics: columns in RecBole's spelling; time and memory follow them.
+        metrics: columns in RecBole's spelling.
         results: rows with their places; places come in order of first appearance.
         note: a sentence for the small print.
+        costs: the columns that follow them: time and memory.
     """
-    columns = (*map(metric_column, metrics), *COST_COLUMNS)
+    columns = (*map(metric_column, metrics), *costs)
     places: dict[str, dict[str, list[RunRow]]] = {}
     for section, label, row in results:
         places.setdefault(section, {}).setdefault(label, []).append(row)
@@ -149,8 +106,9 @@ def build_table(title: str, metrics: Sequence[str], results: Iterable[Result], n
 
 def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column]) -> Section:
     made = [_line(label, rows, columns) for label, rows in lines.items()]
+    made = _divided(dict(zip(lines, made, strict=True)), columns)
     marks = [
-        _marks([line.cells[number] if line.cells else None for line in made], column.smaller)
+        _marks([line.cells[number] if line.cells and not column.relative_to else None for line in made], column.smaller)
         for number, column in enumerate(columns)
     ]
     marked = tuple(
@@ -164,7 +122,8 @@ def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column
         )
         for index, line in enumerate(made)
     )
-    print_ = [_small_print([row for rows in lines.values() for row in rows if row.ok]), _cut_short(lines)]
+    rows_of_all = [row for rows in lines.values() for row in rows if row.ok]
+    print_ = [_small_print(rows_of_all), budgets(lines), _cut_short(lines), group_shares(rows_of_all)]
     return Section(name, marked, "; ".join(filter(None, print_)))
 
 
@@ -191,6 +150,30 @@ def _line(label: str, rows: Sequence[RunRow], columns: Sequence[Column]) -> Line
     return Line(
         shown, len(rows), tuple(_cell([column.value(row) for row in rows], column.decimals) for column in columns)
     )
+
+
+def _divided(lines: dict[str, Line], columns: Sequence[Column]) -> list[Line]:
+    """Divide the means of relative columns by that of the line they name, or by the smallest."""
+    divisors: dict[int, float | None] = {}
+    for number, column in enumerate(columns):
+        if column.relative_to is not None:
+            known = {label: line.cells[number].mean for label, line in lines.items() if line.cells}
+            means = [mean for mean in known.values() if mean is not None]
+            divisors[number] = min(means, default=None) if column.relative_to == BEST else known.get(column.relative_to)
+    return [
+        replace(
+            line,
+            cells=tuple(
+                _quotient(cell, divisors[number]) if number in divisors else cell
+                for number, cell in enumerate(line.cells)
+            ),
+        )
+        for line in lines.values()
+    ]
+
+
+def _quotient(cell: Cell, divisor: float | None) -> Cell:
+    return Cell(cell.mean / divisor if divisor and cell.mean is not None else None, None, cell.decimals)
 
 
 def _cell(values: Sequence[float | None], decimals: int) -> Cell:
@@ -220,16 +203,6 @@ def _small_print(rows: Sequence[RunRow]) -> str:
         ("best epoch by validation", _different(_metric_text(row.valid_metric) for row in rows)),
     ]
     return "; ".join(f"{name} {value}" for name, value in parts if value)
-
-
-def describe_split(split: Any) -> str:
-    """Return RecBole's ``eval_args`` in words."""
-    if not isinstance(split, dict):
-        return str(split or "")
-    ((rule, share),) = split["split"].items()
-    order = {"RO": "random order", "TO": "time order"}.get(split["order"], str(split["order"]))
-    group = "per user" if split.get("group_by") == "user" else "over all users"
-    return f"{rule} {share} {group}, {order}"
 
 
 def _metric_text(metric: str | None) -> str:

@@ -19,25 +19,30 @@ import torch
 import wrapt
 
 from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import group_metrics
+from recbole_signed.evaluation.group_metrics import GROUPS, EdgeGroups
 from recbole_signed.evaluation.metrics import DISLIKE, LIKE, METRICS, SIGN_AUC, VERDICTS, unsigned_error
 
 _MARK = "_recbole_signed_evaluation"
 _GATHERED = "_recbole_signed_gathered"
+_EDGE_GROUPS = "_recbole_signed_edge_groups"
 _BATCH_ATTRIBUTES = ("dislike_u", "dislike_i", "like_count")
 
 
 def install(collector_module: ModuleType) -> None:
-    """Wrap two methods of ``Collector`` in ``recbole.evaluator.collector``; a second call changes nothing.
+    """Wrap three methods of ``Collector`` in ``recbole.evaluator.collector``; a second call changes nothing.
 
     For batches of signed data, ``eval_batch_collect``
 
     1. leaves users without a held-out like out of RecBole's resources: Recall and NDCG are not defined there;
     2. sets the last column of ``rec.topk`` to the number of held-out likes with repeated rows, which RecBole
        can't see (without repeated rows it is what RecBole wrote there);
-    3. collects :data:`~recbole_signed.evaluation.metrics.VERDICTS` and
-       :data:`~recbole_signed.evaluation.metrics.SIGN_AUC` for the same users, where a metric asks for them.
+    3. collects :data:`~recbole_signed.evaluation.metrics.VERDICTS`,
+       :data:`~recbole_signed.evaluation.metrics.SIGN_AUC` and
+       :data:`~recbole_signed.evaluation.group_metrics.GROUPS` for the same users, where a metric asks for them.
 
-    ``get_data_struct`` adds these to what RecBole returns and forgets them.
+    ``get_data_struct`` adds these to what RecBole returns and forgets them. ``data_collect``, which RecBole's trainer
+    calls when training begins, counts the training edges where a metric groups by them.
 
     Cost beside RecBole's own: one more ``torch.topk`` per batch where no metric asks for ``rec.items`` (else
     its result is used), O((n_users * max_k + n_held_out) log n_held_out) for the look-ups, no users x items
@@ -47,6 +52,7 @@ def install(collector_module: ModuleType) -> None:
         return
     wrapt.wrap_function_wrapper(collector_module, "Collector.eval_batch_collect", _eval_batch_collect)
     wrapt.wrap_function_wrapper(collector_module, "Collector.get_data_struct", _get_data_struct)
+    wrapt.wrap_function_wrapper(collector_module, "Collector.data_collect", _data_collect)
     setattr(collector_module.Collector, _MARK, True)
 
 
@@ -58,7 +64,7 @@ class _Gathered:
     """
 
     n_rows: int = 0
-    parts: dict[str, list[torch.Tensor]] = field(default_factory=lambda: {VERDICTS: [], SIGN_AUC: []})
+    parts: dict[str, list[torch.Tensor]] = field(default_factory=lambda: {VERDICTS: [], SIGN_AUC: [], GROUPS: []})
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def _arguments(
 
 def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
     scores, interaction, like_u, like_i = _arguments(*args, **kwargs)
-    needs = [name for name in (VERDICTS, SIGN_AUC) if instance.register.need(name)]
+    needs = [name for name in (VERDICTS, SIGN_AUC, GROUPS) if instance.register.need(name)]
     if not all(hasattr(interaction, name) for name in _BATCH_ATTRIBUTES):
         if needs:
             raise _unsigned(instance)
@@ -140,9 +146,28 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
         collected = instance.data_struct["rec.topk"]
         collected[len(collected) - len(batch.scores) :, -1] = batch.like_count.to(collected)
     if VERDICTS in needs:
-        gathered.parts[VERDICTS].append(_verdicts(batch, _top_items(instance, batch.scores)))
+        items = _top_items(instance, batch.scores)
+        gathered.parts[VERDICTS].append(_verdicts(batch, items))
+        if GROUPS in needs:
+            gathered.parts[GROUPS].append(_groups(instance, batch, items))
     if SIGN_AUC in needs:
         gathered.parts[SIGN_AUC].append(_sign_auc(batch))
+
+
+def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    if instance.register.need(GROUPS):
+        train_data = args[0] if args else kwargs["train_data"]
+        setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(train_data._dataset, instance.config))
+
+
+def _groups(collector: Any, batch: _Batch, items: torch.Tensor) -> torch.Tensor:
+    found: EdgeGroups | None = getattr(collector, _EDGE_GROUPS, None)
+    if found is None:
+        wanted = [name for name in group_metrics.METRICS if collector.register.has_metric(name)]
+        raise group_metrics.no_training_edges(", ".join(wanted))
+    users = batch.interaction[collector.config["USER_ID_FIELD"]]
+    return found.of_batch(users, items, batch.likes, batch.scores.shape[1]).to(batch.scores.device)
 
 
 def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
@@ -162,7 +187,7 @@ def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwar
 
 
 def _unsigned(collector: Any) -> UsageError:
-    ours = {name.lower() for name in METRICS}
+    ours = {name.lower() for name in (*METRICS, *group_metrics.METRICS)}
     wanted = [name for name in collector.register.metrics if name in ours]
     config = collector.config
     mode = config["eval_args"]["mode"]

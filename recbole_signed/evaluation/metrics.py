@@ -17,7 +17,7 @@ random (Mena-Maldonado et al., SIGIR 2020, on the popularity bias of false-posit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -80,7 +80,7 @@ class SignedTopkMetric(PerUserMetric, TopkMetric):
 
     def used_info(self, dataobject: Any) -> HeldOut:
         """Unpack what the collector gathered under :data:`VERDICTS`."""
-        table = _collected(dataobject, VERDICTS, _key(self)).numpy()
+        table = collected(dataobject, VERDICTS, _key(self)).numpy()
         codes, counts = table[:, :-2], table[:, -2:]
         return HeldOut((codes & LIKE) > 0, (codes & DISLIKE) > 0, counts[:, 0], counts[:, 1])
 
@@ -112,7 +112,7 @@ class DislikeRecall(SignedTopkMetric):
 
     def metric_info(self, held: HeldOut) -> FloatArray:
         """See :meth:`SignedTopkMetric.metric_info`."""
-        return _recall(held.dislike, held.n_dislikes)
+        return recall_at(held.dislike, held.n_dislikes)
 
 
 class DislikeHit(SignedTopkMetric):
@@ -147,7 +147,7 @@ class DislikeNDCG(SignedTopkMetric):
 
     def metric_info(self, held: HeldOut) -> FloatArray:
         """See :meth:`SignedTopkMetric.metric_info`."""
-        return _ndcg(held.dislike, held.n_dislikes)
+        return ndcg_at(held.dislike, held.n_dislikes)
 
 
 class DislikeShare(SignedTopkMetric):
@@ -191,7 +191,7 @@ class DeltaRecall(SignedTopkMetric):
 
     def metric_info(self, held: HeldOut) -> FloatArray:
         """See :meth:`SignedTopkMetric.metric_info`."""
-        return _recall(held.like, held.n_likes) - _recall(held.dislike, held.n_dislikes)
+        return recall_at(held.like, held.n_likes) - recall_at(held.dislike, held.n_dislikes)
 
 
 class DeltaNDCG(SignedTopkMetric):
@@ -203,7 +203,7 @@ class DeltaNDCG(SignedTopkMetric):
 
     def metric_info(self, held: HeldOut) -> FloatArray:
         """See :meth:`SignedTopkMetric.metric_info`."""
-        return _ndcg(held.like, held.n_likes) - _ndcg(held.dislike, held.n_dislikes)
+        return ndcg_at(held.like, held.n_likes) - ndcg_at(held.dislike, held.n_dislikes)
 
 
 class SignAUC(PerUserMetric):
@@ -228,7 +228,7 @@ class SignAUC(PerUserMetric):
 
     def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
         """See :meth:`PerUserMetric.per_user`; the key is ``signauc``."""
-        return {_key(self): _collected(dataobject, SIGN_AUC, _key(self)).numpy()}
+        return {_key(self): collected(dataobject, SIGN_AUC, _key(self)).numpy()}
 
 
 METRICS: dict[str, type[PerUserMetric]] = {
@@ -238,13 +238,13 @@ METRICS: dict[str, type[PerUserMetric]] = {
 """The metrics of this package by class name, as they are written under ``metrics:``."""
 
 
-def register(evaluator_register_module: ModuleType) -> None:
-    """Enter :data:`METRICS` into the tables of ``recbole.evaluator.register``; a second call changes nothing.
+def register(evaluator_register_module: ModuleType, metrics: Mapping[str, type[PerUserMetric]] = METRICS) -> None:
+    """Enter metrics into the tables of ``recbole.evaluator.register``; a second call changes nothing.
 
     In place, because RecBole's other modules hold the tables themselves.
     """
     tables: Any = evaluator_register_module
-    for class_name, metric in METRICS.items():
+    for class_name, metric in metrics.items():
         name = class_name.lower()
         tables.metrics_dict[name] = metric
         tables.metric_information[name] = metric.metric_need
@@ -272,18 +272,23 @@ def _key(metric: PerUserMetric) -> str:
     return type(metric).__name__.lower()
 
 
-def _collected(dataobject: Any, name: str, metric: str) -> Any:
+def collected(dataobject: Any, name: str, metric: str) -> Any:
+    """Return what was collected under a name, for a metric that needs it.
+
+    Raises:
+        UsageError: nothing was: the evaluation was not one of signed data with full sorting.
+    """
     if name not in dataobject:
         raise unsigned_error([metric], "this evaluation collected no held-out dislikes")
     return dataobject.get(name)
 
 
-def _recall(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
+def recall_at(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
     """Return ``[n_users, max_k]`` recall at every ``k``; 0 where nothing is relevant."""
     return np.asarray(np.cumsum(hits, axis=1) / np.maximum(relevant, 1)[:, None])
 
 
-def _ndcg(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
+def ndcg_at(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
     """Return ``[n_users, max_k]`` binary NDCG at every ``k``; 0 where nothing is relevant."""
     ranks = np.arange(1, hits.shape[1] + 1)
     discount = 1.0 / np.log2(ranks + 1)

@@ -163,7 +163,7 @@ def test_variants_of_a_model_and_of_a_data_set(write: Write, fake: Any) -> None:
     assert [section.name for section in comparison.table.sections] == ["toy-signed", "toy by time"]
     assert [line.label for line in comparison.table.sections[0].lines] == ["Pop", "Pop (1)", "GRU4Rec"]
     assert {row.label for row in comparison.rows if row.model == "Pop"} == {"Pop", "Pop (1)"}
-    assert len(started()) == len(comparison.rows) == 8
+    assert len(started()) == len(comparison.rows) == 7, "in the order of time nothing of Pop depends on the seed"
 
 
 @pytest.mark.parametrize(

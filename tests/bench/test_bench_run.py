@@ -62,6 +62,27 @@ def test_a_run_is_a_row_with_its_provenance(toy: str) -> None:
     assert len(list(Path("runs").glob("BPR-toy-signed-7-*.pth"))) == 1
 
 
+def test_memory_of_training_is_what_training_added(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from recbole.model.general_recommender.bpr import BPR
+
+    def loss(self: Any, interaction: Any) -> torch.Tensor:
+        waste = torch.ones(75_000_000 * waste_it)
+        return original(self, interaction) + 0 * waste.sum()
+
+    original = BPR.calculate_loss
+    monkeypatch.setattr(BPR, "calculate_loss", loss)
+    settings = {**QUICK, "epochs": 1}
+    waste_it = 0
+    run("BPR", toy, overrides=settings, save=False)  # what the first run of a process imports is not in question
+    thrifty = run("BPR", toy, overrides=settings, save=False)
+    waste_it = 1
+    wasteful = run("BPR", toy, overrides=settings, save=False)
+    assert 240e6 < wasteful.fit_memory_bytes - thrifty.fit_memory_bytes < 360e6, "300 MB more"
+    assert thrifty.fit_memory_bytes < 120e6
+    assert wasteful.fit_memory_bytes < wasteful.peak_memory_bytes
+
+
 def test_it_agrees_with_run_recbole(toy: str) -> None:
     from recbole.quick_start import run_recbole
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recbole_signed.bench.columns import COSTS, cost_columns
 from recbole_signed.bench.render import latex_escaped, render, run_text, to_latex, to_markdown, to_text
 from recbole_signed.bench.rows import FAILED, RunRow
 from recbole_signed.bench.table import Cell, build_table, describe_split, metric_column, smaller_is_better
@@ -179,7 +180,10 @@ def test_one_run_as_text() -> None:
     assert "A on toy, seed 3" in text
     assert re.search(r"Recall@20 +0\.1250 +n/a", text)
     assert re.search(r"DislikeRecall@20 ↓ +n/a +0\.2500", text)
-    assert "training 1.0 s (1 epoch), test 0.50 s, peak memory 500 MB" in text
+    assert text.endswith("training 1.0 s (1 epoch), test 0.50 s, peak memory 500 MB\n")
+    served = {"serve_seconds": 0.0125, "serve_memory_bytes": 20_000_000, "model_bytes": 1_500_000}
+    text = run_text(replace(row("A", 3, 0.5), **served))
+    assert text.endswith("\nranking 1,000 users 12.5 ms, memory for it 20.00 MB, model 1.50 MB\n")
 
 
 def test_cells_without_numbers() -> None:
@@ -194,3 +198,67 @@ def test_a_training_that_its_budget_stopped_is_marked_with_its_last_epoch() -> N
     assert "† stopped" not in table_of(row("Quick", 1, 0.2)).sections[0].small_print
     for how in ("text", "markdown", "latex"):
         assert "†" in render(table, how)
+
+
+def test_relative_costs_are_multiples_of_the_best_and_of_a_line() -> None:
+    rows = [row("A", 1, 0.1, seconds=8), row("A", 2, 0.1, seconds=12), row("B", 1, 0.2, seconds=2.5)]
+    rows.append(replace(row("C", 1, 0.3, seconds=5), stopped_by="budget", epochs=3))
+    results = [("toy", each.model, each) for each in rows]
+    columns = cost_columns(["train", "train_memory"], ["best", "C"])
+    assert [column.header for column in columns[:3]] == ["Train (s)", "Train / best", "Train / C"]
+    table = build_table("T", ["recall@20"], results, costs=columns)
+    lines = {line.label: [cell.text() for cell in line.cells] for line in table.sections[0].lines}
+    assert lines == {
+        "A": ["0.1000 ± 0.0000", "10.00 ± 2.83", "4.00", "2.00", "n/a", "n/a", "n/a"],
+        "B": ["0.2000", "2.50", "1.00", "0.50", "n/a", "n/a", "n/a"],
+        "C †": ["0.3000", "5.00", "2.00", "1.00", "n/a", "n/a", "n/a"],
+    }
+    assert marks(table, 1) == {"A": "", "B": "best", "C †": "second"}
+    assert set(marks(table, 2).values()) == {""}, "the same order twice needs no marks"
+
+
+def test_a_line_that_failed_or_is_not_there_divides_nothing() -> None:
+    failed = replace(row("C", 1, None), status=FAILED, reason="no", test={})
+    table = build_table(
+        "T",
+        [],
+        [("toy", "A", row("A", 1, 0.1)), ("toy", "C", failed)],
+        costs=cost_columns(["train"], ["best", "C", "D"]),
+    )
+    assert [cell.text() for cell in table.sections[0].lines[0].cells] == ["1.00", "1.00", "n/a", "n/a"]
+
+
+def test_every_cost_has_a_column_that_reads_its_field() -> None:
+    full = RunRow(
+        "A", "toy", 1, fit_seconds=1, eval_seconds=2, peak_memory_bytes=3_000_000, fit_memory_bytes=4_000_000,
+        peak_gpu_memory_bytes=5_000_000, serve_seconds=0.006, serve_first_seconds=0.007, serve_memory_bytes=8_000_000,
+        serve_gpu_memory_bytes=9_000_000, model_bytes=10_000_000,
+    )  # fmt: skip
+    assert [column.value(full) for column in COSTS.values()] == pytest.approx([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    assert [column.value(RunRow("A", "toy", 1)) for column in COSTS.values()] == [None] * 10
+
+
+def test_small_print_states_the_training_budgets() -> None:
+    def trained(model: str, budget: float | None, epochs: int | None = 9) -> RunRow:
+        return replace(row(model, 1, 0.1), epochs=epochs, settings={"training_budget": budget} if budget else {})
+
+    table = table_of(trained("A", 60), trained("B", 3600), trained("C", 60), trained("Fitted at once", 60, epochs=1))
+    assert "; training budget 60 s (B 3600 s)" in table.sections[0].small_print
+    table = table_of(trained("A", None))
+    assert "training budget none (early stopping or the last epoch ends it)" in table.sections[0].small_print
+    assert "budget" not in table_of(trained("Fitted at once", 60, epochs=1)).sections[0].small_print
+
+
+def test_results_in_groups_have_columns_and_the_groups_sizes_are_told() -> None:
+    test = {
+        "recall@20[users 1-5]": 0.25, "recall@20[items 51+]": None, "groupshare[users 1-5]": 0.125,
+        "groupshare[users 6+]": 0.875, "groupshare[items 51+]": 0.5,
+    }  # fmt: skip
+    columns = ["recall@20[users 1-5]", "recall@20[items 51+]"]
+    table = build_table("T", columns, [("toy", "A", replace(row("A", 1, None), test=test))], costs=())
+    assert [column.header for column in table.columns] == ["Recall@20, users 1-5", "Recall@20, items 51+"]
+    assert [cell.text() for cell in table.sections[0].lines[0].cells] == ["0.2500", "n/a"]
+    assert table.sections[0].small_print.endswith(
+        "evaluated users by training edges 1-5: 12.5%, 6+: 87.5%; "
+        "their held-out likes by training edges of the item 51+: 50.0%"
+    )

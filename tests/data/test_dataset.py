@@ -250,6 +250,32 @@ def test_time_order_is_exact_where_float32_is_not(write_inter: Write) -> None:
     assert exact[1].max() < exact[2].min()
 
 
+@pytest.mark.parametrize("ratios", [[0.8, 0.1, 0.1], [6, 2, 2]])
+def test_a_global_cut_in_time_holds_for_every_sign(write_inter: Write, ratios: list) -> None:
+    rng = np.random.default_rng(3)
+    keys = rng.permutation(40 * 30)[:900]
+    signs = rng.choice([1, -1, 0], len(keys), p=[0.5, 0.3, 0.2])
+    times = 1_600_000_000 + rng.integers(0, 200, len(keys))  # many rows at the same moment
+    rows = [(int(k) // 30, int(k) % 30, int(s), int(t)) for k, s, t in zip(keys, signs, times, strict=True)]
+    write_inter("timed", COLUMNS, rows)
+    args = {"order": "TO", "split": {"RS": ratios}, "group_by": "none"}
+    _, _, loaders = prepare("timed", eval_args=args)
+    parts = [loader._dataset for loader in loaders]
+    likes = sorted(time for *_, sign, time in rows if sign == 1)
+    n_held = [int(ratio / sum(ratios) * len(likes)) for ratio in ratios[1:]]
+    sizes = [len(likes) - sum(n_held), *n_held]
+    assert [len(part.inter_feat) for part in parts] == sizes, "RecBole's shares of the likes"
+    firsts = np.array([likes[sizes[0]], likes[sizes[0] + sizes[1]]])
+    for name, sign in (("inter_feat", 1), ("neg_feat", -1), ("neutral_feat", 0)):
+        found = [np.sort(part._row_keys[name].time) for part in parts]
+        expected = np.array(sorted(time for *_, row_sign, time in rows if row_sign == sign))
+        assert (np.sort(np.concatenate(found)) == expected).all(), "every row is in one part"
+        place = np.searchsorted(firsts, expected, side="right")
+        if sign != 1:  # likes of one moment may be cut apart, as in RecBole; whatever else is of it is held out
+            assert all((each == expected[place == number]).all() for number, each in enumerate(found))
+        assert all(each.max() <= first for each, first in zip(found, firsts, strict=False))
+
+
 def test_likes_get_the_ids_that_a_file_of_likes_would_give(write_inter: Write, signed_rows: list) -> None:
     rows = [("only-dislikes", "never-liked", -1, 1), *signed_rows]
     write_inter("signed", COLUMNS, rows)

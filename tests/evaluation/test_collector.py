@@ -278,6 +278,9 @@ def test_an_unsigned_batch_reaches_recbole_untouched() -> None:
         def get_data_struct(self) -> str:
             return "struct"
 
+        def data_collect(self, train_data: Any) -> None:
+            seen.append(((train_data,), {}))
+
     module: Any = SimpleNamespace(Collector=Collector)
     our_collector.install(module)
     batch = Data().plain([1, 2])
@@ -286,6 +289,8 @@ def test_an_unsigned_batch_reaches_recbole_untouched() -> None:
     (args, kwargs) = seen[0]
     assert all(x is y for x, y in zip((*args, kwargs["positive_i"]), batch, strict=True))
     assert collector.get_data_struct() == "struct"
+    collector.data_collect(train_data="rows")
+    assert seen[1:] == [(("rows",), {})]
 
 
 def test_unsigned_runs_give_recboles_own_bits(stock: ModuleType, signed: ModuleType) -> None:

@@ -1,0 +1,193 @@
+"""Recall and NDCG within groups of users and of items that have few or many training edges.
+
+An edge is a like or a dislike; a pair counts once. The bounds are the keys ``user_groups`` and ``item_groups``
+(``recbole_signed/edge_groups.py``). A group that nobody is in has no value, never 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from recbole.evaluator.base_metric import TopkMetric
+
+from recbole_signed.data.item_lists import distinct
+from recbole_signed.edge_groups import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation.metrics import (
+    LIKE,
+    VERDICTS,
+    FloatArray,
+    PerUserMetric,
+    collected,
+    ndcg_at,
+    recall_at,
+)
+
+GROUPS = "rec.groups"
+"""Collected per evaluated user, ``[n_users, 1 + max_k + n_item_groups]`` integers: the user's group, the group of the
+item at each rank, and the number of distinct held-out likes in each group of items."""
+
+
+class EdgeGroups(NamedTuple):
+    """The group of every user and item of a data set, by RecBole's ids."""
+
+    user: torch.Tensor
+    """``[n_users]``"""
+    item: torch.Tensor
+    """``[n_items]``"""
+    n_item_groups: int
+
+    @classmethod
+    def of_training(cls, dataset: Any, config: Any) -> EdgeGroups:
+        """Count the edges of a training part and put users and items into their groups.
+
+        Raises:
+            UsageError: the bounds are not ascending whole numbers.
+        """
+        n_users, n_items = dataset.user_num, dataset.item_num
+        tables = [table for table in (dataset.inter_feat, getattr(dataset, "neg_feat", None)) if table is not None]
+        users, items = (
+            np.concatenate([table[field].numpy() for table in tables]).astype(np.int64)
+            for field in (dataset.uid_field, dataset.iid_field)
+        )
+        pairs = distinct(users * n_items + items)
+        bounds = {side: bounds_of(side, config[key]) for side, key in KEYS.items()}
+        return cls(
+            _groups(np.bincount(pairs // n_items, minlength=n_users), bounds[USERS]),
+            _groups(np.bincount(pairs % n_items, minlength=n_items), bounds[ITEMS]),
+            len(bounds[ITEMS]) + 1,
+        )
+
+    def of_batch(self, users: torch.Tensor, items: torch.Tensor, likes: torch.Tensor, n_items: int) -> torch.Tensor:
+        """Return :data:`GROUPS` of a batch.
+
+        Args:
+            users: ``[n_rows]``.
+            items: ``[n_rows, max_k]``, the recommended ones.
+            likes: the distinct held-out likes as ``row * n_items + item``.
+            n_items: number of items.
+        """
+        row, group = likes // n_items, self.item[likes % n_items]
+        counts = torch.bincount(row * self.n_item_groups + group, minlength=len(users) * self.n_item_groups)
+        columns = (self.user[users.cpu()][:, None], self.item[items.cpu()], counts.view(len(users), -1))
+        return torch.cat(columns, dim=1).to(torch.int32)
+
+
+def _groups(n_edges: npt.NDArray[np.int64], bounds: tuple[int, ...]) -> torch.Tensor:
+    return torch.from_numpy(np.searchsorted(np.array(bounds), n_edges))
+
+
+class _Grouped(NamedTuple):
+    like: npt.NDArray[np.bool_]
+    """``[n_users, max_k]``: the item at this rank is a held-out like."""
+    n_likes: npt.NDArray[np.integer[Any]]
+    """``[n_users]``, with repeated rows as often as they occur."""
+    user: npt.NDArray[np.integer[Any]]
+    """``[n_users]``, the user's group."""
+    item: npt.NDArray[np.integer[Any]]
+    """``[n_users, max_k]``, the group of the item at this rank."""
+    n_likes_in: npt.NDArray[np.integer[Any]]
+    """``[n_users, n_item_groups]``, distinct ones."""
+
+
+class _GroupMetric(PerUserMetric, TopkMetric):
+    metric_need = [VERDICTS, GROUPS]  # noqa: RUF012 (RecBole's convention)
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.labels = {side: labels_of(side, bounds_of(side, config[key])) for side, key in KEYS.items()}
+
+    def used_info(self, dataobject: Any) -> _Grouped:
+        """Unpack what the collector gathered."""
+        name = type(self).__name__.lower()
+        verdicts, groups = (collected(dataobject, each, name).numpy() for each in (VERDICTS, GROUPS))
+        n_ranks = verdicts.shape[1] - 2
+        like = (verdicts[:, :n_ranks] & LIKE) > 0
+        return _Grouped(like, verdicts[:, -2], groups[:, 0], groups[:, 1 : 1 + n_ranks], groups[:, 1 + n_ranks :])
+
+
+class _GroupTopkMetric(_GroupMetric):
+    result = ""
+
+    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
+        """See :meth:`~recbole_signed.evaluation.metrics.PerUserMetric.per_user`."""
+        held = self.used_info(dataobject)
+        values: dict[str, FloatArray] = {}
+        overall = self.at_every_k(held.like, held.n_likes)
+        for number, label in enumerate(self.labels[USERS]):
+            inside = (held.user == number)[:, None]
+            self._keep(values, label, np.where(inside, overall, np.nan))
+        for number, label in enumerate(self.labels[ITEMS]):
+            relevant = held.n_likes_in[:, number]
+            found = self.at_every_k(held.like & (held.item == number), relevant)
+            self._keep(values, label, np.where((relevant > 0)[:, None], found, np.nan))
+        return values
+
+    def _keep(self, values: dict[str, FloatArray], label: str, found: FloatArray) -> None:
+        values.update({in_group(f"{self.result}@{k}", label): found[:, k - 1] for k in self.topk})
+
+    def at_every_k(self, hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.integer[Any]]) -> FloatArray:
+        """Return the metric ``[n_users, max_k]`` of hits ``[n_users, max_k]`` among so many relevant items."""
+        raise NotImplementedError
+
+
+class GroupRecall(_GroupTopkMetric):
+    r"""Recall by the number of training edges: ``recall@20[users 1-5]``, ``recall@20[items 51+]``; higher is better.
+
+    For a group of users :math:`G` the mean of Recall@k over the evaluated users in it; the mean over the groups,
+    weighted by :class:`GroupShare`, is RecBole's Recall. For a group of items :math:`G` the recall of the held-out
+    likes in it, in the ranking of all items, over the users who have such likes:
+
+    .. math::
+        \frac{1}{|\{u: T^+_u \cap G \neq \emptyset\}|} \sum_u \frac{|L_u \cap T^+_u \cap G|}{|T^+_u \cap G|}
+    """
+
+    result = "recall"
+
+    def at_every_k(self, hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.integer[Any]]) -> FloatArray:
+        """See :meth:`_GroupTopkMetric.at_every_k`."""
+        return recall_at(hits, relevant)
+
+
+class GroupNDCG(_GroupTopkMetric):
+    """NDCG by the number of training edges, ``ndcg@20[users 1-5]``: as :class:`GroupRecall`; higher is better."""
+
+    result = "ndcg"
+
+    def at_every_k(self, hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.integer[Any]]) -> FloatArray:
+        """See :meth:`_GroupTopkMetric.at_every_k`."""
+        return ndcg_at(hits, relevant)
+
+
+class GroupShare(_GroupMetric):
+    """How large the groups are; a property of the data, neither good nor bad.
+
+    ``groupshare[users 1-5]``: share of the evaluated users who are in the group. ``groupshare[items 51+]``: share of a
+    user's held-out likes that are in the group, the mean over the evaluated users.
+    """
+
+    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
+        """See :meth:`~recbole_signed.evaluation.metrics.PerUserMetric.per_user`."""
+        held = self.used_info(dataobject)
+        of_users = (held.user[:, None] == np.arange(len(self.labels[USERS]))).astype(np.float64)
+        of_items = held.n_likes_in / np.maximum(held.n_likes_in.sum(axis=1, keepdims=True), 1)
+        return {
+            in_group("groupshare", label): values[:, number]
+            for side, values in ((USERS, of_users), (ITEMS, of_items))
+            for number, label in enumerate(self.labels[side])
+        }
+
+
+METRICS: dict[str, type[PerUserMetric]] = {metric.__name__: metric for metric in (GroupRecall, GroupNDCG, GroupShare)}
+"""The metrics of this module by class name, as they are written under ``metrics:``."""
+
+
+def no_training_edges(metric: str) -> UsageError:
+    """Return the error for an evaluation that has not seen the training part."""
+    return UsageError(
+        f"{metric} groups by training edges, which this evaluation has not seen; train with the same trainer, or call "
+        "trainer.eval_collector.data_collect(train_data) before trainer.evaluate()."
+    )

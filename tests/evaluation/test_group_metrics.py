@@ -1,0 +1,167 @@
+"""Recall and NDCG within groups against a slow reference, through RecBole's collector and evaluator."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation.group_metrics import METRICS, EdgeGroups
+
+N_USERS, N_ITEMS, KS = 60, 40, [1, 5, 10]
+BOUNDS = {"user_groups": [0, 3, 9], "item_groups": [4, 12]}
+GROUPS = {"users": {"0": (0, 0), "1-3": (1, 3), "4-9": (4, 9), "10+": (10, 999)}}
+GROUPS["items"] = {"0-4": (0, 4), "5-12": (5, 12), "13+": (13, 999)}
+
+
+class Case:
+    """Training edges, scores, and held-out likes and dislikes of made-up users and items."""
+
+    def __init__(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        popular = rng.dirichlet(np.full(N_ITEMS - 1, 0.4))
+        self.trained: list[tuple[int, int, int]] = []
+        for user in range(1, N_USERS):
+            n_edges = int(rng.choice([0, 2, 6, 15]))
+            items = 1 + rng.choice(N_ITEMS - 1, n_edges, p=popular)
+            self.trained += [(user, int(item), int(rng.choice([1, -1]))) for item in items]
+        self.scores = torch.from_numpy(rng.normal(size=(N_USERS, N_ITEMS)))
+        self.scores[:, 0] = -math.inf
+        self.scores[torch.from_numpy(rng.random((N_USERS, N_ITEMS)) < 0.1)] = -math.inf
+        held = [1 + rng.permutation(N_ITEMS - 1)[: rng.integers(0, 9)] for _ in range(N_USERS)]
+        self.likes = [sorted(items.tolist()) if user else [] for user, items in enumerate(held)]
+
+    def dataset(self) -> Any:
+        def table(sign: int) -> Interaction:
+            rows = torch.tensor([(u, i) for u, i, s in self.trained if s == sign]).reshape(-1, 2)
+            return Interaction({"user_id": rows[:, 0], "item_id": rows[:, 1]})
+
+        return SimpleNamespace(
+            user_num=N_USERS, item_num=N_ITEMS, uid_field="user_id", iid_field="item_id",
+            inter_feat=table(1), neg_feat=table(-1),
+        )  # fmt: skip
+
+    def n_edges(self, side: int) -> np.ndarray:
+        pairs = {(u, i) for u, i, _ in self.trained}
+        return np.bincount([pair[side] for pair in pairs], minlength=(N_USERS, N_ITEMS)[side])
+
+
+def config(metrics: list[str], **other: Any) -> dict[str, Any]:
+    return {
+        "metrics": metrics,
+        "topk": KS,
+        "eval_args": {"mode": "full"},
+        "device": torch.device("cpu"),
+        "metric_decimal_place": 12,
+        "dataset": "toy",
+        "USER_ID_FIELD": "user_id",
+        **BOUNDS,
+        **other,
+    }
+
+
+def evaluate(case: Case, metrics: list[str], trained: bool = True, **other: Any) -> dict[str, float]:
+    settings = config(metrics, **other)
+    collector = importlib.import_module("recbole.evaluator.collector").Collector(settings)
+    if trained:
+        collector.data_collect(SimpleNamespace(_dataset=case.dataset(), dataset=case.dataset()))
+    none = torch.zeros(0, dtype=torch.int64)
+    for users in torch.arange(N_USERS).split(7):
+        pairs = [(row, item) for row, user in enumerate(users.tolist()) for item in case.likes[user]]
+        like_u, like_i = torch.tensor(pairs).reshape(-1, 2).T
+        batch = Interaction({"user_id": users})
+        batch.dislike_u, batch.dislike_i = none, none
+        batch.like_count = torch.tensor([len(case.likes[user]) for user in users.tolist()])
+        collector.eval_batch_collect(case.scores[users].clone(), batch, like_u, like_i)
+    evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(settings)
+    return dict(evaluator.evaluate(collector.get_data_struct()))
+
+
+def shown(case: Case, user: int, k: int) -> list[int]:
+    order = sorted(range(N_ITEMS), key=lambda item: -float(case.scores[user, item]))
+    return [item for item in order[:k] if case.scores[user, item] != -math.inf]
+
+
+def slow(case: Case, metric: str, k: int, users: list[int], relevant: list[list[int]]) -> float | None:
+    values = []
+    for user in users:
+        wanted = relevant[user]
+        if not wanted:
+            continue
+        hits = [item in wanted for item in shown(case, user, k)]
+        if metric == "recall":
+            values.append(sum(hits) / len(wanted))
+        else:
+            ideal = sum(1 / math.log2(rank + 2) for rank in range(min(k, len(wanted))))
+            values.append(sum(hit / math.log2(rank + 2) for rank, hit in enumerate(hits)) / ideal)
+    return sum(values) / len(values) if values else None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_group_equals_the_slow_reference(seed: int) -> None:
+    case = Case(seed)
+    found = evaluate(case, ["GroupRecall", "GroupNDCG"])
+    everybody = list(range(N_USERS))
+    expected: dict[str, float | None] = {}
+    for metric in ("recall", "ndcg"):
+        for k in KS:
+            for label, (low, high) in GROUPS["users"].items():
+                users = [user for user in everybody if low <= case.n_edges(0)[user] <= high]
+                expected[f"{metric}@{k}[users {label}]"] = slow(case, metric, k, users, case.likes)
+            for label, (low, high) in GROUPS["items"].items():
+                inside = [[i for i in items if low <= case.n_edges(1)[i] <= high] for items in case.likes]
+                expected[f"{metric}@{k}[items {label}]"] = slow(case, metric, k, everybody, inside)
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert math.isnan(found[name]) if value is None else found[name] == pytest.approx(value), name
+
+
+def test_the_groups_of_users_make_up_recboles_recall_and_ndcg() -> None:
+    found = evaluate(Case(1), ["Recall", "NDCG", "GroupRecall", "GroupNDCG", "GroupShare"])
+    shares = {name: value for name, value in found.items() if name.startswith("groupshare[users")}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert sum(value for name, value in found.items() if name.startswith("groupshare[items")) == pytest.approx(1)
+    for metric in ("recall@10", "ndcg@10"):
+        parts = [share * found[name.replace("groupshare", metric)] for name, share in shares.items() if share]
+        assert sum(parts) == pytest.approx(found[metric])
+
+
+def test_a_group_without_anybody_has_no_value() -> None:
+    found = evaluate(Case(0), ["GroupRecall", "GroupShare"], user_groups=[0, 1000])
+    assert math.isnan(found["recall@5[users 1001+]"])
+    assert found["groupshare[users 1001+]"] == 0
+
+
+def test_an_evaluation_that_saw_no_training_says_so() -> None:
+    with pytest.raises(UsageError, match=r"GroupNDCG groups by training edges, .*data_collect"):
+        evaluate(Case(0), ["GroupNDCG"], trained=False)
+
+
+def test_a_pair_counts_once_with_whatever_signs() -> None:
+    case = Case(0)
+    case.trained = [(1, 1, 1), (1, 1, 1), (1, 1, -1), (1, 2, -1)]
+    groups = EdgeGroups.of_training(case.dataset(), config([], user_groups=[0, 1, 2]))
+    assert groups.user[:3].tolist() == [0, 2, 0]
+    assert groups.item[:4].tolist() == [0, 0, 0, 0]
+
+
+def test_a_run_has_them_for_any_model_and_leaves_the_rest_alone(tmp_path: Any) -> None:
+    from recbole_signed.bench.run import run
+
+    convert("toy", None, tmp_path / "atomic_files")
+    settings = {"metrics": ["Recall", "NDCG"], "topk": [5], "valid_metric": "NDCG@5", "state": "ERROR", "epochs": 2}
+    plain = run("BPR", "toy-signed", overrides=settings, save=False)
+    more = {**settings, "metrics": ["Recall", "NDCG", *METRICS], "item_groups": [8, 16]}
+    grouped = run("BPR", "toy-signed", overrides=more, save=False)
+    assert {name: grouped.test[name] for name in plain.test} == plain.test
+    assert {"recall@5[items 0-8]", "ndcg@5[users 6-20]", "groupshare[items 17+]"} < set(grouped.test)
+    with pytest.raises(UsageError, match="item_groups is"):
+        run("BPR", "toy-signed", overrides={**more, "item_groups": [8, 8]}, save=False)
