@@ -65,6 +65,8 @@ class RunRow:
     """sha256 of what a table asked for; None for a run outside a table."""
     label: str | None = None
     """The model's name in the table, where that is not the class name."""
+    tuned: dict[str, Any] | None = None
+    """Where a table asked for tuned parameters: trials, training budget, seed, metric and split of their choice."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The configuration keys that were given, other than defaults."""
     split: dict[str, Any] | str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from logging import getLogger
@@ -20,13 +20,13 @@ from recbole_signed.arguments import own_arguments_hidden
 from recbole_signed.bench.configure import given_settings, make_config
 from recbole_signed.bench.provenance import (
     config_hash,
-    data_sha256,
     data_version,
     machine,
     memory_bytes,
     reset_peak_memory,
     versions,
 )
+from recbole_signed.bench.reading import DataCache
 from recbole_signed.bench.rows import RunRow
 from recbole_signed.errors import UsageError
 
@@ -39,6 +39,9 @@ def run(
     seed: int | None = None,
     *,
     save: bool = True,
+    test: bool = True,
+    cache: DataCache | None = None,
+    on_validation: Callable[[int, float], None] | None = None,
 ) -> RunRow:
     """Train and evaluate a model with RecBole's own parts, as ``run_recbole`` does.
 
@@ -53,17 +56,21 @@ def run(
         overrides: configuration keys above the files; ``eval_args.order`` sets one entry of ``eval_args``.
         seed: RecBole's ``seed``, above all; it decides the random split and the start of the training.
         save: keep the checkpoint.
+        test: evaluate the test part; without, ``test`` of the row is empty and no checkpoint is needed.
+        cache: what earlier runs of this process read, for runs that differ in other things than data.
+        on_validation: called with the epoch (from 0) and the valid score after each validation of a model that is
+            trained in epochs; what it raises ends the run and is raised here.
 
     Raises:
         UsageError: something asked for does not exist or does not fit; nothing was trained then.
     """
     reset_peak_memory()
     base_memory, _ = memory_bytes()
-    config, data = configured_data(model, dataset, config_files, overrides, seed)
+    config, data = configured_data(model, dataset, config_files, overrides, seed, cache)
     with own_arguments_hidden():
         logger = getLogger()
         train_data, valid_data, test_data = data_preparation(config, data)
-        data_hash = data_sha256(Path(config["data_path"]), config["dataset"])
+        data_hash = (cache or DataCache()).sha256(config)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
@@ -76,10 +83,13 @@ def run(
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, recommender)
 
         # traditional models are fitted in one pass: there is no better epoch to go back to
-        checkpointed = save or config["MODEL_TYPE"] != ModelType.TRADITIONAL
+        in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
+        checkpointed = save or (test and in_epochs)
+        progress: dict[str, Any] = {"show_progress": config["show_progress"]}
+        watched = {"callback_fn": on_validation} if on_validation is not None and in_epochs else {}
         with _checkpoint(trainer, config, keep=save):
             before_fit, before_fit_cpu = time.perf_counter(), time.process_time()
-            _, valid = trainer.fit(train_data, valid_data, saved=checkpointed, show_progress=config["show_progress"])
+            _, valid = trainer.fit(train_data, valid_data, saved=checkpointed, **progress, **watched)
             after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
             trained = Path(trainer.saved_model_file).is_file()
             if checkpointed and not trained:
@@ -87,9 +97,9 @@ def run(
                     "No epoch was the best one on validation (is valid_metric defined?): the last one is tested."
                 )
             before_test = time.perf_counter()
-            test = trainer.evaluate(test_data, load_best_model=trained, show_progress=config["show_progress"])
+            tested = trainer.evaluate(test_data, load_best_model=trained, **progress) if test else {}
             after_test = time.perf_counter()
-    if not test and not valid:
+    if not tested and not valid:
         raise UsageError(f"the split leaves nothing of '{dataset}' for validation and test; look at eval_args.split.")
     peak_memory = max(base_memory, memory_bytes()[1])  # the kernel counts the two in different ways
     on_gpu = config["device"].type == "cuda"
@@ -98,11 +108,11 @@ def run(
         dataset=config["dataset"],
         seed=int(config["seed"]),
         valid=plain_result(valid),
-        test=plain_result(test),
+        test=plain_result(tested),
         valid_metric=config["valid_metric"].lower(),
         fit_seconds=round(built - started + after_fit - before_fit, 3),
         fit_cpu_seconds=round(built_cpu - started_cpu + after_fit_cpu - before_fit_cpu, 3),
-        eval_seconds=round(after_test - before_test, 3),
+        eval_seconds=round(after_test - before_test, 3) if test else None,
         peak_memory_bytes=peak_memory,
         base_memory_bytes=base_memory,
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
@@ -130,6 +140,7 @@ def configured_data(
     config_files: Sequence[str | Path] = (),
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    cache: DataCache | None = None,
 ) -> tuple[Any, Any]:
     """Return RecBole's configuration and data set for a run: the random generators seeded, the logger set up.
 
@@ -141,7 +152,7 @@ def configured_data(
         init_seed(config["seed"], config["reproducibility"])
         init_logger(config)
         getLogger().info(config)
-        data = create_dataset(config)
+        data = create_dataset(config) if cache is None else cache.read(config)
         getLogger().info(data)
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= data.item_num:
         raise UsageError(

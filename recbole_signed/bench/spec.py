@@ -11,6 +11,7 @@ from recbole_signed import __version__, registry
 from recbole_signed.bench.defaults import DEFAULT_TOPK, RECBOLE_METRICS, SIGNED_METRICS
 from recbole_signed.bench.provenance import data_folder, data_sha256, digest
 from recbole_signed.bench.settings import merged, read_yaml
+from recbole_signed.bench.tuned import budgets_text, how_in_row, tuned_for
 from recbole_signed.config import PROTOCOLS
 from recbole_signed.errors import UsageError, nearest
 
@@ -33,6 +34,8 @@ class Request:
     settings: dict[str, Any]
     request_hash: str
     data_sha256: str
+    tuned: dict[str, Any] | None = None
+    """As :attr:`recbole_signed.bench.rows.RunRow.tuned`."""
 
     @property
     def key(self) -> tuple[str, str, int, str | None, str | None]:
@@ -110,8 +113,11 @@ class TableSpec:
     def requests(self) -> Iterator[Request]:
         """Yield the runs: data set by data set, model by model, seed by seed.
 
+        ``tuned: true`` puts what ``tune`` chose for the model on the data set below the table's own keys.
+
         Raises:
-            UsageError: a data set that does not exist, or a column that the runs' metrics do not have.
+            UsageError: a data set that does not exist, a column that the runs' metrics do not have, or models that
+                were not tuned, or with different budgets.
         """
         for section, data_settings in self.datasets.items():
             dataset = data_settings.get("dataset", section)
@@ -119,10 +125,15 @@ class TableSpec:
             folder = data_folder(dataset, data_path)
             beside = folder / f"{dataset}.yaml"
             checksum = data_sha256(folder, dataset)
+            how: dict[str, dict[str, Any] | None] = {}
             for label, model_settings in self.models.items():
                 model = model_settings.get("model", label)
                 here = (model_settings.get("per_dataset") or {}).get(section) or {}
-                settings = merged(self.common, data_settings, model_settings, here)
+                own = merged(self.common, data_settings, model_settings, here)
+                tuned = tuned_for(model, dataset, own.pop("tuned", None), checksum)
+                how[label] = how_in_row(tuned)
+                budgets_text(how)
+                settings = own if tuned is None else merged(tuned.values, own)
                 settings.pop("per_dataset", None)
                 seeds = _seeds(label, settings.pop("seeds", self.seeds))
                 for key in ("model", "dataset", "seed"):
@@ -135,9 +146,9 @@ class TableSpec:
                         "seed": seed,
                         "settings": {key: value for key, value in settings.items() if key != "data_path"},
                         "package": __version__,
-                        "defaults": _default_settings(model, beside),
+                        "defaults": default_settings(model, beside),
                     }
-                    yield Request(label, section, model, dataset, seed, settings, digest(asked), checksum)
+                    yield Request(label, section, model, dataset, seed, settings, digest(asked), checksum, how[label])
 
     def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> None:
         """See that the metrics of a run will fill the columns, before anything is run."""
@@ -202,8 +213,8 @@ def _columns(path: Path, value: Any) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def _default_settings(model: str, beside: Path) -> dict[str, Any]:
-    """Return what the files below a run's settings say: the model's defaults and the data set's yaml."""
+def default_settings(model: str, beside: Path) -> dict[str, Any]:
+    """Return what the files below a run's settings say: this package's defaults of the model, the data set's yaml."""
     entry = registry.models().get(model)
     files = {"model": entry.properties if entry is not None else None, "dataset": beside}
     return {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recbole_signed.bench.rows import RunRow
+from recbole_signed.bench.tuned import budgets_text
 
 Mark = Literal["best", "second", ""]
 Result = tuple[str, str, RunRow]
@@ -161,8 +162,23 @@ def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column
         )
         for index, line in enumerate(made)
     )
-    print_ = [_small_print([row for rows in lines.values() for row in rows if row.ok]), _cut_short(lines)]
+    print_ = [
+        _small_print([row for rows in lines.values() for row in rows if row.ok]),
+        _tuning(lines),
+        _cut_short(lines),
+    ]
     return Section(name, marked, "; ".join(filter(None, print_)))
+
+
+def _tuning(lines: dict[str, list[RunRow]]) -> str:
+    """State the tuning budget, and name the models whose parameters were chosen on another split than the rows'."""
+    text = budgets_text({label: rows[0].tuned for label, rows in lines.items()})
+    other = [
+        label
+        for label, rows in lines.items()
+        if any(row.ok and row.tuned is not None and row.tuned.get("split") != row.split for row in rows)
+    ]
+    return f"{text}, on another split: {', '.join(other)}" if other else text
 
 
 def _cut_short(lines: dict[str, list[RunRow]]) -> str:
