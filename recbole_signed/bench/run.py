@@ -164,13 +164,17 @@ def configured_data(
 
 @contextmanager
 def _checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
-    """Give the trainer's checkpoint a name that no other run has, and remove it afterwards unless it is to be kept."""
+    """Give the trainer's checkpoint a name that no other run has; afterwards remove it unless it is to be kept.
+
+    The writer of training curves is closed too: each has a thread, and one process may make many runs.
+    """
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")
     name = f"{config['model']}-{config['dataset']}-{config['seed']}-{moment}-{os.getpid()}.pth"
     trainer.saved_model_file = os.path.join(config["checkpoint_dir"], name)
     try:
         yield
     finally:
+        trainer.tensorboard.close()
         if not keep:
             Path(trainer.saved_model_file).unlink(missing_ok=True)
 

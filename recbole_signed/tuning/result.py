@@ -103,7 +103,7 @@ def tuned_yaml(tuning: Tuning, plan: Plan) -> str:
 def _how(tuning: Tuning, plan: Plan) -> dict[str, Any]:
     """Return what the file's comment says of its origin."""
     task, facts = tuning.task, tuning.facts
-    settings = {key: value for key, value in facts.fixed.items() if key not in facts.model_keys}
+    settings = {key: value for key, value in facts.fixed.items() if key not in (*facts.model_keys, "training_budget")}
     default = tuning.default
     return {
         "model": task.model,
@@ -132,7 +132,7 @@ def _heading(tuning: Tuning) -> str:
     how = "the default configuration" if tuning.best.is_default else f"trial {tuning.best.number}"
     model, dataset = tuning.task.model, tuning.task.dataset
     return (
-        f"The best of {len(tuning.trials)} trials on validation: {how}. In use by\n"
+        f"The best of {len(tuning.trials)} trials on validation: {how}. Use it by\n"
         f"  recbole-signed run -m {model} -d {dataset} -c {tuning.file}"
     )
 

@@ -6,6 +6,7 @@ Needs the extra ``tune``; only :mod:`recbole_signed.tuning.tune` imports this mo
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ class Study:
         self.space = space
         self._default = space.point(defaults)
         self._study = optuna.create_study(
-            storage=f"sqlite:///{file.resolve()}",
+            storage=_storage(file.resolve()),
             study_name=name,
             direction="maximize" if bigger else "minimize",
             load_if_exists=True,
@@ -212,6 +213,18 @@ class Study:
         """Return the trials that have ended, in their order."""
         every = enumerate(self._ran((*_FINISHED, TrialState.RUNNING)))
         return [_tried(number, each) for number, each in every if each.state.is_finished()]
+
+
+def _storage(file: Path) -> optuna.storages.RDBStorage:
+    """Return the trials' file: safe against the death of the process with every call, not with a wait for the disk."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(file, timeout=60.0, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    return optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"creator": connect})
 
 
 def _tried(number: int, trial: FrozenTrial) -> Tried:
