@@ -19,7 +19,9 @@ def _soon_done_with_random_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RANDOM_TRIALS", RANDOM_TRIALS)
 
 
-def study(folder: Path, text: str = SPACE, name: str = "s", bigger: bool = True, seed: int = 1, **default: Any) -> Study:
+def study(
+    folder: Path, text: str = SPACE, name: str = "s", bigger: bool = True, seed: int = 1, **default: Any
+) -> Study:
     path = folder / "space.yaml"
     path.write_text(text, encoding="utf-8")
     return Study(folder / "study.db", name, Space.read(path), default, bigger, seed)

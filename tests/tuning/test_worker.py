@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,17 @@ def toy(tmp_path: Path) -> str:
     return "toy-signed"
 
 
-def served(task: Task, trials: list[dict[str, Any]], going: Iterator[bool] = iter(())) -> list[dict[str, Any]]:
+def served(task: Task, trials: list[dict[str, Any]], going: Iterable[bool] = ()) -> list[dict[str, Any]]:
     """Return what a worker says to these trials; the answers to its scores come from ``going``."""
     lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     said: list[dict[str, Any]] = []
+    answers = iter(going)
     for line in ({"task": task.as_dict()}, *({"values": each} for each in trials), {"end": True}):
         lines.put(line)
 
     def receive() -> dict[str, Any]:
         answered = bool(said) and "score" in said[-1]
-        return {"go": next(going)} if answered else lines.get_nowait()
+        return {"go": next(answers)} if answered else lines.get_nowait()
 
     def send(document: dict[str, Any]) -> None:
         said.append(copy.deepcopy(document))
@@ -61,7 +62,7 @@ def test_a_trial_is_a_run_without_its_test_part(toy: str) -> None:
 
 def test_gradients_are_the_same_as_in_a_run_of_its_own(toy: str) -> None:
     task = Task("BPR", toy, settings=GRADIENT, seed=5)
-    said = served(task, [{}, {"learning_rate": 0.01}], going=iter([True] * 8))
+    said = served(task, [{}, {"learning_rate": 0.01}], going=[True] * 8)
     first, second = (each["row"] for each in said if "row" in each)
     assert first["valid"] == run("BPR", toy, overrides=GRADIENT, seed=5, save=False).valid
     faster = run("BPR", toy, overrides={**GRADIENT, "learning_rate": 0.01}, seed=5, save=False)
@@ -72,7 +73,7 @@ def test_gradients_are_the_same_as_in_a_run_of_its_own(toy: str) -> None:
 
 
 def test_a_trial_that_is_not_to_go_on_ends_there(toy: str) -> None:
-    said = served(Task("BPR", toy, settings=GRADIENT), [{}, {}], going=iter([True, False, True, True, True, True]))
+    said = served(Task("BPR", toy, settings=GRADIENT), [{}, {}], going=[True, False, True, True, True, True])
     assert [next(iter(each)) for each in said] == ["ready", *["score"] * 2, "pruned", *["score"] * 4, "row"]
     assert not list(Path("runs").glob("*.pth"))
 
