@@ -32,7 +32,7 @@ class Plan:
     storage: Path = Path(RUNS) / "tune"
 
     def check(self) -> None:
-        """Refuse numbers that make no sense.
+        """Refuse numbers and names that make no sense.
 
         Raises:
             UsageError: names the first one.
@@ -40,6 +40,8 @@ class Plan:
         for option, value, least in (("--trials", self.trials, 1), ("--jobs", self.jobs, 1)):
             if value < least:
                 raise UsageError(f"{option} is {value}; it must be {least} or more.")
+        if self.name is not None and (not self.name or Path(self.name).name != self.name):
+            raise UsageError(f"--name is '{self.name}'; it must be the plain name of a folder.")
         for option, seconds in (("--budget", self.budget), ("--timeout", self.timeout)):
             if seconds is not None and not seconds > 0:
                 raise UsageError(f"{option} is {seconds:g}; it must be a number of seconds above 0.")

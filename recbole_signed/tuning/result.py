@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
+from recbole_signed.bench.provenance import NOT_RESULTS
 from recbole_signed.bench.settings import as_word
 from recbole_signed.bench.tuned import Tuned, to_yaml
 from recbole_signed.errors import UsageError
@@ -103,7 +104,8 @@ def tuned_yaml(tuning: Tuning, plan: Plan) -> str:
 def _how(tuning: Tuning, plan: Plan) -> dict[str, Any]:
     """Return what the file's comment says of its origin."""
     task, facts = tuning.task, tuning.facts
-    settings = {key: value for key, value in facts.fixed.items() if key not in (*facts.model_keys, "training_budget")}
+    elsewhere = {*facts.model_keys, *NOT_RESULTS, "training_budget"}
+    settings = {key: value for key, value in facts.fixed.items() if key not in elsewhere}
     default = tuning.default
     return {
         "model": task.model,
@@ -138,16 +140,15 @@ def _heading(tuning: Tuning) -> str:
 
 
 def _command(task: Task, plan: Plan) -> str:
-    """Return the command that does the same again."""
+    """Return the command that does the same again, wherever data and results are."""
     words = ["recbole-signed", "tune", "-m", task.model, "-d", task.dataset, "--trials", str(plan.trials)]
     options = {"--budget": plan.budget, "--space": plan.space, "--name": plan.name, "--seed": task.seed}
     for option, value in options.items():
         words += [] if value is None else [option, f"{value:g}" if isinstance(value, float) else str(value)]
     for file in task.config_files:
         words += ["-c", file]
-    given = {
-        key: value for key, value in (task.settings or {}).items() if plan.budget is None or key != "training_budget"
-    }
+    left_out = {*NOT_RESULTS, *(["training_budget"] if plan.budget is not None else [])}
+    given = {key: value for key, value in (task.settings or {}).items() if key not in left_out}
     return shlex.join([*words, *(as_word(key, value) for key, value in given.items())])
 
 

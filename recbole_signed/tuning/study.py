@@ -21,9 +21,9 @@ from recbole_signed.tuning.space import Space
 RANDOM_TRIALS = 10
 """Trials before the sampler (TPE) learns from what it has seen."""
 
-PRUNING_TRIALS, PRUNING_VALIDATIONS = 5, 3
-"""Trials and validations of a trial that are never pruned; after them, a trial whose best score so far is below the
-median of the others' at the same validation is (the median rule)."""
+PRUNING_TRIALS = 5
+"""Trials before any is pruned. Then one whose best score so far is below the median of the others' at the same
+validation is given up (the median rule), once it has had the validations that early stopping has patience for."""
 
 _DEFAULT, _AGAIN, _VALUES, _KNOWN = "default", "again", "values", "known"
 _LEARNED_DRAWS, _DRAWS = 5, 200
@@ -104,7 +104,14 @@ class Study:
     """The trials of one question: a model on some data, a space, fixed settings and a seed."""
 
     def __init__(
-        self, file: Path, name: str, space: Space, defaults: Mapping[str, Any], bigger: bool, seed: int
+        self,
+        file: Path,
+        name: str,
+        space: Space,
+        defaults: Mapping[str, Any],
+        bigger: bool,
+        seed: int,
+        patience: int,
     ) -> None:
         """Open a study, or begin one, whose first trial will be the default configuration.
 
@@ -115,6 +122,7 @@ class Study:
             defaults: the model's own values.
             bigger: whether larger scores are better.
             seed: seed of the sampler.
+            patience: validations of a trial before it may be pruned.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space = space
@@ -124,7 +132,7 @@ class Study:
             study_name=name,
             direction="maximize" if bigger else "minimize",
             load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(PRUNING_TRIALS, PRUNING_VALIDATIONS),
+            pruner=optuna.pruners.MedianPruner(PRUNING_TRIALS, max(1, patience)),
         )
         if not self._study.trials:
             # where the default is a point of the space, the sampler may learn from it

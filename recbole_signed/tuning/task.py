@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole.utils import ModelType, argument_list
+from recbole.utils import argument_list
 
 from recbole_signed import registry
 from recbole_signed.bench.configure import given_settings, make_config
@@ -80,7 +80,8 @@ class Facts:
     metric: str
     bigger: bool
     """Whether a larger value of the metric is the better one."""
-    in_epochs: bool
+    patience: int
+    """Validations without a gain after which early stopping ends a training."""
     split: Any
     """RecBole's ``eval_args``, or ``predefined``."""
     protocol: str
@@ -108,7 +109,7 @@ def facts_of(task: Task) -> Facts:
         seed=int(config["seed"]),
         metric=config["valid_metric"],
         bigger=bool(config["valid_metric_bigger"]),
-        in_epochs=config["MODEL_TYPE"] != ModelType.TRADITIONAL,
+        patience=int(config["stopping_step"]),
         split="predefined" if config["benchmark_filename"] else config["eval_args"],
         protocol=config["protocol"] or "recbole",
         config_hash=config_hash(config.final_config_dict),

@@ -62,6 +62,8 @@ def tune(
     plan = plan or Plan()
     plan.check()
     study_type = _study_type()
+    if plan.budget is not None and "training_budget" in (settings or {}):
+        raise UsageError("--budget is the training_budget of each trial, which is set as well; give one of the two.")
     given = dict(settings or {}) | ({"training_budget": plan.budget} if plan.budget is not None else {})
     task = Task(model, dataset, tuple(str(each) for each in config_files), given, seed)
     space_file = plan.space or Path(SPACES) / f"{model}.yaml"
@@ -81,7 +83,8 @@ def tune(
     database = folder / "study.db"
     lock = DirectoryLock(folder)
     try:
-        study = study_type(database, digest(question)[:16], space, facts.defaults, facts.bigger, facts.seed)
+        name_of_study = digest(question)[:16]
+        study = study_type(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, facts.patience)
         before = len(study.tried())
         workers = Workers(plan.jobs, task.as_dict(), folder, command)
         with terminated_like_interrupted(), _progress(plan.trials, facts) as show:

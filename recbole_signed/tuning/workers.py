@@ -54,6 +54,7 @@ class Workers:
         self.jobs, self._task, self._logs, self._command = jobs, task, logs, command
         self._said: queue.Queue[tuple[Worker, dict[str, Any] | None]] = queue.Queue()
         self._all: list[Worker] = []
+        self._n_started = 0
         logs.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -67,9 +68,8 @@ class Workers:
         return idle or (self._start() if len(self._all) < self.jobs else None)
 
     def _start(self) -> Worker:
-        used = {each.log for each in self._all}
-        logs = (self._logs / f"worker-{number}.log" for number in range(1, self.jobs + 1))
-        log = next(each for each in logs if each not in used)
+        self._n_started += 1
+        log = self._logs / f"worker-{self._n_started}.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
                 self._command,

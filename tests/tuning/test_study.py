@@ -8,10 +8,10 @@ import pytest
 
 from recbole_signed.tuning import study as module
 from recbole_signed.tuning.space import Space
-from recbole_signed.tuning.study import PRUNING_TRIALS, PRUNING_VALIDATIONS, Study
+from recbole_signed.tuning.study import PRUNING_TRIALS, Study
 
 SPACE = "rate: {log_uniform: [1e-4, 1]}\nlayers: [1, 2, 3, 4]"
-RANDOM_TRIALS = 3
+RANDOM_TRIALS, PATIENCE = 3, 4
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def study(
 ) -> Study:
     path = folder / "space.yaml"
     path.write_text(text, encoding="utf-8")
-    return Study(folder / "study.db", name, Space.read(path), default, bigger, seed)
+    return Study(folder / "study.db", name, Space.read(path), default, bigger, seed, PATIENCE)
 
 
 def value(values: dict[str, Any]) -> float:
@@ -113,8 +113,9 @@ def test_a_poor_curve_is_pruned_and_the_default_never(tmp_path: Path) -> None:
     def play(score: float) -> bool:
         asked = each.ask()
         assert asked is not None
-        for validation in range(1, PRUNING_VALIDATIONS + 3):
+        for validation in range(1, PATIENCE + 3):
             if not each.report(asked, score * validation, validation):
+                assert validation == PATIENCE
                 each.prune(asked, {"curve": []})
                 return False
         each.complete(asked, score, {})
@@ -134,10 +135,10 @@ def test_the_default_is_not_pruned_among_running_trials(tmp_path: Path) -> None:
     default = each.ask()
     for _ in range(PRUNING_TRIALS + 2):
         asked = each.ask()
-        for validation in range(1, PRUNING_VALIDATIONS + 3):
+        for validation in range(1, PATIENCE + 3):
             each.report(asked, 1.0, validation)
         each.complete(asked, 1.0, {})
-    assert all(each.report(default, 0.0, validation) for validation in range(1, PRUNING_VALIDATIONS + 5))
+    assert all(each.report(default, 0.0, validation) for validation in range(1, PATIENCE + 5))
 
 
 def test_a_score_that_is_not_a_number_is_passed_over(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_the_best_trial_is_written_with_its_origin(toy: str) -> None:
     how = found.how
     assert (how["model"], how["dataset"], how["trials"], how["seed"]) == ("EASE", toy, 6, 7)
     assert (how["metric"], how["value"], how["default_value"]) == ("NDCG@10", tuning.best.value, 0.5)
-    command = "recbole-signed tune -m EASE -d toy-signed --trials 6 --seed 7 state=ERROR valid_metric=NDCG@10"
+    command = "recbole-signed tune -m EASE -d toy-signed --trials 6 --seed 7 valid_metric=NDCG@10"
     assert how["command"] == command
     assert how["data_version"] == how["data_sha256"][:12]
     text = to_text(tuning)
@@ -159,9 +159,9 @@ def trial(values):
             return say(pruned=True)
     row(0.6)
 """
-    tuning = tuned(toy, script, model="BPR", trials=9)
+    tuning = tuned(toy, script, model="BPR", trials=9, settings={"stopping_step": 3})
     assert [each.state for each in tuning.trials] == ["complete"] * 8 + ["pruned"]
-    assert tuning.trials[-1].about["epochs"] < 6
+    assert tuning.trials[-1].about["epochs"] == 3, "early stopping would have had patience for 3"
     assert tuning.trials[0].about["curve"] == [[epoch, 0.1 * epoch] for epoch in range(1, 7)]
     assert read_tuned(tuning.file).how["pruned"] == 1
 
@@ -192,7 +192,7 @@ def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str,
     assert tuning.values["embedding_size"] == 32
     how = read_tuned(tuning.file).how
     assert how["training_budget"] == 3.0
-    assert how["settings"] == {"state": "ERROR", "valid_metric": "NDCG@10"}
+    assert how["settings"] == {"valid_metric": "NDCG@10"}
     assert "--budget 3 --name other --seed 7 -c fixed.yaml" in how["command"]
 
 
@@ -201,6 +201,8 @@ def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str,
     [
         ("EASE", {"trials": 0}, "--trials is 0; it must be 1 or more"),
         ("EASE", {"jobs": 0}, "--jobs is 0"),
+        ("EASE", {"name": "../x"}, "--name is '../x'; it must be the plain name of a folder"),
+        ("EASE", {"budget": 1.0, "settings": {"training_budget": 2.0}}, "give one of the two"),
         ("EASE", {"budget": 0.0}, "--budget is 0; it must be a number of seconds above 0"),
         ("EASE", {"timeout": -1.0}, "--timeout is -1"),
         ("Pop", {}, "there is no yaml/tune/Pop.yaml that says what to tune of Pop"),
