@@ -24,8 +24,8 @@ from recbole_signed.bench.settings import read_yaml
 from recbole_signed.errors import UsageError, nearest
 
 KINDS = ("uniform", "log_uniform", "int", "log_int")
-_DIGITS = 4
-"""Significant digits of a tried number: what is written is what was tried, and fits on a line."""
+_DIGITS, _DECIMALS = 4, 10
+"""Significant digits of a tried number, decimals of one with a step: what is written is what was tried, and short."""
 
 
 class Suggests(Protocol):
@@ -85,6 +85,8 @@ class Range:
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         value = trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+        if self.step:  # the sum of steps may miss a round number, such as 0, by a little
+            return round(self.low + round((value - self.low) / self.step) * self.step, _DECIMALS)
         return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
 
     def coded(self, value: Any) -> Any:

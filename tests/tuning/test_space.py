@@ -75,6 +75,13 @@ def test_rounding_never_leaves_the_range(write: Write) -> None:
         assert space.suggest(Scripted(a=value)) == {"a": tried}
 
 
+def test_steps_meet_round_numbers(write: Write) -> None:
+    space = Space.read(write("a: {uniform: [-0.8, 0.8], step: 0.2}"))
+    tried = [space.suggest(Scripted(a=-0.8 + step * 0.2))["a"] for step in range(9)]
+    assert tried == [-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8]
+    assert all(space.point({"a": value}) is not None for value in tried)
+
+
 def test_a_point_of_the_space_is_told_from_others(write: Write) -> None:
     space = Space.read(write(ALL))
     inside = {
