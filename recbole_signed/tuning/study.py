@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,9 @@ PRUNING_TRIALS = 5
 """Trials before any is pruned. Then one whose best score so far is below the median of the others' at the same
 validation is given up (the median rule), once it has had the validations that early stopping has patience for."""
 
-_DEFAULT, _AGAIN, _VALUES, _KNOWN = "default", "again", "values", "known"
+_DEFAULT, _AGAIN, _VALUES, _KNOWN, _ABOUT = "default", "again", "values", "known", "about"
 _LEARNED_DRAWS, _DRAWS = 5, 200
 """Draws of values until there are some that were not tried yet: by TPE, then at random too."""
-
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 class _SeededSampler(BaseSampler):
@@ -138,7 +136,7 @@ class Study:
             # where the default is a point of the space, the sampler may learn from it
             self._study.enqueue_trial(self._default or {}, {_DEFAULT: True})
         self._repeat_what_was_cut_off()
-        self._sampler = _SeededSampler(seed, len(self._cut_off()))
+        self._sampler = _SeededSampler(seed, len(_cut_off(self._study.get_trials(deepcopy=False))))
         self._study.sampler = self._sampler
 
     def _repeat_what_was_cut_off(self) -> None:
@@ -150,18 +148,13 @@ class Study:
             elif _VALUES in each.user_attrs:  # else its values were being drawn, and will be drawn again
                 self._study.enqueue_trial(each.params, {_AGAIN: each.number})
 
-    def _cut_off(self) -> set[int]:
-        """Return the numbers of the trials that did not come to their end because the process did."""
-        trials = self._study.get_trials(deepcopy=False)
-        undrawn = {each.number for each in trials if each.state == TrialState.FAIL and _VALUES not in each.user_attrs}
-        return undrawn | {each.user_attrs[_AGAIN] for each in trials if _AGAIN in each.user_attrs}
-
     def ask(self) -> Asked | None:
         """Begin the next trial, with values that were not tried before; None where the space has no more of them."""
-        size, known = self.space.size, self._known()
+        queued = bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+        known = self._known()
+        if len(known) >= self.space.size and not queued:
+            return None
         for draw in range(_DRAWS):
-            if len(known) >= size:
-                return None
             self._sampler.learns = draw < _LEARNED_DRAWS
             trial = self._study.ask()
             if trial.user_attrs.get(_DEFAULT):
@@ -182,14 +175,14 @@ class Study:
 
     def _known(self) -> list[dict[str, Any]]:
         """Return the parameters that were tried, or are being tried: equal ones would give equal results."""
-        return [each.params for each in self._ran((*_FINISHED, TrialState.RUNNING)) if each.params]
+        return [each.params for each in self._ran() if each.params]
 
-    def _ran(self, states: tuple[TrialState, ...]) -> list[FrozenTrial]:
-        """Return the trials that were run, in their order; of one that was cut off, only its repetition."""
-        cut_off = self._cut_off()
-        trials = self._study.get_trials(deepcopy=False, states=states)
+    def _ran(self) -> list[FrozenTrial]:
+        """Return the trials that were run or are running, in order; of one that was cut off, only its repetition."""
+        trials = self._study.get_trials(deepcopy=False)
+        cut_off = _cut_off(trials)
         drawn = [each for each in trials if _VALUES in each.user_attrs and _KNOWN not in each.user_attrs]
-        return [each for each in drawn if each.number not in cut_off]
+        return [each for each in drawn if each.number not in cut_off and each.state != TrialState.WAITING]
 
     def report(self, asked: Asked, score: float, validation: int) -> bool:
         """Keep a score of a trial under way; return whether to go on with it. The default is never pruned."""
@@ -200,27 +193,28 @@ class Study:
 
     def complete(self, asked: Asked, value: float, about: Mapping[str, Any]) -> None:
         """End a trial with its value."""
-        self._end(asked, about)
+        asked.trial.set_user_attr(_ABOUT, dict(about))
         self._study.tell(asked.trial, value)
 
     def prune(self, asked: Asked, about: Mapping[str, Any]) -> None:
         """End a trial that was pruned."""
-        self._end(asked, about)
+        asked.trial.set_user_attr(_ABOUT, dict(about))
         self._study.tell(asked.trial, state=TrialState.PRUNED)
 
     def fail(self, asked: Asked, reason: str) -> None:
         """End a trial that came to nothing; it counts as one of the trials."""
-        self._end(asked, {"reason": reason})
+        asked.trial.set_user_attr(_ABOUT, {"reason": reason})
         self._study.tell(asked.trial, state=TrialState.FAIL)
-
-    def _end(self, asked: Asked, about: Mapping[str, Any]) -> None:
-        for key, value in about.items():
-            asked.trial.set_user_attr(key, value)
 
     def tried(self) -> list[Tried]:
         """Return the trials that have ended, in their order."""
-        every = enumerate(self._ran((*_FINISHED, TrialState.RUNNING)))
-        return [_tried(number, each) for number, each in every if each.state.is_finished()]
+        return [_tried(number, each) for number, each in enumerate(self._ran()) if each.state.is_finished()]
+
+
+def _cut_off(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the numbers of the trials that did not come to their end because the process did."""
+    undrawn = {each.number for each in trials if each.state == TrialState.FAIL and _VALUES not in each.user_attrs}
+    return undrawn | {each.user_attrs[_AGAIN] for each in trials if _AGAIN in each.user_attrs}
 
 
 def _storage(file: Path) -> optuna.storages.RDBStorage:
@@ -236,7 +230,6 @@ def _storage(file: Path) -> optuna.storages.RDBStorage:
 
 
 def _tried(number: int, trial: FrozenTrial) -> Tried:
-    own = (_DEFAULT, _AGAIN, _VALUES, _KNOWN)
     duration = trial.duration
     return Tried(
         number=number,
@@ -245,5 +238,5 @@ def _tried(number: int, trial: FrozenTrial) -> Tried:
         values=trial.user_attrs.get(_VALUES, {}),
         value=trial.value if trial.state is TrialState.COMPLETE else None,
         seconds=None if duration is None else round(duration.total_seconds(), 3),
-        about={key: value for key, value in trial.user_attrs.items() if key not in own},
+        about=trial.user_attrs.get(_ABOUT, {}),
     )

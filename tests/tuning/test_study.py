@@ -107,6 +107,20 @@ def test_a_default_outside_the_space_is_no_point_of_it(tmp_path: Path) -> None:
     assert sorted(one.values["a"] for one in each.tried()[1:]) == [1, 2]
 
 
+def test_what_was_cut_off_is_repeated_even_where_the_space_is_exhausted(tmp_path: Path) -> None:
+    each = study(tmp_path, "a: [1, 2]", a=7)
+    each.ask()  # the default, which never ends
+    for _ in range(2):
+        each.complete(each.ask(), 1.0, {})
+    again = study(tmp_path, "a: [1, 2]", a=7)
+    asked = again.ask()
+    assert asked is not None
+    assert asked.is_default
+    again.complete(asked, 2.0, {})
+    assert again.ask() is None
+    assert [one.is_default for one in again.tried()] == [False, False, True]
+
+
 def test_a_poor_curve_is_pruned_and_the_default_never(tmp_path: Path) -> None:
     each = study(tmp_path)
 
