@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ RANDOM_TRIALS, PATIENCE = 3, 4
 
 
 @pytest.fixture(autouse=True)
-def _soon_done_with_random_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have few random trials, and open a file once: Optuna looks at the version of its tables each time."""
     monkeypatch.setattr(module, "RANDOM_TRIALS", RANDOM_TRIALS)
+    monkeypatch.setattr(module, "_storage", functools.cache(module._storage))
 
 
 def study(
