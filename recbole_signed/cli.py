@@ -23,6 +23,7 @@ from recbole_signed import (
     cli_report,
     cli_significance,
     cli_stream,
+    cli_tune,
 )
 from recbole_signed.cli_output import Json, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
@@ -60,6 +61,7 @@ cli_analysis.add_to(app)
 cli_stream.add_to(app)
 cli_filter.add_to(app)
 cli_significance.add_to(app)
+cli_tune.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 PACKAGES = (
     *("recbole-signed", "recbole", "torch", "torch-geometric", "numpy", "scipy", "pandas", "polars", "setuptools"),
-    *("hyperopt", "ray", "faiss", "lightgbm", "xgboost", "torch-sparse", "kmeans-pytorch", "psutil"),
+    *("optuna", "hyperopt", "ray", "faiss", "lightgbm", "xgboost", "torch-sparse", "kmeans-pytorch", "psutil"),
 )
 """Distributions whose versions are told; all but the first eight may be missing."""
 

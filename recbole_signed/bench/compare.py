@@ -77,7 +77,7 @@ def compare(
     missing = [request for request in requests if is_missing(request)]
     if missing:
         _run(missing, jobs, rows_file, found)
-    rows = [replace(found[request.key], label=request.label) for request in requests]
+    rows = [replace(found[request.key], label=request.label, tuned=request.tuned) for request in requests]
     results = [(request.section, request.label, row) for request, row in zip(requests, rows, strict=True)]
     costs = cost_columns(spec.costs, spec.relative_to)
     table = build_table(spec.title, spec.columns, results, spec.note, costs)
@@ -114,7 +114,7 @@ def _run(missing: Sequence[Request], jobs: int, rows_file: Path, found: dict[Any
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     console = Console(stderr=True)
     running: list[str] = []
-    with _terminated_like_interrupted(), Progress(*columns, console=console) as progress:
+    with terminated_like_interrupted(), Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(missing))
 
         def started(request: Request) -> None:
@@ -133,7 +133,7 @@ def _run(missing: Sequence[Request], jobs: int, rows_file: Path, found: dict[Any
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
+def terminated_like_interrupted() -> Iterator[None]:
     """Let SIGTERM end the running processes as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -14,3 +14,9 @@ DEFAULT_TOPK = (10, 20)
 
 RUNS = "runs"
 """Folder, under the current one, of checkpoints and of the logs of a table's runs."""
+
+TUNED = "yaml/model"
+"""Folder, under the current one, of what ``tune`` chose: ``<data set>/<Model>.yaml``."""
+
+SPACES = "yaml/tune"
+"""Folder, under the current one, of what ``tune`` tries: ``<Model>.yaml``."""

@@ -90,33 +90,34 @@ def _start(request: Request, logs: Path, threads: int) -> _Child:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            env=_environment(threads),
+            env=environment(threads),
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
         )
     return _Child(request, process, log, out)
 
 
-def _environment(threads: int) -> dict[str, str]:
-    environment = dict(os.environ)
+def environment(threads: int) -> dict[str, str]:
+    """Return the environment of a process that computes with so many threads and finds this package."""
+    variables = dict(os.environ)
     # torch takes MKL's number for its own pool, so one variable's limit must hold for all of them
-    limits = [environment[name] for name in THREAD_VARIABLES if environment.get(name, "").isdigit()]
+    limits = [variables[name] for name in THREAD_VARIABLES if variables.get(name, "").isdigit()]
     limit = min([threads, *(int(each) for each in limits if int(each))])
-    environment.update(dict.fromkeys(THREAD_VARIABLES, str(limit)))
+    variables.update(dict.fromkeys(THREAD_VARIABLES, str(limit)))
     # a checkout that is not installed is found from any current folder
     package_root = str(Path(__file__).resolve().parents[2])
     if package_root not in {
         str(Path(each).resolve()) for each in [*site.getsitepackages(), site.getusersitepackages()]
     }:
-        paths = [package_root, *filter(None, [environment.get("PYTHONPATH")])]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
-    return environment
+        paths = [package_root, *filter(None, [variables.get("PYTHONPATH")])]
+        variables["PYTHONPATH"] = os.pathsep.join(paths)
+    return variables
 
 
 def _row(child: _Child) -> RunRow:
     """Return what the process says of its run, or a failed row with the reason."""
     request = child.request
     document = _document(child.out)
-    common: dict[str, Any] = {"request_hash": request.request_hash, "label": request.label}
+    common: dict[str, Any] = {"request_hash": request.request_hash, "label": request.label, "tuned": request.tuned}
     if child.process.returncode == 0 and "error" not in document and document:
         if request.per_user is not None and document.get("per_user"):
             common["per_user"] = f"{request.per_user.parent.name}/{request.per_user.name}"
@@ -126,7 +127,7 @@ def _row(child: _Child) -> RunRow:
         dataset=request.dataset,
         seed=request.seed,
         status=FAILED,
-        reason=document.get("error") or _reason(child.process.returncode, child.log),
+        reason=document.get("error") or reason_of_end(child.process.returncode, child.log),
         data_sha256=request.data_sha256,
         settings=request.settings,
         versions=versions(),
@@ -144,8 +145,8 @@ def _document(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _reason(status: int, log: Path) -> str:
-    """The signal that ended the process, or the last line of its log: of a traceback, that is the error."""
+def reason_of_end(status: int, log: Path) -> str:
+    """Return the signal that ended a process, or the last line of its log: of a traceback, that is the error."""
     if status < 0:
         name = signal.Signals(-status).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""

@@ -30,7 +30,7 @@ RECBOLE_DATA_PATH = "dataset"
 
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
 
-_NOT_RESULTS = frozenset(
+NOT_RESULTS = frozenset(
     [
         "gpu_id",
         "use_gpu",
@@ -85,7 +85,7 @@ def _plain(value: Any) -> Any:
 
 def config_hash(final: Mapping[str, Any]) -> str:
     """Return the sha256 of a final configuration: the same run has the same hash in any folder, on any device."""
-    return digest({key: value for key, value in final.items() if key not in _NOT_RESULTS})
+    return digest({key: value for key, value in final.items() if key not in NOT_RESULTS})
 
 
 def data_folder(dataset: str, data_path: str | None = None) -> Path:

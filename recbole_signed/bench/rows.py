@@ -84,6 +84,8 @@ class RunRow:
     per_user_sha256: str | None = None
     label: str | None = None
     """The model's name in the table, where that is not the class name."""
+    tuned: dict[str, Any] | None = None
+    """Where a table asked for tuned parameters: trials, training budget, seed, metric and split of their choice."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The configuration keys that were given, other than defaults."""
     split: dict[str, Any] | str | None = None

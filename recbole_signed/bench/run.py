@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from logging import getLogger
@@ -20,7 +20,6 @@ from recbole_signed.arguments import own_arguments_hidden
 from recbole_signed.bench.configure import given_settings, make_config
 from recbole_signed.bench.provenance import (
     config_hash,
-    data_sha256,
     data_version,
     machine,
     memory_at_rest,
@@ -28,6 +27,7 @@ from recbole_signed.bench.provenance import (
     reset_peak_memory,
     versions,
 )
+from recbole_signed.bench.reading import DataCache
 from recbole_signed.bench.rows import RunRow
 from recbole_signed.bench.user_values import write
 from recbole_signed.errors import UsageError
@@ -44,6 +44,9 @@ def run(
     save: bool = True,
     per_user: Path | None = None,
     serve: bool = False,
+    test: bool = True,
+    cache: DataCache | None = None,
+    on_validation: Callable[[int, float], None] | None = None,
 ) -> RunRow:
     """Train and evaluate a model with RecBole's own parts, as ``run_recbole`` does.
 
@@ -61,17 +64,21 @@ def run(
         per_user: file for the test metrics of every user, see :mod:`recbole_signed.bench.user_values`.
         serve: measure, in a process of its own, what the trained model costs in use (``serve_seconds`` and what follows
             it in the row).
+        test: evaluate the test part; without, ``test`` of the row is empty and no checkpoint is needed.
+        cache: what earlier runs of this process read, for runs that differ in other things than data.
+        on_validation: called with the epoch (from 0) and the valid score after each validation of a model that is
+            trained in epochs; what it raises ends the run and is raised here.
 
     Raises:
         UsageError: something asked for does not exist or does not fit; nothing was trained then.
     """
     reset_peak_memory()
     base_memory, _ = memory_bytes()
-    config, data = configured_data(model, dataset, config_files, overrides, seed)
+    config, data = configured_data(model, dataset, config_files, overrides, seed, cache)
     with own_arguments_hidden():
         logger = getLogger()
         train_data, valid_data, test_data = data_preparation(config, data)
-        data_hash = data_sha256(Path(config["data_path"]), config["dataset"])
+        data_hash = (cache or DataCache()).sha256(config)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         # the first optimizer of a process makes torch import its compiler, which is no part of any model
@@ -87,10 +94,13 @@ def run(
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, recommender)
 
         # traditional models are fitted in one pass: there is no better epoch to go back to
-        checkpointed = save or config["MODEL_TYPE"] != ModelType.TRADITIONAL
+        in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
+        checkpointed = save or (test and in_epochs)
+        progress: dict[str, Any] = {"show_progress": config["show_progress"]}
+        watched = {"callback_fn": on_validation} if on_validation is not None and in_epochs else {}
         with _checkpoint(trainer, config, keep=save):
             before_fit, before_fit_cpu = time.perf_counter(), time.process_time()
-            _, valid = trainer.fit(train_data, valid_data, saved=checkpointed, show_progress=config["show_progress"])
+            _, valid = trainer.fit(train_data, valid_data, saved=checkpointed, **progress, **watched)
             after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
             fit_peak = memory_bytes()[1]
             trained = Path(trainer.saved_model_file).is_file()
@@ -100,12 +110,12 @@ def run(
                 )
             before_test = time.perf_counter()
             with recorded(trainer) as seen:
-                test = trainer.evaluate(test_data, load_best_model=trained, show_progress=config["show_progress"])
+                tested = trainer.evaluate(test_data, load_best_model=trained, **progress) if test else {}
             after_test = time.perf_counter()
             # the kernel counts the size now and the peak in different ways
             peak_memory = max(base_memory, data_peak, memory_bytes()[1])
             served = _serve(trainer) if serve else {}
-    if not test and not valid:
+    if not tested and not valid:
         raise UsageError(f"the split leaves nothing of '{dataset}' for validation and test; look at eval_args.split.")
     per_user_sha256 = None if per_user is None else _keep_per_user(per_user, seen, data)
     on_gpu = config["device"].type == "cuda"
@@ -114,11 +124,11 @@ def run(
         dataset=config["dataset"],
         seed=int(config["seed"]),
         valid=plain_result(valid),
-        test=plain_result(test),
+        test=plain_result(tested),
         valid_metric=config["valid_metric"].lower(),
         fit_seconds=round(built - started + after_fit - before_fit, 3),
         fit_cpu_seconds=round(built_cpu - started_cpu + after_fit_cpu - before_fit_cpu, 3),
-        eval_seconds=round(after_test - before_test, 3),
+        eval_seconds=round(after_test - before_test, 3) if test else None,
         peak_memory_bytes=peak_memory,
         base_memory_bytes=base_memory,
         fit_memory_bytes=max(0, fit_peak - at_rest),
@@ -150,6 +160,7 @@ def configured_data(
     config_files: Sequence[str | Path] = (),
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    cache: DataCache | None = None,
 ) -> tuple[Any, Any]:
     """Return RecBole's configuration and data set for a run: the random generators seeded, the logger set up.
 
@@ -161,7 +172,7 @@ def configured_data(
         init_seed(config["seed"], config["reproducibility"])
         init_logger(config)
         getLogger().info(config)
-        data = create_dataset(config)
+        data = create_dataset(config) if cache is None else cache.read(config)
         getLogger().info(data)
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= data.item_num:
         raise UsageError(
@@ -185,13 +196,17 @@ def _serve(trainer: Any) -> dict[str, Any]:
 
 @contextmanager
 def _checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
-    """Give the trainer's checkpoint a name that no other run has, and remove it afterwards unless it is to be kept."""
+    """Give the trainer's checkpoint a name that no other run has; afterwards remove it unless it is to be kept.
+
+    The writer of training curves is closed too: each has a thread, and one process may make many runs.
+    """
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")
     name = f"{config['model']}-{config['dataset']}-{config['seed']}-{moment}-{os.getpid()}.pth"
     trainer.saved_model_file = os.path.join(config["checkpoint_dir"], name)
     try:
         yield
     finally:
+        trainer.tensorboard.close()
         if not keep:
             Path(trainer.saved_model_file).unlink(missing_ok=True)
 

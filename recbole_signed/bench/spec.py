@@ -14,6 +14,7 @@ from recbole_signed.bench.provenance import data_folder, data_sha256, digest
 from recbole_signed.bench.rows import RunRow
 from recbole_signed.bench.settings import merged, read_yaml
 from recbole_signed.bench.table_file import read_table_file
+from recbole_signed.bench.tuned import budgets_text, how_in_row, tuned_for
 from recbole_signed.config import PROTOCOLS
 from recbole_signed.edge_groups import KEYS as GROUP_KEYS
 from recbole_signed.edge_groups import bounds_of, labels_of, split_group
@@ -45,6 +46,8 @@ class Request:
     """Where the run's values per user go; they are not kept for None."""
     serving: bool = False
     """Whether it has to be measured too what the trained model costs in use; no part of the hash."""
+    tuned: dict[str, Any] | None = None
+    """As :attr:`recbole_signed.bench.rows.RunRow.tuned`."""
 
     @property
     def key(self) -> tuple[str, str, int, str | None, str | None]:
@@ -133,8 +136,11 @@ class TableSpec:
     def requests(self) -> Iterator[Request]:
         """Yield the runs: data set by data set, model by model, seed by seed.
 
+        ``tuned: true`` puts what ``tune`` chose for the model on the data set below the table's own keys.
+
         Raises:
-            UsageError: a data set that does not exist, or a column that the runs' metrics do not have.
+            UsageError: a data set that does not exist, a column that the runs' metrics do not have, or models that
+                were not tuned, or with different budgets.
         """
         for section, data_settings in self.datasets.items():
             dataset = data_settings.get("dataset", section)
@@ -142,10 +148,15 @@ class TableSpec:
             folder = data_folder(dataset, data_path)
             beside = folder / f"{dataset}.yaml"
             checksum = data_sha256(folder, dataset)
+            how: dict[str, dict[str, Any] | None] = {}
             for label, model_settings in self.models.items():
                 model = model_settings.get("model", label)
                 here = (model_settings.get("per_dataset") or {}).get(section) or {}
-                settings = merged(self.common, data_settings, model_settings, here)
+                own = merged(self.common, data_settings, model_settings, here)
+                tuned = tuned_for(model, dataset, own.pop("tuned", None), checksum)
+                how[label] = how_in_row(tuned)
+                budgets_text(how)
+                settings = own if tuned is None else merged(tuned.values, own)
                 settings.pop("per_dataset", None)
                 seeds = _seeds(label, settings.pop("seeds", self._seeds_of(model, beside, settings)))
                 for key in ("model", "dataset", "seed"):
@@ -158,10 +169,19 @@ class TableSpec:
                         "seed": seed,
                         "settings": {key: value for key, value in settings.items() if key != "data_path"},
                         "package": __version__,
-                        "defaults": _default_settings(model, beside),
+                        "defaults": default_settings(model, beside),
                     }
                     yield Request(
-                        label, section, model, dataset, seed, settings, digest(asked), checksum, serving=self.serving
+                        label,
+                        section,
+                        model,
+                        dataset,
+                        seed,
+                        settings,
+                        digest(asked),
+                        checksum,
+                        tuned=how[label],
+                        serving=self.serving,
                     )
 
     def _seeds_of(self, model: str, beside: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
@@ -261,8 +281,8 @@ def _yaml_if_there(path: Path) -> dict[str, Any]:
     return read_yaml(path) if path.is_file() else {}
 
 
-def _default_settings(model: str, beside: Path) -> dict[str, Any]:
-    """Return what the files below a run's settings say: the model's defaults and the data set's yaml."""
+def default_settings(model: str, beside: Path) -> dict[str, Any]:
+    """Return what the files below a run's settings say: this package's defaults of the model, the data set's yaml."""
     entry = registry.models().get(model)
     files = {"model": entry.properties if entry is not None else None, "dataset": beside}
     return {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}

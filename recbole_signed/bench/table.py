@@ -18,6 +18,7 @@ from recbole_signed.bench.columns import smaller_is_better as smaller_is_better
 from recbole_signed.bench.rows import RunRow
 from recbole_signed.bench.small_print import STOPPED, budgets, group_shares
 from recbole_signed.bench.small_print import describe_split as describe_split
+from recbole_signed.bench.tuned import budgets_text
 
 Mark = Literal["best", "second", ""]
 Result = tuple[str, str, RunRow]
@@ -123,8 +124,25 @@ def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column
         for index, line in enumerate(made)
     )
     rows_of_all = [row for rows in lines.values() for row in rows if row.ok]
-    print_ = [_small_print(rows_of_all), budgets(lines), _cut_short(lines), group_shares(rows_of_all)]
+    print_ = [
+        _small_print(rows_of_all),
+        _tuning(lines),
+        budgets(lines),
+        _cut_short(lines),
+        group_shares(rows_of_all),
+    ]
     return Section(name, marked, "; ".join(filter(None, print_)))
+
+
+def _tuning(lines: dict[str, list[RunRow]]) -> str:
+    """State the tuning budget, and name the models whose parameters were chosen on another split than the rows'."""
+    text = budgets_text({label: rows[0].tuned for label, rows in lines.items()})
+    other = [
+        label
+        for label, rows in lines.items()
+        if any(row.ok and row.tuned is not None and row.tuned.get("split") != row.split for row in rows)
+    ]
+    return f"{text}, on another split: {', '.join(other)}" if other else text
 
 
 def _cut_short(lines: dict[str, list[RunRow]]) -> str:

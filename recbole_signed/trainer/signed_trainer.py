@@ -135,7 +135,7 @@ class SignedTrainer(Trainer):
             "other_parameter": self.model.other_parameter(),
             "optimizer": self.optimizer.state_dict(),
             "curve": self.curve,
-            "rng": _rng_state(),
+            "rng": rng_state(),
             "vocabulary": None if self._dataset is None else vocabulary_of(self._dataset),
         }
         torch.save(state, path, pickle_protocol=4)
@@ -164,10 +164,11 @@ class SignedTrainer(Trainer):
         self.best_valid_result = state.get("best_valid_result")
         self.curve = [list(each) for each in state.get("curve", [])]
         if "rng" in state:
-            _set_rng_state(state["rng"])
+            set_rng_state(state["rng"])
 
 
-def _rng_state() -> dict[str, Any]:
+def rng_state() -> dict[str, Any]:
+    """Return the states of the random generators that a training draws from, without pickled classes."""
     state: Any = np.random.get_state()  # noqa: NPY002 (RecBole and the models draw from it)
     name, keys, position, has_gauss, gauss = state
     return {
@@ -178,7 +179,8 @@ def _rng_state() -> dict[str, Any]:
     }
 
 
-def _set_rng_state(state: dict[str, Any]) -> None:
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put the random generators into the states of :func:`rng_state`."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

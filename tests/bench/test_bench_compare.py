@@ -197,7 +197,7 @@ def test_jobs_run_side_by_side_and_share_the_cores(write: Write, fake: Any, monk
     monkeypatch.setattr(pool, "cores", lambda: 6)
     for name in pool.THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    assert pool._environment(3)["OMP_NUM_THREADS"] == "3"
+    assert pool.environment(3)["OMP_NUM_THREADS"] == "3"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     fake(
         "env = os.environ; told = env['OMP_NUM_THREADS'] + env['MKL_NUM_THREADS']\n"
