@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed import __version__, cli_analysis, cli_data, cli_filter, cli_online, cli_stream
+from recbole_signed import __version__, cli_analysis, cli_data, cli_filter, cli_online, cli_stream, cli_upstream
 from recbole_signed.cli_output import Json, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 
@@ -46,6 +46,7 @@ def _width() -> int | None:
 cli_analysis.add_to(app)
 cli_stream.add_to(app)
 cli_filter.add_to(app)
+cli_upstream.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

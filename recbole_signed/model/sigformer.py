@@ -76,7 +76,7 @@ class SIGformer(SignedRecommender):
         self.register_buffer("user_mark", torch.randperm(self.n_users))
         self.register_buffer("item_mark", torch.randperm(self.n_items))
         self.register_buffer("walk_seed", torch.tensor(int(config["seed"])))
-        self._edges = _edges(dataset)
+        self._edges = self.training_rows(dataset)
         self.walks = WalkGraph.from_edges(*self._edges, self.n_users, self.n_items).to(self.device)
         self.register_buffer("positions", self._positions(int(config["eigs_dim"])), persistent=False)
 
@@ -150,12 +150,3 @@ class SIGformer(SignedRecommender):
         tables = self.user_embedding.weight, self.item_embedding.weight
         norms = sum(count.float() @ table.square().sum(dim=1) for count, table in zip(counts, tables, strict=True))
         return 0.5 * (self.reg_weight * norms / max(len(users), 1) + self.gate_decay * self.gate.square().sum())
-
-
-def _edges(dataset: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return users, items and whether it is a like, ``[n_rows]`` each, of the training rows, repeated ones too."""
-    likes, dislikes = dataset.inter_feat, dataset.neg_feat
-    users, items = (
-        torch.cat([table[field] for table in (likes, dislikes)]) for field in (dataset.uid_field, dataset.iid_field)
-    )
-    return users, items, torch.arange(len(users)) < len(likes)
