@@ -57,7 +57,8 @@ class Bundler:
         self.mentioned: set[str] = set()
         self.external: dict[str, Import] = {}
         self.names: dict[Symbol, str] = {}
-        self._identifiers: set[str] = set()
+        self._followed: set[int] = set()  # nodes, by their identity
+        self._heads: dict[Symbol, ast.ClassDef] = {}
 
     def bundle(self) -> Bundle:
         """Return the parts of the file.
@@ -105,6 +106,9 @@ class Bundler:
     def _uses(self, symbol: Symbol) -> set[Symbol]:
         found = set()
         for module, node in self._parts(symbol):
+            if id(node) in self._followed:
+                continue
+            self._followed.add(id(node))
             for name in global_names(node):
                 target = self._target(module, name.id)
                 if isinstance(target, Symbol):
@@ -158,8 +162,11 @@ class Bundler:
         statement = module.definitions[symbol.name]
         if not isinstance(statement, ast.ClassDef):
             return [(module, statement)]
-        head = ast.ClassDef(statement.name, statement.bases, statement.keywords, [], statement.decorator_list)
-        parts: list[tuple[SourceModule, ast.AST]] = [(module, head)]
+        if symbol not in self._heads:  # kept, so that its identity is not given to another
+            self._heads[symbol] = ast.ClassDef(
+                statement.name, statement.bases, statement.keywords, [], statement.decorator_list
+            )
+        parts: list[tuple[SourceModule, ast.AST]] = [(module, self._heads[symbol])]
         for owner, member in self._members(module, statement):
             parts.append((owner, member))
             if isinstance(member, ast.AnnAssign) and self._is_dataclass(owner, statement):
@@ -250,15 +257,12 @@ class Bundler:
                 self.names[symbol] = same[content]
 
     def _name_in(self, module: SourceModule) -> dict[str, str]:
+        """Return what the top-level names of a module are called in the exported file, where they are copied there."""
         found = {}
         for local in {**module.definitions, **module.imports}:
-            if self.sources.owns(module.imports[local].module) if local in module.imports else True:
-                target = self.sources.resolve(module, local) if local in module.definitions else self._try(module, local)
-                if target in BUILTINS:
-                    found[local] = BUILTINS[target]  # type: ignore[index]
-                elif isinstance(target, Symbol):
-                    target = BASE if target == STOCK else target
-                    found[local] = self.names.get(target, local)
+            target = self._try(module, local)
+            if isinstance(target, Symbol):
+                found[local] = BUILTINS.get(target) or self.names.get(BASE if target == STOCK else target, local)
         return found
 
     def _try(self, module: SourceModule, local: str) -> Symbol | Import | None:
@@ -368,7 +372,7 @@ class _Hints(ast.NodeTransformer):
     def __init__(self, sources: Sources, module: SourceModule) -> None:
         self.sources, self.module = sources, module
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: D102, N802
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         target = self.sources.resolve(self.module, node.id)
         if not isinstance(target, Symbol):
             return node
@@ -376,12 +380,12 @@ class _Hints(ast.NodeTransformer):
         definition = owner.definitions[target.name]
         return _Hints(self.sources, owner).visit(definition.value) if isinstance(definition, ast.Assign) else node
 
-    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:  # noqa: D102, N802
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         if isinstance(node.value, ast.Attribute) and node.value.attr == "NDArray":
             return ast.parse("np.ndarray", mode="eval").body
         return ast.Subscript(node.value, self.visit(node.slice), ast.Load())
 
-    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:  # noqa: D102, N802
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         left, right = self.visit(node.left), self.visit(node.right)
         return left if ast.dump(left) == ast.dump(right) else ast.BinOp(left, node.op, right)
 

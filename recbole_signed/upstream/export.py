@@ -101,7 +101,7 @@ def upstream(
             each = _write(folder, f"insert/{each}", content)
         written.append(each)
         described.append((each, about))
-    note = pages.contribution(name, described, inside, recipe, _yaml_notes(entry, recipe))
+    note = pages.contribution(name, described, inside, _notes(entry, recipe))
     written.append(_write(folder, "CONTRIBUTION.md" if not inside else f"CONTRIBUTION-{name}.md", note))
     return Exported(name, str(folder), inside, written, len(text.splitlines()))
 
@@ -109,9 +109,9 @@ def upstream(
 def model_text(bundle: Bundle, what: Description, head: str, dropped: tuple[str, ...] = ()) -> str:
     """Return the file of a model: RecBole's head, the docstring with the reference, imports, helpers and the model."""
     reference = "\n".join(f"    {each}" for each in what.citations) or f"    {what.title}."
-    parts = [head, f'r"""\n{what.model}\n{"#" * 48}\nReference:\n{reference}\n"""\n']
+    parts = [head, f'r"""\n{what.model}\n{"#" * 48}\nReference:\n{reference}\n"""']
     if bundle.postponed:
-        parts.append("from __future__ import annotations\n")
+        parts.append("from __future__ import annotations")
     parts.append(_import_block(bundle.imports))
     for about, code in bundle.sections:
         comment = "\n".join(textwrap.wrap(about, 86, initial_indent="# ", subsequent_indent="# "))
@@ -142,12 +142,12 @@ def _import_block(imports: list[str]) -> str:
         else:
             group[line] = set()
     blocks = ["\n".join(start + ", ".join(sorted(names)) for start, names in sorted(each.items())) for each in groups]
-    return "\n\n".join(block for block in blocks if block) + "\n"
+    return "\n\n".join(block for block in blocks if block)
 
 
 def _head(author: str, email: str, today: datetime.date) -> str:
     lines = ["# -*- coding: utf-8 -*-", f"# @Time   : {today.year}/{today.month}/{today.day}", f"# @Author : {author}"]
-    return "\n".join([*lines, *([f"# @Email  : {email}"] if email else [])]) + "\n"
+    return "\n".join([*lines, *([f"# @Email  : {email}"] if email else [])])
 
 
 def _entry(model: str) -> registry.ModelEntry:
@@ -161,7 +161,7 @@ def _entry(model: str) -> registry.ModelEntry:
     raise UsageError(f"there is no model named '{model}'{nearest(model, known)}")
 
 
-def _yaml_notes(entry: registry.ModelEntry, recipe: Recipe) -> list[str]:
+def _notes(entry: registry.ModelEntry, recipe: Recipe) -> list[str]:
     text = entry.properties.read_text(encoding="utf-8") if entry.properties else ""
     dropped = [key for key in TRAINER_KEYS if f"\n{key}:" in f"\n{text}"]
     notes = []
@@ -171,12 +171,12 @@ def _yaml_notes(entry: registry.ModelEntry, recipe: Recipe) -> list[str]:
     if getattr(importlib.import_module(entry.module), entry.name).batches is not None:
         notes.append(
             "Batches are RecBole's batches of likes; the model adds the dislikes, in proportion, and samples "
-            "`n_negatives` items for each edge by itself. So training does not repeat a run of recbole-signed number by "
-            "number; the loss of a batch and the scores are the same."
+            "`n_negatives` items for each edge by itself. So training does not repeat a run of recbole-signed number "
+            "by number; the loss of a batch and the scores are the same."
         )
-    elif not recipe.methods:
-        notes.append("The same data gives the same scores as recbole-signed.")
-    return notes
+    else:
+        notes.append("The same data and settings give the same scores as in recbole-signed.")
+    return [*notes, recipe.note] if recipe.note else notes
 
 
 def _git(key: str) -> str:

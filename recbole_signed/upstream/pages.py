@@ -23,10 +23,13 @@ def properties(yaml: str, recipe: Recipe) -> str:
         key = line.partition(":")[0]
         if key in TRAINER_KEYS or key in recipe.keys:
             continue
-        if key == "train_batch_size" and re.match(r"train_batch_size:\s*0\s", line):
-            line = f"train_batch_size: {ALL_IN_ONE_BATCH}    # (int) The number of likes in a batch; so many: all of them."
-        if key in recipe.values:
-            line = re.sub(r":\s*\S+", f": {recipe.values[key]}", line, count=1)
+        if key == "train_batch_size":
+            all_in_one = re.match(r"train_batch_size:\s*0\s", line) is not None
+            size = str(ALL_IN_ONE_BATCH) if all_in_one else line.partition(":")[2].split()[0]
+            text = "The number of likes in a batch" + ("; so many: all of them." if all_in_one else ".")
+            line = f"{f'train_batch_size: {size}':<32}# (int) {text}"
+        for phrase, other in recipe.rewordings.items():
+            line = line.replace(phrase, other)
         lines.append(line)
     return "\n".join([*lines, HIDE])
 
@@ -134,18 +137,20 @@ And then:
    python run.py"""
 
 _COPY = (
-    "If you want to use ``HyperTuning`` to tune hyper parameters of this model, you can copy the following settings and "
-    "name it as ``hyper.test``."
+    "If you want to use ``HyperTuning`` to tune hyper parameters of this model, you can copy the following settings "
+    "and name it as ``hyper.test``."
 )
 _REFERENCE_ONLY = (
     "Note that we just provide these hyper parameter ranges for reference only, and we can not guarantee that they are "
     "the optimal range of this model."
 )
-_TUNING = """With the source code of RecBole (you can download it from GitHub), you can run the ``run_hyper.py`` to tuning:
+_TUNING = """With the source code of RecBole (you can download it from GitHub), you can run the ``run_hyper.py`` to \
+tuning:
 
 .. code:: bash
 
-	python run_hyper.py --model=[model_name] --dataset=[dataset_name] --config_files=[config_files_path] --params_file=hyper.test
+	python run_hyper.py --model=[model_name] --dataset=[dataset_name] --config_files=[config_files_path] \
+--params_file=hyper.test
 
 For more details about Parameter Tuning, refer to :doc:`../../../user_guide/usage/parameter_tuning`.
 
@@ -156,25 +161,31 @@ If you want to change parameters, dataset or evaluation settings, take a look at
 - :doc:`../../../user_guide/data_intro`
 - :doc:`../../../user_guide/train_eval_intro`
 - :doc:`../../../user_guide/usage`
-"""  # noqa: E101 (a tab, as in RecBole's pages)
+"""
 
 
-def contribution(model: str, files: list[tuple[str, str]], inserted: bool, recipe: Recipe, yaml_notes: list[str]) -> str:
-    """Return what goes where, and what a run in stock RecBole counts, as Markdown."""
+def contribution(model: str, files: list[tuple[str, str]], inserted: bool, notes: list[str]) -> str:
+    """Return what goes where, and what a run in stock RecBole counts, as Markdown.
+
+    Args:
+        model: its name.
+        files: path and meaning of each.
+        inserted: whether lines went into the files of a checkout.
+        notes: what is particular to the model.
+    """
     rows = "\n".join(f"| `{path}` | {what} |" for path, what in files)
     place = (
         "The lines below were put into the files of this checkout; `git diff` shows them."
         if inserted
         else "Files under `insert/` hold lines that belong into the file of that name; the others are whole files."
     )
-    notes = "\n".join(f"- {each}" for each in [*yaml_notes, *([recipe.note] if recipe.note else [])])
-    return _CONTRIBUTION.format(model=model, lower=model.lower(), rows=rows, place=place, notes=notes)
+    text = "\n".join(f"- {each}" for each in notes)
+    return _CONTRIBUTION.format(model=model, lower=model.lower(), rows=rows, place=place, notes=text)
 
 
 _CONTRIBUTION = """# {model} for RecBole
 
-The model is one file that needs RecBole's own requirements alone (torch, NumPy, SciPy; Python 3.8 or newer), formatted by
-black. {place}
+The model is one file that needs RecBole's own requirements alone (Python 3.8 or newer), formatted by black. {place}
 
 | file | what |
 |---|---|
@@ -186,8 +197,8 @@ black. {place}
 - Dislikes of the training part come from the additional file `<dataset>.dislike` (see the page of the model for the
   settings). With `hide_dislikes: True` they are not recommended to that user in the full ranking.
 - Without that file the model learns from likes alone.
-- Rows with a `sign` in the `.inter` file are understood by the model too, but not by RecBole's evaluation, which counts a
-  held-out dislike as a hit: keep them out by `val_interval: {{sign: "[1,1]"}}`.
+- Rows with a `sign` in the `.inter` file are understood by the model too, but not by RecBole's evaluation, which counts
+  a held-out dislike as a hit: keep them out by `val_interval: {{sign: "[1,1]"}}`.
 {notes}
 
 ## Before it is sent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 ALL_IN_ONE_BATCH = 1_000_000_000
 """``train_batch_size`` for one batch of all likes: stock RecBole does not read 0 as that."""
@@ -25,8 +24,8 @@ class Recipe:
     """Attributes set in ``__init__`` for these methods."""
     keys: tuple[str, ...] = ()
     """Their keys in the yaml."""
-    values: dict[str, Any] = field(default_factory=dict)
-    """Other defaults in the yaml."""
+    rewordings: dict[str, str] = field(default_factory=dict)
+    """What is said otherwise in the yaml's comments, where they speak of what is left out."""
     note: str = ""
     """Paragraph for CONTRIBUTION.md."""
     refusal: str = ""
@@ -38,6 +37,7 @@ RECIPES: dict[str, Recipe] = {
         methods=("tune",),
         attributes=("auto", "tune_users", "valid_metric"),
         keys=("auto", "tune_users"),
+        rewordings={", the largest one to try where auto is True": "", ", never chosen": ""},
         note=(
             "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: the "
             "values of the yaml hold. Use RecBole's hyper-parameter tuning."

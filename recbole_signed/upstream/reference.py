@@ -50,8 +50,8 @@ class Citation:
         return f"{name}'{self.year[2:]}" if re.fullmatch(r"[A-Za-z]+", name) and self.year else self.venue
 
     def __str__(self) -> str:
-        venue = f" in {self.venue}." if self.venue else ""
-        return f'{self.authors}. "{self.title}."{venue}'
+        venue = f"arXiv {self.venue}" if self.venue == self.year and "arxiv" in self.link else self.venue
+        return f'{self.authors}. "{self.title}."' + (f" in {venue}." if venue else "")
 
 
 @dataclass(frozen=True)

@@ -49,23 +49,23 @@ class _Finder(ast.NodeVisitor):
         inner = [names for number, (of_class, names) in enumerate(reversed(self.scopes)) if not of_class or number == 0]
         return any(name in names for names in inner)
 
-    def visit_Name(self, node: ast.Name) -> None:  # noqa: D102, N802
+    def visit_Name(self, node: ast.Name) -> None:
         if not self._is_local(node.id):
             self.found.append(node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: D102, N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self.visit(node.target)
         if node.value is not None:
             self.visit(node.value)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:  # noqa: D102, N802
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for decorator in node.decorator_list:
             self.visit(decorator)
         self._function(node.args, node.body)
 
-    visit_AsyncFunctionDef = visit_FunctionDef
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
-    def visit_Lambda(self, node: ast.Lambda) -> None:  # noqa: D102, N802
+    def visit_Lambda(self, node: ast.Lambda) -> None:
         self._function(node.args, [node.body])
 
     def _function(self, arguments: ast.arguments, body: list[ast.stmt] | list[ast.expr]) -> None:
@@ -79,7 +79,7 @@ class _Finder(ast.NodeVisitor):
                     names -= set(node.names)
         self._in_scope(False, names, body)
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:  # noqa: D102, N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for outside in [*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords)]:
             self.visit(outside)
         self._in_scope(True, set(bound_names(node.body)), node.body)
