@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,12 +111,13 @@ def test_so_do_the_other_trained_models(model: str, slow_runs: dict[str, Any]) -
 
 @pytest.mark.parametrize("model", [*TRAINED, *(pytest.param(each, marks=pytest.mark.slow) for each in REST)])
 def test_same_parameters_give_the_same_scores_and_losses(
-    model: str, exported: Callable[[str], Path], data: Path
+    model: str, exported: Callable[[str], Path], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = importlib.util.spec_from_file_location(f"exported_{model.lower()}", exported(model))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look
     spec.loader.exec_module(module)
     settings = {**COMMON, "data_path": str(data), "train_batch_size": 300}
     config = Config(model=model, dataset="signed", config_dict=settings)
