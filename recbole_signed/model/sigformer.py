@@ -132,12 +132,12 @@ class SIGformer(SignedRecommender):
             users, items, unknown, sign = (each[sign > 0] for each in (users, items, unknown, sign))
         shape = (self.n_users, self.n_items)
         pairs, order = SparsePairs.sorted_by_row(users, items, shape)
-        weight = torch.where(sign > 0, 1.0, self.beta)[order]
+        weight = torch.where(sign > 0, 1.0, self.beta).index_select(0, order)
         user_vectors, item_vectors = self.encode()
         known = pair_scores(user_vectors, item_vectors, pairs)
         total = known.new_zeros(())
         for column in unknown.unbind(dim=1):
-            others = SparsePairs(pairs.indptr, column[order].int(), self.n_items)
+            others = SparsePairs(pairs.indptr, column.index_select(0, order).int(), self.n_items)
             total = total + softplus(weight * (pair_scores(user_vectors, item_vectors, others) - known)).mean()
         return total / unknown.shape[1] + self._decay(users, items, unknown)
 
