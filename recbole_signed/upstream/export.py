@@ -101,7 +101,7 @@ def upstream(
             each = _write(folder, f"insert/{each}", content)
         written.append(each)
         described.append((each, about))
-    note = pages.contribution(name, described, inside, _notes(entry, recipe))
+    note = pages.contribution(name, described, inside, _notes(entry, recipe, text))
     written.append(_write(folder, "CONTRIBUTION.md" if not inside else f"CONTRIBUTION-{name}.md", note))
     return Exported(name, str(folder), inside, written, len(text.splitlines()))
 
@@ -161,10 +161,13 @@ def _entry(model: str) -> registry.ModelEntry:
     raise UsageError(f"there is no model named '{model}'{nearest(model, known)}")
 
 
-def _notes(entry: registry.ModelEntry, recipe: Recipe) -> list[str]:
-    text = entry.properties.read_text(encoding="utf-8") if entry.properties else ""
-    dropped = [key for key in TRAINER_KEYS if f"\n{key}:" in f"\n{text}"]
+def _notes(entry: registry.ModelEntry, recipe: Recipe, text: str) -> list[str]:
+    """Return what is particular to the model whose file has this text."""
+    yaml = entry.properties.read_text(encoding="utf-8") if entry.properties else ""
+    dropped = [key for key in TRAINER_KEYS if f"\n{key}:" in f"\n{yaml}"]
     notes = []
+    if "check_invariants" in text:  # an argument of sparse tensors that torch 1 does not have
+        notes.append("It needs torch 2: it does not run on 1.12, and does on 2.4, the last one for Python 3.8.")
     if dropped:
         names = ", ".join(f"`{each}`" for each in dropped)
         notes.append(f"RecBole's trainer has no {names}: the learning rate stays as it is.")

@@ -80,9 +80,13 @@ def check(text: str, name: str) -> None:
     except ImportError as error:
         raise MissingExtraError("Checking an exported model", "upstream") from error
     try:
-        ast.parse(text, feature_version=OLDEST)
+        tree = ast.parse(text, feature_version=OLDEST)
     except SyntaxError as error:
         raise _too_new(text, name, error.lineno or 1, error.msg) from error
+    finder = _RunTime(tree)
+    finder.visit(tree)
+    for line, what in finder.found:
+        raise _too_new(text, name, line, what)
     config = vermin.Config()
     config.set_verbose(3)  # with lines
     visitor = vermin.visit(text, config)
@@ -93,6 +97,56 @@ def check(text: str, name: str) -> None:
     needed = visitor.minimum_versions()[1]
     if needed is None or needed[:2] > OLDEST:  # without a line: should not happen
         raise UsageError(f"{name} needs Python {'.'.join(map(str, needed or ()))}, but RecBole runs on 3.8.")
+
+
+_GENERIC = frozenset({"list", "dict", "tuple", "set", "frozenset", "type"})
+_METHODS = frozenset({"removeprefix", "removesuffix", "bit_count"})
+"""New methods of old types; vermin knows them where it knows the type."""
+
+
+class _RunTime(ast.NodeVisitor):
+    """Finds types that are combined at run time, where vermin looks at hints alone: ``list[int]``, ``int | None``."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.found: list[tuple[int, str]] = []
+        self.types = {each.name for each in tree.body if isinstance(each, ast.ClassDef)}
+        self.types |= {*_GENERIC, "int", "float", "str", "bool", "bytes"}
+        self.generic = set(_GENERIC)
+        for each in tree.body:
+            if isinstance(each, ast.ImportFrom) and each.module == "collections.abc":
+                self.generic |= {alias.asname or alias.name for alias in each.names}
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+
+    def visit_arguments(self, node: ast.arguments) -> None:
+        for default in [*node.defaults, *(each for each in node.kw_defaults if each is not None)]:
+            self.visit(default)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        for each in [*node.decorator_list, node.args, *node.body]:
+            self.visit(each)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if isinstance(node.value, ast.Name) and node.value.id in self.generic:
+            self.found.append((node.lineno, f"{node.value.id}[...] at run time needs 3.9"))
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        if isinstance(node.op, ast.BitOr) and (self._is_type(node.left) or self._is_type(node.right)):
+            self.found.append((node.lineno, "a union of types at run time needs 3.10"))
+        self.generic_visit(node)
+
+    def _is_type(self, node: ast.expr) -> bool:
+        return (isinstance(node, ast.Name) and node.id in self.types) or (
+            isinstance(node, ast.Constant) and node.value is None
+        )
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if node.attr in _METHODS:
+            self.found.append((node.lineno, f"the method {node.attr} is newer"))
+        self.generic_visit(node)
 
 
 def _by_line(report: str) -> dict[int, list[tuple[tuple[int, int], str]]]:
