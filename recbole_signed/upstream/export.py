@@ -72,7 +72,7 @@ def upstream(
     today = datetime.date.today()
     bundler = Bundler(entry.module, name, recipe)
     dropped = (*recipe.methods, *recipe.attributes, *recipe.keys)
-    what = Description.of(bundler.sources[entry.module], name, dropped)
+    what = Description.of(bundler.used.sources[entry.module], name, dropped)
     text = model_text(bundler.bundle(), what, _head(author, email, today), dropped)
     python38.check(text, f"{lower}.py")
     yaml = pages.properties(entry.properties.read_text(encoding="utf-8") if entry.properties else "", recipe)

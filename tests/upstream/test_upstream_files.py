@@ -17,8 +17,9 @@ from recbole_signed import registry
 from recbole_signed.cli import main
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.upstream import python38
-from recbole_signed.upstream.bundle import LIBRARIES, Bundler
+from recbole_signed.upstream.bundle import Bundler
 from recbole_signed.upstream.export import upstream
+from recbole_signed.upstream.follow import LIBRARIES
 from recbole_signed.upstream.recipes import Recipe, recipe_of
 from recbole_signed.upstream.reference import Citation
 
