@@ -139,6 +139,20 @@ def test_what_the_trainer_of_ssf_needs_stays_behind() -> None:
     assert "class UnseenItems" not in text  # nothing is sampled
 
 
+def test_a_recbole_that_has_the_model_does_not_stop_this_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "model/general_recommender"
+    place.mkdir(parents=True)
+    for name in ("ssf", "mine"):
+        (place / f"{name}.py").touch()
+    monkeypatch.setattr(registry, "recbole_folder", lambda: tmp_path)
+    registry.register_own_models()
+    assert registry.models()["SSF"].module == "recbole_signed.model.ssf"
+    with pytest.raises(UsageError, match="RecBole has a model of the name 'Mine'"):
+        registry.register_model("Mine", "somewhere.mine")
+
+
 @pytest.mark.parametrize("missing", ["black", "vermin"])
 def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
