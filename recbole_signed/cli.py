@@ -24,6 +24,7 @@ from recbole_signed import (
     cli_significance,
     cli_stream,
     cli_tune,
+    cli_upstream,
 )
 from recbole_signed.cli_output import Json, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
@@ -62,6 +63,7 @@ cli_stream.add_to(app)
 cli_filter.add_to(app)
 cli_significance.add_to(app)
 cli_tune.add_to(app)
+cli_upstream.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -81,7 +81,6 @@ def register_model(
     path = None if properties is None else Path(properties)
     if path is not None and not path.is_file():
         raise UsageError(f"the model '{name}' is registered with the file {path}, which does not exist.")
-    entry = ModelEntry(name, module, path, dataset, trainer)
     known = _registry.models.get(name)
     if known is not None and known.module != module:
         raise UsageError(
@@ -90,9 +89,13 @@ def register_model(
     folder = recbole_folder()
     if folder is not None and (folder / "model" / "general_recommender" / f"{name.lower()}.py").is_file():
         raise UsageError(f"RecBole has a model of the name '{name}'; register yours under another name.")
-    _registry.models[name] = entry
+    _register(ModelEntry(name, module, path, dataset, trainer))
+
+
+def _register(entry: ModelEntry) -> None:
+    _registry.models[entry.name] = entry
     _add_alias(entry)
-    checkpoint.TRUSTED_ROOTS.add(module.partition(".")[0])
+    checkpoint.TRUSTED_ROOTS.add(entry.module.partition(".")[0])
 
 
 def models() -> dict[str, ModelEntry]:
@@ -105,13 +108,14 @@ def register_own_models() -> None:
     """Register each model of this package: every default yaml, ``properties/model/NAME.yaml``, names one.
 
     Its class ``NAME`` is in ``model/<lower name>.py``; if there is a ``trainer/<lower name>_trainer.py``, its trainer
-    is the class ``NAMETrainer`` in there, otherwise ``SignedTrainer``.
+    is the class ``NAMETrainer`` in there, otherwise ``SignedTrainer``. A RecBole that has been given the same model
+    (``recbole-signed upstream``) does not stand in its way: here this package's serves, which reads the sign.
     """
     for path in sorted(PROPERTIES.glob("*.yaml")):
         name, lower = path.stem, path.stem.lower()
         own = (TRAINERS / f"{lower}_trainer.py").is_file()
         trainer = f"recbole_signed.trainer.{lower}_trainer:{name}Trainer" if own else SIGNED_TRAINER
-        register_model(name, f"recbole_signed.model.{lower}", properties=path, trainer=trainer)
+        _register(ModelEntry(name, f"recbole_signed.model.{lower}", path, trainer=trainer))
 
 
 def load_object(spec: str) -> Any:

@@ -54,6 +54,14 @@ class SignedRecommender(GeneralRecommender):
         none = np.empty(0, dtype=np.int64)
         return SignedGraph.from_edges(edges, (none, none), dataset.user_num, dataset.item_num)
 
+    def training_rows(self, dataset: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return users, items and whether it is a like, ``[n_rows]`` each, of the training part, repeated ones too."""
+        likes, dislikes = dataset.inter_feat, dataset.neg_feat
+        users, items = (
+            torch.cat([table[field] for table in (likes, dislikes)]) for field in (dataset.uid_field, dataset.iid_field)
+        )
+        return users, items, torch.arange(len(users)) < len(likes)
+
     def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return user embeddings ``[n_users, d]`` and item embeddings ``[n_items, d]``."""
         raise NotImplementedError(f"{type(self).__name__} gives no embeddings.")

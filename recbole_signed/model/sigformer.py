@@ -76,7 +76,7 @@ class SIGformer(SignedRecommender):
         self.register_buffer("user_mark", torch.randperm(self.n_users))
         self.register_buffer("item_mark", torch.randperm(self.n_items))
         self.register_buffer("walk_seed", torch.tensor(int(config["seed"])))
-        self._edges = _edges(dataset)
+        self._edges = self.training_rows(dataset)
         self.walks = WalkGraph.from_edges(*self._edges, self.n_users, self.n_items).to(self.device)
         self.register_buffer("positions", self._positions(int(config["eigs_dim"])), persistent=False)
 
@@ -132,12 +132,12 @@ class SIGformer(SignedRecommender):
             users, items, unknown, sign = (each[sign > 0] for each in (users, items, unknown, sign))
         shape = (self.n_users, self.n_items)
         pairs, order = SparsePairs.sorted_by_row(users, items, shape)
-        weight = torch.where(sign > 0, 1.0, self.beta)[order]
+        weight = torch.where(sign > 0, 1.0, self.beta).index_select(0, order)
         user_vectors, item_vectors = self.encode()
         known = pair_scores(user_vectors, item_vectors, pairs)
         total = known.new_zeros(())
         for column in unknown.unbind(dim=1):
-            others = SparsePairs(pairs.indptr, column[order].int(), self.n_items)
+            others = SparsePairs(pairs.indptr, column.index_select(0, order).int(), self.n_items)
             total = total + softplus(weight * (pair_scores(user_vectors, item_vectors, others) - known)).mean()
         return total / unknown.shape[1] + self._decay(users, items, unknown)
 
@@ -150,12 +150,3 @@ class SIGformer(SignedRecommender):
         tables = self.user_embedding.weight, self.item_embedding.weight
         norms = sum(count.float() @ table.square().sum(dim=1) for count, table in zip(counts, tables, strict=True))
         return 0.5 * (self.reg_weight * norms / max(len(users), 1) + self.gate_decay * self.gate.square().sum())
-
-
-def _edges(dataset: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return users, items and whether it is a like, ``[n_rows]`` each, of the training rows, repeated ones too."""
-    likes, dislikes = dataset.inter_feat, dataset.neg_feat
-    users, items = (
-        torch.cat([table[field] for table in (likes, dislikes)]) for field in (dataset.uid_field, dataset.iid_field)
-    )
-    return users, items, torch.arange(len(users)) < len(likes)

@@ -30,7 +30,7 @@ class TrainingFreeRecommender(SignedRecommender):
         raise NotImplementedError(f"{type(self).__name__} has no fit.")
 
     def loss(self, batch: Any) -> torch.Tensor:
-        """Fit, if that has not been done, and return 0: for trainers other than this package's."""
+        """Fit, if that has not been done, and return 0: for trainers that do not call :meth:`fit`."""
         if not getattr(self, self.fitted[0]).numel():
             self.fit()
         return self.fake_loss.sum() * 0.0

@@ -1,0 +1,190 @@
+"""How an exported model finds dislikes in stock RecBole, which knows none, and makes its batches.
+
+The exporter puts the methods of :class:`StockRecommender` (and of :class:`StockBatchRecommender`, where a model asks
+for batches of its own) in the place of those of the same name of ``SignedRecommender``, and copies what else they use
+from this module. So all of it must do without this package's data set, trainer and loader, and without ``super()``.
+"""
+
+from __future__ import annotations
+
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.data.negative_sampling import UnseenItems
+from recbole_signed.graph import SignedGraph
+from recbole_signed.model.abstract_recommender import SignedRecommender
+
+DISLIKE_FIELDS = ("dislike_user_id", "dislike_item_id")
+"""Columns of the file of dislikes."""
+
+Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class StockRecommender(SignedRecommender):
+    """A general recommender that knows likes and dislikes.
+
+    A model gives ``encode()`` and, if it is trained by gradients, ``loss()``; this class gives RecBole's interface. A
+    model without user embeddings overrides ``score()`` instead.
+
+    Likes are the interactions. Dislikes of the training part come from
+
+    * an additional atomic file ``<dataset>.dislike`` with the columns ``dislike_user_id:token`` and
+      ``dislike_item_id:token``, loaded by ``additional_feat_suffix: [dislike]``, ``alias_of_user_id:
+      [dislike_user_id]``, ``alias_of_item_id: [dislike_item_id]`` and ``load_col: {inter: [user_id, item_id], dislike:
+      [dislike_user_id, dislike_item_id]}``. This is the way to evaluate on likes alone;
+    * or the column ``SIGN_FIELD`` (``sign`` by default) of the interactions, where that is loaded: above 0 for a like,
+      below 0 for a dislike, 0 for neither. RecBole's evaluation counts every held-out interaction as a hit, a
+      dislike too.
+
+    Without either the model learns from likes alone. With ``hide_dislikes`` (the default) the full ranking leaves out
+    what a user disliked in training, as RecBole leaves out what a user liked there.
+    """
+
+    def _graph_of(self, dataset: Any) -> SignedGraph:
+        """Return the graph of the training part."""
+        self.hide_dislikes = hides_dislikes(dataset)
+        return graph_of(self.training_rows(dataset), dataset)
+
+    def training_rows(self, dataset: Any) -> Rows:
+        """Return users, items and whether it is a like, ``[n_rows]`` each, of the training part, repeated ones too."""
+        return signed_rows(dataset)
+
+    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
+        """Return the scores of all items for each user, flat ``[batch * n_items]``."""
+        users = interaction[self.USER_ID]
+        scores = self.score(users)
+        if self.hide_dislikes and self.graph.dislikes.nnz:
+            disliked = self.graph.dislikes[users.cpu().numpy()].tocoo()
+            rows, columns = (torch.from_numpy(each).long().to(scores.device) for each in (disliked.row, disliked.col))
+            scores = scores.index_put((rows, columns), scores.new_tensor(-torch.inf))
+        return scores.reshape(-1)
+
+
+class StockBatchRecommender(StockRecommender):
+    """The same for models that set ``batches``: these methods come beside those above."""
+
+    def _graph_of(self, dataset: Any) -> SignedGraph:
+        """Return the graph of the training part."""
+        self.hide_dislikes = hides_dislikes(dataset)
+        rows = self.training_rows(dataset)
+        self._signed_batches = SignedBatches(dataset, rows, str(self.batches))
+        return graph_of(rows, dataset)
+
+    def calculate_loss(self, interaction: Any) -> torch.Tensor:
+        """Return :meth:`loss` of the batch; the cached embeddings are stale after the step that follows."""
+        self._embeddings = None
+        batch, new_epoch = self._signed_batches.of(interaction)
+        if new_epoch is not None and hasattr(self, "start_epoch"):
+            self.start_epoch(new_epoch)
+        if not len(batch[self.USER_ID]):
+            return 0.0 * sum(each.sum() for each in self.parameters())
+        return self.loss(batch)
+
+
+def hides_dislikes(dataset: Any) -> bool:
+    """Return the setting ``hide_dislikes``."""
+    hide = dataset.config["hide_dislikes"]
+    return True if hide is None else bool(hide)
+
+
+def graph_of(rows: Rows, dataset: Any) -> SignedGraph:
+    """Return the graph of some rows, over the ids of the data set."""
+    users, items, likes = rows
+    edges = [(users[chosen].numpy(), items[chosen].numpy()) for chosen in (likes, ~likes)]
+    return SignedGraph.from_edges(edges[0], edges[1], dataset.user_num, dataset.item_num)
+
+
+def sign_field(dataset: Any) -> str | None:
+    """Return the column of the interactions that holds the sign; None where it is not loaded.
+
+    Raises:
+        ValueError: RecBole normalised the column, which makes dislikes of neutral rows and likes of dislikes.
+    """
+    config = dataset.config
+    field = config["SIGN_FIELD"] or "sign"
+    if field not in dataset.inter_feat.columns:
+        return None
+    if config["normalize_all"] or field in (config["normalize_field"] or []):
+        raise ValueError(f"the column '{field}' is a sign and must not be normalised: set normalize_all: False.")
+    return field
+
+
+def signed_rows(dataset: Any) -> Rows:
+    """Return users, items and whether it is a like, ``[n_rows]`` each, of RecBole's training part."""
+    likes, field = dataset.inter_feat, sign_field(dataset)
+    users, items = likes[dataset.uid_field], likes[dataset.iid_field]
+    liked = torch.ones(len(users), dtype=torch.bool)
+    if field is not None:
+        known = likes[field] != 0
+        users, items, liked = users[known], items[known], likes[field][known] > 0
+        if not bool(liked.all()):
+            getLogger().warning(
+                f"RecBole evaluates on every held-out row, whatever its '{field}': put dislikes in a .dislike file to "
+                "evaluate on likes."
+            )
+    dislikes = getattr(dataset, "dislike_feat", None)
+    if dislikes is None:
+        return users, items, liked
+    theirs = [dislikes[name] for name in DISLIKE_FIELDS]
+    liked = torch.cat([liked, torch.zeros(len(theirs[0]), dtype=torch.bool)])
+    return torch.cat([users, theirs[0]]), torch.cat([items, theirs[1]]), liked
+
+
+class SignedBatches:
+    """Makes batches of edges, with ``n_negatives`` sampled items each, of RecBole's batches.
+
+    ``kind`` is the attribute ``batches`` of the model: ``"edges"``, likes and dislikes, or ``"likes"``, likes alone.
+    Dislikes of the additional file are dealt out among the batches of an epoch in a new random order, each once. Items
+    are sampled from those that the user has no edge to (for ``"likes"``: did not like), in proportion to the power
+    ``negative_exponent`` of their number of edges.
+    """
+
+    def __init__(self, dataset: Any, rows: Rows, kind: str) -> None:
+        config = dataset.config
+        self.user_field, self.item_field = dataset.uid_field, dataset.iid_field
+        self.negative_field = config["NEG_PREFIX"] + self.item_field
+        self.sign_field = sign_field(dataset)
+        self.with_dislikes = kind == "edges"
+        users, items, likes = rows
+        if not self.with_dislikes:
+            users, items = users[likes], items[likes]
+        self.n_negatives = int(config["n_negatives"] or 0)
+        exponent, weights = float(config["negative_exponent"] or 0.0), None
+        if exponent:
+            degrees = torch.bincount(items, minlength=dataset.item_num).double().numpy()
+            weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** exponent, 0.0)
+        self.unseen = UnseenItems.from_pairs(users.numpy(), items.numpy(), dataset.item_num, weights)
+        self.rng = np.random.default_rng(int(config["seed"]))
+        dislikes = getattr(dataset, "dislike_feat", None) if self.with_dislikes else None
+        none = torch.zeros(0, dtype=torch.int64)
+        self.dislikes = [none, none] if dislikes is None else [dislikes[name] for name in DISLIKE_FIELDS]
+        times = (config["train_neg_sample_args"] or {}).get("sample_num", 1) or 1
+        self.n_rows = max(len(dataset.inter_feat) * int(times), 1)
+        self.seen = 0
+        self.order = np.arange(0)
+
+    def of(self, interaction: Any) -> tuple[dict[str, torch.Tensor], int | None]:
+        """Return the batch, and the number of the epoch that it begins, if it does."""
+        users, items = interaction[self.user_field], interaction[self.item_field]
+        device, size = users.device, len(users)
+        sign = torch.ones(size, device=device)
+        if self.sign_field is not None:
+            sign = interaction[self.sign_field]
+            kept = (sign != 0) if self.with_dislikes else (sign > 0)
+            users, items, sign = users[kept], items[kept], sign[kept]
+        epoch, place = divmod(self.seen, self.n_rows)
+        if place == 0:
+            self.order = self.rng.permutation(len(self.dislikes[0]))
+        self.seen += size
+        ends = [min(each, self.n_rows) * len(self.order) // self.n_rows for each in (place, place + size)]
+        drawn = torch.from_numpy(self.order[ends[0] : ends[1]])
+        theirs = [each[drawn].to(device) for each in self.dislikes]
+        users, items = torch.cat([users, theirs[0]]), torch.cat([items, theirs[1]])
+        sign = torch.cat([sign, -torch.ones(len(drawn), device=device)])
+        sampled = self.unseen.draw(users.cpu().numpy(), self.n_negatives, self.rng)
+        batch = {self.user_field: users, self.item_field: items, "sign": sign}
+        batch[self.negative_field] = torch.from_numpy(sampled).to(device)
+        return batch, epoch if place == 0 else None

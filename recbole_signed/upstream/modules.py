@@ -1,0 +1,165 @@
+"""Source files of this package (and of one that brings a model), read without importing them."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from recbole_signed.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """Something that a module defines at its top level."""
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Import:
+    """What a name of a module stands for when it comes from elsewhere: ``import module`` or ``from module import``."""
+
+    module: str
+    name: str | None
+    line: int
+
+
+@dataclass
+class SourceModule:
+    """One file: its text, its syntax tree, and what its top-level names are."""
+
+    name: str
+    path: Path
+    source: bytes
+    tree: ast.Module
+    definitions: dict[str, ast.stmt] = field(default_factory=dict)
+    """The statement that defines a name."""
+    imports: dict[str, Import] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, name: str) -> SourceModule:
+        """Find and parse a module by its dotted name.
+
+        Raises:
+            UsageError: it has no source file.
+        """
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            raise UsageError(f"the module {name} has no source file to export.")
+        path = Path(spec.origin)
+        source = path.read_bytes()
+        module = cls(name, path, source, ast.parse(source))
+        for statement in module.tree.body:
+            module._register(statement)
+        return module
+
+    def _register(self, statement: ast.stmt) -> None:
+        if isinstance(statement, ast.Import):
+            for alias in statement.names:
+                local = alias.asname or alias.name.partition(".")[0]
+                self.imports[local] = Import(alias.name if alias.asname else local, None, statement.lineno)
+        elif isinstance(statement, ast.ImportFrom):
+            if statement.level:
+                raise UsageError(f"{self.path}:{statement.lineno} imports relatively; name the whole module instead.")
+            for alias in statement.names:
+                self.imports[alias.asname or alias.name] = Import(statement.module or "", alias.name, statement.lineno)
+        elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            self.definitions[statement.name] = statement
+        elif not _only_for_type_checkers(statement):
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    self.definitions[node.id] = statement
+
+    @property
+    def is_package(self) -> bool:
+        """Whether it is the ``__init__`` of a package."""
+        return self.path.name == "__init__.py"
+
+    @cached_property
+    def line_starts(self) -> list[int]:
+        """Offset in bytes of the first character of each line."""
+        starts = [0]
+        for line in self.source.splitlines(keepends=True):
+            starts.append(starts[-1] + len(line))
+        return starts
+
+    def offset(self, line: int, column: int) -> int:
+        """Return the offset in bytes of a position of the syntax tree (lines from 1, columns in bytes)."""
+        return self.line_starts[line - 1] + column
+
+    def span(self, node: ast.expr | ast.stmt | ast.arg) -> tuple[int, int]:
+        """Return where the text of ``node`` begins and ends."""
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        return self.offset(node.lineno, node.col_offset), self.offset(node.end_lineno, node.end_col_offset)
+
+    def lines_of(self, node: ast.stmt) -> tuple[int, int]:
+        """Return where the lines of a statement begin and end, with its decorators and the comment right above it."""
+        decorators = getattr(node, "decorator_list", [])
+        first = min([node.lineno, *(each.lineno for each in decorators)])
+        lines = self.source.splitlines()
+        while first > 1 and lines[first - 2].lstrip().startswith(b"#") and not _is_heading(lines[first - 2]):
+            first -= 1
+        assert node.end_lineno is not None
+        return self.line_starts[first - 1], self.line_starts[node.end_lineno]
+
+    def comment_on(self, statement: ast.stmt) -> ast.stmt | None:
+        """Return the string below a constant that says what it is."""
+        position = self.tree.body.index(statement) + 1
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and position < len(self.tree.body):
+            following = self.tree.body[position]
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                return following
+        return None
+
+    @property
+    def summary(self) -> str:
+        """The first line of the module's docstring."""
+        return (ast.get_docstring(self.tree) or "").partition("\n")[0]
+
+
+def _is_heading(line: bytes) -> bool:
+    return line.strip().startswith(b"# ----")
+
+
+def _only_for_type_checkers(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
+
+
+class Sources:
+    """The modules of the packages whose code is copied, read when they are first asked for."""
+
+    def __init__(self, roots: set[str]) -> None:
+        self.roots = roots
+        self._modules: dict[str, SourceModule] = {}
+
+    def owns(self, module: str) -> bool:
+        """Whether code of ``module`` is copied, rather than imported by the exported file."""
+        return module.partition(".")[0] in self.roots
+
+    def __getitem__(self, name: str) -> SourceModule:
+        if name not in self._modules:
+            self._modules[name] = SourceModule.read(name)
+        return self._modules[name]
+
+    def resolve(self, module: SourceModule, name: str) -> Symbol | Import | None:
+        """Return what a top-level name of ``module`` is, through re-exports; None: a builtin, or nothing.
+
+        Raises:
+            UsageError: it is a whole module of these packages, which can't be copied.
+        """
+        if name in module.definitions:
+            return Symbol(module.name, name)
+        found = module.imports.get(name)
+        if found is None or not self.owns(found.module):
+            return found
+        if found.name is None or found.name not in {**self[found.module].definitions, **self[found.module].imports}:
+            raise UsageError(
+                f"{module.path}:{found.line} imports the module '{name}' as a whole; an exported model needs the names "
+                "that it uses: from MODULE import NAME."
+            )
+        return self.resolve(self[found.module], found.name)

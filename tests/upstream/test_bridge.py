@@ -1,0 +1,106 @@
+"""How an exported model reads signs and makes its batches in stock RecBole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_signed.upstream.bridge import SignedBatches, graph_of, signed_rows
+
+
+class Config(dict):
+    """As RecBole's: a missing key is None."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+class Table(dict):
+    @property
+    def columns(self) -> list[str]:
+        return list(self)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values())))
+
+
+def data(rows: list[tuple[int, ...]], dislikes: list[tuple[int, int]] | None = None, **config: Any) -> Any:
+    names = ["user_id", "item_id", "sign"][: len(rows[0])]
+    columns = {name: torch.tensor(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    dataset = SimpleNamespace(
+        config=Config(NEG_PREFIX="neg_", seed=1, n_negatives=3, **config),
+        inter_feat=Table(columns),
+        uid_field="user_id",
+        iid_field="item_id",
+        user_num=6,
+        item_num=20,
+    )
+    if dislikes is not None:
+        users, items = zip(*dislikes, strict=True)
+        dataset.dislike_feat = {"dislike_user_id": torch.tensor(users), "dislike_item_id": torch.tensor(items)}
+    return dataset
+
+
+LIKES = [(user, item) for user in range(1, 6) for item in range(1, 5)]
+DISLIKES = [(user, item) for user in range(1, 6) for item in (10, 11)]
+
+
+def epoch(batches: SignedBatches, dataset: Any, size: int) -> tuple[list[dict[str, torch.Tensor]], list[int | None]]:
+    made, begun = [], []
+    for first in range(0, len(dataset.inter_feat), size):
+        part = {name: column[first : first + size] for name, column in dataset.inter_feat.items()}
+        batch, new = batches.of(part)
+        made.append(batch)
+        begun.append(new)
+    return made, begun
+
+
+def test_each_dislike_comes_once_an_epoch_and_nothing_known_is_sampled() -> None:
+    dataset = data(LIKES, DISLIKES)
+    batches = SignedBatches(dataset, signed_rows(dataset), "edges")
+    orders = []
+    for number in range(2):
+        made, begun = epoch(batches, dataset, 7)
+        assert begun == [number, None, None]
+        seen = [
+            (int(user), int(item))
+            for batch in made
+            for user, item, sign in zip(batch["user_id"], batch["item_id"], batch["sign"], strict=True)
+            if sign < 0
+        ]
+        assert Counter(seen) == Counter(DISLIKES)
+        orders.append(seen)
+        for batch in made:
+            sampled = batch["neg_item_id"]
+            assert sampled.shape == (len(batch["user_id"]), 3)
+            known = {*LIKES, *DISLIKES}
+            pairs = {(int(u), int(i)) for u, row in zip(batch["user_id"], sampled, strict=True) for i in row}
+            assert not pairs & known
+    assert orders[0] != orders[1]
+
+
+def test_batches_of_likes_hold_no_dislike() -> None:
+    dataset = data([(*pair, 1.0) for pair in LIKES] + [(*pair, -1.0) for pair in DISLIKES])
+    made, _ = epoch(SignedBatches(dataset, signed_rows(dataset), "likes"), dataset, 5)
+    assert sum(len(batch["user_id"]) for batch in made) == len(LIKES)
+    assert all(bool((batch["sign"] > 0).all()) for batch in made)
+
+
+def test_a_sign_column_is_read() -> None:
+    rows = [(*pair, 1.0) for pair in LIKES] + [(*pair, -1.0) for pair in DISLIKES] + [(1, 15, 0.0)]
+    dataset = data(rows)
+    graph = graph_of(signed_rows(dataset), dataset)
+    assert (graph.likes.nnz, graph.dislikes.nnz) == (len(LIKES), len(DISLIKES))
+    assert graph.dislikes[1, 10] == 1
+    made, _ = epoch(SignedBatches(dataset, signed_rows(dataset), "edges"), dataset, 100)
+    assert sorted(made[0]["sign"].tolist()) == [-1.0] * len(DISLIKES) + [1.0] * len(LIKES)
+
+
+@pytest.mark.parametrize("how", [{"normalize_all": True}, {"normalize_field": ["sign"]}])
+def test_a_normalised_sign_is_refused(how: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must not be normalised"):
+        signed_rows(data([(1, 1, 1.0), (1, 2, 0.0)], **how))

@@ -1,0 +1,139 @@
+"""Exported models run in stock RecBole, and give what they give in this package."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.quick_start import run_recbole
+from recbole.utils import get_model
+from stock_recbole import COMMON, DISLIKES, LIKES, Runner
+
+from recbole_signed import registry
+
+FITTED = ["SSF", "GFCF"]
+TRAINED = {"LSGRec": 3}  # epochs
+SLOW_FITTED = ["BSPM", "SGFCF", "SignedEASE", "SignediALS", "TurboCF"]
+REST = sorted({*registry.models()} - {*FITTED, *SLOW_FITTED, *TRAINED})
+
+
+@pytest.fixture(scope="module")
+def quick_runs(run_stock: Runner) -> dict[str, dict[str, Any]]:
+    return _runs(run_stock, FITTED, TRAINED)
+
+
+@pytest.fixture(scope="module")
+def slow_runs(run_stock: Runner) -> dict[str, dict[str, Any]]:
+    return _runs(run_stock, SLOW_FITTED, {**dict.fromkeys(REST, 12), "UltraGCN": 40})
+
+
+def _runs(run_stock: Runner, fitted: list[str], trained: dict[str, int]) -> dict[str, dict[str, Any]]:
+    jobs = [(name, {"epochs": 1, **settings}) for name in fitted for settings in (LIKES, DISLIKES)]
+    for name, epochs in trained.items():
+        more = {} if name == "SIGformer" else {"train_batch_size": 256, "learning_rate": 0.01}  # its default: all rows
+        jobs += [(name, {"epochs": epochs, **more, **settings}) for settings in (LIKES, DISLIKES)]
+    done = run_stock(*jobs)
+    names = [f"{name}, {'dislikes' if settings['load_col'].get('dislike') else 'likes'}" for name, settings in jobs]
+    return dict(zip(names, done, strict=True))
+
+
+def _run_here(model: str, data: Path, dataset: str, **more: Any) -> tuple[list[str], np.ndarray, dict[str, float]]:
+    """Return users, scores and metrics of this package's own run."""
+    settings = {**COMMON, "data_path": str(data), "epochs": 1, **more}
+    if model == "SSF":
+        settings["auto"] = False  # the choice of parameters on validation is not exported
+    done = run_recbole(model=model, dataset=dataset, config_dict=settings, saved=False)
+    config = Config(model=model, dataset=dataset, config_dict=settings)
+    train, _, _ = data_preparation(config, create_dataset(config))
+    instance = get_model(model)(config, train._dataset)
+    instance.fit()
+    scores = instance.score(torch.arange(1, instance.n_users)).numpy()
+    users = [str(each) for each in train._dataset.field2id_token["user_id"][1:]]
+    return users, scores, {name: float(value) for name, value in done["test_result"].items()}
+
+
+def _check_fitted(model: str, runs: dict[str, dict[str, Any]], data: Path) -> None:
+    """With dislikes supplied, and on likes alone where the model needs no more: this package's scores and metrics."""
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {"dislikes": ("signed", {})}
+    if not registry.load_object(f"recbole_signed.model.{model.lower()}:{model}").needs_sign:
+        kinds["likes"] = "stock", LIKES
+    for kind, (dataset, settings) in kinds.items():
+        stock = runs[f"{model}, {kind}"]
+        users, scores, result = _run_here(model, data, dataset, **settings)
+        assert stock["class"] == f"recbole.model.general_recommender.{model.lower()}"
+        assert stock["users"] == users
+        theirs = np.array(stock["scores"], dtype=np.float32)
+        hidden = theirs < -1e29
+        assert hidden.sum() == stock["dislikes"]
+        assert (stock["dislikes"] > 0) == (kind == "dislikes")
+        np.testing.assert_allclose(theirs[~hidden], scores[~hidden], rtol=1e-5, atol=1e-6)
+        assert stock["result"] == pytest.approx(result, abs=1e-9)
+
+
+@pytest.mark.parametrize("model", FITTED)
+def test_scores_and_metrics_are_those_of_this_package(model: str, quick_runs: dict[str, Any], data: Path) -> None:
+    _check_fitted(model, quick_runs, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", SLOW_FITTED)
+def test_so_are_those_of_the_other_fitted_models(model: str, slow_runs: dict[str, Any], data: Path) -> None:
+    _check_fitted(model, slow_runs, data)
+
+
+def _check_trained(model: str, runs: dict[str, dict[str, Any]]) -> None:
+    for kind in ("likes", "dislikes"):
+        run = runs[f"{model}, {kind}"]
+        assert np.isfinite(run["losses"]).all()
+        assert np.mean(run["losses"][-2:]) < run["losses"][0]
+        assert run["result"]["recall@10"] > 0.15  # a random order has 0.11
+        assert (run["dislikes"] > 0) == (kind == "dislikes")
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_it_learns_from_likes_and_from_dislikes(model: str, quick_runs: dict[str, Any]) -> None:
+    _check_trained(model, quick_runs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", REST)
+def test_so_do_the_other_trained_models(model: str, slow_runs: dict[str, Any]) -> None:
+    _check_trained(model, slow_runs)
+
+
+@pytest.mark.parametrize("model", [*TRAINED, *(pytest.param(each, marks=pytest.mark.slow) for each in REST)])
+def test_same_parameters_give_the_same_scores_and_losses(
+    model: str, exported: Callable[[str], Path], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.spec_from_file_location(f"exported_{model.lower()}", exported(model))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look
+    spec.loader.exec_module(module)
+    settings = {**COMMON, "data_path": str(data), "train_batch_size": 300}
+    config = Config(model=model, dataset="signed", config_dict=settings)
+    train, _, _ = data_preparation(config, create_dataset(config))
+    ours = get_model(model)(config, train._dataset)
+    stock_config = Config(model=getattr(module, model), dataset="stock", config_dict={**settings, **DISLIKES})
+    dataset = data_preparation(stock_config, create_dataset(stock_config))[0]._dataset
+    theirs = getattr(module, model)(stock_config, dataset)
+    assert not hasattr(dataset, "signed_graph")
+    theirs.load_state_dict(ours.state_dict())
+
+    batch = next(iter(train))
+    losses = []
+    for each in (ours, theirs):
+        torch.manual_seed(3)
+        losses.append(float(each.train().loss(batch).detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    users = torch.arange(ours.n_users)
+    torch.testing.assert_close(theirs.eval().score(users), ours.eval().score(users), rtol=1e-4, atol=1e-5)
