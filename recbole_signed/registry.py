@@ -27,7 +27,9 @@ PROPERTIES = Path(__file__).parent / "properties" / "model"
 TRAINERS = Path(__file__).parent / "trainer"
 SIGNED_TRAINER = "recbole_signed.trainer.signed_trainer:SignedTrainer"
 
-SEEDLESS = frozenset(("BSPM", "EASE", "GFCF", "ItemKNN", "Pop", "SGFCF", "SSF", "SignedEASE", "SignediALS", "TurboCF"))
+SEEDLESS = frozenset(
+    ("BSPM", "EASE", "GFCF", "ItemKNN", "Pop", "SGFCF", "SSF", "SSFL", "SignedEASE", "SignediALS", "TurboCF")
+)
 """Models that draw nothing: on the same split every seed gives the same result."""
 
 

@@ -164,7 +164,7 @@ class Bundler:
         new = self.names[Symbol(module.name, statement.name)]
         changes = self._edits(module, statement, new)
         changes += [edits.removed(module, each) for each in statement.body if id(each) not in own]
-        if Symbol(module.name, statement.name) == self.used.model:
+        if not self.used.stands_alone(module, statement):  # the model, or a base of it
             changes += self._unused_attributes(module, statement)
         start, end = module.lines_of(statement)
         text = edits.apply(module, start, end, changes).rstrip() + "\n"

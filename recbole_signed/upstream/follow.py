@@ -137,7 +137,7 @@ class Followed:
 
     def members(self, module: SourceModule, statement: ast.ClassDef) -> list[tuple[SourceModule, ast.stmt]]:
         """Return the statements of a class that are kept, each with the module that it is from."""
-        symbol, stays = Symbol(module.name, statement.name), self._stands_alone(module, statement)
+        symbol, stays = Symbol(module.name, statement.name), self.stands_alone(module, statement)
         overriding = self._stock_members() if symbol == BASE else []
         others = {each.name for each in overriding if isinstance(each, _Functions)}
         members: list[tuple[SourceModule, ast.stmt]] = []
@@ -146,7 +146,7 @@ class Followed:
             if isinstance(member, ast.Expr) and position and _member_name(statement.body[position - 1]) in METADATA:
                 continue  # the comment on what is left out
             dropped = name in others or (not stays and isinstance(member, ASSIGNMENTS) and name in METADATA)
-            if symbol == self.model and name in self.recipe.methods:
+            if not stays and name in self.recipe.methods:  # of the model, or of a base that it has it from
                 dropped = True
             if stays and isinstance(member, _Functions) and not _is_special(member.name):
                 dropped = member.name not in self.mentioned
@@ -180,7 +180,7 @@ class Followed:
         targets = [self.target(module, base.id) for base in statement.bases if isinstance(base, ast.Name)]
         return any(self._sets_batches(each) for each in targets if isinstance(each, Symbol))
 
-    def _stands_alone(self, module: SourceModule, statement: ast.ClassDef) -> bool:
+    def stands_alone(self, module: SourceModule, statement: ast.ClassDef) -> bool:
         """Whether nobody outside can call a method of the class: it inherits from nothing but such classes."""
         for base in statement.bases:
             target = self.target(module, base.id) if isinstance(base, ast.Name) else None
@@ -188,7 +188,7 @@ class Followed:
                 return False
             owner = self.sources[target.module]
             definition = owner.definitions[target.name]
-            if not isinstance(definition, ast.ClassDef) or not self._stands_alone(owner, definition):
+            if not isinstance(definition, ast.ClassDef) or not self.stands_alone(owner, definition):
                 return False
         return True
 

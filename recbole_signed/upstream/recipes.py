@@ -32,18 +32,17 @@ class Recipe:
     """Why the model can't be exported; one sentence."""
 
 
-RECIPES: dict[str, Recipe] = {
-    "SSF": Recipe(
-        methods=("tune",),
-        attributes=("auto", "tune_users", "valid_metric"),
-        keys=("auto", "tune_users"),
-        rewordings={", the largest one to try where auto is True": "", ", never chosen": ""},
-        note=(
-            "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: the "
-            "values of the yaml hold. Use RecBole's hyper-parameter tuning."
-        ),
+_SELF_TUNED = Recipe(
+    methods=("tune", "_choose"),
+    attributes=("auto", "tune_users", "valid_metric"),
+    keys=("auto", "tune_users"),
+    rewordings={", the largest one to try where auto is True": "", ", never chosen": ""},
+    note=(
+        "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: the "
+        "values of the yaml hold. Use RecBole's hyper-parameter tuning."
     ),
-}
+)
+RECIPES: dict[str, Recipe] = {"SSF": _SELF_TUNED, "SSFL": _SELF_TUNED}
 
 
 def recipe_of(model: str) -> Recipe:

@@ -21,7 +21,7 @@ from recbole_signed import registry
 
 FITTED = ["SSF", "GFCF"]
 TRAINED = {"LSGRec": 3}  # epochs
-SLOW_FITTED = ["BSPM", "SGFCF", "SignedEASE", "SignediALS", "TurboCF"]
+SLOW_FITTED = ["BSPM", "SGFCF", "SSFL", "SignedEASE", "SignediALS", "TurboCF"]
 REST = sorted({*registry.models()} - {*FITTED, *SLOW_FITTED, *TRAINED})
 
 
@@ -48,7 +48,7 @@ def _runs(run_stock: Runner, fitted: list[str], trained: dict[str, int]) -> dict
 def _run_here(model: str, data: Path, dataset: str, **more: Any) -> tuple[list[str], np.ndarray, dict[str, float]]:
     """Return users, scores and metrics of this package's own run."""
     settings = {**COMMON, "data_path": str(data), "epochs": 1, **more}
-    if model == "SSF":
+    if model in ("SSF", "SSFL"):
         settings["auto"] = False  # the choice of parameters on validation is not exported
     done = run_recbole(model=model, dataset=dataset, config_dict=settings, saved=False)
     config = Config(model=model, dataset=dataset, config_dict=settings)
