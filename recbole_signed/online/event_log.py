@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_signed.online.checksum import row_checksums
-from recbole_signed.online.database import connect, damaged, explained, read_meta, transaction
+from recbole_signed.online.database import connect, damaged, explained, read_meta, reserve_wal, transaction
 from recbole_signed.online.events import FORGET_USER, EventBatch
 from recbole_signed.online.files import at
 from recbole_signed.online.log_batch import AppendResult, LogBatch
@@ -203,6 +203,8 @@ class EventLog:
         if self._erase_due:
             busy = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             self._erase_due = bool(busy)  # a reader holds it: again after the next batch
+            if not busy:
+                reserve_wal(self.path)
 
     # ---- reading
 
