@@ -19,6 +19,10 @@ from recbole_signed.online.events import DISLIKE, LIKE
 IntArray = npt.NDArray[np.int64]
 
 
+DISLIKE_PUSH = 0.1
+"""How far a dislike pulls its near neighbours down at once, see ``dislike_push.py``."""
+
+
 @dataclass(frozen=True)
 class Refreshed:
     """What a refresh found."""
@@ -38,6 +42,12 @@ class Learner(Protocol):
     """
 
     name: str
+    dislike_push: float
+    """Strength at which a user's newest dislike pulls its neighbours down; 0: not at all. Can be changed any time."""
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether :meth:`fit` looks at the times of edges; :meth:`refresh` never does."""
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Learn from scratch (T3)."""
@@ -54,11 +64,35 @@ class Learner(Protocol):
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
 
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+        """Return the ``k`` best items of one user, and their scores; None: they have to be found among all scores."""
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]`` of items as many."""
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest items of each and their cosines, see :meth:`~.neighbours.Neighbours.of`."""
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return tensors and JSON from which :meth:`load` makes the same learner."""
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave."""
+
+
+class LearnerDefaults:
+    """What most learners do alike."""
+
+    dislike_push = DISLIKE_PUSH
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether a fit looks at the times of edges: no."""
+        return False
+
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+        """Find nothing: all scores have to be worked out."""
+        return None
 
 
 def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:

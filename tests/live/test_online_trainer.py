@@ -114,6 +114,30 @@ def test_a_dislike_takes_the_item_away_at_once_and_undislike_leaves_no_trace(sta
     assert trainer.recommend("u1", 5)[0][0] == best
 
 
+def test_after_a_dislike_near_neighbours_fall_and_undislike_leaves_no_trace(start: Callable[..., Any]) -> None:
+    """In every model's default configuration, whatever a dislike means to the model itself."""
+    trainer = start()
+    fallen = []
+    for number, user in enumerate(("u1", "u4", "u9", "u16", "u25", "u36")):
+        before = trainer.recommend(user, 100)
+        disliked = before[0][0]
+        index = int(trainer.state.items.ids([disliked])[0])
+        near, cosines = trainer.learner.neighbours(np.array([index]))
+        names = set(trainer.state.items.tokens(near[0][cosines[0] > 0].tolist()))
+        trainer.update([event(2 * number, user, disliked, "dislike")])
+        after = trainer.recommend(user, 100)
+        ranks = [[name for name, _ in each if name != disliked] for each in (before, after)]
+        assert sorted(ranks[0]) == sorted(ranks[1])
+        seen = names & set(ranks[0])
+        fallen += [ranks[1].index(name) - ranks[0].index(name) for name in seen]
+        trainer.update([event(2 * number + 1, user, disliked, "undislike")])
+        again = trainer.recommend(user, 100)
+        assert [name for name, _ in again] == [name for name, _ in before]
+        np.testing.assert_allclose(*([value for _, value in each] for each in (again, before)), rtol=1e-4, atol=1e-6)
+    assert np.mean(fallen) > 0  # of a hardly trained model's thirty free items
+    assert np.mean(np.array(fallen) < 0) <= 0.2
+
+
 def test_new_users_and_items_are_known_from_their_first_event(start: Callable[..., Any]) -> None:
     trainer = start()
     unknown = trainer.recommend("newcomer", 10)
