@@ -29,8 +29,13 @@ SAMPLE = 256
 
 def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray) -> torch.Tensor:
     """Return what users are ranked by, ``[len(users), n_items]``: the model's scores after the push."""
+    return _pull_down(learner, edges, users, *_fresh(learner, edges, users))
+
+
+def _pull_down(
+    learner: Learner, edges: EdgeState, users: IntArray, places: IntArray, disliked: IntArray
+) -> torch.Tensor:
     scores = learner.scores(edges, users)
-    places, disliked = _fresh(learner, edges, users)
     if len(places):
         near, pushed = _pushed(learner, edges, users[places], disliked)
         rows = np.repeat(places, NEAR).reshape(near.shape)
@@ -43,10 +48,11 @@ def best_items(learner: Learner, edges: EdgeState, user: int, k: int) -> tuple[I
     hidden = edges.of_user(user).ids.astype(np.int64) if 0 < user < edges.n_users else np.zeros(0, dtype=np.int64)
     hidden = np.append(hidden, 0)
     users = np.array([user])
-    found = _best_without_all_scores(learner, edges, users, k, hidden)
+    places, disliked = _fresh(learner, edges, users)
+    found = _best_without_all_scores(learner, edges, users, disliked, k, hidden)
     if found is not None:
         return found
-    scores = ranked_scores(learner, edges, users)[0]
+    scores = _pull_down(learner, edges, users, places, disliked)[0]
     scores[torch.from_numpy(hidden)] = -torch.inf
     top = scores.topk(min(k, len(scores) - 1))
     known = top.values > -torch.inf
@@ -54,10 +60,9 @@ def best_items(learner: Learner, edges: EdgeState, user: int, k: int) -> tuple[I
 
 
 def _best_without_all_scores(
-    learner: Learner, edges: EdgeState, users: IntArray, k: int, hidden: IntArray
+    learner: Learner, edges: EdgeState, users: IntArray, disliked: IntArray, k: int, hidden: IntArray
 ) -> tuple[IntArray, np.ndarray] | None:
-    places, disliked = _fresh(learner, edges, users)
-    if not len(places):
+    if not len(disliked):
         return learner.top(edges, int(users[0]), k, hidden)
     found = learner.top(edges, int(users[0]), k, np.concatenate([hidden, learner.neighbours(disliked)[0][0]]))
     if found is None:

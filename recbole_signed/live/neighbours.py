@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.live.learner import IntArray, grown
-from recbole_signed.live.top_items import FIRST, SMALL, TopItems, candidates
 
 NEAR = 5
 """How many neighbours an item has."""
-FEW = 8
-"""Up to so many items are looked up one by one."""
+POOL = 32_768
+"""Neighbours are looked for among so many items, those with the longest vectors: the others are in nobody's list."""
 CELLS = 8_000_000
 """Cosines that are worked out at a time."""
 
@@ -29,8 +28,11 @@ class Neighbours:
         self._vectors = vectors
         self._scale = np.ones(vectors.shape[1], dtype=np.float32) if scale is None else scale.astype(np.float32)
         lengths = np.sqrt(np.square(vectors) @ np.square(self._scale))
-        self._inverse = np.where(lengths > 0, 1.0 / np.where(lengths > 0, lengths, 1.0), 0.0).astype(np.float32)
-        self._top = TopItems(vectors, self._scale, self._inverse)
+        pool = np.arange(len(vectors))
+        if len(vectors) > POOL:
+            pool = np.sort(np.argpartition(lengths, len(vectors) - POOL)[len(vectors) - POOL :])
+        self._pool = pool[(lengths[pool] > 0) & (pool > 0)]
+        self._table = self._directions(self._pool)
         self._n_found = 0
         self._ids = np.zeros((64, NEAR), dtype=np.int64)
         self._cosines = np.zeros((64, NEAR), dtype=np.float32)
@@ -39,6 +41,10 @@ class Neighbours:
     def __deepcopy__(self, memo: dict[int, Any]) -> Neighbours:
         """Return this itself: what it remembers is true of the version, whoever asked."""
         return self
+
+    def _directions(self, items: IntArray) -> np.ndarray:
+        found: np.ndarray = self._vectors[items] * self._scale
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-30)
 
     def of(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
         """Return the :data:`NEAR` nearest items of each and their cosines, best first, two ``[len(items), NEAR]``.
@@ -55,49 +61,24 @@ class Neighbours:
         return ids, cosines
 
     def _find(self, items: IntArray) -> None:
-        if not len(items):
-            return
-        found = [self._near(int(item)) for item in items] if len(items) <= FEW else self._near_many(items)
-        first, self._n_found = self._n_found, self._n_found + len(items)
+        place, self._n_found = self._n_found, self._n_found + len(items)
         self._ids, self._cosines = grown(self._ids, self._n_found), grown(self._cosines, self._n_found)
-        self._ids[first : self._n_found] = [ids for ids, _ in found]
-        self._cosines[first : self._n_found] = [values for _, values in found]
-        self._slot[items] = np.arange(first, self._n_found)
-
-    def _near_many(self, items: IntArray) -> list[tuple[IntArray, np.ndarray]]:
-        table = self._vectors * self._scale * self._inverse[:, None]
-        found, size = [], max(1, CELLS // len(table))
+        self._slot[items] = np.arange(place, self._n_found)
+        size = max(1, CELLS // max(len(self._pool), 1))
         for first in range(0, len(items), size):
             chunk = items[first : first + size]
-            cosines = table[chunk] @ table.T
-            for item, row in zip(chunk.tolist(), cosines, strict=True):
-                found.append(nearest(item, np.arange(len(table)), row))
-        return found
-
-    def _near(self, item: int) -> tuple[IntArray, np.ndarray]:
-        own = self._vectors[item] * self._scale * self._inverse[item]
-
-        def exact(some: IntArray) -> np.ndarray:
-            return np.asarray((self._vectors[some] @ (own * self._scale)) * self._inverse[some])
-
-        everything = np.arange(len(self._slot))
-        if len(everything) < SMALL:
-            return nearest(item, everything, (self._vectors @ (own * self._scale)) * self._inverse)
-        bounds = self._top.bounds(own, len(self._slot))
-        bounds[[0, item]] = -np.inf
-        first = np.argpartition(bounds, len(bounds) - FIRST)[len(bounds) - FIRST :]
-        left = candidates(bounds, float(np.partition(exact(first), FIRST - NEAR)[FIRST - NEAR]))
-        some = everything if left is None else left
-        return nearest(item, some, exact(some))
+            for item, row in zip(chunk.tolist(), self._directions(chunk) @ self._table.T, strict=True):
+                self._ids[place], self._cosines[place] = nearest(item, self._pool, row)
+                place += 1
 
 
-def nearest(item: int, some: IntArray, cosines: np.ndarray) -> tuple[IntArray, np.ndarray]:
-    """Return the nearest of some items, of which the item itself and padding are none."""
-    cosines = np.where((some == item) | (some == 0), -np.inf, cosines)
-    n = min(NEAR, len(some))
-    order = np.argpartition(-cosines, n - 1)[:n]
-    order = order[np.lexsort((some[order], -cosines[order]))]
+def nearest(item: int, pool: IntArray, cosines: np.ndarray) -> tuple[IntArray, np.ndarray]:
+    """Return the nearest of the items of a pool, but for the item itself, as :meth:`Neighbours.of` does."""
     ids, values = np.zeros(NEAR, dtype=np.int64), np.zeros(NEAR, dtype=np.float32)
-    near = cosines[order] > 0
-    ids[: near.sum()], values[: near.sum()] = some[order][near], cosines[order][near]
+    n = min(NEAR + 1, len(pool))
+    if n:
+        order = np.argpartition(cosines, len(pool) - n)[len(pool) - n :]
+        order = order[(pool[order] != item) & (pool[order] != 0) & (cosines[order] > 0)]
+        order = order[np.lexsort((pool[order], -cosines[order]))][:NEAR]
+        ids[: len(order)], values[: len(order)] = pool[order], cosines[order]
     return ids, values

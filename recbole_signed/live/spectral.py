@@ -218,8 +218,9 @@ class SpectralLearner(LearnerDefaults):
         if left is None:
             return None
         values = exact(left)
-        order = np.argsort(-values, kind="stable")[:k]
-        return left[order], values[order]
+        best = np.argpartition(values, len(values) - k)[len(values) - k :]
+        best = best[np.argsort(-values[best], kind="stable")]
+        return left[best], values[best]
 
     def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
         """Return the scores of some items for each user, ``[len(users), m]``."""

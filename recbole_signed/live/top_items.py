@@ -26,20 +26,10 @@ class TopItems:
 
     Args:
         vectors: float32 ``[n_items, k]``, or longer: as many rows as there is room for.
-        scale: what the columns are multiplied by, ``[k]``; ones if None.
-        lengths: what the rows are multiplied by, ``[n_items]``; ones if None.
     """
 
-    def __init__(self, vectors: np.ndarray, scale: np.ndarray | None = None, lengths: np.ndarray | None = None) -> None:
+    def __init__(self, vectors: np.ndarray) -> None:
         self._start(vectors)
-        if scale is not None:
-            scale = scale.astype(np.float32)
-            width = self._head.shape[1]
-            self._head *= scale[:width]
-            self._tail = np.sqrt(np.square(vectors[:, width:]) @ np.square(scale[width:]))
-        if lengths is not None:
-            self._head *= lengths[:, None]
-            self._tail *= lengths
 
     def _start(self, vectors: np.ndarray) -> None:
         self._head = np.zeros((len(vectors), min(HEAD, vectors.shape[1])), dtype=np.float32)

@@ -121,12 +121,8 @@ def brute(vectors: np.ndarray, item: int) -> list[int]:
     return [int(each) for each in order if cosines[each] > 0]
 
 
-@pytest.mark.parametrize("small", [0, 10**9])
-@pytest.mark.parametrize("few", [0, 10**9])
-def test_neighbours_are_those_of_all_cosines(monkeypatch: pytest.MonkeyPatch, small: int, few: int) -> None:
-    monkeypatch.setattr(neighbours, "SMALL", small)
-    monkeypatch.setattr(neighbours, "FEW", few)
-    monkeypatch.setattr(neighbours, "FIRST", 16)
+def test_neighbours_are_those_of_all_cosines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "CELLS", 1000)  # in pieces
     rng = np.random.default_rng(0)
     vectors = (rng.standard_normal((400, 24)) * 0.7 ** np.arange(24)).astype(np.float32)
     vectors[7] = 0.0
@@ -137,6 +133,11 @@ def test_neighbours_are_those_of_all_cosines(monkeypatch: pytest.MonkeyPatch, sm
         for item, row, values in zip(items.tolist(), ids, cosines, strict=True):
             assert row[values > 0].tolist() == (brute(vectors * scale, item) if item != 7 else [])
     assert not found.of(np.array([400]))[1].any()  # younger than the version
+    monkeypatch.setattr(neighbours, "POOL", 150)
+    longest = np.argsort(-np.linalg.norm(vectors, axis=1))[:150]
+    vectors[np.setdiff1d(np.arange(400), [*longest, 9])] = 0.0
+    wanted = brute(vectors, 9)
+    assert Neighbours(vectors).of(np.array([9]))[0][0].tolist() == wanted
 
 
 def events(number: int) -> list[streams.Move]:
