@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,41 @@ def test_what_comes_while_a_refit_runs_is_in_the_new_version(start: Callable[...
     for user, values in after.items():
         assert torch.corrcoef(torch.stack([values[1:], scores(trainer, user)[1:]]))[0, 1] > 0.8
     assert trainer.refresh().staleness < 0.2
+
+
+@pytest.mark.parametrize(
+    ("start", "how"),
+    [("SSF", "refresh"), ("SSF", "fit"), ("SignediALS", "refresh"), ("LightGCN", "refresh")],
+    indirect=["start"],
+)
+def test_events_during_a_renewal_are_in_force_at_once_and_after_it(
+    start: Callable[..., Any], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = start()
+    copied, go_on = threading.Event(), threading.Event()
+    renew = getattr(type(trainer.learner), how)
+
+    def held(learner: Any, *args: Any) -> Any:
+        copied.set()
+        assert go_on.wait(60)
+        return renew(learner, *args)
+
+    monkeypatch.setattr(type(trainer.learner), how, held)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(trainer.refresh) if how == "refresh" else trainer.refit()
+        assert copied.wait(60)
+        best = trainer.recommend("u1", 1)[0][0]
+        trainer.update([event(1, "u1", best, "dislike"), *(event(n, f"u{n}", "new", "like") for n in range(2, 9))])
+        trainer.update([event(20, "newcomer", "i3", "like")])
+        for _ in range(2):
+            assert best not in dict(trainer.recommend("u1", 100))
+            assert "new" in dict(trainer.recommend("u1", 100))
+            assert "i3" not in dict(trainer.recommend("newcomer", 100))
+            go_on.set()
+            future.result(timeout=60)
+    found = scores(trainer, "newcomer")
+    trainer.learner.attach(trainer.state.edges)  # nothing is left to bring
+    torch.testing.assert_close(found, scores(trainer, "newcomer"))
 
 
 def test_a_state_goes_on_where_it_was(start: Callable[..., Any]) -> None:
