@@ -37,7 +37,8 @@ def _pull_down(
 ) -> torch.Tensor:
     scores = learner.scores(edges, users)
     if len(places):
-        near, pushed = _pushed(learner, edges, users[places], disliked)
+        some = scores[torch.from_numpy(places)].numpy()
+        near, pushed = _pushed(learner, edges, users[places], disliked, some)
         rows = np.repeat(places, NEAR).reshape(near.shape)
         scores[torch.from_numpy(rows), torch.from_numpy(near)] = torch.from_numpy(pushed)
     return scores
@@ -84,16 +85,25 @@ def _fresh(learner: Learner, edges: EdgeState, users: IntArray) -> tuple[IntArra
     return places, disliked[places]
 
 
-def _pushed(learner: Learner, edges: EdgeState, users: IntArray, disliked: IntArray) -> tuple[IntArray, np.ndarray]:
-    """Return the neighbours of what users disliked, and what they are ranked by, both ``[len(users), NEAR]``."""
+def _pushed(
+    learner: Learner, edges: EdgeState, users: IntArray, disliked: IntArray, scores: np.ndarray | None = None
+) -> tuple[IntArray, np.ndarray]:
+    """Return the neighbours of what users disliked, and what they are ranked by, both ``[len(users), NEAR]``.
+
+    ``scores`` of all items, ``[len(users), n_items]``, are looked up where they are there.
+    """
     near, cosines = learner.neighbours(disliked)
     n_items = edges.n_items
     sample = np.linspace(1, n_items - 1, min(SAMPLE, max(n_items - 1, 1))).astype(np.int64)
-    wanted = np.concatenate([near, np.broadcast_to(sample, (len(users), len(sample)))], axis=1)
-    scores = learner.pair_scores(edges, users, wanted)
-    own, middle = scores[:, :NEAR], np.median(scores[:, NEAR:], axis=1)[:, None]
+    if scores is None:
+        wanted = np.concatenate([near, np.broadcast_to(sample, (len(users), len(sample)))], axis=1)
+        found = learner.pair_scores(edges, users, wanted)
+        own, others = found[:, :NEAR], found[:, NEAR:]
+    else:
+        own, others = np.take_along_axis(scores, near, axis=1), scores[:, sample]
     without = learner.pair_scores(cast(EdgeState, _Without(edges, disliked)), users, near)
-    push = np.maximum(own - without, 0.0) + learner.dislike_push * np.maximum(own - middle, 0.0)
+    height = np.maximum(own - np.median(others, axis=1)[:, None], 0.0)
+    push = np.maximum(own - without, 0.0) + learner.dislike_push * height
     return near, np.where(cosines > 0, own - push, own).astype(np.float32)
 
 

@@ -30,6 +30,8 @@ from recbole_signed.stream.replay import Replay
 from recbole_signed.stream.spec import POP, ModelSpec, StreamSpec
 
 TOP = 20
+LIVE = ("dislike_push", "iterations", "passes")
+"""Settings of following a stream, which are not chosen."""
 
 
 @dataclass
@@ -130,7 +132,9 @@ def _arms(spec: StreamSpec, state: OnlineState, out: Path) -> list[Arm]:
 def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int]) -> dict[str, Any]:
     if not model.auto:
         return model.settings
-    return chosen_settings(model.model, base, *sizes, model.settings)
+    settings = dict(model.settings)
+    kept = {key: settings.pop(key) for key in LIVE if key in settings}
+    return {**chosen_settings(model.model, base, *sizes, settings), **kept}
 
 
 def _predict(spec: StreamSpec, arms: list[Arm], state: OnlineState, cases: Cases) -> pl.DataFrame:
