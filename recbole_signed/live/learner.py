@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.edge_views import Rows
+from recbole_signed.online.edge_views import PIECE, Rows
 from recbole_signed.online.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.online.events import DISLIKE, LIKE
 
@@ -98,7 +98,9 @@ class LearnerDefaults:
 def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:
     """Return the likes and dislikes of all users as a graph ``[n_users, n_items]``."""
     indptr = np.zeros(n_users + 1, dtype=np.int64)
-    np.cumsum(np.bincount(edges.user, minlength=n_users), out=indptr[1:])
+    for first in range(0, len(edges.user), PIECE):
+        indptr[1:] += np.bincount(edges.user[first : first + PIECE], minlength=n_users)
+    np.cumsum(indptr, out=indptr)
     return SignedGraph(*matrices(Rows(indptr, edges.item, edges.kind), n_items))
 
 
