@@ -8,16 +8,17 @@ solutions and eigenvalue bounds from Krylov subspaces", 1995); each lies between
 
 from __future__ import annotations
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph.sparse_kernels import Part
+from recbole_signed.graph.sparse_kernels import Part, add_transposed_product
 from recbole_signed.graph.spectral import RightFactors, right_factors
 
 FLAT = 1e-3
 """Where a Ritz value of the block is below this part of the largest, the products are made that are else saved."""
-ROWS = 1 << 17
-"""Rows that are multiplied at a time; each time a block ``[n_columns, width]`` is added to."""
+ROWS = 1 << 15
+"""Rows that are multiplied at a time."""
 
 
 def refreshed_factors(
@@ -65,14 +66,13 @@ def _orthonormal(block: torch.Tensor) -> torch.Tensor:
 
 def _squared(matrix: sp.csr_matrix, block: torch.Tensor) -> torch.Tensor:
     r"""Return :math:`R^T R V`."""
-    image, table, whole = torch.zeros_like(block), block.contiguous(), Part.of(matrix)
+    table, whole = block.contiguous(), Part.of(matrix)
+    image = np.zeros(table.shape, dtype=np.float32)
     for first in range(0, matrix.shape[0], ROWS):
         part = whole.rows(first, ROWS)
-        if not len(part.indices):
-            continue
-        rows = sp.csr_matrix((part.data, part.indices, part.indptr), shape=(part.n_rows, len(block)), copy=False)
-        image += torch.from_numpy(rows.T @ part.times(table).numpy())  # the transpose is a view
-    return image
+        if part.data is not None and len(part.indices):
+            add_transposed_product(image, Part(part.indptr, part.indices), part.times(table).numpy(), part.data)
+    return torch.from_numpy(image)
 
 
 def _harmonic(image: torch.Tensor, values: torch.Tensor, rotation: torch.Tensor, k: int) -> RightFactors:

@@ -15,7 +15,8 @@ import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.gram_inverse import gram_inverse, replace_rows
-from recbole_signed.live.learner import IntArray, Refreshed, csr, graph_of, rows_of, user_rows
+from recbole_signed.live.learner import IntArray, LearnerDefaults, Refreshed, csr, graph_of, rows_of, user_rows
+from recbole_signed.live.neighbours import NEAR, nearest
 from recbole_signed.online.edge_views import Rows
 from recbole_signed.online.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.online.events import LIKE
@@ -24,7 +25,7 @@ CHUNK = 128
 """Users that change at a time."""
 
 
-class EaseLearner:
+class EaseLearner(LearnerDefaults):
     r"""The inverse, and the rows that it is made of.
 
     An event costs :math:`O(n^2)`: it rewrites the inverse, ``[n_items, n_items]`` in float32. A new item without
@@ -142,6 +143,26 @@ class EaseLearner:
         small = torch.from_numpy(csr(rows.data, place, rows.indptr, len(touched)).toarray())
         image = small @ self.inverse[torch.from_numpy(touched.astype(np.int64))]  # the inverse is symmetric
         return torch.from_numpy(rows.toarray()) - image / self.inverse.diagonal()
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]``."""
+        rows = rows_of(edges, users, self.n_items).weighted(self.dislike_weight)
+        owner = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
+        inverse = self.inverse.numpy()
+        each = inverse[rows.indices[:, None], items[owner]] * rows.data[:, None]
+        image = csr(np.ones(len(owner), np.float32), np.arange(len(owner)), rows.indptr, len(owner)) @ each
+        own = np.asarray(rows[np.arange(len(users))[:, None], items].todense())
+        return np.asarray(own - image / inverse.diagonal()[items])
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the items with the largest partial correlations, which the inverse holds."""
+        found = [np.zeros((len(items), NEAR), dtype=dtype) for dtype in (np.int64, np.float32)]
+        inverse, diagonal = self.inverse.numpy(), self.inverse.diagonal().numpy()
+        everything = np.arange(self.n_items)
+        for place, item in enumerate(items.tolist()):
+            cosines = -inverse[item] / np.sqrt(diagonal * diagonal[item])
+            found[0][place], found[1][place] = nearest(item, everything, cosines)
+        return found[0], found[1]
 
     # ---- keeping
 

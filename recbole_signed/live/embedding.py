@@ -25,8 +25,9 @@ from tqdm import tqdm
 from recbole_signed.errors import UsageError
 from recbole_signed.live.early_stop import best_epoch
 from recbole_signed.live.growth import ITEM, USER, Weights
-from recbole_signed.live.learner import IntArray, Refreshed, graph_of
+from recbole_signed.live.learner import IntArray, LearnerDefaults, Refreshed, graph_of
 from recbole_signed.live.live_embeddings import LiveEmbeddings, Side
+from recbole_signed.live.neighbours import Neighbours
 from recbole_signed.live.recipe import Recipe, embeddings_of
 from recbole_signed.live.replay import Batches, Verdicts, adam, last_rate, train_epoch, train_steps
 from recbole_signed.online.edges import Changes, EdgeArrays, EdgeState
@@ -44,8 +45,6 @@ class OnlineSettings:
     """Strength of the pull to the last version: ``anchor * rate`` of the way back after each step."""
     refresh_rate: float = 0.0
     """Learning rate of a refresh; 0: what the training ends with."""
-    dislike_push: float = 0.0
-    """How much a dislike moves a user away from items like it at once, beyond what the model's users show."""
     valid_share: float = 0.0
     """A fit first finds the best number of epochs on this last share of the edges; 0: it trains for ``epochs``."""
 
@@ -64,7 +63,7 @@ class OnlineSettings:
         return cls(**own), {key: value for key, value in given.items() if key not in types}
 
 
-class EmbeddingLearner:
+class EmbeddingLearner(LearnerDefaults):
     """A gradient-trained model of this package, or RecBole's LightGCN or BPR, that follows a stream.
 
     Args:
@@ -87,26 +86,33 @@ class EmbeddingLearner:
         self.n_users = 1
         self.n_refreshes = 0
         self.live = LiveEmbeddings(Side.empty(), Side.empty())
+        self._near: Neighbours | None = None
         self._scorer: Any = None  # of models that score otherwise than by inner products
         self._trained: Weights | None = None
 
     @classmethod
-    def from_model(cls, model: Any, config: Any) -> EmbeddingLearner:
+    def from_model(cls, model: Any, config: Any, given: Mapping[str, Any] | None = None) -> EmbeddingLearner:
         """Return a learner whose first :meth:`fit` takes over the parameters of a model that RecBole trained.
 
         Later ones train from scratch, by default for as many epochs as the last tenth of the edges asks for.
 
         Args:
             model: its ids are those of the stream, whose first edges are those it was trained on.
-            config: RecBole's configuration, of which a mapping ``online_settings`` may hold :class:`OnlineSettings`.
+            config: RecBole's configuration.
+            given: :class:`OnlineSettings` that are not the default ones, its mapping ``online_settings``.
         """
-        own, unknown = OnlineSettings.split({"valid_share": 0.1, **(config["online_settings"] or {})})
+        own, unknown = OnlineSettings.split({"valid_share": 0.1, **(given or {})})
         if unknown:
             raise UsageError(f"'online_settings' has an unknown key '{next(iter(unknown))}'.")
         learner = cls.__new__(cls)
         learner._begin(Recipe.of(type(model), config), own)
         learner._trained = Weights.of(model)
         return learner
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether a fit holds out the last edges."""
+        return bool(self.settings.valid_share)
 
     # ---- T3 and T2
 
@@ -171,16 +177,9 @@ class EmbeddingLearner:
         for name, side in self.weights.tables.items():
             tables[side].append(self.weights.values[name])
         turned = type(graph)(graph.likes.T.tocsr(), graph.dislikes.T.tocsr())
+        self._near = None
         self.live = LiveEmbeddings(
-            Side.of(
-                graph,
-                users,
-                items,
-                tables[USER],
-                keep_cold=keep_cold,
-                users=True,
-                dislike_push=self.settings.dislike_push,
-            ),
+            Side.of(graph, users, items, tables[USER], keep_cold=keep_cold, users=True),
             Side.of(turned, items, users, tables[ITEM], keep_cold=keep_cold, users=False),
         )
         if not keep_cold:  # users who were forgotten while this was learned, among others
@@ -225,6 +224,21 @@ class EmbeddingLearner:
         scorer._embeddings = own, items
         return scorer.score(torch.arange(len(own)))
 
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]``."""
+        if self._scorer is not None:
+            return np.take_along_axis(
+                self.scores(edges, users).numpy(), np.broadcast_to(items, (len(users), items.shape[1])), 1
+            )
+        return np.einsum("nk,nmk->nm", self.live.of_users(edges, users), self.live.vectors[items])
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest neighbours of items as they were in the last version."""
+        if self._near is None:
+            known = self.live.items.degree[:, None] > 0
+            self._near = Neighbours(np.where(known, self.live.items.base, np.float32(0.0)))
+        return self._near.of(items)
+
     # ---- keeping
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -243,7 +257,7 @@ class EmbeddingLearner:
         """Take over what :meth:`state` gave; :meth:`attach` brings the fold-ins."""
         self.settings = OnlineSettings(**meta["settings"])
         self.weights = Weights.from_tensors(tensors, meta["tables"], float(meta["step"]))
-        self.live = LiveEmbeddings.from_tensors(tensors)
+        self.live, self._near = LiveEmbeddings.from_tensors(tensors), None
         self.known = np.array(tensors["known"])
         self.n_refreshes, self.n_users = int(meta["n_refreshes"]), int(meta["n_users"])
         self._scorer, self._trained = None, None

@@ -68,6 +68,11 @@ class GrowingItems:
         return copy
 
     @property
+    def table(self) -> np.ndarray:
+        """Item vectors in force, and the room for more, ``[>= n_items, k]``."""
+        return self._vectors
+
+    @property
     def vectors(self) -> np.ndarray:
         """Item vectors in force, ``[n_items, k]``."""
         return self._vectors[: self.n_items]
@@ -82,16 +87,19 @@ class GrowingItems:
         self._vectors, self._moved = grown(self._vectors, n_items), grown(self._moved, n_items)
         self.n_items = max(self.n_items, n_items)
 
-    def attach(self, edges: EdgeState, maker: Maker) -> None:
-        """Make all that has grown, and only that."""
+    def attach(self, edges: EdgeState, maker: Maker) -> np.ndarray:
+        """Make all that has grown, and only that; return the items whose vectors were written."""
         self.grow(edges.n_items)
         self._forget_users()
-        self._restore(self.moved)
+        before = self.moved
+        self._restore(before)
         items = np.arange(edges.n_items)
-        self._make(edges, items[self._has_grown(edges, items)], maker)
+        grown_ = items[self._has_grown(edges, items)]
+        self._make(edges, grown_, maker)
+        return np.union1d(before, grown_)
 
-    def update(self, edges: EdgeState, users: np.ndarray, items: np.ndarray, maker: Maker) -> None:
-        """Make anew what changes of ``users`` and ``items`` reach."""
+    def update(self, edges: EdgeState, users: np.ndarray, items: np.ndarray, maker: Maker) -> np.ndarray:
+        """Make anew what changes of ``users`` and ``items`` reach; return the items whose vectors were written."""
         self.grow(edges.n_items)
         self._slot = _with_slots(self._slot, edges.n_users)
         rows = edges.of_users(users)
@@ -99,9 +107,12 @@ class GrowingItems:
         if len(known):
             self._users[self._slot[known]] = maker.make_users(user_rows(edges, known))
         grows = self._has_grown(edges, items)
-        self._restore(items[~grows & self._moved[items]])
+        shrunk = items[~grows & self._moved[items]]
+        self._restore(shrunk)
         near = rows.ids[self._moved[rows.ids]]
-        self._make(edges, np.union1d(items[grows], near), maker)
+        reached = np.union1d(items[grows], near)
+        self._make(edges, reached, maker)
+        return np.concatenate([shrunk, reached])
 
     def _has_grown(self, edges: EdgeState, items: np.ndarray) -> np.ndarray:
         likes, dislikes = edges.item_likes[items], edges.item_dislikes[items]

@@ -12,11 +12,15 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.edge_views import Rows
+from recbole_signed.online.edge_views import PIECE, Rows
 from recbole_signed.online.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.online.events import DISLIKE, LIKE
 
 IntArray = npt.NDArray[np.int64]
+
+
+DISLIKE_PUSH = 0.1
+"""How far a dislike pulls its near neighbours down at once, see ``dislike_push.py``."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ class Learner(Protocol):
     """
 
     name: str
+    dislike_push: float
+    """Strength at which a user's newest dislike pulls its neighbours down; 0: not at all. Can be changed any time."""
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether :meth:`fit` looks at the times of edges; :meth:`refresh` never does."""
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Learn from scratch (T3)."""
@@ -54,6 +64,15 @@ class Learner(Protocol):
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
 
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+        """Return the ``k`` best items of one user, and their scores; None: they have to be found among all scores."""
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]`` of items as many."""
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest items of each and their cosines, see :meth:`~.neighbours.Neighbours.of`."""
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return tensors and JSON from which :meth:`load` makes the same learner."""
 
@@ -61,10 +80,27 @@ class Learner(Protocol):
         """Take over what :meth:`state` gave."""
 
 
+class LearnerDefaults:
+    """What most learners do alike."""
+
+    dislike_push = DISLIKE_PUSH
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether a fit looks at the times of edges: no."""
+        return False
+
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+        """Find nothing: all scores have to be worked out."""
+        return None
+
+
 def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:
     """Return the likes and dislikes of all users as a graph ``[n_users, n_items]``."""
     indptr = np.zeros(n_users + 1, dtype=np.int64)
-    np.cumsum(np.bincount(edges.user, minlength=n_users), out=indptr[1:])
+    for first in range(0, len(edges.user), PIECE):
+        indptr[1:] += np.bincount(edges.user[first : first + PIECE], minlength=n_users)
+    np.cumsum(indptr, out=indptr)
     return SignedGraph(*matrices(Rows(indptr, edges.item, edges.kind), n_items))
 
 

@@ -20,12 +20,13 @@ from recbole_signed.graph.least_squares import SignedLeastSquares
 from recbole_signed.graph.propagation import symmetric
 from recbole_signed.graph.spectral import right_factors
 from recbole_signed.live.fold_in import GrowingItems
-from recbole_signed.live.learner import IntArray, Refreshed, graph_of, matrices, user_rows
+from recbole_signed.live.learner import IntArray, LearnerDefaults, Refreshed, graph_of, matrices, user_rows
+from recbole_signed.live.neighbours import Neighbours
 from recbole_signed.online.edge_views import Rows
 from recbole_signed.online.edges import Changes, EdgeArrays, EdgeState
 
 
-class LeastSquaresLearner:
+class LeastSquaresLearner(LearnerDefaults):
     """Item factors, and of the users their Gram matrix only.
 
     Args:
@@ -68,6 +69,7 @@ class LeastSquaresLearner:
         self.user_gram, self.n_users = user_gram, n_users
         self._base = torch.from_numpy(items)
         self._base_gram = self._base.T @ self._base
+        self._near = Neighbours(items)
         self._gram: torch.Tensor | None = None
 
     # ---- T3 and T2
@@ -136,9 +138,19 @@ class LeastSquaresLearner:
 
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
+        return self._users(edges, users) @ torch.from_numpy(self.items.vectors).T
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]``."""
+        return np.einsum("nk,nmk->nm", self._users(edges, users).numpy(), self.items.vectors[items])
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest neighbours of items as they were at the last refresh."""
+        return self._near.of(items)
+
+    def _users(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         items = torch.from_numpy(self.items.vectors)
-        rows = matrices(user_rows(edges, users), len(items))
-        return self.problem.half_step(*rows, items, self.gram) @ items.T
+        return self.problem.half_step(*matrices(user_rows(edges, users), len(items)), items, self.gram)
 
     # ---- keeping
 

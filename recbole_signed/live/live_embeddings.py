@@ -58,7 +58,6 @@ class Side:
         *,
         keep_cold: bool,
         users: bool,
-        dislike_push: float = 0.0,
     ) -> Side:
         """Fit the map of one side.
 
@@ -73,7 +72,6 @@ class Side:
             tables: the model's tables of this side, each ``[n, d']``.
             keep_cold: nodes without edges keep the model's embedding.
             users: whether this is the side of the users.
-            dislike_push: taken from the coefficient of the weighted sum of disliked embeddings.
         """
         degree, other_degree = (each.astype(np.float32) for each in graph.degrees())
         weights = degree_weights(other_degree)
@@ -89,7 +87,6 @@ class Side:
         else:
             fold_in = RidgeMap.fit(inputs, targets)
         size = own.shape[1]
-        fold_in.weights[np.arange(2 * size, 3 * size), np.arange(size)] -= np.float32(dislike_push)
         map_ = fold_in.first(size)
         explained = np.empty_like(own)
         for first in range(0, len(own), BLOCK):

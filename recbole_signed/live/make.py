@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.live.learner import Learner
+from recbole_signed.live.learner import DISLIKE_PUSH, Learner
 
 LEARNERS = {
     "Pop": "recbole_signed.live.popular:PopularLearner",
@@ -30,6 +30,25 @@ def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learn
         UsageError: the model can't go on learning, or it has no such parameter.
     """
     given = dict(settings or {})
+    push = given.pop("dislike_push", DISLIKE_PUSH)
+    learner = _make(model, given)
+    if model != "Pop":
+        learner.dislike_push = checked_push(push)
+    return learner
+
+
+def checked_push(value: Any) -> float:
+    """Return a strength of the push.
+
+    Raises:
+        UsageError: it is no number of 0 or more.
+    """
+    if not isinstance(value, (int, float)) or not value >= 0:
+        raise UsageError(f"'dislike_push' must be a number of 0 or more, but is {value!r}.")
+    return float(value)
+
+
+def _make(model: str, given: dict[str, Any]) -> Learner:
     if model not in LEARNERS:
         from recbole_signed.live.embedding import EmbeddingLearner
 
@@ -59,11 +78,20 @@ def learner_of(model: Any, config: Any) -> Learner:
         config: RecBole's configuration.
     """
     name = type(model).__name__
-    if name == "SSF":
-        return make_learner(name, {**model.chosen, "iterations": model.iterations})
-    if name in LEARNERS:
-        known = inspect.signature(_factory(name)).parameters
-        return make_learner(name, {key: config[key] for key in known if config[key] is not None})
-    from recbole_signed.live.embedding import EmbeddingLearner
+    online = dict(config["online_settings"] or {})
+    push = online.pop("dislike_push", DISLIKE_PUSH)
+    if name not in LEARNERS:
+        from recbole_signed.live.embedding import EmbeddingLearner
 
-    return EmbeddingLearner.from_model(model, config)
+        learner: Learner = EmbeddingLearner.from_model(model, config, online)
+    else:
+        for key in online:
+            raise UsageError(f"'online_settings' has a key '{key}' that {name} does not know; only dislike_push.")
+        if name == "SSF":
+            settings = {**model.chosen, "iterations": model.iterations}
+        else:
+            known = inspect.signature(_factory(name)).parameters
+            settings = {key: config[key] for key in known if config[key] is not None}
+        learner = make_learner(name, settings)
+    learner.dislike_push = checked_push(push)
+    return learner

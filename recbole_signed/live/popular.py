@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.live.learner import IntArray, Refreshed
+from recbole_signed.live.learner import IntArray, LearnerDefaults, Refreshed
+from recbole_signed.live.neighbours import NEAR
 from recbole_signed.online.edges import Changes, EdgeArrays, EdgeState
 
 
-class PopularLearner:
+class PopularLearner(LearnerDefaults):
     """Ranks by the number of likes an item has now."""
 
     name = "Pop"
+    dislike_push = 0.0
 
     def __init__(self) -> None:
         self.likes = np.zeros(1, dtype=np.float32)
@@ -39,6 +41,14 @@ class PopularLearner:
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         """Return the number of likes of each item, the same for all users."""
         return torch.from_numpy(self.likes).expand(len(users), -1).clone()
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the number of likes of items, ``[len(users), m]``."""
+        return self.likes[np.broadcast_to(items, (len(users), items.shape[1]))]
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return padding: to popularity no item is near another."""
+        return np.zeros((len(items), NEAR), dtype=np.int64), np.zeros((len(items), NEAR), dtype=np.float32)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the counts."""

@@ -9,6 +9,7 @@ fit.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -23,13 +24,15 @@ from recbole_signed.graph.spectral_filter import Exposure, FilterSettings, Spect
 from recbole_signed.graph.warm_start import refreshed_factors
 from recbole_signed.live.fold_in import GrowingItems
 from recbole_signed.live.item_counters import ItemCounters
-from recbole_signed.live.learner import IntArray, Refreshed, csr, graph_of, user_rows
+from recbole_signed.live.learner import IntArray, LearnerDefaults, Refreshed, csr, graph_of, user_rows
+from recbole_signed.live.neighbours import Neighbours
+from recbole_signed.live.top_items import FIRST, SMALL, TopItems, candidates
 from recbole_signed.online.edge_views import Rows
 from recbole_signed.online.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.online.events import LIKE
 
 
-class SpectralLearner:
+class SpectralLearner(LearnerDefaults):
     """A :class:`SpectralFilter` whose counters, users and growing items follow the edges.
 
     Args:
@@ -48,8 +51,18 @@ class SpectralLearner:
         self.values = np.zeros(0, dtype=np.float32)
         self.items = GrowingItems(np.zeros((1, 0), dtype=np.float32), np.zeros(1), settings.dislike_weight)
         self.counters = ItemCounters()
+        self.best, self._near = TopItems(self.items.table), Neighbours(self.items.base)
         self.n_users = 0.0
         self.median_degree = 1.0
+        self._energy: float | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SpectralLearner:
+        """Return a copy that shares what is never written to."""
+        memo.update({id(each): each for each in (self.block, self.values, self.settings)})
+        made = type(self).__new__(type(self))
+        for name, value in vars(self).items():
+            setattr(made, name, copy.deepcopy(value, memo))
+        return made
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> SpectralLearner:
@@ -89,19 +102,22 @@ class SpectralLearner:
         degree = likes + abs(self.settings.dislike_weight) * dislikes
         self.block, self.values = block, fitted.values.numpy()
         self.items = GrowingItems(fitted.vectors.numpy(), degree, self.settings.dislike_weight)
-        self.n_users, self.median_degree = fitted.n_users, fitted.median_degree
+        self.best, self._near = TopItems(self.items.table), Neighbours(self.items.base, self.values)
+        self.n_users, self.median_degree, self._energy = fitted.n_users, fitted.median_degree, None
 
     # ---- T0 and T1
 
     def update(self, edges: EdgeState, changes: Changes) -> None:
         """Take over the counters of the touched items, and fold in what has grown."""
         self.counters.update(edges, changes.items)
-        self.items.update(edges, changes.users, changes.items, self)
+        written = self.items.update(edges, changes.users, changes.items, self)
+        self.best.update(self.items.table, written)
 
     def attach(self, edges: EdgeState) -> None:
         """Take over all counters, and fold in what has grown since the refresh."""
         self.counters.start(edges.item_likes, edges.item_dislikes)
-        self.items.attach(edges, self)
+        written = self.items.attach(edges, self)
+        self.best.update(self.items.table, written)
 
     def make_users(self, rows: Rows) -> np.ndarray:
         r"""Return :math:`D_u^{-e} R_u V_0`, with the degrees that the last refresh knew of items."""
@@ -152,29 +168,95 @@ class SpectralLearner:
 
         Those of :meth:`SpectralFilter.scores`, with all that depends on items alone kept by the counters.
         """
-        s, counters, filter_ = self.settings, self.counters, self.filter
-        rows = user_rows(edges, users)
-        weights, scale, degrees = self._weights(rows)
-        data = weights * scale[_places(rows)] * self._scale(counters.degrees(rows.ids, s.dislike_weight))
-        projected = csr(data.astype(np.float32), rows.ids, rows.indptr, len(self.items.vectors)) @ self.items.vectors
-        factors = torch.from_numpy(np.asarray(projected)) * filter_.response(torch.from_numpy(degrees).float())
+        counters = self.counters
         popularity = torch.from_numpy(counters.popularity)
-        size = s.popularity_floor * self._typical_score() / max(float(popularity.max()), 1e-9)
-        scores = torch.addmm(popularity, factors, filter_.vectors.T, beta=size)
-        factor = counters.factor(s)
+        vectors = torch.from_numpy(self.items.vectors)
+        scores = torch.addmm(popularity, self._factors(edges, users), vectors.T, beta=self._popularity_scale())
+        factor = counters.factor(self.settings)
         if factor is not None:
             scores *= factor
         if len(counters.unknown):
             scores[:, counters.unknown] = scores.amin(dim=1, keepdim=True) - 1.0
         return scores
 
-    def _typical_score(self) -> float:
-        """Return the scale of the prior, see :meth:`SpectralFilter.prior`."""
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+        """Return the ``k`` items with the best scores, best first, and the scores, without working all scores out.
+
+        Args:
+            edges: as they are now.
+            user: whom to rank for.
+            k: how many.
+            hidden: items that are left out.
+
+        Returns:
+            None where there are too few items for that to be faster, or where it can't be told so.
+        """
+        counters, n_items = self.counters, self.items.n_items
+        if n_items < SMALL or k > FIRST // 2:
+            return None
+        factors = self._factors(edges, np.array([user]))[0].numpy()
+        scale = np.float32(self._popularity_scale())
+        bounds = self.best.bounds(factors, n_items)
+        bounds += scale * counters.popularity
+        ceiling = counters.ceiling(self.settings)
+        if ceiling is not None:
+            np.maximum(bounds, 0.0, out=bounds)
+            bounds *= ceiling
+        bounds[counters.unknown.numpy()] = -np.inf
+        bounds[hidden] = -np.inf
+
+        def exact(items: IntArray) -> np.ndarray:
+            found = self.items.vectors[items] @ factors + scale * counters.popularity[items]
+            factor = counters.factor(self.settings, items)
+            return np.asarray(found if factor is None else found * factor.numpy())
+
+        first = np.argpartition(bounds, n_items - FIRST)[n_items - FIRST :]
+        first = first[np.isfinite(bounds[first])]
+        if len(first) < k:
+            return None
+        left = candidates(bounds, float(np.partition(exact(first), len(first) - k)[len(first) - k]))
+        if left is None:
+            return None
+        values = exact(left)
+        best = np.argpartition(values, len(values) - k)[len(values) - k :]
+        best = best[np.argsort(-values[best], kind="stable")]
+        return left[best], values[best]
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]``."""
+        found = np.einsum("nk,nmk->nm", self._factors(edges, users).numpy(), self.items.vectors[items])
+        found += np.float32(self._popularity_scale()) * self.counters.popularity[items]
+        factor = self.counters.factor(self.settings, items.ravel())
+        return found if factor is None else found * factor.numpy().reshape(items.shape)
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest neighbours of items as they were at the last refresh."""
+        return self._near.of(items)
+
+    def _factors(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        """Return the users' factors after the response, float32 ``[len(users), k]``."""
+        rows = user_rows(edges, users)
+        weights, scale, degrees = self._weights(rows)
+        item_degrees = self.counters.degrees(rows.ids, self.settings.dislike_weight)
+        data = weights * scale[_places(rows)] * self._scale(item_degrees)
+        values, vectors = data.astype(np.float32), self.items.vectors
+        if len(users) == 1:
+            projected = (values @ vectors[rows.ids])[None]
+        else:
+            projected = np.asarray(csr(values, rows.ids, rows.indptr, len(vectors)) @ vectors)
+        return torch.from_numpy(projected) * self.filter.response(torch.from_numpy(degrees).float())
+
+    def _popularity_scale(self) -> float:
+        """Return what log popularity is multiplied by, see :meth:`SpectralFilter.prior`."""
+        largest = max(float(self.counters.popularity.max()), 1e-9)
         k = len(self.values)
         if not k or not self.n_users or not self.counters.n_known:
-            return 1.0
-        band = self.filter.response(torch.tensor([self.median_degree]))[0].double().numpy() * self.values
-        return float(np.sqrt((band**2).sum() / self.n_users * k / self.counters.n_known))
+            return self.settings.popularity_floor / largest
+        if self._energy is None:
+            band = self.filter.response(torch.tensor([self.median_degree]))[0].double().numpy() * self.values
+            self._energy = float((band**2).sum())
+        typical = np.sqrt(self._energy / self.n_users * k / self.counters.n_known)
+        return float(self.settings.popularity_floor * typical / largest)
 
     # ---- keeping
 
@@ -203,7 +285,8 @@ class SpectralLearner:
         )
         self.block = torch.from_numpy(block)
         self.items = GrowingItems(base, degree, self.settings.dislike_weight)
-        self.n_users, self.median_degree = float(meta["n_users"]), float(meta["median_degree"])
+        self.best, self._near = TopItems(self.items.table), Neighbours(self.items.base, self.values)
+        self.n_users, self.median_degree, self._energy = float(meta["n_users"]), float(meta["median_degree"]), None
 
 
 def _places(rows: Rows) -> np.ndarray:

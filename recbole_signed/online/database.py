@@ -14,6 +14,10 @@ from recbole_signed.errors import UsageError
 from recbole_signed.online.files import at
 
 FORMAT = 1
+CHECKPOINT = 2000
+"""Pages of the write-ahead file after which it is moved into the log; by default every hundredth event would wait."""
+WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)
+"""What the write-ahead file has room for before it has to grow."""
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE users (id INTEGER PRIMARY KEY, token TEXT, salt BLOB, tag BLOB NOT NULL);
@@ -98,7 +102,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")
         connection.execute("PRAGMA cache_size=-65536")
-        connection.execute("PRAGMA wal_autocheckpoint=8000")  # pages; by default every hundredth event would wait
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT}")
         connection.execute("PRAGMA trusted_schema=OFF")
     if check:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -120,6 +124,22 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
             f"The event log {path} has format {found}, and this version of recbole-signed reads format {FORMAT}; "
             "open it with the version that wrote it."
         )
+
+
+def reserve_wal(path: Path) -> None:
+    """Fill the write-ahead file of a log with zeros up to ``WAL_BYTES``, where the disk has room for it.
+
+    A commit then overwrites what is there: the disk has one write to wait for, not a file's new size besides. SQLite
+    knows its own pages by their checksums, and reads no further than to the last of them.
+    """
+    with contextlib.suppress(OSError), path.with_name(f"{path.name}-wal").open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            file.write(bytes(max(0, WAL_BYTES - size)))
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            os.ftruncate(file.fileno(), size)
 
 
 def read_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:

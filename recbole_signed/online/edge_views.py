@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
 from recbole_signed.online.events import DISLIKE, LIKE, SKIP, VIEW, sign_of
+
+PIECE = 1 << 18
+"""Numbers that are worked out at a time where NumPy lets no other thread run meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,8 @@ class Rows:
     @classmethod
     def where(cls, seen: np.ndarray, indptr: np.ndarray, ids: np.ndarray, kind: np.ndarray) -> Rows:
         """Keep the edges that a mask ``[d]`` names."""
-        before = np.zeros(len(seen) + 1, dtype=np.int64)
-        np.cumsum(seen, out=before[1:])
-        return cls(before[indptr], ids[seen], kind[seen])
+        kept = np.flatnonzero(seen)  # unlike a running sum it lets other threads run, however long it is
+        return cls(np.searchsorted(kept, indptr), ids[kept], kind[kept])
 
     @property
     def verdicts(self) -> Rows:
@@ -52,7 +55,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class EdgeArrays:
-    """All visible edges, ``[E]``, sorted by user and item."""
+    """All visible edges, ``[E]``, sorted by user and item; ``timestamp [0]`` where they were copied without."""
 
     user: np.ndarray
     item: np.ndarray
@@ -79,6 +82,30 @@ class EdgeArrays:
 
     def _where(self, mask: np.ndarray) -> np.ndarray:
         return np.stack([self.user[mask], self.item[mask]])
+
+
+@dataclass(frozen=True)
+class ItemSide:
+    """All visible edges by item, without times: what is copied fastest, to be turned round once nobody waits."""
+
+    indptr: np.ndarray
+    """int64 ``[n_items + 1]``."""
+    user: np.ndarray
+    """int32 ``[E]``, rising within an item."""
+    kind: np.ndarray
+    """int8 ``[E]``."""
+    n_users: int
+
+    def arrays(self) -> EdgeArrays:
+        """Return the edges by user."""
+        columns = sp.csc_matrix((self.kind, self.user, self.indptr), shape=(self.n_users, len(self.indptr) - 1))
+        rows = columns.tocsr()  # a counting sort, during which other threads run
+        user = np.empty(len(self.user), dtype=np.int32)
+        for first in range(0, self.n_users, PIECE // 8):
+            bounds = rows.indptr[first : first + PIECE // 8 + 1]
+            names = np.arange(first, first + len(bounds) - 1, dtype=np.int32)
+            user[bounds[0] : bounds[-1]] = np.repeat(names, np.diff(bounds))
+        return EdgeArrays(user, rows.indices.astype(np.int32, copy=False), rows.data, np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from recbole_signed.online.adjacency import KEY, Adjacency
-from recbole_signed.online.edge_views import Changes, EdgeArrays, Row, Rows
-from recbole_signed.online.events import ABSENT, FORGET_USER, SKIP
+from recbole_signed.online.edge_views import Changes, EdgeArrays, ItemSide, Row, Rows
+from recbole_signed.online.events import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP
 from recbole_signed.online.log_batch import LogBatch
 from recbole_signed.online.registers import COLUMNS, NEVER, PairEvents, Registers
 
@@ -82,6 +82,26 @@ class EdgeState:
         kind = Registers(*(self._by_user.columns[name][places] for name in COLUMNS)).kind()
         return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind)
 
+    def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
+        """Item of each user's newest verdict where that is a dislike, int64 ``[len(users)]``; else 0.
+
+        Of verdicts with one time none is the newest.
+        """
+        indptr, places = self._by_user.places(users)
+        registers = Registers(*(self._by_user.columns[name][places] for name in COLUMNS))
+        kind, time = registers.seen()
+        time = np.where((kind == LIKE) | (kind == DISLIKE), time, NEVER - 1)
+        length = np.diff(indptr)
+        newest = np.full(len(users), NEVER, dtype=np.int64)
+        if len(time):
+            newest[length > 0] = np.maximum.reduceat(time, indptr[:-1][length > 0])
+        owner = np.repeat(np.arange(len(users)), length)
+        last = time == newest[owner]
+        only = last & (np.bincount(owner[last], minlength=len(users))[owner] == 1) & (kind == DISLIKE)
+        found = np.zeros(len(users), dtype=np.int64)
+        found[owner[only]] = self._by_user.columns[KEY][places[only]]
+        return found
+
     def of_items(self, items: np.ndarray) -> Rows:
         """Visible edges of some items; ``ids`` are users."""
         indptr, places = self._by_item.places(items)
@@ -95,6 +115,11 @@ class EdgeState:
         if seen.all():
             return EdgeArrays(user, item, kind, time)
         return EdgeArrays(user[seen], item[seen], kind[seen], time[seen])
+
+    def item_side(self) -> ItemSide:
+        """Copy all visible edges without their times: five bytes an edge, in a few hundredths of a second."""
+        indptr, (user, kind) = self._by_item.gather([KEY, "kind"])
+        return ItemSide(indptr, user, kind, self.n_users)
 
     def content_hash(self) -> str:
         """Hash of the visible edges and their times."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_signed.online.checksum import row_checksums
-from recbole_signed.online.database import connect, damaged, explained, read_meta, transaction
+from recbole_signed.online.database import connect, damaged, explained, read_meta, reserve_wal, transaction
 from recbole_signed.online.events import FORGET_USER, EventBatch
 from recbole_signed.online.files import at
 from recbole_signed.online.log_batch import AppendResult, LogBatch
@@ -27,6 +27,7 @@ from recbole_signed.online.vocabulary import NewTokens, Vocabulary, make_salt, m
 
 _CHUNK = 500  # parameters of one query
 _REPLAY_ROWS = 50_000
+_FIRST = 16  # commits after which room is made for many: a log that is opened for a look needs none
 _COLUMNS = "seq, user, item, type, timestamp, value, checksum"
 
 
@@ -42,6 +43,7 @@ class EventLog:
         self.path = path
         self.connection = connect(path, read_only=read_only, check=check)
         self._read_only = read_only
+        self._appended = 0  # commits since the write-ahead file was empty
         self._erase_due = not read_only  # a crash may have come between an erasure and its checkpoint
         with explained(path, "Reading the event log"):
             meta = read_meta(self.connection, path)
@@ -101,6 +103,9 @@ class EventLog:
         self._erase_due |= bool(forgotten)
         with explained(self.path, "Erasing a user from the event log"):
             self._erase_wal()
+        self._appended += 1
+        if self._appended == _FIRST:
+            reserve_wal(self.path)
         return AppendResult(logged.first_seq, logged.last_seq, len(fresh), len(batch) - len(fresh), logged)
 
     def _fresh(self, digests: list[bytes]) -> list[int]:
@@ -203,6 +208,7 @@ class EventLog:
         if self._erase_due:
             busy = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             self._erase_due = bool(busy)  # a reader holds it: again after the next batch
+            self._appended = 0
 
     # ---- reading
 

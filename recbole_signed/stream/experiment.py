@@ -18,6 +18,7 @@ import polars as pl
 import torch
 from tqdm import tqdm
 
+from recbole_signed.live.dislike_push import best_items, ranked_scores
 from recbole_signed.live.learner import Learner
 from recbole_signed.live.make import make_learner
 from recbole_signed.online.edges import EdgeState
@@ -29,6 +30,8 @@ from recbole_signed.stream.replay import Replay
 from recbole_signed.stream.spec import POP, ModelSpec, StreamSpec
 
 TOP = 20
+LIVE = ("dislike_push", "iterations", "passes")
+"""Settings of following a stream, which are not chosen."""
 
 
 @dataclass
@@ -52,7 +55,7 @@ class Arm:
         """Return the scores of all items known now; those it does not know yet come last."""
         edges = self.frozen or live
         known = np.where(users < edges.n_users, users, 0)
-        found = self.learner.scores(edges, known)
+        found = ranked_scores(self.learner, edges, known)
         missing = n_items - found.shape[1]
         if missing > 0:
             worst = found.amin(dim=1, keepdim=True) - 1.0
@@ -129,7 +132,9 @@ def _arms(spec: StreamSpec, state: OnlineState, out: Path) -> list[Arm]:
 def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int]) -> dict[str, Any]:
     if not model.auto:
         return model.settings
-    return chosen_settings(model.model, base, *sizes, model.settings)
+    settings = dict(model.settings)
+    kept = {key: settings.pop(key) for key in LIVE if key in settings}
+    return {**chosen_settings(model.model, base, *sizes, settings), **kept}
 
 
 def _predict(spec: StreamSpec, arms: list[Arm], state: OnlineState, cases: Cases) -> pl.DataFrame:
@@ -182,9 +187,7 @@ def _top(arm: Arm, state: OnlineState, update: Update) -> None:
     users = update.changes.users.astype(np.int64)
     if not len(users):
         return
-    scores = arm.scores(state.edges, users[:1], state.edges.n_items)
-    scores[0, state.edges.of_user(int(users[0])).ids.astype(np.int64)] = -torch.inf
-    scores.topk(min(TOP, scores.shape[1]), dim=1)
+    best_items(arm.learner, state.edges, int(users[0]), TOP)
 
 
 def _renew(arms: list[Arm], state: OnlineState, *, refit: bool) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
+from recbole_signed.live.dislike_push import best_items
 from recbole_signed.live.learner import Learner, Refreshed
 from recbole_signed.live.make import learner_of
+from recbole_signed.online.edge_views import ItemSide
 from recbole_signed.online.events import DISLIKE, LIKE, VIEW, Event, EventBatch
 from recbole_signed.online.state import OnlineState, Update
 
@@ -48,7 +50,8 @@ class OnlineTrainer(Trainer):
     * :meth:`refresh` brings the item side up to date (T2);
     * :meth:`refit` learns from scratch in the background and is swapped in whole (T3); updates go on meanwhile, and
       what they brought is in the new version too;
-    * :meth:`recommend` ranks for a user by its own id, :meth:`evaluate` by RecBole's evaluation;
+    * :meth:`recommend` ranks for a user by its own id; :meth:`evaluate` is RecBole's evaluation of the model, without
+      what a user's newest dislike does to its neighbours (``live/dislike_push.py``);
     * :meth:`snapshot` saves a version; a trainer whose state directory is there starts from the newest one that is
       whole and replays what came after it, so that nothing that :meth:`update` returned for is ever lost.
 
@@ -140,18 +143,22 @@ class OnlineTrainer(Trainer):
 
     def refresh(self) -> Refreshed:
         """Bring the item side up to date; updates wait only while edges are copied and the result is swapped in."""
-        return self._renew(lambda learner, edges, sizes: learner.refresh(edges, *sizes))
+        return self._renew(lambda learner, edges, sizes: learner.refresh(edges, *sizes), times=False)
 
     def refit(self) -> Future[None]:
         """Learn from scratch in the background; the future is done when the new version is in force."""
-        self._ready()
-        return self._pool.submit(self._renew, lambda learner, edges, sizes: learner.fit(edges, *sizes))
+        _, learner = self._ready()
+        return self._pool.submit(
+            self._renew, lambda learner, edges, sizes: learner.fit(edges, *sizes), times=learner.needs_times
+        )
 
-    def _renew(self, how: Any) -> Any:
+    def _renew(self, how: Any, times: bool) -> Any:
         with self._lock:
             state, learner = self._ready()
-            fresh, edges = copy.deepcopy(learner), state.edges.export()
+            fresh, copied = copy.deepcopy(learner), state.edges.export() if times else state.edges.item_side()
             sizes = state.edges.n_users, state.edges.n_items
+        edges = copied.arrays() if isinstance(copied, ItemSide) else copied
+        del copied
         result = how(fresh, edges, sizes)
         with self._lock:
             fresh.attach(state.edges)
@@ -183,15 +190,9 @@ class OnlineTrainer(Trainer):
         with self._lock:
             state, learner = self._ready()
             number = int(state.users.ids([user])[0])
-            scores = learner.scores(state.edges, np.array([number]))[0]
-            scores[0] = -torch.inf
-            if number:
-                scores[state.edges.of_user(number).ids.astype(np.int64)] = -torch.inf
-            top = scores.topk(min(k, len(scores) - 1))
-            tokens = state.items.tokens(top.indices.numpy())
-        values = top.values.tolist()
-        found = zip(tokens, values, strict=True)
-        return [(token, value) for token, value in found if token is not None and value > -torch.inf]
+            items, values = best_items(learner, state.edges, number, k)
+            tokens = state.items.tokens(items.tolist())
+        return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
 
     def evaluate(self, eval_data: Any, load_best_model: bool = True, *args: Any, **kwargs: Any) -> Any:
         """Evaluate as RecBole does: the live model once it is started, else the one that was trained."""

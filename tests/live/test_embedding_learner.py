@@ -254,29 +254,6 @@ def test_a_forgotten_user_leaves_no_row(learner: Any, state: OnlineState) -> Non
     torch.testing.assert_close(learner.scores(state.edges, np.array([8])), nobody)
 
 
-def test_a_push_takes_a_user_away_from_what_is_like_a_disliked_item(state: OnlineState) -> None:
-    fallen = []
-    for push in (0.0, 10.0):
-        learner = make_learner("LightGCN", {**MODELS["LightGCN"], "dislike_push": push})
-        learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
-        learner.attach(state.edges)
-        vectors = torch.from_numpy(learner.live.items.base[1 : N_ITEMS + 1])
-        before, changes = all_scores(learner, state), []
-        for user in range(1, 11):
-            free = np.setdiff1d(np.arange(1, N_ITEMS + 1), state.edges.of_user(user).ids)
-            item = int(free[before[user, free].argmax()])
-            near = torch.nn.functional.cosine_similarity(vectors, vectors[item - 1 : item]).topk(4).indices[1:] + 1
-            number = 1000 * (1 + int(push)) + 10 * user
-            take(learner, state, batch((f"u{user - 1}", f"i{item - 1}", "dislike"), first=number))
-            after = learner.scores(state.edges, np.array([user]))[0]
-            changes.append(float((after - before[user])[near].mean()))
-            take(learner, state, batch((f"u{user - 1}", f"i{item - 1}", "undislike"), first=number + 1))
-        torch.testing.assert_close(all_scores(learner, state), before)
-        fallen.append(np.mean(changes))
-    assert fallen[1] < 0
-    assert fallen[1] < fallen[0]
-
-
 def test_a_fit_can_find_how_long_to_train(state: OnlineState, monkeypatch: pytest.MonkeyPatch) -> None:
     import recbole_signed.live.embedding as module
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,30 @@ def test_a_dislike_takes_the_item_away_at_once_and_undislike_leaves_no_trace(sta
     assert trainer.recommend("u1", 5)[0][0] == best
 
 
+def test_after_a_dislike_near_neighbours_fall_and_undislike_leaves_no_trace(start: Callable[..., Any]) -> None:
+    """In every model's default configuration, whatever a dislike means to the model itself."""
+    trainer = start()
+    fallen = []
+    for number, user in enumerate(("u1", "u4", "u9", "u16", "u25", "u36")):
+        before = trainer.recommend(user, 100)
+        disliked = before[0][0]
+        index = int(trainer.state.items.ids([disliked])[0])
+        near, cosines = trainer.learner.neighbours(np.array([index]))
+        names = set(trainer.state.items.tokens(near[0][cosines[0] > 0].tolist()))
+        trainer.update([event(2 * number, user, disliked, "dislike")])
+        after = trainer.recommend(user, 100)
+        ranks = [[name for name, _ in each if name != disliked] for each in (before, after)]
+        assert sorted(ranks[0]) == sorted(ranks[1])
+        seen = names & set(ranks[0])
+        fallen += [ranks[1].index(name) - ranks[0].index(name) for name in seen]
+        trainer.update([event(2 * number + 1, user, disliked, "undislike")])
+        again = trainer.recommend(user, 100)
+        assert [name for name, _ in again] == [name for name, _ in before]
+        np.testing.assert_allclose(*([value for _, value in each] for each in (again, before)), rtol=1e-4, atol=1e-6)
+    assert np.mean(fallen) > 0  # of a hardly trained model's thirty free items
+    assert np.mean(np.array(fallen) < 0) <= 0.2
+
+
 def test_new_users_and_items_are_known_from_their_first_event(start: Callable[..., Any]) -> None:
     trainer = start()
     unknown = trainer.recommend("newcomer", 10)
@@ -136,6 +162,41 @@ def test_what_comes_while_a_refit_runs_is_in_the_new_version(start: Callable[...
     for user, values in after.items():
         assert torch.corrcoef(torch.stack([values[1:], scores(trainer, user)[1:]]))[0, 1] > 0.8
     assert trainer.refresh().staleness < 0.2
+
+
+@pytest.mark.parametrize(
+    ("start", "how"),
+    [("SSF", "refresh"), ("SSF", "fit"), ("SignediALS", "refresh"), ("LightGCN", "refresh")],
+    indirect=["start"],
+)
+def test_events_during_a_renewal_are_in_force_at_once_and_after_it(
+    start: Callable[..., Any], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = start()
+    copied, go_on = threading.Event(), threading.Event()
+    renew = getattr(type(trainer.learner), how)
+
+    def held(learner: Any, *args: Any) -> Any:
+        copied.set()
+        assert go_on.wait(60)
+        return renew(learner, *args)
+
+    monkeypatch.setattr(type(trainer.learner), how, held)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(trainer.refresh) if how == "refresh" else trainer.refit()
+        assert copied.wait(60)
+        best = trainer.recommend("u1", 1)[0][0]
+        trainer.update([event(1, "u1", best, "dislike"), *(event(n, f"u{n}", "new", "like") for n in range(2, 9))])
+        trainer.update([event(20, "newcomer", "i3", "like")])
+        for _ in range(2):
+            assert best not in dict(trainer.recommend("u1", 100))
+            assert "new" in dict(trainer.recommend("u1", 100))
+            assert "i3" not in dict(trainer.recommend("newcomer", 100))
+            go_on.set()
+            future.result(timeout=60)
+    found = scores(trainer, "newcomer")
+    trainer.learner.attach(trainer.state.edges)  # nothing is left to bring
+    torch.testing.assert_close(found, scores(trainer, "newcomer"))
 
 
 def test_a_state_goes_on_where_it_was(start: Callable[..., Any]) -> None:

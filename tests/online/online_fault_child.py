@@ -1,6 +1,7 @@
 """What the fault tests kill: ingests a file into a state, with a small model, versions and compaction on the way.
 
-Usage: online_fault_child.py STATE EVENTS [STEP NTH]; it kills itself at the NTH time that STEP is reached.
+Usage: online_fault_child.py STATE EVENTS MODEL [STEP NTH]; it kills itself at the NTH time that STEP is reached.
+MODEL is ``small``, a few lines that depend on every batch, or ``SSF``, with a refresh before each version.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import hashlib
 import os
 import signal
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from recbole_signed.online import files
 from recbole_signed.online.events import Limits, sign_of
 from recbole_signed.online.file_sources import JsonLinesSource
 from recbole_signed.online.state import OnlineState, Update
+from recbole_signed.online.versions import Snapshot
 
 BATCH, SNAPSHOT_EVERY, COMPACT_EVERY = 40, 200, 700
 
@@ -24,19 +27,55 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
-def learn(model: np.ndarray, update: Update) -> np.ndarray:
+class Small:
     """A model whose state depends on every event and on the batches they came in, and that can't be applied twice."""
-    if update.n_users > len(model):
-        model = np.concatenate([model, np.zeros(update.n_users - len(model))])
-    changes = update.changes
-    signs = sign_of(changes.new)
-    model[changes.users] *= 0.9
-    np.add.at(model, changes.user, np.cos(changes.item) * (1.0 + signs))
-    model[changes.forgotten] = 0.0
-    return model
+
+    def __init__(self, state: OnlineState, snapshot: Snapshot | None) -> None:
+        self.table = snapshot.tensors["model"] if snapshot else np.zeros(1)
+
+    def learn(self, update: Update) -> None:
+        if update.n_users > len(self.table):
+            self.table = np.concatenate([self.table, np.zeros(update.n_users - len(self.table))])
+        changes = update.changes
+        signs = sign_of(changes.new)
+        self.table[changes.users] *= 0.9
+        np.add.at(self.table, changes.user, np.cos(changes.item) * (1.0 + signs))
+        self.table[changes.forgotten] = 0.0
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return {"model": self.table}, {}
+
+    def renew(self) -> None:
+        """Nothing grows stale."""
 
 
-def main(state_folder: str, events: str, step: str = "", nth: str = "1") -> None:
+class Spectral:
+    """SSF as the trainer leads it, from nothing on."""
+
+    def __init__(self, state: OnlineState, snapshot: Snapshot | None) -> None:
+        from recbole_signed.graph.spectral_filter import FilterSettings
+        from recbole_signed.live.spectral import SpectralLearner
+
+        self.edges = lambda: state.edges
+        self.learner = SpectralLearner(FilterSettings(rank=6, cutoff=3, popularity_floor=0.1, dislike_aversion=0.5))
+        if snapshot:
+            self.learner.load(snapshot.tensors, snapshot.meta)
+        self.learner.attach(state.edges)
+
+    def learn(self, update: Update) -> None:
+        self.learner.update(self.edges(), update.changes)
+
+    def renew(self) -> None:
+        edges = self.edges()
+        learn = self.learner.refresh if self.learner.block.shape[1] else self.learner.fit
+        learn(edges.item_side().arrays(), edges.n_users, edges.n_items)
+        self.learner.attach(edges)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return self.learner.state()
+
+
+def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "1") -> None:
     left = int(nth)
 
     def reached(name: str) -> None:
@@ -51,21 +90,30 @@ def main(state_folder: str, events: str, step: str = "", nth: str = "1") -> None
         say("start", state.last_seq)
         snapshot = state.recover("test")
         assert snapshot is not None or state.log.base_seq == 0, "the log was compacted and no version is left"
-        model = snapshot.tensors["model"] if snapshot else np.zeros(1)
-        for update in state.replay():
-            model = learn(model, update)
-        source = JsonLinesSource(events, Limits(now=lambda: 2_000_000))
+        model = {"small": Small, "SSF": Spectral}[name](state, snapshot)
         saved, compacted = snapshot.applied_seq if snapshot else 0, state.log.base_seq
-        while update_or_none := state.ingest_from(source, BATCH):
-            model = learn(model, update_or_none)
-            say("ack", state.last_seq)
+
+        def take(update: Update) -> None:
+            nonlocal saved, compacted
+            model.learn(update)
             if state.applied_seq - saved >= SNAPSHOT_EVERY:
-                state.snapshot({"model": model}, {}, model="test")
+                model.renew()
+                state.snapshot(*model.state(), model="test")
                 saved = state.applied_seq
-            if state.applied_seq - compacted >= COMPACT_EVERY:
+            if state.applied_seq - compacted >= COMPACT_EVERY and state.applied_seq == state.last_seq:
                 state.compact()
                 compacted = state.applied_seq
-        say("done", state.hash(), hashlib.sha256(model.tobytes()).hexdigest())
+
+        for update in state.replay():
+            take(update)
+        source = JsonLinesSource(events, Limits(now=lambda: 2_000_000))
+        while update_or_none := state.ingest_from(source, BATCH):
+            say("ack", state.last_seq)
+            take(update_or_none)
+        digest = hashlib.sha256()
+        for key, tensor in sorted(model.state()[0].items()):
+            digest.update(key.encode() + np.ascontiguousarray(tensor).tobytes())
+        say("done", state.hash(), digest.hexdigest())
 
 
 if __name__ == "__main__":

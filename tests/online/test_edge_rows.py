@@ -55,3 +55,11 @@ def test_an_export_is_all_rows_in_order(edges: EdgeState) -> None:
     for name in ("ids", "kind", "timestamp"):
         wanted = np.concatenate([getattr(row, name) for row in rows])
         np.testing.assert_array_equal(getattr(found, "item" if name == "ids" else name), wanted)
+
+
+def test_the_item_side_is_an_export_without_times(edges: EdgeState) -> None:
+    wanted, found = edges.export(), edges.item_side().arrays()
+    for name in ("user", "item", "kind"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+        assert getattr(found, name).dtype == getattr(wanted, name).dtype
+    assert not len(found.timestamp)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online.checksum import row_checksums
-from recbole_signed.online.database import write_meta
+from recbole_signed.online.database import WAL_BYTES, write_meta
 from recbole_signed.online.event_log import EventLog
 from recbole_signed.online.events import FORGET_USER, LIKE, Event, EventBatch
 
@@ -163,6 +163,37 @@ def test_a_full_disk_loses_nothing_and_acknowledges_nothing(log: EventLog) -> No
     assert log.append(large, "s", "9").n_new == 2000
     log = reopen(log)
     assert len(log.read(0, 10_000)) == 2100
+
+
+def test_commits_overwrite_room_that_is_there(tmp_path: Path, log: EventLog) -> None:
+    """A file that grows costs each commit a second write; the room is there again after an erasure."""
+    wal, sizes = tmp_path / "log.sqlite-wal", []
+    for i in range(100):
+        log.append(some(20, 20 * i))
+        sizes.append(wal.stat().st_size)
+    assert sizes[0] < WAL_BYTES // 10
+    assert set(sizes[20:]) == {WAL_BYTES}
+    log.append(batch(("gone", "u1", "", "forget_user", 5000)))
+    for i in range(20):
+        log.append(some(20, 3000 + 20 * i))
+    assert wal.stat().st_size == WAL_BYTES
+    shutil.copytree(tmp_path, tmp_path / "crashed")  # as it lies there, with zeros behind the pages
+    found = EventLog(tmp_path / "crashed" / "log.sqlite")
+    assert found.last_seq == log.last_seq
+    assert len(found.read(0, 10_000)) == len(log.read(0, 10_000))
+
+
+def test_without_room_for_more_a_log_works_as_well(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
+    try:
+        log = EventLog(tmp_path / "log.sqlite")
+        for i in range(20):
+            assert log.append(some(5, 5 * i)).n_new == 5
+        assert (tmp_path / "log.sqlite-wal").stat().st_size < 500_000
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(reopen(log).read(0, 1000)) == 100
 
 
 def test_a_file_size_limit_is_a_full_disk(log: EventLog) -> None:

@@ -79,13 +79,13 @@ def write_events(path: Path, n: int, seed: int) -> set[str]:
 class Runner:
     """Starts the child on one state again and again, and holds each start against what was acknowledged."""
 
-    def __init__(self, state: Path, events: Path) -> None:
-        self.state, self.events = state, events
+    def __init__(self, state: Path, events: Path, model: str = "small") -> None:
+        self.state, self.events, self.model = state, events, model
         self.acknowledged = 0
 
     def run(self, *step: str, kill_after: float | None = None) -> tuple[list[str] | None, bool]:
         """Give what the child said at its end, and whether it was killed."""
-        command = [sys.executable, str(CHILD), str(self.state), str(self.events), *step]
+        command = [sys.executable, str(CHILD), str(self.state), str(self.events), self.model, *step]
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
@@ -107,16 +107,16 @@ class Runner:
         return done, child.returncode != 0
 
 
-def check(tmp_path: Path, n_events: int, seed: int, n_kills: int, steps: list[str]) -> None:
+def check(tmp_path: Path, n_events: int, seed: int, n_kills: int, steps: list[str], model: str = "small") -> None:
     events = tmp_path / "events.jsonl"
     bad = write_events(events, n_events, seed)
-    expected, _ = Runner(tmp_path / "undisturbed", events).run()
+    expected, _ = Runner(tmp_path / "undisturbed", events, model).run()
     assert expected is not None
     draw = random.Random(seed)
     kills = round_ = 0
     remaining = list(steps)
     while kills < n_kills or remaining:
-        runner = Runner(tmp_path / f"state-{round_}", events)
+        runner = Runner(tmp_path / f"state-{round_}", events, model)
         round_ += 1
         done = None
         while done is None:
@@ -146,6 +146,16 @@ def test_killed_again_and_again_before_the_first_version(tmp_path: Path) -> None
     for _ in range(4):
         assert runner.run("log:committed", "3") == (None, True)
     assert runner.run()[0] == expected
+
+
+def test_a_model_that_is_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    """Counters, fold-ins and refreshes, to the last bit."""
+    check(tmp_path, 700, 12, 2, ["snapshot:written", "state:appended"], "SSF")
+
+
+@pytest.mark.slow
+def test_a_model_that_is_killed_forty_times(tmp_path: Path) -> None:
+    check(tmp_path, 3000, 13, 40, STEPS, "SSF")
 
 
 @pytest.mark.slow

@@ -336,6 +336,23 @@ def test_what_is_not_ready_is_refused(tmp_path: Path) -> None:
             state.ingest(stream(1))
 
 
+def test_a_log_that_can_not_be_written_takes_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    """As where the permissions of a running system's folder are taken away: SQLite says the same then."""
+    with ready(tmp_path / "state") as state:
+        state.ingest(stream(30))
+        before = state.hash()
+        state.log.connection.execute("PRAGMA query_only=ON")
+        for _ in range(2):
+            with pytest.raises(UsageError, match=r"readonly.*nothing of it was acknowledged.*mend the permissions"):
+                state.ingest(stream(10, first=30))
+        assert (state.hash(), state.last_seq) == (before, 30)
+        state.log.connection.execute("PRAGMA query_only=OFF")
+        assert state.ingest(stream(10, first=30)).n_new == 10
+        after = state.hash()
+    with ready(tmp_path / "state") as state:
+        assert state.hash() == after
+
+
 def test_a_full_disk_in_a_dead_letter_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [{"user_id": "u", "item_id": "i", "type": kind, "timestamp": 1} for kind in ("like", "adore")]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
