@@ -78,7 +78,7 @@ class LeastSquaresLearner(LearnerDefaults):
         """Alternate from the leading singular vectors of the normalised likes, as the model does."""
         graph = graph_of(edges, n_users, n_items)
         start = right_factors(symmetric(graph.likes, smoothing=1.0), self.size)
-        self._alternate(graph.likes, graph.dislikes, start.vectors * start.values.sqrt(), self.n_iterations)
+        self.alternate(graph.likes, graph.dislikes, start.vectors * start.values.sqrt(), self.n_iterations)
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
         """Make one pass over all users and items; the staleness is how far items went, over their size.
@@ -88,11 +88,12 @@ class LeastSquaresLearner(LearnerDefaults):
         old = torch.zeros(n_items, self.items.vectors.shape[1])
         old[: self.items.n_items] = torch.from_numpy(self.items.vectors)
         graph = graph_of(edges, n_users, n_items)
-        self._alternate(graph.likes, graph.dislikes, old, 1)
+        self.alternate(graph.likes, graph.dislikes, old, 1)
         size = self._base.norm().clamp(min=1e-30)
         return Refreshed(float((self._base - old).norm() / size), 1)
 
-    def _alternate(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, items: torch.Tensor, passes: int) -> None:
+    def alternate(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, items: torch.Tensor, passes: int) -> None:
+        """Make passes over all users and items from ``items [n_items, d]`` on, and take the result over."""
         columns = likes.T.tocsr(), dislikes.T.tocsr()
         users = torch.zeros(likes.shape[0], items.shape[1])
         for _ in range(passes):

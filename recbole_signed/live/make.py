@@ -13,6 +13,7 @@ from recbole_signed.live.learner import DISLIKE_PUSH, Learner
 LEARNERS = {
     "Pop": "recbole_signed.live.popular:PopularLearner",
     "SSF": "recbole_signed.live.spectral:SpectralLearner",
+    "SSFL": "recbole_signed.live.learned_spectral:LearnedSpectralLearner",
     "SignedEASE": "recbole_signed.live.ease:EaseLearner",
     "SignediALS": "recbole_signed.live.least_squares:LeastSquaresLearner",
 }
@@ -74,7 +75,7 @@ def learner_of(model: Any, config: Any) -> Learner:
     """Return a learner with the settings of a model that RecBole trained; one that learns embeddings starts from its.
 
     Args:
-        model: an instance of a model; what :meth:`SSF.tune` chose counts.
+        model: an instance of a model; what SSF's or SSF-L's ``tune`` chose counts.
         config: RecBole's configuration.
     """
     name = type(model).__name__
@@ -87,7 +88,7 @@ def learner_of(model: Any, config: Any) -> Learner:
     else:
         for key in online:
             raise UsageError(f"'online_settings' has a key '{key}' that {name} does not know; only dislike_push.")
-        if name == "SSF":
+        if hasattr(model, "chosen"):
             settings = {**model.chosen, "iterations": model.iterations}
         else:
             known = inspect.signature(_factory(name)).parameters

@@ -169,15 +169,19 @@ class SpectralLearner(LearnerDefaults):
         Those of :meth:`SpectralFilter.scores`, with all that depends on items alone kept by the counters.
         """
         counters = self.counters
-        popularity = torch.from_numpy(counters.popularity)
-        vectors = torch.from_numpy(self.items.vectors)
-        scores = torch.addmm(popularity, self._factors(edges, users), vectors.T, beta=self._popularity_scale())
+        scores = self._exposure(edges, users)
         factor = counters.factor(self.settings)
         if factor is not None:
             scores *= factor
         if len(counters.unknown):
             scores[:, counters.unknown] = scores.amin(dim=1, keepdim=True) - 1.0
         return scores
+
+    def _exposure(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        """Return the scores before the factors of items, popularity's share with them, ``[len(users), n_items]``."""
+        popularity = torch.from_numpy(self.counters.popularity)
+        vectors = torch.from_numpy(self.items.vectors)
+        return torch.addmm(popularity, self._factors(edges, users), vectors.T, beta=self._popularity_scale())
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Return the ``k`` items with the best scores, best first, and the scores, without working all scores out.
@@ -224,10 +228,15 @@ class SpectralLearner(LearnerDefaults):
 
     def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
         """Return the scores of some items for each user, ``[len(users), m]``."""
-        found = np.einsum("nk,nmk->nm", self._factors(edges, users).numpy(), self.items.vectors[items])
-        found += np.float32(self._popularity_scale()) * self.counters.popularity[items]
+        found = self._pair_exposure(edges, users, items)
         factor = self.counters.factor(self.settings, items.ravel())
         return found if factor is None else found * factor.numpy().reshape(items.shape)
+
+    def _pair_exposure(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return :meth:`_exposure` of some items for each user, ``[len(users), m]``."""
+        found: np.ndarray = np.einsum("nk,nmk->nm", self._factors(edges, users).numpy(), self.items.vectors[items])
+        found += np.float32(self._popularity_scale()) * self.counters.popularity[items]
+        return found
 
     def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
         """Return the nearest neighbours of items as they were at the last refresh."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.learned_items import LearnedSettings
 from recbole_signed.graph.spectral_filter import FilterSettings
+from recbole_signed.model.learned_tuning import tune_learned
 from recbole_signed.model.ssf_tuning import Validation, tune
 from recbole_signed.online.edges import EdgeArrays
 from recbole_signed.online.events import DISLIKE, LIKE
@@ -16,6 +19,7 @@ from recbole_signed.online.events import DISLIKE, LIKE
 METRIC = "NDCG@20"
 VALID_SHARE = 0.1
 MAX_USERS = 3000
+_LEARNED = tuple(each.name for each in fields(LearnedSettings))
 
 
 def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
@@ -24,9 +28,10 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
     Raises:
         UsageError: the model can't choose, or the base has nothing to choose on.
     """
-    if model != "SSF":
+    if model not in ("SSF", "SSFL"):
         raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
-    start = FilterSettings(**given)
+    learned = LearnedSettings(**{key: value for key, value in given.items() if key in _LEARNED})
+    start = FilterSettings(**{key: value for key, value in given.items() if key not in _LEARNED})
     end = np.quantile(edges.timestamp, 1 - VALID_SHARE)
     train = edges.timestamp < end
     sides = [_side(edges, train & (edges.kind == kind)) for kind in (LIKE, DISLIKE)]
@@ -48,8 +53,11 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
         hidden=_hidden(edges, train, row),
         metric=METRIC,
     )
-    found = tune(graph, validation, start, 4).settings
-    return {**{name: getattr(found, name) for name in found.__dataclass_fields__}, **given}
+    found = tune(graph, validation, start, 4)
+    if model == "SSF":
+        return {**asdict(found.settings), **given}
+    both = tune_learned(graph, validation, found, learned, 4)
+    return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
 
 
 def _side(edges: EdgeArrays, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

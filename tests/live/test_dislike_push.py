@@ -12,11 +12,13 @@ import torch
 from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
+from recbole_signed.graph.learned_items import LearnedSettings
 from recbole_signed.graph.spectral_filter import FilterSettings
 from recbole_signed.live import neighbours, spectral
 from recbole_signed.live.dislike_push import best_items, ranked_scores
 from recbole_signed.live.ease import EaseLearner
 from recbole_signed.live.item_counters import STALE, ItemCounters
+from recbole_signed.live.learned_spectral import LearnedSpectralLearner
 from recbole_signed.live.least_squares import LeastSquaresLearner
 from recbole_signed.live.make import make_learner
 from recbole_signed.live.neighbours import NEAR, Neighbours
@@ -26,6 +28,7 @@ from recbole_signed.online.events import DISLIKE, LIKE, UNDISLIKE, UNLIKE
 SETTINGS = FilterSettings(rank=7, cutoff=4, popularity_floor=0.1, popularity_exponent=0.2, dislike_aversion=0.7)
 LEARNERS: dict[str, Any] = {
     "SSF": lambda: SpectralLearner(SETTINGS),
+    "SSFL": lambda: LearnedSpectralLearner(SETTINGS, LearnedSettings(learned_rank=5)),
     "SignedEASE": lambda: EaseLearner(reg_weight=20.0),
     "SignediALS": lambda: LeastSquaresLearner(embedding_size=5, n_iterations=3),
 }

@@ -22,6 +22,7 @@ from recbole_signed.trainer.online_trainer import OnlineTrainer
 FEW_STEPS = {"online_settings": {"refresh_steps": 2, "valid_share": 0.0}}  # after two epochs a model still moves fast
 MODELS: dict[str, dict[str, Any]] = {
     "SSF": {"auto": False, "rank": 8},
+    "SSFL": {"auto": False, "rank": 8, "learned_rank": 6},
     "SignedEASE": {},
     "SignediALS": {"embedding_size": 8},
     "BPR": {"embedding_size": 8, **FEW_STEPS},
