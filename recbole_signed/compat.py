@@ -317,6 +317,20 @@ def amp_names(trainer: ModuleType) -> None:
     APPLIED["amp_names"] = f"torch {torch.__version__} warns of torch.cuda.amp"
 
 
+def anomaly_detection_off(_: ModuleType) -> None:
+    """SINE's module turns torch's anomaly detection on for the whole process: each training after it takes longer.
+
+    sequential_recommender/sine.py:25, no upstream issue. The import of any sequential model imports it, and from then
+    on every operation that gradients flow through keeps the stack it was called from, in whatever model. Who looks for
+    NaN turns the detection on after that import.
+    """
+    import torch
+
+    if torch.is_anomaly_enabled():
+        torch.autograd.set_detect_anomaly(False)
+        APPLIED["anomaly_detection_off"] = "RecBole's SINE turns anomaly detection on for all models"
+
+
 # ---- checkpoints ----
 
 
@@ -362,6 +376,7 @@ REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
     "recbole.data": (refuse_pandas_3,),
     "recbole.evaluator.collector": (collector_plain_values,),
     "recbole.model.abstract_recommender": (dok_update,),
+    "recbole.model.sequential_recommender.sine": (anomaly_detection_off,),
     "recbole.trainer.hyper_tuning": (exhaustive_search,),
     "recbole.trainer.trainer": (amp_names,),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import hypothesis
 import numpy as np
 import pytest
+from warm_python import WarmPython
 
 import recbole_signed  # noqa: F401  (installs the plugin before any test module imports RecBole)
 
@@ -30,6 +31,20 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RecBole writes log/, log_tensorboard/ and saved/ into the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["pytest"])  # RecBole reads the command line of whatever runs it
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ``run_recbole`` watches the processor for a whole second, for a line of its log."""
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval=None, percpu=False: 0.0)
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """Runs scripts in fresh processes that need not wait for torch."""
+    process = WarmPython(tmp_path_factory.mktemp("warm"))
+    yield process
+    process.close()
 
 
 @pytest.fixture

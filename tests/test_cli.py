@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from warm_python import WarmPython
 
 from recbole_signed import __version__, cli, doctor
 from recbole_signed.bench import pool
@@ -95,19 +96,19 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert "general: ADMMSLIM" in out
 
 
-def test_models_of_third_parties_come_first(tmp_path: Path) -> None:
+def test_models_of_third_parties_come_first(tmp_path: Path, warm_python: WarmPython) -> None:
     (tmp_path / "my_models.py").write_text(
         "class Mine:\n    family, source, uses_dislikes = 'spectral', 'Me 2024', True\nclass Plain:\n    pass\n",
         encoding="utf-8",
     )
-    script = (
-        "import sys; sys.path.insert(0, '.')\nimport recbole_signed\n"
+    (tmp_path / "script.py").write_text(
+        "import recbole_signed\n"
         "for name in ('Mine', 'Plain'): recbole_signed.register_model(name, 'my_models')\n"
         "from recbole_signed.bench.model_list import list_models, models_text\nprint(models_text(list_models()))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
-    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    done = warm_python.run(tmp_path / "script.py", cwd=tmp_path)
+    assert done.status == 0, done.err
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
     assert "* Mine spectral Me 2024" in lines
     assert lines.index("Plain") < lines.index("RecBole's own models (they learn from likes alone):")
 

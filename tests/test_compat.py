@@ -30,6 +30,7 @@ from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_trainer
+from warm_python import WarmPython
 
 from recbole_signed import UsageError, checkpoint, compat
 
@@ -733,3 +734,15 @@ def test_trainers_use_the_present_names_of_mixed_precision(monkeypatch: pytest.M
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trainer.amp.GradScaler(enabled=False)
+
+
+def test_no_model_leaves_anomaly_detection_on(warm_python: WarmPython, tmp_path: Path) -> None:
+    """With the plugin, and without it, where RecBole turns it on."""
+    importing = "import recbole.model.sequential_recommender, torch; print(torch.is_anomaly_enabled())"
+    found = []
+    for first in ("", "import recbole_signed; "):
+        (tmp_path / "script.py").write_text(first + importing)
+        done = warm_python.run(tmp_path / "script.py", cwd=tmp_path)
+        assert done.status == 0, done.err
+        found.append(done.out.strip())
+    assert found == ["True", "False"]

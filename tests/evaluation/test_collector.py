@@ -6,8 +6,6 @@ import importlib
 import importlib.util
 import inspect
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,6 +16,7 @@ import pytest
 import torch
 import wrapt
 from recbole.data.interaction import Interaction
+from warm_python import WarmPython
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import collector as our_collector
@@ -383,18 +382,13 @@ def test_another_wrapper_may_come_before_or_after(stock: ModuleType, ours_first:
         "import recbole_signed.evaluation.collector",
     ],
 )
-def test_any_order_of_imports_works(imports: str) -> None:
+def test_any_order_of_imports_works(imports: str, warm_python: WarmPython, tmp_path: Path) -> None:
     """RecBole's modules fire hooks that import ours, also while ours are importing RecBole's."""
     check = "import recbole.evaluator as e; assert 'signauc' in e.metrics_dict, e.metrics_dict"
     wrapped = "assert hasattr(e.Collector.eval_batch_collect, '__wrapped__')"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{imports}; {check}; {wrapped}"],
-        cwd=Path(__file__).resolve().parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "script.py").write_text("; ".join((imports, check, wrapped)))
+    done = warm_python.run(tmp_path / "script.py", cwd=tmp_path)
+    assert done.status == 0, done.err
 
 
 def test_every_metric_names_what_it_needs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,29 +32,47 @@ N_USERS, N_ITEMS = 40, 30
 NOW = 1_700_000_000_000
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[OnlineState]:
+def planted(folder: Path) -> OnlineState:
     """Even users like even items and dislike odd ones, odd users the other way round; the last 6 items are rare."""
     rng = np.random.default_rng(3)
     user, item = np.divmod(rng.permutation(N_USERS * N_ITEMS)[: N_USERS * 12], N_ITEMS)
     kind = np.where((user + item) % 2 == 0, LIKE, DISLIKE).astype(np.int8)
     order = np.lexsort((item, user))
-    with OnlineState.open(tmp_path / "state") as opened:
-        opened.bulk_load(
-            [f"u{n}" for n in range(N_USERS)],
-            [f"i{n}" for n in range(N_ITEMS)],
-            user[order] + 1,
-            item[order] + 1,
-            kind[order],
-            np.arange(len(user), dtype=np.int64),
-        )
+    opened = OnlineState.open(folder)
+    opened.bulk_load(
+        [f"u{n}" for n in range(N_USERS)],
+        [f"i{n}" for n in range(N_ITEMS)],
+        user[order] + 1,
+        item[order] + 1,
+        kind[order],
+        np.arange(len(user), dtype=np.int64),
+    )
+    return opened
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[OnlineState]:
+    with planted(tmp_path / "state") as opened:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """A learner of the planted state by its model's name, as it was after its fit; each is fitted once."""
+
+    @functools.cache
+    def fit(name: str) -> Any:
+        made = make_learner(name, MODELS[name])
+        with planted(tmp_path_factory.mktemp(name)) as opened:
+            made.fit(opened.edges.export(), opened.edges.n_users, opened.edges.n_items)
+        return made
+
+    return lambda name: copy.deepcopy(fit(name))
+
+
 @pytest.fixture(params=list(MODELS))
-def learner(request: pytest.FixtureRequest, state: OnlineState) -> Any:
-    made = make_learner(request.param, MODELS[request.param])
-    made.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+def learner(request: pytest.FixtureRequest, fitted: Callable[[str], Any], state: OnlineState) -> Any:
+    made = fitted(request.param)
     made.attach(state.edges)
     return made
 

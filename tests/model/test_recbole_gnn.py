@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from warm_python import WarmPython
 
 COLUMNS = ["user_id:token", "item_id:token", "timestamp:float"]
 SHARED_NAMES = ("DirectAU", "LightGCL", "SimGCL", "XSimGCL")
@@ -31,7 +30,7 @@ QUICK = {
 
 
 @pytest.fixture
-def script(tmp_path: Path, write_inter: Callable[..., Path]) -> Callable[..., Any]:
+def script(tmp_path: Path, write_inter: Callable[..., Path], warm_python: WarmPython) -> Callable[..., Any]:
     """Run code in a fresh process with a folder on its path, beside an unsigned data set; returns its last line."""
     rng = np.random.default_rng(3)
     keys = rng.permutation(50 * 40)[:900]
@@ -40,16 +39,9 @@ def script(tmp_path: Path, write_inter: Callable[..., Path]) -> Callable[..., An
     def run(code: str, path: Path) -> Any:
         file = tmp_path / "script.py"
         file.write_text(f"import recbole_signed\nCONFIG = {QUICK!r}\n" + textwrap.dedent(code))
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", str(file)],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(path)},
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return json.loads(done.stdout.splitlines()[-1])
+        done = warm_python.run(file, cwd=tmp_path, path=[path])
+        assert done.status == 0, done.err[-4000:]
+        return json.loads(done.out.splitlines()[-1])
 
     return run
 
