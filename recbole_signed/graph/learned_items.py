@@ -10,14 +10,14 @@ There is no user table here either.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.least_squares import SignedLeastSquares
+from recbole_signed.graph.settings import NumberSettings
 from recbole_signed.graph.signed_graph import SignedGraph
 from recbole_signed.graph.spectral_filter import SpectralFilter
 
@@ -26,7 +26,7 @@ START = 0.1
 
 
 @dataclass(frozen=True)
-class LearnedSettings:
+class LearnedSettings(NumberSettings):
     """The parameters of the learned items.
 
     Raises:
@@ -56,28 +56,6 @@ class LearnedSettings:
             raise UsageError(
                 f"learned_regularisation is {self.learned_regularisation}; it must be above 0, and finite."
             )
-
-    @classmethod
-    def from_mapping(cls, values: Any) -> LearnedSettings:
-        """Read the settings from anything with ``values[name]``; ``None`` stands for the default."""
-        given: dict[str, Any] = {}
-        for each in fields(cls):
-            value = values[each.name]
-            if value is not None:
-                try:
-                    given[each.name] = type(each.default)(value)  # type: ignore[misc]
-                except (TypeError, ValueError) as error:
-                    raise UsageError(f"{each.name} is {value!r}; it must be a number.") from error
-        return cls(**given)
-
-    def to_tensor(self) -> torch.Tensor:
-        """Return the values in order, float64 ``[5]``."""
-        return torch.tensor(list(asdict(self).values()), dtype=torch.float64)
-
-    @classmethod
-    def from_tensor(cls, values: torch.Tensor) -> LearnedSettings:
-        """Return the settings that :meth:`to_tensor` was given."""
-        return cls(**{each.name: type(each.default)(x) for each, x in zip(fields(cls), values.tolist(), strict=True)})  # type: ignore[misc]
 
     def problem(self, dislike_weight: float) -> SignedLeastSquares:
         """Return the objective for a filter's weight of dislikes."""

@@ -7,7 +7,7 @@ Everything that is kept is per item: ``k + 2`` floats.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError
+from recbole_signed.graph.settings import NumberSettings
 from recbole_signed.graph.signed_graph import SignedGraph
 from recbole_signed.graph.spectral import RightFactors, exposure_rows, inverse_power, right_factors, user_degrees
 
@@ -29,7 +30,7 @@ NOT_NEGATIVE = (
 
 
 @dataclass(frozen=True)
-class FilterSettings:
+class FilterSettings(NumberSettings):
     """The parameters of the filter; in brackets their letters in the formulas.
 
     Raises:
@@ -71,28 +72,6 @@ class FilterSettings:
             raise UsageError(f"verdict_smoothing is {self.verdict_smoothing}; it must be above 0.")
         if not all(np.isfinite(value) for value in asdict(self).values()):
             raise UsageError(f"every setting must be finite, these are not: {asdict(self)}.")
-
-    @classmethod
-    def from_mapping(cls, values: Any) -> FilterSettings:
-        """Read the settings from anything with ``values[name]``; ``None`` stands for the default."""
-        given: dict[str, Any] = {}
-        for each in fields(cls):
-            value = values[each.name]
-            if value is not None:
-                try:
-                    given[each.name] = type(each.default)(value)  # type: ignore[misc]
-                except (TypeError, ValueError) as error:
-                    raise UsageError(f"{each.name} is {value!r}; it must be a number.") from error
-        return cls(**given)
-
-    def to_tensor(self) -> torch.Tensor:
-        """Return the values in order, float64 ``[12]``."""
-        return torch.tensor(list(asdict(self).values()), dtype=torch.float64)
-
-    @classmethod
-    def from_tensor(cls, values: torch.Tensor) -> FilterSettings:
-        """Return the settings that :meth:`to_tensor` was given."""
-        return cls(**{each.name: type(each.default)(x) for each, x in zip(fields(cls), values.tolist(), strict=True)})  # type: ignore[misc]
 
 
 @dataclass(frozen=True)

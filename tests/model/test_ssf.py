@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model, run_recbole
-from recbole.utils import get_trainer, init_seed
+from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
@@ -34,27 +33,8 @@ SETTINGS = {
 
 
 @pytest.fixture
-def prepare(write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path) -> Callable[..., Any]:
-    def make(**config: Any) -> tuple[SSF, Any, tuple[Any, Any, Any]]:
-        write_inter("small", COLUMNS, signed_rows)
-        settings = Config(
-            model="SSF",
-            dataset="small",
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
-                "state": "INFO",
-                "checkpoint_dir": str(tmp_path / "saved"),
-                **config,
-            },
-        )
-        init_seed(settings["seed"], settings["reproducibility"])
-        data = create_dataset(settings)
-        parts = data_preparation(settings, data)
-        model = SSF(settings, parts[0]._dataset)
-        return model, settings, parts
-
-    return make
+def prepare(prepare_model: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.partial(prepare_model, "SSF")
 
 
 def reference(P: np.ndarray, N: np.ndarray, likes: np.ndarray, dislikes: np.ndarray, s: dict[str, float]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -9,41 +10,21 @@ from typing import Any
 
 import pytest
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model, run_recbole
-from recbole.utils import get_trainer, init_seed
+from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.learned_items import LearnedItems
 from recbole_signed.graph.spectral_filter import SpectralFilter
 from recbole_signed.model.learned_tuning import REGULARISATIONS, SHARES
-from recbole_signed.model.ssfl import SSFL
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 SETTINGS = {"auto": False, "rank": 20, "cutoff": 6, "learned_rank": 8, "dislike_aversion": 0.5, "popularity_floor": 0.1}
 
 
 @pytest.fixture
-def prepare(write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path) -> Callable[..., Any]:
-    def make(**config: Any) -> tuple[SSFL, Any, tuple[Any, Any, Any]]:
-        write_inter("small", COLUMNS, signed_rows)
-        settings = Config(
-            model="SSFL",
-            dataset="small",
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
-                "state": "INFO",
-                "checkpoint_dir": str(tmp_path / "saved"),
-                **config,
-            },
-        )
-        init_seed(settings["seed"], settings["reproducibility"])
-        parts = data_preparation(settings, create_dataset(settings))
-        return SSFL(settings, parts[0]._dataset), settings, parts
-
-    return make
+def prepare(prepare_model: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.partial(prepare_model, "SSFL")
 
 
 def test_the_score_is_the_sum_of_both_parts(prepare: Callable[..., Any]) -> None:
