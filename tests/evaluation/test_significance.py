@@ -25,7 +25,7 @@ from recbole_signed.evaluation.significance import (
 )
 
 FloatArray = npt.NDArray[np.float64]
-TESTS: list[Callable[[FloatArray], PValues]] = [paired_t, wilcoxon, lambda d: sign_flip(d, 500)]
+TESTS: list[Callable[[FloatArray], PValues]] = [paired_t, wilcoxon, lambda d: sign_flip(d, 5_000)]
 IDS = ["t", "wilcoxon", "permutation"]
 
 

@@ -54,8 +54,8 @@ def test_a_space_fits_its_model(name: str, root: Path) -> None:
     text = space.path.read_text(encoding="utf-8")
     assert text.startswith("# "), "where the ranges come from"
     outside = [key for key, each in space.parameters.items() if not each.contains(facts.defaults[key])]
-    # so the search learns from the default; SSF's chooses by itself, which no point of the space does
-    assert outside == (["auto", "dislike_weight"] if name == "SSF" else [])
+    # so the search learns from the default; SSF and SSF-L choose by themselves, which no point of a space does
+    assert outside == (["auto", "dislike_weight"] if name in ("SSF", "SSFL") else [])
 
 
 @pytest.mark.slow
