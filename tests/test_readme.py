@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from recbole_signed import registry
-from recbole_signed.bench.table import metric_column
+from recbole_signed.bench.columns import metric_column
 from recbole_signed.data.settings import SETTING_KEYS
 from recbole_signed.report.markdown import read_table_lines
 from recbole_signed.report.readme import block

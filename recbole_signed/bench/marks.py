@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from recbole_signed.bench.columns import metric_column, smaller_is_better
 from recbole_signed.bench.provenance import digest
 from recbole_signed.bench.rows import RunRow
-from recbole_signed.bench.table import CUT_SHORT, Line, Result, Section, Table, metric_column, smaller_is_better
+from recbole_signed.bench.table import CUT_SHORT, Line, Result, Section, Table
 from recbole_signed.bench.user_values import SectionValues, best_of, is_there, read_section
 
 ALPHA = 0.05

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_signed.bench.columns import smaller_is_better
 from recbole_signed.bench.marks import places_of
 from recbole_signed.bench.rows import RunRow, latest, read_rows
 from recbole_signed.bench.spec import Request, TableSpec
-from recbole_signed.bench.table import Result, smaller_is_better
+from recbole_signed.bench.table import Result
 from recbole_signed.bench.user_values import FloatArray, SectionValues, best_of, is_there, kept_metrics, read_section
 from recbole_signed.errors import UsageError, nearest
 

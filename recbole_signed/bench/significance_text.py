@@ -6,8 +6,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recbole_signed.bench.columns import metric_column
 from recbole_signed.bench.render import latex_escaped, markdown_escaped
-from recbole_signed.bench.table import metric_column
 
 _TESTS = {"t": "t", "wilcoxon": "Wilcoxon", "permutation": "permutation"}
 _SMALLEST_P = 0.0001

@@ -13,11 +13,8 @@ from recbole_signed.bench.columns import (
     Column,
     metric_column,
 )
-from recbole_signed.bench.columns import MEGABYTE as MEGABYTE
-from recbole_signed.bench.columns import smaller_is_better as smaller_is_better
 from recbole_signed.bench.rows import RunRow
-from recbole_signed.bench.small_print import STOPPED, budgets, group_shares
-from recbole_signed.bench.small_print import describe_split as describe_split
+from recbole_signed.bench.small_print import STOPPED, budgets, describe_split, group_shares
 from recbole_signed.bench.tuned import budgets_text
 
 Mark = Literal["best", "second", ""]

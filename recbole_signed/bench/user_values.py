@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.bench.columns import smaller_is_better
 from recbole_signed.bench.provenance import digest
 from recbole_signed.bench.rows import RunRow
-from recbole_signed.bench.table import smaller_is_better
 from recbole_signed.convert.manifest import sha256
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.learned_items import LearnedSettings, start_of, unit_of
 from recbole_signed.graph.spectral_filter import FilterSettings
-from recbole_signed.live.learner import IntArray, Refreshed, graph_of
+from recbole_signed.live.learner import IntArray, Refreshed
 from recbole_signed.live.least_squares import LeastSquaresLearner
 from recbole_signed.live.spectral import SpectralLearner
-from recbole_signed.online.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.online.edges import Changes, EdgeState
 
 
 class LearnedSpectralLearner(SpectralLearner):
@@ -56,20 +57,17 @@ class LearnedSpectralLearner(SpectralLearner):
 
     # ---- T3 and T2
 
-    def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
-        """Fit the filter to all edges from a random start, and learn items from its vectors."""
-        super().fit(edges, n_users, n_items)
-        self._learn(edges, n_users, n_items)
+    def _fit(self, graph: SignedGraph) -> None:
+        super()._fit(graph)
+        self._learn(graph)
 
-    def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
-        """Refresh the filter, and learn items from its vectors; the staleness is that of the filter."""
-        refreshed = super().refresh(edges, n_users, n_items)
-        self._learn(edges, n_users, n_items)
+    def _refresh(self, graph: SignedGraph) -> Refreshed:
+        refreshed = super()._refresh(graph)
+        self._learn(graph)
         return Refreshed(refreshed.staleness, refreshed.passes + self.learned_settings.learned_passes)
 
-    def _learn(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
+    def _learn(self, graph: SignedGraph) -> None:
         filter_, learned = self.filter, self.learned
-        graph = graph_of(edges, n_users, n_items)
         start = start_of(filter_, self.learned_settings.learned_rank)
         learned.alternate(graph.likes, graph.dislikes, start, self.learned_settings.learned_passes)
         items = torch.from_numpy(learned.items.base)

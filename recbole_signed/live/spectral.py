@@ -19,6 +19,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.spectral import inverse_power
 from recbole_signed.graph.spectral_filter import Exposure, FilterSettings, SpectralFilter
 from recbole_signed.graph.warm_start import refreshed_factors
@@ -82,13 +83,19 @@ class SpectralLearner(LearnerDefaults):
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Fit to all edges from a random start."""
-        fitted, block = SpectralFilter.fit(graph_of(edges, n_users, n_items), self.settings, iterations=self.iterations)
+        self._fit(graph_of(edges, n_users, n_items))
+
+    def _fit(self, graph: SignedGraph) -> None:
+        fitted, block = SpectralFilter.fit(graph, self.settings, iterations=self.iterations)
         self._take(fitted, block)
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
         """Take ``passes`` steps of subspace iteration over all edges, from the vectors as they are."""
-        exposure = Exposure.of(graph_of(edges, n_users, n_items), self.settings)
-        start = torch.zeros(n_items, self.block.shape[1])
+        return self._refresh(graph_of(edges, n_users, n_items))
+
+    def _refresh(self, graph: SignedGraph) -> Refreshed:
+        exposure = Exposure.of(graph, self.settings)
+        start = torch.zeros(graph.n_items, self.block.shape[1])
         start[: len(self.block)] = self.block
         moved = self.items.moved
         start[moved, : self.items.vectors.shape[1]] = torch.from_numpy(self.items.vectors[moved])

@@ -64,6 +64,7 @@ class SSFL(SpectralRecommender):
     def fit(self) -> None:
         """Fit the filter, and learn the item factors; the same graph gives the same model."""
         filter_ = self._fit_filter()
+        self.learned_factors = torch.zeros(self.n_items, 0, device=self.device)  # those of an earlier fit are void
         if not self.learned_settings.learned_share:
             return
         learned = LearnedItems.fit(self.graph, filter_, self.learned_settings)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from recbole_signed.bench.columns import MEGABYTE
 from recbole_signed.bench.rows import RunRow, read_rows
 from recbole_signed.bench.spec import TableSpec
-from recbole_signed.bench.table import BUDGET, MEGABYTE, Line, Table, build_table
+from recbole_signed.bench.table import BUDGET, Line, Table, build_table
 
 Places = dict[str, dict[str, list[RunRow]]]
 """Section -> label -> one row of each seed."""
