@@ -65,6 +65,22 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A model on a data set of a table."""
+
+    label: str
+    section: str
+    model: str
+    dataset: str
+    settings: dict[str, Any]
+    """The table's RecBole keys."""
+    start: dict[str, Any]
+    """Values of keys with which ``tune`` begins, beside the defaults."""
+    tuned: Any
+    """What the table's key ``tuned`` says, see :func:`recbole_signed.bench.tuned.tuned_for`."""
+
+
+@dataclass(frozen=True)
 class TableSpec:
     """The content of a table's yaml file."""
 
@@ -144,24 +160,17 @@ class TableSpec:
         """
         for section, data_settings in self.datasets.items():
             dataset = data_settings.get("dataset", section)
-            data_path = merged(self.common, data_settings).get("data_path")
-            folder = data_folder(dataset, data_path)
-            beside = folder / f"{dataset}.yaml"
-            checksum = data_sha256(folder, dataset)
+            folder = data_folder(dataset, merged(self.common, data_settings).get("data_path"))
+            beside, checksum = folder / f"{dataset}.yaml", data_sha256(folder, dataset)
             how: dict[str, dict[str, Any] | None] = {}
-            for label, model_settings in self.models.items():
-                model = model_settings.get("model", label)
-                here = (model_settings.get("per_dataset") or {}).get(section) or {}
-                own = merged(self.common, data_settings, model_settings, here)
-                tuned = tuned_for(model, dataset, own.pop("tuned", None), checksum)
-                how[label] = how_in_row(tuned)
+            for place in self.places(section):
+                model = place.model
+                tuned = tuned_for(model, dataset, place.tuned, checksum)
+                how[place.label] = how_in_row(tuned)
                 budgets_text(how)
-                settings = own if tuned is None else merged(tuned.values, own)
-                settings.pop("per_dataset", None)
-                seeds = _seeds(label, settings.pop("seeds", self._seeds_of(model, beside, settings)))
-                for key in ("model", "dataset", "seed"):
-                    settings.pop(key, None)
-                self._check_columns(label, beside, settings)
+                settings = place.settings if tuned is None else merged(tuned.values, place.settings)
+                seeds = _seeds(place.label, settings.pop("seeds", self._seeds_of(model, beside, settings)))
+                self._check_columns(place.label, beside, settings)
                 for seed in seeds:
                     asked = {
                         "model": model,
@@ -172,7 +181,7 @@ class TableSpec:
                         "defaults": default_settings(model, beside),
                     }
                     yield Request(
-                        label,
+                        place.label,
                         section,
                         model,
                         dataset,
@@ -180,9 +189,21 @@ class TableSpec:
                         settings,
                         digest(asked),
                         checksum,
-                        tuned=how[label],
+                        tuned=how[place.label],
                         serving=self.serving,
                     )
+
+    def places(self, section: str) -> Iterator[Place]:
+        """Yield the models on one part of the table, with all that the table says of each there."""
+        data_settings = self.datasets[section]
+        for label, model_settings in self.models.items():
+            here = (model_settings.get("per_dataset") or {}).get(section) or {}
+            settings = merged(self.common, data_settings, model_settings, here)
+            start, tuned = settings.pop("start", None) or {}, settings.pop("tuned", None)
+            for key in ("per_dataset", "model", "dataset", "seed"):
+                settings.pop(key, None)
+            model, dataset = model_settings.get("model", label), data_settings.get("dataset", section)
+            yield Place(label, section, model, dataset, settings, start, tuned)
 
     def _seeds_of(self, model: str, beside: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
         """Return the table's seeds; the first alone where neither the model nor the split draws anything."""

@@ -26,6 +26,8 @@ class Tuning:
     """What came out."""
 
     task: Task
+    start: Mapping[str, Any]
+    """Values that were tried second."""
     facts: Facts
     trials: list[Tried]
     best: Tried
@@ -60,6 +62,7 @@ class Tuning:
             "default_value": self.default.value if self.default is not None else None,
             "values": self.values,
             "file": str(self.file),
+            "start": dict(self.start),
             "database": str(self.database),
             "new_trials": self.n_new,
             "exhausted": self.exhausted,
@@ -126,7 +129,7 @@ def _how(tuning: Tuning, plan: Plan) -> dict[str, Any]:
         "data_sha256": facts.data_sha256,
         "recbole_signed": __version__,
         "settings": settings,
-        "command": _command(task, plan),
+        "command": _command(task, plan, tuning.start),
     }
 
 
@@ -139,12 +142,14 @@ def _heading(tuning: Tuning) -> str:
     )
 
 
-def _command(task: Task, plan: Plan) -> str:
+def _command(task: Task, plan: Plan, start: Mapping[str, Any]) -> str:
     """Return the command that does the same again, wherever data and results are."""
     words = ["recbole-signed", "tune", "-m", task.model, "-d", task.dataset, "--trials", str(plan.trials)]
     options = {"--budget": plan.budget, "--space": plan.space, "--name": plan.name, "--seed": task.seed}
     for option, value in options.items():
         words += [] if value is None else [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    for key, value in start.items():
+        words += ["--start", as_word(key, value)]
     for file in task.config_files:
         words += ["-c", file]
     left_out = {*NOT_RESULTS, *(["training_budget"] if plan.budget is not None else [])}

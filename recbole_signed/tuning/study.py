@@ -16,6 +16,7 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from recbole_signed.errors import UsageError
 from recbole_signed.tuning.space import Space
 
 RANDOM_TRIALS = 10
@@ -110,6 +111,7 @@ class Study:
         bigger: bool,
         seed: int,
         patience: int,
+        start: Mapping[str, Any] | None = None,
     ) -> None:
         """Open a study, or begin one, whose first trial will be the default configuration.
 
@@ -121,6 +123,10 @@ class Study:
             bigger: whether larger scores are better.
             seed: seed of the sampler.
             patience: validations of a trial before it may be pruned.
+            start: values of the second trial; what it does not name is as in the defaults.
+
+        Raises:
+            UsageError: ``start`` is no point of the space.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space = space
@@ -135,6 +141,8 @@ class Study:
         if not self._study.trials:
             # where the default is a point of the space, the sampler may learn from it
             self._study.enqueue_trial(self._default or {}, {_DEFAULT: True})
+            if start:
+                self._study.enqueue_trial(_start_point(space, {**defaults, **start}))
         self._repeat_what_was_cut_off()
         self._sampler = _SeededSampler(seed, len(_cut_off(self._study.get_trials(deepcopy=False))))
         self._study.sampler = self._sampler
@@ -209,6 +217,14 @@ class Study:
     def tried(self) -> list[Tried]:
         """Return the trials that have ended, in their order."""
         return [_tried(number, each) for number, each in enumerate(self._ran()) if each.state.is_finished()]
+
+
+def _start_point(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
+    point = space.point(values)
+    if point is None:
+        outside = {key: values.get(key) for key, each in space.parameters.items() if not each.contains(values.get(key))}
+        raise UsageError(f"the search can't start where it never goes: {space.path} does not have {outside}.")
+    return point
 
 
 def _cut_off(trials: Sequence[FrozenTrial]) -> set[int]:

@@ -36,6 +36,7 @@ def tune(
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     plan: Plan | None = None,
+    start: Mapping[str, Any] | None = None,
     command: tuple[str, ...] = COMMAND,
 ) -> Tuning:
     """Try values of a model's keys by the run's ``valid_metric`` on the validation part, and write the best ones.
@@ -51,6 +52,7 @@ def tune(
         settings: keys above the files, likewise.
         seed: RecBole's ``seed`` of each trial, and that of the sampler.
         plan: how many trials, and so on.
+        start: values of the second trial, points of the space; what it does not name is as in the defaults.
         command: the command line of a worker process.
 
     Raises:
@@ -74,17 +76,25 @@ def tune(
         )
     space = Space.read(space_file)
     space.check(model, facts.defaults, facts.judging)
+    for key in start or {}:
+        if key not in space.parameters:
+            raise UsageError(
+                f"the search can't start with '{key}', which {space_file} does not vary; give it as a setting."
+            )
     space = space.without(facts.fixed)
+    start = {key: value for key, value in (start or {}).items() if key in space.parameters}
 
     name = plan.name or dataset
     folder = plan.storage / name / model
     folder.mkdir(parents=True, exist_ok=True)
-    question = [facts.config_hash, facts.data_sha256, space.as_dict(), __version__]
+    question = [facts.config_hash, facts.data_sha256, space.as_dict(), __version__, *([start] if start else [])]
     database = folder / "study.db"
     lock = DirectoryLock(folder)
     try:
         name_of_study = digest(question)[:16]
-        study = study_type(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, facts.patience)
+        study = study_type(
+            database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, facts.patience, start
+        )
         before = len(study.tried())
         workers = Workers(plan.jobs, task.as_dict(), folder, command)
         with terminated_like_interrupted(), _progress(plan.trials, facts) as show:
@@ -101,6 +111,7 @@ def tune(
     file = tuned_path(model, name, plan.output)
     tuning = Tuning(
         task,
+        start,
         facts,
         tried,
         best,

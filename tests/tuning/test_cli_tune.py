@@ -58,3 +58,36 @@ def test_the_command_line_is_light_until_the_command_runs() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).resolve().parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_table_is_tuned_by_one_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    convert("toy", None, tmp_path / "atomic_files")
+    Path("yaml/tune").mkdir(parents=True)
+    Path("yaml/tune/SignedEASE.yaml").write_text("reg_weight: {log_uniform: [1, 100]}\n", encoding="utf-8")
+    Path("table.yaml").write_text(
+        "{datasets: [toy-signed], models: {SignedEASE: {start: {reg_weight: 3.0}}}, "
+        "common: {tuned: true, valid_metric: NDCG@10, state: ERROR}}",
+        encoding="utf-8",
+    )
+    status, out, err = outcome(capfd, "tune", "--table", "table.yaml", "--trials", "2", "--json")
+    assert status == 0, err
+    (document,) = json.loads(out)
+    assert document["trials"][1]["values"] == {"reg_weight": 3.0}
+    status, out, _ = outcome(capfd, "tune", "--table", "table.yaml", "--trials", "2")
+    assert (status, "2 trials (2 complete, 0 pruned), 0 now" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-m", "EASE"), "say what to tune: a model (-m) on a data set (-d), or a table (--table)."),
+        (("--table", "t.yaml", "epochs=3"), "KEY=VALUE goes with a single model"),
+        (("--table", "t.yaml", "--start", "epochs=3"), "--start goes with a single model"),
+    ],
+)
+def test_what_does_not_go_together_is_one_sentence(
+    words: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = outcome(capfd, "tune", *words)
+    assert status == 2
+    assert said in err
