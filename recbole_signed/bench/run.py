@@ -116,6 +116,11 @@ def run(
             peak_memory = max(base_memory, data_peak, memory_bytes()[1])
             served = _serve(trainer) if serve else {}
     if not tested and not valid:
+        if valid_data and config["eval_step"] > 1:
+            raise UsageError(
+                f"the training ended before its first validation, as eval_step is {config['eval_step']}; "
+                f"set eval_step to 1 for {model}."
+            )
         raise UsageError(f"the split leaves nothing of '{dataset}' for validation and test; look at eval_args.split.")
     per_user_sha256 = None if per_user is None else _keep_per_user(per_user, seen, data)
     on_gpu = config["device"].type == "cuda"

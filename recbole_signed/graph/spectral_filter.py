@@ -258,7 +258,18 @@ class SpectralFilter:
         """
         prior = self.prior()
         start = prior if added is None else added.add_(prior)
-        scores = torch.addmm(start, factors, self.vectors[:, : factors.shape[1]].T).mul_(self.factor())
+        return self._weighed(torch.addmm(start, factors, self.vectors[:, : factors.shape[1]].T))
+
+    def exposure_of(self, factors: torch.Tensor) -> torch.Tensor:
+        """Return the exposure scores alone, ``[n_users, n_items]``, for users' factors ``[n_users, <= k]``."""
+        return factors @ self.vectors[:, : factors.shape[1]].T
+
+    def finished(self, exposure: torch.Tensor) -> torch.Tensor:
+        """Return the scores that exposure scores ``[n_users, n_items]`` come to; the latter stay as they are."""
+        return self._weighed(exposure + self.prior())
+
+    def _weighed(self, scores: torch.Tensor) -> torch.Tensor:
+        scores.mul_(self.factor())
         unknown = ~self.known()
         if bool(unknown.any()):
             scores[:, unknown] = scores.amin(dim=1, keepdim=True) - 1.0

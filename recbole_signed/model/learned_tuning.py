@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.graph.spectral_filter import SpectralFilter
-from recbole_signed.model.ssf_tuning import SWEEPS, Tuned, Validation
+from recbole_signed.model.ssf_tuning import FACTORS, Tuned, loud
+from recbole_signed.model.validation import Candidate, Pieces, Standing, Validation
 
 REGULARISATIONS = (0.02, 0.04, 0.08, 0.2)
 SHARES = (0.3, 0.6, 1.0, 1.5)
-AGAIN = ("popularity_exponent", "popularity_floor", "dislike_aversion")
-"""Settings of the filter that need no new factors, and are chosen anew for the sum."""
 
 
 @dataclass(frozen=True)
@@ -39,30 +39,54 @@ def tune_learned(
         iterations: of the filter's decomposition.
     """
     fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
-    factors = fitted.project(validation.users) * fitted.response(fitted.degrees(validation.users))
-    evaluations = 0
+    factors = loud(fitted.project(validation.users), fitted, validation)
+    learned = {
+        each: _Learned.fit(graph, fitted, replace(start, learned_regularisation=each), validation)
+        for each in REGULARISATIONS
+    }
 
-    def value(filter_: SpectralFilter, items: torch.Tensor, users: torch.Tensor, share: float) -> float:
-        nonlocal evaluations
-        evaluations += 1
-        return validation.measure_scores(lambda rows: filter_.scores_of(factors[rows], (share * users[rows]) @ items.T))
+    def candidate(filter_: SpectralFilter, settings: LearnedSettings) -> Candidate:
+        def score(pieces: Pieces) -> torch.Tensor:
+            exposure = pieces.of("filter", lambda rows: fitted.exposure_of(factors[rows]))
+            if not settings.learned_share:
+                return filter_.finished(exposure)
+            parts = learned[settings.learned_regularisation]
+            own = pieces.of(settings.learned_regularisation, lambda rows: parts.users[rows] @ parts.items.T)
+            return filter_.finished(torch.add(exposure, own, alpha=settings.learned_share))
 
-    nothing = torch.zeros(graph.n_items, 0), torch.zeros(validation.n_users, 0)
-    best = (value(fitted, *nothing, 0.0), replace(start, learned_share=0.0), nothing)
-    for regularisation in REGULARISATIONS:
-        settings = replace(start, learned_regularisation=regularisation)
-        learned = LearnedItems.fit(graph, fitted, settings)
-        both = learned.factors, learned.fold_in(validation.users)
-        for share in SHARES:
-            reached = value(fitted, *both, share)
-            if reached > best[0]:
-                best = (reached, replace(settings, learned_share=share), both)
-    reached, settings, both = best
-    for name in AGAIN if settings.learned_share else ():
-        for other in SWEEPS[name]:
-            changed = fitted.changed(**{name: other})
-            tried = value(changed, *both, settings.learned_share)
-            if tried > reached:
-                reached, fitted = tried, changed
-    tuned = Tuned(fitted.settings, reached, found.decompositions + 1, found.evaluations + evaluations)
+        return score
+
+    tried = [replace(start, learned_share=0.0)]
+    tried += [replace(start, learned_regularisation=r, learned_share=s) for r in REGULARISATIONS for s in SHARES]
+    standings = validation.contest([candidate(fitted, each) for each in tried])
+    settings, best = max(zip(tried, standings, strict=True), key=lambda each: _rank(each[1]))
+    evaluations = len(tried)
+    for name, values in FACTORS.items() if settings.learned_share else ():
+        filters = [fitted.changed(**{name: value}) for value in values if value != getattr(fitted.settings, name)]
+        standings = validation.contest([candidate(each, settings) for each in filters], best.per_user)
+        evaluations += len(filters)
+        for each, standing in zip(filters, standings, strict=True):
+            if _rank(standing) > best.value:
+                fitted, best = each, standing
+    tuned = Tuned(fitted.settings, best.value, found.decompositions + 1, found.evaluations + evaluations)
     return TunedLearned(settings, tuned)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """Learned items, and the validation users folded into them."""
+
+    items: torch.Tensor
+    users: torch.Tensor
+
+    @classmethod
+    def fit(
+        cls, graph: SignedGraph, fitted: SpectralFilter, settings: LearnedSettings, validation: Validation
+    ) -> _Learned:
+        learned = LearnedItems.fit(graph, fitted, settings)
+        return cls(learned.factors, learned.fold_in(validation.users))
+
+
+def _rank(standing: Standing) -> float:
+    """Return the value of a candidate that was measured on all users; one that was given up is no choice."""
+    return -np.inf if standing.per_user is None else standing.value

@@ -13,8 +13,9 @@ import torch
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.spectral_filter import Explanation, FilterSettings, SpectralFilter
-from recbole_signed.model.ssf_tuning import Tuned, Validation, tune
+from recbole_signed.model.ssf_tuning import Tuned, tune
 from recbole_signed.model.training_free import TrainingFreeRecommender
+from recbole_signed.model.validation import Validation
 
 
 class SpectralRecommender(TrainingFreeRecommender):

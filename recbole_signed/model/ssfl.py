@@ -15,7 +15,8 @@ from recbole_signed.graph.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.graph.spectral_filter import Explanation
 from recbole_signed.model.learned_tuning import tune_learned
 from recbole_signed.model.spectral_recommender import SpectralRecommender
-from recbole_signed.model.ssf_tuning import Tuned, Validation
+from recbole_signed.model.ssf_tuning import Tuned
+from recbole_signed.model.validation import Validation
 
 MORE = 4
 """Times ``tune_users``: users on whom the learned part is chosen."""

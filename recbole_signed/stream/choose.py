@@ -12,7 +12,8 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.learned_items import LearnedSettings
 from recbole_signed.graph.spectral_filter import FilterSettings
 from recbole_signed.model.learned_tuning import tune_learned
-from recbole_signed.model.ssf_tuning import Validation, tune
+from recbole_signed.model.ssf_tuning import tune
+from recbole_signed.model.validation import Validation, drawn
 from recbole_signed.online.edges import EdgeArrays
 from recbole_signed.online.events import DISLIKE, LIKE
 
@@ -38,11 +39,9 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
     graph = SignedGraph.from_edges(sides[0], sides[1], n_users, n_items)
     held = ~train & (edges.kind == LIKE)
     has_history = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr) > 0
-    users = np.flatnonzero(has_history & (np.bincount(edges.user[held], minlength=n_users) > 0))
+    users = drawn(np.flatnonzero(has_history & (np.bincount(edges.user[held], minlength=n_users) > 0)), MAX_USERS)
     if not len(users):
         raise UsageError("the base of the stream has no user to choose settings on; set auto: False, and give them.")
-    if len(users) > MAX_USERS:
-        users = np.sort(np.random.default_rng(0).choice(users, MAX_USERS, replace=False))
     row = np.full(n_users, -1)
     row[users] = np.arange(len(users))
     keys = np.sort((row[edges.user[held]] * n_items + edges.item[held])[row[edges.user[held]] >= 0])

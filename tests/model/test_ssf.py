@@ -17,8 +17,10 @@ from recbole.utils import get_trainer
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.spectral_filter import FilterSettings, SpectralFilter
+from recbole_signed.model import ssf_tuning
 from recbole_signed.model.ssf import SSF
-from recbole_signed.model.ssf_tuning import WEIGHTS, Validation, tune
+from recbole_signed.model.ssf_tuning import FIRST_WEIGHT, WEIGHT_STEPS, candidate, tune
+from recbole_signed.model.validation import Candidate, Standing, Validation
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 SETTINGS = {
@@ -161,8 +163,8 @@ def test_validation_measures_as_recbole_does(prepare: Callable[..., Any]) -> Non
         wanted, _ = trainer.fit(parts[0], parts[1], saved=False)
         validation = Validation.from_loader(parts[1], model.graph, metric, 10_000)
         assert validation is not None
-        found = validation.measure(model.filter, model.filter.project(validation.users))
-        assert found == pytest.approx(wanted, abs=1e-4)
+        (found,) = validation.contest([candidate(model.filter, model.filter.project(validation.users), validation)])
+        assert found.value == pytest.approx(wanted, abs=1e-4)
     other = Validation.from_loader(parts[1], model.graph, "MRR@10", 10)
     assert other is not None
     assert (other.metric, other.n_users) == ("NDCG@20", 10)
@@ -172,25 +174,54 @@ def test_tuning_chooses_the_best_that_it_tried(
     prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried: dict[FilterSettings, float] = {}
-    measure = Validation.measure
+    asked: list[FilterSettings] = []
 
-    def recorded(self: Validation, fitted: SpectralFilter, projected: torch.Tensor) -> float:
-        tried[fitted.settings] = measure(self, fitted, projected)
-        return tried[fitted.settings]
+    def recorded(fitted: SpectralFilter, projected: torch.Tensor, validation: Validation) -> Candidate:
+        asked.append(fitted.settings)
+        return candidate(fitted, projected, validation)
 
-    monkeypatch.setattr(Validation, "measure", recorded)
+    def contest(self: Validation, candidates: list[Candidate], champion: np.ndarray | None = None) -> list[Standing]:
+        standings = measure(self, candidates, champion)
+        new = asked[len(tried) :]
+        tried.update({each: standing.value for each, standing in zip(new, standings, strict=True)})
+        return standings
+
+    measure = Validation.contest
     model, _, parts = prepare(rank=30)
     validation = Validation.from_loader(parts[1], model.graph, "NDCG@20", 10_000)
     assert validation is not None
-    found = tune(model.graph, validation, model.settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(ssf_tuning, "candidate", recorded)
+        patch.setattr(Validation, "contest", contest)
+        found = tune(model.graph, validation, model.settings)
     assert found.value == max(tried.values()) == tried[found.settings]
-    assert found.evaluations == len(tried)
-    assert found.decompositions == 11
-    assert {each.dislike_weight for each in tried} >= set(WEIGHTS)
+    assert found.evaluations == len(tried) == len(set(asked))
+    weights = {each.dislike_weight for each in tried}
+    assert found.decompositions >= len(weights) >= 3 + len(WEIGHT_STEPS)
+    assert min(weights) <= 0.0 < FIRST_WEIGHT < max(weights)
     with caplog.at_level(logging.INFO):
         model.tune(parts[1])
     assert model.settings == found.settings
     assert "SSF chose on validation (NDCG@20" in caplog.text
+
+
+def test_the_choice_costs_few_evaluations_of_all_users(
+    prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = [0]
+    per_user = Validation._per_user
+
+    def counted(self: Validation, scores: torch.Tensor, rows: slice) -> np.ndarray:
+        ranked[0] += rows.stop - rows.start
+        return per_user(self, scores, rows)
+
+    monkeypatch.setattr(Validation, "_per_user", counted)
+    model, _, parts = prepare(rank=30)
+    validation = Validation.from_loader(parts[1], model.graph, "NDCG@20", 10_000)
+    assert validation is not None
+    found = tune(model.graph, validation, model.settings)
+    assert ranked[0] < 0.8 * validation.n_users * found.evaluations
+    assert found.decompositions <= 11
 
 
 def test_the_test_part_is_never_read(prepare: Callable[..., Any]) -> None:

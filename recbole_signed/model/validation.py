@@ -1,0 +1,155 @@
+"""Which of several ways to score ranks the held-out likes of the validation users best, without ranking for all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.graph import SignedGraph
+
+CELLS = 1_000_000
+"""Scores that are computed at a time."""
+
+ROUNDS = (1 / 8, 1 / 3)
+"""Parts of the users after which candidates are given up."""
+
+DOUBT = 1.0
+"""Standard errors of the paired difference that a candidate may lie behind the leader without being given up."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Some users, and what the scores of several candidates for them have in common, worked out once."""
+
+    rows: slice
+    made: dict[Hashable, torch.Tensor] = field(default_factory=dict)
+
+    def of(self, key: Hashable, make: Callable[[slice], torch.Tensor]) -> torch.Tensor:
+        """Return ``make(rows)``, made by the first who asks for ``key``; it must not be changed."""
+        if key not in self.made:
+            self.made[key] = make(self.rows)
+        return self.made[key]
+
+
+Candidate = Callable[[Pieces], torch.Tensor]
+"""Gives the scores of all items for the users of some pieces, ``[rows, n_items]``; they are used up."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a candidate did."""
+
+    value: float
+    """The metric; of one that was given up, the leader's plus their mean difference on the users ranked for so far."""
+    per_user: np.ndarray | None
+    """The metric of each user, float64 ``[n_users]``; None of one that was given up."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Users with training edges and held-out likes, in random order, and what a ranking is measured by."""
+
+    users: SignedGraph
+    """The users' training edges, ``[n_users, n_items]``."""
+    like_keys: np.ndarray
+    """int64, ascending: row * n_items + item of each held-out like."""
+    like_count: np.ndarray
+    """int64 ``[n_users]``: held-out likes of each user."""
+    hidden: tuple[torch.Tensor, torch.Tensor]
+    """(row, item), rows ascending, of what must not be recommended."""
+    metric: str
+    """``NDCG@k`` or ``Recall@k``, as RecBole defines them."""
+
+    @classmethod
+    def from_loader(cls, loader: Any, graph: SignedGraph, metric: str, max_users: int) -> Validation | None:
+        """Take what RecBole's evaluation would see of a part; of at most ``max_users`` users, drawn with a fixed seed.
+
+        Returns:
+            None if no user with training edges has a held-out like.
+        """
+        edges = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)
+        chosen = drawn(np.flatnonzero(edges[loader.users] > 0), max_users)
+        if not len(chosen):
+            return None
+        batch, hidden, like_row, like_item = loader.collate_fn(chosen.tolist())
+        known = re.fullmatch(r"(NDCG|Recall)@(\d+)", metric, re.IGNORECASE)
+        return cls(
+            users=graph.rows(loader.users[chosen]),
+            like_keys=np.unique((like_row * graph.n_items + like_item).numpy()),
+            like_count=batch.like_count.numpy(),
+            hidden=hidden,
+            metric=metric if known else "NDCG@20",
+        )
+
+    @property
+    def n_users(self) -> int:
+        """Number of users."""
+        return len(self.like_count)
+
+    def contest(self, candidates: Sequence[Candidate], champion: np.ndarray | None = None) -> list[Standing]:
+        """Measure candidates on more and more users, and give up those that lie clearly behind the leader.
+
+        The differences are paired by user, so few users tell most candidates apart; which of nearly equal ones stay is
+        decided by all users.
+
+        Args:
+            candidates: the ways to score.
+            champion: :attr:`Standing.per_user` of what was the best before; it may be the leader, too.
+        """
+        seen = [np.zeros(0) for _ in candidates]
+        alive = list(range(len(candidates)))
+        start = 0
+        for end in (*(int(part * self.n_users) for part in ROUNDS), self.n_users):
+            self._rank(candidates, alive, seen, start, end)
+            start = end
+            leader = self._leader(seen, alive, champion, end)
+            if end:
+                alive = [each for each in alive if _may_lead(seen[each], leader)]
+        final = self._leader(seen, alive, champion, self.n_users)
+        return [
+            Standing(float(final.mean() + (own - final[: len(own)]).mean()), own if len(own) == self.n_users else None)
+            for own in seen
+        ]
+
+    def _rank(
+        self, candidates: Sequence[Candidate], alive: list[int], seen: list[np.ndarray], start: int, end: int
+    ) -> None:
+        size = max(1, CELLS // self.users.n_items)
+        for first in range(start, end, size):
+            pieces = Pieces(slice(first, min(first + size, end)))
+            for each in alive:
+                seen[each] = np.append(seen[each], self._per_user(candidates[each](pieces), pieces.rows))
+
+    def _leader(self, seen: list[np.ndarray], alive: list[int], champion: np.ndarray | None, end: int) -> np.ndarray:
+        known = [] if champion is None else [champion[:end]]
+        return max([*known, *(seen[each] for each in alive)], key=np.sum)
+
+    def _per_user(self, scores: torch.Tensor, rows: slice) -> np.ndarray:
+        n_items = self.users.n_items
+        name, depth = self.metric.split("@")
+        k = min(int(depth), n_items)
+        row, item = self.hidden
+        start, end = torch.searchsorted(row, torch.tensor([rows.start, rows.stop])).tolist()
+        scores[row[start:end] - rows.start, item[start:end]] = -torch.inf
+        keys = scores.topk(k, dim=1).indices.numpy() + np.arange(rows.start, rows.stop)[:, None] * n_items
+        place = np.searchsorted(self.like_keys, keys).clip(max=len(self.like_keys) - 1)
+        hits, count = self.like_keys[place] == keys, self.like_count[rows]
+        if name.lower() == "recall":
+            return hits.sum(axis=1) / count
+        discount = 1.0 / np.log2(np.arange(2, k + 2))
+        return (hits * discount).sum(axis=1) / discount.cumsum()[count.clip(max=k) - 1]
+
+
+def drawn(users: np.ndarray, at_most: int) -> np.ndarray:
+    """Return users in random order, and no more of them than that; the same ones each time."""
+    return np.random.default_rng(0).permutation(users)[:at_most]
+
+
+def _may_lead(own: np.ndarray, leader: np.ndarray) -> bool:
+    difference = own - leader
+    return bool(difference.mean() + DOUBT * difference.std() / len(own) ** 0.5 >= 0)
