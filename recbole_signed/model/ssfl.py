@@ -42,6 +42,7 @@ class SSFL(SpectralRecommender):
         self.register_buffer("learned_factors", torch.zeros(self.n_items, 0))
         self.register_buffer("learned_unit", torch.zeros((), dtype=torch.float64))
         self.register_buffer("chosen_learned", LearnedSettings.from_mapping(config).to_tensor())
+        self._gram: tuple[torch.Tensor, int, torch.Tensor] | None = None
 
     @property
     def learned_settings(self) -> LearnedSettings:
@@ -77,7 +78,15 @@ class SSFL(SpectralRecommender):
         """The learned items, which share this model's tensors."""
         factors = self.learned_factors
         problem = self.learned_settings.problem(self.settings.dislike_weight)
-        return LearnedItems(factors, factors.T @ factors, float(self.learned_unit), problem)
+        return LearnedItems(factors, self._gram_of(factors), float(self.learned_unit), problem)
+
+    def _gram_of(self, factors: torch.Tensor) -> torch.Tensor:
+        """Return the Gram matrix of the learned items, worked out once for all that is scored with them."""
+        known = self._gram
+        # a fit or a move to another device makes a new tensor, a checkpoint may be read into the old one
+        if known is None or known[0] is not factors or known[1] != factors._version:
+            self._gram = known = factors, factors._version, factors.T @ factors
+        return known[2]
 
     def _scores(self, users: SignedGraph) -> torch.Tensor:
         if not self.learned_factors.shape[1]:

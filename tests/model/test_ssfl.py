@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,21 @@ def test_an_explanation_adds_up(prepare: Callable[..., Any]) -> None:
         assert told.items.tolist() == [*model.graph.likes[4].indices, *model.graph.dislikes[4].indices]
         assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(float(scores[item]), rel=1e-3)
         assert told.score == pytest.approx(float(scores[item]), rel=1e-5)
+
+
+def test_the_gram_matrix_follows_fits_and_checkpoints_and_is_made_once(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(**SETTINGS)
+    model.fit()
+    assert model.learned.gram is model.learned.gram
+    first = model.score(torch.tensor([4]))
+    state = {name: each.clone() for name, each in model.state_dict().items()}
+    model.dislike_aversion = 1.0
+    model.chosen_learned = replace(model.learned_settings, learned_regularisation=5.0).to_tensor()
+    model.fit()
+    torch.testing.assert_close(model.learned.gram, model.learned_factors.T @ model.learned_factors)
+    model.load_state_dict(state)
+    torch.testing.assert_close(model.learned.gram, model.learned_factors.T @ model.learned_factors)
+    torch.testing.assert_close(model.score(torch.tensor([4])), first)
 
 
 def test_it_chooses_what_is_best_on_validation(prepare: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
