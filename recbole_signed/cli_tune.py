@@ -81,10 +81,18 @@ def add_to(app: typer.Typer) -> None:
             print_json(documents if table is not None else documents[0])
 
 
-def _one(model: str, dataset: str, *given: Any) -> Iterator[Tuning]:
+def _one(
+    model: str,
+    dataset: str,
+    files: list[str],
+    given: dict[str, Any],
+    seed: int | None,
+    plan: Plan,
+    start: dict[str, Any],
+) -> Iterator[Tuning]:
     from recbole_signed.tuning.tune import tune
 
-    yield tune(model, dataset, *given)
+    yield tune(model, dataset, files, given, seed, plan, start=start)
 
 
 def _of_table(table: Path, plan: Plan, *given: Any) -> Iterator[Tuning]:

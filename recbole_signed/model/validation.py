@@ -69,6 +69,8 @@ class Validation:
     def from_loader(cls, loader: Any, graph: SignedGraph, metric: str, max_users: int) -> Validation | None:
         """Take what RecBole's evaluation would see of a part; of at most ``max_users`` users, drawn with a fixed seed.
 
+        Their order, and who is drawn, depend on RecBole's numbers of the users, which follow the rows of the data set.
+
         Returns:
             None if no user with training edges has a held-out like.
         """

@@ -36,8 +36,8 @@ def tune(
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     plan: Plan | None = None,
-    start: Mapping[str, Any] | None = None,
     command: tuple[str, ...] = COMMAND,
+    start: Mapping[str, Any] | None = None,
 ) -> Tuning:
     """Try values of a model's keys by the run's ``valid_metric`` on the validation part, and write the best ones.
 
@@ -52,8 +52,8 @@ def tune(
         settings: keys above the files, likewise.
         seed: RecBole's ``seed`` of each trial, and that of the sampler.
         plan: how many trials, and so on.
-        start: values of the second trial, points of the space; what it does not name is as in the defaults.
         command: the command line of a worker process.
+        start: values of the second trial, points of the space; what it does not name is as in the defaults.
 
     Raises:
         UsageError: something asked for does not exist or does not fit, or no trial came to an end.

@@ -129,5 +129,5 @@ def test_a_start_that_is_given_as_a_setting_is_no_start(table: Path) -> None:
     Path("yaml/tune/EASE.yaml").write_text("reg_weight: [1.0, 2.0]\nlearner: [adam, sgd]\n", encoding="utf-8")
     command = (sys.executable, "-c", WORKER)
     settings = {"valid_metric": "NDCG@10", "state": "ERROR", "reg_weight": 2.0}
-    tuning = tune("EASE", "toy-signed", (), settings, None, Plan(2), {"reg_weight": 1.0, "learner": "sgd"}, command)
+    tuning = tune("EASE", "toy-signed", (), settings, None, Plan(2), command, {"reg_weight": 1.0, "learner": "sgd"})
     assert [each.values for each in tuning.trials] == [{}, {"learner": "sgd"}]
