@@ -150,12 +150,13 @@ def tune(graph: SignedGraph, validation: Validation, start: FilterSettings, iter
 
     Sign and size of the dislike weight come first, each with a coarse choice of responses, then the degree smoothing;
     both need a decomposition, started from the one before. The rest is tried on the chosen decomposition, and the
-    dislike aversion last. ``degree_exponent`` and ``verdict_smoothing`` stay as they are.
+    dislike aversion last. ``degree_exponent`` and ``verdict_smoothing`` stay as they are, and ``rank`` too: the last
+    vectors of a fit at a lower rank are not those of a fit at a higher one, on which it would have been measured.
 
     Args:
         graph: the training graph.
         validation: users and held-out likes.
-        start: values of what is not tried yet; ``rank`` is the largest that is tried.
+        start: values of what is not tried yet.
         iterations: of the first decomposition; the others take half of it.
     """
     search = _Search(graph, validation, iterations)

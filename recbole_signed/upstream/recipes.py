@@ -36,7 +36,7 @@ _SELF_TUNED = Recipe(
     methods=("tune", "_choose"),
     attributes=("auto", "tune_users", "valid_metric"),
     keys=("auto", "tune_users"),
-    rewordings={", the largest one to try where auto is True": "", ", never chosen": ""},
+    rewordings={", never chosen": ""},
     note=(
         "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: the "
         "values of the yaml hold. Use RecBole's hyper-parameter tuning."
