@@ -26,7 +26,7 @@ from recbole_signed import (
     cli_tune,
     cli_upstream,
 )
-from recbole_signed.cli_output import Json, print_json, stdout_for_result
+from recbole_signed.cli_output import Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 
 INTERRUPTED = 130
@@ -202,7 +202,7 @@ def compare(
     from recbole_signed.bench.render import check_format, render
 
     check_format(table_format)
-    labels = [label.strip() for word in only or [] for label in word.split(",") if label.strip()]
+    labels = names_in(only)
     with stdout_for_result():
         comparison = compare_table(table, labels, output, jobs, per_user)
     if latex is not None:

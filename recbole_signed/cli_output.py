@@ -1,4 +1,4 @@
-"""How every command writes its result: one JSON document, or text, alone on standard output."""
+"""What commands share: the result alone on standard output, as one JSON document or text, and lists of names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -34,3 +34,8 @@ def print_json(document: Any) -> None:
     """Write one JSON document."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def names_in(given: Iterable[str] | None) -> list[str]:
+    """Return the names of an option that may be given more than once, each time with several, as in A,B."""
+    return [name.strip() for each in given or [] for name in each.split(",") if name.strip()]

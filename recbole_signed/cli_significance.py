@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from recbole_signed.cli_output import Json, print_json, stdout_for_result
+from recbole_signed.cli_output import Json, names_in, print_json, stdout_for_result
 
 Labels = Annotated[list[str] | None, typer.Option("--only", help="Compare these models alone (A,B).")]
 
@@ -49,10 +49,10 @@ def add_to(app: typer.Typer) -> None:
                 task = bar.add_task("reading", total=1.0)
                 found = compare_users(
                     table,
-                    _words(metric),
+                    names_in(metric),
                     against,
                     alpha=alpha,
-                    only=_words(only),
+                    only=names_in(only),
                     output=output,
                     resamples=resamples,
                     seed=seed,
@@ -63,7 +63,3 @@ def add_to(app: typer.Typer) -> None:
         else:
             width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
             typer.echo(render(found, table_format, width), nl=False)
-
-
-def _words(given: list[str] | None) -> list[str]:
-    return [word.strip() for each in given or [] for word in each.split(",") if word.strip()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recbole_signed.bench.defaults import RUNS, TUNED
-from recbole_signed.cli_output import Json, print_json, stdout_for_result
+from recbole_signed.cli_output import Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def add_to(app: typer.Typer) -> None:
         if table is None:
             tunings = _one(model or "", dataset or "", files, given, seed, plan, begin)
         else:
-            tunings = _of_table(table, plan, _words(model), _words(dataset), seed)
+            tunings = _of_table(table, plan, names_in([model or ""]), names_in([dataset or ""]), seed)
         while True:
             with stdout_for_result():
                 tuning = next(tunings, None)
@@ -99,7 +99,3 @@ def _of_table(table: Path, plan: Plan, *given: Any) -> Iterator[Tuning]:
     from recbole_signed.tuning.table import tune_table
 
     yield from tune_table(table, plan, *given)
-
-
-def _words(given: str | None) -> list[str]:
-    return [word.strip() for word in (given or "").split(",") if word.strip()]
