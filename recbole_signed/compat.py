@@ -331,6 +331,23 @@ def anomaly_detection_off(_: ModuleType) -> None:
         APPLIED["anomaly_detection_off"] = "RecBole's SINE turns anomaly detection on for all models"
 
 
+def training_curves_folder(utils: ModuleType) -> None:
+    """RecBole's writer of training curves has a relative path, and its thread opens that anew at every flush.
+
+    utils.py:208 (`get_tensorboard`), no upstream issue. A program that changes its current folder while the writer
+    is open loses the curves, with a traceback from a thread. The path is made absolute when the writer is made.
+    """
+    original = utils.SummaryWriter
+    if isinstance(original, functools.partial):
+        return
+
+    def at_absolute_path(writer: Callable[..., Any], log_dir: str, *args: Any, **kwargs: Any) -> Any:
+        return writer(os.path.abspath(log_dir), *args, **kwargs)
+
+    utils.SummaryWriter = functools.partial(at_absolute_path, original)  # type: ignore[attr-defined]
+    APPLIED["training_curves_folder"] = "RecBole's training curves are lost when the current folder changes"
+
+
 # ---- checkpoints ----
 
 
@@ -373,6 +390,7 @@ REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
     "recbole": (ray_optional, torch_sparse_optional),
     "recbole_gnn": (torch_sparse_optional,),
     "recbole.utils": (numpy_names, checkpoint_loading),
+    "recbole.utils.utils": (training_curves_folder,),
     "recbole.data": (refuse_pandas_3,),
     "recbole.evaluator.collector": (collector_plain_values,),
     "recbole.model.abstract_recommender": (dok_update,),

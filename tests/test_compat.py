@@ -7,6 +7,7 @@ import datetime
 import importlib
 import io
 import json
+import logging
 import os
 import pickle
 import struct
@@ -230,7 +231,8 @@ def test_a_second_application_changes_nothing() -> None:
         tuning = importlib.import_module("recbole.trainer.hyper_tuning")
         finders = [type(finder) for finder in sys.meta_path]
         sparse = importlib.import_module("scipy.sparse")
-        names = sparse.dok_matrix._update, vars(np)["float_"], torch.load
+        writer = importlib.import_module("recbole.utils.utils").SummaryWriter
+        names = sparse.dok_matrix._update, vars(np)["float_"], torch.load, writer
         return [collector.get_data_struct, tuning.exhaustive_search, finders, *names]
 
     for _ in range(2):
@@ -734,6 +736,18 @@ def test_trainers_use_the_present_names_of_mixed_precision(monkeypatch: pytest.M
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trainer.amp.GradScaler(enabled=False)
+
+
+def test_training_curves_stay_where_training_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    writer = importlib.import_module("recbole.utils").get_tensorboard(logging.getLogger("no file"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    writer.add_scalar("Loss/train", 0.5, 0)
+    writer.close()
+    assert os.listdir(tmp_path / "elsewhere") == []
+    curves = list((tmp_path / "log_tensorboard").glob("*/events.*"))
+    assert b"Loss/train" in b"".join(path.read_bytes() for path in curves)
 
 
 def test_no_model_leaves_anomaly_detection_on(warm_python: WarmPython, tmp_path: Path) -> None:
