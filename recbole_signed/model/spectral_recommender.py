@@ -33,7 +33,7 @@ class SpectralRecommender(TrainingFreeRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.auto = bool(config["auto"])
-        self.iterations = int(config["iterations"] or 4)
+        self.iterations = int(config["iterations"] or 8)
         self.tune_users = int(config["tune_users"] or 3000)
         self.valid_metric = str(config["valid_metric"])
         counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]

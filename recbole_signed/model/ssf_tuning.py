@@ -1,9 +1,10 @@
-"""How SSF chooses its parameters on the validation part: coordinate-wise, with few decompositions."""
+"""How SSF chooses its parameters on the validation part: few at a time, with few decompositions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ WEIGHT_STEPS = (-0.15, 0.15)
 SMOOTHINGS = ((10.0, 20.0), (2.5,))
 COARSE_CUTOFFS = (16, 64, 192)
 COARSE_POWERS = (1.0, 3.0)
+WIDE, NEAR = (0.25, 0.5, 1.0, 2.0, 4.0), (0.5, 1.0, 2.0)
+"""What the cutoff is multiplied by, each with each of the steps of the response's power: a narrower filter wants
+another power, so that one after the other would stop between the two."""
+POWER_STEPS = (-0.5, 0.0, 0.5)
 SWEEPS: dict[str, tuple[float, ...]] = {
     "cutoff": (2, 8, 16, 32, 64, 128, 192, 254),
     "rolloff": (4.0, 16.0),
@@ -33,14 +38,18 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "activity_exponent": (0.0, 2.0),
 }
 """What is tried on the chosen decomposition, one after the other, each way as long as there is hope."""
-PASSES = 2
-"""Times that those are gone through: what was tried already costs nothing."""
 FACTORS: dict[str, tuple[float, ...]] = {
     "popularity_exponent": (-0.1, 0.0, 0.1, 0.25, 0.5),
     "popularity_floor": (1e-4, 0.1, 0.3, 1.0, 3.0),
     "dislike_aversion": (0.0, 0.25, 0.5),
 }
 """What is tried last: settings that leave the exposure scores as they are, which are computed once for all values."""
+JOINT_FACTORS: dict[str, tuple[float, ...]] = {
+    "popularity_floor": (1e-4, 0.1, 0.3, 1.0),
+    "popularity_exponent": (-0.1, 0.0, 0.1, 0.25),
+    "dislike_aversion": (0.0, 0.25),
+}
+"""What of these is tried each with each, before the sweeps: where popularity is strong, the best response differs."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +109,16 @@ class _Search:
                 self.best = _Best(fit, each.settings, standing.value, standing.per_user)
         return max(self.values[each.settings] for each in changed)
 
+    def grid(self, values: dict[str, Iterable[float]]) -> None:
+        """Try some settings, each value with each value of the others, on the decomposition of the best."""
+        others = {key: value for key, value in vars(self.chosen.settings).items() if key not in values}
+        combined = product(*values.values())
+        self.offer(self.chosen.fit, [{**others, **dict(zip(values, each, strict=True))} for each in combined])
+
     def walk(self, name: str, values: Iterable[float]) -> None:
         """Try other values of one setting on the decomposition of the best, each way as long as there is hope."""
         at, now = self.chosen.fit, getattr(self.chosen.settings, name)
-        others = _without(self.chosen.settings, name)
+        others = {key: value for key, value in vars(self.chosen.settings).items() if key != name}
         for way in (sorted(v for v in values if v > now), sorted((v for v in values if v < now), reverse=True)):
             for value in way:
                 if self.hopeless(self.offer(at, [{**others, name: value}])):
@@ -116,11 +131,6 @@ class _Search:
     def chosen(self) -> _Best:
         assert self.best is not None
         return self.best
-
-
-def _without(settings: FilterSettings, name: str) -> dict[str, Any]:
-    """Return all settings but one."""
-    return {key: value for key, value in vars(settings).items() if key != name}
 
 
 def candidate(fitted: SpectralFilter, projected: torch.Tensor, validation: Validation) -> Candidate:
@@ -145,13 +155,14 @@ def loud(projected: torch.Tensor, fitted: SpectralFilter, validation: Validation
     return (projected[:, : fitted.k] * response)[:, :kept]
 
 
-def tune(graph: SignedGraph, validation: Validation, start: FilterSettings, iterations: int = 4) -> Tuned:
-    """Choose the settings with the highest metric on validation, one coordinate after the other.
+def tune(graph: SignedGraph, validation: Validation, start: FilterSettings, iterations: int = 8) -> Tuned:
+    """Choose the settings with the highest metric on validation, few at a time.
 
     Sign and size of the dislike weight come first, each with a coarse choice of responses, then the degree smoothing;
-    both need a decomposition, started from the one before. The rest is tried on the chosen decomposition, and the
-    dislike aversion last. ``degree_exponent`` and ``verdict_smoothing`` stay as they are, and ``rank`` too: the last
-    vectors of a fit at a lower rank are not those of a fit at a higher one, on which it would have been measured.
+    both need a decomposition, started from the one before. The rest is tried on the chosen decomposition: the response,
+    what the scores are multiplied by, and both again. ``degree_exponent`` and ``verdict_smoothing`` stay as they are,
+    and ``rank`` too: the last vectors of a fit at a lower rank are not those of a fit at a higher one, on which it
+    would have been measured.
 
     Args:
         graph: the training graph.
@@ -162,6 +173,20 @@ def tune(graph: SignedGraph, validation: Validation, start: FilterSettings, iter
     search = _Search(graph, validation, iterations)
     rank = max(1, min(start.rank, graph.n_users - 1, graph.n_items - 1))
     start = replace(start, rank=rank, dislike_aversion=0.0, dislike_weight=FIRST_WEIGHT)
+    _choose_weight(search, start)
+    _choose_smoothing(search)
+    search.grid(_cutoffs_and_powers(search.chosen.settings, WIDE))
+    search.grid(dict(JOINT_FACTORS))
+    for name, values in SWEEPS.items():
+        search.walk(name, _values(name, values, search.chosen.settings))
+    search.grid(_cutoffs_and_powers(search.chosen.settings, NEAR))
+    for name, values in FACTORS.items():
+        search.grid({name: values})
+    return Tuned(search.chosen.settings, search.chosen.value, search.decompositions, len(search.values))
+
+
+def _choose_weight(search: _Search, start: FilterSettings) -> None:
+    rank = start.rank
     coarse = [{"cutoff": c} for c in COARSE_CUTOFFS if c < rank] or [{"cutoff": rank // 2}]
     first = search.decompose(start)
     search.offer(first, coarse)
@@ -174,25 +199,32 @@ def tune(graph: SignedGraph, validation: Validation, start: FilterSettings, iter
     base = search.chosen.settings
     for step in WEIGHT_STEPS:
         search.offer(search.decompose(replace(base, dislike_weight=round(base.dislike_weight + step, 3))))
+
+
+def _choose_smoothing(search: _Search) -> None:
     for smoothings in SMOOTHINGS:
         for smoothing in smoothings:
             base = search.chosen.settings
             there = search.decompose(replace(base, degree_smoothing=smoothing))
-            wider = sorted({max(base.cutoff // 2, 2), min(base.cutoff * 2, max(rank - 2, 1))})
+            wider = _cutoffs(base, (0.5, 2.0))
             search.offer(there, [{}, *({"cutoff": cutoff} for cutoff in wider)])
             if search.chosen.settings.degree_smoothing != smoothing:
                 break
-    for name, values in [*SWEEPS.items()] * PASSES:
-        search.walk(name, _values(name, values, search.chosen.settings, rank))
-    for name, values in FACTORS.items():
-        others = _without(search.chosen.settings, name)
-        search.offer(search.chosen.fit, [{**others, name: value} for value in values])
-    return Tuned(search.chosen.settings, search.chosen.value, search.decompositions, len(search.values))
 
 
-def _values(name: str, values: tuple[float, ...], now: FilterSettings, rank: int) -> list[Any]:
+def _cutoffs(now: FilterSettings, factors: Iterable[float]) -> list[int]:
+    """Return the cutoff times each factor, below the rank."""
+    return sorted({min(max(int(now.cutoff * each), 2), max(now.rank - 2, 1)) for each in factors})
+
+
+def _cutoffs_and_powers(now: FilterSettings, factors: Iterable[float]) -> dict[str, Iterable[float]]:
+    powers = [now.response_power + step for step in POWER_STEPS]
+    return {"cutoff": _cutoffs(now, factors), "response_power": [each for each in powers if each > 0]}
+
+
+def _values(name: str, values: tuple[float, ...], now: FilterSettings) -> list[Any]:
     if name == "cutoff":
-        return [value for value in values if value < rank]
+        return [value for value in values if value < now.rank]
     if name == "response_power":
         return [now.response_power + step for step in values]
     return list(values)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from pandas.util import hash_array
 
 from recbole_signed.graph import SignedGraph
 
 CELLS = 1_000_000
 """Scores that are computed at a time."""
 
-ROUNDS = (1 / 8, 1 / 3)
-"""Parts of the users after which candidates are given up."""
+FIRST_ROUND = 250
+"""Users after whom candidates are given up for the first time; then after twice as many, and so on. With fewer, chance
+gives up what would have won."""
+LAST_ROUND = 0.8
+"""Part of the users beyond which nobody is given up: those left are ranked for to the end."""
 
 DOUBT = 1.0
 """Standard errors of the paired difference that a candidate may lie behind the leader without being given up."""
@@ -67,25 +71,26 @@ class Validation:
 
     @classmethod
     def from_loader(cls, loader: Any, graph: SignedGraph, metric: str, max_users: int) -> Validation | None:
-        """Take what RecBole's evaluation would see of a part; of at most ``max_users`` users, drawn with a fixed seed.
+        """Take what RecBole's evaluation would see of a part; of at most ``max_users`` users.
 
-        Their order, and who is drawn, depend on RecBole's numbers of the users, which follow the rows of the data set.
+        Who is drawn, and their order, follow from the users' names: RecBole's numbers follow the rows of the data set.
 
         Returns:
             None if no user with training edges has a held-out like.
         """
         edges = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)
-        chosen = drawn(np.flatnonzero(edges[loader.users] > 0), max_users)
+        known = np.flatnonzero(edges[loader.users] > 0)
+        chosen = drawn(known, max_users, loader._dataset.id2token(loader.uid_field, loader.users[known]))
         if not len(chosen):
             return None
         batch, hidden, like_row, like_item = loader.collate_fn(chosen.tolist())
-        known = re.fullmatch(r"(NDCG|Recall)@(\d+)", metric, re.IGNORECASE)
+        understood = re.fullmatch(r"(NDCG|Recall)@(\d+)", metric, re.IGNORECASE)
         return cls(
             users=graph.rows(loader.users[chosen]),
             like_keys=np.unique((like_row * graph.n_items + like_item).numpy()),
             like_count=batch.like_count.numpy(),
             hidden=hidden,
-            metric=metric if known else "NDCG@20",
+            metric=metric if understood else "NDCG@20",
         )
 
     @property
@@ -106,17 +111,24 @@ class Validation:
         seen = [np.zeros(0) for _ in candidates]
         alive = list(range(len(candidates)))
         start = 0
-        for end in (*(int(part * self.n_users) for part in ROUNDS), self.n_users):
+        for end in self._rounds():
             self._rank(candidates, alive, seen, start, end)
             start = end
             leader = self._leader(seen, alive, champion, end)
-            if end:
-                alive = [each for each in alive if _may_lead(seen[each], leader)]
+            alive = [each for each in alive if _may_lead(seen[each], leader)]
         final = self._leader(seen, alive, champion, self.n_users)
         return [
             Standing(float(final.mean() + (own - final[: len(own)]).mean()), own if len(own) == self.n_users else None)
             for own in seen
         ]
+
+    def _rounds(self) -> Iterator[int]:
+        """Yield after how many users the candidates are compared."""
+        end = FIRST_ROUND
+        while end < LAST_ROUND * self.n_users:
+            yield end
+            end *= 2
+        yield self.n_users
 
     def _rank(
         self, candidates: Sequence[Candidate], alive: list[int], seen: list[np.ndarray], start: int, end: int
@@ -147,9 +159,16 @@ class Validation:
         return (hits * discount).sum(axis=1) / discount.cumsum()[count.clip(max=k) - 1]
 
 
-def drawn(users: np.ndarray, at_most: int) -> np.ndarray:
-    """Return users in random order, and no more of them than that; the same ones each time."""
-    return np.random.default_rng(0).permutation(users)[:at_most]
+def drawn(users: np.ndarray, at_most: int, names: Any = None) -> np.ndarray:
+    """Return users in random order, and no more of them than that; the same ones each time.
+
+    Args:
+        users: their numbers.
+        at_most: how many.
+        names: of each user, what the order follows; else the numbers.
+    """
+    keys = hash_array(np.asarray(users if names is None else names))
+    return users[np.argsort(keys, kind="stable")][:at_most]
 
 
 def _may_lead(own: np.ndarray, leader: np.ndarray) -> bool:

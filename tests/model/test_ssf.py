@@ -18,6 +18,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.spectral_filter import FilterSettings, SpectralFilter
 from recbole_signed.model import ssf_tuning
+from recbole_signed.model import validation as validation_module
 from recbole_signed.model.ssf import SSF
 from recbole_signed.model.ssf_tuning import FIRST_WEIGHT, WEIGHT_STEPS, candidate, tune
 from recbole_signed.model.validation import Candidate, Standing, Validation
@@ -219,6 +220,7 @@ def test_the_choice_costs_few_evaluations_of_all_users(
     model, _, parts = prepare(rank=30)
     validation = Validation.from_loader(parts[1], model.graph, "NDCG@20", 10_000)
     assert validation is not None
+    monkeypatch.setattr(validation_module, "FIRST_ROUND", validation.n_users // 8)
     found = tune(model.graph, validation, model.settings)
     assert ranked[0] < 0.8 * validation.n_users * found.evaluations
     assert found.decompositions <= 11

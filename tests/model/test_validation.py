@@ -79,7 +79,7 @@ def test_what_is_clearly_behind_is_given_up_early_and_its_value_estimated() -> N
     candidates = [noisy(validation, noise, number, ranked[number]) for number, noise in enumerate(noises)]
     standings = validation.contest(candidates)
     assert standings[2].per_user is None
-    assert sum(ranked[2]) == 100
+    assert sum(ranked[2]) == module.FIRST_ROUND
     alone = validation.contest(candidates[2:])[0].value
     assert standings[2].value == pytest.approx(alone, rel=0.2)
     best = max(standings, key=lambda each: each.value)
@@ -93,7 +93,7 @@ def test_a_champion_that_leads_ends_the_others_early() -> None:
     champion = validation.contest([noisy(validation, 0.2, 0)])[0]
     ranked: list[int] = []
     (standing,) = validation.contest([noisy(validation, 0.8, 1, ranked)], champion.per_user)
-    assert (standing.per_user, sum(ranked)) == (None, 100)
+    assert (standing.per_user, sum(ranked)) == (None, module.FIRST_ROUND)
     assert standing.value < champion.value
     (equal,) = validation.contest([noisy(validation, 0.2, 0)], champion.per_user)
     np.testing.assert_array_equal(equal.per_user, champion.per_user)
@@ -109,7 +109,8 @@ def test_somebody_is_left_and_nobody_given_up_is_above(n_users: int, noises: lis
     assert all(each.value <= best for each in standings)
 
 
-def test_what_candidates_share_is_made_once_for_some_users() -> None:
+def test_what_candidates_share_is_made_once_for_some_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_ROUND", 10)
     validation = some_users(40)
     made: list[slice] = []
 
@@ -121,7 +122,7 @@ def test_what_candidates_share_is_made_once_for_some_users() -> None:
         return pieces.of("zeros", make) + 0.0
 
     validation.contest([shares, shares, shares])
-    assert made == [slice(0, 5), slice(5, 13), slice(13, 40)]
+    assert made == [slice(0, 10), slice(10, 20), slice(20, 40)]
 
 
 def test_users_are_drawn_at_random_and_the_same_each_time() -> None:
@@ -130,3 +131,17 @@ def test_users_are_drawn_at_random_and_the_same_each_time() -> None:
     assert len(set(some)) == 100
     assert some.tolist() == drawn(users, 100).tolist() != sorted(some)
     assert sorted(drawn(users, 5000)) == users.tolist()
+
+
+def test_who_is_drawn_follows_from_names_not_from_numbers() -> None:
+    names = np.array([f"user {number}" for number in range(1000)], dtype=object)
+    other = np.random.default_rng(3).permutation(1000)
+    first = names[drawn(np.arange(1000), 100, names)]
+    second = names[other][drawn(np.arange(1000), 100, names[other])]
+    assert first.tolist() == second.tolist() != sorted(first)
+
+
+def test_few_users_are_too_few_to_give_anybody_up() -> None:
+    validation = some_users(int(module.FIRST_ROUND * 1.2))
+    standings = validation.contest([noisy(validation, noise, 0) for noise in (0.1, 5.0)])
+    assert all(each.per_user is not None for each in standings)
