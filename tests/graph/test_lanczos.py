@@ -1,0 +1,65 @@
+"""Leading eigenvectors of a Gram matrix, against numpy's dense ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.graph import lanczos
+from recbole_signed.graph.lanczos import gram_eigenvectors
+
+
+def normalised(edges: np.ndarray) -> sp.csr_matrix:
+    """The symmetric normalisation, whose largest singular value is 1 in every component."""
+    rows, columns = edges.sum(axis=1, keepdims=True), edges.sum(axis=0, keepdims=True)
+    return sp.csr_matrix(edges / np.sqrt(np.maximum(rows, 1) * np.maximum(columns, 1)))
+
+
+def check(matrix: sp.csr_matrix, k: int) -> None:
+    gram = (matrix.T @ matrix).toarray()
+    wanted = np.sort(np.linalg.eigvalsh(gram))[::-1][:k]
+    wanted = wanted[wanted > lanczos.NULL * max(wanted.max(initial=0.0), lanczos.NULL)]
+    energy, vectors = gram_eigenvectors(matrix, k)
+    assert vectors.shape == (matrix.shape[1], len(energy))
+    np.testing.assert_allclose(energy, wanted, atol=1e-10)
+    np.testing.assert_allclose(gram @ vectors, vectors * energy, atol=1e-8)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(len(energy)), atol=1e-10)
+
+
+SIDES = st.integers(1, 12)
+
+
+@settings(max_examples=60)
+@given(SIDES, SIDES, st.integers(1, 14), st.floats(0.0, 0.6), st.integers(0, 2**31), st.booleans())
+def test_they_are_those_of_the_dense_matrix(
+    n_rows: int, n_columns: int, k: int, density: float, seed: int, scaled: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    edges = (rng.random((n_rows, n_columns)) < density).astype(float)
+    check(normalised(edges) if scaled else sp.csr_matrix(edges * rng.normal(size=edges.shape)), k)
+
+
+def test_lanczos_finds_them_in_large_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanczos, "DENSE_BELOW", 8)
+    rng = np.random.default_rng(0)
+    blocks = [(rng.random(shape) < 0.3).astype(float) for shape in ((60, 50), (40, 45), (3, 2))]
+    check(normalised(sp.block_diag(blocks).toarray()), 9)
+
+
+def test_of_equal_eigenvalues_those_of_large_components_come_first() -> None:
+    rng = np.random.default_rng(0)
+    large = sp.random(3000, 1500, density=0.004, random_state=rng, data_rvs=np.ones)
+    matrix = normalised(sp.block_diag([large, sp.identity(600)]).toarray())
+    energy, vectors = gram_eigenvectors(matrix[:, rng.permutation(matrix.shape[1])], 128)
+    np.testing.assert_allclose(energy, 1.0, atol=1e-10)
+    assert (vectors[:, 0] != 0).sum() > 1000
+    assert ((vectors[:, 1:] != 0).sum(axis=0) <= 2).all()
+
+
+def test_a_matrix_without_entries_has_none() -> None:
+    energy, vectors = gram_eigenvectors(sp.csr_matrix((4, 3), dtype=np.float64), 2)
+    assert energy.shape == (0,)
+    assert vectors.shape == (3, 0)
