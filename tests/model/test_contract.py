@@ -283,9 +283,7 @@ def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
 
 def test_training_gives_no_warning(name: str, rows: dict, build: Build, recwarn: pytest.WarningsRecorder) -> None:
     build(name, rows, epochs=2)
-    # pytest tells of a thread that failed in whichever test comes next: a writer of an earlier test, say
-    not_ours = (DeprecationWarning, pytest.PytestUnhandledThreadExceptionWarning)
-    assert [str(each.message) for each in recwarn if not issubclass(each.category, not_ours)] == []
+    assert [str(each.message) for each in recwarn if not issubclass(each.category, DeprecationWarning)] == []
 
 
 def test_training_that_was_interrupted_gives_what_it_would_have_given(name: str, rows: dict, build: Build) -> None:
