@@ -31,7 +31,7 @@ IndexArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Panel = npt.NDArray[np.float32]
 """float32 ``[n, some columns]``, contiguous by rows."""
 
-ROWS = 65_536
+ROWS = 4_096
 """Rows of a product that are worked out at a time."""
 
 

@@ -7,6 +7,7 @@ and blocks of ``[n_items, k]``; nothing of the size users x items, and nothing d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,11 @@ import torch
 
 from recbole_signed.graph.signed_graph import SignedGraph
 from recbole_signed.graph.sparse_kernels import Panel, Part, multiply
-from recbole_signed.graph.subspace import iterate, rotated, split
+from recbole_signed.graph.subspace import iterate, random_panels, rotated, split
 
 FloatArray = npt.NDArray[np.float64]
 
-ROWS = 65_536
+ROWS = 1_024
 """Rows that are multiplied at a time: bounds the memory, not the result."""
 NULL = 1e-13
 """Directions whose energy is below this part of the largest one's hold nothing but the rounding of float32."""
@@ -110,9 +111,10 @@ def right_factors(
     if not width:
         nothing = torch.zeros(matrix.shape[1], 0)
         return RightFactors(torch.zeros(0), nothing, nothing)
-    panels = split(_start(matrix.shape[1], width, seed, start).numpy())
+    panels = _start(matrix.shape[1], width, seed, start)
     panels, energy, rotation = iterate(ResidentOperator.of_matrix(matrix), panels, iterations)
     block = rotated(panels, rotation)
+    del panels
     kept = min(k, n_kept(energy))
     return RightFactors(energy[:kept].sqrt().float(), block[:, :kept].contiguous(), block)
 
@@ -173,17 +175,21 @@ class ResidentOperator:
 
 def energy_of(parts: list[Part], tables: list[Panel], row_scale: npt.NDArray[np.float32] | None) -> torch.Tensor:
     r"""Return :math:`(R V)^T R V` for few rows, float64 ``[width, width]``; ``tables``: V times the columns' scale."""
-    products = [np.empty((parts[0].n_rows, table.shape[1]), dtype=np.float32) for table in tables]
-    for product, table in zip(products, tables, strict=True):
-        multiply(product, parts, table, row_scale)
-    image = torch.from_numpy(np.concatenate(products, axis=1))
+    bounds = np.cumsum([0, *(table.shape[1] for table in tables)])
+    product = np.empty((parts[0].n_rows, bounds[-1]), dtype=np.float32)
+    for table, (first, end) in zip(tables, pairwise(bounds), strict=True):
+        multiply(product[:, first:end], parts, table, row_scale)
+    image = torch.from_numpy(product)
     return (image.T @ image).double()
 
 
-def _start(n_columns: int, width: int, seed: int, start: torch.Tensor | None) -> torch.Tensor:
-    warm = torch.zeros(n_columns, 0) if start is None else start[:, :width]
+def _start(n_columns: int, width: int, seed: int, start: torch.Tensor | None) -> list[Panel]:
+    if start is None:
+        return random_panels(n_columns, width, seed)
+    warm = start[:, :width]
     missing = width - warm.shape[1]
-    noise = np.random.default_rng(seed).standard_normal((n_columns, missing), dtype=np.float32)
-    if start is not None:
+    if missing:
+        noise = np.random.default_rng(seed).standard_normal((n_columns, missing), dtype=np.float32)
         noise /= np.sqrt(n_columns)  # the size of what it joins
-    return torch.cat([warm, torch.from_numpy(noise)], dim=1).contiguous()
+        warm = torch.cat([warm, torch.from_numpy(noise)], dim=1)
+    return split(warm.numpy())

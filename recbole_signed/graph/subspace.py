@@ -20,7 +20,7 @@ from recbole_signed.graph.sparse_kernels import Panel
 
 COLUMNS = 48
 """Columns of a panel, at most."""
-CHUNK = 16_384
+CHUNK = 1_024
 """Rows of a block that are multiplied by a small matrix at a time."""
 ROUGH, FINE = 3e-3, 1e-5
 """Smallest pivots of normalised columns with which a Gram matrix in float32, in float64 says enough about them."""

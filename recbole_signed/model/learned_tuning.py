@@ -39,7 +39,8 @@ def tune_learned(
         iterations: of the filter's decomposition.
     """
     fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
-    factors = loud(fitted.project(validation.users), fitted, validation)
+    response = fitted.response(fitted.degrees(validation.users))
+    factors = (fitted.project(validation.users)[:, : fitted.k] * response)[:, : loud(response)]
     learned = {
         each: _Learned.fit(graph, fitted, replace(start, learned_regularisation=each), validation)
         for each in REGULARISATIONS

@@ -11,7 +11,7 @@ import torch
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.spectral_filter import FilterSettings, SpectralFilter
-from recbole_signed.model.validation import Candidate, Pieces, Validation
+from recbole_signed.model.validation import Candidate, Validation
 
 FAINT = 1e-3
 """Part of the largest response below which a singular vector is left out of an evaluation."""
@@ -133,20 +133,19 @@ def candidate(fitted: SpectralFilter, projected: torch.Tensor, validation: Valid
     Filters whose exposure scores are the same share them.
     """
     spectral = tuple(value for name, value in vars(fitted.settings).items() if name not in FACTORS)
-    factors = loud(projected, fitted, validation)
+    degrees = fitted.degrees(validation.users)
+    kept = loud(fitted.response(degrees))
 
-    def score(pieces: Pieces) -> torch.Tensor:
-        exposure = pieces.of((id(projected), spectral), lambda rows: fitted.exposure_of(factors[rows]))
-        return fitted.finished(exposure)
+    def exposure(rows: slice) -> torch.Tensor:
+        # the factors of all users, of each of several candidates, would be more than the scores
+        return fitted.exposure_of((projected[rows, : fitted.k] * fitted.response(degrees[rows]))[:, :kept])
 
-    return score
+    return lambda pieces: fitted.finished(pieces.of((id(projected), spectral), exposure, alone=True))
 
 
-def loud(projected: torch.Tensor, fitted: SpectralFilter, validation: Validation) -> torch.Tensor:
-    """Return the users' factors without the last ones, as far as those hardly matter: the response falls with s."""
-    response = fitted.response(fitted.degrees(validation.users))
-    kept = int((response.amax(dim=0) > FAINT * response.max()).sum()) if response.numel() else 0
-    return (projected[:, : fitted.k] * response)[:, :kept]
+def loud(response: torch.Tensor) -> int:
+    """Return how many of the vectors matter for users' responses ``[n_users, k]``, which fall with s."""
+    return int((response.amax(dim=0) > FAINT * response.max()).sum()) if response.numel() else 0
 
 
 def tune(graph: SignedGraph, validation: Validation, start: FilterSettings, iterations: int = 8) -> Tuned:
@@ -180,13 +179,14 @@ def tune(graph: SignedGraph, validation: Validation, start: FilterSettings, iter
 def _choose_weight(search: _Search, start: FilterSettings) -> None:
     rank = start.rank
     coarse = [{"cutoff": c} for c in COARSE_CUTOFFS if c < rank] or [{"cutoff": rank // 2}]
-    first = search.decompose(start)
-    search.offer(first, coarse)
-    search.offer(first, [{"cutoff": search.chosen.settings.cutoff, "response_power": p} for p in COARSE_POWERS])
+    # no decomposition has a name here: only the best one is kept while another is made
+    search.offer(search.decompose(start), coarse)
+    settings = search.chosen.settings
+    search.offer(search.chosen.fit, [{"cutoff": settings.cutoff, "response_power": p} for p in COARSE_POWERS])
     for way in WEIGHTS:
         for weight in way:
-            there = search.decompose(replace(search.chosen.settings, dislike_weight=weight))
-            if search.hopeless(search.offer(there, [{}, *coarse])):
+            changed = replace(search.chosen.settings, dislike_weight=weight)
+            if search.hopeless(search.offer(search.decompose(changed), [{}, *coarse])):
                 break
     base = search.chosen.settings
     for step in WEIGHT_STEPS:
@@ -197,9 +197,9 @@ def _choose_smoothing(search: _Search) -> None:
     for smoothings in SMOOTHINGS:
         for smoothing in smoothings:
             base = search.chosen.settings
-            there = search.decompose(replace(base, degree_smoothing=smoothing))
             wider = sorted({max(base.cutoff // 2, 2), min(base.cutoff * 2, max(base.rank - 2, 1))})
-            search.offer(there, [{}, *({"cutoff": cutoff} for cutoff in wider)])
+            changes = [{}, *({"cutoff": cutoff} for cutoff in wider)]
+            search.offer(search.decompose(replace(base, degree_smoothing=smoothing)), changes)
             if search.chosen.settings.degree_smoothing != smoothing:
                 break
 

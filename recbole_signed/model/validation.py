@@ -28,15 +28,26 @@ DOUBT = 1.0
 
 @dataclass(frozen=True)
 class Pieces:
-    """Some users, and what the scores of several candidates for them have in common, worked out once."""
+    """Some users, and what the scores of several candidates for them have in common, worked out once.
+
+    Of what was made the two that were asked for last are kept: candidates that share something stand side by side.
+    """
 
     rows: slice
     made: dict[Hashable, torch.Tensor] = field(default_factory=dict)
 
-    def of(self, key: Hashable, make: Callable[[slice], torch.Tensor]) -> torch.Tensor:
-        """Return ``make(rows)``, made by the first who asks for ``key``; it must not be changed."""
-        if key not in self.made:
-            self.made[key] = make(self.rows)
+    def of(self, key: Hashable, make: Callable[[slice], torch.Tensor], *, alone: bool = False) -> torch.Tensor:
+        """Return ``make(rows)``, made by the first who asks for ``key``; it must not be changed.
+
+        Args:
+            key: what it is made of.
+            make: makes it.
+            alone: nothing else is kept beside it.
+        """
+        found = self.made.pop(key, None)
+        for oldest in list(self.made)[: len(self.made) if alone else -1]:
+            del self.made[oldest]
+        self.made[key] = make(self.rows) if found is None else found
         return self.made[key]
 
 
