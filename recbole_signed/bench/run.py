@@ -28,6 +28,7 @@ from recbole_signed.bench.provenance import (
     versions,
 )
 from recbole_signed.bench.reading import DataCache
+from recbole_signed.bench.rehearsal import rehearse
 from recbole_signed.bench.rows import RunRow
 from recbole_signed.bench.user_values import write
 from recbole_signed.errors import UsageError
@@ -63,7 +64,8 @@ def run(
         save: keep the checkpoint.
         per_user: file for the test metrics of every user, see :mod:`recbole_signed.bench.user_values`.
         serve: measure, in a process of its own, what the trained model costs in use (``serve_seconds`` and what follows
-            it in the row).
+            it in the row). Before either, the model works on a tiny data set, so that memory and time are those of the
+            model and not of libraries that are used for the first time.
         test: evaluate the test part; without, ``test`` of the row is empty and no checkpoint is needed.
         cache: what earlier runs of this process read, for runs that differ in other things than data.
         on_validation: called with the epoch (from 0) and the valid score after each validation of a model that is
@@ -72,6 +74,8 @@ def run(
     Raises:
         UsageError: something asked for does not exist or does not fit; nothing was trained then.
     """
+    if serve:
+        rehearse(model, given_settings(make_config(model, dataset, config_files, overrides, seed)))
     reset_peak_memory()
     base_memory, _ = memory_bytes()
     config, data = configured_data(model, dataset, config_files, overrides, seed, cache)

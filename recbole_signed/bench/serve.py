@@ -23,7 +23,9 @@ from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, ModelType, get_model, init_logger, init_seed
 
 from recbole_signed.arguments import own_arguments_hidden
+from recbole_signed.bench.configure import given_settings
 from recbole_signed.bench.provenance import memory_at_rest, memory_bytes, reset_peak_memory
+from recbole_signed.bench.rehearsal import rehearse
 from recbole_signed.checkpoint import CHECKPOINT_PICKLE
 from recbole_signed.errors import UsageError
 from recbole_signed.model.abstract_recommender import SignedRecommender
@@ -53,7 +55,7 @@ def serve_in_new_process(checkpoint: Path) -> dict[str, Any]:
 
 
 def serve(checkpoint: Path) -> dict[str, Any]:
-    """Load a checkpoint, let it rank :data:`N_USERS` users, and measure that.
+    """Load a checkpoint, let it rank :data:`N_USERS` users, and measure that, after a rehearsal of its model.
 
     The users are drawn with a fixed seed from those that the test part ranks, again and again where they are fewer,
     and come in the batches of an evaluation. Ranking is what it is there: scores, the mask of what must not be
@@ -97,6 +99,7 @@ def serve(checkpoint: Path) -> dict[str, Any]:
 def _data(checkpoint: Path) -> tuple[Any, Any, Any]:
     """Return the configuration, the training part and the loader of the test part, as they were in training."""
     config = _read(checkpoint)["config"]
+    rehearse(config["model"], given_settings(config))
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     train_data, _, test_data = data_preparation(config, create_dataset(config))

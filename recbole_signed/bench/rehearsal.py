@@ -1,0 +1,82 @@
+"""A run before the run: a model at work on a tiny data set, so that what is measured next is the model's own.
+
+What a process does for the first time brings in code of its libraries, some 30 MB of torch, MKL and SciPy: more than a
+model of a small data set needs itself, and how much of it depends on the model.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+
+from recbole_signed.arguments import own_arguments_hidden
+from recbole_signed.bench.configure import make_config
+from recbole_signed.convert.toy import planted
+from recbole_signed.errors import UsageError
+
+_NAME = "rehearsal"
+_USERS, _ITEMS = 120, 96  # more items than a usual topk
+_KINDS = {"user_id": "token", "item_id": "token", "rating": "float", "sign": "float", "timestamp": "float"}
+_FIELDS = {
+    "USER_ID_FIELD": "user_id",
+    "ITEM_ID_FIELD": "item_id",
+    "RATING_FIELD": "rating",
+    "TIME_FIELD": "timestamp",
+    "SIGN_FIELD": "sign",
+    "load_col": {"inter": list(_KINDS)},
+}
+_OF_THE_DATA = (
+    *("data_path", "benchmark_filename", "unload_col", "val_interval", "threshold", "sign_rule"),
+    *("user_inter_num_interval", "item_inter_num_interval"),
+)
+
+
+def rehearse(model: str, settings: Mapping[str, Any]) -> None:
+    """Train a model for one epoch on a planted data set with validation, evaluate it there, and forget it.
+
+    It leaves neither files nor handlers of loggers behind, but the random generators seeded.
+
+    Args:
+        model: class name.
+        settings: RecBole keys of what is to be measured; those that say which data it reads are left out.
+
+    Raises:
+        UsageError: the model fails on that data.
+    """
+    given = {key: value for key, value in settings.items() if key not in _OF_THE_DATA}
+    try:
+        with tempfile.TemporaryDirectory(prefix="recbole-signed-") as root:
+            _write(Path(root) / _NAME)
+            places = {"data_path": root, "checkpoint_dir": root, "epochs": 1, "eval_step": 1, "show_progress": False}
+            _train_and_evaluate(make_config(model, _NAME, overrides={**given, **_FIELDS, **places}))
+    except Exception as error:
+        raise UsageError(
+            f"{model} fails on the {_USERS} users and {_ITEMS} items on which each model is tried before its costs are "
+            f"measured ({type(error).__name__}: {error}); mend it, or measure without serving."
+        ) from error
+
+
+def _train_and_evaluate(config: Any) -> None:
+    with own_arguments_hidden():
+        init_seed(config["seed"], config["reproducibility"])
+        train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
+        recommender = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, recommender)
+        try:
+            trainer.fit(train_data, valid_data, saved=False, show_progress=False, verbose=False)
+            trainer.evaluate(test_data, load_best_model=False)
+        finally:
+            trainer.tensorboard.close()
+            shutil.rmtree(trainer.tensorboard.log_dir, ignore_errors=True)
+
+
+def _write(folder: Path) -> None:
+    folder.mkdir()
+    named = planted(_USERS, _ITEMS).frame.rename({name: f"{name}:{kind}" for name, kind in _KINDS.items()})
+    named.write_csv(folder / f"{_NAME}.inter", separator="\t")
