@@ -53,9 +53,9 @@ def test_only_runs_that_measure_serving_begin_with_it(tmp_path: Path, monkeypatc
 def test_it_takes_the_libraries_out_of_the_memory_of_a_model(tmp_path: Path) -> None:
     convert("toy", None, tmp_path / "atomic_files")
     code = (
-        "import sys, recbole_signed; from recbole_signed.bench.run import run; from recbole_signed.bench import run as m;"
+        "import sys, recbole_signed; from recbole_signed.bench import run as m;"
         "m._serve = lambda trainer: {}; serve = sys.argv[1] == 'serve';"
-        "row = run('SSF', 'toy-signed', overrides={'topk': [5], 'valid_metric': 'NDCG@5'}, save=False, serve=serve);"
+        "row = m.run('SSF', 'toy-signed', overrides={'topk': [5], 'valid_metric': 'NDCG@5'}, save=False, serve=serve);"
         "print(row.fit_memory_bytes)"
     )
     cold, warm = (
