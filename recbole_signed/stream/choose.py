@@ -1,4 +1,8 @@
-"""Chooses a model's settings on the base of a stream alone: fitted to its first nine tenths, measured on the last."""
+"""Chooses a model's settings on the base of a stream alone: fitted to its first nine tenths, measured on the last.
+
+The last tenth in time, as the stream goes on. Where hardly any user has events before and in it, as on rating sites that
+people come to once, that would be chance: there it is the last tenth of each user's own events.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from recbole_signed.graph.learned_items import LearnedSettings
 from recbole_signed.graph.spectral_filter import FilterSettings
 from recbole_signed.model.learned_tuning import tune_learned
 from recbole_signed.model.ssf_tuning import tune
-from recbole_signed.model.validation import Validation, drawn
+from recbole_signed.model.validation import FIRST_ROUND, Validation, drawn
 from recbole_signed.online.edges import EdgeArrays
 from recbole_signed.online.events import DISLIKE, LIKE
 
@@ -26,6 +30,13 @@ _LEARNED = tuple(each.name for each in fields(LearnedSettings))
 def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Return ``given`` and, for what it leaves open, the values that rank the last tenth of ``edges`` best.
 
+    Args:
+        model: class name.
+        edges: what is known before the stream begins.
+        n_users: of the graph.
+        n_items: the same of the items.
+        given: values of what is not chosen.
+
     Raises:
         UsageError: the model can't choose, or the base has nothing to choose on.
     """
@@ -33,13 +44,11 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
         raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
     learned = LearnedSettings(**{key: value for key, value in given.items() if key in _LEARNED})
     start = FilterSettings(**{key: value for key, value in given.items() if key not in _LEARNED})
-    end = np.quantile(edges.timestamp, 1 - VALID_SHARE)
-    train = edges.timestamp < end
+    train = _first_part(edges, n_users)
     sides = [_side(edges, train & (edges.kind == kind)) for kind in (LIKE, DISLIKE)]
     graph = SignedGraph.from_edges(sides[0], sides[1], n_users, n_items)
     held = ~train & (edges.kind == LIKE)
-    has_history = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr) > 0
-    users = drawn(np.flatnonzero(has_history & (np.bincount(edges.user[held], minlength=n_users) > 0)), MAX_USERS)
+    users = drawn(_measured(edges, train, n_users), MAX_USERS)
     if not len(users):
         raise UsageError("the base of the stream has no user to choose settings on; set auto: False, and give them.")
     row = np.full(n_users, -1)
@@ -57,6 +66,27 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
         return {**asdict(found.settings), **given}
     both = tune_learned(graph, validation, found, learned, 4)
     return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
+
+
+def _first_part(edges: EdgeArrays, n_users: int) -> np.ndarray:
+    """Return which events are fitted to, bool ``[n_edges]``; the others are measured on."""
+    in_time = edges.timestamp < np.quantile(edges.timestamp, 1 - VALID_SHARE)
+    n_measured = len(_measured(edges, in_time, n_users))
+    if n_measured >= FIRST_ROUND:
+        return in_time
+    order = np.lexsort((edges.timestamp, edges.user))
+    count = np.bincount(edges.user, minlength=n_users)
+    place = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+    of_each = np.zeros(len(order), dtype=bool)
+    of_each[order] = place < np.repeat(np.maximum(1, np.floor(count * (1 - VALID_SHARE))), count)
+    return of_each if len(_measured(edges, of_each, n_users)) > n_measured else in_time
+
+
+def _measured(edges: EdgeArrays, train: np.ndarray, n_users: int) -> np.ndarray:
+    """Return the users with a verdict among ``train`` and a like outside of it, ascending."""
+    known = np.bincount(edges.user[train & np.isin(edges.kind, (LIKE, DISLIKE))], minlength=n_users)
+    held = np.bincount(edges.user[~train & (edges.kind == LIKE)], minlength=n_users)
+    return np.flatnonzero((known > 0) & (held > 0))
 
 
 def _side(edges: EdgeArrays, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

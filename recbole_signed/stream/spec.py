@@ -25,7 +25,7 @@ class ModelSpec:
     model: str
     settings: dict[str, Any] = field(default_factory=dict)
     auto: bool = False
-    """Choose the settings that are not given on the last tenth of the base."""
+    """Choose the settings that are not given on the base alone."""
     arms: tuple[str, ...] = ARMS
 
 
