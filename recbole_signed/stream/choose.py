@@ -1,7 +1,7 @@
 """Chooses a model's settings on the base of a stream alone: fitted to its first nine tenths, measured on the last.
 
-The last tenth in time, as the stream goes on. Where hardly any user has events before and in it, as on rating sites that
-people come to once, that would be chance: there it is the last tenth of each user's own events.
+The last tenth in time, as the stream goes on. Where hardly any user has events before and in it, as on rating sites
+that people come to once, that would be chance: there it is the last tenth of each user's own events.
 """
 
 from __future__ import annotations
