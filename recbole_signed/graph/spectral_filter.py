@@ -179,11 +179,14 @@ class SpectralFilter:
 
     def project(self, users: SignedGraph) -> torch.Tensor:
         """Return :math:`R_u V` of any users, ``[n_users, k]``, before the response."""
+        return _product(self.rows(users), self.vectors)[:, : self.k]
+
+    def rows(self, users: SignedGraph) -> sp.csr_matrix:
+        """Return :math:`R_u`, the exposure matrix's rows of any users, float32 ``[n_users, n_items]``."""
         s = self.settings
         degrees = (self.likes.double() + abs(s.dislike_weight) * self.dislikes.double()).cpu().numpy()
         scale = inverse_power(degrees, s.degree_smoothing, s.degree_exponent)
-        rows = exposure_rows(users, scale, s.dislike_weight, s.degree_smoothing, s.degree_exponent)
-        return _product(rows, self.vectors)[:, : self.k]
+        return exposure_rows(users, scale, s.dislike_weight, s.degree_smoothing, s.degree_exponent)
 
     def response(self, degrees: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`f_u(s) = s^p / (1 + (s_c/s)^q (\tilde d/d_u)^\delta)`, ``[n_users, k]``.
@@ -245,9 +248,14 @@ class SpectralFilter:
 
     # ---- scores ----
 
-    def scores(self, users: SignedGraph) -> torch.Tensor:
-        """Return the scores of all items for any users, given by their edges, ``[n_users, n_items]``."""
-        return self.scores_of(self.project(users) * self.response(self.degrees(users)))
+    def scores(self, users: SignedGraph, added: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the scores of all items for any users, given by their edges, ``[n_users, n_items]``.
+
+        Args:
+            users: known or new.
+            added: exposure scores from elsewhere, ``[n_users, n_items]``; used up.
+        """
+        return self.scores_of(self.project(users) * self.response(self.degrees(users)), added)
 
     def scores_of(self, factors: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
         """Return the scores of all items for users' factors ``[n_users, <= k]``, of which the last may be left out.
@@ -277,6 +285,24 @@ class SpectralFilter:
 
     def explain(self, user: SignedGraph, item: int) -> Explanation:
         """Return what each edge of the one user in ``user`` adds to the score of ``item``."""
+        items, signs, weights = self.edges_of(user)
+        band = self.response(self.degrees(user))[0] * self.vectors[item, : self.k]
+        similarity = (self.vectors[items][:, : self.k].double() @ band.double()).cpu().numpy()
+        return Explanation(
+            items=items,
+            signs=signs,
+            contributions=weights * similarity,
+            prior=float(self.prior()[item]),
+            verdict=float(self.verdict()[item]),
+            factor=float(self.factor()[item]),
+            score=float(self.scores(user)[0, item]),
+        )
+
+    def edges_of(self, user: SignedGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return items, signs and entries in R of one user's edges, ``[n_edges]`` each: likes, dislikes, neutral ones.
+
+        An item that the user both likes and dislikes has two edges, whose entries add up to the one of R.
+        """
         s = self.settings
         edges = {1: user.likes, -1: user.dislikes}
         if user.neutrals is not None:
@@ -287,17 +313,7 @@ class SpectralFilter:
         degrees = self.likes[items].double() + abs(s.dislike_weight) * self.dislikes[items].double()
         scale = inverse_power(degrees.cpu().numpy(), s.degree_smoothing, s.degree_exponent)
         scale = scale * inverse_power(user_degrees(user, s.dislike_weight), s.degree_smoothing, s.degree_exponent)
-        band = self.response(self.degrees(user))[0] * self.vectors[item, : self.k]
-        similarity = (self.vectors[items][:, : self.k].double() @ band.double()).cpu().numpy()
-        return Explanation(
-            items=items,
-            signs=sign,
-            contributions=weight * scale * similarity,
-            prior=float(self.prior()[item]),
-            verdict=float(self.verdict()[item]),
-            factor=float(self.factor()[item]),
-            score=float(self.scores(user)[0, item]),
-        )
+        return items, sign, weight * scale
 
 
 def _product(rows: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:

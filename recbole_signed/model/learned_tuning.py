@@ -9,6 +9,7 @@ import torch
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.learned_items import LearnedItems, LearnedSettings
+from recbole_signed.graph.linear_term import LinearTerm
 from recbole_signed.graph.spectral_filter import SpectralFilter
 from recbole_signed.model.ssf_tuning import FACTORS, Tuned, loud
 from recbole_signed.model.validation import Candidate, Pieces, Standing, Validation
@@ -27,7 +28,12 @@ class TunedLearned:
 
 
 def tune_learned(
-    graph: SignedGraph, validation: Validation, found: Tuned, start: LearnedSettings, iterations: int
+    graph: SignedGraph,
+    validation: Validation,
+    found: Tuned,
+    start: LearnedSettings,
+    iterations: int,
+    gamma: float = 0.0,
 ) -> TunedLearned:
     """Choose regularisation and share of the learned items, then what multiplies the sum; share 0 is tried too.
 
@@ -37,10 +43,19 @@ def tune_learned(
         found: what was chosen for the filter alone.
         start: values of what is not tried.
         iterations: of the filter's decomposition.
+        gamma: weight of the linear term.
     """
     fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
     response = fitted.response(fitted.degrees(validation.users))
     factors = (fitted.project(validation.users)[:, : fitted.k] * response)[:, : loud(response)]
+    linear = LinearTerm.of(graph, fitted, gamma) if gamma else None
+
+    def filtered(rows: slice) -> torch.Tensor:
+        exposure = fitted.exposure_of(factors[rows])
+        if linear is not None:
+            exposure += linear.scores(validation.users.rows(rows))
+        return exposure
+
     learned = {
         each: _Learned.fit(graph, fitted, replace(start, learned_regularisation=each), validation)
         for each in REGULARISATIONS
@@ -48,7 +63,7 @@ def tune_learned(
 
     def candidate(filter_: SpectralFilter, settings: LearnedSettings) -> Candidate:
         def score(pieces: Pieces) -> torch.Tensor:
-            exposure = pieces.of("filter", lambda rows: fitted.exposure_of(factors[rows]))
+            exposure = pieces.of("filter", filtered)
             if not settings.learned_share:
                 return filter_.finished(exposure)
             parts = learned[settings.learned_regularisation]

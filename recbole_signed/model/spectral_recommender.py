@@ -12,6 +12,7 @@ import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.linear_term import LinearTerm
 from recbole_signed.graph.spectral_filter import Explanation, FilterSettings, SpectralFilter
 from recbole_signed.model.ssf_tuning import Tuned, tune
 from recbole_signed.model.training_free import TrainingFreeRecommender
@@ -36,6 +37,8 @@ class SpectralRecommender(TrainingFreeRecommender):
         self.iterations = int(config["iterations"] or 8)
         self.tune_users = int(config["tune_users"] or 3000)
         self.valid_metric = str(config["valid_metric"])
+        self.linear_weight = _weight(config["linear_weight"])
+        self._linear: tuple[torch.Tensor, int, LinearTerm] | None = None
         counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
         self.register_buffer("singular_values", torch.zeros(0))
@@ -86,7 +89,7 @@ class SpectralRecommender(TrainingFreeRecommender):
 
     def _choose(self, validation: Validation, valid_data: Any) -> Tuned:
         """Set what is best on validation; ``valid_data`` is what ``validation`` was drawn from."""
-        found = tune(self.graph, validation, self.settings, self.iterations)
+        found = tune(self.graph, validation, self.settings, self.iterations, self.linear_weight)
         self.chosen_settings = found.settings.to_tensor().to(self.device)
         return found
 
@@ -125,7 +128,22 @@ class SpectralRecommender(TrainingFreeRecommender):
 
     def _scores(self, users: SignedGraph) -> torch.Tensor:
         """Return the scores of all items for users given by their edges, ``[n_users, n_items]``."""
-        return self.filter.scores(users)
+        return self.filter.scores(users, self._linear_scores(users))
+
+    def _linear_scores(self, users: SignedGraph) -> torch.Tensor | None:
+        """Return what the linear term adds to their exposure scores, ``[n_users, n_items]``; None without one."""
+        return None if self.linear is None else self.linear.scores(users).to(self.device)
+
+    @property
+    def linear(self) -> LinearTerm | None:
+        """The linear term, worked out once for a fit; None where ``linear_weight`` is 0."""
+        if not self.linear_weight:
+            return None
+        known, values = self._linear, self.singular_values
+        # a fit makes a new tensor, a checkpoint may be read into the old one
+        if known is None or known[0] is not values or known[1] != values._version:
+            self._linear = known = values, values._version, LinearTerm.of(self.graph, self.filter, self.linear_weight)
+        return known[2]
 
     def fold_in(self, likes: Iterable[int], dislikes: Iterable[int] = ()) -> torch.Tensor:
         """Return the scores of all items, ``[n_items]``, for a user with these edges, known or new.
@@ -157,7 +175,11 @@ class SpectralRecommender(TrainingFreeRecommender):
             return self._explain(self.graph.rows([user]), item)
 
     def _explain(self, user: SignedGraph, item: int) -> Explanation:
-        return self.filter.explain(user, item)
+        told = self.filter.explain(user, item)
+        if self.linear is None:
+            return told
+        contributions = told.contributions + self.linear.contributions(user, item)
+        return replace(told, contributions=contributions, score=float(self._scores(user)[0, item]))
 
     def _one_user(self, likes: Iterable[int], dislikes: Iterable[int]) -> SignedGraph:
         edges = [np.asarray(list(items), dtype=np.int64) for items in (likes, dislikes)]
@@ -166,3 +188,14 @@ class SpectralRecommender(TrainingFreeRecommender):
             raise UsageError(f"there is no item with the id {wrong[0]}; ids go from 1 to {self.n_items - 1}.")
         rows = [(np.zeros(len(items), dtype=np.int64), items) for items in edges]
         return SignedGraph.from_edges(rows[0], rows[1], 1, self.n_items)
+
+
+def _weight(value: Any) -> float:
+    """Return the weight of the linear term.
+
+    Raises:
+        UsageError: it is no finite number.
+    """
+    if value is not None and not (isinstance(value, (int, float)) and np.isfinite(value)):
+        raise UsageError(f"linear_weight is {value!r}; it must be a number, 0 for no linear term.")
+    return float(value or 0.0)

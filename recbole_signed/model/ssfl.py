@@ -58,7 +58,9 @@ class SSFL(SpectralRecommender):
         found = super()._choose(validation, valid_data)
         # what is left to choose differs by little, and takes few evaluations: they can be of more users
         more = Validation.from_loader(valid_data, self.graph, self.valid_metric, MORE * self.tune_users)
-        learned = tune_learned(self.graph, more or validation, found, self.learned_settings, self.iterations)
+        learned = tune_learned(
+            self.graph, more or validation, found, self.learned_settings, self.iterations, self.linear_weight
+        )
         self.chosen_settings = learned.tuned.settings.to_tensor().to(self.device)
         self.chosen_learned = learned.settings.to_tensor().to(self.device)
         return learned.tuned
@@ -92,8 +94,9 @@ class SSFL(SpectralRecommender):
         if not self.learned_factors.shape[1]:
             return super()._scores(users)
         filter_, learned, share = self.filter, self.learned, self.learned_settings.learned_share
-        factors = filter_.project(users) * filter_.response(filter_.degrees(users))
-        return filter_.scores_of(factors, (share * learned.fold_in(users)) @ learned.factors.T)
+        added = (share * learned.fold_in(users)) @ learned.factors.T
+        linear = self._linear_scores(users)
+        return filter_.scores(users, added if linear is None else added.add_(linear))
 
     def _explain(self, user: SignedGraph, item: int) -> Explanation:
         told = super()._explain(user, item)

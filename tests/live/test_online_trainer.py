@@ -225,3 +225,9 @@ def test_another_vocabulary_is_refused(start: Callable[..., Any], write_inter: C
 def test_an_unknown_trainer_is_refused(start: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="no trainer 'Online' to choose"):
         start(trainer="Online")
+
+
+@pytest.mark.parametrize("start", ["SSF", "SSFL"], indirect=True)
+def test_a_linear_term_has_no_updates(start: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="no linear term under a stream; train it with linear_weight: 0"):
+        start(linear_weight=0.1)
