@@ -348,6 +348,23 @@ def training_curves_folder(utils: ModuleType) -> None:
     APPLIED["training_curves_folder"] = "RecBole's training curves are lost when the current folder changes"
 
 
+def folders_made_at_once(utils: ModuleType) -> None:
+    """Two runs that start at once in a new folder: one fails with FileExistsError, as both make `log/`.
+
+    utils.py:44 (`ensure_dir`), no upstream issue: it looks, and then makes what another process has made meanwhile.
+    """
+    original = utils.ensure_dir
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def ensure_dir(dir_path: str) -> None:
+        os.makedirs(dir_path, exist_ok=True)
+
+    utils.ensure_dir = ensure_dir  # type: ignore[attr-defined]
+    APPLIED["folders_made_at_once"] = "RecBole's runs that start at once fail over the folders that both make"
+
+
 # ---- checkpoints ----
 
 
@@ -390,7 +407,7 @@ REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
     "recbole": (ray_optional, torch_sparse_optional),
     "recbole_gnn": (torch_sparse_optional,),
     "recbole.utils": (numpy_names, checkpoint_loading),
-    "recbole.utils.utils": (training_curves_folder,),
+    "recbole.utils.utils": (training_curves_folder, folders_made_at_once),
     "recbole.data": (refuse_pandas_3,),
     "recbole.evaluator.collector": (collector_plain_values,),
     "recbole.model.abstract_recommender": (dok_update,),

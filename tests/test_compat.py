@@ -148,6 +148,15 @@ def ray_optional():
                         "epochs": 1, "show_progress": False, "metrics": ["Recall"], "valid_metric": "Recall@10"},
                        saved=False)
 
+@probe
+def folders_made_at_once():
+    utils, exists = repaired("recbole.utils.utils"), os.path.exists
+    os.path.exists = lambda path: False  # as another process makes the folder after the look
+    try:
+        utils.ensure_dir(os.getcwd())
+    finally:
+        os.path.exists = exists
+
 json.dump(outcome, open("mended.json" if mended else "bare.json", "w"))
 """
 
@@ -159,6 +168,7 @@ FAULTS = {
     "dok_update": "_update",
     "checkpoint_loading": "Weights only load failed",
     "collector_plain_values": "no attribute 'cpu'",
+    "folders_made_at_once": "FileExistsError",
 }
 
 
@@ -231,8 +241,8 @@ def test_a_second_application_changes_nothing() -> None:
         tuning = importlib.import_module("recbole.trainer.hyper_tuning")
         finders = [type(finder) for finder in sys.meta_path]
         sparse = importlib.import_module("scipy.sparse")
-        writer = importlib.import_module("recbole.utils.utils").SummaryWriter
-        names = sparse.dok_matrix._update, vars(np)["float_"], torch.load, writer
+        utils = importlib.import_module("recbole.utils.utils")
+        names = sparse.dok_matrix._update, vars(np)["float_"], torch.load, utils.SummaryWriter, utils.ensure_dir
         return [collector.get_data_struct, tuning.exhaustive_search, finders, *names]
 
     for _ in range(2):
@@ -748,6 +758,11 @@ def test_training_curves_stay_where_training_began(tmp_path: Path, monkeypatch: 
     assert os.listdir(tmp_path / "elsewhere") == []
     curves = list((tmp_path / "log_tensorboard").glob("*/events.*"))
     assert b"Loss/train" in b"".join(path.read_bytes() for path in curves)
+
+
+def test_everything_in_recbole_makes_folders_in_the_mended_way() -> None:
+    for name in ("recbole.utils.logger", "recbole.trainer.trainer", "recbole.data.utils"):
+        assert hasattr(importlib.import_module(name).ensure_dir, "__wrapped__"), name
 
 
 def test_no_model_leaves_anomaly_detection_on(warm_python: WarmPython, tmp_path: Path) -> None:
