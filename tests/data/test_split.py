@@ -59,7 +59,11 @@ def test_global_time_split_equals_recbole() -> None:
     eval_args = {"split": {"TS": [0.7, 0.1, 0.2]}, "group_by": "user", "order": "TO"}
     rule = SplitRule.from_eval_args(eval_args)
     ours = rows_of_parts(users, part_of_rows(users, rule, np.arange(200.0)), rule)
-    assert [rows.tolist() for rows in ours] == recbole_parts(users, eval_args)
+    try:
+        wanted = recbole_parts(users, eval_args)
+    except NotImplementedError:
+        pytest.skip("RecBole has this split since 1.2.1, for which pip finds no home on Python 3.12 and newer")
+    assert [rows.tolist() for rows in ours] == wanted
 
 
 @settings(max_examples=60, deadline=None)
