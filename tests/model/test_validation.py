@@ -125,6 +125,24 @@ def test_what_candidates_share_is_made_once_for_some_users(monkeypatch: pytest.M
     assert made == [slice(0, 10), slice(10, 20), slice(20, 40)]
 
 
+def test_only_the_two_pieces_asked_for_last_are_kept_or_one_alone() -> None:
+    pieces, made = Pieces(slice(0, 3)), list[str]()
+
+    def ask(key: str, *, alone: bool = False) -> None:
+        pieces.of(key, lambda rows: (made.append(key), torch.zeros(3, 1))[1], alone=alone)
+
+    for key in ("shared", "a", "shared", "a", "shared", "b", "shared"):
+        ask(key)
+    assert made == ["shared", "a", "b"]
+    assert list(pieces.made) == ["b", "shared"]
+    ask("a")
+    assert list(pieces.made) == ["shared", "a"]
+    ask("a", alone=True)
+    assert made == ["shared", "a", "b", "a"]
+    ask("c", alone=True)
+    assert list(pieces.made) == ["c"]
+
+
 def test_users_are_drawn_at_random_and_the_same_each_time() -> None:
     users = np.arange(1000)
     some = drawn(users, 100)
