@@ -22,7 +22,7 @@ LIMIT = 0.85
 STRONGEST = "SIGformer"
 """The published model that readers will look for: named in every panel."""
 LOGARITHMIC = ("train", "own memory")
-WIDE = 50
+WIDE = 20
 """An axis is logarithmic where its largest value is more than this many times the median."""
 Curve = tuple[float, float, float]
 """x, y and the dislike aversion of a point of a trade-off curve."""
