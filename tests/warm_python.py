@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# without polars: its threads don't survive a fork, and a child that has it from its parent may wait for them as it ends
 SLOW_IMPORTS = (
     "torch",
     "torch._dynamo",  # the first optimiser imports it
     "torch.utils.tensorboard",
     "pandas",
-    "polars",
     "scipy.stats",
     "sklearn.metrics",
 )
