@@ -157,7 +157,7 @@ def open_table(
     separator = SEPARATORS.get(separator, separator)
     if len(separator) != 1:
         quote = None  # multi-character separators come from formats without quoting
-    names = tuple(columns) if columns else _header(sample[0], separator, quote)
+    names = tuple(columns) if columns else _header(sample[0], separator, quote, path.name)
     names = tuple(name or f"column {index}" for index, name in enumerate(names, 1))
     for name in names:
         if names.count(name) > 1:
@@ -189,13 +189,16 @@ def _guess_separator(first_line: str, suffix: str, wanted: int | None) -> str:
     return ","
 
 
-def _header(line: str, separator: str, quote: str | None) -> tuple[str, ...]:
+def _header(line: str, separator: str, quote: str | None, name: str) -> tuple[str, ...]:
     if separator == WHITESPACE:
         fields = line.split()
     elif quote is None:
         fields = line.split(separator)
     else:
-        fields = next(csv.reader([line], delimiter=separator, quotechar=quote))
+        try:
+            fields = next(csv.reader([line], delimiter=separator, quotechar=quote))
+        except csv.Error as error:  # a null character, which Python takes since 3.11
+            raise UsageError(f"{name}, line 1: {error}; the names of the columns cannot be read, mend them.") from error
     if all(_TYPE_OF_ATOMIC_FILE.search(field) for field in fields):  # RecBole's own format
         fields = [_TYPE_OF_ATOMIC_FILE.sub("", field) for field in fields]
     return tuple(field.strip() for field in fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import lzma
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import convert, files
+from recbole_signed.convert import convert, files, tables
 from recbole_signed.errors import UsageError
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
@@ -205,6 +206,15 @@ def test_missing_files_and_columns(tmp_path: Path) -> None:
     refuse(keep, "keep='rating' would stand twice", rating="stars", keep="rating")
     colon = write(tmp_path, "colon.csv", ["user,item,sign,a:b", "a,b,1,1"])
     refuse(colon, "the column name 'a:b' cannot stand in an atomic file", keep="a:b")
+
+
+def test_a_header_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reader(lines: list[str], **_: Any) -> Any:  # as that of Python 3.10 on a null character
+        raise csv.Error("line contains NUL")
+
+    monkeypatch.setattr(tables.csv, "reader", reader)
+    raw = write(tmp_path, "log.csv", ["user\0,item,rating,sign,time", *GOOD])
+    refuse(raw, "^log.csv, line 1: line contains NUL; the names of the columns cannot be read, mend them.$")
 
 
 def test_rules_that_leave_nothing(tmp_path: Path) -> None:
