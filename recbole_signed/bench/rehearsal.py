@@ -21,7 +21,7 @@ from recbole_signed.convert.toy import planted
 from recbole_signed.errors import UsageError
 
 _NAME = "rehearsal"
-_USERS, _ITEMS = 120, 96  # more items than a usual topk
+_USERS, _ITEMS = 120, 96
 _KINDS = {"user_id": "token", "item_id": "token", "rating": "float", "sign": "float", "timestamp": "float"}
 _FIELDS = {
     "USER_ID_FIELD": "user_id",
@@ -50,14 +50,16 @@ def rehearse(model: str, settings: Mapping[str, Any]) -> None:
         UsageError: the model fails on that data.
     """
     given = {key: value for key, value in settings.items() if key not in _OF_THE_DATA}
+    topk = settings.get("topk") or 1
+    items = max(_ITEMS, 2 * max(topk if isinstance(topk, list) else [topk]))  # a list needs some to leave out
     try:
         with tempfile.TemporaryDirectory(prefix="recbole-signed-") as root:
-            _write(Path(root) / _NAME)
+            _write(Path(root) / _NAME, items)
             places = {"data_path": root, "checkpoint_dir": root, "epochs": 1, "eval_step": 1, "show_progress": False}
             _train_and_evaluate(make_config(model, _NAME, overrides={**given, **_FIELDS, **places}))
     except Exception as error:
         raise UsageError(
-            f"{model} fails on the {_USERS} users and {_ITEMS} items on which each model is tried before its costs are "
+            f"{model} fails on the {_USERS} users and {items} items on which each model is tried before its costs are "
             f"measured ({type(error).__name__}: {error}); mend it, or measure without serving."
         ) from error
 
@@ -76,7 +78,7 @@ def _train_and_evaluate(config: Any) -> None:
             shutil.rmtree(trainer.tensorboard.log_dir, ignore_errors=True)
 
 
-def _write(folder: Path) -> None:
+def _write(folder: Path, items: int) -> None:
     folder.mkdir()
-    named = planted(_USERS, _ITEMS).frame.rename({name: f"{name}:{kind}" for name, kind in _KINDS.items()})
+    named = planted(_USERS, items).frame.rename({name: f"{name}:{kind}" for name, kind in _KINDS.items()})
     named.write_csv(folder / f"{_NAME}.inter", separator="\t")

@@ -32,6 +32,12 @@ def test_keys_of_the_data_are_left_out(tmp_path: Path, monkeypatch: pytest.Monke
     rehearse("SSF", {**keys, "user_inter_num_interval": "[1000,inf)", "auto": False})
 
 
+def test_long_lists_have_more_items_to_choose_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rehearse("Pop", {"topk": [10, 150], "valid_metric": "NDCG@150"})
+    rehearse("Pop", {"topk": 150, "valid_metric": "NDCG@150"})
+
+
 def test_a_model_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"^LightGCN fails on the 120 users .* measured \(UsageError: "):
