@@ -141,7 +141,8 @@ def append_row(path: Path, row: RunRow) -> None:
         OSError: the row could not be written as a whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(row.as_dict(), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    compact = json.dumps(row.as_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    line = compact.encode() + b"\n"
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(descriptor).st_size
