@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from recbole.data import create_dataset, data_preparation
@@ -17,22 +16,14 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed.arguments import own_arguments_hidden
 from recbole_signed.bench.configure import make_config
-from recbole_signed.convert.toy import planted
+from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 
 _NAME = "rehearsal"
 _USERS, _ITEMS = 120, 96
-_KINDS = {"user_id": "token", "item_id": "token", "rating": "float", "sign": "float", "timestamp": "float"}
-_FIELDS = {
-    "USER_ID_FIELD": "user_id",
-    "ITEM_ID_FIELD": "item_id",
-    "RATING_FIELD": "rating",
-    "TIME_FIELD": "timestamp",
-    "SIGN_FIELD": "sign",
-    "load_col": {"inter": list(_KINDS)},
-}
 _OF_THE_DATA = (
-    *("data_path", "benchmark_filename", "unload_col", "val_interval", "threshold", "sign_rule"),
+    *("data_path", "benchmark_filename", "load_col", "unload_col", "val_interval", "threshold", "sign_rule"),
+    *("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "SIGN_FIELD"),
     *("user_inter_num_interval", "item_inter_num_interval"),
 )
 
@@ -54,9 +45,9 @@ def rehearse(model: str, settings: Mapping[str, Any]) -> None:
     items = max(_ITEMS, 2 * max(topk if isinstance(topk, list) else [topk]))  # a list needs some to leave out
     try:
         with tempfile.TemporaryDirectory(prefix="recbole-signed-") as root:
-            _write(Path(root) / _NAME, items)
+            convert("toy", None, root, name=_NAME, users=_USERS, items=items)
             places = {"data_path": root, "checkpoint_dir": root, "epochs": 1, "eval_step": 1, "show_progress": False}
-            _train_and_evaluate(make_config(model, _NAME, overrides={**given, **_FIELDS, **places}))
+            _train_and_evaluate(make_config(model, _NAME, overrides={**given, **places}))
     except Exception as error:
         raise UsageError(
             f"{model} fails on the {_USERS} users and {items} items on which each model is tried before its costs are "
@@ -76,9 +67,3 @@ def _train_and_evaluate(config: Any) -> None:
         finally:
             trainer.tensorboard.close()
             shutil.rmtree(trainer.tensorboard.log_dir, ignore_errors=True)
-
-
-def _write(folder: Path, items: int) -> None:
-    folder.mkdir()
-    named = planted(_USERS, items).frame.rename({name: f"{name}:{kind}" for name, kind in _KINDS.items()})
-    named.write_csv(folder / f"{_NAME}.inter", separator="\t")

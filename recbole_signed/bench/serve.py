@@ -68,7 +68,9 @@ def serve(checkpoint: Path) -> dict[str, Any]:
         UsageError: the checkpoint is not one of a model that ranks items, or its split has no test part.
     """
     with own_arguments_hidden():
-        config, train_data, loader = _data(checkpoint)
+        config = _read(checkpoint)["config"]
+        rehearse(config["model"], given_settings(config))
+        train_data, loader = _data(config)
         if config["eval_type"] != EvaluatorType.RANKING or not hasattr(loader, "user_df"):
             raise UsageError(f"{checkpoint} is of a run without full ranking, so there is nothing to serve.")
         batches = list(_batches(loader))
@@ -96,14 +98,12 @@ def serve(checkpoint: Path) -> dict[str, Any]:
     }
 
 
-def _data(checkpoint: Path) -> tuple[Any, Any, Any]:
-    """Return the configuration, the training part and the loader of the test part, as they were in training."""
-    config = _read(checkpoint)["config"]
-    rehearse(config["model"], given_settings(config))
+def _data(config: Any) -> tuple[Any, Any]:
+    """Return the training part and the loader of the test part, as they were in training."""
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     train_data, _, test_data = data_preparation(config, create_dataset(config))
-    return config, train_data._dataset, test_data
+    return train_data._dataset, test_data
 
 
 def _model(checkpoint: Path, config: Any, train_data: Any) -> Any:

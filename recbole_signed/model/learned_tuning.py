@@ -11,7 +11,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.graph.linear_term import LinearTerm
 from recbole_signed.graph.spectral_filter import SpectralFilter
-from recbole_signed.model.ssf_tuning import FACTORS, Tuned, loud
+from recbole_signed.model.ssf_tuning import FACTORS, Tuned, exposures
 from recbole_signed.model.validation import Candidate, Pieces, Standing, Validation
 
 REGULARISATIONS = (0.02, 0.04, 0.08, 0.2)
@@ -46,16 +46,8 @@ def tune_learned(
         gamma: weight of the linear term.
     """
     fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
-    response = fitted.response(fitted.degrees(validation.users))
-    factors = (fitted.project(validation.users)[:, : fitted.k] * response)[:, : loud(response)]
     linear = LinearTerm.of(graph, fitted, gamma) if gamma else None
-
-    def filtered(rows: slice) -> torch.Tensor:
-        exposure = fitted.exposure_of(factors[rows])
-        if linear is not None:
-            exposure += linear.scores(validation.users.rows(rows))
-        return exposure
-
+    filtered = exposures(fitted, fitted.project(validation.users), validation, linear)
     learned = {
         each: _Learned.fit(graph, fitted, replace(start, learned_regularisation=each), validation)
         for each in REGULARISATIONS

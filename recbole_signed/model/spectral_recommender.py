@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from logging import getLogger
 from typing import Any
@@ -38,7 +38,7 @@ class SpectralRecommender(TrainingFreeRecommender):
         self.tune_users = int(config["tune_users"] or 3000)
         self.valid_metric = str(config["valid_metric"])
         self.linear_weight = _weight(config["linear_weight"])
-        self._linear: tuple[torch.Tensor, int, LinearTerm] | None = None
+        self._linear = Derived()
         counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
         self.register_buffer("singular_values", torch.zeros(0))
@@ -128,22 +128,24 @@ class SpectralRecommender(TrainingFreeRecommender):
 
     def _scores(self, users: SignedGraph) -> torch.Tensor:
         """Return the scores of all items for users given by their edges, ``[n_users, n_items]``."""
-        return self.filter.scores(users, self._linear_scores(users))
+        return self._filtered(users)
 
-    def _linear_scores(self, users: SignedGraph) -> torch.Tensor | None:
-        """Return what the linear term adds to their exposure scores, ``[n_users, n_items]``; None without one."""
-        return None if self.linear is None else self.linear.scores(users).to(self.device)
+    def _filtered(self, users: SignedGraph, added: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the scores of both filters; ``added``: exposure scores from elsewhere, used up."""
+        if self.linear is not None:
+            own = self.linear.scores(users).to(self.device)
+            added = own if added is None else added.add_(own)
+        return self.filter.scores(users, added)
 
     @property
     def linear(self) -> LinearTerm | None:
         """The linear term, worked out once for a fit; None where ``linear_weight`` is 0."""
         if not self.linear_weight:
             return None
-        known, values = self._linear, self.singular_values
-        # a fit makes a new tensor, a checkpoint may be read into the old one
-        if known is None or known[0] is not values or known[1] != values._version:
-            self._linear = known = values, values._version, LinearTerm.of(self.graph, self.filter, self.linear_weight)
-        return known[2]
+        term: LinearTerm = self._linear.of(
+            self.singular_values, lambda: LinearTerm.of(self.graph, self.filter, self.linear_weight)
+        )
+        return term
 
     def fold_in(self, likes: Iterable[int], dislikes: Iterable[int] = ()) -> torch.Tensor:
         """Return the scores of all items, ``[n_items]``, for a user with these edges, known or new.
@@ -188,6 +190,21 @@ class SpectralRecommender(TrainingFreeRecommender):
             raise UsageError(f"there is no item with the id {wrong[0]}; ids go from 1 to {self.n_items - 1}.")
         rows = [(np.zeros(len(items), dtype=np.int64), items) for items in edges]
         return SignedGraph.from_edges(rows[0], rows[1], 1, self.n_items)
+
+
+class Derived:
+    """What is worked out from a fitted tensor, once for all that is scored with it."""
+
+    def __init__(self) -> None:
+        self._known: tuple[torch.Tensor, int, Any] | None = None
+
+    def of(self, tensor: torch.Tensor, make: Callable[[], Any]) -> Any:
+        """Return ``make()``, made anew where the tensor is another one than before, or holds other values."""
+        known = self._known
+        # a fit or a move to another device makes a new tensor, a checkpoint may be read into the old one
+        if known is None or known[0] is not tensor or known[1] != tensor._version:
+            self._known = known = tensor, tensor._version, make()
+        return known[2]
 
 
 def _weight(value: Any) -> float:

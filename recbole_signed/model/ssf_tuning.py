@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -144,18 +144,26 @@ def candidate(
         linear: what is added to the filter's exposure scores.
     """
     spectral = tuple(value for name, value in vars(fitted.settings).items() if name not in FACTORS)
-    degrees = fitted.degrees(validation.users)
-    kept = loud(fitted.response(degrees))
+    exposure = exposures(fitted, projected, validation, linear)
+    return lambda pieces: fitted.finished(pieces.of((id(projected), spectral), exposure, alone=True))
 
-    def exposure(rows: slice) -> torch.Tensor:
+
+def exposures(
+    fitted: SpectralFilter, projected: torch.Tensor, validation: Validation, linear: LinearTerm | None
+) -> Callable[[slice], torch.Tensor]:
+    """Return what gives the exposure scores of some of the users, ``[rows, n_items]``; arguments as in `candidate`."""
+    degrees = fitted.degrees(validation.users)
+    kept = _loud(fitted.response(degrees))
+
+    def of(rows: slice) -> torch.Tensor:
         # the factors of all users, of each of several candidates, would be more than the scores
         found = fitted.exposure_of((projected[rows, : fitted.k] * fitted.response(degrees[rows]))[:, :kept])
         return found if linear is None else found.add_(linear.scores(validation.users.rows(rows)))
 
-    return lambda pieces: fitted.finished(pieces.of((id(projected), spectral), exposure, alone=True))
+    return of
 
 
-def loud(response: torch.Tensor) -> int:
+def _loud(response: torch.Tensor) -> int:
     """Return how many of the vectors matter for users' responses ``[n_users, k]``, which fall with s."""
     return int((response.amax(dim=0) > FAINT * response.max()).sum()) if response.numel() else 0
 

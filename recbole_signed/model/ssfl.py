@@ -14,7 +14,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.graph.spectral_filter import Explanation
 from recbole_signed.model.learned_tuning import tune_learned
-from recbole_signed.model.spectral_recommender import SpectralRecommender
+from recbole_signed.model.spectral_recommender import Derived, SpectralRecommender
 from recbole_signed.model.ssf_tuning import Tuned
 from recbole_signed.model.validation import Validation
 
@@ -42,7 +42,7 @@ class SSFL(SpectralRecommender):
         self.register_buffer("learned_factors", torch.zeros(self.n_items, 0))
         self.register_buffer("learned_unit", torch.zeros((), dtype=torch.float64))
         self.register_buffer("chosen_learned", LearnedSettings.from_mapping(config).to_tensor())
-        self._gram: tuple[torch.Tensor, int, torch.Tensor] | None = None
+        self._gram = Derived()
 
     @property
     def learned_settings(self) -> LearnedSettings:
@@ -79,24 +79,15 @@ class SSFL(SpectralRecommender):
     def learned(self) -> LearnedItems:
         """The learned items, which share this model's tensors."""
         factors = self.learned_factors
+        gram = self._gram.of(factors, lambda: factors.T @ factors)
         problem = self.learned_settings.problem(self.settings.dislike_weight)
-        return LearnedItems(factors, self._gram_of(factors), float(self.learned_unit), problem)
-
-    def _gram_of(self, factors: torch.Tensor) -> torch.Tensor:
-        """Return the Gram matrix of the learned items, worked out once for all that is scored with them."""
-        known = self._gram
-        # a fit or a move to another device makes a new tensor, a checkpoint may be read into the old one
-        if known is None or known[0] is not factors or known[1] != factors._version:
-            self._gram = known = factors, factors._version, factors.T @ factors
-        return known[2]
+        return LearnedItems(factors, gram, float(self.learned_unit), problem)
 
     def _scores(self, users: SignedGraph) -> torch.Tensor:
         if not self.learned_factors.shape[1]:
             return super()._scores(users)
-        filter_, learned, share = self.filter, self.learned, self.learned_settings.learned_share
-        added = (share * learned.fold_in(users)) @ learned.factors.T
-        linear = self._linear_scores(users)
-        return filter_.scores(users, added if linear is None else added.add_(linear))
+        learned, share = self.learned, self.learned_settings.learned_share
+        return self._filtered(users, (share * learned.fold_in(users)) @ learned.factors.T)
 
     def _explain(self, user: SignedGraph, item: int) -> Explanation:
         told = super()._explain(user, item)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_signed.data.split import ranks
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.learned_items import LearnedSettings
@@ -44,11 +45,11 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
         raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
     learned = LearnedSettings(**{key: value for key, value in given.items() if key in _LEARNED})
     start = FilterSettings(**{key: value for key, value in given.items() if key not in _LEARNED})
-    train = _first_part(edges, n_users)
+    train, known = _first_part(edges, n_users)
     sides = [_side(edges, train & (edges.kind == kind)) for kind in (LIKE, DISLIKE)]
     graph = SignedGraph.from_edges(sides[0], sides[1], n_users, n_items)
     held = ~train & (edges.kind == LIKE)
-    users = drawn(_measured(edges, train, n_users), MAX_USERS)
+    users = drawn(known, MAX_USERS)
     if not len(users):
         raise UsageError("the base of the stream has no user to choose settings on; set auto: False, and give them.")
     row = np.full(n_users, -1)
@@ -68,18 +69,18 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
     return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
 
 
-def _first_part(edges: EdgeArrays, n_users: int) -> np.ndarray:
-    """Return which events are fitted to, bool ``[n_edges]``; the others are measured on."""
+def _first_part(edges: EdgeArrays, n_users: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which events are fitted to, bool ``[n_edges]``, and the users that the others are measured on."""
     in_time = edges.timestamp < np.quantile(edges.timestamp, 1 - VALID_SHARE)
-    n_measured = len(_measured(edges, in_time, n_users))
-    if n_measured >= FIRST_ROUND:
-        return in_time
-    order = np.lexsort((edges.timestamp, edges.user))
-    count = np.bincount(edges.user, minlength=n_users)
-    place = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+    users = _measured(edges, in_time, n_users)
+    if len(users) >= FIRST_ROUND:
+        return in_time, users
+    order = np.argsort(edges.timestamp, kind="stable")
+    group, place, count = ranks(edges.user[order])
     of_each = np.zeros(len(order), dtype=bool)
-    of_each[order] = place < np.repeat(np.maximum(1, np.floor(count * (1 - VALID_SHARE))), count)
-    return of_each if len(_measured(edges, of_each, n_users)) > n_measured else in_time
+    of_each[order] = place < np.maximum(1, np.floor(count * (1 - VALID_SHARE)))[group]
+    more = _measured(edges, of_each, n_users)
+    return (of_each, more) if len(more) > len(users) else (in_time, users)
 
 
 def _measured(edges: EdgeArrays, train: np.ndarray, n_users: int) -> np.ndarray:

@@ -87,7 +87,8 @@ def test_the_ranking_is_the_evaluations(checkpoint: Any, monkeypatch: pytest.Mon
     serving.serve(file)
     n_users = sum(len(users) for users, _ in seen)
     assert n_users == (1 + serving.REPEATS) * serving.N_USERS
-    config, train, loader = serving._data(file)
+    config = serving._read(file)["config"]
+    train, loader = serving._data(config)
     model = serving._model(file, config, train)
     masked = {(int(u), int(i)) for u, i in zip(train.inter_feat["user_id"], train.inter_feat["item_id"], strict=True)}
     users, items = seen[0]

@@ -26,7 +26,8 @@ def test_where_users_stay_the_last_tenth_in_time_is_measured_on() -> None:
     rng = np.random.default_rng(1)
     n_users = 2 * FIRST_ROUND
     edges = edges_of(rng.integers(0, n_users, 40 * n_users), rng.permutation(40 * n_users))
-    first = _first_part(edges, n_users)
+    first, users = _first_part(edges, n_users)
+    assert users.tolist() == _measured(edges, first, n_users).tolist()
     assert edges.timestamp[first].max() < edges.timestamp[~first].min()
     assert (~first).mean() == pytest.approx(VALID_SHARE, abs=0.001)
 
@@ -40,7 +41,8 @@ def test_where_users_come_once_it_is_the_last_tenth_of_each(counts: list[int], s
     time = np.arange(len(user))
     shuffled = rng.permutation(len(user))
     edges = edges_of(user[shuffled], time[shuffled], seed)
-    first = _first_part(edges, len(counts))
+    first, users = _first_part(edges, len(counts))
+    assert users.tolist() == _measured(edges, first, len(counts)).tolist()
     in_time = edges.timestamp < np.quantile(edges.timestamp, 1 - VALID_SHARE)
     if len(_measured(edges, first, len(counts))) == len(_measured(edges, in_time, len(counts))):
         return  # nothing was to be gained
