@@ -10,7 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from recbole_signed import plugin, registry
+from recbole_signed.plugin import hooks as plugin
+from recbole_signed.plugin import registry
 
 if TYPE_CHECKING:
     from recbole_signed.data.dataset import SignedDataset

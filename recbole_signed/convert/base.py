@@ -3,7 +3,7 @@
 A converter reads raw files and yields interactions; everything else (checking, sorting, writing, counting,
 renaming into place) is done once, for all of them, by :mod:`recbole_signed.convert.build`.
 
-A new source is one module with one class, and one line in :mod:`recbole_signed.convert.registry`::
+A new source is one module with one class, and one line in :mod:`recbole_signed.convert.source_registry`::
 
     @dataclass(frozen=True)
     class Options:
@@ -30,8 +30,8 @@ from typing import Any, ClassVar
 from recbole_signed.convert.batch import Batch, Frame
 from recbole_signed.convert.files import COMPRESSIONS
 from recbole_signed.convert.options import NoOptions
+from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.sign_rule import SignRule
 
 _DATA_SUFFIXES = (
     ".csv",

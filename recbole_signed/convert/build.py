@@ -22,8 +22,8 @@ from recbole_signed.convert.cleaning import Cleaned, clean
 from recbole_signed.convert.features import write_features
 from recbole_signed.convert.options import as_json, read
 from recbole_signed.convert.progress import counted
-from recbole_signed.convert.registry import source as find_source
 from recbole_signed.convert.rejects import Rejects
+from recbole_signed.convert.source_registry import source as find_source
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
 

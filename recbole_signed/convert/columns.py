@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError
-from recbole_signed.sign_rule import SignRule
 
 _BOOLEANS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 # fmt: off

@@ -10,7 +10,7 @@ from recbole_signed.convert.base import Converter, Part
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.clock import Clock
 from recbole_signed.convert.columns import number, sign_by_rule, token
-from recbole_signed.sign_rule import SignRule
+from recbole_signed.convert.sign_rule import SignRule
 
 
 class Rated(Converter):

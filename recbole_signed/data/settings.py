@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.sign_rule import SignRule
 
 DUPLICATES = ("last", "first", "keep")
 HOW_TO_SIGN = (

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.analysis.drift import describe_time
-from recbole_signed.analysis.report import describe_nodes
-from recbole_signed.analysis.rows import Rows
+from recbole_signed.stats.drift import describe_time
+from recbole_signed.stats.report import describe_nodes
+from recbole_signed.stats.rows import Rows
 from recbole_signed.synth.generator import SyntheticGraph
 from recbole_signed.synth.profile import Profile
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import recbole_signed
-from recbole_signed import registry
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.plugin import registry
 from recbole_signed.upstream import checkout, pages, python38
 from recbole_signed.upstream.bundle import Bundle, Bundler
 from recbole_signed.upstream.edits import plain_docstrings

@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from measuring import Figure, in_fresh_process, memory, parser, report
 
-from recbole_signed.graph.spectral_filter import FilterSettings
-from recbole_signed.live.spectral import SpectralLearner
 from recbole_signed.online.events import DISLIKE, LIKE, UNDISLIKE, UNLIKE, EventBatch
-from recbole_signed.online.state import OnlineState
+from recbole_signed.online.store.state import OnlineState
+from recbole_signed.online.trainer import OnlineTrainer
+from recbole_signed.ssf.filter import FilterSettings
+from recbole_signed.ssf.learner import SpectralLearner
 from recbole_signed.synth import generate
-from recbole_signed.trainer.online_trainer import OnlineTrainer
 
 LATENCY = {1_000_000: 10.0, 10_000_000: 25.0}
 """Milliseconds that the 99th percentile of a single event may take, by edges."""

@@ -54,9 +54,9 @@ def measure_arrays(folder: Path, n_users: int, n_items: int, threads: int, how: 
     """Fit from arrays in memory: by the exposure matrix (as the model SSF does), or without it."""
     import torch
 
-    from recbole_signed.graph.sharded_spectral import fit_graph
     from recbole_signed.graph.signed_graph import SignedGraph
-    from recbole_signed.graph.spectral_filter import FilterSettings, SpectralFilter
+    from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
+    from recbole_signed.ssf.sharded_filter import fit_graph
 
     torch.set_num_threads(threads)
     users, items, signs = (np.load(folder / f"{name}.npy") for name in NAMES)
@@ -75,9 +75,9 @@ def measure_shards(folder: Path, n_users: int, n_items: int, threads: int, overs
     """Write shards from pieces of the arrays, and fit from them."""
     import torch
 
-    from recbole_signed.graph.sharded_spectral import fit_shards
     from recbole_signed.graph.shards import write_shards
-    from recbole_signed.graph.spectral_filter import FilterSettings
+    from recbole_signed.ssf.filter import FilterSettings
+    from recbole_signed.ssf.sharded_filter import fit_shards
 
     torch.set_num_threads(threads)
 
@@ -101,9 +101,9 @@ def measure_serving(n_items: int, batch: int) -> dict[str, float]:
     """Rank for one user or a batch, on random factors and degrees: time does not depend on their values."""
     import torch
 
-    from recbole_signed.graph.ranking import Ranker
     from recbole_signed.graph.signed_graph import SignedGraph
-    from recbole_signed.graph.spectral_filter import FilterSettings, SpectralFilter
+    from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
+    from recbole_signed.ssf.ranking import Ranker
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -129,7 +129,7 @@ def timed(label: str, found: dict[str, Any], name: str, limit: float | None = No
 
 
 def main() -> int:
-    from recbole_signed.cli_analysis import parse_count
+    from recbole_signed.cli.stats import parse_count
 
     options = parser(__doc__)
     options.add_argument("--edges", type=parse_count, nargs="*", default=[10_000_000], help="fit from arrays")

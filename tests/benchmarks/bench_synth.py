@@ -42,8 +42,8 @@ def measure_synth(profile: str, edges: int, folder: Path | None) -> dict[str, fl
 
 def measure_stats(folder: Path) -> dict[str, float]:
     """Read and analyse a data set and draw its figures."""
-    from recbole_signed.analysis import analyse, read_rows
-    from recbole_signed.analysis.figures import draw
+    from recbole_signed.stats import analyse, read_rows
+    from recbole_signed.stats.figures import draw
 
     start = time.perf_counter()
     rows = read_rows(folder)
@@ -75,7 +75,7 @@ def stats_figures(found: dict[str, float]) -> list[Figure]:
 
 
 def main() -> int:
-    from recbole_signed.cli_analysis import parse_count
+    from recbole_signed.cli.stats import parse_count
 
     options = parser(__doc__)
     options.add_argument("--edges", type=parse_count, nargs="+", default=list(SECONDS_OF))

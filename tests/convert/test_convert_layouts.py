@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from recbole_signed.convert import convert
-from recbole_signed.convert.movielens_100k import _GENRES
+from recbole_signed.convert.sources.movielens_100k import _GENRES
 from recbole_signed.errors import UsageError
 
 LOG = (

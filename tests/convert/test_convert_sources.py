@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from recbole_signed.convert import convert
-from recbole_signed.convert.toy import Planted, planted
+from recbole_signed.convert.sources.toy import Planted, planted
 from recbole_signed.errors import UsageError
 
 SIGFORMER = {
@@ -168,7 +168,7 @@ def test_ml100k_from_raw_files_and_with_other_rules(tmp_path: Path) -> None:
 
 
 def test_ml100k_without_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_signed.convert.movielens_100k.find_spec", lambda name: None)
+    monkeypatch.setattr("recbole_signed.convert.sources.movielens_100k.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"RecBole's example data .* was not found; install recbole"):
         convert("movielens-100k", None, tmp_path)
 

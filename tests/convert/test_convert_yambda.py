@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import convert, yambda
+from recbole_signed.convert import convert
+from recbole_signed.convert.sources import yambda
 from recbole_signed.errors import UsageError
 
 TYPES = {"uid": pl.UInt32, "timestamp": pl.UInt32, "item_id": pl.UInt32, "is_organic": pl.UInt8}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.spectral import exposure_matrix, user_degrees
-from recbole_signed.graph.spectral_filter import FilterSettings, SpectralFilter
+from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
 
 EDGES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=40)
 

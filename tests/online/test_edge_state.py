@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.online import edges as edges_module
-from recbole_signed.online.edges import EdgeState
 from recbole_signed.online.events import (
     ABSENT,
     DISLIKE,
@@ -20,7 +18,9 @@ from recbole_signed.online.events import (
     VIEW,
     sign_of,
 )
-from recbole_signed.online.log_batch import LogBatch
+from recbole_signed.online.store import edges as edges_module
+from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store.log_batch import LogBatch
 
 N_USERS, N_ITEMS = 6, 7
 Row = tuple[int, int, int, int]  # user, item, kind, time

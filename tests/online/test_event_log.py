@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.checksum import row_checksums
-from recbole_signed.online.database import WAL_BYTES, write_meta
-from recbole_signed.online.event_log import EventLog
 from recbole_signed.online.events import FORGET_USER, LIKE, Event, EventBatch
+from recbole_signed.online.store.checksum import row_checksums
+from recbole_signed.online.store.database import WAL_BYTES, write_meta
+from recbole_signed.online.store.event_log import EventLog
 
 
 def batch(*rows: tuple[str, str, str, str, int], value: float | None = None) -> EventBatch:
@@ -278,7 +278,7 @@ def test_missing_rows_are_found(log: EventLog) -> None:
 
 
 def test_a_commit_is_read_whole_across_blocks(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_signed.online.event_log._REPLAY_ROWS", 7)
+    monkeypatch.setattr("recbole_signed.online.store.event_log._REPLAY_ROWS", 7)
     for start in range(0, 100, 10):
         log.append(some(10, start))
     log.verify()

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recbole_signed import files
 from recbole_signed.errors import UsageError
-from recbole_signed.online import files
 from recbole_signed.online.events import DISLIKE, LIKE, VIEW, Event, EventBatch, Limits
-from recbole_signed.online.file_sources import JsonLinesSource
-from recbole_signed.online.state import OnlineState, Update
+from recbole_signed.online.sources.files import JsonLinesSource
+from recbole_signed.online.store.state import OnlineState, Update
 
 TENSORS = {"a": np.arange(3.0)}
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.online.redis_source import RedisSource
-from recbole_signed.online.sources import open_source
-from recbole_signed.online.state import OnlineState
+from recbole_signed.online.sources.base import open_source
+from recbole_signed.online.sources.redis import RedisSource
+from recbole_signed.online.store.state import OnlineState
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recbole_signed import files
 from recbole_signed.errors import UsageError
-from recbole_signed.online import files
-from recbole_signed.online.files import DamagedError
-from recbole_signed.online.versions import Versions
+from recbole_signed.files import DamagedError
+from recbole_signed.online.store.versions import Versions
 
 ABOUT = {
     "applied_seq": 7,

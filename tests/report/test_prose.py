@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from recbole_signed.report.prose import check_folder, stray_numbers
+from signed_report.prose import check_folder, stray_numbers
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from signed_report.build import build_report, compile_report, values
+from signed_report.results import Results, read_results
 
-from recbole_signed import cli
+from recbole_signed.cli import main as cli
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.report.build import build_report, compile_report, values
-from recbole_signed.report.results import Results, read_results
 
 typst = pytest.importorskip("typst")
 pypdf = pytest.importorskip("pypdf")

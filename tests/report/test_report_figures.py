@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from signed_report.drawing import name_points, page, settle
+from signed_report.figures import draw_all, draw_retention, draw_tradeoff
+from signed_report.results import Results, read_results
 
-from recbole_signed import cli
+from recbole_signed.cli import main as cli
 from recbole_signed.errors import MissingExtraError
-from recbole_signed.report.drawing import name_points, page, settle
-from recbole_signed.report.figures import draw_all, draw_retention, draw_tradeoff
-from recbole_signed.report.results import Results, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from signed_report.kuairand import describe_log
+from signed_report.measure import measure_kuairand
 
-from recbole_signed import cli
+from recbole_signed.cli import main as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.report.kuairand import describe_log
-from recbole_signed.report.measure import measure_kuairand
 
 HEADER = (
     "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"

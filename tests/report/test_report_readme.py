@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from signed_report.readme import block, rewrite
 
-from recbole_signed import cli
+from recbole_signed.cli import main as cli
 from recbole_signed.errors import UsageError
-from recbole_signed.report.readme import block, rewrite
 
 
 def test_old_numbers_are_found_and_replaced(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_the_readme_command_needs_no_matplotlib_and_no_torch(clone: Path) -> Non
     with pytest.raises(UsageError, match="can't read"):
         rewrite(clone / "none.md", clone)
     code = (
-        "import sys; from pathlib import Path; from recbole_signed.report.readme import rewrite; "
+        "import sys; from pathlib import Path; from signed_report.readme import rewrite; "
         "print(rewrite(Path('README.md'), Path('.'), write=False), {'torch', 'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, check=True)

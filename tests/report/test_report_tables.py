@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from signed_report.tables import own_memory, read_table, table_values
 
-from recbole_signed.bench.render import to_markdown
-from recbole_signed.bench.rows import RunRow, append_row
-from recbole_signed.report.tables import own_memory, read_table, table_values
+from recbole_signed.experiments.runs.rows import RunRow, append_row
+from recbole_signed.experiments.tables.render import to_markdown
 
 YAML = """
 title: Small

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_signed.analysis import read_rows
 from recbole_signed.errors import UsageError
+from recbole_signed.stats import read_rows
 from recbole_signed.synth import SyntheticGraph, generate, load
 from recbole_signed.synth.write import Origin, write
 

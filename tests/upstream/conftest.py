@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from stock_recbole import COMMON, REPOSITORY, Runner
 
-from recbole_signed import registry
+from recbole_signed.plugin import registry
 from recbole_signed.upstream.export import upstream
 
 ROOT = Path(__file__).resolve().parents[2]

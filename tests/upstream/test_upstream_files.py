@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_signed import registry
-from recbole_signed.cli import main
+from recbole_signed.cli.main import main
 from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.plugin import registry
 from recbole_signed.upstream import python38
 from recbole_signed.upstream.bundle import Bundler
 from recbole_signed.upstream.export import upstream
@@ -148,7 +148,7 @@ def test_a_recbole_that_has_the_model_does_not_stop_this_package(
         (place / f"{name}.py").touch()
     monkeypatch.setattr(registry, "recbole_folder", lambda: tmp_path)
     registry.register_own_models()
-    assert registry.models()["SSF"].module == "recbole_signed.model.ssf"
+    assert registry.models()["SSF"].module == "recbole_signed.ssf.ssf"
     with pytest.raises(UsageError, match="RecBole has a model of the name 'Mine'"):
         registry.register_model("Mine", "somewhere.mine")
 

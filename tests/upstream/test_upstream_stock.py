@@ -17,7 +17,7 @@ from recbole.quick_start import run_recbole
 from recbole.utils import get_model
 from stock_recbole import COMMON, DISLIKES, LIKES, Runner
 
-from recbole_signed import registry
+from recbole_signed.plugin import registry
 
 FITTED = ["SSF", "GFCF"]
 TRAINED = {"LSGRec": 3}  # epochs

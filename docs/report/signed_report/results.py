@@ -1,0 +1,96 @@
+"""All committed results as one document, which the figures and the report's sources read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.convert.sources.zvuk import Options as ZvukOptions
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.settings import read_yaml
+from recbole_signed.plugin.registry import PROPERTIES
+from signed_report.measure import RESULTS
+from signed_report.streams import read_stream
+from signed_report.tables import read_table, table_values
+
+PUBLISHED, ALL_MODELS = "sigformer", "headline"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured; each mapping goes from the name of a file to what it holds."""
+
+    tables: dict[str, dict[str, Any]]
+    """Of ``yaml/bench``, see :func:`signed_report.tables.table_values`."""
+    streams: dict[str, dict[str, Any]]
+    """Of ``yaml/online``, see :func:`signed_report.streams.read_stream`."""
+    statistics: dict[str, dict[str, Any]]
+    """Data set -> what ``recbole-signed stats`` found."""
+    tradeoffs: dict[str, dict[str, Any]]
+    """Data set -> what ``recbole-signed tradeoff`` found, for SSF."""
+    kuairand: dict[str, Any]
+    """The raw signals of KuaiRand's log."""
+    published: dict[str, Any]
+    """Numbers of other authors, each with its source."""
+    significance: dict[str, dict[str, Any]]
+    """Table -> what ``recbole-signed significance --json`` printed."""
+    defaults: dict[str, dict[str, Any]]
+    """Model -> the settings of its default yaml; source of data -> the options of its converter."""
+
+    @property
+    def main(self) -> str:
+        """The table of the published splits: that of all models where it has been run as a whole, else the first."""
+        whole = self.tables.get(ALL_MODELS)
+        complete = whole is not None and not any(each["not_run"] for each in whole["sections"].values())
+        return ALL_MODELS if complete else PUBLISHED
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+        return asdict(self)
+
+
+def read_results(root: Path) -> Results:
+    """Read the committed results of a clone of the repository.
+
+    Raises:
+        UsageError: ``root`` is no clone, or a result file is damaged.
+    """
+    bench, online, results = root / "yaml" / "bench", root / "yaml" / "online", root / RESULTS
+    if not bench.is_dir() or not results.is_dir():
+        raise UsageError(f"{root.resolve()} has no yaml/bench or no {RESULTS}; give --root, a clone of the repository.")
+    tables = {file.stem: read_table(file) for file in sorted(bench.glob("*.yaml"))}
+    streams = {file.stem: read_stream(file) for file in sorted(online.glob("*.yaml"))}
+    return Results(
+        tables={name: table_values(each) for name, each in tables.items() if each is not None},
+        streams={name: each for name, each in streams.items() if each is not None},
+        statistics=_documents(results, "stats-"),
+        tradeoffs=_documents(results, "tradeoff-SSF-"),
+        kuairand=_document(results / "kuairand-log.json"),
+        published=_document(results / "published.json"),
+        significance=_documents(results, "significance-"),
+        defaults={
+            **{path.stem: _plain(read_yaml(path)) for path in sorted(PROPERTIES.glob("*.yaml"))},
+            "zvuk": asdict(ZvukOptions()),
+        },
+    )
+
+
+def _documents(folder: Path, prefix: str) -> dict[str, dict[str, Any]]:
+    return {path.stem[len(prefix) :]: _document(path) for path in sorted(folder.glob(f"{prefix}*.json"))}
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"can't read the result file {path}: {error}.") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"the result file {path} must hold one JSON object.")
+    return found
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if isinstance(value, (bool, int, float, str))}

@@ -1,6 +1,0 @@
-"""What is in a signed data set and what is wrong with it: numbers and figures, from its atomic files or from arrays."""
-
-from recbole_signed.analysis.report import analyse
-from recbole_signed.analysis.rows import Rows, read_rows
-
-__all__ = ["Rows", "analyse", "read_rows"]

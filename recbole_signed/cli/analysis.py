@@ -1,0 +1,112 @@
+"""The commands that look into a fitted spectral filter: ``tradeoff`` and ``segments``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recbole_signed.cli.output import Json, print_json, stdout_for_result
+from recbole_signed.errors import MissingExtraError
+
+Model = Annotated[str, typer.Option("--model", "-m", help="Training-free model: SSF.")]
+Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Name of a data set folder.")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="RecBole keys, e.g. auto=False.")]
+Files = Annotated[list[str] | None, typer.Option("--config", "-c", help="RecBole yaml file; may be repeated.")]
+Seed = Annotated[int | None, typer.Option(help="RecBole's seed: decides a random split.")]
+Figures = Annotated[bool, typer.Option(help="Draw the figure.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the command line ``app``."""
+
+    @app.command()
+    def tradeoff(
+        dataset: Dataset,
+        settings: Settings = None,
+        model: Model = "SSF",
+        g: Annotated[str, typer.Option("--g", help="Dislike aversions.")] = "0,0.25,0.5,0.75,1,1.5,2",
+        k: Annotated[int, typer.Option("--k", min=1, help="Length of the ranking.")] = 20,
+        config: Files = None,
+        seed: Seed = None,
+        output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/tradeoff"),
+        figures: Figures = True,
+        as_json: Json = False,
+    ) -> None:
+        """Print and plot Recall and NDCG against the dislikes shown: one fit, several dislike aversions g."""
+        from recbole_signed.experiments.analysis.tradeoff import draw, parse_aversions, to_text
+        from recbole_signed.experiments.analysis.tradeoff import tradeoff as measure
+        from recbole_signed.experiments.runs.settings import parse_assignments
+
+        values, overrides = parse_aversions(g), parse_assignments(settings or [])
+        with stdout_for_result():
+            found = measure(model, dataset, values, k, config or [], overrides, seed)
+            stem = output / f"{found['model']}-{found['dataset']}"
+            written, missing = _keep(found, stem, draw if figures else None)
+        _print(found, to_text(found), written, missing, as_json)
+
+    @app.command()
+    def segments(
+        dataset: Dataset,
+        settings: Settings = None,
+        users: Annotated[int, typer.Option("--users", help="Segments of users.")] = 8,
+        items: Annotated[int, typer.Option("--items", help="Segments of items.")] = 8,
+        model: Model = "SSF",
+        config: Files = None,
+        seed: Seed = None,
+        output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/segments"),
+        figures: Figures = True,
+        as_json: Json = False,
+    ) -> None:
+        """Cut users and items into segments by a fitted model, and show the like rate of each for each."""
+        from recbole_signed.experiments.analysis.segments import draw, to_text, write_assigned
+        from recbole_signed.experiments.analysis.segments import segments as cut
+        from recbole_signed.experiments.runs.settings import parse_assignments
+
+        overrides = parse_assignments(settings or [])
+        with stdout_for_result():
+            found = cut(dataset, users, items, model, config or [], overrides, seed)
+            tables = write_assigned(found, output)
+            del found["assigned"]  # in the two files: as long as there are users
+            stem = output / f"{found['model']}-{found['dataset']}"
+            written, missing = _keep(found, stem, draw if figures else None)
+        _print(found, to_text(found), [*written, *tables], missing, as_json)
+
+
+def _keep(
+    found: dict[str, Any], stem: Path, draw: Callable[[dict[str, Any], Path], None] | None
+) -> tuple[list[Path], MissingExtraError | None]:
+    """Write ``STEM.json`` and ``STEM.png``; the numbers are worth having without the figure."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = [stem.with_name(f"{stem.name}.json")]
+    written[0].write_text(json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if draw is None:
+        return written, None
+    picture = stem.with_name(f"{stem.name}.png")
+    try:
+        draw(found, picture)
+    except MissingExtraError as error:
+        return written, error
+    return [*written, picture], None
+
+
+def _print(
+    found: dict[str, Any],
+    text: str,
+    written: list[Path],
+    missing: MissingExtraError | None,
+    as_json: bool,
+) -> None:
+    if as_json:
+        files = {"files": [str(path) for path in written]}
+        print_json(found | files | ({"error": str(missing)} if missing else {}))
+    else:
+        typer.echo(text, nl=False)
+        typer.echo(f"\nwritten: {', '.join(map(str, written))}")
+    if missing is not None:
+        sys.stderr.write(f"recbole-signed: {missing}\n")
+        raise typer.Exit(2)

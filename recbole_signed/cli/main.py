@@ -1,0 +1,235 @@
+"""The command line: one function per command, each calling one of the library.
+
+With ``--json`` a command writes exactly one JSON document to standard output; logs and progress always go to
+standard error. A wrong input ends in one sentence and exit status 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recbole_signed import __version__
+from recbole_signed.cli import analysis, data, online, replay, significance, stats, tune, upstream
+from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result
+from recbole_signed.errors import MissingExtraError, UsageError, nearest
+
+INTERRUPTED = 130
+
+# typer stands on click, or from 0.24 or so on a copy of its own: this finds the base of usage errors in either
+_ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="recbole-signed",
+    help="Recommendation on signed graphs (likes and dislikes) as a RecBole plugin.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.add_typer(data.app)
+app.add_typer(online.app)
+
+# RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments
+_FREE_KEYS = {"ignore_unknown_options": True}
+_RUN_OPTIONS = (
+    *("--model", "--dataset", "--config", "--seed", "--save", "--no-save"),
+    *("--per-user", "--serve", "--json", "--help"),
+)
+
+
+def _width() -> int | None:
+    """Columns of the terminal; None (as wide as needed) where the output is no terminal."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+
+
+stats.add_to(app)
+replay.add_to(app)
+analysis.add_to(app)
+significance.add_to(app)
+tune.add_to(app)
+upstream.add_to(app)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+@app.command(context_settings=_FREE_KEYS)
+def run(
+    model: Annotated[str, typer.Option("--model", "-m", help="Model, by its class name ('recbole-signed models').")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of a data set folder.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="RecBole keys, e.g. eval_args.order=TO.")
+    ] = None,
+    config: Annotated[
+        list[str] | None, typer.Option("--config", "-c", help="RecBole yaml file; may be repeated, or a comma list.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="RecBole's seed: decides a random split and the start.")] = None,
+    save: Annotated[bool, typer.Option(help="Keep the model's checkpoint in runs/.")] = True,
+    per_user: Annotated[
+        Path | None, typer.Option("--per-user", help="Keep the test metrics of every user in this parquet file.")
+    ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Measure what the trained model costs in use.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train and evaluate one model on one data set."""
+    from recbole_signed.experiments.runs.settings import parse_assignments
+
+    for word in settings or []:
+        if word.startswith("-") and "=" not in word:
+            raise UsageError(f"run has no option '{word}'{nearest(word, _RUN_OPTIONS)}")
+    overrides = parse_assignments(settings or [])
+    files = [file for word in config or [] for file in word.split(",") if file]
+    with stdout_for_result():
+        from recbole_signed.experiments.runs.run import run as run_once
+
+        row = run_once(model, dataset, files, overrides, seed, save=save, per_user=per_user, serve=serve)
+    if as_json:
+        print_json(row.as_dict())
+    else:
+        from recbole_signed.experiments.tables.render import run_text
+
+        typer.echo(run_text(row), nl=False)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models that can be run: this package's first, then RecBole's own."""
+    with stdout_for_result():
+        from recbole_signed.experiments.tables.model_list import list_models
+
+        found = list_models()
+    if as_json:
+        print_json([each.as_dict() for each in found])
+    else:
+        from recbole_signed.experiments.tables.model_list import models_text
+
+        typer.echo(models_text(found), nl=False)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # those of the source are not known here
+def convert(
+    source: Annotated[str | None, typer.Argument(help="Kind of raw data; --list shows them all.")] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[OPTION=VALUE]...", help="Options of the source; also as --option value."),
+    ] = None,
+    input_path: Annotated[Path | None, typer.Option("--input", "-i", help="Raw file or folder.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of data sets.")] = Path("atomic_files"),
+    name: Annotated[str | None, typer.Option(help="Name of the data set; else after the input.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set of that name.")] = False,
+    list_sources: Annotated[bool, typer.Option("--list", help="List the sources and their options.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn raw data into a data set of atomic files."""
+    from recbole_signed.experiments.tables import sources_text
+
+    if list_sources:
+        described = sources_text.describe_sources()
+        if as_json:
+            print_json(described)
+        else:
+            typer.echo(sources_text.to_text(described), nl=False)
+        return
+    if source is None:
+        raise UsageError("convert needs a source; 'recbole-signed convert --list' shows them.")
+    with stdout_for_result():
+        from recbole_signed.convert import convert as convert_source
+
+        words = sources_text.parse_options(options or [])
+        folder = convert_source(source, input_path, output, name=name, overwrite=overwrite, **words)
+        summary = sources_text.summary(folder)
+    if as_json:
+        print_json(summary)
+    else:
+        typer.echo(sources_text.summary_text(summary), nl=False)
+
+
+@app.command()
+def doctor(
+    self_test: Annotated[bool, typer.Option(help="Train a small model too (some ten seconds).")] = True,
+    as_json: Json = False,
+) -> None:
+    """Check versions, known-bad combinations and a short run; exit status 1 where something is wrong."""
+    with stdout_for_result():
+        from recbole_signed.cli.doctor import diagnose, render
+
+        report = diagnose(self_test=self_test)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        typer.echo(render(report))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def compare(
+    table: Annotated[Path, typer.Argument(metavar="TABLE.yaml", help="Models, data sets and seeds; see yaml/bench/.")],
+    only: Annotated[list[str] | None, typer.Option(help="Run and show these models alone (A,B).")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for rows and table.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Runs at a time.")] = 1,
+    per_user: Annotated[
+        bool, typer.Option("--per-user", help="Repeat finished runs whose values per user are not there.")
+    ] = False,
+    table_format: Annotated[str, typer.Option("--format", help="text, markdown or latex.")] = "text",
+    latex: Annotated[Path | None, typer.Option(help="Write the table as LaTeX to this file too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a table of experiments, as far as it has not been run, and print it; exit status 1 where a run failed."""
+    from recbole_signed.experiments.tables.compare import compare as compare_table
+    from recbole_signed.experiments.tables.compare import replace_file
+    from recbole_signed.experiments.tables.render import check_format, render
+
+    check_format(table_format)
+    labels = names_in(only)
+    with stdout_for_result():
+        comparison = compare_table(table, labels, output, jobs, per_user)
+    if latex is not None:
+        replace_file(latex, render(comparison.table, "latex"))
+    if as_json:
+        print_json([row.as_dict() for row in comparison.rows])
+    else:
+        typer.echo(render(comparison.table, table_format, _width(), color=sys.stdout.isatty()), nl=False)
+    raise typer.Exit(1 if comparison.failed else 0)
+
+
+def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) -> None:
+    """Run the command line and exit: 0 done, 1 done but something failed, 2 wrong input, 130 interrupted.
+
+    Args:
+        arguments: the words after the program's name; by default those of this process.
+        commands: what is run.
+
+    Raises:
+        SystemExit: always, unless an error escapes that is a fault of this package and keeps its traceback.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = commands(words or ["--help"], standalone_mode=False)
+    except (UsageError, MissingExtraError) as error:
+        status = _refuse(str(error), words)
+    except _ClickError as error:
+        status = _refuse(error.format_message(), words)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:  # also what newer versions of typer make of Ctrl-C
+        sys.stderr.write("Interrupted.\n")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _refuse(message: str, words: Sequence[str]) -> int:
+    sentence = " ".join(message.split())
+    sys.stderr.write(f"recbole-signed: {sentence}\n")
+    if "--json" in words:
+        print_json({"error": sentence})
+    return 2

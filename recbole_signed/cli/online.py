@@ -1,0 +1,176 @@
+"""Commands on the state directory of an online system: its versions and its log."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recbole_signed.cli.output import Json, print_json
+from recbole_signed.errors import UsageError
+
+app = typer.Typer()
+versions = typer.Typer(help="List, pin, roll back and throw away the versions of an online state.")
+log = typer.Typer(help="Look into and compact the event log of an online state.")
+app.add_typer(versions, name="versions")
+app.add_typer(log, name="log")
+
+State = Annotated[Path, typer.Argument(metavar="STATE", help="Folder of the online state.")]
+Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as 'list' shows it.")]
+
+
+def _print(document: Any, as_json: bool, text: str) -> None:
+    if as_json:
+        print_json(document)
+    else:
+        sys.stdout.write(text + "\n")
+
+
+def _versions(state: Path) -> Any:
+    from recbole_signed.online.store.state import VERSIONS
+    from recbole_signed.online.store.versions import Versions
+
+    _existing(state)
+    return Versions(state / VERSIONS)
+
+
+def _existing(state: Path) -> Path:
+    from recbole_signed.online.store.state import LOG
+
+    path = state / LOG
+    if not path.exists():
+        raise UsageError(f"{state} holds no online state ({LOG} is not there).")
+    return path
+
+
+@versions.command("list")
+def list_versions(state: State, as_json: Json = False) -> None:
+    """List the versions, oldest first; the one to start from is marked."""
+    found = _versions(state).describe()
+    lines = ["  version   seq          made                  size MB  model"]
+    for each in found:
+        seq = "damaged" if each.damage else str(each.applied_seq)
+        notes = " ".join(
+            [each.model, *([each.data] if each.data else []), *(["(pinned)"] if each.pinned else [])]
+        ).strip()
+        mark = "*" if each.current else " "
+        lines.append(f"{mark} {each.name:9} {seq:12} {each.created:21} {each.bytes / 1e6:7.1f}  {notes}")
+    _print([each.as_dict() for each in found], as_json, "\n".join(lines) if found else "There is no version yet.")
+
+
+@versions.command()
+def pin(
+    state: State,
+    version: Name,
+    undo: Annotated[bool, typer.Option("--undo", help="Let it be thrown away again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Keep a version from being thrown away; may be done while the state is being written."""
+    _versions(state).pin(version, not undo)
+    _print({"version": version, "pinned": not undo}, as_json, f"{version} is {'no longer ' if undo else ''}pinned.")
+
+
+@versions.command()
+def rollback(state: State, version: Name, as_json: Json = False) -> None:
+    """Start from an older version the next time; events since then are replayed on it, none is lost."""
+    from recbole_signed.files import DirectoryLock
+
+    found = _versions(state)
+    lock = DirectoryLock(state)
+    try:
+        found.rollback(version)
+    finally:
+        lock.release()
+    _print({"current": version}, as_json, f"{version} is the version to start from.")
+
+
+@versions.command()
+def gc(
+    state: State,
+    keep: Annotated[int, typer.Option(help="Number of newest versions to keep, beside pinned and current ones.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Throw old versions away."""
+    from recbole_signed.files import DirectoryLock
+
+    found = _versions(state)
+    lock = DirectoryLock(state)
+    try:
+        gone = found.collect(keep)
+    finally:
+        lock.release()
+    _print({"removed": gone}, as_json, f"Removed: {', '.join(gone)}." if gone else "Nothing to remove.")
+
+
+@log.command()
+def compact(state: State, as_json: Json = False) -> None:
+    """Replace the rows up to the oldest version (all, without one) by the edges they led to."""
+    from recbole_signed.online.store.state import LOG, OnlineState
+
+    before = _existing(state).stat().st_size
+    with OnlineState.open(state, create=False) as opened:
+        if not opened.versions.names():
+            opened.recover()
+            for _ in opened.replay():
+                pass
+        seq = opened.compact()
+    after = (state / LOG).stat().st_size
+    _print(
+        {"base_seq": seq, "bytes_before": before, "bytes_after": after},
+        as_json,
+        f"Rows up to seq {seq} are compacted; the log went from {before / 1e6:.1f} to {after / 1e6:.1f} MB.",
+    )
+
+
+@log.command()
+def inspect(
+    state: State,
+    after: Annotated[int, typer.Option(help="Show rows with a greater seq.")] = 0,
+    limit: Annotated[int, typer.Option(help="Number of rows to show.")] = 10,
+    event_id: Annotated[str | None, typer.Option(help="Tell whether an event of this id was taken.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check the log for damage and show its size and its rows; it may be written meanwhile."""
+    from recbole_signed.online.events import NAMES
+    from recbole_signed.online.store.dead_letters import DeadLetterFile
+    from recbole_signed.online.store.event_log import EventLog
+    from recbole_signed.online.store.state import DEAD_LETTERS
+
+    opened = EventLog(_existing(state), read_only=True)
+    try:
+        opened.verify()
+        rows = opened.read(max(after, opened.base_seq), limit)
+        shown = [
+            {
+                "seq": seq,
+                "user_id": opened.users.tokens([user])[0],
+                "item_id": opened.items.tokens([item])[0],
+                "type": NAMES[kind],
+                "timestamp": stamp,
+            }
+            for seq, user, item, kind, stamp in zip(
+                *(column.tolist() for column in (rows.seq, rows.user, rows.item, rows.type, rows.timestamp)),
+                strict=True,
+            )
+        ]
+        summary: dict[str, Any] = {
+            "last_seq": opened.last_seq,
+            "base_seq": opened.base_seq,
+            "users": len(opened.users) - 1,
+            "items": len(opened.items) - 1,
+            "forgotten_users": len(opened.users.tombstones),
+            "dead_letters": sum(1 for _ in DeadLetterFile(state / DEAD_LETTERS)),
+            "bytes": opened.path.stat().st_size,
+        }
+        if event_id is not None:
+            summary["event_known"] = opened.known(event_id)
+    finally:
+        opened.close()
+    lines = [f"{key.replace('_', ' ')}: {value}" for key, value in summary.items()]
+    lines += [
+        f"{row['seq']:>10}  {row['type']:11} {row['user_id'] or '-'}  {row['item_id'] or '-'}  {row['timestamp']}"
+        for row in shown
+    ]
+    _print({**summary, "rows": shown}, as_json, "\n".join(lines))

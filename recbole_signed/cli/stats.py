@@ -1,0 +1,175 @@
+"""The commands that look at data sets and make synthetic ones: ``stats`` and ``synth``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recbole_signed.cli.output import Json, print_json, stdout_for_result
+from recbole_signed.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from recbole_signed.synth.check import Comparison
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the command line ``app``."""
+
+    @app.command()
+    def stats(
+        dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Name of a data set folder.")],
+        data_path: Annotated[Path, typer.Option("--data-path", help="Folder of data sets.")] = Path("atomic_files"),
+        output: Annotated[Path, typer.Option("--output", "-o", help="Folder for NAME.png.")] = Path("runs/stats"),
+        figures: Annotated[bool, typer.Option(help="Draw the page of figures.")] = True,
+        as_json: Json = False,
+    ) -> None:
+        """Print and plot what is in a data set of atomic files, and what is wrong with it."""
+        with stdout_for_result():
+            from recbole_signed.stats import analyse, read_rows
+            from recbole_signed.stats.figures import draw
+            from recbole_signed.stats.text import to_text
+
+            rows = read_rows(data_path / dataset)
+            report = analyse(rows)
+            page: Path | None = output / f"{dataset}.png" if figures else None
+            missing: MissingExtraError | None = None
+            if page is not None:
+                try:
+                    draw(dataset, rows, report, page)
+                except MissingExtraError as error:  # the numbers are worth having without the figures
+                    page, missing = None, error
+        if as_json:
+            document = {"name": dataset, "path": str(data_path / dataset), **report, "figures": page and str(page)}
+            print_json(document | ({"error": str(missing)} if missing else {}))
+        else:
+            typer.echo(to_text(dataset, report), nl=False)
+            if page is not None:
+                typer.echo(f"\nfigures: {page}")
+        if missing is not None:
+            sys.stderr.write(f"recbole-signed: {missing}\n")
+            raise typer.Exit(2)
+
+    @app.command()
+    def synth(
+        profile: Annotated[str, typer.Option("--profile", "-p", help="kuairand, epinions or ml-1m.")] = "kuairand",
+        edges: Annotated[str, typer.Option("--edges", "-e", help="How many, e.g. 250k, 10M.")] = "1M",
+        seed: Annotated[int, typer.Option(help="The same seed gives the same graph.")] = 0,
+        output: Annotated[Path, typer.Option("--output", "-o", help="Folder of data sets.")] = Path("atomic_files"),
+        name: Annotated[str | None, typer.Option(help="Name of the data set; else synth-PROFILE-EDGES.")] = None,
+        how: Annotated[str, typer.Option("--format", help="inter (atomic files) or npz (arrays).")] = "inter",
+        check: Annotated[bool, typer.Option("--check", help="Compare with the profile's data.")] = False,
+        write: Annotated[bool, typer.Option(help="Write the data set.")] = True,
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set of that name.")] = False,
+        as_json: Json = False,
+    ) -> None:
+        """Make a synthetic signed graph with time that is like a real one; --check exits with 1 where it is not."""
+        count = parse_count(edges)
+        with stdout_for_result():
+            document = _make(
+                profile,
+                count,
+                seed,
+                output / (name or f"synth-{profile}-{edges.lower()}"),
+                how,
+                check,
+                write,
+                overwrite,
+            )
+        compared: list[Comparison] = document.pop("compared")
+        if as_json:
+            checked = {"check": [each.as_dict() for each in compared]} if check else {}
+            print_json(document | checked)
+        else:
+            typer.echo(_synth_text(document, compared), nl=False)
+        raise typer.Exit(0 if all(each.ok for each in compared) else 1)
+
+
+def parse_count(text: str) -> int:
+    """Parse a number of edges such as ``250k``, ``10M``, ``1.5m`` or ``1_000_000``.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgb]?)", text.strip().lower().replace("_", "").replace(",", ""))
+    if found is None:
+        raise UsageError(f"--edges is '{text}'; write it like 250k, 10M or 1000000.")
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
+def _make(
+    profile: str, edges: int, seed: int, target: Path, how: str, checked: bool, written: bool, overwrite: bool
+) -> dict[str, Any]:
+    from time import perf_counter
+
+    from recbole_signed.synth import find_profile, generate
+    from recbole_signed.synth import write as disk
+    from recbole_signed.synth.check import check
+    from recbole_signed.synth.generator import STAGES
+
+    wanted = find_profile(profile)
+    if written:
+        disk.check_target(target, how, overwrite)
+    with _progress() as progress:
+        task = progress.add_task("generating", total=len(STAGES))
+
+        def stage(title: str) -> None:
+            progress.update(task, description=f"generating: {title}", completed=STAGES.index(title))
+
+        began = perf_counter()
+        graph = generate(wanted, edges, seed, progress=stage)
+        document: dict[str, Any] = {
+            "profile": wanted.name,
+            "edges": len(graph),
+            "users": graph.n_users,
+            "items": graph.n_items,
+            "seed": seed,
+            "seconds": {"generate": perf_counter() - began},
+            "compared": [],
+        }
+        progress.update(task, completed=len(STAGES))
+        if checked:
+            progress.add_task("checking", total=None)
+            began = perf_counter()
+            document["compared"] = check(graph, wanted)
+            document["seconds"]["check"] = perf_counter() - began
+        if written:
+            row_task = progress.add_task("writing", total=len(graph))
+            began = perf_counter()
+            origin = disk.Origin(wanted.name, edges, seed)
+            disk.write(graph, target, origin, how, overwrite, lambda rows: progress.advance(row_task, rows))
+            document["seconds"]["write"] = perf_counter() - began
+    return document | {"path": str(target) if written else None}
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield progress
+
+
+def _synth_text(document: dict[str, Any], compared: list[Comparison]) -> str:
+    cost = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in document["seconds"].items())
+    size = f"{document['edges']:,} edges, {document['users']:,} users, {document['items']:,} items"
+    lines = [f"{document['path'] or document['profile']}: {size} ({cost})"]
+    if compared:
+        lines.append(f"\n{'statistic':38s} {'here':>10s} {'real data':>10s} {'within':>8s}")
+    for each in compared:
+        numbers = (("-" if value is None else f"{value:.3f}") for value in (each.measured, each.wanted, each.tolerance))
+        here, real, within = numbers
+        verdict = "not known" if each.wanted is None else "ok" if each.ok else "OUTSIDE"
+        lines.append(f"{each.statistic:38s} {here:>10s} {real:>10s} {within:>8s}  {verdict}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,424 @@
+"""RecBole 1.2.x on the current stack: one function per fault, applied only where the fault is present.
+
+RecBole's last release (1.2.1) predates NumPy 2, SciPy 1.13, torch 2.6 and pandas 3. Each repair mends one
+place, names it and its upstream issue, may run any number of times, and leaves a healthy stack as it is.
+`REPAIRS` says after the import of which module each runs; `recbole_signed.plugin.hooks` installs the hooks. This
+module itself imports neither torch nor RecBole, numpy, scipy, pandas or ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.abc
+import inspect
+import os
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, refuse_other_formats
+from recbole_signed.errors import UsageError
+
+APPLIED: dict[str, str] = {}
+"""Name of each repair that changed something in this process, and why."""
+
+_OWN_CODE = frozenset({"recbole", "recbole_gnn", "recbole_signed"})  # whose calls of torch.load are served
+
+
+# ---- imports that RecBole asks for and does not need ----
+
+
+class _StandIns(importlib.abc.MetaPathFinder):
+    """Runs chosen modules with a stand-in for one of their imports.
+
+    The stand-in is in `sys.modules` only while that one module is executed, after all else that the module
+    imports has been imported: no other library ever takes it for the real thing.
+    """
+
+    def __init__(self) -> None:
+        # module: (what to import beforehand, function that gives the stand-ins by name)
+        self.served: dict[str, tuple[tuple[str, ...], Callable[[], dict[str, ModuleType]]]] = {}
+        self._searching: set[str] = set()
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname not in self.served or fullname in self._searching:
+            return None
+        self._searching.add(fullname)  # the other finders may ask the import system again, hence us
+        try:
+            found = (each.find_spec(fullname, path, target) for each in sys.meta_path if each is not self)
+            spec = next((each for each in found if each is not None), None)
+        finally:
+            self._searching.discard(fullname)
+        if spec is not None and spec.loader is not None:
+            # a loader of our own: the real one may be wrapped by other import hooks (wrapt's proxy hands an
+            # attribute set on it through to the object behind it, and would call itself without end)
+            spec.loader = _StandInLoader(spec.loader, functools.partial(self._execute, spec.loader.exec_module))
+        return spec
+
+    def _execute(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+        before, stand_ins = self.served[module.__name__]
+        for name in before:
+            importlib.import_module(name)
+        with _in_sys_modules(stand_ins()):
+            execute(module)
+
+    def serve(self, module: str, before: tuple[str, ...], make: Callable[[], dict[str, ModuleType]]) -> None:
+        self.served[module] = (before, make)
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+
+
+class _StandInLoader(importlib.abc.Loader):
+    """The real loader, but for how it runs the module."""
+
+    def __init__(self, loader: Any, execute: Callable[[ModuleType], None]) -> None:
+        self._loader, self._execute = loader, execute
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_loader"], name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Leave it to the real loader."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module with its stand-ins."""
+        self._execute(module)
+
+
+_stand_ins = _StandIns()
+
+
+@contextlib.contextmanager
+def _in_sys_modules(modules: dict[str, ModuleType]) -> Iterator[None]:
+    hidden = {name: sys.modules[name] for name in modules if name in sys.modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name in modules:
+            sys.modules.pop(name, None)
+        sys.modules.update(hidden)
+
+
+def ray_optional(_recbole: ModuleType) -> None:
+    """`recbole.quick_start` imports `ray.tune` for one call of `tune.report` (quick_start.py:20, :223).
+
+    RecBole issues #2215, #2174, #1820. The ray that RecBole allows (<= 2.6.3) needs pkg_resources (gone from
+    setuptools 81) and np.bool8 and has no wheel for Python 3.12; the `tune.report` of newer ones takes a
+    dict. quick_start gets a stand-in whose `report` hands the metrics to the real `ray.tune`, in the spelling
+    that it takes, if that has been imported (it has in every Ray trial), and else does nothing, as ray's own
+    does outside a trial. The real ray is neither imported nor replaced, which also saves its half second.
+    """
+    before = (
+        "torch.distributed",
+        "recbole.utils",
+        "recbole.config",
+        "recbole.data",
+        "recbole.data.transform",
+    )
+    _stand_ins.serve("recbole.quick_start.quick_start", before, _ray_stand_in)
+
+
+def _ray_stand_in() -> dict[str, ModuleType]:
+    ray, tune = ModuleType("ray"), ModuleType("ray.tune")
+    ray.tune, tune.report = tune, _report_to_ray  # type: ignore[attr-defined]
+    APPLIED["ray_optional"] = "recbole.quick_start imports ray.tune, which only a trial of Ray Tune needs"
+    return {"ray": ray, "ray.tune": tune}
+
+
+def _report_to_ray(**metrics: Any) -> None:
+    tune = sys.modules.get("ray.tune")
+    if tune is None:
+        return
+    kinds = {parameter.kind for parameter in inspect.signature(tune.report).parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        tune.report(**metrics)
+    else:
+        tune.report(metrics)
+
+
+def torch_sparse_optional(_package: ModuleType) -> None:
+    """`recbole_gnn.model.layers` imports `torch_sparse.matmul` unconditionally (layers.py:5).
+
+    No upstream issue. torch_sparse has no wheel on PyPI, and without it RecBole-GNN falls back to dense edge
+    indices. Only `layers` gets a stand-in, and only where torch_sparse cannot be imported; RecBole-GNN's own
+    try of `from torch_sparse import SparseTensor` goes on failing with the ImportError that its fallback
+    awaits.
+    """
+    _stand_ins.serve("recbole_gnn.model.layers", ("torch_geometric.nn",), _torch_sparse_stand_in)
+
+
+def _torch_sparse_stand_in() -> dict[str, ModuleType]:
+    try:
+        importlib.import_module("torch_sparse")
+    except Exception as error:  # also OSError: a wheel built for another torch
+        for name in [each for each in sys.modules if each.split(".")[0] == "torch_sparse"]:
+            del sys.modules[name]
+        stand_in = ModuleType("torch_sparse")
+        stand_in.matmul = _no_torch_sparse  # type: ignore[attr-defined]
+        APPLIED["torch_sparse_optional"] = f"torch_sparse cannot be imported ({type(error).__name__}: {error})"
+        return {"torch_sparse": stand_in}
+    return {}
+
+
+def _no_torch_sparse(*_args: Any, **_kwargs: Any) -> None:
+    raise ImportError("This product of RecBole-GNN needs torch_sparse: install it, or set enable_sparse: False.")
+
+
+# ---- numpy, scipy, pandas ----
+
+
+def numpy_names(_utils: ModuleType) -> None:
+    """Names that RecBole reads and that numpy 1.24 and 2.0 removed.
+
+    RecBole issues #2174, #2215, #1604; RecBole-GNN PR #88. `Config.compatibility_settings`
+    (configurator.py:625, and RecBole-GNN's copy) reads float_, complex_ and unicode_. It then defines float,
+    bool, long and str, which metrics.py:90 and others read; but a process that begins with
+    `load_data_and_model` constructs no Config and would lack them, so they are defined here too. What numpy
+    has stays.
+
+    RecBole's settings are harmless on numpy 2: `np.bool` is `np.bool_`, and `np.long`, which they set to
+    `np.int_`, is the same type but on Windows (32 bit before, 64 bit after).
+    """
+    import numpy as np
+
+    names: dict[str, Any] = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
+    names |= {"float": np.float64, "bool": np.bool_, "long": np.int_, "str": np.str_}
+    missing = [name for name in names if name not in vars(np)]
+    for name in missing:
+        setattr(np, name, names[name])
+    if missing:
+        APPLIED["numpy_names"] = f"numpy {np.__version__} has no {', '.join('np.' + name for name in missing)}"
+
+
+def dok_update(_abstract_recommender: ModuleType) -> None:
+    """SciPy 1.13 removed `dok_matrix._update`, with which five general recommenders build their graph.
+
+    RecBole issues #2034, #2090, #2185: lightgcn.py:111, ngcf.py:110, gcmc.py:174, ncl.py:131,
+    spectralcf.py:123 (and KGIN, MCCLK). It took over a dict of entries unchecked, which is what RecBole
+    relies on.
+    """
+    import scipy
+    from scipy.sparse import dok_matrix
+
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = _update_entries
+        APPLIED["dok_update"] = f"scipy {scipy.__version__} has no dok_matrix._update, which LightGCN and others call"
+
+
+def _update_entries(self: Any, entries: dict[tuple[int, int], float]) -> None:
+    self._dict.update(entries)
+
+
+def refuse_pandas_3(_data: ModuleType) -> None:
+    """Copy-on-write in pandas 3 changes RecBole's data without an error: no upstream issue.
+
+    `feat[field].fillna(..., inplace=True)` (dataset.py:501, :648, :650) does nothing there: missing ratings
+    stay NaN and missing tokens become the id -2**63. That is not repaired, only refused. pandas 2 has the
+    same fault where the user has switched copy-on-write on.
+
+    Raises:
+        UsageError: a fill in place is lost in this process's pandas.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame({"rating": [float("nan")]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas warns of what is tried here
+        frame["rating"].fillna(0.0, inplace=True)
+    if frame["rating"].isna().any():
+        cure = "pip install 'pandas<3'" if int(pd.__version__.split(".")[0]) >= 3 else "switch that off"
+        raise UsageError(
+            f"pandas {pd.__version__} with copy-on-write silently leaves RecBole's missing values unfilled, so "
+            f"RecBole is not loaded: {cure}."
+        )
+
+
+# ---- evaluation and tuning ----
+
+
+def collector_plain_values(module: ModuleType) -> None:
+    """ItemCoverage, GiniIndex, AveragePopularity, TailPercentage crash: an int or a Counter has no `.cpu()`.
+
+    RecBole issue #2194 (1.2.1, collector.py:226-227): whatever was collected is taken for a tensor.
+    """
+    original = module.Collector.get_data_struct
+    probe = module.DataStruct()
+    probe.set("data.num_items", 1)
+    try:
+        original(types.SimpleNamespace(data_struct=probe))
+        return
+    except AttributeError:
+        APPLIED["collector_plain_values"] = "RecBole's collector of evaluation data takes plain counts for tensors"
+
+    @functools.wraps(original)
+    def get_data_struct(self: Any) -> Any:
+        data = self.data_struct._data_dict
+        plain = {name: data.pop(name) for name in list(data) if not hasattr(data[name], "cpu")}
+        try:
+            collected = original(self)
+        finally:
+            data.update(plain)
+        collected._data_dict.update(plain)
+        return collected
+
+    module.Collector.get_data_struct = get_data_struct
+
+
+def exhaustive_search(module: ModuleType) -> None:
+    """`HyperTuning(algo="exhaustive")` under hyperopt >= 0.2.7: 'RandomState' has no attribute 'integers'.
+
+    RecBole issues #1868, #1081, #1240 (hyper_tuning.py:117). hyperopt draws from a `numpy.random.Generator`
+    since; the search gets one, of the same seed, where the hyperopt at hand wants it.
+    """
+    original = module.exhaustive_search
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def search(*args: Any, **kwargs: Any) -> Any:
+        import numpy as np
+
+        stochastic = importlib.import_module("hyperopt.pyll.stochastic")
+        if "integers" not in stochastic.randint.__code__.co_names:
+            return original(*args, **kwargs)
+        APPLIED["exhaustive_search"] = "this hyperopt draws from a numpy Generator, RecBole gives it a RandomState"
+        # the same code with another np.random.RandomState; it uses nothing else of numpy
+        random = types.SimpleNamespace(RandomState=np.random.default_rng)
+        scope = {**original.__globals__, "np": types.SimpleNamespace(random=random)}
+        return types.FunctionType(original.__code__, scope, argdefs=original.__defaults__)(*args, **kwargs)
+
+    module.exhaustive_search = search  # type: ignore[attr-defined]
+
+
+# ---- training ----
+
+
+def amp_names(trainer: ModuleType) -> None:
+    """RecBole's trainers use `torch.cuda.amp`, which warns in every epoch since torch 2.4.
+
+    trainer.py:235, :1440, :1453, no upstream issue. They get the same classes under their present names.
+    """
+    import torch
+
+    if not hasattr(torch.amp, "GradScaler") or isinstance(trainer.amp, types.SimpleNamespace):
+        return
+    trainer.amp = types.SimpleNamespace(  # type: ignore[attr-defined]
+        GradScaler=functools.partial(torch.amp.GradScaler, "cuda"),
+        autocast=functools.partial(torch.autocast, "cuda"),
+    )
+    APPLIED["amp_names"] = f"torch {torch.__version__} warns of torch.cuda.amp"
+
+
+def anomaly_detection_off(_: ModuleType) -> None:
+    """SINE's module turns torch's anomaly detection on for the whole process: each training after it takes longer.
+
+    sequential_recommender/sine.py:25, no upstream issue. The import of any sequential model imports it, and from then
+    on every operation that gradients flow through keeps the stack it was called from, in whatever model. Who looks for
+    NaN turns the detection on after that import.
+    """
+    import torch
+
+    if torch.is_anomaly_enabled():
+        torch.autograd.set_detect_anomaly(False)
+        APPLIED["anomaly_detection_off"] = "RecBole's SINE turns anomaly detection on for all models"
+
+
+def training_curves_folder(utils: ModuleType) -> None:
+    """RecBole's writer of training curves has a relative path, and its thread opens that anew at every flush.
+
+    utils.py:208 (`get_tensorboard`), no upstream issue. A program that changes its current folder while the writer
+    is open loses the curves, with a traceback from a thread. The path is made absolute when the writer is made.
+    """
+    original = utils.SummaryWriter
+    if isinstance(original, functools.partial):
+        return
+
+    def at_absolute_path(writer: Callable[..., Any], log_dir: str, *args: Any, **kwargs: Any) -> Any:
+        return writer(os.path.abspath(log_dir), *args, **kwargs)
+
+    utils.SummaryWriter = functools.partial(at_absolute_path, original)  # type: ignore[attr-defined]
+    APPLIED["training_curves_folder"] = "RecBole's training curves are lost when the current folder changes"
+
+
+def folders_made_at_once(utils: ModuleType) -> None:
+    """Two runs that start at once in a new folder: one fails with FileExistsError, as both make `log/`.
+
+    utils.py:44 (`ensure_dir`), no upstream issue: it looks, and then makes what another process has made meanwhile.
+    """
+    original = utils.ensure_dir
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def ensure_dir(dir_path: str) -> None:
+        os.makedirs(dir_path, exist_ok=True)
+
+    utils.ensure_dir = ensure_dir  # type: ignore[attr-defined]
+    APPLIED["folders_made_at_once"] = "RecBole's runs that start at once fail over the folders that both make"
+
+
+# ---- checkpoints ----
+
+
+def checkpoint_loading(_utils: ModuleType) -> None:
+    """RecBole's checkpoints hold a pickled `Config`, which torch >= 2.6 refuses to load.
+
+    RecBole issues #2215, #2212, #2174: trainer.py:323 and :583, quick_start.py:250, neumf.py:84, nais.py:127,
+    ract.py:75, convncf.py:82. `torch.serialization.add_safe_globals` cannot help, as RecBole saves with
+    pickle protocol 4, which torch's restricted unpickler does not read.
+
+    A call of `torch.load` from RecBole's or our code that leaves `weights_only` open is read by
+    `CheckpointUnpickler`, on every torch. Other calls, and all under TORCH_FORCE_WEIGHTS_ONLY_LOAD, stay as
+    they are.
+    """
+    import torch
+
+    original = torch.load
+    if hasattr(original, "_recbole_signed"):
+        return
+
+    @functools.wraps(original)
+    def load(f: Any, *args: Any, **kwargs: Any) -> Any:
+        own = sys._getframe(1).f_globals.get("__name__", "").split(".")[0] in _OWN_CODE
+        decided = kwargs.get("weights_only") is not None or kwargs.get("pickle_module") or len(args) > 1
+        strict = os.getenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0").lower() in {"1", "y", "yes", "true"}
+        if not own or decided or strict:
+            return original(f, *args, **kwargs)
+        refuse_other_formats(f)
+        return original(f, *args, **(kwargs | {"weights_only": False, "pickle_module": CHECKPOINT_PICKLE}))
+
+    load._recbole_signed = True  # type: ignore[attr-defined]
+    torch.load = load
+    APPLIED["checkpoint_loading"] = f"torch {torch.__version__} refuses RecBole's checkpoints, or runs code in them"
+
+
+# ---- what runs when ----
+
+REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
+    # RecBole-GNN has no __init__.py, and the import of such a package fires no hook; that of RecBole does
+    "recbole": (ray_optional, torch_sparse_optional),
+    "recbole_gnn": (torch_sparse_optional,),
+    "recbole.utils": (numpy_names, checkpoint_loading),
+    "recbole.utils.utils": (training_curves_folder, folders_made_at_once),
+    "recbole.data": (refuse_pandas_3,),
+    "recbole.evaluator.collector": (collector_plain_values,),
+    "recbole.model.abstract_recommender": (dok_update,),
+    "recbole.model.sequential_recommender.sine": (anomaly_detection_off,),
+    "recbole.trainer.hyper_tuning": (exhaustive_search,),
+    "recbole.trainer.trainer": (amp_names,),
+}
+"""The repairs by the module right after whose import they run; each receives that module."""
+
+
+def apply(module_name: str, module: ModuleType) -> None:
+    """Run the repairs that `REPAIRS` has for that module; any number of times."""
+    for repair in REPAIRS.get(module_name, ()):
+        repair(module)

@@ -1,0 +1,158 @@
+"""The source ``csv``: any table (CSV, TSV, JSON lines, parquet) by the names of its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recbole_signed.convert.atomic import GUESS, STANDARD, TYPES
+from recbole_signed.convert.base import Converter, Part
+from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.clock import Clock, TimeUnit
+from recbole_signed.convert.columns import number, rule_from, sign, sign_by_rule, token
+from recbole_signed.convert.options import option
+from recbole_signed.convert.sign_rule import SignRule
+from recbole_signed.convert.tables import Table, open_table
+from recbole_signed.errors import UsageError
+
+# Names under which a column is found without being named, compared in lower case without underscores.
+_USUAL = {
+    "user": ("userid", "user", "uid"),
+    "item": ("itemid", "item", "iid"),
+    "rating": ("rating",),
+    "sign": ("sign",),
+    "time": ("timestamp", "time"),
+}
+_FIELD = {"user": "user_id", "item": "item_id", "rating": "rating", "sign": "sign", "time": "timestamp"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which column is what, how the sign comes about, and how the file is to be read."""
+
+    user: str | None = option(None, "column of the user id; default: user_id, user, userId or uid")
+    item: str | None = option(None, "column of the item id; default: item_id, item, itemId or iid")
+    rating: str | None = option(None, "column of the rating, or none; default: rating, if there is one")
+    sign: str | None = option(None, "column that holds -1, 0, 1; default: sign, if there is one and no rule")
+    time: str | None = option(None, "column of the time, or none; default: timestamp or time, if there is one")
+    like: str | None = option(None, "rule for likes on any columns, e.g. 'rating >= 4'")
+    dislike: str | None = option(None, "rule for dislikes, e.g. 'rating <= 2', or 'else'")
+    keep: tuple[str, ...] = option((), "further columns to carry over, e.g. 'price,brand:token'")
+    columns: tuple[str, ...] = option((), "names of all columns of a file without header, e.g. 'user,item,rating'")
+    separator: str | None = option(None, "tab, comma, semicolon, pipe, space, whitespace or any text; else guessed")
+    quote: str = option('"', "character that quotes fields, or none")
+    encoding: str = option("utf-8", "of a text file")
+    time_unit: TimeUnit = option("auto", "of numeric times; auto goes by their size")  # noqa: RUF009
+
+
+class CsvTable(Converter):
+    """Reads one table; header or ``columns=`` give its column names."""
+
+    name = "csv"
+    summary = "any CSV, TSV, JSON lines or parquet file (text also as .gz, .xz, .zst), by column names"
+    licence = "as the owner of the input file says"
+    options_class = Options
+    options: Options
+
+    def __init__(self, input: Path | None, options: Any) -> None:
+        super().__init__(input, options)
+        if options.like is not None and options.sign is not None:
+            raise UsageError("Both sign= and like= were given; the sign comes from a column or from a rule, not both.")
+        if len(options.quote) != 1 and options.quote != "none":
+            raise UsageError(f"quote={options.quote!r} is not one character; give one, or none.")
+        self._rule = rule_from(options.like, options.dislike)
+
+    @property
+    def rule(self) -> SignRule | None:
+        """The rule given as ``like`` and ``dislike``."""
+        return self._rule
+
+    @cached_property
+    def _table(self) -> Table:
+        assert self.input is not None
+        return open_table(
+            self.input,
+            columns=self.options.columns,
+            separator=self.options.separator,
+            quote=None if self.options.quote == "none" else self.options.quote,
+            encoding=self.options.encoding,
+        )
+
+    @cached_property
+    def _column_of(self) -> dict[str, str]:
+        """The file's column for each of user, item, rating, sign, time that it has one for."""
+        found: dict[str, str] = {}
+        plain = {name.lower().replace("_", ""): name for name in reversed(self._table.columns)}
+        for role, usual in _USUAL.items():
+            given = getattr(self.options, role)
+            column = given or next((plain[name] for name in usual if name in plain), None)
+            if given == "none" and given not in self._table.columns:
+                continue
+            if column is not None and (role != "sign" or self._rule is None):
+                found[role] = column
+        for role in ("user", "item"):
+            if role not in found:
+                hint = "" if self.options.columns else "; a file without header needs columns= with all names in order"
+                raise UsageError(
+                    f"{self._table.path.name} has the columns {', '.join(map(repr, self._table.columns))}: "
+                    f"give {role}= the one of the {role} ids{hint}."
+                )
+        if self._rule is None and "sign" not in found:
+            raise UsageError(
+                "What is a like was not said; give a rule such as like='rating >= 4' dislike='rating <= 2', "
+                "or sign= a column of -1, 0, 1."
+            )
+        return found
+
+    @cached_property
+    def _keep(self) -> dict[str, str | None]:
+        """Raw columns to carry over, with their type where it was given."""
+        keep: dict[str, str | None] = {}
+        for entry in self.options.keep:
+            name, colon, type_ = entry.rpartition(":")
+            if not colon or entry in self._table.columns:
+                name, type_ = entry, ""
+            if type_ and type_ not in TYPES:
+                raise UsageError(f"keep={entry!r} has the type {type_!r}; use one of {', '.join(TYPES)}, or none.")
+            if name in STANDARD and name not in self._column_of.values():
+                raise UsageError(f"keep={name!r} would stand twice in the data set; rename that column.")
+            if name not in self._column_of.values():
+                keep[name] = type_ or None
+        return keep
+
+    def parts(self) -> Iterable[Part]:
+        """One part: the table's rows."""
+        types = {name: type_ or GUESS for name, type_ in self._keep.items() if type_ or self._table.is_text}
+        yield Part(None, self._batches(), types)
+
+    def _batches(self) -> Iterator[Batch]:
+        column_of, clock = self._column_of, Clock(self.options.time_unit)
+        of_rule = {name: self._rule_column(name) for name in (self._rule.columns if self._rule else ())}
+        for batch in self._table.batches([*column_of.values(), *of_rule.values(), *self._keep]):
+            if self._rule is not None:
+                batch = sign_by_rule(batch, self._rule, of_rule)
+                made = [pl.col("sign")]
+            else:
+                batch = sign(batch, column_of["sign"])
+                made = [pl.col(column_of["sign"]).alias("sign")]
+            # the raw columns are copied first: one of them may also be the time, the rating or the sign
+            roles = [role for role in column_of if role != "sign"]
+            batch = batch.select(*(pl.col(column_of[role]).alias(_FIELD[role]) for role in roles), *made, *self._keep)
+            batch = token(token(batch, "user_id"), "item_id")
+            if "rating" in column_of:
+                batch = number(batch, "rating", purpose="the rating")
+            if "time" in column_of:
+                batch = clock.seconds(batch, "timestamp")
+            yield batch
+
+    def _rule_column(self, name: str) -> str:
+        """The file's column that the rule calls ``name``: its own name there, or that of its role."""
+        role = next((role for role, field in _FIELD.items() if field == name), None)
+        if name not in self._table.columns and role in self._column_of:
+            return self._column_of[role]
+        return name

@@ -1,0 +1,125 @@
+"""The source ``signed-split``: train/valid/test files as published with papers, kept row by row.
+
+Files of ``user item label`` lines with blanks between, as SIGformer (SIGIR 2024, arXiv 2404.11982) publishes
+them: labels 1 = like and 0 = dislike, or ratings 1 to 5 of which 4 and more are likes and the rest dislikes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recbole_signed.convert import rejects
+from recbole_signed.convert.base import Converter, Part
+from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.columns import number, sign_by_rule
+from recbole_signed.convert.files import COMPRESSIONS
+from recbole_signed.convert.options import option
+from recbole_signed.convert.sign_rule import SignRule
+from recbole_signed.convert.tables import WHITESPACE, Table, open_table
+from recbole_signed.errors import UsageError, nearest
+
+PARTS = ("train", "valid", "test")
+_COLUMNS = ("user_id", "item_id", "label")
+_RATINGS = frozenset({1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Rules on the third column, where the published meaning of the labels is not the one that is wanted."""
+
+    like: str | None = option(None, "rule for likes on label, e.g. 'label >= 5'; default: as published")
+    dislike: str | None = option(None, "rule for dislikes, e.g. 'label <= 2'; default: every row that is no like")
+
+
+class SignedSplit(Converter):
+    """Reads a folder with ``train``, ``valid`` and ``test``, each ``.txt``, plain or compressed."""
+
+    name = "signed-split"
+    summary = "a folder of published train/valid/test.txt files (.gz, .xz, .zst too): user item label"
+    licence = "as the authors of the split and of its data say; see the input folder"
+    options_class = Options
+    options: Options
+
+    def __init__(self, input: Path | None, options: Any) -> None:
+        super().__init__(input, options)
+        assert input is not None
+        if not input.is_dir():
+            raise UsageError(f"{input} is a file; give the folder that holds train.txt, valid.txt and test.txt.")
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        assert self.input is not None
+        names = [path.name for path in sorted(self.input.iterdir())]
+        files: dict[str, Path] = {}
+        for part in PARTS:
+            wanted = [f"{part}.txt{suffix}" for suffix in ("", *COMPRESSIONS)]
+            found = [name for name in wanted if name in names]
+            if len(found) > 1:
+                raise UsageError(f"{self.input} holds {' and '.join(found)}; keep the one that is meant.")
+            if not found:
+                raise UsageError(
+                    f"{self.input} holds no {part}.txt (or .gz, .xz, .zst of it){nearest(wanted[0], names)}."
+                )
+            files[part] = self.input / found[0]
+        return files
+
+    def inputs(self) -> list[Path]:
+        """The three files."""
+        return list(self._files.values())
+
+    @cached_property
+    def _labels(self) -> np.ndarray:
+        """The distinct labels of all parts, ascending."""
+        with rejects.unrecorded():
+            found = [
+                number(batch, "label", purpose="the label").frame["label"].unique()
+                for path in self._files.values()
+                for batch in _table(path).batches(["label"])
+            ]
+        return pl.concat(found).unique().sort().to_numpy()
+
+    @cached_property
+    def rule(self) -> SignRule:
+        """The rule the labels call for, or the one given."""
+        labels = set(self._labels)
+        if self.options.like is not None:
+            like, dislike = self.options.like, "else"
+        elif labels <= {0.0, 1.0}:
+            like, dislike = "label == 1", "label == 0"
+        elif labels <= {-1.0, 0.0, 1.0}:
+            like, dislike = "label == 1", "label == -1"
+        elif labels <= _RATINGS:
+            like, dislike = "rating >= 4", "else"
+        else:
+            raise UsageError(
+                f"{self.input}: labels from {self._labels[0]:g} to {self._labels[-1]:g} are neither 0/1 nor "
+                "ratings of 1 to 5; give like= and dislike=, e.g. like='label >= 7' dislike='label <= 4'."
+            )
+        return SignRule.parse({"like": like, "dislike": self.options.dislike or dislike})
+
+    def parts(self) -> Iterable[Part]:
+        """Three parts, rows and repetitions as published."""
+        return [Part(part, self._batches(path)) for part, path in self._files.items()]
+
+    def _batches(self, path: Path) -> Iterator[Batch]:
+        rated = not set(self._labels) <= {-1.0, 0.0, 1.0}
+        for batch in _table(path).batches(_COLUMNS):
+            batch = number(batch, "label", purpose="the label")
+            batch = sign_by_rule(batch, self.rule, {"rating": "label"})
+            rating = [pl.col("label").alias("rating")] if rated else []
+            yield batch.select("user_id", "item_id", *rating, "sign")
+
+    def settings(self) -> dict[str, Any]:
+        """Published splits are compared under the protocol they were published with."""
+        return {"protocol": "published"}
+
+
+def _table(path: Path) -> Table:
+    return open_table(path, columns=_COLUMNS, separator=WHITESPACE, quote=None)

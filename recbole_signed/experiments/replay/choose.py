@@ -1,0 +1,103 @@
+"""Chooses a model's settings on the base of a stream alone: fitted to its first nine tenths, measured on the last.
+
+The last tenth in time, as the stream goes on. Where hardly any user has events before and in it, as on rating sites
+that people come to once, that would be chance: there it is the last tenth of each user's own events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.data.split import ranks
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph
+from recbole_signed.online.events import DISLIKE, LIKE
+from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.ssf.filter import FilterSettings
+from recbole_signed.ssf.learned_items import LearnedSettings
+from recbole_signed.ssf.learned_search import tune_learned
+from recbole_signed.ssf.search import tune
+from recbole_signed.ssf.validation import FIRST_ROUND, Validation, drawn
+
+METRIC = "NDCG@20"
+VALID_SHARE = 0.1
+MAX_USERS = 3000
+_LEARNED = tuple(each.name for each in fields(LearnedSettings))
+
+
+def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Return ``given`` and, for what it leaves open, the values that rank the last tenth of ``edges`` best.
+
+    Args:
+        model: class name.
+        edges: what is known before the stream begins.
+        n_users: of the graph.
+        n_items: the same of the items.
+        given: values of what is not chosen.
+
+    Raises:
+        UsageError: the model can't choose, or the base has nothing to choose on.
+    """
+    if model not in ("SSF", "SSFL"):
+        raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
+    learned = LearnedSettings(**{key: value for key, value in given.items() if key in _LEARNED})
+    start = FilterSettings(**{key: value for key, value in given.items() if key not in _LEARNED})
+    train, known = _first_part(edges, n_users)
+    sides = [_side(edges, train & (edges.kind == kind)) for kind in (LIKE, DISLIKE)]
+    graph = SignedGraph.from_edges(sides[0], sides[1], n_users, n_items)
+    held = ~train & (edges.kind == LIKE)
+    users = drawn(known, MAX_USERS)
+    if not len(users):
+        raise UsageError("the base of the stream has no user to choose settings on; set auto: False, and give them.")
+    row = np.full(n_users, -1)
+    row[users] = np.arange(len(users))
+    keys = np.sort((row[edges.user[held]] * n_items + edges.item[held])[row[edges.user[held]] >= 0])
+    validation = Validation(
+        users=graph.rows(users),
+        like_keys=keys,
+        like_count=np.bincount(keys // n_items, minlength=len(users)),
+        hidden=_hidden(edges, train, row),
+        metric=METRIC,
+    )
+    found = tune(graph, validation, start, 4)
+    if model == "SSF":
+        return {**asdict(found.settings), **given}
+    both = tune_learned(graph, validation, found, learned, 4)
+    return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
+
+
+def _first_part(edges: EdgeArrays, n_users: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which events are fitted to, bool ``[n_edges]``, and the users that the others are measured on."""
+    in_time = edges.timestamp < np.quantile(edges.timestamp, 1 - VALID_SHARE)
+    users = _measured(edges, in_time, n_users)
+    if len(users) >= FIRST_ROUND:
+        return in_time, users
+    order = np.argsort(edges.timestamp, kind="stable")
+    group, place, count = ranks(edges.user[order])
+    of_each = np.zeros(len(order), dtype=bool)
+    of_each[order] = place < np.maximum(1, np.floor(count * (1 - VALID_SHARE)))[group]
+    more = _measured(edges, of_each, n_users)
+    return (of_each, more) if len(more) > len(users) else (in_time, users)
+
+
+def _measured(edges: EdgeArrays, train: np.ndarray, n_users: int) -> np.ndarray:
+    """Return the users with a verdict among ``train`` and a like outside of it, ascending."""
+    known = np.bincount(edges.user[train & np.isin(edges.kind, (LIKE, DISLIKE))], minlength=n_users)
+    held = np.bincount(edges.user[~train & (edges.kind == LIKE)], minlength=n_users)
+    return np.flatnonzero((known > 0) & (held > 0))
+
+
+def _side(edges: EdgeArrays, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return edges.user[rows], edges.item[rows]
+
+
+def _hidden(edges: EdgeArrays, train: np.ndarray, row: np.ndarray) -> Any:
+    import torch
+
+    place = row[edges.user[train]]
+    order = np.argsort(place, kind="stable")
+    order = order[place[order] >= 0]
+    return torch.from_numpy(place[order]), torch.from_numpy(edges.item[train][order].astype(np.int64))

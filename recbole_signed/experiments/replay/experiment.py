@@ -1,0 +1,208 @@
+"""Runs a stream: predict a window with every arm, then let each learn from it in its own way."""
+
+from __future__ import annotations
+
+import copy
+import json
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from tqdm import tqdm
+
+from recbole_signed.experiments.replay.cases import Cases
+from recbole_signed.experiments.replay.choose import chosen_settings
+from recbole_signed.experiments.replay.measure import measure
+from recbole_signed.experiments.replay.replay import Replay
+from recbole_signed.experiments.replay.spec import POP, ModelSpec, StreamSpec
+from recbole_signed.online.learners.base import Learner
+from recbole_signed.online.learners.dislike_push import best_items, ranked_scores
+from recbole_signed.online.learners.make import make_learner
+from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store.state import OnlineState, Update
+
+TOP = 20
+LIVE = ("dislike_push", "iterations", "passes")
+"""Settings of following a stream, which are not chosen."""
+
+
+@dataclass
+class Arm:
+    """A learner and what it does between windows."""
+
+    label: str
+    model: str
+    kind: str
+    learner: Learner
+    frozen: EdgeState | None = None
+    """The edges as they were at the cut, for the arm that is never updated."""
+    log: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def follows(self) -> bool:
+        """Whether it takes each batch in."""
+        return self.kind in ("fold-in", "online", POP)
+
+    def scores(self, live: EdgeState, users: np.ndarray, n_items: int) -> torch.Tensor:
+        """Return the scores of all items known now; those it does not know yet come last."""
+        edges = self.frozen or live
+        known = np.where(users < edges.n_users, users, 0)
+        found = ranked_scores(self.learner, edges, known)
+        missing = n_items - found.shape[1]
+        if missing > 0:
+            worst = found.amin(dim=1, keepdim=True) - 1.0
+            found = torch.cat([found, worst.expand(-1, missing)], dim=1)
+        return found
+
+
+def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = True) -> Path:
+    """Run an experiment, or what is left of it, and return the folder of its results.
+
+    Each window leaves ``window-NNN.parquet`` (a row per case and arm) and ``window-NNN.json`` (times). A window whose
+    files are there is not predicted again; its events are learned from, so that what follows is the same.
+
+    Args:
+        spec: of the experiment.
+        folder: of the data set.
+        work: where results go, below a name made of everything they depend on.
+        progress: show a bar.
+    """
+    out = work / f"{spec.path.stem}-{spec.hash()}"
+    out.mkdir(parents=True, exist_ok=True)
+    replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
+    with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
+        replay.start(state)
+        n_base = state.edges.n_users
+        arms = _arms(spec, state, out)
+        bar = tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr)
+        for number in bar:
+            window, path = replay.window(number), out / f"window-{number:03d}.parquet"
+            done = path.exists()
+            if not done:
+                bar.set_postfix_str("predicting")
+                cases = Cases.of(state, window, n_base)
+                table = _predict(spec, arms, state, cases)
+            bar.set_postfix_str("learning")
+            times = _learn(spec, arms, state, window)
+            following = out / f"window-{number + 1:03d}.parquet"
+            times.update(_renew(arms, state, refit=number + 1 < len(replay) and not following.exists()))
+            if not done:
+                times["n_events"], times["start"] = len(window), int(window.timestamp[0])
+                times["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+                path.with_suffix(".json").write_text(json.dumps(times), encoding="utf-8")
+                table.write_parquet(path.with_suffix(".partial"))
+                path.with_suffix(".partial").replace(path)
+    return out
+
+
+def _arms(spec: StreamSpec, state: OnlineState, out: Path) -> list[Arm]:
+    base = state.edges.export()
+    sizes = state.edges.n_users, state.edges.n_items
+    arms, chosen = [], {}
+    for model in spec.models:
+        settings = _settings(model, base, sizes)
+        chosen[model.label] = settings
+        learner = make_learner(model.model, settings)
+        torch.manual_seed(spec.seed)
+        started = time.perf_counter()
+        learner.fit(base, *sizes)
+        seconds = time.perf_counter() - started
+        for kind in model.arms:
+            arm = Arm(model.label, model.model, kind, copy.deepcopy(learner))
+            arm.log["fit_seconds"] = seconds
+            if kind == "none":
+                arm.frozen = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), sizes[1])
+            arm.learner.attach(arm.frozen or state.edges)
+            arms.append(arm)
+    popular = make_learner("Pop")
+    popular.fit(base, *sizes)
+    arms.append(Arm("Pop", "Pop", POP, popular))
+    (out / "settings.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+    return arms
+
+
+def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int]) -> dict[str, Any]:
+    if not model.auto:
+        return model.settings
+    settings = dict(model.settings)
+    kept = {key: settings.pop(key) for key in LIVE if key in settings}
+    return {**chosen_settings(model.model, base, *sizes, settings), **kept}
+
+
+def _predict(spec: StreamSpec, arms: list[Arm], state: OnlineState, cases: Cases) -> pl.DataFrame:
+    n_items = state.edges.n_items
+    tables = []
+    for arm in arms:
+        values = measure(cases, partial(_case_scores, arm, state, cases), n_items, spec.cutoffs)
+        about = {"user": cases.token, "group": cases.group, "known_likes": cases.n_known_likes}
+        counts = {"n_likes": cases.n_likes, "n_unknown": cases.n_unknown}
+        frame = pl.DataFrame({**about, **counts, **values})
+        tables.append(frame.with_columns(pl.lit(arm.label).alias("model"), pl.lit(arm.kind).alias("arm")))
+    return pl.concat(tables)
+
+
+def _case_scores(arm: Arm, state: OnlineState, cases: Cases, rows: np.ndarray) -> torch.Tensor:
+    return arm.scores(state.edges, cases.user[rows], state.edges.n_items)
+
+
+def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -> dict[str, Any]:
+    """Take the window in: its first events one by one with the clock running, the rest in batches."""
+    timed = min(spec.timed_events, len(window))
+    online = [arm for arm in arms if arm.kind == "online"]
+    latency: dict[str, list[float]] = {arm.label: [] for arm in online}
+    busy = {arm.label: 0.0 for arm in online}
+    for place in range(timed):
+        started = time.perf_counter()
+        update = state.ingest(window[place : place + 1])
+        durable = time.perf_counter() - started
+        for arm in arms:
+            if not arm.follows:
+                continue
+            before = time.perf_counter()
+            arm.learner.update(state.edges, update.changes)
+            if arm.kind == "online":
+                _top(arm, state, update)
+                latency[arm.label].append(durable + time.perf_counter() - before)
+    for first in range(timed, len(window), spec.batch):
+        update = state.ingest(window[first : first + spec.batch])
+        for arm in arms:
+            if arm.follows:
+                before = time.perf_counter()
+                arm.learner.update(state.edges, update.changes)
+                if arm.kind == "online":
+                    busy[arm.label] += time.perf_counter() - before
+    return {"latency_seconds": latency, "update_seconds": busy}
+
+
+def _top(arm: Arm, state: OnlineState, update: Update) -> None:
+    """Make the new list of the user of the event."""
+    users = update.changes.users.astype(np.int64)
+    if not len(users):
+        return
+    best_items(arm.learner, state.edges, int(users[0]), TOP)
+
+
+def _renew(arms: list[Arm], state: OnlineState, *, refit: bool) -> dict[str, Any]:
+    """Refresh the online arms, and fit the others from scratch where that will be looked at."""
+    edges = state.edges.export()
+    sizes = state.edges.n_users, state.edges.n_items
+    refreshing, staleness, fitting = {}, {}, {}
+    for arm in arms:
+        started = time.perf_counter()
+        if arm.kind == "online":
+            found = arm.learner.refresh(edges, *sizes)
+            arm.learner.attach(state.edges)
+            refreshing[arm.label], staleness[arm.label] = time.perf_counter() - started, found.staleness
+        elif arm.kind == "refit" and refit:
+            arm.learner.fit(edges, *sizes)
+            arm.learner.attach(state.edges)
+            fitting[arm.label] = time.perf_counter() - started
+    return {"refresh_seconds": refreshing, "staleness": staleness, "refit_seconds": fitting}

@@ -1,0 +1,66 @@
+"""Recall, NDCG and dislike exposure of each case, from one ranking per user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from recbole_signed.experiments.replay.cases import Cases
+
+CELLS = 8_000_000
+"""Scores that are computed at a time."""
+
+
+def measure(
+    cases: Cases, scores: Callable[[np.ndarray], torch.Tensor], n_items: int, cutoffs: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Return metric -> values by case, float64 ``[n_cases]``.
+
+    ``recall@k``: hits over all likes of the window; ``ndcg@k``: binary, the ideal over ``min(likes, k)``;
+    ``dislikerecall@k``: share of the window's dislikes of known items that enter the list, NaN without any.
+
+    Args:
+        cases: whom to rank for, and what counts.
+        scores: of all items, ``[len(rows), n_items]``, for cases by position.
+        n_items: items known at the checkpoint, padding included.
+        cutoffs: the values of k.
+    """
+    depth = min(max(cutoffs), n_items - 1)
+    size = max(1, CELLS // n_items)
+    liked, disliked = (
+        np.unique(case * n_items + item)
+        for case, item in ((cases.like_case, cases.like_item), (cases.dislike_case, cases.dislike_item))
+    )
+    n_dislikes = np.bincount(cases.dislike_case, minlength=len(cases))
+    order = np.argsort(cases.hidden[0], kind="stable")
+    hidden_case, hidden_item = (each[order] for each in cases.hidden)
+    hit, bad = [], []
+    for first in range(0, len(cases), size):
+        rows = np.arange(first, min(first + size, len(cases)))
+        values = scores(rows)[:, :n_items]
+        values[:, 0] = -torch.inf
+        inside = slice(*np.searchsorted(hidden_case, [first, first + size]))
+        values[hidden_case[inside] - first, hidden_item[inside]] = -torch.inf
+        top = values.topk(depth, dim=1)
+        keys = rows[:, None] * n_items + np.where(top.values.isfinite().numpy(), top.indices.numpy(), 0)
+        hit.append(_inside(liked, keys))
+        bad.append(_inside(disliked, keys))
+    hits, bads = (np.concatenate(each) if each else np.zeros((0, depth), dtype=bool) for each in (hit, bad))
+    discount = 1.0 / np.log2(np.arange(2, depth + 2))
+    found: dict[str, np.ndarray] = {}
+    for k in cutoffs:
+        ideal = np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))[np.minimum(cases.n_likes, k) - 1]
+        found[f"recall@{k}"] = hits[:, :k].sum(axis=1) / cases.n_likes
+        found[f"ndcg@{k}"] = (hits[:, :k] * discount[:k]).sum(axis=1) / ideal
+        with np.errstate(invalid="ignore"):
+            found[f"dislikerecall@{k}"] = bads[:, :k].sum(axis=1) / n_dislikes
+    return found
+
+
+def _inside(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    if not len(keys):
+        return np.zeros(wanted.shape, dtype=bool)
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return keys[place] == wanted

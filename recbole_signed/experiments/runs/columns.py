@@ -1,0 +1,105 @@
+"""The columns that a table can have: metrics of the test part, also by group, and what a run costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from recbole_signed.evaluation.edge_groups import split_group
+from recbole_signed.experiments.runs.rows import RunRow
+
+_SMALLER = ("dislike", "mae", "rmse", "logloss", "giniindex", "averagepopularity")
+_NAMES = {
+    "ndcg": "NDCG",
+    "mrr": "MRR",
+    "map": "MAP",
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "signauc": "SignAUC",
+    "logloss": "LogLoss",
+    "itemcoverage": "ItemCoverage",
+    "averagepopularity": "AveragePopularity",
+    "shannonentropy": "ShannonEntropy",
+    "giniindex": "GiniIndex",
+    "tailpercentage": "TailPercentage",
+}
+MEGABYTE = 1e6
+BEST = "best"
+"""What a cost is compared with besides the lines of a table: the smallest of them."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of a row."""
+
+    header: str
+    smaller: bool
+    """Whether a smaller number is the better one."""
+    decimals: int
+    value: Callable[[RunRow], float | None]
+    relative_to: str | None = None
+    """The line by whose mean the mean is divided, or :data:`BEST`; None: the number itself."""
+
+
+def metric_column(metric: str) -> Column:
+    """Return the column of a test metric in RecBole's spelling, such as ``recall@20`` or ``recall@20[users 1-5]``."""
+    plain, group = split_group(metric.lower())
+    name, at, k = plain.partition("@")
+    header = _NAMES.get(name) or _capitalised(name)
+    shown = f"{header}{at}{k}" + (f", {group}" if group else "")
+    return Column(shown, smaller_is_better(name), 4, lambda row: row.test.get(metric.lower()))
+
+
+def smaller_is_better(metric: str) -> bool:
+    """Whether a metric is the better the smaller it is."""
+    return metric.lower().partition("@")[0].startswith(_SMALLER)
+
+
+def _capitalised(name: str) -> str:
+    for prefix in ("dislike", "delta"):
+        if name.startswith(prefix) and name != prefix:
+            rest = name[len(prefix) :]
+            return prefix.capitalize() + (_NAMES.get(rest) or rest.capitalize())
+    return name.capitalize()
+
+
+def _scaled(field: str, factor: float) -> Callable[[RunRow], float | None]:
+    def value(row: RunRow) -> float | None:
+        found = getattr(row, field)
+        return None if found is None else float(found) * factor
+
+    return value
+
+
+COSTS = {
+    "train": Column("Train (s)", True, 2, lambda row: row.fit_seconds),
+    "test": Column("Test (s)", True, 2, lambda row: row.eval_seconds),
+    "memory": Column("Peak memory (MB)", True, 0, _scaled("peak_memory_bytes", 1 / MEGABYTE)),
+    "train_memory": Column("Training memory (MB)", True, 1, _scaled("fit_memory_bytes", 1 / MEGABYTE)),
+    "train_gpu_memory": Column("Training GPU memory (MB)", True, 1, _scaled("peak_gpu_memory_bytes", 1 / MEGABYTE)),
+    "serve": Column("Rank 1,000 users (ms)", True, 1, _scaled("serve_seconds", 1e3)),
+    "serve_first": Column("First 1,000 users (ms)", True, 1, _scaled("serve_first_seconds", 1e3)),
+    "serve_memory": Column("Ranking memory (MB)", True, 1, _scaled("serve_memory_bytes", 1 / MEGABYTE)),
+    "serve_gpu_memory": Column("Ranking GPU memory (MB)", True, 1, _scaled("serve_gpu_memory_bytes", 1 / MEGABYTE)),
+    "size": Column("Model (MB)", True, 3, _scaled("model_bytes", 1 / MEGABYTE)),
+}
+"""What a run costs, by the names that a table's ``costs`` may list."""
+DEFAULT_COSTS = ("train", "test", "memory")
+SERVED = frozenset(("serve", "serve_first", "serve_memory", "serve_gpu_memory", "size"))
+"""The costs that are measured when a trained model is loaded and used."""
+COST_COLUMNS = tuple(COSTS[name] for name in DEFAULT_COSTS)
+
+
+def cost_columns(names: Iterable[str], relative_to: Iterable[str] = ()) -> tuple[Column, ...]:
+    """Return the columns of costs, each followed by itself as a multiple of that of :data:`BEST` or of a line."""
+    columns = []
+    for name in names:
+        column = COSTS[name]
+        columns.append(column)
+        short = column.header.partition(" (")[0]
+        columns += [
+            replace(column, header=f"{short} / {other}", decimals=2, relative_to=other) for other in relative_to
+        ]
+    return tuple(columns)

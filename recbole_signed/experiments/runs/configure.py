@@ -1,0 +1,131 @@
+"""The configuration of one run: what the user gave, below it better defaults for judging a signed ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole.config import Config
+from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.register import metrics_dict
+
+from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
+from recbole_signed.experiments.runs.settings import read_yaml, split_dotted, with_dotted
+from recbole_signed.plugin.configuration import refuse_unknown_keys
+from recbole_signed.errors import UsageError
+
+
+def make_config(
+    model: str,
+    dataset: str,
+    config_files: Sequence[str | Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+) -> Any:
+    """Return RecBole's ``Config``; later wins: defaults, files in their order, overrides, seed.
+
+    Raises:
+        UsageError: a file or key that does not exist, a model, data set, metric or value that is wrong, or a
+            ``valid_metric`` that is not evaluated.
+    """
+    in_files: dict[str, Any] = {}
+    for file in config_files:
+        in_files.update(read_yaml(Path(file)))
+    plain, dotted = split_dotted(overrides or {})
+    for name, own in (("model", model), ("dataset", dataset)):
+        if plain.setdefault(name, own) != own:
+            raise UsageError(f"the {name} is '{own}', but {name}={plain[name]} is set as well; give one of the two.")
+    if seed is not None:
+        plain["seed"] = seed
+    config = _config(model, dataset, config_files, plain)
+    if dotted:
+        given = {**in_files, **plain}
+        nested = with_dotted(dotted, given, config.internal_config_dict)
+        config = _config(model, dataset, config_files, {**plain, **nested})
+    if not config["allow_unknown_keys"]:
+        refuse_unknown_keys(config.external_config_dict, config.internal_config_dict)
+    _check_numbers(config.external_config_dict, config.internal_config_dict)
+    _add_defaults(config)
+    _check_valid_metric(config)
+    return config
+
+
+def _config(model: str, dataset: str, config_files: Sequence[str | Path], given: Mapping[str, Any]) -> Any:
+    try:
+        with own_arguments_hidden():
+            return Config(
+                model=model,
+                dataset=dataset,
+                config_file_list=[str(file) for file in config_files] or None,
+                config_dict=dict(given),
+            )
+    except UsageError:
+        raise
+    except (ValueError, TypeError, RuntimeError) as error:  # RecBole's own checks, and what it forgets to check
+        raise UsageError(f"RecBole refuses the configuration of {model} on {dataset}: {error}") from error
+
+
+def _check_numbers(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse text where the default is a number: RecBole would fail on it later, wherever it is first used."""
+    for key, value in given.items():
+        default = defaults.get(key)
+        if isinstance(value, str) and isinstance(default, (bool, int, float)):
+            wanted = "True or False" if isinstance(default, bool) else f"a number (the default is {default})"
+            raise UsageError(f"'{key}' is '{value}'; it must be {wanted}.")
+
+
+def given_settings(config: Any) -> dict[str, Any]:
+    """Return the keys that files and overrides set."""
+    return {key: value for key, value in config.external_config_dict.items() if key not in ("model", "dataset", "seed")}
+
+
+def _add_defaults(config: Any) -> None:
+    """Fill in what neither the user nor a model's, data set's or protocol's file has set."""
+    given, below = config.external_config_dict, config.internal_config_dict
+    if "checkpoint_dir" not in given:
+        config["checkpoint_dir"] = RUNS
+    if "show_progress" not in given:
+        config["show_progress"] = False
+    free_metrics = "metrics" not in given and tuple(below["metrics"]) == RECBOLE_METRICS
+    full_sort = set(config["eval_args"]["mode"].values()) == {"full"}
+    if free_metrics and config["signed"] is not None and full_sort:
+        config["metrics"] = [*config["metrics"], *SIGNED_METRICS]
+    if "topk" not in given and below["topk"] == list(RECBOLE_TOPK):
+        wanted = {*DEFAULT_TOPK, *filter(None, [_split_metric(config["valid_metric"])[1]])}
+        config["topk"] = sorted(wanted)
+    if "valid_metric" not in given and not _is_evaluated(config, config["valid_metric"]):
+        name, k = _split_metric(config["valid_metric"])
+        names = [metric.lower() for metric in config["metrics"]]
+        name = name if name.lower() in names else config["metrics"][0]
+        k = k if k in config["topk"] else max(config["topk"])
+        config["valid_metric"] = f"{name}@{k}" if _has_k(name) else name
+        config["valid_metric_bigger"] = not metrics_dict[name.lower()].smaller
+
+
+def _check_valid_metric(config: Any) -> None:
+    metric = config["valid_metric"]
+    if not _is_evaluated(config, metric):
+        raise UsageError(
+            f"valid_metric is '{metric}', but what is evaluated is metrics: {', '.join(config['metrics'])} at "
+            f"topk: {', '.join(map(str, config['topk']))}; add it there, or choose another valid_metric."
+        )
+
+
+def _is_evaluated(config: Any, metric: str) -> bool:
+    name, k = _split_metric(metric)
+    if name.lower() not in [each.lower() for each in config["metrics"]]:
+        return False
+    return k in config["topk"] if _has_k(name) else "@" not in metric
+
+
+def _has_k(name: str) -> bool:
+    """Whether a metric's results are per cut-off (``recall@10``) rather than one number (``signauc``)."""
+    metric = metrics_dict[name.lower()]
+    return issubclass(metric, TopkMetric) or "rec.items" in metric.metric_need
+
+
+def _split_metric(metric: str) -> tuple[str, int | None]:
+    name, _, k = metric.partition("@")
+    return name, int(k) if k.isdigit() else None

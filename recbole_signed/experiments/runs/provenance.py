@@ -1,0 +1,208 @@
+"""Where a number comes from: data and configuration as checksums, versions, machine, memory. No torch, no RecBole."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import gc
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from recbole_signed import __version__
+from recbole_signed.plugin.configuration import DATA_ROOT, ML_100K_SIGNED, unknown_dataset_error
+from recbole_signed.convert import ensure_ml100k
+from recbole_signed.convert import versions as data_versions
+from recbole_signed.convert.manifest import sha256
+from recbole_signed.errors import UsageError
+
+RECBOLE_DATA_PATH = "dataset"
+"""RecBole's default ``data_path``."""
+
+_LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
+
+NOT_RESULTS = frozenset(
+    [
+        "gpu_id",
+        "use_gpu",
+        "device",
+        "local_rank",
+        "single_spec",
+        "nproc",
+        "world_size",
+        "offset",
+        "ip",
+        "port",
+        "worker",
+        "state",
+        "show_progress",
+        "verbose",
+        "data_path",
+        "checkpoint_dir",
+        "save_dataset",
+        "dataset_save_path",
+        "save_dataloaders",
+        "dataloaders_save_path",
+        "config_files",
+        "config_file_list",
+        "log_wandb",
+        "wandb_project",
+    ]
+)
+"""Keys of a configuration that say where and how it runs, not what comes out."""
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a value's JSON with sorted keys; tuples count as lists, objects as their text."""
+    text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(each) for each in value), key=repr)
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain({"class": type(value).__name__, **asdict(value)})
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def config_hash(final: Mapping[str, Any]) -> str:
+    """Return the sha256 of a final configuration: the same run has the same hash in any folder, on any device."""
+    return digest({key: value for key, value in final.items() if key not in NOT_RESULTS})
+
+
+def data_folder(dataset: str, data_path: str | None = None) -> Path:
+    """Return the folder where RecBole will find a data set, and make ml-100k-signed where it is missing.
+
+    Raises:
+        UsageError: there is no such data set.
+    """
+    if dataset == "ml-100k":  # RecBole reads this one from its own package, whatever data_path says
+        spec = find_spec("recbole")
+        places = [] if spec is None else list(spec.submodule_search_locations or [])
+        folder = Path(places[0]) / "dataset_example" / dataset if places else Path(RECBOLE_DATA_PATH) / dataset
+    else:
+        folder = Path(data_path or RECBOLE_DATA_PATH) / dataset
+        if data_path is None and not folder.is_dir():
+            ours = Path(DATA_ROOT) / dataset
+            folder = ours if ours.is_dir() or dataset == ML_100K_SIGNED else folder
+        if dataset == ML_100K_SIGNED and not folder.is_dir():
+            ensure_ml100k(folder.parent)
+    if not any(folder.glob("*.inter")):
+        raise unknown_dataset_error({"data_path": str(folder)})
+    return folder
+
+
+def data_sha256(folder: Path, dataset: str) -> str:
+    """Return the sha256 over names and contents of a data set's atomic files (``NAME.*``, no settings, texts, figures).
+
+    Raises:
+        UsageError: a ``dataset.json`` lies beside the files and says otherwise about one of them.
+    """
+    checksums = {path.name: sha256(path) for path in data_versions.atomic_files(folder, dataset)}
+    record = _manifest(folder, dataset)
+    if record is not None:
+        made = {name: each for name, each in record["outputs"].items() if data_versions.is_atomic(name)}
+        changed = [name for name, each in made.items() if checksums.get(name) != each]
+        changed += data_versions.added(folder, record)
+        if changed:
+            found = [f"{folder / name} differs from what dataset.json says" for name in changed]
+            raise UsageError(data_versions.changed_message(dataset, found))
+    return data_versions.data_digest(checksums)
+
+
+def data_version(folder: Path, dataset: str) -> str | None:
+    """Return the version that ``dataset.json`` gives a data set, None where there is none."""
+    record = _manifest(folder, dataset)
+    return None if record is None else data_versions.version(record)
+
+
+def _manifest(folder: Path, dataset: str) -> dict[str, Any] | None:
+    record = data_versions.read_manifest(folder)
+    return record if record is not None and record.get("name", dataset) == dataset else None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package, of what it computes with, and of Python."""
+    found = {"recbole_signed": __version__}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # on PYTHONPATH rather than installed
+            found[name] = "unknown"
+    return {**found, "python": platform.python_version()}
+
+
+def machine() -> str:
+    """Return the processor's name and the number of cores this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {cores()} cores"
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def reset_peak_memory() -> None:
+    """Let the peak count from now on, where the system allows it (Linux): another run may have gone before."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def memory_at_rest() -> int:
+    """Give freed memory back to the system, and return the process' resident size then, in bytes.
+
+    What reading the data left behind would otherwise be used by whatever comes next, which then seems to need none.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    return memory_bytes()[0]
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Return the process' resident size now and its largest so far, in bytes.
+
+    Linux' VmHWM belongs to this program alone; ``ru_maxrss`` would be inherited from the process that started it.
+    Elsewhere both are ``ru_maxrss``.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return _rusage()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return (int(fields["VmRSS"].split()[0]) * 1024, int(fields["VmHWM"].split()[0]) * 1024)
+
+
+def _rusage() -> tuple[int, int]:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak, peak

@@ -1,0 +1,237 @@
+"""One run: train a model, choose its best epoch on validation, evaluate it on the test part, keep it as a row."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init_logger, init_seed
+
+from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.experiments.runs.configure import given_settings, make_config
+from recbole_signed.experiments.runs.provenance import (
+    config_hash,
+    data_version,
+    machine,
+    memory_at_rest,
+    memory_bytes,
+    reset_peak_memory,
+    versions,
+)
+from recbole_signed.experiments.runs.reading import DataCache
+from recbole_signed.experiments.runs.warm_up import rehearse
+from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.runs.user_values import write
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation.per_user import Recorded, recorded
+
+
+def run(
+    model: str,
+    dataset: str,
+    config_files: Sequence[str | Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    *,
+    save: bool = True,
+    per_user: Path | None = None,
+    serve: bool = False,
+    test: bool = True,
+    cache: DataCache | None = None,
+    on_validation: Callable[[int, float], None] | None = None,
+) -> RunRow:
+    """Train and evaluate a model with RecBole's own parts, as ``run_recbole`` does.
+
+    Differences to it: on signed data, unless ``metrics`` and ``topk`` are set, the metrics of dislikes are
+    evaluated too, at 10 and 20; the checkpoint goes to ``runs/`` under a name of its own (RecBole's own name
+    has the second in it, so that two runs started at once overwrite each other's); no FLOPs are counted.
+
+    Args:
+        model: class name of any model that RecBole finds.
+        dataset: name of a data set.
+        config_files: RecBole yaml files, later ones win.
+        overrides: configuration keys above the files; ``eval_args.order`` sets one entry of ``eval_args``.
+        seed: RecBole's ``seed``, above all; it decides the random split and the start of the training.
+        save: keep the checkpoint.
+        per_user: file for the test metrics of every user, see :mod:`recbole_signed.experiments.runs.user_values`.
+        serve: measure, in a process of its own, what the trained model costs in use (``serve_seconds`` and what follows
+            it in the row). Before either, the model works on a tiny data set, so that memory and time are those of the
+            model and not of libraries that are used for the first time.
+        test: evaluate the test part; without, ``test`` of the row is empty and no checkpoint is needed.
+        cache: what earlier runs of this process read, for runs that differ in other things than data.
+        on_validation: called with the epoch (from 0) and the valid score after each validation of a model that is
+            trained in epochs; what it raises ends the run and is raised here.
+
+    Raises:
+        UsageError: something asked for does not exist or does not fit; nothing was trained then.
+    """
+    if serve:
+        rehearse(model, given_settings(make_config(model, dataset, config_files, overrides, seed)))
+    reset_peak_memory()
+    base_memory, _ = memory_bytes()
+    config, data = configured_data(model, dataset, config_files, overrides, seed, cache)
+    with own_arguments_hidden():
+        logger = getLogger()
+        train_data, valid_data, test_data = data_preparation(config, data)
+        data_hash = (cache or DataCache()).sha256(config)
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        # the first optimizer of a process makes torch import its compiler, which is no part of any model
+        torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+        data_peak, at_rest = memory_bytes()[1], memory_at_rest()
+        reset_peak_memory()
+        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+
+        started, started_cpu = time.perf_counter(), time.process_time()
+        recommender = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+        built, built_cpu = time.perf_counter(), time.process_time()
+        logger.info(recommender)
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, recommender)
+
+        # traditional models are fitted in one pass: there is no better epoch to go back to
+        in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
+        checkpointed = save or (test and in_epochs)
+        progress: dict[str, Any] = {"show_progress": config["show_progress"]}
+        watched = {"callback_fn": on_validation} if on_validation is not None and in_epochs else {}
+        with _checkpoint(trainer, config, keep=save):
+            before_fit, before_fit_cpu = time.perf_counter(), time.process_time()
+            _, valid = trainer.fit(train_data, valid_data, saved=checkpointed, **progress, **watched)
+            after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
+            fit_peak = memory_bytes()[1]
+            trained = Path(trainer.saved_model_file).is_file()
+            if checkpointed and not trained:
+                logger.warning(
+                    "No epoch was the best one on validation (is valid_metric defined?): the last one is tested."
+                )
+            before_test = time.perf_counter()
+            with recorded(trainer) as seen:
+                tested = trainer.evaluate(test_data, load_best_model=trained, **progress) if test else {}
+            after_test = time.perf_counter()
+            # the kernel counts the size now and the peak in different ways
+            peak_memory = max(base_memory, data_peak, memory_bytes()[1])
+            served = _serve(trainer) if serve else {}
+    if not tested and not valid:
+        if valid_data and config["eval_step"] > 1:
+            raise UsageError(
+                f"the training ended before its first validation, as eval_step is {config['eval_step']}; "
+                f"set eval_step to 1 for {model}."
+            )
+        raise UsageError(f"the split leaves nothing of '{dataset}' for validation and test; look at eval_args.split.")
+    per_user_sha256 = None if per_user is None else _keep_per_user(per_user, seen, data)
+    on_gpu = config["device"].type == "cuda"
+    return RunRow(
+        model=config["model"],
+        dataset=config["dataset"],
+        seed=int(config["seed"]),
+        valid=plain_result(valid),
+        test=plain_result(tested),
+        valid_metric=config["valid_metric"].lower(),
+        fit_seconds=round(built - started + after_fit - before_fit, 3),
+        fit_cpu_seconds=round(built_cpu - started_cpu + after_fit_cpu - before_fit_cpu, 3),
+        eval_seconds=round(after_test - before_test, 3) if test else None,
+        peak_memory_bytes=peak_memory,
+        base_memory_bytes=base_memory,
+        fit_memory_bytes=max(0, fit_peak - at_rest),
+        peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
+        **served,
+        epochs=len(getattr(trainer, "train_loss_dict", ())) or None,
+        stopped_by=getattr(trainer, "stopped_by", None),
+        curve=getattr(trainer, "curve", []),
+        n_parameters=sum(each.numel() for each in recommender.parameters()),
+        config_hash=config_hash(config.final_config_dict),
+        data_sha256=data_hash,
+        data_version=data_version(Path(config["data_path"]), config["dataset"]),
+        per_user=None if per_user_sha256 is None else str(per_user),
+        per_user_sha256=per_user_sha256,
+        settings=given_settings(config),
+        split="predefined" if config["benchmark_filename"] else config["eval_args"],
+        protocol=config["protocol"] or "recbole",
+        versions=versions(),
+        device=torch.cuda.get_device_name() if on_gpu else "cpu",
+        machine=machine(),
+        threads=torch.get_num_threads(),
+        timestamp=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def configured_data(
+    model: str,
+    dataset: str,
+    config_files: Sequence[str | Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    cache: DataCache | None = None,
+) -> tuple[Any, Any]:
+    """Return RecBole's configuration and data set for a run: the random generators seeded, the logger set up.
+
+    Raises:
+        UsageError: something asked for does not exist, or ``topk`` is not below the number of items.
+    """
+    config = make_config(model, dataset, config_files, overrides, seed)
+    with own_arguments_hidden():
+        init_seed(config["seed"], config["reproducibility"])
+        init_logger(config)
+        getLogger().info(config)
+        data = create_dataset(config) if cache is None else cache.read(config)
+        getLogger().info(data)
+    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= data.item_num:
+        raise UsageError(
+            f"topk is {max(config['topk'])}, but '{dataset}' has only {data.item_num - 1} items; "
+            "set a smaller topk and valid_metric."
+        )
+    return config, data
+
+
+def _serve(trainer: Any) -> dict[str, Any]:
+    """Measure the checkpoint of the best epoch; one is made where there is none, after everything that is timed."""
+    # RecBole's own modules are imported by then: this one would make a run that serves nothing larger
+    from recbole_signed.experiments.runs.serving_cost import serve_in_new_process
+
+    file = Path(trainer.saved_model_file)
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        trainer._save_checkpoint(0, verbose=False)
+    return serve_in_new_process(file)
+
+
+@contextmanager
+def _checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
+    """Give the trainer's checkpoint a name that no other run has; afterwards remove it unless it is to be kept.
+
+    The writer of training curves is closed too: each has a thread, and one process may make many runs.
+    """
+    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{config['model']}-{config['dataset']}-{config['seed']}-{moment}-{os.getpid()}.pth"
+    trainer.saved_model_file = os.path.join(config["checkpoint_dir"], name)
+    try:
+        yield
+    finally:
+        trainer.tensorboard.close()
+        if not keep:
+            Path(trainer.saved_model_file).unlink(missing_ok=True)
+
+
+def _keep_per_user(path: Path, seen: Recorded, data: Any) -> str | None:
+    """Write the values per user and return the file's checksum; None where the evaluation has none."""
+    values = seen.values()
+    if not values:
+        getLogger().warning(
+            "%s is not kept: no metric of this evaluation is a mean over users, each ranked once.", path
+        )
+        return None
+    return write(path, data.id2token(seen.user_field, seen.users()), values)
+
+
+def plain_result(result: Mapping[str, Any] | None) -> dict[str, float | None]:
+    """RecBole's result as floats of Python; None where a metric is not defined."""
+    values = {key: float(value) for key, value in (result or {}).items()}
+    return {key: value if math.isfinite(value) else None for key, value in values.items()}

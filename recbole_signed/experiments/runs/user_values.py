@@ -1,0 +1,173 @@
+"""Values per user as files: one parquet file per run, beside the rows of its table.
+
+``NAME.users/MODEL-DATASET-SEED-HASH.parquet`` has a column ``user`` with the original tokens and a float32 column for
+every test metric that is a mean over users; null where a user does not count. The hash stands for what the run was
+asked for and for its data, as the row's key does. The files are not part of a table's committed result (the rows with
+their checksums are): what can be derived from them for a reader is written out beside the table.
+
+Neither torch nor RecBole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_signed.experiments.runs.columns import smaller_is_better
+from recbole_signed.experiments.runs.provenance import digest
+from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.convert.manifest import sha256
+
+if TYPE_CHECKING:
+    from recbole_signed.experiments.tables.spec import Request
+
+FloatArray = npt.NDArray[np.float64]
+USER = "user"
+_HASH_DIGITS = 12
+
+
+def users_folder(rows_file: Path) -> Path:
+    """Return the folder of the values per user of the runs in a rows' file."""
+    return rows_file.with_suffix(".users")
+
+
+def file_name(request: Request) -> str:
+    """Return the name of the file of a run: it changes with everything that changes the run."""
+    short = digest([request.request_hash, request.data_sha256])[:_HASH_DIGITS]
+    return f"{request.model}-{request.dataset}-{request.seed}-{short}.parquet".replace(os.sep, "_")
+
+
+def write(path: Path, users: Sequence[str], values: Mapping[str, FloatArray]) -> str:
+    """Write a file as a whole and return its sha256.
+
+    Args:
+        path: the file; its folder is made.
+        users: ``[n_users]`` tokens.
+        values: ``[n_users]`` by metric; nan where a user does not count.
+    """
+    import polars as pl
+
+    columns = {USER: pl.Series(list(map(str, users)), dtype=pl.String)}
+    columns |= {name: pl.Series(each.astype(np.float32)).fill_nan(None) for name, each in values.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pl.DataFrame(columns).write_parquet(temporary, compression="zstd", compression_level=9)
+        checksum = sha256(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return checksum
+
+
+def is_there(row: RunRow, rows_file: Path) -> bool:
+    """Whether the values per user of a finished run lie where its row says, with the checksum that it says."""
+    if not row.ok or row.per_user is None or row.per_user_sha256 is None:
+        return False
+    path = rows_file.parent / row.per_user
+    return path.is_file() and sha256(path) == row.per_user_sha256
+
+
+def kept_metrics(rows: Iterable[RunRow], rows_file: Path) -> list[str]:
+    """Return the metrics that any of the rows' files has."""
+    import polars as pl
+
+    found: dict[str, None] = {}
+    for row in rows:
+        assert row.per_user is not None
+        found |= dict.fromkeys(pl.read_parquet_schema(rows_file.parent / row.per_user))
+    return [name for name in found if name != USER]
+
+
+@dataclass(frozen=True)
+class SectionValues:
+    """The values per user of all models on one data set of a table."""
+
+    section: str
+    n_users: int
+    """How many users any run has ranked."""
+    metrics: tuple[str, ...]
+    runs: dict[str, dict[int, FloatArray]]
+    """Label -> seed -> ``[n_users, n_metrics]``, nan where one is missing; all in one order of users."""
+    drawn_by_seed: bool
+    """Whether the split is random: then equal users of different seeds have different test items."""
+
+    def means(self, number: int) -> dict[str, float]:
+        """Return each model's value of a metric as its table has it; without those of which a run has none."""
+        columns = {label: [each[:, number] for each in runs.values()] for label, runs in self.runs.items()}
+        return {
+            label: float(np.mean([np.nanmean(each) for each in of_label]))
+            for label, of_label in columns.items()
+            if not any(np.isnan(each).all() for each in of_label)
+        }
+
+    def seeds_of(self, label: str, other: str) -> tuple[list[int], list[int]]:
+        """Return the seeds by which two models can be compared: all of each, or those in common of a random split."""
+        mine, theirs = sorted(self.runs[label]), sorted(self.runs[other])
+        if not self.drawn_by_seed:
+            return mine, theirs
+        common = [seed for seed in mine if seed in self.runs[other]]
+        return common, common
+
+    def pair(self, label: str, other: str) -> tuple[FloatArray, FloatArray]:
+        """Return the values of two models, ``[n_users, n_metrics]`` each, means over seeds; nan where either has none.
+
+        All nan where the split is random and the models have no seed in common.
+        """
+        from recbole_signed.evaluation.significance import mean_over_seeds
+
+        seeds = self.seeds_of(label, other)
+        if not all(seeds):
+            nothing = np.full((self.n_users, len(self.metrics)), np.nan)
+            return nothing, nothing.copy()
+        mine, theirs = (
+            mean_over_seeds(np.stack([self.runs[name][seed] for seed in chosen]))
+            for name, chosen in zip((label, other), seeds, strict=True)
+        )
+        missing = np.isnan(mine) | np.isnan(theirs)
+        mine[missing] = theirs[missing] = np.nan
+        return mine, theirs
+
+
+def read_section(
+    section: str, rows: Mapping[str, Sequence[RunRow]], rows_file: Path, metrics: Sequence[str]
+) -> SectionValues:
+    """Read the files of a section's runs, which must all be there.
+
+    Args:
+        section: its name in the table.
+        rows: the rows of each label.
+        rows_file: the file they are in.
+        metrics: the metrics wanted; one that a file does not have is nan for its run.
+    """
+    import polars as pl
+
+    frames: dict[tuple[str, int], Any] = {}
+    for label, of_label in rows.items():
+        for row in of_label:
+            assert row.per_user is not None
+            path = rows_file.parent / row.per_user
+            known = set(pl.read_parquet_schema(path))
+            frames[label, row.seed] = pl.read_parquet(path, columns=[USER, *(m for m in metrics if m in known)])
+    users = pl.concat([frame.select(USER) for frame in frames.values()]).unique(maintain_order=True)
+    runs: dict[str, dict[int, FloatArray]] = {label: {} for label in rows}
+    for (label, seed), frame in frames.items():
+        aligned = users.join(frame, on=USER, how="left", maintain_order="left")
+        missing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in metrics if name not in aligned.columns]
+        table = aligned.with_columns(missing).select(pl.col(list(metrics)).cast(pl.Float64).fill_null(np.nan))
+        runs[label][seed] = np.ascontiguousarray(table.to_numpy(), dtype=np.float64)
+    splits = [row.split for of_label in rows.values() for row in of_label]
+    drawn = any(isinstance(split, dict) and split.get("order") == "RO" for split in splits)
+    return SectionValues(section, users.height, tuple(metrics), runs, drawn)
+
+
+def best_of(means: Mapping[str, float], metric: str) -> str | None:
+    """Return the label with the best mean of a metric, the first of equal ones; None for no labels."""
+    toward = -1.0 if smaller_is_better(metric) else 1.0
+    return max(means, key=lambda label: toward * means[label], default=None)

@@ -1,0 +1,184 @@
+"""Which best numbers of a table are better than all others beyond chance: the marks, and the file that keeps them.
+
+**Convention.** In every column that is a mean over users, the best model is tested against every other model of its
+data set, by the paired t test over the users who count for both. The best one was found by looking at these very
+numbers, so p is the two-sided one; Holm's correction goes over all such comparisons of the table. A best number is
+marked where the worst of its own p-values stays below alpha: it is better than each other model, not only than the
+second. The t test, because it is exact enough for hundreds of comparisons at once, where a permutation test would
+need hundreds of thousands of resamples to say anything; ``recbole-signed significance`` has the other tests.
+
+The values per user are not committed, so the marks themselves are: ``NAME.marks.json``, with a digest of the checksums
+of the values that they come from. They hold as long as the rows are those.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.experiments.runs.columns import metric_column, smaller_is_better
+from recbole_signed.experiments.runs.provenance import digest
+from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.runs.user_values import SectionValues, best_of, is_there, read_section
+from recbole_signed.experiments.tables.table import CUT_SHORT, Line, Result, Section, Table
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A best number that is better than every other one of its column."""
+
+    section: str
+    metric: str
+    """In RecBole's spelling."""
+    label: str
+    rival: str
+    """The model with the largest p against it."""
+    p: float
+    """That p, after Holm's correction."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The marks of a table, and of how many comparisons they are the outcome."""
+
+    marks: tuple[Mark, ...]
+    n_comparisons: int
+    alpha: float = ALPHA
+
+
+def with_marks(table: Table, marks: Marks) -> Table:
+    """Return the table with its marks and a sentence that explains them; the table itself if nothing was compared."""
+    if not marks.n_comparisons:
+        return table
+    found = {(each.section, metric_column(each.metric).header, each.label) for each in marks.marks}
+    headers = [column.header for column in table.columns]
+
+    def marked(section: Section, line: Line) -> Line:
+        label = line.label.removesuffix(f" {CUT_SHORT}")
+        cells = (
+            replace(cell, significant=(section.name, header, label) in found)
+            for header, cell in zip(headers, line.cells, strict=False)
+        )
+        return replace(line, cells=tuple(cells))
+
+    sections = (replace(each, lines=tuple(marked(each, line) for line in each.lines)) for each in table.sections)
+    return replace(table, sections=tuple(sections), notes=(*table.notes, _explanation(marks)))
+
+
+def _explanation(marks: Marks) -> str:
+    return (
+        f"‡: better than every other model of the column (paired t test over users, two-sided, Holm-corrected over the "
+        f"{marks.n_comparisons} comparisons of the best with each other one, p < {marks.alpha:g})."
+    )
+
+
+def marks_of(results: Sequence[Result], columns: Sequence[str], rows_file: Path, *, stored: bool) -> Marks | None:
+    """Return the marks of a table; None where no data set has the values per user of all its runs.
+
+    Args:
+        results: the table's rows with their places.
+        columns: its metrics.
+        rows_file: the file of the rows; the values lie beside it.
+        stored: these are the whole table's rows: marks that lie beside the rows count if they are of these values,
+            and new ones are written there.
+    """
+    places = places_of(results)
+    whole = {name: rows for name, rows in places.items() if _have_values(rows)}
+    if not whole:
+        return None
+    state = _state(whole, columns)
+    file = marks_file(rows_file)
+    kept = read_marks(file, state) if stored else None
+    if kept is not None:
+        return kept
+    if not all(is_there(row, rows_file) for rows in whole.values() for each in rows.values() for row in each):
+        return None
+    made = find_marks([read_section(name, rows, rows_file, columns) for name, rows in whole.items()], columns)
+    if stored:
+        document = {"values": state, **asdict(made)}
+        file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return made
+
+
+def marks_file(rows_file: Path) -> Path:
+    """Return the place of a table's marks."""
+    return rows_file.with_suffix(".marks.json")
+
+
+def read_marks(file: Path, state: str | None = None) -> Marks | None:
+    """Read marks; None where there are none, or none of the values of which ``state`` is the digest."""
+    try:
+        document = json.loads(file.read_bytes())
+        if state is not None and document["values"] != state:
+            return None
+        marks = tuple(Mark(**each) for each in document["marks"])
+        return Marks(marks, int(document["n_comparisons"]), float(document["alpha"]))
+    except (OSError, ValueError, TypeError, KeyError):  # not there, cut off, or of another version: they are made anew
+        return None
+
+
+def places_of(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
+    """Return section -> label -> rows, without the models of which a run failed: the table has no numbers of them."""
+    places: dict[str, dict[str, list[RunRow]]] = {}
+    for section, label, row in results:
+        places.setdefault(section, {}).setdefault(label, []).append(row)
+    return {
+        section: {label: rows for label, rows in labels.items() if all(row.ok for row in rows)}
+        for section, labels in places.items()
+    }
+
+
+def _have_values(labels: Mapping[str, Sequence[RunRow]]) -> bool:
+    return len(labels) > 1 and all(row.per_user_sha256 for rows in labels.values() for row in rows)
+
+
+def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequence[str]) -> str:
+    values: dict[str, Any] = {
+        section: {label: [row.per_user_sha256 for row in rows] for label, rows in labels.items()}
+        for section, labels in places.items()
+    }
+    return digest({"alpha": ALPHA, "columns": list(columns), "values": values})
+
+
+def find_marks(sections: Sequence[SectionValues], columns: Sequence[str], alpha: float = ALPHA) -> Marks:
+    """Find the marks by the module's convention."""
+    from recbole_signed.evaluation.significance import holm, paired_t
+
+    claims: list[tuple[str, str, str, list[str]]] = []
+    p: list[float] = []
+    signs: list[float] = []
+    for values in sections:
+        for number, metric in enumerate(values.metrics):
+            best, others = _best(values, number)
+            if metric not in columns or best is None:
+                continue
+            pairs = [values.pair(best, other) for other in others]
+            differences = np.stack([mine[:, number] - theirs[:, number] for mine, theirs in pairs], axis=1)
+            claims.append((values.section, metric, best, others))
+            p += paired_t(differences).two_sided.tolist()
+            toward = -1.0 if smaller_is_better(metric) else 1.0
+            signs += [toward * float(np.nansum(column)) for column in differences.T]
+    corrected = holm(p)
+    marks, first = [], 0
+    for section, metric, label, others in claims:
+        mine = corrected[first : first + len(others)]
+        ahead = all(sign > 0 for sign in signs[first : first + len(others)])
+        first += len(others)
+        if ahead and bool((mine < alpha).all()):  # nan, where nothing could be compared, is no mark
+            worst = int(np.argmax(mine))
+            marks.append(Mark(section, metric, label, others[worst], float(mine[worst])))
+    return Marks(tuple(marks), int((~np.isnan(corrected)).sum()), alpha)
+
+
+def _best(values: SectionValues, number: int) -> tuple[str | None, list[str]]:
+    """Return the best model of a column as the table has it, and the others; None where fewer than two have it."""
+    means = values.means(number)
+    best = best_of(means, values.metrics[number])
+    return (None, []) if len(means) < 2 or best is None else (best, [label for label in means if label != best])

@@ -1,0 +1,68 @@
+"""Which models there are, and which of them learn from dislikes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from recbole_signed.plugin import registry
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that ``run`` finds by name."""
+
+    name: str
+    origin: str
+    """``recbole_signed``, ``recbole``, or the package that registered it."""
+    family: str
+    """What kind of model it is; RecBole's own: general, sequential, ..."""
+    uses_dislikes: bool
+    source: str
+    """The paper, where the class names it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the model as JSON can hold it."""
+        return asdict(self)
+
+
+def list_models() -> list[ModelInfo]:
+    """Return this package's models and third parties' first, in order of name, then RecBole's own by family."""
+    ours = [_info(entry) for _, entry in sorted(registry.models().items())]
+    stock = [
+        ModelInfo(name, "recbole", family, uses_dislikes=False, source="") for name, family in registry.stock_models()
+    ]
+    families = list(dict.fromkeys(("general", *sorted(each.family for each in stock))))
+    return ours + sorted(stock, key=lambda each: (families.index(each.family), each.name.lower()))
+
+
+def _info(entry: registry.ModelEntry) -> ModelInfo:
+    """Ask the class; it need not be a model of this package."""
+    model = registry.load_object(f"{entry.module}:{entry.name}")
+    needs_sign = bool(getattr(model, "needs_sign", False))
+    return ModelInfo(
+        name=entry.name,
+        origin=entry.module.partition(".")[0],
+        family=str(getattr(model, "family", "") or ""),
+        uses_dislikes=bool(getattr(model, "uses_dislikes", needs_sign)),
+        source=str(getattr(model, "source", "") or ""),
+    )
+
+
+def models_text(models: list[ModelInfo]) -> str:
+    """Return the list for a reader: one line for each of ours, one paragraph for each family of RecBole's."""
+    lines: list[str] = []
+    ours = [each for each in models if each.origin != "recbole"]
+    width = max((len(each.name) for each in ours), default=0)
+    if ours:
+        lines.append("Models of recbole_signed and of packages that register theirs (* learns from dislikes):")
+    for each in ours:
+        mark = "*" if each.uses_dislikes else " "
+        lines.append(f"  {mark} {each.name:<{width}}  {'  '.join(filter(None, (each.family, each.source)))}".rstrip())
+    lines.append("RecBole's own models (they learn from likes alone):")
+    stock: dict[str, list[str]] = {}
+    for each in models:
+        if each.origin == "recbole":
+            stock.setdefault(each.family, []).append(each.name)
+    lines += [f"  {family}: {', '.join(names)}" for family, names in stock.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,171 @@
+"""Runs as processes of their own, a few at a time; whatever happens, none is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import site
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.experiments.runs.provenance import cores, machine, versions
+from recbole_signed.experiments.runs.rows import FAILED, RunRow
+from recbole_signed.experiments.runs.settings import as_word
+from recbole_signed.experiments.tables.spec import Request
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+_POLL_SECONDS = 0.05
+_GRACE_SECONDS = 5.0
+
+
+@dataclass
+class _Child:
+    request: Request
+    process: subprocess.Popen[bytes]
+    log: Path
+    out: Path
+
+
+def run_all(
+    requests: Iterable[Request],
+    jobs: int,
+    logs: Path,
+    started: Callable[[Request], None],
+    finished: Callable[[Request, RunRow], None],
+) -> None:
+    """Run every request in its own process, at most ``jobs`` at a time, in order.
+
+    Args:
+        requests: what to run.
+        jobs: processes at a time; the cores are shared out among them.
+        logs: folder for what the processes write to standard error.
+        started: called with a request when its process starts.
+        finished: called with a request and its row, which may be a failed one.
+
+    Raises:
+        KeyboardInterrupt: after the processes were ended, which leave no row then.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    threads = max(1, cores() // jobs)
+    waiting = list(requests)[::-1]
+    running: list[_Child] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                request = waiting.pop()
+                running.append(_start(request, logs, threads))
+                started(request)
+            for child in [each for each in running if each.process.poll() is not None]:
+                running.remove(child)
+                row = _row(child)
+                child.out.unlink()
+                finished(child.request, row)
+            time.sleep(_POLL_SECONDS)
+    finally:
+        _end(running)
+
+
+def command(request: Request) -> list[str]:
+    """Return the command line of a request; it may be typed as well."""
+    words = [as_word(key, value) for key, value in request.settings.items()]
+    options = ["-m", request.model, "-d", request.dataset, "--seed", str(request.seed), "--no-save", "--json"]
+    options += [] if request.per_user is None else ["--per-user", str(request.per_user)]
+    options += ["--serve"] if request.serving else []
+    return [sys.executable, "-m", "recbole_signed", "run", *options, "--", *words]
+
+
+def _start(request: Request, logs: Path, threads: int) -> _Child:
+    stem = f"{request.label}-{request.section}-{request.seed}-{request.request_hash[:8]}".replace(os.sep, "_")
+    log, out = logs / f"{stem}.log", logs / f"{stem}.{os.getpid()}.json"
+    with log.open("wb") as stderr, out.open("wb") as stdout:
+        process = subprocess.Popen(
+            command(request),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment(threads),
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
+        )
+    return _Child(request, process, log, out)
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return the environment of a process that computes with so many threads and finds this package."""
+    variables = dict(os.environ)
+    # torch takes MKL's number for its own pool, so one variable's limit must hold for all of them
+    limits = [variables[name] for name in THREAD_VARIABLES if variables.get(name, "").isdigit()]
+    limit = min([threads, *(int(each) for each in limits if int(each))])
+    variables.update(dict.fromkeys(THREAD_VARIABLES, str(limit)))
+    # a checkout that is not installed is found from any current folder
+    package_root = str(Path(__file__).resolve().parents[3])
+    if package_root not in {
+        str(Path(each).resolve()) for each in [*site.getsitepackages(), site.getusersitepackages()]
+    }:
+        paths = [package_root, *filter(None, [variables.get("PYTHONPATH")])]
+        variables["PYTHONPATH"] = os.pathsep.join(paths)
+    return variables
+
+
+def _row(child: _Child) -> RunRow:
+    """Return what the process says of its run, or a failed row with the reason."""
+    request = child.request
+    document = _document(child.out)
+    common: dict[str, Any] = {"request_hash": request.request_hash, "label": request.label, "tuned": request.tuned}
+    if child.process.returncode == 0 and "error" not in document and document:
+        if request.per_user is not None and document.get("per_user"):
+            common["per_user"] = f"{request.per_user.parent.name}/{request.per_user.name}"
+        return RunRow.from_dict({**document, **common, "data_sha256": request.data_sha256})
+    return RunRow(
+        model=request.model,
+        dataset=request.dataset,
+        seed=request.seed,
+        status=FAILED,
+        reason=document.get("error") or reason_of_end(child.process.returncode, child.log),
+        data_sha256=request.data_sha256,
+        settings=request.settings,
+        versions=versions(),
+        machine=machine(),
+        timestamp=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **common,
+    )
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def reason_of_end(status: int, log: Path) -> str:
+    """Return the signal that ended a process, or the last line of its log: of a traceback, that is the error."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the process was ended by {name}{hint}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else f"the process ended with status {status} and said nothing"
+
+
+def _end(running: list[_Child]) -> None:
+    """End processes with all that they started, politely first."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        alive = [child for child in running if child.process.poll() is None]
+        for child in alive:
+            os.killpg(child.process.pid, how)
+        until = time.monotonic() + _GRACE_SECONDS
+        for child in alive:
+            try:
+                child.process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                continue
+    for child in running:
+        child.out.unlink(missing_ok=True)

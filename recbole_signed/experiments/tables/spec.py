@@ -1,0 +1,310 @@
+"""A table of experiments as a yaml file: which models, on which data sets, with which seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from recbole_signed import __version__
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.evaluation.edge_groups import KEYS as GROUP_KEYS
+from recbole_signed.evaluation.edge_groups import bounds_of, labels_of, split_group
+from recbole_signed.experiments.runs.columns import BEST, COSTS, DEFAULT_COSTS, SERVED
+from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, SIGNED_METRICS
+from recbole_signed.experiments.runs.provenance import data_folder, data_sha256, digest
+from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.runs.settings import merged, read_yaml
+from recbole_signed.experiments.tables.table_file import read_table_file
+from recbole_signed.experiments.tables.tuned import budgets_text, how_in_row, tuned_for
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.configuration import PROTOCOLS
+
+KEYS = (
+    *("extends", "title", "note", "datasets", "common", "models", "seeds", "columns"),
+    *("costs", "relative_to", "serving", "per_user"),
+)
+DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
+DEFAULT_SEEDS = (2020,)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run that a table asks for."""
+
+    label: str
+    """Row of the table: the model's class name, or another name for a variant of it."""
+    section: str
+    """Part of the table: the data set's name, or another name for a variant of it."""
+    model: str
+    dataset: str
+    seed: int
+    settings: dict[str, Any]
+    request_hash: str
+    data_sha256: str
+    per_user: Path | None = None
+    """Where the run's values per user go; they are not kept for None."""
+    serving: bool = False
+    """Whether it has to be measured too what the trained model costs in use; no part of the hash."""
+    tuned: dict[str, Any] | None = None
+    """As :attr:`recbole_signed.experiments.runs.rows.RunRow.tuned`."""
+
+    @property
+    def key(self) -> tuple[str, str, int, str | None, str | None]:
+        """As :attr:`recbole_signed.experiments.runs.rows.RunRow.key`."""
+        return self.model, self.dataset, self.seed, self.request_hash, self.data_sha256
+
+    def is_answered_by(self, row: RunRow | None) -> bool:
+        """Whether a row of the same key has all that is asked for, so that nothing need be run."""
+        return row is not None and row.ok and not (self.serving and row.serve_seconds is None)
+
+    @property
+    def title(self) -> str:
+        """What a progress bar shows."""
+        return f"{self.label} on {self.section}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model on a data set of a table."""
+
+    label: str
+    section: str
+    model: str
+    dataset: str
+    settings: dict[str, Any]
+    """The table's RecBole keys."""
+    start: dict[str, Any]
+    """Values of keys with which ``tune`` begins, beside the defaults."""
+    tuned: Any
+    """What the table's key ``tuned`` says, see :func:`recbole_signed.experiments.tables.tuned.tuned_for`."""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """The content of a table's yaml file."""
+
+    title: str
+    datasets: dict[str, dict[str, Any]]
+    models: dict[str, dict[str, Any]]
+    common: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = DEFAULT_SEEDS
+    columns: tuple[str, ...] = DEFAULT_COLUMNS
+    note: str | None = None
+    per_user: bool = True
+    """Whether the values of every user are kept for tests of significance."""
+    costs: tuple[str, ...] = DEFAULT_COSTS
+    """Names of :data:`recbole_signed.experiments.runs.columns.COSTS`."""
+    relative_to: tuple[str, ...] = ()
+    """Lines of the table, or "best": each cost is also given as a multiple of theirs."""
+    serving: bool = False
+    """Measure what the trained models cost in use."""
+
+    @classmethod
+    def read(cls, path: Path) -> TableSpec:
+        """Read and check a table's yaml file.
+
+        Raises:
+            UsageError: no such file, an unknown key or model, or values of the wrong kind.
+        """
+        content = read_table_file(path, KEYS)
+        for key in ("datasets", "models"):
+            if not content.get(key):
+                raise UsageError(f"{path}: a table needs '{key}'.")
+        models = content["models"]
+        known = registry.known_model_names()
+        for label, settings in models.items():
+            name = settings.get("model", label)
+            if name not in known:
+                raise UsageError(f"{path}: there is no model named '{name}'{nearest(str(name), known)}")
+        datasets = content["datasets"]
+        _check_places(path, models, datasets)
+        columns = _columns(path, content.get("columns", DEFAULT_COLUMNS))
+        common = content.get("common") or {}
+        if not isinstance(common, dict):
+            raise UsageError(f"{path}: 'common' must hold RecBole keys, but is {common!r}.")
+        return cls(
+            title=str(content.get("title") or path.stem),
+            datasets=datasets,
+            models=models,
+            common=common,
+            seeds=_seeds(path, content.get("seeds", DEFAULT_SEEDS)),
+            columns=columns,
+            note=content.get("note"),
+            per_user=_switch(path, "per_user", content.get("per_user", True)),
+            **_costs(path, content, models),
+        )
+
+    def only(self, labels: Sequence[str]) -> TableSpec:
+        """Return the table with some of its models, in the table's order; with all of them for no labels.
+
+        Raises:
+            UsageError: a label that the table does not have.
+        """
+        for label in labels:
+            if label not in self.models:
+                raise UsageError(
+                    f"the table has no model '{label}'{nearest(label, self.models)}; it has {', '.join(self.models)}."
+                )
+        chosen = {label: each for label, each in self.models.items() if label in labels}
+        return replace(self, models=chosen) if labels else self
+
+    def requests(self) -> Iterator[Request]:
+        """Yield the runs: data set by data set, model by model, seed by seed.
+
+        ``tuned: true`` puts what ``tune`` chose for the model on the data set below the table's own keys.
+
+        Raises:
+            UsageError: a data set that does not exist, a column that the runs' metrics do not have, or models that
+                were not tuned, or with different budgets.
+        """
+        for section, data_settings in self.datasets.items():
+            dataset = data_settings.get("dataset", section)
+            folder = data_folder(dataset, merged(self.common, data_settings).get("data_path"))
+            beside, checksum = folder / f"{dataset}.yaml", data_sha256(folder, dataset)
+            how: dict[str, dict[str, Any] | None] = {}
+            for place in self.places(section):
+                model = place.model
+                tuned = tuned_for(model, dataset, place.tuned, checksum)
+                how[place.label] = how_in_row(tuned)
+                budgets_text(how)
+                settings = place.settings if tuned is None else merged(tuned.values, place.settings)
+                seeds = _seeds(place.label, settings.pop("seeds", self._seeds_of(model, beside, settings)))
+                self._check_columns(place.label, beside, settings)
+                for seed in seeds:
+                    asked = {
+                        "model": model,
+                        "dataset": dataset,
+                        "seed": seed,
+                        "settings": {key: value for key, value in settings.items() if key != "data_path"},
+                        "package": __version__,
+                        "defaults": default_settings(model, beside),
+                    }
+                    yield Request(
+                        place.label,
+                        section,
+                        model,
+                        dataset,
+                        seed,
+                        settings,
+                        digest(asked),
+                        checksum,
+                        tuned=how[place.label],
+                        serving=self.serving,
+                    )
+
+    def places(self, section: str) -> Iterator[Place]:
+        """Yield the models on one part of the table, with all that the table says of each there."""
+        data_settings = self.datasets[section]
+        for label, model_settings in self.models.items():
+            here = (model_settings.get("per_dataset") or {}).get(section) or {}
+            settings = merged(self.common, data_settings, model_settings, here)
+            start, tuned = settings.pop("start", None) or {}, settings.pop("tuned", None)
+            for key in ("per_dataset", "model", "dataset", "seed"):
+                settings.pop(key, None)
+            model, dataset = model_settings.get("model", label), data_settings.get("dataset", section)
+            yield Place(label, section, model, dataset, settings, start, tuned)
+
+    def _seeds_of(self, model: str, beside: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the table's seeds; the first alone where neither the model nor the split draws anything."""
+        if model not in registry.SEEDLESS:
+            return self.seeds
+        layers = {**_yaml_if_there(beside), **settings}
+        order = layers.get("eval_args.order", (layers.get("eval_args") or {}).get("order"))
+        return self.seeds[:1] if layers.get("benchmark_filename") or order == "TO" else self.seeds
+
+    def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> None:
+        """See that the metrics of a run will fill the columns, before anything is run."""
+        in_data_set = _yaml_if_there(beside)
+        protocol = settings.get("protocol", in_data_set.get("protocol"))
+        defaults = {"metrics": [*RECBOLE_METRICS, *SIGNED_METRICS], "topk": list(DEFAULT_TOPK)}
+        layers = {**defaults, **in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
+        metrics, topk = (value if isinstance(value, list) else [value] for value in (layers["metrics"], layers["topk"]))
+        for column in self.columns:
+            plain, group = split_group(column)
+            name, at, k = plain.partition("@")
+            name = f"group{name}" if group else name
+            if name not in [str(each).lower() for each in metrics]:
+                raise UsageError(f"the column '{column}' is not evaluated for {label}: add {name} to 'metrics'.")
+            if at and int(k) not in topk:
+                raise UsageError(f"the column '{column}' is not evaluated for {label}: add {k} to 'topk'.")
+            side = group.partition(" ")[0]
+            groups = labels_of(side, bounds_of(side, layers.get(GROUP_KEYS[side]))) if group else [group]
+            if group not in groups:
+                raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
+
+
+def _check_places(path: Path, models: dict[str, dict[str, Any]], datasets: dict[str, dict[str, Any]]) -> None:
+    """Check ``per_dataset``, a model's keys for one data set: {data set: {key: value}}."""
+    for label, settings in models.items():
+        places = settings.get("per_dataset") or {}
+        if not isinstance(places, dict) or not all(isinstance(keys, dict) for keys in places.values()):
+            raise UsageError(f"{path}: 'per_dataset' of {label} must map data sets of the table to RecBole keys.")
+        for section in places:
+            if section not in datasets:
+                raise UsageError(
+                    f"{path}: {label} has settings on '{section}', which the table does not have"
+                    f"{nearest(str(section), datasets)}"
+                )
+
+
+def _seeds(where: str | Path, value: Any) -> tuple[int, ...]:
+    seeds = [value] if isinstance(value, int) else value
+    whole = isinstance(seeds, (list, tuple)) and all(
+        isinstance(each, int) and not isinstance(each, bool) for each in seeds
+    )
+    if not whole or not seeds or len(set(seeds)) != len(seeds):
+        raise UsageError(
+            f"{where}: 'seeds' must be different whole numbers such as [2020, 2021, 2022], but is {value!r}."
+        )
+    return tuple(seeds)
+
+
+def _switch(path: Path, key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{path}: '{key}' must be true or false, but is {value!r}.")
+    return value
+
+
+def _columns(path: Path, value: Any) -> tuple[str, ...]:
+    columns = [str(each).lower() for each in value] if isinstance(value, (list, tuple)) else []
+    for column in columns:
+        plain, _ = split_group(column)
+        _, at, k = plain.partition("@")
+        if (at and not (k.isdigit() and int(k) > 0)) or "[" in plain:
+            raise UsageError(
+                f"{path}: the column '{column}' must read like recall@20, signauc or recall@20[users 1-5]."
+            )
+    if not columns:
+        raise UsageError(f"{path}: 'columns' must be a list of metrics such as [recall@20, ndcg@20], but is {value!r}.")
+    return tuple(columns)
+
+
+def _costs(path: Path, content: Mapping[str, Any], models: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the keys that say which costs a table shows."""
+    costs, others = content.get("costs", DEFAULT_COSTS), content.get("relative_to", ())
+    for key, value, known in (("costs", costs, COSTS), ("relative_to", others, (BEST, *models))):
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{path}: '{key}' must be a list of names ({', '.join(known)}), but is {value!r}.")
+        for name in value:
+            if name not in known:
+                raise UsageError(f"{path}: '{key}' has no '{name}'{nearest(str(name), known)}; use {', '.join(known)}.")
+    serving = content.get("serving", False)
+    if not isinstance(serving, bool):
+        raise UsageError(f"{path}: 'serving' is {serving!r}; it must be true or false.")
+    unmeasured = [name for name in costs if name in SERVED and not serving]
+    if unmeasured:
+        raise UsageError(f"{path}: the costs {', '.join(unmeasured)} are measured under 'serving: true' alone; set it.")
+    return {"costs": tuple(costs), "relative_to": tuple(others), "serving": serving}
+
+
+def _yaml_if_there(path: Path) -> dict[str, Any]:
+    return read_yaml(path) if path.is_file() else {}
+
+
+def default_settings(model: str, beside: Path) -> dict[str, Any]:
+    """Return what the files below a run's settings say: this package's defaults of the model, the data set's yaml."""
+    entry = registry.models().get(model)
+    files = {"model": entry.properties if entry is not None else None, "dataset": beside}
+    return {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}

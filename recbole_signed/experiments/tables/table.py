@@ -1,0 +1,248 @@
+"""From result rows to a table: means over seeds, who is best, and the small print under it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from recbole_signed.experiments.runs.columns import (
+    BEST,
+    COST_COLUMNS,
+    Column,
+    metric_column,
+)
+from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.tables.footnotes import STOPPED, budgets, describe_split, group_shares
+from recbole_signed.experiments.tables.tuned import budgets_text
+
+Mark = Literal["best", "second", ""]
+Result = tuple[str, str, RunRow]
+"""Part of the table (a data set), line of the table (a model), and one of its rows."""
+
+BUDGET, CUT_SHORT = STOPPED, "†"
+SIGNIFICANT = "‡"
+_LONGEST_REASON = 140
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean and, over more than one seed, standard deviation (with n - 1); both None where a seed has no value."""
+
+    mean: float | None
+    sd: float | None
+    decimals: int
+    mark: Mark = ""
+    significant: bool = False
+    """Better than every other one of its column beyond chance; see :mod:`recbole_signed.experiments.tables.marks`."""
+
+    def text(self, plus_minus: str = " ± ", nothing: str = "n/a") -> str:
+        """Return the number as it is printed."""
+        if self.mean is None:
+            return nothing
+        spread = "" if self.sd is None else f"{plus_minus}{self.sd:.{self.decimals}f}"
+        return f"{self.mean:.{self.decimals}f}{spread}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model's line: cells, or why there are none."""
+
+    label: str
+    n_seeds: int
+    cells: tuple[Cell, ...]
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """The lines of one data set."""
+
+    name: str
+    lines: tuple[Line, ...]
+    small_print: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that knows nothing of how it will be printed."""
+
+    title: str
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...]
+
+
+def build_table(
+    title: str,
+    metrics: Sequence[str],
+    results: Iterable[Result],
+    note: str | None = None,
+    costs: Sequence[Column] = COST_COLUMNS,
+) -> Table:
+    """Build a table.
+
+    A line of which any run failed has no numbers but the reason: a mean over the seeds that happened to work
+    would be a number of something else.
+
+    Args:
+        title: its heading.
+        metrics: columns in RecBole's spelling.
+        results: rows with their places; places come in order of first appearance.
+        note: a sentence for the small print.
+        costs: the columns that follow them: time and memory.
+    """
+    columns = (*map(metric_column, metrics), *costs)
+    places: dict[str, dict[str, list[RunRow]]] = {}
+    for section, label, row in results:
+        places.setdefault(section, {}).setdefault(label, []).append(row)
+    sections = tuple(_section(name, lines, columns) for name, lines in places.items())
+    rows = [row for lines in places.values() for line in lines.values() for row in line]
+    return Table(title, columns, sections, _notes(rows, note))
+
+
+def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column]) -> Section:
+    made = [_line(label, rows, columns) for label, rows in lines.items()]
+    made = _divided(dict(zip(lines, made, strict=True)), columns)
+    marks = [
+        _marks([line.cells[number] if line.cells and not column.relative_to else None for line in made], column.smaller)
+        for number, column in enumerate(columns)
+    ]
+    marked = tuple(
+        Line(
+            line.label,
+            line.n_seeds,
+            tuple(
+                Cell(cell.mean, cell.sd, cell.decimals, marks[number][index]) for number, cell in enumerate(line.cells)
+            ),
+            line.failure,
+        )
+        for index, line in enumerate(made)
+    )
+    rows_of_all = [row for rows in lines.values() for row in rows if row.ok]
+    print_ = [
+        _small_print(rows_of_all),
+        _tuning(lines),
+        budgets(lines),
+        _cut_short(lines),
+        group_shares(rows_of_all),
+    ]
+    return Section(name, marked, "; ".join(filter(None, print_)))
+
+
+def _tuning(lines: dict[str, list[RunRow]]) -> str:
+    """State the tuning budget, and name the models whose parameters were chosen on another split than the rows'."""
+    text = budgets_text({label: rows[0].tuned for label, rows in lines.items()})
+    other = [
+        label
+        for label, rows in lines.items()
+        if any(row.ok and row.tuned is not None and row.tuned.get("split") != row.split for row in rows)
+    ]
+    return f"{text}, on another split: {', '.join(other)}" if other else text
+
+
+def _cut_short(lines: dict[str, list[RunRow]]) -> str:
+    """Name the models that a budget of time stopped before they were done, with their last epochs."""
+    found = [
+        f"{label} {', '.join(str(row.epochs) for row in rows)}" for label, rows in lines.items() if _was_cut_short(rows)
+    ]
+    return f"{CUT_SHORT} stopped by its training budget, after epoch: {'; '.join(found)}" if found else ""
+
+
+def _was_cut_short(rows: Sequence[RunRow]) -> bool:
+    return any(row.stopped_by == BUDGET for row in rows)
+
+
+def _line(label: str, rows: Sequence[RunRow], columns: Sequence[Column]) -> Line:
+    failed = [row for row in rows if not row.ok]
+    if failed:
+        of = f" (seed {', '.join(str(row.seed) for row in failed)})" if len(failed) < len(rows) else ""
+        reason = " ".join((failed[0].reason or "no reason given").split())
+        reason = reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
+        return Line(label, len(rows), (), f"failed{of}: {reason}")
+    shown = f"{label} {CUT_SHORT}" if _was_cut_short(rows) else label
+    return Line(
+        shown, len(rows), tuple(_cell([column.value(row) for row in rows], column.decimals) for column in columns)
+    )
+
+
+def _divided(lines: dict[str, Line], columns: Sequence[Column]) -> list[Line]:
+    """Divide the means of relative columns by that of the line they name, or by the smallest."""
+    divisors: dict[int, float | None] = {}
+    for number, column in enumerate(columns):
+        if column.relative_to is not None:
+            known = {label: line.cells[number].mean for label, line in lines.items() if line.cells}
+            means = [mean for mean in known.values() if mean is not None]
+            divisors[number] = min(means, default=None) if column.relative_to == BEST else known.get(column.relative_to)
+    return [
+        replace(
+            line,
+            cells=tuple(
+                _quotient(cell, divisors[number]) if number in divisors else cell
+                for number, cell in enumerate(line.cells)
+            ),
+        )
+        for line in lines.values()
+    ]
+
+
+def _quotient(cell: Cell, divisor: float | None) -> Cell:
+    return Cell(cell.mean / divisor if divisor and cell.mean is not None else None, None, cell.decimals)
+
+
+def _cell(values: Sequence[float | None], decimals: int) -> Cell:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return Cell(None, None, decimals)
+    return Cell(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, decimals)
+
+
+def _marks(cells: Sequence[Cell | None], smaller: bool) -> list[Mark]:
+    """Mark the best and the second best, as printed: numbers that look equal are marked alike."""
+    seen = [None if cell is None or cell.mean is None else round(cell.mean, cell.decimals) for cell in cells]
+    ranking = sorted({value for value in seen if value is not None}, reverse=not smaller)
+    marks: list[Mark] = ["best", "second"]
+    by_value = dict(zip(ranking, marks, strict=False))
+    return ["" if value is None else by_value.get(value, "") for value in seen]
+
+
+def _small_print(rows: Sequence[RunRow]) -> str:
+    """Say what the numbers of a section rest on; more than one of a kind is listed, not hidden."""
+    if not rows:
+        return ""
+    parts = [
+        ("data sha256", _different(row.data_sha256[:12] for row in rows if row.data_sha256)),
+        ("split", _different(describe_split(row.split) for row in rows)),
+        ("protocol", _different(row.protocol for row in rows)),
+        ("best epoch by validation", _different(_metric_text(row.valid_metric) for row in rows)),
+    ]
+    return "; ".join(f"{name} {value}" for name, value in parts if value)
+
+
+def _metric_text(metric: str | None) -> str:
+    return metric_column(metric).header if metric else ""
+
+
+def _notes(rows: Sequence[RunRow], note: str | None) -> tuple[str, ...]:
+    seeds = {row.seed for row in rows}
+    notes = [note] if note else []
+    if len(seeds) > 1:
+        listed = ", ".join(map(str, sorted(seeds)))
+        notes.append(f"Mean ± standard deviation over the seeds {listed}.")
+    notes.append("Bold: best, underlined: second best of a column; ↓: smaller is better.")
+    versions = _different(", ".join(f"{name} {number}" for name, number in row.versions.items()) for row in rows)
+    machines = _different(
+        f"{row.machine}"
+        + (f", {row.threads} thread{'s' if row.threads > 1 else ''} per run" if row.threads else "")
+        + (f", {row.device}" if row.device not in (None, "cpu") else "")
+        for row in rows
+        if row.machine and row.ok
+    )
+    notes += [f"Versions: {versions}."] if versions else []
+    notes += [f"Machine: {machines}."] if machines else []
+    return tuple(notes)
+
+
+def _different(values: Iterable[str | None]) -> str:
+    return " | ".join(dict.fromkeys(value for value in values if value))

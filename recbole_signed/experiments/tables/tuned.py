@@ -1,0 +1,141 @@
+"""What a tuning chose: ``yaml/model/<data set>/<Model>.yaml``, RecBole keys under a comment on how they were found.
+
+The comment is yaml behind ``# ``, so that a table can state the budget; to RecBole the file is one like any other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.defaults import SPACES, TUNED
+from recbole_signed.experiments.runs.settings import Loader, read_yaml
+
+_START = "# tuning:"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The content of such a file."""
+
+    values: dict[str, Any]
+    """RecBole keys."""
+    how: dict[str, Any]
+    """What the comment says: ``trials`` (the budget; ``tried`` is less where a small space was tried in full),
+    ``training_budget``, ``seed``, ``metric``, ``value``, ``data_sha256`` and more."""
+
+
+def tuned_path(model: str, name: str, root: Path | str = TUNED) -> Path:
+    """Return where the parameters of a model are kept that were chosen on a data set, or under another name."""
+    return Path(root) / name / f"{model}.yaml"
+
+
+def to_yaml(tuned: Tuned, heading: str) -> str:
+    """Return the file: a heading of one line or more, how the values were found, the values."""
+    how = yaml.safe_dump({"tuning": tuned.how}, sort_keys=False, allow_unicode=True, width=2**30)
+    comment = "".join(f"# {line}\n" for line in [*heading.splitlines(), *how.splitlines()])
+    return comment + yaml.safe_dump(tuned.values, sort_keys=False, allow_unicode=True, width=2**30)
+
+
+def read_tuned(path: Path) -> Tuned:
+    """Read a file that ``tune`` wrote.
+
+    Raises:
+        UsageError: there is none, or its comment does not say how many trials it comes from.
+    """
+    values = read_yaml(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = [line for line in lines if line.startswith("#")]
+    block = comment[comment.index(_START) :] if _START in comment else []
+    try:
+        content = yaml.load("\n".join(line.removeprefix("# ") for line in block), Loader=Loader) or {}
+        how = content.get("tuning")
+    except yaml.YAMLError:
+        how = None
+    if not isinstance(how, dict) or not isinstance(how.get("trials"), int):
+        raise UsageError(
+            f"{path} does not say how many trials it comes from; make it with 'recbole-signed tune', or put its keys "
+            "into the table."
+        )
+    return Tuned(values, how)
+
+
+def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str) -> Tuned | None:
+    """Return what a table's key ``tuned`` asks for.
+
+    Args:
+        model: class name.
+        dataset: name of the data set.
+        choice: True, or the name under which the tuning was done (``tune --name``); False and None for defaults.
+        data_sha256: checksum of the data that the table runs on.
+
+    Returns:
+        None for defaults, and for a model that has nothing to tune: neither a space nor a tuned file.
+
+    Raises:
+        UsageError: the model has a space and was not tuned, or was tuned on other data.
+    """
+    if choice is None or choice is False:
+        return None
+    if choice is not True and not (isinstance(choice, str) and choice and os.sep not in choice):
+        raise UsageError(f"'tuned' is {choice!r}; it must be true, false, or the name of a folder in {TUNED}.")
+    path = tuned_path(model, dataset if choice is True else choice)
+    command = f"recbole-signed tune -m {model} -d {dataset}" + ("" if choice is True else f" --name {choice}")
+    if not path.is_file():
+        if not (Path(SPACES) / path.name).is_file():
+            return None
+        raise UsageError(f"the table wants {model} tuned, but there is no {path}; '{command}' makes it.")
+    found = read_tuned(path)
+    if found.how.get("data_sha256") != data_sha256:
+        raise UsageError(f"{path} was chosen on other data than '{dataset}' is now; '{command}' makes it anew.")
+    return found
+
+
+def how_in_row(tuned: Tuned | None) -> dict[str, Any] | None:
+    """Return what a result row keeps of a tuning."""
+    if tuned is None:
+        return None
+    return {key: tuned.how.get(key) for key in ("trials", "training_budget", "seed", "metric", "split")}
+
+
+def budgets_text(how: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """Return the sentence of a table's small print on the models (label -> how) of one data set; empty without any.
+
+    Raises:
+        UsageError: the models did not get the same number of trials, so a table of them would not be a fair one.
+    """
+    tuned = {label: each for label, each in how.items() if each is not None}
+    if not tuned:
+        return ""
+    budgets: dict[str, list[str]] = {}
+    for label, each in tuned.items():
+        budgets.setdefault(_budget(each), []).append(label)
+    trials = {each["trials"] for each in tuned.values()}
+    if len(trials) > 1:
+        listed = "; ".join(f"{labels[0]} {budget}" for budget, labels in budgets.items())
+        raise UsageError(
+            f"the models of the table were tuned with different budgets ({listed}); run 'recbole-signed tune' with the "
+            "same --trials for each, or say 'tuned: false' where the table gives the keys itself."
+        )
+    rest = [label for label in how if label not in tuned]
+    if len(budgets) == 1:
+        text = f"tuned on validation with {next(iter(budgets))} for each model"
+    else:
+        text = f"tuned on validation with {'; '.join(f'{what} ({_names(who)})' for what, who in budgets.items())}"
+    return f"{text}{f', without tuning: {_names(rest)}' if rest else ''}"
+
+
+def _budget(how: Mapping[str, Any]) -> str:
+    seconds = how.get("training_budget")
+    trials = f"{how['trials']} trial{'s' if how['trials'] != 1 else ''}"
+    return trials + (f" of at most {seconds:g} s" if seconds else "")
+
+
+def _names(labels: list[str]) -> str:
+    return ", ".join(labels)

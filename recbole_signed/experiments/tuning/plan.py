@@ -1,0 +1,47 @@
+"""How a tuning is to be done: how many trials, how long, and where things are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.defaults import RUNS, TUNED
+
+TRIALS = 50
+"""Default number of trials."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a tuning is to be done."""
+
+    trials: int = TRIALS
+    """Trials in all, those of earlier calls included."""
+    jobs: int = 1
+    """Processes at a time."""
+    budget: float | None = None
+    """``training_budget`` of each trial, in seconds."""
+    timeout: float | None = None
+    """Seconds after which no trial is begun."""
+    space: Path | None = None
+    """File of the space; ``yaml/tune/<Model>.yaml`` if None."""
+    name: str | None = None
+    """Folder of the result where it is not to be the data set's: for another split of it."""
+    output: Path = Path(TUNED)
+    storage: Path = Path(RUNS) / "tune"
+
+    def check(self) -> None:
+        """Refuse numbers and names that make no sense.
+
+        Raises:
+            UsageError: names the first one.
+        """
+        for option, value, least in (("--trials", self.trials, 1), ("--jobs", self.jobs, 1)):
+            if value < least:
+                raise UsageError(f"{option} is {value}; it must be {least} or more.")
+        if self.name is not None and (not self.name or Path(self.name).name != self.name):
+            raise UsageError(f"--name is '{self.name}'; it must be the plain name of a folder.")
+        for option, seconds in (("--budget", self.budget), ("--timeout", self.timeout)):
+            if seconds is not None and not seconds > 0:
+                raise UsageError(f"{option} is {seconds:g}; it must be a number of seconds above 0.")

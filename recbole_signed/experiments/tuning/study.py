@@ -1,0 +1,258 @@
+"""The trials of a tuning in an SQLite file, through Optuna: what was tried, what comes next, what is given up.
+
+Needs the extra ``tune``; only :mod:`recbole_signed.experiments.tuning.tune` imports this module.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.tuning.space import Space
+
+RANDOM_TRIALS = 10
+"""Trials before the sampler (TPE) learns from what it has seen."""
+
+PRUNING_TRIALS = 5
+"""Trials before any is pruned. Then one whose best score so far is below the median of the others' at the same
+validation is given up (the median rule), once it has had the validations that early stopping has patience for."""
+
+_DEFAULT, _AGAIN, _VALUES, _KNOWN, _ABOUT = "default", "again", "values", "known", "about"
+_LEARNED_DRAWS, _DRAWS = 5, 200
+"""Draws of values until there are some that were not tried yet: by TPE, then at random too."""
+
+
+class _SeededSampler(BaseSampler):
+    """TPE whose draws for a trial follow from a seed and the trial's place, not from what this process has drawn.
+
+    So a tuning that was stopped goes on with the trials that it would have had.
+    """
+
+    def __init__(self, seed: int, n_cut_off: int) -> None:
+        self._seed, self._n_cut_off = seed, n_cut_off
+        self.learns = True
+        """Whether the next draws learn from the trials before, or are random."""
+        self._tpe = self._new(0)
+
+    def _new(self, place: int) -> BaseSampler:
+        seed = (self._seed * 7919 + place) % 2**32
+        if not self.learns:
+            return RandomSampler(seed)
+        return TPESampler(n_startup_trials=RANDOM_TRIALS, multivariate=False, seed=seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Begin the draws of a trial."""
+        self._tpe = self._new(trial.number - self._n_cut_off)
+        self._tpe.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        """As TPE does."""
+        return self._tpe.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
+        """As TPE does."""
+        return self._tpe.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
+    ) -> Any:
+        """As TPE does."""
+        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial that is to be run."""
+
+    values: dict[str, Any]
+    """RecBole keys; none for the default configuration."""
+    is_default: bool
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial that has ended."""
+
+    number: int
+    """Its place among the trials, from 0: the default configuration. Optuna's own number may be higher."""
+    state: str
+    """``complete``, ``pruned`` or ``fail``."""
+    is_default: bool
+    values: dict[str, Any]
+    value: float | None
+    seconds: float | None
+    about: dict[str, Any]
+    """What else was kept: ``epochs``, ``stopped_by``, ``curve``, or the ``reason`` of a failure."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the trial as JSON can hold it."""
+        return {**vars(self)}
+
+
+class Study:
+    """The trials of one question: a model on some data, a space, fixed settings and a seed."""
+
+    def __init__(
+        self,
+        file: Path,
+        name: str,
+        space: Space,
+        defaults: Mapping[str, Any],
+        bigger: bool,
+        seed: int,
+        patience: int,
+        start: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open a study, or begin one, whose first trial will be the default configuration.
+
+        Args:
+            file: the SQLite file; it may hold other studies.
+            name: name of the study; equal questions have equal names.
+            space: what is tried.
+            defaults: the model's own values.
+            bigger: whether larger scores are better.
+            seed: seed of the sampler.
+            patience: validations of a trial before it may be pruned.
+            start: values of the second trial; what it does not name is as in the defaults.
+
+        Raises:
+            UsageError: ``start`` is no point of the space.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.space = space
+        self._default = space.point(defaults)
+        self._study = optuna.create_study(
+            storage=_storage(file.resolve()),
+            study_name=name,
+            direction="maximize" if bigger else "minimize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(PRUNING_TRIALS, max(1, patience)),
+        )
+        if not self._study.trials:
+            # where the default is a point of the space, the sampler may learn from it
+            self._study.enqueue_trial(self._default or {}, {_DEFAULT: True})
+            if start:
+                self._study.enqueue_trial(_start_point(space, {**defaults, **start}))
+        self._repeat_what_was_cut_off()
+        self._sampler = _SeededSampler(seed, len(_cut_off(self._study.get_trials(deepcopy=False))))
+        self._study.sampler = self._sampler
+
+    def _repeat_what_was_cut_off(self) -> None:
+        """End the trials of a process that is gone (nobody else has the study's lock), and queue them again."""
+        for each in self._study.get_trials(states=(TrialState.RUNNING,)):
+            self._study.tell(each.number, state=TrialState.FAIL)
+            if each.user_attrs.get(_DEFAULT):
+                self._study.enqueue_trial(self._default or {}, {_DEFAULT: True, _AGAIN: each.number})
+            elif _VALUES in each.user_attrs:  # else its values were being drawn, and will be drawn again
+                self._study.enqueue_trial(each.params, {_AGAIN: each.number})
+
+    def ask(self) -> Asked | None:
+        """Begin the next trial, with values that were not tried before; None where the space has no more of them."""
+        queued = bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+        known = self._known()
+        if len(known) >= self.space.size and not queued:
+            return None
+        for draw in range(_DRAWS):
+            self._sampler.learns = draw < _LEARNED_DRAWS
+            trial = self._study.ask()
+            if trial.user_attrs.get(_DEFAULT):
+                return self._ask_default(trial)
+            values = self.space.suggest(trial)
+            trial.set_user_attr(_VALUES, values)
+            if trial.params not in known or _AGAIN in trial.user_attrs:
+                return Asked(values, False, trial)
+            trial.set_user_attr(_KNOWN, True)
+            self._study.tell(trial, state=TrialState.FAIL)
+        return None
+
+    def _ask_default(self, trial: Trial) -> Asked:
+        if self._default is not None:
+            self.space.suggest(trial)  # kept for the sampler; the run gets no values, so it is the default itself
+        trial.set_user_attr(_VALUES, {})
+        return Asked({}, True, trial)
+
+    def _known(self) -> list[dict[str, Any]]:
+        """Return the parameters that were tried, or are being tried: equal ones would give equal results."""
+        return [each.params for each in self._ran() if each.params]
+
+    def _ran(self) -> list[FrozenTrial]:
+        """Return the trials that were run or are running, in order; of one that was cut off, only its repetition."""
+        trials = self._study.get_trials(deepcopy=False)
+        cut_off = _cut_off(trials)
+        drawn = [each for each in trials if _VALUES in each.user_attrs and _KNOWN not in each.user_attrs]
+        return [each for each in drawn if each.number not in cut_off and each.state != TrialState.WAITING]
+
+    def report(self, asked: Asked, score: float, validation: int) -> bool:
+        """Keep a score of a trial under way; return whether to go on with it. The default is never pruned."""
+        if not math.isfinite(score):
+            return True
+        asked.trial.report(score, validation)
+        return asked.is_default or not asked.trial.should_prune()
+
+    def complete(self, asked: Asked, value: float, about: Mapping[str, Any]) -> None:
+        """End a trial with its value."""
+        asked.trial.set_user_attr(_ABOUT, dict(about))
+        self._study.tell(asked.trial, value)
+
+    def prune(self, asked: Asked, about: Mapping[str, Any]) -> None:
+        """End a trial that was pruned."""
+        asked.trial.set_user_attr(_ABOUT, dict(about))
+        self._study.tell(asked.trial, state=TrialState.PRUNED)
+
+    def fail(self, asked: Asked, reason: str) -> None:
+        """End a trial that came to nothing; it counts as one of the trials."""
+        asked.trial.set_user_attr(_ABOUT, {"reason": reason})
+        self._study.tell(asked.trial, state=TrialState.FAIL)
+
+    def tried(self) -> list[Tried]:
+        """Return the trials that have ended, in their order."""
+        return [_tried(number, each) for number, each in enumerate(self._ran()) if each.state.is_finished()]
+
+
+def _start_point(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
+    point = space.point(values)
+    if point is None:
+        outside = {key: values.get(key) for key, each in space.parameters.items() if not each.contains(values.get(key))}
+        raise UsageError(f"the search can't start where it never goes: {space.path} does not have {outside}.")
+    return point
+
+
+def _cut_off(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the numbers of the trials that did not come to their end because the process did."""
+    undrawn = {each.number for each in trials if each.state == TrialState.FAIL and _VALUES not in each.user_attrs}
+    return undrawn | {each.user_attrs[_AGAIN] for each in trials if _AGAIN in each.user_attrs}
+
+
+def _storage(file: Path) -> optuna.storages.RDBStorage:
+    """Return the trials' file: safe against the death of the process with every call, not with a wait for the disk."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(file, timeout=60.0, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    return optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"creator": connect})
+
+
+def _tried(number: int, trial: FrozenTrial) -> Tried:
+    duration = trial.duration
+    return Tried(
+        number=number,
+        state=trial.state.name.lower(),
+        is_default=bool(trial.user_attrs.get(_DEFAULT)),
+        values=trial.user_attrs.get(_VALUES, {}),
+        value=trial.value if trial.state is TrialState.COMPLETE else None,
+        seconds=None if duration is None else round(duration.total_seconds(), 3),
+        about=trial.user_attrs.get(_ABOUT, {}),
+    )

@@ -1,0 +1,61 @@
+"""Choosing the hyper-parameters of all models of a table that it wants tuned, each with the same number of trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.experiments.runs.defaults import SPACES
+from recbole_signed.experiments.tables.spec import Place, TableSpec
+from recbole_signed.experiments.tuning.plan import Plan
+from recbole_signed.experiments.tuning.result import Tuning
+from recbole_signed.experiments.tuning.tune import tune
+
+
+def tune_table(
+    path: Path, plan: Plan, labels: Sequence[str] = (), sections: Sequence[str] = (), seed: int | None = None
+) -> Iterator[Tuning]:
+    """Tune the models of a table on its data sets, one after the other; what was tuned already is not tuned again.
+
+    The keys that the table gives are those of the trials: what it says of a model is fixed, but for ``start``, with
+    whose values the search begins after the defaults, and for the seeds and the training budget where the plan has one.
+
+    Args:
+        path: the table's yaml file.
+        plan: how many trials, and so on; its ``name`` is the table's affair.
+        labels: the models; all for none.
+        sections: the data sets, by their names in the table; all for none.
+        seed: RecBole's ``seed`` of each trial, and that of the sampler.
+
+    Yields:
+        the tuning of each model with a space for which the table says ``tuned: true``, or a name.
+
+    Raises:
+        UsageError: nothing of that is in the table, or as :func:`recbole_signed.experiments.tuning.tune.tune`.
+    """
+    spec = TableSpec.read(path).only(labels)
+    for section in sections:
+        if section not in spec.datasets:
+            raise UsageError(
+                f"{path} has no data set '{section}'{nearest(section, spec.datasets)}; "
+                f"it has {', '.join(spec.datasets)}."
+            )
+    wanted: dict[tuple[str, str], Place] = {}
+    for section in sections or spec.datasets:
+        for place in spec.places(section):
+            if place.tuned and (Path(SPACES) / f"{place.model}.yaml").is_file():
+                wanted.setdefault((_name(place) or place.dataset, place.model), place)
+    if not wanted:
+        raise UsageError(f"{path} wants none of these models tuned: write 'tuned: true' under 'common' or the models.")
+    for place in wanted.values():
+        settings = {key: value for key, value in place.settings.items() if key != "seeds"}
+        if plan.budget is not None:
+            settings.pop("training_budget", None)
+        there = replace(plan, name=_name(place))
+        yield tune(place.model, place.dataset, settings=settings, seed=seed, plan=there, start=place.start)
+
+
+def _name(place: Place) -> str | None:
+    return place.tuned if isinstance(place.tuned, str) else None

@@ -1,0 +1,133 @@
+"""What is tuned, as both sides of a tuning know it: the process that chooses and those that try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole.utils import argument_list
+
+from recbole_signed.data.settings import SETTING_KEYS
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.configure import given_settings, make_config
+from recbole_signed.experiments.runs.provenance import config_hash, data_sha256, data_version
+from recbole_signed.experiments.runs.reading import DataCache
+from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.runs.run import run
+from recbole_signed.experiments.runs.settings import read_yaml
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.configuration import FREE_KEYS
+
+DECIMALS = 6
+"""Default ``metric_decimal_place`` of trials: RecBole's 4 makes many of them look equal."""
+
+_HOW_TO_TRAIN = ("weight_decay", "n_negatives", "negative_exponent", "lr_milestones", "lr_gamma", "neutral_weight")
+"""Keys without a default that a model's training or its graph reads, so that they can be tuned."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model on a data set with all that is the same in each trial."""
+
+    model: str
+    dataset: str
+    config_files: tuple[str, ...] = ()
+    settings: Mapping[str, Any] | None = None
+    """Keys above the files."""
+    seed: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the task as JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Task:
+        """Make a task of what :meth:`as_dict` gave."""
+        return cls(**{**values, "config_files": tuple(values["config_files"])})
+
+    def run(
+        self, values: Mapping[str, Any], cache: DataCache, on_validation: Callable[[int, float], None] | None = None
+    ) -> RunRow:
+        """Run the task once with some values; the test part is not looked at."""
+        return run(
+            self.model,
+            self.dataset,
+            self.config_files,
+            {"metric_decimal_place": DECIMALS, **(self.settings or {}), **values},
+            self.seed,
+            save=False,
+            test=False,
+            cache=cache,
+            on_validation=on_validation,
+        )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a task comes to, once RecBole has read its configuration."""
+
+    defaults: dict[str, Any]
+    """Key -> value of every key that a run of the model has."""
+    judging: frozenset[str]
+    """Keys that decide what is read, how it is split and how trials are judged."""
+    fixed: dict[str, Any]
+    """Keys that the user gave, in files or by themselves."""
+    model_keys: frozenset[str]
+    """Keys of the model's own default yaml."""
+    seed: int
+    metric: str
+    bigger: bool
+    """Whether a larger value of the metric is the better one."""
+    patience: int
+    """Validations without a gain after which early stopping ends a training."""
+    split: Any
+    """RecBole's ``eval_args``, or ``predefined``."""
+    protocol: str
+    config_hash: str
+    data_sha256: str
+    data_version: str | None
+
+
+def facts_of(task: Task) -> Facts:
+    """Read the configuration of a task, and no data but for its checksum.
+
+    Raises:
+        UsageError: as :func:`recbole_signed.experiments.runs.configure.make_config`, or nothing is validated.
+    """
+    config = make_config(task.model, task.dataset, task.config_files, task.settings, task.seed)
+    if config["eval_step"] <= 0:
+        raise UsageError(f"eval_step is {config['eval_step']}, so nothing is validated; tuning needs 1 or more.")
+    keys = {*config.internal_config_dict, *_HOW_TO_TRAIN}
+    folder = Path(config["data_path"])
+    return Facts(
+        defaults={key: config[key] for key in sorted(keys)},
+        judging=_judging_keys(),
+        fixed=given_settings(config),
+        model_keys=frozenset(_model_defaults(config["model"])),
+        seed=int(config["seed"]),
+        metric=config["valid_metric"],
+        bigger=bool(config["valid_metric_bigger"]),
+        patience=int(config["stopping_step"]),
+        split="predefined" if config["benchmark_filename"] else config["eval_args"],
+        protocol=config["protocol"] or "recbole",
+        config_hash=config_hash(config.final_config_dict),
+        data_sha256=data_sha256(folder, config["dataset"]),
+        data_version=data_version(folder, config["dataset"]),
+    )
+
+
+def _judging_keys() -> frozenset[str]:
+    recboles = ("general_arguments", "evaluation_arguments", "dataset_arguments")
+    keys = {key for name in recboles for key in getattr(argument_list, name)}
+    keys |= {*SETTING_KEYS, *FREE_KEYS, "protocol", "signed", "training_budget"}
+    return frozenset(keys - {*_HOW_TO_TRAIN})
+
+
+def _model_defaults(model: str) -> dict[str, Any]:
+    entry = registry.models().get(model)
+    folder = registry.recbole_folder()
+    stock = None if folder is None else folder / "properties" / "model" / f"{model}.yaml"
+    path = stock if entry is None else entry.properties
+    return read_yaml(path) if path is not None and path.is_file() else {}

@@ -1,0 +1,222 @@
+"""Choosing a model's hyper-parameters on validation: the default configuration first, then what Optuna proposes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_signed import __version__
+from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.experiments.runs.defaults import SPACES
+from recbole_signed.experiments.runs.provenance import digest
+from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.tables.compare import replace_file, terminated_like_interrupted
+from recbole_signed.experiments.tables.tuned import tuned_path
+from recbole_signed.experiments.tuning.plan import Plan
+from recbole_signed.experiments.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
+from recbole_signed.experiments.tuning.space import Space
+from recbole_signed.experiments.tuning.task import Facts, Task, facts_of
+from recbole_signed.experiments.tuning.workers import COMMAND, Worker, Workers
+from recbole_signed.files import DirectoryLock
+
+if TYPE_CHECKING:
+    from recbole_signed.experiments.tuning.study import Asked, Study, Tried
+
+_POLL_SECONDS = 0.5
+
+
+def tune(
+    model: str,
+    dataset: str,
+    config_files: Sequence[str | Path] = (),
+    settings: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    plan: Plan | None = None,
+    command: tuple[str, ...] = COMMAND,
+    start: Mapping[str, Any] | None = None,
+) -> Tuning:
+    """Try values of a model's keys by the run's ``valid_metric`` on the validation part, and write the best ones.
+
+    The first trial is the default configuration, so what is written is never worse on validation. The test part is
+    never evaluated. A call with the same question (configuration, data, space, version of this package) goes on where
+    an earlier one stopped; ``trials``, ``jobs`` and ``timeout`` are no part of it.
+
+    Args:
+        model: class name of any model that RecBole finds.
+        dataset: name of a data set.
+        config_files: RecBole yaml files; a key that is given is fixed, and leaves the space.
+        settings: keys above the files, likewise.
+        seed: RecBole's ``seed`` of each trial, and that of the sampler.
+        plan: how many trials, and so on.
+        command: the command line of a worker process.
+        start: values of the second trial, points of the space; what it does not name is as in the defaults.
+
+    Raises:
+        UsageError: something asked for does not exist or does not fit, or no trial came to an end.
+        MissingExtraError: Optuna is not installed.
+        KeyboardInterrupt: after the processes were ended; the next call goes on.
+    """
+    started = time.perf_counter()
+    plan = plan or Plan()
+    plan.check()
+    study_type = _study_type()
+    if plan.budget is not None and "training_budget" in (settings or {}):
+        raise UsageError("--budget is the training_budget of each trial, which is set as well; give one of the two.")
+    given = dict(settings or {}) | ({"training_budget": plan.budget} if plan.budget is not None else {})
+    task = Task(model, dataset, tuple(str(each) for each in config_files), given, seed)
+    space_file = plan.space or Path(SPACES) / f"{model}.yaml"
+    facts = facts_of(task)
+    if plan.space is None and not space_file.is_file():
+        raise UsageError(
+            f"there is no {space_file} that says what to tune of {model}; write one, or give --space FILE."
+        )
+    space = Space.read(space_file)
+    space.check(model, facts.defaults, facts.judging)
+    for key in start or {}:
+        if key not in space.parameters:
+            raise UsageError(
+                f"the search can't start with '{key}', which {space_file} does not vary; give it as a setting."
+            )
+    space = space.without(facts.fixed)
+    start = {key: value for key, value in (start or {}).items() if key in space.parameters}
+
+    name = plan.name or dataset
+    folder = plan.storage / name / model
+    folder.mkdir(parents=True, exist_ok=True)
+    question = [facts.config_hash, facts.data_sha256, space.as_dict(), __version__, *([start] if start else [])]
+    database = folder / "study.db"
+    lock = DirectoryLock(folder)
+    try:
+        name_of_study = digest(question)[:16]
+        study = study_type(
+            database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, facts.patience, start
+        )
+        before = len(study.tried())
+        workers = Workers(plan.jobs, task.as_dict(), folder, command)
+        with terminated_like_interrupted(), _progress(plan.trials, facts) as show:
+            search = _Search(study, workers, facts, show)
+            try:
+                search.run(plan.trials, plan.timeout)
+            finally:
+                workers.close()
+        tried = study.tried()
+    finally:
+        lock.release()
+    best = best_trial(tried, facts, folder)
+    values = chosen_values(best, space, facts)
+    file = tuned_path(model, name, plan.output)
+    tuning = Tuning(
+        task,
+        start,
+        facts,
+        tried,
+        best,
+        values,
+        file,
+        database,
+        len(tried) - before,
+        search.exhausted,
+        time.perf_counter() - started,
+    )
+    replace_file(file, tuned_yaml(tuning, plan))
+    return tuning
+
+
+def _study_type() -> type[Study]:
+    try:
+        from recbole_signed.experiments.tuning.study import Study
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("tuning", "tune") from error
+    return Study
+
+
+@dataclass
+class _Job:
+    """A trial that a worker is at."""
+
+    asked: Asked
+    curve: list[list[float]] = field(default_factory=list)
+
+
+class _Search:
+    """Hands trials to workers and takes in what they say."""
+
+    def __init__(self, study: Study, workers: Workers, facts: Facts, show: Callable[[list[Tried]], None]) -> None:
+        self.study, self.workers, self.facts, self.show = study, workers, facts, show
+        self.exhausted = False
+        """Whether all points of the space were tried."""
+
+    def run(self, trials: int, timeout: float | None) -> None:
+        """Run until there are so many trials, or no new one may begin."""
+        end = time.monotonic() + timeout if timeout else float("inf")
+        tried = self.study.tried()
+        self.show(tried)
+        left = trials - len(tried)
+        while True:
+            while left > 0 and time.monotonic() < end and (worker := self.workers.free()) is not None:
+                asked = self.study.ask()
+                if asked is None:
+                    self.exhausted, left = True, 0
+                    break
+                worker.job = _Job(asked)
+                worker.tell({"values": asked.values})
+                left -= 1
+            if not self.workers.busy:
+                return
+            said = self.workers.next(_POLL_SECONDS)
+            if said is not None:
+                self._hear(*said)
+
+    def _hear(self, worker: Worker, document: dict[str, Any] | None) -> None:
+        job: _Job | None = worker.job
+        if document is None:
+            if not worker.ready:
+                raise UsageError(f"a worker process ended before its first trial: {self.workers.reason(worker)}")
+            document = {"failed": self.workers.reason(worker)}
+        if "ready" in document:
+            worker.ready = True
+        elif job is not None and "score" in document:
+            epoch, score = document["score"]
+            job.curve.append([epoch, score])
+            worker.tell({"go": self.study.report(job.asked, score, len(job.curve))})
+        elif job is not None:
+            self._end(job, document)
+            worker.job = None
+            self.show(self.study.tried())
+
+    def _end(self, job: _Job, document: dict[str, Any]) -> None:
+        if "pruned" in document:
+            self.study.prune(job.asked, {"epochs": int(job.curve[-1][0]), "curve": job.curve})
+            return
+        if "failed" in document:
+            self.study.fail(job.asked, document["failed"])
+            return
+        row = RunRow.from_dict(document["row"])
+        value = row.valid.get(self.facts.metric.lower())
+        if value is None:
+            self.study.fail(job.asked, f"{self.facts.metric} is not defined on the validation part")
+            return
+        kept = ("epochs", "stopped_by", "fit_seconds", "peak_memory_bytes")
+        about = {key: getattr(row, key) for key in kept if getattr(row, key) is not None}
+        self.study.complete(job.asked, value, about | ({"curve": job.curve} if job.curve else {}))
+
+
+@contextmanager
+def _progress(trials: int, facts: Facts) -> Iterator[Callable[[list[Tried]], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=trials)
+
+        def show(tried: list[Tried]) -> None:
+            best = best_of(tried, facts.bigger)
+            text = "" if best is None else f"best {facts.metric} {best.value:.4f} (trial {best.number})"
+            progress.update(bar, completed=len(tried), description=text)
+
+        yield show

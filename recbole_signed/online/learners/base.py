@@ -1,0 +1,140 @@
+"""What the online system asks of a model, tier by tier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.graph import SignedGraph
+from recbole_signed.online.events import DISLIKE, LIKE
+from recbole_signed.online.store.edge_views import PIECE, Rows
+from recbole_signed.online.store.edges import Changes, EdgeArrays, EdgeState
+
+IntArray = npt.NDArray[np.int64]
+
+
+DISLIKE_PUSH = 0.1
+"""How far a dislike pulls its near neighbours down at once, see ``dislike_push.py``."""
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh found."""
+
+    staleness: float
+    """How far the item side had drifted before, as a part of its size (0: not at all); its own error bar."""
+    passes: int
+    """Passes over the edges."""
+
+
+class Learner(Protocol):
+    """A model under a stream. Ids are those of the vocabularies, 0 is padding; tables grow with them.
+
+    What :meth:`update` makes of the model is a function of what the last :meth:`fit` or :meth:`refresh` left and of the
+    edges as they are now, never of the way to them: an event that is delivered twice, or that is taken back, leaves
+    no trace.
+    """
+
+    name: str
+    dislike_push: float
+    """Strength at which a user's newest dislike pulls its neighbours down; 0: not at all. Can be changed any time."""
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether :meth:`fit` looks at the times of edges; :meth:`refresh` never does."""
+
+    def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
+        """Learn from scratch (T3)."""
+
+    def update(self, edges: EdgeState, changes: Changes) -> None:
+        """Take a batch of changes in, at once: counters, the touched users and items (T0 and T1)."""
+
+    def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
+        """Bring the item side up to date from where it is (T2)."""
+
+    def attach(self, edges: EdgeState) -> None:
+        """Bring counters and touched items in line with edges that may have moved on since a fit or refresh."""
+
+    def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
+
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+        """Return the ``k`` best items of one user, and their scores; None: they have to be found among all scores."""
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]`` of items as many."""
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest items of each and their cosines, see :meth:`~.neighbours.Neighbours.of`."""
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return tensors and JSON from which :meth:`load` makes the same learner."""
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave."""
+
+
+class LearnerDefaults:
+    """What most learners do alike."""
+
+    dislike_push = DISLIKE_PUSH
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether a fit looks at the times of edges: no."""
+        return False
+
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+        """Find nothing: all scores have to be worked out."""
+        return None
+
+
+def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:
+    """Return the likes and dislikes of all users as a graph ``[n_users, n_items]``."""
+    indptr = np.zeros(n_users + 1, dtype=np.int64)
+    for first in range(0, len(edges.user), PIECE):
+        indptr[1:] += np.bincount(edges.user[first : first + PIECE], minlength=n_users)
+    np.cumsum(indptr, out=indptr)
+    return SignedGraph(*matrices(Rows(indptr, edges.item, edges.kind), n_items))
+
+
+def rows_of(edges: EdgeState, users: IntArray, n_items: int) -> SignedGraph:
+    """Return the likes and dislikes of some users as a graph ``[len(users), n_items]``; unknown users have none."""
+    return SignedGraph(*matrices(user_rows(edges, users), n_items))
+
+
+def user_rows(edges: EdgeState, users: npt.NDArray[Any]) -> Rows:
+    """Return the likes and dislikes of some users; unknown users have none."""
+    return edges.of_users(np.where(users < edges.n_users, users, 0)).verdicts
+
+
+def matrices(rows: Rows, n_columns: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Return the likes and the dislikes among some edges as matrices of ones, ``[n, n_columns]``."""
+    both = []
+    for kind in (LIKE, DISLIKE):
+        own = Rows.where(rows.kind == kind, rows.indptr, rows.ids, rows.kind)
+        # edges come sorted, and each pair once: nothing is left to sort or add up
+        both.append(csr(np.ones(len(own.ids), dtype=np.float32), own.ids, own.indptr, n_columns))
+    return both[0], both[1]
+
+
+def csr(data: np.ndarray, ids: np.ndarray, indptr: np.ndarray, n_columns: int) -> sp.csr_matrix:
+    """Return a matrix of rows that are sorted and free of duplicates; ids are not copied."""
+    matrix = sp.csr_matrix((data, ids, indptr.astype(np.int32)), shape=(len(indptr) - 1, n_columns))
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def grown(table: np.ndarray, n: int) -> np.ndarray:
+    """Return the table with at least ``n`` rows, doubled where they do not suffice; new rows are zero."""
+    if n <= len(table):
+        return table
+    larger = np.zeros((max(n, 2 * len(table)), *table.shape[1:]), dtype=table.dtype)
+    larger[: len(table)] = table
+    return larger

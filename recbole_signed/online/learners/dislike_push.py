@@ -1,0 +1,122 @@
+r"""What a user just disliked pulls its near neighbours down, in every model.
+
+To a model a dislike may well be a sign of interest: a positive ``dislike_weight`` is often the best one, and then what
+is like the disliked item rises. A user who has just said no expects the contrary. So while a dislike d is the newest
+verdict of a user, the near neighbours of d are ranked by
+
+.. math:: s_j - \max(0, s_j - s_j^{-d}) - \lambda \max(0, s_j - m)
+
+with the score :math:`s_j^{-d}` that they would have without the dislike, the strength :math:`\lambda` and the median m
+of the user's scores, taken over some of the items. All of that follows from the edges as they are: taken back, the
+dislike leaves nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from recbole_signed.online.learners.base import IntArray, Learner
+from recbole_signed.online.learners.neighbours import NEAR
+from recbole_signed.online.store.edge_views import Rows
+from recbole_signed.online.store.edges import EdgeState
+
+SAMPLE = 256
+"""Items, evenly spaced, whose median score is the middle of a user's."""
+
+
+def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray) -> torch.Tensor:
+    """Return what users are ranked by, ``[len(users), n_items]``: the model's scores after the push."""
+    return _pull_down(learner, edges, users, *_fresh(learner, edges, users))
+
+
+def _pull_down(
+    learner: Learner, edges: EdgeState, users: IntArray, places: IntArray, disliked: IntArray
+) -> torch.Tensor:
+    scores = learner.scores(edges, users)
+    if len(places):
+        some = scores[torch.from_numpy(places)].numpy()
+        near, pushed = _pushed(learner, edges, users[places], disliked, some)
+        rows = np.repeat(places, NEAR).reshape(near.shape)
+        scores[torch.from_numpy(rows), torch.from_numpy(near)] = torch.from_numpy(pushed)
+    return scores
+
+
+def best_items(learner: Learner, edges: EdgeState, user: int, k: int) -> tuple[IntArray, np.ndarray]:
+    """Return the ``k`` best items that a user has no edge to, best first, and what they are ranked by."""
+    hidden = edges.of_user(user).ids.astype(np.int64) if 0 < user < edges.n_users else np.zeros(0, dtype=np.int64)
+    hidden = np.append(hidden, 0)
+    users = np.array([user])
+    places, disliked = _fresh(learner, edges, users)
+    found = _best_without_all_scores(learner, edges, users, disliked, k, hidden)
+    if found is not None:
+        return found
+    scores = _pull_down(learner, edges, users, places, disliked)[0]
+    scores[torch.from_numpy(hidden)] = -torch.inf
+    top = scores.topk(min(k, len(scores) - 1))
+    known = top.values > -torch.inf
+    return top.indices[known].numpy(), top.values[known].numpy()
+
+
+def _best_without_all_scores(
+    learner: Learner, edges: EdgeState, users: IntArray, disliked: IntArray, k: int, hidden: IntArray
+) -> tuple[IntArray, np.ndarray] | None:
+    if not len(disliked):
+        return learner.top(edges, int(users[0]), k, hidden)
+    found = learner.top(edges, int(users[0]), k, np.concatenate([hidden, learner.neighbours(disliked)[0][0]]))
+    if found is None:
+        return None
+    near, pushed = _pushed(learner, edges, users, disliked)
+    seen = np.isin(near[0], hidden)
+    items = np.concatenate([found[0], near[0][~seen]])
+    values = np.concatenate([found[1], pushed[0][~seen]])
+    order = np.argsort(-values, kind="stable")[:k]
+    return items[order], values[order]
+
+
+def _fresh(learner: Learner, edges: EdgeState, users: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the places of users whose newest verdict is a dislike that has neighbours, and what they disliked."""
+    if not learner.dislike_push:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    disliked = edges.newest_dislikes(np.where(users < edges.n_users, users, 0))
+    places = np.flatnonzero(disliked)
+    return places, disliked[places]
+
+
+def _pushed(
+    learner: Learner, edges: EdgeState, users: IntArray, disliked: IntArray, scores: np.ndarray | None = None
+) -> tuple[IntArray, np.ndarray]:
+    """Return the neighbours of what users disliked, and what they are ranked by, both ``[len(users), NEAR]``.
+
+    ``scores`` of all items, ``[len(users), n_items]``, are looked up where they are there.
+    """
+    near, cosines = learner.neighbours(disliked)
+    n_items = edges.n_items
+    sample = np.linspace(1, n_items - 1, min(SAMPLE, max(n_items - 1, 1))).astype(np.int64)
+    if scores is None:
+        wanted = np.concatenate([near, np.broadcast_to(sample, (len(users), len(sample)))], axis=1)
+        found = learner.pair_scores(edges, users, wanted)
+        own, others = found[:, :NEAR], found[:, NEAR:]
+    else:
+        own, others = np.take_along_axis(scores, near, axis=1), scores[:, sample]
+    without = learner.pair_scores(cast(EdgeState, _Without(edges, disliked)), users, near)
+    height = np.maximum(own - np.median(others, axis=1)[:, None], 0.0)
+    push = np.maximum(own - without, 0.0) + learner.dislike_push * height
+    return near, np.where(cosines > 0, own - push, own).astype(np.float32)
+
+
+class _Without:
+    """Edges in which each of the users that are asked for lacks its edge to one item."""
+
+    def __init__(self, edges: EdgeState, items: IntArray) -> None:
+        self._edges, self._items = edges, items
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._edges, name)
+
+    def of_users(self, users: np.ndarray) -> Rows:
+        rows = self._edges.of_users(users)
+        stays = rows.ids != np.repeat(self._items, np.diff(rows.indptr))
+        return Rows.where(stays, rows.indptr, rows.ids, rows.kind)

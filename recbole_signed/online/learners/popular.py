@@ -1,0 +1,59 @@
+"""Popularity under a stream: exact counters, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed
+from recbole_signed.online.learners.neighbours import NEAR
+from recbole_signed.online.store.edges import Changes, EdgeArrays, EdgeState
+
+
+class PopularLearner(LearnerDefaults):
+    """Ranks by the number of likes an item has now."""
+
+    name = "Pop"
+    dislike_push = 0.0
+
+    def __init__(self) -> None:
+        self.likes = np.zeros(1, dtype=np.float32)
+
+    def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
+        """Count."""
+        self.likes = np.bincount(edges.likes[1], minlength=n_items).astype(np.float32)
+
+    def update(self, edges: EdgeState, changes: Changes) -> None:
+        """Take over the counts of the edges."""
+        self.attach(edges)
+
+    def attach(self, edges: EdgeState) -> None:
+        """Take over the counts of the edges."""
+        self.likes = edges.item_likes.astype(np.float32)
+
+    def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
+        """Do nothing: counters are exact."""
+        return Refreshed(0.0, 0)
+
+    def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        """Return the number of likes of each item, the same for all users."""
+        return torch.from_numpy(self.likes).expand(len(users), -1).clone()
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the number of likes of items, ``[len(users), m]``."""
+        return self.likes[np.broadcast_to(items, (len(users), items.shape[1]))]
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return padding: to popularity no item is near another."""
+        return np.zeros((len(items), NEAR), dtype=np.int64), np.zeros((len(items), NEAR), dtype=np.float32)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return the counts."""
+        return {"likes": self.likes}, {}
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Take over the counts."""
+        self.likes = np.array(tensors["likes"])

@@ -1,0 +1,172 @@
+"""Training on the edges of a stream: whole epochs, or a few steps on what is new and a sample of what is old."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_signed.data.negative_sampling import UnseenItems
+from recbole_signed.online.events import DISLIKE, LIKE
+from recbole_signed.online.learners.recipe import Recipe
+from recbole_signed.online.store.edges import EdgeArrays
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The edges that a model is trained on, ``[n]``, sorted by user and item: all verdicts, or the likes."""
+
+    user: np.ndarray
+    item: np.ndarray
+    sign: np.ndarray
+    """float32, 1 or -1."""
+
+    @classmethod
+    def of(cls, edges: EdgeArrays, recipe: Recipe) -> Verdicts:
+        """Return what a model wants to learn from."""
+        kinds = [LIKE, DISLIKE] if getattr(recipe.model_class, "batches", None) == "edges" else [LIKE]
+        rows = np.isin(edges.kind, kinds)
+        sign = np.where(edges.kind[rows] == LIKE, 1.0, -1.0).astype(np.float32)
+        return cls(edges.user[rows].astype(np.int64), edges.item[rows].astype(np.int64), sign)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def keys(self) -> np.ndarray:
+        """One number for each edge and its sign, rising, int64 ``[n]``."""
+        return (self.user << 32) | (self.item << 1) | (self.sign > 0)
+
+    def take(self, rows: np.ndarray) -> Verdicts:
+        """Return some of the edges."""
+        return Verdicts(self.user[rows], self.item[rows], self.sign[rows])
+
+    def new_and_old(self, known: np.ndarray, n_old: int, rng: np.random.Generator) -> Verdicts:
+        """Return the edges whose keys are not among ``known`` (rising), and a sample of ``n_old`` others."""
+        keys = self.keys
+        place = np.minimum(np.searchsorted(known, keys), max(len(known) - 1, 0))
+        old = known[place] == keys if len(known) else np.zeros(len(keys), dtype=bool)
+        others = np.flatnonzero(old)
+        if len(others) > n_old:
+            others = rng.choice(others, n_old, replace=False)
+        return self.take(np.concatenate([np.flatnonzero(~old), others]))
+
+
+class Batches:
+    """Shuffled batches of edges with sampled items, as a model wants them (``batches``), or RecBole's own pairs.
+
+    Args:
+        recipe: of the model; its configuration gives ``n_negatives``, ``negative_exponent``, ``train_batch_size``.
+        pool: the edges that batches are made of.
+        known: all edges of the kind: what must not be sampled.
+        n_items: number of items, padding included.
+        seed: the same seed gives the same batches.
+    """
+
+    def __init__(self, recipe: Recipe, pool: Verdicts, known: Verdicts, n_items: int, seed: int) -> None:
+        config = recipe.config
+        self.fields = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["NEG_PREFIX"] + config["ITEM_ID_FIELD"]
+        self.stock = getattr(recipe.model_class, "batches", None) is None
+        self.n_negatives = 1 if self.stock else int(config["n_negatives"] or 0)
+        self.pool = pool
+        self.size = int(config["train_batch_size"]) or max(len(pool), 1)
+        self.seed = seed
+        weights, exponent = None, 0.0 if self.stock else float(config["negative_exponent"] or 0.0)
+        if exponent:
+            degrees = np.bincount(known.item, minlength=n_items).astype(np.float64)
+            weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** exponent, 0.0)
+        self.unseen = UnseenItems.from_pairs(known.user, known.item, n_items, weights) if len(known) else None
+
+    def __len__(self) -> int:
+        """Return the number of batches of a pass."""
+        return -(-len(self.pool) // self.size)
+
+    def epoch(self, number: int) -> Iterator[Interaction]:
+        """Yield the batches of one pass."""
+        rng = np.random.default_rng([self.seed, number])
+        order = rng.permutation(len(self.pool))
+        for first in range(0, len(order), self.size):
+            yield self._batch(self.pool.take(order[first : first + self.size]), rng)
+
+    def _batch(self, rows: Verdicts, rng: np.random.Generator) -> Interaction:
+        columns = dict(zip(self.fields, (rows.user, rows.item), strict=False))
+        columns["sign"] = rows.sign
+        if self.n_negatives and self.unseen is not None:
+            drawn = self.unseen.draw(rows.user, self.n_negatives, rng)
+            columns[self.fields[2]] = drawn[:, 0] if self.stock else drawn
+        return Interaction({name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in columns.items()})
+
+
+def adam(recipe: Recipe, model: Any, rate: float | None = None) -> torch.optim.Adam:
+    """Return the optimizer of a model's configuration."""
+    config = recipe.config
+    decay = float(config["weight_decay"] or 0.0)
+    return torch.optim.Adam(model.parameters(), lr=rate or float(config["learning_rate"]), weight_decay=decay)
+
+
+def last_rate(recipe: Recipe) -> float:
+    """Return the learning rate after all its ``lr_milestones``."""
+    config = recipe.config
+    passed = len(config["lr_milestones"] or ())
+    return float(config["learning_rate"]) * float(config["lr_gamma"] or 1.0) ** passed
+
+
+def train_epoch(recipe: Recipe, model: Any, optimizer: torch.optim.Optimizer, batches: Batches, epoch: int) -> None:
+    """Train for one pass over the pool, with the learning rate that the epoch has."""
+    milestones = recipe.config["lr_milestones"] or ()
+    rate = float(recipe.config["learning_rate"])
+    for group in optimizer.param_groups:
+        group["lr"] = rate * float(recipe.config["lr_gamma"] or 1.0) ** sum(epoch >= each for each in milestones)
+    model.train()
+    if hasattr(model, "start_epoch"):
+        model.start_epoch(epoch)
+    for batch in batches.epoch(epoch):
+        _step(model, optimizer, batch)
+
+
+def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, steps: int, anchor: float) -> int:
+    r"""Train for some steps, each followed by a pull of all parameters to where they were.
+
+    The pull is the step of :math:`\tfrac{a}{2} \|\theta - \theta_0\|^2` at the learning rate, taken apart from Adam's
+    (decoupled, as AdamW's decay), so that its strength does not depend on the scale of a model's loss.
+
+    Args:
+        model: with the parameters of the last version.
+        optimizer: of the model.
+        batches: of what is new and what is replayed.
+        steps: how many.
+        anchor: a; 0: no pull.
+
+    Returns:
+        The number of steps taken: none where there is nothing to learn from.
+    """
+    model.train()
+    parameters = list(model.parameters())
+    start = [each.detach().clone() for each in parameters]
+    taken, number = 0, 0
+    while taken < steps and len(batches):
+        if hasattr(model, "start_epoch"):
+            model.start_epoch(number)
+        for batch in batches.epoch(number):
+            if taken == steps:
+                break
+            _step(model, optimizer, batch)
+            taken += 1
+            pull = anchor * float(optimizer.param_groups[0]["lr"])
+            if pull:
+                with torch.no_grad():
+                    for parameter, old in zip(parameters, start, strict=True):
+                        parameter.lerp_(old, min(pull, 1.0))
+        number += 1
+    return taken
+
+
+def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Interaction) -> None:
+    optimizer.zero_grad()
+    loss: Any = model.calculate_loss(batch.to(model.device))
+    loss.backward()
+    optimizer.step()

@@ -1,0 +1,240 @@
+"""Events from files and standard input. A position counts bytes (JSON lines) or rows (CSV, parquet)."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online.events import DeadLetter, EventBatch, Limits, parse_rows
+from recbole_signed.online.sources.base import Polled
+
+_REQUIRED = ("user_id", "item_id", "type", "timestamp")
+
+
+class JsonLinesSource:
+    """One JSON object a line, UTF-8. What can't be read as one is a dead letter, with the line as it stands.
+
+    Args:
+        path: of the file.
+        limits: of the time stamps.
+
+    Raises:
+        UsageError: the file can't be read.
+
+    """
+
+    def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
+        self.name = f"jsonl:{Path(path).absolute()}"
+        self._file = _open(Path(path))
+        self._limits = limits
+
+    def seek(self, position: str | None) -> None:
+        """Go to a byte."""
+        self._file.seek(int(position or 0))
+
+    def poll(self, max_events: int) -> Polled:
+        """Read up to ``max_events`` lines."""
+        start = self._file.tell()
+        lines = list(itertools.islice(self._file, max_events))
+        ends = itertools.accumulate(map(len, lines), initial=start)
+        batch, dead = parse_lines(lines, [f"byte {end}" for end in itertools.islice(ends, len(lines))], self._limits)
+        return Polled(batch, dead, str(self._file.tell()), exhausted=len(lines) < max_events)
+
+    def commit(self, position: str | None) -> None:
+        """Nothing is to be told: the log keeps the position."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class StdinSource:
+    """JSON lines from standard input, which can't be put back: an event that is given twice needs an ``event_id``."""
+
+    name = "stdin"
+
+    def __init__(self, file: IO[bytes] | None = None, limits: Limits | None = None) -> None:
+        self._file = file or sys.stdin.buffer
+        self._limits = limits
+        self._line = 0
+
+    def seek(self, position: str | None) -> None:
+        """Nowhere to go."""
+
+    def poll(self, max_events: int) -> Polled:
+        """Wait for a line, then take what is there without waiting for more than it, up to ``max_events``."""
+        lines: list[bytes] = []
+        while len(lines) < max_events and (line := self._file.readline()):
+            lines.append(line)
+            if b"\n" not in getattr(self._file, "peek", lambda _: b"\n")(1):  # the next line is not whole yet
+                break
+        positions = [f"line {self._line + i}" for i in range(1, len(lines) + 1)]
+        self._line += len(lines)
+        batch, dead = parse_lines(lines, positions, self._limits)
+        return Polled(batch, dead, None, exhausted=not lines)
+
+    def commit(self, position: str | None) -> None:
+        """Nobody is to be told."""
+
+    def close(self) -> None:
+        """Standard input stays open."""
+
+
+def parse_lines(
+    lines: list[bytes], positions: list[str], limits: Limits | None = None
+) -> tuple[EventBatch, list[DeadLetter]]:
+    """Parse lines of JSON; blank lines are left out."""
+    rows, places, dead = [], [], []
+    for line, position in zip(lines, positions, strict=True):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+            places.append(position)
+        except (ValueError, RecursionError) as error:
+            # the text of the error may quote the line
+            kind = "JSON" if isinstance(error, json.JSONDecodeError | RecursionError) else "UTF-8 or JSON"
+            dead.append(DeadLetter(f"the line is no {kind}", position, line.decode(errors="backslashreplace").rstrip()))
+    batch, invalid = parse_rows(rows, places, limits)
+    return batch, dead + invalid
+
+
+class CsvSource:
+    """A CSV file with a header that names the fields of an event; other columns are ignored.
+
+    A row with another number of columns than the header, or that is no UTF-8, is a dead letter.
+
+    Args:
+        path: of the file.
+        separator: of the columns.
+        limits: of the time stamps.
+
+    Raises:
+        UsageError: the file can't be read, or its header lacks a field.
+
+    """
+
+    def __init__(self, path: str | Path, separator: str = ",", limits: Limits | None = None) -> None:
+        path = Path(path)
+        self.name = f"csv:{path.absolute()}"
+        self._file = _open(path)
+        csv.field_size_limit(2**31 - 1)
+        # a null byte would stop the reader; as this character the row becomes a dead letter
+        text = (line.decode("utf-8", "surrogateescape").replace("\x00", "\udc00") for line in self._file)
+        self._rows = _tolerant(csv.reader(text, delimiter=separator))
+        header = next(self._rows, None)
+        names = [name.strip().lstrip("\ufeff") for name in header] if isinstance(header, list) else []
+        _require(names, path)
+        self._names = names
+        self._limits = limits
+        self._row = 0
+
+    def seek(self, position: str | None) -> None:
+        """Skip rows."""
+        for _ in itertools.islice(self._rows, int(position or 0)):
+            self._row += 1
+
+    def poll(self, max_events: int) -> Polled:
+        """Read up to ``max_events`` rows."""
+        taken = list(itertools.islice(self._rows, max_events))
+        rows: list[dict[str, Any]] = []
+        places: list[str] = []
+        dead: list[DeadLetter] = []
+        for number, cells in enumerate(taken, self._row + 1):
+            place = f"row {number}"
+            if isinstance(cells, str):
+                dead.append(DeadLetter(f"the row is no CSV: {cells}", place, None))
+            elif len(cells) == len(self._names):
+                rows.append(dict(zip(self._names, cells, strict=True)))
+                places.append(place)
+            elif cells:
+                dead.append(
+                    DeadLetter(f"the row has {len(cells)} columns, the header has {len(self._names)}", place, cells)
+                )
+        self._row += len(taken)
+        batch, invalid = parse_rows(rows, places, self._limits)
+        return Polled(batch, dead + invalid, str(self._row), exhausted=len(taken) < max_events)
+
+    def commit(self, position: str | None) -> None:
+        """Nothing is to be told: the log keeps the position."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class ParquetSource:
+    """A parquet file with the fields of an event as columns; it is read in slices.
+
+    Raises:
+        UsageError: the file can't be read, or lacks a column.
+
+    """
+
+    def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
+        import polars as pl
+
+        path = Path(path)
+        self.name = f"parquet:{path.absolute()}"
+        _open(path).close()
+        try:
+            self._frame = pl.scan_parquet(path)
+            columns = self._frame.collect_schema().names()
+        except pl.exceptions.PolarsError as error:
+            raise UsageError(f"{path} is no parquet file: {' '.join(str(error).split())}.") from error
+        _require(columns, path)
+        known = [name for name in (*_REQUIRED, "event_id", "value") if name in columns]
+        self._frame = self._frame.select(known)
+        self._row = 0
+        self._limits = limits
+
+    def seek(self, position: str | None) -> None:
+        """Go to a row."""
+        self._row = int(position or 0)
+
+    def poll(self, max_events: int) -> Polled:
+        """Read up to ``max_events`` rows."""
+        rows = self._frame.slice(self._row, max_events).collect().to_dicts()
+        places = [f"row {self._row + i}" for i in range(1, len(rows) + 1)]
+        self._row += len(rows)
+        batch, dead = parse_rows(rows, places, self._limits)
+        return Polled(batch, dead, str(self._row), exhausted=len(rows) < max_events)
+
+    def commit(self, position: str | None) -> None:
+        """Nothing is to be told: the log keeps the position."""
+
+    def close(self) -> None:
+        """Nothing is open between two polls."""
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+
+
+def _require(names: list[str], path: Path) -> None:
+    missing = [name for name in _REQUIRED if name not in names]
+    if missing:
+        raise UsageError(
+            f"{path} lacks the column {', '.join(missing)}; an event has user_id, item_id, type and timestamp, and may "
+            f"have event_id and value; found: {', '.join(names) or 'nothing'}."
+        )
+
+
+def _tolerant(reader: Iterator[list[str]]) -> Iterator[list[str] | str]:
+    """Rows of a reader, or what it says of one that it can't read."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield str(error)

@@ -1,0 +1,163 @@
+"""Events from a Redis stream, read by a consumer group: an entry is acknowledged once it is durable in the log."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.online.events import EventBatch, Limits, parse_rows
+from recbole_signed.online.sources.base import Polled
+
+
+class RedisSource:
+    """A Redis stream (5.0 or newer, ``XAUTOCLAIM`` from 6.2 on) whose entries hold the fields of an event.
+
+    At least once: what was given and not acknowledged is given again, first that of this consumer's name, from before a
+    crash, then that of other consumers of the group who have been silent for ``idle`` milliseconds. An entry without an
+    ``event_id`` gets the name of the stream and its own id. Entries that are no event are dead letters, and
+    acknowledged with the rest.
+
+    Args:
+        url: ``redis://host:port/db``.
+        stream: key of the stream.
+        group: consumer group; made, from the start of the stream on, where it is not there.
+        consumer: name of this consumer; the same one after a restart.
+        block: milliseconds that `poll` waits where there is nothing.
+        idle: see above.
+        limits: of the time stamps.
+
+    Raises:
+        MissingExtraError: the package redis is not installed.
+        UsageError: the server can't be reached, or the key holds something else.
+
+    """
+
+    def __init__(
+        self,
+        url: str,
+        stream: str,
+        group: str = "recbole-signed",
+        consumer: str = "trainer",
+        *,
+        block: int = 1000,
+        idle: int = 60_000,
+        limits: Limits | None = None,
+    ) -> None:
+        try:
+            import redis
+        except ImportError as error:
+            raise MissingExtraError("A Redis stream", "redis") from error
+        self._errors = redis.RedisError
+        self.name = f"redis:{stream}:{group}"
+        self._stream, self._group, self._consumer = stream, group, consumer
+        self._block, self._idle, self._limits = block, idle, limits
+        self._own = "0"  # the next of our own pending entries; ">" once there are none
+        self._others: str | None = "0-0"
+        self._given: list[bytes] = []
+        try:
+            self._redis: Any = redis.Redis.from_url(url)
+            self._redis.xgroup_create(stream, group, id="0", mkstream=True)
+        except ValueError as error:
+            raise UsageError(f"'{url}' is no address of a Redis server: {error}.") from error
+        except redis.ResponseError as error:
+            if "BUSYGROUP" not in str(error):  # it is there already
+                raise self._refused(error) from error
+        except redis.RedisError as error:
+            raise self._refused(error) from error
+
+    @classmethod
+    def of_address(cls, address: str, **options: Any) -> RedisSource:
+        """Make a source of ``redis://host:port/db?stream=S&group=G&consumer=C``.
+
+        Raises:
+            UsageError: it names no stream, or as the class.
+
+        """
+        parts = urlsplit(address)
+        words = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        mine: dict[str, Any] = {key: words[key] for key in ("stream", "group", "consumer") if key in words}
+        if "stream" not in mine or set(words) - set(mine):
+            raise UsageError(
+                f"'{address}' names no stream or something unknown; write redis://host:port/0?stream=NAME, and "
+                "&group=NAME or &consumer=NAME as needed."
+            )
+        return cls(urlunsplit(parts._replace(query="")), **mine, **options)
+
+    def seek(self, position: str | None) -> None:
+        """Nothing to do: the server knows what was acknowledged."""
+
+    def poll(self, max_events: int) -> Polled:
+        """Give up to ``max_events`` entries: own pending ones, others' abandoned ones, then new ones."""
+        try:
+            entries = self._pending(max_events) or self._abandoned(max_events) or self._new(max_events)
+        except self._errors as error:
+            raise self._refused(error) from error
+        rows: list[dict[str, Any]] = []
+        positions: list[str] = []
+        for entry, fields in entries:
+            place = entry.decode()
+            row = {
+                name.decode(errors="surrogateescape"): value.decode(errors="surrogateescape")
+                for name, value in (fields or {}).items()  # an entry trimmed since has no fields
+            }
+            row.setdefault("event_id", f"{self._stream}/{place}")
+            rows.append(row)
+            positions.append(place)
+        self._given = [entry for entry, _ in entries]
+        batch, dead = parse_rows(rows, positions, self._limits) if rows else (EventBatch.empty(), [])
+        return Polled(batch, dead, positions[-1] if positions else None, exhausted=False)
+
+    def commit(self, position: str | None) -> None:
+        """Acknowledge what the last `poll` gave.
+
+        Raises:
+            UsageError: the server can't be reached; the entries will come again, and be known as duplicates.
+
+        """
+        if self._given:
+            try:
+                self._redis.xack(self._stream, self._group, *self._given)
+            except self._errors as error:
+                raise self._refused(error) from error
+            self._given = []
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+    def _pending(self, n: int) -> list[tuple[bytes, Any]]:
+        if self._own == ">":
+            return []
+        entries = self._read(self._own, n, None)
+        self._own = entries[-1][0].decode() if entries else ">"
+        return entries
+
+    def _abandoned(self, n: int) -> list[tuple[bytes, Any]]:
+        while self._others is not None:
+            found = self._redis.xautoclaim(
+                self._stream, self._group, self._consumer, self._idle, start_id=self._others, count=n
+            )
+            following, entries = found[0].decode(), found[1]
+            self._others = None if following == "0-0" else following
+            if entries:
+                return entries
+        self._others = "0-0"  # look again the next time
+        return []
+
+    def _new(self, n: int) -> list[tuple[bytes, Any]]:
+        return self._read(">", n, self._block)
+
+    def _read(self, start: str, n: int, block: int | None) -> list[tuple[bytes, Any]]:
+        found = self._redis.xreadgroup(self._group, self._consumer, {self._stream: start}, count=n, block=block)
+        if isinstance(found, dict):  # what newer versions of the client give
+            blocks: list[Any] = next(iter(found.values()), [])
+            return [entry for part in blocks for entry in part] if blocks and isinstance(blocks[0], list) else blocks
+        return found[0][1] if found else []
+
+    def _refused(self, error: Exception) -> UsageError:
+        text = " ".join(str(error).split())
+        return UsageError(
+            f"The Redis stream '{self._stream}' can't be read ({text}); see that the server runs and that the key is "
+            "a stream, then start again: what was not acknowledged comes again."
+        )

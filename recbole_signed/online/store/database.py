@@ -1,0 +1,182 @@
+"""The SQLite file of the log: its tables, how it is opened, and what its errors mean to a user."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import UsageError
+from recbole_signed.files import at
+
+FORMAT = 1
+CHECKPOINT = 2000
+"""Pages of the write-ahead file after which it is moved into the log; by default every hundredth event would wait."""
+WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)
+"""What the write-ahead file has room for before it has to grow."""
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE users (id INTEGER PRIMARY KEY, token TEXT, salt BLOB, tag BLOB NOT NULL);
+CREATE TABLE items (id INTEGER PRIMARY KEY, token TEXT, salt BLOB, tag BLOB NOT NULL);
+CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY, user INTEGER NOT NULL, item INTEGER NOT NULL, type INTEGER NOT NULL,
+    timestamp INTEGER NOT NULL, value REAL, checksum INTEGER NOT NULL
+);
+CREATE TABLE commits (
+    last_seq INTEGER PRIMARY KEY, first_seq INTEGER NOT NULL, kept INTEGER NOT NULL,
+    n_users INTEGER NOT NULL, n_items INTEGER NOT NULL, checksum INTEGER NOT NULL
+);
+CREATE TABLE positions (source TEXT PRIMARY KEY, position TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_STATEMENTS = [statement.strip() for statement in _TABLES.split(";")[:-1]]
+_FULL = (
+    (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+    if hasattr(sqlite3, "SQLITE_FULL")
+    else (13, 10, 8, 14)
+)  # the names came with Python 3.11
+
+
+@contextlib.contextmanager
+def explained(path: Path, doing: str) -> Iterator[None]:
+    """Turn an error of SQLite into one sentence.
+
+    Raises:
+        UsageError: in place of a `sqlite3.Error` that the machine or the file is to blame for.
+
+    """
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        text = str(error)
+        if (code is not None and code & 0xFF in _FULL) or "full" in text or "I/O" in text or "readonly" in text:
+            raise UsageError(
+                f"{doing} failed: {text} ({path}); nothing of it was acknowledged and nothing acknowledged before "
+                "is lost, so make room or mend the permissions and send it again."
+            ) from error
+        if any(word in text for word in ("malformed", "not a database", "decode", "no such")):
+            raise damaged(path, text) from error
+        if "locked" in text:
+            raise UsageError(f"{doing} failed: another program holds {path}; stop it and start again.") from error
+        raise
+
+
+def damaged(path: Path, what: str) -> UsageError:
+    """Give the error for a log that is not what was written."""
+    return UsageError(
+        f"The event log {path} is damaged ({what}); restore it from a backup, the events since then can be sent again."
+    )
+
+
+def connect(path: Path, *, read_only: bool = False, check: bool = True) -> sqlite3.Connection:
+    """Open the log, making it where there is none.
+
+    Every commit is on the disk before it returns (WAL, ``synchronous=FULL``), and what is deleted is overwritten
+    (``secure_delete``). With ``check`` the structure of the whole file is read and verified.
+
+    Raises:
+        UsageError: it can't be opened, is damaged, or a newer version of this package wrote it.
+
+    """
+    with explained(path, "Opening the event log"):
+        if read_only:
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        else:
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        try:
+            _prepare(connection, path, read_only, check)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check: bool) -> None:
+    if not read_only:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute("PRAGMA cache_size=-65536")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT}")
+        connection.execute("PRAGMA trusted_schema=OFF")
+    if check:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise damaged(path, found.splitlines()[-1])
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        if read_only:
+            raise damaged(path, "it holds no tables")
+        with transaction(connection):
+            for statement in _STATEMENTS:
+                connection.execute(statement)
+            write_meta(connection, {"format": FORMAT, "key": os.urandom(32), "base_seq": 0, "base": None})
+    tables = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
+    if sorted(sql for (sql,) in tables) != sorted(_STATEMENTS):
+        raise damaged(path, "its tables are not those that were made")
+    found = read_meta(connection, path)["format"]
+    if found != FORMAT:
+        raise UsageError(
+            f"The event log {path} has format {found}, and this version of recbole-signed reads format {FORMAT}; "
+            "open it with the version that wrote it."
+        )
+
+
+def reserve_wal(path: Path) -> None:
+    """Fill the write-ahead file of a log with zeros up to ``WAL_BYTES``, where the disk has room for it.
+
+    A commit then overwrites what is there: the disk has one write to wait for, not a file's new size besides. SQLite
+    knows its own pages by their checksums, and reads no further than to the last of them.
+    """
+    with contextlib.suppress(OSError), path.with_name(f"{path.name}-wal").open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            file.write(bytes(max(0, WAL_BYTES - size)))
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            os.ftruncate(file.fileno(), size)
+
+
+def read_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
+    """Read what the log says of itself: format, key of the digests, seq and folder of the base.
+
+    Raises:
+        UsageError: it is not what was written.
+
+    """
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    checksum = meta.pop("checksum", None)
+    if checksum != _meta_checksum(meta):
+        raise damaged(path, "what it says of itself does not fit its checksum")
+    return meta
+
+
+def write_meta(connection: sqlite3.Connection, changed: dict[str, Any]) -> None:
+    """Change what the log says of itself, within a transaction."""
+    meta = {**dict(connection.execute("SELECT key, value FROM meta")), **changed}
+    meta["checksum"] = _meta_checksum({key: value for key, value in meta.items() if key != "checksum"})
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+
+
+def _meta_checksum(meta: dict[str, Any]) -> int:
+    return zlib.crc32(repr(sorted(meta.items())).encode())
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing; on the disk when it ends."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        at("log:before commit")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    at("log:committed")

@@ -1,0 +1,306 @@
+"""The current signed edges: what each user's pairs are seen as, kept under a stream of events."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from recbole_signed.online.events import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP
+from recbole_signed.online.store.adjacency import KEY, Adjacency
+from recbole_signed.online.store.edge_views import Changes, EdgeArrays, ItemSide, Row, Rows
+from recbole_signed.online.store.log_batch import LogBatch
+from recbole_signed.online.store.registers import COLUMNS, NEVER, PairEvents, Registers
+
+# a batch of more pairs than these many, and than this share of all, is applied faster by making all rows anew
+_FEW = 1000
+_MANY = 0.1
+
+
+class EdgeState:
+    """Edges by user and by item. About 45 bytes a pair; a change costs a copy of the two rows it touches at most."""
+
+    def __init__(self, n_users: int = 1, n_items: int = 1) -> None:
+        self._by_user = Adjacency(COLUMNS)
+        self._by_item = Adjacency({"kind": np.int8})
+        self._user_counts = np.zeros((3, 1), dtype=np.int64)  # likes, dislikes, neutral
+        self._item_counts = np.zeros((3, 1), dtype=np.int64)
+        self.grow(n_users, n_items)
+
+    # ---- reading
+
+    @property
+    def n_users(self) -> int:
+        """Number of user ids, padding included."""
+        return len(self._by_user)
+
+    @property
+    def n_items(self) -> int:
+        """Number of item ids, padding included."""
+        return len(self._by_item)
+
+    def __len__(self) -> int:
+        return self._by_item.n_entries
+
+    @property
+    def user_likes(self) -> np.ndarray:
+        """Number of likes of each user, int64 ``[n_users]``; so for the three below."""
+        return _read_only(self._user_counts[0, : self.n_users])
+
+    @property
+    def user_dislikes(self) -> np.ndarray:
+        """Number of dislikes of each user."""
+        return _read_only(self._user_counts[1, : self.n_users])
+
+    @property
+    def item_likes(self) -> np.ndarray:
+        """Number of likes of each item."""
+        return _read_only(self._item_counts[0, : self.n_items])
+
+    @property
+    def item_dislikes(self) -> np.ndarray:
+        """Number of dislikes of each item."""
+        return _read_only(self._item_counts[1, : self.n_items])
+
+    def of_user(self, user: int) -> Row:
+        """Visible edges of a user."""
+        here = self._by_user.row(user)
+        registers = Registers(*(self._by_user.columns[name][here] for name in COLUMNS))
+        kind = registers.kind()
+        seen = kind != ABSENT
+        return Row(self._by_user.columns[KEY][here][seen], kind[seen], registers.time()[seen])
+
+    def of_item(self, item: int) -> Row:
+        """Visible edges of an item; ``ids`` are users."""
+        here = self._by_item.row(item)
+        return Row(self._by_item.columns[KEY][here].copy(), self._by_item.columns["kind"][here].copy())
+
+    def of_users(self, users: np.ndarray) -> Rows:
+        """Visible edges of some users."""
+        indptr, places = self._by_user.places(users)
+        kind = Registers(*(self._by_user.columns[name][places] for name in COLUMNS)).kind()
+        return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind)
+
+    def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
+        """Item of each user's newest verdict where that is a dislike, int64 ``[len(users)]``; else 0.
+
+        Of verdicts with one time none is the newest.
+        """
+        indptr, places = self._by_user.places(users)
+        registers = Registers(*(self._by_user.columns[name][places] for name in COLUMNS))
+        kind, time = registers.seen()
+        time = np.where((kind == LIKE) | (kind == DISLIKE), time, NEVER - 1)
+        length = np.diff(indptr)
+        newest = np.full(len(users), NEVER, dtype=np.int64)
+        if len(time):
+            newest[length > 0] = np.maximum.reduceat(time, indptr[:-1][length > 0])
+        owner = np.repeat(np.arange(len(users)), length)
+        last = time == newest[owner]
+        only = last & (np.bincount(owner[last], minlength=len(users))[owner] == 1) & (kind == DISLIKE)
+        found = np.zeros(len(users), dtype=np.int64)
+        found[owner[only]] = self._by_user.columns[KEY][places[only]]
+        return found
+
+    def of_items(self, items: np.ndarray) -> Rows:
+        """Visible edges of some items; ``ids`` are users."""
+        indptr, places = self._by_item.places(items)
+        return Rows(indptr, self._by_item.columns[KEY][places], self._by_item.columns["kind"][places])
+
+    def export(self) -> EdgeArrays:
+        """Copy all visible edges."""
+        user, item, registers = self._all()
+        kind, time = registers.seen()
+        seen = kind != ABSENT
+        if seen.all():
+            return EdgeArrays(user, item, kind, time)
+        return EdgeArrays(user[seen], item[seen], kind[seen], time[seen])
+
+    def item_side(self) -> ItemSide:
+        """Copy all visible edges without their times: five bytes an edge, in a few hundredths of a second."""
+        indptr, (user, kind) = self._by_item.gather([KEY, "kind"])
+        return ItemSide(indptr, user, kind, self.n_users)
+
+    def content_hash(self) -> str:
+        """Hash of the visible edges and their times."""
+        edges = self.export()
+        return _hash(edges.user, edges.item, edges.kind, edges.timestamp)
+
+    def full_hash(self) -> str:
+        """Hash of all that is remembered, of pairs that are no longer visible too."""
+        user, item, registers = self._all()
+        return _hash(user, item, *registers.columns().values())
+
+    # ---- writing
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        """Make room for ids below ``n_users`` and ``n_items``."""
+        self._by_user.grow(n_users)
+        self._by_item.grow(n_items)
+        self._user_counts = _room(self._user_counts, n_users)
+        self._item_counts = _room(self._item_counts, n_items)
+
+    def apply(self, batch: LogBatch) -> Changes:
+        """Apply rows of the log that come after all those applied before.
+
+        Rows of users whom a ``forget_user`` of the batch erases must not be in it; the log leaves them out.
+        """
+        self.grow(batch.n_users, batch.n_items)
+        forgets = batch.type == FORGET_USER
+        forgotten = np.unique(batch.user[forgets & (batch.user > 0)]).astype(np.int32)
+        parts = [self._forget(int(user)) for user in forgotten]
+        rows = ~forgets
+        if rows.any():
+            events = PairEvents.of(batch.user[rows], batch.item[rows], batch.type[rows], batch.timestamp[rows])
+            many = len(events.user) > max(_FEW, _MANY * self._by_user.n_entries)
+            old, new = self._rebuild(events) if many else self._change(events)
+            parts.append((events.user, events.item, old, new))
+        if not parts:
+            none = np.zeros(0, dtype=np.int32)
+            return Changes(none, none, none.astype(np.int8), none.astype(np.int8), forgotten)
+        user, item, before, after = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        if len(parts) > 1:
+            order = np.lexsort((item, user))
+            user, item, before, after = user[order], item[order], before[order], after[order]
+        self._count(user, item, before, after)
+        return Changes(user, item, before, after, forgotten)
+
+    def _change(self, events: PairEvents) -> tuple[np.ndarray, np.ndarray]:
+        """Change the rows that events touch; give the kinds before and after."""
+        places = self._by_user.find(events.user, events.item)
+        there = places >= 0
+        registers = Registers.none(len(places))
+        stored = Registers(*(self._by_user.columns[name] for name in COLUMNS))
+        registers.put(there, stored.take(places[there]))
+        after = registers.after(events)
+        old, new = registers.kind(), after.kind()
+        stored.put(places[there], after.take(there))
+        if not there.all():
+            self._by_user.insert(events.user[~there], events.item[~there], after.take(~there).columns())
+        self._change_items(events.user, events.item, old, new)
+        return old, new
+
+    def _change_items(self, user: np.ndarray, item: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
+        moved = np.flatnonzero(old != new)
+        if len(moved) > 1:
+            moved = moved[np.lexsort((user[moved], item[moved]))]
+        user, item, old, new = user[moved], item[moved], old[moved], new[moved]
+        gone, come = new == ABSENT, old == ABSENT
+        stay = ~gone & ~come
+        if stay.any():
+            self._by_item.columns["kind"][self._by_item.find(item[stay], user[stay])] = new[stay]
+        if gone.any():
+            self._by_item.delete(item[gone], user[gone])
+        if come.any():
+            self._by_item.insert(item[come], user[come], {"kind": new[come]})
+
+    def _rebuild(self, events: PairEvents) -> tuple[np.ndarray, np.ndarray]:
+        """Make all rows anew, with the events in them; give the kinds before and after of their pairs."""
+        user, item, registers = self._all()
+        known = _key(user, item)
+        touched = _key(events.user, events.item)
+        key = np.sort(np.concatenate([known, touched]), kind="stable")  # two sorted runs, merged in one pass
+        key = key[np.concatenate([[True], key[1:] != key[:-1]])]
+        merged = Registers.none(len(key))
+        merged.put(np.searchsorted(key, known), registers)
+        places = np.searchsorted(key, touched)
+        before = merged.take(places)
+        after = before.after(events)
+        merged.put(places, after)
+        self._load((key >> 32).astype(np.int32), (key & 0xFFFFFFFF).astype(np.int32), merged)
+        return before.kind(), after.kind()
+
+    def _forget(self, user: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        row = self.of_user(user)
+        users = np.full(len(row.ids), user, dtype=np.int32)
+        if len(row.ids):
+            self._by_item.delete(row.ids, users)
+        self._by_user.clear(user)
+        return users, row.ids, row.kind, np.full(len(row.ids), ABSENT, dtype=np.int8)
+
+    def _count(self, user: np.ndarray, item: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
+        moved = np.flatnonzero(old != new)
+        for counts, ids in ((self._user_counts, user[moved]), (self._item_counts, item[moved])):
+            for kinds, step in ((old[moved], -1), (new[moved], 1)):
+                seen = kinds != ABSENT
+                np.add.at(counts, (np.minimum(kinds[seen], SKIP) - 1, ids[seen]), step)
+
+    # ---- all of it
+
+    def _all(self) -> tuple[np.ndarray, np.ndarray, Registers]:
+        indptr, columns = self._by_user.gather([KEY, *COLUMNS])
+        user = np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(indptr))
+        return user, columns[0], Registers(*columns[1:])
+
+    def _load(self, user: np.ndarray, item: np.ndarray, registers: Registers) -> None:
+        """Take pairs sorted by user and item in the place of all that was there; counts stay as they are."""
+        self._by_user.load(_indptr(user, self.n_users), {KEY: item, **registers.columns()})
+        kind = registers.kind()
+        seen = kind != ABSENT
+        user, item, kind = user[seen], item[seen], kind[seen]
+        order = np.argsort(item, kind="stable")
+        self._by_item.load(_indptr(item, self.n_items), {KEY: user[order], "kind": kind[order]})
+
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        """Give all that is remembered as arrays that `from_tensors` takes."""
+        indptr, columns = self._by_user.gather([KEY, *COLUMNS])
+        registers = Registers(*columns[1:])
+        taken = np.flatnonzero((registers.unlike_time != NEVER) | (registers.undislike_time != NEVER))
+        return {
+            "indptr": indptr,
+            "item": columns[0],
+            "explicit": registers.explicit,
+            "neutral": registers.neutral,
+            "explicit_time": registers.explicit_time,
+            "neutral_time": registers.neutral_time,
+            "retracted": taken,  # rare, so only the pairs that were are kept
+            "unlike_time": registers.unlike_time[taken],
+            "undislike_time": registers.undislike_time[taken],
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray], n_items: int) -> EdgeState:
+        """Make the state again that `to_tensors` gave."""
+        indptr = tensors["indptr"]
+        state = cls(len(indptr) - 1, n_items)
+        registers = Registers.none(len(tensors["item"]))
+        for name in ("explicit", "neutral", "explicit_time", "neutral_time"):
+            setattr(registers, name, tensors[name])
+        registers.unlike_time[tensors["retracted"]] = tensors["unlike_time"]
+        registers.undislike_time[tensors["retracted"]] = tensors["undislike_time"]
+        user = np.repeat(np.arange(state.n_users, dtype=np.int32), np.diff(indptr))
+        state._load(user, tensors["item"], registers)
+        state._count(user, tensors["item"], np.zeros(len(user), dtype=np.int8), registers.kind())
+        return state
+
+
+def _key(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    return (user.astype(np.int64) << 32) | item.astype(np.int64)
+
+
+def _indptr(sorted_ids: np.ndarray, n: int) -> np.ndarray:
+    indptr = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(np.bincount(sorted_ids, minlength=n), out=indptr[1:])
+    return indptr
+
+
+def _room(counts: np.ndarray, n: int) -> np.ndarray:
+    """The counters with room for ``n`` ids, doubled where it is too little."""
+    if n <= counts.shape[1]:
+        return counts
+    larger = np.zeros((len(counts), max(n, 2 * counts.shape[1])), dtype=counts.dtype)
+    larger[:, : counts.shape[1]] = counts
+    return larger
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _hash(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

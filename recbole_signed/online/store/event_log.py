@@ -1,0 +1,315 @@
+"""The durable log of events: what `append` returned for is on the disk, in order, once.
+
+Rows hold the ids of the vocabularies, which live in the same file and grow in the same transaction. Of an event's own
+id only a keyed digest is kept, for ever: a duplicate is known as one after compaction too. One process writes.
+
+Damage is found by a check of the whole file on opening, by a checksum of each row on reading, and by the number of
+rows that each commit keeps. What can't be told from a crash in time is a write-ahead file cut short after it was
+synced; `state` finds that where a version reflects more than the log holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from recbole_signed.files import at
+from recbole_signed.online.events import FORGET_USER, EventBatch
+from recbole_signed.online.store.checksum import row_checksums
+from recbole_signed.online.store.database import connect, damaged, explained, read_meta, reserve_wal, transaction
+from recbole_signed.online.store.log_batch import AppendResult, LogBatch
+from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary, make_salt, make_tag
+
+_CHUNK = 500  # parameters of one query
+_REPLAY_ROWS = 50_000
+_FIRST = 16  # commits after which room is made for many: a log that is opened for a look needs none
+_COLUMNS = "seq, user, item, type, timestamp, value, checksum"
+
+
+class EventLog:
+    """The log of one state directory.
+
+    Raises:
+        UsageError: the file can't be opened or is damaged.
+
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, check: bool = True) -> None:
+        self.path = path
+        self.connection = connect(path, read_only=read_only, check=check)
+        self._read_only = read_only
+        self._appended = 0  # commits since the write-ahead file was empty
+        self._erase_due = not read_only  # a crash may have come between an erasure and its checkpoint
+        with explained(path, "Reading the event log"):
+            meta = read_meta(self.connection, path)
+            self._key: bytes = meta["key"]
+            self.base_seq: int = meta["base_seq"]
+            self.base: str | None = meta["base"]
+            last = self.connection.execute("SELECT max(last_seq) FROM commits").fetchone()[0]
+            self.last_seq: int = max(self.base_seq, last or 0)
+            self.users = self._load("users")
+            self.items = self._load("items")
+            self._erase_wal()
+
+    def _load(self, table: str) -> Vocabulary:
+        size = self.connection.execute(f"SELECT max(id), count(*) FROM {table}").fetchone()
+        if size[1] and size[0] != size[1]:
+            raise damaged(self.path, f"ids of {table} are missing")
+        return Vocabulary(self.connection.execute(f"SELECT token, tag FROM {table} ORDER BY id"))
+
+    def close(self) -> None:
+        """Close the file; everything is on the disk already."""
+        self.connection.close()
+
+    # ---- writing
+
+    def append(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> AppendResult:
+        """Add a batch, and note how far its source was read, in one transaction.
+
+        A ``forget_user`` erases what is known of its user, in the log and in the batch before it, whatever the
+        times say; the user's id stays as a tombstone. It is the caller who erases it from other files.
+
+        Raises:
+            UsageError: the disk is full or can't be written; nothing of the batch was taken.
+
+        """
+        digests = [hashlib.blake2b(each.encode(), key=self._key, digest_size=16).digest() for each in batch.event_id]
+        with explained(self.path, "Appending to the event log"), transaction(self.connection):
+            fresh = self._fresh(digests)
+            user, new_users, forgotten = self._user_ids([batch.user_id[i] for i in fresh], batch.type[fresh])
+            new_items = self.items.propose(
+                batch.item_id[i]
+                for i, kind in zip(fresh, batch.type[fresh].tolist(), strict=True)
+                if kind != FORGET_USER
+            )
+            item = _ids(self.items, new_items, [batch.item_id[i] for i in fresh])
+            logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
+            self._write(logged, [digests[i] for i in fresh], new_users, new_items)
+            if forgotten:
+                self._erase_users(forgotten, logged.first_seq)
+            if source is not None and position is not None:
+                row = (source, position, zlib.crc32(position.encode()))
+                self.connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", row)
+        for i in forgotten:  # before its token joins again under a new id
+            self.users.forget(i)
+        self.users.add(new_users)
+        self.items.add(new_items)
+        self.last_seq = logged.last_seq
+        self._erase_due |= bool(forgotten)
+        with explained(self.path, "Erasing a user from the event log"):
+            self._erase_wal()
+        self._appended += 1
+        if self._appended == _FIRST:
+            reserve_wal(self.path)
+        return AppendResult(logged.first_seq, logged.last_seq, len(fresh), len(batch) - len(fresh), logged)
+
+    def _fresh(self, digests: list[bytes]) -> list[int]:
+        """Rows of the batch whose event is not in the log, the first of each."""
+        first: dict[bytes, int] = {}
+        for i, digest in enumerate(digests):
+            first.setdefault(digest, i)
+        wanted = list(first)
+        for start in range(0, len(wanted), _CHUNK):
+            part = wanted[start : start + _CHUNK]
+            marks = ",".join("?" * len(part))
+            for (known,) in self.connection.execute(f"SELECT digest FROM seen WHERE digest IN ({marks})", part):
+                del first[known]
+        return list(first.values())
+
+    def _user_ids(self, tokens: list[str], types: np.ndarray) -> tuple[np.ndarray, NewTokens, list[int]]:
+        """Ids of the users row by row, the new ones, and the ids that are forgotten on the way."""
+        if not (types == FORGET_USER).any():
+            new = self.users.propose(tokens)
+            return _ids(self.users, new, tokens), new, []
+        here: dict[str, int] = {}
+        new = NewTokens(len(self.users), [], [], [])
+        gone: dict[str, None] = {}
+        forgotten: list[int] = []
+        ids = []
+        for token, kind in zip(tokens, types.tolist(), strict=True):
+            i = here.get(token) or (0 if token in gone else self.users.id_of(token))
+            if kind == FORGET_USER:
+                here.pop(token, None)
+                gone[token] = None
+                if i:
+                    forgotten.append(i)
+                if i >= new.first:  # came and goes within the batch
+                    new.erase(i)
+            elif not i:
+                i = here[token] = new.append(token, make_salt())
+            ids.append(i)
+        return np.array(ids, dtype=np.int64), new, forgotten
+
+    def _rows(
+        self,
+        batch: EventBatch,
+        fresh: np.ndarray,
+        user: np.ndarray,
+        item: np.ndarray,
+        forgotten: list[int],
+        new_users: NewTokens,
+        new_items: NewTokens,
+    ) -> LogBatch:
+        kind = batch.type[fresh].astype(np.int64)
+        stays = np.ones(len(kind), dtype=bool)
+        if forgotten:
+            stays = (kind == FORGET_USER) | ~np.isin(user, forgotten)
+        seq = self.last_seq + 1 + np.arange(len(fresh), dtype=np.int64)
+        return LogBatch(
+            self.last_seq + 1,
+            self.last_seq + len(fresh),
+            len(self.users) + len(new_users.tokens),
+            len(self.items) + len(new_items.tokens),
+            seq[stays],
+            user[stays],
+            item[stays],
+            kind[stays],
+            batch.timestamp[fresh][stays],
+            batch.value[fresh][stays],
+        )
+
+    def _write(self, logged: LogBatch, digests: list[bytes], new_users: NewTokens, new_items: NewTokens) -> None:
+        execute = self.connection.executemany
+        execute("INSERT INTO users VALUES (?, ?, ?, ?)", new_users.rows())
+        execute("INSERT INTO items VALUES (?, ?, ?, ?)", new_items.rows())
+        at("log:tokens")
+        execute("INSERT INTO seen VALUES (?)", [(digest,) for digest in digests])
+        columns = (logged.seq, logged.user, logged.item, logged.type, logged.timestamp, logged.value)
+        execute(  # SQLite keeps a NaN as NULL
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
+            zip(*(column.tolist() for column in (*columns, row_checksums(columns))), strict=True),
+        )
+        at("log:events")
+        if digests:
+            about = (logged.last_seq, logged.first_seq, logged.n_users, logged.n_items)
+            commit = (*about[:2], len(logged), *about[2:], _checksum(about))
+            self.connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)", commit)
+
+    def _erase_users(self, ids: list[int], before: int) -> None:
+        seqs = self.connection.execute(
+            "SELECT seq FROM events WHERE user IN (SELECT value FROM json_each(?)) AND seq < ? AND type != ?",
+            (json.dumps(ids), before, FORGET_USER),
+        ).fetchall()
+        self.connection.executemany(
+            "UPDATE commits SET kept = kept - 1 "
+            "WHERE last_seq = (SELECT min(last_seq) FROM commits WHERE last_seq >= ?)",
+            seqs,
+        )
+        self.connection.executemany("DELETE FROM events WHERE seq = ?", seqs)
+        self.connection.executemany("UPDATE users SET token = NULL, salt = NULL WHERE id = ?", [(i,) for i in ids])
+
+    def _erase_wal(self) -> None:
+        """Move the write-ahead file into the log and empty it, so that it holds nothing that was erased."""
+        if self._erase_due:
+            busy = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            self._erase_due = bool(busy)  # a reader holds it: again after the next batch
+            self._appended = 0
+
+    # ---- reading
+
+    def position(self, source: str) -> str | None:
+        """How far a source was read when its last batch became durable; None where it is not known."""
+        row = self.connection.execute("SELECT position, checksum FROM positions WHERE source = ?", (source,)).fetchone()
+        if row and zlib.crc32(row[0].encode()) != row[1]:
+            raise damaged(self.path, f"the position of {source} is not what was written")
+        return row[0] if row else None
+
+    def known(self, event_id: str) -> bool:
+        """Whether an event of that id was ever taken."""
+        digest = hashlib.blake2b(event_id.encode(), key=self._key, digest_size=16).digest()
+        return self.connection.execute("SELECT 1 FROM seen WHERE digest = ?", (digest,)).fetchone() is not None
+
+    def read(self, after_seq: int, limit: int) -> LogBatch:
+        """Read up to ``limit`` rows with a greater ``seq``.
+
+        Raises:
+            UsageError: a row is not what was written, or rows up to ``after_seq`` and beyond were compacted.
+
+        """
+        return self._select(after_seq, 2**62, limit)
+
+    def commits(self, after_seq: int) -> Iterator[LogBatch]:
+        """Read the batches after ``after_seq`` as they were appended, less what was erased since.
+
+        Raises:
+            UsageError: as `read`; or rows of a batch are missing.
+
+        """
+        query = (
+            "SELECT first_seq, last_seq, kept, n_users, n_items, checksum "
+            "FROM commits WHERE last_seq > ? ORDER BY last_seq"
+        )
+        while True:
+            with explained(self.path, "Reading the event log"):
+                cursor = self.connection.execute(query, (after_seq,))
+                group: list[tuple[int, ...]] = []
+                rows = 0
+                while rows < _REPLAY_ROWS and len(group) < _REPLAY_ROWS and (commit := cursor.fetchone()):
+                    group.append(commit)
+                    rows += commit[2]
+                cursor.close()
+            if not group:
+                return
+            block = self._select(after_seq, group[-1][1], -1)
+            for first, last, kept, n_users, n_items, checksum in group:
+                if checksum != _checksum((last, first, n_users, n_items)):
+                    raise damaged(self.path, f"the commit of seq {last} is not what was written")
+                start, end = np.searchsorted(block.seq, [first, last + 1])
+                if end - start != kept:
+                    raise damaged(self.path, f"{kept} rows belong to the commit of seq {last}, {end - start} are there")
+                columns = (block.seq, block.user, block.item, block.type, block.timestamp, block.value)
+                yield LogBatch(first, last, n_users, n_items, *(column[start:end] for column in columns))
+            after_seq = group[-1][1]
+
+    def verify(self) -> None:
+        """Hold every row and every token against its checksum; takes a second for each few hundred thousand.
+
+        Raises:
+            UsageError: something is not what was written.
+
+        """
+        for table, vocabulary in (("users", self.users), ("items", self.items)):
+            with explained(self.path, "Reading the event log"):
+                for i, token, salt, tag in self.connection.execute(f"SELECT id, token, salt, tag FROM {table}"):
+                    if token != vocabulary.tokens([i])[0] or (token is not None and make_tag(token, salt) != tag):
+                        raise damaged(self.path, f"id {i} of {table} is not what was written")
+        for _ in self.commits(self.base_seq):
+            pass
+
+    def _select(self, after: int, last: int, limit: int) -> LogBatch:
+        if after < self.base_seq:
+            raise damaged(self.path, f"rows up to {self.base_seq} were compacted, those after {after} were wanted")
+        with explained(self.path, "Reading the event log"):
+            rows = self.connection.execute(
+                f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (after, last, limit)
+            ).fetchall()
+        columns = list(zip(*rows, strict=True)) if rows else [()] * 7
+        try:
+            arrays = [np.array(column, dtype=np.int64) for column in (*columns[:5], columns[6])]
+            value = np.array(columns[5], dtype=np.float64)  # NULL becomes NaN
+        except (TypeError, ValueError, OverflowError) as error:
+            raise damaged(self.path, f"rows after seq {after} hold other values than numbers") from error
+        bad = np.flatnonzero(row_checksums([*arrays[:5], value]) != arrays[5])
+        if bad.size:
+            raise damaged(self.path, f"the checksum of seq {arrays[0][bad[0]]} does not fit")
+        end = int(arrays[0][-1]) if rows else after
+        return LogBatch(after + 1, end, len(self.users), len(self.items), *[*arrays[:5], value])
+
+
+def _checksum(numbers: tuple[int, ...]) -> int:
+    return zlib.crc32(repr(numbers).encode())
+
+
+def _ids(vocabulary: Vocabulary, new: NewTokens, tokens: list[str]) -> np.ndarray:
+    """Ids of tokens, int64 ``[n]``, those about to join included; 0 for an empty token."""
+    ids = vocabulary.ids(tokens)
+    if new.tokens:
+        joining = {token: i for i, token in enumerate(new.tokens, new.first)}
+        missing = np.flatnonzero(ids == 0)
+        ids[missing] = [joining.get(tokens[i], 0) for i in missing.tolist()]
+    return ids

@@ -1,0 +1,329 @@
+"""The state directory of an online system: what was acknowledged is there after any crash, and replays to the same.
+
+::
+
+    LOCK                 held by the one process that writes
+    log.sqlite           events, vocabularies, how far each source was read
+    base-<seq>/          the edges that rows up to <seq> led to, once the log was compacted or edges were loaded
+    versions/            saved models with their edges, and CURRENT
+    dead_letters.jsonl   rows that were no events
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+from recbole_signed.files import DamagedError, DirectoryLock, at, refusing
+from recbole_signed.online.events import FORGET_USER, EventBatch
+from recbole_signed.online.sources.base import EventSource
+from recbole_signed.online.store.compaction import Base, first_edges
+from recbole_signed.online.store.dead_letters import DeadLetterFile
+from recbole_signed.online.store.edge_views import Changes
+from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store.event_log import EventLog
+from recbole_signed.online.store.log_batch import LogBatch
+from recbole_signed.online.store.matching import refuse_mismatch
+from recbole_signed.online.store.versions import Snapshot, Versions
+from recbole_signed.online.store.vocabulary import Vocabulary
+
+LOG, VERSIONS, DEAD_LETTERS = "log.sqlite", "versions", "dead_letters.jsonl"
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a batch did; sizes are those after it, padding included; ``first_seq`` > ``last_seq`` for no new event."""
+
+    first_seq: int
+    last_seq: int
+    n_new: int
+    n_duplicate: int
+    n_rejected: int
+    n_users: int
+    n_items: int
+    logged: LogBatch
+    changes: Changes
+
+
+class OnlineState:
+    """The log, the vocabularies, the edges and the versions of one directory; made by `open`.
+
+    Calls must not overlap. After `open` comes `recover`, then `replay` to its end, then `ingest` as one likes.
+    """
+
+    def __init__(self, directory: Path, keep: int, check: bool) -> None:
+        self.directory = directory
+        self.keep = keep
+        self._lock = DirectoryLock(directory)
+        try:
+            self.log = EventLog(directory / LOG, check=check)
+            self._base = Base(directory, self.log)
+            self.versions = Versions(directory / VERSIONS)
+            self.dead_letters = DeadLetterFile(directory / DEAD_LETTERS)
+            with refusing("Clearing away what a crash left"):
+                self._base.clean()
+                self.versions.clean()
+        except BaseException:
+            self._lock.release()
+            raise
+        self.edges = EdgeState()
+        self.applied_seq = -1  # not recovered
+        self._sought: set[int] = set()
+
+    @classmethod
+    def open(cls, directory: str | Path, *, create: bool = True, keep: int = 3, check: bool = True) -> OnlineState:
+        """Open a state directory for writing.
+
+        Args:
+            directory: of the state.
+            create: make it where it is not there.
+            keep: number of versions that a new one leaves, beside the pinned.
+            check: read the whole log for damage first (a second for some million events).
+
+        Raises:
+            UsageError: it is not there, another process writes it, it can't be written, or its log is damaged.
+
+        """
+        directory = Path(directory)
+        if keep < 1:
+            raise UsageError(f"keep is the number of versions that stay, at least 1, got {keep}.")
+        if not create and not (directory / LOG).exists():
+            raise UsageError(f"{directory} holds no online state ({LOG} is not there).")
+        with refusing(f"Opening the state directory {directory}"):
+            directory.mkdir(parents=True, exist_ok=True)
+            return cls(directory, keep, check)
+
+    def __enter__(self) -> OnlineState:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory; all that was acknowledged is on the disk already."""
+        self.log.close()
+        self._lock.release()
+
+    @property
+    def users(self) -> Vocabulary:
+        """The vocabulary of users."""
+        return self.log.users
+
+    @property
+    def items(self) -> Vocabulary:
+        """The vocabulary of items."""
+        return self.log.items
+
+    @property
+    def last_seq(self) -> int:
+        """Seq of the newest event in the log; 0 for none."""
+        return self.log.last_seq
+
+    def hash(self) -> str:
+        """Hash of vocabularies, edges and all that is remembered of them, for comparing two states."""
+        parts = [self.users.content_hash(), self.items.content_hash(), self.edges.full_hash(), str(self.applied_seq)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    # ---- starting
+
+    def recover(self, model: str | None = None, data: str | None = None, *, from_log: bool = False) -> Snapshot | None:
+        """Put the edges at the newest version that is whole, and give it; `replay` brings what came after.
+
+        Args:
+            model: what the version must be of; None takes any.
+            data: version of the data it must be of; None takes any.
+            from_log: leave the versions alone and start from the base of the log.
+
+        Returns:
+            The version; None where there is none, the edges then being those of the log's base.
+
+        Raises:
+            UsageError: the version belongs to another vocabulary, model or data, or reflects more than the log holds.
+
+        """
+        for name in [] if from_log else self.versions.candidates():
+            try:
+                snapshot = self.versions.load(name)
+            except DamagedError as error:
+                _logger.warning("%s Falling back to the version before.", error)
+                continue
+            refuse_mismatch(snapshot, self.log, self.directory, model, data)
+            if snapshot.applied_seq < self.log.base_seq:
+                _logger.warning("Version %s lies before the base of the log and is passed over.", name)
+                continue
+            self.edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
+            self.applied_seq = snapshot.applied_seq
+            return snapshot
+        self.edges = self._base.load()
+        self.applied_seq = self.log.base_seq
+        return None
+
+    def replay(self) -> Iterator[Update]:
+        """Apply what the edges do not reflect yet, batch by batch as it was ingested, and give what each did.
+
+        Raises:
+            UsageError: the log is damaged.
+
+        """
+        if self.applied_seq < 0:
+            raise UsageError("An online state is recovered before it is replayed; call recover() first.")
+        for logged in self.log.commits(self.applied_seq):
+            yield self._apply(logged, len(logged), 0, 0)
+
+    def bulk_load(
+        self,
+        user_tokens: Sequence[str],
+        item_tokens: Sequence[str],
+        user: np.ndarray,
+        item: np.ndarray,
+        kind: np.ndarray,
+        timestamp: np.ndarray,
+    ) -> None:
+        """Start an empty state from edges that are there at once; for the arguments see `compaction.first_edges`.
+
+        Raises:
+            UsageError: the state is not empty, the arrays do not fit, or the disk is full.
+
+        """
+        edges, users, items = first_edges(self.log, user_tokens, item_tokens, user, item, kind, timestamp)
+        self._base.write(0, edges.to_tensors(), edges.n_items, users, items)
+        self.edges = edges
+        self.applied_seq = 0
+
+    # ---- going on
+
+    def ingest(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Update:
+        """Make a batch durable, then apply it.
+
+        Raises:
+            UsageError: the disk is full or can't be written, and nothing of the batch was taken; or the state was
+                not recovered and replayed to its end.
+
+        """
+        return self._ingest(batch, source, position, 0)
+
+    def ingest_from(self, source: EventSource, max_events: int = 1000) -> Update | None:
+        """Take the next events of a source: dead letters aside, the rest durable and applied, then the source told.
+
+        A source is first put where the log says it was read to. Returns None once the source is exhausted.
+
+        Raises:
+            UsageError: as `ingest`; the source was not told, so it gives the events again.
+
+        """
+        if id(source) not in self._sought:
+            source.seek(self.log.position(source.name))
+            self._sought.add(id(source))
+        polled = source.poll(max_events)
+        if polled.exhausted and not len(polled.batch) and not polled.rejected:
+            return None
+        self.dead_letters.write(source.name, polled.rejected)
+        update = self._ingest(polled.batch, source.name, polled.position, len(polled.rejected))
+        source.commit(polled.position)
+        return update
+
+    def _ingest(self, batch: EventBatch, source: str | None, position: str | None, rejected: int) -> Update:
+        if self.applied_seq != self.last_seq:
+            raise UsageError(
+                "The edges do not reflect the log yet; call recover() and run replay() to its end before ingest()."
+            )
+        forgets = np.flatnonzero(batch.type == FORGET_USER)
+        if forgets.size:  # before the log, which alone knows whom it still has to forget
+            self.dead_letters.erase({batch.user_id[i] for i in forgets.tolist()})
+        result = self.log.append(batch, source, position)
+        at("state:appended")
+        return self._apply(result.logged, result.n_new, result.n_duplicate, rejected)
+
+    def _apply(self, logged: LogBatch, n_new: int, n_duplicate: int, n_rejected: int) -> Update:
+        changes = self.edges.apply(logged)
+        self.applied_seq = logged.last_seq
+        return Update(
+            logged.first_seq,
+            logged.last_seq,
+            n_new,
+            n_duplicate,
+            n_rejected,
+            logged.n_users,
+            logged.n_items,
+            logged,
+            changes,
+        )
+
+    def snapshot(
+        self,
+        tensors: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        *,
+        model: str,
+        data: str = "",
+        rng: Any = None,
+    ) -> str:
+        """Save a version of a model together with the edges it reflects, make it current, and drop old versions.
+
+        Args:
+            tensors: of the model.
+            meta: JSON; like the tensors it must hold no token of a user or an item.
+            model: what it is of; `recover` holds it against what is wanted. So ``data``.
+            rng: JSON, the state of the random numbers.
+
+        Returns:
+            The version's name.
+
+        Raises:
+            UsageError: the disk is full or can't be written; the versions are as they were.
+
+        """
+        if self.applied_seq < 0:
+            raise UsageError("An online state is recovered before it is saved; call recover() first.")
+        about = {
+            "applied_seq": self.applied_seq,
+            "n_users": self.edges.n_users,
+            "n_items": self.edges.n_items,
+            "users_hash": self.users.hash(self.edges.n_users),
+            "items_hash": self.items.hash(self.edges.n_items),
+            "model": model,
+            "data": data,
+            "rng": rng,
+            "meta": dict(meta),
+        }
+        name = self.versions.save(tensors, self.edges.to_tensors(), about)
+        self.versions.collect(self.keep)
+        return name
+
+    def compact(self) -> int:
+        """Put edges in the place of the log's rows up to the oldest version, or up to the end where there is none.
+
+        Where there is no version only the edges are left: a model that was never saved can't be replayed any more, and
+        is made anew from them.
+
+        Returns:
+            The seq up to which the rows are gone.
+
+        Raises:
+            UsageError: there is no version and the state was not replayed to its end; or the disk is full.
+
+        """
+        for name in self.versions.names():
+            try:
+                about, edges = self.versions.edges(name)
+            except DamagedError as error:
+                _logger.warning("%s It does not hold the log back.", error)
+                continue
+            if about["applied_seq"] > self.log.base_seq:
+                self._base.write(about["applied_seq"], edges, about["n_items"])
+            return self.log.base_seq
+        if self.applied_seq != self.last_seq:
+            raise UsageError("There is no version yet, so the log is compacted up to its end: replay it first.")
+        self._base.write(self.last_seq, self.edges.to_tensors(), self.edges.n_items)
+        return self.log.base_seq

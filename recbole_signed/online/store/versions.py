@@ -1,0 +1,228 @@
+"""Versions: what a model and its edges were at a ``seq``, saved whole, listed, pinned, gone back to, thrown away.
+
+``versions/v000001/`` holds ``model.safetensors``, ``edges.safetensors`` and a manifest; the file ``CURRENT`` names the
+one to start from. There is no pickle. No user or item token may be put into a version: forgetting a user does not
+reach it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import (
+    at,
+    read_manifest,
+    read_tensors,
+    refusing,
+    replace_file,
+    sync_folder,
+    write_folder,
+)
+
+_NAME = re.compile(r"v\d{6,}")
+CURRENT, PINNED = "CURRENT", "PINNED"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A version as it was read and verified.
+
+    ``n_users`` and ``n_items`` are the sizes of the vocabularies then, padding included; the hashes are theirs.
+    """
+
+    name: str
+    applied_seq: int
+    n_users: int
+    n_items: int
+    users_hash: str
+    items_hash: str
+    model: str
+    data: str
+    rng: Any
+    meta: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    edges: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """A line of the list of versions; ``damage`` says what is wrong with one that can't be used."""
+
+    name: str
+    current: bool
+    pinned: bool
+    applied_seq: int | None
+    model: str
+    data: str
+    created: str
+    bytes: int
+    damage: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it for JSON."""
+        return asdict(self)
+
+
+class Versions:
+    """The versions of one state directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> list[str]:
+        """Names of all versions, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        found = (each.name for each in self.folder.iterdir() if _NAME.fullmatch(each.name))
+        return sorted(found, key=_number)
+
+    def current(self) -> str | None:
+        """Name of the version to start from; None where none is named."""
+        try:
+            name = (self.folder / CURRENT).read_text(encoding="ascii").strip()
+        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+            return None
+        return name if _NAME.fullmatch(name) else None
+
+    def candidates(self) -> list[str]:
+        """Names to start from, best first: the current one, then those before it."""
+        names, current = self.names(), self.current()
+        if current is not None:
+            names = [name for name in names if _number(name) <= _number(current)]
+        return names[::-1]
+
+    def save(self, tensors: Mapping[str, np.ndarray], edges: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> str:
+        """Save a version, make it the current one, and give its name.
+
+        Args:
+            tensors: of the model.
+            edges: of the edges.
+            about: fields of `Snapshot` but the name and the tensors.
+
+        Raises:
+            UsageError: the disk is full or can't be written; the versions are as they were.
+
+        """
+        names = self.names()
+        name = f"v{(_number(names[-1]) if names else 0) + 1:06d}"
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with refusing(f"Saving version {name}"):
+            self.folder.mkdir(exist_ok=True)
+            write_folder(
+                self.folder / name, {"model": tensors, "edges": edges}, {**about, "created": created}, "snapshot"
+            )
+            self._point(name)
+        return name
+
+    def load(self, name: str) -> Snapshot:
+        """Read a version and verify it.
+
+        Raises:
+            DamagedError: it is not what was written.
+
+        """
+        folder = self.folder / name
+        manifest = read_manifest(folder)
+        about = {key: value for key, value in manifest.items() if key in Snapshot.__dataclass_fields__}
+        tensors, edges = (read_tensors(folder, manifest, part) for part in ("model", "edges"))
+        return Snapshot(name=name, tensors=tensors, edges=edges, **about)
+
+    def edges(self, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Read the manifest and the edges of a version alone; raises as `load`."""
+        manifest = read_manifest(self.folder / name)
+        return manifest, read_tensors(self.folder / name, manifest, "edges")
+
+    def describe(self) -> list[VersionInfo]:
+        """Describe all versions, oldest first; the manifest of each is verified, its tensors are not read."""
+        current = self.current()
+        return [self._describe(name, name == current) for name in self.names()]
+
+    def _describe(self, name: str, current: bool) -> VersionInfo:
+        folder = self.folder / name
+        size = sum(each.stat().st_size for each in folder.iterdir())
+        pinned = (folder / PINNED).exists()
+        try:
+            about = read_manifest(folder)
+        except UsageError as error:
+            return VersionInfo(name, current, pinned, None, "", "", "", size, str(error))
+        return VersionInfo(
+            name, current, pinned, about["applied_seq"], about["model"], about["data"], about["created"], size
+        )
+
+    def pin(self, name: str, pinned: bool = True) -> None:
+        """Keep a version from being thrown away, or no longer.
+
+        Raises:
+            UsageError: there is no such version.
+
+        """
+        mark = self._existing(name) / PINNED
+        with refusing(f"Pinning version {name}"):
+            if pinned:
+                mark.touch()
+            else:
+                mark.unlink(missing_ok=True)
+            sync_folder(mark.parent)
+
+    def rollback(self, name: str) -> None:
+        """Make an older version the one to start from; the events since then are replayed on it, none is lost.
+
+        Raises:
+            UsageError: there is no such version, or it is damaged.
+
+        """
+        self._existing(name)
+        self.load(name)
+        with refusing(f"Going back to version {name}"):
+            self._point(name)
+
+    def collect(self, keep: int) -> list[str]:
+        """Throw away all but the newest ``keep``, the pinned and the current version; give the names of those gone.
+
+        Raises:
+            UsageError: ``keep`` is less than 1.
+
+        """
+        if keep < 1:
+            raise UsageError(f"At least 1 version is kept, got {keep}.")
+        names = self.names()
+        stays = {*names[-keep:], self.current()}
+        gone = [name for name in names if name not in stays and not (self.folder / name / PINNED).exists()]
+        with refusing("Throwing versions away"):
+            for name in gone:
+                trash = self.folder / f"{name}.trash"
+                (self.folder / name).rename(trash)
+                at("versions:trashed")
+                shutil.rmtree(trash)
+            self.clean()
+        return gone
+
+    def clean(self) -> None:
+        """Remove what a crash left of versions half written and half thrown away."""
+        if self.folder.is_dir():
+            for each in self.folder.iterdir():
+                if each.suffix in (".tmp", ".trash"):
+                    shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+    def _point(self, name: str) -> None:
+        replace_file(self.folder / CURRENT, f"{name}\n".encode())
+
+    def _existing(self, name: str) -> Path:
+        names = self.names()
+        if name not in names:
+            there = f"there are {', '.join(names)}" if names else "there is none"
+            raise UsageError(f"There is no version '{name}' in {self.folder}; {there}{nearest(name, names)}.")
+        return self.folder / name
+
+
+def _number(name: str) -> int:
+    return int(name[1:])

@@ -1,0 +1,190 @@
+"""What a RecBole ``Config`` learns from this package: defaults of models and data sets, protocols, helpful errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.convert import ensure_ml100k
+from recbole_signed.convert.versions import refuse_changed
+from recbole_signed.data.settings import HOW_TO_SIGN, SETTING_KEYS, SignedSettings
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.plugin import registry
+
+DATA_ROOT = "atomic_files"
+"""Where the converters write, and where a data set is looked for that is not under RecBole's ``data_path``."""
+
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "recbole": {},
+    # SIGformer (SIGIR 2024): training rows are hidden whatever becomes of them later, validation rows are not;
+    # repeated rows count as often as they occur; the model is chosen by NDCG@20 on validation
+    "published": {
+        "mask_valid_at_test": False,
+        "mask_repeats": True,
+        "duplicate_pairs": "keep",
+        "metrics": ["Recall", "NDCG", "Precision", "DislikeRecall", "DislikeNDCG", "DislikeShare", "SignAUC"],
+        "topk": [5, 10, 15, 20],
+        "valid_metric": "NDCG@20",
+    },
+}
+
+ML_100K_SIGNED = "ml-100k-signed"
+"""The data set that makes itself, from the ratings inside RecBole's wheel."""
+
+EVAL_CELLS = 4_000_000
+"""Default ``eval_batch_size`` for signed data: scores per batch. RecBole's 4,096 ranks one user at a time where there
+are more items than that."""
+
+# fmt: off
+FREE_KEYS = frozenset((
+    "model", "dataset", "config_files", "config_file_list", "nproc", "world_size", "ip", "port", "group_offset",
+    "local_rank", "offset", "queue", "encoding", "wandb_project", "transform", "worker", "shuffle",
+    "numerical_features", "discretization", "unused_col", "allow_unknown_keys", "neg_sampling",
+    "training_neg_sample_num",
+    "training_budget", "resume", "trainer", "online_state", "online_settings", "lr_milestones", "lr_gamma",
+    "n_negatives", "negative_exponent", "user_groups", "item_groups",
+))
+# fmt: on
+"""Keys that RecBole reads but lists nowhere, and those of our trainer, our training batches and our metrics."""
+
+
+def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> None:
+    """Add this package's defaults below everything that the user sets.
+
+    Order, later wins: RecBole's own files, the model's yaml, the yaml that lies in the data set's folder, the
+    protocol; then the user's files, dictionaries and command line.
+    """
+    entry = registry.models().get(model)
+    if entry is not None and entry.properties is not None and registry.serves(entry, model_class):
+        config._update_internal_config_dict(str(entry.properties))
+    folder = _find_folder(config, dataset)
+    beside = folder / f"{dataset}.yaml"
+    if beside.is_file():
+        config._update_internal_config_dict(str(beside))
+    default = config.internal_config_dict.get("protocol", "recbole")
+    config.internal_config_dict.update(_protocol(config.external_config_dict.get("protocol", default)))
+
+
+def _protocol(name: Any) -> dict[str, Any]:
+    if name not in PROTOCOLS:
+        raise UsageError(
+            f"there is no protocol named '{name}'; use one of {', '.join(PROTOCOLS)}{nearest(str(name), PROTOCOLS)}"
+        )
+    return PROTOCOLS[name]
+
+
+def _find_folder(config: Any, dataset: str) -> Path:
+    """Return the data set's folder, and make ml-100k-signed, which needs no download, where it is missing."""
+    chosen = config.external_config_dict.get("data_path")
+    root = Path(chosen or config.internal_config_dict["data_path"])
+    if (
+        chosen is None
+        and not (root / dataset).is_dir()
+        and ((Path(DATA_ROOT) / dataset).is_dir() or dataset == ML_100K_SIGNED)
+    ):
+        root = Path(DATA_ROOT)
+        config.internal_config_dict["data_path"] = str(root)
+    if dataset == ML_100K_SIGNED and not (root / dataset).is_dir():
+        ensure_ml100k(root)
+    return root / dataset
+
+
+def check_metrics(config: Any) -> None:
+    """Refuse unknown metrics with a hint.
+
+    Raises:
+        UsageError: ``metrics`` or ``valid_metric`` names a metric that does not exist.
+    """
+    from recbole.evaluator.register import metrics_dict
+
+    known = {name: cls.__name__ for name, cls in metrics_dict.items()}
+    metrics = config.final_config_dict["metrics"]
+    chosen = [metrics] if isinstance(metrics, str) else list(metrics)
+    for metric in (*chosen, config.final_config_dict["valid_metric"].split("@")[0]):
+        if metric.lower() not in known:
+            raise UsageError(f"there is no metric named '{metric}'{nearest(metric, known.values())}")
+
+
+def add_signed_settings(config: Any) -> None:
+    """Find out whether the data has a sign, and keep what that means under ``config['signed']``.
+
+    Raises:
+        UsageError: the settings are wrong, an unknown key is set, a model that needs a sign gets data without, or
+            the data set's files are not those that its ``dataset.json`` describes.
+    """
+    final = config.final_config_dict
+    _refuse_unknown_dataset(config)
+    refuse_changed(Path(config["data_path"]), config["dataset"])
+    settings = SignedSettings.from_config(config)
+    final["signed"] = settings
+    if settings is None:
+        if getattr(config.model_class, "needs_sign", False) and _has_files(config):
+            raise UsageError(
+                f"{config.model} learns from dislikes, but the data set '{config.dataset}' has no sign; {HOW_TO_SIGN}"
+            )
+        return
+    if "eval_batch_size" not in config.external_config_dict:
+        final["eval_batch_size"] = EVAL_CELLS
+    if not final.get("allow_unknown_keys"):
+        refuse_unknown_keys(config.external_config_dict, config.internal_config_dict)
+
+
+def _has_files(config: Any) -> bool:
+    return Path(config.final_config_dict["data_path"]).is_dir()
+
+
+def refuse_unknown_keys(given: Iterable[str], defaults: Iterable[str]) -> None:
+    """Refuse keys that nothing reads.
+
+    Raises:
+        UsageError: names the first unknown key and the nearest known one.
+    """
+    known = {*defaults, *SETTING_KEYS, *FREE_KEYS, *_recbole_keys()}
+    for key in given:
+        if key not in known:
+            escape = "allow_unknown_keys: True lets any key pass"
+            raise UsageError(f"unknown configuration key '{key}'{nearest(key, known)} ({escape})")
+
+
+@cache
+def _recbole_keys() -> frozenset[str]:
+    """All keys of RecBole's argument lists and default files: one yaml may serve many models."""
+    from recbole.utils import argument_list
+
+    keys = {key for name in vars(argument_list) if name.endswith("_arguments") for key in getattr(argument_list, name)}
+    for path in Path(argument_list.__file__).parent.parent.joinpath("properties").rglob("*.yaml"):
+        if path.stem != "url":
+            keys.update(re.findall(r"^([A-Za-z_]\w*) *:", path.read_text(encoding="utf-8"), re.MULTILINE))
+    return frozenset(keys)
+
+
+def _refuse_unknown_dataset(config: Any) -> None:
+    """Refuse a data set that is not there, that RecBole can't download, and of which it has saved no copy."""
+    from recbole.utils import argument_list
+
+    if Path(config["data_path"]).is_dir() or config["dataset_save_path"] or config["dataloaders_save_path"]:
+        return
+    if any(Path(config["checkpoint_dir"]).glob(f"{config['dataset']}-*.pth")):
+        return
+    urls = Path(argument_list.__file__).parent.parent / "properties" / "dataset" / "url.yaml"
+    if not re.search(rf"^{re.escape(config['dataset'])} *:", urls.read_text(encoding="utf-8"), re.MULTILINE):
+        raise unknown_dataset_error(config)
+
+
+def unknown_dataset_error(config: Any) -> UsageError:
+    """Say which data sets there are, where the one asked for is not among them."""
+    folder = Path(config["data_path"])
+    known = {*dataset_names(folder.parent), *dataset_names(Path(DATA_ROOT))}
+    return UsageError(
+        f"there is no data set '{folder.name}' in {folder.parent} or {DATA_ROOT}{nearest(folder.name, known)} "
+        "('recbole-signed convert' makes one)"
+    )
+
+
+def dataset_names(root: Path) -> list[str]:
+    """Return the names of the data sets in a folder, and of the one that makes itself."""
+    present = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    return sorted({*present, ML_100K_SIGNED})

@@ -1,0 +1,205 @@
+"""What makes this package known to RecBole and RecBole-GNN, whichever of them is imported first.
+
+RecBole looks things up by a model's name in a few places. Each place is filled from outside by a hook that runs
+right after RecBole's module is imported (or at once, where it is imported already). No function of RecBole is
+replaced by another one; a few methods are wrapped, and act only where the data has a sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+from recbole_signed.compat import repairs as compat
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.plugin import registry
+
+
+def install() -> None:
+    """Leave the hooks; called once, by ``import recbole_signed``."""
+    registry.register_own_models()
+    for module_name in compat.REPAIRS:
+        _when_imported(module_name, lambda module: compat.apply(module.__name__, module))
+    for module_name, hook in _HOOKS.items():
+        _when_imported(module_name, hook)
+
+
+def _when_imported(module_name: str, hook: Callable[[ModuleType], None]) -> None:
+    wrapt.register_post_import_hook(hook, module_name)
+
+
+def _on_recbole(module: ModuleType) -> None:
+    registry.read_entry_points()
+    registry.open_last_package(module)
+
+
+def _on_configurator(module: ModuleType) -> None:
+    from recbole_signed.plugin import configuration as ours
+
+    def load_internal(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+        wrapped(*args, **kwargs)
+        ours.load_defaults(instance, *args, **kwargs)
+
+    def set_defaults(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+        ours.check_metrics(instance)
+        wrapped(*args, **kwargs)
+        ours.add_signed_settings(instance)
+
+    def find_model(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return wrapped(*args, **kwargs)
+        except (AttributeError, UsageError) as error:
+            name = args[0] if args and isinstance(args[0], str) else instance.external_config_dict.get("model")
+            known = registry.known_model_names()
+            if name in known:  # the fault lies in the model's own module
+                raise
+            raise UsageError(f"there is no model named '{name}'{nearest(str(name), known)}") from error
+
+    wrapt.wrap_function_wrapper(module, "Config._load_internal_config_dict", load_internal)
+    wrapt.wrap_function_wrapper(module, "Config._set_default_parameters", set_defaults)
+    wrapt.wrap_function_wrapper(module, "Config._get_model_and_dataset", find_model)
+
+
+def _on_argument_list(module: ModuleType) -> None:
+    # a data set cached by save_dataset is used again only if all of these agree
+    module.dataset_arguments.append("signed")
+
+
+def _on_dataset(module: ModuleType) -> None:
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        config = args[0] if args else kwargs.get("config")
+        if config is not None:
+            from recbole_signed.data.dispatch import class_for
+
+            cls = class_for(cls, config)
+        return object.__new__(cls)
+
+    module.Dataset.__new__ = staticmethod(new)
+
+
+def _on_trainer(module: ModuleType) -> None:
+    """Let ``trainer: OnlineTrainer`` extend whatever trainer RecBole chooses, and our keys work for stock models."""
+    registry.serve_classes("trainer", module)
+
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        config = args[0] if args else kwargs.get("config")
+        if config is not None and config["trainer"]:
+            if config["trainer"] != "OnlineTrainer":
+                raise UsageError(
+                    f"there is no trainer '{config['trainer']}' to choose; leave the key out, or set OnlineTrainer."
+                )
+            from recbole_signed.online.trainer import OnlineTrainer, online
+
+            if not issubclass(cls, OnlineTrainer):
+                cls = online(cls)
+        elif cls is module.Trainer and config is not None and any(config[key] for key in OWN_TRAINER_KEYS):
+            from recbole_signed.trainer.signed_trainer import SignedTrainer
+
+            cls = SignedTrainer
+        return object.__new__(cls)
+
+    module.Trainer.__new__ = staticmethod(new)
+
+
+def _on_data_utils(module: ModuleType) -> None:
+    def get_dataloader(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        from recbole_signed.data.dispatch import loader_for
+
+        return loader_for(wrapped(*args, **kwargs), *args, **kwargs)
+
+    wrapt.wrap_function_wrapper(module, "get_dataloader", get_dataloader)
+
+    def create_sampler(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        from recbole_signed.data.dispatch import sampler_for
+
+        return sampler_for(wrapped, *args, **kwargs)
+
+    wrapt.wrap_function_wrapper(module, "_create_sampler", create_sampler)
+
+
+def _on_metric_register(module: ModuleType) -> None:
+    from recbole_signed.evaluation import group_metrics, metrics
+
+    metrics.register(module)
+    metrics.register(module, group_metrics.METRICS)
+
+
+def _on_collector(module: ModuleType) -> None:
+    from recbole_signed.evaluation import collector
+
+    collector.install(module)
+
+
+def _on_pop(module: ModuleType) -> None:
+    """Let RecBole's popularity baseline count likes, on signed data.
+
+    Its training loop counts an item once in each batch, however often it is in it, and counts sampled negatives as
+    well (pop.py:47, no upstream issue), so its ranking depends on the batch size. Without a sign it stays as it is.
+    """
+    import torch
+
+    def init(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+        wrapped(*args, **kwargs)
+        config, dataset = (*args, *kwargs.values())[:2]
+        instance.counts_likes = bool(config["signed"])
+        if instance.counts_likes:
+            items = dataset.inter_feat[instance.ITEM_ID]
+            instance.item_cnt = torch.bincount(items, minlength=instance.n_items)[:, None].to(instance.device)
+            instance.max_cnt = instance.item_cnt.max(dim=0)[0]
+
+    def calculate_loss(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        if instance.counts_likes:
+            return instance.fake_loss.sum()
+        return wrapped(*args, **kwargs)
+
+    wrapt.wrap_function_wrapper(module, "Pop.__init__", init)
+    wrapt.wrap_function_wrapper(module, "Pop.calculate_loss", calculate_loss)
+
+
+def _on_quick_start(module: ModuleType) -> None:
+    """Let worker processes know the plugin: they import what a pickled function names as its module.
+
+    The functions stay the very same objects, so that it does not matter who imported them before.
+    """
+    for name in PICKLED_FUNCTIONS:
+        getattr(module, name).__module__ = "recbole_signed.quick_start"
+
+
+def _on_gnn_utils(module: ModuleType) -> None:
+    """Let RecBole-GNN's models keep RecBole's trainer where we have a model, and so a trainer, of the same name."""
+    from recbole.trainer import Trainer
+
+    def get_trainer(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        trainer = wrapped(*args, **kwargs)
+        name = kwargs["model_name"] if "model_name" in kwargs else args[1]
+        entry = registry.models().get(name)
+        if entry is None or registry.serves(entry, module.get_model(name)):
+            return trainer
+        return trainer if trainer.__module__.partition(".")[0] == registry.GNN_PACKAGE else Trainer
+
+    wrapt.wrap_function_wrapper(module, "get_trainer", get_trainer)
+
+
+OWN_TRAINER_KEYS = ("training_budget", "resume", "lr_milestones")
+"""Keys that only our trainer reads: it serves stock models too where one of them is set."""
+
+PICKLED_FUNCTIONS = ("run", "run_recbole", "run_recboles", "objective_function", "load_data_and_model")
+
+_HOOKS: dict[str, Callable[[ModuleType], None]] = {
+    "recbole": _on_recbole,
+    "recbole.config.configurator": _on_configurator,
+    "recbole.utils.argument_list": _on_argument_list,
+    "recbole.data.dataset.dataset": _on_dataset,
+    "recbole.data.dataset": partial(registry.serve_classes, "dataset"),
+    "recbole.trainer": _on_trainer,
+    "recbole.data.utils": _on_data_utils,
+    "recbole.evaluator.register": _on_metric_register,
+    "recbole.evaluator.collector": _on_collector,
+    "recbole.model.general_recommender.pop": _on_pop,
+    "recbole.quick_start.quick_start": _on_quick_start,
+    "recbole_gnn.utils": _on_gnn_utils,
+}

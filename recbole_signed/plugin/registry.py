@@ -1,0 +1,251 @@
+"""The models that can be run by name: those of this package, of third parties, and RecBole's own.
+
+RecBole imports ``recbole.model.general_recommender.<lower name>``; a lazy module in that place leads to ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from recbole_signed.compat import checkpoint
+from recbole_signed.errors import UsageError, nearest
+
+MODEL_PACKAGE = "recbole.model.general_recommender"  # where RecBole's get_model looks first
+LAST_PACKAGE = "recbole.model.exlib_recommender"  # where it looks last
+GNN_PACKAGE = "recbole_gnn"  # which looks among its own models first
+ENTRY_POINT_GROUP = "recbole_signed.models"
+PACKAGE = Path(__file__).parents[1]
+PROPERTIES = PACKAGE / "properties" / "model"
+OWN_MODEL_ROOMS = ("ssf", "model")
+"""The packages that hold the models of this package."""
+SIGNED_TRAINER = "recbole_signed.trainer.signed_trainer:SignedTrainer"
+
+SEEDLESS = frozenset(
+    ("BSPM", "EASE", "GFCF", "ItemKNN", "Pop", "SGFCF", "SSF", "SSFL", "SignedEASE", "SignediALS", "TurboCF")
+)
+"""Models that draw nothing: on the same split every seed gives the same result."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that RecBole finds by name."""
+
+    name: str
+    module: str
+    properties: Path | None = None
+    """Its default yaml."""
+    dataset: str | None = None
+    """``module:Class`` of a data set class of its own."""
+    trainer: str | None = None
+    """``module:Class`` of a trainer of its own."""
+
+
+@dataclass
+class _Registry:
+    models: dict[str, ModelEntry] = field(default_factory=dict)
+    entry_points_read: bool = False
+
+
+_registry = _Registry()
+
+
+def register_model(
+    name: str,
+    module: str,
+    *,
+    properties: str | Path | None = None,
+    dataset: str | None = None,
+    trainer: str | None = None,
+) -> None:
+    """Make ``run_recbole(model=name)`` find the class ``name`` of ``module``.
+
+    A package can do the same without a call, by an entry point of the group ``recbole_signed.models`` whose name is
+    the model's and whose value is ``module:Class``; a file ``properties/model/NAME.yaml`` beside that module's
+    package, or ``NAME.yaml`` beside the module itself, then holds its defaults.
+
+    Args:
+        name: the class name; RecBole lower-cases it to look for the module.
+        module: the importable module that defines the class; imported when the model is first used.
+        properties: yaml file of default hyper-parameters.
+        dataset: ``module:Class`` where the model needs its own ``Dataset``.
+        trainer: ``module:Class`` where the model needs its own ``Trainer``.
+
+    Raises:
+        UsageError: another model of that name (or RecBole itself) has the place, or the yaml file does not exist.
+    """
+    path = None if properties is None else Path(properties)
+    if path is not None and not path.is_file():
+        raise UsageError(f"the model '{name}' is registered with the file {path}, which does not exist.")
+    known = _registry.models.get(name)
+    if known is not None and known.module != module:
+        raise UsageError(
+            f"the model '{name}' is registered already, by {known.module}; give one of the two another name."
+        )
+    folder = recbole_folder()
+    if folder is not None and (folder / "model" / "general_recommender" / f"{name.lower()}.py").is_file():
+        raise UsageError(f"RecBole has a model of the name '{name}'; register yours under another name.")
+    _register(ModelEntry(name, module, path, dataset, trainer))
+
+
+def _register(entry: ModelEntry) -> None:
+    _registry.models[entry.name] = entry
+    _add_alias(entry)
+    checkpoint.TRUSTED_ROOTS.add(entry.module.partition(".")[0])
+
+
+def models() -> dict[str, ModelEntry]:
+    """Return the models that this package and its third parties add to RecBole, by name."""
+    read_entry_points()
+    return dict(_registry.models)
+
+
+def register_own_models() -> None:
+    """Register each model of this package: every default yaml, ``properties/model/NAME.yaml``, names one.
+
+    Its class ``NAME`` is in ``ssf/<lower name>.py`` or ``model/<lower name>.py``; if there is a
+    ``<lower name>_trainer.py`` beside it, its trainer is the class ``NAMETrainer`` in there, otherwise
+    ``SignedTrainer``. A RecBole that has been given the same model
+    (``recbole-signed upstream``) does not stand in its way: here this package's serves, which reads the sign.
+    """
+    for path in sorted(PROPERTIES.glob("*.yaml")):
+        name, lower = path.stem, path.stem.lower()
+        room = next(room for room in OWN_MODEL_ROOMS if (PACKAGE / room / f"{lower}.py").is_file())
+        own = (PACKAGE / room / f"{lower}_trainer.py").is_file()
+        trainer = f"recbole_signed.{room}.{lower}_trainer:{name}Trainer" if own else SIGNED_TRAINER
+        _register(ModelEntry(name, f"recbole_signed.{room}.{lower}", path, trainer=trainer))
+
+
+def load_object(spec: str) -> Any:
+    """Return the object that ``module:name`` names."""
+    module, _, name = spec.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def serves(entry: ModelEntry | None, model_class: type) -> bool:
+    """Whether ``model_class`` is what ``entry`` leads to, and not RecBole-GNN's model of the same name."""
+    return entry is not None and model_class.__module__.partition(".")[0] != GNN_PACKAGE
+
+
+class _Alias(ModuleType):
+    """``recbole.model.general_recommender.<lower name>``; gives the class of the real module when it is asked for.
+
+    The class exists once and is pickled under its real module, unlike with a package search path of our own.
+    """
+
+    def __init__(self, alias: str, entry: ModelEntry) -> None:
+        super().__init__(alias, f"Leads to {entry.module}.")
+        self.__spec__ = ModuleSpec(alias, loader=None, origin=entry.module)
+        self._entry = entry
+
+    def __getattr__(self, attribute: str) -> Any:
+        entry = self.__dict__.get("_entry")
+        if entry is None or attribute.startswith("__"):
+            raise AttributeError(attribute)
+        return getattr(importlib.import_module(entry.module), attribute)
+
+
+def _add_alias(entry: ModelEntry) -> None:
+    alias = f"{MODEL_PACKAGE}.{entry.name.lower()}"
+    sys.modules[alias] = _Alias(alias, entry)
+
+
+def read_entry_points() -> None:
+    """Third parties' models; read when RecBole is imported, to keep our own import fast."""
+    if _registry.entry_points_read:
+        return
+    _registry.entry_points_read = True
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name not in _registry.models:
+            register_model(point.name, point.module, properties=_properties_beside(point.module, point.name))
+
+
+def _properties_beside(module: str, name: str) -> Path | None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            f"the entry point '{name}' of {ENTRY_POINT_GROUP} names the module {module}, which can't be found."
+        )
+    folder = Path(spec.origin).parent
+    candidates = (
+        folder / f"{name}.yaml",
+        folder / "properties" / "model" / f"{name}.yaml",
+        folder.parent / "properties" / "model" / f"{name}.yaml",
+    )
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def stock_models(package: str = "recbole") -> Iterator[tuple[str, str]]:
+    """Yield (name, family) of RecBole's (or RecBole-GNN's) own models, read from its files without importing them."""
+    folder = _package_folder(package)
+    for path in sorted((folder / "model").glob("*_recommender/*.py")) if folder is not None else ():
+        for name in re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            if name.lower() == path.stem:
+                yield name, path.parent.name.removesuffix("_recommender")
+
+
+def known_model_names() -> list[str]:
+    """Return the names of all models that can be run; RecBole-GNN's too where it is in use."""
+    packages = ["recbole", *(["recbole_gnn"] if "recbole_gnn" in sys.modules else [])]
+    return [*models(), *(name for package in packages for name, _ in stock_models(package))]
+
+
+def recbole_folder() -> Path | None:
+    """Return RecBole's package folder without importing it; None where it is not installed."""
+    return _package_folder("recbole")
+
+
+def _package_folder(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    locations = spec.submodule_search_locations if spec is not None else None
+    return Path(next(iter(locations))) if locations else None
+
+
+def serve_classes(attribute: str, package: ModuleType) -> None:
+    """Let ``getattr(package, 'NameTrainer')`` find what was registered, imported when it is asked for."""
+
+    def find(name: str) -> Any:
+        model = name.removesuffix(attribute.capitalize())
+        spec = getattr(_registry.models.get(model), attribute, None)
+        if name == model or spec is None:
+            raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
+        return load_object(spec)
+
+    package.__getattr__ = find  # type: ignore[method-assign]
+
+
+class _UnknownModelFinder:
+    """The last finder of all: whoever asks it for a model has found it nowhere else.
+
+    RecBole's ``get_model`` searches five packages by ``find_spec`` and dies in the last one, for lack of LightGBM.
+    """
+
+    @staticmethod
+    def find_spec(fullname: str, path: Any = None, target: Any = None) -> None:
+        package, _, name = fullname.rpartition(".")
+        if package == LAST_PACKAGE:
+            raise UsageError(f"there is no model named '{name}'{nearest(name, known_model_names())}")
+
+
+def open_last_package(recbole: ModuleType) -> None:
+    """Let RecBole's exlib package be searched without LightGBM and XGBoost, which its ``__init__`` imports."""
+    missing = [name for name in ("lightgbm", "xgboost") if importlib.util.find_spec(name) is None]
+    if missing and LAST_PACKAGE not in sys.modules:
+        folder = Path(recbole.__path__[0]) / "model" / "exlib_recommender"
+        package = ModuleType(LAST_PACKAGE, "Stands in while LightGBM or XGBoost is missing.")
+        package.__path__ = [str(folder)]
+        package.__spec__ = ModuleSpec(LAST_PACKAGE, loader=None, is_package=True)
+        package.__spec__.submodule_search_locations = package.__path__
+        sys.modules[LAST_PACKAGE] = package
+    if not any(isinstance(finder, type) and finder is _UnknownModelFinder for finder in sys.meta_path):
+        sys.meta_path.append(_UnknownModelFinder)

@@ -1,0 +1,135 @@
+r"""Item factors learned by least squares, from the singular vectors of a signed filter on.
+
+The filter adds up what each of a user's edges says; two edges that say the same count twice. The least-squares model
+of the same edges does not: its items are :math:`H \leftarrow` one pass of alternation (``least_squares.py``) from the
+singular vectors, a user is the ridge regression of its own edges on them,
+:math:`z_u = (a_0 H^T H + \sum_j a_j h_j h_j^T + \lambda c_u I)^{-1} \sum_j a_j y_j h_j`, and :math:`z_u \cdot h_i` is
+added to the filter's score. Dislikes weigh :math:`|w|` and have the sign of the filter's w as their target.
+There is no user table here either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph.least_squares import SignedLeastSquares
+from recbole_signed.graph.signed_graph import SignedGraph
+from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.settings import NumberSettings
+
+START = 0.1
+"""Root mean square of the entries that the alternation starts from."""
+
+
+@dataclass(frozen=True)
+class LearnedSettings(NumberSettings):
+    """The parameters of the learned items.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    learned_rank: int = 64
+    """Number of factors; fewer where the filter has fewer singular vectors."""
+    learned_share: float = 0.6
+    """Weight of the learned scores, in units in which both are equally large; 0 leaves the filter alone."""
+    learned_passes: int = 1
+    """Passes of alternation over users and items."""
+    learned_regularisation: float = 0.04
+    """L2 regularisation, per edge."""
+    unobserved_weight: float = 0.003
+    """Weight of the squared error of every pair, observed or not."""
+
+    def __post_init__(self) -> None:
+        if self.learned_rank < 1 or self.learned_passes < 1:
+            raise UsageError(
+                f"learned_rank is {self.learned_rank}, learned_passes {self.learned_passes}; both must be 1 or more."
+            )
+        for name in ("learned_share", "unobserved_weight"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite.")
+        if not 0 < self.learned_regularisation < np.inf:
+            raise UsageError(
+                f"learned_regularisation is {self.learned_regularisation}; it must be above 0, and finite."
+            )
+
+    def problem(self, dislike_weight: float) -> SignedLeastSquares:
+        """Return the objective for a filter's weight of dislikes."""
+        return SignedLeastSquares(
+            dislike_weight=abs(dislike_weight),
+            dislike_target=float(np.sign(dislike_weight)),
+            unobserved_weight=self.unobserved_weight,
+            regularisation=self.learned_regularisation,
+        )
+
+
+@dataclass(frozen=True)
+class LearnedItems:
+    """Fitted item factors, and what is needed to fold users in."""
+
+    factors: torch.Tensor
+    """H, float32 ``[n_items, d]``; zeros for items without edges."""
+    gram: torch.Tensor
+    """:math:`H^T H`, ``[d, d]``."""
+    unit: float
+    """Root mean square of the filter's scores over that of these."""
+    problem: SignedLeastSquares
+
+    @classmethod
+    def fit(cls, graph: SignedGraph, fitted: SpectralFilter, settings: LearnedSettings) -> LearnedItems:
+        """Learn from the edges of the graph that ``fitted`` was fitted to; the same graph gives the same factors."""
+        problem = settings.problem(fitted.settings.dislike_weight)
+        columns = graph.likes.T.tocsr(), graph.dislikes.T.tocsr()
+        items, users = start_of(fitted, settings.learned_rank), torch.zeros(0)
+        for _ in range(settings.learned_passes):
+            users = problem.half_step(graph.likes, graph.dislikes, items)
+            items = problem.half_step(*columns, users)
+        gram = items.T @ items
+        return cls(items, gram, unit_of(fitted, users.T @ users, gram), problem)
+
+    def fold_in(self, users: SignedGraph) -> torch.Tensor:
+        """Return the factors of any users, given by their edges, ``[n_users, d]``, in the filter's unit."""
+        return self.problem.half_step(users.likes, users.dislikes, self.factors, self.gram) * self.unit
+
+    def contributions(self, user: SignedGraph, item: int) -> np.ndarray:
+        """Return what each edge of one user adds to the score of ``item``: likes, then dislikes, float64 ``[edges]``.
+
+        The ridge regression is linear in the targets, so these add up to ``fold_in(user) @ factors[item]``.
+        """
+        sides = user.likes.indices, user.dislikes.indices
+        own = self.factors[np.concatenate(sides)].double()
+        weights, pulls = (
+            torch.from_numpy(np.repeat(each, [len(side) for side in sides]))
+            for each in (
+                [self.problem.like_weight, self.problem.dislike_weight],
+                [self.problem.like_weight, self.problem.dislike_weight * self.problem.dislike_target],
+            )
+        )
+        penalty = self.problem.penalties(np.array([len(own)]), len(self.factors))[0]
+        normal = self.problem.unobserved_weight * self.gram.double() + (own.T * weights) @ own
+        normal.diagonal().add_(penalty)
+        solved = torch.linalg.solve(normal, self.factors[item].double())
+        return (self.unit * pulls * (own @ solved)).numpy()
+
+
+def start_of(fitted: SpectralFilter, rank: int) -> torch.Tensor:
+    r"""Return :math:`(D_i + a)^e V S^{1/2}`, the singular vectors without the filter's normalisation, to start from."""
+    s, k = fitted.settings, min(rank, fitted.k)
+    if not k:
+        return fitted.vectors[:, :0]
+    degrees = fitted.likes + abs(s.dislike_weight) * fitted.dislikes + s.degree_smoothing
+    start = fitted.vectors[:, :k] * fitted.values[:k].sqrt() * (degrees**s.degree_exponent)[:, None]
+    return start * (START * (float(fitted.known().sum()) * k) ** 0.5 / start.norm().clamp(min=1e-30))
+
+
+def unit_of(fitted: SpectralFilter, user_gram: torch.Tensor, item_gram: torch.Tensor) -> float:
+    """Return the factor that gives the learned scores the root mean square of the filter's, over users and items.
+
+    ``user_gram``: that of the users that the last items came from, ``[d, d]``, which no one has to keep.
+    """
+    learned = float((user_gram.double() * item_gram.double()).sum()) / max(fitted.n_users, 1.0)
+    return (fitted.user_energy() / learned) ** 0.5 if learned > 0 else 0.0

@@ -1,0 +1,138 @@
+r"""SSF-L under a stream: SSF's tiers, and for the learned items those of least squares.
+
+T0 and T1: a user is the fold-in of its own edges in both parts, exact given the item side; items that have grown are
+made anew in both. T2: a step of subspace iteration, and from its vectors the same passes that a fit makes, so that a
+refresh leads where retraining leads. T3: the full fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.graph import SignedGraph
+from recbole_signed.online.learners.base import IntArray, Refreshed
+from recbole_signed.online.learners.least_squares import LeastSquaresLearner
+from recbole_signed.online.store.edges import Changes, EdgeState
+from recbole_signed.ssf.filter import FilterSettings
+from recbole_signed.ssf.learned_items import LearnedSettings, start_of, unit_of
+from recbole_signed.ssf.learner import SpectralLearner
+
+
+class LearnedSpectralLearner(SpectralLearner):
+    """A :class:`SpectralLearner` that adds the scores of learned items (``ssf/learned_items.py``) to its own.
+
+    Args:
+        settings: parameters of the filter; they stay as they are.
+        learned_settings: those of the learned items.
+        iterations: subspace iterations of a full fit.
+        passes: those of a refresh.
+    """
+
+    name = "SSFL"
+
+    def __init__(
+        self, settings: FilterSettings, learned_settings: LearnedSettings, iterations: int = 4, passes: int = 1
+    ) -> None:
+        super().__init__(settings, iterations, passes)
+        self.learned_settings = learned_settings
+        self.learned = _least_squares(learned_settings, settings.dislike_weight)
+        self.unit = 0.0
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> LearnedSpectralLearner:
+        """Make a learner of parameters by the names in SSF-L's yaml, and ``iterations`` and ``passes``.
+
+        Raises:
+            UsageError: there is no such parameter, or a value is out of its range.
+        """
+        kinds: dict[str, Any] = {each.name: type(each.default) for each in fields(LearnedSettings)}
+        own = {key: kinds[key](value) for key, value in settings.items() if key in kinds}
+        filter_ = SpectralLearner.from_settings({key: value for key, value in settings.items() if key not in kinds})
+        return cls(filter_.settings, LearnedSettings(**own), filter_.iterations, filter_.passes)
+
+    # ---- T3 and T2
+
+    def _fit(self, graph: SignedGraph) -> None:
+        super()._fit(graph)
+        self._learn(graph)
+
+    def _refresh(self, graph: SignedGraph) -> Refreshed:
+        refreshed = super()._refresh(graph)
+        self._learn(graph)
+        return Refreshed(refreshed.staleness, refreshed.passes + self.learned_settings.learned_passes)
+
+    def _learn(self, graph: SignedGraph) -> None:
+        filter_, learned = self.filter, self.learned
+        start = start_of(filter_, self.learned_settings.learned_rank)
+        learned.alternate(graph.likes, graph.dislikes, start, self.learned_settings.learned_passes)
+        items = torch.from_numpy(learned.items.base)
+        self.unit = unit_of(filter_, learned.user_gram, items.T @ items)
+
+    # ---- T0 and T1
+
+    def update(self, edges: EdgeState, changes: Changes) -> None:
+        """Take over the counters of the touched items, and make anew what has grown in both parts."""
+        super().update(edges, changes)
+        self.learned.update(edges, changes)
+
+    def attach(self, edges: EdgeState) -> None:
+        """Take over all counters, and make anew what has grown since the refresh in both parts."""
+        super().attach(edges)
+        self.learned.attach(edges)
+
+    # ---- scores
+
+    def _exposure(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        added = self.learned.scores(edges, users)
+        return super()._exposure(edges, users).add_(added, alpha=self.learned_settings.learned_share * self.unit)
+
+    def _pair_exposure(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        added = self.learned.pair_scores(edges, users, items)
+        both: np.ndarray = super()._pair_exposure(edges, users, items) + (
+            np.float32(self.learned_settings.learned_share * self.unit) * added
+        )
+        return both
+
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
+        """Find nothing: all scores have to be worked out, since the filter's bounds say nothing of the sum."""
+
+    # ---- keeping
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return everything but the counters and what is made of the edges."""
+        tensors, meta = super().state()
+        learned, learned_meta = self.learned.state()
+        tensors |= {f"learned_{name}": tensor for name, tensor in learned.items()}
+        return tensors, meta | {
+            "learned_settings": asdict(self.learned_settings),
+            "learned": learned_meta,
+            "unit": self.unit,
+        }
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave; :meth:`attach` brings what is made of the edges."""
+        super().load(tensors, meta)
+        self.learned_settings = LearnedSettings(**meta["learned_settings"])
+        self.learned = _least_squares(self.learned_settings, self.settings.dislike_weight)
+        own = {name.removeprefix("learned_"): tensors[name] for name in tensors if name.startswith("learned_")}
+        self.learned.load(own, meta["learned"])
+        self.unit = float(meta["unit"])
+
+
+def _least_squares(settings: LearnedSettings, dislike_weight: float) -> LeastSquaresLearner:
+    problem = settings.problem(dislike_weight)
+    return LeastSquaresLearner(
+        embedding_size=settings.learned_rank,
+        n_iterations=settings.learned_passes,
+        like_weight=problem.like_weight,
+        dislike_weight=problem.dislike_weight,
+        dislike_target=problem.dislike_target,
+        unobserved_weight=problem.unobserved_weight,
+        reg_weight=problem.regularisation,
+        reg_exponent=problem.regularisation_exponent,
+    )

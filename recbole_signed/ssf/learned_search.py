@@ -1,0 +1,100 @@
+"""How SSF-L chooses the parameters of its learned items on the validation part, once those of the filter are chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
+from recbole_signed.ssf.linear_term import LinearTerm
+from recbole_signed.ssf.search import FACTORS, Tuned, exposures
+from recbole_signed.ssf.validation import Candidate, Pieces, Standing, Validation
+
+REGULARISATIONS = (0.02, 0.04, 0.08, 0.2)
+SHARES = (0.3, 0.6, 1.0, 1.5)
+
+
+@dataclass(frozen=True)
+class TunedLearned:
+    """What was chosen for both parts of the score."""
+
+    settings: LearnedSettings
+    tuned: Tuned
+    """The settings of the filter; value and effort of the whole choice."""
+
+
+def tune_learned(
+    graph: SignedGraph,
+    validation: Validation,
+    found: Tuned,
+    start: LearnedSettings,
+    iterations: int,
+    gamma: float = 0.0,
+) -> TunedLearned:
+    """Choose regularisation and share of the learned items, then what multiplies the sum; share 0 is tried too.
+
+    Args:
+        graph: the training graph.
+        validation: users and held-out likes.
+        found: what was chosen for the filter alone.
+        start: values of what is not tried.
+        iterations: of the filter's decomposition.
+        gamma: weight of the linear term.
+    """
+    fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
+    linear = LinearTerm.of(graph, fitted, gamma) if gamma else None
+    filtered = exposures(fitted, fitted.project(validation.users), validation, linear)
+    learned = {
+        each: _Learned.fit(graph, fitted, replace(start, learned_regularisation=each), validation)
+        for each in REGULARISATIONS
+    }
+
+    def candidate(filter_: SpectralFilter, settings: LearnedSettings) -> Candidate:
+        def score(pieces: Pieces) -> torch.Tensor:
+            exposure = pieces.of("filter", filtered)
+            if not settings.learned_share:
+                return filter_.finished(exposure)
+            parts = learned[settings.learned_regularisation]
+            own = pieces.of(settings.learned_regularisation, lambda rows: parts.users[rows] @ parts.items.T)
+            return filter_.finished(torch.add(exposure, own, alpha=settings.learned_share))
+
+        return score
+
+    tried = [replace(start, learned_share=0.0)]
+    tried += [replace(start, learned_regularisation=r, learned_share=s) for r in REGULARISATIONS for s in SHARES]
+    standings = validation.contest([candidate(fitted, each) for each in tried])
+    settings, best = max(zip(tried, standings, strict=True), key=lambda each: _rank(each[1]))
+    evaluations = len(tried)
+    for name, values in FACTORS.items() if settings.learned_share else ():
+        filters = [fitted.changed(**{name: value}) for value in values if value != getattr(fitted.settings, name)]
+        standings = validation.contest([candidate(each, settings) for each in filters], best.per_user)
+        evaluations += len(filters)
+        for each, standing in zip(filters, standings, strict=True):
+            if _rank(standing) > best.value:
+                fitted, best = each, standing
+    tuned = Tuned(fitted.settings, best.value, found.decompositions + 1, found.evaluations + evaluations)
+    return TunedLearned(settings, tuned)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """Learned items, and the validation users folded into them."""
+
+    items: torch.Tensor
+    users: torch.Tensor
+
+    @classmethod
+    def fit(
+        cls, graph: SignedGraph, fitted: SpectralFilter, settings: LearnedSettings, validation: Validation
+    ) -> _Learned:
+        learned = LearnedItems.fit(graph, fitted, settings)
+        return cls(learned.factors, learned.fold_in(validation.users))
+
+
+def _rank(standing: Standing) -> float:
+    """Return the value of a candidate that was measured on all users; one that was given up is no choice."""
+    return -np.inf if standing.per_user is None else standing.value

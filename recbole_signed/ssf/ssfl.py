@@ -1,0 +1,99 @@
+r"""SSFL
+################################################
+SSF-L: the signed spectral filter and item factors learned from its singular vectors on. Source: this package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf.filter import Explanation
+from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
+from recbole_signed.ssf.learned_search import tune_learned
+from recbole_signed.ssf.recommender import Derived, SpectralRecommender
+from recbole_signed.ssf.search import Tuned
+from recbole_signed.ssf.validation import Validation
+
+MORE = 4
+"""Times ``tune_users``: users on whom the learned part is chosen."""
+
+
+class SSFL(SpectralRecommender):
+    r"""SSF, and to its exposure score adds that of item factors learned by least squares.
+
+    Score of item i for user u: :math:`\big((f_u(S) \odot R_u V) V_i^T + \beta\, z_u h_i^T\big)\, r_i^g\,
+    \bar d_i^{\,\pi}` and a little popularity. The item factors :math:`h_i` come from one pass of alternating least
+    squares over likes and dislikes that starts from the filter's singular vectors; a user :math:`z_u` is the ridge
+    regression of its own edges on them (``ssf/learned_items.py``). Closed-form steps on a convex problem: nothing
+    depends on a seed. There is no user table, and a new user needs no training.
+
+    The pass costs :math:`O(|E| d^2 + (n_u + n_i) d^3)`. A fitted model keeps ``k + d + 2`` floats per item.
+    """
+
+    family = "spectral filter, learned items"
+    fitted = ("item_factors", "singular_values", "learned_factors")
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.register_buffer("learned_factors", torch.zeros(self.n_items, 0))
+        self.register_buffer("learned_unit", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("chosen_learned", LearnedSettings.from_mapping(config).to_tensor())
+        self._gram = Derived()
+
+    @property
+    def learned_settings(self) -> LearnedSettings:
+        """The parameters of the learned items in force."""
+        return LearnedSettings.from_tensor(self.chosen_learned)
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The parameters in force by their names in the yaml: what :meth:`tune` chose, or what was set."""
+        return super().chosen | asdict(self.learned_settings)
+
+    def _choose(self, validation: Validation, valid_data: Any) -> Tuned:
+        found = super()._choose(validation, valid_data)
+        # what is left to choose differs by little, and takes few evaluations: they can be of more users
+        more = Validation.from_loader(valid_data, self.graph, self.valid_metric, MORE * self.tune_users)
+        learned = tune_learned(
+            self.graph, more or validation, found, self.learned_settings, self.iterations, self.linear_weight
+        )
+        self.chosen_settings = learned.tuned.settings.to_tensor().to(self.device)
+        self.chosen_learned = learned.settings.to_tensor().to(self.device)
+        return learned.tuned
+
+    def fit(self) -> None:
+        """Fit the filter, and learn the item factors; the same graph gives the same model."""
+        filter_ = self._fit_filter()
+        self.learned_factors = torch.zeros(self.n_items, 0, device=self.device)  # those of an earlier fit are void
+        if not self.learned_settings.learned_share:
+            return
+        learned = LearnedItems.fit(self.graph, filter_, self.learned_settings)
+        self.learned_factors = learned.factors.to(self.device)
+        self.learned_unit = torch.tensor(learned.unit, dtype=torch.float64, device=self.device)
+
+    @property
+    def learned(self) -> LearnedItems:
+        """The learned items, which share this model's tensors."""
+        factors = self.learned_factors
+        gram = self._gram.of(factors, lambda: factors.T @ factors)
+        problem = self.learned_settings.problem(self.settings.dislike_weight)
+        return LearnedItems(factors, gram, float(self.learned_unit), problem)
+
+    def _scores(self, users: SignedGraph) -> torch.Tensor:
+        if not self.learned_factors.shape[1]:
+            return super()._scores(users)
+        learned, share = self.learned, self.learned_settings.learned_share
+        return self._filtered(users, (share * learned.fold_in(users)) @ learned.factors.T)
+
+    def _explain(self, user: SignedGraph, item: int) -> Explanation:
+        told = super()._explain(user, item)
+        if not self.learned_factors.shape[1]:
+            return told
+        contributions = told.contributions.copy()
+        own = self.learned_settings.learned_share * self.learned.contributions(user, item)
+        contributions[: len(own)] += own  # neutral edges come last, and are not learned from
+        return replace(told, contributions=contributions, score=float(self._scores(user)[0, item]))

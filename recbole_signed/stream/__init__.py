@@ -1,1 +1,0 @@
-"""Prequential evaluation: every window of a stream is first predicted, then learned from."""

@@ -1,1 +1,0 @@
-"""Choosing hyper-parameters on validation: spaces, trials in processes, a study that goes on where it stopped."""

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+from warm_python import WarmPython
+
+from recbole_signed import __version__
+from recbole_signed.cli import doctor
+from recbole_signed.cli import main as cli
+from recbole_signed.convert import convert
+from recbole_signed.experiments.tables import pool
+
+PACKAGE_ROOT = Path(cli.__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> str:
+    """The planted set, where the converters write."""
+    convert("toy", None, tmp_path / "atomic_files")
+    return "toy-signed"
+
+
+def outcome(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command in this process."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(list(words))
+    output = capsys.readouterr()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code, output.out, output.err
+
+
+def process(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "recbole_signed", *words], capture_output=True, text=True, env=environment
+    )
+
+
+def test_run_writes_one_document_to_standard_output(toy: str) -> None:
+    done = process(
+        "run", "-m", "BPR", "-d", toy, "--seed", "3", "--json", "--epochs=1", "embedding_size=8", "eval_args.order=TO"
+    )
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    for key in ("fit_seconds", "eval_seconds", "peak_memory_bytes", "config_hash", "data_sha256"):
+        assert row[key], key
+    assert (row["model"], row["dataset"], row["seed"], row["epochs"]) == ("BPR", toy, 3, 1)
+    assert row["split"]["order"] == "TO"
+    assert {"recall@20", "dislikerecall@20", "signauc"} < row["test"].keys() == row["valid"].keys()
+    assert "learning_rate" in done.stderr, "RecBole's log"
+
+
+def test_run_for_a_reader(toy: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name, size in (("a", 4), ("b", 8), ("c", 16)):
+        (tmp_path / f"{name}.yaml").write_text(f"embedding_size: {size}\nstate: ERROR\nepochs: 1\n", encoding="utf-8")
+    status, out, _ = outcome(
+        capsys, "run", "-m", "BPR", "-d", toy, "-c", "a.yaml,b.yaml", "-c", "c.yaml", "--no-save", "topk=[5]"
+    )
+    assert status == 0
+    assert "BPR on toy-signed, seed 2020" in out
+    assert "Recall@5" in out
+    assert "(1 epoch)" in out
+    assert not list(Path("runs").glob("*.pth"))
+
+
+def test_what_is_written_below_python_goes_to_standard_error(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\nfrom recbole_signed.cli.main import stdout_for_result\n"
+        "with stdout_for_result():\n    print('python'); os.system('echo child'); os.write(1, b'c code\\n')\n"
+        "print('result')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "result\n"
+    assert sorted(done.stderr.split("\n")[:-1]) == ["c code", "child", "python"]
+
+
+def test_models(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = outcome(capsys, "models", "--json")
+    assert status == 0
+    found = {each["name"]: each for each in json.loads(out)}
+    assert found["LightGCN"] == {
+        "name": "LightGCN",
+        "origin": "recbole",
+        "family": "general",
+        "uses_dislikes": False,
+        "source": "",
+    }
+    assert found["GRU4Rec"]["family"] == "sequential"
+    status, out, _ = outcome(capsys, "models")
+    assert status == 0
+    assert "general: ADMMSLIM" in out
+
+
+def test_models_of_third_parties_come_first(tmp_path: Path, warm_python: WarmPython) -> None:
+    (tmp_path / "my_models.py").write_text(
+        "class Mine:\n    family, source, uses_dislikes = 'spectral', 'Me 2024', True\nclass Plain:\n    pass\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "script.py").write_text(
+        "import recbole_signed\n"
+        "for name in ('Mine', 'Plain'): recbole_signed.register_model(name, 'my_models')\n"
+        "from recbole_signed.experiments.tables.model_list import list_models, models_text\n"
+        "print(models_text(list_models()))"
+    )
+    done = warm_python.run(tmp_path / "script.py", cwd=tmp_path)
+    assert done.status == 0, done.err
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert "* Mine spectral Me 2024" in lines
+    assert lines.index("Plain") < lines.index("RecBole's own models (they learn from likes alone):")
+
+
+def test_convert(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "raw.csv").write_text("user,item,rating,time\na,x,5,1\na,y,1,2\nb,x,3,3\n", encoding="utf-8")
+    words = [
+        "convert",
+        "csv",
+        "-i",
+        "raw.csv",
+        "-o",
+        "out",
+        "--name",
+        "mine",
+        "like=rating == 5",
+        "dislike=rating <= 2",
+    ]
+    status, out, _ = outcome(capsys, *words, "--json")
+    assert status == 0
+    document = json.loads(out)
+    assert document["path"] == "out/mine"
+    assert document["rows"] == {"total": 3, "like": 1, "dislike": 1, "neutral": 1}
+    assert Path("out/mine/mine.inter").is_file()
+    status, _, err = outcome(capsys, *words)
+    assert status == 2
+    assert "mine" in err
+    status, out, _ = outcome(capsys, *words, "--overwrite")
+    assert status == 0
+    assert "out/mine: 3 rows (1 likes, 1 dislikes, 1 neutrals), 2 users, 2 items" in out
+
+
+def test_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = outcome(capsys, "convert", "--list", "--json")
+    assert status == 0
+    sources = {each["name"]: each for each in json.loads(out)}
+    assert {"csv", "movielens-100k", "signed-split"} <= sources.keys()
+    assert {"like", "dislike"} <= {option["name"] for option in sources["csv"]["options"]}
+    status, out, _ = outcome(capsys, "convert", "--list")
+    assert status == 0
+    assert "    like=text  rule for likes" in out
+
+
+class _Report:
+    def __init__(self, ok: bool) -> None:
+        self.ok = ok
+
+    def as_dict(self) -> dict[str, bool]:
+        return {"ok": self.ok}
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ok: bool) -> None:
+    asked = []
+
+    def diagnose(self_test: bool) -> _Report:
+        asked.append(self_test)
+        print("noise")
+        return _Report(ok)
+
+    monkeypatch.setattr(doctor, "diagnose", diagnose)
+    monkeypatch.setattr(doctor, "render", lambda report: f"well: {report.ok}")
+    status, out, _ = outcome(capsys, "doctor", "--no-self-test", "--json")
+    assert (status, json.loads(out)) == (0 if ok else 1, {"ok": ok})
+    status, out, _ = outcome(capsys, "doctor")
+    assert (status, out) == (0 if ok else 1, f"well: {ok}\n")
+    assert asked == [False, True]
+
+
+TABLE = "datasets: [toy-signed]\nmodels: [Pop, EASE]\ncolumns: [recall@10]\n"
+
+
+@pytest.fixture
+def table(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A table whose runs take no time; EASE fails."""
+
+    def command(request: pool.Request) -> list[str]:
+        row = {"model": request.model, "dataset": request.dataset, "seed": request.seed, "test": {"recall@10": 0.25}}
+        script = "raise SystemExit('no luck')" if request.model == "EASE" else f"print({json.dumps(row)!r})"
+        return [sys.executable, "-c", script]
+
+    monkeypatch.setattr(pool, "command", command)
+    (tmp_path / "t.yaml").write_text(TABLE, encoding="utf-8")
+    return "t.yaml"
+
+
+def test_compare(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = outcome(capsys, "compare", table, "--json", "-j", "2")
+    assert status == 1, "a run failed"
+    assert [(row["model"], row["status"], row["reason"]) for row in json.loads(out)] == [
+        ("Pop", "ok", None),
+        ("EASE", "failed", "no luck"),
+    ]
+    assert "EASE on toy-signed, seed 2020 failed: no luck" in " ".join(err.split())
+    status, out, _ = outcome(capsys, "compare", table, "--only", "Pop", "--latex", "t.tex")
+    assert status == 0
+    assert "*0.2500" in out
+    assert r"\textbf{0.2500}" in Path("t.tex").read_text(encoding="utf-8")
+    assert "failed: no luck" in Path("t.md").read_text(encoding="utf-8")
+    for how, sign in (("markdown", "| **0.2500** |"), ("latex", r"\toprule")):
+        status, out, _ = outcome(capsys, "compare", table, "--only", "Pop", "--format", how)
+        assert status == 0
+        assert sign in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "-m", "BPRR", "-d", "toy-signed"], "there is no model named 'BPRR'; did you mean 'BPR'?"),
+        (["run", "-m", "BPR", "-d", "toy-signd"], "there is no data set 'toy-signd'"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "metrics=[Recal]"], "did you mean 'Recall'?"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "learnin_rate=1"], "did you mean 'learning_rate'?"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "--sede", "3"], "run has no option '--sede'; did you mean '--seed'?"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
+        (["run", "-m", "BPR"], "--dataset"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "--seed", "x"], "--seed"),
+        (["rum"], "rum"),
+        (["convert", "csw"], "did you mean 'csv'?"),
+        (["convert"], "convert needs a source"),
+        (["convert", "toy", "seed"], "expected option=value or --option value, got 'seed'"),
+        (["convert", "toy", "seed=1", "seed=2"], "'seed' is given twice"),
+        (["compare", "no.yaml"], "can't read no.yaml"),
+        (["compare", "t.yaml", "--format", "html"], "--format is 'html'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(
+    toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    status, out, err = outcome(capsys, *words, "--json")
+    assert status == 2
+    assert message in json.loads(out)["error"]
+    assert err.splitlines()[-1].startswith("recbole-signed: ")
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err
+    status, out, _ = outcome(capsys, *words)
+    assert (status, out) == (2, "")
+
+
+def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("recbole_signed.experiments.tables.model_list.list_models", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["models"])
+
+
+def test_interrupts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recbole_signed.experiments.tables.model_list.list_models", interrupted)
+    status, out, err = outcome(capsys, "models", "--json")
+    assert (status, out) == (130, "")
+    assert "Interrupted" in err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = outcome(capsys)
+    assert status == 0
+    assert "compare" in out
+    assert outcome(capsys, "--version")[:2] == (0, f"{__version__}\n")
+    for command in ("run", "models", "convert", "doctor", "compare"):
+        assert CliRunner().invoke(cli.app, [command, "--help"]).exit_code == 0
+
+
+def test_help_is_quick_to_come() -> None:
+    script = (
+        "import sys; import recbole_signed.cli.main\n"
+        "print([name for name in ('torch', 'recbole', 'polars', 'pandas') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["like=rating >= 4", "dislike=rating <= 2", "time=none"],
+        ["--like", "rating >= 4", "--dislike", "rating <= 2", "--time", "none"],
+        ["--like=rating >= 4", "dislike=rating <= 2", "--time=none"],
+    ],
+)
+def test_options_of_a_source_in_any_spelling(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "rated.csv").write_text("user_id,item_id,rating\n1,2,5\n1,3,1\n")
+    status, out, _ = outcome(capsys, "convert", "csv", "--input", "rated.csv", *words, "--json")
+    assert status == 0
+    rows = json.loads(out)["rows"]
+    assert (rows["like"], rows["dislike"]) == (1, 1)
+
+
+@pytest.mark.parametrize("words", [["--like"], ["--like", "--time"], ["words"], ["like=a", "--like", "b"]])
+def test_options_without_a_value_are_refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    status, _, error = outcome(capsys, "convert", "csv", "--input", "rated.csv", *words)
+    assert status == 2
+    assert "option" in error

@@ -1,0 +1,115 @@
+"""``data list`` and ``data accept``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recbole_signed.cli import main as cli
+from recbole_signed.convert import convert
+
+
+def outcome(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(list(words))
+    output = capsys.readouterr()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code, output.out, output.err
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = tmp_path / "atomic_files"
+    convert("toy", None, root)
+    (tmp_path / "raw.csv").write_text("user,item,sign\na,x,1\na,y,-1\n")
+    convert("csv", tmp_path / "raw.csv", root)
+    (root / "by-hand").mkdir()
+    (root / "by-hand" / "by-hand.inter").write_text("user_id:token\titem_id:token\na\tx\n")
+    (root / "notes").mkdir()
+    return root
+
+
+def version(root: Path, name: str) -> str:
+    return json.loads((root / name / "dataset.json").read_text())["version"]
+
+
+def test_list(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = outcome(capsys, "data", "list")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0].split()[:4] == ["name", "version", "rows", "likes"]
+    assert [line.split()[0] for line in lines[1:4]] == ["by-hand", "raw", "toy-signed"]
+    assert lines[3].split()[1:9] == [version(data, "toy-signed"), "960", "480", "360", "120", "60", "42", "toy"]
+    assert lines[4].endswith("by-hand has no dataset.json, so nothing is known about its files.")
+    status, out, _ = outcome(capsys, "data", "list", "--verify")
+    assert status == 0
+    assert out.splitlines()[-1] == "All files are as they were made."
+
+
+def test_a_mismatch_is_said_in_one_sentence_and_ends_with_1(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = data / "raw" / "raw.inter"
+    path.write_text(path.read_text().replace("a\ty\t-1", "a\ty\t1"))
+    for verify in ([], ["--verify"]):
+        status, out, _ = outcome(capsys, "data", "list", "--root", str(data), *verify)
+        assert status == 1
+        changed = [line for line in out.splitlines() if line.startswith("changed: ")]
+        assert len(changed) == 1
+        assert "raw.inter has 51 bytes where dataset.json says 52" in changed[0]
+    status, out, _ = outcome(capsys, "data", "list", "--json", "--verify")
+    assert status == 1
+    found = {each["name"]: each for each in json.loads(out)}
+    assert len(found["raw"]["problems"]) == 1
+    assert not found["raw"]["verified"]
+    assert found["toy-signed"]["verified"]
+    assert found["toy-signed"]["rows"]["like"] == 480
+    assert found["by-hand"]["version"] is None
+    before = version(data, "raw")
+    status, out, _ = outcome(capsys, "data", "accept", "raw", "toy-signed")
+    assert status == 0
+    assert out.splitlines()[0] == f"raw: accepted raw.inter; version {version(data, 'raw')}"
+    assert out.splitlines()[1].startswith("toy-signed: nothing had changed")
+    assert version(data, "raw") != before
+    status, out, _ = outcome(capsys, "data", "list", "--verify")
+    assert status == 0
+    assert "raw.inter changed by hand, and accepted" in out
+
+
+def test_bad_words(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = outcome(capsys, "data", "list", "--root", "nowhere")
+    assert (status, err.splitlines()) == (
+        2,
+        ["recbole-signed: there is no folder nowhere; give --root, or make a data set with 'recbole-signed convert'."],
+    )
+    status, _, err = outcome(capsys, "data", "accept", "toy")
+    assert status == 2
+    assert "there is no data set 'toy' in atomic_files" in err
+    (data / "raw" / "dataset.json").write_text("{")
+    status, out, _ = outcome(capsys, "data", "list")
+    assert status == 1
+    assert "dataset.json is damaged" in out
+
+
+def test_convert_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"u{u},i{i},{1 if i else -1}" for u in range(3) for i in range(3)]
+    (tmp_path / "raw.csv").write_text("\n".join(["user,item,sign", *rows, "u0,i9,1", "u0,i0,1", "x", "y,,1"]))
+    words = ["convert", "csv", "-i", "raw.csv", "--on-error", "skip", "k_core=3", "--dedup=last"]
+    status, out, _ = outcome(capsys, *words)
+    assert status == 0
+    lines = out.splitlines()
+    assert "9 rows (7 likes, 2 dislikes, 0 neutrals), 3 users, 3 items, version " in lines[0]
+    assert lines[1] == "dedup dropped 1 rows (0 likes, 1 dislikes, 0 neutrals)"
+    assert lines[2] == "k_core dropped 1 rows (1 likes, 0 dislikes, 0 neutrals)"
+    assert lines[3] == "rejected: 2 of raw.csv; see raw.rejected.tsv there"
+    status, out, _ = outcome(capsys, *words, "--overwrite", "--json")
+    document = json.loads(out)
+    assert document["rejected"] == {"rows": 2, "files": {"raw.csv": 2}}
+    assert [step["dropped"]["total"] for step in document["cleaning"]["steps"]] == [1, 1]
+    status, out, _ = outcome(capsys, "convert", "--list")
+    tail = out[out.index("every source:") :]
+    assert all(
+        name in tail for name in ("on_error=stop|skip", "dedup=none|last|first", "min_likes=", "k_core=", "gap_")
+    )
+    status, out, _ = outcome(capsys, "convert", "--list", "--json")
+    assert {each["name"] for each in json.loads(out)[0]["common_options"]} >= {"on_error", "k_core"}

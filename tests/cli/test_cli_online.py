@@ -1,0 +1,91 @@
+"""The commands on a state directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_signed.cli.main import main
+from recbole_signed.online.events import Event, EventBatch
+from recbole_signed.online.store.state import OnlineState
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with OnlineState.open(tmp_path / "state") as state:
+        state.recover()
+        for i in range(4):
+            state.ingest(EventBatch.of([Event(f"e{i}-{j}", f"u{j}", f"i{i}", "like", j) for j in range(25)]))
+            state.snapshot({"a": np.zeros(2)}, {}, model="SSF")
+    return tmp_path / "state"
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return int(exit_.value.code or 0), captured.out, captured.err
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *words: Any) -> Any:
+    status, out, _ = run(capsys, *words, "--json")
+    assert status == 0
+    return json.loads(out)
+
+
+def test_versions(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    names = [each["name"] for each in as_json(capsys, "versions", "list", folder)]
+    assert names == ["v000002", "v000003", "v000004"]
+    assert as_json(capsys, "versions", "pin", folder, names[0]) == {"version": names[0], "pinned": True}
+    assert as_json(capsys, "versions", "rollback", folder, names[1]) == {"current": names[1]}
+    _, out, _ = run(capsys, "versions", "list", folder)
+    lines = out.splitlines()
+    assert "(pinned)" in lines[1]
+    assert lines[2].startswith("* v000003")
+    assert as_json(capsys, "versions", "gc", folder, "--keep", 1) == {"removed": []}
+    assert "no longer pinned" in run(capsys, "versions", "pin", folder, names[0], "--undo")[1]
+    assert as_json(capsys, "versions", "gc", folder, "--keep", 1) == {"removed": [names[0]]}
+    with OnlineState.open(folder) as state:
+        snapshot = state.recover()
+        assert snapshot is not None
+        assert snapshot.name == names[1]
+        assert len(list(state.replay())) == 1
+
+
+def test_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    found = as_json(capsys, "log", "inspect", folder, "--limit", 2, "--event-id", "e0-0")
+    assert (found["last_seq"], found["base_seq"], found["users"], found["event_known"]) == (100, 0, 25, True)
+    assert [row["user_id"] for row in found["rows"]] == ["u0", "u1"]
+    assert as_json(capsys, "log", "compact", folder)["base_seq"] == 50
+    _, out, _ = run(capsys, "log", "inspect", folder)
+    assert "base seq: 50" in out
+    assert "like" in out.splitlines()[-1]
+
+
+def test_a_log_without_versions_is_compacted_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with OnlineState.open(tmp_path / "state") as state:
+        state.recover()
+        state.ingest(EventBatch.of([Event("e", "u", "i", "like", 1)]))
+    assert as_json(capsys, "log", "compact", tmp_path / "state")["base_seq"] == 1
+    assert "no version yet" in run(capsys, "versions", "list", tmp_path / "state")[1]
+
+
+def test_wrong_input(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
+    status, _, err = run(capsys, "versions", "rollback", folder, "v000009")
+    assert status == 2
+    assert "There is no version 'v000009'" in err
+    status, _, err = run(capsys, "log", "inspect", tmp_path)
+    assert status == 2
+    assert "holds no online state" in err
+    with OnlineState.open(folder):
+        for command in (("rollback", folder, "v000003"), ("gc", folder)):
+            status, _, err = run(capsys, "versions", *command)
+            assert status == 2
+            assert "is being written by process" in err
+        assert run(capsys, "versions", "pin", folder, "v000003")[0] == 0
+        assert run(capsys, "log", "inspect", folder)[0] == 0
+        assert run(capsys, "log", "compact", folder)[0] == 2

@@ -1,0 +1,49 @@
+"""The command that runs a stream."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recbole_signed.cli.main import main
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """A small one on the data that makes itself."""
+    content = {
+        "title": "MovieLens",
+        "dataset": "ml-100k-signed",
+        "cut": 0.9,
+        "windows": 10,
+        "timed_events": 1,
+        "models": {"SSF": {"settings": {"rank": 8, "cutoff": 4}, "arms": ["none", "online", "refit"]}},
+    }
+    path = tmp_path / "online" / "small.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    return int(ended.value.code or 0)
+
+
+def test_it_writes_its_report_beside_the_yaml(experiment: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("online", str(experiment), "--json") == 0
+    summary = json.loads(capfd.readouterr().out)
+    assert {row["arm"] for row in summary["pooled"]} == {"none", "online", "refit", "pop"}
+    assert {each.name for each in experiment.parent.iterdir()} == {"small.yaml", "small.md", "small.jsonl", "small.png"}
+    assert run("online", str(experiment)) == 0  # from what is there
+    assert capfd.readouterr().out == (experiment.parent / "small.md").read_text()
+
+
+def test_an_unknown_data_set_is_refused(experiment: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    experiment.write_text(experiment.read_text().replace("ml-100k-signed", "ml-100k-singed"))
+    assert run("online", str(experiment)) == 2
+    assert "did you mean 'ml-100k-signed'" in capfd.readouterr().err

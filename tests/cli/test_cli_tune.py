@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_signed.cli import main as cli
+from recbole_signed.convert import convert
+from recbole_signed.experiments.runs.run import run
+
+
+def outcome(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(list(words))
+    output = capfd.readouterr()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code, output.out, output.err
+
+
+def test_the_command_writes_what_a_run_can_use(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    convert("toy", None, tmp_path / "atomic_files")
+    Path("yaml/tune").mkdir(parents=True)
+    Path("yaml/tune/SignedEASE.yaml").write_text(
+        "reg_weight: {log_uniform: [1, 100]}\ndislike_weight: [-0.5, 0.5]\n", encoding="utf-8"
+    )
+    words = ("tune", "-m", "SignedEASE", "-d", "toy-signed", "--trials", "4", "valid_metric=NDCG@10", "state=ERROR")
+    status, out, err = outcome(capfd, *words, "--json")
+    assert status == 0, err
+    document = json.loads(out)
+    assert document["new_trials"] == len(document["trials"]) == 4
+    assert document["best"]["value"] >= document["default_value"]
+    file = Path(document["file"])
+    assert file == Path("yaml/model/toy-signed/SignedEASE.yaml")
+    settings = {"valid_metric": "NDCG@10", "state": "ERROR", "metric_decimal_place": 6}
+    row = run("SignedEASE", "toy-signed", [file], settings, save=False)
+    assert row.valid["ndcg@10"] == document["best"]["value"]
+    assert row.settings["reg_weight"] == document["values"]["reg_weight"]
+    status, out, _ = outcome(capfd, *words)
+    assert status == 0
+    assert "4 trials (4 complete, 0 pruned), 0 now" in out
+    assert f"written: {file}" in out
+
+
+def test_a_wrong_command_is_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    convert("toy", None, tmp_path / "atomic_files")
+    status, out, err = outcome(capfd, "tune", "-m", "Pop", "-d", "toy-signed", "--json")
+    assert status == 2
+    assert json.loads(out)["error"] in err
+    assert "there is no yaml/tune/Pop.yaml" in err
+
+
+def test_the_command_line_is_light_until_the_command_runs() -> None:
+    code = "import sys, recbole_signed.cli.main; print(sorted({'torch', 'recbole', 'optuna'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).resolve().parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_table_is_tuned_by_one_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    convert("toy", None, tmp_path / "atomic_files")
+    Path("yaml/tune").mkdir(parents=True)
+    Path("yaml/tune/SignedEASE.yaml").write_text("reg_weight: {log_uniform: [1, 100]}\n", encoding="utf-8")
+    Path("table.yaml").write_text(
+        "{datasets: [toy-signed], models: {SignedEASE: {start: {reg_weight: 3.0}}}, "
+        "common: {tuned: true, valid_metric: NDCG@10, state: ERROR}}",
+        encoding="utf-8",
+    )
+    status, out, err = outcome(capfd, "tune", "--table", "table.yaml", "--trials", "2", "--json")
+    assert status == 0, err
+    (document,) = json.loads(out)
+    assert document["trials"][1]["values"] == {"reg_weight": 3.0}
+    status, out, _ = outcome(capfd, "tune", "--table", "table.yaml", "--trials", "2")
+    assert (status, "2 trials (2 complete, 0 pruned), 0 now" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-m", "EASE"), "say what to tune: a model (-m) on a data set (-d), or a table (--table)."),
+        (("--table", "t.yaml", "epochs=3"), "KEY=VALUE goes with a single model"),
+        (("--table", "t.yaml", "--start", "epochs=3"), "--start goes with a single model"),
+    ],
+)
+def test_what_does_not_go_together_is_one_sentence(
+    words: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = outcome(capfd, "tune", *words)
+    assert status == 2
+    assert said in err

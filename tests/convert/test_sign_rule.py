@@ -1,0 +1,188 @@
+"""The sign rule against a slow reference that evaluates row by row in plain Python."""
+
+from __future__ import annotations
+
+import math
+import operator
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.convert.sign_rule import SignRule
+from recbole_signed.errors import UsageError
+
+OPS = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+NAN = float("nan")
+
+
+def test_like_dislike_neutral() -> None:
+    rule = SignRule.parse({"like": "rating >= 4", "dislike": "rating <= 2"})
+    sign = rule.apply({"rating": np.array([1, 2, 3, 4, 5])})
+    assert sign.dtype == np.int8
+    assert sign.tolist() == [-1, -1, 0, 1, 1]
+
+
+def test_without_dislikes_the_rest_is_neutral() -> None:
+    rule = SignRule.parse({"like": "rating > 3.5"})
+    assert rule.apply({"rating": np.array([3.5, 4.0])}).tolist() == [0, 1]
+    assert not rule.has_dislikes
+
+
+def test_else_takes_every_row_that_is_no_like_but_has_a_value() -> None:
+    rule = SignRule.parse({"like": "rating >= 4", "dislike": "else"})
+    assert rule.apply({"rating": np.array([5, 3.99, 0, NAN])}).tolist() == [1, -1, -1, 0]
+
+
+def test_missing_values_give_no_verdict_not_even_under_unequal() -> None:
+    rule = SignRule.parse({"like": "a != 0", "dislike": "a == 0"})
+    assert rule.apply({"a": np.array([NAN, 0.0, 2.0])}).tolist() == [0, -1, 1]
+
+
+def test_and_binds_tighter_than_or() -> None:
+    rule = SignRule.parse({"like": "a == 1 or b == 1 and c == 1"})
+    a, b, c = (np.array(column) for column in ([1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]))
+    assert rule.apply({"a": a, "b": b, "c": c}).tolist() == [1, 0, 1, 0]
+    assert rule.columns == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.float32, np.float64, np.bool_])
+def test_types_of_columns(dtype: type) -> None:
+    rule = SignRule.parse({"like": "x == 1", "dislike": "x < 1"})
+    assert rule.apply({"x": np.array([0, 1], dtype=dtype)}).tolist() == [-1, 1]
+
+
+def test_small_integers_against_numbers_beyond_their_type() -> None:
+    rule = SignRule.parse({"like": "x <= 1000"})
+    assert rule.apply({"x": np.array([3, 127], dtype=np.int8)}).tolist() == [1, 1]
+
+
+def test_single_precision_columns_meet_the_number_as_written() -> None:
+    assert SignRule.parse({"like": "x >= 4.1"}).apply({"x": np.array([4.1], dtype=np.float32)}).tolist() == [1]
+
+
+def test_both_at_once_names_the_row() -> None:
+    rule = SignRule.parse({"like": "rating >= 3", "dislike": "rating <= 3"})
+    with pytest.raises(UsageError, match=r"Row 2 is a like and a dislike at once.*rating >= 3"):
+        rule.apply({"rating": np.array([4, 3, 3])})
+
+
+def test_unknown_column_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="'ratings', which is not among 'rating', 'time'; did you mean 'rating'"):
+        SignRule.parse({"like": "ratings >= 4"}).apply({"rating": np.array([1.0]), "time": np.array([1])})
+
+
+def test_columns_that_cannot_be_compared() -> None:
+    rule = SignRule.parse({"like": "a >= 4 and b >= 1"})
+    with pytest.raises(UsageError, match="column 'a' with a number, but it holds <U1"):
+        rule.apply({"a": np.array(["x"]), "b": np.array([1])})
+    with pytest.raises(UsageError, match="differ in length"):
+        rule.apply({"a": np.array([1, 2]), "b": np.array([1])})
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"like": "rating = 4"}, "Unknown operator '='.*did you mean '=='"),
+        ({"like": "rating => 4"}, "did you mean '>='"),
+        ({"like": "rating =! 4"}, "Unknown operator '=!'"),
+        ({"like": "rating >= four"}, "Expected a number after '>='.*got 'four'"),
+        ({"like": "rating >= nan"}, "Expected a number"),
+        ({"like": "rating"}, "Expected COLUMN OP NUMBER"),
+        ({"like": "rating >= 4 and"}, "got nothing"),
+        ({"like": "or rating >= 4"}, "got nothing"),
+        ({"like": "(a >= 4 or b >= 1) and c >= 1"}, "has parentheses, which are not supported"),
+        ({"like": "4 <= rating <= 5"}, "Expected COLUMN OP NUMBER"),
+        ({"like": ""}, "is a text"),
+        ({"like": 4}, "is a text, got 4"),
+        ({"like": "else"}, "Only dislikes can be 'else'"),
+        ({"like": "rating >= 4", "dislike": ""}, "is a text"),
+        ({"dislike": "rating <= 2"}, "needs a condition for likes"),
+        ({}, "needs a condition for likes"),
+        ({"like": "rating >= 4", "dislikes": "rating <= 2"}, "got 'dislikes'; did you mean 'dislike'"),
+        ("rating >= 4", "is a mapping"),
+    ],
+)
+def test_bad_rules(spec: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        SignRule.parse(spec)
+
+
+def test_spec_comes_back_in_canonical_spacing() -> None:
+    spec = {"like": "a >= 4 and b != -1.5 or c < 1e3", "dislike": "else"}
+    assert SignRule.parse(spec).as_dict() == spec
+    loose = {"like": " a>=4  AND b !=-1.5 Or c<1e3", "dislike": " ELSE "}
+    assert SignRule.parse(loose) == SignRule.parse(spec)
+    assert SignRule.parse({"like": "x == 1", "dislike": None}).as_dict() == {"like": "x == 1"}  # type: ignore[dict-item]
+
+
+def test_equal_rules_hash_equally_and_survive_pickling() -> None:
+    rule = SignRule.parse({"like": "a >= 4", "dislike": "a <= 2"})
+    other = SignRule.parse({"like": "a>=4", "dislike": "a<=2"})
+    assert len({rule, other}) == 1
+    assert rule != SignRule.parse({"like": "a >= 4", "dislike": "a <= 1"})
+    assert pickle.loads(pickle.dumps(rule)) == rule
+
+
+def test_imports_neither_torch_nor_recbole_nor_polars() -> None:
+    code = (
+        "import importlib.util, sys; from pathlib import Path; import types;"
+        "package = types.ModuleType('recbole_signed'); package.__path__ = [sys.argv[1]];"
+        "sys.modules['recbole_signed'] = package; import recbole_signed.convert.sign_rule;"
+        "assert not {'torch', 'recbole', 'polars', 'pandas'} & set(sys.modules)"
+    )
+    import recbole_signed.convert.sign_rule as module
+
+    subprocess.run([sys.executable, "-c", code, str(module.__file__).rsplit("/", 1)[0]], check=True)
+
+
+comparison = st.tuples(st.sampled_from("abc"), st.sampled_from(sorted(OPS)), st.integers(-2, 2))
+condition = st.lists(st.lists(comparison, min_size=1, max_size=3), min_size=1, max_size=3)
+cell = st.one_of(st.integers(-2, 2).map(float), st.just(NAN))
+row = st.fixed_dictionaries(dict.fromkeys("abc", cell))
+
+
+def written(any_of: list[list[tuple[str, str, int]]]) -> str:
+    return " or ".join(" and ".join(f"{c} {op} {n}" for c, op, n in all_of) for all_of in any_of)
+
+
+def holds(any_of: list[list[tuple[str, str, int]]], values: dict[str, float]) -> bool:
+    return any(all(not math.isnan(values[c]) and OPS[op](values[c], n) for c, op, n in all_of) for all_of in any_of)
+
+
+@given(like=condition, dislike=st.one_of(st.none(), st.just("else"), condition), rows=st.lists(row, max_size=20))
+def test_against_the_reference(like: list, dislike: list | str | None, rows: list[dict[str, float]]) -> None:
+    spec = {"like": written(like)}
+    if dislike is not None:
+        spec["dislike"] = dislike if isinstance(dislike, str) else written(dislike)
+    expected: list[int] = []
+    conflict = None
+    used = {c for all_of in like for c, _, _ in all_of}
+    for number, values in enumerate(rows, 1):
+        liked = holds(like, values)
+        if dislike == "else":
+            disliked = not liked and not any(math.isnan(values[c]) for c in used)
+        else:
+            disliked = isinstance(dislike, list) and holds(dislike, values)
+        if liked and disliked and conflict is None:
+            conflict = number
+        expected.append(int(liked) - int(disliked))
+    columns = {name: np.array([values[name] for values in rows]) for name in "abc"}
+    rule = SignRule.parse(spec)
+    assert SignRule.parse(rule.as_dict()) == rule
+    if conflict is None:
+        assert rule.apply(columns).tolist() == expected
+    else:
+        with pytest.raises(UsageError, match=f"^Row {conflict} "):
+            rule.apply(columns)

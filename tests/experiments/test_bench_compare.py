@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars
+import pytest
+
+from recbole_signed.convert import convert
+from recbole_signed.convert.recount import accept
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.rows import RunRow, append_row, read_rows
+from recbole_signed.experiments.runs.user_values import is_there
+from recbole_signed.experiments.tables import pool
+from recbole_signed.experiments.tables.compare import compare
+from recbole_signed.experiments.tables.spec import Request, TableSpec
+
+TABLE = """
+title: Tiny
+datasets: [toy-signed]
+common: {metrics: [Recall, DislikeRecall], topk: [5], valid_metric: Recall@5, metric_decimal_place: 6, state: ERROR}
+seeds: [1, 2]
+columns: [recall@5, dislikerecall@5]
+models:
+  Pop: {}
+  GRU4Rec: {seeds: [1]}
+"""
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a table beside the planted set."""
+    convert("toy", None, tmp_path / "atomic_files")
+
+    def write_table(text: str) -> Path:
+        path = tmp_path / "tables" / "tiny.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_table
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Callable[[], list[str]]]:
+    """Replace the processes by a Python script; the function returned tells which runs were started."""
+
+    def install(script: str = "") -> Callable[[], list[str]]:
+        def command(request: Request) -> list[str]:
+            row = RunRow(request.model, request.dataset, request.seed, test={"recall@5": 0.5, "dislikerecall@5": 0.25})
+            tell = f"open('started', 'a').write({request.title!r} + '\\n')"
+            return [
+                sys.executable,
+                "-c",
+                f"{tell}\nimport sys, os, time\n{script}\nprint({json.dumps(row.as_dict())!r})",
+            ]
+
+        monkeypatch.setattr(pool, "command", command)
+        started = tmp_path / "started"
+        return lambda: started.read_text(encoding="utf-8").splitlines() if started.exists() else []
+
+    return install
+
+
+def test_a_table_runs_once_and_a_failing_model_is_a_failed_row(write: Write) -> None:
+    table = write(TABLE.replace("seeds: [1, 2]", "seeds: [1]"))
+    first = compare(table, jobs=2)
+    assert [(row.model, row.seed, row.ok) for row in first.rows] == [("Pop", 1, True), ("GRU4Rec", 1, False)]
+    assert first.n_new == 2
+    assert "train_neg_sample_args" in str(first.rows[1].reason)
+    pop, failed = first.table.sections[0].lines
+    assert 0 < pop.cells[0].mean <= 1
+    assert failed.failure.startswith("failed: RecBole refuses")
+    markdown = table.with_suffix(".md")
+    assert "| GRU4Rec | 1 | failed: RecBole refuses" in markdown.read_text(encoding="utf-8")
+    assert not list(Path("runs").glob("*.pth"))
+    row = first.rows[0]
+    assert str(row.per_user).startswith("tiny.users/Pop-toy-signed-1-")
+    assert is_there(row, table.with_suffix(".jsonl"))
+    kept = polars.read_parquet(table.parent / str(row.per_user))
+    assert [kept[metric].cast(polars.Float64).mean() for metric in row.test] == pytest.approx(
+        list(row.test.values()), abs=1e-6
+    )
+
+    rows, before = table.with_suffix(".jsonl"), markdown.stat().st_mtime_ns
+    assert all(row.peak_memory_bytes > row.base_memory_bytes > 0 for row in first.rows if row.ok)
+    size = rows.stat().st_size
+    second = compare(table, only=["Pop"])
+    assert second.n_new == 0
+    assert rows.stat().st_size == size
+    assert markdown.stat().st_mtime_ns == before
+    assert [row.test for row in second.rows] == [first.rows[0].test]
+
+
+def test_failed_runs_are_tried_again_and_finished_ones_are_not(write: Write, fake: Any) -> None:
+    table = write(TABLE)
+    started = fake("if 'GRU4Rec' in open('started').read().splitlines()[-1]: sys.exit('no luck')")
+    assert [row.reason for row in compare(table).failed] == ["no luck"]
+    again = compare(table)
+    assert again.n_new == 1
+    assert started().count("Pop on toy-signed, seed 1") == 1
+    assert started().count("GRU4Rec on toy-signed, seed 1") == 2
+    fake()
+    assert not compare(table).failed
+    assert compare(table).n_new == 0
+    assert len(read_rows(table.with_suffix(".jsonl"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "n_new"),
+    [
+        ("  Pop: {}", "  Pop: {shrink: 2}", 2),
+        ("state: ERROR", "state: ERROR, epochs: 7", 3),
+        ("seeds: [1, 2]", "seeds: [1, 2, 3]", 1),
+        ("title: Tiny", "title: Other", 0),
+        ("  Pop: {}", '  "Most popular": {model: Pop}', 0),
+        ("columns: [recall@5, dislikerecall@5]", "columns: [recall@5]", 0),
+    ],
+)
+def test_what_changed_is_run_again(write: Write, fake: Any, before: str, after: str, n_new: int) -> None:
+    fake()
+    compare(write(TABLE))
+    changed = TABLE.replace(before, after)
+    assert changed != TABLE
+    assert compare(write(changed)).n_new == n_new
+
+
+def test_changed_data_or_package_is_run_again(write: Write, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake()
+    table = write(TABLE)
+    compare(table)
+    with Path("atomic_files/toy-signed/toy-signed.yaml").open("a", encoding="utf-8") as file:
+        file.write("epochs: 3\n")
+    assert compare(table).n_new == 3, "the data set's own settings"
+    with Path("atomic_files/toy-signed/toy-signed.inter").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    with pytest.raises(UsageError, match="has changed since it was made"):
+        compare(table)
+    accept(Path("atomic_files/toy-signed"))
+    assert compare(table).n_new == 3, "the data"
+    monkeypatch.setattr("recbole_signed.experiments.tables.spec.__version__", "99.0")
+    assert compare(table).n_new == 3, "the package"
+    assert compare(table).n_new == 0
+
+
+def test_variants_of_a_model_and_of_a_data_set(write: Write, fake: Any) -> None:
+    started = fake()
+    text = TABLE.replace("  Pop: {}", '  Pop: {}\n  "Pop (1)": {model: Pop, epochs: 1, seeds: [1]}')
+    text = text.replace(
+        "[toy-signed]", '{toy-signed: {}, "toy by time": {dataset: toy-signed, eval_args: {order: TO}}}'
+    )
+    comparison = compare(write(text))
+    assert [section.name for section in comparison.table.sections] == ["toy-signed", "toy by time"]
+    assert [line.label for line in comparison.table.sections[0].lines] == ["Pop", "Pop (1)", "GRU4Rec"]
+    assert {row.label for row in comparison.rows if row.model == "Pop"} == {"Pop", "Pop (1)"}
+    assert len(started()) == len(comparison.rows) == 7, "in the order of time nothing of Pop depends on the seed"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("os.kill(os.getpid(), 9)", "the process was ended by SIGKILL (out of memory?)"),
+        ("raise ValueError('too\\nmany')", "many"),
+        ("sys.exit(3)", "the process ended with status 3 and said nothing"),
+        ('print(\'{"error": "wrong key"}\'); sys.exit(2)', "wrong key"),
+        ("print('noise')", "the process ended with status 0 and said nothing"),
+    ],
+)
+def test_reasons_of_failures(write: Write, fake: Any, script: str, reason: str) -> None:
+    fake(script)
+    row = compare(write(TABLE), only=["GRU4Rec"]).rows[0]
+    assert (row.status, row.reason) == ("failed", reason)
+    assert row.test == {}
+    assert row.data_sha256
+    assert row.versions
+
+
+def test_output_folder_and_latex(write: Write, fake: Any, tmp_path: Path) -> None:
+    fake()
+    table = write(TABLE)
+    compare(table, output=tmp_path / "results" / "new")
+    assert sorted(path.name for path in (tmp_path / "results" / "new").iterdir()) == ["tiny.jsonl", "tiny.md"]
+    assert [path.name for path in table.parent.iterdir()] == ["tiny.yaml"]
+
+
+def test_jobs_run_side_by_side_and_share_the_cores(write: Write, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "cores", lambda: 6)
+    for name in pool.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert pool.environment(3)["OMP_NUM_THREADS"] == "3"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    fake(  # none ends before all have begun
+        "env = os.environ; told = env['OMP_NUM_THREADS'] + env['MKL_NUM_THREADS']\n"
+        "open(f'threads-{os.getpid()}', 'w').write(told)\n"
+        "last = time.monotonic() + 60\n"
+        "while len([name for name in os.listdir() if name.startswith('threads-')]) < 3:\n"
+        "    time.sleep(0.02)\n"
+        "    if time.monotonic() > last: sys.exit('alone')"
+    )
+    assert not compare(write(TABLE), jobs=3).failed
+    assert [path.read_text() for path in Path().glob("threads-*")] == ["11"] * 3
+
+
+def test_an_interrupt_ends_the_children_and_keeps_finished_rows(write: Write, tmp_path: Path) -> None:
+    table = write(TABLE)
+    script = f"""
+import json, sys
+from pathlib import Path
+from recbole_signed.experiments.tables import pool
+from recbole_signed.experiments.tables.compare import compare
+tell = 'import os, time; open("pids", "a").write(str(os.getpid()) + chr(10)); '
+row = lambda r: json.dumps(dict(model=r.model, dataset=r.dataset, seed=r.seed))
+act = lambda r: "time.sleep(60)" if r.seed == 2 else f"print({{row(r)!r}})"
+pool.command = lambda r: [sys.executable, "-c", tell + act(r)]
+compare(Path({str(table)!r}), only=["Pop"])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(pool.__file__).parents[3])}
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    pids = tmp_path / "pids"
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and not (pids.exists() and pids.read_text().count("\n") == 2):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=20)
+    assert b"KeyboardInterrupt" in stderr
+    assert process.returncode != 0
+    for pid in map(int, pids.read_text().split()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert [row.seed for row in read_rows(table.with_suffix(".jsonl"))] == [1]
+    assert not list(tmp_path.glob("runs/**/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("title:", "titel:", "unknown key 'titel'; did you mean 'title'"),
+        ("  Pop:", "  Popp:", "no model named 'Popp'; did you mean 'Pop'"),
+        ("[toy-signed]", "[toy-signd]", "no data set 'toy-signd'"),
+        ("[toy-signed]", "7", "'datasets' must be a list of names"),
+        ("[toy-signed]", "[]", "a table needs 'datasets'"),
+        ("seeds: [1, 2]", "seeds: [1, 1]", "'seeds' must be different whole numbers"),
+        ("seeds: [1]", "seeds: x", "GRU4Rec: 'seeds' must be"),
+        ("[recall@5, dislikerecall@5]", "[ndcg@5]", "add ndcg to 'metrics'"),
+        ("[recall@5, dislikerecall@5]", "[recall@10]", "add 10 to 'topk'"),
+        ("[recall@5, dislikerecall@5]", "[recall@]", "must read like recall@20"),
+        ("[recall@5, dislikerecall@5]", "recall", "'columns' must be a list"),
+        ("common: {metrics", "common: [a]\nx: {metrics", "unknown key 'x'"),
+    ],
+)
+def test_bad_tables(write: Write, before: str, after: str, message: str) -> None:
+    changed = TABLE.replace(before, after)
+    assert changed != TABLE
+    with pytest.raises(UsageError, match=message):
+        compare(write(changed))
+
+
+def test_bad_arguments(write: Write) -> None:
+    table = write(TABLE)
+    with pytest.raises(UsageError, match="no model 'Pip'; did you mean 'Pop'"):
+        compare(table, only=["Pip"])
+    with pytest.raises(UsageError, match="--jobs is 0"):
+        compare(table, jobs=0)
+
+
+def test_columns_may_come_from_defaults_and_protocols(write: Write) -> None:
+    text = "datasets: [toy-signed]\nmodels: [Pop]\ncolumns: [COLUMN]\n"
+    assert len(list(TableSpec.read(write(text.replace("COLUMN", "signauc"))).requests())) == 1
+    published = text.replace("COLUMN", "dislikendcg@15") + "common: {protocol: published}\n"
+    assert len(list(TableSpec.read(write(published)).requests())) == 1
+    with pytest.raises(UsageError, match="not evaluated for Pop"):
+        list(TableSpec.read(write(text.replace("COLUMN", "dislikendcg@15"))).requests())
+
+
+def test_the_command_of_a_run_can_be_typed(write: Write) -> None:
+    request = next(TableSpec.read(write(TABLE)).requests())
+    words = pool.command(replace(request, settings={"eval_args": {"order": "TO"}, "learning_rate": 1e-05}))
+    run = ["-m", "recbole_signed", "run", "-m", "Pop", "-d", "toy-signed"]
+    options = ["--seed", "1", "--no-save", "--json", "--"]
+    assert words[1:] == [*run, *options, "eval_args={order: TO}", "learning_rate=1.0e-05"]
+
+
+def test_a_cut_off_row_is_run_again(write: Write, fake: Any) -> None:
+    fake()
+    table = write(TABLE)
+    compare(table)
+    rows = table.with_suffix(".jsonl")
+    rows.write_bytes(rows.read_bytes()[:-20])
+    assert compare(table).n_new == 1
+    assert compare(table).n_new == 0
+    append_row(rows, RunRow("Pop", "elsewhere", 1))
+    assert compare(table).n_new == 0
+
+
+def test_the_parent_imports_neither_torch_nor_recbole(write: Write, fake: Any) -> None:
+    fake()
+    table = write(TABLE)
+    compare(table)
+    script = (
+        "import sys; sys.argv = ['x', 'compare', sys.argv[1], '--json']\n"
+        "import contextlib\n"
+        "from recbole_signed.cli.main import main\n"
+        "with contextlib.suppress(SystemExit): main()\n"
+        "print([name for name in ('torch', 'recbole', 'pandas') if name in sys.modules], file=sys.stderr)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(pool.__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", script, str(table)], capture_output=True, env=environment, check=True)
+    assert len(json.loads(done.stdout)) == 3
+    assert done.stderr.decode().strip() == "[]"

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.provenance import (
+    config_hash,
+    data_folder,
+    data_sha256,
+    digest,
+    machine,
+    memory_bytes,
+    versions,
+)
+from recbole_signed.experiments.runs.rows import RunRow
+
+QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8}
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> str:
+    """The planted set, where the converters write."""
+    convert("toy", None, tmp_path / "atomic_files")
+    return "toy-signed"
+
+
+def run(*args: Any, **kwargs: Any) -> RunRow:
+    from recbole_signed.experiments.runs.run import run as run_once
+
+    return run_once(*args, **kwargs)
+
+
+def test_a_run_is_a_row_with_its_provenance(toy: str) -> None:
+    row = run("BPR", toy, overrides=QUICK, seed=7)
+    assert (row.model, row.dataset, row.seed, row.status, row.protocol) == ("BPR", toy, 7, "ok", "recbole")
+    expected = {
+        f"{name}@{k}"
+        for name in ("recall", "mrr", "ndcg", "hit", "precision", "dislikerecall", "dislikeshare")
+        for k in (10, 20)
+    }
+    assert set(row.test) == set(row.valid) == expected | {"signauc"}
+    assert row.valid_metric == "mrr@10"
+    assert row.epochs == 2
+    assert row.n_parameters == (61 + 43) * 8, "users and items with their padding"
+    assert 0 < row.fit_seconds < 60
+    assert 0 < row.eval_seconds < 60
+    assert row.fit_cpu_seconds > 0
+    assert 50e6 < row.base_memory_bytes <= row.peak_memory_bytes < 10e9
+    assert row.settings == QUICK
+    assert row.split["order"] == "RO"
+    assert row.data_sha256 == data_sha256(Path("atomic_files") / toy, toy)
+    assert row.versions == versions()
+    assert row.machine == machine()
+    assert RunRow.from_dict(json.loads(json.dumps(row.as_dict()))) == row
+    assert len(list(Path("runs").glob("BPR-toy-signed-7-*.pth"))) == 1
+
+
+def test_memory_of_training_is_what_training_added(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from recbole.model.general_recommender.bpr import BPR
+
+    def loss(self: Any, interaction: Any) -> torch.Tensor:
+        waste = torch.ones(75_000_000 * waste_it)
+        return original(self, interaction) + 0 * waste.sum()
+
+    original = BPR.calculate_loss
+    monkeypatch.setattr(BPR, "calculate_loss", loss)
+    settings = {**QUICK, "epochs": 1}
+    waste_it = 0
+    run("BPR", toy, overrides=settings, save=False)  # what the first run of a process imports is not in question
+    thrifty = run("BPR", toy, overrides=settings, save=False)
+    waste_it = 1
+    wasteful = run("BPR", toy, overrides=settings, save=False)
+    assert 240e6 < wasteful.fit_memory_bytes - thrifty.fit_memory_bytes < 360e6, "300 MB more"
+    assert thrifty.fit_memory_bytes < 120e6
+    assert wasteful.fit_memory_bytes < wasteful.peak_memory_bytes
+
+
+def test_it_agrees_with_run_recbole(toy: str) -> None:
+    from recbole.quick_start import run_recbole
+
+    settings = {**QUICK, "metrics": ["Recall", "NDCG"], "topk": [5], "valid_metric": "NDCG@5", "seed": 11}
+    theirs = run_recbole("BPR", toy, config_dict={**settings, "show_progress": False})
+    ours = run("BPR", toy, overrides=settings)
+    assert ours.test == dict(theirs["test_result"])
+    assert ours.valid == dict(theirs["best_valid_result"])
+
+
+def test_the_same_run_has_the_same_hash_in_any_folder(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [run("EASE", toy, overrides={"state": "ERROR"}, save=False)]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    data = {"data_path": str(tmp_path / "atomic_files"), "checkpoint_dir": "x", "state": "CRITICAL"}
+    rows.append(run("EASE", toy, overrides=data, save=False))
+    rows.append(run("EASE", toy, overrides={**data, "reg_weight": 3.0}, save=False))
+    rows.append(run("EASE", toy, overrides=data, seed=1, save=False))
+    first, moved, other_weight, other_seed = rows
+    assert first.config_hash == moved.config_hash
+    assert first.test == moved.test
+    assert len({moved.config_hash, other_weight.config_hash, other_seed.config_hash}) == 3
+    assert not list(Path("x").glob("*.pth")), "nothing is kept"
+
+
+def test_what_the_user_sets_is_left_alone(toy: str) -> None:
+    row = run("Pop", toy, overrides={"metrics": ["Hit"], "topk": [3], "state": "ERROR"}, save=False)
+    assert set(row.test) == {"hit@3"}
+    assert row.valid_metric == "hit@3", "RecBole's MRR@10 is not evaluated"
+    row = run("Pop", toy, overrides={"valid_metric": "NDCG@7", "state": "ERROR"}, save=False)
+    assert {"ndcg@7", "ndcg@10", "ndcg@20"} < set(row.test)
+    assert row.valid_metric == "ndcg@7"
+
+
+def test_files_dotted_keys_and_seed(toy: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "eval_args: {split: {RS: [6, 2, 2]}}\nembedding_size: 4\nepochs: 1\n", encoding="utf-8"
+    )
+    (tmp_path / "b.yaml").write_text("embedding_size: 16\n", encoding="utf-8")
+    overrides = {"eval_args.order": "TO", "seed": 3, "state": "ERROR"}
+    row = run("BPR", toy, [tmp_path / "a.yaml", "b.yaml"], overrides, seed=4, save=False)
+    assert row.seed == 4
+    assert row.split["split"] == {"RS": [6, 2, 2]}
+    assert row.split["order"] == "TO"
+    assert row.n_parameters == (61 + 43) * 16
+    assert row.epochs == 1
+
+
+def test_a_published_split_brings_its_protocol(tmp_path: Path) -> None:
+    raw = tmp_path / "split"
+    raw.mkdir()
+    train = "".join(f"{user} {item} 1\n" for user in range(2) for item in range(user, 24, 2))
+    for part, rows in {"train": train, "valid": "0 1 1\n1 2 1\n", "test": "0 3 1\n1 4 1\n0 5 0\n"}.items():
+        (raw / f"{part}.txt").write_text(rows, encoding="utf-8")
+    convert("signed-split", raw, "atomic_files")
+    row = run("Pop", "split", overrides={"state": "ERROR"}, save=False)
+    assert (row.split, row.protocol, row.valid_metric) == ("predefined", "published", "ndcg@20")
+    assert {"recall@5", "recall@15", "dislikendcg@20", "signauc"} < set(row.test)
+
+
+def test_undefined_metrics_are_none(toy: str) -> None:
+    settings = {"metrics": ["Recall", "DislikeShare"], "topk": [1], "valid_metric": "DislikeShare@1", "state": "ERROR"}
+    settings["eval_args"] = {"split": {"RS": [98, 1, 1]}, "order": "TO", "group_by": "none"}
+    row = run("Pop", toy, overrides=settings, save=False)
+    assert row.test["dislikeshare@1"] is None or 0 <= row.test["dislikeshare@1"] <= 1
+    assert row.as_dict()["test"].keys() == {"recall@1", "dislikeshare@1"}
+
+
+def test_the_command_line_of_the_process_is_not_taken_for_recboles(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["recbole-signed", "--epochs=0", "--seed=5", "--json"])
+    row = run("BPR", toy, overrides=QUICK, save=False)
+    assert (row.epochs, row.seed) == (2, 2020)
+    assert sys.argv[1] == "--epochs=0"
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides", "message"),
+    [
+        ("BPRR", {}, "no model named 'BPRR'; did you mean 'BPR'"),
+        ("BPR", {"metrics": ["Recal"]}, "no metric named 'Recal'; did you mean 'Recall'"),
+        ("BPR", {"learnin_rate": 1}, "unknown configuration key 'learnin_rate'; did you mean 'learning_rate'"),
+        ("BPR", {"eval_args.ordr": "TO"}, "no entry 'ordr'; did you mean 'order'"),
+        ("BPR", {"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is 'NDCG@7'"),
+        ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is 'SignAUC@10'"),
+        ("BPR", {"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
+        ("BPR", {"show_progress": "maybe"}, "it must be True or False"),
+        ("BPR", {"topk": 0}, "RecBole refuses the configuration of BPR on toy-signed: topk must be"),
+        ("BPR", {"topk": [43], "valid_metric": "NDCG@43"}, "topk is 43, but 'toy-signed' has only 42 items"),
+        ("BPR", {"protocol": "publishd"}, "did you mean 'published'"),
+        ("BPR", {"model": "EASE"}, "the model is 'BPR', but model=EASE is set as well"),
+    ],
+)
+def test_bad_input_is_named(toy: str, model: str, overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(model, toy, overrides=overrides)
+
+
+def test_unknown_keys_are_refused_without_a_sign_too(toy: str) -> None:
+    with pytest.raises(UsageError, match="did you mean 'learning_rate'"):
+        run("BPR", toy, overrides={"SIGN_FIELD": None, "learnin_rate": 1})
+    row = run("BPR", toy, overrides={**QUICK, "SIGN_FIELD": None, "my_key": 1, "allow_unknown_keys": True}, save=False)
+    assert "signauc" not in row.test
+
+
+def test_data_folders(toy: str, tmp_path: Path) -> None:
+    assert data_folder(toy) == Path("atomic_files") / toy
+    assert data_folder(toy, str(tmp_path / "atomic_files")) == tmp_path / "atomic_files" / toy
+    assert data_folder("ml-100k").joinpath("ml-100k.inter").is_file()
+    with pytest.raises(UsageError, match="no data set 'toy-signd'"):
+        data_folder("toy-signd", "atomic_files")
+    assert data_folder("ml-100k-signed") == Path("atomic_files/ml-100k-signed")
+    assert data_folder("ml-100k-signed").joinpath("ml-100k-signed.inter").is_file(), "it makes itself"
+
+
+def test_the_data_checksum_follows_contents_and_names(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "d.inter").write_text("a", encoding="utf-8")
+    before = data_sha256(folder, "d")
+    (folder / "dataset.json").write_text("{}", encoding="utf-8")
+    (folder / "d.yaml").write_text("a: 1", encoding="utf-8")
+    assert data_sha256(folder, "d") == before
+    (folder / "d.inter").write_text("b", encoding="utf-8")
+    changed = data_sha256(folder, "d")
+    (folder / "d.inter").rename(folder / "d.train.inter")
+    assert len({before, changed, data_sha256(folder, "d")}) == 3
+
+
+def test_digests_do_not_depend_on_order_or_container() -> None:
+    assert digest({"a": (1, 2), "b": {"y", "x"}}) == digest({"b": {"x", "y"}, "a": [1, 2]})
+    assert config_hash({"a": 1, "gpu_id": "0"}) == config_hash({"gpu_id": "1", "a": 1, "checkpoint_dir": "x"})
+    assert config_hash({"a": 1}) != config_hash({"a": 2})
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="VmHWM is Linux'")
+def test_peak_memory_is_of_this_run_alone() -> None:
+    from recbole_signed.experiments.runs.provenance import reset_peak_memory
+
+    block = bytearray(os.urandom(1) * 200_000_000)
+    high = memory_bytes()[1]
+    del block
+    reset_peak_memory()
+    now, low = memory_bytes()
+    assert low < high - 100_000_000
+    assert now <= low

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.settings import as_word, merged, parse_assignments, read_yaml, with_dotted
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8"), max_size=15),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@example("\x85")
+@example("a\u2028b")
+@given(VALUES)
+def test_a_word_is_read_back(value: object) -> None:
+    assert parse_assignments([as_word("key", value)]) == {"key": value}
+
+
+def test_values_are_yaml() -> None:
+    words = [
+        "a=1e-3",
+        "b=[Recall, NDCG]",
+        "c={like: 'rating >= 4'}",
+        "--d=true",
+        "e.f=x=y",
+        "g=",
+        "h=1.5E5",
+        "i=NDCG@20",
+    ]
+    assert parse_assignments(words) == {
+        "a": 0.001,
+        "b": ["Recall", "NDCG"],
+        "c": {"like": "rating >= 4"},
+        "d": True,
+        "e.f": "x=y",
+        "g": None,
+        "h": 150000.0,
+        "i": "NDCG@20",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["epochs"], "expected key=value, got 'epochs'"),
+        (["=3"], "expected key=value"),
+        (["a=1", "a=2"], "'a' is given twice"),
+        (["a=[1"], "'a' is not valid yaml"),
+    ],
+)
+def test_bad_words(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_assignments(words)
+
+
+def test_dotted_keys_change_one_entry_of_the_nearest_base() -> None:
+    files = {"eval_args": {"split": {"RS": [1, 1, 1]}, "order": "RO"}}
+    defaults = {"eval_args": {"order": "RO"}, "train_neg_sample_args": {"sample_num": 1, "dynamic": False}}
+    given_keys = {
+        "eval_args.order": "TO",
+        "eval_args.group_by": "none",
+        "train_neg_sample_args.sample_num": 5,
+        "sign_rule.like": "a > 1",
+    }
+    assert with_dotted(given_keys, files, defaults) == {
+        "eval_args": {"split": {"RS": [1, 1, 1]}, "order": "TO", "group_by": "none"},
+        "train_neg_sample_args": {"sample_num": 5, "dynamic": False},
+        "sign_rule": {"like": "a > 1"},
+    }
+    assert files["eval_args"]["order"] == "RO", "bases stay as they are"
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("eval_args.ordr", "no entry 'ordr'; did you mean 'order'"),
+        ("seed.x", "seed is 2020 and has no entries"),
+        ("eval_args.mode.valid", "eval_args.mode is 'full'"),
+        ("eval_args.", "is not a key"),
+    ],
+)
+def test_dotted_keys_that_lead_nowhere(key: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        with_dotted({key: 1}, {"seed": 2020, "eval_args": {"mode": "full"}})
+
+
+def test_layers_are_joined_one_level_deep() -> None:
+    low = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO"}, "a": 1}
+    assert merged(low, {"eval_args": {"split": {"LS": "valid_and_test"}}, "a": None}) == {
+        "eval_args": {"split": {"LS": "valid_and_test"}, "order": "RO"},
+        "a": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", "'a' is there twice"),
+        ("- 1\n", "holds list"),
+        ("a: [1\n", "not valid yaml"),
+        ("1: 2\n", "must hold"),
+    ],
+)
+def test_bad_yaml_files(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=message):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def test_a_missing_yaml_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "table.yaml").write_text("", encoding="utf-8")
+    assert read_yaml(tmp_path / "table.yaml") == {}
+    with pytest.raises(UsageError, match=r"did you mean 'table.yaml'"):
+        read_yaml(tmp_path / "tabel.yaml")

@@ -1,0 +1,347 @@
+"""From a table's rows and values per user to its comparisons, its marks and what is printed of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from recbole_signed.cli.main import main
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.rows import FAILED, RunRow, append_row, read_rows
+from recbole_signed.experiments.runs.user_values import file_name, users_folder, write
+from recbole_signed.experiments.tables import pool
+from recbole_signed.experiments.tables.compare import compare
+from recbole_signed.experiments.tables.marks import marks_file, read_marks
+from recbole_signed.experiments.tables.render import render
+from recbole_signed.experiments.tables.significance import significance
+from recbole_signed.experiments.tables.significance_text import render as render_comparisons
+from recbole_signed.experiments.tables.spec import Request, TableSpec
+
+TABLE = """
+title: Tiny
+datasets: [toy-signed]
+common: {metrics: [Recall, DislikeRecall], topk: [5], valid_metric: Recall@5, state: ERROR}
+seeds: [1, 2]
+columns: [recall@5, dislikerecall@5]
+models: {Pop: , SSF: {seeds: [1]}, EASE: {seeds: [1]}}
+"""
+N_USERS = 300
+LEVELS = {"Pop": 0.2, "SSF": 0.5, "EASE": 0.5}
+"""How many of ten likes each model finds; and as many dislikes, so that there Pop is the best."""
+
+Values = Callable[[str, int], Mapping[str, Any]]
+Finish = Callable[..., Path]
+
+
+def drawn(label: str, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng([seed, *label.encode()])
+    recall = rng.binomial(10, LEVELS[label], N_USERS) / 10
+    dislike = np.where(np.arange(N_USERS) < 200, rng.binomial(10, LEVELS[label], N_USERS) / 10, np.nan)
+    return {"recall@5": recall, "dislikerecall@5": dislike}
+
+
+def row_of(request: Request, values: Mapping[str, Any] | None, rows_file: Path, split: Any = "predefined") -> RunRow:
+    test = {key: float(np.nanmean(value)) for key, value in (values or drawn(request.label, request.seed)).items()}
+    row = RunRow(request.model, request.dataset, request.seed, test=test, split=split, valid_metric="recall@5")
+    row = replace(row, request_hash=request.request_hash, data_sha256=request.data_sha256, label=request.label)
+    if values is None:
+        return row
+    path = users_folder(rows_file) / file_name(request)
+    checksum = write(path, [f"u{number}" for number in range(N_USERS)], values)
+    return replace(row, per_user=f"{path.parent.name}/{path.name}", per_user_sha256=checksum)
+
+
+@pytest.fixture
+def finish(tmp_path: Path) -> Finish:
+    """Write a table with rows and values as if it had been run."""
+    convert("toy", None, tmp_path / "atomic_files")
+
+    def finished(values: Values | None = drawn, text: str = TABLE, split: Any = "predefined") -> Path:
+        table = tmp_path / "tables" / "tiny.yaml"
+        table.parent.mkdir(exist_ok=True)
+        table.write_text(text, encoding="utf-8")
+        rows_file = table.with_suffix(".jsonl")
+        for request in TableSpec.read(table).requests():
+            found = None if values is None else values(request.label, request.seed)
+            append_row(rows_file, row_of(request, found, rows_file, split))
+        return table
+
+    return finished
+
+
+def by_pair(found: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(each["metric"], each["other"]): each for each in found["comparisons"]}
+
+
+# ---- the comparisons ----
+
+
+def test_our_model_against_every_other(finish: Finish) -> None:
+    found = significance(finish())
+    assert found["n_comparisons"] == 4
+    assert {each["model"] for each in found["comparisons"]} == {"SSF"}
+    pairs = by_pair(found)
+    pop = pairs["recall@5", "Pop"]
+    mine, theirs = drawn("SSF", 1)["recall@5"], (drawn("Pop", 1)["recall@5"] + drawn("Pop", 2)["recall@5"]) / 2
+    assert (pop["mean"], pop["other_mean"]) == (pytest.approx(mine.mean()), pytest.approx(theirs.mean()))
+    assert pop["difference"] == pytest.approx((mine - theirs).mean(), abs=1e-7)
+    assert pop["relative"] == pytest.approx((mine - theirs).mean() / theirs.mean(), abs=1e-6)
+    assert pop["low"] < pop["difference"] < pop["high"]
+    assert pop["low"] > 0.25
+    exact = np.round(mine - theirs, 6)
+    assert 0 in exact
+    assert (pop["users_better"], pop["users_worse"]) == (int((exact > 0).sum()), int((exact < 0).sum()))
+    assert pop["better"] == ["t", "wilcoxon", "permutation"]
+    expected = stats.ttest_rel(mine, theirs, alternative="greater").pvalue
+    assert pop["tests"]["t"]["p_better"] == pytest.approx(expected, rel=1e-4)
+    assert pop["tests"]["permutation"]["p_better"] == 1 / 10_001
+    assert pop["tests"]["permutation"]["p_better_holm"] == pytest.approx(4 / 10_001)
+
+
+def test_fewer_dislikes_are_better(finish: Finish) -> None:
+    found = by_pair(significance(finish()))["dislikerecall@5", "Pop"]
+    assert found["n_users"] == 200
+    assert found["difference"] > 0.2
+    assert (found["better"], found["worse"]) == ([], ["t", "wilcoxon", "permutation"])
+    assert found["users_worse"] > found["users_better"]
+    assert found["tests"]["t"]["p_better"] > 0.999
+
+
+@pytest.mark.parametrize(
+    ("given", "models"),
+    [
+        ({"against": "EASE"}, {"EASE"}),
+        ({"only": ["Pop", "EASE"]}, {"EASE"}),
+        ({"only": ["Pop", "EASE"], "metrics": ["dislikerecall@5"]}, {"Pop"}),
+    ],
+)
+def test_which_model_the_others_are_compared_with(finish: Finish, given: dict[str, Any], models: set[str]) -> None:
+    assert {each["model"] for each in significance(finish(), **given)["comparisons"]} == models
+
+
+def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish) -> None:
+    notes = " ".join(significance(finish())["notes"])
+    assert "mean over the seeds 1 (SSF, EASE); 1, 2 (Pop)" in notes
+    table = finish(split={"split": {"RS": [8, 1, 1]}, "order": "RO"}, text=TABLE.replace("EASE: {seeds: [1]}", "EASE:"))
+    found = significance(table, only=["SSF", "Pop"])
+    assert "seeds" not in " ".join(found["notes"])
+    assert by_pair(found)["recall@5", "Pop"]["other_mean"] == pytest.approx(drawn("Pop", 1)["recall@5"].mean())
+    apart = TABLE.replace("SSF: {seeds: [1]}", "SSF: {seeds: [7]}")
+    found = significance(finish(split={"order": "RO"}, text=apart))
+    assert found["n_comparisons"] == 0
+    assert by_pair(found)["recall@5", "Pop"]["tests"]["t"]["p_better"] is None
+    assert "SSF and Pop have no seed in common" in " ".join(found["notes"])
+    assert "n/a" in render_comparisons(found, "text")
+
+
+def test_a_family_too_large_for_the_resamples_is_said(finish: Finish) -> None:
+    found = significance(finish(), resamples=50)
+    assert "takes --resamples 80 or more" in " ".join(found["notes"])
+    assert "permutation" not in by_pair(found)["recall@5", "Pop"]["better"]
+    assert "resamples" not in " ".join(significance(finish(), resamples=100)["notes"])
+
+
+def test_a_failed_run_is_left_out(finish: Finish) -> None:
+    table = finish()
+    request = next(each for each in TableSpec.read(table).requests() if each.label == "EASE")
+    rows = table.with_suffix(".jsonl")
+    kept = [row for row in read_rows(rows) if row.label != "EASE"]
+    rows.unlink()
+    failed = RunRow("EASE", "toy-signed", 1, FAILED, "no", request_hash=request.request_hash)
+    for row in [*kept, replace(failed, data_sha256=request.data_sha256)]:
+        append_row(rows, row)
+    found = significance(table)
+    assert {each["other"] for each in found["comparisons"]} == {"Pop"}
+    assert "EASE on toy-signed (seed 1)" in found["notes"][0]
+
+
+# ---- what is missing ----
+
+
+def test_missing_values_are_named_with_the_command_that_makes_them(finish: Finish) -> None:
+    table = finish()
+    next(users_folder(table.with_suffix(".jsonl")).glob("EASE*")).unlink()
+    with pytest.raises(UsageError) as refused:
+        significance(table)
+    assert "of 1 of 4 runs are not there (EASE on toy-signed, seed 1)" in str(refused.value)
+    assert f"'recbole-signed compare {table} --per-user --only EASE'" in str(refused.value)
+    assert len(significance(table, only=["SSF", "Pop"])["comparisons"]) == 2
+    table = finish(values=None)  # rows as an older version wrote them
+    with pytest.raises(UsageError, match=r"of 4 of 4 runs .*--per-user'"):
+        significance(table)
+
+
+def test_compare_repeats_just_these_runs(finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = finish()
+    next(users_folder(table.with_suffix(".jsonl")).glob("EASE*")).unlink()
+    started: list[str] = []
+
+    def command(request: Request) -> list[str]:
+        started.append(request.title)
+        assert request.per_user is not None
+        values = drawn(request.label, request.seed)
+        row = row_of(request, values, table.with_suffix(".jsonl"))
+        document = {**row.as_dict(), "per_user": str(request.per_user)}
+        return [sys.executable, "-c", f"print({json.dumps(document)!r})"]
+
+    monkeypatch.setattr(pool, "command", command)
+    assert compare(table).n_new == 0, "the table itself does not need them"
+    assert compare(table, per_user=True).n_new == 1
+    assert started == ["EASE on toy-signed, seed 1"]
+    assert compare(table, per_user=True).n_new == 0
+    assert significance(table)["n_comparisons"] == 4
+    table.write_text(TABLE + "per_user: false\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="per_user: false"):
+        compare(table, per_user=True)
+
+
+def test_a_table_may_keep_no_values(finish: Finish) -> None:
+    table = finish(text=TABLE + "per_user: false\n", values=None)
+    request = next(TableSpec.read(table).requests())
+    assert "--per-user" not in pool.command(request)
+    assert "--per-user" in pool.command(replace(request, per_user=Path("x")))
+    with pytest.raises(UsageError, match="take 'per_user: false' out of"):
+        significance(table)
+    with pytest.raises(UsageError, match="'per_user' must be true or false"):
+        TableSpec.read(finish(text=TABLE + "per_user: 3\n", values=None))
+
+
+def test_a_metric_that_is_no_mean_over_users_can_not_be_tested(finish: Finish) -> None:
+    table = finish()
+    rows = table.with_suffix(".jsonl")
+    found = read_rows(rows)
+    rows.unlink()
+    for row in found:
+        append_row(rows, replace(row, test={**row.test, "gauc": 0.5}))
+    with pytest.raises(UsageError, match="'gauc', which is no mean over users"):
+        significance(table, ["gauc"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"metrics": ["recal@5"]}, "'recal@5', which no run of the table evaluated; did you mean 'recall@5'"),
+        ({"against": "SFF"}, "'SFF', which the table does not have; did you mean 'SSF'"),
+        ({"only": ["SFF"]}, "no model 'SFF'"),
+        ({"alpha": 0.0}, "--alpha is 0; it must be between"),
+        ({"resamples": 0}, "--resamples is 0"),
+        ({"only": ["SSF"]}, "nothing to compare"),
+    ],
+)
+def test_bad_requests(finish: Finish, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        significance(finish(), **given)
+
+
+# ---- marks in the table ----
+
+
+def signs(table: Any, column: int) -> dict[str, bool]:
+    return {line.label: line.cells[column].significant for line in table.sections[0].lines}
+
+
+def test_a_best_number_is_marked_if_it_is_better_than_every_other(finish: Finish) -> None:
+    comparison = compare(finish())
+    assert signs(comparison.table, 0) == {"Pop": False, "SSF": False, "EASE": False}, "SSF and EASE are too close"
+    assert signs(comparison.table, 1) == {"Pop": True, "SSF": False, "EASE": False}
+    assert not any(signs(comparison.table, 2).values()), "no test of times"
+    assert "Holm-corrected over the 4 comparisons" in comparison.table.notes[-1]
+    for how in ("text", "markdown", "latex"):
+        assert render(comparison.table, how).count("‡") == 2, "the number and its explanation"
+
+
+def test_marks_stay_with_the_rows_where_the_values_are_gone(finish: Finish) -> None:
+    table = finish()
+    rows_file, markdown = table.with_suffix(".jsonl"), table.with_suffix(".md")
+    compare(table)
+    printed = markdown.read_text(encoding="utf-8")
+    assert "‡" in printed
+    for path in users_folder(rows_file).iterdir():
+        path.unlink()
+    compare(table)
+    assert markdown.read_text(encoding="utf-8") == printed
+    assert not any(signs(compare(table, only=["Pop", "SSF"]).table, 1).values()), "another family was not tested"
+    stored = read_marks(marks_file(rows_file))
+    assert stored is not None
+    assert [(mark.metric, mark.label) for mark in stored.marks] == [("dislikerecall@5", "Pop")]
+    assert stored.marks[0].rival in ("SSF", "EASE")
+    assert stored.marks[0].p < stored.alpha
+
+    finish(values=lambda label, seed: drawn(label, seed + 10))  # all runs repeated, with other numbers
+    for path in users_folder(rows_file).iterdir():
+        path.unlink()
+    assert "‡" not in render(compare(table).table, "markdown"), "marks of other values are not believed"
+    marks_file(rows_file).write_text("{", encoding="utf-8")
+    assert read_marks(marks_file(rows_file)) is None
+
+
+def test_a_finished_table_is_printed_without_torch(finish: Finish) -> None:
+    table = finish()
+    compare(table)
+    script = (
+        "import sys; from pathlib import Path; from recbole_signed.experiments.tables.compare import compare\n"
+        "assert compare(Path(sys.argv[1])).table.notes[-1].startswith(chr(0x2021))\n"
+        "print([name for name in ('torch', 'recbole', 'pandas', 'scipy') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(pool.__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", script, table], capture_output=True, env=environment, check=True)
+    assert done.stdout.decode().strip() == "[]"
+
+
+def test_a_part_of_the_table_is_a_family_of_its_own(finish: Finish) -> None:
+    table = finish()
+    part = compare(table, only=["Pop", "SSF"]).table
+    assert signs(part, 0) == {"Pop": False, "SSF": True}
+    assert "over the 2 comparisons" in part.notes[-1]
+    assert not marks_file(table.with_suffix(".jsonl")).exists(), "only the whole table's marks are kept"
+
+
+def test_a_model_that_its_budget_stopped_is_marked_too(finish: Finish) -> None:
+    table = finish()
+    rows = table.with_suffix(".jsonl")
+    found = read_rows(rows)
+    rows.unlink()
+    for row in found:
+        append_row(rows, replace(row, stopped_by="budget"))
+    assert signs(compare(table).table, 1) == {"Pop †": True, "SSF †": False, "EASE †": False}
+
+
+def test_tables_without_values_are_as_before(finish: Finish) -> None:
+    table = finish(values=None)
+    comparison = compare(table)
+    assert "‡" not in render(comparison.table, "markdown")
+    assert not marks_file(table.with_suffix(".jsonl")).exists()
+
+
+# ---- the command ----
+
+
+def test_the_command(finish: Finish, capsys: pytest.CaptureFixture[str]) -> None:
+    table = finish()
+    with pytest.raises(SystemExit) as exit_status:
+        main(["significance", str(table), "--metric", "recall@5", "--resamples", "200", "--json"])
+    assert exit_status.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n_comparisons"], found["resamples"]) == (2, 200)
+    for how, start in (("text", "Tiny: significance"), ("markdown", "# Tiny: significance"), ("latex", "% needs")):
+        with pytest.raises(SystemExit):
+            main(["significance", str(table), "--format", how, "--resamples", "200", "--against", "SSF"])
+        out = capsys.readouterr().out
+        assert out.startswith(start)
+        for piece in ("toy-signed, Recall@5: SSF against", "not told apart", "worse", "better", "4 comparisons"):
+            assert piece in out
+        assert out.count("Pop") == 3 if how == "text" else "Pop" in out
+    with pytest.raises(SystemExit) as exit_status:
+        main(["significance", str(table), "--format", "html"])
+    assert exit_status.value.code == 2

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.experiments.runs.columns import COSTS, cost_columns, metric_column, smaller_is_better
+from recbole_signed.experiments.runs.rows import FAILED, RunRow
+from recbole_signed.experiments.tables.footnotes import describe_split
+from recbole_signed.experiments.tables.render import latex_escaped, render, run_text, to_latex, to_markdown, to_text
+from recbole_signed.experiments.tables.table import Cell, build_table
+
+SPLIT = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": {"valid": "full", "test": "full"}}
+
+
+def row(model: str, seed: int, recall: float | None, dislike: float | None = 0.1, seconds: float = 1.0) -> RunRow:
+    return RunRow(
+        model,
+        "toy",
+        seed,
+        test={"recall@20": recall, "dislikerecall@20": dislike},
+        fit_seconds=seconds,
+        eval_seconds=0.5,
+        peak_memory_bytes=500_000_000,
+        data_sha256="0123456789abcdef",
+        valid_metric="ndcg@10",
+        split=SPLIT,
+        protocol="recbole",
+        versions={"torch": "2"},
+        machine="A, 2 cores",
+        threads=1,
+    )
+
+
+def table_of(*rows: RunRow, title: str = "Title", note: str | None = None):  # type: ignore[no-untyped-def]
+    return build_table(
+        title, ["recall@20", "dislikerecall@20"], [("toy", each.label or each.model, each) for each in rows], note
+    )
+
+
+def marks(table, column: int) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    return {line.label: line.cells[column].mark for line in table.sections[0].lines if line.cells}
+
+
+def test_mean_and_sample_standard_deviation() -> None:
+    table = table_of(row("BPR", 1, 0.1), row("BPR", 2, 0.2), row("BPR", 3, 0.3), row("EASE", 1, 0.25))
+    bpr, ease = table.sections[0].lines
+    assert (bpr.n_seeds, ease.n_seeds) == (3, 1)
+    assert bpr.cells[0].mean == pytest.approx(0.2)
+    assert bpr.cells[0].sd == pytest.approx(0.1)
+    assert ease.cells[0].sd is None
+    assert bpr.cells[0].text() == "0.2000 ± 0.1000"
+    assert ease.cells[0].text() == "0.2500"
+
+
+def test_best_and_second_by_the_direction_of_the_metric() -> None:
+    table = table_of(row("A", 1, 0.1, 0.3, 9), row("B", 1, 0.3, 0.2, 1), row("C", 1, 0.2, 0.1, 5))
+    assert marks(table, 0) == {"A": "", "B": "best", "C": "second"}
+    assert marks(table, 1) == {"A": "", "B": "second", "C": "best"}
+    assert marks(table, 2) == {"A": "", "B": "best", "C": "second"}, "less time is better"
+
+
+def test_what_looks_equal_is_marked_equal() -> None:
+    table = table_of(row("A", 1, 0.30001), row("B", 1, 0.30002), row("C", 1, 0.2), row("D", 1, 0.1))
+    assert marks(table, 0) == {"A": "best", "B": "best", "C": "second", "D": ""}
+
+
+def test_sections_are_marked_by_themselves() -> None:
+    rows = [("one", "A", row("A", 1, 0.5)), ("one", "B", row("B", 1, 0.4)), ("two", "A", row("A", 1, 0.1))]
+    first, second = build_table("T", ["recall@20"], rows).sections
+    assert [line.cells[0].mark for line in first.lines] == ["best", "second"]
+    assert second.lines[0].cells[0].mark == "best"
+
+
+def test_a_failed_run_has_no_numbers_but_a_reason() -> None:
+    failed = replace(row("A", 2, None), status=FAILED, reason="out of\nmemory", test={})
+    table = table_of(row("A", 1, 0.9), failed, row("B", 1, 0.1))
+    line = table.sections[0].lines[0]
+    assert line.failure == "failed (seed 2): out of memory"
+    assert line.cells == ()
+    assert marks(table, 0) == {"B": "best"}
+    for how in ("text", "markdown", "latex"):
+        printed = render(table, how)
+        assert "failed (seed 2): out of memory" in printed
+        assert "0.9" not in printed
+
+
+def test_an_undefined_value_is_neither_zero_nor_left_out_of_the_mean() -> None:
+    table = table_of(row("A", 1, None), row("A", 2, 0.5), row("B", 1, 0.0))
+    assert [line.cells[0].text() for line in table.sections[0].lines] == ["n/a", "0.0000"]
+    assert marks(table, 0) == {"A": "", "B": "best"}
+
+
+def test_small_print_names_data_split_protocol_and_machine() -> None:
+    table = table_of(row("A", 1, 0.5), replace(row("A", 2, 0.5), machine="B, 4 cores"), note="Mind the gap.")
+    assert "data sha256 0123456789ab; split RS [0.8, 0.1, 0.1] per user, random order" in table.sections[0].small_print
+    assert "protocol recbole; best epoch by validation NDCG@10" in table.sections[0].small_print
+    assert table.notes[0] == "Mind the gap."
+    assert "Machine: A, 2 cores, 1 thread per run | B, 4 cores, 1 thread per run." in table.notes
+    assert any("seeds 1, 2" in note for note in table.notes)
+
+
+def test_text_marks_with_signs_or_with_styles() -> None:
+    table = table_of(row("A", 1, 0.5), row("B", 1, 0.4), row("C", 1, 0.3))
+    plain = to_text(table)
+    assert "*0.5000" in plain
+    assert "_0.4000" in plain
+    assert "\x1b[" not in plain
+    assert re.search(r"\x1b\[1m *0\.5000", to_text(table, width=200, color=True))
+
+
+def test_markdown_is_one_table_with_marks() -> None:
+    text = to_markdown(table_of(row("A|B_c", 1, 0.5), row("B", 1, 0.4), title="T"))
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    unescaped = [re.sub(r"\\\|", "", line).count("|") for line in lines]
+    assert set(unescaped) == {8}, "every line has the same number of cells"
+    assert "**0.5000**" in text
+    assert "<u>0.4000</u>" in text
+    assert r"A\|B\_c" in text
+    assert "DislikeRecall@20 ↓" in text
+
+
+def test_latex_uses_booktabs_and_marks() -> None:
+    text = to_latex(table_of(row("A & B_c", 1, 0.5), row("A & B_c", 2, 0.5), row("B", 1, 0.4), title="100% # of $"))
+    assert r"\textbf{0.5000 $\pm$ 0.0000}" in text
+    assert r"\underline{0.4000}" in text
+    assert r"A \& B\_c & 2 &" in text
+    assert r"\caption{100\% \# of \$}" in text
+    assert r"\toprule" in text
+    assert r"\bottomrule" in text
+    assert r"DislikeRecall@20 $\downarrow$" in text
+
+
+@given(st.text(alphabet="\\{}&%$#_~^<>|±↓ ab", max_size=30))
+def test_nothing_in_escaped_latex_acts(text: str) -> None:
+    escaped = latex_escaped(text)
+    bare = re.sub(r"\\(?:text\w+|dots)\{\}|\$\\(?:pm|downarrow|geq|leq)\$|\\[{}&%$#_]", "", escaped)
+    assert not set(bare) & set("\\{}&%$#_~^")
+
+
+def test_headers_and_directions() -> None:
+    headers = {
+        name: metric_column(name).header
+        for name in ("recall@20", "NDCG@5", "dislikendcg@5", "deltarecall@1", "signauc", "giniindex@10")
+    }
+    assert list(headers.values()) == [
+        "Recall@20",
+        "NDCG@5",
+        "DislikeNDCG@5",
+        "DeltaRecall@1",
+        "SignAUC",
+        "GiniIndex@10",
+    ]
+    assert smaller_is_better("dislikeshare@20")
+    assert smaller_is_better("RMSE")
+    assert not smaller_is_better("deltandcg@20")
+    assert not smaller_is_better("signauc")
+
+
+def test_the_directions_are_those_of_the_metrics() -> None:
+    from recbole.evaluator.register import metrics_dict
+
+    assert {name: smaller_is_better(name) for name in metrics_dict} == {
+        name: bool(metric.smaller) for name, metric in metrics_dict.items()
+    }
+
+
+def test_splits_in_words() -> None:
+    assert describe_split("predefined") == "predefined"
+    assert describe_split({"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": None}) == (
+        "LS valid_and_test over all users, time order"
+    )
+    assert describe_split(None) == ""
+
+
+def test_one_run_as_text() -> None:
+    text = run_text(replace(row("A", 3, None, 0.25), valid={"recall@20": 0.125}, epochs=1))
+    assert "A on toy, seed 3" in text
+    assert re.search(r"Recall@20 +0\.1250 +n/a", text)
+    assert re.search(r"DislikeRecall@20 ↓ +n/a +0\.2500", text)
+    assert text.endswith("training 1.0 s (1 epoch), test 0.50 s, peak memory 500 MB\n")
+    served = {"serve_seconds": 0.0125, "serve_memory_bytes": 20_000_000, "model_bytes": 1_500_000}
+    text = run_text(replace(row("A", 3, 0.5), **served))
+    assert text.endswith("\nranking 1,000 users 12.5 ms, memory for it 20.00 MB, model 1.50 MB\n")
+
+
+def test_cells_without_numbers() -> None:
+    assert Cell(None, None, 4).text() == "n/a"
+
+
+def test_a_training_that_its_budget_stopped_is_marked_with_its_last_epoch() -> None:
+    table = table_of(replace(row("Slow", 1, 0.1), stopped_by="budget", epochs=7), row("Quick", 1, 0.2))
+    section = table.sections[0]
+    assert [line.label for line in section.lines] == ["Slow †", "Quick"]
+    assert section.small_print.endswith("† stopped by its training budget, after epoch: Slow 7")
+    assert "† stopped" not in table_of(row("Quick", 1, 0.2)).sections[0].small_print
+    for how in ("text", "markdown", "latex"):
+        assert "†" in render(table, how)
+
+
+def test_relative_costs_are_multiples_of_the_best_and_of_a_line() -> None:
+    rows = [row("A", 1, 0.1, seconds=8), row("A", 2, 0.1, seconds=12), row("B", 1, 0.2, seconds=2.5)]
+    rows.append(replace(row("C", 1, 0.3, seconds=5), stopped_by="budget", epochs=3))
+    results = [("toy", each.model, each) for each in rows]
+    columns = cost_columns(["train", "train_memory"], ["best", "C"])
+    assert [column.header for column in columns[:3]] == ["Train (s)", "Train / best", "Train / C"]
+    table = build_table("T", ["recall@20"], results, costs=columns)
+    lines = {line.label: [cell.text() for cell in line.cells] for line in table.sections[0].lines}
+    assert lines == {
+        "A": ["0.1000 ± 0.0000", "10.00 ± 2.83", "4.00", "2.00", "n/a", "n/a", "n/a"],
+        "B": ["0.2000", "2.50", "1.00", "0.50", "n/a", "n/a", "n/a"],
+        "C †": ["0.3000", "5.00", "2.00", "1.00", "n/a", "n/a", "n/a"],
+    }
+    assert marks(table, 1) == {"A": "", "B": "best", "C †": "second"}
+    assert set(marks(table, 2).values()) == {""}, "the same order twice needs no marks"
+
+
+def test_a_line_that_failed_or_is_not_there_divides_nothing() -> None:
+    failed = replace(row("C", 1, None), status=FAILED, reason="no", test={})
+    table = build_table(
+        "T",
+        [],
+        [("toy", "A", row("A", 1, 0.1)), ("toy", "C", failed)],
+        costs=cost_columns(["train"], ["best", "C", "D"]),
+    )
+    assert [cell.text() for cell in table.sections[0].lines[0].cells] == ["1.00", "1.00", "n/a", "n/a"]
+
+
+def test_every_cost_has_a_column_that_reads_its_field() -> None:
+    full = RunRow(
+        "A", "toy", 1, fit_seconds=1, eval_seconds=2, peak_memory_bytes=3_000_000, fit_memory_bytes=4_000_000,
+        peak_gpu_memory_bytes=5_000_000, serve_seconds=0.006, serve_first_seconds=0.007, serve_memory_bytes=8_000_000,
+        serve_gpu_memory_bytes=9_000_000, model_bytes=10_000_000,
+    )  # fmt: skip
+    assert [column.value(full) for column in COSTS.values()] == pytest.approx([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    assert [column.value(RunRow("A", "toy", 1)) for column in COSTS.values()] == [None] * 10
+
+
+def test_small_print_states_the_training_budgets() -> None:
+    def trained(model: str, budget: float | None, epochs: int | None = 9) -> RunRow:
+        return replace(row(model, 1, 0.1), epochs=epochs, settings={"training_budget": budget} if budget else {})
+
+    table = table_of(trained("A", 60), trained("B", 3600), trained("C", 60), trained("Fitted at once", 60, epochs=1))
+    assert "; training budget 60 s (B 3600 s)" in table.sections[0].small_print
+    table = table_of(trained("A", None))
+    assert "training budget none (early stopping or the last epoch ends it)" in table.sections[0].small_print
+    assert "budget" not in table_of(trained("Fitted at once", 60, epochs=1)).sections[0].small_print
+
+
+def test_results_in_groups_have_columns_and_the_groups_sizes_are_told() -> None:
+    test = {
+        "recall@20[users 1-5]": 0.25, "recall@20[items 51+]": None, "groupshare[users 1-5]": 0.125,
+        "groupshare[users 6+]": 0.875, "groupshare[items 51+]": 0.5,
+    }  # fmt: skip
+    columns = ["recall@20[users 1-5]", "recall@20[items 51+]"]
+    table = build_table("T", columns, [("toy", "A", replace(row("A", 1, None), test=test))], costs=())
+    assert [column.header for column in table.columns] == ["Recall@20, users 1-5", "Recall@20, items 51+"]
+    assert [cell.text() for cell in table.sections[0].lines[0].cells] == ["0.2500", "n/a"]
+    assert table.sections[0].small_print.endswith(
+        "evaluated users by training edges 1-5: 12.5%, 6+: 87.5%; "
+        "their held-out likes by training edges of the item 51+: 50.0%"
+    )

@@ -1,0 +1,71 @@
+"""What a model's settings are chosen on before a stream begins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.replay.choose import VALID_SHARE, _first_part, _measured, chosen_settings
+from recbole_signed.online.events import DISLIKE, LIKE
+from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.ssf.validation import FIRST_ROUND
+
+
+def edges_of(user: np.ndarray, timestamp: np.ndarray, seed: int = 0, n_items: int = 40) -> EdgeArrays:
+    rng = np.random.default_rng(seed)
+    kind = rng.choice([LIKE, DISLIKE], len(user), p=[0.8, 0.2]).astype(np.int8)
+    item = rng.integers(0, n_items, len(user))
+    order = np.lexsort((item, user))
+    return EdgeArrays(user[order].astype(np.int64), item[order], kind, timestamp[order].astype(np.int64))
+
+
+def test_where_users_stay_the_last_tenth_in_time_is_measured_on() -> None:
+    rng = np.random.default_rng(1)
+    n_users = 2 * FIRST_ROUND
+    edges = edges_of(rng.integers(0, n_users, 40 * n_users), rng.permutation(40 * n_users))
+    first, users = _first_part(edges, n_users)
+    assert users.tolist() == _measured(edges, first, n_users).tolist()
+    assert edges.timestamp[first].max() < edges.timestamp[~first].min()
+    assert (~first).mean() == pytest.approx(VALID_SHARE, abs=0.001)
+
+
+@settings(max_examples=50, deadline=None)
+@given(counts=st.lists(st.integers(1, 30), min_size=3, max_size=40), seed=st.integers(0, 99))
+def test_where_users_come_once_it_is_the_last_tenth_of_each(counts: list[int], seed: int) -> None:
+    """Users one after the other: a cut in time has at most one on both sides."""
+    user = np.repeat(np.arange(len(counts)), counts)
+    rng = np.random.default_rng(seed)
+    time = np.arange(len(user))
+    shuffled = rng.permutation(len(user))
+    edges = edges_of(user[shuffled], time[shuffled], seed)
+    first, users = _first_part(edges, len(counts))
+    assert users.tolist() == _measured(edges, first, len(counts)).tolist()
+    in_time = edges.timestamp < np.quantile(edges.timestamp, 1 - VALID_SHARE)
+    if len(_measured(edges, first, len(counts))) == len(_measured(edges, in_time, len(counts))):
+        return  # nothing was to be gained
+    for each, count in enumerate(counts):
+        own = edges.user == each
+        assert first[own].sum() == max(1, int(count * (1 - VALID_SHARE)))
+        if not first[own].all():
+            assert edges.timestamp[own & first].max() < edges.timestamp[own & ~first].min()
+
+
+def test_what_is_given_stays_and_the_rest_is_chosen() -> None:
+    rng = np.random.default_rng(3)
+    user = np.repeat(np.arange(60), 20)
+    edges = edges_of(user, rng.permutation(len(user)))
+    found = chosen_settings("SSF", edges, 60, 40, {"rank": 8, "dislike_aversion": 0.7})
+    assert found["rank"] == 8
+    assert found["dislike_aversion"] == 0.7
+    assert {"dislike_weight", "cutoff", "popularity_floor"} <= found.keys()
+
+
+def test_a_base_without_a_user_to_measure_on_is_refused() -> None:
+    edges = edges_of(np.arange(30), np.arange(30))
+    with pytest.raises(UsageError, match="has no user to choose settings on"):
+        chosen_settings("SSF", edges, 30, 40, {})
+    with pytest.raises(UsageError, match="LightGCN can't choose"):
+        chosen_settings("LightGCN", edges, 30, 40, {})

@@ -1,0 +1,119 @@
+"""What a trained model costs in use: measured on its checkpoint, in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs import serving_cost as serving
+from recbole_signed.experiments.runs.run import run
+
+QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8, "topk": [5], "valid_metric": "NDCG@5"}
+N_USERS, N_ITEMS = 61, 43
+"""Of the planted set, with padding."""
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Any:
+    """Train a model on the planted set and return its checkpoint."""
+    convert("toy", None, tmp_path / "atomic_files")
+
+    def train(model: str, **settings: Any) -> Path:
+        run(model, "toy-signed", overrides={**QUICK, **settings})
+        (file,) = Path("runs").glob(f"{model}-*.pth")
+        return file
+
+    return train
+
+
+def test_a_run_measures_its_checkpoint_in_another_process(tmp_path: Path) -> None:
+    convert("toy", None, tmp_path / "atomic_files")
+    plain = run("EASE", "toy-signed", overrides=QUICK, save=False)
+    assert plain.serve_seconds is plain.model_bytes is plain.serve_memory_bytes is None
+    served = run("EASE", "toy-signed", overrides=QUICK, save=False, serve=True)
+    assert served.test == plain.test
+    assert served.config_hash == plain.config_hash
+    assert 0 < served.serve_seconds < 10
+    assert 0 < served.serve_first_seconds < 10
+    assert 0 < served.serve_memory_bytes < 500e6
+    assert served.model_bytes == N_ITEMS**2 * 4 + 4
+    assert served.serve_gpu_memory_bytes is None
+    assert not list(Path("runs").glob("*")), "neither the checkpoint nor the result file is left"
+
+
+def test_what_is_kept_is_counted_and_what_the_edges_give_is_not(checkpoint: Any) -> None:
+    assert serving.serve(checkpoint("BPR"))["model_bytes"] == (N_USERS + N_ITEMS) * 8 * 4
+    assert serving.serve(checkpoint("LightGCN"))["model_bytes"] == (N_USERS + N_ITEMS) * 8 * 4
+    ssf = serving.serve(checkpoint("SSF", auto=False, rank=6, cutoff=3))["model_bytes"]
+    assert N_ITEMS * (6 + 2) * 4 < ssf < N_ITEMS * (6 + 2) * 4 + 200
+
+
+def test_arrays_outside_the_state_count_for_recboles_one_pass_models() -> None:
+    class Fitted(torch.nn.Module):
+        type = serving.ModelType.TRADITIONAL
+        n_users, n_items = 3, 4
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fake = torch.nn.Parameter(torch.zeros(1))
+            self.weights = np.zeros((4, 4), dtype=np.float32)
+            self.neighbours = sp.identity(4, format="csr", dtype=np.float32)
+            self.interaction_matrix = sp.csr_matrix(np.ones((3, 4)))
+            self.counts = torch.zeros(4, dtype=torch.int64)
+
+    sparse = 4 * 4 + 4 * 4 + 5 * 4
+    assert serving.model_bytes(Fitted()) == 4 + 64 + sparse + 32
+
+
+def test_the_ranking_is_the_evaluations(checkpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = checkpoint("BPR")
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    rank = serving._rank
+
+    def remember(model: Any, users: Any, *args: Any) -> torch.Tensor:
+        items = rank(model, users, *args)
+        seen.append((users["user_id"].numpy(), items.numpy()))
+        return items
+
+    monkeypatch.setattr(serving, "_rank", remember)
+    serving.serve(file)
+    n_users = sum(len(users) for users, _ in seen)
+    assert n_users == (1 + serving.REPEATS) * serving.N_USERS
+    config = serving._read(file)["config"]
+    train, loader = serving._data(config)
+    model = serving._model(file, config, train)
+    masked = {(int(u), int(i)) for u, i in zip(train.inter_feat["user_id"], train.inter_feat["item_id"], strict=True)}
+    users, items = seen[0]
+    assert set(users) == set(loader.users), "all that the test part ranks, again and again"
+    assert items.shape == (len(users), 5)
+    assert not any((int(u), int(i)) in masked for u, row in zip(users, items, strict=True) for i in row)
+
+    def no_full_sort(self: Any, interaction: Any) -> torch.Tensor:
+        raise NotImplementedError
+
+    monkeypatch.setattr(type(model), "full_sort_predict", no_full_sort)
+    batch, history, *_ = loader.collate_fn(list(range(loader.sample_size)))
+    by_pairs = rank(model, batch, history, loader, 5)
+    place = {int(user): row for user, row in zip(users, items, strict=True)}
+    assert [row.tolist() for row in by_pairs] == [place[int(user)].tolist() for user in batch["user_id"]]
+
+
+def test_without_full_ranking_there_is_nothing_to_serve(checkpoint: Any) -> None:
+    sampled = {"eval_args": {"mode": "uni10"}, "metrics": ["Recall"], "valid_metric": "Recall@5"}
+    with pytest.raises(UsageError, match="without full ranking"):
+        serving.serve(checkpoint("BPR", **sampled))
+
+
+def test_a_process_that_fails_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(RuntimeError, match=r"loading .*x\.pth in a process of its own ended with status 1"):
+        serving.serve_in_new_process(tmp_path / "x.pth")
+    assert not list(tmp_path.glob("x*"))

@@ -1,0 +1,71 @@
+"""The spaces in ``yaml/tune``: there is one for every model that has something to tune, and each fits its model."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from recbole_signed.convert import convert
+from recbole_signed.experiments.runs.reading import DataCache
+from recbole_signed.experiments.tuning.space import Space
+from recbole_signed.experiments.tuning.task import Task, facts_of
+from recbole_signed.plugin import registry
+
+FOLDER = Path(__file__).resolve().parents[2] / "yaml" / "tune"
+BASELINES = {"BPR", "EASE", "ItemKNN", "LightGCN", "MultiVAE", "NCL", "SGL"}
+
+
+def test_every_bundled_model_and_baseline_has_a_space() -> None:
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == BASELINES | {
+        path.stem for path in registry.PROPERTIES.glob("*.yaml")
+    }
+
+
+class Drawn:
+    """A trial that draws at random, as the first ones of a tuning do."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def suggest_categorical(self, name: str, choices: list[str]) -> str:
+        return self.random.choice(choices)
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        return self.random.uniform(low, high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        return self.random.randint(low, high)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    convert("toy", None, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+def test_a_space_fits_its_model(name: str, root: Path) -> None:
+    facts = facts_of(Task(name, "toy-signed", settings={"data_path": str(root), "state": "ERROR"}))
+    space = Space.read(FOLDER / f"{name}.yaml")
+    space.check(name, facts.defaults, facts.judging)
+    text = space.path.read_text(encoding="utf-8")
+    assert text.startswith("# "), "where the ranges come from"
+    outside = [key for key, each in space.parameters.items() if not each.contains(facts.defaults[key])]
+    # so the search learns from the default; SSF and SSF-L choose by themselves, which no point of a space does
+    assert outside == (["auto", "dislike_weight"] if name in ("SSF", "SSFL") else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+def test_drawn_values_can_be_run(name: str) -> None:
+    if name == "NCL":
+        pytest.importorskip("faiss", reason="RecBole's NCL clusters with faiss")
+    one_epoch = {"epochs": 1, "eval_step": 1, "state": "ERROR", "valid_metric": "NDCG@10"}
+    task, cache = Task(name, "ml-100k-signed", settings=one_epoch), DataCache()
+    space = Space.read(FOLDER / f"{name}.yaml")
+    for seed in range(2):
+        values = space.suggest(Drawn(seed))
+        assert task.run(values, cache).valid["ndcg@10"] is not None, values

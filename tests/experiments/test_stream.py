@@ -1,0 +1,216 @@
+"""Prequential evaluation: what is predicted before it is learned, and what is made of that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.replay.cases import BASE, NEW, UNKNOWN, Cases
+from recbole_signed.experiments.replay.experiment import run_stream
+from recbole_signed.experiments.replay.measure import measure
+from recbole_signed.experiments.replay.render import markdown, plot, write
+from recbole_signed.experiments.replay.replay import Replay
+from recbole_signed.experiments.replay.retention import retention
+from recbole_signed.experiments.replay.spec import StreamSpec
+from recbole_signed.experiments.replay.summary import summarise
+from recbole_signed.online.events import DISLIKE, LIKE, VIEW
+from recbole_signed.online.store.state import OnlineState
+
+START = 1_600_000_000
+DAY = 86_400
+
+
+@pytest.fixture
+def data(write_inter: Callable[..., Path]) -> Path:
+    """Users of three tastes, who come one after the other; items too; a day between two rows of a user."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for moment in range(6000):
+        user = int(rng.integers(0, 40 + moment // 60))
+        item = int(rng.integers(0, 120 + moment // 50))
+        liked = rng.random() < (0.9 if user % 3 == item % 3 else 0.15)
+        rows.append((f"u{user}", f"i{item}", 1 if liked else -1, START + moment * DAY // 100))
+    return write_inter("tastes", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Callable[..., StreamSpec]:
+    def make(**changes: Any) -> StreamSpec:
+        content = {
+            "title": "Tastes",
+            "dataset": "tastes",
+            "cut": 0.5,
+            "windows": 10,
+            "timed_events": 3,
+            "models": {"SSF": {"settings": {"rank": 8, "cutoff": 4, "dislike_weight": -0.5}}},
+            **changes,
+        }
+        path = tmp_path / "tastes.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return StreamSpec.read(path)
+
+    return make
+
+
+def pooled(summary: dict[str, Any], arm: str, subset: str = "all") -> dict[str, Any]:
+    return next(row for row in summary["pooled"] if (row["arm"], row["subset"]) == (arm, subset))
+
+
+def test_updates_keep_what_retraining_has(data: Path, spec: Callable[..., StreamSpec], tmp_path: Path) -> None:
+    experiment = spec()
+    out = run_stream(experiment, data, tmp_path / "work", progress=False)
+    summary = summarise(out)
+    refit, online, none, pop = (pooled(summary, arm) for arm in ("refit", "online", "none", "pop"))
+    assert refit["recall@20"] > pop["recall@20"] * 1.1
+    assert online["retention of recall@20"]["low"] > 0.95
+    assert none["retention of recall@20"]["high"] < 1.0
+    assert summary["gate"]["SSF"]["informative"]
+    assert pooled(summary, "online", "unknown users")["cases"] > 0
+    cost = summary["cost"]["SSF"]
+    assert cost["timed_events"] == 30
+    assert 0 < cost["latency_p50_seconds"] <= cost["latency_p99_seconds"]
+
+    text = markdown(experiment, summary)
+    assert "this data set is informative" in text
+    written = write(experiment, summary, tmp_path / "report")
+    assert [path.name for path in written] == ["tastes.md", "tastes.jsonl"]
+    assert all("arm" in json.loads(line) for line in written[1].read_text().splitlines())
+    plot(summary, tmp_path / "report" / "tastes.png")
+    assert (tmp_path / "report" / "tastes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_experiment_ends_as_one_that_was_not(
+    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path
+) -> None:
+    whole = run_stream(spec(), data, tmp_path / "whole", progress=False)
+    part = run_stream(spec(), data, tmp_path / "part", progress=False)
+    for number in (4, 7):
+        (part / f"window-{number:03d}.parquet").unlink()
+    before = (part / "window-005.parquet").stat().st_mtime_ns
+    again = run_stream(spec(), data, tmp_path / "part", progress=False)
+    assert again == part
+    assert (part / "window-005.parquet").stat().st_mtime_ns == before
+    for path in sorted(whole.glob("*.parquet")):
+        assert pl.read_parquet(path).equals(pl.read_parquet(part / path.name)), path.name
+
+
+def test_an_uninformative_stream_is_called_so(
+    write_inter: Callable[..., Path], spec: Callable[..., StreamSpec], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"u{rng.integers(30)}", f"i{rng.integers(60)}", rng.choice([1, -1]), START + n * 60) for n in range(3000)]
+    folder = write_inter("noise", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    summary = summarise(run_stream(spec(dataset="noise"), folder, tmp_path / "work", progress=False))
+    assert not summary["gate"]["SSF"]["informative"]
+    assert "uninformative" in markdown(spec(dataset="noise"), summary)
+
+
+def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: Path) -> None:
+    from recbole_signed.online.events import EventBatch
+
+    with OnlineState.open(tmp_path / "state") as state:
+        users, items, kinds = [1, 1, 2], [1, 2, 3], [LIKE, DISLIKE, VIEW]
+        state.bulk_load(["a", "b"], ["x", "y", "z"], *map(np.array, (users, items, kinds, [1, 2, 3])))
+        window = EventBatch.of_rows(
+            [
+                ("1", "a", "z", LIKE, 10, np.nan),  # to be found
+                ("2", "a", "new", LIKE, 11, np.nan),  # counts, and can't be found
+                ("3", "a", "y", LIKE, 12, np.nan),  # touched before: left out
+                ("4", "b", "x", DISLIKE, 13, np.nan),
+                ("5", "b", "x", LIKE, 14, np.nan),  # the later verdict
+                ("6", "b", "y", DISLIKE, 15, np.nan),
+                ("7", "c", "x", LIKE, 16, np.nan),  # nothing is known of this user
+                ("8", "d", "x", DISLIKE, 17, np.nan),  # no like, no case
+            ]
+        )
+        cases = Cases.of(state, window, n_base_users=2)
+    assert cases.token == ["a", "b", "c"]
+    assert cases.user.tolist() == [1, 2, 0]
+    assert cases.group.tolist() == [BASE, NEW, UNKNOWN]
+    assert cases.n_likes.tolist() == [2, 1, 1]
+    assert cases.n_unknown.tolist() == [1, 0, 0]
+    assert cases.n_known_likes.tolist() == [1, 0, 0]
+    assert list(zip(cases.like_case, cases.like_item, strict=True)) == [(0, 3), (1, 1), (2, 1)]
+    assert list(zip(cases.dislike_case, cases.dislike_item, strict=True)) == [(1, 2)]
+    assert sorted(zip(*cases.hidden, strict=True)) == [(0, 1), (0, 2), (1, 3)]
+
+    scores = torch.tensor([[0.0, 9, 8, 7], [0.0, 5, 6, 4], [0.0, 1, 2, 3]])
+    found = measure(cases, lambda rows: scores[rows].clone(), 4, (1, 2))
+    assert found["recall@1"].tolist() == [0.5, 0.0, 0.0]
+    assert found["recall@2"].tolist() == [0.5, 1.0, 0.0]
+    gain = 1 / np.log2(3)
+    np.testing.assert_allclose(found["ndcg@2"], [1 / (1 + gain), gain, 0.0])
+    np.testing.assert_equal(found["dislikerecall@1"], [np.nan, 1.0, np.nan])
+
+
+def test_retention_is_a_ratio_of_sums_with_a_clustered_interval() -> None:
+    rng = np.random.default_rng(1)
+    reference, user = rng.random(4000), rng.integers(0, 200, 4000)
+    same = retention(reference, reference, user)
+    assert (same.ratio, same.low, same.high, same.n_users) == (1.0, 1.0, 1.0, 200)
+    noisy = retention(0.9 * reference + rng.normal(0, 0.2, 4000), reference, user)
+    assert noisy.low < noisy.ratio < noisy.high
+    assert noisy.ratio == pytest.approx(0.9, abs=0.02)
+    one_user_each = retention(0.9 * reference + rng.normal(0, 0.2, 4000), reference, np.arange(4000))
+    assert one_user_each.high - one_user_each.low > 0
+    assert np.isnan(retention(np.zeros(0), np.zeros(0), np.zeros(0, dtype=int)).ratio)
+
+
+@pytest.mark.parametrize("windows", [12, "6h", "1d"])
+def test_windows_cover_all_events_after_the_cut_once(data: Path, windows: Any) -> None:
+    replay = Replay.read(data, 0.5, windows)
+    assert replay.bounds[-1] == len(replay.events) == 6000
+    assert (np.diff(replay.bounds) > 0).all()
+    times = replay.events.timestamp
+    assert all(times[bound - 1] < times[bound] for bound in replay.bounds[1:-1])
+    dated = Replay.read(data, "2020-10-01", 10)
+    assert times[dated.bounds[0] - 1] < 1_601_510_400_000 <= times[dated.bounds[0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cut": 1.5}, "share of the events"),
+        ({"cut": "soon"}, "no share of the events and no date"),
+        ({"cut": "2050-01-01"}, "leaves nothing before it or nothing after it"),
+        ({"windows": 3}, "at least 10 are needed"),
+        ({"windows": "3w"}, "give a number of windows"),
+        ({"windws": 3}, "unknown key 'windws'; did you mean 'windows'"),
+        ({"models": {"SSF": {"arms": ["onlin"]}}}, "no arm 'onlin'; did you mean 'online'"),
+        ({"models": {"SSF": {"setings": {}}}}, "unknown key 'setings'"),
+        ({"models": {"SSF": {"settings": {"rnk": 3}}}}, "no parameter 'rnk'"),
+        ({"models": {"Pop": {"auto": True}}}, "can't choose its settings"),
+        ({"models": []}, "'models' must be"),
+        ({"cutoffs": [10]}, "with 20 in it"),
+        ({"batch": 0}, "'batch' must be"),
+    ],
+)
+def test_a_wrong_experiment_is_refused(
+    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        run_stream(spec(**changes), data, tmp_path / "work", progress=False)
+    with pytest.raises(UsageError):
+        summarise(tmp_path)
+
+
+def test_settings_are_chosen_before_the_cut(data: Path, spec: Callable[..., StreamSpec], tmp_path: Path) -> None:
+    experiment = spec(
+        models={"SSF": {"auto": True, "settings": {"dislike_aversion": 0.3, "dislike_push": 0.2}}},
+        max_windows=10,
+        windows=20,
+    )
+    out = run_stream(experiment, data, tmp_path / "work", progress=False)
+    chosen = json.loads((out / "settings.json").read_text())["SSF"]
+    assert (chosen["dislike_aversion"], chosen["dislike_push"]) == (0.3, 0.2)
+    assert chosen["rank"] > 0
+    assert len(list(out.glob("*.parquet"))) == 10

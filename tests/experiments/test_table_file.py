@@ -1,0 +1,258 @@
+"""Tables that extend tables, share their runs, and say which costs they show."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.rows import RunRow, append_row, read_rows, rows_beside
+from recbole_signed.experiments.tables import pool
+from recbole_signed.experiments.tables.compare import compare
+from recbole_signed.experiments.tables.render import to_markdown
+from recbole_signed.experiments.tables.spec import Request, TableSpec
+from recbole_signed.plugin import registry
+
+BASE = """
+title: Base
+note: Of the base.
+datasets:
+  toy-signed: {epochs: 3}
+  again: {dataset: toy-signed, eval_args: {order: TO, split: {RS: [6, 2, 2]}}}
+common: {metrics: [Recall], topk: [5], valid_metric: Recall@5, training_budget: 60}
+models:
+  Pop:
+  BPR: {learning_rate: 0.01, per_dataset: {again: {epochs: 9}}}
+  EASE: {reg_weight: 7.0}
+seeds: [1, 2]
+columns: [recall@5]
+"""
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write tables into one folder, beside the planted set."""
+    convert("toy", None, tmp_path / "atomic_files")
+    folder = tmp_path / "tables"
+    folder.mkdir()
+
+    def write_table(text: str, name: str = "other") -> Path:
+        (folder / "base.yaml").write_text(BASE, encoding="utf-8")
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+        return folder / f"{name}.yaml"
+
+    return write_table
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[str]]:
+    """Replace the runs by a script that gives a row; the function tells which were started since it was last asked."""
+    told = tmp_path / "started"
+
+    def command(request: Request) -> list[str]:
+        served = {"serve_seconds": 0.5, "model_bytes": 4_000_000} if request.serving else {}
+        row = RunRow(request.model, request.dataset, request.seed, test={"recall@5": 0.5}, **served)
+        script = f"open({str(told)!r}, 'a').write({request.title!r} + '\\n')\nprint({json.dumps(row.as_dict())!r})"
+        return [sys.executable, "-c", script]
+
+    monkeypatch.setattr(pool, "command", command)
+
+    def since() -> list[str]:
+        lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+        told.unlink(missing_ok=True)
+        return lines
+
+    return since
+
+
+def requests(path: Path) -> dict[str, Request]:
+    return {request.title: request for request in TableSpec.read(path).requests()}
+
+
+# ---- extends ----
+
+
+def test_what_is_not_said_is_that_of_the_other_table(write: Write) -> None:
+    spec = TableSpec.read(write("extends: base.yaml\ntitle: Mine\n"))
+    assert (spec.title, spec.note, spec.seeds, spec.columns) == ("Mine", "Of the base.", (1, 2), ("recall@5",))
+    base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
+    assert requests(write("extends: base.yaml\n")) == base
+    assert len(base) == 2 * 2 + 2 * 2 + 2 * 2 - 2
+
+
+def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write) -> None:
+    text = (
+        "extends: base.yaml\ncommon: {training_budget: 5}\ndatasets: [toy-signed]\n"
+        "models: {BPR: {embedding_size: 8}, 'EASE, less': {model: EASE}, Random: }\nseeds: [1]\n"
+    )
+    spec = TableSpec.read(write(text))
+    assert list(spec.models) == ["BPR", "EASE, less", "Random"]
+    found = requests(write(text))
+    common = {"metrics": ["Recall"], "topk": [5], "valid_metric": "Recall@5", "training_budget": 5, "epochs": 3}
+    bpr = found["BPR on toy-signed, seed 1"].settings
+    assert bpr == {**common, "learning_rate": 0.01, "embedding_size": 8}, "nothing of a data set that is not here"
+    assert found["EASE, less on toy-signed, seed 1"].settings == common
+    assert len(found) == 3
+
+
+def test_equal_requests_of_two_tables_have_one_key(write: Write) -> None:
+    base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
+    own = requests(write("extends: base.yaml\nmodels: [EASE, BPR]\ncolumns: [recall@5]\n"))
+    assert own
+    assert all(request.key == base[title].key for title, request in own.items())
+    changed = requests(write("extends: base.yaml\nmodels: {EASE: {reg_weight: 8.0}}\n"))
+    assert all(request.key != base[title].key for title, request in changed.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: other.yaml\n", "a table can't extend itself"),
+        ("extends: bse.yaml\n", "can't read .*did you mean 'base.yaml'"),
+        ("extends: base.yaml\nmodels: {EASE: {per_dataset: {toy: {epochs: 1}}}}\n", "has settings on 'toy'"),
+        ("extends: base.yaml\nmodels: [Popp]\n", "no model named 'Popp'"),
+        ("extends: base.yaml\ncosts: [trian]\n", "'costs' has no 'trian'; did you mean 'train'"),
+        ("extends: base.yaml\ncosts: train\n", "'costs' must be a list of names"),
+        ("extends: base.yaml\nrelative_to: [SSF]\n", "'relative_to' has no 'SSF'"),
+        ("extends: base.yaml\ncosts: [serve]\n", "the costs serve are measured under 'serving: true' alone"),
+        ("extends: base.yaml\nserving: 1\n", "'serving' is 1"),
+        ("extends: base.yaml\ncolumns: ['recall@5[users 0]']\n", "add grouprecall to 'metrics'"),
+        ("extends: base.yaml\ncolumns: ['recall@5[users]']\n", "must read like recall@20"),
+        (
+            "extends: base.yaml\ncommon: {metrics: [GroupRecall]}\ncolumns: ['recall@5[users 1-6]']\n",
+            "is of no group of Pop's runs: users 0, users 1-5",
+        ),
+    ],
+)
+def test_bad_tables(write: Write, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        list(TableSpec.read(write(text)).requests())
+
+
+def test_a_chain_that_leads_back_is_refused(write: Write) -> None:
+    write("extends: other.yaml\n", "third")
+    with pytest.raises(UsageError, match="a table can't extend itself"):
+        TableSpec.read(write("extends: third.yaml\n"))
+
+
+def test_columns_by_group_may_have_bounds_of_their_own(write: Write) -> None:
+    text = "extends: base.yaml\ncommon: {metrics: [GroupRecall], user_groups: [6]}\ncolumns: ['recall@5[users 0-6]']\n"
+    assert requests(write(text))
+
+
+# ---- seeds ----
+
+
+def test_models_that_draw_nothing_have_one_seed_where_the_split_draws_nothing(write: Write) -> None:
+    found = requests(write("extends: base.yaml\n"))
+    assert [title for title in found if title.startswith("EASE on toy-signed")] == [
+        "EASE on toy-signed, seed 1",
+        "EASE on toy-signed, seed 2",
+    ], "the random split has a seed"
+    assert [title for title in found if title.startswith("EASE on again")] == ["EASE on again, seed 1"]
+    assert len([title for title in found if title.startswith("BPR on again")]) == 2
+    asked = requests(write("extends: base.yaml\nmodels: {EASE: {seeds: [2, 3]}}\ndatasets: [again]\n"))
+    assert [request.seed for request in asked.values()] == [2, 3]
+
+
+@pytest.mark.parametrize("model", sorted(registry.SEEDLESS))
+def test_seedless_models_give_the_same_with_any_seed(model: str, tmp_path: Path) -> None:
+    from recbole_signed.experiments.runs.run import run
+
+    convert("toy", None, tmp_path / "atomic_files")
+    settings = {"state": "ERROR", "eval_args": {"order": "TO"}, "topk": [5], "valid_metric": "NDCG@5"}
+    settings |= {"metrics": ["Recall", "NDCG", "SignAUC"], "metric_decimal_place": 6}
+    rows = [run(model, "toy-signed", overrides=settings, seed=seed, save=False) for seed in (1, 77)]
+    assert rows[0].test == rows[1].test
+
+
+# ---- one run for many tables ----
+
+
+def test_a_run_of_another_table_in_the_folder_is_not_repeated(write: Write, started: Any) -> None:
+    own = write(
+        "extends: base.yaml\nmodels: {EASE: , 'My BPR': {model: BPR, learning_rate: 0.01}}\ndatasets: [again]\n"
+    )
+    base = own.with_name("base.yaml")
+    compare(base)
+    assert len(started()) == 10
+    comparison = compare(own)
+    assert started() == ["My BPR on again, seed 1", "My BPR on again, seed 2"], "9 epochs there, the default here"
+    assert read_rows(own.with_suffix(".jsonl"))[0].label == "EASE"
+    assert comparison.n_new == 2
+    base.with_suffix(".jsonl").unlink()
+    assert compare(own).n_new == 0, "the row was taken over, not only looked at"
+    compare(base)
+    assert len(started()) == 9, "and goes back"
+
+
+def test_elsewhere_nothing_is_taken_over(write: Write, started: Any, tmp_path: Path) -> None:
+    own = write("extends: base.yaml\nmodels: [EASE]\ndatasets: [again]\n")
+    compare(own.with_name("base.yaml"))
+    started()
+    compare(own, output=tmp_path / "runs of one's own")
+    assert started() == ["EASE on again, seed 1"]
+
+
+def test_files_that_hold_no_rows_or_failed_ones_give_none(tmp_path: Path) -> None:
+    (tmp_path / "notes.jsonl").write_text('{"a": 1}\n[2]\nnot json\n\xff\n', encoding="latin-1")
+    append_row(tmp_path / "x.jsonl", RunRow("BPR", "toy", 1, status="failed", request_hash="h"))
+    append_row(tmp_path / "x.jsonl", RunRow("BPR", "toy", 2))
+    append_row(tmp_path / "x.jsonl", RunRow("BPR", "toy", 3, request_hash="h"))
+    assert [row.seed for row in rows_beside(tmp_path / "own.jsonl")] == [3]
+    assert rows_beside(tmp_path / "x.jsonl") == []
+
+
+def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own_to_others(
+    write: Write, started: Any
+) -> None:
+    text = "extends: base.yaml\nmodels: [EASE]\ndatasets: [again]\n"
+    cost = write(f"{text}serving: true\ncosts: [serve, size]\nrelative_to: [best]\n", "cost")
+    plain = write(text)
+    compare(plain)
+    assert len(started()) == 1
+    comparison = compare(cost)
+    assert len(started()) == 1
+    assert compare(cost).n_new == 0
+    headers = [column.header for column in comparison.table.columns]
+    assert headers == [
+        *("Recall@5", "Rank 1,000 users (ms)", "Rank 1,000 users / best", "Model (MB)", "Model / best"),
+    ]
+    assert "| EASE | 1 | **0.5000** | **500.0** | 1.00 | **4.000** | 1.00 |" in to_markdown(comparison.table)
+    plain.with_suffix(".jsonl").unlink()
+    compare(plain)
+    assert started() == [], "a row with more in it is as good"
+
+
+def test_serving_is_asked_for_on_the_command_line(write: Write) -> None:
+    text = "extends: base.yaml\nserving: true\n"
+    assert all("--serve" in pool.command(request) for request in requests(write(text)).values())
+    assert not any("--serve" in pool.command(request) for request in requests(write("extends: base.yaml\n")).values())
+
+
+# ---- the tables that come with the package ----
+
+
+TABLES = Path(__file__).parents[2] / "yaml" / "bench"
+
+
+@pytest.mark.parametrize("path", sorted(TABLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_table_can_be_read(path: Path) -> None:
+    spec = TableSpec.read(path)
+    assert {"SSF", "Pop", "BPR"} & {settings.get("model", label) for label, settings in spec.models.items()}
+    assert spec.title != path.stem
+
+
+def test_the_headline_and_the_cold_table_run_what_others_run() -> None:
+    for own, other in (("headline", "sigformer"), ("cold", "temporal")):
+        mine, base = (TableSpec.read(TABLES / f"{name}.yaml") for name in (own, other))
+        assert mine.datasets == base.datasets
+        assert mine.common == base.common
+        assert {label: base.models.get(label, each) for label, each in mine.models.items()} == mine.models

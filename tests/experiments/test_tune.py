@@ -1,0 +1,260 @@
+"""The whole of a tuning, with workers that are scripts: they start in a moment, and do what a test needs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.experiments.tables.tuned import read_tuned
+from recbole_signed.experiments.tuning import tune as module
+from recbole_signed.experiments.tuning.plan import Plan
+from recbole_signed.experiments.tuning.result import Tuning, to_text
+from recbole_signed.experiments.tuning.tune import tune
+from recbole_signed.files import DirectoryLock
+
+WORKER = """
+import json, os, sys, time
+task = json.loads(sys.stdin.readline())["task"]
+def say(**document):
+    print(json.dumps(document), flush=True)
+def score(value):
+    say(score=value)
+    return json.loads(sys.stdin.readline())["go"]
+def row(value):
+    say(row={"model": task["model"], "dataset": task["dataset"], "seed": 1, "valid": {"ndcg@10": value}, "epochs": 1})
+def trial(values):
+    row(0.5 if not values else 1 / (1 + abs(values["reg_weight"] - 100) / 100))
+SCRIPT
+open("tasks", "a").write(json.dumps(task) + "\\n")
+say(ready=True)
+for line in sys.stdin:
+    document = json.loads(line)
+    if "end" in document:
+        break
+    open("tried", "a").write(line)
+    trial(document["values"])
+"""
+SPACE = "reg_weight: {log_uniform: [1.0, 1000.0]}\n"
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> str:
+    """The planted set and a space, where a user has them."""
+    convert("toy", None, tmp_path / "atomic_files")
+    for model in ("EASE", "BPR"):
+        file = Path("yaml/tune") / f"{model}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(SPACE if model == "EASE" else "learning_rate: {log_uniform: [1e-4, 1e-1]}\n", encoding="utf-8")
+    return "toy-signed"
+
+
+def tuned(toy: str, script: str = "", model: str = "EASE", seed: int | None = 7, **plan: Any) -> Tuning:
+    settings = {"state": "ERROR", "valid_metric": "NDCG@10", **plan.pop("settings", {})}
+    command = (sys.executable, "-c", WORKER.replace("SCRIPT", script))
+    return tune(model, toy, plan.pop("files", ()), settings, seed, Plan(**{"trials": 6, **plan}), command)
+
+
+def values(tuning: Tuning) -> list[dict[str, Any]]:
+    return [each.values for each in tuning.trials]
+
+
+def test_the_best_trial_is_written_with_its_origin(toy: str) -> None:
+    tuning = tuned(toy)
+    assert (len(tuning.trials), tuning.n_new, tuning.trials[0].is_default) == (6, 6, True)
+    assert tuning.best.value == max(each.value or 0.0 for each in tuning.trials) > 0.5
+    assert tuning.file == Path("yaml/model/toy-signed/EASE.yaml")
+    found = read_tuned(tuning.file)
+    assert found.values == tuning.values == tuning.best.values
+    how = found.how
+    assert (how["model"], how["dataset"], how["trials"], how["seed"]) == ("EASE", toy, 6, 7)
+    assert (how["metric"], how["value"], how["default_value"]) == ("NDCG@10", tuning.best.value, 0.5)
+    command = "recbole-signed tune -m EASE -d toy-signed --trials 6 --seed 7 valid_metric=NDCG@10"
+    assert how["command"] == command
+    assert how["data_version"] == how["data_sha256"][:12]
+    text = to_text(tuning)
+    assert "EASE on toy-signed, seed 7: NDCG@10 on validation" in text
+    assert f"{tuning.best.value:.4f}  trial {tuning.best.number}" in text
+    assert "default configuration" in text
+    assert "6 trials (6 complete, 0 pruned), 6 now" in text
+
+
+def test_a_default_that_is_the_best_is_written_in_full(toy: str) -> None:
+    tuning = tuned(toy, "def trial(values): row(0.5 if values else 0.9)")
+    assert tuning.best.is_default
+    assert tuning.values == {"reg_weight": 250.0}
+    assert read_tuned(tuning.file).how["best_trial"] == 0
+
+
+def test_the_same_command_goes_on_and_another_question_begins_anew(toy: str) -> None:
+    first = tuned(toy, trials=3)
+    second = tuned(toy, trials=6, jobs=2)
+    assert second.n_new == 3
+    assert values(second)[:3] == values(first)
+    assert tuned(toy, trials=6).n_new == 0
+    assert len(Path("tried").read_text(encoding="utf-8").splitlines()) == 6
+    assert tuned(toy, trials=2, seed=8).n_new == 2
+    assert tuned(toy, trials=2, budget=5.0).n_new == 2
+    Path("yaml/tune/EASE.yaml").write_text("reg_weight: [1.0, 2.0, 3.0]\n", encoding="utf-8")
+    assert tuned(toy, trials=2).n_new == 2
+
+
+def test_an_interrupted_tuning_leaves_no_process_and_goes_on_as_if_nothing_had_been(
+    toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = "open('pid', 'w').write(str(os.getpid()))\n"
+    slow = "def trial(values): row(0.5) if len(open('tried').readlines()) < 3 else time.sleep(60)"
+    ended = module.Workers.next
+
+    def interrupted(self: Any, timeout: float) -> Any:
+        said = ended(self, timeout)
+        tried = Path("tried")  # of a worker that may not have begun yet
+        if said is None and tried.is_file() and len(tried.read_text(encoding="utf-8").splitlines()) == 3:
+            raise KeyboardInterrupt
+        return said
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Workers, "next", interrupted)
+        patch.setattr(module, "_POLL_SECONDS", 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(toy, pid + slow)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path("pid").read_text(encoding="utf-8")), 0)
+    assert not Path("yaml/model").exists()
+    again = tuned(toy)
+    assert (again.n_new, len(again.trials)) == (4, 6)
+    tried = Path("tried").read_text(encoding="utf-8").splitlines()
+    assert len(tried) == 7
+    assert tried[2] == tried[3], "the trial that was cut off"
+
+
+def test_a_worker_that_dies_costs_one_trial(toy: str) -> None:
+    dies = "def trial(values): row(0.5) if len(open('tried').readlines()) != 2 else os.kill(os.getpid(), 9)"
+    tuning = tuned(toy, dies, trials=4)
+    assert [each.state for each in tuning.trials] == ["complete", "fail", "complete", "complete"]
+    assert tuning.trials[1].about == {"reason": "the process was ended by SIGKILL (out of memory?)"}
+    assert len(Path("tasks").read_text(encoding="utf-8").splitlines()) == 2
+    assert read_tuned(tuning.file).how["failed"] == 1
+
+
+def test_several_workers_share_the_trials(toy: str) -> None:
+    both = "def trial(values): time.sleep(0.05); row(0.5)"
+    tuning = tuned(toy, both, trials=8, jobs=3)
+    assert len(Path("tasks").read_text(encoding="utf-8").splitlines()) == 3
+    assert [each.state for each in tuning.trials] == ["complete"] * 8
+    assert len({str(each) for each in values(tuning)}) == 8
+
+
+def test_a_poor_curve_is_pruned(toy: str) -> None:
+    script = """
+def trial(values):
+    poor = len(open('tried').readlines()) == 9
+    for epoch in range(1, 7):
+        if not score([epoch, 0.0 if poor else 0.1 * epoch]):
+            return say(pruned=True)
+    row(0.6)
+"""
+    tuning = tuned(toy, script, model="BPR", trials=9, settings={"stopping_step": 3})
+    assert [each.state for each in tuning.trials] == ["complete"] * 8 + ["pruned"]
+    assert tuning.trials[-1].about["epochs"] == 3, "early stopping would have had patience for 3"
+    assert tuning.trials[0].about["curve"] == [[epoch, 0.1 * epoch] for epoch in range(1, 7)]
+    assert read_tuned(tuning.file).how["pruned"] == 1
+
+
+def test_a_small_space_that_was_tried_in_full_has_had_its_budget(toy: str) -> None:
+    Path("yaml/tune/EASE.yaml").write_text("reg_weight: [50.0, 100.0]\n", encoding="utf-8")
+    tuning = tuned(toy, trials=20)
+    assert tuning.exhausted
+    assert len(tuning.trials) == 3
+    how = read_tuned(tuning.file).how
+    assert (how["trials"], how["tried"]) == (20, 3)
+    assert "every point of the space was tried" in to_text(tuning)
+
+
+def test_no_trial_begins_after_the_timeout(toy: str) -> None:
+    tuning = tuned(toy, "def trial(values): time.sleep(0.3); row(0.5)", trials=50, timeout=0.5)
+    assert 1 <= len(tuning.trials) < 50
+    assert read_tuned(tuning.file).how["trials"] == len(tuning.trials)
+
+
+def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str, tmp_path: Path) -> None:
+    Path("yaml/tune/BPR.yaml").write_text("learning_rate: [0.1, 0.2]\nembedding_size: [8, 16]\n", encoding="utf-8")
+    (tmp_path / "fixed.yaml").write_text("embedding_size: 32\n", encoding="utf-8")
+    script = "def trial(values): row(0.5 if values else 0.1)"
+    tuning = tuned(toy, script, model="BPR", trials=2, files=["fixed.yaml"], budget=3.0, name="other")
+    assert tuning.file == Path("yaml/model/other/BPR.yaml")
+    assert tuning.values.keys() == {"embedding_size", "learning_rate"}
+    assert tuning.values["embedding_size"] == 32
+    how = read_tuned(tuning.file).how
+    assert how["training_budget"] == 3.0
+    assert how["settings"] == {"valid_metric": "NDCG@10"}
+    assert "--budget 3 --name other --seed 7 -c fixed.yaml" in how["command"]
+
+
+@pytest.mark.parametrize(
+    ("model", "plan", "said"),
+    [
+        ("EASE", {"trials": 0}, "--trials is 0; it must be 1 or more"),
+        ("EASE", {"jobs": 0}, "--jobs is 0"),
+        ("EASE", {"name": "../x"}, "--name is '../x'; it must be the plain name of a folder"),
+        ("EASE", {"budget": 1.0, "settings": {"training_budget": 2.0}}, "give one of the two"),
+        ("EASE", {"budget": 0.0}, "--budget is 0; it must be a number of seconds above 0"),
+        ("EASE", {"timeout": -1.0}, "--timeout is -1"),
+        ("Pop", {}, "there is no yaml/tune/Pop.yaml that says what to tune of Pop"),
+        ("EASE", {"space": Path("none.yaml")}, "can't read none.yaml"),
+        ("EASE", {"space": Path("yaml/tune/BPR.yaml"), "settings": {"learning_rate": 0.1}}, "nothing to tune"),
+        ("EASY", {}, "there is no model named 'EASY'; did you mean 'EASE'?"),
+        ("EASE", {"settings": {"eval_step": 0}}, "eval_step is 0, so nothing is validated"),
+        ("EASE", {"settings": {"reg_wieght": 1.0}}, "did you mean 'reg_weight'"),
+    ],
+)
+def test_a_wrong_question_is_one_sentence_before_anything_runs(
+    model: str, plan: dict[str, Any], said: str, toy: str
+) -> None:
+    with pytest.raises(UsageError) as error:
+        tuned(toy, model=model, **plan)
+    assert said in str(error.value)
+    assert not Path("tasks").exists()
+
+
+def test_a_worker_that_can_not_start_is_an_error(toy: str) -> None:
+    with pytest.raises(UsageError, match="ended before its first trial: no luck"):
+        tuned(toy, "sys.exit('no luck')")
+
+
+def test_trials_that_all_fail_are_an_error(toy: str) -> None:
+    with pytest.raises(UsageError, match=r"none of 3 trials came to its end .* the first one: ValueError: bad"):
+        tuned(toy, "def trial(values): say(failed='ValueError: bad')", trials=3)
+    with pytest.raises(UsageError, match="NDCG@10 is not defined on the validation part"):
+        tuned(toy, "def trial(values): row(None)", trials=1, seed=9)
+
+
+def test_one_tuning_of_a_model_on_a_data_set_at_a_time(toy: str) -> None:
+    folder = Path("runs/tune/toy-signed/EASE")
+    folder.mkdir(parents=True)
+    lock = DirectoryLock(folder)
+    with pytest.raises(UsageError, match=f"is being written by process {os.getpid()}"):
+        tuned(toy)
+    lock.release()
+    assert tuned(toy, trials=1).n_new == 1
+
+
+def test_the_extra_is_named_where_it_is_missing(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delitem(sys.modules, "recbole_signed.experiments.tuning.study", raising=False)
+    with pytest.raises(MissingExtraError, match=r"recbole-signed\[tune\]"):
+        tuned(toy)
+
+
+def test_a_termination_is_an_interruption(toy: str) -> None:
+    script = "def trial(values): os.kill(os.getppid(), 15); time.sleep(60)"
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(toy, script)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,133 @@
+"""Tuning what a table wants tuned, with workers that are scripts."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.tables.spec import TableSpec
+from recbole_signed.experiments.tables.tuned import read_tuned
+from recbole_signed.experiments.tuning import table as module
+from recbole_signed.experiments.tuning.plan import Plan
+from recbole_signed.experiments.tuning.result import Tuning
+from recbole_signed.experiments.tuning.table import tune_table
+from recbole_signed.experiments.tuning.tune import tune
+
+WORKER = """
+import json, sys
+task = json.loads(sys.stdin.readline())["task"]
+print(json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    values = json.loads(line).get("values")
+    if values is None:
+        break
+    row = {"model": task["model"], "dataset": task["dataset"], "seed": 1}
+    row["valid"] = {"ndcg@10": values.get("reg_weight", 0.0)}
+    print(json.dumps({"row": row}), flush=True)
+"""
+TABLE: dict[str, Any] = {
+    "datasets": {"toy-signed": {"training_budget": 9}, "late": {"dataset": "toy-signed", "tuned": "by-time"}},
+    "common": {"tuned": True, "valid_metric": "NDCG@10", "state": "ERROR"},
+    "models": {
+        "Pop": {},
+        "SSF": {"tuned": False},
+        "EASE": {"start": {"reg_weight": 777.0}},
+        "again": {"model": "EASE"},
+        "BPR": {"embedding_size": 8, "per_dataset": {"late": {"start": {"learning_rate": 0.05}}}},
+    },
+    "seeds": [1, 2],
+}
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    convert("toy", None, tmp_path / "atomic_files")
+    spaces = {
+        "EASE": "reg_weight: {log_uniform: [1, 1000]}",
+        "BPR": "learning_rate: [0.001, 0.01, 0.05]",
+        "SSF": "rank: [4]",
+    }
+    for model, space in spaces.items():
+        file = Path("yaml/tune") / f"{model}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(space, encoding="utf-8")
+    monkeypatch.setattr(module, "tune", functools.partial(tune, command=(sys.executable, "-c", WORKER)))
+    path = tmp_path / "table.yaml"
+    path.write_text(yaml.safe_dump(TABLE, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def done(*given: Any, **plan: Any) -> dict[str, Tuning]:
+    return {str(each.file): each for each in tune_table(given[0], Plan(**{"trials": 3, **plan}), *given[1:])}
+
+
+def test_what_a_table_wants_tuned_is_tuned_once_where_it_looks_for_it(table: Path) -> None:
+    found = done(table, budget=2.0)
+    assert list(found) == [
+        f"yaml/model/{name}/{model}.yaml" for name in ("toy-signed", "by-time") for model in ("EASE", "BPR")
+    ]
+    assert all(len(each.trials) == 3 for each in found.values())
+    requests = [each for each in TableSpec.read(table).requests() if each.model == "EASE"]
+    assert {each.settings["reg_weight"] for each in requests} == {777.0}  # the best of three: the second trial
+    assert not any("start" in each.settings or "tuned" in each.settings for each in requests)
+    assert done(table, budget=2.0)["yaml/model/by-time/EASE.yaml"].n_new == 0
+
+
+def test_the_search_begins_where_the_table_says_and_its_other_keys_are_fixed(table: Path) -> None:
+    found = done(table)
+    assert [each.values for each in found["yaml/model/toy-signed/EASE.yaml"].trials[:2]] == [{}, {"reg_weight": 777.0}]
+    early, late = (found[f"yaml/model/{name}/BPR.yaml"] for name in ("toy-signed", "by-time"))
+    assert late.trials[1].values == {"learning_rate": 0.05}
+    assert early.start == {}
+    assert early.values["embedding_size"] == 8
+    how = read_tuned(early.file).how
+    assert how["training_budget"] == 9
+    assert "--start" not in how["command"]
+    assert "--start learning_rate=0.05" in read_tuned(late.file).how["command"]
+    assert done(table, budget=2.0)["yaml/model/toy-signed/BPR.yaml"].facts.fixed["training_budget"] == 2.0
+
+
+def test_models_and_data_sets_may_be_chosen(table: Path) -> None:
+    assert list(done(table, ["BPR"], ["late"], 5)) == ["yaml/model/by-time/BPR.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((["Pop", "SSF"],), "wants none of these models tuned: write 'tuned: true'"),
+        (([], ["early"]), "has no data set 'early'; it has toy-signed, late."),
+        ((["BPF"],), "the table has no model 'BPF'; did you mean 'BPR'?"),
+    ],
+)
+def test_a_wrong_wish_is_one_sentence(given: tuple[Any, ...], said: str, table: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        done(table, *given)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ({"reg_weight": 0.5}, "the search can't start where it never goes: yaml/tune/EASE.yaml does not have"),
+        ({"rank": 3}, "the search can't start with 'rank', which yaml/tune/EASE.yaml does not vary"),
+    ],
+)
+def test_a_start_outside_the_space_is_refused(start: dict[str, Any], said: str, table: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        tune("EASE", "toy-signed", settings={"valid_metric": "NDCG@10", "state": "ERROR"}, plan=Plan(2), start=start)
+    assert said in str(error.value)
+
+
+def test_a_start_that_is_given_as_a_setting_is_no_start(table: Path) -> None:
+    Path("yaml/tune/EASE.yaml").write_text("reg_weight: [1.0, 2.0]\nlearner: [adam, sgd]\n", encoding="utf-8")
+    command = (sys.executable, "-c", WORKER)
+    settings = {"valid_metric": "NDCG@10", "state": "ERROR", "reg_weight": 2.0}
+    tuning = tune("EASE", "toy-signed", (), settings, None, Plan(2), command, {"reg_weight": 1.0, "learner": "sgd"})
+    assert [each.values for each in tuning.trials] == [{}, {"learner": "sgd"}]

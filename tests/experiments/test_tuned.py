@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.provenance import data_sha256
+from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.tables import pool
+from recbole_signed.experiments.tables.compare import compare
+from recbole_signed.experiments.tables.spec import Request, TableSpec
+from recbole_signed.experiments.tables.table import build_table
+from recbole_signed.experiments.tables.tuned import Tuned, read_tuned, to_yaml, tuned_path
+
+SPLIT = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO"}
+
+
+@pytest.fixture
+def tuned(tmp_path: Path) -> Callable[..., Path]:
+    """Write what a tuning would have chosen on the planted set."""
+    convert("toy", None, tmp_path / "atomic_files")
+    checksum = data_sha256(tmp_path / "atomic_files" / "toy-signed", "toy-signed")
+
+    def write(model: str, values: dict[str, Any], name: str = "toy-signed", **how: Any) -> Path:
+        path = tuned_path(model, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        origin = {"trials": 20, "training_budget": None, "split": SPLIT, "data_sha256": checksum, **how}
+        path.write_text(to_yaml(Tuned(values, origin), "The best.\nOf all: '# tuning:' not here"), encoding="utf-8")
+        return path
+
+    Path("yaml/tune").mkdir(parents=True)
+    for model in ("EASE", "BPR"):
+        Path(f"yaml/tune/{model}.yaml").write_text("reg_weight: [1.0]\n", encoding="utf-8")
+    return write
+
+
+def table(models: Any, **more: Any) -> Path:
+    content = {"datasets": ["toy-signed"], "models": models, "common": {"tuned": True}, "seeds": [1], **more}
+    path = Path("tables/tiny.yaml")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def requests(models: Any, **more: Any) -> dict[str, Request]:
+    return {each.label: each for each in TableSpec.read(table(models, **more)).requests()}
+
+
+def test_a_tuned_file_is_read_back_and_is_plain_yaml(tuned: Callable[..., Path]) -> None:
+    values = {"learning_rate": 1e-05, "mlp_hidden_size": [600], "encoder": "MF", "auto": True}
+    path = tuned("EASE", values, metric="NDCG@10", settings={"note": "a: b # c"})
+    found = read_tuned(path)
+    assert found.values == values == yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert found.how["trials"] == 20
+    assert found.how["settings"] == {"note": "a: b # c"}
+    assert found.how["split"] == SPLIT
+
+
+@pytest.mark.parametrize("comment", ["", "# mine\n", "# tuning:\n#   trials: many\n", "# tuning:\n#  : [\n"])
+def test_a_file_that_says_nothing_of_its_origin_is_no_tuned_one(comment: str, tmp_path: Path) -> None:
+    path = tmp_path / "EASE.yaml"
+    path.write_text(f"{comment}reg_weight: 1.0\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="does not say how many trials it comes from"):
+        read_tuned(path)
+
+
+def test_what_was_chosen_lies_under_the_tables_own_keys(tuned: Callable[..., Path]) -> None:
+    tuned("EASE", {"reg_weight": 7.0})
+    tuned("BPR", {"learning_rate": 0.1, "embedding_size": 8, "epochs": 3})
+    models = {"Pop": {}, "EASE": {}, "BPR": {"embedding_size": 16}, "fixed": {"model": "EASE", "tuned": False}}
+    found = requests(models, common={"tuned": True, "epochs": 5})
+    assert found["EASE"].settings == {"reg_weight": 7.0, "epochs": 5}
+    assert found["BPR"].settings == {"learning_rate": 0.1, "embedding_size": 16, "epochs": 5}
+    assert found["Pop"].settings == found["fixed"].settings == {"epochs": 5}
+    assert found["Pop"].tuned is found["fixed"].tuned is None
+    assert found["EASE"].tuned == {
+        "trials": 20,
+        "training_budget": None,
+        "seed": None,
+        "metric": None,
+        "split": SPLIT,
+    }
+    before = found["EASE"].request_hash
+    tuned("EASE", {"reg_weight": 8.0})
+    assert requests(models)["EASE"].request_hash != before
+
+
+def test_a_table_may_name_another_tuning(tuned: Callable[..., Path]) -> None:
+    tuned("EASE", {"reg_weight": 1.0})
+    tuned("EASE", {"reg_weight": 2.0}, name="by-time")
+    datasets = {"toy-signed": {}, "late": {"dataset": "toy-signed", "tuned": "by-time"}}
+    spec = TableSpec.read(table(["EASE"], datasets=datasets))
+    assert [each.settings for each in spec.requests()] == [{"reg_weight": 1.0}, {"reg_weight": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tuned": "yes/no"}, "'tuned' is 'yes/no'; it must be true, false, or the name of a folder in yaml/model"),
+        ({"tuned": 3}, "'tuned' is 3"),
+        ({"tuned": "other"}, "'recbole-signed tune -m EASE -d toy-signed --name other' makes it"),
+    ],
+)
+def test_a_wrong_wish_is_one_sentence(change: dict[str, Any], said: str, tuned: Callable[..., Path]) -> None:
+    tuned("EASE", {"reg_weight": 1.0})
+    with pytest.raises(UsageError) as error:
+        requests({"EASE": change})
+    assert said in str(error.value)
+
+
+def test_a_model_that_was_not_tuned_is_an_error(tuned: Callable[..., Path]) -> None:
+    with pytest.raises(UsageError, match=r"there is no yaml/model/toy-signed/EASE.yaml; 'recbole-signed tune -m EASE"):
+        requests({"Pop": {}, "EASE": {}})
+
+
+def test_a_choice_on_other_data_is_an_error(tuned: Callable[..., Path]) -> None:
+    tuned("EASE", {"reg_weight": 1.0}, data_sha256="0" * 64)
+    with pytest.raises(UsageError, match="was chosen on other data than 'toy-signed' is now"):
+        requests({"EASE": {}})
+
+
+def test_different_budgets_are_no_fair_table(tuned: Callable[..., Path]) -> None:
+    tuned("EASE", {"reg_weight": 1.0}, trials=20)
+    tuned("BPR", {"epochs": 1}, trials=5, training_budget=60.0)
+    with pytest.raises(UsageError, match=r"different budgets \(EASE 20 trials; BPR 5 trials of at most 60 s\)"):
+        requests({"EASE": {}, "BPR": {}})
+    assert len(requests({"EASE": {}, "BPR": {"tuned": False}})) == 2
+
+
+def test_the_small_print_states_the_budget(tuned: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(request: Request) -> list[str]:
+        row = RunRow(request.model, request.dataset, request.seed, test={"recall@10": 0.5}, split=SPLIT)
+        return [sys.executable, "-c", f"print({json.dumps(row.as_dict())!r})"]
+
+    monkeypatch.setattr(pool, "command", command)
+    tuned("EASE", {"reg_weight": 1.0})
+    tuned("BPR", {"epochs": 1})
+    path = table({"Pop": {}, "EASE": {}, "BPR": {}}, columns=["recall@10"])
+    first = compare(path)
+    print_ = first.table.sections[0].small_print
+    assert "tuned on validation with 20 trials for each model, without tuning: Pop" in print_
+    tuned("EASE", {"reg_weight": 1.0}, trials=30)
+    tuned("BPR", {"epochs": 1}, trials=30)
+    second = compare(path)
+    assert second.n_new == 0, "the same values were chosen"
+    assert "with 30 trials for each model" in second.table.sections[0].small_print
+    assert "30 trials for each model" in path.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_different_seconds_and_another_split_are_said() -> None:
+    how = {"trials": 5, "training_budget": 60.0, "split": SPLIT}
+    slow = RunRow("BPR", "d", 1, test={"recall@10": 0.5}, split="predefined", tuned=how)
+    quick = RunRow("EASE", "d", 1, test={"recall@10": 0.5}, split=SPLIT, tuned={**how, "training_budget": None})
+    built = build_table("t", ["recall@10"], [("d", "BPR", slow), ("d", "EASE", quick)])
+    assert (
+        "tuned on validation with 5 trials of at most 60 s (BPR); 5 trials (EASE), on another split: BPR"
+        in built.sections[0].small_print
+    )
+    alone = build_table("t", ["recall@10"], [("d", "EASE", replace(quick, tuned=None))])
+    assert "tuned" not in alone.sections[0].small_print

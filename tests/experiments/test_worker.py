@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import copy
+import queue
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_signed.convert import convert
+from recbole_signed.experiments.runs import reading
+from recbole_signed.experiments.runs.reading import DataCache
+from recbole_signed.experiments.runs.run import run
+from recbole_signed.experiments.tuning import worker
+from recbole_signed.experiments.tuning.task import Task
+
+SETTINGS = {"state": "ERROR", "valid_metric": "NDCG@10", "metric_decimal_place": 6}
+GRADIENT = {**SETTINGS, "epochs": 4, "eval_step": 1, "embedding_size": 8}
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> str:
+    """The planted set, where the converters write."""
+    convert("toy", None, tmp_path / "atomic_files")
+    return "toy-signed"
+
+
+def served(task: Task, trials: list[dict[str, Any]], going: Iterable[bool] = ()) -> list[dict[str, Any]]:
+    """Return what a worker says to these trials; the answers to its scores come from ``going``."""
+    lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    said: list[dict[str, Any]] = []
+    answers = iter(going)
+    for line in ({"task": task.as_dict()}, *({"values": each} for each in trials), {"end": True}):
+        lines.put(line)
+
+    def receive() -> dict[str, Any]:
+        answered = bool(said) and "score" in said[-1]
+        return {"go": next(answers)} if answered else lines.get_nowait()
+
+    def send(document: dict[str, Any]) -> None:
+        said.append(copy.deepcopy(document))
+
+    worker.serve(receive, send)
+    return said
+
+
+def test_a_trial_is_a_run_without_its_test_part(toy: str) -> None:
+    task = Task("EASE", toy, settings=SETTINGS, seed=5)
+    ready, one, other, again = served(task, [{"reg_weight": 3.0}, {"reg_weight": 300.0}, {"reg_weight": 3.0}])
+    assert ready == {"ready": True}
+    rows = [each["row"] for each in (one, other, again)]
+    assert [row["test"] for row in rows] == [{}, {}, {}]
+    assert rows[0]["valid"] == rows[2]["valid"] != rows[1]["valid"]
+    for row, weight in zip(rows, (3.0, 300.0), strict=False):
+        whole = run("EASE", toy, overrides={**SETTINGS, "reg_weight": weight}, seed=5, save=False)
+        assert row["valid"] == whole.valid
+        assert row["config_hash"] == whole.config_hash
+        assert row["data_sha256"] == whole.data_sha256
+    assert not list(Path("runs").glob("*.pth"))
+
+
+def test_gradients_are_the_same_as_in_a_run_of_its_own(toy: str) -> None:
+    task = Task("BPR", toy, settings=GRADIENT, seed=5)
+    said = served(task, [{}, {"learning_rate": 0.01}], going=[True] * 8)
+    first, second = (each["row"] for each in said if "row" in each)
+    assert first["valid"] == run("BPR", toy, overrides=GRADIENT, seed=5, save=False).valid
+    faster = run("BPR", toy, overrides={**GRADIENT, "learning_rate": 0.01}, seed=5, save=False)
+    assert second["valid"] == faster.valid
+    scores = [each["score"] for each in said if "score" in each][:4]
+    assert [epoch for epoch, _ in scores] == [1, 2, 3, 4]
+    assert max(score for _, score in scores) == first["valid"]["ndcg@10"]
+
+
+def test_a_trial_that_is_not_to_go_on_ends_there(toy: str) -> None:
+    said = served(Task("BPR", toy, settings=GRADIENT), [{}, {}], going=[True, False, True, True, True, True])
+    assert [next(iter(each)) for each in said] == ["ready", *["score"] * 2, "pruned", *["score"] * 4, "row"]
+    assert not list(Path("runs").glob("*.pth"))
+
+
+def test_a_trial_that_fails_says_why_and_the_next_one_is_run(toy: str) -> None:
+    said = served(Task("EASE", toy, settings=SETTINGS), [{"reg_weight": "much"}, {"reg_weight": 3.0}])
+    assert said[1]["failed"].startswith("UsageError: 'reg_weight' is 'much'; it must be a number")
+    assert said[2]["row"]["valid"]
+
+
+def test_files_are_read_once_and_again_where_the_data_is_another(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    caches: list[DataCache] = []
+    monkeypatch.setattr(reading, "DataCache", lambda: caches.append(DataCache()) or caches[-1])
+    trials = [{"reg_weight": 3.0}, {"reg_weight": 30.0}, {"neutral_weight": 0.5}, {"neutral_weight": 0.5}]
+    said = served(Task("SignedEASE", toy, settings=SETTINGS), trials)
+    assert caches[0].n_read == 2
+    assert said[1]["row"]["valid"] != said[2]["row"]["valid"]
+    assert said[3]["row"]["valid"] == said[4]["row"]["valid"]

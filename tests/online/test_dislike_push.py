@@ -1,0 +1,193 @@
+"""What a newest dislike does to its neighbours, and the ways to the best items that do not score all."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import edge_streams as streams
+import numpy as np
+import pytest
+import torch
+from edge_streams import Stream
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online.events import DISLIKE, LIKE, UNDISLIKE, UNLIKE
+from recbole_signed.online.learners import neighbours
+from recbole_signed.online.learners.dislike_push import best_items, ranked_scores
+from recbole_signed.online.learners.ease import EaseLearner
+from recbole_signed.online.learners.least_squares import LeastSquaresLearner
+from recbole_signed.online.learners.make import make_learner
+from recbole_signed.online.learners.neighbours import NEAR, Neighbours
+from recbole_signed.ssf import learner as spectral
+from recbole_signed.ssf.filter import FilterSettings
+from recbole_signed.ssf.item_counters import STALE, ItemCounters
+from recbole_signed.ssf.learned_items import LearnedSettings
+from recbole_signed.ssf.learned_learner import LearnedSpectralLearner
+from recbole_signed.ssf.learner import SpectralLearner
+
+SETTINGS = FilterSettings(rank=7, cutoff=4, popularity_floor=0.1, popularity_exponent=0.2, dislike_aversion=0.7)
+LEARNERS: dict[str, Any] = {
+    "SSF": lambda: SpectralLearner(SETTINGS),
+    "SSFL": lambda: LearnedSpectralLearner(SETTINGS, LearnedSettings(learned_rank=5)),
+    "SignedEASE": lambda: EaseLearner(reg_weight=20.0),
+    "SignediALS": lambda: LeastSquaresLearner(embedding_size=5, n_iterations=3),
+}
+
+
+def large() -> Stream:
+    return Stream(301, 181, streams.random_moves(301, 181, share=0.08, tastes=12))
+
+
+@pytest.fixture(params=list(LEARNERS))
+def learner(request: pytest.FixtureRequest) -> Any:
+    return streams.fitted(LEARNERS[request.param](), large())
+
+
+def disliking(learner: Any, user: int) -> tuple[Stream, int]:
+    """Let a user dislike its best item; return the stream and the item."""
+    stream = large()
+    item = int(best_items(learner, stream.edges, user, 1)[0][0])
+    streams.follow(learner, stream, [[(user, item, DISLIKE)]])
+    return stream, item
+
+
+def test_neighbours_are_ranked_by_the_formula(learner: Any) -> None:
+    user = 17
+    stream, item = disliking(learner, user)
+    with_it = learner.scores(stream.edges, np.array([user]))[0].double()
+    found = ranked_scores(learner, stream.edges, np.array([user]))[0].double()
+    near, cosines = learner.neighbours(np.array([item]))
+    near = near[0][cosines[0] > 0]
+    assert len(near) == NEAR
+    others = np.setdiff1d(np.arange(len(found)), near)
+    torch.testing.assert_close(found[others], with_it[others])
+    middle = float(np.median(with_it[1:]))  # there are fewer items than the sample takes
+    without = large()  # as the edges would be without the dislike; what is counted of items stays, it is the model's
+    streams.follow(copy.deepcopy(learner), without, [[(17, item, DISLIKE), (17, item, UNDISLIKE)]])
+    before = learner.pair_scores(without.edges, np.array([user]), near[None, :])[0].astype(float)
+    for place, j in enumerate(near.tolist()):
+        push = max(0.0, float(with_it[j]) - before[place])
+        push += learner.dislike_push * max(0.0, float(with_it[j]) - middle)
+        assert float(found[j]) == pytest.approx(float(with_it[j]) - push, rel=1e-3, abs=1e-5)
+
+
+def test_scores_of_pairs_are_those_among_all(learner: Any) -> None:
+    stream, users = large(), np.array([3, 17, 17, 250, 0])
+    items = np.random.default_rng(0).integers(1, 181, (len(users), 9))
+    found = learner.pair_scores(stream.edges, users, items)
+    wanted = np.take_along_axis(learner.scores(stream.edges, users).numpy(), items, axis=1)
+    known = (stream.edges.item_likes + stream.edges.item_dislikes)[items] > 0
+    np.testing.assert_allclose(found[known], wanted[known], rtol=1e-4, atol=1e-5)
+
+
+def test_only_the_newest_verdict_counts(learner: Any) -> None:
+    user = np.array([17])
+    stream, item = disliking(learner, 17)
+    near = learner.neighbours(np.array([item]))[0]
+    assert (ranked_scores(learner, stream.edges, user) < learner.scores(stream.edges, user))[0, near[0]].any()
+    other = int(np.setdiff1d(np.arange(1, 181), stream.edges.of_user(17).ids)[0])
+    streams.follow(learner, stream, [[(17, other, LIKE)]])
+    torch.testing.assert_close(ranked_scores(learner, stream.edges, user), learner.scores(stream.edges, user))
+    streams.follow(learner, stream, [[(17, other, UNLIKE)]])
+    assert (ranked_scores(learner, stream.edges, user) < learner.scores(stream.edges, user))[0, near[0]].any()
+    streams.follow(learner, stream, [[(17, item, UNDISLIKE)]])
+    torch.testing.assert_close(ranked_scores(learner, stream.edges, user), learner.scores(stream.edges, user))
+
+
+def test_without_strength_scores_are_those_of_the_model(learner: Any) -> None:
+    stream, _ = disliking(learner, 17)
+    learner.dislike_push = 0.0
+    users = np.array([17, 18])
+    torch.testing.assert_close(ranked_scores(learner, stream.edges, users), learner.scores(stream.edges, users))
+
+
+@pytest.mark.parametrize("value", [-1, "much", None])
+def test_what_is_no_strength_is_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match="'dislike_push' must be a number of 0 or more"):
+        make_learner("SignedEASE", {"dislike_push": value})
+    assert make_learner("SSF", {"dislike_push": 0.3}).dislike_push == 0.3
+
+
+def test_newest_dislikes_are_those_of_a_loop() -> None:
+    stream = Stream(12, 9, [(1, 2, LIKE), (1, 3, DISLIKE), (2, 4, DISLIKE), (2, 5, LIKE), (3, 1, DISLIKE)])
+    stream.take([(4, 6, DISLIKE), (4, 7, DISLIKE)], times=[500, 500])  # neither is the newest
+    stream.take([(5, 6, DISLIKE), (5, 6, UNDISLIKE), (6, 2, DISLIKE), (6, 2, LIKE)])
+    found = stream.edges.newest_dislikes(np.array([3, 1, 2, 4, 5, 6, 7, 0, 1]))
+    assert found.tolist() == [1, 3, 0, 0, 0, 0, 0, 0, 3]
+
+
+def brute(vectors: np.ndarray, item: int) -> list[int]:
+    lengths = np.linalg.norm(vectors, axis=1)
+    cosines = (vectors @ vectors[item]) / np.where(lengths > 0, lengths, np.inf) / max(lengths[item], 1e-30)
+    cosines[[0, item]] = -1.0
+    order = np.argsort(-cosines, kind="stable")[:NEAR]
+    return [int(each) for each in order if cosines[each] > 0]
+
+
+def test_neighbours_are_those_of_all_cosines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "CELLS", 1000)  # in pieces
+    rng = np.random.default_rng(0)
+    vectors = (rng.standard_normal((400, 24)) * 0.7 ** np.arange(24)).astype(np.float32)
+    vectors[7] = 0.0
+    scale = np.linspace(2, 0.1, 24).astype(np.float32)
+    found = Neighbours(vectors, scale)
+    for items in (np.array([5]), np.array([7, 5, 300]), np.arange(400)):  # what was asked before is remembered
+        ids, cosines = found.of(items)
+        for item, row, values in zip(items.tolist(), ids, cosines, strict=True):
+            assert row[values > 0].tolist() == (brute(vectors * scale, item) if item != 7 else [])
+    assert not found.of(np.array([400]))[1].any()  # younger than the version
+    monkeypatch.setattr(neighbours, "POOL", 150)
+    longest = np.argsort(-np.linalg.norm(vectors, axis=1))[:150]
+    vectors[np.setdiff1d(np.arange(400), [*longest, 9])] = 0.0
+    wanted = brute(vectors, 9)
+    assert Neighbours(vectors).of(np.array([9]))[0][0].tolist() == wanted
+
+
+def events(number: int) -> list[streams.Move]:
+    return streams.random_moves(301, 181, share=0.004, seed=number, tastes=12)
+
+
+@pytest.mark.parametrize("push", [0.0, 0.3])
+def test_the_best_items_are_those_of_all_scores(monkeypatch: pytest.MonkeyPatch, push: float) -> None:
+    """Without scoring all items, also after events with new and growing items."""
+    monkeypatch.setattr(spectral, "SMALL", 0)
+    monkeypatch.setattr(spectral, "FIRST", 24)
+    stream = large()
+    learner = streams.fitted(SpectralLearner(SETTINGS), stream)
+    learner.dislike_push = push
+    pruned = 0
+    for number in range(6):
+        streams.follow(learner, stream, [events(number), [(5 + number, 181 + number, LIKE), (3, 40, DISLIKE)]])
+        for user in (3, 5 + number, 17, 200, 0):
+            seen = stream.edges.of_user(user).ids.astype(np.int64)
+            pruned += learner.top(stream.edges, user, 10, np.append(seen, 0)) is not None
+            items, values = best_items(learner, stream.edges, user, 10)
+            wanted = ranked_scores(learner, stream.edges, np.array([user]))[0]
+            wanted[np.append(seen, 0)] = -torch.inf
+            best = wanted.topk(10)
+            np.testing.assert_allclose(values, best.values.numpy(), rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(wanted.numpy()[items], best.values.numpy(), rtol=1e-4, atol=1e-6)
+            assert len(set(items.tolist())) == 10
+    assert pruned > 5
+
+
+def test_a_ceiling_is_above_all_factors_and_close_to_them() -> None:
+    stream, counters = large(), ItemCounters()
+    counters.start(stream.edges.item_likes, stream.edges.item_dislikes)
+    kept = set()
+    for number in range(40):
+        if number:
+            counters.update(stream.edges, stream.take(events(number)[: 1 + number % 5]).items)
+        ceiling = counters.ceiling(SETTINGS)
+        factor = counters.factor(SETTINGS)
+        assert ceiling is not None
+        assert factor is not None
+        known = counters.likes + counters.dislikes > 0
+        ratio = (ceiling / factor.numpy())[known]
+        assert ratio.min() >= 1.0
+        assert ratio.max() < 1 + 3 * STALE
+        kept.add(ceiling.base.ctypes.data if ceiling.base is not None else 0)
+        some = np.array([3, 170, 9])
+        torch.testing.assert_close(counters.factor(SETTINGS, some), factor[some])
+    assert len(kept) < 40  # not made anew each time

@@ -1,0 +1,110 @@
+"""SignedEASE under a stream is a refit at every moment."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import edge_streams as streams
+import numpy as np
+import pytest
+import torch
+from edge_streams import Stream
+from hypothesis import given, settings
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online.events import DISLIKE, FORGET_USER, LIKE, UNLIKE
+from recbole_signed.online.learners.ease import EaseLearner
+from recbole_signed.online.learners.make import make_learner
+
+WEIGHT, RIDGE = -0.7, 5.0
+
+
+@functools.cache
+def base() -> EaseLearner:
+    return streams.fitted(EaseLearner(WEIGHT, RIDGE), streams.small_stream())
+
+
+def dense(stream: Stream, weight: float = WEIGHT) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inverse and the scores, by the definition."""
+    signs = stream.signs()
+    x = np.where(signs > 0, 1.0, 0.0) + weight * np.where(signs < 0, 1.0, 0.0)
+    inverse = np.linalg.inv(x.T @ x + RIDGE * np.eye(x.shape[1]))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    return inverse, x @ weights
+
+
+@settings(max_examples=60)
+@given(streams.batches)
+def test_events_leave_what_a_refit_would(moves: list[list[streams.Move]]) -> None:
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    for batch in moves:
+        learner.update(stream.edges, stream.take(batch))
+        inverse, scores = dense(stream)
+        assert np.abs(learner.inverse.numpy() - inverse).max() < 1e-5
+        found = learner.scores(stream.edges, stream.everyone).numpy()
+        assert np.abs(found - scores).max() < 1e-4
+
+
+@settings(max_examples=40)
+@given(streams.batches)
+def test_the_way_to_the_edges_does_not_matter(moves: list[list[streams.Move]]) -> None:
+    streams.check_every_way_is_the_same(base(), moves, 1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_every_weight_of_a_dislike(weight: float) -> None:
+    stream = streams.small_stream()
+    learner = streams.fitted(EaseLearner(weight, RIDGE), stream)
+    streams.follow(learner, stream, [[(3, 4, DISLIKE)], [(3, 4, LIKE)], [(40, 30, DISLIKE), (40, 2, LIKE)]])
+    inverse, scores = dense(stream, weight)
+    np.testing.assert_allclose(learner.inverse.numpy(), inverse, atol=1e-6)
+    np.testing.assert_allclose(learner.scores(stream.edges, stream.everyone).numpy(), scores, atol=1e-5)
+
+
+def test_rounding_adds_up_slowly_and_a_refresh_takes_it_away() -> None:
+    stream = Stream(61, 41, streams.random_moves(61, 41))
+    learner = streams.fitted(EaseLearner(WEIGHT, RIDGE), stream)
+    rng = np.random.default_rng(3)
+    for _ in range(500):
+        kind = int(rng.choice([LIKE, DISLIKE, UNLIKE]))
+        learner.update(stream.edges, stream.take([(int(rng.integers(1, 61)), int(rng.integers(1, 41)), kind)]))
+    inverse, _ = dense(stream)
+    before = np.abs(learner.inverse.numpy() - inverse).max()
+    assert before < 1e-4 * np.abs(inverse).max()
+    found = learner.refresh(stream.edges.export(), *stream.sizes)
+    assert 0 < found.staleness < 1e-4
+    after = np.abs(learner.inverse.numpy() - inverse).max()
+    assert after < before
+    assert learner.refresh(stream.edges.export(), *stream.sizes).staleness == 0
+
+
+def test_a_few_users_are_updated_and_many_are_refitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    fits = []
+    fit = learner.fit
+    monkeypatch.setattr(learner, "fit", lambda *args: (fits.append(1), fit(*args))[1])
+    learner.update(stream.edges, stream.take([(1, 3, DISLIKE), (2, 5, LIKE)]))
+    assert not fits
+    learner.update(stream.edges, stream.take([(user, 7, DISLIKE) for user in range(1, 20)]))
+    assert fits
+    np.testing.assert_allclose(learner.inverse.numpy(), dense(stream)[0], atol=1e-6)
+
+
+def test_a_forgotten_user_leaves_nothing() -> None:
+    moves = streams.random_moves(streams.N_USERS, streams.N_ITEMS - 1)
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    learner.update(stream.edges, stream.take([(9, 0, FORGET_USER)]))
+    without = Stream(streams.N_USERS, streams.N_ITEMS, [move for move in moves if move[0] != 9])
+    refit = streams.fitted(EaseLearner(WEIGHT, RIDGE), without)
+    torch.testing.assert_close(learner.inverse, refit.inverse, atol=1e-5, rtol=1e-4)
+    assert not learner.scores(stream.edges, np.array([9])).any()
+
+
+def test_parameters_are_those_of_the_yaml() -> None:
+    assert make_learner("SignedEASE", {"dislike_weight": 0.2, "reg_weight": 3}).reg_weight == 3.0
+    with pytest.raises(UsageError, match="reg_weigth"):
+        make_learner("SignedEASE", {"reg_weigth": 3})
+    with pytest.raises(UsageError, match="must be positive"):
+        make_learner("SignedEASE", {"reg_weight": 0})

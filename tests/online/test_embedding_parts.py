@@ -1,0 +1,179 @@
+"""What the learner of embeddings is made of, against dense references."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from recbole.model.general_recommender.lightgcn import LightGCN
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph
+from recbole_signed.online.events import DISLIKE, LIKE, VIEW
+from recbole_signed.online.learners.base import grown
+from recbole_signed.online.learners.edge_dataset import EdgeDataset
+from recbole_signed.online.learners.growth import Weights, tables_of
+from recbole_signed.online.learners.recipe import Recipe
+from recbole_signed.online.learners.replay import Batches, Verdicts, adam
+from recbole_signed.online.learners.ridge_map import RidgeMap, degree_weights, features
+from recbole_signed.online.store.edges import EdgeArrays
+
+
+def edges(n_users: int = 12, n_items: int = 9, n: int = 60, seed: int = 0) -> EdgeArrays:
+    rng = np.random.default_rng(seed)
+    keys = np.sort(rng.permutation((n_users - 1) * (n_items - 1))[:n])
+    user, item = (each.astype(np.int32) + 1 for each in np.divmod(keys, n_items - 1))
+    kind = rng.choice([LIKE, DISLIKE, VIEW], n).astype(np.int8)
+    return EdgeArrays(user, item, kind, np.arange(n, dtype=np.int64))
+
+
+@pytest.fixture(scope="module")
+def recipes() -> dict[str, Recipe]:
+    return {name: Recipe.named(name, {"embedding_size": 4}) for name in ("LightGCN", "BPR", "LSGRec")}
+
+
+def test_features_are_those_of_their_formula() -> None:
+    rng = np.random.default_rng(1)
+    dense = rng.choice([1, -1, 0], (5, 7), p=[0.4, 0.3, 0.3])
+    dense[2] = 0
+    graph = SignedGraph.from_edges(np.nonzero(dense > 0), np.nonzero(dense < 0), 5, 7)
+    vectors, degrees = rng.normal(size=(7, 3)).astype(np.float32), np.array([0, 1, 2, 3, 4, 9, 16.0])
+    found = features(graph, vectors, degree_weights(degrees))
+    for row, signs in enumerate(dense):
+        parts: list[Any] = []
+        for sign in (1, -1):
+            ids = np.flatnonzero(signs == sign)
+            weighted = sum((vectors[i] / np.sqrt(degrees[i]) for i in ids if degrees[i]), np.zeros(3))
+            parts += [weighted / np.sqrt(max(len(ids), 1)), vectors[ids].sum(axis=0) / max(len(ids), 1)]
+        counts = [np.log(1 + (signs == sign).sum()) for sign in (1, -1)]
+        np.testing.assert_allclose(found[row], np.concatenate([*parts, counts]), atol=1e-5)
+
+
+def test_a_linear_relation_is_found_and_a_constant_column_does_no_harm() -> None:
+    rng = np.random.default_rng(2)
+    inputs = rng.normal(size=(200, 6)).astype(np.float32)
+    inputs[:, 4] = 3.0
+    wanted = inputs @ rng.normal(size=(6, 5)) + rng.normal(size=5)
+    np.testing.assert_allclose(RidgeMap.fit(inputs, wanted)(inputs), wanted, atol=2e-3)
+
+
+def test_noise_is_met_with_a_ridge() -> None:
+    rng = np.random.default_rng(3)
+    inputs, other = rng.normal(size=(60, 50)), rng.normal(size=(500, 50))
+    weights = rng.normal(size=(50, 3)) * 0.1
+    map_ = RidgeMap.fit(inputs, inputs @ weights + rng.normal(size=(60, 3)))
+    plain = np.linalg.lstsq(inputs, inputs @ weights + rng.normal(size=(60, 3)), rcond=None)[0]
+    error, plain_error = (np.square(each - other @ weights).mean() for each in (map_(other), other @ plain))
+    assert error < 0.5 * plain_error
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_map_of_next_to_nothing_is_constant(n: int) -> None:
+    map_ = RidgeMap.fit(np.ones((n, 4)), np.full((n, 2), 7.0))
+    assert map_(np.zeros((3, 4))).shape == (3, 2)
+    assert np.isfinite(map_(np.ones((3, 4)))).all()
+
+
+def test_bipartite_lightgcn_is_recboles(recipes: dict[str, Recipe]) -> None:
+    recipe, arrays = recipes["LightGCN"], edges()
+    ours = recipe.build(arrays, 12, 9)
+    theirs = LightGCN(recipe.config, EdgeDataset(arrays, 12, 9, recipe.config))
+    theirs.load_state_dict(ours.state_dict())
+    for mine, own in zip(ours.forward(), theirs.forward(), strict=True):
+        torch.testing.assert_close(mine, own, atol=1e-5, rtol=1e-4)
+    batch = next(Batches(recipe, *(Verdicts.of(arrays, recipe),) * 2, 9, 0).epoch(0))
+    torch.testing.assert_close(ours.calculate_loss(batch), theirs.calculate_loss(batch))
+
+
+def test_the_view_answers_as_a_data_set_does(recipes: dict[str, Recipe]) -> None:
+    arrays = edges()
+    view = EdgeDataset(arrays, 12, 9, recipes["LSGRec"].config)
+    assert (view.num("user_id"), view.num("item_id"), len(view)) == (12, 9, int((arrays.kind == LIKE).sum()))
+    dense = np.zeros((12, 9))
+    dense[arrays.user, arrays.item] = np.select([arrays.kind == LIKE, arrays.kind == DISLIKE], [1, -1], 0)
+    graph = view.signed_graph()
+    np.testing.assert_array_equal((graph.likes - graph.dislikes).toarray(), dense)
+    np.testing.assert_array_equal(view.inter_matrix("csr").toarray(), dense > 0)
+    with pytest.raises(UsageError, match="the field 'age'"):
+        view.num("age")
+    with pytest.raises(UsageError, match="no values of edges"):
+        view.inter_matrix("csr", "rating")
+
+
+@given(st.integers(0, 2**31), st.integers(25, 40), st.sampled_from(["BPR", "LSGRec"]))
+def test_a_pass_covers_the_pool_and_samples_nothing_known(
+    recipes: dict[str, Recipe], seed: int, n: int, name: str
+) -> None:
+    arrays, recipe = edges(n=n, seed=seed), recipes[name]
+    known = Verdicts.of(arrays, recipe)
+    batches = Batches(recipe, known, known, 9, seed)
+    batches.size = 7
+    seen = []
+    for batch in batches.epoch(0):
+        users, items, sampled = (batch[key].numpy() for key in ("user_id", "item_id", "neg_item_id"))
+        seen.append((users << 32) | (items << 1) | (batch["sign"].numpy() > 0))
+        pairs = set(zip(known.user.tolist(), known.item.tolist(), strict=True))
+        drawn = sampled.reshape(len(users), -1)
+        assert all((int(user), int(item)) not in pairs for user, row in zip(users, drawn, strict=True) for item in row)
+    whole = np.concatenate(seen) if seen else np.zeros(0, dtype=np.int64)
+    np.testing.assert_array_equal(np.sort(whole), known.keys)
+    assert len(seen) == len(batches)
+
+
+def test_the_pool_of_a_refresh_is_all_that_is_new_and_a_sample_of_the_old(recipes: dict[str, Recipe]) -> None:
+    arrays, recipe = edges(), recipes["LSGRec"]
+    verdicts = Verdicts.of(arrays, recipe)
+    old = verdicts.take(np.arange(0, len(verdicts), 2))
+    changed = old.keys.copy()
+    changed[3] ^= 1  # a like that has become a dislike, or the other way round, is new
+    pool = verdicts.new_and_old(np.sort(changed), 5, np.random.default_rng(0))
+    new = set(verdicts.keys.tolist()) - set(changed.tolist())
+    assert new <= set(pool.keys.tolist())
+    assert len(pool) == len(new) + 5
+    assert len(set(pool.keys.tolist())) == len(pool)
+
+
+def test_parameters_and_moments_move_to_a_larger_model(recipes: dict[str, Recipe]) -> None:
+    recipe = recipes["LSGRec"]
+    model = recipe.build(edges(), 12, 12)  # as many users as items: names tell them apart
+    assert tables_of(model) == {
+        "user_embedding.weight": "user",
+        "item_embedding.weight": "item",
+        "user_dislikes.weight": "user",
+        "item_dislikes.weight": "item",
+    }
+    optimizer = adam(recipe, model)
+    known = Verdicts.of(edges(), recipe)
+    model.calculate_loss(next(Batches(recipe, known, known, 12, 0).epoch(0))).backward()
+    optimizer.step()
+    weights = Weights.of(model, optimizer)
+    again = Weights.from_tensors(weights.tensors(), weights.tables, weights.step)
+    larger = recipe.build(edges(15, 20), 15, 20)
+    start = {"user_embedding.weight": (np.array([12, 14]), np.full((2, 4), 5.0, dtype=np.float32))}
+    again.move_to(larger, start)
+    torch.testing.assert_close(larger.user_embedding.weight[:12], model.user_embedding.weight)
+    torch.testing.assert_close(larger.item_dislikes.weight[:12], model.item_dislikes.weight)
+    torch.testing.assert_close(larger.rating.weight, model.rating.weight)
+    assert (larger.user_embedding.weight[[12, 14]] == 5).all()
+    assert (larger.user_embedding.weight[13] != 5).all()
+    warm = adam(recipe, larger)
+    again.warm(warm, larger)
+    state = warm.state[larger.user_embedding.weight]
+    torch.testing.assert_close(state["exp_avg"][:12], optimizer.state[model.user_embedding.weight]["exp_avg"])
+    assert not state["exp_avg_sq"][12:].any()
+    assert float(state["step"]) == 1
+    again.forget(np.array([3, 99]))
+    assert not again.values["user_dislikes.weight"][3].any()
+    assert again.values["item_dislikes.weight"][3].any()
+
+
+def test_tables_double() -> None:
+    table = np.ones((5, 2), dtype=np.float32)
+    larger = grown(table, 6)
+    assert len(larger) == 10
+    assert larger[:5].all()
+    assert not larger[5:].any()

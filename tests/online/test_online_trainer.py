@@ -1,0 +1,233 @@
+"""From a RecBole run to a model that follows events, and back after a crash."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online.events import Event
+from recbole_signed.online.trainer import OnlineTrainer
+
+FEW_STEPS = {"online_settings": {"refresh_steps": 2, "valid_share": 0.0}}  # after two epochs a model still moves fast
+MODELS: dict[str, dict[str, Any]] = {
+    "SSF": {"auto": False, "rank": 8},
+    "SSFL": {"auto": False, "rank": 8, "learned_rank": 6},
+    "SignedEASE": {},
+    "SignediALS": {"embedding_size": 8},
+    "BPR": {"embedding_size": 8, **FEW_STEPS},
+    "LightGCN": {"embedding_size": 8, **FEW_STEPS},
+    "LSGRec": {"embedding_size": 8, "n_negatives": 5, "train_batch_size": 512, **FEW_STEPS},
+    "SiReN": {"embedding_size": 8, "n_negatives": 5, "train_batch_size": 512, **FEW_STEPS},
+    "PANEGNN": {"embedding_size": 8, "n_negatives": 5, "train_batch_size": 512, **FEW_STEPS},
+}
+NOW = 1_700_000_000_000
+
+
+@pytest.fixture(params=list(MODELS))
+def start(
+    request: pytest.FixtureRequest,
+    write_inter: Callable[..., Path],
+    signed_rows: list[tuple[int, ...]],
+    tmp_path: Path,
+    quick: dict[str, Any],
+) -> Iterator[Callable[..., Any]]:
+    """Train a model and go online; a second call goes on from the same folder."""
+    name = request.param
+    rows = [(f"u{user}", f"i{item}", sign, time) for user, item, sign, time in signed_rows]
+    write_inter("stream", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    opened: list[OnlineTrainer] = []
+
+    def make(**config: Any) -> OnlineTrainer:
+        settings = Config(
+            model=name,
+            dataset="stream",
+            config_dict={
+                "data_path": str(tmp_path / "dataset"),
+                "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
+                "eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": None, "mode": "full"},
+                "trainer": "OnlineTrainer",
+                "online_state": str(tmp_path / "state"),
+                "checkpoint_dir": str(tmp_path / "saved"),
+                **quick,
+                **MODELS[name],
+                **config,
+            },
+        )
+        init_seed(settings["seed"], settings["reproducibility"])
+        parts = data_preparation(settings, create_dataset(settings))
+        model = get_model(name)(settings, parts[0]._dataset).to(settings["device"])
+        trainer = get_trainer(settings["MODEL_TYPE"], name)(settings, model)
+        trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
+        trainer.parts = parts
+        opened.append(trainer)
+        return trainer
+
+    yield make
+    for trainer in opened:
+        trainer.close()
+
+
+def event(number: int, user: str, item: str, kind: str) -> Event:
+    return Event(f"e{number}", user, item, kind, NOW + number)
+
+
+def scores(trainer: OnlineTrainer, user: str) -> torch.Tensor:
+    number = int(trainer.state.users.ids([user])[0])
+    return trainer.learner.scores(trainer.state.edges, np.array([number]))[0]
+
+
+def test_the_yaml_key_extends_the_models_own_trainer(start: Callable[..., Any]) -> None:
+    trainer = start()
+    assert isinstance(trainer, OnlineTrainer)
+    assert type(trainer).__name__.startswith("Online")
+    own = get_trainer(trainer.config["MODEL_TYPE"], trainer.config["model"])
+    assert isinstance(trainer, own)
+    assert trainer.best_valid_result  # it has trained and validated
+
+
+def test_online_evaluation_is_that_of_the_trained_model(start: Callable[..., Any]) -> None:
+    trainer = start()
+    live = trainer.evaluate(trainer.parts[2], show_progress=False)
+    trainer.learner, kept = None, trainer.learner
+    trained = trainer.evaluate(trainer.parts[2], load_best_model=False, show_progress=False)
+    trainer.learner = kept
+    assert live == pytest.approx(trained, abs=1e-4)
+
+
+def test_a_dislike_takes_the_item_away_at_once_and_undislike_leaves_no_trace(start: Callable[..., Any]) -> None:
+    trainer = start()
+    best = trainer.recommend("u1", 5)[0][0]
+    before = scores(trainer, "u1")
+    trainer.update([event(1, "u1", best, "dislike")])
+    assert best not in dict(trainer.recommend("u1", 40))
+    assert not torch.allclose(scores(trainer, "u1"), before)
+    trainer.update([event(2, "u1", best, "undislike")])
+    torch.testing.assert_close(scores(trainer, "u1"), before)
+    assert trainer.recommend("u1", 5)[0][0] == best
+
+
+def test_after_a_dislike_near_neighbours_fall_and_undislike_leaves_no_trace(start: Callable[..., Any]) -> None:
+    """In every model's default configuration, whatever a dislike means to the model itself."""
+    trainer = start()
+    fallen = []
+    for number, user in enumerate(("u1", "u4", "u9", "u16", "u25", "u36")):
+        before = trainer.recommend(user, 100)
+        disliked = before[0][0]
+        index = int(trainer.state.items.ids([disliked])[0])
+        near, cosines = trainer.learner.neighbours(np.array([index]))
+        names = set(trainer.state.items.tokens(near[0][cosines[0] > 0].tolist()))
+        trainer.update([event(2 * number, user, disliked, "dislike")])
+        after = trainer.recommend(user, 100)
+        ranks = [[name for name, _ in each if name != disliked] for each in (before, after)]
+        assert sorted(ranks[0]) == sorted(ranks[1])
+        seen = names & set(ranks[0])
+        fallen += [ranks[1].index(name) - ranks[0].index(name) for name in seen]
+        trainer.update([event(2 * number + 1, user, disliked, "undislike")])
+        again = trainer.recommend(user, 100)
+        assert [name for name, _ in again] == [name for name, _ in before]
+        np.testing.assert_allclose(*([value for _, value in each] for each in (again, before)), rtol=1e-4, atol=1e-6)
+    assert np.mean(fallen) > 0  # of a hardly trained model's thirty free items
+    assert np.mean(np.array(fallen) < 0) <= 0.2
+
+
+def test_new_users_and_items_are_known_from_their_first_event(start: Callable[..., Any]) -> None:
+    trainer = start()
+    unknown = trainer.recommend("newcomer", 10)
+    taken = trainer.update([event(1, "newcomer", "i3", "like"), event(2, "u2", "brand new", "like")])
+    assert taken.update.n_new == 2
+    assert trainer.recommend("newcomer", 10) != unknown
+    assert "i3" not in dict(trainer.recommend("newcomer", 100))
+    trainer.update([event(3 + n, f"u{n}", "brand new", "like") for n in range(5, 15)])
+    assert "brand new" in dict(trainer.recommend("newcomer", 100))
+    assert np.isfinite(list(dict(trainer.recommend("newcomer", 100)).values())).all()
+
+
+def test_what_comes_while_a_refit_runs_is_in_the_new_version(start: Callable[..., Any]) -> None:
+    trainer = start()
+    future = trainer.refit()
+    trainer.update([event(n, f"u{n}", f"i{n + 1}", "dislike") for n in range(1, 20)])
+    future.result(timeout=60)
+    after = {user: scores(trainer, user) for user in ("u1", "u7", "u33")}
+    trainer.refit().result(timeout=60)
+    for user, values in after.items():
+        assert torch.corrcoef(torch.stack([values[1:], scores(trainer, user)[1:]]))[0, 1] > 0.8
+    assert trainer.refresh().staleness < 0.2
+
+
+@pytest.mark.parametrize(
+    ("start", "how"),
+    [("SSF", "refresh"), ("SSF", "fit"), ("SignediALS", "refresh"), ("LightGCN", "refresh")],
+    indirect=["start"],
+)
+def test_events_during_a_renewal_are_in_force_at_once_and_after_it(
+    start: Callable[..., Any], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = start()
+    copied, go_on = threading.Event(), threading.Event()
+    renew = getattr(type(trainer.learner), how)
+
+    def held(learner: Any, *args: Any) -> Any:
+        copied.set()
+        assert go_on.wait(60)
+        return renew(learner, *args)
+
+    monkeypatch.setattr(type(trainer.learner), how, held)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(trainer.refresh) if how == "refresh" else trainer.refit()
+        assert copied.wait(60)
+        best = trainer.recommend("u1", 1)[0][0]
+        trainer.update([event(1, "u1", best, "dislike"), *(event(n, f"u{n}", "new", "like") for n in range(2, 9))])
+        trainer.update([event(20, "newcomer", "i3", "like")])
+        for _ in range(2):
+            assert best not in dict(trainer.recommend("u1", 100))
+            assert "new" in dict(trainer.recommend("u1", 100))
+            assert "i3" not in dict(trainer.recommend("newcomer", 100))
+            go_on.set()
+            future.result(timeout=60)
+    found = scores(trainer, "newcomer")
+    trainer.learner.attach(trainer.state.edges)  # nothing is left to bring
+    torch.testing.assert_close(found, scores(trainer, "newcomer"))
+
+
+def test_a_state_goes_on_where_it_was(start: Callable[..., Any]) -> None:
+    trainer = start()
+    trainer.update([event(1, "u1", "i5", "dislike"), event(2, "someone", "i6", "like")])
+    trainer.snapshot()
+    trainer.update([event(3, "someone", "i7", "like"), event(3, "someone", "i7", "like")])
+    wanted = {user: scores(trainer, user) for user in ("u1", "someone", "u20")}
+    state = trainer.state.hash()
+    trainer.close()
+    again = start()
+    assert again.state.hash() == state
+    for user, values in wanted.items():
+        torch.testing.assert_close(scores(again, user), values)
+
+
+def test_another_vocabulary_is_refused(start: Callable[..., Any], write_inter: Callable[..., Path]) -> None:
+    start().close()
+    rows = [(f"u{60 - n % 60}", f"i{n % 50}", 1 if n % 3 else -1, 1_600_000_000 + n) for n in range(1500)]
+    write_inter("stream", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    with pytest.raises(UsageError, match="another vocabulary"):
+        start()
+
+
+def test_an_unknown_trainer_is_refused(start: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="no trainer 'Online' to choose"):
+        start(trainer="Online")
+
+
+@pytest.mark.parametrize("start", ["SSF", "SSFL"], indirect=True)
+def test_a_linear_term_has_no_updates(start: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="no linear term under a stream; train it with linear_weight: 0"):
+        start(linear_weight=0.1)

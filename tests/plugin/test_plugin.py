@@ -1,0 +1,366 @@
+"""The plugin is found by stock code: in whatever order things are imported, and in other processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recbole.config import Config
+from recbole.data import create_dataset
+from recbole.quick_start import run_recbole
+from recbole.utils import get_model, get_trainer
+from warm_python import WarmPython
+
+import recbole_signed
+from recbole_signed import UsageError
+from recbole_signed.plugin import registry
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+Write = Callable[..., Path]
+
+MODEL = '''
+import torch
+from recbole.model.general_recommender import BPR
+from recbole.trainer import Trainer
+
+class {name}(BPR):
+    """A third party's model: BPR that reads the dislikes and a default of its own."""
+    needs_sign = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.n_dislikes = dataset.signed_graph().dislikes.nnz
+        assert config["my_own_key"] == 7, config["my_own_key"]
+
+class {name}Trainer(Trainer):
+    def fit(self, *args, **kwargs):
+        print("own trainer", self.model.n_dislikes)
+        return super().fit(*args, **kwargs)
+'''
+BOTH = "{'metrics': ['Recall', 'DislikeRecall'], 'valid_metric': 'Recall@10'}"
+QUICK = "{'epochs': 1, 'show_progress': False, 'state': 'ERROR', 'topk': [10], 'valid_metric': 'NDCG@10'}"
+
+
+@pytest.fixture
+def script(tmp_path: Path, write_inter: Write, signed_rows: list, warm_python: WarmPython) -> Callable[..., str]:
+    """Run Python code in a fresh process, in a folder with the data set 'signed'; returns its standard output."""
+    write_inter("signed", COLUMNS, signed_rows)
+
+    def run(code: str, *, fails: bool = False, cold: bool = False, **files: str) -> str:
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        file = tmp_path / "script.py"
+        file.write_text(textwrap.dedent(code))
+        if cold:
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "script.py"],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=240,
+            )
+            status, out, err = done.returncode, done.stdout, done.stderr
+        else:
+            warm = warm_python.run(file, cwd=tmp_path)
+            status, out, err = warm.status, warm.out, warm.err
+        assert (status != 0) if fails else status == 0, err[-4000:]
+        return out + err if fails else out
+
+    return run
+
+
+def test_the_import_is_light() -> None:
+    code = """
+        import sys, time
+        start = time.process_time()  # of a busy machine's clock nothing follows
+        import recbole_signed
+        seconds = time.process_time() - start
+        heavy = {"torch", "recbole", "numpy", "pandas", "polars", "scipy"} & set(sys.modules)
+        print(seconds, sorted(heavy))
+    """
+    runs = [
+        subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True) for _ in range(3)
+    ]
+    seconds = min(float(run.stdout.split()[0]) for run in runs)
+    assert runs[0].stdout.split(maxsplit=1)[1].strip() == "[]"
+    assert seconds < 0.3
+
+
+def test_a_researchers_script_works_unchanged(script: Callable[..., str]) -> None:
+    out = script(
+        f"""
+        import recbole_signed
+        from recbole.quick_start import run_recbole
+        result = run_recbole(model="LightGCN", dataset="signed", config_dict={QUICK})
+        print(result["test_result"]["ndcg@10"])
+    """,
+        cold=True,
+    )
+    assert 0 < float(out.split()[-1]) < 1
+
+
+@pytest.mark.parametrize(
+    "first", ["recbole.config", "recbole.utils", "recbole.data", "recbole.evaluator", "recbole.trainer"]
+)
+def test_recbole_may_be_imported_first(first: str, script: Callable[..., str]) -> None:
+    out = script(f"""
+        import {first}
+        from recbole.config import Config
+        import recbole_signed
+        from recbole.data import create_dataset
+        config = Config(model="BPR", dataset="signed", config_dict={{**{QUICK}, "metrics": ["Recall", "DislikeRecall"],
+                                                                  "valid_metric": "Recall@10"}})
+        print(type(create_dataset(config)).__name__)
+    """)
+    assert out.split()[-1] == "SignedDataset"
+
+
+def test_a_third_party_registers_a_model_with_one_call(script: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "Theirs.yaml").write_text("embedding_size: 8\nmy_own_key: 7        # (int) A default.\n")
+    out = script(
+        f"""
+        import recbole_signed
+        recbole_signed.register_model("Theirs", "theirs", properties="Theirs.yaml", trainer="theirs:TheirsTrainer")
+        from recbole.quick_start import run_recbole, load_data_and_model
+        from recbole.utils import get_model, get_trainer, ModelType
+        assert get_model("Theirs").__module__ == "theirs"
+        assert get_trainer(ModelType.GENERAL, "Theirs").__name__ == "TheirsTrainer"
+        run_recbole(model="Theirs", dataset="signed", config_dict={QUICK})
+    """,
+        theirs=MODEL.format(name="Theirs"),
+    )
+    assert "own trainer" in out
+
+
+def test_a_third_party_registers_a_model_by_entry_point(script: Callable[..., str], tmp_path: Path) -> None:
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[recbole_signed.models]\nTheirs = theirs:Theirs\n")
+    (tmp_path / "Theirs.yaml").write_text("embedding_size: 8\nmy_own_key: 7\n")
+    out = script(
+        f"""
+        import recbole_signed
+        from recbole.quick_start import run_recbole
+        run_recbole(model="Theirs", dataset="signed", config_dict={QUICK})
+        print("Theirs" in recbole_signed.plugin.registry.models())
+    """,
+        theirs=MODEL.format(name="Theirs"),
+    )
+    assert out.split()[-1] == "True"
+
+
+def test_a_checkpoint_brings_the_plugin_along(script: Callable[..., str], tmp_path: Path) -> None:
+    """Whoever loads a stock model that was trained on signed data gets signed data, without naming the plugin."""
+    out = script(f"""
+        import recbole_signed
+        from recbole.quick_start import run_recbole, load_data_and_model
+        import glob, sys, pickle
+        result = run_recbole(model="BPR", dataset="signed", config_dict={QUICK})
+        file = glob.glob("saved/BPR-*.pth")[0]
+        config, model, dataset, train, valid, test = load_data_and_model(file)
+        from recbole.utils import get_trainer
+        again = get_trainer(config["MODEL_TYPE"], "BPR")(config, model).evaluate(test, load_best_model=False)
+        print(type(dataset).__name__, again == result["test_result"])
+    """)
+    assert out.split()[-2:] == ["SignedDataset", "True"]
+    checkpoint = next((tmp_path / "saved").glob("BPR-*.pth"))
+    out = script(f"""
+        import sys, torch
+        checkpoint = torch.load({str(checkpoint)!r}, weights_only=False)
+        print("recbole_signed" in sys.modules, type(checkpoint["config"]["signed"]).__module__)
+    """)
+    assert out.split()[-2:] == ["True", "recbole_signed.data.settings"]
+
+
+def test_a_pickled_entry_point_imports_the_plugin_in_the_worker(script: Callable[..., str], tmp_path: Path) -> None:
+    script("""
+        import recbole.config
+        import recbole_signed
+        from recbole.quick_start import objective_function, run_recbole
+        import pickle
+        from pathlib import Path
+        Path("call.pickle").write_bytes(pickle.dumps(objective_function))
+    """)
+    out = script(f"""
+        import pickle, sys
+        from pathlib import Path
+        objective_function = pickle.loads(Path("call.pickle").read_bytes())
+        settings = {{**{QUICK}, **{BOTH}, "model": "BPR", "dataset": "signed"}}
+        result = objective_function(config_dict=settings, saved=False)
+        import recbole.quick_start
+        print(recbole.quick_start.objective_function is objective_function, "dislikerecall@10" in result["test_result"])
+    """)
+    assert out.split()[-2:] == ["True", "True"]
+
+
+def test_spawned_processes_know_the_plugin(script: Callable[..., str]) -> None:
+    out = script(
+        f"""
+        if __name__ == "__main__":
+            import recbole_signed
+            from recbole.quick_start import run_recbole
+            from concurrent.futures import ProcessPoolExecutor
+            import multiprocessing
+            settings = {{**{QUICK}, **{BOTH}}}
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                result = pool.submit(run_recbole, "BPR", "signed", None, settings, False).result()
+            print("dislikerecall@10" in result["test_result"])
+    """,
+        cold=True,
+    )
+    assert out.split()[-1] == "True"
+
+
+def test_ray_workers_know_the_plugin(script: Callable[..., str]) -> None:
+    """Ray sends functions with cloudpickle, which goes by the module that a function names."""
+    pytest.importorskip("cloudpickle")
+    out = script("""
+        import recbole_signed, cloudpickle
+        from recbole.quick_start import objective_function
+        print(b"recbole_signed.quick_start" in cloudpickle.dumps(objective_function))
+    """)
+    assert out.split()[-1] == "True"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("LightGNC", "LightGCN"),
+        ("lightgcn", "LightGCN"),
+        ("bpr", "BPR"),
+        ("Poop", "Pop"),
+        ("XGBost", "XGBoost"),
+    ],
+)
+def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    with pytest.raises(UsageError, match=f"no model named '{name}'; did you mean '{hint}'"):
+        run_recbole(model=name, dataset="signed", config_dict={"state": "ERROR"})
+    if name.lower() != hint.lower():
+        with pytest.raises(UsageError, match=f"did you mean '{hint}'"):
+            get_model(name)
+
+
+def test_a_model_that_needs_a_sign_refuses_data_without(
+    script: Callable[..., str], tmp_path: Path, write_inter: Write
+) -> None:
+    write_inter("unsigned", COLUMNS[:2], [(1, 1), (2, 2)])
+    (tmp_path / "Theirs.yaml").write_text("embedding_size: 8\nmy_own_key: 7\n")
+    out = script(
+        f"""
+        import recbole_signed
+        recbole_signed.register_model("Theirs", "theirs", properties="Theirs.yaml")
+        from recbole.quick_start import run_recbole
+        run_recbole(model="Theirs", dataset="unsigned", config_dict={QUICK})
+    """,
+        fails=True,
+        theirs=MODEL.format(name="Theirs"),
+    )
+    assert "Theirs learns from dislikes, but the data set 'unsigned' has no sign" in out
+
+
+def test_names_that_are_taken_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="RecBole has a model of the name 'BPR'"):
+        recbole_signed.register_model("BPR", "somewhere")
+    with pytest.raises(UsageError, match="does not exist"):
+        recbole_signed.register_model("Unheard", "somewhere", properties=tmp_path / "nothing.yaml")
+    registry.register_model("UnheardOf", "first.module")
+    try:
+        with pytest.raises(UsageError, match=r"registered already, by first\.module"):
+            registry.register_model("UnheardOf", "second.module")
+        registry.register_model("UnheardOf", "first.module")
+    finally:
+        del registry._registry.models["UnheardOf"]
+        del sys.modules["recbole.model.general_recommender.unheardof"]
+
+
+def test_every_default_yaml_leads_to_a_class_of_its_name() -> None:
+    for name, entry in registry.models().items():
+        if entry.module.startswith("recbole_signed."):
+            assert get_model(name).__name__ == name
+            assert entry.properties is not None
+
+
+def test_unsigned_data_is_recboles_own(script: Callable[..., str], write_inter: Write, signed_rows: list) -> None:
+    """Bit for bit: the same run in a process that has the repairs alone and in one that has the whole plugin."""
+    write_inter(
+        "likes",
+        ["user_id:token", "item_id:token", "timestamp:float"],
+        [(u, i, t) for u, i, s, t in signed_rows if s > 0],
+    )
+    run = f"""
+        from recbole.quick_start import run_recbole
+        import json, recbole.data.dataset
+        for model in ("BPR", "Pop", "MultiVAE"):
+            result = run_recbole(model=model, dataset="likes", config_dict=dict({QUICK}, epochs=2), saved=False)
+            print(json.dumps([float(value) for value in result["test_result"].values()]))
+    """
+    repairs = """
+        import sys, types, importlib
+        stock = types.ModuleType("recbole_signed")   # the package without its plugin
+        stock.__path__ = PATH
+        sys.modules["recbole_signed"] = stock
+        from recbole_signed.compat import repairs as compat
+        import wrapt
+        for name in compat.REPAIRS:
+            wrapt.register_post_import_hook(lambda module: compat.apply(module.__name__, module), name)
+    """.replace("PATH", repr(list(recbole_signed.__path__)))
+    stock, plugged = script(repairs + run), script("        import recbole_signed\n" + run)
+    assert [json.loads(line) for line in stock.splitlines()[-3:]] == [
+        json.loads(line) for line in plugged.splitlines()[-3:]
+    ]
+
+
+# ---- RecBole-GNN, which has no package: a stand-in with its data set class, in its way of looking things up ----
+
+GNN = {
+    "__init__": "",
+    "dataset": """
+from recbole.data.dataset import Dataset as RecBoleDataset
+class GeneralGraphDataset(RecBoleDataset):
+    def __init__(self, config):
+        super().__init__(config)
+    def edges(self):
+        return len(self.inter_feat)
+""",
+}
+
+
+def test_the_graph_data_set_of_recbole_gnn_becomes_signed(
+    script: Callable[..., str], tmp_path: Path, signed_rows: list
+) -> None:
+    package = tmp_path / "recbole_gnn"
+    package.mkdir()
+    for name, text in GNN.items():
+        (package / f"{name}.py").write_text(text)
+    out = script(f"""
+        import recbole_signed, copy, pickle
+        from recbole.config import Config
+        from recbole_gnn.dataset import GeneralGraphDataset
+        config = Config(model="BPR", dataset="signed", config_dict=dict({QUICK}, save_dataset=True))
+        dataset = GeneralGraphDataset(config)
+        again = pickle.loads(pickle.dumps(copy.copy(dataset)))
+        dataset.save()
+        train, valid, test = again.build()
+        print(type(again).__name__, isinstance(again, GeneralGraphDataset))
+        print(dataset.edges(), len(again.neg_feat), train.edges())
+    """)
+    name, graph, edges, dislikes, train = out.split()[-5:]
+    assert (name, graph) == ("SignedGeneralGraphDataset", "True")
+    assert int(edges) == sum(row[2] > 0 for row in signed_rows) > int(train)
+    assert int(dislikes) == sum(row[2] < 0 for row in signed_rows)
+    assert (tmp_path / "saved" / "signed-GeneralGraphDataset.pth").is_file()
+
+
+def test_a_trainer_falls_back_to_recboles(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    config: Any = Config(model="BPR", dataset="signed", config_dict={"state": "ERROR"})
+    assert get_trainer(config["MODEL_TYPE"], "BPR").__name__ == "Trainer"
+    assert create_dataset(config).sign_report.likes == sum(row[2] > 0 for row in signed_rows)

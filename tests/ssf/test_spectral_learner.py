@@ -1,0 +1,221 @@
+"""SSF under a stream, against the filter, dense formulas and full fits."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import edge_streams as streams
+import numpy as np
+import pytest
+import torch
+from edge_streams import Stream
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online.events import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE
+from recbole_signed.online.learners import growing_items as fold_in
+from recbole_signed.online.learners.base import graph_of, rows_of
+from recbole_signed.online.learners.make import make_learner
+from recbole_signed.ssf.filter import FilterSettings
+from recbole_signed.ssf.learner import SpectralLearner
+
+SETTINGS = FilterSettings(
+    dislike_weight=-0.6,
+    degree_smoothing=2.0,
+    degree_exponent=0.4,
+    rank=7,
+    cutoff=4,
+    popularity_exponent=0.2,
+    popularity_floor=0.1,
+    dislike_aversion=0.7,
+)
+
+
+@functools.cache
+def base() -> SpectralLearner:
+    return streams.fitted(SpectralLearner(SETTINGS), streams.small_stream())
+
+
+def large() -> Stream:
+    """Return a graph with more items than the block of the iteration has columns."""
+    return Stream(301, 181, streams.random_moves(301, 181, share=0.08, tastes=12))
+
+
+def rows(stream: Stream) -> np.ndarray:
+    """Return P + wN, dense."""
+    signs = stream.signs()
+    return np.where(signs > 0, 1.0, 0.0) + SETTINGS.dislike_weight * np.where(signs < 0, 1.0, 0.0)
+
+
+def scale(degrees: np.ndarray) -> np.ndarray:
+    return (degrees + SETTINGS.degree_smoothing) ** -SETTINGS.degree_exponent
+
+
+def check(learner: SpectralLearner, stream: Stream, first: SpectralLearner) -> None:
+    """Hold vectors against the formula of a fold-in, and scores against a filter with the same vectors."""
+    x, before = rows(stream), first.items.base.astype(np.float64)
+    n = len(before)
+    degree = np.abs(x)  # |w| for a dislike
+    user_scale, item_degree = scale(degree.sum(axis=1)), degree.sum(axis=0)
+    known = np.zeros(x.shape[1])
+    known[:n] = first.items.degree
+    grown = (item_degree > fold_in.GROWTH * known) & ((x != 0).sum(axis=0) <= fold_in.MAX_USERS)
+    assert set(learner.items.moved) == set(np.flatnonzero(grown))
+    image = user_scale[:, None] * ((x[:, :n] * scale(known[:n])) @ before)  # R V_0
+    vectors = np.zeros((x.shape[1], before.shape[1]))
+    vectors[:n] = before
+    column = (x * user_scale[:, None] * scale(item_degree))[:, grown]
+    vectors[grown] = column.T @ image / first.values.astype(np.float64) ** 2
+    np.testing.assert_allclose(learner.items.vectors, vectors, atol=1e-4)
+    filter_ = learner.filter
+    np.testing.assert_array_equal(filter_.likes.numpy(), (x > 0).sum(axis=0))
+    np.testing.assert_array_equal(filter_.dislikes.numpy(), (x < 0).sum(axis=0))
+    wanted = filter_.scores(graph_of(stream.edges.export(), *stream.sizes))
+    found = learner.scores(stream.edges, stream.everyone)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
+
+
+@settings(max_examples=60)
+@given(streams.batches)
+def test_events_leave_what_the_formulas_give(moves: list[list[streams.Move]]) -> None:
+    stream = streams.small_stream()
+    check(streams.follow(copy.deepcopy(base()), stream, moves), stream, base())
+
+
+@settings(max_examples=60)
+@given(streams.batches)
+def test_the_way_to_the_edges_does_not_matter(moves: list[list[streams.Move]]) -> None:
+    streams.check_every_way_is_the_same(base(), moves, 1e-4)
+
+
+@settings(max_examples=25)
+@given(streams.batches, st.sampled_from(["like", "dislike"]))
+def test_what_is_taken_back_leaves_no_trace(moves: list[list[streams.Move]], which: str) -> None:
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    streams.follow(learner, stream, moves)
+    user, item = streams.N_USERS + 2, 5
+    if (stream.edges.n_users > user) and item in stream.edges.of_user(user).ids:
+        return
+    streams.follow(learner, stream, [[(user, streams.N_ITEMS + 3, SKIP)]])  # both are known from now on
+    before = learner.scores(stream.edges, stream.everyone)
+    do, undo = {"like": (LIKE, UNLIKE), "dislike": (DISLIKE, UNDISLIKE)}[which]
+    streams.follow(learner, stream, [[(user, item, do)]])
+    assert not torch.equal(learner.scores(stream.edges, stream.everyone), before)
+    streams.follow(learner, stream, [[(user, item, undo)]])
+    torch.testing.assert_close(learner.scores(stream.edges, stream.everyone), before, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"dislike_aversion": 0.0}, {"popularity_exponent": 0.0}, {"dislike_weight": 0.0}]
+)
+def test_scores_are_those_of_the_filter_under_any_settings(change: dict[str, float]) -> None:
+    stream = streams.small_stream()
+    learner = SpectralLearner(FilterSettings(**{"rank": 5, "popularity_floor": 0.3, **change}))
+    learner.fit(stream.edges.export(), *stream.sizes)  # the counters are there without an attach
+    wanted = learner.filter.scores(graph_of(stream.edges.export(), *stream.sizes))
+    torch.testing.assert_close(learner.scores(stream.edges, stream.everyone), wanted, atol=1e-6, rtol=1e-5)
+    some = np.array([7, 3, 3, 500, 0])
+    wanted = learner.filter.scores(rows_of(stream.edges, some, stream.sizes[1]))
+    torch.testing.assert_close(learner.scores(stream.edges, some), wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_items_that_become_too_large_or_small_again_are_those_of_the_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    new_item = streams.N_ITEMS
+    streams.follow(learner, stream, [[(user, new_item, LIKE) for user in range(1, 6)]])
+    assert learner.items.vectors[new_item].any()
+    monkeypatch.setattr(fold_in, "MAX_USERS", 5)
+    streams.follow(learner, stream, [[(6, new_item, LIKE)]])
+    assert not learner.items.vectors[new_item].any()
+    check(learner, stream, base())
+    streams.follow(learner, stream, [[(6, new_item, UNLIKE)], [(user, new_item, UNLIKE) for user in range(1, 6)]])
+    check(learner, stream, base())
+
+
+def test_a_user_with_new_edges_changes_the_growing_items_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The item itself is not touched, but the user that it is made of is."""
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    streams.follow(learner, stream, [[(4, streams.N_ITEMS, LIKE)]])
+    before = learner.items.vectors[streams.N_ITEMS].copy()
+    streams.follow(learner, stream, [[(4, 9, UNLIKE), (4, 9, UNDISLIKE)], [(4, 11, LIKE)]])
+    assert not np.allclose(learner.items.vectors[streams.N_ITEMS], before, rtol=1e-3)
+    check(learner, stream, base())
+
+
+def test_a_refresh_from_a_warm_start_becomes_the_full_fit() -> None:
+    stream = large()
+    learner = streams.fitted(SpectralLearner(SETTINGS), stream)
+    streams.follow(learner, stream, [streams.random_moves(301, 181, share=0.02, seed=n, tastes=12) for n in (1, 2)])
+    staleness = []
+    for _ in range(25):
+        staleness.append(learner.refresh(stream.edges.export(), *stream.sizes).staleness)
+        learner.attach(stream.edges)
+        assert not len(learner.items.moved)
+    assert staleness[0] > 0.05
+    assert staleness[-1] < 1e-5
+    refit = streams.fitted(SpectralLearner(SETTINGS, iterations=30), stream)
+    np.testing.assert_allclose(learner.values, refit.values, rtol=1e-4)
+    cosines = np.linalg.svd(learner.items.base.T @ refit.items.base, compute_uv=False)
+    assert cosines.min() > 0.9999
+    one, other = (each.scores(stream.edges, stream.everyone) for each in (learner, refit))
+    assert float((one - other).norm() / other.norm()) < 1e-2
+    assert (learner.n_users, learner.median_degree) == (refit.n_users, refit.median_degree)
+
+
+def test_a_refresh_takes_growing_items_as_its_start() -> None:
+    stream = large()
+    learner = streams.fitted(SpectralLearner(SETTINGS), stream)
+    users = [user for user in range(1, 301) if user % 12 == 5]
+    streams.follow(learner, stream, [[(user, 190, LIKE) for user in users]])
+    with_start, without = copy.deepcopy(learner), copy.deepcopy(learner)
+    without.items.attach(large().edges, without)  # as if the item had never been folded in
+    refit = streams.fitted(SpectralLearner(SETTINGS, iterations=30), stream)
+    gap = []
+    for each in (with_start, without):
+        each.refresh(stream.edges.export(), *stream.sizes)
+        cosines = np.linalg.svd(each.items.base.T @ refit.items.base, compute_uv=False)
+        gap.append(1 - cosines.min())
+    assert gap[0] < gap[1]
+
+
+def test_what_comes_during_a_refresh_is_brought_by_attach() -> None:
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    fresh, edges, sizes = copy.deepcopy(learner), stream.edges.export(), stream.sizes
+    streams.follow(learner, stream, [[(1, 30, LIKE), (2, 30, LIKE), (3, 2, DISLIKE)], [(50, 4, LIKE)]])
+    fresh.refresh(edges, *sizes)
+    first = copy.deepcopy(fresh)
+    fresh.attach(stream.edges)
+    check(fresh, stream, first)
+
+
+def test_a_forgotten_user_has_no_influence() -> None:
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    streams.follow(learner, stream, [[(8, 30, LIKE), (9, 30, LIKE), (10, 30, DISLIKE)]])
+    streams.follow(learner, stream, [[(9, 0, FORGET_USER)]])
+    nobody, forgotten = learner.scores(stream.edges, np.array([0, 9]))
+    torch.testing.assert_close(forgotten, nobody)
+    check(learner, stream, base())
+
+
+def test_an_event_costs_nothing_that_grows_with_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pass over all edges, and no fold-in of an item that did not grow."""
+    stream = large()
+    learner = streams.fitted(SpectralLearner(SETTINGS), stream)
+    made: list[int] = []
+    make = learner.make_items
+    monkeypatch.setattr(learner, "make_items", lambda *args: (made.append(args[0].shape[0]), make(*args))[1])
+    monkeypatch.setattr(stream.edges, "export", lambda: pytest.fail("all edges were read"))
+    item = int(np.argmax(stream.edges.item_likes))
+    streams.follow(learner, stream, [[(1, item, LIKE)]])
+    assert not made
+    streams.follow(learner, stream, [[(1, 190, LIKE)], [(1, 3, LIKE)]])
+    assert max(made) <= 3
+
+
+def test_parameters_are_those_of_the_yaml() -> None:
+    made = make_learner("SSF", {"rank": 9, "iterations": 6, "passes": 2})
+    assert (made.settings.rank, made.iterations, made.passes) == (9, 6, 2)
+    with pytest.raises(UsageError, match="no parameter 'ranks'"):
+        make_learner("SSF", {"ranks": 9})

@@ -1,0 +1,349 @@
+"""SSF: its formula, folding in, explanations, its choice of parameters, and its life inside RecBole."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.quick_start import load_data_and_model, run_recbole
+from recbole.utils import get_trainer
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf import search as ssf_tuning
+from recbole_signed.ssf import validation as validation_module
+from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
+from recbole_signed.ssf.search import FIRST_WEIGHT, WEIGHT_STEPS, candidate, tune
+from recbole_signed.ssf.ssf import SSF
+from recbole_signed.ssf.validation import Candidate, Standing, Validation
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+SETTINGS = {
+    "rank": 20,
+    "cutoff": 6,
+    "rolloff": 4.0,
+    "popularity_exponent": 0.2,
+    "popularity_floor": 0.3,
+    "dislike_aversion": 0.5,
+    "activity_exponent": 1.5,
+}
+
+
+@pytest.fixture
+def prepare(prepare_model: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.partial(prepare_model, "SSF")
+
+
+def reference(P: np.ndarray, N: np.ndarray, likes: np.ndarray, dislikes: np.ndarray, s: dict[str, float]) -> np.ndarray:
+    """The formula in dense float64: fit to P and N, score users with rows ``likes`` and ``dislikes``."""
+    w, a = s["dislike_weight"], s["degree_smoothing"]
+    p, n = P.sum(0), N.sum(0)
+    d_users, d_items = (P + abs(w) * N).sum(1), p + abs(w) * n
+    R = (P + w * N) / np.sqrt((d_users + a)[:, None] * (d_items + a))
+    _, S, Vt = np.linalg.svd(R, full_matrices=False)
+    S, V = S[: int(s["rank"])], Vt[: int(s["rank"])].T
+    x, median = S / S[0], np.median(d_users[d_users > 0])
+
+    def response(degree: np.ndarray) -> np.ndarray:
+        wider = (np.maximum(degree, 0.5) / median) ** s["activity_exponent"]
+        cut = x[int(s["cutoff"])]
+        return x ** s["response_power"] / (1 + (cut / x) ** s["rolloff"] / wider[:, None])
+
+    degree = (likes + abs(w) * dislikes).sum(1)
+    row = (likes + w * dislikes) / np.sqrt((degree + a)[:, None] * (d_items + a))
+    exposure = (row @ V * response(degree)) @ V.T
+    rate = (p + s["verdict_smoothing"] * p.sum() / (p + n).sum()) / (p + n + s["verdict_smoothing"])
+    known = (p + n) > 0
+    factor = rate ** s["dislike_aversion"] * ((d_items + a) / (d_items + a)[known].mean()) ** s["popularity_exponent"]
+    z = S * response(np.array([median]))[0]  # the mean over users of |U S f|^2 is that of the singular values
+    size = np.sqrt((z**2).sum() / (d_users > 0).sum() * len(S) / known.sum())
+    prior = s["popularity_floor"] * size * np.log1p(p) / np.log1p(p).max()
+    return (exposure + prior) * factor
+
+
+@pytest.mark.parametrize(("name", "weight"), [("SSF", 0.0), ("SSF", 0.7), ("SSFL", -0.4)])
+def test_a_linear_term_is_added_to_the_exposure(prepare_model: Callable[..., Any], name: str, weight: float) -> None:
+    settings = {"auto": False, "dislike_weight": weight, "iterations": 30, **SETTINGS, "rank": 8}
+    (plain, *_), (model, *_) = (prepare_model(name, **settings, linear_weight=gamma) for gamma in (0.0, 0.3))
+    plain.fit()
+    model.fit()
+    P, N = model.graph.likes.toarray().astype(float), model.graph.dislikes.toarray().astype(float)
+    a, known = model.chosen["degree_smoothing"], (P + N).sum(0) > 0
+    degrees = [(P + abs(weight) * N).sum(axis) for axis in (1, 0)]
+    R = (P + weight * N) / np.sqrt((degrees[0] + a)[:, None] * (degrees[1] + a))
+    users = torch.arange(model.n_users)
+    found = (model.score(users) - plain.score(users)).numpy()
+    wanted = 0.3 * R @ R.T @ R / np.linalg.norm(R, 2) ** 2 * plain.filter.factor().numpy()
+    np.testing.assert_allclose(found[:, known], wanted[:, known], rtol=1e-3, atol=1e-5)
+    told, score = model.explain(4, 9), float(model.score(torch.tensor([4]))[0, 9])
+    assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(score, rel=1e-4)
+    model.load_state_dict(plain.state_dict())  # of another fit: what was worked out for this one is void
+    model.dislike_aversion = plain.dislike_aversion
+    np.testing.assert_allclose(model.score(users).numpy() - plain.score(users).numpy(), found, rtol=1e-3, atol=1e-5)
+
+
+def test_the_linear_term_stays_as_it_is_while_the_rest_is_chosen(prepare: Callable[..., Any]) -> None:
+    model, _, parts = prepare(**SETTINGS, linear_weight=0.5)
+    validation = Validation.from_loader(parts[1], model.graph, "NDCG@5", 100)
+    assert validation is not None
+    found = tune(model.graph, validation, model.settings, gamma=0.5)
+    model.chosen_settings = found.settings.to_tensor()
+    model.fit()
+    fit = candidate(model.filter, model.filter.project(validation.users), validation, model.linear)
+    (standing,) = validation.contest([fit])
+    assert standing.value == pytest.approx(found.value, rel=0.05)  # as seen on a decomposition that began elsewhere
+    scores = fit(validation_module.Pieces(slice(0, 3)))
+    torch.testing.assert_close(scores, model._scores(validation.users.rows(slice(0, 3))), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", ["much", float("inf")])
+def test_a_linear_weight_must_be_a_number(prepare: Callable[..., Any], value: Any) -> None:
+    with pytest.raises(UsageError, match="linear_weight is"):
+        prepare(linear_weight=value)
+
+
+@pytest.mark.parametrize("weight", [-0.4, 0.0, 0.7])
+def test_scores_are_the_formula(prepare: Callable[..., Any], weight: float) -> None:
+    model, _, _ = prepare(auto=False, dislike_weight=weight, iterations=30, **SETTINGS)
+    model.fit()
+    P, N = model.graph.likes.toarray().astype(float), model.graph.dislikes.toarray().astype(float)
+    wanted = reference(P, N, P, N, model.chosen)
+    known = (P + N).sum(0) > 0
+    found = model.score(torch.arange(model.n_users)).numpy()
+    np.testing.assert_allclose(found[:, known], wanted[:, known], rtol=1e-3, atol=1e-5)
+
+
+def test_a_fitted_user_folded_in_anew_has_its_score(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(auto=False, **SETTINGS)
+    model.fit()
+    for user in (1, 7, 30):
+        likes, dislikes = (each[user].indices.tolist() for each in (model.graph.likes, model.graph.dislikes))
+        folded = model.fold_in(likes[::-1] + likes[:2], dislikes[::-1])
+        torch.testing.assert_close(folded, model.score(torch.tensor([user]))[0], rtol=1e-5, atol=1e-7)
+    with pytest.raises(UsageError, match="no item with the id 4000"):
+        model.fold_in([1, 4000])
+
+
+def test_an_explanation_adds_up(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(auto=False, **SETTINGS)
+    model.fit()
+    scores = model.score(torch.tensor([4]))[0]
+    for item in (2, 9, 17):
+        told = model.explain(4, item)
+        assert told.items.tolist() == [*model.graph.likes[4].indices, *model.graph.dislikes[4].indices]
+        assert told.signs.tolist() == [1] * model.graph.likes[4].nnz + [-1] * model.graph.dislikes[4].nnz
+        assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(float(scores[item]), rel=1e-4)
+        assert told.score == float(scores[item])
+        assert 0 < told.verdict < 1
+    both = (np.zeros(2, dtype=np.int64), np.array([3, 8]))  # a pair may carry both signs
+    contrary = SignedGraph.from_edges(both, both, 1, model.n_items)
+    told = model.filter.explain(contrary, 9)
+    assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=1e-4)
+    with pytest.raises(UsageError, match="no user"):
+        model.explain(0, 2)
+    with pytest.raises(UsageError, match="no item"):
+        model.explain(4, model.n_items)
+
+
+def test_users_and_items_without_edges(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(auto=False, **SETTINGS)
+    graph = model.graph
+    kept = np.ones(graph.n_items, dtype=np.float32)
+    kept[7] = 0.0  # item 7 loses its edges
+    parts = []
+    for each in (graph.likes, graph.dislikes):
+        without = each.multiply(kept).tocsr()
+        without.eliminate_zeros()
+        parts.append(without)
+    fitted, _ = SpectralFilter.fit(SignedGraph(*parts), model.settings)
+    scores = fitted.scores(graph)  # the users still have their edges to the unknown item
+    assert torch.isfinite(scores).all()
+    assert (scores[:, 7] < scores[:, [each for each in range(1, graph.n_items) if each != 7]].amin(dim=1)).all()
+
+    model.fit()
+    nobody = model.fold_in([])[1:]
+    rate = model.filter.verdict()[1:] ** 0.5 * (model.filter.factor() / model.filter.verdict() ** 0.5)[1:]
+    wanted = model.item_likes[1:].log1p() * rate
+    assert torch.isfinite(nobody).all()
+    torch.testing.assert_close(nobody / nobody.max(), wanted / wanted.max(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_graph_without_edges_gives_numbers() -> None:
+    nothing = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    graph = SignedGraph.from_edges(nothing, nothing, 4, 5)
+    fitted, _ = SpectralFilter.fit(graph, FilterSettings(rank=3, degree_smoothing=0.0))
+    assert torch.isfinite(fitted.scores(graph)).all()
+
+
+def test_dislike_aversion_changes_without_a_fit(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(auto=False, **{**SETTINGS, "dislike_aversion": 0.0})
+    model.fit()
+    users, factors = torch.arange(1, 20), model.item_factors
+    before = model.score(users)
+    model.dislike_aversion = 1.5
+    known = model.filter.known()
+    after = model.score(users)
+    assert model.item_factors is factors
+    assert model.dislike_aversion == model.chosen["dislike_aversion"] == 1.5
+    torch.testing.assert_close(
+        after[:, known], (before * model.filter.verdict() ** 1.5)[:, known], rtol=1e-4, atol=1e-7
+    )
+    with pytest.raises(UsageError, match="dislike_aversion"):
+        model.dislike_aversion = -1.0
+
+
+def test_validation_measures_as_recbole_does(prepare: Callable[..., Any]) -> None:
+    for metric in ("NDCG@10", "Recall@20"):
+        model, config, parts = prepare(auto=False, valid_metric=metric, topk=[10, 20], **SETTINGS)
+        trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, model)
+        wanted, _ = trainer.fit(parts[0], parts[1], saved=False)
+        validation = Validation.from_loader(parts[1], model.graph, metric, 10_000)
+        assert validation is not None
+        (found,) = validation.contest([candidate(model.filter, model.filter.project(validation.users), validation)])
+        assert found.value == pytest.approx(wanted, abs=1e-4)
+    other = Validation.from_loader(parts[1], model.graph, "MRR@10", 10)
+    assert other is not None
+    assert (other.metric, other.n_users) == ("NDCG@20", 10)
+
+
+def test_tuning_chooses_the_best_that_it_tried(
+    prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: dict[FilterSettings, float] = {}
+    asked: list[FilterSettings] = []
+
+    def recorded(fitted: SpectralFilter, *rest: Any) -> Candidate:
+        asked.append(fitted.settings)
+        return candidate(fitted, *rest)
+
+    def contest(self: Validation, candidates: list[Candidate], champion: np.ndarray | None = None) -> list[Standing]:
+        standings = measure(self, candidates, champion)
+        new = asked[len(tried) :]
+        tried.update({each: standing.value for each, standing in zip(new, standings, strict=True)})
+        return standings
+
+    measure = Validation.contest
+    model, _, parts = prepare(rank=30)
+    validation = Validation.from_loader(parts[1], model.graph, "NDCG@20", 10_000)
+    assert validation is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(ssf_tuning, "candidate", recorded)
+        patch.setattr(Validation, "contest", contest)
+        found = tune(model.graph, validation, model.settings)
+    assert found.value == max(tried.values()) == tried[found.settings]
+    assert found.evaluations == len(tried) == len(set(asked))
+    weights = {each.dislike_weight for each in tried}
+    assert found.decompositions >= len(weights) >= 3 + len(WEIGHT_STEPS)
+    assert min(weights) <= 0.0 < FIRST_WEIGHT < max(weights)
+    with caplog.at_level(logging.INFO):
+        model.tune(parts[1])
+    assert model.settings == found.settings
+    assert "SSF chose on validation (NDCG@20" in caplog.text
+
+
+def test_the_choice_costs_few_evaluations_of_all_users(
+    prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = [0]
+    per_user = Validation._per_user
+
+    def counted(self: Validation, scores: torch.Tensor, rows: slice) -> np.ndarray:
+        ranked[0] += rows.stop - rows.start
+        return per_user(self, scores, rows)
+
+    monkeypatch.setattr(Validation, "_per_user", counted)
+    model, _, parts = prepare(rank=30)
+    validation = Validation.from_loader(parts[1], model.graph, "NDCG@20", 10_000)
+    assert validation is not None
+    monkeypatch.setattr(validation_module, "FIRST_ROUND", validation.n_users // 8)
+    found = tune(model.graph, validation, model.settings)
+    assert ranked[0] < 0.8 * validation.n_users * found.evaluations
+    assert found.decompositions <= 11
+
+
+def test_the_test_part_is_never_read(prepare: Callable[..., Any]) -> None:
+    chosen = []
+    for spoil in (False, True):
+        model, config, parts = prepare()
+        if spoil:
+            parts[2]._dataset.inter_feat = parts[2]._dataset.neg_feat = None
+        get_trainer(config["MODEL_TYPE"], "SSF")(config, model).fit(parts[0], parts[1], saved=False)
+        chosen.append(model.chosen)
+    assert chosen[0] == chosen[1]
+
+
+def test_chosen_values_given_in_the_yaml_give_the_same_model(prepare: Callable[..., Any]) -> None:
+    model, config, parts = prepare()
+    trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, model)
+    assert type(trainer).__module__ == "recbole_signed.ssf.ssf_trainer"
+    trainer.fit(parts[0], parts[1], saved=False)
+    again, config, parts = prepare(auto=False, **model.chosen)
+    get_trainer(config["MODEL_TYPE"], "SSF")(config, again).fit(parts[0], parts[1], saved=False)
+    users = torch.arange(again.n_users)
+    assert torch.equal(again.score(users), model.score(users))
+
+
+def test_without_validation_the_configured_values_hold(
+    prepare: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    model, config, parts = prepare(dislike_weight=0.33)
+    trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, model)
+    with caplog.at_level(logging.WARNING):
+        trainer.fit(parts[0], None, saved=False)
+    assert model.chosen["dislike_weight"] == 0.33
+    assert model.singular_values.numel()
+    assert "no validation part" in caplog.text
+
+
+def test_it_tunes_where_recbole_samples_negatives(prepare: Callable[..., Any]) -> None:
+    model, config, parts = prepare(eval_args={"mode": {"valid": "uni20", "test": "uni20"}, "order": "RO"})
+    get_trainer(config["MODEL_TYPE"], "SSF")(config, model).fit(parts[0], parts[1], saved=False)
+    assert model.chosen["rank"] <= 50
+    assert model.singular_values.numel()
+
+
+def test_another_trainer_fits_it_in_its_first_batch(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(auto=False)
+    assert model.calculate_loss(None).item() == 0.0
+    factors = model.item_factors
+    assert factors.shape[1] > 0
+    model.calculate_loss(None)
+    assert model.item_factors is factors
+
+
+def test_it_keeps_k_plus_two_floats_per_item(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(auto=False, rank=10)
+    model.fit()
+    size = sum(each.numel() for each in model.state_dict().values())
+    assert size <= model.n_items * (10 + 2) + 30
+
+
+@pytest.mark.parametrize("wrong", [{"rank": 0}, {"dislike_weight": "much"}, {"degree_smoothing": -2}])
+def test_wrong_settings_are_refused_by_name(prepare: Callable[..., Any], wrong: dict) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        prepare(auto=False, **wrong)
+
+
+def test_it_runs_saves_and_loads_through_recbole(toy_root: Path, tmp_path: Path, quick: dict) -> None:
+    settings = {**quick, "data_path": str(toy_root), "checkpoint_dir": str(tmp_path / "saved")}
+    result = run_recbole(model="SSF", dataset="toy-signed", config_dict=settings)
+    assert result["test_result"]["recall@20"] > 0.9
+    [path] = (tmp_path / "saved").glob("SSF-*.pth")
+    config, model, _, train_data, valid_data, test_data = load_data_and_model(str(path))
+    assert model.singular_values.numel()
+    trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, model)
+    trainer.eval_collector.data_collect(train_data)
+    assert trainer.evaluate(test_data, load_best_model=False) == result["test_result"]
+
+    fresh = SSF(config, train_data._dataset)
+    trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, fresh)
+    trainer.resume_checkpoint(path)
+    trainer.fit(train_data, valid_data, saved=False)  # nothing is left to do
+    assert fresh.chosen == model.chosen
+    assert torch.equal(fresh.score(torch.arange(10)), model.score(torch.arange(10)))

@@ -1,0 +1,132 @@
+"""SSF-L: the sum of its two parts, folding in, explanations, its choice of parameters, and its life inside RecBole."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recbole.quick_start import load_data_and_model, run_recbole
+from recbole.utils import get_trainer
+
+from recbole_signed.errors import UsageError
+from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.learned_items import LearnedItems
+from recbole_signed.ssf.learned_search import REGULARISATIONS, SHARES
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+SETTINGS = {"auto": False, "rank": 20, "cutoff": 6, "learned_rank": 8, "dislike_aversion": 0.5, "popularity_floor": 0.1}
+
+
+@pytest.fixture
+def prepare(prepare_model: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.partial(prepare_model, "SSFL")
+
+
+def test_the_score_is_the_sum_of_both_parts(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(**SETTINGS, learned_share=0.8)
+    model.fit()
+    filter_, _ = SpectralFilter.fit(model.graph, model.settings, iterations=model.iterations)
+    learned = LearnedItems.fit(model.graph, filter_, model.learned_settings)
+    added = 0.8 * learned.fold_in(model.graph) @ learned.factors.T
+    wanted = filter_.scores(model.graph) + added * filter_.factor()
+    known = filter_.known()
+    found = model.score(torch.arange(model.n_users))
+    torch.testing.assert_close(found[:, known], wanted[:, known], rtol=1e-4, atol=1e-5)
+    assert float(added.std()) > 0.1 * float(filter_.scores(model.graph)[:, known].std())
+
+
+def test_without_a_share_it_is_the_filter(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(**SETTINGS, learned_share=0.0)
+    model.fit()
+    users = torch.arange(model.n_users)
+    assert torch.equal(model.score(users), model.filter.scores(model.graph))
+    assert model.explain(4, 2).score == float(model.score(torch.tensor([4]))[0, 2])
+    assert model.learned_factors.shape[1] == 0
+
+
+def test_a_fitted_user_folded_in_anew_has_its_score(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(**SETTINGS)
+    model.fit()
+    for user in (1, 7, 30):
+        likes, dislikes = (each[user].indices.tolist() for each in (model.graph.likes, model.graph.dislikes))
+        folded = model.fold_in(likes[::-1] + likes[:2], dislikes[::-1])
+        torch.testing.assert_close(folded, model.score(torch.tensor([user]))[0], rtol=1e-4, atol=1e-6)
+    nobody = model.fold_in([])
+    assert torch.isfinite(nobody).all()
+    with pytest.raises(UsageError, match="no item with the id 4000"):
+        model.fold_in([1, 4000])
+
+
+def test_an_explanation_adds_up(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(**SETTINGS)
+    model.fit()
+    scores = model.score(torch.tensor([4]))[0]
+    for item in (2, 9, 17):
+        told = model.explain(4, item)
+        assert told.items.tolist() == [*model.graph.likes[4].indices, *model.graph.dislikes[4].indices]
+        assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(float(scores[item]), rel=1e-3)
+        assert told.score == pytest.approx(float(scores[item]), rel=1e-5)
+
+
+def test_the_gram_matrix_follows_fits_and_checkpoints_and_is_made_once(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(**SETTINGS)
+    model.fit()
+    assert model.learned.gram is model.learned.gram
+    first = model.score(torch.tensor([4]))
+    state = {name: each.clone() for name, each in model.state_dict().items()}
+    model.dislike_aversion = 1.0
+    model.chosen_learned = replace(model.learned_settings, learned_regularisation=5.0).to_tensor()
+    model.fit()
+    torch.testing.assert_close(model.learned.gram, model.learned_factors.T @ model.learned_factors)
+    model.load_state_dict(state)
+    torch.testing.assert_close(model.learned.gram, model.learned_factors.T @ model.learned_factors)
+    torch.testing.assert_close(model.score(torch.tensor([4])), first)
+
+
+def test_it_chooses_what_is_best_on_validation(prepare: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    model, _, parts = prepare(rank=30, learned_rank=8, valid_metric="NDCG@20", topk=[20], metrics=["NDCG"])
+    with caplog.at_level(logging.INFO):
+        model.tune(parts[1])
+    assert "SSFL chose on validation (NDCG@20" in caplog.text
+    assert model.learned_settings.learned_share in (0.0, *SHARES)
+    assert model.learned_settings.learned_regularisation in (*REGULARISATIONS, 0.04)
+    chosen = model.chosen
+
+    def valid(**settings: Any) -> float:
+        again, config, parts = prepare(valid_metric="NDCG@20", topk=[20], metrics=["NDCG"], **settings)
+        trainer = get_trainer(config["MODEL_TYPE"], "SSFL")(config, again)
+        return float(trainer.fit(parts[0], parts[1], saved=False)[0])
+
+    best = valid(**{**chosen, "auto": False})
+    assert best >= valid(**{**chosen, "auto": False, "learned_share": 0.0}) - 1e-6
+    assert best >= valid(**{**chosen, "auto": False, "dislike_aversion": 0.5}) - 1e-6
+
+
+@pytest.mark.parametrize("wrong", [{"learned_rank": 0}, {"learned_share": "much"}, {"rank": 0}])
+def test_wrong_settings_are_refused_by_name(prepare: Callable[..., Any], wrong: dict) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        prepare(**{**SETTINGS, **wrong})
+
+
+def test_it_keeps_k_and_d_plus_two_floats_per_item(prepare: Callable[..., Any]) -> None:
+    model, _, _ = prepare(**{**SETTINGS, "rank": 10})
+    model.fit()
+    size = sum(each.numel() for each in model.state_dict().values())
+    assert size <= model.n_items * (10 + 8 + 2) + 40
+
+
+def test_it_runs_saves_and_loads_through_recbole(toy_root: Path, tmp_path: Path, quick: dict) -> None:
+    settings = {**quick, "data_path": str(toy_root), "checkpoint_dir": str(tmp_path / "saved")}
+    result = run_recbole(model="SSFL", dataset="toy-signed", config_dict=settings)
+    assert result["test_result"]["recall@20"] > 0.9
+    [path] = (tmp_path / "saved").glob("SSFL-*.pth")
+    config, model, _, train_data, _, test_data = load_data_and_model(str(path))
+    trainer = get_trainer(config["MODEL_TYPE"], "SSFL")(config, model)
+    trainer.eval_collector.data_collect(train_data)
+    assert trainer.evaluate(test_data, load_best_model=False) == result["test_result"]

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.stats import Rows, analyse
+from recbole_signed.stats.figures import draw
+from recbole_signed.stats.text import findings, to_text
+
+Event = tuple[int, int, int, int]
+events = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 5), st.sampled_from([1, -1, 0]), st.integers(0, 30)),
+    min_size=1,
+    max_size=60,
+)
+
+
+def rows_of(found: list[Event], *, timed: bool = True, cuts: tuple[float, ...] = ()) -> Rows:
+    users, items, signs, times = (np.array(column) for column in zip(*found, strict=True))
+    bounds = [0, *(int(cut * len(found)) for cut in cuts), len(found)]
+    names = ("train", "valid", "test")
+    parts = {name: slice(a, b) for name, a, b in zip(names, bounds, bounds[1:], strict=False)} if cuts else {}
+    return Rows(
+        users.astype(np.int32), items.astype(np.int32), signs.astype(np.int8), times if timed else None, 5, 6, parts
+    )
+
+
+def contradictions(found: list[Event]) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
+    liked = {(user, item) for user, item, sign, _ in found if sign > 0}
+    return liked, {(user, item) for user, item, sign, _ in found if sign < 0}
+
+
+@given(found=events)
+def test_pairs_are_those_of_a_plain_count(found: list[Event]) -> None:
+    rows = rows_of(found, cuts=(0.6, 0.8))
+    report = analyse(rows)
+    count = Counter((user, item) for user, item, _, _ in found)
+    liked, disliked = contradictions(found)
+    assert report["rows"]["total"] == len(found)
+    assert report["pairs"] == len(count)
+    assert report["density"] == len(count) / 30
+    assert report["repeated_rows"] == len(found) - len(count)
+    assert report["repeated_pairs"] == sum(times > 1 for times in count.values())
+    assert report["contradicting_pairs"] == len(liked & disliked)
+    pieces = {name: found[where] for name, where in rows.parts.items()}
+    for name, piece in pieces.items():
+        part = report["parts"][name]
+        own = {(user, item) for user, item, _, _ in piece}
+        assert part["repeated_rows"] == len(piece) - len(own)
+        assert (part["users"], part["items"]) == (len({u for u, _ in own}), len({i for _, i in own}))
+        liked, disliked = contradictions(piece)
+        earlier = list(pieces)[: list(pieces).index(name)]
+        assert list(part["pairs_also_in"]) == earlier
+        for other in earlier:
+            assert part["pairs_also_in"][other] == len(own & {(u, i) for u, i, _, _ in pieces[other]})
+            liked_there, disliked_there = contradictions(pieces[other])
+            assert part["contradicted_by"][other] == len((liked & disliked_there) | (disliked & liked_there))
+
+
+@settings(max_examples=25)
+@given(found=events)
+def test_whatever_the_rows_the_report_is_json_and_text(found: list[Event]) -> None:
+    for cuts in ((), (0.5, 0.75)):
+        for timed in (True, False):
+            report = analyse(rows_of(found, timed=timed, cuts=cuts))
+            assert json.loads(json.dumps(report, allow_nan=False)) == report
+            assert f"name: {len(found)} rows" in to_text("name", report)
+
+
+def test_degrees_and_like_rates() -> None:
+    found = [(0, 0, 1, 0), (0, 1, 1, 1), (0, 2, -1, 2), (1, 0, -1, 3), (2, 0, 0, 4), (3, 1, 1, 5)]
+    report = analyse(rows_of(found))
+    user, item = report["user"], report["item"]
+    assert user["degree"]["all"]["max"] == 3
+    assert user["degree"]["like"]["mean"] == 3 / 5
+    assert user["without_dislikes"] == 3 / 5, "users 2, 3 and 4 have none"
+    assert user["without_likes"] == 3 / 5
+    assert user["like_rate"]["median"] == pytest.approx(2 / 3), "of users 0, 1 and 3: 2/3, 0, 1"
+    assert item["degree"]["all"]["max"] == 3
+    assert item["like_rate"]["mean"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert report["time"]["last_fifth"]["rows"] == 2
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 9999), ties=st.booleans())
+def test_bins_are_those_of_a_plain_count(seed: int, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    n = 700
+    times = rng.integers(0, 12 if ties else 10**6, n)
+    found = list(
+        zip(
+            rng.integers(0, 5, n).tolist(), rng.integers(0, 6, n).tolist(), rng.choice([1, -1, 0], n).tolist(),
+            times.tolist(), strict=True,
+        )
+    )  # fmt: skip
+    report = analyse(rows_of(found))["time"]
+    assert (report["first_raw"], report["last_raw"]) == (min(times), max(times))
+    count = Counter(times.tolist())
+    assert report["moments"] == len(count)
+    assert report["tied_rows_share"] == pytest.approx(sum(c for c in count.values() if c > 1) / n)
+    begins = [each["first_raw"] for each in report["bins"]]
+    assert begins == sorted(set(begins)), "no moment in two bins"
+    ends = [*begins[1:], 10**9]
+    seen_users: set[int] = set()
+    seen_items: set[int] = set()
+    for each, begin, end in zip(report["bins"], begins, ends, strict=True):
+        inside = [event for event in found if begin <= event[3] < end]
+        assert each["rows"] == len(inside)
+        likes, dislikes = (sum(sign == wanted for _, _, sign, _ in inside) for wanted in (1, -1))
+        assert each["like_rate"] == pytest.approx(likes / (likes + dislikes))
+        users, items = {u for u, _, _, _ in inside}, {i for _, i, _, _ in inside}
+        assert each["new_users"] == len(users - seen_users)
+        assert each["new_items"] == len(items - seen_items)
+        assert each["rows_of_new_users"] == pytest.approx(
+            sum(u not in seen_users for u, _, _, _ in inside) / len(inside)
+        )
+        seen_users |= users
+        seen_items |= items
+
+
+def test_drift_is_seen() -> None:
+    """Popularity turns round, likes become rare."""
+    rng = np.random.default_rng(0)
+    n, half = 6000, 3000
+    weights = np.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
+    items = np.concatenate([rng.choice(6, half, p=weights), rng.choice(6, half, p=weights[::-1])])
+    signs = np.where(rng.random(n) < np.where(np.arange(n) < half, 0.8, 0.2), 1, -1)
+    users = rng.integers(0, 5, n)
+    found = list(zip(users.tolist(), items.tolist(), signs.tolist(), range(n), strict=True))
+    time = analyse(rows_of(found))["time"]
+    rates = [each["like_rate"] for each in time["bins"]]
+    assert rates[0] == pytest.approx(0.8, abs=0.1)
+    assert rates[-1] == pytest.approx(0.2, abs=0.1)
+    assert time["last_fifth"]["like_rate"] < time["last_fifth"]["like_rate_before"] - 0.2
+    correlations = [each["rank_correlation"] for each in time["bins"][1:]]
+    assert min(correlations) == correlations[9], "at the turn"
+    assert correlations[9] < 0 < correlations[3]
+    assert time["first_to_last_similarity"] < 0.5
+
+
+def test_findings_are_sentences() -> None:
+    found = [(0, 0, 1, 0), (0, 0, -1, 1), (0, 0, -1, 2), (1, 1, 1, 3)]
+    said = findings(analyse(rows_of(found, cuts=(0.5, 0.75))))
+    assert said == [
+        "train: 1 repeated rows (of 1 pairs)",
+        "train: 1 pairs with both signs",
+        "1 valid pairs are also in train, 1 of them with the opposite sign",
+    ]
+    assert findings(analyse(rows_of([(0, 0, 1, 0)]))) == [
+        "no dislikes: signed models have nothing to learn from beyond the likes"
+    ]
+
+
+@pytest.mark.parametrize(("signs", "timed"), [([1], True), ([0], False), ([1, -1, 0], True)])
+def test_figures_are_drawn_whatever_is_missing(signs: list[int], timed: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    found = [(int(u), int(i), int(s), t) for t, (u, i, s) in enumerate(
+        zip(rng.integers(0, 5, 400), rng.integers(0, 6, 400), rng.choice(signs, 400), strict=True))]  # fmt: skip
+    rows = rows_of(found, timed=timed, cuts=(0.6, 0.8))
+    draw("a set", rows, analyse(rows), tmp_path / "new" / "page.png")
+    from matplotlib.image import imread
+
+    height, width, _ = imread(tmp_path / "new" / "page.png").shape
+    assert (width, height) == (1320, 1155 if timed else 770)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.png"]

@@ -1,0 +1,154 @@
+"""Edges and events that tests of learners share."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from recbole_signed.online.events import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.online.store.edges import Changes, EdgeState
+from recbole_signed.online.store.log_batch import LogBatch
+
+N_USERS, N_ITEMS = 31, 26
+Move = tuple[int, int, int]
+"""User, item and kind of an event."""
+
+_pair = st.tuples(
+    st.integers(1, N_USERS + 3),
+    st.integers(1, N_ITEMS + 3),
+    st.sampled_from([LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE]),
+)
+_forget = st.tuples(st.integers(1, N_USERS - 1), st.just(0), st.just(FORGET_USER)).map(lambda move: [move])
+batches = st.lists(st.one_of(st.lists(_pair, min_size=1, max_size=8), _forget), min_size=1, max_size=6)
+"""Batches of events: likes, dislikes, retractions, exposures, new users and items; users who are forgotten."""
+
+
+class Stream:
+    """Edges that events change, one batch after the other."""
+
+    def __init__(self, n_users: int, n_items: int, moves: list[Move]) -> None:
+        self.edges = EdgeState(n_users, n_items)
+        self.seq = 0
+        self.take(moves)
+
+    def take(self, moves: list[Move], times: list[int] | None = None) -> Changes:
+        """Apply a batch; later events have later times where none are given."""
+        n = len(moves)
+        user, item, kind = (np.array(column) for column in zip(*moves, strict=True))
+        sizes = max(self.edges.n_users, int(user.max()) + 1), max(self.edges.n_items, int(item.max()) + 1)
+        seq = np.arange(self.seq + 1, self.seq + n + 1)
+        stamps = seq if times is None else np.array(times)
+        self.seq += n
+        logged = LogBatch(
+            int(seq[0]),
+            int(seq[-1]),
+            *sizes,
+            seq,
+            user.astype(np.int32),
+            item.astype(np.int32),
+            kind.astype(np.int8),
+            stamps.astype(np.int64),
+            np.full(n, np.nan),
+        )
+        return self.edges.apply(logged)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return self.edges.n_users, self.edges.n_items
+
+    @property
+    def everyone(self) -> np.ndarray:
+        return np.arange(self.edges.n_users)
+
+    def signs(self) -> np.ndarray:
+        """Return the verdicts as a dense matrix of 1 and -1."""
+        dense = np.zeros(self.sizes)
+        edges = self.edges.export()
+        dense[edges.user, edges.item] = np.select([edges.kind == LIKE, edges.kind == DISLIKE], [1.0, -1.0], 0.0)
+        return dense
+
+
+def random_moves(n_users: int, n_items: int, share: float = 0.25, seed: int = 0, tastes: int = 4) -> list[Move]:
+    """Draw a pair each with tastes: users like what is of their taste, and dislike much of the rest."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for user in range(1, n_users):
+        for item in np.flatnonzero(rng.random(n_items - 1) < share * rng.uniform(0.3, 1.7)) + 1:
+            mine = user % tastes == item % tastes
+            found.append((user, int(item), LIKE if rng.random() < (0.9 if mine else 0.3) else DISLIKE))
+    return found
+
+
+def small_stream() -> Stream:
+    """Return a stream that begins with edges among a few users and items; the last item has none."""
+    return Stream(N_USERS, N_ITEMS, random_moves(N_USERS, N_ITEMS - 1))
+
+
+def fitted(learner: Any, stream: Stream) -> Any:
+    """Fit a learner to a stream's edges."""
+    learner.fit(stream.edges.export(), *stream.sizes)
+    learner.attach(stream.edges)
+    return learner
+
+
+def follow(learner: Any, stream: Stream, moves: list[list[Move]], *, twice: bool = False) -> Any:
+    """Take batches in, each of them twice if so wished."""
+    for batch in moves:
+        changes = stream.take(batch)
+        learner.update(stream.edges, changes)
+        if twice:
+            learner.update(stream.edges, changes)
+    return learner
+
+
+def check_every_way_is_the_same(base: Any, moves: list[list[Move]], tolerance: float) -> None:
+    """Check that a model after events is a function of the edges, whatever the way to them was.
+
+    Args:
+        base: a learner that was fitted to :func:`small_stream`.
+        moves: batches.
+        tolerance: of the scores, over the largest of them.
+    """
+    stream = small_stream()
+    learner = follow(copy.deepcopy(base), stream, moves)
+    wanted = learner.scores(stream.edges, stream.everyone)
+    assert torch.isfinite(wanted).all()
+    ways = {"attached": copy.deepcopy(base)}
+    ways["attached"].attach(stream.edges)
+    again = small_stream()
+    ways["twice"] = follow(copy.deepcopy(base), again, moves, twice=True)
+    late = small_stream()  # the edges are ahead of the learner, as after a crash
+    changes = [late.take(batch) for batch in moves]
+    ways["late"] = copy.deepcopy(base)
+    for each in changes:
+        ways["late"].update(late.edges, each)
+    if all(move[2] != FORGET_USER for batch in moves for move in batch):
+        flat = [move for batch in moves for move in batch]
+        turned = small_stream()
+        times = list(range(turned.seq + 1, turned.seq + 1 + len(flat)))
+        ways["turned round"] = copy.deepcopy(base)
+        order = _order_that_times_allow(flat)
+        for place in order:
+            ways["turned round"].update(turned.edges, turned.take([flat[place]], [times[place]]))
+        assert turned.edges.content_hash() == late.edges.content_hash()
+    tensors, meta = learner.state()
+    ways["loaded"] = copy.deepcopy(base)
+    ways["loaded"].load({name: value.copy() for name, value in tensors.items()}, meta)
+    ways["loaded"].attach(stream.edges)
+    for way, other in ways.items():
+        found = other.scores(stream.edges, stream.everyone)
+        found = torch.nn.functional.pad(found, (0, wanted.shape[1] - found.shape[1]))
+        difference = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-9))
+        assert difference < tolerance, (way, difference)
+
+
+def _order_that_times_allow(moves: list[Move]) -> list[int]:
+    """Turn the order of pairs round, but not that of a pair's own events."""
+    pairs: dict[tuple[int, int], list[int]] = {}
+    for place, (user, item, _) in enumerate(moves):
+        pairs.setdefault((user, item), []).append(place)
+    return [place for pair in reversed(list(pairs.values())) for place in pair]
