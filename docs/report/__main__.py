@@ -2,6 +2,6 @@
 
 from signed_report.cli import report
 
-from recbole_signed.cli.main import main
+from recbole_signed.cli.app import main
 
 main(commands=report)

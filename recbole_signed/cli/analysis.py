@@ -38,16 +38,16 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Print and plot Recall and NDCG against the dislikes shown: one fit, several dislike aversions g."""
-        from recbole_signed.experiments.analysis.tradeoff import draw, parse_aversions, to_text
-        from recbole_signed.experiments.analysis.tradeoff import tradeoff as measure
-        from recbole_signed.experiments.runs.settings import parse_assignments
+        from recbole_signed.experiments.analysis.tradeoff_curve import draw_tradeoff, parse_aversions, tradeoff_text
+        from recbole_signed.experiments.analysis.tradeoff_curve import tradeoff as measure
+        from recbole_signed.experiments.runs.assignments import parse_assignments
 
         values, overrides = parse_aversions(g), parse_assignments(settings or [])
         with stdout_for_result():
             found = measure(model, dataset, values, k, config or [], overrides, seed)
             stem = output / f"{found['model']}-{found['dataset']}"
-            written, missing = _keep(found, stem, draw if figures else None)
-        _print(found, to_text(found), written, missing, as_json)
+            written, missing = _keep(found, stem, draw_tradeoff if figures else None)
+        _print(found, tradeoff_text(found), written, missing, as_json)
 
     @app.command()
     def segments(
@@ -63,9 +63,9 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Cut users and items into segments by a fitted model, and show the like rate of each for each."""
-        from recbole_signed.experiments.analysis.segments import draw, to_text, write_assigned
-        from recbole_signed.experiments.analysis.segments import segments as cut
-        from recbole_signed.experiments.runs.settings import parse_assignments
+        from recbole_signed.experiments.analysis.user_segments import draw_segments, segments_text, write_assigned
+        from recbole_signed.experiments.analysis.user_segments import segments as cut
+        from recbole_signed.experiments.runs.assignments import parse_assignments
 
         overrides = parse_assignments(settings or [])
         with stdout_for_result():
@@ -73,8 +73,8 @@ def add_to(app: typer.Typer) -> None:
             tables = write_assigned(found, output)
             del found["assigned"]  # in the two files: as long as there are users
             stem = output / f"{found['model']}-{found['dataset']}"
-            written, missing = _keep(found, stem, draw if figures else None)
-        _print(found, to_text(found), [*written, *tables], missing, as_json)
+            written, missing = _keep(found, stem, draw_segments if figures else None)
+        _print(found, segments_text(found), [*written, *tables], missing, as_json)
 
 
 def _keep(

@@ -38,8 +38,8 @@ def accept(
     as_json: Json = False,
 ) -> None:
     """Take files that were changed on purpose: count them again and give them a new version in dataset.json."""
+    from recbole_signed.convert.dataset_versions import read_manifest, version
     from recbole_signed.convert.recount import accept as accept_files
-    from recbole_signed.convert.versions import read_manifest, version
 
     for name in names:
         if not (root / name).is_dir():
@@ -66,7 +66,7 @@ def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
         UsageError: there is no such folder.
 
     """
-    from recbole_signed.convert import versions
+    from recbole_signed.convert import dataset_versions as versions
 
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}; give --root, or make a data set with 'recbole-signed convert'.")

@@ -13,10 +13,10 @@ from recbole_signed.errors import MissingExtraError, UsageError
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command ``online`` to ``app``."""
+    """Add the command ``replay``, and its old name ``online``, to ``app``."""
 
     @app.command()
-    def online(
+    def replay(
         file: Annotated[Path, typer.Argument(metavar="FILE", help="Yaml file of the experiment, under yaml/online/.")],
         output: Annotated[
             Path | None, typer.Option(help="Folder of the report; beside the yaml unless it is given.")
@@ -25,12 +25,12 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Compare online updates with retraining on a stream: predict a window, then learn from it, and so on."""
-        from recbole_signed.experiments.replay.spec import StreamSpec
+        from recbole_signed.experiments.replay.stream_spec import StreamSpec
 
         spec = StreamSpec.read(file)
         with stdout_for_result():
             summary = _run(spec, _folder(spec, data_path))
-            from recbole_signed.experiments.replay.render import markdown, plot, write
+            from recbole_signed.experiments.replay.output import markdown, plot, write
 
             written = write(spec, summary, output or file.parent)
             try:
@@ -41,6 +41,16 @@ def add_to(app: typer.Typer) -> None:
             print_json(summary)
         else:
             typer.echo(markdown(spec, summary), nl=False)
+
+    @app.command("online", hidden=True, deprecated=True)
+    def online(
+        file: Annotated[Path, typer.Argument(metavar="FILE")],
+        output: Annotated[Path | None, typer.Option()] = None,
+        data_path: Annotated[Path, typer.Option()] = Path("atomic_files"),
+        as_json: Json = False,
+    ) -> None:
+        """Do what 'replay' does."""
+        replay(file, output, data_path, as_json)
 
 
 def _folder(spec: Any, data_path: Path) -> Path:

@@ -35,9 +35,9 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Test whether a table's model is better than each other one: paired tests over users, Holm-corrected."""
-        from recbole_signed.experiments.tables.render import check_format
-        from recbole_signed.experiments.tables.significance import significance as compare_users
-        from recbole_signed.experiments.tables.significance_text import render
+        from recbole_signed.experiments.tables.pairwise_tests import significance as compare_users
+        from recbole_signed.experiments.tables.pairwise_text import render_tests
+        from recbole_signed.experiments.tables.rendering import check_format
 
         check_format(table_format)
         with stdout_for_result():
@@ -62,4 +62,4 @@ def add_to(app: typer.Typer) -> None:
             print_json(found)
         else:
             width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-            typer.echo(render(found, table_format, width), nl=False)
+            typer.echo(render_tests(found, table_format, width), nl=False)

@@ -17,7 +17,7 @@ from recbole_signed.errors import MissingExtraError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from recbole_signed.synth.check import Comparison
+    from recbole_signed.synth.checks import ProfileComparison
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
@@ -85,7 +85,7 @@ def add_to(app: typer.Typer) -> None:
                 write,
                 overwrite,
             )
-        compared: list[Comparison] = document.pop("compared")
+        compared: list[ProfileComparison] = document.pop("compared")
         if as_json:
             checked = {"check": [each.as_dict() for each in compared]} if check else {}
             print_json(document | checked)
@@ -112,8 +112,8 @@ def _make(
     from time import perf_counter
 
     from recbole_signed.synth import find_profile, generate
-    from recbole_signed.synth import write as disk
-    from recbole_signed.synth.check import check
+    from recbole_signed.synth import writer as disk
+    from recbole_signed.synth.checks import check
     from recbole_signed.synth.generator import STAGES
 
     wanted = find_profile(profile)
@@ -161,7 +161,7 @@ def _progress() -> Iterator[Progress]:
         yield progress
 
 
-def _synth_text(document: dict[str, Any], compared: list[Comparison]) -> str:
+def _synth_text(document: dict[str, Any], compared: list[ProfileComparison]) -> str:
     cost = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in document["seconds"].items())
     size = f"{document['edges']:,} edges, {document['users']:,} users, {document['items']:,} items"
     lines = [f"{document['path'] or document['profile']}: {size} ({cost})"]

@@ -48,7 +48,7 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Choose a model's parameters on validation, beginning with its defaults; the same command goes on later."""
-        from recbole_signed.experiments.runs.settings import parse_assignments
+        from recbole_signed.experiments.runs.assignments import parse_assignments
 
         given, begin = parse_assignments(settings or []), parse_assignments(start or [])
         files = [file for word in config or [] for file in word.split(",") if file]
@@ -90,12 +90,12 @@ def _one(
     plan: Plan,
     start: dict[str, Any],
 ) -> Iterator[Tuning]:
-    from recbole_signed.experiments.tuning.tune import tune
+    from recbole_signed.experiments.tuning.search import tune
 
     yield tune(model, dataset, files, given, seed, plan, start=start)
 
 
 def _of_table(table: Path, plan: Plan, *given: Any) -> Iterator[Tuning]:
-    from recbole_signed.experiments.tuning.table import tune_table
+    from recbole_signed.experiments.tuning.tuned_table import tune_table
 
     yield from tune_table(table, plan, *given)

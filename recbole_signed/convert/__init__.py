@@ -11,7 +11,7 @@ from recbole_signed.convert.base import Converter, Features, Part
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.build import convert
 from recbole_signed.convert.options import OptionInfo, describe, option
-from recbole_signed.convert.source_registry import register_source, source, source_names, sources
+from recbole_signed.convert.registry import register_source, source, source_names, sources
 from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
 
 __all__ = [

@@ -3,7 +3,7 @@
 A converter reads raw files and yields interactions; everything else (checking, sorting, writing, counting,
 renaming into place) is done once, for all of them, by :mod:`recbole_signed.convert.build`.
 
-A new source is one module with one class, and one line in :mod:`recbole_signed.convert.source_registry`::
+A new source is one module with one class, and one line in :mod:`recbole_signed.convert.registry`::
 
     @dataclass(frozen=True)
     class Options:
@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from recbole_signed.convert.batch import Batch, Frame
-from recbole_signed.convert.files import COMPRESSIONS
 from recbole_signed.convert.options import NoOptions
+from recbole_signed.convert.raw_files import COMPRESSIONS
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError, nearest
 

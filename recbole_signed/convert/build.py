@@ -14,7 +14,8 @@ from typing import Any
 import polars as pl
 import yaml
 
-from recbole_signed.convert import common, manifest, rejects, versions
+from recbole_signed.convert import common, manifest, rejects
+from recbole_signed.convert import dataset_versions as versions
 from recbole_signed.convert.atomic import STANDARD, Schema, write_atomic
 from recbole_signed.convert.base import Converter
 from recbole_signed.convert.batch import as_batches
@@ -22,8 +23,8 @@ from recbole_signed.convert.cleaning import Cleaned, clean
 from recbole_signed.convert.features import write_features
 from recbole_signed.convert.options import as_json, read
 from recbole_signed.convert.progress import counted
+from recbole_signed.convert.registry import source as find_source
 from recbole_signed.convert.rejects import Rejects
-from recbole_signed.convert.source_registry import source as find_source
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from recbole_signed.convert.files import COMPRESSIONS
+from recbole_signed.convert.raw_files import COMPRESSIONS
 from recbole_signed.errors import UsageError, nearest
 
 

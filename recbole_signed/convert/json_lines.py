@@ -12,9 +12,9 @@ import polars as pl
 
 from recbole_signed.convert import rejects
 from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.files import Records, blocks, scan_records
+from recbole_signed.convert.raw_files import Records, blocks, scan_records
+from recbole_signed.convert.raw_table import RawTable
 from recbole_signed.convert.repair import RawText
-from recbole_signed.convert.table import Table
 from recbole_signed.errors import UsageError
 
 _UNIT = "\x1f"  # no separator at all: a line is one record
@@ -22,7 +22,7 @@ _ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, RuntimeError
 
 
 @dataclass(frozen=True)
-class JsonLines(Table):
+class JsonLines(RawTable):
     """A table of JSON lines; every value comes as text."""
 
     encoding: str

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert import manifest, versions
+from recbole_signed.convert import dataset_versions as versions
+from recbole_signed.convert import manifest
 from recbole_signed.convert.atomic import Schema
 from recbole_signed.convert.spool import Spool
 from recbole_signed.convert.tables import open_table

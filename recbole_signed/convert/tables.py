@@ -14,10 +14,10 @@ import polars as pl
 
 from recbole_signed.convert import rejects
 from recbole_signed.convert.batch import Batch, json_row
-from recbole_signed.convert.files import Records, blocks, existing_file, plain_suffix, scan_records
 from recbole_signed.convert.json_lines import JsonLines, keys_of
+from recbole_signed.convert.raw_files import Records, blocks, existing_file, plain_suffix, scan_records
+from recbole_signed.convert.raw_table import RawTable
 from recbole_signed.convert.repair import RawText, blank_lines
-from recbole_signed.convert.table import Table
 from recbole_signed.errors import UsageError
 
 BATCH_ROWS = 2_000_000
@@ -32,7 +32,7 @@ _TYPE_OF_ATOMIC_FILE = re.compile(r":(token|float|token_seq|float_seq)$")
 
 
 @dataclass(frozen=True)
-class _Delimited(Table):
+class _Delimited(RawTable):
     separator: str
     quote: str | None
     encoding: str
@@ -92,7 +92,7 @@ def _first_with_text(block: bytes, first_line: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Parquet(Table):
+class _Parquet(RawTable):
     @property
     def is_text(self) -> bool:
         return False
@@ -127,7 +127,7 @@ def open_table(
     separator: str | None = None,
     quote: str | None = '"',
     encoding: str = "utf-8",
-) -> Table:
+) -> RawTable:
     """Find out what a raw file is and which columns it has; nothing else is read yet.
 
     Args:

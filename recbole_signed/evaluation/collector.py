@@ -164,7 +164,7 @@ def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs:
 def _groups(collector: Any, batch: _Batch, items: torch.Tensor) -> torch.Tensor:
     found: EdgeGroups | None = getattr(collector, _EDGE_GROUPS, None)
     if found is None:
-        wanted = [name for name in group_metrics.METRICS if collector.register.has_metric(name)]
+        wanted = [name for name in group_metrics.GROUP_METRICS if collector.register.has_metric(name)]
         raise group_metrics.no_training_edges(", ".join(wanted))
     users = batch.interaction[collector.config["USER_ID_FIELD"]]
     return found.of_batch(users, items, batch.likes, batch.scores.shape[1]).to(batch.scores.device)
@@ -187,7 +187,7 @@ def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwar
 
 
 def _unsigned(collector: Any) -> UsageError:
-    ours = {name.lower() for name in (*METRICS, *group_metrics.METRICS)}
+    ours = {name.lower() for name in (*METRICS, *group_metrics.GROUP_METRICS)}
     wanted = [name for name in collector.register.metrics if name in ours]
     config = collector.config
     mode = config["eval_args"]["mode"]

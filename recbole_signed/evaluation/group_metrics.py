@@ -15,7 +15,7 @@ from recbole.evaluator.base_metric import TopkMetric
 
 from recbole_signed.data.item_lists import distinct
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation.edge_groups import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
+from recbole_signed.stats.edge_groups import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
 from recbole_signed.evaluation.metrics import (
     LIKE,
     VERDICTS,
@@ -181,7 +181,7 @@ class GroupShare(_GroupMetric):
         }
 
 
-METRICS: dict[str, type[PerUserMetric]] = {metric.__name__: metric for metric in (GroupRecall, GroupNDCG, GroupShare)}
+GROUP_METRICS: dict[str, type[PerUserMetric]] = {metric.__name__: metric for metric in (GroupRecall, GroupNDCG, GroupShare)}
 """The metrics of this module by class name, as they are written under ``metrics:``."""
 
 

@@ -36,7 +36,7 @@ ROWS = 4_096
 
 
 @dataclass(frozen=True)
-class Part:
+class SparseTerm:
     """A matrix ``[len(indptr) - 1, n_columns]`` in CSR, times ``weight``; without ``data`` its values are 1."""
 
     indptr: IndexArray
@@ -45,7 +45,7 @@ class Part:
     data: npt.NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, matrix: sp.csr_matrix, weight: float = 1.0, binary: bool = False) -> Part:
+    def of(cls, matrix: sp.csr_matrix, weight: float = 1.0, binary: bool = False) -> SparseTerm:
         """Return a matrix of SciPy's as a part that shares its memory; ``binary``: all its values are 1."""
         return cls(
             matrix.indptr, matrix.indices, weight, None if binary else matrix.data.astype(np.float32, copy=False)
@@ -56,12 +56,12 @@ class Part:
         """How many rows."""
         return len(self.indptr) - 1
 
-    def rows(self, first: int, n_rows: int) -> Part:
+    def rows(self, first: int, n_rows: int) -> SparseTerm:
         """Return ``n_rows`` rows, or as many as there are, from ``first`` on."""
         bounds = self.indptr[first : first + n_rows + 1]
         edges = slice(int(bounds[0]), int(bounds[-1]))
         indptr = (bounds - bounds[0]).astype(self.indices.dtype, copy=False)
-        return Part(indptr, self.indices[edges], self.weight, None if self.data is None else self.data[edges])
+        return SparseTerm(indptr, self.indices[edges], self.weight, None if self.data is None else self.data[edges])
 
     def times(self, dense: torch.Tensor) -> torch.Tensor:
         """Return the product with ``dense [n_columns, width]``, float32 ``[n_rows, width]``."""
@@ -79,7 +79,9 @@ class Part:
         return product if self.weight == 1 else product.mul_(self.weight)
 
 
-def multiply(out: Panel, parts: list[Part], dense: Panel, row_scale: npt.NDArray[np.float32] | None = None) -> None:
+def multiply(
+    out: Panel, parts: list[SparseTerm], dense: Panel, row_scale: npt.NDArray[np.float32] | None = None
+) -> None:
     """Write the sum of the parts' products with ``dense`` to ``out [n_rows, width]``, each row times its scale.
 
     Args:
@@ -98,7 +100,7 @@ def multiply(out: Panel, parts: list[Part], dense: Panel, row_scale: npt.NDArray
         result[first : first + ROWS] = product
 
 
-def add_transposed_product(out: Panel, part: Part, dense: Panel, values: npt.NDArray[np.float32]) -> None:
+def add_transposed_product(out: Panel, part: SparseTerm, dense: Panel, values: npt.NDArray[np.float32]) -> None:
     """Add ``part.T @ dense`` to ``out [n_columns, width]``.
 
     Args:

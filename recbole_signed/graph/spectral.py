@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph.signed_graph import SignedGraph
-from recbole_signed.graph.sparse_kernels import Panel, Part, multiply
+from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, multiply
 from recbole_signed.graph.subspace import iterate, random_panels, rotated, split
 
 FloatArray = npt.NDArray[np.float64]
@@ -136,8 +136,8 @@ class ResidentOperator:
 
     def __init__(
         self,
-        parts: list[Part],
-        transposed: list[Part],
+        parts: list[SparseTerm],
+        transposed: list[SparseTerm],
         row_scale: npt.NDArray[np.float32] | None = None,
         column_scale: npt.NDArray[np.float32] | None = None,
     ) -> None:
@@ -148,7 +148,7 @@ class ResidentOperator:
     @classmethod
     def of_matrix(cls, matrix: sp.csr_matrix) -> ResidentOperator:
         """Take one matrix as it is."""
-        return cls([Part.of(matrix)], [Part.of(matrix.T.tocsr())])
+        return cls([SparseTerm.of(matrix)], [SparseTerm.of(matrix.T.tocsr())])
 
     def squared(self, panels: list[Panel]) -> list[Panel]:
         r"""Return :math:`R^T R V`; scales ``panels`` on the way."""
@@ -173,7 +173,7 @@ class ResidentOperator:
         return gram
 
 
-def energy_of(parts: list[Part], tables: list[Panel], row_scale: npt.NDArray[np.float32] | None) -> torch.Tensor:
+def energy_of(parts: list[SparseTerm], tables: list[Panel], row_scale: npt.NDArray[np.float32] | None) -> torch.Tensor:
     r"""Return :math:`(R V)^T R V` for few rows, float64 ``[width, width]``; ``tables``: V times the columns' scale."""
     bounds = np.cumsum([0, *(table.shape[1] for table in tables)])
     product = np.empty((parts[0].n_rows, bounds[-1]), dtype=np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph.sparse_kernels import Part, add_transposed_product
+from recbole_signed.graph.sparse_kernels import SparseTerm, add_transposed_product
 from recbole_signed.graph.spectral import RightFactors, right_factors
 
 FLAT = 1e-3
@@ -66,12 +66,12 @@ def _orthonormal(block: torch.Tensor) -> torch.Tensor:
 
 def _squared(matrix: sp.csr_matrix, block: torch.Tensor) -> torch.Tensor:
     r"""Return :math:`R^T R V`."""
-    table, whole = block.contiguous(), Part.of(matrix)
+    table, whole = block.contiguous(), SparseTerm.of(matrix)
     image = np.zeros(table.shape, dtype=np.float32)
     for first in range(0, matrix.shape[0], ROWS):
         part = whole.rows(first, ROWS)
         if part.data is not None and len(part.indices):
-            add_transposed_product(image, Part(part.indptr, part.indices), part.times(table).numpy(), part.data)
+            add_transposed_product(image, SparseTerm(part.indptr, part.indices), part.times(table).numpy(), part.data)
     return torch.from_numpy(image)
 
 

@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn.functional import layer_norm, softplus
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.laplacian_eigenvectors import laplacian_eigenvectors
+from recbole_signed.graph.attention import path_attention
+from recbole_signed.graph.laplacian import laplacian_eigenvectors
 from recbole_signed.graph.pair_products import SparsePairs, pair_scores
-from recbole_signed.graph.path_attention import path_attention
 from recbole_signed.graph.random_walks import WalkGraph, n_path_types
 from recbole_signed.model.abstract_recommender import SignedRecommender
 
@@ -28,7 +28,7 @@ class SIGformer(SignedRecommender):
     .. math:: E^{l+1} = S^l X^l, \quad X^l = \mathrm{LayerNorm}(E^l), \quad
               y_{ui} = \bar e_u \cdot \bar e_i, \quad \bar E = \tfrac{1}{L+1} \sum_{l=0}^{L} E^l
 
-    with :math:`S^l` of :func:`~recbole_signed.graph.path_attention.path_attention` over fresh walks for each layer and
+    with :math:`S^l` of :func:`~recbole_signed.graph.attention.path_attention` over fresh walks for each layer and
     step, :math:`w = e^{\lambda_l}`, and p the LayerNorm of the ``eigs_dim`` smoothest eigenvectors of
     :math:`L = (L^+ + \alpha L^-)/(1 + \alpha)`. There are no query, key and value matrices. The loss is the mean over
     all training edges of :math:`\mathrm{softplus}(c\,(y_{uj} - y_{ui}))`, c = 1 for likes and :math:`\beta` for

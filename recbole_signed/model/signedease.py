@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.gram_inverse import gram_inverse
+from recbole_signed.graph.inverse import gram_inverse
 from recbole_signed.graph.propagation import sparse_tensor
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
@@ -22,7 +22,7 @@ class SignedEASE(TrainingFreeRecommender):
     :math:`G = (X^T X + \lambda I)^{-1}`, :math:`B_{ij} = -G_{ij} / G_{jj}`, :math:`B_{jj} = 0` (eq. 8), scores
     :math:`x_u B = x_u - (x_u G) / \mathrm{diag}(G)`. With w = 0 it is EASE; w may have either sign.
 
-    The inverse G is what is kept: B follows from it, so that updates of the inverse (``graph/gram_inverse.py``:
+    The inverse G is what is kept: B follows from it, so that updates of the inverse (``graph/inverse.py``:
     changed rows, new and removed items) are updates of the model. :meth:`item_weights` gives B.
 
     Memory: G is dense items x items in float32, by the method's definition: 1.6 GB for 20,000 items, three times that

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from recbole_signed.graph.item_neighbours import item_neighbours
+from recbole_signed.graph.neighbours import item_neighbours
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.losses import half_squared_norm
 from recbole_signed.model.pairwise import columns, dots, scores_of
@@ -30,7 +30,7 @@ class UltraGCN(SignedRecommender):
               - \lambda \sum_{j \in S(i)} \omega_{ij} \ln \sigma(y_{uj}) + \tfrac{\gamma}{2} \|\Theta\|^2
 
     S(i): the ``ii_neighbor_num`` strongest neighbours of i among items
-    (:func:`~recbole_signed.graph.item_neighbours.item_neighbours`; found by sparse products in blocks of rows). The
+    (:func:`~recbole_signed.graph.neighbours.item_neighbours`; found by sparse products in blocks of rows). The
     weights c (``negative_weight``) and the form of :math:`\omega`, in which an item is its own neighbour, are those of
     the authors' code. The K sampled items are not among the user's likes (their ``sampling_sift_pos: yes``).
     """

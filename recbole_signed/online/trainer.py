@@ -31,7 +31,7 @@ SECOND = 1000
 
 
 @dataclass(frozen=True)
-class Taken:
+class UpdateResult:
     """What :meth:`OnlineTrainer.update` did."""
 
     update: Update
@@ -126,7 +126,7 @@ class OnlineTrainer(Trainer):
 
     # ---- learning
 
-    def update(self, events: EventBatch | Iterable[Event]) -> Taken:
+    def update(self, events: EventBatch | Iterable[Event]) -> UpdateResult:
         """Make events durable and take them in; recommendations follow them from then on.
 
         Raises:
@@ -139,7 +139,7 @@ class OnlineTrainer(Trainer):
             update = state.ingest(batch)
             if update.n_new:
                 learner.update(state.edges, update.changes)
-        return Taken(update, time.perf_counter() - started)
+        return UpdateResult(update, time.perf_counter() - started)
 
     def refresh(self) -> Refreshed:
         """Bring the item side up to date; updates wait only while edges are copied and the result is swapped in."""

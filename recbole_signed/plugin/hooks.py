@@ -125,7 +125,7 @@ def _on_metric_register(module: ModuleType) -> None:
     from recbole_signed.evaluation import group_metrics, metrics
 
     metrics.register(module)
-    metrics.register(module, group_metrics.METRICS)
+    metrics.register(module, group_metrics.GROUP_METRICS)
 
 
 def _on_collector(module: ModuleType) -> None:

@@ -17,7 +17,7 @@ import torch
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.signed_graph import SignedGraph
 from recbole_signed.graph.spectral import RightFactors, exposure_rows, inverse_power, right_factors, user_degrees
-from recbole_signed.ssf.settings import NumberSettings
+from recbole_signed.ssf.number_settings import NumberSettings
 
 NOT_NEGATIVE = (
     "degree_smoothing",

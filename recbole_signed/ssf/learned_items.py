@@ -19,7 +19,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph.least_squares import SignedLeastSquares
 from recbole_signed.graph.signed_graph import SignedGraph
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.settings import NumberSettings
+from recbole_signed.ssf.number_settings import NumberSettings
 
 START = 0.1
 """Root mean square of the entries that the alternation starts from."""

@@ -11,7 +11,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.ssf.linear_term import LinearTerm
-from recbole_signed.ssf.search import FACTORS, Tuned, exposures
+from recbole_signed.ssf.search import FACTORS, SearchResult, exposures
 from recbole_signed.ssf.validation import Candidate, Pieces, Standing, Validation
 
 REGULARISATIONS = (0.02, 0.04, 0.08, 0.2)
@@ -23,14 +23,14 @@ class TunedLearned:
     """What was chosen for both parts of the score."""
 
     settings: LearnedSettings
-    tuned: Tuned
+    tuned: SearchResult
     """The settings of the filter; value and effort of the whole choice."""
 
 
 def tune_learned(
     graph: SignedGraph,
     validation: Validation,
-    found: Tuned,
+    found: SearchResult,
     start: LearnedSettings,
     iterations: int,
     gamma: float = 0.0,
@@ -76,7 +76,7 @@ def tune_learned(
         for each, standing in zip(filters, standings, strict=True):
             if _rank(standing) > best.value:
                 fitted, best = each, standing
-    tuned = Tuned(fitted.settings, best.value, found.decompositions + 1, found.evaluations + evaluations)
+    tuned = SearchResult(fitted.settings, best.value, found.decompositions + 1, found.evaluations + evaluations)
     return TunedLearned(settings, tuned)
 
 

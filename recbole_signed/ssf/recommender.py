@@ -15,7 +15,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.model.training_free import TrainingFreeRecommender
 from recbole_signed.ssf.filter import Explanation, FilterSettings, SpectralFilter
 from recbole_signed.ssf.linear_term import LinearTerm
-from recbole_signed.ssf.search import Tuned, tune
+from recbole_signed.ssf.search import SearchResult, tune
 from recbole_signed.ssf.validation import Validation
 
 
@@ -87,7 +87,7 @@ class SpectralRecommender(TrainingFreeRecommender):
             f"{found.decompositions} decompositions, {found.evaluations} evaluations): {self.chosen}"
         )
 
-    def _choose(self, validation: Validation, valid_data: Any) -> Tuned:
+    def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
         """Set what is best on validation; ``valid_data`` is what ``validation`` was drawn from."""
         found = tune(self.graph, validation, self.settings, self.iterations, self.linear_weight)
         self.chosen_settings = found.settings.to_tensor().to(self.device)

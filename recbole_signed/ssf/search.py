@@ -15,10 +15,10 @@ from recbole_signed.ssf.linear_term import LinearTerm
 from recbole_signed.ssf.validation import Candidate, Validation
 
 FAINT = 1e-3
-"""Part of the largest response below which a singular vector is left out of an evaluation."""
+"""Share of the largest response below which a singular vector is left out of an evaluation."""
 
 HOPE = 0.97
-"""Part of the best value below which what lies further in the same direction is not tried."""
+"""Share of the best value below which what lies further in the same direction is not tried."""
 
 FIRST_WEIGHT = 0.3
 WEIGHTS = ((0.6, 1.0), (0.0, -0.2, -0.4))
@@ -46,7 +46,7 @@ each finds better values on the users it sees, but on five of six data sets no b
 
 
 @dataclass(frozen=True)
-class Tuned:
+class SearchResult:
     """What was chosen, and what that took."""
 
     settings: FilterSettings
@@ -170,7 +170,7 @@ def _loud(response: torch.Tensor) -> int:
 
 def tune(
     graph: SignedGraph, validation: Validation, start: FilterSettings, iterations: int = 8, gamma: float = 0.0
-) -> Tuned:
+) -> SearchResult:
     """Choose the settings with the highest metric on validation, one coordinate after the other.
 
     Sign and size of the dislike weight come first, each with a coarse choice of responses, then the degree smoothing;
@@ -197,7 +197,7 @@ def tune(
             search.walk(name, _values(name, values, search.chosen.settings))
         for name, values in FACTORS.items():
             search.all_of(name, values)
-    return Tuned(search.chosen.settings, search.chosen.value, search.decompositions, len(search.values))
+    return SearchResult(search.chosen.settings, search.chosen.value, search.decompositions, len(search.values))
 
 
 def _choose_weight(search: _Search, start: FilterSettings) -> None:

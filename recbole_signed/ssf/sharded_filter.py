@@ -22,7 +22,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph.degree_counts import DegreeCounts, all_reduced
 from recbole_signed.graph.shards import EdgeBlock, Shards
 from recbole_signed.graph.signed_graph import SignedGraph
-from recbole_signed.graph.sparse_kernels import Panel, Part, add_transposed_product, multiply
+from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
 from recbole_signed.graph.spectral import ResidentOperator, energy_of, inverse_power, n_kept, user_degrees
 from recbole_signed.graph.subspace import GramOperator, iterate, random_panels, rotated
 from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
@@ -62,8 +62,8 @@ def fit_graph(
     parts, transposed = [], []
     for weight, matrix in zip(weights, (graph.likes, graph.dislikes), strict=True):
         if weight:
-            parts.append(Part.of(matrix, weight, binary=True))
-            transposed.append(Part.of(matrix.T.tocsr(), weight, binary=True))
+            parts.append(SparseTerm.of(matrix, weight, binary=True))
+            transposed.append(SparseTerm.of(matrix.T.tocsr(), weight, binary=True))
     degrees = user_degrees(graph, settings.dislike_weight)
     row_scale = inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
     operator = ResidentOperator(parts, transposed, row_scale, _item_scale(counts, settings))
@@ -153,7 +153,7 @@ class ShardOperator:
             image *= self.item_scale
         return images
 
-    def _scatter(self, images: list[Panel], parts: list[Part], products: list[Panel], number: int) -> None:
+    def _scatter(self, images: list[Panel], parts: list[SparseTerm], products: list[Panel], number: int) -> None:
         for part in parts:
             add_transposed_product(images[number], part, products[number], self.values[part.weight])
 
@@ -166,16 +166,16 @@ class ShardOperator:
             gram += energy_of(parts, tables, user_scale)
         return all_reduced(gram)
 
-    def _rows(self) -> Iterator[tuple[list[Part], npt.NDArray[np.float32]]]:
+    def _rows(self) -> Iterator[tuple[list[SparseTerm], npt.NDArray[np.float32]]]:
         """Yield the edges of a few users at a time by their weight, and the users' scales ``[n]``."""
         s = self.settings
         for block in _own_blocks(self.shards):
             sides = [(1.0, block.likes), *([(s.dislike_weight, block.dislikes)] if s.dislike_weight else [])]
-            whole = [Part(indptr, indices, weight) for weight, (indptr, indices) in sides]
+            whole = [SparseTerm(indptr, indices, weight) for weight, (indptr, indices) in sides]
             for first in range(0, block.n_users, ROWS):
                 some = [part.rows(first, ROWS) for part in whole]
                 # copies: the files are mapped read-only, which torch does not know
-                parts = [Part(each.indptr.copy(), each.indices.copy(), each.weight) for each in some]
+                parts = [SparseTerm(each.indptr.copy(), each.indices.copy(), each.weight) for each in some]
                 degrees = np.zeros(parts[0].n_rows)
                 for part in parts:
                     self._provide(part.weight, len(part.indices))

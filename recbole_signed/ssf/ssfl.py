@@ -15,7 +15,7 @@ from recbole_signed.ssf.filter import Explanation
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
 from recbole_signed.ssf.recommender import Derived, SpectralRecommender
-from recbole_signed.ssf.search import Tuned
+from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.validation import Validation
 
 MORE = 4
@@ -54,7 +54,7 @@ class SSFL(SpectralRecommender):
         """The parameters in force by their names in the yaml: what :meth:`tune` chose, or what was set."""
         return super().chosen | asdict(self.learned_settings)
 
-    def _choose(self, validation: Validation, valid_data: Any) -> Tuned:
+    def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
         found = super()._choose(validation, valid_data)
         # what is left to choose differs by little, and takes few evaluations: they can be of more users
         more = Validation.from_loader(valid_data, self.graph, self.valid_metric, MORE * self.tune_users)

@@ -18,7 +18,7 @@ SMALL = 50_000
 SHARE = 0.25
 """Where more than this share of the items is left, all are scored."""
 SLACK = 1e-5
-"""Part of the largest bound by which rounding may be wrong."""
+"""Share of the largest bound by which rounding may be wrong."""
 
 
 class TopItems:

@@ -20,7 +20,7 @@ FIRST_ROUND = 250
 """Users after whom candidates are given up for the first time; then after twice as many, and so on. With fewer, chance
 gives up what would have won."""
 LAST_ROUND = 0.8
-"""Part of the users beyond which nobody is given up: those left are ranked for to the end."""
+"""Share of the users beyond which nobody is given up: those left are ranked for to the end."""
 
 DOUBT = 1.0
 """Standard errors of the paired difference that a candidate may lie behind the leader without being given up."""

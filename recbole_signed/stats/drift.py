@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.stats.measures import similarity, spearman
-from recbole_signed.stats.rows import Rows
+from recbole_signed.stats.rows import RawRows
 
 BINS = 20
 _ROWS_OF_A_BIN = 100
@@ -16,7 +16,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST = 0.2
 
 
-def describe_time(rows: Rows) -> dict[str, Any] | None:
+def describe_time(rows: RawRows) -> dict[str, Any] | None:
     """Range and ties of the times, and the drift over them; None where there are no times.
 
     Bins hold about equal numbers of rows, and rows of one moment never lie in two bins. A user is new in the bin of
@@ -47,7 +47,7 @@ def describe_time(rows: Rows) -> dict[str, Any] | None:
 class _Ordered:
     """Rows in order of time, and where users and items occur first."""
 
-    def __init__(self, rows: Rows, order: np.ndarray, times: np.ndarray) -> None:
+    def __init__(self, rows: RawRows, order: np.ndarray, times: np.ndarray) -> None:
         self._times = times
         self._items, self._signs = rows.items[order], rows.signs[order]
         users = rows.users[order]

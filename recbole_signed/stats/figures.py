@@ -12,7 +12,7 @@ import numpy as np
 
 from recbole_signed.errors import MissingExtraError
 from recbole_signed.stats.report import sign_degrees
-from recbole_signed.stats.rows import Rows
+from recbole_signed.stats.rows import RawRows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ _STYLE: dict[Any, Any] = {
 _CURVE_POINTS = 400
 
 
-def draw(name: str, rows: Rows, report: Mapping[str, Any], path: Path) -> None:
+def draw(name: str, rows: RawRows, report: Mapping[str, Any], path: Path) -> None:
     """Draw the page and write it as PNG.
 
     Args:
@@ -88,7 +88,11 @@ def _degrees(cell: Axes, degrees: tuple[np.ndarray, ...], side: str) -> None:
         share = counts[::-1].cumsum()[::-1] / len(degrees[0])
         cell.plot(values, share, color=color, label=label, linewidth=1.6)
     cell.set(
-        xscale="log", yscale="log", title=f"Rows per {side}", xlabel="k", ylabel=f"share of {side}s with k or more rows"
+        xscale="log",
+        yscale="log",
+        title=f"Rows per {side}",
+        xlabel="k",
+        ylabel=f"share of {side}s with k or more rows",
     )
     cell.legend()
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.stats.rows import Rows
+from recbole_signed.stats.rows import RawRows
 
 
-def describe_pairs(rows: Rows) -> dict[str, Any]:
+def describe_pairs(rows: RawRows) -> dict[str, Any]:
     """Count rows, repetitions and contradictions, in all and in each part.
 
     ``repeated_rows`` are the rows after the first of their pair, ``repeated_pairs`` the pairs that have such rows,
@@ -42,7 +42,7 @@ def totals(signs: np.ndarray) -> dict[str, int]:
 class _Part:
     """Sorted keys of the distinct pairs of some rows: of all, of likes and of dislikes."""
 
-    def __init__(self, rows: Rows, where: slice) -> None:
+    def __init__(self, rows: RawRows, where: slice) -> None:
         users, items, signs = rows.users[where], rows.items[where], rows.signs[where]
         keys = users.astype(np.int64) * rows.n_items + items
         self.liked, self.disliked = np.unique(keys[signs > 0]), np.unique(keys[signs < 0])

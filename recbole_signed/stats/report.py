@@ -9,12 +9,12 @@ import numpy as np
 from recbole_signed.stats.drift import describe_time
 from recbole_signed.stats.measures import gini, intraclass, quantiles, spearman
 from recbole_signed.stats.pairs import describe_pairs
-from recbole_signed.stats.rows import Rows
+from recbole_signed.stats.rows import RawRows
 
 _TOP = 0.01
 
 
-def analyse(rows: Rows) -> dict[str, Any]:
+def analyse(rows: RawRows) -> dict[str, Any]:
     """Describe rows, repetitions, degrees, like rates, popularity and drift.
 
     Degrees count rows. A like rate is likes / (likes + dislikes), over users or items that have any of these;
@@ -23,7 +23,7 @@ def analyse(rows: Rows) -> dict[str, Any]:
     return describe_pairs(rows) | describe_nodes(rows) | {"time": describe_time(rows)}
 
 
-def describe_nodes(rows: Rows) -> dict[str, Any]:
+def describe_nodes(rows: RawRows) -> dict[str, Any]:
     """Describe users and items: ``user`` and ``item`` with degrees, like rates and correlations."""
     return {
         "user": _describe(rows.users, rows.n_users, rows.signs),
@@ -32,7 +32,7 @@ def describe_nodes(rows: Rows) -> dict[str, Any]:
 
 
 def sign_degrees(ids: np.ndarray, count: int, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, likes and dislikes of each id; int64 ``[count]`` each."""
+    """RawRows, likes and dislikes of each id; int64 ``[count]`` each."""
     return (
         np.bincount(ids, minlength=count),
         np.bincount(ids[signs > 0], minlength=count),

@@ -22,7 +22,7 @@ _HOW_TO_SIGN = (
 
 
 @dataclass(frozen=True)
-class Rows:
+class RawRows:
     """Interactions of one data set, in the order of its files."""
 
     users: np.ndarray
@@ -42,7 +42,7 @@ class Rows:
         return len(self.users)
 
 
-def read_rows(folder: Path) -> Rows:
+def read_rows(folder: Path) -> RawRows:
     """Read the data set ``folder/NAME.inter``, or ``NAME.train.inter`` and so on, where NAME is the folder's.
 
     ``NAME.yaml`` beside it may name the columns (``USER_ID_FIELD``, ``ITEM_ID_FIELD``, ``TIME_FIELD``,
@@ -70,7 +70,7 @@ def read_rows(folder: Path) -> Rows:
         else {str(part): slice(int(a), int(b)) for part, a, b in zip(files, ends, ends[1:], strict=False)}
     )
     times = frame["time"].to_numpy() if timed else None
-    return Rows(users, items, frame["sign"].to_numpy(), times, n_users, n_items, parts)
+    return RawRows(users, items, frame["sign"].to_numpy(), times, n_users, n_items, parts)
 
 
 def _settings(path: Path) -> dict[str, Any]:

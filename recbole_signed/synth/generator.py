@@ -10,10 +10,10 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.synth.distinct import make_distinct
-from recbole_signed.synth.edges import item_stubs, match_tastes, user_stubs
+from recbole_signed.synth.edge_model import item_stubs, match_tastes, user_stubs
 from recbole_signed.synth.nodes import make_items, make_users
 from recbole_signed.synth.profile import DAY, Profile, find_profile
-from recbole_signed.synth.signs import draw_signs
+from recbole_signed.synth.sign_model import draw_signs
 from recbole_signed.synth.streams import THREADS, each_block
 
 SMALLEST = 10_000

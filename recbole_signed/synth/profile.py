@@ -81,7 +81,7 @@ class Profile:
     days: float
     """Length of the window."""
     targets: Mapping[str, Target] = field(default_factory=dict)
-    """Statistics of the real data, by the names of :func:`recbole_signed.synth.check.statistics`."""
+    """Statistics of the real data, by the names of :func:`recbole_signed.synth.checks.statistics`."""
 
 
 _TOLERANCES = {

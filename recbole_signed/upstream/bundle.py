@@ -11,7 +11,7 @@ from recbole_signed.upstream import edits
 from recbole_signed.upstream.follow import BASE, BUILTINS, STOCK, Followed
 from recbole_signed.upstream.modules import Import, SourceModule, Sources, Symbol
 from recbole_signed.upstream.python38 import BACKPORTS
-from recbole_signed.upstream.recipes import Recipe
+from recbole_signed.upstream.recipes import ExportRecipe
 from recbole_signed.upstream.scopes import global_names
 
 
@@ -37,7 +37,7 @@ class Bundler:
         UsageError: see :class:`~recbole_signed.upstream.follow.Followed`.
     """
 
-    def __init__(self, module: str, model: str, recipe: Recipe) -> None:
+    def __init__(self, module: str, model: str, recipe: ExportRecipe) -> None:
         self.used = Followed(module, model, recipe)
         self.names: dict[Symbol, str] = {}
 

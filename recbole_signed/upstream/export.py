@@ -17,7 +17,7 @@ from recbole_signed.plugin import registry
 from recbole_signed.upstream import checkout, pages, python38
 from recbole_signed.upstream.bundle import Bundle, Bundler
 from recbole_signed.upstream.edits import plain_docstrings
-from recbole_signed.upstream.recipes import TRAINER_KEYS, Recipe, recipe_of
+from recbole_signed.upstream.recipes import TRAINER_KEYS, ExportRecipe, recipe_of
 from recbole_signed.upstream.reference import Description, without_sentences
 
 GENERAL = "recbole/model/general_recommender"
@@ -161,7 +161,7 @@ def _entry(model: str) -> registry.ModelEntry:
     raise UsageError(f"there is no model named '{model}'{nearest(model, known)}")
 
 
-def _notes(entry: registry.ModelEntry, recipe: Recipe, text: str) -> list[str]:
+def _notes(entry: registry.ModelEntry, recipe: ExportRecipe, text: str) -> list[str]:
     """Return what is particular to the model whose file has this text."""
     yaml = entry.properties.read_text(encoding="utf-8") if entry.properties else ""
     dropped = [key for key in TRAINER_KEYS if f"\n{key}:" in f"\n{yaml}"]

@@ -7,7 +7,7 @@ import sys
 
 from recbole_signed.errors import UsageError
 from recbole_signed.upstream.modules import Import, SourceModule, Sources, Symbol
-from recbole_signed.upstream.recipes import METADATA, Recipe
+from recbole_signed.upstream.recipes import METADATA, ExportRecipe
 from recbole_signed.upstream.scopes import global_names
 
 LIBRARIES = frozenset({"torch", "numpy", "scipy", "recbole", "tqdm"})
@@ -37,7 +37,7 @@ class Followed:
         UsageError: something that is used can't be copied, or is not among RecBole's own requirements.
     """
 
-    def __init__(self, module: str, model: str, recipe: Recipe) -> None:
+    def __init__(self, module: str, model: str, recipe: ExportRecipe) -> None:
         self.sources = Sources({"recbole_signed", module.partition(".")[0]})
         self.model = Symbol(module, model)
         self.recipe = recipe

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.upstream.recipes import ALL_IN_ONE_BATCH, TRAINER_KEYS, Recipe
+from recbole_signed.upstream.recipes import ALL_IN_ONE_BATCH, TRAINER_KEYS, ExportRecipe
 from recbole_signed.upstream.reference import Description
 
 HIDE = (
@@ -16,7 +16,7 @@ HIDE = (
 _LINE = re.compile(r"^(?P<key>\w+):\s*(?P<value>.*?)\s*#\s*\((?P<kind>[^)]*)\)\s*(?P<text>.*)$")
 
 
-def properties(yaml: str, recipe: Recipe) -> str:
+def properties(yaml: str, recipe: ExportRecipe) -> str:
     """Return the default yaml without the keys that stock RecBole does not read, and with what it reads otherwise."""
     lines = []
     for line in yaml.splitlines():
@@ -213,7 +213,7 @@ of `asset/model_list.json`.
 """
 
 
-def tuning_ranges(path: Path, recipe: Recipe) -> dict[str, Any]:
+def tuning_ranges(path: Path, recipe: ExportRecipe) -> dict[str, Any]:
     """Return the lists of values of a ``yaml/tune`` file, of the keys that the exported model has."""
     import yaml
 

@@ -15,7 +15,7 @@ METADATA = ("family", "source", "uses_dislikes", "needs_sign")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ExportRecipe:
     """What is left out of one model, and what of it is told to the reader."""
 
     methods: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Recipe:
     """Why the model can't be exported; one sentence."""
 
 
-_SELF_TUNED = Recipe(
+_SELF_TUNED = ExportRecipe(
     methods=("tune", "_choose"),
     attributes=("auto", "tune_users", "valid_metric"),
     keys=("auto", "tune_users"),
@@ -42,9 +42,9 @@ _SELF_TUNED = Recipe(
         "values of the yaml hold. Use RecBole's hyper-parameter tuning."
     ),
 )
-RECIPES: dict[str, Recipe] = {"SSF": _SELF_TUNED, "SSFL": _SELF_TUNED}
+RECIPES: dict[str, ExportRecipe] = {"SSF": _SELF_TUNED, "SSFL": _SELF_TUNED}
 
 
-def recipe_of(model: str) -> Recipe:
+def recipe_of(model: str) -> ExportRecipe:
     """Return the recipe of a model; most need none."""
-    return RECIPES.get(model, Recipe())
+    return RECIPES.get(model, ExportRecipe())

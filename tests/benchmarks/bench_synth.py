@@ -26,7 +26,7 @@ STATS_SECONDS, STATS_ROWS = 60.0, 10_000_000
 def measure_synth(profile: str, edges: int, folder: Path | None) -> dict[str, float]:
     """Generate, and write in both formats where a folder is given."""
     from recbole_signed.synth import generate
-    from recbole_signed.synth.write import Origin, write
+    from recbole_signed.synth.writer import Origin, write
 
     start = time.perf_counter()
     graph = generate(profile, edges, seed=0)

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from warm_python import WarmPython
 
 from recbole_signed import __version__
+from recbole_signed.cli import app as cli
 from recbole_signed.cli import doctor
-from recbole_signed.cli import main as cli
 from recbole_signed.convert import convert
 from recbole_signed.experiments.tables import pool
 
@@ -71,7 +71,7 @@ def test_run_for_a_reader(toy: str, capsys: pytest.CaptureFixture[str], tmp_path
 
 def test_what_is_written_below_python_goes_to_standard_error(tmp_path: Path) -> None:
     script = (
-        "import os, sys\nfrom recbole_signed.cli.main import stdout_for_result\n"
+        "import os, sys\nfrom recbole_signed.cli.app import stdout_for_result\n"
         "with stdout_for_result():\n    print('python'); os.system('echo child'); os.write(1, b'c code\\n')\n"
         "print('result')"
     )
@@ -281,7 +281,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_is_quick_to_come() -> None:
     script = (
-        "import sys; import recbole_signed.cli.main\n"
+        "import sys; import recbole_signed.cli.app\n"
         "print([name for name in ('torch', 'recbole', 'polars', 'pandas') if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}

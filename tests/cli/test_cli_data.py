@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_signed.cli import main as cli
+from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 
 

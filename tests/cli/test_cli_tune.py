@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from recbole_signed.cli import main as cli
+from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs.run import run
+from recbole_signed.experiments.runs.runner import run
 
 
 def outcome(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -54,7 +54,7 @@ def test_a_wrong_command_is_one_sentence(tmp_path: Path, capfd: pytest.CaptureFi
 
 
 def test_the_command_line_is_light_until_the_command_runs() -> None:
-    code = "import sys, recbole_signed.cli.main; print(sorted({'torch', 'recbole', 'optuna'} & set(sys.modules)))"
+    code = "import sys, recbole_signed.cli.app; print(sorted({'torch', 'recbole', 'optuna'} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).resolve().parents[2])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.strip() == "[]"

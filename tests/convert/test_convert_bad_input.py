@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import convert, files, tables
+from recbole_signed.convert import convert, tables
+from recbole_signed.convert import raw_files as files
 from recbole_signed.errors import UsageError
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}

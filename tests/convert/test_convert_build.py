@@ -28,11 +28,11 @@ from recbole_signed.convert import (
     describe,
     option,
     register_source,
+    registry,
     source,
     sources,
     spool,
 )
-from recbole_signed.convert import source_registry as registry
 from recbole_signed.convert.manifest import describe_rows
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_convert_malformed import LONGER, PARQUET, TEXT
 
-from recbole_signed.convert import convert, files
+from recbole_signed.convert import convert
+from recbole_signed.convert import raw_files as files
 from recbole_signed.errors import UsageError
 
 USUAL: dict[str, Any] = {

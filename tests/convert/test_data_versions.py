@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from recbole_signed.convert import convert, versions
+from recbole_signed.convert import convert
+from recbole_signed.convert import dataset_versions as versions
 from recbole_signed.convert.recount import accept
 from recbole_signed.errors import UsageError
 

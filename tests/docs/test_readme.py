@@ -10,7 +10,7 @@ from signed_report.readme import block
 from signed_report.tables import read_table, table_values
 
 from recbole_signed.data.settings import SETTING_KEYS
-from recbole_signed.experiments.runs.columns import metric_column
+from recbole_signed.experiments.runs.metric_columns import metric_column
 from recbole_signed.plugin import registry
 
 

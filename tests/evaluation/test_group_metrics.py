@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation.group_metrics import METRICS, EdgeGroups
+from recbole_signed.evaluation.group_metrics import GROUP_METRICS, EdgeGroups
 
 N_USERS, N_ITEMS, KS = 60, 40, [1, 5, 10]
 BOUNDS = {"user_groups": [0, 3, 9], "item_groups": [4, 12]}
@@ -154,12 +154,12 @@ def test_a_pair_counts_once_with_whatever_signs() -> None:
 
 
 def test_a_run_has_them_for_any_model_and_leaves_the_rest_alone(tmp_path: Any) -> None:
-    from recbole_signed.experiments.runs.run import run
+    from recbole_signed.experiments.runs.runner import run
 
     convert("toy", None, tmp_path / "atomic_files")
     settings = {"metrics": ["Recall", "NDCG"], "topk": [5], "valid_metric": "NDCG@5", "state": "ERROR", "epochs": 2}
     plain = run("BPR", "toy-signed", overrides=settings, save=False)
-    more = {**settings, "metrics": ["Recall", "NDCG", *METRICS], "item_groups": [8, 16]}
+    more = {**settings, "metrics": ["Recall", "NDCG", *GROUP_METRICS], "item_groups": [8, 16]}
     grouped = run("BPR", "toy-signed", overrides=more, save=False)
     assert {name: grouped.test[name] for name in plain.test} == plain.test
     assert {"recall@5[items 0-8]", "ndcg@5[users 6-20]", "groupshare[items 17+]"} < set(grouped.test)

@@ -20,8 +20,8 @@ from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs.rows import RunRow, append_row, read_rows
 from recbole_signed.experiments.runs.user_values import is_there
 from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables.compare import compare
-from recbole_signed.experiments.tables.spec import Request, TableSpec
+from recbole_signed.experiments.tables.comparison import compare
+from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 
 TABLE = """
 title: Tiny
@@ -56,7 +56,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Cal
     """Replace the processes by a Python script; the function returned tells which runs were started."""
 
     def install(script: str = "") -> Callable[[], list[str]]:
-        def command(request: Request) -> list[str]:
+        def command(request: RunSpec) -> list[str]:
             row = RunRow(request.model, request.dataset, request.seed, test={"recall@5": 0.5, "dislikerecall@5": 0.25})
             tell = f"open('started', 'a').write({request.title!r} + '\\n')"
             return [
@@ -217,7 +217,7 @@ def test_an_interrupt_ends_the_children_and_keeps_finished_rows(write: Write, tm
 import json, sys
 from pathlib import Path
 from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables.compare import compare
+from recbole_signed.experiments.tables.comparison import compare
 tell = 'import os, time; open("pids", "a").write(str(os.getpid()) + chr(10)); '
 row = lambda r: json.dumps(dict(model=r.model, dataset=r.dataset, seed=r.seed))
 act = lambda r: "time.sleep(60)" if r.seed == 2 else f"print({{row(r)!r}})"
@@ -309,7 +309,7 @@ def test_the_parent_imports_neither_torch_nor_recbole(write: Write, fake: Any) -
     script = (
         "import sys; sys.argv = ['x', 'compare', sys.argv[1], '--json']\n"
         "import contextlib\n"
-        "from recbole_signed.cli.main import main\n"
+        "from recbole_signed.cli.app import main\n"
         "with contextlib.suppress(SystemExit): main()\n"
         "print([name for name in ('torch', 'recbole', 'pandas') if name in sys.modules], file=sys.stderr)"
     )

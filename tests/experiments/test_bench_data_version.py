@@ -27,7 +27,7 @@ def change(folder: Path) -> None:
 
 
 def test_the_row_has_the_version(folder: Path) -> None:
-    from recbole_signed.experiments.runs.run import run
+    from recbole_signed.experiments.runs.runner import run
 
     row = run("BPR", "toy-signed", overrides=QUICK, save=False)
     record = json.loads((folder / "dataset.json").read_text())
@@ -49,7 +49,7 @@ def test_without_a_manifest_there_is_no_version(folder: Path) -> None:
 def test_changed_files_are_refused_by_run_and_by_run_recbole(folder: Path) -> None:
     from recbole.quick_start import run_recbole
 
-    from recbole_signed.experiments.runs.run import run
+    from recbole_signed.experiments.runs.runner import run
 
     change(folder)
     message = r"the data set 'toy-signed' has changed since it was made: .*recbole-signed data accept toy-signed"
@@ -62,7 +62,7 @@ def test_changed_files_are_refused_by_run_and_by_run_recbole(folder: Path) -> No
 
 
 def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_signed.experiments.runs import run as module
+    from recbole_signed.experiments.runs import runner as module
 
     create = module.create_dataset
 
@@ -77,7 +77,7 @@ def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder: Path, monkeyp
 
 
 def test_a_table_refuses_them_before_anything_runs(folder: Path, tmp_path: Path) -> None:
-    from recbole_signed.experiments.tables.compare import compare
+    from recbole_signed.experiments.tables.comparison import compare
 
     change(folder)
     table = tmp_path / "table.yaml"

@@ -32,7 +32,7 @@ def toy(tmp_path: Path) -> str:
 
 
 def run(*args: Any, **kwargs: Any) -> RunRow:
-    from recbole_signed.experiments.runs.run import run as run_once
+    from recbole_signed.experiments.runs.runner import run as run_once
 
     return run_once(*args, **kwargs)
 

@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recbole_signed.cli.main import main
+from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs.rows import FAILED, RunRow, append_row, read_rows
 from recbole_signed.experiments.runs.user_values import file_name, users_folder, write
 from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables.compare import compare
+from recbole_signed.experiments.tables.comparison import compare
 from recbole_signed.experiments.tables.marks import marks_file, read_marks
-from recbole_signed.experiments.tables.render import render
-from recbole_signed.experiments.tables.significance import significance
-from recbole_signed.experiments.tables.significance_text import render as render_comparisons
-from recbole_signed.experiments.tables.spec import Request, TableSpec
+from recbole_signed.experiments.tables.pairwise_tests import significance
+from recbole_signed.experiments.tables.pairwise_text import render_tests as render_comparisons
+from recbole_signed.experiments.tables.rendering import render
+from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 
 TABLE = """
 title: Tiny
@@ -51,7 +51,7 @@ def drawn(label: str, seed: int) -> dict[str, np.ndarray]:
     return {"recall@5": recall, "dislikerecall@5": dislike}
 
 
-def row_of(request: Request, values: Mapping[str, Any] | None, rows_file: Path, split: Any = "predefined") -> RunRow:
+def row_of(request: RunSpec, values: Mapping[str, Any] | None, rows_file: Path, split: Any = "predefined") -> RunRow:
     test = {key: float(np.nanmean(value)) for key, value in (values or drawn(request.label, request.seed)).items()}
     row = RunRow(request.model, request.dataset, request.seed, test=test, split=split, valid_metric="recall@5")
     row = replace(row, request_hash=request.request_hash, data_sha256=request.data_sha256, label=request.label)
@@ -187,7 +187,7 @@ def test_compare_repeats_just_these_runs(finish: Finish, monkeypatch: pytest.Mon
     next(users_folder(table.with_suffix(".jsonl")).glob("EASE*")).unlink()
     started: list[str] = []
 
-    def command(request: Request) -> list[str]:
+    def command(request: RunSpec) -> list[str]:
         started.append(request.title)
         assert request.per_user is not None
         values = drawn(request.label, request.seed)
@@ -290,7 +290,7 @@ def test_a_finished_table_is_printed_without_torch(finish: Finish) -> None:
     table = finish()
     compare(table)
     script = (
-        "import sys; from pathlib import Path; from recbole_signed.experiments.tables.compare import compare\n"
+        "import sys; from pathlib import Path; from recbole_signed.experiments.tables.comparison import compare\n"
         "assert compare(Path(sys.argv[1])).table.notes[-1].startswith(chr(0x2021))\n"
         "print([name for name in ('torch', 'recbole', 'pandas', 'scipy') if name in sys.modules])"
     )

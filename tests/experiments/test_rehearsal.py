@@ -10,7 +10,7 @@ import pytest
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import warm_up as rehearsal
-from recbole_signed.experiments.runs.run import run
+from recbole_signed.experiments.runs.runner import run
 from recbole_signed.experiments.runs.warm_up import rehearse
 
 
@@ -48,9 +48,9 @@ def test_only_runs_that_measure_serving_begin_with_it(tmp_path: Path, monkeypatc
     convert("toy", None, tmp_path / "atomic_files")
     seen = []
     monkeypatch.setattr(
-        "recbole_signed.experiments.runs.run.rehearse", lambda model, settings: seen.append((model, settings))
+        "recbole_signed.experiments.runs.runner.rehearse", lambda model, settings: seen.append((model, settings))
     )
-    monkeypatch.setattr("recbole_signed.experiments.runs.run._serve", lambda trainer: {"serve_seconds": 1.0})
+    monkeypatch.setattr("recbole_signed.experiments.runs.runner._serve", lambda trainer: {"serve_seconds": 1.0})
     run("Pop", "toy-signed", overrides={"topk": [5], "valid_metric": "NDCG@5"}, save=False)
     assert seen == []
     run("Pop", "toy-signed", overrides={"topk": [5], "valid_metric": "NDCG@5"}, save=False, serve=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_signed.cli import main as cli
+from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import segments as module
-from recbole_signed.experiments.analysis.segments import centres, label_nodes
+from recbole_signed.experiments.analysis import user_segments as module
+from recbole_signed.experiments.analysis.user_segments import centres, label_nodes
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
 

@@ -16,12 +16,12 @@ import yaml
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.cases import BASE, NEW, UNKNOWN, Cases
 from recbole_signed.experiments.replay.experiment import run_stream
-from recbole_signed.experiments.replay.measure import measure
-from recbole_signed.experiments.replay.render import markdown, plot, write
-from recbole_signed.experiments.replay.replay import Replay
-from recbole_signed.experiments.replay.retention import retention
-from recbole_signed.experiments.replay.spec import StreamSpec
+from recbole_signed.experiments.replay.output import markdown, plot, write
+from recbole_signed.experiments.replay.retention_intervals import retention
+from recbole_signed.experiments.replay.stream_events import Replay
+from recbole_signed.experiments.replay.stream_spec import StreamSpec
 from recbole_signed.experiments.replay.summary import summarise
+from recbole_signed.experiments.replay.window_metrics import measure
 from recbole_signed.online.events import DISLIKE, LIKE, VIEW
 from recbole_signed.online.store.state import OnlineState
 

@@ -14,9 +14,9 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs.rows import RunRow, append_row, read_rows, rows_beside
 from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables.compare import compare
-from recbole_signed.experiments.tables.render import to_markdown
-from recbole_signed.experiments.tables.spec import Request, TableSpec
+from recbole_signed.experiments.tables.comparison import compare
+from recbole_signed.experiments.tables.rendering import to_markdown
+from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.plugin import registry
 
 BASE = """
@@ -56,7 +56,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], lis
     """Replace the runs by a script that gives a row; the function tells which were started since it was last asked."""
     told = tmp_path / "started"
 
-    def command(request: Request) -> list[str]:
+    def command(request: RunSpec) -> list[str]:
         served = {"serve_seconds": 0.5, "model_bytes": 4_000_000} if request.serving else {}
         row = RunRow(request.model, request.dataset, request.seed, test={"recall@5": 0.5}, **served)
         script = f"open({str(told)!r}, 'a').write({request.title!r} + '\\n')\nprint({json.dumps(row.as_dict())!r})"
@@ -72,7 +72,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], lis
     return since
 
 
-def requests(path: Path) -> dict[str, Request]:
+def requests(path: Path) -> dict[str, RunSpec]:
     return {request.title: request for request in TableSpec.read(path).requests()}
 
 
@@ -164,7 +164,7 @@ def test_models_that_draw_nothing_have_one_seed_where_the_split_draws_nothing(wr
 
 @pytest.mark.parametrize("model", sorted(registry.SEEDLESS))
 def test_seedless_models_give_the_same_with_any_seed(model: str, tmp_path: Path) -> None:
-    from recbole_signed.experiments.runs.run import run
+    from recbole_signed.experiments.runs.runner import run
 
     convert("toy", None, tmp_path / "atomic_files")
     settings = {"state": "ERROR", "eval_args": {"order": "TO"}, "topk": [5], "valid_metric": "NDCG@5"}
@@ -233,8 +233,10 @@ def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own_to
 
 def test_serving_is_asked_for_on_the_command_line(write: Write) -> None:
     text = "extends: base.yaml\nserving: true\n"
-    assert all("--serve" in pool.command(request) for request in requests(write(text)).values())
-    assert not any("--serve" in pool.command(request) for request in requests(write("extends: base.yaml\n")).values())
+    assert all("--measure-serving" in pool.command(request) for request in requests(write(text)).values())
+    assert not any(
+        "--measure-serving" in pool.command(request) for request in requests(write("extends: base.yaml\n")).values()
+    )
 
 
 # ---- the tables that come with the package ----

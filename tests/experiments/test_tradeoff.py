@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from recbole_signed.cli import main as cli
+from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis.tradeoff import parse_aversions, tradeoff
+from recbole_signed.experiments.analysis.tradeoff_curve import parse_aversions, tradeoff
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
@@ -31,7 +31,7 @@ def toy(tmp_path: Path) -> str:
 
 
 def test_each_point_is_the_run_with_that_aversion(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_signed.experiments.runs.run import run
+    from recbole_signed.experiments.runs.runner import run
     from recbole_signed.ssf.filter import SpectralFilter
 
     fits = []

@@ -14,11 +14,11 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.tables.spec import TableSpec
 from recbole_signed.experiments.tables.tuned import read_tuned
-from recbole_signed.experiments.tuning import table as module
+from recbole_signed.experiments.tuning import tuned_table as module
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning
-from recbole_signed.experiments.tuning.table import tune_table
-from recbole_signed.experiments.tuning.tune import tune
+from recbole_signed.experiments.tuning.search import tune
+from recbole_signed.experiments.tuning.tuned_table import tune_table
 
 WORKER = """
 import json, sys

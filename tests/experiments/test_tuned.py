@@ -15,8 +15,8 @@ from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs.provenance import data_sha256
 from recbole_signed.experiments.runs.rows import RunRow
 from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables.compare import compare
-from recbole_signed.experiments.tables.spec import Request, TableSpec
+from recbole_signed.experiments.tables.comparison import compare
+from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.experiments.tables.table import build_table
 from recbole_signed.experiments.tables.tuned import Tuned, read_tuned, to_yaml, tuned_path
 
@@ -50,7 +50,7 @@ def table(models: Any, **more: Any) -> Path:
     return path
 
 
-def requests(models: Any, **more: Any) -> dict[str, Request]:
+def requests(models: Any, **more: Any) -> dict[str, RunSpec]:
     return {each.label: each for each in TableSpec.read(table(models, **more)).requests()}
 
 
@@ -136,7 +136,7 @@ def test_different_budgets_are_no_fair_table(tuned: Callable[..., Path]) -> None
 
 
 def test_the_small_print_states_the_budget(tuned: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def command(request: Request) -> list[str]:
+    def command(request: RunSpec) -> list[str]:
         row = RunRow(request.model, request.dataset, request.seed, test={"recall@10": 0.5}, split=SPLIT)
         return [sys.executable, "-c", f"print({json.dumps(row.as_dict())!r})"]
 

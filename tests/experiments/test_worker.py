@@ -11,7 +11,7 @@ import pytest
 from recbole_signed.convert import convert
 from recbole_signed.experiments.runs import reading
 from recbole_signed.experiments.runs.reading import DataCache
-from recbole_signed.experiments.runs.run import run
+from recbole_signed.experiments.runs.runner import run
 from recbole_signed.experiments.tuning import worker
 from recbole_signed.experiments.tuning.task import Task
 

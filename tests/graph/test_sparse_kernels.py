@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.graph import sparse_kernels
-from recbole_signed.graph.sparse_kernels import Part, add_transposed_product, multiply
+from recbole_signed.graph.sparse_kernels import SparseTerm, add_transposed_product, multiply
 
 
 def random_matrix(seed: int, n_rows: int, n_columns: int, density: float = 0.3) -> sp.csr_matrix:
@@ -23,7 +23,7 @@ def test_the_product_of_a_sum(seed: int, n_rows: int, n_columns: int, width: int
     dense = np.random.default_rng(seed).standard_normal((n_columns, width), dtype=np.float32)
     scale = np.random.default_rng(seed + 1).random(n_rows, dtype=np.float32)
     out = np.full((n_rows, width), np.nan, dtype=np.float32)
-    multiply(out, [Part.of(first), Part.of(second, -0.5, binary=True)], dense, scale)
+    multiply(out, [SparseTerm.of(first), SparseTerm.of(second, -0.5, binary=True)], dense, scale)
     wanted = scale[:, None] * ((first - 0.5 * (second != 0)).toarray().astype(float) @ dense)
     np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-5)
 
@@ -32,9 +32,9 @@ def test_pieces_of_rows_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = random_matrix(0, 100, 30)
     dense = np.random.default_rng(0).standard_normal((30, 7), dtype=np.float32)
     whole, pieces = (np.empty((100, 7), dtype=np.float32) for _ in range(2))
-    multiply(whole, [Part.of(matrix)], dense)
+    multiply(whole, [SparseTerm.of(matrix)], dense)
     monkeypatch.setattr(sparse_kernels, "ROWS", 17)
-    multiply(pieces, [Part.of(matrix)], dense)
+    multiply(pieces, [SparseTerm.of(matrix)], dense)
     np.testing.assert_array_equal(whole, pieces)
 
 
@@ -44,7 +44,7 @@ def test_the_transposed_product_adds(compiled: bool, kind: type, monkeypatch: py
     if not compiled:
         monkeypatch.setattr(sparse_kernels, "kernels", None)
     matrix = random_matrix(3, 50, 20)
-    part = Part(matrix.indptr.astype(kind), matrix.indices.astype(kind), 0.5).rows(10, 25)
+    part = SparseTerm(matrix.indptr.astype(kind), matrix.indices.astype(kind), 0.5).rows(10, 25)
     dense = np.random.default_rng(0).standard_normal((25, 4), dtype=np.float32)
     out = np.ones((20, 4), dtype=np.float32)
     add_transposed_product(out, part, dense, np.full(1000, 0.5, dtype=np.float32))
@@ -53,7 +53,7 @@ def test_the_transposed_product_adds(compiled: bool, kind: type, monkeypatch: py
 
 
 def test_what_the_kernel_would_read_beyond_is_refused() -> None:
-    part = Part.of(random_matrix(3, 5, 8), binary=True)
+    part = SparseTerm.of(random_matrix(3, 5, 8), binary=True)
     out, dense, values = np.zeros((8, 4), np.float32), np.zeros((5, 4), np.float32), np.ones(40, np.float32)
     for wrong in (
         (out, part, dense[:4], values),

@@ -16,7 +16,7 @@ import numpy as np
 
 from recbole_signed import files
 from recbole_signed.online.events import Limits, sign_of
-from recbole_signed.online.sources.files import JsonLinesSource
+from recbole_signed.online.sources.file_source import JsonLinesSource
 from recbole_signed.online.store.state import OnlineState, Update
 from recbole_signed.online.store.versions import Snapshot
 

@@ -16,9 +16,9 @@ from recbole_signed.online.events import DISLIKE, LIKE, UNDISLIKE, UNLIKE
 from recbole_signed.online.learners import neighbours
 from recbole_signed.online.learners.dislike_push import best_items, ranked_scores
 from recbole_signed.online.learners.ease import EaseLearner
-from recbole_signed.online.learners.least_squares import LeastSquaresLearner
 from recbole_signed.online.learners.make import make_learner
 from recbole_signed.online.learners.neighbours import NEAR, Neighbours
+from recbole_signed.online.learners.signed_ials import LeastSquaresLearner
 from recbole_signed.ssf import learner as spectral
 from recbole_signed.ssf.filter import FilterSettings
 from recbole_signed.ssf.item_counters import STALE, ItemCounters

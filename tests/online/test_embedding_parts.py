@@ -16,9 +16,9 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.online.events import DISLIKE, LIKE, VIEW
 from recbole_signed.online.learners.base import grown
 from recbole_signed.online.learners.edge_dataset import EdgeDataset
+from recbole_signed.online.learners.fine_tuning import Batches, Verdicts, adam
 from recbole_signed.online.learners.growth import Weights, tables_of
-from recbole_signed.online.learners.recipe import Recipe
-from recbole_signed.online.learners.replay import Batches, Verdicts, adam
+from recbole_signed.online.learners.recipe import TrainingRecipe
 from recbole_signed.online.learners.ridge_map import RidgeMap, degree_weights, features
 from recbole_signed.online.store.edges import EdgeArrays
 
@@ -32,8 +32,8 @@ def edges(n_users: int = 12, n_items: int = 9, n: int = 60, seed: int = 0) -> Ed
 
 
 @pytest.fixture(scope="module")
-def recipes() -> dict[str, Recipe]:
-    return {name: Recipe.named(name, {"embedding_size": 4}) for name in ("LightGCN", "BPR", "LSGRec")}
+def recipes() -> dict[str, TrainingRecipe]:
+    return {name: TrainingRecipe.named(name, {"embedding_size": 4}) for name in ("LightGCN", "BPR", "LSGRec")}
 
 
 def test_features_are_those_of_their_formula() -> None:
@@ -78,7 +78,7 @@ def test_a_map_of_next_to_nothing_is_constant(n: int) -> None:
     assert np.isfinite(map_(np.ones((3, 4)))).all()
 
 
-def test_bipartite_lightgcn_is_recboles(recipes: dict[str, Recipe]) -> None:
+def test_bipartite_lightgcn_is_recboles(recipes: dict[str, TrainingRecipe]) -> None:
     recipe, arrays = recipes["LightGCN"], edges()
     ours = recipe.build(arrays, 12, 9)
     theirs = LightGCN(recipe.config, EdgeDataset(arrays, 12, 9, recipe.config))
@@ -89,7 +89,7 @@ def test_bipartite_lightgcn_is_recboles(recipes: dict[str, Recipe]) -> None:
     torch.testing.assert_close(ours.calculate_loss(batch), theirs.calculate_loss(batch))
 
 
-def test_the_view_answers_as_a_data_set_does(recipes: dict[str, Recipe]) -> None:
+def test_the_view_answers_as_a_data_set_does(recipes: dict[str, TrainingRecipe]) -> None:
     arrays = edges()
     view = EdgeDataset(arrays, 12, 9, recipes["LSGRec"].config)
     assert (view.num("user_id"), view.num("item_id"), len(view)) == (12, 9, int((arrays.kind == LIKE).sum()))
@@ -106,7 +106,7 @@ def test_the_view_answers_as_a_data_set_does(recipes: dict[str, Recipe]) -> None
 
 @given(st.integers(0, 2**31), st.integers(25, 40), st.sampled_from(["BPR", "LSGRec"]))
 def test_a_pass_covers_the_pool_and_samples_nothing_known(
-    recipes: dict[str, Recipe], seed: int, n: int, name: str
+    recipes: dict[str, TrainingRecipe], seed: int, n: int, name: str
 ) -> None:
     arrays, recipe = edges(n=n, seed=seed), recipes[name]
     known = Verdicts.of(arrays, recipe)
@@ -124,7 +124,7 @@ def test_a_pass_covers_the_pool_and_samples_nothing_known(
     assert len(seen) == len(batches)
 
 
-def test_the_pool_of_a_refresh_is_all_that_is_new_and_a_sample_of_the_old(recipes: dict[str, Recipe]) -> None:
+def test_the_pool_of_a_refresh_is_all_that_is_new_and_a_sample_of_the_old(recipes: dict[str, TrainingRecipe]) -> None:
     arrays, recipe = edges(), recipes["LSGRec"]
     verdicts = Verdicts.of(arrays, recipe)
     old = verdicts.take(np.arange(0, len(verdicts), 2))
@@ -137,7 +137,7 @@ def test_the_pool_of_a_refresh_is_all_that_is_new_and_a_sample_of_the_old(recipe
     assert len(set(pool.keys.tolist())) == len(pool)
 
 
-def test_parameters_and_moments_move_to_a_larger_model(recipes: dict[str, Recipe]) -> None:
+def test_parameters_and_moments_move_to_a_larger_model(recipes: dict[str, TrainingRecipe]) -> None:
     recipe = recipes["LSGRec"]
     model = recipe.build(edges(), 12, 12)  # as many users as items: names tell them apart
     assert tables_of(model) == {

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.online.sources.base import open_source
-from recbole_signed.online.sources.redis import RedisSource
+from recbole_signed.online.sources.redis_source import RedisSource
+from recbole_signed.online.sources.source import open_source
 from recbole_signed.online.store.state import OnlineState
 
 

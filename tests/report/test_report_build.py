@@ -14,7 +14,7 @@ import pytest
 from signed_report.build import build_report, compile_report, values
 from signed_report.results import Results, read_results
 
-from recbole_signed.cli import main as cli
+from recbole_signed.cli import app as cli
 from recbole_signed.errors import MissingExtraError, UsageError
 
 typst = pytest.importorskip("typst")

@@ -11,7 +11,7 @@ from signed_report.drawing import name_points, page, settle
 from signed_report.figures import draw_all, draw_retention, draw_tradeoff
 from signed_report.results import Results, read_results
 
-from recbole_signed.cli import main as cli
+from recbole_signed.cli import app as cli
 from recbole_signed.errors import MissingExtraError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ import pytest
 from signed_report.kuairand import describe_log
 from signed_report.measure import measure_kuairand
 
-from recbole_signed.cli import main as cli
+from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 

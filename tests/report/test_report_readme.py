@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from signed_report.readme import block, rewrite
 
-from recbole_signed.cli import main as cli
+from recbole_signed.cli import app as cli
 from recbole_signed.errors import UsageError
 
 

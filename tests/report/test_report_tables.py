@@ -10,7 +10,7 @@ import pytest
 from signed_report.tables import own_memory, read_table, table_values
 
 from recbole_signed.experiments.runs.rows import RunRow, append_row
-from recbole_signed.experiments.tables.render import to_markdown
+from recbole_signed.experiments.tables.rendering import to_markdown
 
 YAML = """
 title: Small

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.stats import Rows, analyse
+from recbole_signed.stats import RawRows, analyse
 from recbole_signed.stats.figures import draw
 from recbole_signed.stats.text import findings, to_text
 
@@ -21,12 +21,12 @@ events = st.lists(
 )
 
 
-def rows_of(found: list[Event], *, timed: bool = True, cuts: tuple[float, ...] = ()) -> Rows:
+def rows_of(found: list[Event], *, timed: bool = True, cuts: tuple[float, ...] = ()) -> RawRows:
     users, items, signs, times = (np.array(column) for column in zip(*found, strict=True))
     bounds = [0, *(int(cut * len(found)) for cut in cuts), len(found)]
     names = ("train", "valid", "test")
     parts = {name: slice(a, b) for name, a, b in zip(names, bounds, bounds[1:], strict=False)} if cuts else {}
-    return Rows(
+    return RawRows(
         users.astype(np.int32), items.astype(np.int32), signs.astype(np.int8), times if timed else None, 5, 6, parts
     )
 

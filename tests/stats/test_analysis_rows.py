@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.stats import Rows, read_rows
+from recbole_signed.stats import RawRows, read_rows
 
 COLUMNS = ("user_id:token", "item_id:token", "sign:float", "timestamp:float")
 Write = Callable[..., Path]
@@ -103,7 +103,7 @@ def test_anything_is_read_or_refused_in_a_sentence(
     folder.mkdir(exist_ok=True)
     text = "\t".join(header) + "\n" + "\n".join("\t".join(line) for line in lines)
     (folder / "any.inter").write_bytes(text.encode() + raw)
-    rows: Rows | str
+    rows: RawRows | str
     try:
         rows = read_rows(folder)
     except UsageError as error:

@@ -11,9 +11,9 @@ from scipy.sparse.linalg import svds
 
 from recbole_signed.errors import UsageError
 from recbole_signed.synth import PROFILES, SyntheticGraph, distinct, find_profile, generate, streams
-from recbole_signed.synth.check import as_rows, check, statistics
+from recbole_signed.synth.checks import as_rows, check, statistics
 from recbole_signed.synth.distinct import make_distinct
-from recbole_signed.synth.edges import _aligned
+from recbole_signed.synth.edge_model import _aligned
 from recbole_signed.synth.generator import size_of, smallest
 from recbole_signed.synth.nodes import degrees, make_items, make_users
 from recbole_signed.synth.profile import DAY, Degrees

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_signed.cli.main import main
+from recbole_signed.cli.app import main
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.plugin import registry
 from recbole_signed.upstream import python38
 from recbole_signed.upstream.bundle import Bundler
 from recbole_signed.upstream.export import upstream
 from recbole_signed.upstream.follow import LIBRARIES
-from recbole_signed.upstream.recipes import Recipe, recipe_of
+from recbole_signed.upstream.recipes import ExportRecipe, recipe_of
 from recbole_signed.upstream.reference import Citation
 
 QUICK = ["GFCF", "LSGRec"]
@@ -187,7 +187,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         (folder / "__init__.py").touch()
         for module, code in {"tiny": MODEL.format(imports=imports.replace("PACK", name), body=body), **modules}.items():
             (folder / f"{module}.py").write_text(code.replace("PACK", name), encoding="utf-8")
-        made = Bundler(f"{name}.tiny", "Tiny", Recipe()).bundle()
+        made = Bundler(f"{name}.tiny", "Tiny", ExportRecipe()).bundle()
         code = "\n\n".join(["\n".join(made.imports), *(section for _, section in made.sections)])
         text = python38.formatted(python38.without_marks(code))
         python38.check(text, "tiny.py")

@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole_signed.convert.sources.zvuk import Options as ZvukOptions
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.settings import read_yaml
+from recbole_signed.experiments.runs.assignments import read_yaml
 from recbole_signed.plugin.registry import PROPERTIES
 from signed_report.measure import RESULTS
 from signed_report.streams import read_stream

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay.render import TITLES
-from recbole_signed.experiments.replay.spec import StreamSpec
+from recbole_signed.experiments.replay.output import TITLES
+from recbole_signed.experiments.replay.stream_spec import StreamSpec
 from signed_report.markdown import read_table_lines
 
 _COST = {

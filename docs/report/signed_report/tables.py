@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.experiments.runs.columns import MEGABYTE
+from recbole_signed.experiments.runs.metric_columns import MEGABYTE
 from recbole_signed.experiments.runs.rows import RunRow, read_rows
 from recbole_signed.experiments.tables.spec import TableSpec
 from recbole_signed.experiments.tables.table import BUDGET, Line, Table, build_table

@@ -15,10 +15,10 @@ from recbole_signed.convert import rejects
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.clock import Clock, TimeUnit
 from recbole_signed.convert.columns import number
-from recbole_signed.convert.files import blocks, plain_suffix
 from recbole_signed.convert.options import option
 from recbole_signed.convert.rated import Rated
-from recbole_signed.convert.tables import Table, open_table
+from recbole_signed.convert.raw_files import blocks, plain_suffix
+from recbole_signed.convert.tables import RawTable, open_table
 from recbole_signed.errors import UsageError
 
 _NO_HEADER = {
@@ -70,7 +70,7 @@ class Amazon(Rated):
         return Clock(unit)
 
     @cached_property
-    def _opened(self) -> tuple[Table, tuple[str, ...]]:
+    def _opened(self) -> tuple[RawTable, tuple[str, ...]]:
         """The table, and its columns of user, item, rating, time."""
         assert self.input is not None
         edition, path = self.options.edition, self.input

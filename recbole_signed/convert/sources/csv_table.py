@@ -17,7 +17,7 @@ from recbole_signed.convert.clock import Clock, TimeUnit
 from recbole_signed.convert.columns import number, rule_from, sign, sign_by_rule, token
 from recbole_signed.convert.options import option
 from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import Table, open_table
+from recbole_signed.convert.tables import RawTable, open_table
 from recbole_signed.errors import UsageError
 
 # Names under which a column is found without being named, compared in lower case without underscores.
@@ -73,7 +73,7 @@ class CsvTable(Converter):
         return self._rule
 
     @cached_property
-    def _table(self) -> Table:
+    def _table(self) -> RawTable:
         assert self.input is not None
         return open_table(
             self.input,

@@ -13,10 +13,10 @@ import polars as pl
 import scipy.io
 
 from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.files import existing_file, open_bytes
 from recbole_signed.convert.find import find_one
 from recbole_signed.convert.options import option
 from recbole_signed.convert.rated import Rated
+from recbole_signed.convert.raw_files import existing_file, open_bytes
 from recbole_signed.errors import UsageError
 
 _KEYS = ("rating", "rating_with_timestamp")

@@ -13,11 +13,11 @@ from recbole_signed.convert import rejects
 from recbole_signed.convert.base import Features
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.columns import filled
-from recbole_signed.convert.files import blocks, plain_suffix
 from recbole_signed.convert.find import find_files, find_one
 from recbole_signed.convert.options import option
 from recbole_signed.convert.rated import Rated
-from recbole_signed.convert.tables import Table, open_table
+from recbole_signed.convert.raw_files import blocks, plain_suffix
+from recbole_signed.convert.tables import RawTable, open_table
 from recbole_signed.errors import UsageError
 
 _RATINGS = ("ratings.dat", "ratings.csv", "ratings.parquet")
@@ -122,7 +122,7 @@ def title_and_year(title: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
     return parts.struct.field("1").alias("movie_title"), parts.struct.field("2").alias("release_year")
 
 
-def _open(path: Path, columns: tuple[str, ...]) -> Table:
+def _open(path: Path, columns: tuple[str, ...]) -> RawTable:
     if plain_suffix(path) == ".dat":
         return open_table(path, columns=columns, separator="::", encoding=encoding_of(path))
     return open_table(path, separator=",")

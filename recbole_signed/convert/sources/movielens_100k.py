@@ -13,8 +13,8 @@ from recbole_signed.convert.base import Converter, Features, Part
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.build import AlreadyThere, convert
 from recbole_signed.convert.columns import filled, number, sign_by_rule
-from recbole_signed.convert.files import existing_file
 from recbole_signed.convert.options import option
+from recbole_signed.convert.raw_files import existing_file
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.sources.movielens import title_and_year
 from recbole_signed.convert.tables import open_table

@@ -19,10 +19,10 @@ from recbole_signed.convert import rejects
 from recbole_signed.convert.base import Converter, Part
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.columns import number, sign_by_rule
-from recbole_signed.convert.files import COMPRESSIONS
 from recbole_signed.convert.options import option
+from recbole_signed.convert.raw_files import COMPRESSIONS
 from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import WHITESPACE, Table, open_table
+from recbole_signed.convert.tables import WHITESPACE, RawTable, open_table
 from recbole_signed.errors import UsageError, nearest
 
 PARTS = ("train", "valid", "test")
@@ -121,5 +121,5 @@ class SignedSplit(Converter):
         return {"protocol": "published"}
 
 
-def _table(path: Path) -> Table:
+def _table(path: Path) -> RawTable:
     return open_table(path, columns=_COLUMNS, separator=WHITESPACE, quote=None)

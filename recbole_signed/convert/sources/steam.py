@@ -14,9 +14,9 @@ import polars as pl
 
 from recbole_signed.convert.base import Converter, Part
 from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.files import blocks
 from recbole_signed.convert.find import find_one
 from recbole_signed.convert.options import option
+from recbole_signed.convert.raw_files import blocks
 from recbole_signed.convert.repair import RawText
 from recbole_signed.convert.sign_rule import SignRule
 

@@ -14,7 +14,7 @@ from recbole_signed.convert.columns import number, sign_by_rule
 from recbole_signed.convert.find import find_one
 from recbole_signed.convert.options import option
 from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import Table, open_table
+from recbole_signed.convert.tables import RawTable, open_table
 
 _FILES = ("QK-video.csv", "QB-video.csv", "QK-article.csv", "QB-article.csv", "ctr_data_1M.csv")
 _FLAGS = ("click", "follow", "like", "share")
@@ -51,7 +51,7 @@ class Tenrec(Converter):
         return SignRule.parse({"like": "like == 1", "dislike": "click == 0 and like == 0"})
 
     @cached_property
-    def _table(self) -> Table:
+    def _table(self) -> RawTable:
         assert self.input is not None
         path = self.input if self.input.is_file() else find_one(self.input, _FILES, "file of Tenrec")
         return open_table(path, separator=",")

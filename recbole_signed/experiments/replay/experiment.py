@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from recbole_signed.experiments.replay.cases import Cases
 from recbole_signed.experiments.replay.choose import chosen_settings
-from recbole_signed.experiments.replay.measure import measure
-from recbole_signed.experiments.replay.replay import Replay
-from recbole_signed.experiments.replay.spec import POP, ModelSpec, StreamSpec
+from recbole_signed.experiments.replay.stream_events import Replay
+from recbole_signed.experiments.replay.stream_spec import POP, ModelSpec, StreamSpec
+from recbole_signed.experiments.replay.window_metrics import measure
 from recbole_signed.online.learners.base import Learner
 from recbole_signed.online.learners.dislike_push import best_items, ranked_scores
 from recbole_signed.online.learners.make import make_learner

@@ -13,8 +13,8 @@ import polars as pl
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.cases import GROUPS
-from recbole_signed.experiments.replay.retention import Retention, retention
-from recbole_signed.experiments.replay.spec import POP
+from recbole_signed.experiments.replay.retention_intervals import Retention, retention
+from recbole_signed.experiments.replay.stream_spec import POP
 
 COMPARED = ("recall@20", "ndcg@20")
 """What retention and the gate are about."""

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.experiments.runs.columns import smaller_is_better
+from recbole_signed.experiments.runs.metric_columns import smaller_is_better
 from recbole_signed.experiments.runs.provenance import digest
 from recbole_signed.experiments.runs.rows import RunRow
 from recbole_signed.convert.manifest import sha256
 
 if TYPE_CHECKING:
-    from recbole_signed.experiments.tables.spec import Request
+    from recbole_signed.experiments.tables.spec import RunSpec
 
 FloatArray = npt.NDArray[np.float64]
 USER = "user"
@@ -37,7 +37,7 @@ def users_folder(rows_file: Path) -> Path:
     return rows_file.with_suffix(".users")
 
 
-def file_name(request: Request) -> str:
+def file_name(request: RunSpec) -> str:
     """Return the name of the file of a run: it changes with everything that changes the run."""
     short = digest([request.request_hash, request.data_sha256])[:_HASH_DIGITS]
     return f"{request.model}-{request.dataset}-{request.seed}-{short}.parquet".replace(os.sep, "_")

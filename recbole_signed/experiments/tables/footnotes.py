@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_signed.evaluation.edge_groups import ITEMS, USERS, split_group
+from recbole_signed.stats.edge_groups import ITEMS, USERS, split_group
 from recbole_signed.experiments.runs.rows import RunRow
 
 STOPPED = "budget"

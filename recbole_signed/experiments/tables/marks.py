@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.experiments.runs.columns import metric_column, smaller_is_better
+from recbole_signed.experiments.runs.metric_columns import metric_column, smaller_is_better
 from recbole_signed.experiments.runs.provenance import digest
 from recbole_signed.experiments.runs.rows import RunRow
 from recbole_signed.experiments.runs.user_values import SectionValues, best_of, is_there, read_section

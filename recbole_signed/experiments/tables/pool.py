@@ -15,10 +15,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from recbole_signed.experiments.runs.assignments import as_word
 from recbole_signed.experiments.runs.provenance import cores, machine, versions
 from recbole_signed.experiments.runs.rows import FAILED, RunRow
-from recbole_signed.experiments.runs.settings import as_word
-from recbole_signed.experiments.tables.spec import Request
+from recbole_signed.experiments.tables.spec import RunSpec
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 _POLL_SECONDS = 0.05
@@ -27,18 +27,18 @@ _GRACE_SECONDS = 5.0
 
 @dataclass
 class _Child:
-    request: Request
+    request: RunSpec
     process: subprocess.Popen[bytes]
     log: Path
     out: Path
 
 
 def run_all(
-    requests: Iterable[Request],
+    requests: Iterable[RunSpec],
     jobs: int,
     logs: Path,
-    started: Callable[[Request], None],
-    finished: Callable[[Request, RunRow], None],
+    started: Callable[[RunSpec], None],
+    finished: Callable[[RunSpec, RunRow], None],
 ) -> None:
     """Run every request in its own process, at most ``jobs`` at a time, in order.
 
@@ -72,16 +72,16 @@ def run_all(
         _end(running)
 
 
-def command(request: Request) -> list[str]:
+def command(request: RunSpec) -> list[str]:
     """Return the command line of a request; it may be typed as well."""
     words = [as_word(key, value) for key, value in request.settings.items()]
     options = ["-m", request.model, "-d", request.dataset, "--seed", str(request.seed), "--no-save", "--json"]
     options += [] if request.per_user is None else ["--per-user", str(request.per_user)]
-    options += ["--serve"] if request.serving else []
+    options += ["--measure-serving"] if request.serving else []
     return [sys.executable, "-m", "recbole_signed", "run", *options, "--", *words]
 
 
-def _start(request: Request, logs: Path, threads: int) -> _Child:
+def _start(request: RunSpec, logs: Path, threads: int) -> _Child:
     stem = f"{request.label}-{request.section}-{request.seed}-{request.request_hash[:8]}".replace(os.sep, "_")
     log, out = logs / f"{stem}.log", logs / f"{stem}.{os.getpid()}.json"
     with log.open("wb") as stderr, out.open("wb") as stdout:

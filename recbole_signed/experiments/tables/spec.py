@@ -9,13 +9,13 @@ from typing import Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.evaluation.edge_groups import KEYS as GROUP_KEYS
-from recbole_signed.evaluation.edge_groups import bounds_of, labels_of, split_group
-from recbole_signed.experiments.runs.columns import BEST, COSTS, DEFAULT_COSTS, SERVED
+from recbole_signed.stats.edge_groups import KEYS as GROUP_KEYS
+from recbole_signed.stats.edge_groups import bounds_of, labels_of, split_group
+from recbole_signed.experiments.runs.assignments import merged, read_yaml
 from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, SIGNED_METRICS
+from recbole_signed.experiments.runs.metric_columns import BEST, COSTS, DEFAULT_COSTS, SERVED
 from recbole_signed.experiments.runs.provenance import data_folder, data_sha256, digest
 from recbole_signed.experiments.runs.rows import RunRow
-from recbole_signed.experiments.runs.settings import merged, read_yaml
 from recbole_signed.experiments.tables.table_file import read_table_file
 from recbole_signed.experiments.tables.tuned import budgets_text, how_in_row, tuned_for
 from recbole_signed.plugin import registry
@@ -30,7 +30,7 @@ DEFAULT_SEEDS = (2020,)
 
 
 @dataclass(frozen=True)
-class Request:
+class RunSpec:
     """One run that a table asks for."""
 
     label: str
@@ -66,7 +66,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Place:
+class PlannedRow:
     """A model on a data set of a table."""
 
     label: str
@@ -95,7 +95,7 @@ class TableSpec:
     per_user: bool = True
     """Whether the values of every user are kept for tests of significance."""
     costs: tuple[str, ...] = DEFAULT_COSTS
-    """Names of :data:`recbole_signed.experiments.runs.columns.COSTS`."""
+    """Names of :data:`recbole_signed.experiments.runs.metric_columns.COSTS`."""
     relative_to: tuple[str, ...] = ()
     """Lines of the table, or "best": each cost is also given as a multiple of theirs."""
     serving: bool = False
@@ -150,7 +150,7 @@ class TableSpec:
         chosen = {label: each for label, each in self.models.items() if label in labels}
         return replace(self, models=chosen) if labels else self
 
-    def requests(self) -> Iterator[Request]:
+    def requests(self) -> Iterator[RunSpec]:
         """Yield the runs: data set by data set, model by model, seed by seed.
 
         ``tuned: true`` puts what ``tune`` chose for the model on the data set below the table's own keys.
@@ -164,14 +164,14 @@ class TableSpec:
             folder = data_folder(dataset, merged(self.common, data_settings).get("data_path"))
             beside, checksum = folder / f"{dataset}.yaml", data_sha256(folder, dataset)
             how: dict[str, dict[str, Any] | None] = {}
-            for place in self.places(section):
-                model = place.model
-                tuned = tuned_for(model, dataset, place.tuned, checksum)
-                how[place.label] = how_in_row(tuned)
+            for cell in self.planned_rows(section):
+                model = cell.model
+                tuned = tuned_for(model, dataset, cell.tuned, checksum)
+                how[cell.label] = how_in_row(tuned)
                 budgets_text(how)
-                settings = place.settings if tuned is None else merged(tuned.values, place.settings)
-                seeds = _seeds(place.label, settings.pop("seeds", self._seeds_of(model, beside, settings)))
-                self._check_columns(place.label, beside, settings)
+                settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
+                seeds = _seeds(cell.label, settings.pop("seeds", self._seeds_of(model, beside, settings)))
+                self._check_columns(cell.label, beside, settings)
                 for seed in seeds:
                     asked = {
                         "model": model,
@@ -181,8 +181,8 @@ class TableSpec:
                         "package": __version__,
                         "defaults": default_settings(model, beside),
                     }
-                    yield Request(
-                        place.label,
+                    yield RunSpec(
+                        cell.label,
                         section,
                         model,
                         dataset,
@@ -190,11 +190,11 @@ class TableSpec:
                         settings,
                         digest(asked),
                         checksum,
-                        tuned=how[place.label],
+                        tuned=how[cell.label],
                         serving=self.serving,
                     )
 
-    def places(self, section: str) -> Iterator[Place]:
+    def planned_rows(self, section: str) -> Iterator[PlannedRow]:
         """Yield the models on one part of the table, with all that the table says of each there."""
         data_settings = self.datasets[section]
         for label, model_settings in self.models.items():
@@ -204,7 +204,7 @@ class TableSpec:
             for key in ("per_dataset", "model", "dataset", "seed"):
                 settings.pop(key, None)
             model, dataset = model_settings.get("model", label), data_settings.get("dataset", section)
-            yield Place(label, section, model, dataset, settings, start, tuned)
+            yield PlannedRow(label, section, model, dataset, settings, start, tuned)
 
     def _seeds_of(self, model: str, beside: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
         """Return the table's seeds; the first alone where neither the model nor the split draws anything."""

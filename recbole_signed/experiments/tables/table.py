@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from recbole_signed.experiments.runs.columns import (
+from recbole_signed.experiments.runs.metric_columns import (
     BEST,
     COST_COLUMNS,
     Column,

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.assignments import Loader, read_yaml
 from recbole_signed.experiments.runs.defaults import SPACES, TUNED
-from recbole_signed.experiments.runs.settings import Loader, read_yaml
 
 _START = "# tuning:"
 

@@ -1,6 +1,6 @@
 """The trials of a tuning in an SQLite file, through Optuna: what was tried, what comes next, what is given up.
 
-Needs the extra ``tune``; only :mod:`recbole_signed.experiments.tuning.tune` imports this module.
+Needs the extra ``tune``; only :mod:`recbole_signed.experiments.tuning.search` imports this module.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from recbole.utils import argument_list
 
 from recbole_signed.data.settings import SETTING_KEYS
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.assignments import read_yaml
 from recbole_signed.experiments.runs.configure import given_settings, make_config
 from recbole_signed.experiments.runs.provenance import config_hash, data_sha256, data_version
 from recbole_signed.experiments.runs.reading import DataCache
 from recbole_signed.experiments.runs.rows import RunRow
-from recbole_signed.experiments.runs.run import run
-from recbole_signed.experiments.runs.settings import read_yaml
+from recbole_signed.experiments.runs.runner import run
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.configuration import FREE_KEYS
 

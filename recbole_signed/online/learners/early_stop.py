@@ -6,15 +6,15 @@ import numpy as np
 import torch
 
 from recbole_signed.online.events import LIKE
-from recbole_signed.online.learners.recipe import Recipe, embeddings_of
-from recbole_signed.online.learners.replay import Batches, Verdicts, adam, train_epoch
+from recbole_signed.online.learners.fine_tuning import Batches, Verdicts, adam, train_epoch
+from recbole_signed.online.learners.recipe import TrainingRecipe, embeddings_of
 from recbole_signed.online.store.edges import EdgeArrays
 
 TOP = 20
 MAX_USERS = 2000
 
 
-def best_epoch(recipe: Recipe, edges: EdgeArrays, n_users: int, n_items: int, share: float, seed: int) -> int:
+def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items: int, share: float, seed: int) -> int:
     """Return the number of epochs after which NDCG@20 on the last likes of ``edges`` is best.
 
     Args:

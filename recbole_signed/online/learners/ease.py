@@ -1,7 +1,7 @@
 r"""SignedEASE under a stream: every update is exact.
 
 :math:`P = (X^T X + \lambda I)^{-1}` follows each user whose row changes by the identity of Woodbury
-(``graph/gram_inverse.py``), so that an update is a refit but for rounding, and a refresh only takes the rounding away.
+(``graph/inverse.py``), so that an update is a refit but for rounding, and a refresh only takes the rounding away.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.gram_inverse import gram_inverse, replace_rows
+from recbole_signed.graph.inverse import gram_inverse, replace_rows
 from recbole_signed.online.events import LIKE
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed, csr, graph_of, rows_of, user_rows
 from recbole_signed.online.learners.neighbours import NEAR, nearest

@@ -25,11 +25,11 @@ from tqdm import tqdm
 from recbole_signed.errors import UsageError
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed, graph_of
 from recbole_signed.online.learners.early_stop import best_epoch
+from recbole_signed.online.learners.fine_tuning import Batches, Verdicts, adam, last_rate, train_epoch, train_steps
 from recbole_signed.online.learners.growth import ITEM, USER, Weights
-from recbole_signed.online.learners.live_embeddings import LiveEmbeddings, Side
+from recbole_signed.online.learners.live_embeddings import EmbeddingSide, LiveEmbeddings
 from recbole_signed.online.learners.neighbours import Neighbours
-from recbole_signed.online.learners.recipe import Recipe, embeddings_of
-from recbole_signed.online.learners.replay import Batches, Verdicts, adam, last_rate, train_epoch, train_steps
+from recbole_signed.online.learners.recipe import TrainingRecipe, embeddings_of
 from recbole_signed.online.store.edges import Changes, EdgeArrays, EdgeState
 
 
@@ -76,16 +76,16 @@ class EmbeddingLearner(LearnerDefaults):
 
     def __init__(self, model_name: str, settings: Mapping[str, Any] | None = None) -> None:
         own, model_settings = OnlineSettings.split(settings or {})
-        self._begin(Recipe.named(model_name, model_settings), own)
+        self._begin(TrainingRecipe.named(model_name, model_settings), own)
 
-    def _begin(self, recipe: Recipe, settings: OnlineSettings) -> None:
+    def _begin(self, recipe: TrainingRecipe, settings: OnlineSettings) -> None:
         self.name, self.recipe, self.settings = recipe.name, recipe, settings
         self.seed = int(recipe.config["seed"])
         self.weights = Weights()
         self.known = np.zeros(0, dtype=np.int64)  # keys of the edges that the version has learned from
         self.n_users = 1
         self.n_refreshes = 0
-        self.live = LiveEmbeddings(Side.empty(), Side.empty())
+        self.live = LiveEmbeddings(EmbeddingSide.empty(), EmbeddingSide.empty())
         self._near: Neighbours | None = None
         self._scorer: Any = None  # of models that score otherwise than by inner products
         self._trained: Weights | None = None
@@ -105,7 +105,7 @@ class EmbeddingLearner(LearnerDefaults):
         if unknown:
             raise UsageError(f"'online_settings' has an unknown key '{next(iter(unknown))}'.")
         learner = cls.__new__(cls)
-        learner._begin(Recipe.of(type(model), config), own)
+        learner._begin(TrainingRecipe.of(type(model), config), own)
         learner._trained = Weights.of(model)
         return learner
 
@@ -179,8 +179,8 @@ class EmbeddingLearner(LearnerDefaults):
         turned = type(graph)(graph.likes.T.tocsr(), graph.dislikes.T.tocsr())
         self._near = None
         self.live = LiveEmbeddings(
-            Side.of(graph, users, items, tables[USER], keep_cold=keep_cold, users=True),
-            Side.of(turned, items, users, tables[ITEM], keep_cold=keep_cold, users=False),
+            EmbeddingSide.of(graph, users, items, tables[USER], keep_cold=keep_cold, users=True),
+            EmbeddingSide.of(turned, items, users, tables[ITEM], keep_cold=keep_cold, users=False),
         )
         if not keep_cold:  # users who were forgotten while this was learned, among others
             self.weights.forget(np.flatnonzero(self.live.users.degree[: self.n_users] == 0))

@@ -24,7 +24,7 @@ BLOCK = 100_000
 
 
 @dataclass
-class Side:
+class EmbeddingSide:
     """Users or items, ``[n]`` rows that grow.
 
     A node *has a row* where it had an edge when the version was made; all others are new, whatever their number.
@@ -42,7 +42,7 @@ class Side:
     """The embedding of a node of which nothing is known, ``[d]``."""
 
     @classmethod
-    def empty(cls) -> Side:
+    def empty(cls) -> EmbeddingSide:
         """Return a side that holds the padding alone, in 0 dimensions."""
         none = np.zeros((1, 0), dtype=np.float32)
         zero = np.zeros(0, np.float32)
@@ -58,7 +58,7 @@ class Side:
         *,
         keep_cold: bool,
         users: bool,
-    ) -> Side:
+    ) -> EmbeddingSide:
         """Fit the map of one side.
 
         Users are a taste, more or less of which is known, so the map learns from parts of their edges too, and of one
@@ -118,7 +118,7 @@ class Side:
         return {f"{prefix}/{name}": value for name, value in {**rows, **whole}.items()}
 
     @classmethod
-    def from_tensors(cls, prefix: str, tensors: Mapping[str, np.ndarray]) -> Side:
+    def from_tensors(cls, prefix: str, tensors: Mapping[str, np.ndarray]) -> EmbeddingSide:
         """Make the side again that :meth:`tensors` gave."""
         base, rest, degree, weights, offset, nobody = (
             np.array(tensors[f"{prefix}/{name}"]) for name in ("base", "rest", "degree", "weights", "offset", "nobody")
@@ -135,7 +135,7 @@ class LiveEmbeddings:
             user without new edges stays, whatever becomes of the items it touched.
     """
 
-    def __init__(self, users: Side, items: Side) -> None:
+    def __init__(self, users: EmbeddingSide, items: EmbeddingSide) -> None:
         self.users, self.items = users, items
         self.n_items = len(items.base)
         self.vectors, self.source = items.base.copy(), items.base.copy()
@@ -262,7 +262,7 @@ class LiveEmbeddings:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> LiveEmbeddings:
         """Make it again; :meth:`update_items` brings the fold-ins."""
-        return cls(Side.from_tensors("users", tensors), Side.from_tensors("items", tensors))
+        return cls(EmbeddingSide.from_tensors("users", tensors), EmbeddingSide.from_tensors("items", tensors))
 
 
 def _degree(likes: np.ndarray, dislikes: np.ndarray, ids: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ LEARNERS = {
     "SSF": "recbole_signed.ssf.learner:SpectralLearner",
     "SSFL": "recbole_signed.ssf.learned_learner:LearnedSpectralLearner",
     "SignedEASE": "recbole_signed.online.learners.ease:EaseLearner",
-    "SignediALS": "recbole_signed.online.learners.least_squares:LeastSquaresLearner",
+    "SignediALS": "recbole_signed.online.learners.signed_ials:LeastSquaresLearner",
 }
 """Models with updates of their own; every other one is an :class:`~.embedding.EmbeddingLearner`."""
 

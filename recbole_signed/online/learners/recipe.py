@@ -22,7 +22,7 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """A model's class and configuration; nothing changes it."""
 
     name: str
@@ -30,7 +30,7 @@ class Recipe:
     config: Any
 
     @classmethod
-    def named(cls, name: str, settings: Mapping[str, Any]) -> Recipe:
+    def named(cls, name: str, settings: Mapping[str, Any]) -> TrainingRecipe:
         """Return the recipe of a model by its name, with ``settings`` over the defaults of its yaml.
 
         Raises:
@@ -47,7 +47,7 @@ class Recipe:
         return cls.of(config.model_class, config)
 
     @classmethod
-    def of(cls, model_class: Any, config: Any) -> Recipe:
+    def of(cls, model_class: Any, config: Any) -> TrainingRecipe:
         """Return the recipe of a class and RecBole's configuration.
 
         Raises:
@@ -63,7 +63,7 @@ class Recipe:
             raise UsageError(f"'learner' is {config['learner']}, but a stream knows Adam alone; leave it out.")
         return cls(name, _faster(model_class), config)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Recipe:
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainingRecipe:
         return self
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_signed.cli.main import main
+from recbole_signed.cli.app import main
 
 
 @pytest.fixture
@@ -35,15 +35,15 @@ def run(*words: str) -> int:
 
 
 def test_it_writes_its_report_beside_the_yaml(experiment: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run("online", str(experiment), "--json") == 0
+    assert run("replay", str(experiment), "--json") == 0
     summary = json.loads(capfd.readouterr().out)
     assert {row["arm"] for row in summary["pooled"]} == {"none", "online", "refit", "pop"}
     assert {each.name for each in experiment.parent.iterdir()} == {"small.yaml", "small.md", "small.jsonl", "small.png"}
-    assert run("online", str(experiment)) == 0  # from what is there
+    assert run("online", str(experiment)) == 0  # the old name; from what is there
     assert capfd.readouterr().out == (experiment.parent / "small.md").read_text()
 
 
 def test_an_unknown_data_set_is_refused(experiment: Path, capfd: pytest.CaptureFixture[str]) -> None:
     experiment.write_text(experiment.read_text().replace("ml-100k-signed", "ml-100k-singed"))
-    assert run("online", str(experiment)) == 2
+    assert run("replay", str(experiment)) == 2
     assert "did you mean 'ml-100k-signed'" in capfd.readouterr().err

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.experiments.runs.defaults import SPACES
-from recbole_signed.experiments.tables.spec import Place, TableSpec
+from recbole_signed.experiments.tables.spec import PlannedRow, TableSpec
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning
-from recbole_signed.experiments.tuning.tune import tune
+from recbole_signed.experiments.tuning.search import tune
 
 
 def tune_table(
@@ -33,7 +33,7 @@ def tune_table(
         the tuning of each model with a space for which the table says ``tuned: true``, or a name.
 
     Raises:
-        UsageError: nothing of that is in the table, or as :func:`recbole_signed.experiments.tuning.tune.tune`.
+        UsageError: nothing of that is in the table, or as :func:`recbole_signed.experiments.tuning.search.tune`.
     """
     spec = TableSpec.read(path).only(labels)
     for section in sections:
@@ -42,20 +42,20 @@ def tune_table(
                 f"{path} has no data set '{section}'{nearest(section, spec.datasets)}; "
                 f"it has {', '.join(spec.datasets)}."
             )
-    wanted: dict[tuple[str, str], Place] = {}
+    wanted: dict[tuple[str, str], PlannedRow] = {}
     for section in sections or spec.datasets:
-        for place in spec.places(section):
-            if place.tuned and (Path(SPACES) / f"{place.model}.yaml").is_file():
-                wanted.setdefault((_name(place) or place.dataset, place.model), place)
+        for cell in spec.planned_rows(section):
+            if cell.tuned and (Path(SPACES) / f"{cell.model}.yaml").is_file():
+                wanted.setdefault((_name(cell) or cell.dataset, cell.model), cell)
     if not wanted:
         raise UsageError(f"{path} wants none of these models tuned: write 'tuned: true' under 'common' or the models.")
-    for place in wanted.values():
-        settings = {key: value for key, value in place.settings.items() if key != "seeds"}
+    for cell in wanted.values():
+        settings = {key: value for key, value in cell.settings.items() if key != "seeds"}
         if plan.budget is not None:
             settings.pop("training_budget", None)
-        there = replace(plan, name=_name(place))
-        yield tune(place.model, place.dataset, settings=settings, seed=seed, plan=there, start=place.start)
+        there = replace(plan, name=_name(cell))
+        yield tune(cell.model, cell.dataset, settings=settings, seed=seed, plan=there, start=cell.start)
 
 
-def _name(place: Place) -> str | None:
-    return place.tuned if isinstance(place.tuned, str) else None
+def _name(cell: PlannedRow) -> str | None:
+    return cell.tuned if isinstance(cell.tuned, str) else None

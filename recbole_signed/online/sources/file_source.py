@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import DeadLetter, EventBatch, Limits, parse_rows
-from recbole_signed.online.sources.base import Polled
+from recbole_signed.online.sources.source import Polled
 
 _REQUIRED = ("user_id", "item_id", "type", "timestamp")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_signed.cli.main import main
+from recbole_signed.cli.app import main
 from recbole_signed.online.events import Event, EventBatch
 from recbole_signed.online.store.state import OnlineState
 
@@ -38,17 +38,17 @@ def as_json(capsys: pytest.CaptureFixture[str], *words: Any) -> Any:
 
 
 def test_versions(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    names = [each["name"] for each in as_json(capsys, "versions", "list", folder)]
+    names = [each["name"] for each in as_json(capsys, "state", "versions", "list", folder)]
     assert names == ["v000002", "v000003", "v000004"]
-    assert as_json(capsys, "versions", "pin", folder, names[0]) == {"version": names[0], "pinned": True}
-    assert as_json(capsys, "versions", "rollback", folder, names[1]) == {"current": names[1]}
-    _, out, _ = run(capsys, "versions", "list", folder)
+    assert as_json(capsys, "state", "versions", "pin", folder, names[0]) == {"version": names[0], "pinned": True}
+    assert as_json(capsys, "state", "versions", "rollback", folder, names[1]) == {"current": names[1]}
+    _, out, _ = run(capsys, "state", "versions", "list", folder)
     lines = out.splitlines()
     assert "(pinned)" in lines[1]
     assert lines[2].startswith("* v000003")
-    assert as_json(capsys, "versions", "gc", folder, "--keep", 1) == {"removed": []}
-    assert "no longer pinned" in run(capsys, "versions", "pin", folder, names[0], "--undo")[1]
-    assert as_json(capsys, "versions", "gc", folder, "--keep", 1) == {"removed": [names[0]]}
+    assert as_json(capsys, "state", "versions", "gc", folder, "--keep", 1) == {"removed": []}
+    assert "no longer pinned" in run(capsys, "state", "versions", "pin", folder, names[0], "--undo")[1]
+    assert as_json(capsys, "state", "versions", "gc", folder, "--keep", 1) == {"removed": [names[0]]}
     with OnlineState.open(folder) as state:
         snapshot = state.recover()
         assert snapshot is not None
@@ -57,11 +57,11 @@ def test_versions(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
 
 
 def test_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    found = as_json(capsys, "log", "inspect", folder, "--limit", 2, "--event-id", "e0-0")
+    found = as_json(capsys, "state", "log", folder, "--limit", 2, "--event-id", "e0-0")
     assert (found["last_seq"], found["base_seq"], found["users"], found["event_known"]) == (100, 0, 25, True)
     assert [row["user_id"] for row in found["rows"]] == ["u0", "u1"]
-    assert as_json(capsys, "log", "compact", folder)["base_seq"] == 50
-    _, out, _ = run(capsys, "log", "inspect", folder)
+    assert as_json(capsys, "state", "compact", folder)["base_seq"] == 50
+    _, out, _ = run(capsys, "state", "log", folder)
     assert "base seq: 50" in out
     assert "like" in out.splitlines()[-1]
 
@@ -70,22 +70,43 @@ def test_a_log_without_versions_is_compacted_whole(capsys: pytest.CaptureFixture
     with OnlineState.open(tmp_path / "state") as state:
         state.recover()
         state.ingest(EventBatch.of([Event("e", "u", "i", "like", 1)]))
-    assert as_json(capsys, "log", "compact", tmp_path / "state")["base_seq"] == 1
-    assert "no version yet" in run(capsys, "versions", "list", tmp_path / "state")[1]
+    assert as_json(capsys, "state", "compact", tmp_path / "state")["base_seq"] == 1
+    assert "no version yet" in run(capsys, "state", "versions", "list", tmp_path / "state")[1]
 
 
 def test_wrong_input(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
-    status, _, err = run(capsys, "versions", "rollback", folder, "v000009")
+    status, _, err = run(capsys, "state", "versions", "rollback", folder, "v000009")
     assert status == 2
     assert "There is no version 'v000009'" in err
-    status, _, err = run(capsys, "log", "inspect", tmp_path)
+    status, _, err = run(capsys, "state", "log", tmp_path)
     assert status == 2
     assert "holds no online state" in err
     with OnlineState.open(folder):
         for command in (("rollback", folder, "v000003"), ("gc", folder)):
-            status, _, err = run(capsys, "versions", *command)
+            status, _, err = run(capsys, "state", "versions", *command)
             assert status == 2
             assert "is being written by process" in err
-        assert run(capsys, "versions", "pin", folder, "v000003")[0] == 0
-        assert run(capsys, "log", "inspect", folder)[0] == 0
-        assert run(capsys, "log", "compact", folder)[0] == 2
+        assert run(capsys, "state", "versions", "pin", folder, "v000003")[0] == 0
+        assert run(capsys, "state", "log", folder)[0] == 0
+        assert run(capsys, "state", "compact", folder)[0] == 2
+
+
+def test_verify(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert as_json(capsys, "state", "verify", folder) == {"damage": {}, "versions": 3, "dead_letters": 0}
+    damaged = sorted((folder / "versions").glob("v*"))[0]
+    tensors = damaged / "model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    status, out, _ = run(capsys, "state", "verify", folder)
+    assert status == 1
+    assert f"{damaged.name}: " in out
+    assert "3 versions, 0 rejected events: damaged." in out
+
+
+def test_verify_finds_a_damaged_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    log = folder / "log.sqlite"
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 255
+    log.write_bytes(content)
+    status, out, _ = run(capsys, "state", "verify", folder)
+    assert status == 1
+    assert "log.sqlite: " in out

@@ -208,7 +208,7 @@ def write_assigned(found: Mapping[str, Any], folder: Path) -> list[Path]:
     return written
 
 
-def to_text(found: Mapping[str, Any]) -> str:
+def segments_text(found: Mapping[str, Any]) -> str:
     """Return sizes and like rates as a table for a reader."""
     lines = [f"{found['model']} on {found['dataset']}, seed {found['seed']}: segments by the training part"]
     for side in ("users", "items"):
@@ -230,7 +230,7 @@ def _cell(rate: float | None) -> str:
     return "-" if rate is None else f"{rate:.3f}"
 
 
-def draw(found: Mapping[str, Any], path: Path) -> None:
+def draw_segments(found: Mapping[str, Any], path: Path) -> None:
     """Draw the like rates as a heat map, PNG.
 
     Raises:
@@ -241,7 +241,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("drawing figures", "plots") from error
-    from recbole_signed.experiments.analysis.tradeoff import save
+    from recbole_signed.experiments.analysis.tradeoff_curve import save
 
     rates = np.array([[np.nan if rate is None else rate for rate in row] for row in found["like_rate"]])
     page = Figure(figsize=(2.5 + 0.75 * rates.shape[1], 2 + 0.5 * rates.shape[0]), dpi=120, layout="constrained")

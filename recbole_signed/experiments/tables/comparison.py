@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.columns import cost_columns
 from recbole_signed.experiments.runs.defaults import RUNS
+from recbole_signed.experiments.runs.metric_columns import cost_columns
 from recbole_signed.experiments.runs.rows import RunRow, append_row, latest, read_rows, rows_beside
 from recbole_signed.experiments.runs.user_values import file_name, is_there, users_folder
 from recbole_signed.experiments.tables.marks import marks_of, with_marks
 from recbole_signed.experiments.tables.pool import run_all
-from recbole_signed.experiments.tables.render import to_markdown
-from recbole_signed.experiments.tables.spec import Request, TableSpec
+from recbole_signed.experiments.tables.rendering import to_markdown
+from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.experiments.tables.table import Table, build_table
 
 
@@ -70,7 +70,7 @@ def compare(
         raise UsageError(f"{path} says per_user: false, so there are no values per user to repeat runs for.")
     _take_over(requests, rows_file, found)
 
-    def is_missing(request: Request) -> bool:
+    def is_missing(request: RunSpec) -> bool:
         row = found.get(request.key)
         return not request.is_answered_by(row) or (per_user and not (row and is_there(row, rows_file)))
 
@@ -88,11 +88,11 @@ def compare(
     return Comparison(table, rows, len(missing))
 
 
-def _with_users(request: Request, spec: TableSpec, rows_file: Path) -> Request:
+def _with_users(request: RunSpec, spec: TableSpec, rows_file: Path) -> RunSpec:
     return replace(request, per_user=users_folder(rows_file) / file_name(request)) if spec.per_user else request
 
 
-def _take_over(requests: Sequence[Request], rows_file: Path, found: dict[Any, RunRow]) -> None:
+def _take_over(requests: Sequence[RunSpec], rows_file: Path, found: dict[Any, RunRow]) -> None:
     """Append the rows that other tables of the folder have of requests that have none here: no run is made twice."""
     open_ = [request for request in requests if not request.is_answered_by(found.get(request.key))]
     if not open_:
@@ -106,7 +106,7 @@ def _take_over(requests: Sequence[Request], rows_file: Path, found: dict[Any, Ru
             append_row(rows_file, found[request.key])
 
 
-def _run(missing: Sequence[Request], jobs: int, rows_file: Path, found: dict[Any, RunRow]) -> None:
+def _run(missing: Sequence[RunSpec], jobs: int, rows_file: Path, found: dict[Any, RunRow]) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -117,11 +117,11 @@ def _run(missing: Sequence[Request], jobs: int, rows_file: Path, found: dict[Any
     with terminated_like_interrupted(), Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(missing))
 
-        def started(request: Request) -> None:
+        def started(request: RunSpec) -> None:
             running.append(request.title)
             progress.update(task, description="; ".join(running))
 
-        def finished(request: Request, row: RunRow) -> None:
+        def finished(request: RunSpec, row: RunRow) -> None:
             append_row(rows_file, row)
             found[request.key] = row
             running.remove(request.title)

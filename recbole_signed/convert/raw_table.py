@@ -12,7 +12,7 @@ from recbole_signed.errors import UsageError, nearest
 
 
 @dataclass(frozen=True)
-class Table:
+class RawTable:
     """A raw table whose column names are known and whose rows can be read in batches.
 
     Made by :func:`recbole_signed.convert.tables.open_table`. Text formats give every value as text ("" where there is

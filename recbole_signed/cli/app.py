@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed import __version__
-from recbole_signed.cli import analysis, data, online, replay, significance, stats, tune, upstream
+from recbole_signed.cli import analysis, data, replay, significance, state, stats, tune, upstream
 from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 
@@ -32,13 +32,13 @@ app = typer.Typer(
 )
 
 app.add_typer(data.app)
-app.add_typer(online.app)
+app.add_typer(state.app, name="state")
 
 # RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments
 _FREE_KEYS = {"ignore_unknown_options": True}
 _RUN_OPTIONS = (
     *("--model", "--dataset", "--config", "--seed", "--save", "--no-save"),
-    *("--per-user", "--serve", "--json", "--help"),
+    *("--per-user", "--measure-serving", "--json", "--help"),
 )
 
 
@@ -79,11 +79,13 @@ def run(
     per_user: Annotated[
         Path | None, typer.Option("--per-user", help="Keep the test metrics of every user in this parquet file.")
     ] = None,
-    serve: Annotated[bool, typer.Option("--serve", help="Measure what the trained model costs in use.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--measure-serving", help="Measure what the trained model costs in use.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one model on one data set."""
-    from recbole_signed.experiments.runs.settings import parse_assignments
+    from recbole_signed.experiments.runs.assignments import parse_assignments
 
     for word in settings or []:
         if word.startswith("-") and "=" not in word:
@@ -91,13 +93,13 @@ def run(
     overrides = parse_assignments(settings or [])
     files = [file for word in config or [] for file in word.split(",") if file]
     with stdout_for_result():
-        from recbole_signed.experiments.runs.run import run as run_once
+        from recbole_signed.experiments.runs.runner import run as run_once
 
         row = run_once(model, dataset, files, overrides, seed, save=save, per_user=per_user, serve=serve)
     if as_json:
         print_json(row.as_dict())
     else:
-        from recbole_signed.experiments.tables.render import run_text
+        from recbole_signed.experiments.tables.rendering import run_text
 
         typer.echo(run_text(row), nl=False)
 
@@ -186,9 +188,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Run a table of experiments, as far as it has not been run, and print it; exit status 1 where a run failed."""
-    from recbole_signed.experiments.tables.compare import compare as compare_table
-    from recbole_signed.experiments.tables.compare import replace_file
-    from recbole_signed.experiments.tables.render import check_format, render
+    from recbole_signed.experiments.tables.comparison import compare as compare_table
+    from recbole_signed.experiments.tables.comparison import replace_file
+    from recbole_signed.experiments.tables.rendering import check_format, render
 
     check_format(table_format)
     labels = names_in(only)

@@ -54,13 +54,13 @@ def open_source(address: str, **options: Any) -> EventSource:
         UsageError: no such kind of source, or no such file.
 
     """
-    from recbole_signed.online.sources.dataset import AtomicSource
-    from recbole_signed.online.sources.files import CsvSource, JsonLinesSource, ParquetSource, StdinSource
+    from recbole_signed.online.sources.dataset_source import AtomicSource
+    from recbole_signed.online.sources.file_source import CsvSource, JsonLinesSource, ParquetSource, StdinSource
 
     if address == "-":
         return StdinSource(**options)
     if address.split("://", 1)[0] in ("redis", "rediss"):
-        from recbole_signed.online.sources.redis import RedisSource
+        from recbole_signed.online.sources.redis_source import RedisSource
 
         return RedisSource.of_address(address, **options)
     path = Path(address)

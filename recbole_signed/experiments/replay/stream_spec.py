@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.experiments.runs.settings import read_yaml
+from recbole_signed.experiments.runs.assignments import read_yaml
 
 ARMS = ("none", "fold-in", "online", "refit")
 """What an arm does between windows: nothing; T0 and T1; the whole system; a fit from scratch."""
@@ -31,7 +31,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """What ``recbole-signed online FILE`` runs."""
+    """What ``recbole-signed replay FILE`` runs."""
 
     path: Path
     title: str

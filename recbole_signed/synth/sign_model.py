@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, ndtri
 
-from recbole_signed.synth.edges import taste
+from recbole_signed.synth.edge_model import taste
 from recbole_signed.synth.nodes import Items, Users
 from recbole_signed.synth.profile import Profile
 from recbole_signed.synth.streams import each_block, stream

@@ -6,8 +6,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_signed.experiments.runs.columns import metric_column
-from recbole_signed.experiments.tables.render import latex_escaped, markdown_escaped
+from recbole_signed.experiments.runs.metric_columns import metric_column
+from recbole_signed.experiments.tables.rendering import latex_escaped, markdown_escaped
 
 _TESTS = {"t": "t", "wilcoxon": "Wilcoxon", "permutation": "permutation"}
 _SMALLEST_P = 0.0001
@@ -15,7 +15,7 @@ Grid = tuple[str, list[str], list[list[str]]]
 """Heading, header and lines."""
 
 
-def render(found: Mapping[str, Any], how: str, width: int | None = None) -> str:
+def render_tests(found: Mapping[str, Any], how: str, width: int | None = None) -> str:
     """Return what :func:`~.significance.significance` found in one of the formats of a table."""
     grids, notes = _grids(found), [*_explanation(found), *found["notes"]]
     title = f"{found['title']}: significance"

@@ -11,7 +11,7 @@ import polars as pl
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import DISLIKE, LIKE, VIEW, EventBatch, content_id
-from recbole_signed.online.sources.base import Polled
+from recbole_signed.online.sources.source import Polled
 
 _MILLISECONDS = 1000
 

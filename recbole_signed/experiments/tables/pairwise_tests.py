@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.experiments.runs.columns import smaller_is_better
+from recbole_signed.experiments.runs.metric_columns import smaller_is_better
 from recbole_signed.experiments.runs.rows import RunRow, latest, read_rows
 from recbole_signed.experiments.runs.user_values import (
     FloatArray,
@@ -25,7 +25,7 @@ from recbole_signed.experiments.runs.user_values import (
     read_section,
 )
 from recbole_signed.experiments.tables.marks import places_of
-from recbole_signed.experiments.tables.spec import Request, TableSpec
+from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.experiments.tables.table import Result
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _finished(path: Path, spec: TableSpec, rows_file: Path, output: Path | None)
     return [(request.section, request.label, found[request.key]) for request in requests]
 
 
-def _missing_message(path: Path, spec: TableSpec, missing: Sequence[Request], n: int, output: Path | None) -> str:
+def _missing_message(path: Path, spec: TableSpec, missing: Sequence[RunSpec], n: int, output: Path | None) -> str:
     shown = "; ".join(request.title for request in missing[:_SHOWN_RUNS])
     shown += f"; and {len(missing) - _SHOWN_RUNS} more" if len(missing) > _SHOWN_RUNS else ""
     labels = list(dict.fromkeys(request.label for request in missing))

@@ -9,13 +9,13 @@ import numpy as np
 
 from recbole_signed.stats.drift import describe_time
 from recbole_signed.stats.report import describe_nodes
-from recbole_signed.stats.rows import Rows
+from recbole_signed.stats.rows import RawRows
 from recbole_signed.synth.generator import SyntheticGraph
 from recbole_signed.synth.profile import Profile
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ProfileComparison:
     """One statistic of a graph and of the real data."""
 
     statistic: str
@@ -31,7 +31,7 @@ class Comparison:
         return asdict(self)
 
 
-def statistics(rows: Rows) -> dict[str, float | None]:
+def statistics(rows: RawRows) -> dict[str, float | None]:
     """Degree, sign and drift statistics of a data set, by name; drift only where there are times.
 
     Correlations are Spearman's; ``intraclass`` is the share of the variance of the sign between users, or items;
@@ -59,23 +59,23 @@ def statistics(rows: Rows) -> dict[str, float | None]:
     return found
 
 
-def as_rows(graph: SyntheticGraph) -> Rows:
+def as_rows(graph: SyntheticGraph) -> RawRows:
     """Give the graph to the analysis of data sets."""
-    return Rows(graph.users, graph.items, graph.signs, graph.times, graph.n_users, graph.n_items, {})
+    return RawRows(graph.users, graph.items, graph.signs, graph.times, graph.n_users, graph.n_items, {})
 
 
-def check(graph: SyntheticGraph, profile: Profile) -> list[Comparison]:
+def check(graph: SyntheticGraph, profile: Profile) -> list[ProfileComparison]:
     """Compare the statistics of a graph with the profile's, and count its repeated pairs, of which there are none."""
     compared = []
     for name, measured in {**statistics(as_rows(graph)), "repeated_pairs": _repeated(graph)}.items():
         target = profile.targets.get(name)
         if name == "repeated_pairs":
-            compared.append(Comparison(name, measured, 0.0, 0.0, measured == 0))
+            compared.append(ProfileComparison(name, measured, 0.0, 0.0, measured == 0))
         elif target is None:
-            compared.append(Comparison(name, measured, None, None, True))
+            compared.append(ProfileComparison(name, measured, None, None, True))
         else:
             ok = measured is not None and target.allows(measured)
-            compared.append(Comparison(name, measured, target.value, target.largest_difference, ok))
+            compared.append(ProfileComparison(name, measured, target.value, target.largest_difference, ok))
     return compared
 
 

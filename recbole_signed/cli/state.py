@@ -1,4 +1,4 @@
-"""Commands on the state directory of an online system: its versions and its log."""
+"""Commands on the state directory of an online system: its versions, its log, its integrity."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import typer
 from recbole_signed.cli.output import Json, print_json
 from recbole_signed.errors import UsageError
 
-app = typer.Typer()
-versions = typer.Typer(help="List, pin, roll back and throw away the versions of an online state.")
-log = typer.Typer(help="Look into and compact the event log of an online state.")
+app = typer.Typer(help="Inspect, verify and compact the state directory of an online system.")
+versions = typer.Typer(help="List, pin, roll back and remove the versions of an online state.")
 app.add_typer(versions, name="versions")
-app.add_typer(log, name="log")
 
 State = Annotated[Path, typer.Argument(metavar="STATE", help="Folder of the online state.")]
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as 'list' shows it.")]
@@ -104,7 +102,7 @@ def gc(
     _print({"removed": gone}, as_json, f"Removed: {', '.join(gone)}." if gone else "Nothing to remove.")
 
 
-@log.command()
+@app.command()
 def compact(state: State, as_json: Json = False) -> None:
     """Replace the rows up to the oldest version (all, without one) by the edges they led to."""
     from recbole_signed.online.store.state import LOG, OnlineState
@@ -124,7 +122,7 @@ def compact(state: State, as_json: Json = False) -> None:
     )
 
 
-@log.command()
+@app.command("log")
 def inspect(
     state: State,
     after: Annotated[int, typer.Option(help="Show rows with a greater seq.")] = 0,
@@ -174,3 +172,36 @@ def inspect(
         for row in shown
     ]
     _print({**summary, "rows": shown}, as_json, "\n".join(lines))
+
+
+@app.command()
+def verify(state: State, as_json: Json = False) -> None:
+    """Check the log, every version and the rejected events for damage; exit status 1 where there is any."""
+    from recbole_signed.online.store.dead_letters import DeadLetterFile
+    from recbole_signed.online.store.event_log import EventLog
+    from recbole_signed.online.store.state import DEAD_LETTERS
+
+    damage: dict[str, str] = {}
+    path = _existing(state)
+    try:
+        log = EventLog(path, read_only=True)
+        try:
+            log.verify()
+        finally:
+            log.close()
+    except UsageError as error:
+        damage[path.name] = str(error)
+    versions = _versions(state)
+    for name in versions.names():
+        try:
+            versions.load(name)
+        except UsageError as error:
+            damage[name] = str(error)
+    try:
+        rejected = sum(1 for _ in DeadLetterFile(state / DEAD_LETTERS))
+    except UsageError as error:
+        rejected, damage[DEAD_LETTERS] = 0, str(error)
+    lines = [f"{name}: {reason}" for name, reason in damage.items()]
+    lines.append(f"{len(versions.names())} versions, {rejected} rejected events: {'damaged' if damage else 'no damage found'}.")
+    _print({"damage": damage, "versions": len(versions.names()), "dead_letters": rejected}, as_json, "\n".join(lines))
+    raise typer.Exit(1 if damage else 0)

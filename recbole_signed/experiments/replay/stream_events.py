@@ -12,7 +12,7 @@ import polars as pl
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import EventBatch
-from recbole_signed.online.sources.dataset import AtomicSource
+from recbole_signed.online.sources.dataset_source import AtomicSource
 from recbole_signed.online.store.state import OnlineState
 
 MIN_WINDOWS = 10

@@ -60,7 +60,7 @@ def tradeoff(
     """
     from recbole_signed.compat.arguments import own_arguments_hidden
     from recbole_signed.experiments.analysis.fitted import fit_once
-    from recbole_signed.experiments.runs.run import plain_result
+    from recbole_signed.experiments.runs.runner import plain_result
 
     given = dict(overrides or {})
     for key in given:
@@ -97,7 +97,7 @@ def _progress(values: Sequence[float]) -> Any:
     return track(values, "evaluating", console=Console(stderr=True), transient=True)
 
 
-def to_text(found: Mapping[str, Any]) -> str:
+def tradeoff_text(found: Mapping[str, Any]) -> str:
     """Return the points as a table for a reader."""
     names = columns(found)
     arrows = {name: f"{name} (lower is better)" if name.startswith("dislike") else name for name in names}
@@ -117,7 +117,7 @@ def columns(found: Mapping[str, Any]) -> list[str]:
     return [name for name in found["points"][0] if name != "dislike_aversion"]
 
 
-def draw(found: Mapping[str, Any], path: Path) -> None:
+def draw_tradeoff(found: Mapping[str, Any], path: Path) -> None:
     """Draw Recall and NDCG against the share of held-out dislikes that are shown, as PNG.
 
     Raises:

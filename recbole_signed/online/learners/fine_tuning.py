@@ -12,7 +12,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_signed.data.negative_sampling import UnseenItems
 from recbole_signed.online.events import DISLIKE, LIKE
-from recbole_signed.online.learners.recipe import Recipe
+from recbole_signed.online.learners.recipe import TrainingRecipe
 from recbole_signed.online.store.edges import EdgeArrays
 
 
@@ -26,7 +26,7 @@ class Verdicts:
     """float32, 1 or -1."""
 
     @classmethod
-    def of(cls, edges: EdgeArrays, recipe: Recipe) -> Verdicts:
+    def of(cls, edges: EdgeArrays, recipe: TrainingRecipe) -> Verdicts:
         """Return what a model wants to learn from."""
         kinds = [LIKE, DISLIKE] if getattr(recipe.model_class, "batches", None) == "edges" else [LIKE]
         rows = np.isin(edges.kind, kinds)
@@ -67,7 +67,7 @@ class Batches:
         seed: the same seed gives the same batches.
     """
 
-    def __init__(self, recipe: Recipe, pool: Verdicts, known: Verdicts, n_items: int, seed: int) -> None:
+    def __init__(self, recipe: TrainingRecipe, pool: Verdicts, known: Verdicts, n_items: int, seed: int) -> None:
         config = recipe.config
         self.fields = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["NEG_PREFIX"] + config["ITEM_ID_FIELD"]
         self.stock = getattr(recipe.model_class, "batches", None) is None
@@ -101,21 +101,23 @@ class Batches:
         return Interaction({name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in columns.items()})
 
 
-def adam(recipe: Recipe, model: Any, rate: float | None = None) -> torch.optim.Adam:
+def adam(recipe: TrainingRecipe, model: Any, rate: float | None = None) -> torch.optim.Adam:
     """Return the optimizer of a model's configuration."""
     config = recipe.config
     decay = float(config["weight_decay"] or 0.0)
     return torch.optim.Adam(model.parameters(), lr=rate or float(config["learning_rate"]), weight_decay=decay)
 
 
-def last_rate(recipe: Recipe) -> float:
+def last_rate(recipe: TrainingRecipe) -> float:
     """Return the learning rate after all its ``lr_milestones``."""
     config = recipe.config
     passed = len(config["lr_milestones"] or ())
     return float(config["learning_rate"]) * float(config["lr_gamma"] or 1.0) ** passed
 
 
-def train_epoch(recipe: Recipe, model: Any, optimizer: torch.optim.Optimizer, batches: Batches, epoch: int) -> None:
+def train_epoch(
+    recipe: TrainingRecipe, model: Any, optimizer: torch.optim.Optimizer, batches: Batches, epoch: int
+) -> None:
     """Train for one pass over the pool, with the learning rate that the epoch has."""
     milestones = recipe.config["lr_milestones"] or ()
     rate = float(recipe.config["learning_rate"])

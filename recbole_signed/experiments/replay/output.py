@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import MissingExtraError
-from recbole_signed.experiments.replay.spec import StreamSpec
+from recbole_signed.experiments.replay.stream_spec import StreamSpec
 from recbole_signed.experiments.replay.summary import COMPARED
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}
