@@ -14,7 +14,7 @@ from recbole_signed.plugin import hooks as plugin
 from recbole_signed.plugin import registry
 
 if TYPE_CHECKING:
-    from recbole_signed.data.dataset import SignedDataset
+    from recbole_signed.data import SignedDataset
     from recbole_signed.graph import SignedGraph
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from recbole_signed.plugin.hooks import PICKLED_FUNCTIONS
+from recbole_signed.plugin import PICKLED_FUNCTIONS
 
 
 def __getattr__(name: str) -> Any:

@@ -38,9 +38,9 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Print and plot Recall and NDCG against the dislikes shown: one fit, several dislike aversions g."""
-        from recbole_signed.experiments.analysis.tradeoff_curve import draw_tradeoff, parse_aversions, tradeoff_text
-        from recbole_signed.experiments.analysis.tradeoff_curve import tradeoff as measure
-        from recbole_signed.experiments.runs.assignments import parse_assignments
+        from recbole_signed.experiments.analysis import draw_tradeoff, parse_aversions, tradeoff_text
+        from recbole_signed.experiments.analysis import tradeoff as measure
+        from recbole_signed.experiments.runs import parse_assignments
 
         values, overrides = parse_aversions(g), parse_assignments(settings or [])
         with stdout_for_result():
@@ -63,9 +63,9 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Cut users and items into segments by a fitted model, and show the like rate of each for each."""
-        from recbole_signed.experiments.analysis.user_segments import draw_segments, segments_text, write_assigned
-        from recbole_signed.experiments.analysis.user_segments import segments as cut
-        from recbole_signed.experiments.runs.assignments import parse_assignments
+        from recbole_signed.experiments.analysis import draw_segments, segments_text, write_assigned
+        from recbole_signed.experiments.analysis import segments as cut
+        from recbole_signed.experiments.runs import parse_assignments
 
         overrides = parse_assignments(settings or [])
         with stdout_for_result():

@@ -85,7 +85,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one model on one data set."""
-    from recbole_signed.experiments.runs.assignments import parse_assignments
+    from recbole_signed.experiments.runs import parse_assignments
 
     for word in settings or []:
         if word.startswith("-") and "=" not in word:
@@ -93,13 +93,13 @@ def run(
     overrides = parse_assignments(settings or [])
     files = [file for word in config or [] for file in word.split(",") if file]
     with stdout_for_result():
-        from recbole_signed.experiments.runs.runner import run as run_once
+        from recbole_signed.experiments.runs import run as run_once
 
         row = run_once(model, dataset, files, overrides, seed, save=save, per_user=per_user, serve=serve)
     if as_json:
         print_json(row.as_dict())
     else:
-        from recbole_signed.experiments.tables.rendering import run_text
+        from recbole_signed.experiments.tables import run_text
 
         typer.echo(run_text(row), nl=False)
 
@@ -108,13 +108,13 @@ def run(
 def models(as_json: Json = False) -> None:
     """List the models that can be run: this package's first, then RecBole's own."""
     with stdout_for_result():
-        from recbole_signed.experiments.tables.model_list import list_models
+        from recbole_signed.experiments.tables import list_models
 
         found = list_models()
     if as_json:
         print_json([each.as_dict() for each in found])
     else:
-        from recbole_signed.experiments.tables.model_list import models_text
+        from recbole_signed.experiments.tables import models_text
 
         typer.echo(models_text(found), nl=False)
 
@@ -188,9 +188,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Run a table of experiments, as far as it has not been run, and print it; exit status 1 where a run failed."""
-    from recbole_signed.experiments.tables.comparison import compare as compare_table
-    from recbole_signed.experiments.tables.comparison import replace_file
-    from recbole_signed.experiments.tables.rendering import check_format, render
+    from recbole_signed.experiments.tables import check_format, render, replace_file
+    from recbole_signed.experiments.tables import compare as compare_table
 
     check_format(table_format)
     labels = names_in(only)

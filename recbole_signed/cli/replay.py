@@ -25,12 +25,12 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Compare online updates with retraining on a stream: predict a window, then learn from it, and so on."""
-        from recbole_signed.experiments.replay.stream_spec import StreamSpec
+        from recbole_signed.experiments.replay import StreamSpec
 
         spec = StreamSpec.read(file)
         with stdout_for_result():
             summary = _run(spec, _folder(spec, data_path))
-            from recbole_signed.experiments.replay.output import markdown, plot, write
+            from recbole_signed.experiments.replay import markdown, plot, write
 
             written = write(spec, summary, output or file.parent)
             try:
@@ -58,7 +58,7 @@ def _folder(spec: Any, data_path: Path) -> Path:
     if not folder.is_dir():
         from recbole_signed.convert import ensure_ml100k
         from recbole_signed.errors import nearest
-        from recbole_signed.plugin.configuration import ML_100K_SIGNED, dataset_names
+        from recbole_signed.plugin import ML_100K_SIGNED, dataset_names
 
         if spec.dataset != ML_100K_SIGNED:
             hint = nearest(spec.dataset, dataset_names(data_path))
@@ -70,8 +70,7 @@ def _folder(spec: Any, data_path: Path) -> Path:
 
 
 def _run(spec: Any, folder: Path) -> dict[str, Any]:
-    from recbole_signed.experiments.replay.experiment import run_stream
-    from recbole_signed.experiments.replay.summary import summarise
-    from recbole_signed.experiments.runs.defaults import RUNS
+    from recbole_signed.experiments.replay import run_stream, summarise
+    from recbole_signed.experiments.runs import RUNS
 
     return summarise(run_stream(spec, folder, Path(RUNS) / "online"))

@@ -35,9 +35,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Test whether a table's model is better than each other one: paired tests over users, Holm-corrected."""
-        from recbole_signed.experiments.tables.pairwise_tests import significance as compare_users
-        from recbole_signed.experiments.tables.pairwise_text import render_tests
-        from recbole_signed.experiments.tables.rendering import check_format
+        from recbole_signed.experiments.tables import check_format, render_tests
+        from recbole_signed.experiments.tables import significance as compare_users
 
         check_format(table_format)
         with stdout_for_result():

@@ -27,15 +27,14 @@ def _print(document: Any, as_json: bool, text: str) -> None:
 
 
 def _versions(state: Path) -> Any:
-    from recbole_signed.online.store.state import VERSIONS
-    from recbole_signed.online.store.versions import Versions
+    from recbole_signed.online.store import VERSIONS, Versions
 
     _existing(state)
     return Versions(state / VERSIONS)
 
 
 def _existing(state: Path) -> Path:
-    from recbole_signed.online.store.state import LOG
+    from recbole_signed.online.store import LOG
 
     path = state / LOG
     if not path.exists():
@@ -105,7 +104,7 @@ def gc(
 @app.command()
 def compact(state: State, as_json: Json = False) -> None:
     """Replace the rows up to the oldest version (all, without one) by the edges they led to."""
-    from recbole_signed.online.store.state import LOG, OnlineState
+    from recbole_signed.online.store import LOG, OnlineState
 
     before = _existing(state).stat().st_size
     with OnlineState.open(state, create=False) as opened:
@@ -131,10 +130,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Check the log for damage and show its size and its rows; it may be written meanwhile."""
-    from recbole_signed.online.events import NAMES
-    from recbole_signed.online.store.dead_letters import DeadLetterFile
-    from recbole_signed.online.store.event_log import EventLog
-    from recbole_signed.online.store.state import DEAD_LETTERS
+    from recbole_signed.online import NAMES
+    from recbole_signed.online.store import DEAD_LETTERS, DeadLetterFile, EventLog
 
     opened = EventLog(_existing(state), read_only=True)
     try:
@@ -177,9 +174,7 @@ def inspect(
 @app.command()
 def verify(state: State, as_json: Json = False) -> None:
     """Check the log, every version and the rejected events for damage; exit status 1 where there is any."""
-    from recbole_signed.online.store.dead_letters import DeadLetterFile
-    from recbole_signed.online.store.event_log import EventLog
-    from recbole_signed.online.store.state import DEAD_LETTERS
+    from recbole_signed.online.store import DEAD_LETTERS, DeadLetterFile, EventLog
 
     damage: dict[str, str] = {}
     path = _existing(state)
@@ -202,6 +197,8 @@ def verify(state: State, as_json: Json = False) -> None:
     except UsageError as error:
         rejected, damage[DEAD_LETTERS] = 0, str(error)
     lines = [f"{name}: {reason}" for name, reason in damage.items()]
-    lines.append(f"{len(versions.names())} versions, {rejected} rejected events: {'damaged' if damage else 'no damage found'}.")
+    lines.append(
+        f"{len(versions.names())} versions, {rejected} rejected events: {'damaged' if damage else 'no damage found'}."
+    )
     _print({"damage": damage, "versions": len(versions.names()), "dead_letters": rejected}, as_json, "\n".join(lines))
     raise typer.Exit(1 if damage else 0)

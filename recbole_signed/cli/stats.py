@@ -17,7 +17,7 @@ from recbole_signed.errors import MissingExtraError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from recbole_signed.synth.checks import ProfileComparison
+    from recbole_signed.synth import ProfileComparison
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
@@ -35,9 +35,7 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """Print and plot what is in a data set of atomic files, and what is wrong with it."""
         with stdout_for_result():
-            from recbole_signed.stats import analyse, read_rows
-            from recbole_signed.stats.figures import draw
-            from recbole_signed.stats.text import to_text
+            from recbole_signed.stats import analyse, draw, read_rows, to_text
 
             rows = read_rows(data_path / dataset)
             report = analyse(rows)
@@ -111,10 +109,8 @@ def _make(
 ) -> dict[str, Any]:
     from time import perf_counter
 
-    from recbole_signed.synth import find_profile, generate
+    from recbole_signed.synth import STAGES, check, find_profile, generate
     from recbole_signed.synth import writer as disk
-    from recbole_signed.synth.checks import check
-    from recbole_signed.synth.generator import STAGES
 
     wanted = find_profile(profile)
     if written:

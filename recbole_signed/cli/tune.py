@@ -10,11 +10,10 @@ import typer
 
 from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.defaults import RUNS, TUNED
+from recbole_signed.experiments.runs import RUNS, TUNED
 
 if TYPE_CHECKING:
-    from recbole_signed.experiments.tuning.plan import Plan
-    from recbole_signed.experiments.tuning.result import Tuning
+    from recbole_signed.experiments.tuning import Plan, Tuning
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,7 +47,7 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Choose a model's parameters on validation, beginning with its defaults; the same command goes on later."""
-        from recbole_signed.experiments.runs.assignments import parse_assignments
+        from recbole_signed.experiments.runs import parse_assignments
 
         given, begin = parse_assignments(settings or []), parse_assignments(start or [])
         files = [file for word in config or [] for file in word.split(",") if file]
@@ -59,7 +58,7 @@ def add_to(app: typer.Typer) -> None:
             raise UsageError(f"{option} goes with a single model; what a table's models have stands in the table.")
         documents = []
         with stdout_for_result():
-            from recbole_signed.experiments.tuning.plan import Plan
+            from recbole_signed.experiments.tuning import Plan
 
         plan = Plan(trials, jobs, budget, timeout, space, name, output, storage)
         if table is None:
@@ -74,7 +73,7 @@ def add_to(app: typer.Typer) -> None:
             if as_json:
                 documents.append(tuning.as_dict())
             else:
-                from recbole_signed.experiments.tuning.result import to_text
+                from recbole_signed.experiments.tuning import to_text
 
                 typer.echo(to_text(tuning), nl=False)
         if as_json:
@@ -90,12 +89,12 @@ def _one(
     plan: Plan,
     start: dict[str, Any],
 ) -> Iterator[Tuning]:
-    from recbole_signed.experiments.tuning.search import tune
+    from recbole_signed.experiments.tuning import tune
 
     yield tune(model, dataset, files, given, seed, plan, start=start)
 
 
 def _of_table(table: Path, plan: Plan, *given: Any) -> Iterator[Tuning]:
-    from recbole_signed.experiments.tuning.tuned_table import tune_table
+    from recbole_signed.experiments.tuning import tune_table
 
     yield from tune_table(table, plan, *given)

@@ -5,27 +5,6 @@ folder with ``NAME.inter`` (or one file per published part), ``NAME.yaml`` (the 
 it) and ``dataset.json`` (where it came from and what is in it).
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from recbole_signed.convert.base import Converter, Features, Part
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.build import convert
-from recbole_signed.convert.options import OptionInfo, describe, option
-from recbole_signed.convert.registry import register_source, source, source_names, sources
-from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
-
-__all__ = [
-    "Batch",
-    "Converter",
-    "Features",
-    "OptionInfo",
-    "Part",
-    "convert",
-    "describe",
-    "ensure_ml100k",
-    "option",
-    "register_source",
-    "source",
-    "source_names",
-    "sources",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert.raw_files import blocks
+from recbole_signed.convert import blocks
 
 # what pandas takes for a missing value, in RecBole's files as everywhere
 # fmt: off

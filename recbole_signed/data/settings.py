@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from recbole_signed.convert.sign_rule import SignRule
+from recbole_signed.convert import SignRule
 from recbole_signed.errors import UsageError, nearest
 
 DUPLICATES = ("last", "first", "keep")

@@ -13,9 +13,8 @@ import numpy.typing as npt
 import torch
 from recbole.evaluator.base_metric import TopkMetric
 
-from recbole_signed.data.item_lists import distinct
+from recbole_signed.data import distinct
 from recbole_signed.errors import UsageError
-from recbole_signed.stats.edge_groups import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
 from recbole_signed.evaluation.metrics import (
     LIKE,
     VERDICTS,
@@ -25,6 +24,7 @@ from recbole_signed.evaluation.metrics import (
     ndcg_at,
     recall_at,
 )
+from recbole_signed.stats import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
 
 GROUPS = "rec.groups"
 """Collected per evaluated user, ``[n_users, 1 + max_k + n_item_groups]`` integers: the user's group, the group of the
@@ -181,7 +181,9 @@ class GroupShare(_GroupMetric):
         }
 
 
-GROUP_METRICS: dict[str, type[PerUserMetric]] = {metric.__name__: metric for metric in (GroupRecall, GroupNDCG, GroupShare)}
+GROUP_METRICS: dict[str, type[PerUserMetric]] = {
+    metric.__name__: metric for metric in (GroupRecall, GroupNDCG, GroupShare)
+}
 """The metrics of this module by class name, as they are written under ``metrics:``."""
 
 

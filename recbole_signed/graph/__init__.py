@@ -1,5 +1,5 @@
-"""Signed bipartite graphs: the two edge sets, their degrees, and the kernels that work on them."""
+"""Signed bipartite graphs and the kernels that work on them: sparse products, truncated SVD, propagation, walks."""
 
-from recbole_signed.graph.signed_graph import SignedGraph
+import lazy_loader
 
-__all__ = ["SignedGraph"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

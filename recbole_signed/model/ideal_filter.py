@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.graph.gram_filter import GramFilter
-from recbole_signed.graph.lanczos import gram_eigenvectors
-from recbole_signed.graph.propagation import symmetric
+from recbole_signed.graph import GramFilter, gram_eigenvectors, symmetric
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.propagation import BipartiteOperator, Pair
+from recbole_signed.graph import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import interest_scores, side_by_side, xavier_tables
 from recbole_signed.model.losses import SampledEdges, reversed_bpr, sign_aware_bpr

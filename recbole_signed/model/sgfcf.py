@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.graph.gram_filter import GramFilter
-from recbole_signed.graph.homophily import homophily_ratio
-from recbole_signed.graph.propagation import symmetric
-from recbole_signed.graph.spectral import right_factors
+from recbole_signed.graph import GramFilter, homophily_ratio, right_factors, symmetric
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 

@@ -15,10 +15,14 @@ from torch import nn
 from torch.nn.functional import layer_norm, softplus
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.attention import path_attention
-from recbole_signed.graph.laplacian import laplacian_eigenvectors
-from recbole_signed.graph.pair_products import SparsePairs, pair_scores
-from recbole_signed.graph.random_walks import WalkGraph, n_path_types
+from recbole_signed.graph import (
+    SparsePairs,
+    WalkGraph,
+    laplacian_eigenvectors,
+    n_path_types,
+    pair_scores,
+    path_attention,
+)
 from recbole_signed.model.abstract_recommender import SignedRecommender
 
 

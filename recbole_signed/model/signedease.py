@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.inverse import gram_inverse
-from recbole_signed.graph.propagation import sparse_tensor
+from recbole_signed.graph import gram_inverse, sparse_tensor
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 

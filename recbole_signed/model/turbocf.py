@@ -13,8 +13,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.propagation import sparse_tensor
-from recbole_signed.graph.spectral import inverse_power
+from recbole_signed.graph import inverse_power, sparse_tensor
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 CELLS = 1 << 26

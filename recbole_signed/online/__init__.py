@@ -1,4 +1,5 @@
-"""Online updates: events, the durable log and its vocabulary, the current edges, and versions that can be gone back to.
+"""Online updates: events, the durable store, the learners that follow it, and the trainer that ties them together."""
 
-`recbole_signed.online.store.state.OnlineState` ties them together; nothing here knows a model, torch or RecBole.
-"""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -19,11 +19,8 @@ from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import DISLIKE, LIKE, VIEW, Event, EventBatch
-from recbole_signed.online.learners.base import Learner, Refreshed
-from recbole_signed.online.learners.dislike_push import best_items
-from recbole_signed.online.learners.make import learner_of
-from recbole_signed.online.store.edge_views import ItemSide
-from recbole_signed.online.store.state import OnlineState, Update
+from recbole_signed.online.learners import Learner, Refreshed, best_items, learner_of
+from recbole_signed.online.store import ItemSide, OnlineState, Update
 
 KINDS = {"inter_feat": LIKE, "neg_feat": DISLIKE, "neutral_feat": VIEW}
 SECOND = 1000

@@ -8,9 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert import ensure_ml100k
-from recbole_signed.convert.dataset_versions import refuse_changed
-from recbole_signed.data.settings import HOW_TO_SIGN, SETTING_KEYS, SignedSettings
+from recbole_signed.convert import ensure_ml100k, refuse_changed
+from recbole_signed.data import HOW_TO_SIGN, SETTING_KEYS, SignedSettings
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.plugin import registry
 

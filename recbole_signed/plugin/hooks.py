@@ -73,7 +73,7 @@ def _on_dataset(module: ModuleType) -> None:
     def new(cls: type, *args: Any, **kwargs: Any) -> Any:
         config = args[0] if args else kwargs.get("config")
         if config is not None:
-            from recbole_signed.data.dispatch import class_for
+            from recbole_signed.data import class_for
 
             cls = class_for(cls, config)
         return object.__new__(cls)
@@ -92,12 +92,12 @@ def _on_trainer(module: ModuleType) -> None:
                 raise UsageError(
                     f"there is no trainer '{config['trainer']}' to choose; leave the key out, or set OnlineTrainer."
                 )
-            from recbole_signed.online.trainer import OnlineTrainer, online
+            from recbole_signed.online import OnlineTrainer, online
 
             if not issubclass(cls, OnlineTrainer):
                 cls = online(cls)
         elif cls is module.Trainer and config is not None and any(config[key] for key in OWN_TRAINER_KEYS):
-            from recbole_signed.trainer.signed_trainer import SignedTrainer
+            from recbole_signed.trainer import SignedTrainer
 
             cls = SignedTrainer
         return object.__new__(cls)
@@ -107,14 +107,14 @@ def _on_trainer(module: ModuleType) -> None:
 
 def _on_data_utils(module: ModuleType) -> None:
     def get_dataloader(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        from recbole_signed.data.dispatch import loader_for
+        from recbole_signed.data import loader_for
 
         return loader_for(wrapped(*args, **kwargs), *args, **kwargs)
 
     wrapt.wrap_function_wrapper(module, "get_dataloader", get_dataloader)
 
     def create_sampler(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        from recbole_signed.data.dispatch import sampler_for
+        from recbole_signed.data import sampler_for
 
         return sampler_for(wrapped, *args, **kwargs)
 

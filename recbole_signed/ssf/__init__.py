@@ -1,0 +1,5 @@
+"""The SSF family, this package's own models: the filter and its score, search, scale, recommenders, live learners."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

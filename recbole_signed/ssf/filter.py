@@ -15,8 +15,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.signed_graph import SignedGraph
-from recbole_signed.graph.spectral import RightFactors, exposure_rows, inverse_power, right_factors, user_degrees
+from recbole_signed.graph import RightFactors, SignedGraph, exposure_rows, inverse_power, right_factors, user_degrees
 from recbole_signed.ssf.number_settings import NumberSettings
 
 NOT_NEGATIVE = (

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from recbole_signed.online.learners.base import grown
-from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.learners import grown
+from recbole_signed.online.store import EdgeState
 from recbole_signed.ssf.filter import FilterSettings
 
 STALE = 1e-3

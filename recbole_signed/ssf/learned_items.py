@@ -16,8 +16,7 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.least_squares import SignedLeastSquares
-from recbole_signed.graph.signed_graph import SignedGraph
+from recbole_signed.graph import SignedGraph, SignedLeastSquares
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.number_settings import NumberSettings
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.learners.base import IntArray, Refreshed
-from recbole_signed.online.learners.signed_ials import LeastSquaresLearner
-from recbole_signed.online.store.edges import Changes, EdgeState
+from recbole_signed.online.learners import IntArray, LeastSquaresLearner, Refreshed
+from recbole_signed.online.store import EdgeState
+from recbole_signed.online.store.edges import Changes
 from recbole_signed.ssf.filter import FilterSettings
 from recbole_signed.ssf.learned_items import LearnedSettings, start_of, unit_of
 from recbole_signed.ssf.learner import SpectralLearner

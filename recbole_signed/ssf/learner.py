@@ -19,15 +19,20 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.graph import SignedGraph
-from recbole_signed.graph.spectral import inverse_power
-from recbole_signed.graph.warm_start import refreshed_factors
-from recbole_signed.online.events import LIKE
-from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed, csr, graph_of, user_rows
-from recbole_signed.online.learners.growing_items import GrowingItems
-from recbole_signed.online.learners.neighbours import Neighbours
-from recbole_signed.online.store.edge_views import Rows
-from recbole_signed.online.store.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.graph import SignedGraph, inverse_power, refreshed_factors
+from recbole_signed.online import LIKE
+from recbole_signed.online.learners import (
+    GrowingItems,
+    IntArray,
+    LearnerDefaults,
+    Neighbours,
+    Refreshed,
+    csr,
+    graph_of,
+    user_rows,
+)
+from recbole_signed.online.store import EdgeState, Rows
+from recbole_signed.online.store.edges import Changes, EdgeArrays
 from recbole_signed.ssf.filter import Exposure, FilterSettings, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.top_items import FIRST, SMALL, TopItems, candidates

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph.signed_graph import SignedGraph
+from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.filter import SpectralFilter
 
 CELLS = 4_000_000

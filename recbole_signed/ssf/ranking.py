@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from recbole_signed.graph.signed_graph import SignedGraph
-from recbole_signed.graph.spectral import exposure_rows, inverse_power
+from recbole_signed.graph import SignedGraph, exposure_rows, inverse_power
 from recbole_signed.ssf.filter import SpectralFilter
 
 CELLS = 8_000_000

@@ -12,7 +12,7 @@ import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.model.training_free import TrainingFreeRecommender
+from recbole_signed.model import TrainingFreeRecommender
 from recbole_signed.ssf.filter import Explanation, FilterSettings, SpectralFilter
 from recbole_signed.ssf.linear_term import LinearTerm
 from recbole_signed.ssf.search import SearchResult, tune

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.shards import Shards
+from recbole_signed.graph import Shards
 from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
 from recbole_signed.ssf.sharded_filter import fit_shards
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from recbole_signed.data.dataloader import SignedFullSortEvalDataLoader
-from recbole_signed.trainer.signed_trainer import SignedTrainer
+from recbole_signed.data import SignedFullSortEvalDataLoader
+from recbole_signed.trainer import SignedTrainer
 
 
 class SSFTrainer(SignedTrainer):

@@ -1,6 +1,5 @@
 """What is in a signed data set and what is wrong with it: numbers and figures, from its atomic files or from arrays."""
 
-from recbole_signed.stats.report import analyse
-from recbole_signed.stats.rows import RawRows, read_rows
+import lazy_loader
 
-__all__ = ["RawRows", "analyse", "read_rows"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

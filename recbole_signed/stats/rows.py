@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import yaml
 
-from recbole_signed.convert.sign_rule import SignRule
+from recbole_signed.convert import SignRule
 from recbole_signed.errors import UsageError, nearest
 
 _USUAL_PARTS = ("train", "valid", "test")

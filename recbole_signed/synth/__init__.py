@@ -4,8 +4,6 @@
 statistics with those of the data the profile was fitted to, and :mod:`recbole_signed.synth.writer` puts them on disk.
 """
 
-from recbole_signed.synth.generator import SyntheticGraph, generate
-from recbole_signed.synth.profile import PROFILES, Profile, find_profile
-from recbole_signed.synth.writer import load
+import lazy_loader
 
-__all__ = ["PROFILES", "Profile", "SyntheticGraph", "find_profile", "generate", "load"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

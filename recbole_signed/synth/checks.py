@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.stats.drift import describe_time
-from recbole_signed.stats.report import describe_nodes
-from recbole_signed.stats.rows import RawRows
+from recbole_signed.stats import RawRows, describe_nodes, describe_time
 from recbole_signed.synth.generator import SyntheticGraph
 from recbole_signed.synth.profile import Profile
 

@@ -16,10 +16,9 @@ import numpy as np
 import polars as pl
 import yaml
 
-from recbole_signed.convert.manifest import sha256
+from recbole_signed.convert import sha256
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.stats.drift import iso
-from recbole_signed.stats.pairs import totals
+from recbole_signed.stats import iso, totals
 from recbole_signed.synth.generator import SyntheticGraph
 
 FORMATS = ("inter", "npz")

@@ -1,1 +1,5 @@
-"""Trainers of models that need one of their own: `<lower name>_trainer.py` with a class `<Name>Trainer`."""
+"""The trainer of gradient-trained models: budgets, milestones, checkpoints that a run continues from."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,7 +11,7 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import ModelType
 
-from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, refuse_other_formats
+from recbole_signed.compat import CHECKPOINT_PICKLE, refuse_other_formats
 from recbole_signed.errors import UsageError
 from recbole_signed.trainer.checkpoint_growth import (
     check_vocabulary,

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.data.negative_sampling import UnseenItems
+from recbole_signed.data import UnseenItems
 from recbole_signed.graph import SignedGraph
-from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model import SignedRecommender
 
 DISLIKE_FIELDS = ("dislike_user_id", "dislike_item_id")
 """Columns of the file of dislikes."""

@@ -55,6 +55,14 @@ class SourceModule:
         module = cls(name, path, source, ast.parse(source))
         for statement in module.tree.body:
             module._register(statement)
+        stub = path.with_suffix(".pyi")
+        if stub.is_file():  # the names that a package exports lazily
+            for statement in ast.parse(stub.read_bytes()).body:
+                if isinstance(statement, ast.ImportFrom):
+                    origin = f"{name}.{statement.module}"
+                    module.imports |= {
+                        each.name: Import(origin, each.name, statement.lineno) for each in statement.names
+                    }
         return module
 
     def _register(self, statement: ast.stmt) -> None:

@@ -67,7 +67,7 @@ def measure_lean(file: Path) -> dict[str, float]:
     import pandas  # noqa: F401
     import scipy.sparse  # noqa: F401
 
-    from recbole_signed.data.edges import BYTES_PER_EDGE, read_edges
+    from recbole_signed.data import BYTES_PER_EDGE, read_edges
 
     base, start = memory("VmRSS"), time.perf_counter()
     edges = read_edges(file)

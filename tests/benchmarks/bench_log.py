@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_signed.online.events import DISLIKE, LIKE, UNLIKE, VIEW, EventBatch
-from recbole_signed.online.store.state import OnlineState
+from recbole_signed.online import DISLIKE, LIKE, UNLIKE, VIEW, EventBatch
+from recbole_signed.online.store import OnlineState
 
 
 def draw(rng: np.random.Generator, n: int, size: int) -> np.ndarray:

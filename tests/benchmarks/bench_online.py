@@ -26,11 +26,9 @@ import numpy as np
 import torch
 from measuring import Figure, in_fresh_process, memory, parser, report
 
-from recbole_signed.online.events import DISLIKE, LIKE, UNDISLIKE, UNLIKE, EventBatch
-from recbole_signed.online.store.state import OnlineState
-from recbole_signed.online.trainer import OnlineTrainer
-from recbole_signed.ssf.filter import FilterSettings
-from recbole_signed.ssf.learner import SpectralLearner
+from recbole_signed.online import DISLIKE, LIKE, UNDISLIKE, UNLIKE, EventBatch, OnlineTrainer
+from recbole_signed.online.store import OnlineState
+from recbole_signed.ssf import FilterSettings, SpectralLearner
 from recbole_signed.synth import generate
 
 LATENCY = {1_000_000: 10.0, 10_000_000: 25.0}

@@ -54,9 +54,8 @@ def measure_arrays(folder: Path, n_users: int, n_items: int, threads: int, how: 
     """Fit from arrays in memory: by the exposure matrix (as the model SSF does), or without it."""
     import torch
 
-    from recbole_signed.graph.signed_graph import SignedGraph
-    from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
-    from recbole_signed.ssf.sharded_filter import fit_graph
+    from recbole_signed.graph import SignedGraph
+    from recbole_signed.ssf import FilterSettings, SpectralFilter, fit_graph
 
     torch.set_num_threads(threads)
     users, items, signs = (np.load(folder / f"{name}.npy") for name in NAMES)
@@ -75,9 +74,8 @@ def measure_shards(folder: Path, n_users: int, n_items: int, threads: int, overs
     """Write shards from pieces of the arrays, and fit from them."""
     import torch
 
-    from recbole_signed.graph.shards import write_shards
-    from recbole_signed.ssf.filter import FilterSettings
-    from recbole_signed.ssf.sharded_filter import fit_shards
+    from recbole_signed.graph import write_shards
+    from recbole_signed.ssf import FilterSettings, fit_shards
 
     torch.set_num_threads(threads)
 
@@ -101,9 +99,8 @@ def measure_serving(n_items: int, batch: int) -> dict[str, float]:
     """Rank for one user or a batch, on random factors and degrees: time does not depend on their values."""
     import torch
 
-    from recbole_signed.graph.signed_graph import SignedGraph
-    from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
-    from recbole_signed.ssf.ranking import Ranker
+    from recbole_signed.graph import SignedGraph
+    from recbole_signed.ssf import FilterSettings, Ranker, SpectralFilter
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)

@@ -25,8 +25,7 @@ STATS_SECONDS, STATS_ROWS = 60.0, 10_000_000
 
 def measure_synth(profile: str, edges: int, folder: Path | None) -> dict[str, float]:
     """Generate, and write in both formats where a folder is given."""
-    from recbole_signed.synth import generate
-    from recbole_signed.synth.writer import Origin, write
+    from recbole_signed.synth import Origin, generate, write
 
     start = time.perf_counter()
     graph = generate(profile, edges, seed=0)
@@ -42,8 +41,7 @@ def measure_synth(profile: str, edges: int, folder: Path | None) -> dict[str, fl
 
 def measure_stats(folder: Path) -> dict[str, float]:
     """Read and analyse a data set and draw its figures."""
-    from recbole_signed.stats import analyse, read_rows
-    from recbole_signed.stats.figures import draw
+    from recbole_signed.stats import analyse, draw, read_rows
 
     start = time.perf_counter()
     rows = read_rows(folder)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from recbole_signed.cli.app import main
-from recbole_signed.online.events import Event, EventBatch
-from recbole_signed.online.store.state import OnlineState
+from recbole_signed.online import Event, EventBatch
+from recbole_signed.online.store import OnlineState
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs.runner import run
+from recbole_signed.experiments.runs import run
 
 
 def outcome(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

@@ -24,8 +24,10 @@ from recbole_signed.convert import (
     Features,
     OptionInfo,
     Part,
+    Spool,
     convert,
     describe,
+    describe_rows,
     option,
     register_source,
     registry,
@@ -33,8 +35,6 @@ from recbole_signed.convert import (
     sources,
     spool,
 )
-from recbole_signed.convert.manifest import describe_rows
-from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
 
 FRAME = pl.DataFrame({"user_id": [1, 2, 1, 1], "item_id": ["x", "x", "y", "x"], "sign": [1, -1, 0, -1]})

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.clock import Clock
+from recbole_signed.convert import Batch, Clock
 from recbole_signed.errors import UsageError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -18,9 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import convert
+from recbole_signed.convert import MISSING_TOKENS, convert
 from recbole_signed.convert import raw_files as files
-from recbole_signed.convert.columns import MISSING_TOKENS
 from recbole_signed.errors import UsageError
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from recbole_signed.convert import convert
-from recbole_signed.convert.sources.toy import Planted, planted
+from recbole_signed.convert.sources import Planted, planted
 from recbole_signed.errors import UsageError
 
 SIGFORMER = {

@@ -14,7 +14,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 
 from recbole_signed import UsageError
-from recbole_signed.data.edges import BYTES_PER_EDGE, read_edges
+from recbole_signed.data import BYTES_PER_EDGE, read_edges
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Write = Callable[..., Path]

@@ -13,10 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.data import inter_file
-from recbole_signed.data.blocks import MISSING, NotPlainError, parsed_blocks
-from recbole_signed.data.inter_file import concatenate, read_inter
-from recbole_signed.data.vocabulary import Vocabulary
+from recbole_signed.data import MISSING, NotPlainError, Vocabulary, concatenate, inter_file, parsed_blocks, read_inter
 from recbole_signed.errors import UsageError
 
 HEADER = "user_id:token\titem_id:token\tsign:float\ttimestamp:float"

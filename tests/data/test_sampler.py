@@ -17,7 +17,7 @@ from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import init_seed
 
 from recbole_signed import UsageError
-from recbole_signed.data.sampler import PHASES, SignedSampler
+from recbole_signed.data import PHASES, SignedSampler
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Write = Callable[..., Path]

@@ -9,8 +9,8 @@ from signed_report.markdown import read_table_lines
 from signed_report.readme import block
 from signed_report.tables import read_table, table_values
 
-from recbole_signed.data.settings import SETTING_KEYS
-from recbole_signed.experiments.runs.metric_columns import metric_column
+from recbole_signed.data import SETTING_KEYS
+from recbole_signed.experiments.runs import metric_column
 from recbole_signed.plugin import registry
 
 

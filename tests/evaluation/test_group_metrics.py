@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation.group_metrics import GROUP_METRICS, EdgeGroups
+from recbole_signed.evaluation import GROUP_METRICS, EdgeGroups
 
 N_USERS, N_ITEMS, KS = 60, 40, [1, 5, 10]
 BOUNDS = {"user_groups": [0, 3, 9], "item_groups": [4, 12]}
@@ -154,7 +154,7 @@ def test_a_pair_counts_once_with_whatever_signs() -> None:
 
 
 def test_a_run_has_them_for_any_model_and_leaves_the_rest_alone(tmp_path: Any) -> None:
-    from recbole_signed.experiments.runs.runner import run
+    from recbole_signed.experiments.runs import run
 
     convert("toy", None, tmp_path / "atomic_files")
     settings = {"metrics": ["Recall", "NDCG"], "topk": [5], "valid_metric": "NDCG@5", "state": "ERROR", "epochs": 2}

@@ -14,14 +14,10 @@ from typing import Any
 import polars
 import pytest
 
-from recbole_signed.convert import convert
-from recbole_signed.convert.recount import accept
+from recbole_signed.convert import accept, convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.rows import RunRow, append_row, read_rows
-from recbole_signed.experiments.runs.user_values import is_there
-from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables.comparison import compare
-from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
+from recbole_signed.experiments.runs import RunRow, append_row, is_there, read_rows
+from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool
 
 TABLE = """
 title: Tiny
@@ -217,7 +213,7 @@ def test_an_interrupt_ends_the_children_and_keeps_finished_rows(write: Write, tm
 import json, sys
 from pathlib import Path
 from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables.comparison import compare
+from recbole_signed.experiments.tables import compare
 tell = 'import os, time; open("pids", "a").write(str(os.getpid()) + chr(10)); '
 row = lambda r: json.dumps(dict(model=r.model, dataset=r.dataset, seed=r.seed))
 act = lambda r: "time.sleep(60)" if r.seed == 2 else f"print({{row(r)!r}})"

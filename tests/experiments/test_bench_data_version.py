@@ -9,7 +9,7 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.provenance import data_sha256, data_version
+from recbole_signed.experiments.runs import data_sha256, data_version
 
 QUICK = {"epochs": 1, "state": "ERROR", "embedding_size": 4, "show_progress": False}
 
@@ -27,7 +27,7 @@ def change(folder: Path) -> None:
 
 
 def test_the_row_has_the_version(folder: Path) -> None:
-    from recbole_signed.experiments.runs.runner import run
+    from recbole_signed.experiments.runs import run
 
     row = run("BPR", "toy-signed", overrides=QUICK, save=False)
     record = json.loads((folder / "dataset.json").read_text())
@@ -49,7 +49,7 @@ def test_without_a_manifest_there_is_no_version(folder: Path) -> None:
 def test_changed_files_are_refused_by_run_and_by_run_recbole(folder: Path) -> None:
     from recbole.quick_start import run_recbole
 
-    from recbole_signed.experiments.runs.runner import run
+    from recbole_signed.experiments.runs import run
 
     change(folder)
     message = r"the data set 'toy-signed' has changed since it was made: .*recbole-signed data accept toy-signed"
@@ -77,7 +77,7 @@ def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder: Path, monkeyp
 
 
 def test_a_table_refuses_them_before_anything_runs(folder: Path, tmp_path: Path) -> None:
-    from recbole_signed.experiments.tables.comparison import compare
+    from recbole_signed.experiments.tables import compare
 
     change(folder)
     table = tmp_path / "table.yaml"

@@ -10,7 +10,8 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.provenance import (
+from recbole_signed.experiments.runs import (
+    RunRow,
     config_hash,
     data_folder,
     data_sha256,
@@ -19,7 +20,6 @@ from recbole_signed.experiments.runs.provenance import (
     memory_bytes,
     versions,
 )
-from recbole_signed.experiments.runs.rows import RunRow
 
 QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8}
 
@@ -32,7 +32,7 @@ def toy(tmp_path: Path) -> str:
 
 
 def run(*args: Any, **kwargs: Any) -> RunRow:
-    from recbole_signed.experiments.runs.runner import run as run_once
+    from recbole_signed.experiments.runs import run as run_once
 
     return run_once(*args, **kwargs)
 
@@ -222,7 +222,7 @@ def test_digests_do_not_depend_on_order_or_container() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="VmHWM is Linux'")
 def test_peak_memory_is_of_this_run_alone() -> None:
-    from recbole_signed.experiments.runs.provenance import reset_peak_memory
+    from recbole_signed.experiments.runs import reset_peak_memory
 
     block = bytearray(os.urandom(1) * 200_000_000)
     high = memory_bytes()[1]

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.assignments import as_word, merged, parse_assignments, read_yaml, with_dotted
+from recbole_signed.experiments.runs import as_word, merged, parse_assignments, read_yaml, with_dotted
 
 VALUES = st.recursive(
     st.none()

@@ -18,15 +18,18 @@ from scipy import stats
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.rows import FAILED, RunRow, append_row, read_rows
-from recbole_signed.experiments.runs.user_values import file_name, users_folder, write
-from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables.comparison import compare
-from recbole_signed.experiments.tables.marks import marks_file, read_marks
-from recbole_signed.experiments.tables.pairwise_tests import significance
-from recbole_signed.experiments.tables.pairwise_text import render_tests as render_comparisons
-from recbole_signed.experiments.tables.rendering import render
-from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
+from recbole_signed.experiments.runs import FAILED, RunRow, append_row, file_name, read_rows, users_folder, write
+from recbole_signed.experiments.tables import (
+    RunSpec,
+    TableSpec,
+    compare,
+    marks_file,
+    pool,
+    read_marks,
+    render,
+    significance,
+)
+from recbole_signed.experiments.tables import render_tests as render_comparisons
 
 TABLE = """
 title: Tiny

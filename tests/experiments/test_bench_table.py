@@ -7,11 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.experiments.runs.metric_columns import COSTS, cost_columns, metric_column, smaller_is_better
-from recbole_signed.experiments.runs.rows import FAILED, RunRow
-from recbole_signed.experiments.tables.footnotes import describe_split
-from recbole_signed.experiments.tables.rendering import latex_escaped, render, run_text, to_latex, to_markdown, to_text
-from recbole_signed.experiments.tables.table import Cell, build_table
+from recbole_signed.experiments.runs import COSTS, FAILED, RunRow, cost_columns, metric_column, smaller_is_better
+from recbole_signed.experiments.tables import (
+    Cell,
+    build_table,
+    describe_split,
+    latex_escaped,
+    render,
+    run_text,
+    to_latex,
+    to_markdown,
+    to_text,
+)
 
 SPLIT = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": {"valid": "full", "test": "full"}}
 

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay.choose import VALID_SHARE, _first_part, _measured, chosen_settings
-from recbole_signed.online.events import DISLIKE, LIKE
+from recbole_signed.experiments.replay import VALID_SHARE, chosen_settings
+from recbole_signed.experiments.replay.choose import _first_part, _measured
+from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store.edges import EdgeArrays
-from recbole_signed.ssf.validation import FIRST_ROUND
+from recbole_signed.ssf import FIRST_ROUND
 
 
 def edges_of(user: np.ndarray, timestamp: np.ndarray, seed: int = 0, n_items: int = 40) -> EdgeArrays:

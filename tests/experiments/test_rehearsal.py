@@ -9,9 +9,8 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs import rehearse, run
 from recbole_signed.experiments.runs import warm_up as rehearsal
-from recbole_signed.experiments.runs.runner import run
-from recbole_signed.experiments.runs.warm_up import rehearse
 
 
 @pytest.mark.parametrize("model", ["SSF", "LightGCN", "EASE"])

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.rows import FAILED, RunRow, append_row, latest, read_rows
+from recbole_signed.experiments.runs import FAILED, RunRow, append_row, latest, read_rows
 
 TEXT = st.text(max_size=20)
 ROWS = st.builds(

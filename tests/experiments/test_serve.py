@@ -13,8 +13,8 @@ import torch
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs import run
 from recbole_signed.experiments.runs import serving_cost as serving
-from recbole_signed.experiments.runs.runner import run
 
 QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8, "topk": [5], "valid_metric": "NDCG@5"}
 N_USERS, N_ITEMS = 61, 43

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs.reading import DataCache
-from recbole_signed.experiments.tuning.space import Space
-from recbole_signed.experiments.tuning.task import Task, facts_of
+from recbole_signed.experiments.runs import DataCache
+from recbole_signed.experiments.tuning import Space, Task, facts_of
 from recbole_signed.plugin import registry
 
 FOLDER = Path(__file__).resolve().parents[2] / "yaml" / "tune"

@@ -14,16 +14,23 @@ import torch
 import yaml
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay.cases import BASE, NEW, UNKNOWN, Cases
-from recbole_signed.experiments.replay.experiment import run_stream
-from recbole_signed.experiments.replay.output import markdown, plot, write
-from recbole_signed.experiments.replay.retention_intervals import retention
-from recbole_signed.experiments.replay.stream_events import Replay
-from recbole_signed.experiments.replay.stream_spec import StreamSpec
-from recbole_signed.experiments.replay.summary import summarise
-from recbole_signed.experiments.replay.window_metrics import measure
-from recbole_signed.online.events import DISLIKE, LIKE, VIEW
-from recbole_signed.online.store.state import OnlineState
+from recbole_signed.experiments.replay import (
+    BASE,
+    NEW,
+    UNKNOWN,
+    Cases,
+    Replay,
+    StreamSpec,
+    markdown,
+    measure,
+    plot,
+    retention,
+    run_stream,
+    summarise,
+    write,
+)
+from recbole_signed.online import DISLIKE, LIKE, VIEW
+from recbole_signed.online.store import OnlineState
 
 START = 1_600_000_000
 DAY = 86_400
@@ -115,7 +122,7 @@ def test_an_uninformative_stream_is_called_so(
 
 
 def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: Path) -> None:
-    from recbole_signed.online.events import EventBatch
+    from recbole_signed.online import EventBatch
 
     with OnlineState.open(tmp_path / "state") as state:
         users, items, kinds = [1, 1, 2], [1, 2, 3], [LIKE, DISLIKE, VIEW]

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
+from recbole_signed.experiments.tuning import PRUNING_TRIALS, Space, Study
 from recbole_signed.experiments.tuning import study as module
-from recbole_signed.experiments.tuning.space import Space
-from recbole_signed.experiments.tuning.study import PRUNING_TRIALS, Study
 
 SPACE = "rate: {log_uniform: [1e-4, 1]}\nlayers: [1, 2, 3, 4]"
 RANDOM_TRIALS, PATIENCE = 3, 4

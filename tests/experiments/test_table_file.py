@@ -12,11 +12,8 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.rows import RunRow, append_row, read_rows, rows_beside
-from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables.comparison import compare
-from recbole_signed.experiments.tables.rendering import to_markdown
-from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
+from recbole_signed.experiments.runs import RunRow, append_row, read_rows, rows_beside
+from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, to_markdown
 from recbole_signed.plugin import registry
 
 BASE = """
@@ -164,7 +161,7 @@ def test_models_that_draw_nothing_have_one_seed_where_the_split_draws_nothing(wr
 
 @pytest.mark.parametrize("model", sorted(registry.SEEDLESS))
 def test_seedless_models_give_the_same_with_any_seed(model: str, tmp_path: Path) -> None:
-    from recbole_signed.experiments.runs.runner import run
+    from recbole_signed.experiments.runs import run
 
     convert("toy", None, tmp_path / "atomic_files")
     settings = {"state": "ERROR", "eval_args": {"order": "TO"}, "topk": [5], "valid_metric": "NDCG@5"}

@@ -11,7 +11,7 @@ import pytest
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis.tradeoff_curve import parse_aversions, tradeoff
+from recbole_signed.experiments.analysis import parse_aversions, tradeoff
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
@@ -31,8 +31,8 @@ def toy(tmp_path: Path) -> str:
 
 
 def test_each_point_is_the_run_with_that_aversion(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_signed.experiments.runs.runner import run
-    from recbole_signed.ssf.filter import SpectralFilter
+    from recbole_signed.experiments.runs import run
+    from recbole_signed.ssf import SpectralFilter
 
     fits = []
     fit = SpectralFilter.fit

@@ -12,11 +12,9 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.experiments.tables.tuned import read_tuned
+from recbole_signed.experiments.tables import read_tuned
+from recbole_signed.experiments.tuning import Plan, Tuning, to_text, tune
 from recbole_signed.experiments.tuning import search as module
-from recbole_signed.experiments.tuning.plan import Plan
-from recbole_signed.experiments.tuning.result import Tuning, to_text
-from recbole_signed.experiments.tuning.search import tune
 from recbole_signed.files import DirectoryLock
 
 WORKER = """

@@ -12,13 +12,9 @@ import yaml
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.tables.spec import TableSpec
-from recbole_signed.experiments.tables.tuned import read_tuned
+from recbole_signed.experiments.tables import TableSpec, read_tuned
+from recbole_signed.experiments.tuning import Plan, Tuning, tune, tune_table
 from recbole_signed.experiments.tuning import tuned_table as module
-from recbole_signed.experiments.tuning.plan import Plan
-from recbole_signed.experiments.tuning.result import Tuning
-from recbole_signed.experiments.tuning.search import tune
-from recbole_signed.experiments.tuning.tuned_table import tune_table
 
 WORKER = """
 import json, sys

@@ -12,13 +12,18 @@ import yaml
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.provenance import data_sha256
-from recbole_signed.experiments.runs.rows import RunRow
-from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables.comparison import compare
-from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
-from recbole_signed.experiments.tables.table import build_table
-from recbole_signed.experiments.tables.tuned import Tuned, read_tuned, to_yaml, tuned_path
+from recbole_signed.experiments.runs import RunRow, data_sha256
+from recbole_signed.experiments.tables import (
+    RunSpec,
+    TableSpec,
+    Tuned,
+    build_table,
+    compare,
+    pool,
+    read_tuned,
+    to_yaml,
+    tuned_path,
+)
 
 SPLIT = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO"}
 

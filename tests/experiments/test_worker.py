@@ -9,11 +9,8 @@ from typing import Any
 import pytest
 
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs import reading
-from recbole_signed.experiments.runs.reading import DataCache
-from recbole_signed.experiments.runs.runner import run
-from recbole_signed.experiments.tuning import worker
-from recbole_signed.experiments.tuning.task import Task
+from recbole_signed.experiments.runs import DataCache, reading, run
+from recbole_signed.experiments.tuning import Task, worker
 
 SETTINGS = {"state": "ERROR", "valid_metric": "NDCG@10", "metric_decimal_place": 6}
 GRADIENT = {**SETTINGS, "epochs": 4, "eval_step": 1, "embedding_size": 8}

@@ -12,9 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import gram_filter, homophily
-from recbole_signed.graph.gram_filter import GramFilter
-from recbole_signed.graph.homophily import homophily_ratio
+from recbole_signed.graph import GramFilter, gram_filter, homophily, homophily_ratio
 
 
 @pytest.mark.parametrize("cells", [1, 100, 1 << 20])

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph.inverse import append_item, gram_inverse, remove_item, replace_rows
+from recbole_signed.graph import append_item, gram_inverse, remove_item, replace_rows
 
 RIDGE = 3.0
 

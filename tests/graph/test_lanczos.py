@@ -8,8 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import lanczos
-from recbole_signed.graph.lanczos import gram_eigenvectors
+from recbole_signed.graph import gram_eigenvectors, lanczos
 
 
 def normalised(edges: np.ndarray) -> sp.csr_matrix:

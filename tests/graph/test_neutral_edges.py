@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.graph import SignedGraph
-from recbole_signed.graph.spectral import exposure_matrix, user_degrees
-from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
+from recbole_signed.graph import SignedGraph, exposure_matrix, user_degrees
+from recbole_signed.ssf import FilterSettings, SpectralFilter
 
 EDGES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=40)
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.graph.random_walks import WalkGraph, n_path_types
+from recbole_signed.graph import WalkGraph, n_path_types
 
 N_USERS, N_ITEMS = 6, 5
 

@@ -8,8 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import sparse_kernels
-from recbole_signed.graph.sparse_kernels import SparseTerm, add_transposed_product, multiply
+from recbole_signed.graph import SparseTerm, add_transposed_product, multiply, sparse_kernels
 
 
 def random_matrix(seed: int, n_rows: int, n_columns: int, density: float = 0.3) -> sp.csr_matrix:

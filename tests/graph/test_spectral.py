@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import svds
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph, spectral
-from recbole_signed.graph.spectral import exposure_matrix, right_factors
-from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
+from recbole_signed.graph import SignedGraph, exposure_matrix, right_factors, spectral
+from recbole_signed.ssf import FilterSettings, SpectralFilter
 
 
 def random_graph(seed: int, n_users: int = 120, n_items: int = 80, density: float = 0.12) -> SignedGraph:

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.graph import subspace
-from recbole_signed.graph.subspace import orthonormalise, random_panels, rotated, split
+from recbole_signed.graph import orthonormalise, random_panels, rotated, split, subspace
 
 
 def joined(panels: list[np.ndarray]) -> np.ndarray:

@@ -7,8 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import warm_start
-from recbole_signed.graph.warm_start import refreshed_factors
+from recbole_signed.graph import refreshed_factors, warm_start
 
 
 def matrix(seed: int = 0, n_rows: int = 90, n_columns: int = 60) -> sp.csr_matrix:

@@ -17,7 +17,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
-from recbole_signed.convert.sources.toy import planted
+from recbole_signed.convert.sources import planted
 from recbole_signed.plugin import registry
 
 OURS = sorted(name for name, entry in registry.models().items() if entry.module.startswith("recbole_signed."))

@@ -7,7 +7,7 @@ import torch
 from signed_reference import N_USERS, adjacency, assert_same_encoding, build, nodes, normalised, small_data
 from torch.nn.functional import logsigmoid
 
-from recbole_signed.model.lightgcl import LightGCL
+from recbole_signed.model import LightGCL
 
 
 @pytest.mark.parametrize("q", [3, 50])

@@ -19,7 +19,7 @@ from signed_reference import (
 )
 from torch.nn.functional import logsigmoid
 
-from recbole_signed.model.lsgrec import LSGRec
+from recbole_signed.model import LSGRec
 
 
 def streams(model: LSGRec, data: Any, n_layers: int) -> tuple[torch.Tensor, torch.Tensor]:

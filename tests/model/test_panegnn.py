@@ -11,7 +11,7 @@ from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, bu
 from torch.nn.functional import logsigmoid
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model.panegnn import PANEGNN
+from recbole_signed.model import PANEGNN
 
 LAYERS = 4
 

@@ -20,7 +20,7 @@ from signed_reference import (
 from torch.nn.functional import cosine_similarity, logsigmoid
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model.ponegnn import PoneGNN
+from recbole_signed.model import PoneGNN
 
 
 def step(matrix: np.ndarray, epsilon: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, build, nodes, small_data
 from torch.nn.functional import logsigmoid
 
-from recbole_signed.model.sbgnn import SBGNN
+from recbole_signed.model import SBGNN
 
 
 def mean_over(paths: np.ndarray, rows: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 from torch_geometric.nn import SignedConv
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model.sgcn import SGCN
+from recbole_signed.model import SGCN
 
 SIZE = 6
 

@@ -10,7 +10,7 @@ from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, bu
 from torch.nn.functional import cosine_similarity, logsigmoid
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model.sigrec import SiGRec
+from recbole_signed.model import SiGRec
 
 SETTINGS = {"cosine_weight": 0.7, "dislike_margin": 0.1, "reg_weight": 0.03}
 

@@ -6,7 +6,7 @@ import torch
 from signed_reference import N_USERS, adjacency, assert_same_encoding, assert_same_loss, build, nodes, small_data
 from torch.nn.functional import logsigmoid
 
-from recbole_signed.model.simgcl import SimGCL
+from recbole_signed.model import SimGCL
 
 
 def final(model: SimGCL, likes: object, n_layers: int = 3) -> torch.Tensor:

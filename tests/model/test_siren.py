@@ -20,8 +20,7 @@ from signed_reference import (
 from torch.nn.functional import logsigmoid
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model.layers import dropout
-from recbole_signed.model.siren import SiReN
+from recbole_signed.model import SiReN, dropout
 
 
 def embeddings(model: SiReN, data: Any) -> torch.Tensor:

@@ -8,7 +8,7 @@ from signed_reference import N_USERS, adjacency, assert_same_encoding, assert_sa
 from torch.nn.functional import logsigmoid
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model.xsimgcl import XSimGCL
+from recbole_signed.model import XSimGCL
 
 
 @pytest.mark.parametrize("layer_cl", [1, 2, 3])

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from recbole_signed import files
-from recbole_signed.online.events import Limits, sign_of
-from recbole_signed.online.sources.file_source import JsonLinesSource
-from recbole_signed.online.store.state import OnlineState, Update
-from recbole_signed.online.store.versions import Snapshot
+from recbole_signed.online import Limits, sign_of
+from recbole_signed.online.sources import JsonLinesSource
+from recbole_signed.online.store import OnlineState, Snapshot, Update
 
 BATCH, SNAPSHOT_EVERY, COMPACT_EVERY = 40, 200, 700
 
@@ -53,8 +52,7 @@ class Spectral:
     """SSF as the trainer leads it, from nothing on."""
 
     def __init__(self, state: OnlineState, snapshot: Snapshot | None) -> None:
-        from recbole_signed.ssf.filter import FilterSettings
-        from recbole_signed.ssf.learner import SpectralLearner
+        from recbole_signed.ssf import FilterSettings, SpectralLearner
 
         self.edges = lambda: state.edges
         self.learner = SpectralLearner(FilterSettings(rank=6, cutoff=3, popularity_floor=0.1, dislike_aversion=0.5))

@@ -12,19 +12,26 @@ import torch
 from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import DISLIKE, LIKE, UNDISLIKE, UNLIKE
-from recbole_signed.online.learners import neighbours
-from recbole_signed.online.learners.dislike_push import best_items, ranked_scores
-from recbole_signed.online.learners.ease import EaseLearner
-from recbole_signed.online.learners.make import make_learner
-from recbole_signed.online.learners.neighbours import NEAR, Neighbours
-from recbole_signed.online.learners.signed_ials import LeastSquaresLearner
+from recbole_signed.online import DISLIKE, LIKE, UNDISLIKE, UNLIKE
+from recbole_signed.online.learners import (
+    NEAR,
+    EaseLearner,
+    LeastSquaresLearner,
+    Neighbours,
+    best_items,
+    make_learner,
+    neighbours,
+    ranked_scores,
+)
+from recbole_signed.ssf import (
+    STALE,
+    FilterSettings,
+    ItemCounters,
+    LearnedSettings,
+    LearnedSpectralLearner,
+    SpectralLearner,
+)
 from recbole_signed.ssf import learner as spectral
-from recbole_signed.ssf.filter import FilterSettings
-from recbole_signed.ssf.item_counters import STALE, ItemCounters
-from recbole_signed.ssf.learned_items import LearnedSettings
-from recbole_signed.ssf.learned_learner import LearnedSpectralLearner
-from recbole_signed.ssf.learner import SpectralLearner
 
 SETTINGS = FilterSettings(rank=7, cutoff=4, popularity_floor=0.1, popularity_exponent=0.2, dislike_aversion=0.7)
 LEARNERS: dict[str, Any] = {

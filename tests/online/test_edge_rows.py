@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_signed.online.events import DISLIKE, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
-from recbole_signed.online.store.edges import EdgeState
-from recbole_signed.online.store.log_batch import LogBatch
+from recbole_signed.online import DISLIKE, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.online.store import EdgeState, LogBatch
 
 KINDS = [LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE]
 

@@ -7,20 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.online.events import (
-    ABSENT,
-    DISLIKE,
-    FORGET_USER,
-    LIKE,
-    SKIP,
-    UNDISLIKE,
-    UNLIKE,
-    VIEW,
-    sign_of,
-)
+from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW, sign_of
+from recbole_signed.online.store import EdgeState, LogBatch
 from recbole_signed.online.store import edges as edges_module
-from recbole_signed.online.store.edges import EdgeState
-from recbole_signed.online.store.log_batch import LogBatch
 
 N_USERS, N_ITEMS = 6, 7
 Row = tuple[int, int, int, int]  # user, item, kind, time

@@ -13,11 +13,9 @@ import pytest
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import DISLIKE, LIKE, Event, EventBatch
-from recbole_signed.online.learners.embedding import EmbeddingLearner
-from recbole_signed.online.learners.make import make_learner
-from recbole_signed.online.learners.recipe import embeddings_of
-from recbole_signed.online.store.state import OnlineState
+from recbole_signed.online import DISLIKE, LIKE, Event, EventBatch
+from recbole_signed.online.learners import EmbeddingLearner, embeddings_of, make_learner
+from recbole_signed.online.store import OnlineState
 
 COMMON = {"embedding_size": 8, "epochs": 15, "learning_rate": 0.02, "refresh_steps": 10, "reservoir": 300}
 MODELS: dict[str, dict[str, Any]] = {

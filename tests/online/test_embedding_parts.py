@@ -13,13 +13,20 @@ from recbole.model.general_recommender.lightgcn import LightGCN
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.events import DISLIKE, LIKE, VIEW
-from recbole_signed.online.learners.base import grown
-from recbole_signed.online.learners.edge_dataset import EdgeDataset
-from recbole_signed.online.learners.fine_tuning import Batches, Verdicts, adam
-from recbole_signed.online.learners.growth import Weights, tables_of
-from recbole_signed.online.learners.recipe import TrainingRecipe
-from recbole_signed.online.learners.ridge_map import RidgeMap, degree_weights, features
+from recbole_signed.online import DISLIKE, LIKE, VIEW
+from recbole_signed.online.learners import (
+    Batches,
+    EdgeDataset,
+    RidgeMap,
+    TrainingRecipe,
+    Verdicts,
+    Weights,
+    adam,
+    degree_weights,
+    features,
+    grown,
+    tables_of,
+)
 from recbole_signed.online.store.edges import EdgeArrays
 
 

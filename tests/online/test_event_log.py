@@ -13,10 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import FORGET_USER, LIKE, Event, EventBatch
-from recbole_signed.online.store.checksum import row_checksums
-from recbole_signed.online.store.database import WAL_BYTES, write_meta
-from recbole_signed.online.store.event_log import EventLog
+from recbole_signed.online import FORGET_USER, LIKE, Event, EventBatch
+from recbole_signed.online.store import WAL_BYTES, EventLog, row_checksums, write_meta
 
 
 def batch(*rows: tuple[str, str, str, str, int], value: float | None = None) -> EventBatch:

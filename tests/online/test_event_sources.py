@@ -14,10 +14,16 @@ import polars as pl
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import DISLIKE, LIKE, VIEW, Event, Limits
-from recbole_signed.online.sources.dataset_source import AtomicSource
-from recbole_signed.online.sources.file_source import CsvSource, JsonLinesSource, ParquetSource, StdinSource
-from recbole_signed.online.sources.source import EventSource, open_source
+from recbole_signed.online import DISLIKE, LIKE, VIEW, Event, Limits
+from recbole_signed.online.sources import (
+    AtomicSource,
+    CsvSource,
+    EventSource,
+    JsonLinesSource,
+    ParquetSource,
+    StdinSource,
+    open_source,
+)
 
 ROWS: list[dict[str, Any]] = [
     {"event_id": f"e{i}", "user_id": f"ü{i % 3}", "item_id": f'i"{i % 4}', "type": kind, "timestamp": 10 + i}

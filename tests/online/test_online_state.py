@@ -14,9 +14,9 @@ import pytest
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import DISLIKE, LIKE, VIEW, Event, EventBatch, Limits
-from recbole_signed.online.sources.file_source import JsonLinesSource
-from recbole_signed.online.store.state import OnlineState, Update
+from recbole_signed.online import DISLIKE, LIKE, VIEW, Event, EventBatch, Limits
+from recbole_signed.online.sources import JsonLinesSource
+from recbole_signed.online.store import OnlineState, Update
 
 TENSORS = {"a": np.arange(3.0)}
 

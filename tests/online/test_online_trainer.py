@@ -16,8 +16,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import Event
-from recbole_signed.online.trainer import OnlineTrainer
+from recbole_signed.online import Event, OnlineTrainer
 
 FEW_STEPS = {"online_settings": {"refresh_steps": 2, "valid_share": 0.0}}  # after two epochs a model still moves fast
 MODELS: dict[str, dict[str, Any]] = {

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.online.sources.redis_source import RedisSource
-from recbole_signed.online.sources.source import open_source
-from recbole_signed.online.store.state import OnlineState
+from recbole_signed.online.sources import RedisSource, open_source
+from recbole_signed.online.store import OnlineState
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from recbole_signed import files
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
-from recbole_signed.online.store.versions import Versions
+from recbole_signed.online.store import Versions
 
 ABOUT = {
     "applied_seq": 7,

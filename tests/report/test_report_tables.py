@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from signed_report.tables import own_memory, read_table, table_values
 
-from recbole_signed.experiments.runs.rows import RunRow, append_row
-from recbole_signed.experiments.tables.rendering import to_markdown
+from recbole_signed.experiments.runs import RunRow, append_row
+from recbole_signed.experiments.tables import to_markdown
 
 YAML = """
 title: Small

@@ -13,14 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph
-from recbole_signed.graph.degree_counts import DegreeCounts
-from recbole_signed.graph.shards import EdgeBlock, Shards, write_shards
+from recbole_signed.graph import DegreeCounts, EdgeBlock, Shards, SignedGraph, write_shards
+from recbole_signed.ssf import (
+    FilterSettings,
+    Ranker,
+    SpectralFilter,
+    fit_graph,
+    fit_shards,
+    load_filter,
+    main,
+    save_filter,
+)
 from recbole_signed.ssf import sharded_filter as sharded_spectral
-from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
-from recbole_signed.ssf.ranking import Ranker
-from recbole_signed.ssf.sharded_filter import fit_graph, fit_shards
-from recbole_signed.ssf.sharded_fit import load_filter, main, save_filter
 
 USERS, ITEMS = 300, 70
 SETTINGS = FilterSettings(dislike_weight=-0.3, rank=12, cutoff=4, dislike_aversion=0.5)

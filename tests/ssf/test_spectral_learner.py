@@ -14,12 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE
+from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE
+from recbole_signed.online.learners import graph_of, make_learner, rows_of
 from recbole_signed.online.learners import growing_items as fold_in
-from recbole_signed.online.learners.base import graph_of, rows_of
-from recbole_signed.online.learners.make import make_learner
-from recbole_signed.ssf.filter import FilterSettings
-from recbole_signed.ssf.learner import SpectralLearner
+from recbole_signed.ssf import FilterSettings, SpectralLearner
 
 SETTINGS = FilterSettings(
     dislike_weight=-0.6,

@@ -16,12 +16,20 @@ from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf import (
+    FIRST_WEIGHT,
+    SSF,
+    WEIGHT_STEPS,
+    Candidate,
+    FilterSettings,
+    SpectralFilter,
+    Standing,
+    Validation,
+    candidate,
+    tune,
+)
 from recbole_signed.ssf import search as ssf_tuning
 from recbole_signed.ssf import validation as validation_module
-from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
-from recbole_signed.ssf.search import FIRST_WEIGHT, WEIGHT_STEPS, candidate, tune
-from recbole_signed.ssf.ssf import SSF
-from recbole_signed.ssf.validation import Candidate, Standing, Validation
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 SETTINGS = {

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf import Candidate, Pieces, Validation, drawn
 from recbole_signed.ssf import validation as module
-from recbole_signed.ssf.validation import Candidate, Pieces, Validation, drawn
 
 N_ITEMS = 30
 

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.stats import RawRows, analyse
-from recbole_signed.stats.figures import draw
-from recbole_signed.stats.text import findings, to_text
+from recbole_signed.stats import RawRows, analyse, draw, findings, to_text
 
 Event = tuple[int, int, int, int]
 events = st.lists(

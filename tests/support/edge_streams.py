@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from recbole_signed.online.events import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
-from recbole_signed.online.store.edges import Changes, EdgeState
-from recbole_signed.online.store.log_batch import LogBatch
+from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.online.store import EdgeState, LogBatch
+from recbole_signed.online.store.edges import Changes
 
 N_USERS, N_ITEMS = 31, 26
 Move = tuple[int, int, int]

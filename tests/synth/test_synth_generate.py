@@ -10,13 +10,26 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from recbole_signed.errors import UsageError
-from recbole_signed.synth import PROFILES, SyntheticGraph, distinct, find_profile, generate, streams
-from recbole_signed.synth.checks import as_rows, check, statistics
-from recbole_signed.synth.distinct import make_distinct
+from recbole_signed.synth import (
+    DAY,
+    PROFILES,
+    Degrees,
+    SyntheticGraph,
+    as_rows,
+    check,
+    degrees,
+    distinct,
+    find_profile,
+    generate,
+    make_distinct,
+    make_items,
+    make_users,
+    size_of,
+    smallest,
+    statistics,
+    streams,
+)
 from recbole_signed.synth.edge_model import _aligned
-from recbole_signed.synth.generator import size_of, smallest
-from recbole_signed.synth.nodes import degrees, make_items, make_users
-from recbole_signed.synth.profile import DAY, Degrees
 
 
 def pairs_of(graph: SyntheticGraph) -> np.ndarray:

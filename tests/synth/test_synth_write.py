@@ -9,8 +9,7 @@ import pytest
 
 from recbole_signed.errors import UsageError
 from recbole_signed.stats import read_rows
-from recbole_signed.synth import SyntheticGraph, generate, load
-from recbole_signed.synth.writer import Origin, write
+from recbole_signed.synth import Origin, SyntheticGraph, generate, load, write
 
 ORIGIN = Origin("kuairand", 12_000, 5)
 

@@ -14,7 +14,7 @@ from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed.errors import UsageError
-from recbole_signed.trainer.signed_trainer import SignedTrainer
+from recbole_signed.trainer import SignedTrainer
 
 
 @pytest.fixture

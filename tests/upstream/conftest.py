@@ -16,7 +16,7 @@ import pytest
 from stock_recbole import COMMON, REPOSITORY, Runner
 
 from recbole_signed.plugin import registry
-from recbole_signed.upstream.export import upstream
+from recbole_signed.upstream import upstream
 
 ROOT = Path(__file__).resolve().parents[2]
 

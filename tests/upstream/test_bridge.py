@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_signed.upstream.bridge import SignedBatches, graph_of, signed_rows
+from recbole_signed.upstream import SignedBatches, graph_of, signed_rows
 
 
 class Config(dict):

@@ -16,12 +16,7 @@ import yaml
 from recbole_signed.cli.app import main
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.plugin import registry
-from recbole_signed.upstream import python38
-from recbole_signed.upstream.bundle import Bundler
-from recbole_signed.upstream.export import upstream
-from recbole_signed.upstream.follow import LIBRARIES
-from recbole_signed.upstream.recipes import ExportRecipe, recipe_of
-from recbole_signed.upstream.reference import Citation
+from recbole_signed.upstream import LIBRARIES, Bundler, Citation, ExportRecipe, python38, recipe_of, upstream
 
 QUICK = ["GFCF", "LSGRec"]
 REST = [name for name in sorted(registry.models()) if name not in QUICK]

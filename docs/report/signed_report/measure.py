@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.provenance import data_sha256, versions
-from recbole_signed.experiments.tables.comparison import replace_file
+from recbole_signed.experiments.runs import data_sha256, versions
+from recbole_signed.experiments.tables import replace_file
 
 RESULTS = Path("docs/report/results")
 DIGITS = 6
@@ -44,7 +44,7 @@ def measure_tradeoff(dataset: str, data_path: Path, output: Path, model: str = "
     Raises:
         UsageError: there is no such data set, or the model has no dislike aversion.
     """
-    from recbole_signed.experiments.analysis.tradeoff_curve import tradeoff
+    from recbole_signed.experiments.analysis import tradeoff
 
     found = tradeoff(model, dataset, overrides={"data_path": str(data_path)})
     command = f"recbole-signed report measure {dataset} --tradeoff {model}"

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.tables.comparison import replace_file
+from recbole_signed.experiments.tables import replace_file
 from signed_report.markdown import section, sections, table_of
 
 START = re.compile(r"^<!-- table: (?P<what>.+?) -->$", re.MULTILINE)

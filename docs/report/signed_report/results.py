@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert.sources.zvuk import Options as ZvukOptions
+from recbole_signed.convert.sources import Options as ZvukOptions
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.assignments import read_yaml
-from recbole_signed.plugin.registry import PROPERTIES
+from recbole_signed.experiments.runs import read_yaml
+from recbole_signed.plugin import PROPERTIES
 from signed_report.measure import RESULTS
 from signed_report.streams import read_stream
 from signed_report.tables import read_table, table_values

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay.output import TITLES
-from recbole_signed.experiments.replay.stream_spec import StreamSpec
+from recbole_signed.experiments.replay import TITLES, StreamSpec
 from signed_report.markdown import read_table_lines
 
 _COST = {

@@ -8,10 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.experiments.runs.metric_columns import MEGABYTE
-from recbole_signed.experiments.runs.rows import RunRow, read_rows
-from recbole_signed.experiments.tables.spec import TableSpec
-from recbole_signed.experiments.tables.table import BUDGET, Line, Table, build_table
+from recbole_signed.experiments.runs import MEGABYTE, RunRow, read_rows
+from recbole_signed.experiments.tables import BUDGET, Line, Table, TableSpec, build_table
 
 Places = dict[str, dict[str, list[RunRow]]]
 """Section -> label -> one row of each seed."""

@@ -11,14 +11,19 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recbole_signed.convert import rejects
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.clock import Clock, TimeUnit
-from recbole_signed.convert.columns import number
-from recbole_signed.convert.options import option
-from recbole_signed.convert.rated import Rated
-from recbole_signed.convert.raw_files import blocks, plain_suffix
-from recbole_signed.convert.tables import RawTable, open_table
+from recbole_signed.convert import (
+    Batch,
+    Clock,
+    Rated,
+    TimeUnit,
+    blocks,
+    number,
+    open_table,
+    option,
+    plain_suffix,
+    rejects,
+)
+from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError
 
 _NO_HEADER = {

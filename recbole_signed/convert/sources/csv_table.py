@@ -10,14 +10,25 @@ from typing import Any
 
 import polars as pl
 
-from recbole_signed.convert.atomic import GUESS, STANDARD, TYPES
-from recbole_signed.convert.base import Converter, Part
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.clock import Clock, TimeUnit
-from recbole_signed.convert.columns import number, rule_from, sign, sign_by_rule, token
-from recbole_signed.convert.options import option
-from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import RawTable, open_table
+from recbole_signed.convert import (
+    GUESS,
+    STANDARD,
+    TYPES,
+    Batch,
+    Clock,
+    Converter,
+    Part,
+    SignRule,
+    TimeUnit,
+    number,
+    open_table,
+    option,
+    rule_from,
+    sign,
+    sign_by_rule,
+    token,
+)
+from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError
 
 # Names under which a column is found without being named, compared in lower case without underscores.

@@ -12,11 +12,7 @@ import numpy as np
 import polars as pl
 import scipy.io
 
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.find import find_one
-from recbole_signed.convert.options import option
-from recbole_signed.convert.rated import Rated
-from recbole_signed.convert.raw_files import existing_file, open_bytes
+from recbole_signed.convert import Batch, Rated, existing_file, find_one, open_bytes, option
 from recbole_signed.errors import UsageError
 
 _KEYS = ("rating", "rating_with_timestamp")

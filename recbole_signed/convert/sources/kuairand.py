@@ -11,16 +11,23 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recbole_signed.convert import rejects
-from recbole_signed.convert.base import Converter, Features, Part
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.clock import Clock
-from recbole_signed.convert.columns import filled, sign_by_rule
-from recbole_signed.convert.find import find_files, find_one, plain_name
-from recbole_signed.convert.options import option
-from recbole_signed.convert.sign_rule import SignRule
+from recbole_signed.convert import (
+    Batch,
+    Clock,
+    Converter,
+    Features,
+    Part,
+    SignRule,
+    filled,
+    find_files,
+    find_one,
+    open_table,
+    option,
+    plain_name,
+    rejects,
+    sign_by_rule,
+)
 from recbole_signed.convert.sources.kuairand_history import FILE, history_batches, require_earlier
-from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
 
 _FLAGS = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view", "is_profile_enter")

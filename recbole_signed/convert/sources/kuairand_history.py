@@ -12,10 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert import rejects
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.clock import Clock
-from recbole_signed.convert.tables import open_table
+from recbole_signed.convert import Batch, Clock, open_table, rejects
 from recbole_signed.errors import UsageError
 
 FILE = "user_sequences.parquet"

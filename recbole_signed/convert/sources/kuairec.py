@@ -10,14 +10,22 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recbole_signed.convert.base import Converter, Features, Part
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.clock import Clock
-from recbole_signed.convert.columns import MISSING_TOKENS, filled, number, sign_by_rule
-from recbole_signed.convert.find import find_files, find_one
-from recbole_signed.convert.options import option
-from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import open_table
+from recbole_signed.convert import (
+    MISSING_TOKENS,
+    Batch,
+    Clock,
+    Converter,
+    Features,
+    Part,
+    SignRule,
+    filled,
+    find_files,
+    find_one,
+    number,
+    open_table,
+    option,
+    sign_by_rule,
+)
 from recbole_signed.errors import UsageError
 
 _RAW = ("play_duration", "video_duration", "watch_ratio")

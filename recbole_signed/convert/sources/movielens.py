@@ -9,15 +9,20 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert import rejects
-from recbole_signed.convert.base import Features
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.columns import filled
-from recbole_signed.convert.find import find_files, find_one
-from recbole_signed.convert.options import option
-from recbole_signed.convert.rated import Rated
-from recbole_signed.convert.raw_files import blocks, plain_suffix
-from recbole_signed.convert.tables import RawTable, open_table
+from recbole_signed.convert import (
+    Batch,
+    Features,
+    Rated,
+    blocks,
+    filled,
+    find_files,
+    find_one,
+    open_table,
+    option,
+    plain_suffix,
+    rejects,
+)
+from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError
 
 _RATINGS = ("ratings.dat", "ratings.csv", "ratings.parquet")

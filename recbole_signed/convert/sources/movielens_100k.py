@@ -9,15 +9,22 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert.base import Converter, Features, Part
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.build import AlreadyThere, convert
-from recbole_signed.convert.columns import filled, number, sign_by_rule
-from recbole_signed.convert.options import option
-from recbole_signed.convert.raw_files import existing_file
-from recbole_signed.convert.sign_rule import SignRule
+from recbole_signed.convert import (
+    AlreadyThere,
+    Batch,
+    Converter,
+    Features,
+    Part,
+    SignRule,
+    convert,
+    existing_file,
+    filled,
+    number,
+    open_table,
+    option,
+    sign_by_rule,
+)
 from recbole_signed.convert.sources.movielens import title_and_year
-from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
 
 ML100K_SIGNED = "ml-100k-signed"

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from recbole_signed.convert.base import Features
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.find import find_files, find_one
-from recbole_signed.convert.options import option
-from recbole_signed.convert.rated import Rated
+from recbole_signed.convert import Batch, Features, Rated, find_files, find_one, open_table, option
 from recbole_signed.convert.sources.movielens import encoding_of, movie_features
-from recbole_signed.convert.tables import open_table
 
 _RATINGS = ("user_id", "item_id", "rating", "timestamp")
 _MOVIES = ("movieId", "title", "genres")

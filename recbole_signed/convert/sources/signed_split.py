@@ -15,14 +15,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import rejects
-from recbole_signed.convert.base import Converter, Part
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.columns import number, sign_by_rule
-from recbole_signed.convert.options import option
-from recbole_signed.convert.raw_files import COMPRESSIONS
-from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import WHITESPACE, RawTable, open_table
+from recbole_signed.convert import (
+    COMPRESSIONS,
+    WHITESPACE,
+    Batch,
+    Converter,
+    Part,
+    SignRule,
+    number,
+    open_table,
+    option,
+    rejects,
+    sign_by_rule,
+)
+from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError, nearest
 
 PARTS = ("train", "valid", "test")

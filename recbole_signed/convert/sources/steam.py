@@ -12,13 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert.base import Converter, Part
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.find import find_one
-from recbole_signed.convert.options import option
-from recbole_signed.convert.raw_files import blocks
-from recbole_signed.convert.repair import RawText
-from recbole_signed.convert.sign_rule import SignRule
+from recbole_signed.convert import Batch, Converter, Part, RawText, SignRule, blocks, find_one, option
 
 _FILE = "australian_user_reviews.json"
 _FORMAT = "Posted %B %d, %Y."

@@ -8,13 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from recbole_signed.convert.base import Converter, Part
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.columns import number, sign_by_rule
-from recbole_signed.convert.find import find_one
-from recbole_signed.convert.options import option
-from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import RawTable, open_table
+from recbole_signed.convert import Batch, Converter, Part, SignRule, find_one, number, open_table, option, sign_by_rule
+from recbole_signed.convert.tables import RawTable
 
 _FILES = ("QK-video.csv", "QB-video.csv", "QK-article.csv", "QB-article.csv", "ctr_data_1M.csv")
 _FLAGS = ("click", "follow", "like", "share")

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert.base import Converter, Part
-from recbole_signed.convert.options import option
+from recbole_signed.convert import Converter, Part, option
 from recbole_signed.errors import UsageError
 
 _START = 1_704_067_200  # 2024-01-01T00:00:00Z

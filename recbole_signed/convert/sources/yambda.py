@@ -16,13 +16,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recbole_signed.convert import rejects
-from recbole_signed.convert.base import Converter, Part
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.columns import number, token
-from recbole_signed.convert.find import find_files
-from recbole_signed.convert.options import option
-from recbole_signed.convert.tables import open_table
+from recbole_signed.convert import Batch, Converter, Part, find_files, number, open_table, option, rejects, token
 from recbole_signed.errors import UsageError
 
 _EXPLICIT = {"like": 1, "unlike": 1, "dislike": -1, "undislike": -1}

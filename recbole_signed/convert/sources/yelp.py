@@ -9,11 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.find import find_one
-from recbole_signed.convert.options import option
-from recbole_signed.convert.rated import Rated
-from recbole_signed.convert.tables import open_table
+from recbole_signed.convert import Batch, Rated, find_one, open_table, option
 
 _FILE = "yelp_academic_dataset_review.json"
 _RAW = {"user_id": "user_id", "business_id": "item_id", "stars": "rating", "date": "timestamp"}

@@ -10,14 +10,18 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recbole_signed.convert.base import Converter, Part
-from recbole_signed.convert.batch import Batch
-from recbole_signed.convert.clock import Clock
-from recbole_signed.convert.columns import number, sign_by_rule
-from recbole_signed.convert.find import find_one
-from recbole_signed.convert.options import option
-from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import open_table
+from recbole_signed.convert import (
+    Batch,
+    Clock,
+    Converter,
+    Part,
+    SignRule,
+    find_one,
+    number,
+    open_table,
+    option,
+    sign_by_rule,
+)
 from recbole_signed.errors import UsageError
 
 

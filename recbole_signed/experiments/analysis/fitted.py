@@ -10,9 +10,9 @@ from typing import Any
 from recbole.data import data_preparation
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
-from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.runner import configured_data
+from recbole_signed.experiments.runs import configured_data
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,9 @@ def tradeoff(
     Raises:
         UsageError: something asked for does not exist or does not fit, or the split leaves no test part.
     """
-    from recbole_signed.compat.arguments import own_arguments_hidden
+    from recbole_signed.compat import own_arguments_hidden
     from recbole_signed.experiments.analysis.fitted import fit_once
-    from recbole_signed.experiments.runs.runner import plain_result
+    from recbole_signed.experiments.runs import plain_result
 
     given = dict(overrides or {})
     for key in given:

@@ -18,7 +18,7 @@ from recbole_signed.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from recbole_signed.graph import SignedGraph
-    from recbole_signed.ssf.filter import SpectralFilter
+    from recbole_signed.ssf import SpectralFilter
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from recbole_signed.online.events import DISLIKE, LIKE, EventBatch
-from recbole_signed.online.store.state import OnlineState
+from recbole_signed.online import DISLIKE, LIKE, EventBatch
+from recbole_signed.online.store import OnlineState
 
 BASE, NEW, UNKNOWN = 0, 1, 2
 GROUPS = ("base", "new", "unknown")

@@ -11,16 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.data.split import ranks
+from recbole_signed.data import ranks
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.events import DISLIKE, LIKE
+from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store.edges import EdgeArrays
-from recbole_signed.ssf.filter import FilterSettings
-from recbole_signed.ssf.learned_items import LearnedSettings
-from recbole_signed.ssf.learned_search import tune_learned
-from recbole_signed.ssf.search import tune
-from recbole_signed.ssf.validation import FIRST_ROUND, Validation, drawn
+from recbole_signed.ssf import FIRST_ROUND, FilterSettings, LearnedSettings, Validation, drawn, tune, tune_learned
 
 METRIC = "NDCG@20"
 VALID_SHARE = 0.1

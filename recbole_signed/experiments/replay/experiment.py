@@ -23,11 +23,8 @@ from recbole_signed.experiments.replay.choose import chosen_settings
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_spec import POP, ModelSpec, StreamSpec
 from recbole_signed.experiments.replay.window_metrics import measure
-from recbole_signed.online.learners.base import Learner
-from recbole_signed.online.learners.dislike_push import best_items, ranked_scores
-from recbole_signed.online.learners.make import make_learner
-from recbole_signed.online.store.edges import EdgeState
-from recbole_signed.online.store.state import OnlineState, Update
+from recbole_signed.online.learners import Learner, best_items, make_learner, ranked_scores
+from recbole_signed.online.store import EdgeState, OnlineState, Update
 
 TOP = 20
 LIVE = ("dislike_push", "iterations", "passes")

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import EventBatch
-from recbole_signed.online.sources.dataset_source import AtomicSource
-from recbole_signed.online.store.state import OnlineState
+from recbole_signed.online import EventBatch
+from recbole_signed.online.sources import AtomicSource
+from recbole_signed.online.store import OnlineState
 
 MIN_WINDOWS = 10
 DAY = 86_400_000

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.experiments.runs.assignments import read_yaml
+from recbole_signed.experiments.runs import read_yaml
 
 ARMS = ("none", "fold-in", "online", "refit")
 """What an arm does between windows: nothing; T0 and T1; the whole system; a fit from scratch."""

@@ -10,7 +10,7 @@ from recbole.data import create_dataset
 from recbole.utils import argument_list
 
 from recbole_signed.experiments.runs.provenance import data_sha256, digest
-from recbole_signed.trainer.signed_trainer import rng_state, set_rng_state
+from recbole_signed.trainer import rng_state, set_rng_state
 
 
 class DataCache:

@@ -22,13 +22,13 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, ModelType, get_model, init_logger, init_seed
 
-from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.experiments.runs.configure import given_settings
 from recbole_signed.experiments.runs.provenance import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.experiments.runs.warm_up import rehearse
-from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE
+from recbole_signed.compat import CHECKPOINT_PICKLE
 from recbole_signed.errors import UsageError
-from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model import SignedRecommender
 
 N_USERS = 1000
 REPEATS = 5

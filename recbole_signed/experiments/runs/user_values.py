@@ -22,10 +22,10 @@ import numpy.typing as npt
 from recbole_signed.experiments.runs.metric_columns import smaller_is_better
 from recbole_signed.experiments.runs.provenance import digest
 from recbole_signed.experiments.runs.rows import RunRow
-from recbole_signed.convert.manifest import sha256
+from recbole_signed.convert import sha256
 
 if TYPE_CHECKING:
-    from recbole_signed.experiments.tables.spec import RunSpec
+    from recbole_signed.experiments.tables import RunSpec
 
 FloatArray = npt.NDArray[np.float64]
 USER = "user"
@@ -120,7 +120,7 @@ class SectionValues:
 
         All nan where the split is random and the models have no seed in common.
         """
-        from recbole_signed.evaluation.significance import mean_over_seeds
+        from recbole_signed.evaluation import mean_over_seeds
 
         seeds = self.seeds_of(label, other)
         if not all(seeds):

@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.defaults import RUNS
-from recbole_signed.experiments.runs.metric_columns import cost_columns
-from recbole_signed.experiments.runs.rows import RunRow, append_row, latest, read_rows, rows_beside
-from recbole_signed.experiments.runs.user_values import file_name, is_there, users_folder
+from recbole_signed.experiments.runs import (
+    RUNS,
+    RunRow,
+    append_row,
+    cost_columns,
+    file_name,
+    is_there,
+    latest,
+    read_rows,
+    rows_beside,
+    users_folder,
+)
 from recbole_signed.experiments.tables.marks import marks_of, with_marks
 from recbole_signed.experiments.tables.pool import run_all
 from recbole_signed.experiments.tables.rendering import to_markdown

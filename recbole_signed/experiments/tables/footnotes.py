@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_signed.stats.edge_groups import ITEMS, USERS, split_group
-from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.runs import RunRow
+from recbole_signed.stats import ITEMS, USERS, split_group
 
 STOPPED = "budget"
 """What ``stopped_by`` says of a training that its budget ended."""

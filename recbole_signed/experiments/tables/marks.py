@@ -21,10 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.experiments.runs.metric_columns import metric_column, smaller_is_better
-from recbole_signed.experiments.runs.provenance import digest
-from recbole_signed.experiments.runs.rows import RunRow
-from recbole_signed.experiments.runs.user_values import SectionValues, best_of, is_there, read_section
+from recbole_signed.experiments.runs import (
+    RunRow,
+    SectionValues,
+    best_of,
+    digest,
+    is_there,
+    metric_column,
+    read_section,
+    smaller_is_better,
+)
 from recbole_signed.experiments.tables.table import CUT_SHORT, Line, Result, Section, Table
 
 ALPHA = 0.05
@@ -149,7 +155,7 @@ def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequen
 
 def find_marks(sections: Sequence[SectionValues], columns: Sequence[str], alpha: float = ALPHA) -> Marks:
     """Find the marks by the module's convention."""
-    from recbole_signed.evaluation.significance import holm, paired_t
+    from recbole_signed.evaluation import holm, paired_t
 
     claims: list[tuple[str, str, str, list[str]]] = []
     p: list[float] = []

@@ -14,22 +14,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.experiments.runs.metric_columns import smaller_is_better
-from recbole_signed.experiments.runs.rows import RunRow, latest, read_rows
-from recbole_signed.experiments.runs.user_values import (
+from recbole_signed.experiments.runs import (
     FloatArray,
+    RunRow,
     SectionValues,
     best_of,
     is_there,
     kept_metrics,
+    latest,
+    read_rows,
     read_section,
+    smaller_is_better,
 )
 from recbole_signed.experiments.tables.marks import places_of
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.experiments.tables.table import Result
 
 if TYPE_CHECKING:
-    from recbole_signed.evaluation.significance import Interval, PValues
+    from recbole_signed.evaluation import Interval, PValues
 
 OWN_MODEL = "SSF"
 """The model of this package that the others are compared with, unless one is named."""
@@ -214,7 +216,7 @@ def _numbers(
     tests: Mapping[str, PValues],
     column: int,
 ) -> dict[str, Any]:
-    from recbole_signed.evaluation.significance import DECIMALS
+    from recbole_signed.evaluation import DECIMALS
 
     counted = ~np.isnan(ahead)
     n_users = int(counted.sum())
@@ -244,7 +246,7 @@ def _plain(value: Any) -> float | None:
 
 def _correct(found: list[dict[str, Any]], alpha: float) -> int:
     """Add Holm's corrections over all comparisons, test by test, and what follows from them; return their number."""
-    from recbole_signed.evaluation.significance import TESTS, holm
+    from recbole_signed.evaluation import TESTS, holm
 
     for each in found:
         each["better"], each["worse"] = [], []

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_signed.experiments.runs.metric_columns import metric_column
+from recbole_signed.experiments.runs import metric_column
 from recbole_signed.experiments.tables.rendering import latex_escaped, markdown_escaped
 
 _TESTS = {"t": "t", "wilcoxon": "Wilcoxon", "permutation": "permutation"}

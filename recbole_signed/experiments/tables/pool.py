@@ -15,9 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.experiments.runs.assignments import as_word
-from recbole_signed.experiments.runs.provenance import cores, machine, versions
-from recbole_signed.experiments.runs.rows import FAILED, RunRow
+from recbole_signed.experiments.runs import FAILED, RunRow, as_word, cores, machine, versions
 from recbole_signed.experiments.tables.spec import RunSpec
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")

@@ -6,8 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.experiments.runs.metric_columns import MEGABYTE, Column, metric_column
-from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.runs import MEGABYTE, Column, RunRow, metric_column
 from recbole_signed.experiments.tables.table import SIGNIFICANT, Cell, Line, Table
 
 if TYPE_CHECKING:

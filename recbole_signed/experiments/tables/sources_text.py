@@ -8,8 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert import describe, sources
-from recbole_signed.convert.common import Common
+from recbole_signed.convert import Common, describe, sources
 from recbole_signed.errors import UsageError
 
 

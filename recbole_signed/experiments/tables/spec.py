@@ -9,17 +9,26 @@ from typing import Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.stats.edge_groups import KEYS as GROUP_KEYS
-from recbole_signed.stats.edge_groups import bounds_of, labels_of, split_group
-from recbole_signed.experiments.runs.assignments import merged, read_yaml
-from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, SIGNED_METRICS
-from recbole_signed.experiments.runs.metric_columns import BEST, COSTS, DEFAULT_COSTS, SERVED
-from recbole_signed.experiments.runs.provenance import data_folder, data_sha256, digest
-from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.runs import (
+    BEST,
+    COSTS,
+    DEFAULT_COSTS,
+    DEFAULT_TOPK,
+    RECBOLE_METRICS,
+    SERVED,
+    SIGNED_METRICS,
+    RunRow,
+    data_folder,
+    data_sha256,
+    digest,
+    merged,
+    read_yaml,
+)
 from recbole_signed.experiments.tables.table_file import read_table_file
 from recbole_signed.experiments.tables.tuned import budgets_text, how_in_row, tuned_for
-from recbole_signed.plugin import registry
-from recbole_signed.plugin.configuration import PROTOCOLS
+from recbole_signed.plugin import PROTOCOLS, registry
+from recbole_signed.stats import KEYS as GROUP_KEYS
+from recbole_signed.stats import bounds_of, labels_of, split_group
 
 KEYS = (
     *("extends", "title", "note", "datasets", "common", "models", "seeds", "columns"),

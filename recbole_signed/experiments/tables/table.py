@@ -7,13 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from recbole_signed.experiments.runs.metric_columns import (
-    BEST,
-    COST_COLUMNS,
-    Column,
-    metric_column,
-)
-from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.runs import BEST, COST_COLUMNS, Column, RunRow, metric_column
 from recbole_signed.experiments.tables.footnotes import STOPPED, budgets, describe_split, group_shares
 from recbole_signed.experiments.tables.tuned import budgets_text
 

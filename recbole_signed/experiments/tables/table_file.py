@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.experiments.runs.assignments import merged, read_yaml
+from recbole_signed.experiments.runs import merged, read_yaml
 
 EXTENDS = "extends"
 NAMED = ("datasets", "models")

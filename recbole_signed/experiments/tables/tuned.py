@@ -14,8 +14,7 @@ from typing import Any
 import yaml
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.assignments import Loader, read_yaml
-from recbole_signed.experiments.runs.defaults import SPACES, TUNED
+from recbole_signed.experiments.runs import SPACES, TUNED, Loader, read_yaml
 
 _START = "# tuning:"
 

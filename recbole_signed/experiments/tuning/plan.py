@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.defaults import RUNS, TUNED
+from recbole_signed.experiments.runs import RUNS, TUNED
 
 TRIALS = 50
 """Default number of trials."""

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.assignments import as_word
-from recbole_signed.experiments.runs.provenance import NOT_RESULTS
-from recbole_signed.experiments.tables.tuned import Tuned, to_yaml
+from recbole_signed.experiments.runs import NOT_RESULTS, as_word
+from recbole_signed.experiments.tables import Tuned, to_yaml
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.space import Space
 from recbole_signed.experiments.tuning.task import Facts, Task

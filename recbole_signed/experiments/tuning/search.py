@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.experiments.runs.defaults import SPACES
-from recbole_signed.experiments.runs.provenance import digest
-from recbole_signed.experiments.runs.rows import RunRow
-from recbole_signed.experiments.tables.comparison import replace_file, terminated_like_interrupted
-from recbole_signed.experiments.tables.tuned import tuned_path
+from recbole_signed.experiments.runs import SPACES, RunRow, digest
+from recbole_signed.experiments.tables import replace_file, terminated_like_interrupted, tuned_path
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
 from recbole_signed.experiments.tuning.space import Space

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.experiments.runs.assignments import read_yaml
+from recbole_signed.experiments.runs import read_yaml
 
 KINDS = ("uniform", "log_uniform", "int", "log_int")
 _DIGITS, _DECIMALS = 4, 10

@@ -9,16 +9,20 @@ from typing import Any
 
 from recbole.utils import argument_list
 
-from recbole_signed.data.settings import SETTING_KEYS
+from recbole_signed.data import SETTING_KEYS
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.assignments import read_yaml
-from recbole_signed.experiments.runs.configure import given_settings, make_config
-from recbole_signed.experiments.runs.provenance import config_hash, data_sha256, data_version
-from recbole_signed.experiments.runs.reading import DataCache
-from recbole_signed.experiments.runs.rows import RunRow
-from recbole_signed.experiments.runs.runner import run
-from recbole_signed.plugin import registry
-from recbole_signed.plugin.configuration import FREE_KEYS
+from recbole_signed.experiments.runs import (
+    DataCache,
+    RunRow,
+    config_hash,
+    data_sha256,
+    data_version,
+    given_settings,
+    make_config,
+    read_yaml,
+    run,
+)
+from recbole_signed.plugin import FREE_KEYS, registry
 
 DECIMALS = 6
 """Default ``metric_decimal_place`` of trials: RecBole's 4 makes many of them look equal."""

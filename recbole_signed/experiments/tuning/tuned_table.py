@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.experiments.runs.defaults import SPACES
-from recbole_signed.experiments.tables.spec import PlannedRow, TableSpec
+from recbole_signed.experiments.runs import SPACES
+from recbole_signed.experiments.tables import PlannedRow, TableSpec
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning
 from recbole_signed.experiments.tuning.search import tune

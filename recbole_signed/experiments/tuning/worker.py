@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recbole_signed.experiments.runs.reading import DataCache
+    from recbole_signed.experiments.runs import DataCache
     from recbole_signed.experiments.tuning.task import Task
 
 Send = Callable[[dict[str, Any]], None]
@@ -53,7 +53,7 @@ def _read(source: IO[str], lines: queue.Queue[dict[str, Any]]) -> None:
 def serve(receive: Callable[[], dict[str, Any]], send: Send) -> None:
     """Answer lines until ``{"end": true}``."""
     import recbole_signed  # noqa: F401  (installs the plugin)
-    from recbole_signed.experiments.runs.reading import DataCache
+    from recbole_signed.experiments.runs import DataCache
     from recbole_signed.experiments.tuning.task import Task
 
     task, cache = Task.from_dict(receive()["task"]), DataCache()

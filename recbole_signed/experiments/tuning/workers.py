@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.experiments.runs.provenance import cores
-from recbole_signed.experiments.tables.pool import environment, reason_of_end
+from recbole_signed.experiments.runs import cores
+from recbole_signed.experiments.tables import environment, reason_of_end
 
 COMMAND = (sys.executable, "-m", "recbole_signed.experiments.tuning.worker")
 _GRACE_SECONDS = 5.0

@@ -12,9 +12,9 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.events import DISLIKE, LIKE
-from recbole_signed.online.store.edge_views import PIECE, Rows
-from recbole_signed.online.store.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.online import DISLIKE, LIKE
+from recbole_signed.online.store import PIECE, EdgeState, Rows
+from recbole_signed.online.store.edges import Changes, EdgeArrays
 
 IntArray = npt.NDArray[np.int64]
 

@@ -20,8 +20,7 @@ import torch
 
 from recbole_signed.online.learners.base import IntArray, Learner
 from recbole_signed.online.learners.neighbours import NEAR
-from recbole_signed.online.store.edge_views import Rows
-from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store import EdgeState, Rows
 
 SAMPLE = 256
 """Items, evenly spaced, whose median score is the middle of a user's."""

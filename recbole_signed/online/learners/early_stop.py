@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from recbole_signed.online.events import LIKE
+from recbole_signed.online import LIKE
 from recbole_signed.online.learners.fine_tuning import Batches, Verdicts, adam, train_epoch
 from recbole_signed.online.learners.recipe import TrainingRecipe, embeddings_of
 from recbole_signed.online.store.edges import EdgeArrays

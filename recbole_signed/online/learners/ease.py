@@ -14,12 +14,12 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.inverse import gram_inverse, replace_rows
-from recbole_signed.online.events import LIKE
+from recbole_signed.graph import gram_inverse, replace_rows
+from recbole_signed.online import LIKE
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed, csr, graph_of, rows_of, user_rows
 from recbole_signed.online.learners.neighbours import NEAR, nearest
-from recbole_signed.online.store.edge_views import Rows
-from recbole_signed.online.store.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.online.store import EdgeState, Rows
+from recbole_signed.online.store.edges import Changes, EdgeArrays
 
 CHUNK = 128
 """Users that change at a time."""

@@ -30,7 +30,8 @@ from recbole_signed.online.learners.growth import ITEM, USER, Weights
 from recbole_signed.online.learners.live_embeddings import EmbeddingSide, LiveEmbeddings
 from recbole_signed.online.learners.neighbours import Neighbours
 from recbole_signed.online.learners.recipe import TrainingRecipe, embeddings_of
-from recbole_signed.online.store.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.online.store import EdgeState
+from recbole_signed.online.store.edges import Changes, EdgeArrays
 
 
 @dataclass(frozen=True)

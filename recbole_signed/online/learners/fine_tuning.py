@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_signed.data.negative_sampling import UnseenItems
-from recbole_signed.online.events import DISLIKE, LIKE
+from recbole_signed.data import UnseenItems
+from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.learners.recipe import TrainingRecipe
 from recbole_signed.online.store.edges import EdgeArrays
 

@@ -13,8 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from recbole_signed.online.learners.base import grown, matrices, user_rows
-from recbole_signed.online.store.edge_views import Rows
-from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store import EdgeState, Rows
 
 GROWTH = 1.25
 """An item is made anew once its degree is this many times what the last refresh knew of it."""

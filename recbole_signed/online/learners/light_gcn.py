@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from recbole.model.general_recommender.lightgcn import LightGCN
 
-from recbole_signed.graph.propagation import BipartiteOperator, Pair
+from recbole_signed.graph import BipartiteOperator, Pair
 
 
 class BipartiteLightGCN(LightGCN):

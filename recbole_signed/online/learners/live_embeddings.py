@@ -10,10 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.events import LIKE
+from recbole_signed.online import LIKE
 from recbole_signed.online.learners.base import IntArray, grown, rows_of
 from recbole_signed.online.learners.ridge_map import MAX_ROWS, RidgeMap, degree_weights, features
-from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store import EdgeState
 
 GROWTH = 1.25
 """An item is folded in again once it has this many times the edges that the last version knew of."""

@@ -10,7 +10,8 @@ import torch
 
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed
 from recbole_signed.online.learners.neighbours import NEAR
-from recbole_signed.online.store.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.online.store import EdgeState
+from recbole_signed.online.store.edges import Changes, EdgeArrays
 
 
 class PopularLearner(LearnerDefaults):

@@ -12,9 +12,9 @@ import torch
 from recbole.config import Config
 from recbole.utils import InputType, ModelType
 
-from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
-from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model import SignedRecommender
 from recbole_signed.online.learners.edge_dataset import EdgeDataset
 from recbole_signed.online.store.edges import EdgeArrays
 

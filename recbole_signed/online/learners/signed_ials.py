@@ -16,14 +16,12 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph.least_squares import SignedLeastSquares
-from recbole_signed.graph.propagation import symmetric
-from recbole_signed.graph.spectral import right_factors
+from recbole_signed.graph import SignedLeastSquares, right_factors, symmetric
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed, graph_of, matrices, user_rows
 from recbole_signed.online.learners.growing_items import GrowingItems
 from recbole_signed.online.learners.neighbours import Neighbours
-from recbole_signed.online.store.edge_views import Rows
-from recbole_signed.online.store.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.online.store import EdgeState, Rows
+from recbole_signed.online.store.edges import Changes, EdgeArrays
 
 
 class LeastSquaresLearner(LearnerDefaults):

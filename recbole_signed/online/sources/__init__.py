@@ -1,0 +1,5 @@
+"""Where events come from: atomic files, JSON lines, CSV, Redis streams."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

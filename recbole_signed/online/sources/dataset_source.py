@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert.sign_rule import SignRule
+from recbole_signed.convert import SignRule
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import DISLIKE, LIKE, VIEW, EventBatch, content_id
+from recbole_signed.online import DISLIKE, LIKE, VIEW, EventBatch, content_id
 from recbole_signed.online.sources.source import Polled
 
 _MILLISECONDS = 1000

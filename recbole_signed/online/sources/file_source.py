@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import DeadLetter, EventBatch, Limits, parse_rows
+from recbole_signed.online import DeadLetter, EventBatch, Limits, parse_rows
 from recbole_signed.online.sources.source import Polled
 
 _REQUIRED = ("user_id", "item_id", "type", "timestamp")

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.online.events import EventBatch, Limits, parse_rows
+from recbole_signed.online import EventBatch, Limits, parse_rows
 from recbole_signed.online.sources.source import Polled
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import DeadLetter, EventBatch
+from recbole_signed.online import DeadLetter, EventBatch
 
 
 @dataclass(frozen=True)

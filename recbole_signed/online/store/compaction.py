@@ -11,7 +11,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, read_manifest, read_tensors, refusing, write_folder
-from recbole_signed.online.events import DISLIKE, LIKE, SKIP, VIEW
+from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW
 from recbole_signed.online.store.database import explained, transaction, write_meta
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.event_log import EventLog

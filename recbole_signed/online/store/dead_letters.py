@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.files import at, refusing, replace_file
-from recbole_signed.online.events import DeadLetter
+from recbole_signed.online import DeadLetter
 
 _ERASED = "erased with a forgotten user"
 

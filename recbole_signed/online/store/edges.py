@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recbole_signed.online.events import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP
+from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP
 from recbole_signed.online.store.adjacency import KEY, Adjacency
 from recbole_signed.online.store.edge_views import Changes, EdgeArrays, ItemSide, Row, Rows
 from recbole_signed.online.store.log_batch import LogBatch

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_signed.files import at
-from recbole_signed.online.events import FORGET_USER, EventBatch
+from recbole_signed.online import FORGET_USER, EventBatch
 from recbole_signed.online.store.checksum import row_checksums
 from recbole_signed.online.store.database import connect, damaged, explained, read_meta, reserve_wal, transaction
 from recbole_signed.online.store.log_batch import AppendResult, LogBatch

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recbole_signed.online.events import ABSENT, DISLIKE, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.online import ABSENT, DISLIKE, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
 
 NEVER = -1
 COLUMNS: dict[str, type] = {

@@ -23,8 +23,8 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, DirectoryLock, at, refusing
-from recbole_signed.online.events import FORGET_USER, EventBatch
-from recbole_signed.online.sources.source import EventSource
+from recbole_signed.online import FORGET_USER, EventBatch
+from recbole_signed.online.sources import EventSource
 from recbole_signed.online.store.compaction import Base, first_edges
 from recbole_signed.online.store.dead_letters import DeadLetterFile
 from recbole_signed.online.store.edge_views import Changes

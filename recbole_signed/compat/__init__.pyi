@@ -1,0 +1,3 @@
+from .arguments import own_arguments_hidden as own_arguments_hidden
+from .checkpoint import CHECKPOINT_PICKLE as CHECKPOINT_PICKLE
+from .checkpoint import refuse_other_formats as refuse_other_formats

@@ -1,0 +1,17 @@
+from .cases import BASE as BASE
+from .cases import NEW as NEW
+from .cases import UNKNOWN as UNKNOWN
+from .cases import Cases as Cases
+from .choose import VALID_SHARE as VALID_SHARE
+from .choose import chosen_settings as chosen_settings
+from .experiment import run_stream as run_stream
+from .output import TITLES as TITLES
+from .output import markdown as markdown
+from .output import plot as plot
+from .output import write as write
+from .retention_intervals import retention as retention
+from .stream_events import Replay as Replay
+from .stream_spec import StreamSpec as StreamSpec
+from .summary import REFERENCE as REFERENCE
+from .summary import summarise as summarise
+from .window_metrics import measure as measure

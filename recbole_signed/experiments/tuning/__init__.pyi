@@ -1,0 +1,10 @@
+from .plan import Plan as Plan
+from .result import Tuning as Tuning
+from .result import to_text as to_text
+from .search import tune as tune
+from .space import Space as Space
+from .study import PRUNING_TRIALS as PRUNING_TRIALS
+from .study import Study as Study
+from .task import Task as Task
+from .task import facts_of as facts_of
+from .tuned_table import tune_table as tune_table

@@ -1,0 +1,9 @@
+from .configuration import DATA_ROOT as DATA_ROOT
+from .configuration import FREE_KEYS as FREE_KEYS
+from .configuration import ML_100K_SIGNED as ML_100K_SIGNED
+from .configuration import PROTOCOLS as PROTOCOLS
+from .configuration import dataset_names as dataset_names
+from .configuration import refuse_unknown_keys as refuse_unknown_keys
+from .configuration import unknown_dataset_error as unknown_dataset_error
+from .hooks import PICKLED_FUNCTIONS as PICKLED_FUNCTIONS
+from .registry import PROPERTIES as PROPERTIES

@@ -1,0 +1,9 @@
+from .bridge import SignedBatches as SignedBatches
+from .bridge import graph_of as graph_of
+from .bridge import signed_rows as signed_rows
+from .bundle import Bundler as Bundler
+from .export import upstream as upstream
+from .follow import LIBRARIES as LIBRARIES
+from .recipes import ExportRecipe as ExportRecipe
+from .recipes import recipe_of as recipe_of
+from .reference import Citation as Citation
