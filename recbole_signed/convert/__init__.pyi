@@ -38,10 +38,10 @@ from .raw_files import existing_file as existing_file
 from .raw_files import open_bytes as open_bytes
 from .raw_files import plain_suffix as plain_suffix
 from .recount import accept as accept
+from .registry import all_sources as all_sources
 from .registry import register_source as register_source
 from .registry import source as source
 from .registry import source_names as source_names
-from .registry import sources as sources
 from .repair import RawText as RawText
 from .sign_rule import SignRule as SignRule
 from .sources.movielens_100k import ensure_ml100k as ensure_ml100k

@@ -55,6 +55,6 @@ def source(name: str) -> type[Converter]:
     return getattr(import_module(module), attribute)
 
 
-def sources() -> dict[str, type[Converter]]:
+def all_sources() -> dict[str, type[Converter]]:
     """All sources by name; each class has ``summary``, ``licence`` and ``options_class``."""
     return {name: source(name) for name in source_names()}

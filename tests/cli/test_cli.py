@@ -255,7 +255,7 @@ def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("recbole_signed.experiments.tables.model_list.list_models", broken)
+    monkeypatch.setattr("recbole_signed.experiments.tables.list_models", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["models"])
 
@@ -264,7 +264,7 @@ def test_interrupts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recbole_signed.experiments.tables.model_list.list_models", interrupted)
+    monkeypatch.setattr("recbole_signed.experiments.tables.list_models", interrupted)
     status, out, err = outcome(capsys, "models", "--json")
     assert (status, out) == (130, "")
     assert "Interrupted" in err

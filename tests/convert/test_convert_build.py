@@ -25,6 +25,7 @@ from recbole_signed.convert import (
     OptionInfo,
     Part,
     Spool,
+    all_sources,
     convert,
     describe,
     describe_rows,
@@ -32,7 +33,6 @@ from recbole_signed.convert import (
     register_source,
     registry,
     source,
-    sources,
     spool,
 )
 from recbole_signed.errors import UsageError
@@ -380,8 +380,8 @@ def test_unknown_sources_and_options(tmp_path: Path) -> None:
 
 
 def test_every_source_describes_itself() -> None:
-    assert {"csv", "movielens-100k", "signed-split", "toy"} <= set(sources())
-    for name, converter in sources().items():
+    assert {"csv", "movielens-100k", "signed-split", "toy"} <= set(all_sources())
+    for name, converter in all_sources().items():
         assert converter.name == name
         assert converter.summary
         assert converter.licence

@@ -60,7 +60,7 @@ def test_only_runs_that_measure_serving_begin_with_it(tmp_path: Path, monkeypatc
 def test_it_takes_the_libraries_out_of_the_memory_of_a_model(tmp_path: Path) -> None:
     convert("toy", None, tmp_path / "atomic_files")
     code = (
-        "import sys, recbole_signed; from recbole_signed.experiments.tables import run as m;"
+        "import sys, recbole_signed; from recbole_signed.experiments.runs import runner as m;"
         "m._serve = lambda trainer: {}; serve = sys.argv[1] == 'serve';"
         "row = m.run('SSF', 'toy-signed', overrides={'topk': [5], 'valid_metric': 'NDCG@5'}, save=False, serve=serve);"
         "print(row.fit_memory_bytes)"

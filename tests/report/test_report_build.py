@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from signed_report.build import build_report, compile_report, values
+from signed_report.cli import report
 from signed_report.results import Results, read_results
 
 from recbole_signed.cli import app as cli
@@ -38,7 +39,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report as the command builds it."""
     output = tmp_path_factory.mktemp("built")
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["report", "build", "--root", str(ROOT), "--output", str(output)])
+        cli.main(["build", "--root", str(ROOT), "--output", str(output)], commands=report)
     assert exit_.value.code == 0
     return output
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from signed_report.cli import report
 from signed_report.drawing import name_points, page, settle
 from signed_report.figures import draw_all, draw_retention, draw_tradeoff
 from signed_report.results import Results, read_results
@@ -69,6 +70,6 @@ def test_a_missing_extra_is_named(results: Results, tmp_path: Path, monkeypatch:
 
 def test_the_command_refuses_what_is_no_clone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["report", "figures", "--root", str(tmp_path)])
+        cli.main(["figures", "--root", str(tmp_path)], commands=report)
     assert exit_.value.code == 2
     assert "give --root, a clone of the repository" in capsys.readouterr().err

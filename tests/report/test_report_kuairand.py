@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from signed_report.cli import report
 from signed_report.kuairand import describe_log
 from signed_report.measure import measure_kuairand
 
@@ -81,7 +82,7 @@ def test_measures_name_their_command_and_data(tmp_path: Path) -> None:
     convert("toy", None, tmp_path / "atomic_files")
     for words in (["toy-signed"], ["toy-signed", "--tradeoff", "SSF"]):
         with pytest.raises(SystemExit) as exit_:
-            cli.main(["report", "measure", *words, "--output", str(tmp_path / "out"), "--json"])
+            cli.main(["measure", *words, "--output", str(tmp_path / "out"), "--json"], commands=report)
         assert exit_.value.code == 0
     statistics = json.loads((tmp_path / "out" / "stats-toy-signed.json").read_text(encoding="utf-8"))
     curve = json.loads((tmp_path / "out" / "tradeoff-SSF-toy-signed.json").read_text(encoding="utf-8"))
@@ -96,7 +97,7 @@ def test_measures_name_their_command_and_data(tmp_path: Path) -> None:
 
 def test_nothing_to_measure_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["report", "measure"])
+        cli.main(["measure"], commands=report)
     assert exit_.value.code == 2
     assert "needs a data set" in capsys.readouterr().err
     assert sys.argv == ["pytest"]

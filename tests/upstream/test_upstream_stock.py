@@ -63,7 +63,7 @@ def _run_here(model: str, data: Path, dataset: str, **more: Any) -> tuple[list[s
 def _check_fitted(model: str, runs: dict[str, dict[str, Any]], data: Path) -> None:
     """With dislikes supplied, and on likes alone where the model needs no more: this package's scores and metrics."""
     kinds: dict[str, tuple[str, dict[str, Any]]] = {"dislikes": ("signed", {})}
-    if not registry.load_object(f"recbole_signed.model.{model.lower()}:{model}").needs_sign:
+    if not registry.load_object(f"{registry.models()[model].module}:{model}").needs_sign:
         kinds["likes"] = "stock", LIKES
     for kind, (dataset, settings) in kinds.items():
         stock = runs[f"{model}, {kind}"]

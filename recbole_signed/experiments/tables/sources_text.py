@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert import Common, describe, sources
+from recbole_signed.convert import Common, all_sources, describe
 from recbole_signed.errors import UsageError
 
 
@@ -51,7 +51,7 @@ def describe_sources() -> list[dict[str, Any]]:
             "options": [asdict(option) for option in describe(converter.options_class)],
             "common_options": common,
         }
-        for name, converter in sources().items()
+        for name, converter in all_sources().items()
     ]
 
 
