@@ -11,10 +11,10 @@ from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 
 from recbole_signed.compat import own_arguments_hidden
-from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
-from recbole_signed.experiments.runs.assignments import read_yaml, split_dotted, with_dotted
-from recbole_signed.plugin import refuse_unknown_keys
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.assignments import read_yaml, split_dotted, with_dotted
+from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
+from recbole_signed.plugin import refuse_unknown_keys
 
 
 def make_config(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from recbole_signed.stats import split_group
 from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.stats import split_group
 
 _SMALLER = ("dislike", "mae", "rmse", "logloss", "giniindex", "averagepopularity")
 _NAMES = {

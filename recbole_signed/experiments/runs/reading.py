@@ -42,7 +42,7 @@ class DataCache:
         return copy.deepcopy(self._data, {id(self._data.config): config})
 
     def sha256(self, config: Any) -> str:
-        """Return the checksum of the data set's files, see :func:`~recbole_signed.experiments.runs.provenance.data_sha256`."""
+        """Return the checksum of the data set's files, see :func:`~recbole_signed.experiments.runs.data_sha256`."""
         place = (str(config["data_path"]), str(config["dataset"]))
         if place not in self._checksums:
             self._checksums[place] = data_sha256(Path(place[0]), place[1])

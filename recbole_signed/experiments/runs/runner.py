@@ -17,6 +17,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init_logger, init_seed
 
 from recbole_signed.compat import own_arguments_hidden
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import Recorded, recorded
 from recbole_signed.experiments.runs.configure import given_settings, make_config
 from recbole_signed.experiments.runs.provenance import (
     config_hash,
@@ -28,11 +30,9 @@ from recbole_signed.experiments.runs.provenance import (
     versions,
 )
 from recbole_signed.experiments.runs.reading import DataCache
-from recbole_signed.experiments.runs.warm_up import rehearse
 from recbole_signed.experiments.runs.rows import RunRow
 from recbole_signed.experiments.runs.user_values import write
-from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import Recorded, recorded
+from recbole_signed.experiments.runs.warm_up import rehearse
 
 
 def run(

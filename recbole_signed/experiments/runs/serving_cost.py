@@ -22,12 +22,11 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, ModelType, get_model, init_logger, init_seed
 
-from recbole_signed.compat import own_arguments_hidden
+from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden
+from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs.configure import given_settings
 from recbole_signed.experiments.runs.provenance import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.experiments.runs.warm_up import rehearse
-from recbole_signed.compat import CHECKPOINT_PICKLE
-from recbole_signed.errors import UsageError
 from recbole_signed.model import SignedRecommender
 
 N_USERS = 1000
@@ -62,7 +61,7 @@ def serve(checkpoint: Path) -> dict[str, Any]:
     recommended, and the first ``max(topk)`` items; no metric.
 
     Returns:
-        The fields of :class:`~recbole_signed.experiments.runs.rows.RunRow` that begin with ``serve``, and ``model_bytes``.
+        The fields of :class:`~recbole_signed.experiments.runs.RunRow` that begin with ``serve``, and ``model_bytes``.
 
     Raises:
         UsageError: the checkpoint is not one of a model that ranks items, or its split has no test part.

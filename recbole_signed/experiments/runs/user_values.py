@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.convert import sha256
 from recbole_signed.experiments.runs.metric_columns import smaller_is_better
 from recbole_signed.experiments.runs.provenance import digest
 from recbole_signed.experiments.runs.rows import RunRow
-from recbole_signed.convert import sha256
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tables import RunSpec

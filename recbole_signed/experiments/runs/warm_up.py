@@ -15,9 +15,9 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed.compat import own_arguments_hidden
-from recbole_signed.experiments.runs.configure import make_config
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.configure import make_config
 
 _NAME = "rehearsal"
 _USERS, _ITEMS = 120, 96
