@@ -1,4 +1,4 @@
-"""Figures, the PDF and the tables of the documentation: ``python docs/report build``."""
+"""Figures and the PDF: ``python docs/report build``."""
 
 from signed_report.cli import report
 

@@ -1,71 +1,67 @@
-"""The README says what is so: its commands are those that CI runs, its tables are those of the result files."""
+"""What the README and the site say is so: commands, keys, and the figures of the result rows."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from signed_report.markdown import read_table_lines
-from signed_report.readme import block
-from signed_report.tables import read_table, table_values
+import generated_pages
+import pytest
+import readme_extract
 
 from recbole_signed.data import SETTING_KEYS
-from recbole_signed.experiments.runs import metric_column
 from recbole_signed.plugin import registry
 
+ROOT = Path(__file__).resolve().parents[2]
 
-def test_ci_calls_the_test_command(repository: Path) -> None:
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    command = re.search(r"\.venv/bin/(python -m pytest .*)$", readme, re.MULTILINE)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLES = sorted(path for path in (ROOT / "yaml" / "bench").glob("*.yaml") if path.with_suffix(".md").exists())
+
+
+def test_ci_calls_the_test_command() -> None:
+    command = re.search(r"\.venv/bin/(python -m pytest .*)$", README, re.MULTILINE)
     assert command is not None
-    assert command[1] in (repository / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert command[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
-def test_every_key_is_explained(repository: Path) -> None:
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    assert [key for key in SETTING_KEYS if f"`{key}`" not in readme] == []
-    assert [name for name in registry.models() if f"`{name}`" not in readme] == []
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= 8 * 1024
 
 
-MARKED = re.compile(r"<!-- table: (.+?) -->\n(.*?)\n<!-- end -->", re.DOTALL)
+def test_the_extract_of_the_readme_is_that_of_the_rows() -> None:
+    """``python docs/_ext/readme_extract.py`` updates it."""
+    assert readme_extract.BLOCK.findall(README) == [readme_extract.extract()]
 
 
-def test_marked_tables_are_those_of_the_result_files(repository: Path) -> None:
-    """``recbole-signed report readme`` mends it."""
-    found = dict(MARKED.findall((repository / "README.md").read_text(encoding="utf-8")))
-    assert {"yaml/bench/ml-100k notes", "yaml/bench/headline", "yaml/online/kuairand: all"} <= set(found)
-    assert [what for what, shown in found.items() if shown != block(what, repository)] == []
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: path.stem)
+def test_the_site_prints_a_table_from_its_rows_as_compare_did(table: Path) -> None:
+    printed = generated_pages.printed_from_rows(table)
+    if printed is None:
+        pytest.skip("the rows of this table are everybody's own")
+    assert printed == table.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_what_is_printed_beside_a_table_is_what_its_rows_say(repository: Path) -> None:
-    """The Markdown that the README shows and the rows that the report reads are two files of one result."""
-    for name in re.findall(r"<!-- table: yaml/bench/([\w-]+)", (repository / "README.md").read_text(encoding="utf-8")):
-        results = read_table(repository / "yaml" / "bench" / f"{name}.yaml")
-        if results is None:  # the rows of ml-100k are everybody's own
-            continue
-        printed = (repository / "yaml" / "bench" / f"{name}.md").read_text(encoding="utf-8")
-        for section in results.table.sections:
-            lines = {cells["Model"]: cells for cells in read_table_lines(printed, section.name)}
-            for line in section.lines:
-                for column, cell in zip(results.spec.columns, line.cells, strict=False):
-                    header = metric_column(column).header
-                    shown = {name.removesuffix(" ↓"): each for name, each in lines[line.label].items()}[header]
-                    assert re.sub(r"[*‡]|</?u>", "", shown) == cell.text(), (name, section.name, line.label, header)
+def test_every_table_and_stream_is_on_the_page_of_results() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    wanted = [f"table {path.stem}" for path in TABLES if path.stem != "sigformer"]  # its rows are those of headline
+    wanted += [f"stream {path.stem}" for path in (ROOT / "yaml" / "online").glob("*.yaml")]
+    assert [what for what in wanted if f"<!-- generated: {what} -->" not in page] == []
 
 
-def test_a_table_of_results_outside_the_marks_agrees_with_them(repository: Path) -> None:
-    """SSF's own table has runs of its own, of the same model on the same data: its quality is that of the big table."""
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    outside = MARKED.sub("", readme)
-    results = read_table(repository / "yaml" / "bench" / "sigformer.yaml")
-    assert results is not None
-    sections = table_values(results)["sections"]
-    number = r" ([\d.]+) \|"
-    rows = re.findall(rf"^\| (sigformer-[\w-]+) \|{number * 4}", outside, re.MULTILINE)
-    assert len(rows) == len(sections) or not rows
-    for name, *shown in rows:
-        values = sections[name]["lines"]["SSF"]["values"]
-        columns = ("recall@20", "ndcg@20", "dislikerecall@20", "signauc")
-        assert shown == [values[column]["text"] for column in columns], name
-    others = [line for line in outside.splitlines() if line.startswith("|") and re.search(r"\b0\.\d{4}\b", line)]
-    assert [line for line in others if not line.startswith("| sigformer-")] == []
+def test_every_key_is_explained() -> None:
+    guide = (ROOT / "docs" / "guides" / "data.md").read_text(encoding="utf-8")
+    assert [key for key in SETTING_KEYS if f"`{key}`" not in guide] == []
+
+
+def test_every_model_has_a_section_with_its_parameters() -> None:
+    page = generated_pages.models()
+    missing = [name for name in registry.models() if f"\n## {name}\n" not in page]
+    assert missing == []
+    assert page.count("| parameter | default | type | meaning |") == len(registry.models())
+
+
+def test_every_command_is_in_the_reference() -> None:
+    page = generated_pages.commands()
+    assert "\n## run\n" in page
+    assert "\n## state versions list\n" in page
+    assert "`--measure-serving`" in page

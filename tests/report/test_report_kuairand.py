@@ -86,9 +86,9 @@ def test_measures_name_their_command_and_data(tmp_path: Path) -> None:
         assert exit_.value.code == 0
     statistics = json.loads((tmp_path / "out" / "stats-toy-signed.json").read_text(encoding="utf-8"))
     curve = json.loads((tmp_path / "out" / "tradeoff-SSF-toy-signed.json").read_text(encoding="utf-8"))
-    assert statistics["command"] == "recbole-signed report measure toy-signed"
+    assert statistics["command"] == "python docs/report measure toy-signed"
     assert statistics["rows"] == {"total": 960, "like": 480, "dislike": 360, "neutral": 120}
-    assert curve["command"] == "recbole-signed report measure toy-signed --tradeoff SSF"
+    assert curve["command"] == "python docs/report measure toy-signed --tradeoff SSF"
     assert curve["data_sha256"] == statistics["data_sha256"]
     assert curve["settings"]["dislike_aversion"] == curve["chosen"]
     assert "dislike_weight" in curve["settings"]

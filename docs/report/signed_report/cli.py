@@ -1,4 +1,4 @@
-"""The commands of ``python docs/report``: figures, the PDF, the documentation tables, and their result files."""
+"""The commands of ``python docs/report``: figures, the PDF, and their result files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_signed.errors import UsageError
 report = typer.Typer(
     name="report",
     pretty_exceptions_enable=False,
-    help="Figures, report and tables from committed result files.",
+    help="Figures and report from committed result files.",
 )
 
 Root = Annotated[Path, typer.Option("--root", help="A clone of the repository.")]
@@ -48,25 +48,6 @@ def build(
 
         written = build_report(root, output)
     _say([written], as_json)
-
-
-@report.command()
-def readme(
-    root: Root = Path(),
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 where a table is old.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Rewrite the marked tables of README.md from the result files."""
-    from signed_report.readme import rewrite
-
-    with stdout_for_result():
-        changed = rewrite(root / "README.md", root, write=not check)
-    if as_json:
-        print_json({"changed": changed})
-    else:
-        word = "differ" if check else "rewritten"
-        typer.echo(f"{word}: {', '.join(changed)}" if changed else "all tables are those of the result files")
-    raise typer.Exit(1 if check and changed else 0)
 
 
 @report.command()

@@ -30,7 +30,7 @@ def measure_statistics(dataset: str, data_path: Path, output: Path) -> Path:
     return _write(
         output / f"stats-{dataset}.json",
         {
-            "command": f"recbole-signed report measure {dataset}",
+            "command": f"python docs/report measure {dataset}",
             "dataset": dataset,
             "data_sha256": data_sha256(folder, dataset),
             **analyse(read_rows(folder)),
@@ -47,7 +47,7 @@ def measure_tradeoff(dataset: str, data_path: Path, output: Path, model: str = "
     from recbole_signed.experiments.analysis import tradeoff
 
     found = tradeoff(model, dataset, overrides={"data_path": str(data_path)})
-    command = f"recbole-signed report measure {dataset} --tradeoff {model}"
+    command = f"python docs/report measure {dataset} --tradeoff {model}"
     checked = {"data_sha256": data_sha256(data_path / dataset, dataset), "versions": versions()}
     return _write(output / f"tradeoff-{model}-{dataset}.json", {"command": command, **checked, **found})
 
@@ -63,7 +63,7 @@ def measure_kuairand(folder: Path, output: Path) -> Path:
     logs = sorted(folder.glob("log_standard_4_2*"))
     if len(logs) != 1:
         raise UsageError(f"{folder} holds {len(logs)} files log_standard_4_2*; one was wanted.")
-    command = "recbole-signed report measure --kuairand FOLDER"
+    command = "python docs/report measure --kuairand FOLDER"
     return _write(output / "kuairand-log.json", {"command": command, "file": logs[0].name, **describe_log(logs[0])})
 
 

@@ -1,0 +1,221 @@
+"""Pages that are made at build time from the classes, the result rows and the command line.
+
+A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models``, ``metrics``, ``api``, ``commands``,
+``table NAME`` (a table under yaml/bench), ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script
+under examples).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer.main
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parents[2]
+MARK = re.compile(r"^<!-- generated: (?P<what>\w+)(?: (?P<name>[\w-]+))? -->$", re.MULTILINE)
+CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
+UNDERLINED = re.compile(r"\A.+\n#+\n")
+PARAMETER = re.compile(r"^(?P<key>\w+): *(?P<default>.*?) *# *\((?P<type>[^)]+)\) *(?P<meaning>.+)$")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Fill marks in whenever a page is read."""
+    app.connect("source-read", _fill)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _fill(app: Sphinx, page: str, source: list[str]) -> None:
+    source[0] = filled(source[0])
+
+
+def filled(text: str) -> str:
+    """Replace the marks of a page."""
+    return MARK.sub(lambda found: GENERATORS[found["what"]](*filter(None, [found["name"]])), text)
+
+
+# ---- models and metrics ----
+
+
+def models() -> str:
+    """Return a table of the package's models, a section with the docstring of each, and the list of RecBole's own."""
+    from recbole_signed.experiments.tables import list_models
+
+    found = list_models()
+    ours = [each for each in found if each.origin == "recbole_signed"]
+    lines = ["| model | family | uses dislikes | source |", "| --- | --- | --- | --- |"]
+    for each in ours:
+        used = "yes" if each.uses_dislikes else ""
+        lines.append(f"| [{each.name}](#model-{each.name.lower()}) | {each.family} | {used} | {each.source} |")
+    sections = [_model(each.name) for each in ours]
+    stock: dict[str, list[str]] = {}
+    for each in found:
+        if each.origin == "recbole":
+            stock.setdefault(each.family, []).append(f"`{each.name}`")
+    listed = "\n".join(f"- {family.replace('_', ' ')}: {', '.join(names)}" for family, names in stock.items())
+    return "\n\n".join(["\n".join(lines), *sections, "## RecBole's own models", listed])
+
+
+def _model(name: str) -> str:
+    from recbole_signed.plugin import registry
+
+    entry = registry.models()[name]
+    about = UNDERLINED.sub("", inspect.getdoc(import_module(entry.module)) or "")
+    parts = [f"(model-{name.lower()})=\n## {name}", _rst(about)]
+    parts.append(_rst(f".. autoclass:: {entry.module}.{name}\n   :no-members:\n   :no-index:"))
+    parameters = _parameters(name)
+    return "\n\n".join([*parts, parameters] if parameters else parts)
+
+
+def _parameters(name: str) -> str:
+    """Return the table of a model's parameters, from the comments of its yaml file of defaults."""
+    file = ROOT / "recbole_signed" / "properties" / "model" / f"{name}.yaml"
+    rows = [found for line in file.read_text(encoding="utf-8").splitlines() if (found := PARAMETER.match(line))]
+    lines = ["| parameter | default | type | meaning |", "| --- | --- | --- | --- |"]
+    for found in rows:
+        cells = (f"`{found['key']}`", f"`{found['default']}`", found["type"], found["meaning"])
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) if rows else ""
+
+
+def metrics() -> str:
+    """Return the docstring of every metric of dislikes."""
+    from recbole_signed.evaluation import METRICS
+
+    return "\n\n".join(
+        f"### {name}\n\n" + _rst(f".. autoclass:: {each.__module__}.{name}\n   :no-members:\n   :no-index:")
+        for name, each in METRICS.items()
+    )
+
+
+# ---- results ----
+
+
+def table(name: str) -> str:
+    """Return a table of experiments, printed from its rows; from its committed text where the rows are not kept."""
+    printed = printed_from_rows(ROOT / "yaml" / "bench" / f"{name}.yaml")
+    return _nested(printed or (ROOT / "yaml" / "bench" / f"{name}.md").read_text(encoding="utf-8"))
+
+
+def printed_from_rows(yaml_file: Path) -> str | None:
+    """Return the Markdown of a table, with its marks of significance; None where there are no rows."""
+    from signed_report.tables import read_table
+
+    from recbole_signed.experiments.runs import cost_columns
+    from recbole_signed.experiments.tables import build_table, marks_file, read_marks, to_markdown
+    from recbole_signed.experiments.tables.marks import with_marks
+
+    found = read_table(yaml_file)
+    if found is None:
+        return None
+    spec = found.spec
+    results = [(place, label, row) for place, lines in found.places.items() for label in lines for row in lines[label]]
+    made = build_table(spec.title, spec.columns, results, spec.note, cost_columns(spec.costs, spec.relative_to))
+    marks = read_marks(marks_file(yaml_file.with_suffix(".jsonl")))
+    return to_markdown(made if marks is None else with_marks(made, marks))
+
+
+def stream(name: str) -> str:
+    """Return the tables of a replay."""
+    return _nested((ROOT / "yaml" / "online" / f"{name}.md").read_text(encoding="utf-8"))
+
+
+def _nested(markdown: str) -> str:
+    """Put a document with a title below a heading of the second level."""
+    return re.sub(r"^(#+) ", lambda found: f"##{found[1]} ", markdown, flags=re.MULTILINE)
+
+
+# ---- tutorials ----
+
+
+def tutorial(name: str) -> str:
+    """Return a script in cells as text and code."""
+    cells = CELL.split((ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8"))[1:]
+    parts = []
+    for kind, body in zip(cells[::2], cells[1::2], strict=True):
+        if kind:
+            parts.append("\n".join(line.removeprefix("#").removeprefix(" ") for line in body.strip().splitlines()))
+        else:
+            parts.append(f"```python\n{body.strip()}\n```")
+    return "\n\n".join(parts)
+
+
+# ---- reference ----
+
+
+def api() -> str:
+    """Return the public names of the package, each with its docstring."""
+    import recbole_signed
+
+    names = [name for name in recbole_signed.__all__ if not name.startswith("_")]
+    return "\n\n".join(_rst(_documented(name, getattr(recbole_signed, name))) for name in names)
+
+
+def _documented(name: str, value: Any) -> str:
+    if inspect.isclass(value):
+        return f".. autoclass:: recbole_signed.{name}\n   :members:"
+    return f".. autofunction:: recbole_signed.{name}"
+
+
+def commands() -> str:
+    """Return a section for every command of the command line."""
+    from recbole_signed.cli.app import app
+
+    return "\n\n".join(_command(path, command) for path, command in _leaves(typer.main.get_command(app), ()))
+
+
+def _leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    subcommands = getattr(command, "commands", None)
+    if subcommands is None:
+        yield path, command
+        return
+    for name, each in sorted(subcommands.items()):
+        if not each.hidden:
+            yield from _leaves(each, (*path, name))
+
+
+def _command(path: tuple[str, ...], command: Any) -> str:
+    context = command.make_context(" ".join(("recbole-signed", *path)), [], resilient_parsing=True)
+    parts = [
+        f"## {' '.join(path)}",
+        command.help,
+        f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```",
+    ]
+    shown = [record for each in command.params if (record := _described(each, context))]
+    if shown:
+        lines = ["| argument or option | meaning |", "| --- | --- |"]
+        lines += [f"| `{name}` | {_escaped(meaning)} |" for name, meaning in shown]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _described(parameter: Any, context: Any) -> tuple[str, str] | None:
+    """Return how a parameter is written and what it means; click leaves arguments without a record."""
+    record = parameter.get_help_record(context)
+    if record is not None:
+        return record
+    return (parameter.human_readable_name, parameter.help or "") if not getattr(parameter, "hidden", False) else None
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("[", "\\[").replace("<", "\\<").replace("*", "\\*")
+
+
+def _rst(text: str) -> str:
+    return f"```{{eval-rst}}\n{text}\n```"
+
+
+GENERATORS: dict[str, Callable[..., str]] = {
+    "models": models,
+    "metrics": metrics,
+    "api": api,
+    "commands": commands,
+    "table": table,
+    "stream": stream,
+    "tutorial": tutorial,
+}
