@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from recbole_signed.cli.output import Json, print_json, stdout_for_result
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.errors import MissingExtraError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,8 +29,10 @@ def add_to(app: typer.Typer) -> None:
 
         spec = StreamSpec.read(file)
         with stdout_for_result():
-            summary = _run(spec, _folder(spec, data_path))
+            from recbole_signed.api import replay as replay_file
             from recbole_signed.experiments.replay import markdown, plot, write
+
+            summary = replay_file(file, data_path)
 
             written = write(spec, summary, output or file.parent)
             try:
@@ -51,26 +53,3 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """Do what 'replay' does."""
         replay(file, output, data_path, as_json)
-
-
-def _folder(spec: Any, data_path: Path) -> Path:
-    folder = data_path / spec.dataset
-    if not folder.is_dir():
-        from recbole_signed.convert import ensure_ml100k
-        from recbole_signed.errors import nearest
-        from recbole_signed.plugin import ML_100K_SIGNED, dataset_names
-
-        if spec.dataset != ML_100K_SIGNED:
-            hint = nearest(spec.dataset, dataset_names(data_path))
-            raise UsageError(
-                f"there is no data set '{spec.dataset}' in {data_path}{hint} ({spec.path} says how to make it)."
-            )
-        ensure_ml100k(data_path)
-    return folder
-
-
-def _run(spec: Any, folder: Path) -> dict[str, Any]:
-    from recbole_signed.experiments.replay import run_stream, summarise
-    from recbole_signed.experiments.runs import RUNS
-
-    return summarise(run_stream(spec, folder, Path(RUNS) / "online"))

@@ -1,3 +1,5 @@
 from .arguments import own_arguments_hidden as own_arguments_hidden
 from .checkpoint import CHECKPOINT_PICKLE as CHECKPOINT_PICKLE
 from .checkpoint import refuse_other_formats as refuse_other_formats
+from .curves import no_training_curves as no_training_curves
+from .curves import tensorboard as tensorboard

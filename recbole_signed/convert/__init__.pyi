@@ -7,6 +7,7 @@ from .base import Part as Part
 from .batch import Batch as Batch
 from .build import AlreadyThere as AlreadyThere
 from .build import convert as convert
+from .build import write_dataset as write_dataset
 from .clock import Clock as Clock
 from .clock import TimeUnit as TimeUnit
 from .columns import MISSING_TOKENS as MISSING_TOKENS
@@ -17,6 +18,7 @@ from .columns import sign as sign
 from .columns import sign_by_rule as sign_by_rule
 from .columns import token as token
 from .common import Common as Common
+from .common import split as split
 from .core import K_CORE as K_CORE
 from .core import MIN_LIKES as MIN_LIKES
 from .core import signed_core as signed_core
@@ -31,12 +33,14 @@ from .manifest import sha256 as sha256
 from .options import OptionInfo as OptionInfo
 from .options import describe as describe
 from .options import option as option
+from .options import read as read
 from .rated import Rated as Rated
 from .raw_files import COMPRESSIONS as COMPRESSIONS
 from .raw_files import blocks as blocks
 from .raw_files import existing_file as existing_file
 from .raw_files import open_bytes as open_bytes
 from .raw_files import plain_suffix as plain_suffix
+from .raw_table import RawTable as RawTable
 from .recount import accept as accept
 from .registry import all_sources as all_sources
 from .registry import register_source as register_source
@@ -44,6 +48,7 @@ from .registry import source as source
 from .registry import source_names as source_names
 from .repair import RawText as RawText
 from .sign_rule import SignRule as SignRule
+from .sources.frame import convert_frame as convert_frame
 from .sources.movielens_100k import ensure_ml100k as ensure_ml100k
 from .spool import Spool as Spool
 from .tables import WHITESPACE as WHITESPACE

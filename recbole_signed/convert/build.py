@@ -74,11 +74,32 @@ def convert(
     parsed = read(converter_class.options_class, own, source, also=common.NAMES)
     converter = converter_class(None if input is None else Path(input), parsed)
     name = _checked_name(name if name is not None else converter.default_name())
-    target = Path(output) / name
+    return write_dataset(converter, source, Path(output) / name, shared, overwrite)
+
+
+def write_dataset(
+    converter: Converter, source: str, target: Path, shared: common.Common, overwrite: bool = False
+) -> Path:
+    """Write what a converter gives as the data set folder ``target``, at once or not at all.
+
+    Args:
+        converter: gives the interactions.
+        source: its name, for ``dataset.json``.
+        target: the folder; its name is that of the data set.
+        shared: the options that every source has.
+        overwrite: replace a data set of that name.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        UsageError: bad raw data (with file and row), or a data set in the way.
+
+    """
     with _rename_into(target, overwrite) as folder:
-        taker = Rejects(folder / f"{name}{versions.REJECTED}") if shared.on_error == "skip" else None
+        taker = Rejects(folder / f"{target.name}{versions.REJECTED}") if shared.on_error == "skip" else None
         with rejects.using(taker):
-            _build(converter, source, name, folder, shared)
+            _build(converter, source, target.name, folder, shared)
     return target
 
 

@@ -14,6 +14,7 @@ from .edges import BYTES_PER_EDGE as BYTES_PER_EDGE
 from .edges import read_edges as read_edges
 from .inter_file import concatenate as concatenate
 from .inter_file import read_inter as read_inter
+from .item_lists import ItemLists as ItemLists
 from .item_lists import distinct as distinct
 from .negative_sampling import UnseenItems as UnseenItems
 from .remap import renumber as renumber
@@ -25,6 +26,7 @@ from .settings import SignedSettings as SignedSettings
 from .signed_loader import SignedTrainDataLoader as SignedTrainDataLoader
 from .split import SplitRule as SplitRule
 from .split import TimeCuts as TimeCuts
+from .split import holds_nothing_out as holds_nothing_out
 from .split import part_of_others as part_of_others
 from .split import part_of_rows as part_of_rows
 from .split import ranks as ranks

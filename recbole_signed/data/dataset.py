@@ -21,7 +21,7 @@ from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.data.remap import codes_of
 from recbole_signed.data.settings import HOW_TO_SIGN, SignedSettings, inter_columns
 from recbole_signed.data.signs import SignReport, refuse_useless, signs_of
-from recbole_signed.data.split import SplitRule, by_part, split_rows
+from recbole_signed.data.split import SplitRule, by_part, holds_nothing_out, split_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 
@@ -193,13 +193,16 @@ class SignedDataset(ColumnarDataset):
     def build(self) -> list[SignedDataset]:
         """Split likes as RecBole would, and the other rows by the same rule.
 
+        The parts of a data set that is split already stay, unless ``eval_args.split`` is ``RS: [1, 0, 0]``: then all
+        rows are training rows.
+
         Returns:
             The training, validation and test parts; each has its own ``inter_feat``, ``neg_feat`` and
             ``neutral_feat``, and the held-out parts have ``history``.
         """
         self._change_feat_format()
         self._drop_unused_col()
-        if self.benchmark_filename_list is not None:
+        if self.benchmark_filename_list is not None and not holds_nothing_out(self.config["eval_args"]):
             rows = {name: by_part(keys.part, len(self.file_size_list)) for name, keys in self._row_keys.items()}
         else:
             rows = self._rows_by_rule(SplitRule.from_eval_args(self.config["eval_args"]))

@@ -54,6 +54,10 @@ class ItemLists:
         """Return the user of each pair, ``[n_pairs]``."""
         return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
 
+    def counts(self, users: IntArray) -> IntArray:
+        """Return how many items each of the given users has, ``[n]``."""
+        return self.indptr[users + 1] - self.indptr[users]
+
     def select(self, users: IntArray) -> tuple[IntArray, IntArray]:
         """Return ``(position in users, item)`` of all pairs of the given users."""
         starts, counts = self.indptr[users], self.indptr[users + 1] - self.indptr[users]

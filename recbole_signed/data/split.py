@@ -75,6 +75,13 @@ class SplitRule:
         return _leave_out(counts, self.leave_one_out) if self.mode == "LS" else _by_ratio(counts, self.ratios)
 
 
+def holds_nothing_out(eval_args: Mapping[str, Any]) -> bool:
+    """Whether RecBole's ``eval_args`` ask for a model that is fitted to everything: ``RS: [1, 0, 0]``."""
+    split = eval_args.get("split")
+    ratios = split.get("RS") if isinstance(split, dict) else None
+    return isinstance(ratios, (list, tuple)) and len(ratios) == N_PARTS and ratios[0] > 0 and not any(ratios[1:])
+
+
 def _by_ratio(counts: IntArray, ratios: tuple[float, float, float]) -> IntArray:
     """RecBole's rounding: later parts are rounded down, but get one row where they would get a fraction of one."""
     sizes = np.stack([(ratio * counts).astype(np.int64) for ratio in ratios], axis=1)

@@ -15,6 +15,7 @@ from typing import Any
 import wrapt
 
 from recbole_signed.compat import repairs as compat
+from recbole_signed.compat import tensorboard
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.plugin import registry
 
@@ -103,6 +104,10 @@ def _on_trainer(module: ModuleType) -> None:
         return object.__new__(cls)
 
     module.Trainer.__new__ = staticmethod(new)
+
+
+def _on_trainer_file(module: ModuleType) -> None:
+    wrapt.wrap_function_wrapper(module, "get_tensorboard", tensorboard)
 
 
 def _on_data_utils(module: ModuleType) -> None:
@@ -196,6 +201,7 @@ _HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "recbole.data.dataset.dataset": _on_dataset,
     "recbole.data.dataset": partial(registry.serve_classes, "dataset"),
     "recbole.trainer": _on_trainer,
+    "recbole.trainer.trainer": _on_trainer_file,
     "recbole.data.utils": _on_data_utils,
     "recbole.evaluator.register": _on_metric_register,
     "recbole.evaluator.collector": _on_collector,

@@ -47,7 +47,7 @@ class Comparison:
 
 
 def compare(
-    path: Path, only: Sequence[str] = (), output: Path | None = None, jobs: int = 1, per_user: bool = False
+    path: Path | str, only: Sequence[str] = (), output: Path | None = None, jobs: int = 1, per_user: bool = False
 ) -> Comparison:
     """Run a table: every run that has no finished row yet gets a process of its own and, when it ends, a row.
 
@@ -69,6 +69,7 @@ def compare(
     """
     if jobs < 1:
         raise UsageError(f"--jobs is {jobs}; it must be 1 or more.")
+    path = Path(path)
     spec = TableSpec.read(path).only(only)
     folder = path.parent if output is None else output
     rows_file, markdown_file = folder / f"{path.stem}.jsonl", folder / f"{path.stem}.md"

@@ -1,0 +1,17 @@
+from .api.fitting import fit as fit
+from .api.interactions import Interactions as Interactions
+from .api.interactions import from_frame as from_frame
+from .api.recommender import Recommender as Recommender
+from .api.streams import replay as replay
+from .convert.build import convert as convert
+from .data.dataset import SignedDataset as SignedDataset
+from .errors import UsageError as UsageError
+from .experiments.runs.runner import run as run
+from .experiments.tables.comparison import compare as compare
+from .experiments.tuning.search import tune as tune
+from .graph.signed_graph import SignedGraph as SignedGraph
+from .online.events import Event as Event
+from .online.trainer import OnlineTrainer as OnlineTrainer
+from .plugin.registry import register_model as register_model
+
+__version__: str

@@ -1,0 +1,167 @@
+"""``fit``: a model by name, fitted to everything that is known."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import ModelType, get_model, get_trainer, init_seed
+
+from recbole_signed.api.interactions import Interactions
+from recbole_signed.api.recommender import Recommender
+from recbole_signed.compat import no_training_curves, own_arguments_hidden
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs import make_config
+
+EVERYTHING = (1, 0, 0)
+"""Ratios of a split that holds nothing out."""
+TOPK = 20
+"""Length of the ranking by which open choices are made."""
+_OWN_KEYS = {
+    "model": "it is the first argument of fit",
+    "dataset": "it is the second argument of fit",
+    "data_path": "give the folder of the data set as the second argument of fit",
+    "eval_args": "fit holds nothing out at the end, and valid= sets the share that open choices are made on",
+    "checkpoint_dir": "fit writes no files; save() of the fitted model does",
+    "resume": "fit starts from nothing",
+}
+
+
+def fit(
+    model: str,
+    data: Interactions | str | Path,
+    *,
+    valid: float = 0.1,
+    seed: int | None = None,
+    progress: bool = False,
+    **parameters: Any,
+) -> Recommender:
+    """Fit a model to all interactions; nothing is held out of the model that is returned.
+
+    What the parameters leave open is chosen first, on a held-out share of each user's likes: the parameters of SSF and
+    SSF-L that were not given (unless ``auto=False``), and the number of epochs of a model that is trained by gradients
+    (unless ``epochs`` is given). Then the model is fitted again, to everything. A model with nothing open is fitted
+    once.
+
+    Args:
+        model: class name of any registered model, or of one of RecBole's own (``recbole-signed models`` lists them).
+        data: interactions from :func:`~recbole_signed.from_frame`, or the name or folder of a data set.
+        valid: share of the likes that open choices are made on, at least 0 and below 1; 0: nothing is chosen, the
+            parameters hold as they are given or preset. A data set that is split already keeps its validation part.
+        seed: of the split and of the start of a training.
+        progress: show a bar for each epoch on standard error.
+        parameters: of the model and its training, under the names of RecBole's configuration keys, such as
+            ``embedding_size=64``, ``learning_rate=0.002``, ``dislike_aversion=0.5``. What is given here always holds.
+
+    Returns:
+        The fitted model.
+
+    Raises:
+        UsageError: a model, data set, parameter or value that does not exist or does not fit; a training that diverges.
+
+    Example:
+        >>> model = rs.fit("SSF", data)  # doctest: +SKIP
+        >>> model = rs.fit("LightGCN", "ml-100k-signed", epochs=50, n_layers=2)  # doctest: +SKIP
+    """
+    if isinstance(valid, bool) or not isinstance(valid, (int, float)) or not 0 <= valid < 1:
+        raise UsageError(f"valid is {valid!r}; give the share of the likes to choose on, at least 0 and below 1.")
+    for key, reason in _OWN_KEYS.items():
+        if key in parameters:
+            raise UsageError(f"fit takes no {key}=: {reason}.")
+    with tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch, no_training_curves():
+        maker = _Maker(model, data, seed, progress, scratch, parameters)
+        chosen = maker.chosen(float(valid)) if valid else {}
+        return maker.fitted(chosen)
+
+
+class _Maker:
+    """Reads the data once, and trains a model on it with one configuration or another."""
+
+    def __init__(
+        self,
+        model: str,
+        data: Interactions | str | Path,
+        seed: int | None,
+        progress: bool,
+        scratch: str,
+        parameters: Mapping[str, Any],
+    ) -> None:
+        self.model, self.kept = model, data
+        self.name, place = _place(data)
+        self.seed, self.parameters = seed, parameters
+        self.quiet = {"show_progress": progress, "checkpoint_dir": scratch, "save_dataset": False, **place}
+        self.data: Any = None
+
+    def chosen(self, valid: float) -> dict[str, Any]:
+        """Return what the held-out share says about what the parameters leave open."""
+        config = self._config((1 - valid, valid, 0))
+        in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
+        if in_epochs and "epochs" in self.parameters:
+            return {}
+        if not in_epochs and not config["auto"]:
+            return {}
+        scores: dict[int, float] = {}
+        model, _ = self._train(config, scores.__setitem__)
+        if hasattr(model, "chosen"):
+            return {"auto": False, **model.chosen}
+        if not scores:
+            return {}
+        best = (
+            max(scores, key=scores.__getitem__)
+            if config["valid_metric_bigger"]
+            else min(scores, key=scores.__getitem__)
+        )
+        return {"epochs": best + 1}
+
+    def fitted(self, chosen: Mapping[str, Any]) -> Recommender:
+        """Return the model fitted to everything."""
+        config = self._config(EVERYTHING, chosen)
+        model, data = self._train(config)
+        return Recommender(config, model, data, kept=self.kept)
+
+    def _config(self, ratios: tuple[float, float, float], chosen: Mapping[str, Any] | None = None) -> Any:
+        given = {**self.parameters, **(chosen or {})}
+        k = TOPK if self.data is None else min(TOPK, self.data.item_num - 1)
+        judged = {"metrics": ["NDCG"], "topk": [k], "valid_metric": f"NDCG@{k}"}
+        held = {"eval_args": {"split": {"RS": list(ratios)}, "order": "RO", "group_by": "user", "mode": "full"}}
+        config = make_config(self.model, self.name, (), {**judged, **self.quiet, **held, **given}, self.seed)
+        if self.data is None:
+            with own_arguments_hidden():
+                init_seed(config["seed"], config["reproducibility"])
+                self.data = create_dataset(config)
+            return self._config(ratios, chosen)
+        return config
+
+    def _train(self, config: Any, on_validation: Any = None) -> tuple[Any, Any]:
+        """Return a trained model and the data set, which the split has shuffled."""
+        data = copy.deepcopy(self.data, {id(self.data.config): config})
+        with own_arguments_hidden():
+            init_seed(config["seed"], config["reproducibility"])
+            train_data, valid_data, _ = data_preparation(config, data)
+            init_seed(config["seed"], config["reproducibility"])
+            model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+            trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+            watched = {} if on_validation is None else {"callback_fn": on_validation}
+            trainer.fit(train_data, valid_data or None, saved=False, show_progress=config["show_progress"], **watched)
+        return model.eval(), train_data._dataset
+
+
+def _place(data: Any) -> tuple[str, dict[str, str]]:
+    """Return the name of a data set, and where it is if it is said."""
+    if isinstance(data, Interactions):
+        return data.name, {"data_path": str(data.folder.parent)}
+    if not isinstance(data, (str, Path)):
+        raise UsageError(
+            f"data is {type(data).__name__}; give the name or folder of a data set, or what from_frame() returns."
+        )
+    folder = Path(data)
+    if any(folder.glob("*.inter")):
+        folder = folder.resolve()
+        return folder.name, {"data_path": str(folder.parent)}
+    if isinstance(data, Path) or len(folder.parts) > 1:
+        raise UsageError(f"{folder} is no data set folder: it holds no .inter file.")
+    return data, {}

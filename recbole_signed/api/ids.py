@@ -1,0 +1,84 @@
+"""Raw ids as users give them, compared as text with those of a fitted model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recbole_signed.errors import UsageError, nearest
+
+IntArray = npt.NDArray[np.int64]
+_ENOUGH = 200_000
+"""Ids among which the nearest one is looked for."""
+
+
+class Ids:
+    """The raw ids of users or of items, and RecBole's numbers for them; number 0 is padding and no id.
+
+    Args:
+        what: ``user`` or ``item``, for messages.
+        tokens: raw ids by number.
+        numbers: the numbers by raw id.
+    """
+
+    def __init__(self, what: str, tokens: Iterable[Any], numbers: dict[Any, int]) -> None:
+        self.what = what
+        self.tokens = pl.Series(what, [str(token) for token in tokens], dtype=pl.String)
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.tokens) - 1
+
+    def texts(self, given: Any) -> list[str]:
+        """Return one id or several as texts.
+
+        Raises:
+            UsageError: one is neither a text nor an integer.
+        """
+        if isinstance(given, (pl.Series, np.ndarray)) or hasattr(given, "to_list"):
+            given = given.tolist() if isinstance(given, np.ndarray) else given.to_list()
+        if isinstance(given, (str, Integral)) or not isinstance(given, Iterable):
+            given = [given]
+        return [self._text(each) for each in given]
+
+    def _text(self, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return str(int(value))
+        raise UsageError(f"the {self.what} {value!r} is {_kind(value)}; an id is a text or an integer.")
+
+    def numbers(self, texts: Iterable[str]) -> IntArray:
+        """Return the number of each id, 0 where there is none, int64 ``[n]``."""
+        return np.fromiter((self._numbers.get(text, 0) for text in texts), dtype=np.int64)
+
+    def known(self, given: Any) -> IntArray:
+        """Return the numbers of ids that must exist, int64 ``[n]``.
+
+        Raises:
+            UsageError: one does not, or is neither a text nor an integer.
+        """
+        texts = self.texts(given)
+        found = self.numbers(texts)
+        if len(found) and not found.all():
+            missing = texts[int(np.flatnonzero(found == 0)[0])]
+            near = nearest(missing, self.tokens[1:].to_list()) if len(self) <= _ENOUGH else ""
+            raise UsageError(f"the model knows no {self.what} '{missing}'{near or '; ids are compared as text.'}")
+        return found
+
+    def one(self, given: Any) -> int:
+        """Return the number of one id that must exist.
+
+        Raises:
+            UsageError: it does not, or is neither a text nor an integer.
+        """
+        return int(self.known([given])[0])
+
+
+def _kind(value: Any) -> str:
+    return "no value" if value is None else f"of the type {type(value).__name__}"

@@ -1,0 +1,131 @@
+"""Interactions from a table in memory, or from a data set folder: what ``fit`` takes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from recbole_signed.convert import TimeUnit, convert_frame, read_manifest
+from recbole_signed.errors import UsageError
+
+NAME = "frame"
+"""Name of a data set that is made from a table, where the user gives none."""
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Likes, dislikes and neutral rows, checked and ready for :func:`~recbole_signed.fit`.
+
+    Attributes:
+        folder: the data set folder of RecBole atomic files; that of :func:`~recbole_signed.from_frame` is temporary
+            and goes when the object does.
+        n_users, n_items: distinct ids among all rows.
+        n_likes, n_dislikes, n_neutral: rows by sign.
+    """
+
+    folder: Path
+    n_users: int
+    n_items: int
+    n_likes: int
+    n_dislikes: int
+    n_neutral: int
+    _kept: Any = field(default=None, repr=False, compare=False)
+    """The temporary folder, which lasts as long as this object."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.folder.name
+
+
+def from_frame(
+    frame: Any,
+    *,
+    user: str | None = None,
+    item: str | None = None,
+    like: str | None = None,
+    dislike: str | None = None,
+    sign: str | None = None,
+    rating: str | None = None,
+    time: str | None = None,
+    time_unit: TimeUnit = "auto",
+    keep: Sequence[str] = (),
+    on_error: Literal["stop", "skip"] = "stop",
+    dedup: Literal["none", "last", "first"] = "none",
+    min_likes: int = 0,
+    k_core: int = 0,
+    name: str = NAME,
+) -> Interactions:
+    """Take interactions from a table in memory; the same rules and checks as ``recbole-signed convert csv``.
+
+    Args:
+        frame: a polars ``DataFrame`` or ``LazyFrame``, a pandas ``DataFrame`` (its index is left out), or an Arrow
+            table, one row per interaction.
+        user: column of the user id (text or integers); by default ``user_id``, ``user``, ``userId`` or ``uid``.
+        item: column of the item id; by default ``item_id``, ``item``, ``itemId`` or ``iid``.
+        like: rule for likes on any columns, such as ``"rating >= 4"`` or ``"click == 1 and hate == 0"``.
+        dislike: rule for dislikes, such as ``"rating <= 2"``, or ``"else"``: every row that is no like. Rows that are
+            neither are neutral.
+        sign: in place of a rule, the column that holds -1, 0 and 1.
+        rating: column of the rating, or ``"none"``; by default ``rating``, if there is one.
+        time: column of the time, or ``"none"``; by default ``timestamp`` or ``time``, if there is one. It holds dates,
+            ``Datetime`` values (without a zone: UTC), ISO texts, or numbers since 1970.
+        time_unit: of numbers: ``s``, ``ms``, ``us`` or ``ns``; ``auto`` tells them apart by their size, and refuses
+            numbers that are too large for the unit of most rows.
+        keep: further columns to carry over, such as ``["price", "brand:token"]``.
+        on_error: a bad row is an error (``stop``), or is left out (``skip``).
+        dedup: which row counts of those of a pair: all (``none``), or the ``last`` or ``first`` verdict.
+        min_likes: leave out users that like fewer items.
+        k_core: leave out users and items with fewer likes and dislikes together, until all have enough.
+        name: of the data set.
+
+    Returns:
+        The interactions, in a temporary data set folder that goes when they do.
+
+    Raises:
+        UsageError: no table, an unknown column, a wrong rule, or a bad row (with its number, from 1).
+
+    Example:
+        >>> import polars as pl, recbole_signed as rs
+        >>> frame = pl.DataFrame({"user": ["a", "a", "b"], "item": [1, 2, 1], "rating": [5, 1, 4]})
+        >>> rs.from_frame(frame, like="rating >= 4", dislike="rating <= 2").n_likes
+        2
+    """
+    options = {
+        "user": user,
+        "item": item,
+        "like": like,
+        "dislike": dislike,
+        "sign": sign,
+        "rating": rating,
+        "time": time,
+        "time_unit": time_unit,
+        "keep": tuple(keep),
+        "on_error": on_error,
+        "dedup": dedup,
+        "min_likes": min_likes,
+        "k_core": k_core,
+    }
+    if not name or Path(name).name != name or name.startswith("."):
+        raise UsageError(f"{name!r} can't be the name of a data set; give one without slashes and leading dots.")
+    kept = tempfile.TemporaryDirectory(prefix="recbole-signed-")
+    folder = convert_frame(frame, Path(kept.name) / name, **options)
+    return described(folder, kept)
+
+
+def described(folder: Path, kept: Any = None) -> Interactions:
+    """Return what ``dataset.json`` of a converted data set says."""
+    record = read_manifest(folder) or {}
+    rows = record["rows"]
+    return Interactions(
+        folder=folder,
+        n_users=record["users"],
+        n_items=record["items"],
+        n_likes=rows["like"],
+        n_dislikes=rows["dislike"],
+        n_neutral=rows["neutral"],
+        _kept=kept,
+    )

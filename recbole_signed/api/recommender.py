@@ -1,0 +1,207 @@
+"""A fitted model with raw ids: recommendations, explanations, similar items, embeddings."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_signed.api.ids import Ids, IntArray
+from recbole_signed.data import ItemLists
+from recbole_signed.errors import UsageError
+
+CELLS = 4_000_000
+"""Scores that are held at a time."""
+SCHEMA = {"user": pl.String, "item": pl.String, "score": pl.Float32, "rank": pl.Int32, "known": pl.Boolean}
+_FEATURES = ("inter_feat", "neg_feat", "neutral_feat")
+
+
+class Recommender:
+    """What :func:`~recbole_signed.fit` and :func:`~recbole_signed.load` return: a fitted model that speaks raw ids.
+
+    Ids are compared as text: ``7`` and ``"7"`` are the same user. Tables are polars frames; ``.to_pandas()`` and
+    ``.to_arrow()`` turn them into others.
+
+    Attributes:
+        config: RecBole's configuration; ``config["model"]`` is the model's name.
+        model: the fitted RecBole model, for those who need its tensors.
+        users, items: the raw ids (:class:`~recbole_signed.api.ids.Ids`).
+    """
+
+    def __init__(self, config: Any, model: Any, dataset: Any, seen: ItemLists | None = None, kept: Any = None) -> None:
+        self.config, self.model = config, model
+        self._dataset, self._kept = dataset, kept
+        self.users, self.items = (
+            Ids(what, dataset.field2id_token[field], dataset.field2token_id[field])
+            for what, field in (("user", dataset.uid_field), ("item", dataset.iid_field))
+        )
+        self._trained = edges_of(dataset)
+        self._seen = seen or self._trained
+
+    def __repr__(self) -> str:
+        return f"<{self.config['model']} fitted to {len(self.users):,} users and {len(self.items):,} items>"
+
+    # ---- recommendations ----
+
+    def recommend(
+        self,
+        users: Any,
+        k: int = 10,
+        *,
+        exclude: Any = (),
+        include_only: Any = None,
+        include_seen: bool = False,
+        dislike_aversion: float | None = None,
+    ) -> pl.DataFrame:
+        """Return the best items of one or several users.
+
+        A user that the model does not know, or that has no edge in what it was fitted to, gets what the model gives
+        a user without edges: SSF and SSF-L their own scores, other models the items by their number of likes.
+
+        Args:
+            users: a raw id, or a list, array or series of them.
+            k: how many items for each user; fewer where no more are left.
+            exclude: raw ids of items that nobody gets.
+            include_only: raw ids of the only items to choose from.
+            include_seen: also items that the user has an edge to; by default nobody gets what they have liked,
+                disliked or seen.
+            dislike_aversion: for SSF and SSF-L: how strongly items with a low like rate are held back, in place of
+                the fitted value; 0: not at all.
+
+        Returns:
+            A polars frame with the columns ``user``, ``item`` (String), ``score`` (Float32; comparable within a user),
+            ``rank`` (Int32, from 1) and ``known`` (Boolean: whether the model knows edges of that user). Users come in
+            the order given, items best first.
+
+        Raises:
+            UsageError: an id of a wrong type, k below 1, an item that the model does not know, or a
+                ``dislike_aversion`` for a model that has none.
+
+        Example:
+            >>> model.recommend(["user 7", "user 9"], k=10, exclude=["item 3"])  # doctest: +SKIP
+        """
+        options = exclude, include_only, include_seen, dislike_aversion
+        frames = list(self.batches(users, k, *options))
+        return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
+
+    def batches(
+        self,
+        users: Any,
+        k: int = 10,
+        exclude: Any = (),
+        include_only: Any = None,
+        include_seen: bool = False,
+        dislike_aversion: float | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield what :meth:`recommend` returns in pieces, with bounded memory however many users there are.
+
+        Args and errors are those of :meth:`recommend`; all of them are checked before the first piece.
+        """
+        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+            raise UsageError(f"k is {k!r}; give the number of items for each user, 1 or more.")
+        texts = self.users.texts(users)
+        model = self._with_aversion(dislike_aversion)
+        hidden = self._hidden(exclude, include_only)
+        return self._pieces(model, texts, int(k), hidden, bool(include_seen))
+
+    def _pieces(
+        self, model: Any, texts: list[str], k: int, hidden: torch.Tensor, include_seen: bool
+    ) -> Iterator[pl.DataFrame]:
+        size = max(1, CELLS // (len(self.items) + 1))
+        for start in range(0, len(texts), size):
+            piece = texts[start : start + size]
+            yield self._ranked(model, piece, k, hidden, include_seen)
+
+    @torch.no_grad()
+    def _ranked(self, model: Any, texts: list[str], k: int, hidden: torch.Tensor, include_seen: bool) -> pl.DataFrame:
+        numbers = self.users.numbers(texts)
+        known = self._trained.counts(numbers) > 0
+        scores = self._scores(model, numbers, known)
+        scores[:, hidden] = -torch.inf
+        if not include_seen:
+            row, item = self._seen.select(numbers)
+            scores[torch.from_numpy(row), torch.from_numpy(item)] = -torch.inf
+        if bool(scores.isnan().any()):
+            raise UsageError(
+                f"the scores of {self.config['model']} are not numbers: its training diverged; fit it again with a "
+                "smaller learning_rate."
+            )
+        values, best = scores.topk(min(k, scores.shape[1]), dim=1)
+        width = values.shape[1]
+        rows = np.repeat(np.arange(len(texts)), width)
+        frame = pl.DataFrame(
+            {
+                "user": pl.Series(texts, dtype=pl.String).gather(rows),
+                "item": self.items.tokens.gather(best.reshape(-1).numpy()),
+                "score": values.reshape(-1).numpy(),
+                "rank": np.tile(np.arange(1, width + 1, dtype=np.int32), len(texts)),
+                "known": known[rows],
+            },
+            schema=SCHEMA,
+        )
+        return frame.filter(pl.col("score").is_finite())
+
+    def _scores(self, model: Any, users: IntArray, known: np.ndarray) -> torch.Tensor:
+        """Return the scores of all items, float32 ``[n_users, n_items]`` on the CPU, which the caller may change."""
+        if hasattr(model, "fold_in"):
+            return self._model_scores(model, np.where(known, users, 0))
+        scores = self._popularity.expand(len(users), -1).clone()
+        if known.any():
+            scores[torch.from_numpy(known)] = self._model_scores(model, users[known])
+        return scores
+
+    def _model_scores(self, model: Any, users: IntArray) -> torch.Tensor:
+        n_items, dataset = len(self.items) + 1, self._dataset
+        batch = dataset.join(Interaction({dataset.uid_field: torch.from_numpy(users)})).to(self.config["device"])
+        try:
+            scores = model.full_sort_predict(batch)
+        except NotImplementedError:  # the model scores pairs alone
+            batch = batch.repeat_interleave(n_items)
+            batch.update(dataset.get_item_feature().to(self.config["device"]).repeat(len(users)))
+            scores = model.predict(batch)
+        return scores.view(-1, n_items).float().cpu()
+
+    @property
+    def _popularity(self) -> torch.Tensor:
+        """The number of likes of each item, ``[n_items]``."""
+        likes = self._dataset.inter_feat[self._dataset.iid_field]
+        return torch.bincount(likes, minlength=len(self.items) + 1).float()
+
+    def _hidden(self, exclude: Any, include_only: Any) -> torch.Tensor:
+        """Return which items nobody gets, bool ``[n_items]``: padding is among them."""
+        hidden = torch.zeros(len(self.items) + 1, dtype=torch.bool)
+        if include_only is not None:
+            hidden[:] = True
+            hidden[torch.from_numpy(self.items.known(include_only))] = False
+        hidden[torch.from_numpy(self.items.known(exclude))] = True
+        hidden[0] = True
+        return hidden
+
+    def _with_aversion(self, value: float | None) -> Any:
+        """Return the model with another dislike aversion; the fitted one stays as it is."""
+        if value is None:
+            return self.model
+        if not hasattr(type(self.model), "dislike_aversion"):
+            raise UsageError(f"{self.config['model']} has no dislike_aversion; SSF and SSFL have.")
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < float("inf"):
+            raise UsageError(f"dislike_aversion is {value!r}; give a number, 0 or more.")
+        other = copy.copy(self.model)
+        other._buffers = dict(other._buffers)
+        other.dislike_aversion = float(value)
+        return other
+
+
+def edges_of(*datasets: Any) -> ItemLists:
+    """Return the items that each user has an edge to in some parts of a data set: likes, dislikes and neutral rows."""
+    first = datasets[0]
+    tables = [getattr(each, name) for each in datasets for name in _FEATURES if getattr(each, name, None) is not None]
+    users, items = (
+        np.concatenate([table[field].numpy() for table in tables]) for field in (first.uid_field, first.iid_field)
+    )
+    return ItemLists.from_pairs(users, items, first.user_num, first.item_num)

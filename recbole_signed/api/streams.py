@@ -1,0 +1,44 @@
+"""``replay``: the experiment on a stream that one yaml file describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.convert import ensure_ml100k
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.experiments.replay import StreamSpec, run_stream, summarise
+from recbole_signed.experiments.runs import RUNS
+from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, dataset_names
+
+
+def replay(file: Path | str, data_path: Path | str = DATA_ROOT) -> dict[str, Any]:
+    """Compare online updates with retraining on a stream: predict a window, then learn from it, and so on.
+
+    Windows that an earlier call has finished are not run again; they are in ``runs/online/`` of the current folder.
+
+    Args:
+        file: yaml file of the experiment, as those under ``yaml/online/``.
+        data_path: folder of the data sets.
+
+    Returns:
+        The figures: ``windows`` (a row per window and arm), ``pooled`` (a row per subset and arm, with retention),
+        ``gate``, ``cost`` and ``settings`` by model.
+
+    Raises:
+        UsageError: the file asks for something that does not exist, or the data set is not there.
+    """
+    spec = StreamSpec.read(Path(file))
+    return summarise(run_stream(spec, _folder(spec, Path(data_path)), Path(RUNS) / "online"))
+
+
+def _folder(spec: StreamSpec, data_path: Path) -> Path:
+    folder = data_path / spec.dataset
+    if not folder.is_dir():
+        if spec.dataset != ML_100K_SIGNED:
+            hint = nearest(spec.dataset, dataset_names(data_path))
+            raise UsageError(
+                f"there is no data set '{spec.dataset}' in {data_path}{hint} ({spec.path} says how to make it)."
+            )
+        ensure_ml100k(data_path)
+    return folder

@@ -1,0 +1,107 @@
+"""A table in memory (polars, pandas, Arrow) as a data set: the source ``csv`` without a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recbole_signed.convert import Batch, RawTable, read, split, write_dataset
+from recbole_signed.convert.common import NAMES
+from recbole_signed.convert.sources.csv_table import CsvTable, Options
+from recbole_signed.errors import UsageError
+
+BATCH_ROWS = 2_000_000
+_ORIGIN = Path("the frame")
+_FILE_OPTIONS = ("columns", "separator", "quote", "encoding")
+"""Options of the source ``csv`` that say how a file is to be read."""
+
+
+@dataclass(frozen=True)
+class _Frame(RawTable):
+    frame: pl.DataFrame
+
+    @property
+    def is_text(self) -> bool:
+        return False
+
+    def _read(self, columns: list[str]) -> Iterator[Batch]:
+        for start in range(0, self.frame.height, BATCH_ROWS):
+            part = self.frame.slice(start, BATCH_ROWS).select(columns)
+            yield Batch(part, self.path.name, range(start + 1, start + 1 + part.height))
+
+
+class FrameTable(CsvTable):
+    """Reads one polars frame by the names of its columns."""
+
+    name = "the frame"
+    licence = "as the owner of the data says"
+    input_needed = False
+
+    def __init__(self, frame: pl.DataFrame, options: Options) -> None:
+        super().__init__(None, options)
+        self._frame = frame
+
+    @cached_property
+    def _table(self) -> RawTable:
+        return _Frame(_ORIGIN, tuple(self._frame.columns), self._frame)
+
+
+def convert_frame(frame: Any, target: Path, **options: Any) -> Path:
+    """Make the data set folder ``target`` from a table in memory, with the rules and checks of ``convert csv``.
+
+    Args:
+        frame: a polars, pandas or Arrow table.
+        target: the folder; its name is that of the data set.
+        options: of the source ``csv`` (but for those of reading a file), and those that every source has.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        UsageError: no table, an unknown option or column, or bad rows (with their number, from 1).
+    """
+    for name in _FILE_OPTIONS:
+        if name in options:
+            raise UsageError(f"The option {name!r} is about reading a file; leave it out for a table in memory.")
+    shared, own = split(options, Options, "csv")
+    converter = FrameTable(as_polars(frame), read(Options, own, "csv", also=NAMES))
+    return write_dataset(converter, "csv", target, shared)
+
+
+def as_polars(frame: Any) -> pl.DataFrame:
+    """Return a polars, pandas or Arrow table as a polars frame, without a copy where that is possible.
+
+    Raises:
+        UsageError: it is none of them, or names a column twice.
+    """
+    if isinstance(frame, pl.LazyFrame):
+        return frame.collect()
+    if isinstance(frame, pl.DataFrame):
+        return frame
+    root = type(frame).__module__.partition(".")[0]
+    try:
+        if root == "pandas" and hasattr(frame, "columns"):
+            return _from_pandas(frame)
+        if hasattr(frame, "__arrow_c_stream__") or root == "pyarrow":
+            found = pl.from_arrow(frame)
+            if isinstance(found, pl.DataFrame):
+                return found
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise UsageError(f"the {root} table can't be read ({str(error).splitlines()[0]}).") from error
+    raise UsageError(f"a table was expected, a polars, pandas or Arrow one, not {type(frame).__name__}.")
+
+
+def _from_pandas(frame: Any) -> pl.DataFrame:
+    """Return a pandas frame; its index is left out."""
+    try:
+        return pl.from_pandas(frame)
+    except ImportError:  # polars reads columns of objects by pyarrow
+        columns = {str(name): frame[name] for name in frame.columns}
+        return pl.DataFrame(
+            {name: values.astype(object).where(values.notna(), None).tolist() for name, values in columns.items()}
+        )
