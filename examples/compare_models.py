@@ -8,6 +8,7 @@
 from pathlib import Path
 
 import recbole_signed as rs
+from recbole_signed.experiments.tables import render_tests, significance
 
 dataset = "ml-100k-signed"  # makes itself; the name of any signed data set
 
@@ -36,9 +37,7 @@ columns: [recall@20, ndcg@20, dislikerecall@20, signauc]
 )
 comparison = rs.compare(Path("four_models.yaml"))
 for row in comparison.rows:
-    print(
-        f"{row.model:8} {row.status:8}", {name: round(row.test[name], 4) for name in ("recall@20", "dislikerecall@20")}
-    )
+    print(f"{row.model:8} recall@20 {row.test['recall@20']:.4f}  dislikerecall@20 {row.test['dislikerecall@20']:.4f}")
 
 # %% [markdown]
 # Each run was a process of its own. Its row is in `four_models.jsonl`, with settings, checksums, versions, times and
@@ -54,7 +53,5 @@ assert rs.compare(Path("four_models.yaml")).n_new == 0
 # command line: `recbole-signed significance four_models.yaml`.
 
 # %%
-from recbole_signed.experiments import significance
-
 found = significance(Path("four_models.yaml"), ["ndcg@20"], resamples=1000)
-print(sorted(found))
+print(render_tests(found, "text"))

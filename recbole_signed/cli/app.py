@@ -27,7 +27,6 @@ _ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__na
 app = typer.Typer(
     name="recbole-signed",
     help="Recommendation on signed graphs (likes and dislikes) as a RecBole plugin.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

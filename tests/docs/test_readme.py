@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import generated_pages
@@ -65,3 +68,10 @@ def test_every_command_is_in_the_reference() -> None:
     assert "\n## run\n" in page
     assert "\n## state versions list\n" in page
     assert "`--measure-serving`" in page
+
+
+def test_a_shell_completes_commands() -> None:
+    words = {"_RECBOLE_SIGNED_COMPLETE": "complete_bash", "COMP_WORDS": "recbole-signed comp", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv = ['recbole-signed']; from recbole_signed.cli.app import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | words, capture_output=True, text=True)
+    assert done.stdout.split() == ["compare"]
