@@ -35,7 +35,8 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """Print and plot what is in a data set of atomic files, and what is wrong with it."""
         with stdout_for_result():
-            from recbole_signed.stats import analyse, draw, read_rows, to_text
+            from recbole_signed.atomic import read_rows
+            from recbole_signed.stats import analyse, draw, to_text
 
             rows = read_rows(data_path / dataset)
             report = analyse(rows)

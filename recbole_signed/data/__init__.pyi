@@ -1,7 +1,6 @@
-from .blocks import MISSING as MISSING
-from .blocks import NotPlainError as NotPlainError
-from .blocks import parsed_blocks as parsed_blocks
 from .columnar import ColumnarDataset as ColumnarDataset
+from .columnar import concatenate as concatenate
+from .columnar import read_frame as read_frame
 from .dataloader import SignedEvalBatch as SignedEvalBatch
 from .dataloader import SignedFullSortEvalDataLoader as SignedFullSortEvalDataLoader
 from .dataset import SignedDataset as SignedDataset
@@ -10,17 +9,12 @@ from .dispatch import loader_for as loader_for
 from .dispatch import sampler_for as sampler_for
 from .duplicates import pair_keys as pair_keys
 from .duplicates import resolve as resolve
-from .edges import BYTES_PER_EDGE as BYTES_PER_EDGE
-from .edges import read_edges as read_edges
-from .inter_file import concatenate as concatenate
-from .inter_file import read_inter as read_inter
 from .item_lists import ItemLists as ItemLists
 from .item_lists import distinct as distinct
 from .negative_sampling import UnseenItems as UnseenItems
 from .remap import renumber as renumber
 from .sampler import PHASES as PHASES
 from .sampler import SignedSampler as SignedSampler
-from .settings import HOW_TO_SIGN as HOW_TO_SIGN
 from .settings import SETTING_KEYS as SETTING_KEYS
 from .settings import SignedSettings as SignedSettings
 from .signed_loader import SignedTrainDataLoader as SignedTrainDataLoader
@@ -31,4 +25,3 @@ from .split import part_of_others as part_of_others
 from .split import part_of_rows as part_of_rows
 from .split import ranks as ranks
 from .split import rows_of_parts as rows_of_parts
-from .vocabulary import Vocabulary as Vocabulary

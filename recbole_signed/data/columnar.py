@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,10 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_signed.data.inter_file import concatenate, read_inter
+from recbole_signed.atomic import Vocabulary, read_columns, refuse_blank
 from recbole_signed.data.kcore import Side, core
 from recbole_signed.data.remap import codes_of, renumber
 from recbole_signed.data.split import ranks
-from recbole_signed.data.vocabulary import Vocabulary
 from recbole_signed.errors import UsageError
 
 
@@ -58,10 +58,10 @@ class ColumnarDataset(Dataset):
         if getattr(source, "value", source) != FeatureSource.INTERACTION.value:
             return super()._load_feat(filepath, source)
         load, unload = self._get_load_and_unload_col(source)
-        frame, types = read_inter(
+        frame, types = read_frame(
             filepath,
             separator=self.config["field_separator"],
-            encoding=self.config["encoding"],
+            encoding=self.config["encoding"] or "utf-8",
             exact_integers=self.time_field,
             wanted=lambda column: (load is None or column in load) and column not in (unload or ()),
             vocabularies=self._vocabularies,
@@ -71,18 +71,16 @@ class ColumnarDataset(Dataset):
             return super()._load_feat(filepath, source)
         for column, kind in types.items():
             self.field2source[column] = source
-            self.field2type[column] = kind
+            self.field2type[column] = FeatureType(kind)
             self.field2seqlen[column] = 1
-            if "float" in kind.value:
+            if "float" in kind:
                 self.field2bucketnum[column] = 2
         for field in (self.uid_field, self.iid_field):
             if field not in frame:
                 raise UsageError(
                     f"{filepath} has no column '{field}'; set USER_ID_FIELD and ITEM_ID_FIELD to its id columns."
                 )
-            blank = np.flatnonzero(frame[field].isna())
-            if len(blank):
-                raise UsageError(f"{filepath}, line {blank[0] + 2}: the column '{field}' is blank.")
+            refuse_blank(filepath, field, frame[field].isna().to_numpy())
         return frame
 
     # ---- filtering ----
@@ -170,3 +168,32 @@ class ColumnarDataset(Dataset):
         )
         lengths = torch.from_numpy(np.minimum(np.bincount(own, minlength=n_own), width))
         return history, values, lengths
+
+
+def read_frame(
+    path: str, *, vocabularies: dict[str, Vocabulary] | None = None, **options: Any
+) -> tuple[pd.DataFrame | None, dict[str, str]]:
+    """Read columns as a frame whose tokens are categories; see :func:`recbole_signed.atomic.read_columns`."""
+    vocabularies = {} if vocabularies is None else vocabularies
+    columns, types = read_columns(path, vocabularies=vocabularies, **options)
+    if columns is None:
+        return None, types
+    frame: dict[str, Any] = dict(columns)
+    for name in types:
+        if types[name] == FeatureType.TOKEN.value:
+            frame[name] = pd.Categorical.from_codes(
+                columns[name], categories=vocabularies[name].tokens(), validate=False
+            )
+    return pd.DataFrame(frame, columns=list(types), copy=False), types
+
+
+def concatenate(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join the rows of files that were read one after the other with the same vocabularies."""
+    last = frames[-1]
+    shared = [name for name in last if isinstance(last[name].dtype, pd.CategoricalDtype)]
+    plain = pd.concat([frame.drop(columns=shared) for frame in frames], ignore_index=True)
+    columns: dict[str, Any] = {name: plain[name] for name in plain}
+    for name in shared:
+        codes = np.concatenate([frame[name].cat.codes for frame in frames])
+        columns[name] = pd.Categorical.from_codes(codes, dtype=last[name].dtype, validate=False)
+    return pd.DataFrame(columns, columns=list(last), copy=False)

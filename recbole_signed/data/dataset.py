@@ -15,12 +15,13 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
+from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.data.columnar import ColumnarDataset
 from recbole_signed.data.duplicates import pair_keys, resolve
 from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.data.remap import codes_of
-from recbole_signed.data.settings import HOW_TO_SIGN, SignedSettings, inter_columns
-from recbole_signed.data.signs import SignReport, refuse_useless, signs_of
+from recbole_signed.data.settings import SignedSettings, inter_columns
+from recbole_signed.data.signs import SignReport, refuse_useless
 from recbole_signed.data.split import SplitRule, by_part, holds_nothing_out, split_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
@@ -78,7 +79,7 @@ class SignedDataset(ColumnarDataset):
         load, unload = super()._get_load_and_unload_col(source)
         if getattr(source, "value", source) == FeatureSource.INTERACTION.value:
             present = inter_columns(self.config) or {}
-            needed = {column for column in (*self.signed.source_columns, self.time_field) if column in present}
+            needed = {column for column in (*self.signed.sign.columns, self.time_field) if column in present}
             load = load | needed if load else load
             unload = unload - needed if unload else unload
         return load, unload
@@ -110,7 +111,8 @@ class SignedDataset(ColumnarDataset):
         self._preload_weight_matrix()
 
     def _separate_signs(self, part: IntArray) -> None:
-        frame, sign = self.inter_feat, signs_of(self.inter_feat, self.signed, self.dataset_name)
+        frame, source = self.inter_feat, self.signed.sign
+        sign = source.of({column: frame[column].to_numpy() for column in source.columns}, f"'{self.dataset_name}'")
         time = frame[self.time_field].to_numpy() if self.time_field in frame else None
         if time is not None:
             frame[self.time_field] = frame[self.time_field].astype(np.float64)  # what RecBole converts from

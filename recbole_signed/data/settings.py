@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Protocol
 
+from recbole_signed.atomic import ConfigLike, Sign, columns_of
 from recbole_signed.convert import SignRule
 from recbole_signed.errors import UsageError, nearest
 
 DUPLICATES = ("last", "first", "keep")
-HOW_TO_SIGN = (
-    "give its .inter file a column 'sign:float' of -1, 0 and 1, or set a rule such as "
-    "sign_rule={like: 'rating >= 4', dislike: 'rating <= 2'}."
-)
-
-
-class ConfigLike(Protocol):
-    """The part of ``recbole.config.Config`` that is read here."""
-
-    def __getitem__(self, key: str) -> Any: ...
-    def __contains__(self, key: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -48,11 +37,9 @@ class SignedSettings:
     """Weight in the signed graph of an exposure without a verdict: above 0 a weak like, below 0 a weak dislike."""
 
     @property
-    def source_columns(self) -> tuple[str, ...]:
-        """The columns of the ``.inter`` file from which the sign comes."""
-        if self.sign_rule is not None:
-            return self.sign_rule.columns
-        return () if self.sign_field is None else (self.sign_field,)
+    def sign(self) -> Sign:
+        """Where the sign comes from."""
+        return Sign(self.sign_field, self.sign_rule)
 
     @classmethod
     def from_config(cls, config: ConfigLike) -> SignedSettings | None:
@@ -65,29 +52,14 @@ class SignedSettings:
             UsageError: a named column is missing, a value is not among the allowed ones, or both a rule and
                 RecBole's ``threshold`` are given.
         """
-        if "SIGN_FIELD" in config and config["SIGN_FIELD"] in (None, "None") and not config["sign_rule"]:
-            return None
         columns = inter_columns(config)
-        if columns is None:
+        sign = None if columns is None else Sign.find(config, columns, config["dataset"])
+        if sign is None:
             return None
-        rule = _rule(config["sign_rule"], columns)
-        field = None if rule else (config["SIGN_FIELD"] or "sign")
-        if field is not None and field not in columns:
-            if config["SIGN_FIELD"]:
-                raise UsageError(
-                    f"SIGN_FIELD is '{field}', but the data set '{config['dataset']}' has the columns "
-                    f"{', '.join(columns)}{nearest(field, columns)}"
-                )
-            return None
-        if field is not None and columns[field] != "float":
-            raise UsageError(
-                f"the sign column '{field}' of '{config['dataset']}' has the type '{columns[field]}'; "
-                f"write it as '{field}:float'."
-            )
         _refuse_labels(config)
         return cls(
-            sign_field=field,
-            sign_rule=rule,
+            sign_field=sign.field,
+            sign_rule=sign.rule,
             duplicate_pairs=_duplicates(config),
             mask_dislikes=_flag(config, "mask_dislikes", True),
             mask_neutrals=_flag(config, "mask_neutrals", True),
@@ -117,41 +89,11 @@ def inter_columns(config: ConfigLike) -> dict[str, str] | None:
     Raises:
         UsageError: the header is not made of ``name:type`` fields, or names a column twice.
     """
-    folder, name = config["data_path"], config["dataset"]
-    parts = config["benchmark_filename"]
-    path = os.path.join(folder, f"{name}.{parts[0]}.inter" if parts else f"{name}.inter")
+    name, parts = config["dataset"], config["benchmark_filename"]
+    path = os.path.join(config["data_path"], f"{name}.{parts[0]}.inter" if parts else f"{name}.inter")
     if not os.path.isfile(path):
         return None
-    with open(path, encoding=config["encoding"] or "utf-8") as file:
-        fields = file.readline().removeprefix("\ufeff").rstrip("\r\n").split(config["field_separator"] or "\t")
-    columns: dict[str, str] = {}
-    for field in fields:
-        column, colon, kind = field.partition(":")
-        if not colon:
-            raise UsageError(f"the first line of {path} must name columns as 'name:type', but has '{field}'.")
-        if column in columns:
-            raise UsageError(f"the first line of {path} names the column '{column}' twice.")
-        columns[column] = kind
-    return columns
-
-
-def _rule(spec: Any, columns: dict[str, str]) -> SignRule | None:
-    if not spec:
-        return None
-    if not isinstance(spec, dict):
-        raise UsageError(f"sign_rule is {spec!r}; write it as {{like: 'rating >= 4', dislike: 'rating <= 2'}}.")
-    rule = SignRule.parse(spec)
-    for column in rule.columns:
-        if column not in columns:
-            raise UsageError(
-                f"sign_rule uses the column '{column}', but the data set has {', '.join(columns)}"
-                f"{nearest(column, columns)}"
-            )
-        if columns[column] != "float":
-            raise UsageError(
-                f"sign_rule compares the column '{column}' with a number, but its type is '{columns[column]}'."
-            )
-    return rule
+    return columns_of(path, config["field_separator"] or "\t", config["encoding"] or "utf-8")
 
 
 def _duplicates(config: ConfigLike) -> str:

@@ -1,11 +1,9 @@
-"""The sign of each row, and what is wrong with it."""
+"""What was found when the rows of a data set were separated by sign, and which data is refused."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from recbole_signed.data.settings import SignedSettings
@@ -23,24 +21,6 @@ class SignReport:
     """Rows beyond the first of their user-item pair (within a part, where the data set is split already)."""
     contradicting_pairs: int
     """Pairs that carry both a like and a dislike."""
-
-
-def signs_of(frame: pd.DataFrame, settings: SignedSettings, name: str) -> npt.NDArray[np.int8]:
-    """Return 1 (like), -1 (dislike) or 0 (neutral) for each row of the data set ``name``, ``[n_rows]``.
-
-    Raises:
-        UsageError: the sign column holds something else, or the rule's conditions hold both on a row.
-    """
-    if settings.sign_rule is not None:
-        return settings.sign_rule.apply({column: frame[column].to_numpy() for column in settings.sign_rule.columns})
-    sign = frame[settings.sign_field].to_numpy()
-    wrong = np.flatnonzero(~np.isin(sign, (-1.0, 0.0, 1.0)))
-    if len(wrong):
-        raise UsageError(
-            f"the sign column '{settings.sign_field}' of '{name}' holds {sign[wrong[0]]:g} in row {wrong[0] + 1}; it "
-            "must hold -1 (dislike), 0 (neutral) or 1 (like)."
-        )
-    return sign.astype(np.int8)
 
 
 def refuse_useless(likers: pd.Series, dislikers: pd.Series, settings: SignedSettings, name: str) -> None:
@@ -62,6 +42,6 @@ def refuse_useless(likers: pd.Series, dislikers: pd.Series, settings: SignedSett
         )
     if settings.sign_rule is not None and not likers.isin(dislikers.unique()).any():
         raise UsageError(
-            f"after sign_rule ({settings.sign_rule}) no user of '{name}' has both a like and a dislike; mend the rule, "
-            "or leave it out to train on all rows as likes."
+            f"after sign_rule ({settings.sign_rule}) no user of '{name}' has both a like and a dislike; correct the "
+            "rule, or leave it out to train on all rows as likes."
         )

@@ -9,7 +9,7 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
-from recbole_signed.data import HOW_TO_SIGN
+from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 

@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.convert import ensure_ml100k, refuse_changed
-from recbole_signed.data import HOW_TO_SIGN, SETTING_KEYS, SignedSettings
+from recbole_signed.data import SETTING_KEYS, SignedSettings
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.plugin import registry
 

@@ -17,7 +17,5 @@ from .measures import spearman as spearman
 from .pairs import totals as totals
 from .report import analyse as analyse
 from .report import describe_nodes as describe_nodes
-from .rows import RawRows as RawRows
-from .rows import read_rows as read_rows
 from .text import findings as findings
 from .text import to_text as to_text

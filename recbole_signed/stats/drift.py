@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from recbole_signed.atomic import RawRows
 from recbole_signed.stats.measures import similarity, spearman
-from recbole_signed.stats.rows import RawRows
 
 BINS = 20
 _ROWS_OF_A_BIN = 100

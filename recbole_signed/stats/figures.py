@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_signed.atomic import RawRows
 from recbole_signed.errors import MissingExtraError
 from recbole_signed.stats.report import sign_degrees
-from recbole_signed.stats.rows import RawRows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

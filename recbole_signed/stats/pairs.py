@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.stats.rows import RawRows
+from recbole_signed.atomic import RawRows
 
 
 def describe_pairs(rows: RawRows) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from recbole_signed.atomic import RawRows
 from recbole_signed.stats.drift import describe_time
 from recbole_signed.stats.measures import gini, intraclass, quantiles, spearman
 from recbole_signed.stats.pairs import describe_pairs
-from recbole_signed.stats.rows import RawRows
 
 _TOP = 0.01
 

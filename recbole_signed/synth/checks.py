@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.stats import RawRows, describe_nodes, describe_time
+from recbole_signed.atomic import RawRows
+from recbole_signed.stats import describe_nodes, describe_time
 from recbole_signed.synth.generator import SyntheticGraph
 from recbole_signed.synth.profile import Profile
 

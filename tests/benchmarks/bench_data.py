@@ -22,6 +22,7 @@ from measuring import MIB, Figure, in_fresh_process, memory, parser, report
 from signed_files import write_inter
 
 ROWS = 10_000_000
+BYTES_PER_EDGE = 17  # int32 user, int32 item, int8 sign, int64 time
 SECONDS, GIB, TIMES = 60.0, 6.0, 3.0
 
 
@@ -67,16 +68,18 @@ def measure_lean(file: Path) -> dict[str, float]:
     import pandas  # noqa: F401
     import scipy.sparse  # noqa: F401
 
-    from recbole_signed.data import BYTES_PER_EDGE, read_edges
+    from recbole_signed.atomic import read_rows
+    from recbole_signed.graph import SignedGraph
 
     base, start = memory("VmRSS"), time.perf_counter()
-    edges = read_edges(file)
+    rows = read_rows(file.parent)
     read = time.perf_counter()
-    graph = edges.graph()
+    likes, dislikes = ((rows.users[chosen], rows.items[chosen]) for chosen in (rows.signs == 1, rows.signs == -1))
+    graph = SignedGraph.from_edges(likes, dislikes, rows.n_users, rows.n_items)
     return {
         "base": base,
         "peak": memory("VmHWM"),
-        "edges": len(edges) * BYTES_PER_EDGE,
+        "edges": len(rows) * BYTES_PER_EDGE,
         "in_graph": graph.n_edges,
         "read_s": read - start,
         "graph_s": time.perf_counter() - read,

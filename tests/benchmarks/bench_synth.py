@@ -41,7 +41,8 @@ def measure_synth(profile: str, edges: int, folder: Path | None) -> dict[str, fl
 
 def measure_stats(folder: Path) -> dict[str, float]:
     """Read and analyse a data set and draw its figures."""
-    from recbole_signed.stats import analyse, draw, read_rows
+    from recbole_signed.atomic import read_rows
+    from recbole_signed.stats import analyse, draw
 
     start = time.perf_counter()
     rows = read_rows(folder)

@@ -178,7 +178,7 @@ def test_a_data_set_is_replayed_in_the_order_of_time(write_inter: Callable[..., 
 def test_a_data_set_without_a_sign_needs_a_rule(write_inter: Callable[..., Path]) -> None:
     columns = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
     folder = write_inter("set", columns, [("a", "x", 5, 1), ("a", "y", 1, 2), ("a", "z", 3, 3)])
-    with pytest.raises(UsageError, match=r"has no column sign.*give a sign rule"):
+    with pytest.raises(UsageError, match=r"has no column 'sign'.*put a rule into .*set\.yaml"):
         AtomicSource(folder)
     source = AtomicSource(folder, {"like": "rating >= 4", "dislike": "rating <= 2"})
     assert source.poll(10).batch.type.tolist() == [LIKE, DISLIKE, VIEW]
@@ -189,12 +189,14 @@ def test_a_data_set_in_parts_or_with_faults(write_inter: Callable[..., Path], tm
     write_inter("set", columns, [("a", "x", 1, 2)], part="test")
     folder = write_inter("set", columns, [("b", "x", 1, 1)], part="train")
     assert [event.user_id for event in drain(AtomicSource(folder), 10)[0]] == ["b", "a"]
-    with pytest.raises(UsageError, match="row 2: timestamp is 'late', a number was wanted"):
+    with pytest.raises(UsageError, match="row 2 of the column 'timestamp:float' holds 'late', not a number"):
         AtomicSource(write_inter("bad", columns, [("a", "x", 1, 2), ("a", "y", 1, "late")]))
-    with pytest.raises(UsageError, match="lacks the column timestamp"):
+    with pytest.raises(UsageError, match=r"has no column of times.*set TIME_FIELD"):
         AtomicSource(write_inter("short", columns[:3], [("a", "x", 1)]))
-    with pytest.raises(UsageError, match="is no data set"):
+    with pytest.raises(UsageError, match=r"there is no data set folder .*nothing"):
         AtomicSource(tmp_path / "nothing")
+    with pytest.raises(UsageError, match=r"There is no file .*nothing.inter"):
+        AtomicSource(tmp_path / "nothing.inter")
 
 
 def test_the_toy_set(toy_root: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.stats import RawRows, analyse, draw, findings, to_text
+from recbole_signed.atomic import RawRows
+from recbole_signed.stats import analyse, draw, findings, to_text
 
 Event = tuple[int, int, int, int]
 events = st.lists(

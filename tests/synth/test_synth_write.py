@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbole_signed.atomic import read_rows
 from recbole_signed.errors import UsageError
-from recbole_signed.stats import read_rows
 from recbole_signed.synth import Origin, SyntheticGraph, generate, load, write
 
 ORIGIN = Origin("kuairand", 12_000, 5)

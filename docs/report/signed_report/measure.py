@@ -24,7 +24,8 @@ def measure_statistics(dataset: str, data_path: Path, output: Path) -> Path:
     Raises:
         UsageError: there is no such data set.
     """
-    from recbole_signed.stats import analyse, read_rows
+    from recbole_signed.atomic import read_rows
+    from recbole_signed.stats import analyse
 
     folder = data_path / dataset
     return _write(

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
-from recbole_signed.convert import SignRule
+from recbole_signed.atomic import read_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, VIEW, EventBatch, content_id
 from recbole_signed.online.sources.source import Polled
@@ -19,13 +18,14 @@ _MILLISECONDS = 1000
 class AtomicSource:
     """Replays ``.inter`` files; a position counts rows by time. Likes and dislikes are those of the sign, 0 is a view.
 
-    Rows of equal time stay in the order of the file. Time stamps, seconds in the file, become milliseconds.
+    Rows of equal time stay in the order of the file. Time stamps, seconds in the file, become milliseconds. Columns,
+    separator and sign are those of the yaml beside the files (:func:`recbole_signed.atomic.read_rows`).
 
     Args:
-        path: a ``.inter`` file, or a folder, of which ``<name>.inter`` or else all ``<name>.*.inter`` are read.
-        sign_rule: the like and dislike conditions (`SignRule.parse`) where the file has no column ``sign``.
-        start: seconds; rows before it are left out. ``end``: rows from it on are left out.
-        end: see ``start``.
+        path: a ``.inter`` file, or the folder of a data set.
+        sign_rule: the like and dislike conditions (`SignRule.parse`) in place of the data set's own sign.
+        start: seconds; rows before it are left out.
+        end: seconds; rows from it on are left out.
 
     Raises:
         UsageError: there is no such file, it lacks a column, or a value does not fit.
@@ -41,22 +41,23 @@ class AtomicSource:
     ) -> None:
         path = Path(path)
         self.name = f"atomic:{path.absolute()}:{start}:{end}"
-        frame = pl.concat([_read(file) for file in _files(path)], how="diagonal")
-        for field in ("user_id", "item_id", "timestamp"):
-            if field not in frame.columns:
-                raise UsageError(f"{path} lacks the column {field}; a replay needs user_id, item_id and timestamp.")
-        signs = _signs(frame, sign_rule, path)
-        time = _numbers(frame, "timestamp", path)
-        times = np.rint(time * _MILLISECONDS).astype(np.int64)
+        rows = read_rows(path, sign_rule)
+        if rows.times is None or rows.tokens is None:
+            raise UsageError(
+                f"{path} has no column of times, which a replay needs; set TIME_FIELD to a column of the type float."
+            )
+        times = np.rint(rows.times * _MILLISECONDS).astype(np.int64)
         taken = np.ones(len(times), dtype=bool)
-        taken &= time >= (-np.inf if start is None else start)
-        taken &= time < (np.inf if end is None else end)
+        if start is not None:
+            taken &= rows.times >= start
+        if end is not None:
+            taken &= rows.times < end
         order = np.flatnonzero(taken)
         order = order[np.argsort(times[order], kind="stable")]
-        self._users = frame["user_id"].gather(order)
-        self._items = frame["item_id"].gather(order)
+        self._tokens = rows.tokens
+        self._users, self._items = rows.users[order], rows.items[order]
         self._times = times[order]
-        self._types = np.where(signs > 0, LIKE, np.where(signs < 0, DISLIKE, VIEW)).astype(np.int8)[order]
+        self._types = np.array([VIEW, LIKE, DISLIKE], dtype=np.int8)[rows.signs[order]]  # -1 counts from the end
         self._row = 0
 
     def __len__(self) -> int:
@@ -69,7 +70,10 @@ class AtomicSource:
     def poll(self, max_events: int) -> Polled:
         """Give the next ``max_events`` rows."""
         rows = slice(self._row, min(self._row + max_events, len(self)))
-        users, items = self._users[rows].to_list(), self._items[rows].to_list()
+        users, items = (
+            tokens.gather(codes[rows]).to_list()
+            for tokens, codes in zip(self._tokens, (self._users, self._items), strict=True)
+        )
         types, times = self._types[rows], self._times[rows]
         value = np.full(len(users), np.nan)
         ids = [
@@ -86,43 +90,3 @@ class AtomicSource:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        whole = path / f"{path.name}.inter"
-        files = [whole] if whole.exists() else sorted(path.glob(f"{path.name}.*.inter"))
-    else:
-        files = [path] if path.exists() else []
-    if not files:
-        raise UsageError(f"{path} is no data set: there is no file {path.name}.inter in it.")
-    return files
-
-
-def _read(file: Path) -> pl.DataFrame:
-    try:
-        frame = pl.read_csv(file, separator="\t", infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UsageError(f"{file} can't be read: {' '.join(str(error).split())}.") from error
-    return frame.rename({name: name.partition(":")[0] for name in frame.columns})
-
-
-def _signs(frame: pl.DataFrame, rule: Mapping[str, str] | None, path: Path) -> np.ndarray:
-    if rule is not None:
-        parsed = SignRule.parse(rule)
-        return parsed.apply({name: _numbers(frame, name, path) for name in parsed.columns if name in frame.columns})
-    if "sign" not in frame.columns:
-        raise UsageError(
-            f"{path} has no column sign, so what is a like is not known; give a sign rule, for example "
-            "{like: 'rating >= 4', dislike: 'rating <= 2'}."
-        )
-    return _numbers(frame, "sign", path)
-
-
-def _numbers(frame: pl.DataFrame, name: str, path: Path) -> np.ndarray:
-    values = frame[name].cast(pl.Float64, strict=False).to_numpy()
-    bad = np.flatnonzero(np.isnan(values))
-    if bad.size and name in ("timestamp", "sign"):
-        got = frame[name][int(bad[0])]
-        raise UsageError(f"{path}, row {bad[0] + 1}: {name} is {got!r}, a number was wanted.")
-    return values

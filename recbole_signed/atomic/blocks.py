@@ -30,7 +30,7 @@ def parsed_blocks(
     encoding: str,
     n_columns: int,
     wanted: Mapping[int, pl.DataType],
-    size: int = BLOCK_BYTES,
+    size: int | None = None,
 ) -> Iterator[tuple[pl.DataFrame, int]]:
     """Yield the wanted columns of each block, named by their positions, and the number of bytes that it took.
 
@@ -40,7 +40,8 @@ def parsed_blocks(
         encoding: of the text.
         n_columns: of the file.
         wanted: type by position; an integer column comes as float64 from the first block on where it is none.
-        size: bytes that are read at a time.
+        size: bytes that are read at a time; a share of the file by default, since what a block needs while it is
+            parsed counts in the peak of memory.
 
     Raises:
         NotPlainError: see there; what came before is of no use then.
@@ -48,6 +49,7 @@ def parsed_blocks(
     """
     if len(separator.encode()) != 1:
         raise NotPlainError
+    size = size or min(max(path.stat().st_size // 24, 1 << 20), BLOCK_BYTES)
     types = {str(position): wanted.get(position, pl.String()) for position in range(n_columns)}
     first = True
     for block, _ in blocks(path, encoding=encoding, size=size):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.data import MISSING, NotPlainError, Vocabulary, concatenate, inter_file, parsed_blocks, read_inter
+from recbole_signed.atomic import MISSING, NotPlainError, Vocabulary, inter_file, parsed_blocks
+from recbole_signed.data import concatenate, read_frame
 from recbole_signed.errors import UsageError
 
 HEADER = "user_id:token\titem_id:token\tsign:float\ttimestamp:float"
 
 
 def read(path: Path, **options: Any) -> pd.DataFrame:
-    arguments = {"separator": "\t", "encoding": None, "exact_integers": "timestamp", "wanted": lambda _: True}
-    frame, _ = read_inter(str(path), **{**arguments, **options})
+    arguments = {"separator": "\t", "encoding": "utf-8", "exact_integers": "timestamp", "wanted": lambda _: True}
+    frame, _ = read_frame(str(path), **{**arguments, **options})
     return frame
 
 
@@ -29,7 +31,10 @@ def by_pandas(path: Path, time: type | None = None) -> pd.DataFrame:
     """Read as pandas does; time as integers where its first cell says so and all of them are integers of 64 bits."""
     names = HEADER.split("\t")
     kinds = dict(zip(names, (str, str, np.float64, time or np.float64), strict=True))
-    frame = pd.read_csv(path, sep="\t", usecols=names, dtype=kinds, engine="c", float_precision="round_trip")
+    with warnings.catch_warnings():  # a row of more fields than the header has is refused
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        options = {"index_col": False, "engine": "c", "float_precision": "round_trip"}
+        frame = pd.read_csv(path, sep="\t", dtype=kinds, **options)
     frame.columns = [name.split(":")[0] for name in names]
     if time is None:
         with path.open(encoding="utf-8") as file:
@@ -47,7 +52,7 @@ def is_int64(cell: Any) -> bool:
 def outcome(make: Any) -> tuple[list[list[Any]], str] | str:
     try:
         frame = make()
-    except ValueError:
+    except (ValueError, pd.errors.ParserWarning):
         return "refused"
     rows = [["-" if pd.isna(cell) else cell for cell in row] for row in frame.astype(object).to_numpy().tolist()]
     return rows, str(frame["timestamp"].dtype)
@@ -84,6 +89,8 @@ LINES = st.one_of(
 @example(lines=[("a", "x", "1", "1e400")], end="\n", last=True)
 @example(lines=[("a", "x", "1", "5"), ("b", "y", "-inf", "6")], end="\n", last=True)
 @example(lines=[("a", "x", "1", "5"), ("b", "y")], end="\n", last=True)
+@example(lines=[("a", "x", "1", "5", "6"), ("b", "y", "1", "5")], end="\n", last=True)
+@example(lines=[("a", "x", "1", "5"), ("b", "y", "1", "5", "6")], end="\n", last=True)
 def test_reads_what_pandas_reads_and_refuses_what_it_refuses(
     lines: list[tuple[str, ...]], end: str, last: bool, tmp_path: Path
 ) -> None:

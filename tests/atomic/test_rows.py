@@ -10,8 +10,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recbole_signed.atomic import RawRows, read_rows
 from recbole_signed.errors import UsageError
-from recbole_signed.stats import RawRows, read_rows
 
 COLUMNS = ("user_id:token", "item_id:token", "sign:float", "timestamp:float")
 Write = Callable[..., Path]
@@ -58,14 +58,15 @@ def test_a_rule_and_names_from_the_yaml(write_inter: Write) -> None:
     ("columns", "rows", "message"),
     [
         (COLUMNS[:2], [(1, 2)], r"no column 'sign'; write a column .* or put a rule into .*a.yaml"),
-        (("user:token", *COLUMNS[1:3]), [(1, 2, 1)], r"no column 'user_id'; did you mean 'user'\?"),
-        (COLUMNS[:3], [(1, 2, 1), (1, 3, 5)], "row 3: the sign is 5; it must be -1, 0 or 1"),
-        (COLUMNS[:3], [(1, 2, 1), (1, "", 1)], "row 3: no value in the column 'item_id:token'"),
-        (COLUMNS, [(1, 2, 1, "nan")], "row 2: no value in the column 'timestamp:float'"),
-        (COLUMNS[:3], [(1, 2, "like")], "can't be read: .*like"),
-        (COLUMNS[:3], [(1, 2, 1), (1, 2, 1, 4)], "can't be read"),
+        (("user:token", *COLUMNS[1:3]), [(1, 2, 1)], r"no column 'user_id:token'; did you mean 'user'\?.*_FIELD"),
+        (COLUMNS[:3], [(1, 2, 1), (1, 3, 5)], r"'sign' of .*a\.inter holds 5 in row 2; it must hold -1 \(dislike\), 0"),
+        (COLUMNS[:3], [(1, 2, 1), (1, "", 1)], r"a\.inter, line 3: the column 'item_id' is blank"),
+        (COLUMNS, [(1, 2, 1, "nan")], r"a\.inter, line 2: the column 'timestamp' is blank"),
+        (COLUMNS[:3], [(1, 2, "like")], "can't be read: row 1 of the column 'sign:float' holds 'like', not a number"),
+        (COLUMNS[:3], [(1, 2, 1), (1, 2, 1, 4)], "can't be read: .*Expected 3 fields in line 3, saw 4"),
+        (COLUMNS[:3], [(1, 2, 1, 4), (1, 2, 1)], "can't be read"),
         (COLUMNS[:3], [], "holds no rows"),
-        ((*COLUMNS[:3], "sign:float"), [(1, 2, 1, 1)], "names a column twice"),
+        ((*COLUMNS[:3], "sign:float"), [(1, 2, 1, 1)], "names the column 'sign' twice"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_said(write_inter: Write, columns: list[str], rows: list[tuple], message: str) -> None:

@@ -1,0 +1,13 @@
+from .blocks import MISSING as MISSING
+from .blocks import NotPlainError as NotPlainError
+from .blocks import parsed_blocks as parsed_blocks
+from .inter_file import columns_of as columns_of
+from .inter_file import read_columns as read_columns
+from .inter_file import refuse_blank as refuse_blank
+from .rows import RawRows as RawRows
+from .rows import read_rows as read_rows
+from .signs import HOW_TO_SIGN as HOW_TO_SIGN
+from .signs import ConfigLike as ConfigLike
+from .signs import Sign as Sign
+from .vocabulary import Vocabulary as Vocabulary
+from .vocabulary import first_rows as first_rows

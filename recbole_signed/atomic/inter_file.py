@@ -1,0 +1,230 @@
+"""The columns of one ``.inter`` file: RecBole's format and values, without its slow reader and its rounding of time."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import polars as pl
+
+from recbole_signed.atomic.blocks import NotPlainError, parsed_blocks
+from recbole_signed.atomic.vocabulary import Vocabulary
+from recbole_signed.errors import UsageError
+
+TYPES = ("token", "float", "token_seq", "float_seq")
+PROGRESS_BYTES = 50 << 20
+"""Size from which on reading a file shows a bar."""
+
+
+def columns_of(path: str | Path, separator: str, encoding: str) -> dict[str, str]:
+    """Return column name -> type as the first line of an atomic file has them.
+
+    Raises:
+        UsageError: the line is not made of ``name:type`` fields, names a column twice, or is not of this encoding.
+    """
+    columns: dict[str, str] = {}
+    for field in _lines(path, separator, encoding, 1)[0]:
+        column, colon, kind = field.partition(":")
+        if not colon:
+            raise UsageError(f"the first line of {path} must name columns as 'name:type', but has '{field}'.")
+        if column in columns:
+            raise UsageError(f"the first line of {path} names the column '{column}' twice.")
+        columns[column] = kind
+    return columns
+
+
+def read_columns(
+    path: str | Path,
+    *,
+    separator: str,
+    encoding: str,
+    exact_integers: str | None,
+    wanted: Callable[[str], bool],
+    vocabularies: dict[str, Vocabulary],
+    progress: bool = False,
+) -> tuple[dict[str, npt.NDArray[Any]] | None, dict[str, str]]:
+    """Read the wanted columns of an atomic file.
+
+    Args:
+        path: the file; its first line holds ``name:type`` fields.
+        separator: of the columns.
+        encoding: of the text.
+        exact_integers: the column that is read as int64 where it holds integers (RecBole's float32 can't tell
+            apart two time stamps that lie within two minutes).
+        wanted: whether a column is to be read.
+        vocabularies: the tokens of files of the same data set that were read before, by column; new ones are added.
+        progress: whether a large file shows a bar.
+
+    Returns:
+        By column, ``[n_rows]`` each: the codes of tokens (int32, -1 for a missing one), or numbers (float64); None
+        where a sequence column is wanted, which RecBole's own reader handles. And the type of each of the columns.
+
+    Raises:
+        UsageError: the header or a value does not fit the declared types, or the file holds no rows.
+    """
+    header, first_row = columns_of(path, separator, encoding), _lines(path, separator, encoding, 2)[1]
+    if first_row == [""]:
+        raise UsageError(f"{path} holds no rows.")
+    positions = {name: position for position, name in enumerate(header) if wanted(name)}
+    types = {name: header[name] for name in positions}
+    for name, kind in types.items():
+        if kind not in TYPES:
+            raise UsageError(f"{path}: the column '{name}:{kind}' has an unknown type; use one of {', '.join(TYPES)}.")
+    if any(kind.endswith("_seq") for kind in types.values()):
+        return None, types
+    known = {name: vocabularies.setdefault(name, Vocabulary()) for name, kind in types.items() if kind == "token"}
+    integers: set[str] = set()
+    if exact_integers in types and exact_integers not in known:
+        position = positions[exact_integers]
+        integers = {exact_integers} if position < len(first_row) and _is_integer(first_row[position]) else set()
+    try:
+        with _bar(path, progress) as advance:
+            return _by_polars(path, separator, encoding, len(header), positions, known, integers, advance), types
+    except NotPlainError:
+        fields = {name: f"{name}:{kind}" for name, kind in types.items()}
+        return _by_pandas(path, separator, encoding, fields, known, integers), types
+
+
+def refuse_blank(path: str | Path, column: str, blank: npt.NDArray[np.bool_]) -> None:
+    """Refuse a column that has no value in some of its rows, ``[n_rows]``.
+
+    Raises:
+        UsageError: names the first line.
+    """
+    if blank.any():
+        raise UsageError(f"{path}, line {np.argmax(blank) + 2}: the column '{column}' is blank.")
+
+
+def _lines(path: str | Path, separator: str, encoding: str, number: int) -> list[list[str]]:
+    """Return the fields of the first lines; one blank field for a line that is not there."""
+    try:
+        with open(path, encoding=encoding) as file:
+            lines = [file.readline() for _ in range(number)]
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} does not hold {encoding} text ({error}); set 'encoding' to that of the file."
+        ) from error
+    return [line.removeprefix("\ufeff").rstrip("\r\n").split(separator) for line in lines]
+
+
+def _by_polars(
+    path: str | Path,
+    separator: str,
+    encoding: str,
+    n_columns: int,
+    positions: dict[str, int],
+    vocabularies: dict[str, Vocabulary],
+    integers: set[str],
+    advance: Callable[[int], None],
+) -> dict[str, Any]:
+    kinds: dict[int, pl.DataType] = {}
+    for name, position in positions.items():
+        number: pl.DataType = pl.Int64() if name in integers else pl.Float64()
+        kinds[position] = pl.String() if name in vocabularies else number
+    found: dict[str, npt.NDArray[Any]] = {}
+    for frame, n_bytes in parsed_blocks(Path(path), separator, encoding, n_columns, kinds):
+        for name, position in positions.items():
+            column = frame[str(position)]
+            values = vocabularies[name].codes(column) if name in vocabularies else column.to_numpy()
+            found[name] = _extended(found[name], values) if name in found else np.array(values)
+        advance(n_bytes)
+    return found
+
+
+def _extended(column: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Append in place: joining all blocks at the end would need the memory twice."""
+    n = len(column)
+    column = column.astype(np.result_type(column, values), copy=False)
+    column.resize(n + len(values), refcheck=False)
+    column[n:] = values
+    return column
+
+
+def _by_pandas(
+    path: str | Path,
+    separator: str,
+    encoding: str,
+    fields: dict[str, str],
+    vocabularies: dict[str, Vocabulary],
+    integers: set[str],
+) -> dict[str, Any]:
+    """Read what polars may not, and say what is wrong with the file if anything is."""
+    dtypes: dict[str, type] = {
+        field: str if name in {*vocabularies, *integers} else np.float64 for name, field in fields.items()
+    }
+    frame = _read_csv(path, separator, encoding, dtypes)
+    exact = {field: _exact(frame[field]) for name, field in fields.items() if name in integers}
+    if any(column is None for column in exact.values()):
+        return _by_pandas(path, separator, encoding, fields, vocabularies, set())
+    columns: dict[str, Any] = {}
+    for name, field in fields.items():
+        values = frame.pop(field)
+        if name in vocabularies:
+            columns[name] = vocabularies[name].codes(_text(values))
+        else:
+            columns[name] = exact[field] if field in exact else values.to_numpy()
+    return columns
+
+
+def _text(values: pd.Series) -> pl.Series:
+    return pl.Series(values.where(values.notna(), None).tolist(), dtype=pl.String)
+
+
+def _exact(values: pd.Series) -> npt.NDArray[np.int64] | None:
+    """Return the integers, or None if one of them is none, or too large (of which pandas would make another one)."""
+    integers = _text(values).str.strip_chars().cast(pl.Int64, strict=False)
+    return None if integers.null_count() else integers.to_numpy()
+
+
+def _read_csv(path: str | Path, separator: str, encoding: str, dtypes: dict[str, type]) -> pd.DataFrame:
+    def read(kinds: dict[str, type]) -> pd.DataFrame:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # without index_col a first row of too many fields shifts the columns of all rows
+            options: dict[str, Any] = {"encoding": encoding, "engine": "c", "float_precision": "round_trip"}
+            frame = pd.read_csv(path, sep=separator, dtype=defaultdict(lambda: str, kinds), index_col=False, **options)
+        return frame[list(dtypes)]
+
+    try:
+        return read(dtypes)
+    except (ValueError, OverflowError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        reason = " ".join(str(error).split())
+        with suppress(ValueError, pd.errors.ParserError, pd.errors.ParserWarning):
+            reason = _first_text(read({}), [field for field, kind in dtypes.items() if kind is np.float64]) or reason
+        raise UsageError(f"{path} can't be read: {reason.rstrip('.')}.") from error
+
+
+def _first_text(frame: pd.DataFrame, fields: Sequence[str]) -> str | None:
+    """Say which is the first cell of the columns of numbers that is not a number."""
+    for field in fields:
+        wrong = np.flatnonzero(frame[field].notna() & pd.to_numeric(frame[field], errors="coerce").isna())
+        if len(wrong):
+            return f"row {wrong[0] + 1} of the column '{field}' holds {frame[field].iloc[wrong[0]]!r}, not a number"
+    return None
+
+
+@contextmanager
+def _bar(path: str | Path, progress: bool) -> Iterator[Callable[[int], None]]:
+    """Show how much of a large file has been read."""
+    size = Path(path).stat().st_size
+    if not progress or size < PROGRESS_BYTES:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(Path(path).name, total=size)
+        yield lambda n_bytes: bar.advance(task, n_bytes)
+
+
+def _is_integer(text: str) -> bool:
+    return text.lstrip("-").isdigit()

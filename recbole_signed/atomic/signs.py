@@ -1,0 +1,114 @@
+"""Where the sign of a row comes from: a column of -1, 0 and 1, or a rule on other columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_signed.convert import SignRule
+from recbole_signed.errors import UsageError, nearest
+
+HOW_TO_SIGN = (
+    "give its .inter file a column 'sign:float' of -1, 0 and 1, or set a rule such as "
+    "sign_rule={like: 'rating >= 4', dislike: 'rating <= 2'}."
+)
+
+
+class ConfigLike(Protocol):
+    """The part of ``recbole.config.Config`` that is read here; an unknown key gives None."""
+
+    def __getitem__(self, key: str) -> Any: ...
+    def __contains__(self, key: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Sign:
+    """Exactly one of the two is given.
+
+    Attributes:
+        field: the column that holds -1, 0 or 1.
+        rule: what makes the sign from other columns.
+    """
+
+    field: str | None
+    rule: SignRule | None
+
+    @classmethod
+    def find(cls, config: ConfigLike, columns: Mapping[str, str], name: str) -> Sign | None:
+        """Return the sign of a data set, or None where it has none, or where ``SIGN_FIELD: ~`` says to ignore it.
+
+        Args:
+            config: may hold ``SIGN_FIELD`` and ``sign_rule``.
+            columns: type by name of the columns of its ``.inter`` file.
+            name: of the data set.
+
+        Raises:
+            UsageError: a named column is missing or is no number.
+        """
+        given = config["SIGN_FIELD"]
+        if config["sign_rule"]:
+            return cls(None, _rule(config["sign_rule"], columns))
+        if "SIGN_FIELD" in config and given in (None, "None"):
+            return None
+        field = given or "sign"
+        if field not in columns:
+            if not given:
+                return None
+            raise UsageError(
+                f"SIGN_FIELD is '{field}', but the data set '{name}' has the columns "
+                f"{', '.join(columns)}{nearest(field, columns)}"
+            )
+        if columns[field] != "float":
+            raise UsageError(
+                f"the sign column '{field}' of '{name}' has the type '{columns[field]}'; write it as '{field}:float'."
+            )
+        return cls(field, None)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the ``.inter`` file from which the sign comes."""
+        if self.rule is not None:
+            return self.rule.columns
+        return () if self.field is None else (self.field,)
+
+    def of(self, columns: Mapping[str, npt.NDArray[Any]], where: str) -> npt.NDArray[np.int8]:
+        """Return 1 (like), -1 (dislike) or 0 (neutral) for each row, ``[n_rows]``.
+
+        Args:
+            columns: ``[n_rows]`` numbers by name.
+            where: what the message calls the file or the data set.
+
+        Raises:
+            UsageError: the sign column holds something else, or both conditions of the rule hold on a row.
+        """
+        if self.rule is not None:
+            return self.rule.apply({column: columns[column] for column in self.rule.columns})
+        sign = columns[self.field or ""]
+        wrong = np.flatnonzero((sign != 0) & (sign != 1) & (sign != -1))
+        if len(wrong):
+            raise UsageError(
+                f"the sign column '{self.field}' of {where} holds {sign[wrong[0]]:g} in row {wrong[0] + 1}; it must "
+                "hold -1 (dislike), 0 (neutral) or 1 (like)."
+            )
+        return sign.astype(np.int8)
+
+
+def _rule(spec: Any, columns: Mapping[str, str]) -> SignRule:
+    if not isinstance(spec, dict):
+        raise UsageError(f"sign_rule is {spec!r}; write it as {{like: 'rating >= 4', dislike: 'rating <= 2'}}.")
+    rule = SignRule.parse(spec)
+    for column in rule.columns:
+        if column not in columns:
+            raise UsageError(
+                f"sign_rule uses the column '{column}', but the data set has {', '.join(columns)}"
+                f"{nearest(column, columns)}"
+            )
+        if columns[column] != "float":
+            raise UsageError(
+                f"sign_rule compares the column '{column}' with a number, but its type is '{columns[column]}'."
+            )
+    return rule
