@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 
 MANIFEST = "manifest.json"
+LOCK = "LOCK"
 FORMAT = 1
 
 
@@ -50,7 +52,7 @@ def refusing(what: str) -> Iterator[None]:
     except OSError as error:
         raise UsageError(
             f"{what} failed: {error.strerror or error} ({error.filename or 'no file named'}); nothing that was "
-            "acknowledged before is lost, so make room or mend the permissions and start again."
+            "acknowledged before is lost, so make room or correct the permissions and start again."
         ) from error
 
 
@@ -61,6 +63,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents, and make their names durable."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -180,7 +190,7 @@ class DirectoryLock:
     """The right to write in a directory: one process, one holder; the kernel takes it back when the process dies."""
 
     def __init__(self, directory: Path) -> None:
-        path = directory / "LOCK"
+        path = directory / LOCK
         self._file = path.open("a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -195,7 +205,20 @@ class DirectoryLock:
         self._file.truncate(0)
         self._file.write(f"{os.getpid()}\n")
         self._file.flush()
+        _held.add(self)
 
     def release(self) -> None:
         """Give the right back."""
         self._file.close()
+
+
+_held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
+
+
+def _release_in_child() -> None:
+    """Close the locks that a forked process got: it would keep them after the death of the one that holds them."""
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_release_in_child)

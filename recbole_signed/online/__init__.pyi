@@ -13,7 +13,11 @@ from .events import Event as Event
 from .events import EventBatch as EventBatch
 from .events import Limits as Limits
 from .events import content_id as content_id
+from .events import id_of as id_of
+from .events import normal as normal
 from .events import parse_rows as parse_rows
 from .events import sign_of as sign_of
+from .recommender import OnlineRecommender as OnlineRecommender
+from .recommender import UpdateResult as UpdateResult
 from .trainer import OnlineTrainer as OnlineTrainer
 from .trainer import online as online

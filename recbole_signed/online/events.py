@@ -3,8 +3,9 @@
 An event says that a user liked, disliked, skipped or viewed an item at a time, took a verdict back (``unlike``,
 ``undislike``), or is to be forgotten (``forget_user``, which needs no item). What is valid:
 
-* ids are non-empty text of any length and alphabet without a null character; a lone surrogate, which UTF-8 can't
-  hold, makes a row invalid. Whole numbers are taken as their decimal text.
+* ids are non-empty text of any alphabet, at most ``max_id_length`` characters, without a null character; a lone
+  surrogate, which UTF-8 can't hold, makes a row invalid. Whole numbers are taken as their decimal text. Ids are
+  compared in Unicode's normal form C, so that one name typed in two ways is one id.
 * time stamps are whole milliseconds since 1970, not negative, and at most ``future_tolerance`` ahead of the clock.
 * without an ``event_id`` a row gets one made of its content, so that the same row read twice is one event.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,16 +70,18 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a time stamp is held against.
+    """What a row is held against.
 
     Args:
         future_tolerance: milliseconds that an event may lie ahead of the clock; None switches the check off.
         now: the clock, in milliseconds since 1970.
+        max_id_length: characters of the id of a user, an item or an event.
 
     """
 
     future_tolerance: int | None = 300_000
     now: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    max_id_length: int = 16_384
 
     def latest(self) -> int:
         """Give the latest time stamp that is accepted now."""
@@ -163,12 +167,13 @@ def parse_rows(
         limits: of the time stamps; `Limits()` where not given.
 
     """
-    latest = (limits or Limits()).latest()
+    limits = limits or Limits()
+    latest = limits.latest()
     good: list[tuple[str, str, str, int, int, float]] = []
     dead: list[DeadLetter] = []
     for row, position in zip(rows, positions, strict=True):
         try:
-            good.append(_parse(row, latest))
+            good.append(_parse(row, latest, limits.max_id_length))
         except _InvalidRowError as error:
             dead.append(DeadLetter(str(error), position, row))
     return EventBatch.of_rows(good), dead
@@ -178,7 +183,7 @@ class _InvalidRowError(ValueError):
     """Why a row is no event."""
 
 
-def _parse(row: Any, latest: int) -> tuple[str, str, str, int, int, float]:
+def _parse(row: Any, latest: int, longest: int) -> tuple[str, str, str, int, int, float]:
     if not isinstance(row, Mapping):
         raise _InvalidRowError("the row is no object with the fields user_id, item_id, type and timestamp")
     name = row.get("type")
@@ -186,14 +191,14 @@ def _parse(row: Any, latest: int) -> tuple[str, str, str, int, int, float]:
     if kind is None:
         wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
         raise _InvalidRowError(f"{_quote(name)} is no type of event{wanted}")
-    user = _text(row.get("user_id"), "user_id")
-    item = "" if kind == FORGET_USER else _text(row.get("item_id"), "item_id")
+    user = _text(row.get("user_id"), "user_id", longest)
+    item = "" if kind == FORGET_USER else _text(row.get("item_id"), "item_id", longest)
     stamp = _timestamp(row.get("timestamp"), latest)
     value = _value(row.get("value"))
     event = row.get("event_id")
     if event is None or event == "":
         event = content_id(user, item, kind, stamp, value)
-    return _text(event, "event_id"), user, item, kind, stamp, value
+    return _text(event, "event_id", longest), user, item, kind, stamp, value
 
 
 def content_id(user: str, item: str, kind: int, timestamp: int, value: float) -> str:
@@ -202,7 +207,26 @@ def content_id(user: str, item: str, kind: int, timestamp: int, value: float) ->
     return "content:" + hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _text(value: Any, field: str) -> str:
+def id_of(value: Any, field: str = "user_id", limits: Limits | None = None) -> str:
+    """Return an id as events have it: whole numbers as text, text in normal form C.
+
+    Args:
+        value: what was given.
+        field: what it is the id of, for the message.
+        limits: of its length.
+
+    Raises:
+        UsageError: it is no id.
+    """
+    try:
+        return _text(value, field, (limits or Limits()).max_id_length)
+    except _InvalidRowError as error:
+        raise UsageError(f"{error}; an id is text that is not empty, or a whole number.") from error
+
+
+def _text(value: Any, field: str, longest: int) -> str:
+    if isinstance(value, np.integer):
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         try:
             return str(value)
@@ -219,7 +243,14 @@ def _text(value: Any, field: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise _InvalidRowError(f"{field} holds a lone surrogate, which is no character") from None
-    return value
+    if len(value) > longest:
+        raise _InvalidRowError(f"{field} has {len(value)} characters, and {longest} are accepted")
+    return normal(value)
+
+
+def normal(text: str) -> str:
+    """Return a text in Unicode's normal form C."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _timestamp(value: Any, latest: int) -> int:

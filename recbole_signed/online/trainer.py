@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import threading
-import time
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+import logging
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,39 +13,30 @@ from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import DISLIKE, LIKE, VIEW, Event, EventBatch
-from recbole_signed.online.learners import Learner, Refreshed, best_items, learner_of
-from recbole_signed.online.store import ItemSide, OnlineState, Update
+from recbole_signed.online.events import DISLIKE, LIKE, VIEW, normal
+from recbole_signed.online.learners import Learner, learner_from, learner_of
+from recbole_signed.online.recommender import EdgeColumns, OnlineRecommender, same_settings
+from recbole_signed.online.store import OnlineState
 
 KINDS = {"inter_feat": LIKE, "neg_feat": DISLIKE, "neutral_feat": VIEW}
 SECOND = 1000
 """Milliseconds."""
+_logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class UpdateResult:
-    """What :meth:`OnlineTrainer.update` did."""
-
-    update: Update
-    seconds: float
-    """From the call to the moment at which recommendations follow the events; they are on the disk by then."""
-
-
-class OnlineTrainer(Trainer):
+class OnlineTrainer(OnlineRecommender, Trainer):
     """Trains a model as its own trainer does, then lets it learn from events.
 
     ``trainer: OnlineTrainer`` in a configuration, or ``OnlineTrainer(config, model)``. The class that comes out is also
     one of the model's own trainer, so that :meth:`fit` is what it always is; after it the training edges and the
-    vocabulary are in a state directory (``online_state``, by default ``runs/online/<model>-<data set>``), and
+    vocabulary are in a state directory (``online_state``, by default ``runs/online/<model>-<data set>``), and it is an
+    :class:`~recbole_signed.online.OnlineRecommender`. :meth:`evaluate` is RecBole's evaluation of the model, without
+    what a user's newest dislike does to its neighbours (``online/learners/dislike_push.py``).
 
-    * :meth:`update` makes events durable and takes them in (T0 and T1);
-    * :meth:`refresh` brings the item side up to date (T2);
-    * :meth:`refit` learns from scratch in the background and is swapped in whole (T3); updates go on meanwhile, and
-      what they brought is in the new version too;
-    * :meth:`recommend` ranks for a user by its own id; :meth:`evaluate` is RecBole's evaluation of the model, without
-      what a user's newest dislike does to its neighbours (``online/learners/dislike_push.py``);
-    * :meth:`snapshot` saves a version; a trainer whose state directory is there starts from the newest one that is
-      whole and replays what came after it, so that nothing that :meth:`update` returned for is ever lost.
+    A trainer whose state directory is there starts from the newest version that is whole and replays what came after
+    it, so that nothing that :meth:`update` returned for is ever lost. Then the state is the truth: parameters that the
+    configuration has changed take effect at the next :meth:`refit` (:attr:`parameters` tells), and users, items and
+    interactions that were appended to the data set join by events. Users who were forgotten stay forgotten.
 
     Raises:
         UsageError: the state directory belongs to another model, another vocabulary, or another process.
@@ -65,11 +51,7 @@ class OnlineTrainer(Trainer):
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
         default = Path("runs") / "online" / f"{config['model']}-{config['dataset']}"
-        self.directory = Path(config["online_state"] or default)
-        self.state: OnlineState | None = None
-        self.learner: Learner | None = None
-        self._lock = threading.RLock()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refit")
+        self._prepare(Path(config["online_state"] or default), config["model"])
 
     # ---- starting
 
@@ -91,105 +73,27 @@ class OnlineTrainer(Trainer):
             if state.last_seq or len(state.items) > 1:
                 self._resume(state, learner, dataset)
             else:
-                _load_base(state, dataset)
-                learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
-                learner.attach(state.edges)
+                self._begin(state, learner, *_base_of(dataset))
         except BaseException:
+            self.state = self.learner = None
             state.close()
             raise
-        self.state, self.learner = state, learner
 
     def _resume(self, state: OnlineState, learner: Learner, dataset: Any) -> None:
-        for field, vocabulary in ((dataset.uid_field, state.users), (dataset.iid_field, state.items)):
-            tokens = list(dataset.field2id_token[field][1:])
-            if len(tokens) >= len(vocabulary) or (vocabulary.ids(tokens) != np.arange(1, len(tokens) + 1)).any():
-                raise UsageError(
-                    f"{self.directory} was begun with another vocabulary ({field}) than '{dataset.dataset_name}' has "
-                    "now, so its rows would be those of others; set online_state to another folder."
-                )
-        snapshot = state.recover(model=self.config["model"])
-        if snapshot is None:
-            learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
-        else:
-            learner.load(snapshot.tensors, snapshot.meta)
-        learner.attach(state.edges)
-        for update in state.replay():
-            learner.update(state.edges, update.changes)
-
-    def _ready(self) -> tuple[OnlineState, Learner]:
-        if self.state is None or self.learner is None:
-            raise UsageError("the trainer has no online state yet; call fit(), or start() with the training data set.")
-        return self.state, self.learner
-
-    # ---- learning
-
-    def update(self, events: EventBatch | Iterable[Event]) -> UpdateResult:
-        """Make events durable and take them in; recommendations follow them from then on.
-
-        Raises:
-            UsageError: an event is not valid, or the disk is full; then none of them was taken.
-        """
-        started = time.perf_counter()
-        batch = events if isinstance(events, EventBatch) else EventBatch.of(events)
-        with self._lock:
-            state, learner = self._ready()
-            update = state.ingest(batch)
-            if update.n_new:
-                learner.update(state.edges, update.changes)
-        return UpdateResult(update, time.perf_counter() - started)
-
-    def refresh(self) -> Refreshed:
-        """Bring the item side up to date; updates wait only while edges are copied and the result is swapped in."""
-        return self._renew(lambda learner, edges, sizes: learner.refresh(edges, *sizes), times=False)
-
-    def refit(self) -> Future[None]:
-        """Learn from scratch in the background; the future is done when the new version is in force."""
-        _, learner = self._ready()
-        return self._pool.submit(
-            self._renew, lambda learner, edges, sizes: learner.fit(edges, *sizes), times=learner.needs_times
-        )
-
-    def _renew(self, how: Any, times: bool) -> Any:
-        with self._lock:
-            state, learner = self._ready()
-            fresh, copied = copy.deepcopy(learner), state.edges.export() if times else state.edges.item_side()
-            sizes = state.edges.n_users, state.edges.n_items
-        edges = copied.arrays() if isinstance(copied, ItemSide) else copied
-        del copied
-        result = how(fresh, edges, sizes)
-        with self._lock:
-            fresh.attach(state.edges)
-            self.learner = fresh
-        return result
-
-    def snapshot(self) -> str:
-        """Save a version of the model with the edges it reflects, and return its name."""
-        with self._lock:
-            state, learner = self._ready()
-            return state.snapshot(*learner.state(), model=self.config["model"])
-
-    def close(self) -> None:
-        """Wait for a refit under way, and let go of the state directory."""
-        self._pool.shutdown(wait=True)
-        if self.state is not None:
-            self.state.close()
-            self.state = None
+        if _has_grown(state, dataset):
+            learner.from_scratch()  # what was trained has rows that the state does not know
+        snapshot = state.recover(model=self.model_name)
+        description = snapshot.meta.get("learner") if snapshot is not None else None
+        if description is None or same_settings(learner, description):
+            self._go_on(state, learner, snapshot)
+            return
+        push = learner.dislike_push  # can be changed any time
+        self._go_on(state, learner_from(description), snapshot)
+        assert self.learner is not None
+        self.learner.dislike_push, self.wanted = push, learner.from_scratch()
+        _logger.warning("%s goes on with the parameters it has; the new ones take effect at refit().", self.directory)
 
     # ---- ranking
-
-    def recommend(self, user: str, k: int = 20) -> list[tuple[str, float]]:
-        """Return the ``k`` best items for a user, with their scores, best first; none that the user has an edge to.
-
-        Args:
-            user: its id as events have it; one that is not known gets what a user without edges gets.
-            k: how many; fewer where the catalogue has no more.
-        """
-        with self._lock:
-            state, learner = self._ready()
-            number = int(state.users.ids([user])[0])
-            items, values = best_items(learner, state.edges, number, k)
-            tokens = state.items.tokens(items.tolist())
-        return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
 
     def evaluate(self, eval_data: Any, load_best_model: bool = True, *args: Any, **kwargs: Any) -> Any:
         """Evaluate as RecBole does: the live model once it is started, else the one that was trained."""
@@ -215,7 +119,12 @@ class _LiveModel:
     def __init__(self, trainer: OnlineTrainer, dataset: Any) -> None:
         self.trainer = trainer
         self.user, self.item = dataset.uid_field, dataset.iid_field
-        self.n_items = dataset.item_num
+        state, _ = trainer._ready()
+        # ids of the state, which differ where the data set has grown since the state was begun
+        self.users, self.items = (
+            vocabulary.ids(["", *tokens_of(dataset, field)])
+            for field, vocabulary in ((self.user, state.users), (self.item, state.items))
+        )
         self.device = trainer.device
 
     def eval(self) -> _LiveModel:
@@ -230,11 +139,15 @@ class _LiveModel:
 
     def _scores(self, users: torch.Tensor) -> torch.Tensor:
         state, learner = self.trainer._ready()
-        return learner.scores(state.edges, users.cpu().numpy())[:, : self.n_items].to(self.device)
+        found = learner.scores(state.edges, self.users[users.cpu().numpy()])
+        items = torch.from_numpy(self.items)
+        chosen = found[:, items]
+        chosen[:, items == 0] = found.amin(dim=1, keepdim=True) - 1.0  # not known to the state
+        return chosen.to(self.device)
 
 
-def _load_base(state: OnlineState, dataset: Any) -> None:
-    """Begin a state with the edges of a training part; its vocabulary is that of the whole data set, ids included."""
+def _base_of(dataset: Any) -> tuple[list[str], list[str], EdgeColumns]:
+    """Return users, items and edges of a training part; the vocabulary is that of the whole data set, ids included."""
     columns: dict[str, list[np.ndarray]] = {"user": [], "item": [], "kind": [], "time": []}
     for name, kind in KINDS.items():
         table = getattr(dataset, name, None)
@@ -246,10 +159,39 @@ def _load_base(state: OnlineState, dataset: Any) -> None:
         columns["time"].append(_milliseconds(dataset, name, len(table)))
     user, item, kinds, times = [np.concatenate(each) for each in columns.values()]
     order = np.argsort(times, kind="stable")
-    tokens = [
-        [str(token) for token in dataset.field2id_token[field][1:]] for field in (dataset.uid_field, dataset.iid_field)
-    ]
-    state.bulk_load(tokens[0], tokens[1], user[order], item[order], kinds[order], times[order])
+    tokens = [tokens_of(dataset, field) for field in (dataset.uid_field, dataset.iid_field)]
+    return tokens[0], tokens[1], (user[order], item[order], kinds[order], times[order])
+
+
+def tokens_of(dataset: Any, field: str) -> list[str]:
+    """Return the tokens of ids 1, 2, ... of a data set, as events have them."""
+    return [normal(str(token)) for token in dataset.field2id_token[field][1:]]
+
+
+def _has_grown(state: OnlineState, dataset: Any) -> bool:
+    """Return whether a data set has more users or items than a state was begun with, the others being the same.
+
+    Raises:
+        UsageError: one of the ids that both have stands for two tokens, neither of them forgotten.
+    """
+    grown = False
+    for number, (field, vocabulary) in enumerate(((dataset.uid_field, state.users), (dataset.iid_field, state.items))):
+        tokens = tokens_of(dataset, field)
+        begun = state.begun[number] if state.begun is not None else min(len(vocabulary), len(tokens) + 1)
+        known = vocabulary.tokens(range(1, min(begun, len(tokens) + 1)))
+        other = any(mine not in (None, theirs) for mine, theirs in zip(known, tokens, strict=False))
+        if other or len(tokens) + 1 < begun:
+            raise UsageError(
+                f"{state.directory} was begun with another vocabulary ({field}) than '{dataset.dataset_name}' has "
+                "now, so its rows would be those of others; set online_state to another folder."
+            )
+        new = len(tokens) + 1 - begun
+        if new:
+            grown = True
+            _logger.warning(
+                "'%s' has %d more of %s than the state began with; send their events.", dataset.dataset_name, new, field
+            )
+    return grown
 
 
 def _milliseconds(dataset: Any, name: str, n: int) -> np.ndarray:

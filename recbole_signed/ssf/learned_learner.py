@@ -103,6 +103,10 @@ class LearnedSpectralLearner(SpectralLearner):
 
     # ---- keeping
 
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters, by the names in the model's yaml."""
+        return {**super().parameters(), **asdict(self.learned_settings)}
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return everything but the counters and what is made of the edges."""
         tensors, meta = super().state()

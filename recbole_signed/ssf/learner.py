@@ -281,6 +281,10 @@ class SpectralLearner(LearnerDefaults):
 
     # ---- keeping
 
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters, by the names in the model's yaml."""
+        return {**asdict(self.settings), "iterations": self.iterations, "passes": self.passes}
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return everything but the counters and fold-ins, which are those of the edges."""
         tensors = {

@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,8 @@ class Follower(OnlineTrainer):
         return object.__new__(cls)
 
     def __init__(self, state: OnlineState, learner: SpectralLearner) -> None:
+        self._prepare(state.directory, "SSF")
         self.state, self.learner = state, learner
-        self._lock = threading.RLock()
-        self._pool = ThreadPoolExecutor(max_workers=1)
         self.durable = self.durable_cpu = 0.0
         append = state.log.append
 

@@ -343,7 +343,7 @@ def test_a_log_that_can_not_be_written_takes_nothing_and_loses_nothing(tmp_path:
         before = state.hash()
         state.log.connection.execute("PRAGMA query_only=ON")
         for _ in range(2):
-            with pytest.raises(UsageError, match=r"readonly.*nothing of it was acknowledged.*mend the permissions"):
+            with pytest.raises(UsageError, match=r"readonly.*nothing of it was acknowledged.*correct the permissions"):
                 state.ingest(stream(10, first=30))
         assert (state.hash(), state.last_seq) == (before, 30)
         state.log.connection.execute("PRAGMA query_only=OFF")

@@ -18,6 +18,8 @@ from .fine_tuning import adam as adam
 from .growing_items import GrowingItems as GrowingItems
 from .growth import Weights as Weights
 from .growth import tables_of as tables_of
+from .make import described as described
+from .make import learner_from as learner_from
 from .make import learner_of as learner_of
 from .make import make_learner as make_learner
 from .neighbours import NEAR as NEAR

@@ -73,6 +73,12 @@ class Learner(Protocol):
     def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
         """Return the nearest items of each and their cosines, see :meth:`~.neighbours.Neighbours.of`."""
 
+    def from_scratch(self) -> Learner:
+        """Return this, with no trained parameters to take over in the next :meth:`fit`."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what :func:`make_learner` makes a learner of the same settings from, as JSON."""
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return tensors and JSON from which :meth:`load` makes the same learner."""
 
@@ -89,6 +95,10 @@ class LearnerDefaults:
     def needs_times(self) -> bool:
         """Whether a fit looks at the times of edges: no."""
         return False
+
+    def from_scratch(self) -> Any:
+        """Return this: a fit starts from nothing anyway."""
+        return self
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Find nothing: all scores have to be worked out."""

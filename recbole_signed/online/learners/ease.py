@@ -166,6 +166,10 @@ class EaseLearner(LearnerDefaults):
 
     # ---- keeping
 
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters, by the names in the model's yaml."""
+        return {"dislike_weight": self.dislike_weight, "reg_weight": self.reg_weight}
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the inverse and the rows that it is made of."""
         rows = self._rows()

@@ -110,6 +110,11 @@ class EmbeddingLearner(LearnerDefaults):
         learner._trained = Weights.of(model)
         return learner
 
+    def from_scratch(self) -> EmbeddingLearner:
+        """Return this without the parameters that :meth:`from_model` kept."""
+        self._trained = None
+        return self
+
     @property
     def needs_times(self) -> bool:
         """Whether a fit holds out the last edges."""
@@ -241,6 +246,10 @@ class EmbeddingLearner(LearnerDefaults):
         return self._near.of(items)
 
     # ---- keeping
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of the model and its training, and those of :class:`OnlineSettings`."""
+        return {**self.recipe.parameters(), **asdict(self.settings)}
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the version: parameters, moments, embeddings and fold-in maps; the rest follows from the edges."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.online.learners.base import DISLIKE_PUSH, Learner
+from recbole_signed.plugin import registry
 
 LEARNERS = {
     "Pop": "recbole_signed.online.learners.popular:PopularLearner",
@@ -35,6 +36,31 @@ def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learn
     learner = _make(model, given)
     if model != "Pop":
         learner.dislike_push = checked_push(push)
+    return learner
+
+
+def described(learner: Learner) -> dict[str, Any]:
+    """Return what :func:`learner_from` makes an unfitted learner of the same settings from, as JSON."""
+    return {"model": learner.name, "parameters": learner.parameters(), "dislike_push": learner.dislike_push}
+
+
+def learner_from(description: Mapping[str, Any]) -> Learner:
+    """Return an unfitted learner of the settings that :func:`described` gave.
+
+    Raises:
+        UsageError: the description is of no model that can go on learning, or has an unknown parameter.
+    """
+    try:
+        model, parameters = str(description["model"]), dict(description["parameters"])
+        push = description["dislike_push"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError("The version does not say what model it is of; fit it again from the data set.") from error
+    if model not in LEARNERS and model not in ("BPR", "LightGCN") and model not in registry.models():
+        raise UsageError(
+            f"The version is of the model '{model}', which can't go on learning{nearest(model, LEARNERS)}."
+        )
+    learner = make_learner(model, parameters)
+    learner.dislike_push = checked_push(push)
     return learner
 
 

@@ -51,6 +51,10 @@ class PopularLearner(LearnerDefaults):
         """Return padding: to popularity no item is near another."""
         return np.zeros((len(items), NEAR), dtype=np.int64), np.zeros((len(items), NEAR), dtype=np.float32)
 
+    def parameters(self) -> dict[str, Any]:
+        """Return nothing: there are none."""
+        return {}
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the counts."""
         return {"likes": self.likes}, {}

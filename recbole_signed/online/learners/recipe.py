@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import recbole
 import torch
 from recbole.config import Config
 from recbole.utils import InputType, ModelType
@@ -17,7 +20,12 @@ from recbole_signed.errors import UsageError
 from recbole_signed.model import SignedRecommender
 from recbole_signed.online.learners.edge_dataset import EdgeDataset
 from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.plugin import registry
 
+TRAINING_KEYS = (
+    "clip_grad_norm", "epochs", "learner", "learning_rate", "lr_gamma", "lr_milestones", "n_negatives",
+    "negative_exponent", "reproducibility", "seed", "train_batch_size", "weight_decay",
+)  # fmt: skip
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -73,6 +81,12 @@ class TrainingRecipe:
             self.model_class.score is not SignedRecommender.score
         )
 
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of the model and its training that are plain numbers, words or lists of them."""
+        known = {*TRAINING_KEYS, *_keys_of(self.name)}
+        values = self.config.final_config_dict
+        return {key: values[key] for key in sorted(known & set(values)) if _is_plain(values[key])}
+
     def build(self, edges: EdgeArrays, n_users: int, n_items: int) -> Any:
         """Return a new instance on a graph, with random parameters."""
         model = self.model_class(self.config, EdgeDataset(edges, n_users, n_items, self.config))
@@ -108,3 +122,20 @@ def _faster(model_class: Any) -> Any:
     from recbole_signed.online.learners.light_gcn import BipartiteLightGCN
 
     return BipartiteLightGCN if model_class is LightGCN else model_class
+
+
+def _keys_of(model: str) -> list[str]:
+    """Return the parameters that the yaml of a model lists."""
+    entry = registry.models().get(model)
+    path = entry.properties if entry is not None and entry.properties is not None else None
+    if path is None:
+        path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
+    return re.findall(r"^([A-Za-z_]\w*) *:", Path(path).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(each) for each in value)
+    if isinstance(value, str):
+        return re.fullmatch(r"[\w.\-]*", value) is not None
+    return isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))

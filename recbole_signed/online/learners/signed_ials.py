@@ -153,6 +153,13 @@ class LeastSquaresLearner(LearnerDefaults):
 
     # ---- keeping
 
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters, by the names in the model's yaml."""
+        problem = asdict(self.problem)
+        problem["reg_weight"] = problem.pop("regularisation")
+        problem["reg_exponent"] = problem.pop("regularisation_exponent")
+        return {**problem, "embedding_size": self.size, "n_iterations": self.n_iterations}
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the item side of the last refresh; what has been made since is that of the edges."""
         tensors = {"items": self.items.base, "degree": self.items.degree, "user_gram": self.user_gram.numpy()}

@@ -11,8 +11,8 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, read_manifest, read_tensors, refusing, write_folder
-from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW
-from recbole_signed.online.store.database import explained, transaction, write_meta
+from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW, normal
+from recbole_signed.online.store.database import explained, transaction, truncate_wal, write_meta
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
@@ -72,6 +72,7 @@ class Base:
                 for table, new in (("users", new_users), ("items", new_items)):
                     if new is not None:
                         connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", new.rows())
+                        write_meta(connection, {table: new.first + len(new.tokens)})
                 connection.execute("DELETE FROM events WHERE seq <= ?", (seq,))
                 connection.execute("DELETE FROM commits WHERE last_seq <= ?", (seq,))
                 write_meta(connection, {"base_seq": seq, "base": name})
@@ -79,11 +80,13 @@ class Base:
             for vocabulary, new in ((log.users, new_users), (log.items, new_items)):
                 if new is not None:
                     vocabulary.add(new)
+            if new_users is not None and new_items is not None:
+                log.begun = len(log.users), len(log.items)
             self.clean()
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            truncate_wal(connection)
             if new_users is None:
                 connection.execute("VACUUM")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                truncate_wal(connection)
         at("base:vacuumed")
 
     def clean(self) -> None:
@@ -141,7 +144,7 @@ def _all_new(vocabulary: Vocabulary, tokens: Iterable[str], what: str) -> NewTok
         if not isinstance(token, str) or not token or "\x00" in token:
             raise UsageError(f"A {what} token is text that is not empty and holds no null character, got {token!r}.")
     try:
-        new = vocabulary.propose(listed)
+        new = vocabulary.propose([normal(token) for token in listed])
     except UnicodeEncodeError as error:
         raise UsageError(f"A {what} token holds a lone surrogate, which is no character: {error.object!r}.") from error
     if len(new.tokens) != len(listed):

@@ -57,7 +57,7 @@ def explained(path: Path, doing: str) -> Iterator[None]:
         if (code is not None and code & 0xFF in _FULL) or "full" in text or "I/O" in text or "readonly" in text:
             raise UsageError(
                 f"{doing} failed: {text} ({path}); nothing of it was acknowledged and nothing acknowledged before "
-                "is lost, so make room or mend the permissions and send it again."
+                "is lost, so make room or correct the permissions and send it again."
             ) from error
         if any(word in text for word in ("malformed", "not a database", "decode", "no such")):
             raise damaged(path, text) from error
@@ -140,6 +140,19 @@ def reserve_wal(path: Path) -> None:
             os.fsync(file.fileno())
         except OSError:
             os.ftruncate(file.fileno(), size)
+
+
+def truncate_wal(connection: sqlite3.Connection) -> bool:
+    """Move the write-ahead file into the log and empty it; no reader is waited for. Return whether it is empty."""
+    waits = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        at("wal:emptied")
+        return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except (sqlite3.DatabaseError, OSError):  # no room, no permission
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={waits}")
 
 
 def read_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +22,19 @@ import numpy as np
 from recbole_signed.files import at
 from recbole_signed.online import FORGET_USER, EventBatch
 from recbole_signed.online.store.checksum import row_checksums
-from recbole_signed.online.store.database import connect, damaged, explained, read_meta, reserve_wal, transaction
+from recbole_signed.online.store.database import (
+    connect,
+    damaged,
+    explained,
+    read_meta,
+    reserve_wal,
+    transaction,
+    truncate_wal,
+)
 from recbole_signed.online.store.log_batch import AppendResult, LogBatch
 from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary, make_salt, make_tag
 
+_logger = logging.getLogger(__name__)
 _CHUNK = 500  # parameters of one query
 _REPLAY_ROWS = 50_000
 _FIRST = 16  # commits after which room is made for many: a log that is opened for a look needs none
@@ -46,15 +56,34 @@ class EventLog:
         self._appended = 0  # commits since the write-ahead file was empty
         self._erase_due = not read_only  # a crash may have come between an erasure and its checkpoint
         with explained(path, "Reading the event log"):
-            meta = read_meta(self.connection, path)
+            self.reload()
+        self.empty_wal()
+
+    def reload(self) -> None:
+        """Read again what memory holds of the log, in case that an exception came between a commit and it.
+
+        Raises:
+            UsageError: the log is damaged.
+
+        """
+        with explained(self.path, "Reading the event log"):
+            meta = read_meta(self.connection, self.path)
             self._key: bytes = meta["key"]
             self.base_seq: int = meta["base_seq"]
             self.base: str | None = meta["base"]
-            last = self.connection.execute("SELECT max(last_seq) FROM commits").fetchone()[0]
-            self.last_seq: int = max(self.base_seq, last or 0)
+            self.begun: tuple[int, int] | None = (meta["users"], meta["items"]) if "users" in meta else None
+            self.last_seq = self._last_seq()
             self.users = self._load("users")
             self.items = self._load("items")
-            self._erase_wal()
+
+    def _last_seq(self) -> int:
+        last = self.connection.execute("SELECT max(last_seq) FROM commits").fetchone()[0]
+        return max(self.base_seq, last or 0)
+
+    def durable(self) -> tuple[int, int, int]:
+        """Read the last seq and the sizes of the vocabularies from the disk."""
+        sizes = (self.connection.execute(f"SELECT max(id) FROM {name}").fetchone()[0] for name in ("users", "items"))
+        return self._last_seq(), *(1 + (size or 0) for size in sizes)  # type: ignore[return-value]
 
     def _load(self, table: str) -> Vocabulary:
         size = self.connection.execute(f"SELECT max(id), count(*) FROM {table}").fetchone()
@@ -101,8 +130,7 @@ class EventLog:
         self.items.add(new_items)
         self.last_seq = logged.last_seq
         self._erase_due |= bool(forgotten)
-        with explained(self.path, "Erasing a user from the event log"):
-            self._erase_wal()
+        self.empty_wal()
         self._appended += 1
         if self._appended == _FIRST:
             reserve_wal(self.path)
@@ -203,12 +231,23 @@ class EventLog:
         self.connection.executemany("DELETE FROM events WHERE seq = ?", seqs)
         self.connection.executemany("UPDATE users SET token = NULL, salt = NULL WHERE id = ?", [(i,) for i in ids])
 
-    def _erase_wal(self) -> None:
-        """Move the write-ahead file into the log and empty it, so that it holds nothing that was erased."""
+    @property
+    def erasure_pending(self) -> bool:
+        """Whether the write-ahead file may still hold what was erased."""
+        return self._erase_due
+
+    def empty_wal(self) -> None:
+        """Move the write-ahead file into the log and empty it where it may hold what was erased.
+
+        Where a reader or the disk does not let it, it is tried again after the next batch and at opening.
+        """
         if self._erase_due:
-            busy = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            self._erase_due = bool(busy)  # a reader holds it: again after the next batch
+            self._erase_due = not truncate_wal(self.connection)
             self._appended = 0
+            if self._erase_due:
+                _logger.warning(
+                    "%s-wal can't be emptied yet, so it may hold what was erased; to be retried.", self.path
+                )
 
     # ---- reading
 

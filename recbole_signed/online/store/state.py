@@ -11,8 +11,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, DirectoryLock, at, refusing
+from recbole_signed.files import DamagedError, DirectoryLock, at, make_folder, refusing, sync_folder
 from recbole_signed.online import FORGET_USER, EventBatch
 from recbole_signed.online.sources import EventSource
 from recbole_signed.online.store.compaction import Base, first_edges
@@ -32,10 +34,13 @@ from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.matching import refuse_mismatch
+from recbole_signed.online.store.owner import Owner
 from recbole_signed.online.store.versions import Snapshot, Versions
 from recbole_signed.online.store.vocabulary import Vocabulary
 
 LOG, VERSIONS, DEAD_LETTERS = "log.sqlite", "versions", "dead_letters.jsonl"
+_BEHIND = -1
+"""In the place of the applied seq where the edges are not, or no longer, those of the log."""
 _logger = logging.getLogger(__name__)
 
 
@@ -57,15 +62,23 @@ class Update:
 class OnlineState:
     """The log, the vocabularies, the edges and the versions of one directory; made by `open`.
 
-    Calls must not overlap. After `open` comes `recover`, then `replay` to its end, then `ingest` as one likes.
+    After `open` comes `recover`, then `replay` to its end, then `ingest` as one likes. Calls from several threads wait
+    for each other. A call is refused after `close`, in a process forked from the one that opened the directory, and,
+    where it writes, once the files were deleted, moved or replaced. After an exception that came between a commit and
+    the edges, `ingest` is refused until `recover` and `replay` have read the log again.
     """
 
     def __init__(self, directory: Path, keep: int, check: bool) -> None:
         self.directory = directory
         self.keep = keep
+        self.lock = threading.RLock()
+        self.closed = False
         self._lock = DirectoryLock(directory)
         try:
+            _refuse_missing_log(directory)
             self.log = EventLog(directory / LOG, check=check)
+            sync_folder(directory)
+            self._owner = Owner(directory, directory / LOG)
             self._base = Base(directory, self.log)
             self.versions = Versions(directory / VERSIONS)
             self.dead_letters = DeadLetterFile(directory / DEAD_LETTERS)
@@ -76,7 +89,7 @@ class OnlineState:
             self._lock.release()
             raise
         self.edges = EdgeState()
-        self.applied_seq = -1  # not recovered
+        self.applied_seq, self._log_behind = _BEHIND, False
         self._sought: set[int] = set()
 
     @classmethod
@@ -93,13 +106,13 @@ class OnlineState:
             UsageError: it is not there, another process writes it, it can't be written, or its log is damaged.
 
         """
-        directory = Path(directory)
+        directory = Path(directory).absolute()
         if keep < 1:
             raise UsageError(f"keep is the number of versions that stay, at least 1, got {keep}.")
         if not create and not (directory / LOG).exists():
             raise UsageError(f"{directory} holds no online state ({LOG} is not there).")
         with refusing(f"Opening the state directory {directory}"):
-            directory.mkdir(parents=True, exist_ok=True)
+            make_folder(directory)
             return cls(directory, keep, check)
 
     def __enter__(self) -> OnlineState:
@@ -111,9 +124,39 @@ class OnlineState:
         self.close()
 
     def close(self) -> None:
-        """Let go of the directory; all that was acknowledged is on the disk already."""
-        self.log.close()
-        self._lock.release()
+        """Let go of the directory; all that was acknowledged is on the disk already. Waits for a call under way."""
+        if not self._owner.is_here:  # the files belong to the process that this one was forked from
+            return
+        with self.lock:
+            if not self.closed:
+                self.closed = True
+                self.log.close()
+                self._lock.release()
+
+    def check_process(self) -> None:
+        """Refuse a process that was forked from the one that opened the state.
+
+        Raises:
+            UsageError: this is another process.
+
+        """
+        self._owner.check_process()
+
+    @contextlib.contextmanager
+    def entered(self, *, writes: bool = True) -> Iterator[None]:
+        """Hold the state for one call.
+
+        Raises:
+            UsageError: it was closed, belongs to another process, or its files are gone.
+
+        """
+        self._owner.check_process()  # before the lock, which a fork may have copied while it was held
+        with self.lock:
+            if self.closed:
+                raise UsageError(f"The state {self.directory} was closed; open it again.")
+            if writes:
+                self._owner.check_files()
+            yield
 
     @property
     def users(self) -> Vocabulary:
@@ -124,6 +167,11 @@ class OnlineState:
     def items(self) -> Vocabulary:
         """The vocabulary of items."""
         return self.log.items
+
+    @property
+    def begun(self) -> tuple[int, int] | None:
+        """Sizes of the vocabularies of users and items that `bulk_load` began with; None without it."""
+        return self.log.begun
 
     @property
     def last_seq(self) -> int:
@@ -152,6 +200,13 @@ class OnlineState:
             UsageError: the version belongs to another vocabulary, model or data, or reflects more than the log holds.
 
         """
+        with self.entered():
+            return self._recover(model, data, from_log)
+
+    def _recover(self, model: str | None, data: str | None, from_log: bool) -> Snapshot | None:
+        if self._log_behind:
+            self.log.reload()
+            self._log_behind = False
         for name in [] if from_log else self.versions.candidates():
             try:
                 snapshot = self.versions.load(name)
@@ -178,8 +233,14 @@ class OnlineState:
         """
         if self.applied_seq < 0:
             raise UsageError("An online state is recovered before it is replayed; call recover() first.")
-        for logged in self.log.commits(self.applied_seq):
-            yield self._apply(logged, len(logged), 0, 0)
+        commits = self.log.commits(self.applied_seq)
+        while True:
+            with self.entered():
+                logged = next(commits, None)
+                if logged is None:
+                    return
+                update = self._apply(logged, len(logged), 0, 0)
+            yield update
 
     def bulk_load(
         self,
@@ -196,10 +257,11 @@ class OnlineState:
             UsageError: the state is not empty, the arrays do not fit, or the disk is full.
 
         """
-        edges, users, items = first_edges(self.log, user_tokens, item_tokens, user, item, kind, timestamp)
-        self._base.write(0, edges.to_tensors(), edges.n_items, users, items)
-        self.edges = edges
-        self.applied_seq = 0
+        with self.entered():
+            edges, users, items = first_edges(self.log, user_tokens, item_tokens, user, item, kind, timestamp)
+            self._base.write(0, edges.to_tensors(), edges.n_items, users, items)
+            self.edges = edges
+            self.applied_seq = 0
 
     # ---- going on
 
@@ -211,7 +273,8 @@ class OnlineState:
                 not recovered and replayed to its end.
 
         """
-        return self._ingest(batch, source, position, 0)
+        with self.entered():
+            return self._ingest(batch, source, position, 0)
 
     def ingest_from(self, source: EventSource, max_events: int = 1000) -> Update | None:
         """Take the next events of a source: dead letters aside, the rest durable and applied, then the source told.
@@ -222,14 +285,16 @@ class OnlineState:
             UsageError: as `ingest`; the source was not told, so it gives the events again.
 
         """
-        if id(source) not in self._sought:
-            source.seek(self.log.position(source.name))
-            self._sought.add(id(source))
+        with self.entered():
+            if id(source) not in self._sought:
+                source.seek(self.log.position(source.name))
+                self._sought.add(id(source))
         polled = source.poll(max_events)
         if polled.exhausted and not len(polled.batch) and not polled.rejected:
             return None
-        self.dead_letters.write(source.name, polled.rejected)
-        update = self._ingest(polled.batch, source.name, polled.position, len(polled.rejected))
+        with self.entered():
+            self.dead_letters.write(source.name, polled.rejected)
+            update = self._ingest(polled.batch, source.name, polled.position, len(polled.rejected))
         source.commit(polled.position)
         return update
 
@@ -241,9 +306,21 @@ class OnlineState:
         forgets = np.flatnonzero(batch.type == FORGET_USER)
         if forgets.size:  # before the log, which alone knows whom it still has to forget
             self.dead_letters.erase({batch.user_id[i] for i in forgets.tolist()})
-        result = self.log.append(batch, source, position)
-        at("state:appended")
-        return self._apply(result.logged, result.n_new, result.n_duplicate, rejected)
+        try:
+            result = self.log.append(batch, source, position)
+            at("state:appended")
+            self._owner.check_files()  # what was committed to a file that is gone is not acknowledged
+            return self._apply(result.logged, result.n_new, result.n_duplicate, rejected)
+        except BaseException:
+            if self._is_behind():
+                self.applied_seq, self._log_behind = _BEHIND, True
+            raise
+
+    def _is_behind(self) -> bool:
+        try:
+            return self.log.durable() != (self.applied_seq, len(self.users), len(self.items))
+        except Exception:
+            return True
 
     def _apply(self, logged: LogBatch, n_new: int, n_duplicate: int, n_rejected: int) -> Update:
         changes = self.edges.apply(logged)
@@ -284,6 +361,12 @@ class OnlineState:
             UsageError: the disk is full or can't be written; the versions are as they were.
 
         """
+        with self.entered():
+            return self._snapshot(tensors, meta, model, data, rng)
+
+    def _snapshot(
+        self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], model: str, data: str, rng: Any
+    ) -> str:
         if self.applied_seq < 0:
             raise UsageError("An online state is recovered before it is saved; call recover() first.")
         about = {
@@ -314,6 +397,10 @@ class OnlineState:
             UsageError: there is no version and the state was not replayed to its end; or the disk is full.
 
         """
+        with self.entered():
+            return self._compact()
+
+    def _compact(self) -> int:
         for name in self.versions.names():
             try:
                 about, edges = self.versions.edges(name)
@@ -327,3 +414,21 @@ class OnlineState:
             raise UsageError("There is no version yet, so the log is compacted up to its end: replay it first.")
         self._base.write(self.last_seq, self.edges.to_tensors(), self.edges.n_items)
         return self.log.base_seq
+
+
+def _refuse_missing_log(directory: Path) -> None:
+    """Refuse to begin from nothing where versions say that there was a log.
+
+    Raises:
+        UsageError: the log is missing or empty beside what was made from one.
+    """
+    log = directory / LOG
+    if log.exists() and log.stat().st_size:
+        return
+    left = [directory / f"{LOG}-wal", *directory.glob("base-*"), *(directory / VERSIONS).glob("v*")]
+    found = next((each for each in left if each.exists() and not (each.is_file() and not each.stat().st_size)), None)
+    if found is not None:
+        raise UsageError(
+            f"{log} is missing or empty, but {found.name} was made from one, so events would be lost without a word; "
+            "restore the log from a backup, or name an empty directory."
+        )

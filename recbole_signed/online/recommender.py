@@ -1,0 +1,307 @@
+"""A model over a state directory: events change its recommendations at once, and survive any crash."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online.events import Event, EventBatch, id_of
+from recbole_signed.online.learners import Learner, Refreshed, best_items, described, learner_from
+from recbole_signed.online.store import OnlineState, Snapshot, Update
+
+EdgeColumns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What :meth:`OnlineRecommender.update` did."""
+
+    update: Update
+    seconds: float
+    """From the call to the moment at which recommendations follow the events; they are on the disk by then."""
+
+
+class OnlineRecommender:
+    """The state directory and the model that follows it, opened by :meth:`open`; calls may come from several threads.
+
+    * :meth:`update` makes events durable and takes them in (T0 and T1);
+    * :meth:`refresh` brings the item side up to date (T2);
+    * :meth:`refit` learns from scratch in the background and is swapped in whole (T3); updates and refreshes go on
+      meanwhile, and what they brought is in the new version too;
+    * :meth:`recommend` ranks for a user by its own id;
+    * :meth:`snapshot` saves a version, from which, and from the events after it, the next start goes on.
+
+    After an exception that left the model behind the log, the next call first reads both again from the disk. After
+    :meth:`close`, and in a process forked from the one that opened it, every call is refused.
+    """
+
+    directory: Path
+    model_name: str
+    state: OnlineState | None
+    learner: Learner | None
+    wanted: Learner | None
+    """Unfitted, of the parameters that the next refit brings in force; None: those in force."""
+
+    @classmethod
+    def open(cls, directory: str | Path, *, keep: int = 3) -> OnlineRecommender:
+        """Start from a state directory alone: the newest version, the settings stored in it, and the events since.
+
+        Args:
+            directory: of the state; an :class:`~recbole_signed.online.OnlineTrainer` began it.
+            keep: number of versions that a new one leaves, beside the pinned.
+
+        Raises:
+            UsageError: there is no state, or it holds no version that is whole.
+        """
+        made = object.__new__(OnlineRecommender)
+        state = OnlineState.open(directory, create=False, keep=keep)
+        try:
+            made._prepare(state.directory, "")
+            snapshot = state.recover()
+            if snapshot is None:
+                raise UsageError(
+                    f"{state.directory} holds no version that is whole; start it once with the data set and snapshot()."
+                )
+            made.model_name = snapshot.model
+            made._go_on(state, learner_from(snapshot.meta.get("learner", {})), snapshot)
+        except BaseException:
+            state.close()
+            raise
+        return made
+
+    @classmethod
+    def begin(
+        cls,
+        directory: str | Path,
+        learner: Learner,
+        users: Sequence[str] = (),
+        items: Sequence[str] = (),
+        edges: EdgeColumns | None = None,
+        *,
+        keep: int = 3,
+    ) -> OnlineRecommender:
+        """Begin a new state directory with edges, fit a learner to them, and save the first version.
+
+        Args:
+            directory: of the state, empty or not there yet.
+            learner: what to follow the events with.
+            users: tokens of the ids 1, 2, ...; so ``items``.
+            items: see ``users``.
+            edges: users, items, kinds and times in milliseconds, ``[E]`` each; see `OnlineState.bulk_load`.
+            keep: number of versions that a new one leaves, beside the pinned.
+
+        Raises:
+            UsageError: the state is not empty, the edges do not fit, or the disk is full.
+        """
+        made = object.__new__(OnlineRecommender)
+        state = OnlineState.open(directory, keep=keep)
+        try:
+            made._prepare(state.directory, learner.name)
+            made._begin(state, learner, users, items, edges)
+        except BaseException:
+            state.close()
+            raise
+        return made
+
+    def _begin(
+        self,
+        state: OnlineState,
+        learner: Learner,
+        users: Sequence[str],
+        items: Sequence[str],
+        edges: EdgeColumns | None,
+    ) -> None:
+        none = np.zeros(0, dtype=np.int64)
+        state.bulk_load(users, items, *(edges if edges is not None else (none, none, none, none)))
+        learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+        learner.attach(state.edges)
+        self.state, self.learner = state, learner
+        self.snapshot()
+
+    def _prepare(self, directory: Path, model_name: str) -> None:
+        self.directory, self.model_name = directory, model_name
+        self.state = self.learner = self.wanted = None
+        self._closed = self._behind = False
+        self._n_fits = self._n_refreshes = 0
+        self._lock = threading.RLock()
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refit")
+
+    def _go_on(self, state: OnlineState, learner: Learner, snapshot: Snapshot | None) -> None:
+        """Bring a learner and the edges from a version that was just recovered to the end of the log."""
+        if snapshot is None:
+            learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+        else:
+            learner.load(snapshot.tensors, snapshot.meta)
+        learner.attach(state.edges)
+        some = False
+        for update in state.replay():
+            some = True
+            if len(update.changes.forgotten):  # what else a learner takes from updates follows from the edges
+                learner.update(state.edges, update.changes)
+        if some:
+            learner.attach(state.edges)
+        self.state, self.learner = state, learner
+
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[tuple[OnlineState, Learner]]:
+        """Hold state and learner for one call, both at the end of the log."""
+        if self.state is not None:
+            self.state.check_process()  # before the lock, which a fork may have copied while it was held
+        with self._lock:
+            state, learner = self._ready()
+            if self._behind:
+                _logger.warning("An exception left the model behind the log; both are read again.")
+                snapshot = state.recover(model=self.model_name)
+                description = snapshot.meta.get("learner") if snapshot is not None else None
+                self._go_on(state, learner_from(description or described(learner)), snapshot)
+                self._behind = False
+                state, learner = self._ready()
+            yield state, learner
+
+    def _ready(self) -> tuple[OnlineState, Learner]:
+        if self._closed:
+            raise UsageError(f"The state {self.directory} was closed; open it again.")
+        if self.state is None or self.learner is None:
+            raise UsageError("the trainer has no online state yet; call fit(), or start() with the training data set.")
+        return self.state, self.learner
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters ``in_force``, and those ``at_next_refit`` where they differ, else None."""
+        with self._entered() as (_, learner):
+            wanted = self.wanted
+            return {
+                "in_force": learner.parameters(),
+                "at_next_refit": wanted.parameters() if wanted is not None else None,
+            }
+
+    # ---- learning
+
+    def update(self, events: EventBatch | Iterable[Event]) -> UpdateResult:
+        """Make events durable and take them in; recommendations follow them from then on.
+
+        Raises:
+            UsageError: an event is not valid, or the disk is full; then none of them was taken.
+        """
+        started = time.perf_counter()
+        batch = events if isinstance(events, EventBatch) else EventBatch.of(events)
+        with self._entered() as (state, learner):
+            try:
+                update = state.ingest(batch)
+            except BaseException:
+                self._behind = state.applied_seq != state.last_seq
+                raise
+            self._behind = True  # until the learner has it
+            if update.n_new:
+                learner.update(state.edges, update.changes)
+            self._behind = False
+        return UpdateResult(update, time.perf_counter() - started)
+
+    def refresh(self) -> Refreshed:
+        """Bring the item side up to date; updates wait only while edges are copied and the result is swapped in.
+
+        Where a refit ends meanwhile, the refresh is done again on what it brought.
+        """
+        while True:
+            with self._entered() as (state, learner):
+                fresh, copied, n_fits = copy.deepcopy(learner), state.edges.item_side(), self._n_fits
+                sizes = state.edges.n_users, state.edges.n_items
+            edges = copied.arrays()
+            del copied
+            result = fresh.refresh(edges, *sizes)
+            with self._entered() as (state, learner):
+                if self._n_fits == n_fits:
+                    self._n_refreshes += 1
+                    self._swap(state, learner, fresh)
+                    return result
+
+    def refit(self) -> Future[None]:
+        """Learn from scratch in the background; the future is done when the new version is in force.
+
+        Parameters that were changed since the last fit take effect with it.
+        """
+        with self._entered():
+            return self._pool.submit(self._refit)
+
+    def _refit(self) -> None:
+        with self._entered() as (state, learner):
+            wanted, n_refreshes = self.wanted, self._n_refreshes
+            fresh = copy.deepcopy(wanted if wanted is not None else learner)
+            edges = state.edges.export() if fresh.needs_times else state.edges.item_side().arrays()
+            sizes = state.edges.n_users, state.edges.n_items
+        fresh.fit(edges, *sizes)
+        with self._entered() as (state, _):
+            refreshed = self._n_refreshes != n_refreshes
+            copied, sizes = state.edges.item_side(), (state.edges.n_users, state.edges.n_items)
+        if refreshed:  # what a refresh brought meanwhile is not in the edges of the fit
+            fresh.refresh(copied.arrays(), *sizes)
+        with self._entered() as (state, learner):
+            self._n_fits += 1
+            self._swap(state, learner, fresh)
+            if self.wanted is wanted:
+                self.wanted = None
+
+    def _swap(self, state: OnlineState, old: Learner, new: Learner) -> None:
+        new.dislike_push = old.dislike_push
+        new.attach(state.edges)
+        self.learner = new
+
+    def snapshot(self) -> str:
+        """Save a version of the model with the edges it reflects, and return its name."""
+        with self._entered() as (state, learner):
+            tensors, meta = learner.state()
+            return state.snapshot(tensors, {**meta, "learner": described(learner)}, model=self.model_name)
+
+    def close(self) -> None:
+        """Wait for a call and a refit under way, and let go of the state directory; later calls are refused."""
+        if self.state is not None:
+            try:
+                self.state.check_process()
+            except UsageError:
+                return
+        with self._lock:
+            self._closed = True
+        self._pool.shutdown(wait=True)
+        with self._lock:
+            if self.state is not None:
+                self.state.close()
+                self.state = None
+
+    # ---- ranking
+
+    def recommend(self, user: str | int, k: int = 20) -> list[tuple[str, float]]:
+        """Return the ``k`` best items for a user, with their scores, best first; none that the user has an edge to.
+
+        Args:
+            user: its id as events have it; one that is not known gets what a user without edges gets.
+            k: how many; fewer where the catalogue has no more.
+
+        Raises:
+            UsageError: ``user`` is no id, or ``k`` is no whole number of 1 or more.
+        """
+        token = id_of(user)
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+            raise UsageError(f"k is the number of items to recommend, a whole number of 1 or more, but is {k!r}.")
+        with self._entered() as (state, learner):
+            number = state.users.id_of(token)
+            items, values = best_items(learner, state.edges, number, k)
+            tokens = state.items.tokens(items.tolist())
+        return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
+
+
+def same_settings(one: Learner, other: dict[str, Any]) -> bool:
+    """Return whether a learner has the parameters of a description, as JSON has them."""
+    return json.dumps(one.parameters(), sort_keys=True) == json.dumps(other.get("parameters"), sort_keys=True)

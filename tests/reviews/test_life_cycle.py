@@ -1,0 +1,347 @@
+"""Findings R1, R3, R4, R5, R7 to R11 and R14 of the reliability review: each test fails without its fix."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_recommender import begin, event
+
+from recbole_signed import files
+from recbole_signed.errors import UsageError
+from recbole_signed.online import EventBatch, OnlineRecommender
+from recbole_signed.online.store import OnlineState
+
+
+def ranking(recommender: OnlineRecommender, users: tuple[str, ...] = ("u1", "u2", "nobody")) -> list[Any]:
+    return [recommender.recommend(user, 30) for user in users]
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFL", "SignedEASE", "SignediALS", "BPR", "Pop"])
+def test_a_state_starts_from_itself_alone(tmp_path: Path, model: str) -> None:
+    settings = {"BPR": {"embedding_size": 8, "epochs": 2}, "SSFL": {"rank": 6, "learned_rank": 4}}.get(model, {})
+    first = begin(tmp_path / "state", model, **settings)
+    first.update([event(n, f"u{n % 9}", f"i{n % 5}", "dislike") for n in range(30)])
+    first.update([event(100, "u3", "", "forget_user"), event(101, "new", "i4", "like")])
+    expected, parameters = ranking(first), first.parameters
+    first.close()
+    with ThreadPoolExecutor(1):
+        again = OnlineRecommender.open(tmp_path / "state")
+    assert again.parameters == parameters
+    for mine, theirs in zip(ranking(again), expected, strict=True):
+        assert dict(mine).keys() == dict(theirs).keys()
+        np.testing.assert_allclose([dict(mine)[key] for key in dict(theirs)], list(dict(theirs).values()), atol=1e-4)
+    again.close()
+
+
+def test_r3_close_waits_for_an_update_and_later_calls_are_refused(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    acknowledged = []
+
+    def write() -> str:
+        for n in range(100_000):
+            try:
+                recommender.update([event(n, f"u{n % 40}", f"i{n % 30}", "like")])
+            except UsageError as error:
+                return str(error)
+            acknowledged.append(n)
+        return "never closed"
+
+    with ThreadPoolExecutor(4) as pool:
+        writer, reader = pool.submit(write), pool.submit(lambda: [recommender.recommend("u1") for _ in range(20)])
+        while len(acknowledged) < 20:
+            time.sleep(0.001)
+        recommender.close()
+        assert "was closed; open it again" in writer.result()
+        assert reader.exception() is None or "was closed" in str(reader.exception())
+    for call in (recommender.refresh, recommender.refit, recommender.snapshot, lambda: recommender.recommend("u1")):
+        with pytest.raises(UsageError, match="was closed"):
+            call()
+    recommender.close()
+    with OnlineState.open(tmp_path / "state") as state:
+        assert state.last_seq == len(acknowledged)
+
+
+def test_r3_close_waits_for_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = begin(tmp_path / "state")
+    started, go_on = threading.Event(), threading.Event()
+    fit = type(recommender.learner).fit
+
+    def held(learner: Any, *args: Any) -> None:
+        started.set()
+        assert go_on.wait(30)
+        fit(learner, *args)
+
+    monkeypatch.setattr(type(recommender.learner), "fit", held)
+    future = recommender.refit()
+    assert started.wait(30)
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(recommender.close)
+        go_on.set()
+        closing.result(30)
+    assert isinstance(future.exception(), UsageError)  # it was not swapped into a state that is closed
+    OnlineRecommender.open(tmp_path / "state").close()
+
+
+def test_r4_a_failed_erasure_is_pending_and_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = begin(tmp_path / "state")
+
+    def full(step: str) -> None:
+        if step == "wal:emptied":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "reached", full)
+        recommender.update([event(1, "u1", "", "forget_user")])
+        assert recommender.state is not None
+        assert recommender.state.log.erasure_pending
+        recommender.update([event(2, "u2", "i1", "like")])
+        assert recommender.recommend("u2", 5)
+        recommender.snapshot()
+        assert recommender.state.log.erasure_pending
+        recommender.close()
+        recommender = OnlineRecommender.open(tmp_path / "state")  # a failed retry does not keep it closed
+    assert recommender.state is not None
+    recommender.update([event(3, "u2", "i2", "like")])
+    assert not recommender.state.log.erasure_pending
+    assert "u1" not in recommender.state.users
+    recommender.close()
+
+
+def test_r5_an_open_reader_and_a_forget_do_not_stall_updates(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    reader = sqlite3.connect(tmp_path / "state" / "log.sqlite", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM events").fetchone()
+    recommender.update([event(1, "u1", "", "forget_user")])
+    started = time.perf_counter()
+    for n in range(2, 12):
+        recommender.update([event(n, "u2", f"i{n}", "like")])
+        recommender.recommend("u2")
+    assert time.perf_counter() - started < 3  # it was five seconds for each
+    assert recommender.state is not None
+    assert recommender.state.log.erasure_pending
+    reader.execute("COMMIT")
+    recommender.update([event(20, "u2", "i20", "like")])
+    assert not recommender.state.log.erasure_pending
+    recommender.close()
+    reader.close()
+
+
+def test_r7_ids_are_typed_alike_everywhere_and_k_is_checked(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    best = recommender.recommend(777777, 1)[0][0]
+    recommender.update([event(1, 777777, best, "dislike")])  # type: ignore[arg-type]
+    for user in (777777, "777777", np.int64(777777)):
+        assert best not in dict(recommender.recommend(user, 30))
+    recommender.update([event(2, "Zoe\u0308", best, "dislike")])
+    assert best not in dict(recommender.recommend("Zo\u00eb", 30))
+    for user in (None, 1.5, "", True, b"u1"):
+        with pytest.raises(UsageError, match="user_id"):
+            recommender.recommend(user)  # type: ignore[arg-type]
+    for k in (0, -1, 2.5, "3", True):
+        with pytest.raises(UsageError, match="k is the number of items"):
+            recommender.recommend("u1", k)  # type: ignore[arg-type]
+    recommender.close()
+
+
+@pytest.mark.parametrize("first", ["refit", "refresh"])
+def test_r9_a_refresh_and_a_refit_that_overlap_keep_what_both_brought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    recommender = begin(tmp_path / "state")
+    learner = type(recommender.learner)
+    started, go_on = threading.Event(), threading.Event()
+    slow = "refresh" if first == "refit" else "fit"
+    own = getattr(learner, slow)
+
+    def held(self: Any, *args: Any) -> Any:
+        if not started.is_set():
+            started.set()
+            assert go_on.wait(30)
+        return own(self, *args)
+
+    monkeypatch.setattr(learner, slow, held)
+    with ThreadPoolExecutor(1) as pool:
+        outer = pool.submit(recommender.refresh) if slow == "refresh" else recommender.refit()
+        assert started.wait(30)
+        recommender.update([event(n, f"u{n}", f"i{n % 4 + 1}", "like") for n in range(1, 40)])
+        if slow == "refresh":
+            recommender.wanted = recommender.learner.__class__.from_settings({"rank": 4, "cutoff": 2})
+            recommender.refit().result(30)
+        else:
+            recommender.refresh()
+        go_on.set()
+        outer.result(30)
+    assert recommender.learner is not None
+    if slow == "refresh":
+        assert recommender.parameters["in_force"]["rank"] == 4  # the refit is still in force
+    # and the item side knows the edges that came while the slow one was under way
+    assert recommender.state is not None
+    np.testing.assert_allclose(
+        recommender.learner.state()[0]["fitted_degree"],
+        recommender.state.edges.item_likes
+        + abs(recommender.learner.settings.dislike_weight) * recommender.state.edges.item_dislikes,
+        rtol=1e-6,
+    )
+    recommender.close()
+
+
+@pytest.mark.parametrize("where", ["log:committed", "state:appended", "learner", "edges"])
+def test_r10_after_an_exception_the_next_call_recovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    plain, recommender = begin(tmp_path / "plain"), begin(tmp_path / "state")
+    events = [event(n, f"user{n}", f"i{n % 7 + 1}", "like") for n in range(20)]
+    events.append(event(30, "u1", "", "forget_user"))
+
+    class BrokenError(Exception):
+        pass
+
+    def fail(step: str = "", *_: Any, **__: Any) -> None:
+        if where in ("learner", "edges", step):
+            raise BrokenError
+
+    with monkeypatch.context() as patch:
+        if where == "learner":
+            patch.setattr(type(recommender.learner), "update", lambda *_: fail())
+        elif where == "edges":
+            patch.setattr("recbole_signed.online.store.edges.EdgeState._count", lambda *_: fail())
+        else:
+            patch.setattr(files, "reached", fail)
+        with pytest.raises(BrokenError):
+            recommender.update(events)
+    again = recommender.update(events)  # the sender tries again
+    assert (again.update.n_new, again.update.n_duplicate) == (0, len(events))
+    plain.update(events)
+    for mine, theirs in zip(ranking(recommender), ranking(plain), strict=True):
+        assert mine == theirs
+    recommender.update([event(50, "user3", "brand new", "like")])
+    plain.update([event(50, "user3", "brand new", "like")])
+    assert recommender.state is not None
+    assert plain.state is not None
+    assert recommender.state.hash() == plain.state.hash()
+    recommender.close()
+    plain.close()
+
+
+def test_r10_a_state_without_a_model_refuses_until_it_is_recovered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(step: str) -> None:
+        if step == "log:committed":
+            raise KeyboardInterrupt
+
+    batch = EventBatch.of([event(1, "a", "x", "like"), event(2, "b", "y", "like")])
+    with OnlineState.open(tmp_path) as state:
+        state.recover()
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "reached", fail)
+            with pytest.raises(KeyboardInterrupt):
+                state.ingest(batch)
+        for call in (lambda: state.ingest(batch), lambda: state.snapshot({}, {}, model="m"), state.compact):
+            with pytest.raises(UsageError, match=r"recover|replay"):
+                call()
+        state.recover()
+        assert sum(update.n_new for update in state.replay()) == 2
+        assert state.ingest(batch).n_duplicate == 2
+        assert state.users.tokens([1, 2]) == ["a", "b"]
+
+
+def test_r11_a_forked_process_is_refused_and_does_no_harm(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:  # the child
+        said = []
+        for call in (
+            lambda: recommender.update([event(1, "u1", "i1", "like")]),
+            lambda: recommender.recommend("u1"),
+            recommender.snapshot,
+        ):
+            try:
+                call()
+                said.append("done")
+            except UsageError as error:
+                said.append("refused" if "forked from" in str(error) else str(error))
+        recommender.close()
+        os.write(write, " ".join(said).encode())
+        time.sleep(2)  # it outlives the parent's use of the state
+        os._exit(0)
+    assert os.read(read, 1000).decode() == "refused refused refused"
+    assert recommender.update([event(2, "u1", "i2", "like")]).update.n_new == 1
+    recommender.close()
+    OnlineRecommender.open(tmp_path / "state").close()  # the child does not hold the lock
+    os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("what", ["deleted", "moved", "replaced", "log deleted"])
+def test_r14_nothing_is_acknowledged_once_the_files_are_gone(tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "state"
+    recommender = begin(folder)
+    recommender.update([event(1, "u1", "i1", "like")])
+    other = None
+    if what == "deleted":
+        shutil.rmtree(folder)
+    elif what == "log deleted":
+        (folder / "log.sqlite").unlink()
+    else:
+        folder.rename(tmp_path / "elsewhere")
+        if what == "replaced":
+            other = begin(folder)
+            before = sorted(each.name for each in (folder / "versions").iterdir())
+    for call in (lambda: recommender.update([event(2, "u1", "i2", "like")]), recommender.snapshot):
+        with pytest.raises(UsageError, match="was deleted, moved or replaced while the state was open"):
+            call()
+    assert recommender.recommend("u1", 5)
+    if what == "moved":
+        (tmp_path / "elsewhere").rename(folder)
+        assert recommender.update([event(2, "u1", "i2", "like")]).update.n_new == 1
+    recommender.close()
+    if other is not None:
+        assert sorted(each.name for each in (folder / "versions").iterdir()) == before
+        other.close()
+        OnlineRecommender.open(tmp_path / "elsewhere").close()
+
+
+def test_r14_what_is_committed_to_a_file_that_goes_away_meanwhile_is_not_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender = begin(tmp_path / "state")
+
+    def delete(step: str) -> None:
+        if step == "log:before commit":
+            shutil.rmtree(tmp_path / "state")
+
+    monkeypatch.setattr(files, "reached", delete)
+    with pytest.raises(UsageError, match="was deleted, moved or replaced"):
+        recommender.update([event(2, "u1", "i2", "like")])
+
+
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_r14_versions_without_a_log_are_refused(tmp_path: Path, how: str) -> None:
+    begin(tmp_path / "state").close()
+    for each in (tmp_path / "state").glob("log.sqlite*"):
+        each.unlink()
+    if how == "empty":
+        (tmp_path / "state" / "log.sqlite").touch()
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"log.sqlite is missing or empty, but .* was made from one"):
+            OnlineState.open(tmp_path / "state")
+
+
+def test_r14_the_name_of_a_new_state_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    own = files.sync_folder
+    monkeypatch.setattr(files, "sync_folder", lambda folder: (synced.append(folder.name), own(folder)))
+    OnlineState.open(tmp_path / "a" / "b" / "state").close()
+    assert {tmp_path.name, "a", "b"} <= set(synced)

@@ -1,0 +1,136 @@
+"""Findings R1 and R8 of the reliability review: a trainer that starts again on a state that has moved on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+from small_recommender import event
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online import OnlineTrainer
+
+MODELS: dict[str, dict[str, Any]] = {
+    "SSF": {"auto": False, "rank": 8},
+    "BPR": {"embedding_size": 8, "online_settings": {"refresh_steps": 2, "valid_share": 0.0}},
+}
+FIELDS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+
+
+@pytest.fixture(params=list(MODELS))
+def start(
+    request: pytest.FixtureRequest,
+    write_inter: Callable[..., Path],
+    signed_rows: list[tuple[int, ...]],
+    tmp_path: Path,
+    quick: dict[str, Any],
+) -> Iterator[Callable[..., OnlineTrainer]]:
+    """Train and go online; a second call goes on from the same folder, with rows appended to the data set."""
+    name = request.param
+    rows = [(f"u{user}", f"i{item}", sign, time) for user, item, sign, time in signed_rows]
+    opened: list[OnlineTrainer] = []
+
+    def make(more: Sequence[Any] = (), before: Sequence[Any] = (), **config: Any) -> OnlineTrainer:
+        write_inter("stream", FIELDS, [*before, *rows, *more])
+        settings = Config(
+            model=name,
+            dataset="stream",
+            config_dict={
+                "data_path": str(tmp_path / "dataset"),
+                "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
+                "eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": None, "mode": "full"},
+                "trainer": "OnlineTrainer",
+                "online_state": str(tmp_path / "state"),
+                "checkpoint_dir": str(tmp_path / "saved"),
+                **quick,
+                **MODELS[name],
+                **config,
+            },
+        )
+        init_seed(settings["seed"], settings["reproducibility"])
+        parts = data_preparation(settings, create_dataset(settings))
+        trainer = get_trainer(settings["MODEL_TYPE"], name)(settings, get_model(name)(settings, parts[0]._dataset))
+        trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
+        trainer.parts = parts
+        opened.append(trainer)
+        return trainer
+
+    yield make
+    for trainer in opened:
+        trainer.close()
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_r1_a_forgotten_training_user_does_not_prevent_a_restart(start: Callable[..., Any], saved: bool) -> None:
+    trainer = start()
+    trainer.update([event(1, "u1", "", "forget_user")])
+    if saved:
+        trainer.snapshot()
+    state = trainer.state.hash()
+    ranking = trainer.recommend("u2", 10)
+    trainer.close()
+    again = start()
+    assert again.state.hash() == state
+    assert "u1" not in again.state.users
+    assert [item for item, _ in again.recommend("u2", 10)] == [item for item, _ in ranking]
+    assert again.recommend("u1", 5) == again.recommend("nobody", 5)
+    assert again.evaluate(again.parts[2], show_progress=False)
+
+
+def test_r8_new_parameters_take_effect_at_the_next_refit_and_the_state_says_so(start: Callable[..., Any]) -> None:
+    trainer = start()
+    key = "rank" if trainer.model_name == "SSF" else "embedding_size"
+    assert trainer.parameters == {"in_force": trainer.learner.parameters(), "at_next_refit": None}
+    trainer.close()
+    again = start(**{key: 5})
+    found = again.parameters
+    assert (found["in_force"][key], found["at_next_refit"][key]) == (8, 5)
+    again.refresh()
+    again.update([event(1, "u1", "i5", "dislike")])
+    again.refit().result(timeout=60)
+    assert again.parameters["in_force"][key] == 5
+    assert again.parameters["at_next_refit"] is None
+    width = again.learner.items.base if key == "rank" else again.learner.live.items.base
+    assert width.shape[1] == 5
+    again.snapshot()
+    again.close()
+    third = start(**{key: 5})
+    assert third.parameters == {"in_force": found["at_next_refit"], "at_next_refit": None}
+
+
+def test_r8_a_data_set_with_appended_users_and_items_resumes(start: Callable[..., Any]) -> None:
+    trainer = start()
+    trainer.update([event(1, "from the stream", "i3", "like"), event(2, "u2", "streamed item", "dislike")])
+    trainer.snapshot()
+    ranking = trainer.recommend("u7", 10)
+    trainer.close()
+    later = [("appended", "i4", 1, 1_600_900_000 + n) for n in range(1)]
+    later += [(f"u{n}", f"appended item {n % 2}", 1, 1_600_900_010 + n) for n in range(1, 6)]
+    again = start(later)
+    assert [item for item, _ in again.recommend("u7", 10)] == [item for item, _ in ranking]
+    found = again.evaluate(again.parts[2], show_progress=False)
+    assert all(0 <= value <= 1 for value in found.values())
+    dataset = again.parts[2]._dataset
+    number = dataset.token2id("user_id", "u7")
+    from recbole_signed.online.trainer import _LiveModel
+
+    scores = _LiveModel(again, dataset).full_sort_predict({"user_id": torch.tensor([number])})[0]
+    assert scores.shape == (dataset.item_num,)
+    direct = dict(again.recommend("u7", 100))
+    for token, value in direct.items():
+        if token != "streamed item":
+            assert float(scores[dataset.token2id("item_id", token)]) == pytest.approx(value, abs=1e-5)
+    again.update([event(3, "appended", "appended item 0", "like")])
+    assert "appended item 0" not in dict(again.recommend("appended", 100))
+
+
+def test_r8_other_tokens_in_the_place_of_known_ones_are_still_refused(start: Callable[..., Any]) -> None:
+    start().close()
+    with pytest.raises(UsageError, match="another vocabulary"):
+        start(before=[("someone else", "i1", 1, 1_600_000_000)])

@@ -1,0 +1,35 @@
+"""A small model over a state directory, begun without a run of RecBole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.online import DISLIKE, LIKE, Event, OnlineRecommender
+from recbole_signed.online.learners import Learner, make_learner
+
+NOW = 1_700_000_000_000
+N_USERS, N_ITEMS = 40, 30
+SSF = {"rank": 6, "cutoff": 3}
+
+
+def small_edges(seed: int = 0, n: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return users, items, kinds and times in milliseconds, each pair once."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.choice(N_USERS * N_ITEMS, n, replace=False)
+    kind = rng.choice([LIKE, DISLIKE], n, p=[0.7, 0.3]).astype(np.int8)
+    return pairs // N_ITEMS + 1, pairs % N_ITEMS + 1, kind, NOW - 10_000_000 + rng.permutation(n)
+
+
+def begin(directory: Path, model: str = "SSF", learner: Learner | None = None, **settings: Any) -> OnlineRecommender:
+    """Begin a state of 40 users ``u1..`` and 30 items ``i1..``."""
+    made = learner or make_learner(model, {**(SSF if model == "SSF" else {}), **settings})
+    users, items = [f"u{n}" for n in range(1, N_USERS + 1)], [f"i{n}" for n in range(1, N_ITEMS + 1)]
+    return OnlineRecommender.begin(directory, made, users, items, small_edges())
+
+
+def event(number: int, user: str, item: str, kind: str) -> Event:
+    """Return an event, later than all edges."""
+    return Event(f"e{number}", user, item, kind, NOW + number)
