@@ -1,9 +1,10 @@
-"""What a user reads when something is wrong: one sentence saying what was got, what was wanted and how to mend it."""
+"""What a user reads when something is wrong: one sentence on what was got, what was expected and how to fix it."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, requires
 
 
 class UsageError(ValueError):
@@ -14,14 +15,34 @@ class UsageError(ValueError):
 
 
 class MissingExtraError(ImportError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message names the packages, which pip finds, and their extra."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional dependency: pip install 'recbole-signed[{extra}]'.")
+        packages = " ".join(f"'{each}'" for each in _packages(extra)) or f"'recbole-signed[{extra}]'"
+        super().__init__(f"{what} needs an optional dependency: pip install {packages} (recbole-signed[{extra}]).")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'X'?"`` for the known name nearest to ``name``, or ``""`` where none is near."""
+def _packages(extra: str) -> list[str]:
+    """Return the requirements of an extra, as the installed package declares them."""
+    try:
+        declared = requires("recbole-signed") or []
+    except PackageNotFoundError:  # on PYTHONPATH rather than installed
+        return []
+    parts = (each.replace('"', "'").partition(";") for each in declared)
+    return [name.strip() for name, _, marker in parts if f"extra == '{extra}'" in marker]
+
+
+def nearest(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
+    """Return ``"; did you mean 'X'?"`` for the known name nearest to ``name``, or ``""`` where none is near.
+
+    Args:
+        name: what was given.
+        known: what it may have been meant to be.
+        shown: how a known name is shown, if not as itself.
+    """
     by_lower = {candidate.lower(): candidate for candidate in known}
     match = difflib.get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
-    return f"; did you mean '{by_lower[match[0]]}'?" if match else ""
+    if not match:
+        return ""
+    found = by_lower[match[0]]
+    return f"; did you mean '{(shown or {}).get(found, found)}'?"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, print_json, stdout_for_result
-from recbole_signed.errors import MissingExtraError
+from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, stdout_for_result
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Training-free model: SSF.")]
 Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Name of a data set folder.")]
@@ -46,8 +44,8 @@ def add_to(app: typer.Typer) -> None:
         with stdout_for_result():
             found = measure(model, dataset, values, k, config or [], overrides, seed)
             stem = output / f"{found['model']}-{found['dataset']}"
-            written, missing = _keep(found, stem, draw_tradeoff if figures else None)
-        _print(found, tradeoff_text(found), written, missing, as_json)
+            written, note = _keep(found, stem, draw_tradeoff if figures else None)
+        _print(found, tradeoff_text(found), written, note, as_json)
 
     @app.command()
     def segments(
@@ -73,40 +71,24 @@ def add_to(app: typer.Typer) -> None:
             tables = write_assigned(found, output)
             del found["assigned"]  # in the two files: as long as there are users
             stem = output / f"{found['model']}-{found['dataset']}"
-            written, missing = _keep(found, stem, draw_segments if figures else None)
-        _print(found, segments_text(found), [*written, *tables], missing, as_json)
+            written, note = _keep(found, stem, draw_segments if figures else None)
+        _print(found, segments_text(found), [*written, *tables], note, as_json)
 
 
 def _keep(
     found: dict[str, Any], stem: Path, draw: Callable[[dict[str, Any], Path], None] | None
-) -> tuple[list[Path], MissingExtraError | None]:
-    """Write ``STEM.json`` and ``STEM.png``; the numbers are worth having without the figure."""
+) -> tuple[list[Path], str | None]:
+    """Write ``STEM.json`` and ``STEM.png``; return the files, and a note where the figure could not be drawn."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    written = [stem.with_name(f"{stem.name}.json")]
-    written[0].write_text(json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    if draw is None:
-        return written, None
-    picture = stem.with_name(f"{stem.name}.png")
-    try:
-        draw(found, picture)
-    except MissingExtraError as error:
-        return written, error
-    return [*written, picture], None
+    numbers, picture = (stem.with_name(f"{stem.name}.{ending}") for ending in ("json", "png"))
+    numbers.write_text(json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    note = None if draw is None else note_of_missing_extra(lambda: draw(found, picture))
+    return [numbers, *([] if draw is None or note else [picture])], note
 
 
-def _print(
-    found: dict[str, Any],
-    text: str,
-    written: list[Path],
-    missing: MissingExtraError | None,
-    as_json: bool,
-) -> None:
+def _print(found: dict[str, Any], text: str, written: list[Path], note: str | None, as_json: bool) -> None:
     if as_json:
-        files = {"files": [str(path) for path in written]}
-        print_json(found | files | ({"error": str(missing)} if missing else {}))
+        print_json({**found, "files": [str(path) for path in written], **({"note": note} if note else {})})
     else:
         typer.echo(text, nl=False)
         typer.echo(f"\nwritten: {', '.join(map(str, written))}")
-    if missing is not None:
-        sys.stderr.write(f"recbole-signed: {missing}\n")
-        raise typer.Exit(2)

@@ -26,7 +26,8 @@ _ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__na
 
 app = typer.Typer(
     name="recbole-signed",
-    help="Recommendation on signed graphs (likes and dislikes) as a RecBole plugin.",
+    help="Recommendation on signed graphs (likes and dislikes) as a RecBole plugin. "
+    "The shell completes commands and options after 'recbole-signed --install-completion'.",
     pretty_exceptions_enable=False,
 )
 
@@ -37,7 +38,7 @@ app.add_typer(state.app, name="state")
 _FREE_KEYS = {"ignore_unknown_options": True}
 _RUN_OPTIONS = (
     *("--model", "--dataset", "--config", "--seed", "--save", "--no-save"),
-    *("--per-user", "--measure-serving", "--json", "--help"),
+    *("--per-user", "--measure-serving", "--quiet", "--verbose", "--json", "--help"),
 )
 
 
@@ -81,6 +82,8 @@ def run(
     serve: Annotated[
         bool, typer.Option("--measure-serving", help="Measure what the trained model costs in use.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show RecBole's log, with every setting.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one model on one data set."""
@@ -90,17 +93,28 @@ def run(
         if word.startswith("-") and "=" not in word:
             raise UsageError(f"run has no option '{word}'{nearest(word, _RUN_OPTIONS)}")
     overrides = parse_assignments(settings or [])
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other; give one of the two.")
     files = [file for word in config or [] for file in word.split(",") if file]
     with stdout_for_result():
         from recbole_signed.experiments.runs import run as run_once
 
-        row = run_once(model, dataset, files, overrides, seed, save=save, per_user=per_user, serve=serve)
+        say = None if verbose else _silent if quiet else _say
+        row = run_once(model, dataset, files, overrides, seed, save=save, per_user=per_user, serve=serve, say=say)
     if as_json:
         print_json(row.as_dict())
     else:
         from recbole_signed.experiments.tables import run_text
 
         typer.echo(run_text(row), nl=False)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
 
 
 @app.command()

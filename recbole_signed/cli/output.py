@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
+
+from recbole_signed.errors import MissingExtraError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 
@@ -34,6 +36,19 @@ def print_json(document: Any) -> None:
     """Write one JSON document."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def note_of_missing_extra(draw: Callable[[], object]) -> str | None:
+    """Draw figures; where their library is not installed, say so on standard error and return the sentence.
+
+    The numbers are worth having without the figures, so this is no failure of the command.
+    """
+    try:
+        draw()
+    except MissingExtraError as error:
+        sys.stderr.write(f"recbole-signed: note: {error}\n")
+        return str(error)
+    return None
 
 
 def names_in(given: Iterable[str] | None) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recbole_signed.cli.output import Json, print_json, stdout_for_result
-from recbole_signed.errors import MissingExtraError
+from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, stdout_for_result
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,10 +33,7 @@ def add_to(app: typer.Typer) -> None:
             summary = replay_file(file, data_path)
 
             written = write(spec, summary, output or file.parent)
-            try:
-                plot(summary, written[0].with_suffix(".png"))
-            except MissingExtraError as error:  # the numbers are worth having without the curves
-                sys.stderr.write(f"{error}\n")
+            note_of_missing_extra(lambda: plot(summary, written[0].with_suffix(".png")))
         if as_json:
             print_json(summary)
         else:

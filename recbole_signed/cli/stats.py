@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, print_json, stdout_for_result
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, stdout_for_result
+from recbole_signed.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -40,23 +39,16 @@ def add_to(app: typer.Typer) -> None:
 
             rows = read_rows(data_path / dataset)
             report = analyse(rows)
-            page: Path | None = output / f"{dataset}.png" if figures else None
-            missing: MissingExtraError | None = None
-            if page is not None:
-                try:
-                    draw(dataset, rows, report, page)
-                except MissingExtraError as error:  # the numbers are worth having without the figures
-                    page, missing = None, error
+            picture = output / f"{dataset}.png"
+            note = note_of_missing_extra(lambda: draw(dataset, rows, report, picture)) if figures else None
+            page = picture if figures and note is None else None
         if as_json:
             document = {"name": dataset, "path": str(data_path / dataset), **report, "figures": page and str(page)}
-            print_json(document | ({"error": str(missing)} if missing else {}))
+            print_json(document | ({"note": note} if note else {}))
         else:
             typer.echo(to_text(dataset, report), nl=False)
             if page is not None:
                 typer.echo(f"\nfigures: {page}")
-        if missing is not None:
-            sys.stderr.write(f"recbole-signed: {missing}\n")
-            raise typer.Exit(2)
 
     @app.command()
     def synth(

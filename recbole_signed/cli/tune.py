@@ -40,7 +40,9 @@ def add_to(app: typer.Typer) -> None:
             list[str] | None, typer.Option("--config", "-c", help="RecBole yaml file; may be repeated.")
         ] = None,
         seed: Annotated[int | None, typer.Option(help="RecBole's seed, and that of the choice of trials.")] = None,
-        space: Annotated[Path | None, typer.Option(help="What is tuned; else yaml/tune/MODEL.yaml.")] = None,
+        space: Annotated[
+            Path | None, typer.Option(help="What is tuned; else yaml/tune/ here, or the package's.")
+        ] = None,
         name: Annotated[str | None, typer.Option(help="Folder of the result; else the data set's name.")] = None,
         output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(TUNED),
         storage: Annotated[Path, typer.Option(help="Folder of the trials and logs.")] = Path(RUNS) / "tune",
@@ -55,7 +57,7 @@ def add_to(app: typer.Typer) -> None:
             raise UsageError("say what to tune: a model (-m) on a data set (-d), or a table (--table).")
         alone = {"KEY=VALUE": given, "--start": begin, "--config": files, "--space": space, "--name": name}
         for option in [each for each, value in alone.items() if value] if table is not None else []:
-            raise UsageError(f"{option} goes with a single model; what a table's models have stands in the table.")
+            raise UsageError(f"{option} cannot be combined with --table; write it into the table.")
         documents = []
         with stdout_for_result():
             from recbole_signed.experiments.tuning import Plan

@@ -177,6 +177,8 @@ def _refuse_unknown_dataset(config: Any) -> None:
 def unknown_dataset_error(config: Any) -> UsageError:
     """Say which data sets there are, where the one asked for is not among them."""
     folder = Path(config["data_path"])
+    if not folder.parent.is_dir() and folder.parent not in (Path("dataset"), Path(DATA_ROOT)):  # not the defaults
+        return UsageError(f"data_path is '{folder.parent}', but there is no such folder; give that of the data sets.")
     known = {*dataset_names(folder.parent), *dataset_names(Path(DATA_ROOT))}
     return UsageError(
         f"there is no data set '{folder.name}' in {folder.parent} or {DATA_ROOT}{nearest(folder.name, known)} "

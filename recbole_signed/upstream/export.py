@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import recbole_signed
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.plugin import registry
 from recbole_signed.upstream import checkout, pages, python38
@@ -21,7 +20,7 @@ from recbole_signed.upstream.recipes import TRAINER_KEYS, ExportRecipe, recipe_o
 from recbole_signed.upstream.reference import Description, without_sentences
 
 GENERAL = "recbole/model/general_recommender"
-RANGES = Path(recbole_signed.__file__).parents[1] / "yaml" / "tune"
+RANGES = registry.PROPERTIES.parent / "tune"
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ of `asset/model_list.json`.
 
 
 def tuning_ranges(path: Path, recipe: ExportRecipe) -> dict[str, Any]:
-    """Return the lists of values of a ``yaml/tune`` file, of the keys that the exported model has."""
+    """Return the lists of values of a search space's file, of the keys that the exported model has."""
     import yaml
 
     if not path.is_file():

@@ -44,7 +44,8 @@ def process(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_run_writes_one_document_to_standard_output(toy: str) -> None:
     done = process(
-        "run", "-m", "BPR", "-d", toy, "--seed", "3", "--json", "--epochs=1", "embedding_size=8", "eval_args.order=TO"
+        *("run", "-m", "BPR", "-d", toy, "--seed", "3", "--json", "--verbose"),
+        *("--epochs=1", "embedding_size=8", "eval_args.order=TO"),
     )
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
@@ -54,6 +55,21 @@ def test_run_writes_one_document_to_standard_output(toy: str) -> None:
     assert row["split"]["order"] == "TO"
     assert {"recall@20", "dislikerecall@20", "signauc"} < row["test"].keys() == row["valid"].keys()
     assert "learning_rate" in done.stderr, "RecBole's log"
+
+
+def test_a_run_says_in_a_few_lines_what_it_does_or_nothing(toy: str) -> None:
+    words = ("run", "-m", "BPR", "-d", toy, "--epochs=1", "learning_rate=0.01", "embedding_size=64", "--no-save")
+    brief = process(*words)
+    assert brief.returncode == 0, brief.stderr
+    about, changed = brief.stderr.splitlines()[:2]
+    assert about.startswith("BPR on toy-signed, seed 2020: ")
+    assert about.endswith(" dislikes")
+    assert changed == "epochs=1 learning_rate=0.01", "what is not as by default"
+    assert "train_batch_size" not in brief.stderr
+    quiet = process(*words, "--quiet")
+    assert quiet.stderr == ""
+    assert "Recall@10" in quiet.stdout
+    assert "exclude each other" in process(*words, "--quiet", "--verbose").stderr
 
 
 def test_run_for_a_reader(toy: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

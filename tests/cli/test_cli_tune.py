@@ -81,8 +81,8 @@ def test_a_table_is_tuned_by_one_command(tmp_path: Path, capfd: pytest.CaptureFi
     ("words", "said"),
     [
         (("-m", "EASE"), "say what to tune: a model (-m) on a data set (-d), or a table (--table)."),
-        (("--table", "t.yaml", "epochs=3"), "KEY=VALUE goes with a single model"),
-        (("--table", "t.yaml", "--start", "epochs=3"), "--start goes with a single model"),
+        (("--table", "t.yaml", "epochs=3"), "KEY=VALUE cannot be combined with --table"),
+        (("--table", "t.yaml", "--start", "epochs=3"), "--start cannot be combined with --table"),
     ],
 )
 def test_what_does_not_go_together_is_one_sentence(

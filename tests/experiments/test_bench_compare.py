@@ -282,7 +282,7 @@ def test_the_command_of_a_run_can_be_typed(write: Write) -> None:
     request = next(TableSpec.read(write(TABLE)).requests())
     words = pool.command(replace(request, settings={"eval_args": {"order": "TO"}, "learning_rate": 1e-05}))
     run = ["-m", "recbole_signed", "run", "-m", "Pop", "-d", "toy-signed"]
-    options = ["--seed", "1", "--no-save", "--json", "--"]
+    options = ["--seed", "1", "--no-save", "--verbose", "--json", "--"]
     assert words[1:] == [*run, *options, "eval_args={order: TO}", "learning_rate=1.0e-05"]
 
 

@@ -1,4 +1,4 @@
-"""The spaces in ``yaml/tune``: there is one for every model that has something to tune, and each fits its model."""
+"""The bundled search spaces: there is one for every model that has something to tune, and each fits its model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_signed.experiments.runs import DataCache
 from recbole_signed.experiments.tuning import Space, Task, facts_of
 from recbole_signed.plugin import registry
 
-FOLDER = Path(__file__).resolve().parents[2] / "yaml" / "tune"
+FOLDER = registry.PROPERTIES.parent / "tune"
 BASELINES = {"BPR", "EASE", "ItemKNN", "LightGCN", "MultiVAE", "NCL", "SGL"}
 
 

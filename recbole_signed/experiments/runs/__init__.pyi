@@ -10,8 +10,8 @@ from .defaults import DEFAULT_TOPK as DEFAULT_TOPK
 from .defaults import RECBOLE_METRICS as RECBOLE_METRICS
 from .defaults import RUNS as RUNS
 from .defaults import SIGNED_METRICS as SIGNED_METRICS
-from .defaults import SPACES as SPACES
 from .defaults import TUNED as TUNED
+from .defaults import space_file as space_file
 from .metric_columns import BEST as BEST
 from .metric_columns import COST_COLUMNS as COST_COLUMNS
 from .metric_columns import COSTS as COSTS

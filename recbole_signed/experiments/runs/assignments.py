@@ -47,8 +47,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        beside = [each.name for each in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise UsageError(f"can't read {path}: {error.strerror}{nearest(path.name, beside)}") from error
+        beside = {each.stem: each.name for each in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
+        raise UsageError(f"can't read {path}: {error.strerror}{nearest(path.stem, beside, beside)}") from error
     try:
         content = yaml.load(text, Loader=Loader)
     except yaml.YAMLError as error:

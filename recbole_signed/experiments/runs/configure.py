@@ -30,9 +30,11 @@ def make_config(
         UsageError: a file or key that does not exist, a model, data set, metric or value that is wrong, or a
             ``valid_metric`` that is not evaluated.
     """
+    read = {file: read_yaml(Path(file)) for file in config_files}
+    config_files = [file for file, content in read.items() if content]  # RecBole fails on a file without a key
     in_files: dict[str, Any] = {}
-    for file in config_files:
-        in_files.update(read_yaml(Path(file)))
+    for content in read.values():
+        in_files.update(content)
     plain, dotted = split_dotted(overrides or {})
     for name, own in (("model", model), ("dataset", dataset)):
         if plain.setdefault(name, own) != own:

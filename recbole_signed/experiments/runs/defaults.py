@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from recbole_signed.plugin import PROPERTIES
+
 RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")
 """RecBole's own default of ``metrics``."""
 
@@ -19,4 +23,11 @@ TUNED = "yaml/model"
 """Folder, under the current one, of what ``tune`` chose: ``<data set>/<Model>.yaml``."""
 
 SPACES = "yaml/tune"
-"""Folder, under the current one, of what ``tune`` tries: ``<Model>.yaml``."""
+"""Folder, under the current one, of a user's own search spaces: ``<Model>.yaml``."""
+
+
+def space_file(model: str) -> Path:
+    """Return the file of what ``tune`` tries of a model: the user's own in :data:`SPACES`, else this package's."""
+    own = Path(SPACES) / f"{model}.yaml"
+    bundled = PROPERTIES.parent / "tune" / own.name
+    return own if own.is_file() or not bundled.is_file() else bundled

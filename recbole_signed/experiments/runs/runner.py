@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from logging import getLogger
+from logging import WARNING, StreamHandler, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init
 from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import Recorded, recorded
+from recbole_signed.experiments.runs.assignments import as_word
 from recbole_signed.experiments.runs.configure import given_settings, make_config
 from recbole_signed.experiments.runs.provenance import (
     config_hash,
@@ -34,6 +35,9 @@ from recbole_signed.experiments.runs.rows import RunRow
 from recbole_signed.experiments.runs.user_values import write
 from recbole_signed.experiments.runs.warm_up import rehearse
 
+_SAY_SECONDS = 5.0
+"""How often a training tells its progress."""
+
 
 def run(
     model: str,
@@ -48,6 +52,7 @@ def run(
     test: bool = True,
     cache: DataCache | None = None,
     on_validation: Callable[[int, float], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> RunRow:
     """Train and evaluate a model with RecBole's own parts, as ``run_recbole`` does.
 
@@ -70,6 +75,8 @@ def run(
         cache: what earlier runs of this process read, for runs that differ in other things than data.
         on_validation: called with the epoch (from 0) and the valid score after each validation of a model that is
             trained in epochs; what it raises ends the run and is raised here.
+        say: told in a few lines what is run and how far it is. RecBole's log then shows warnings alone on standard
+            error; the file in ``log/`` has all of it.
 
     Raises:
         UsageError: something asked for does not exist or does not fit; nothing was trained then.
@@ -78,7 +85,10 @@ def run(
         rehearse(model, given_settings(make_config(model, dataset, config_files, overrides, seed)))
     reset_peak_memory()
     base_memory, _ = memory_bytes()
-    config, data = configured_data(model, dataset, config_files, overrides, seed, cache)
+    config, data = configured_data(model, dataset, config_files, overrides, seed, cache, quiet=say is not None)
+    if say is not None:
+        _announce(config, data, say)
+        on_validation = _watched(config["valid_metric"], say, on_validation)
     with own_arguments_hidden():
         logger = getLogger()
         train_data, valid_data, test_data = data_preparation(config, data)
@@ -170,8 +180,12 @@ def configured_data(
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
     cache: DataCache | None = None,
+    *,
+    quiet: bool = False,
 ) -> tuple[Any, Any]:
     """Return RecBole's configuration and data set for a run: the random generators seeded, the logger set up.
+
+    With ``quiet`` the log shows warnings alone on standard error.
 
     Raises:
         UsageError: something asked for does not exist, or ``topk`` is not below the number of items.
@@ -180,6 +194,9 @@ def configured_data(
     with own_arguments_hidden():
         init_seed(config["seed"], config["reproducibility"])
         init_logger(config)
+        for handler in getLogger().handlers if quiet else ():
+            if type(handler) is StreamHandler:  # no file
+                handler.setLevel(WARNING)
         getLogger().info(config)
         data = create_dataset(config) if cache is None else cache.read(config)
         getLogger().info(data)
@@ -189,6 +206,36 @@ def configured_data(
             "set a smaller topk and valid_metric."
         )
     return config, data
+
+
+def _announce(config: Any, data: Any, say: Callable[[str], None]) -> None:
+    """Say what is run: the data, and the keys that were given and differ from the defaults."""
+    signs = getattr(data, "sign_report", None)
+    dislikes = "" if signs is None else f", {signs.dislikes:,} dislikes"
+    say(
+        f"{config['model']} on {config['dataset']}, seed {config['seed']}: {data.user_num - 1:,} users, "
+        f"{data.item_num - 1:,} items, {data.inter_num:,} {'interactions' if signs is None else 'likes'}{dislikes}"
+    )
+    defaults = config.internal_config_dict
+    changed = {key: each for key, each in given_settings(config).items() if defaults.get(key) != each}
+    say(" ".join(as_word(key, value) for key, value in changed.items()) or "all parameters as by default")
+
+
+def _watched(
+    metric: str, say: Callable[[str], None], further: Callable[[int, float], None] | None
+) -> Callable[[int, float], None]:
+    started = said = time.perf_counter()
+
+    def on_validation(epoch: int, score: float) -> None:
+        nonlocal said
+        now = time.perf_counter()
+        if now - said >= _SAY_SECONDS:
+            said = now
+            say(f"epoch {epoch + 1}: {metric} {score:.4f} on validation, {now - started:.0f} s")
+        if further is not None:
+            further(epoch, score)
+
+    return on_validation
 
 
 def _serve(trainer: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -119,15 +120,19 @@ def _run(missing: Sequence[RunSpec], jobs: int, rows_file: Path, found: dict[Any
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    logs = Path(RUNS) / rows_file.stem
+    logs, started_at, begun = Path(RUNS) / rows_file.stem, time.monotonic(), {}
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     console = Console(stderr=True)
     running: list[str] = []
-    with terminated_like_interrupted(), Progress(*columns, console=console) as progress:
+    with (
+        terminated_like_interrupted(),
+        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+    ):
         task = progress.add_task("", total=len(missing))
 
         def started(request: RunSpec) -> None:
             running.append(request.title)
+            begun[request.title] = time.monotonic()
             progress.update(task, description="; ".join(running))
 
         def finished(request: RunSpec, row: RunRow) -> None:
@@ -135,8 +140,12 @@ def _run(missing: Sequence[RunSpec], jobs: int, rows_file: Path, found: dict[Any
             found[request.key] = row
             running.remove(request.title)
             progress.update(task, advance=1, description="; ".join(running))
+            now = time.monotonic()
+            line = f"{request.title}: {now - begun[request.title]:.0f} s"
             if not row.ok:
-                progress.console.print(f"{request.title} failed: {row.reason} (its log is in {logs})", markup=False)
+                line = f"{request.title} failed: {row.reason} (its log is in {logs})"
+            place = f"[{progress.tasks[0].completed:.0f}/{len(missing)}, {now - started_at:.0f} s]"
+            progress.console.print(place, line, markup=False, highlight=False, soft_wrap=True)
 
         run_all(missing, jobs, logs, started, finished)
 

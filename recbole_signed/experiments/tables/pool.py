@@ -73,7 +73,8 @@ def run_all(
 def command(request: RunSpec) -> list[str]:
     """Return the command line of a request; it may be typed as well."""
     words = [as_word(key, value) for key, value in request.settings.items()]
-    options = ["-m", request.model, "-d", request.dataset, "--seed", str(request.seed), "--no-save", "--json"]
+    options = ["-m", request.model, "-d", request.dataset, "--seed", str(request.seed)]
+    options += ["--no-save", "--verbose", "--json"]
     options += [] if request.per_user is None else ["--per-user", str(request.per_user)]
     options += ["--measure-serving"] if request.serving else []
     return [sys.executable, "-m", "recbole_signed", "run", *options, "--", *words]

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import SPACES, TUNED, Loader, read_yaml
+from recbole_signed.experiments.runs import TUNED, Loader, read_yaml, space_file
 
 _START = "# tuning:"
 
@@ -87,12 +87,12 @@ def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str) -> Tuned 
     path = tuned_path(model, dataset if choice is True else choice)
     command = f"recbole-signed tune -m {model} -d {dataset}" + ("" if choice is True else f" --name {choice}")
     if not path.is_file():
-        if not (Path(SPACES) / path.name).is_file():
+        if not space_file(model).is_file():
             return None
-        raise UsageError(f"the table wants {model} tuned, but there is no {path}; '{command}' makes it.")
+        raise UsageError(f"the table asks for {model} tuned, but there is no {path}; '{command}' makes it.")
     found = read_tuned(path)
     if found.how.get("data_sha256") != data_sha256:
-        raise UsageError(f"{path} was chosen on other data than '{dataset}' is now; '{command}' makes it anew.")
+        raise UsageError(f"{path} was chosen on other data than '{dataset}' is now; '{command}' makes it again.")
     return found
 
 

@@ -25,7 +25,7 @@ class Plan:
     timeout: float | None = None
     """Seconds after which no trial is begun."""
     space: Path | None = None
-    """File of the space; ``yaml/tune/<Model>.yaml`` if None."""
+    """File of the space; the user's ``yaml/tune/<Model>.yaml``, else this package's, if None."""
     name: str | None = None
     """Folder of the result where it is not to be the data set's: for another split of it."""
     output: Path = Path(TUNED)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.experiments.runs import SPACES, RunRow, digest
+from recbole_signed.experiments.runs import RunRow, digest, space_file
 from recbole_signed.experiments.tables import replace_file, terminated_like_interrupted, tuned_path
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
@@ -65,18 +65,18 @@ def tune(
         raise UsageError("--budget is the training_budget of each trial, which is set as well; give one of the two.")
     given = dict(settings or {}) | ({"training_budget": plan.budget} if plan.budget is not None else {})
     task = Task(model, dataset, tuple(str(each) for each in config_files), given, seed)
-    space_file = plan.space or Path(SPACES) / f"{model}.yaml"
+    file_of_space = plan.space or space_file(model)
     facts = facts_of(task)
-    if plan.space is None and not space_file.is_file():
+    if plan.space is None and not file_of_space.is_file():
         raise UsageError(
-            f"there is no {space_file} that says what to tune of {model}; write one, or give --space FILE."
+            f"there is no {file_of_space} that says what to tune of {model}; write one, or give --space FILE."
         )
-    space = Space.read(space_file)
+    space = Space.read(file_of_space)
     space.check(model, facts.defaults, facts.judging)
     for key in start or {}:
         if key not in space.parameters:
             raise UsageError(
-                f"the search can't start with '{key}', which {space_file} does not vary; give it as a setting."
+                f"the search can't start with '{key}', which {file_of_space} does not vary; give it as a setting."
             )
     space = space.without(facts.fixed)
     start = {key: value for key, value in (start or {}).items() if key in space.parameters}

@@ -1,4 +1,4 @@
-"""What a tuning tries: the file ``yaml/tune/<Model>.yaml``, checked against the keys that the model has.
+"""What a tuning tries: a file such as ``properties/tune/SSF.yaml``, checked against the keys that the model has.
 
 One key per line. A list holds the choices; a mapping with one of these keys is a range, its ends included::
 

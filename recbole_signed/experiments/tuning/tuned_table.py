@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.experiments.runs import SPACES
+from recbole_signed.experiments.runs import space_file
 from recbole_signed.experiments.tables import PlannedRow, TableSpec
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning
@@ -45,7 +45,7 @@ def tune_table(
     wanted: dict[tuple[str, str], PlannedRow] = {}
     for section in sections or spec.datasets:
         for cell in spec.planned_rows(section):
-            if cell.tuned and (Path(SPACES) / f"{cell.model}.yaml").is_file():
+            if cell.tuned and space_file(cell.model).is_file():
                 wanted.setdefault((_name(cell) or cell.dataset, cell.model), cell)
     if not wanted:
         raise UsageError(f"{path} wants none of these models tuned: write 'tuned: true' under 'common' or the models.")
