@@ -95,6 +95,14 @@ def replace_file(path: Path, content: bytes) -> None:
     at(f"{path.name}:replaced")
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file as a whole, and only if it says something new."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, text.encode())
+
+
 def write_folder(
     folder: Path, files: Mapping[str, Mapping[str, np.ndarray]], meta: Mapping[str, Any], what: str
 ) -> None:

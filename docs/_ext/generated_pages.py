@@ -104,20 +104,10 @@ def table(name: str) -> str:
 
 def printed_from_rows(yaml_file: Path) -> str | None:
     """Return the Markdown of a table, with its marks of significance; None where there are no rows."""
-    from signed_report.tables import read_table
+    from recbole_signed.experiments.tables import stored_table, to_markdown
 
-    from recbole_signed.experiments.runs import cost_columns
-    from recbole_signed.experiments.tables import build_table, marks_file, read_marks, to_markdown
-    from recbole_signed.experiments.tables.marks import with_marks
-
-    found = read_table(yaml_file)
-    if found is None:
-        return None
-    spec = found.spec
-    results = [(place, label, row) for place, lines in found.places.items() for label in lines for row in lines[label]]
-    made = build_table(spec.title, spec.columns, results, spec.note, cost_columns(spec.costs, spec.relative_to))
-    marks = read_marks(marks_file(yaml_file.with_suffix(".jsonl")))
-    return to_markdown(made if marks is None else with_marks(made, marks))
+    found = stored_table(yaml_file)
+    return None if found is None else to_markdown(found.table)
 
 
 def stream(name: str) -> str:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "docs" / "report")]
+sys.path[:0] = [str(ROOT)]
 
-from signed_report.tables import read_table  # noqa: E402
+from recbole_signed.experiments.tables import stored_table  # noqa: E402
 
 TABLE = ROOT / "yaml" / "bench" / "headline.yaml"
 SECTIONS = {"sigformer-amazon-music": "Amazon-Music", "sigformer-kuairand": "KuaiRand"}
@@ -20,7 +20,7 @@ BLOCK = re.compile(r"(?<=<!-- extract -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 def extract() -> str:
     """Return a Markdown table of some models, means over their seeds."""
-    found = read_table(TABLE)
+    found = stored_table(TABLE)
     assert found is not None, f"{TABLE} has no rows"
     place = {column.header: number for number, column in enumerate(found.table.columns)}
     sections = {

@@ -201,15 +201,16 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Run a table of experiments, as far as it has not been run, and print it; exit status 1 where a run failed."""
-    from recbole_signed.experiments.tables import check_format, render, replace_file
+    from recbole_signed.experiments.tables import check_format, render
     from recbole_signed.experiments.tables import compare as compare_table
+    from recbole_signed.files import replace_text
 
     check_format(table_format)
     labels = names_in(only)
     with stdout_for_result():
         comparison = compare_table(table, labels, output, jobs, per_user)
     if latex is not None:
-        replace_file(latex, render(comparison.table, "latex"))
+        replace_text(latex, render(comparison.table, "latex"))
     if as_json:
         print_json([row.as_dict() for row in comparison.rows])
     else:

@@ -112,6 +112,52 @@ def test_failed_runs_are_tried_again_and_finished_ones_are_not(write: Write, fak
     assert len(read_rows(table.with_suffix(".jsonl"))) == 5
 
 
+CHILD = """
+import json, sys
+from pathlib import Path
+from recbole_signed.experiments.tables import compare, pool
+
+def command(request):
+    row = json.dumps(dict(model=request.model, dataset=request.dataset, seed=request.seed))
+    tell = f"open('started', 'a').write({request.title!r} + chr(10)); import time; time.sleep(0.5)"
+    return [sys.executable, "-c", f"{tell}; print({row!r})"]
+
+pool.command = command
+print(compare(Path(sys.argv[1])).n_new)
+"""
+
+
+def test_two_calls_on_one_table_do_not_make_a_run_twice(write: Write, tmp_path: Path) -> None:
+    table = write(TABLE)
+    environment = {**os.environ, "PYTHONPATH": str(Path(pool.__file__).parents[3])}
+    words = [sys.executable, "-c", CHILD, str(table)]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(words, cwd=tmp_path, env=environment, **pipes) for _ in range(2)]
+    ended = [each.communicate(timeout=60) for each in both]
+    assert [each.returncode for each in both] == [0, 0], ended
+    assert sum(int(out) for out, _ in ended) == 3
+    assert len((tmp_path / "started").read_text(encoding="utf-8").splitlines()) == 3
+    assert len(read_rows(table.with_suffix(".jsonl"))) == 3
+    assert all("[3/3, " in err or out == "0\n" for out, err in ended), "progress is told where there is no terminal"
+
+
+def test_figures_that_another_machine_finds_too_leave_the_table_as_it_is(write: Write, fake: Any) -> None:
+    table = write(TABLE)
+    fake("")
+    compare(table)
+    rows, view, markdown = (table.with_suffix(ending) for ending in (".jsonl", ".view.json", ".md"))
+    slower = [replace(row, fit_seconds=99.0) for row in read_rows(rows)]
+    rows.unlink()  # as in a fresh clone, where the table is there and its rows are not
+    for row in slower:
+        append_row(rows, row)
+    kept = view.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")
+    assert compare(table).table.sections[0].lines[0].cells[2].mean == 99
+    assert (view.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")) == kept
+    append_row(rows, replace(slower[0], test={"recall@5": 0.75, "dislikerecall@5": 0.25}))
+    compare(table)
+    assert "0.6250" in markdown.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "n_new"),
     [
@@ -185,7 +231,8 @@ def test_output_folder_and_latex(write: Write, fake: Any, tmp_path: Path) -> Non
     fake()
     table = write(TABLE)
     compare(table, output=tmp_path / "results" / "new")
-    assert sorted(path.name for path in (tmp_path / "results" / "new").iterdir()) == ["tiny.jsonl", "tiny.md"]
+    written = sorted(path.name for path in (tmp_path / "results" / "new").iterdir())
+    assert written == ["tiny.jsonl", "tiny.md", "tiny.view.json"]
     assert [path.name for path in table.parent.iterdir()] == ["tiny.yaml"]
 
 

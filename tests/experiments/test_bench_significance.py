@@ -22,12 +22,12 @@ from recbole_signed.experiments.runs import FAILED, RunRow, append_row, file_nam
 from recbole_signed.experiments.tables import (
     RunSpec,
     TableSpec,
+    View,
     compare,
-    marks_file,
     pool,
-    read_marks,
     render,
     significance,
+    view_file,
 )
 from recbole_signed.experiments.tables import render_tests as render_comparisons
 
@@ -275,7 +275,9 @@ def test_marks_stay_with_the_rows_where_the_values_are_gone(finish: Finish) -> N
     compare(table)
     assert markdown.read_text(encoding="utf-8") == printed
     assert not any(signs(compare(table, only=["Pop", "SSF"]).table, 1).values()), "another family was not tested"
-    stored = read_marks(marks_file(rows_file))
+    view = View.read(view_file(rows_file))
+    assert view is not None
+    stored = view.marks
     assert stored is not None
     assert [(mark.metric, mark.label) for mark in stored.marks] == [("dislikerecall@5", "Pop")]
     assert stored.marks[0].rival in ("SSF", "EASE")
@@ -285,8 +287,9 @@ def test_marks_stay_with_the_rows_where_the_values_are_gone(finish: Finish) -> N
     for path in users_folder(rows_file).iterdir():
         path.unlink()
     assert "‡" not in render(compare(table).table, "markdown"), "marks of other values are not believed"
-    marks_file(rows_file).write_text("{", encoding="utf-8")
-    assert read_marks(marks_file(rows_file)) is None
+    view_file(rows_file).write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match="is damaged; remove it"):
+        compare(table)
 
 
 def test_a_finished_table_is_printed_without_torch(finish: Finish) -> None:
@@ -307,7 +310,7 @@ def test_a_part_of_the_table_is_a_family_of_its_own(finish: Finish) -> None:
     part = compare(table, only=["Pop", "SSF"]).table
     assert signs(part, 0) == {"Pop": False, "SSF": True}
     assert "over the 2 comparisons" in part.notes[-1]
-    assert not marks_file(table.with_suffix(".jsonl")).exists(), "only the whole table's marks are kept"
+    assert not view_file(table.with_suffix(".jsonl")).exists(), "only the whole table's marks are kept"
 
 
 def test_a_model_that_its_budget_stopped_is_marked_too(finish: Finish) -> None:
@@ -324,7 +327,9 @@ def test_tables_without_values_are_as_before(finish: Finish) -> None:
     table = finish(values=None)
     comparison = compare(table)
     assert "‡" not in render(comparison.table, "markdown")
-    assert not marks_file(table.with_suffix(".jsonl")).exists()
+    view = View.read(view_file(table.with_suffix(".jsonl")))
+    assert view is not None
+    assert view.marks is None
 
 
 # ---- the command ----

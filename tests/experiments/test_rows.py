@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import FAILED, RunRow, append_row, latest, read_rows
+from recbole_signed.experiments.runs import FAILED, RowStore, RunRow, append_row, read_rows
 
 TEXT = st.text(max_size=20)
 ROWS = st.builds(
@@ -83,14 +84,23 @@ def test_fields_of_another_version_are_left_out() -> None:
     assert RunRow.from_dict({"model": "BPR", "dataset": "toy", "seed": 1, "new_field": 3}) == RunRow("BPR", "toy", 1)
 
 
-def test_the_latest_finished_row_of_a_key_counts() -> None:
+def test_the_latest_finished_row_of_a_key_counts(tmp_path: Path) -> None:
+    def latest(rows: list[RunRow]) -> RowStore:
+        file = tmp_path / "rows.jsonl"
+        file.unlink(missing_ok=True)
+        for row in rows:
+            append_row(file, row)
+        return RowStore(file)
+
     failed = RunRow("BPR", "toy", 1, FAILED, "no", request_hash="a", data_sha256="d")
     done = RunRow("BPR", "toy", 1, test={"recall@5": 0.5}, request_hash="a", data_sha256="d")
     other = RunRow("BPR", "toy", 1, request_hash="b", data_sha256="d")
-    assert latest([failed, other, done])[done.key] == done
-    assert latest([done, failed])[done.key] == done
-    assert latest([failed])[done.key] == failed
-    assert latest([done])[done.key].key != other.key
+    newer = replace(done, test={"recall@5": 0.75})
+    assert latest([failed, other, done]).find(done.key) == done
+    assert latest([done, newer, failed]).find(done.key) == newer
+    assert latest([failed]).find(done.key) == failed
+    assert latest([done]).find(other.key) is None
+    assert latest([done, newer]).find(done.key, lambda row: row.test["recall@5"] == 0.5) == done
 
 
 def _append_many(file: Path, model: str) -> None:

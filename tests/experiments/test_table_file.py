@@ -12,8 +12,8 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import RunRow, append_row, read_rows, rows_beside
-from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, to_markdown
+from recbole_signed.experiments.runs import RowStore, RunRow, append_row, read_rows
+from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, stored_table, to_markdown
 from recbole_signed.plugin import registry
 
 BASE = """
@@ -182,12 +182,18 @@ def test_a_run_of_another_table_in_the_folder_is_not_repeated(write: Write, star
     assert len(started()) == 10
     comparison = compare(own)
     assert started() == ["My BPR on again, seed 1", "My BPR on again, seed 2"], "9 epochs there, the default here"
-    assert read_rows(own.with_suffix(".jsonl"))[0].label == "EASE"
     assert comparison.n_new == 2
+    assert [row.label for row in comparison.rows] == ["EASE", "My BPR", "My BPR"]
+    kept = [row.id for name in (base, own) for row in read_rows(name.with_suffix(".jsonl"))]
+    assert len(kept) == len(set(kept)) == 12, "a row lies once"
+    assert [row.label for row in read_rows(own.with_suffix(".jsonl"))] == ["My BPR", "My BPR"]
+    printed = stored_table(own)
+    assert printed is not None
+    assert to_markdown(printed.table) == to_markdown(comparison.table) == own.with_suffix(".md").read_text("utf-8")
     base.with_suffix(".jsonl").unlink()
-    assert compare(own).n_new == 0, "the row was taken over, not only looked at"
+    assert compare(own).n_new == 1
     compare(base)
-    assert len(started()) == 9, "and goes back"
+    assert len(started()) == 10, "the row goes back"
 
 
 def test_elsewhere_nothing_is_taken_over(write: Write, started: Any, tmp_path: Path) -> None:
@@ -203,8 +209,9 @@ def test_files_that_hold_no_rows_or_failed_ones_give_none(tmp_path: Path) -> Non
     append_row(tmp_path / "x.jsonl", RunRow("BPR", "toy", 1, status="failed", request_hash="h"))
     append_row(tmp_path / "x.jsonl", RunRow("BPR", "toy", 2))
     append_row(tmp_path / "x.jsonl", RunRow("BPR", "toy", 3, request_hash="h"))
-    assert [row.seed for row in rows_beside(tmp_path / "own.jsonl")] == [3]
-    assert rows_beside(tmp_path / "x.jsonl") == []
+    key = RunRow("BPR", "toy", 3, request_hash="h").key
+    assert [row.seed for row in RowStore(tmp_path / "own.jsonl").by_id().values()] == [3]
+    assert RowStore(tmp_path / "own.jsonl").find(key) == RowStore(tmp_path / "x.jsonl").find(key)
 
 
 def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own_to_others(

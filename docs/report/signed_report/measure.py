@@ -12,7 +12,7 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import data_sha256, versions
-from recbole_signed.experiments.tables import replace_file
+from recbole_signed.files import replace_text
 
 RESULTS = Path("docs/report/results")
 DIGITS = 6
@@ -70,7 +70,7 @@ def measure_kuairand(folder: Path, output: Path) -> Path:
 
 def _write(path: Path, document: dict[str, Any]) -> Path:
     text = json.dumps(_rounded(document), ensure_ascii=False, indent=1, allow_nan=False)
-    replace_file(path, text + "\n")
+    replace_text(path, text + "\n")
     return path
 
 

@@ -11,10 +11,11 @@ from typing import Any
 from recbole_signed.convert.sources import Options as ZvukOptions
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import read_yaml
+from recbole_signed.experiments.tables import stored_table
 from recbole_signed.plugin import PROPERTIES
 from signed_report.measure import RESULTS
 from signed_report.streams import read_stream
-from signed_report.tables import read_table, table_values
+from signed_report.tables import table_values
 
 PUBLISHED, ALL_MODELS = "sigformer", "headline"
 
@@ -61,7 +62,7 @@ def read_results(root: Path) -> Results:
     bench, online, results = root / "yaml" / "bench", root / "yaml" / "online", root / RESULTS
     if not bench.is_dir() or not results.is_dir():
         raise UsageError(f"{root.resolve()} has no yaml/bench or no {RESULTS}; give --root, a clone of the repository.")
-    tables = {file.stem: read_table(file) for file in sorted(bench.glob("*.yaml"))}
+    tables = {file.stem: stored_table(file) for file in sorted(bench.glob("*.yaml"))}
     streams = {file.stem: read_stream(file) for file in sorted(online.glob("*.yaml"))}
     return Results(
         tables={name: table_values(each) for name, each in tables.items() if each is not None},

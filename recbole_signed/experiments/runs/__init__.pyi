@@ -35,11 +35,11 @@ from .provenance import reset_peak_memory as reset_peak_memory
 from .provenance import versions as versions
 from .reading import DataCache as DataCache
 from .rows import FAILED as FAILED
+from .rows import RowStore as RowStore
 from .rows import RunRow as RunRow
 from .rows import append_row as append_row
-from .rows import latest as latest
 from .rows import read_rows as read_rows
-from .rows import rows_beside as rows_beside
+from .rows import request_id as request_id
 from .runner import configured_data as configured_data
 from .runner import plain_result as plain_result
 from .runner import run as run

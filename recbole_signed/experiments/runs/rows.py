@@ -10,16 +10,18 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs.provenance import digest
 
 _logger = logging.getLogger(__name__)
 
 OK, FAILED = "ok", "failed"
+_ID_DIGITS = 12
 Key = tuple[str, str, int, "str | None", "str | None"]
 
 
@@ -82,8 +84,10 @@ class RunRow:
     per_user: str | None = None
     """File of the test metrics of every user, relative to the rows' file; None where none was kept."""
     per_user_sha256: str | None = None
+    section: str | None = None
+    """The part of the table that made the row: the data set, or the name of a variant of it."""
     label: str | None = None
-    """The model's name in the table, where that is not the class name."""
+    """The model's name in that table."""
     tuned: dict[str, Any] | None = None
     """Where a table asked for tuned parameters: trials, training budget, seed, metric and split of their choice."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -107,6 +111,11 @@ class RunRow:
         """Which request this row answers; equal keys mean that the run need not be repeated."""
         return self.model, self.dataset, self.seed, self.request_hash, self.data_sha256
 
+    @property
+    def id(self) -> str:
+        """A short name of the request and its data, by which tables refer to the row."""
+        return request_id(self.request_hash, self.data_sha256)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the row as JSON can hold it: values that are not finite become None."""
         return _finite(asdict(self))
@@ -120,6 +129,11 @@ class RunRow:
         """
         known = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def request_id(request_hash: str | None, data_sha256: str | None) -> str:
+    """Return a short name of a request and its data: it changes with everything that changes the run."""
+    return digest([request_hash, data_sha256])[:_ID_DIGITS]
 
 
 def _finite(value: Any) -> Any:
@@ -182,11 +196,57 @@ def read_rows(path: Path) -> list[RunRow]:
     return rows
 
 
-def rows_beside(path: Path) -> list[RunRow]:
-    """Return the finished rows of the other ``.jsonl`` files in a file's folder; what is no row is passed over.
+class RowStore:
+    """The rows of all tables of a folder. Each lies once, in the file of the table that made it.
 
-    A run that two tables ask for in the same way (equal :attr:`RunRow.key`) is made for the first of them alone.
+    A run that two tables ask for in the same way (equal :attr:`RunRow.key`) is made for the first of them alone, and
+    the other finds it here.
     """
+
+    def __init__(self, file: Path) -> None:
+        """Read the rows.
+
+        Args:
+            file: of the table's own rows, to which new ones are appended.
+
+        Raises:
+            UsageError: as :func:`read_rows`.
+        """
+        self.file = file
+        self._rows: dict[Key, list[RunRow]] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the files again: another process may have appended to them."""
+        own = read_rows(self.file)[::-1]
+        done, failed = ([row for row in own if row.ok is ok] for ok in (True, False))
+        others = _finished_beside(self.file)
+        others.sort(key=lambda row: row.serve_seconds is not None)  # one that has more measured serves as well
+        self._rows = {}
+        for row in [*done, *others, *failed]:
+            self._rows.setdefault(row.key, []).append(row)
+
+    def find(self, key: Key, fits: Callable[[RunRow], bool] = lambda row: row.ok) -> RunRow | None:
+        """Return the best row of a request that fits; without one, the best that there is, if any.
+
+        The table's own finished rows come first, the newest before the others, then those of other tables.
+        """
+        rows = self._rows.get(key, [])
+        return next((row for row in rows if fits(row)), rows[0] if rows else None)
+
+    def add(self, row: RunRow) -> None:
+        """Append a row to the table's own."""
+        append_row(self.file, row)
+        rows = self._rows.setdefault(row.key, [])
+        rows.insert(0 if row.ok else len(rows), row)
+
+    def by_id(self) -> dict[str, RunRow]:
+        """Return the best row of each request by its :attr:`RunRow.id`."""
+        return {rows[0].id: rows[0] for rows in self._rows.values()}
+
+
+def _finished_beside(path: Path) -> list[RunRow]:
+    """Return the finished rows of the other ``.jsonl`` files in a file's folder; what is no row is passed over."""
     found = []
     for other in sorted(path.parent.glob("*.jsonl")):
         if other.name == path.name:
@@ -195,13 +255,4 @@ def rows_beside(path: Path) -> list[RunRow]:
             with contextlib.suppress(ValueError, TypeError, AttributeError):  # some other file, or a cut-off line
                 row = RunRow.from_dict(json.loads(line))
                 found += [row] if row.ok and row.request_hash else []
-    return found
-
-
-def latest(rows: Iterable[RunRow]) -> dict[Key, RunRow]:
-    """Return the last row of each key; a finished run is not replaced by a failed one."""
-    found: dict[Key, RunRow] = {}
-    for row in rows:
-        if row.ok or row.key not in found or not found[row.key].ok:
-            found[row.key] = row
     return found

@@ -21,15 +21,13 @@ import numpy.typing as npt
 
 from recbole_signed.convert import sha256
 from recbole_signed.experiments.runs.metric_columns import smaller_is_better
-from recbole_signed.experiments.runs.provenance import digest
-from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.runs.rows import RunRow, request_id
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tables import RunSpec
 
 FloatArray = npt.NDArray[np.float64]
 USER = "user"
-_HASH_DIGITS = 12
 
 
 def users_folder(rows_file: Path) -> Path:
@@ -39,7 +37,7 @@ def users_folder(rows_file: Path) -> Path:
 
 def file_name(request: RunSpec) -> str:
     """Return the name of the file of a run: it changes with everything that changes the run."""
-    short = digest([request.request_hash, request.data_sha256])[:_HASH_DIGITS]
+    short = request_id(request.request_hash, request.data_sha256)
     return f"{request.model}-{request.dataset}-{request.seed}-{short}.parquet".replace(os.sep, "_")
 
 

@@ -1,9 +1,6 @@
 from .comparison import compare as compare
-from .comparison import replace_file as replace_file
 from .comparison import terminated_like_interrupted as terminated_like_interrupted
 from .footnotes import describe_split as describe_split
-from .marks import marks_file as marks_file
-from .marks import read_marks as read_marks
 from .model_list import list_models as list_models
 from .model_list import models_text as models_text
 from .pairwise_tests import significance as significance
@@ -20,6 +17,11 @@ from .rendering import to_text as to_text
 from .spec import PlannedRow as PlannedRow
 from .spec import RunSpec as RunSpec
 from .spec import TableSpec as TableSpec
+from .stored import Places as Places
+from .stored import StoredTable as StoredTable
+from .stored import View as View
+from .stored import stored_table as stored_table
+from .stored import view_file as view_file
 from .table import BUDGET as BUDGET
 from .table import Cell as Cell
 from .table import Line as Line

@@ -1,4 +1,4 @@
-"""Which best numbers of a table are better than all others beyond chance: the marks, and the file that keeps them.
+"""Which best numbers of a table are better than all others beyond chance: the marks.
 
 **Convention.** In every column that is a mean over users, the best model is tested against every other model of its
 data set, by the paired t test over the users who count for both. The best one was found by looking at these very
@@ -7,15 +7,14 @@ marked where the worst of its own p-values stays below alpha: it is better than 
 second. The t test, because it is exact enough for hundreds of comparisons at once, where a permutation test would
 need hundreds of thousands of resamples to say anything; ``recbole-signed significance`` has the other tests.
 
-The values per user are not committed, so the marks themselves are: ``NAME.marks.json``, with a digest of the checksums
-of the values that they come from. They hold as long as the rows are those.
+The values per user are not committed, so the marks themselves are: in ``NAME.view.json``, with a digest of the
+checksums of the values that they come from. They hold as long as the rows are those.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +56,13 @@ class Marks:
     marks: tuple[Mark, ...]
     n_comparisons: int
     alpha: float = ALPHA
+    values: str | None = None
+    """Digest of the checksums of the values per user that they come from."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Marks:
+        """Make marks of what :func:`dataclasses.asdict` gave."""
+        return cls(**{**values, "marks": tuple(Mark(**each) for each in values["marks"])})
 
 
 def with_marks(table: Table, marks: Marks) -> Table:
@@ -85,49 +91,28 @@ def _explanation(marks: Marks) -> str:
     )
 
 
-def marks_of(results: Sequence[Result], columns: Sequence[str], rows_file: Path, *, stored: bool) -> Marks | None:
+def marks_of(
+    results: Sequence[Result], columns: Sequence[str], rows_file: Path, kept: Marks | None = None
+) -> Marks | None:
     """Return the marks of a table; None where no data set has the values per user of all its runs.
 
     Args:
         results: the table's rows with their places.
         columns: its metrics.
         rows_file: the file of the rows; the values lie beside it.
-        stored: these are the whole table's rows: marks that lie beside the rows count if they are of these values,
-            and new ones are written there.
+        kept: marks that were found before, which count if they are of these values.
     """
     places = places_of(results)
     whole = {name: rows for name, rows in places.items() if _have_values(rows)}
     if not whole:
         return None
     state = _state(whole, columns)
-    file = marks_file(rows_file)
-    kept = read_marks(file, state) if stored else None
-    if kept is not None:
+    if kept is not None and kept.values == state:
         return kept
     if not all(is_there(row, rows_file) for rows in whole.values() for each in rows.values() for row in each):
         return None
-    made = find_marks([read_section(name, rows, rows_file, columns) for name, rows in whole.items()], columns)
-    if stored:
-        document = {"values": state, **asdict(made)}
-        file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return made
-
-
-def marks_file(rows_file: Path) -> Path:
-    """Return the place of a table's marks."""
-    return rows_file.with_suffix(".marks.json")
-
-
-def read_marks(file: Path, state: str | None = None) -> Marks | None:
-    """Read marks; None where there are none, or none of the values of which ``state`` is the digest."""
-    try:
-        document = json.loads(file.read_bytes())
-        if state is not None and document["values"] != state:
-            return None
-        marks = tuple(Mark(**each) for each in document["marks"])
-        return Marks(marks, int(document["n_comparisons"]), float(document["alpha"]))
-    except (OSError, ValueError, TypeError, KeyError):  # not there, cut off, or of another version: they are made anew
-        return None
+    values = [read_section(name, rows, rows_file, columns) for name, rows in whole.items()]
+    return replace(find_marks(values, columns), values=state)
 
 
 def places_of(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:

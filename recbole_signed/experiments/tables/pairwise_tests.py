@@ -16,13 +16,12 @@ import numpy as np
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.experiments.runs import (
     FloatArray,
+    RowStore,
     RunRow,
     SectionValues,
     best_of,
     is_there,
     kept_metrics,
-    latest,
-    read_rows,
     read_section,
     smaller_is_better,
 )
@@ -123,15 +122,16 @@ def significance(
 def _finished(path: Path, spec: TableSpec, rows_file: Path, output: Path | None) -> list[Result]:
     """Return the table's rows; all have their values per user, but for failed ones."""
     requests = list(spec.requests())
-    found = latest(read_rows(rows_file))
+    store = RowStore(rows_file)
+    rows = [store.find(request.key) for request in requests]
     missing = [
         request
-        for request in requests
-        if request.key not in found or (found[request.key].ok and not is_there(found[request.key], rows_file))
+        for request, row in zip(requests, rows, strict=True)
+        if row is None or (row.ok and not is_there(row, rows_file))
     ]
     if missing:
         raise UsageError(_missing_message(path, spec, missing, len(requests), output))
-    return [(request.section, request.label, found[request.key]) for request in requests]
+    return [(request.section, request.label, row) for request, row in zip(requests, rows, strict=True) if row]
 
 
 def _missing_message(path: Path, spec: TableSpec, missing: Sequence[RunSpec], n: int, output: Path | None) -> str:

@@ -116,7 +116,8 @@ def _row(child: _Child) -> RunRow:
     """Return what the process says of its run, or a failed row with the reason."""
     request = child.request
     document = _document(child.out)
-    common: dict[str, Any] = {"request_hash": request.request_hash, "label": request.label, "tuned": request.tuned}
+    common: dict[str, Any] = {"request_hash": request.request_hash, "tuned": request.tuned}
+    common |= {"section": request.section, "label": request.label}
     if child.process.returncode == 0 and "error" not in document and document:
         if request.per_user is not None and document.get("per_user"):
             common["per_user"] = f"{request.per_user.parent.name}/{request.per_user.name}"

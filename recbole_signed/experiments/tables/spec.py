@@ -23,6 +23,7 @@ from recbole_signed.experiments.runs import (
     digest,
     merged,
     read_yaml,
+    request_id,
 )
 from recbole_signed.experiments.tables.table_file import read_table_file
 from recbole_signed.experiments.tables.tuned import budgets_text, how_in_row, tuned_for
@@ -67,6 +68,11 @@ class RunSpec:
     def is_answered_by(self, row: RunRow | None) -> bool:
         """Whether a row of the same key has all that is asked for, so that nothing need be run."""
         return row is not None and row.ok and not (self.serving and row.serve_seconds is None)
+
+    @property
+    def id(self) -> str:
+        """As :attr:`recbole_signed.experiments.runs.rows.RunRow.id`."""
+        return request_id(self.request_hash, self.data_sha256)
 
     @property
     def title(self) -> str:

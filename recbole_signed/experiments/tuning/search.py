@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.experiments.runs import RunRow, digest, space_file
-from recbole_signed.experiments.tables import replace_file, terminated_like_interrupted, tuned_path
+from recbole_signed.experiments.tables import terminated_like_interrupted, tuned_path
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
 from recbole_signed.experiments.tuning.space import Space
 from recbole_signed.experiments.tuning.task import Facts, Task, facts_of
 from recbole_signed.experiments.tuning.workers import COMMAND, Worker, Workers
-from recbole_signed.files import DirectoryLock
+from recbole_signed.files import DirectoryLock, replace_text
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tuning.study import Asked, Study, Tried
@@ -119,7 +119,7 @@ def tune(
         search.exhausted,
         time.perf_counter() - started,
     )
-    replace_file(file, tuned_yaml(tuning, plan))
+    replace_text(file, tuned_yaml(tuning, plan))
     return tuning
 
 
