@@ -47,6 +47,11 @@ class Recommender:
     def __repr__(self) -> str:
         return f"<{self.config['model']} fitted to {len(self.users):,} users and {len(self.items):,} items>"
 
+    @property
+    def dataset(self) -> Any:
+        """The RecBole data set that the model was fitted to."""
+        return self._dataset
+
     # ---- recommendations ----
 
     def recommend(

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed import __version__
-from recbole_signed.cli import analysis, data, replay, significance, state, stats, tune, upstream
+from recbole_signed.cli import analysis, data, replay, serve, significance, state, stats, tune, upstream
 from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 
@@ -53,6 +53,7 @@ analysis.add_to(app)
 significance.add_to(app)
 tune.add_to(app)
 upstream.add_to(app)
+serve.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

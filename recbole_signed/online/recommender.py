@@ -19,7 +19,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import Event, EventBatch, id_of
 from recbole_signed.online.learners import Learner, Refreshed, best_items, described, learner_from
-from recbole_signed.online.store import OnlineState, Snapshot, Update
+from recbole_signed.online.store import OnlineState, Snapshot, Update, Versions
 
 EdgeColumns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _logger = logging.getLogger(__name__)
@@ -128,14 +128,14 @@ class OnlineRecommender:
         state.bulk_load(users, items, *(edges if edges is not None else (none, none, none, none)))
         learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
         learner.attach(state.edges)
-        self.state, self.learner = state, learner
+        self.state, self.learner, self._fitted_seq = state, learner, state.applied_seq
         self.snapshot()
 
     def _prepare(self, directory: Path, model_name: str) -> None:
         self.directory, self.model_name = directory, model_name
         self.state = self.learner = self.wanted = None
         self._closed = self._behind = False
-        self._n_fits = self._n_refreshes = 0
+        self._n_fits = self._n_refreshes = self._fitted_seq = 0
         self._lock = threading.RLock()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refit")
 
@@ -145,6 +145,7 @@ class OnlineRecommender:
             learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
         else:
             learner.load(snapshot.tensors, snapshot.meta)
+        self._fitted_seq = state.applied_seq if snapshot is None else int(snapshot.meta.get("fitted_seq", 0))
         learner.attach(state.edges)
         some = False
         for update in state.replay():
@@ -170,6 +171,20 @@ class OnlineRecommender:
                 self._behind = False
                 state, learner = self._ready()
             yield state, learner
+
+    def reading(self) -> contextlib.AbstractContextManager[tuple[OnlineState, Learner]]:
+        """Give state and learner, which stay as they are until the block ends: updates wait for that long."""
+        return self._entered()
+
+    @property
+    def version(self) -> str:
+        """The model in force: its name and the seq of the newest event that its last fit or refresh has seen."""
+        return f"{self.model_name}@{self._fitted_seq}"
+
+    @property
+    def versions(self) -> Versions:
+        """The saved versions."""
+        return self._ready()[0].versions
 
     def _ready(self) -> tuple[OnlineState, Learner]:
         if self._closed:
@@ -218,14 +233,14 @@ class OnlineRecommender:
         while True:
             with self._entered() as (state, learner):
                 fresh, copied, n_fits = copy.deepcopy(learner), state.edges.item_side(), self._n_fits
-                sizes = state.edges.n_users, state.edges.n_items
+                sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
             edges = copied.arrays()
             del copied
             result = fresh.refresh(edges, *sizes)
             with self._entered() as (state, learner):
                 if self._n_fits == n_fits:
                     self._n_refreshes += 1
-                    self._swap(state, learner, fresh)
+                    self._swap(state, learner, fresh, seq)
                     return result
 
     def refit(self) -> Future[None]:
@@ -241,29 +256,56 @@ class OnlineRecommender:
             wanted, n_refreshes = self.wanted, self._n_refreshes
             fresh = copy.deepcopy(wanted if wanted is not None else learner)
             edges = state.edges.export() if fresh.needs_times else state.edges.item_side().arrays()
-            sizes = state.edges.n_users, state.edges.n_items
+            sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
         fresh.fit(edges, *sizes)
         with self._entered() as (state, _):
             refreshed = self._n_refreshes != n_refreshes
             copied, sizes = state.edges.item_side(), (state.edges.n_users, state.edges.n_items)
+            seq = state.applied_seq if refreshed else seq
         if refreshed:  # what a refresh brought meanwhile is not in the edges of the fit
             fresh.refresh(copied.arrays(), *sizes)
         with self._entered() as (state, learner):
             self._n_fits += 1
-            self._swap(state, learner, fresh)
+            self._swap(state, learner, fresh, seq)
             if self.wanted is wanted:
                 self.wanted = None
 
-    def _swap(self, state: OnlineState, old: Learner, new: Learner) -> None:
+    def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
         new.dislike_push = old.dislike_push
         new.attach(state.edges)
-        self.learner = new
+        self.learner, self._fitted_seq = new, seq
 
     def snapshot(self) -> str:
         """Save a version of the model with the edges it reflects, and return its name."""
         with self._entered() as (state, learner):
             tensors, meta = learner.state()
-            return state.snapshot(tensors, {**meta, "learner": described(learner)}, model=self.model_name)
+            about = {**meta, "learner": described(learner), "fitted_seq": self._fitted_seq}
+            return state.snapshot(tensors, about, model=self.model_name)
+
+    def activate(self, name: str) -> None:
+        """Put a saved version in force, for now and for the next start; events since then stay taken in.
+
+        Args:
+            name: of the version.
+
+        Raises:
+            UsageError: there is no such version, it is damaged, or it is of another model.
+        """
+        with self._entered() as (state, learner):
+            snapshot = state.versions.load(name) if name in state.versions.names() else None
+            state.versions.rollback(name)
+            assert snapshot is not None
+            if snapshot.model != self.model_name:
+                raise UsageError(f"version {name} is of {snapshot.model}, not of {self.model_name}.")
+            fresh = learner_from(snapshot.meta.get("learner") or described(learner))
+            fresh.load(snapshot.tensors, snapshot.meta)
+            self._n_fits += 1  # a refresh under way must not undo it
+            self._swap(state, learner, fresh, snapshot.applied_seq)
+
+    def compact(self) -> int:
+        """Put edges in the place of old rows of the log, see :meth:`OnlineState.compact`."""
+        with self._entered() as (state, _):
+            return state.compact()
 
     def close(self) -> None:
         """Wait for a call and a refit under way, and let go of the state directory; later calls are refused."""

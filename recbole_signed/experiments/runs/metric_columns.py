@@ -86,10 +86,10 @@ COSTS = {
     "size": Column("Model (MB)", True, 3, _scaled("model_bytes", 1 / MEGABYTE)),
 }
 """What a run costs, by the names that a table's ``costs`` may list."""
-DEFAULT_COSTS = ("train", "test", "memory")
+DEFAULT_COSTS: tuple[str, ...] = ("train", "test", "memory")
 SERVED = frozenset(("serve", "serve_first", "serve_memory", "serve_gpu_memory", "size"))
 """The costs that are measured when a trained model is loaded and used."""
-COST_COLUMNS = tuple(COSTS[name] for name in DEFAULT_COSTS)
+COST_COLUMNS: tuple[Column, ...] = tuple(COSTS[name] for name in DEFAULT_COSTS)
 
 
 def cost_columns(names: Iterable[str], relative_to: Iterable[str] = ()) -> tuple[Column, ...]:

@@ -79,6 +79,9 @@ class Learner(Protocol):
     def parameters(self) -> dict[str, Any]:
         """Return what :func:`make_learner` makes a learner of the same settings from, as JSON."""
 
+    def similar(self, item: int, k: int) -> tuple[IntArray, np.ndarray]:
+        """Return the ``k`` nearest items of one and their cosines, best first; fewer where no more are near."""
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return tensors and JSON from which :meth:`load` makes the same learner."""
 
@@ -90,6 +93,7 @@ class LearnerDefaults:
     """What most learners do alike."""
 
     dislike_push = DISLIKE_PUSH
+    _near: Any = None  # Neighbours, of learners that have item vectors
 
     @property
     def needs_times(self) -> bool:
@@ -103,6 +107,19 @@ class LearnerDefaults:
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Find nothing: all scores have to be worked out."""
         return None
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest neighbours of items."""
+        raise NotImplementedError
+
+    def similar(self, item: int, k: int) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest items of one by the vectors of the last version, or the neighbours where it has none."""
+        ids, cosines = self.neighbours(np.array([item]))  # embeddings make their table when it is asked for
+        if self._near is not None:
+            found: tuple[IntArray, np.ndarray] = self._near.similar(item, k)
+            return found
+        near = ids[0] > 0
+        return ids[0][near][:k], cosines[0][near][:k]
 
 
 def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:

@@ -43,10 +43,32 @@ def _pull_down(
     return scores
 
 
-def best_items(learner: Learner, edges: EdgeState, user: int, k: int) -> tuple[IntArray, np.ndarray]:
-    """Return the ``k`` best items that a user has no edge to, best first, and what they are ranked by."""
-    hidden = edges.of_user(user).ids.astype(np.int64) if 0 < user < edges.n_users else np.zeros(0, dtype=np.int64)
-    hidden = np.append(hidden, 0)
+def best_items(
+    learner: Learner,
+    edges: EdgeState,
+    user: int,
+    k: int,
+    *,
+    exclude: IntArray | None = None,
+    include_only: IntArray | None = None,
+) -> tuple[IntArray, np.ndarray]:
+    """Return the ``k`` best items that a user has no edge to, best first, and what they are ranked by.
+
+    Args:
+        learner: whose scores they are.
+        edges: as they are now.
+        user: whom to rank for; one that is not known has no edges.
+        k: how many; fewer where there are no more.
+        exclude: items that are left out.
+        include_only: items to choose from; all of them if None.
+    """
+    seen = edges.of_user(user).ids.astype(np.int64) if 0 < user < edges.n_users else np.zeros(0, dtype=np.int64)
+    hidden = np.concatenate([seen, [0], *([] if exclude is None else [exclude])])
+    if include_only is not None:
+        left_out = np.ones(edges.n_items, dtype=bool)
+        left_out[include_only] = False
+        left_out[hidden] = True
+        hidden = np.flatnonzero(left_out)
     users = np.array([user])
     places, disliked = _fresh(learner, edges, users)
     found = _best_without_all_scores(learner, edges, users, disliked, k, hidden)
@@ -100,10 +122,15 @@ def _pushed(
         own, others = found[:, :NEAR], found[:, NEAR:]
     else:
         own, others = np.take_along_axis(scores, near, axis=1), scores[:, sample]
-    without = learner.pair_scores(cast(EdgeState, _Without(edges, disliked)), users, near)
+    alone = learner.pair_scores(without(edges, disliked), users, near)
     height = np.maximum(own - np.median(others, axis=1)[:, None], 0.0)
-    push = np.maximum(own - without, 0.0) + learner.dislike_push * height
+    push = np.maximum(own - alone, 0.0) + learner.dislike_push * height
     return near, np.where(cosines > 0, own - push, own).astype(np.float32)
+
+
+def without(edges: EdgeState, items: IntArray) -> EdgeState:
+    """Return edges in which each of the users that are asked for lacks its edge to one item, ``[len(users)]``."""
+    return cast(EdgeState, _Without(edges, items))
 
 
 class _Without:

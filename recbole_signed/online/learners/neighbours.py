@@ -60,6 +60,13 @@ class Neighbours:
         ids[old], cosines[old] = self._ids[slots], self._cosines[slots]
         return ids, cosines
 
+    def similar(self, item: int, k: int) -> tuple[IntArray, np.ndarray]:
+        """Return the ``k`` nearest items of one and their cosines, best first; fewer where no more are near."""
+        if item >= len(self._slot):
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        ids, cosines = nearest(item, self._pool, (self._directions(np.array([item])) @ self._table.T)[0], k)
+        return ids[ids > 0], cosines[ids > 0]
+
     def _find(self, items: IntArray) -> None:
         place, self._n_found = self._n_found, self._n_found + len(items)
         self._ids, self._cosines = grown(self._ids, self._n_found), grown(self._cosines, self._n_found)
@@ -72,13 +79,13 @@ class Neighbours:
                 place += 1
 
 
-def nearest(item: int, pool: IntArray, cosines: np.ndarray) -> tuple[IntArray, np.ndarray]:
-    """Return the nearest of the items of a pool, but for the item itself, as :meth:`Neighbours.of` does."""
-    ids, values = np.zeros(NEAR, dtype=np.int64), np.zeros(NEAR, dtype=np.float32)
-    n = min(NEAR + 1, len(pool))
+def nearest(item: int, pool: IntArray, cosines: np.ndarray, k: int = NEAR) -> tuple[IntArray, np.ndarray]:
+    """Return the ``k`` nearest of the items of a pool, but for the item itself, as :meth:`Neighbours.of` does."""
+    ids, values = np.zeros(k, dtype=np.int64), np.zeros(k, dtype=np.float32)
+    n = min(k + 1, len(pool))
     if n:
         order = np.argpartition(cosines, len(pool) - n)[len(pool) - n :]
         order = order[(pool[order] != item) & (pool[order] != 0) & (cosines[order] > 0)]
-        order = order[np.lexsort((pool[order], -cosines[order]))][:NEAR]
+        order = order[np.lexsort((pool[order], -cosines[order]))][:k]
         ids[: len(order)], values[: len(order)] = pool[order], cosines[order]
     return ids, values

@@ -4,6 +4,7 @@ from .database import write_meta as write_meta
 from .dead_letters import DeadLetterFile as DeadLetterFile
 from .edge_views import PIECE as PIECE
 from .edge_views import ItemSide as ItemSide
+from .edge_views import Row as Row
 from .edge_views import Rows as Rows
 from .edges import EdgeState as EdgeState
 from .event_log import EventLog as EventLog

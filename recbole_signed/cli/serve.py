@@ -1,0 +1,203 @@
+"""The commands around the service: serve, api-key, experiment, simulate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recbole_signed.cli.output import Json, print_json, stdout_for_result
+from recbole_signed.errors import UsageError
+
+experiment = typer.Typer(help="What experiments on live traffic say, and how many users they need.")
+DEMO = Path("runs") / "demo"
+
+State = Annotated[Path, typer.Option("--state", help="Folder of the online state.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the experiment.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command()(serve)
+    app.command("api-key")(api_key)
+    app.command()(simulate)
+    app.add_typer(experiment, name="experiment")
+
+
+def serve(
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Parameters of the model, with --init.")
+    ] = None,
+    state: Annotated[Path | None, typer.Option("--state", help="Folder of the online state.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8080,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Yaml file of the service.")] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", metavar="MODEL", help="Begin the state with this model.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Data set for --init.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Serve SSF on ml-100k-signed, with nothing to prepare.")] = False,
+) -> None:
+    """Answer over HTTP: recommendations that follow every event."""
+    from recbole_signed.experiments.runs import parse_assignments
+    from recbole_signed.serve import ServeSettings, announce, init_state, run_service
+
+    given = ServeSettings.read(config)
+    parameters = parse_assignments(settings or [])
+    if demo:
+        if init or dataset:
+            raise UsageError("--demo brings its own model and data set; leave out --init and --dataset.")
+        state = state or DEMO
+        if not state.exists():
+            init, dataset = "SSF", "ml-100k-signed"
+            parameters = {"auto": False, **parameters}  # preset parameters: the first answer comes in seconds
+    if state is None:
+        raise UsageError("serve needs --state DIR, the folder of an online state, or --demo.")
+    if bool(init) != bool(dataset):
+        raise UsageError("--init MODEL and --dataset NAME go together.")
+    if parameters and not init:
+        raise UsageError("parameters of the model are given with --init; a state that is there keeps its own.")
+    if init and dataset:
+        with stdout_for_result():
+            init_state(init, dataset, state, parameters)
+    run_service(state, host, port, given, lambda address: announce(address, given.keys is not None))
+
+
+def api_key(
+    role: Annotated[str, typer.Argument(help="read, write or admin.")],
+    keys: Annotated[Path, typer.Option("--keys", help="File of hashed keys; made if it is not there.")],
+    comment: Annotated[str, typer.Option(help="Whom it is for.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make an API key; it is shown once, the file holds its hash."""
+    from recbole_signed.serve import make_key
+
+    made = make_key(keys, role, comment)
+    if as_json:
+        print_json({"key": made, "role": role})
+    else:
+        typer.echo(made)
+
+
+def _log_and_experiment(state: Path, name: str) -> tuple[Any, Any]:
+    from recbole_signed.serve import EXPERIMENTS, Experiments, TrafficLog
+    from recbole_signed.serve.traffic import FILE
+
+    return TrafficLog(state / FILE, read_only=True), Experiments.read(state / EXPERIMENTS)[name]
+
+
+@experiment.command("report")
+def report(state: State, name: Name, as_json: Json = False) -> None:
+    """Compare the variants of an experiment: rates, differences with intervals, corrected p-values."""
+    from recbole_signed.serve import report_of
+
+    log, found = _log_and_experiment(state, name)
+    with stdout_for_result():
+        result = report_of(log, name, found)
+    if as_json:
+        print_json(result)
+        return
+    typer.echo(report_text(result), nl=False)
+
+
+def report_text(result: dict[str, Any]) -> str:
+    """Return a report for a reader."""
+    if "wins" in result:
+        wins = ", ".join(f"{name} {count}" for name, count in result["wins"].items())
+        if result["share"] is None:
+            return f"{result['experiment']}: no list with a verdict on either side yet.\n"
+        return (
+            f"{result['experiment']}, interleaved: wins {wins}, ties {result['ties']}; the second wins "
+            f"{result['share']:.1%} [{result['low']:.1%}, {result['high']:.1%}], p {result['pvalue']:.3g}\n"
+        )
+    lines = [f"{result['experiment']}: control is {result['control']}"]
+    for name, each in result["variants"].items():
+        lines.append(
+            f"  {name:16} {each['users']:8,} users {each['impressions']:12,.0f} impressions "
+            f"like rate {each['like_rate']:.4f}  dislike rate {each['dislike_rate']:.4f}"
+        )
+    for each in result["comparisons"]:
+        low, high = each["always_valid"]
+        lines.append(
+            f"  {each['variant']:16} {each['metric']:14} {each['relative']:+7.1%} "
+            f"[{each['relative_low']:+.1%}, {each['relative_high']:+.1%}]  p {each['pvalue_corrected']:.3g}  "
+            f"always valid: {low:+.4f} to {high:+.4f}"
+        )
+    if result["sample_ratio"]["suspicious"]:
+        lines.append("  The numbers of users do not match the shares: the assignment is broken, believe nothing here.")
+    if result["cuped"]:
+        lines.append("  Differences are adjusted by the users' own rates before the experiment (CUPED).")
+    return "\n".join(lines) + "\n"
+
+
+@experiment.command("off-policy")
+def off_policy(
+    state: State,
+    name: Name,
+    variant: Annotated[str, typer.Option("--variant", help="The variant whose value is estimated for all users.")],
+    as_json: Json = False,
+) -> None:
+    """Estimate likes and dislikes per impression, had everybody got one variant (IPS and SNIPS)."""
+    from recbole_signed.serve import policy_value
+
+    log, found = _log_and_experiment(state, name)
+    if variant not in found.variants:
+        raise UsageError(f"the experiment '{name}' has no variant '{variant}'; it has {', '.join(found.variants)}.")
+    rows = log.logged(name)
+    target = (rows["variant"] == variant).cast(float).to_numpy()
+    propensity = rows["propensity"].to_numpy()
+    result: dict[str, dict[str, float]] = {}
+    for outcome in ("like", "dislike"):
+        rewards = rows[outcome].cast(float).to_numpy()
+        for estimator, normalised in (("ips", False), ("snips", True)):
+            estimate = policy_value(rewards, propensity, target, self_normalised=normalised)
+            result[f"{outcome}_rate_{estimator}"] = vars(estimate)
+    if as_json:
+        print_json(result)
+    else:
+        for key, value in result.items():
+            typer.echo(f"{key:20} {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]")
+
+
+@experiment.command("power")
+def power(
+    rate: Annotated[float, typer.Option(help="Rate per impression of the control, e.g. 0.1.")],
+    effect: Annotated[float, typer.Option(help="Smallest relative change worth finding, e.g. 0.05.")],
+    impressions: Annotated[float, typer.Option(help="Impressions of a user during the experiment.")],
+    users_per_day: Annotated[float | None, typer.Option(help="New users a day, to tell the days.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell how many users each of two variants needs to find an effect with a power of 80 %."""
+    from recbole_signed.serve import users_needed
+
+    n = users_needed(rate, effect, impressions)
+    days = None if not users_per_day else 2 * n / users_per_day
+    if as_json:
+        print_json({"users_per_variant": n, "days": days})
+    else:
+        typer.echo(f"{n:,} users in each variant" + ("" if days is None else f", {days:.1f} days in all"))
+
+
+def simulate(
+    url: Annotated[str, typer.Argument(help="Address of a service, e.g. http://127.0.0.1:8080.")],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="Data set whose verdicts are the truth.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Number of lists that are looked at.", min=1)] = 200,
+    k: Annotated[int, typer.Option(help="Length of a list.", min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="Of users and verdicts.")] = 0,
+    key: Annotated[str | None, typer.Option(envvar="RECBOLE_SIGNED_KEY", help="API key with the role write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Drive a service with simulated users, who like and dislike what they are shown."""
+    from recbole_signed.serve.simulation_client import drive
+
+    outcome = drive(url, dataset, rounds, k, seed, key)
+    if as_json:
+        print_json(vars(outcome))
+    else:
+        typer.echo(
+            f"{outcome.shown} items shown, {outcome.likes} likes, {outcome.dislikes} dislikes; "
+            f"the users like {outcome.expected:.1%} of what they were shown."
+        )

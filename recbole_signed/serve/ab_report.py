@@ -1,0 +1,246 @@
+r"""What an experiment says: rates per variant, differences with intervals, and whether they may be looked at early.
+
+Statistics come from tea-tasting: ratios of means by the delta method, CUPED by covariates from the period before, the
+sample-ratio check, and the correction for several metrics. What it lacks is written here: intervals that hold at every
+moment at once (asymptotic confidence sequences), and the preference of interleaved lists (a binomial test).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.stats import binomtest, norm
+
+from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.serve.experiments import Experiment
+from recbole_signed.serve.traffic import TrafficLog
+
+FloatArray = npt.NDArray[np.float64]
+METRICS = {"like_rate": ("likes", "impressions"), "dislike_rate": ("dislikes", "impressions")}
+"""Rates by name: numerator and denominator."""
+SAMPLE_RATIO = "sample_ratio"
+SUSPICIOUS = 1e-3
+"""p-value of the sample-ratio check below which the assignment is broken and no difference is to be believed."""
+
+
+def experiment_report(
+    users: pl.DataFrame, control: str, shares: dict[str, float], *, confidence: float = 0.95
+) -> dict[str, Any]:
+    """Compare the variants of an experiment with its control.
+
+    Args:
+        users: one row a user, see :meth:`~recbole_signed.serve.traffic.TrafficLog.per_user`.
+        control: name of the control.
+        shares: planned share of each variant.
+        confidence: of every interval; the p-values of all metrics and variants are corrected together (Sidak).
+
+    Returns:
+        ``variants`` (users, impressions, likes, dislikes and rates of each), ``sample_ratio`` (p-value and whether it
+        is X
+        its interval, p-value, corrected p-value, and ``always_valid``: bounds that hold however often one looks.
+
+    Raises:
+        UsageError: a variant has fewer than two users.
+    """
+    tt = _tea_tasting()
+    groups = {name: users.filter(pl.col("variant") == name) for name in shares}
+    few = [name for name, group in groups.items() if group.height < 2]
+    if few:
+        raise UsageError(f"the variant '{few[0]}' has {groups[few[0]].height} users; a comparison needs 2 or more.")
+    variants = {name: _summary(group) for name, group in groups.items()}
+    comparisons, results = [], {}
+    use_before = bool((users["impressions_before"] > 0).any())
+    for name in shares:
+        if name == control:
+            continue
+        pair = pl.concat([groups[control], groups[name]])
+        covariates: dict[str, str | None] = dict.fromkeys(("numer_covariate", "denom_covariate"))
+        metrics: dict[str, Any] = {}
+        for metric, (over, under) in METRICS.items():
+            if use_before:
+                covariates = {"numer_covariate": f"{over}_before", "denom_covariate": f"{under}_before"}
+            metrics[metric] = tt.RatioOfMeans(over, under, **_usable(pair, covariates), confidence_level=confidence)
+        metrics["likes_per_user"] = tt.Mean("likes", confidence_level=confidence)
+        metrics[SAMPLE_RATIO] = tt.SampleRatio({control: shares[control], name: shares[name]})
+        results[name] = tt.Experiment(metrics).analyze(pair, control=control)
+        for metric in (*METRICS, "likes_per_user"):
+            found = results[name][metric]
+            bounds = _always_valid_difference(groups[name], groups[control], metric, confidence)
+            comparisons.append({"variant": name, "metric": metric, **_numbers(found), "always_valid": bounds})
+    named = {(control, name): result for name, result in results.items()}
+    corrected = tt.adjust_fwer(named, {*METRICS, "likes_per_user"}, alpha=1 - confidence).to_dicts()
+    adjusted = {(row["comparison"], row["metric"]): float(row["pvalue_adj"]) for row in corrected}
+    for each in comparisons:
+        each["pvalue_corrected"] = adjusted[str((control, each["variant"])), each["metric"]]
+    ratio = {name: float(result[SAMPLE_RATIO].pvalue) for name, result in results.items()}
+    worst = min(ratio.values())
+    return {
+        "control": control,
+        "variants": variants,
+        "sample_ratio": {"pvalue": worst, "suspicious": worst < SUSPICIOUS},
+        "comparisons": comparisons,
+        "cuped": use_before,
+    }
+
+
+def report_of(log: TrafficLog, name: str, experiment: Experiment, *, before_days: int = 14) -> dict[str, Any]:
+    """Return the report of an experiment from the log of impressions.
+
+    Args:
+        log: of impressions.
+        name: of the experiment.
+        experiment: its variants; the first one is the control.
+        before_days: length of the period before, see :meth:`~recbole_signed.serve.traffic.TrafficLog.per_user`.
+
+    Raises:
+        UsageError: a variant has too few users.
+    """
+    names = list(experiment.variants)
+    if experiment.interleave:
+        return {"experiment": name, **interleaving_report(log.interleaved(name), (names[0], names[1]))}
+    shares = {label: variant.share for label, variant in experiment.variants.items()}
+    return {"experiment": name, **experiment_report(log.per_user(name, before_days=before_days), names[0], shares)}
+
+
+def _tea_tasting() -> Any:
+    try:
+        import tea_tasting
+    except ImportError as error:
+        raise MissingExtraError("the report of an experiment", "serve") from error
+    return tea_tasting
+
+
+def _summary(group: pl.DataFrame) -> dict[str, float]:
+    sums = {name: float(group[name].sum()) for name in ("impressions", "likes", "dislikes")}
+    shown = max(sums["impressions"], 1.0)
+    return {
+        "users": group.height,
+        **sums,
+        "like_rate": sums["likes"] / shown,
+        "dislike_rate": sums["dislikes"] / shown,
+        "likes_per_user": sums["likes"] / group.height,
+    }
+
+
+def _usable(pair: pl.DataFrame, covariates: dict[str, str | None]) -> dict[str, str | None]:
+    """Leave out covariates that do not vary, by which nothing can be explained."""
+    names = [name for name in covariates.values() if name is not None]
+    varying = all(pair[name].n_unique() > 1 for name in names)
+    return covariates if varying else dict.fromkeys(covariates)
+
+
+def _numbers(found: Any) -> dict[str, float]:
+    return {
+        "control": float(found.control),
+        "treatment": float(found.treatment),
+        "difference": float(found.effect_size),
+        "low": float(found.effect_size_ci_lower),
+        "high": float(found.effect_size_ci_upper),
+        "relative": float(found.rel_effect_size),
+        "relative_low": float(found.rel_effect_size_ci_lower),
+        "relative_high": float(found.rel_effect_size_ci_upper),
+        "pvalue": float(found.pvalue),
+    }
+
+
+def _always_valid_difference(
+    treated: pl.DataFrame, control: pl.DataFrame, metric: str, confidence: float
+) -> tuple[float, float]:
+    over, under = METRICS.get(metric, ("likes", None))
+    a, b = (_linearised(group, over, under) for group in (treated, control))
+    difference = a[0] - b[0]
+    half = confidence_sequence(a[1] / len(treated) + b[1] / len(control), len(treated) + len(control), confidence)
+    return difference - half, difference + half
+
+
+def _linearised(group: pl.DataFrame, over: str, under: str | None) -> tuple[float, float]:
+    """Return a ratio of means and the variance of a user's share in it (delta method)."""
+    numerator = group[over].to_numpy().astype(np.float64)
+    denominator = np.ones_like(numerator) if under is None else group[under].to_numpy().astype(np.float64)
+    mean = denominator.mean()
+    ratio = float(numerator.mean() / mean)
+    return ratio, float(((numerator - ratio * denominator) / mean).var(ddof=1))
+
+
+def confidence_sequence(variance: float, n: int, confidence: float = 0.95, tightest: int = 5000) -> float:
+    r"""Return half the width of an interval that holds at all sample sizes at once.
+
+    The asymptotic confidence sequence of Waudby-Smith et al. (Annals of Statistics 2024, Theorem 2.2):
+    :math:`\sigma \sqrt{\frac{2 (n \rho^2 + 1)}{n^2 \rho^2} \log \frac{\sqrt{n \rho^2 + 1}}{\alpha}}`, here with
+    :math:`\sigma^2 / n` given, and :math:`\rho` such that it is tightest at ``tightest`` observations.
+
+    Args:
+        variance: of the estimate, :math:`\sigma^2 / n`.
+        n: number of observations.
+        confidence: :math:`1 - \alpha`.
+        tightest: sample size at which the interval is to be narrowest.
+    """
+    alpha = 1 - confidence
+    log = -2 * np.log(alpha)
+    rho2 = (log + np.log(log + 1)) / tightest
+    return float(np.sqrt(variance * 2 * (n * rho2 + 1) / (n * rho2) * np.log(np.sqrt(n * rho2 + 1) / alpha)))
+
+
+def interleaving_report(requests: pl.DataFrame, names: tuple[str, str], confidence: float = 0.95) -> dict[str, Any]:
+    """Tell which of two interleaved rankings users prefer.
+
+    A request goes to the ranking whose items got more likes minus dislikes; ties count for neither.
+
+    Args:
+        requests: see :meth:`~recbole_signed.serve.traffic.TrafficLog.interleaved`.
+        names: of the two variants; the share is that of the second.
+
+    Returns:
+        ``wins`` of each, ``ties``, ``share`` (of the second among requests without a tie) with ``low``, ``high``, and
+        the p-value of the exact binomial test against one half.
+    """
+    net = requests.with_columns(net=pl.col("likes") - pl.col("dislikes")).pivot(
+        on="variant", index="request", values="net"
+    )
+    columns = [net[name].fill_null(0) if name in net.columns else pl.zeros(net.height, eager=True) for name in names]
+    difference = (columns[1] - columns[0]).to_numpy()
+    wins = {names[0]: int((difference < 0).sum()), names[1]: int((difference > 0).sum())}
+    decided = sum(wins.values())
+    found: dict[str, Any] = {"wins": wins, "ties": len(difference) - decided, "share": None, "pvalue": None}
+    if decided:
+        test = binomtest(wins[names[1]], decided)
+        low, high = test.proportion_ci(confidence, method="wilson")
+        found |= {
+            "share": wins[names[1]] / decided,
+            "low": float(low),
+            "high": float(high),
+            "pvalue": float(test.pvalue),
+        }
+    return found
+
+
+def users_needed(
+    rate: float,
+    relative_effect: float,
+    impressions_per_user: float,
+    *,
+    overdispersion: float = 1.5,
+    power: float = 0.8,
+    confidence: float = 0.95,
+) -> int:
+    """Return how many users each of two equal variants needs to find an effect on a rate per impression.
+
+    Args:
+        rate: of the control, in (0, 1).
+        relative_effect: the smallest change worth finding, as a share of the rate (0.05 for 5 %).
+        impressions_per_user: mean number of impressions of a user during the experiment.
+        overdispersion: variance of a user's rate over that of independent impressions; 1.5 is typical.
+        power: probability of finding the effect.
+        confidence: of the two-sided test.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+    if not (0 < rate < 1 and relative_effect != 0 and impressions_per_user > 0 and overdispersion > 0):
+        raise UsageError("power needs a rate in (0, 1), an effect other than 0, and impressions per user above 0.")
+    quantiles = norm.ppf(power) + norm.ppf(0.5 + confidence / 2)
+    variance = overdispersion * rate * (1 - rate) / impressions_per_user
+    return int(np.ceil(2 * variance * (quantiles / (rate * relative_effect)) ** 2))

@@ -1,0 +1,475 @@
+"""The HTTP routes: a FastAPI application over an :class:`~recbole_signed.serve.engine.Engine`.
+
+Errors are problem details (RFC 9457) with the sentence that the command line would give. Every answer carries the
+model's version, the seq that it reflects, and the variant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+
+from recbole_signed import __version__
+from recbole_signed.errors import UsageError
+from recbole_signed.serve import schemas
+from recbole_signed.serve.catalogue import ItemInfo
+from recbole_signed.serve.engine import Engine, Ranked, now_ms
+from recbole_signed.serve.experiments import parse_experiment
+from recbole_signed.serve.keys import ApiKeys, RateLimit
+from recbole_signed.serve.maintenance import Maintenance
+from recbole_signed.serve.writer import BusyError
+
+PROBLEM = "application/problem+json"
+UserId = Annotated[schemas.Id, Path(description="Id of a user, as events have it.")]
+ItemId = Annotated[schemas.Id, Path(description="Id of an item, as events have it.")]
+VersionName = Annotated[str, Path(pattern=r"^v\d{1,12}$", description="Name of a version.")]
+ExperimentName = Annotated[str, Path(pattern=r"^[\w.-]{1,64}$", description="Name of an experiment.")]
+K = Annotated[int, Query(ge=1, description="How many items; fewer where the catalogue has no more.")]
+Ids = Annotated[list[schemas.Id], Query()]
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.Problem, "content": {PROBLEM: {}}} for status in (400, 401, 403, 404, 413, 422, 429, 503)
+}
+
+
+class ProblemError(Exception):
+    """An error with a status of its own."""
+
+    def __init__(self, status: int, title: str, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.title, self.detail, self.retry_after = status, title, detail, retry_after
+
+    def response(self) -> JSONResponse:
+        """Return it as problem details."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
+        body = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
+        return JSONResponse(body, self.status, headers, PROBLEM)
+
+
+def make_app(engine: Engine, keys: ApiKeys | None = None, maintenance: Maintenance | None = None) -> FastAPI:
+    """Return the application.
+
+    Args:
+        engine: that answers.
+        keys: of callers; None lets everybody do everything.
+        maintenance: whose rounds the health routes tell of.
+    """
+    app = FastAPI(
+        title="recbole-signed",
+        version=__version__,
+        description="Recommendations that follow every like and dislike.",
+        responses=_PROBLEMS,
+        openapi_tags=[
+            {"name": name} for name in ("events", "recommendations", "items", "models", "experiments", "health")
+        ],
+    )
+    keys = keys or ApiKeys(None)
+    limit = RateLimit(engine.settings.limits.requests_per_second)
+    _add_errors(app)
+    _add_middleware(app, engine, limit)
+
+    def needs(role: str) -> Any:
+        def check(request: Request) -> None:
+            allowed = keys.allows(_key(request), role)
+            if allowed is None:
+                raise ProblemError(401, "Unauthorized", "This route needs an API key in the header X-API-Key.")
+            if not allowed:
+                raise ProblemError(403, "Forbidden", f"This key may not do what needs the role '{role}'.")
+
+        return [Depends(check)]
+
+    _add_events(app, engine, needs)
+    _add_recommendations(app, engine, needs)
+    _add_items(app, engine, needs)
+    _add_models(app, engine, needs)
+    _add_experiments(app, engine, needs)
+    _add_health(app, engine, needs, maintenance)
+    from recbole_signed.serve import gorse
+
+    gorse.add_routes(app, engine, needs)
+    return app
+
+
+# ---- errors and limits
+
+
+def _key(request: Request) -> str | None:
+    given = request.headers.get("x-api-key")
+    if given is None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = token if scheme.lower() == "bearer" else None
+    return given
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ProblemError)
+    async def problem(_: Request, error: ProblemError) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(UsageError)
+    async def usage(_: Request, error: UsageError) -> JSONResponse:
+        return ProblemError(422, "Unprocessable Content", str(error)).response()
+
+    @app.exception_handler(BusyError)
+    async def busy(_: Request, error: BusyError) -> JSONResponse:
+        detail = "Too many events wait to be written; send these again later."
+        return ProblemError(429, "Too Many Requests", detail, error.retry_after).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        return ProblemError(422, "Unprocessable Content", f"{where}: {first['msg']}.").response()
+
+    @app.exception_handler(HTTPException)
+    async def other(_: Request, error: HTTPException) -> JSONResponse:
+        response = ProblemError(error.status_code, "Request refused", f"{error.detail}.").response()
+        response.headers.update(error.headers or {})
+        return response
+
+
+def _add_middleware(app: FastAPI, engine: Engine, limit: RateLimit) -> None:
+    largest = engine.settings.limits.body_bytes
+
+    @app.middleware("http")
+    async def watch(request: Request, forward: Callable[[Request], Awaitable[Response]]) -> Response:
+        started = time.perf_counter()
+        wait = limit.wait(_key(request) or (request.client.host if request.client else ""))
+        length = request.headers.get("content-length", "0")
+        if wait:
+            response: Response = ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait).response()
+        elif request.method in ("POST", "PUT", "PATCH") and not length.isdigit():
+            response = ProblemError(400, "Bad Request", "Content-Length is not a number.").response()
+        elif int(length) > largest or "chunked" in request.headers.get("transfer-encoding", ""):
+            detail = f"The body must have a Content-Length of at most {largest} bytes."
+            response = ProblemError(413, "Content Too Large", detail).response()
+        else:
+            response = await forward(request)
+        route = getattr(request.scope.get("route"), "path", "other")
+        seconds = time.perf_counter() - started
+        engine.telemetry.requests.labels(route, str(response.status_code)).observe(seconds)
+        return response
+
+    if engine.settings.allow_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(engine.settings.allow_origins), allow_methods=["*"], allow_headers=["*"]
+        )
+
+
+# ---- events
+
+
+def _milliseconds(row: Any) -> Any:
+    """Return a row with a time stamp in milliseconds: now where it has none, ISO 8601 turned into a number."""
+    if not isinstance(row, dict):
+        return row
+    stamp = row.get("timestamp")
+    if stamp is None:
+        return {**row, "timestamp": now_ms()}
+    if isinstance(stamp, str) and not stamp.lstrip("-").replace(".", "", 1).isdigit():
+        try:
+            parsed = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
+        except ValueError:
+            return row  # refused with the other rows that are no events
+        if parsed.tzinfo is not None:
+            return {**row, "timestamp": round(parsed.timestamp() * 1000)}
+    return row
+
+
+async def _submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
+    if len(rows) > engine.settings.limits.batch:
+        raise ProblemError(
+            413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
+        )
+    written = await asyncio.wrap_future(engine.writer.submit([_milliseconds(row) for row in rows]))
+    results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.outcomes]
+    count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
+    return schemas.EventsAnswer(results=results, seq=written.seq, **count)
+
+
+def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+    write = {"tags": ["events"], "dependencies": needs("write")}
+
+    @app.post("/v1/events", response_model_exclude_none=True, **write)
+    async def post_events(body: schemas.EventsBody) -> schemas.EventsAnswer:
+        """Take events; the answer comes when they are on the disk and recommendations reflect them.
+
+        Each event is judged by itself: a refused one does not spoil the others.
+        """
+        return await _submit(engine, body.events)
+
+    async def single(user: str, item: str, kind: str) -> schemas.EventsAnswer:
+        return await _submit(engine, [{"user_id": user, "item_id": item, "type": kind, "timestamp": now_ms()}])
+
+    @app.delete("/v1/users/{user_id}/verdicts/{item_id}", response_model_exclude_none=True, **write)
+    async def delete_verdict(
+        user_id: UserId, item_id: ItemId, sign: Literal["like", "dislike"]
+    ) -> schemas.EventsAnswer:
+        """Take a like or a dislike back."""
+        return await single(user_id, item_id, f"un{sign}")
+
+    @app.delete("/v1/users/{user_id}", tags=["events"], dependencies=needs("admin"), response_model_exclude_none=True)
+    async def delete_user(user_id: UserId) -> schemas.EventsAnswer:
+        """Erase a user from the log, the model and the impressions."""
+        return await single(user_id, "", "forget_user")
+
+
+# ---- recommendations
+
+
+def _answer(ranked: Ranked, why: Callable[[str], dict[str, Any]] | None = None) -> schemas.Answer:
+    teams = ranked.teams or [None] * len(ranked.items)  # type: ignore[list-item]
+    items = [
+        schemas.ScoredItem(item=item, score=score, variant=team, why=None if why is None else why(item))
+        for (item, score), team in zip(ranked.items, teams, strict=True)
+    ]
+    return schemas.Answer(
+        items=items,
+        model=ranked.version,
+        seq=ranked.seq,
+        variant=ranked.variant,
+        request_id=ranked.request_id,
+        known_user=ranked.known,
+    )
+
+
+def _check_k(engine: Engine, k: int) -> None:
+    if k > engine.settings.limits.k:
+        raise ProblemError(422, "Unprocessable Content", f"k is {k}; at most {engine.settings.limits.k} are served.")
+
+
+def _parameters(aversion: float | None) -> dict[str, float]:
+    return {} if aversion is None else {"dislike_aversion": aversion}
+
+
+async def _wait_for(engine: Engine, seq: int | None) -> None:
+    """Wait until answers reflect ``seq``, a second at most: a replica may lag behind the writer."""
+    if seq is None:
+        return
+    deadline = time.monotonic() + 1.0
+    while engine.seq < seq:
+        if time.monotonic() > deadline:
+            raise ProblemError(503, "Service Unavailable", f"Answers reflect seq {engine.seq}, not {seq} yet.", 1.0)
+        await asyncio.sleep(0.002)
+
+
+def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+    read = {"tags": ["recommendations"], "dependencies": needs("read")}
+
+    @app.get("/v1/users/{user_id}/recommendations", response_model_exclude_none=True, **read)
+    async def get_recommendations(
+        user_id: UserId,
+        k: K = 20,
+        exclude: Ids = [],  # noqa: B006  (FastAPI copies it)
+        include_only: Annotated[list[schemas.Id] | None, Query()] = None,
+        tags: Annotated[list[schemas.Id] | None, Query()] = None,
+        dislike_aversion: Annotated[schemas.Aversion | None, Query()] = None,
+        explain: bool = False,
+        min_seq: Annotated[int | None, Query(ge=0)] = None,
+    ) -> schemas.Answer:
+        """Return the best items that the user has no edge to, none of them withdrawn."""
+        _check_k(engine, k)
+        await _wait_for(engine, min_seq)
+
+        def work() -> schemas.Answer:
+            ranked = engine.recommend(
+                user_id,
+                k,
+                exclude=exclude,
+                include_only=include_only,
+                tags=tags,
+                parameters=_parameters(dislike_aversion),
+            )
+            return _answer(ranked, (lambda item: engine.explain(user_id, item)) if explain else None)
+
+        return await asyncio.to_thread(work)
+
+    @app.post("/v1/recommendations", response_model_exclude_none=True, **read)
+    async def post_recommendations(body: schemas.ManyBody) -> schemas.ManyAnswer:
+        """Return lists for several users; one without a user_id is a session, given by its likes and dislikes."""
+        _check_k(engine, body.k)
+        if len(body.users) > engine.settings.limits.batch:
+            detail = f"A request holds at most {engine.settings.limits.batch} users."
+            raise ProblemError(413, "Content Too Large", detail)
+        filters: Any = {
+            "include_only": body.include_only,
+            "tags": body.tags,
+            "parameters": _parameters(body.dislike_aversion),
+        }
+
+        def one(user: schemas.UserRequest) -> schemas.Answer:
+            if user.user_id is None:
+                return _answer(engine.session(user.likes, user.dislikes, body.k, exclude=body.exclude, **filters))
+            return _answer(engine.recommend(user.user_id, body.k, exclude=body.exclude, **filters))
+
+        return await asyncio.to_thread(lambda: schemas.ManyAnswer(answers=[one(user) for user in body.users]))
+
+    @app.get("/v1/users/{user_id}/explain/{item_id}", **read)
+    def get_explanation(user_id: UserId, item_id: ItemId) -> schemas.Why:
+        """Return what each edge of the user adds to the score of an item, exactly."""
+        return schemas.Why(**engine.explain(user_id, item_id))
+
+    @app.get("/v1/users/{user_id}/last-dislike", **read)
+    def get_last_dislike(user_id: UserId, k: K = 20) -> schemas.DislikeEffect:
+        """Return what the newest verdict of a user changed, where it is a dislike."""
+        _check_k(engine, k)
+        return schemas.DislikeEffect(**engine.last_dislike(user_id, k))
+
+
+def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+    read = {"tags": ["items"], "dependencies": needs("read")}
+
+    @app.get("/v1/items/{item_id}/similar", response_model_exclude_none=True, **read)
+    def get_similar(item_id: ItemId, k: K = 10) -> schemas.Answer:
+        """Return the items nearest to one."""
+        _check_k(engine, k)
+        return _answer(engine.similar(item_id, k))
+
+    @app.get("/v1/popular", response_model_exclude_none=True, **read)
+    def get_popular(k: K = 20) -> schemas.Answer:
+        """Return the most liked items."""
+        _check_k(engine, k)
+        return _answer(engine.popular(k))
+
+    @app.get("/v1/items/{item_id}/audience", **read)
+    def get_audience(item_id: ItemId, k: K = 10) -> schemas.Audience:
+        """Return the users, among a sample, in whose ranking an item stands highest."""
+        return schemas.Audience(users=[schemas.Listener(**each) for each in engine.audience(item_id, min(k, 100))])
+
+    @app.get("/v1/items/{item_id}", **read)
+    def get_item(item_id: ItemId) -> schemas.ItemBody:
+        """Return what the catalogue holds of an item."""
+        info = engine.catalogue[item_id]
+        return schemas.ItemBody(withdrawn=info.withdrawn, tags=list(info.tags))
+
+    @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"))
+    def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:
+        """Withdraw an item, let it return, or set its tags."""
+        engine.catalogue.put(item_id, ItemInfo(body.withdrawn, tuple(body.tags)))
+        return body
+
+
+# ---- models and experiments
+
+
+def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+    admin = {"tags": ["models"], "dependencies": needs("admin")}
+
+    def models() -> schemas.Models:
+        versions = [
+            schemas.VersionInfo(
+                name=each.name,
+                seq=each.applied_seq,
+                created=each.created,
+                pinned=each.pinned,
+                current=each.current,
+                damage=each.damage,
+            )
+            for each in engine.trainer.versions.describe()
+        ]
+        return schemas.Models(model=engine.version, seq=engine.seq, versions=versions)
+
+    @app.get("/v1/models", tags=["models"], dependencies=needs("read"), response_model_exclude_none=True)
+    def get_models() -> schemas.Models:
+        """Return the versions of the model, and what is in force."""
+        return models()
+
+    @app.post("/v1/models", status_code=201, response_model_exclude_none=True, **admin)
+    def post_model() -> schemas.Models:
+        """Save the model as a version."""
+        engine.trainer.snapshot()
+        return models()
+
+    @app.post("/v1/models/{name}/activate", response_model_exclude_none=True, **admin)
+    def activate(name: VersionName) -> schemas.Models:
+        """Serve an older (or newer) version; events since then stay in force."""
+        engine.trainer.activate(name)
+        return models()
+
+    @app.put("/v1/models/{name}/pin", response_model_exclude_none=True, **admin)
+    def pin(name: VersionName, pinned: bool = True) -> schemas.Models:
+        """Keep a version from being removed, or no longer."""
+        engine.trainer.versions.pin(name, pinned)
+        return models()
+
+
+def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+    admin = {"tags": ["experiments"], "dependencies": needs("admin")}
+
+    def body_of(name: str) -> schemas.ExperimentBody:
+        return schemas.ExperimentBody(**engine.experiments[name].model_dump())
+
+    @app.get("/v1/experiments", tags=["experiments"], dependencies=needs("read"))
+    def get_experiments() -> dict[str, schemas.ExperimentBody]:
+        """Return all experiments."""
+        return {name: body_of(name) for name, _ in engine.experiments}
+
+    @app.put("/v1/experiments/{name}", **admin)
+    def put_experiment(name: ExperimentName, body: schemas.ExperimentBody) -> schemas.ExperimentBody:
+        """Make or replace an experiment."""
+        engine.experiments.put(name, parse_experiment(name, body.model_dump()))
+        return body_of(name)
+
+    @app.patch("/v1/experiments/{name}", **admin)
+    def patch_experiment(name: ExperimentName, body: schemas.ExperimentChange) -> schemas.ExperimentBody:
+        """Start, stop or ramp an experiment."""
+        engine.experiments.change(name, **body.model_dump(exclude_none=True))
+        return body_of(name)
+
+    @app.get("/v1/experiments/{name}/report", tags=["experiments"], dependencies=needs("read"))
+    def get_report(name: ExperimentName) -> dict[str, Any]:
+        """Return the statistics of an experiment, see ``recbole-signed experiment report``."""
+        from recbole_signed.serve.ab_report import report_of
+
+        if engine.traffic is None:
+            raise ProblemError(404, "Not Found", "The service keeps no impressions, so there is nothing to report.")
+        return report_of(engine.traffic, name, engine.experiments[name])
+
+
+# ---- health, metrics, page
+
+
+def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:
+    @app.get("/healthz", tags=["health"], response_class=PlainTextResponse)
+    def healthz() -> str:
+        """Say that the process lives."""
+        return "ok"
+
+    @app.get("/readyz", tags=["health"])
+    def readyz(response: Response) -> dict[str, Any]:
+        """Say whether answers are current; 503 where they are not, with the reasons."""
+        reasons = engine.reasons_not_ready()
+        response.status_code = 503 if reasons else 200
+        return {"ready": not reasons, "reasons": reasons, "seq": engine.seq, "model": engine.version}
+
+    @app.get("/metrics", tags=["health"], dependencies=needs("read"), response_class=PlainTextResponse)
+    def metrics() -> PlainTextResponse:
+        """Return Prometheus metrics."""
+        return PlainTextResponse(engine.telemetry.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/quality", tags=["health"], dependencies=needs("read"))
+    def quality(by: Literal["version", "variant", "group"] | None = None) -> dict[str, Any]:
+        """Return live quality over the last hour and day, and its curve."""
+        return {
+            "windows": engine.quality.figures(now_ms(), by),
+            "curve": engine.quality.curve(now_ms()),
+            "k": engine.quality.k,
+        }
+
+    @app.get("/v1/status", tags=["health"], dependencies=needs("read"))
+    def status() -> dict[str, Any]:
+        """Return the figures of the page: sizes, rates, maintenance."""
+        return {**engine.status(), "maintenance": {} if maintenance is None else maintenance.rounds()}
+
+    @app.get("/", include_in_schema=False, response_class=HTMLResponse)
+    def page() -> str:
+        return files("recbole_signed.serve").joinpath("page.html").read_text(encoding="utf-8")

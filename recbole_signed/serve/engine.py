@@ -1,0 +1,471 @@
+"""Answers of the service: rankings by raw ids with filters, variants and sessions, and what is told of them.
+
+The writer (``writer.py``) takes events; before it does, each verdict is held against the list that its user would have
+got (``quality.py``).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, EventBatch, OnlineRecommender
+from recbole_signed.online.learners import without
+from recbole_signed.serve import catalogue, ranking, traffic
+from recbole_signed.serve.catalogue import Catalogue
+from recbole_signed.serve.experiments import Assignment, Experiments, merged_parameters, team_draft
+from recbole_signed.serve.quality import Case, LiveQuality
+from recbole_signed.serve.settings import ServeSettings
+from recbole_signed.serve.telemetry import Telemetry, resident_bytes
+from recbole_signed.serve.traffic import ImpressionQueue, Shown, TrafficLog
+from recbole_signed.serve.writer import Writer
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A list of items for one user."""
+
+    items: list[tuple[str, float]]
+    seq: int
+    version: str
+    known: bool
+    assignments: list[Assignment]
+    teams: list[str] | None = None
+    request_id: str = ""
+
+    @property
+    def variant(self) -> str:
+        """``experiment=variant`` of each experiment, comma-separated."""
+        return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
+
+
+def now_ms() -> int:
+    """Return the clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Engine:
+    """What the routes call; its methods may be called from any thread.
+
+    Args:
+        trainer: started; the engine is the only one that writes to it from then on.
+        settings: of the service.
+        experiments: on live traffic.
+        folder: where catalogue and impressions are kept; None keeps the catalogue in memory and no impressions.
+        telemetry: that is counted in.
+    """
+
+    def __init__(
+        self,
+        trainer: OnlineRecommender,
+        settings: ServeSettings | None = None,
+        experiments: Experiments | None = None,
+        folder: Path | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self.trainer = trainer
+        self.settings = settings or ServeSettings()
+        self.experiments = experiments or Experiments()
+        self.telemetry = telemetry or Telemetry()
+        self.quality = LiveQuality(self.settings.quality.k)
+        self.catalogue = Catalogue(None if folder is None else folder / catalogue.FILE)
+        keep = folder is not None and self.settings.impressions
+        self.traffic = TrafficLog(folder / traffic.FILE) if keep and folder is not None else None
+        self.unknown_items, self.taken = 0, 0
+        self._random = random.Random()
+        self._hidden: tuple[int, int, Any] | None = None
+        self._shown = None if self.traffic is None else ImpressionQueue(self.traffic)
+        limits = self.settings.limits
+        self.writer = Writer(trainer, self.telemetry, self._before, self._after, limits.queue, limits.commit)
+        self.telemetry.watch(self.gauges)
+        self.telemetry.watch_quality(lambda: self.quality.figures(now_ms(), "version"))
+
+    def close(self) -> None:
+        """Finish what waits, then stop; the trainer stays open."""
+        self.writer.close()
+        if self._shown is not None:
+            self._shown.close()
+        self.catalogue.close()
+        if self.traffic is not None:
+            self.traffic.close()
+
+    # ---- beside events
+
+    def _before(self, batch: EventBatch, known: set[str]) -> None:
+        """Hold the verdicts of a batch against the lists that their users would get now."""
+        share = self.settings.quality.sample
+        verdicts = np.flatnonzero((batch.type == LIKE) | (batch.type == DISLIKE)).tolist()
+        chosen = [
+            i for i in verdicts if batch.event_id[i] not in known and (share >= 1 or self._random.random() < share)
+        ]
+        if not chosen:
+            return
+        cases, lists = [], {}
+        with self.trainer.reading() as (state, learner):
+            edges = state.edges
+            users = state.users.ids([batch.user_id[i] for i in chosen]).tolist()
+            items = state.items.ids([batch.item_id[i] for i in chosen]).tolist()
+            self.taken += len(chosen)
+            self.unknown_items += sum(not 0 < item < edges.n_items for item in items)
+            version = self.version
+            for i, user, item in zip(chosen, users, items, strict=True):
+                row = edges.of_user(user) if 0 < user < edges.n_users else None
+                if not 0 < item < edges.n_items or (row is not None and item in row.ids):
+                    continue  # nobody could have been shown an unknown item; a judged one is in no list
+                assignments = self.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
+                changed = self._learner_for(learner, assignments)
+                if user not in lists:
+                    lists[user] = ranking.best_items(changed, edges, user, self.quality.k, exclude=self._withdrawn())[0]
+                found = np.flatnonzero(lists[user] == item)
+                cases.append(
+                    Case(
+                        time=int(batch.timestamp[i]),
+                        sign=1 if batch.type[i] == LIKE else -1,
+                        position=int(found[0]) if len(found) else None,
+                        percentile=ranking.percentile(changed, edges, user, item),
+                        version=version,
+                        variant=",".join(f"{each.experiment}={each.variant}" for each in assignments),
+                        edges=0 if row is None else len(row.ids),
+                    )
+                )
+        self.quality.add(cases, now_ms())
+
+    def _after(self, batch: EventBatch, known: set[str]) -> None:
+        """Tell the log of impressions what came of them, and whom to forget."""
+        if self.traffic is None:
+            return
+        verdicts = []
+        for i, (event, kind) in enumerate(zip(batch.event_id, batch.type.tolist(), strict=True)):
+            if kind == FORGET_USER:
+                self.traffic.forget(batch.user_id[i])
+            elif kind in (LIKE, DISLIKE) and event not in known:
+                sign = 1 if kind == LIKE else -1
+                verdicts.append((batch.user_id[i], batch.item_id[i], sign, now_ms()))
+        if verdicts:
+            for name, sign in (("like", 1), ("dislike", -1)):
+                found = self.traffic.outcome([each for each in verdicts if each[2] == sign])
+                self.telemetry.outcomes.labels(name).inc(found)
+
+    # ---- answers
+
+    @property
+    def _state(self) -> Any:
+        if self.trainer.state is None:
+            raise UsageError("the online state is closed.")
+        return self.trainer.state
+
+    @property
+    def seq(self) -> int:
+        """Seq of the newest event that answers reflect."""
+        return int(self._state.applied_seq)
+
+    @property
+    def version(self) -> str:
+        """Name of the model in force: its class and the seq up to which it was fitted or refreshed."""
+        return str(self.trainer.version)
+
+    def _learner_for(
+        self, learner: Any, assignments: Sequence[Assignment], given: Mapping[str, float] | None = None
+    ) -> Any:
+        return ranking.with_parameters(learner, {**merged_parameters(assignments), **(given or {})})
+
+    def _withdrawn(self) -> Any:
+        """Return the ids of withdrawn items, looked up again when the catalogue or the vocabulary has grown."""
+        state = self._state
+        key = self.catalogue.version, state.edges.n_items
+        if self._hidden is None or self._hidden[:2] != key:
+            self._hidden = (*key, self._ids(self.catalogue.withdrawn))
+        return self._hidden[2]
+
+    def _ids(self, items: Sequence[str]) -> Any:
+        """Return the ids of known items; the others are in no list anyway."""
+        state = self._state
+        ids = np.asarray(state.items.ids(list(items)), dtype=np.int64)
+        return ids[(ids > 0) & (ids < state.edges.n_items)]
+
+    def recommend(
+        self,
+        user: str,
+        k: int,
+        *,
+        exclude: Sequence[str] = (),
+        include_only: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        parameters: Mapping[str, float] | None = None,
+        log: bool = True,
+    ) -> Ranked:
+        """Rank for a user by its id; the experiments that it takes part in decide what is not asked for.
+
+        Args:
+            user: its id; one that is not known gets what a user without edges gets.
+            k: how many items; fewer where there are no more.
+            exclude: items that are left out.
+            include_only: items to choose from.
+            tags: choose from items with any of these tags.
+            parameters: of the request; they take the place of those of a variant.
+            log: keep the answer as impressions.
+
+        Raises:
+            UsageError: the model has no such parameter.
+        """
+        with self.trainer.reading() as (state, learner):
+            number = int(state.users.ids([user])[0])
+            known = 0 < number < state.edges.n_users and bool(len(state.edges.of_user(number).ids))
+            assignments = self.experiments.assign(user, known)
+            filters = self._filters(exclude, include_only, tags)
+            request = uuid.uuid4().hex
+            mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
+            if mixed is None:
+                changed = self._learner_for(learner, assignments, parameters)
+                ranked = self._rank(changed, state, number, k, filters, assignments)
+                found, teams = self._named(state, *ranked), None
+            else:
+                found, teams = self._interleaved(mixed, learner, state, number, k, filters, request)
+            answer = Ranked(found, self.seq, self.version, known, assignments, teams, request)
+        if log and self._shown is not None:
+            self._keep(user, answer, mixed)
+        self.telemetry.impressions.labels(answer.variant).inc(len(found))
+        return answer
+
+    def _keep(self, user: str, answer: Ranked, mixed: Assignment | None) -> None:
+        exposures: list[list[tuple[str, str, float]]]
+        if answer.teams is not None and mixed is not None:
+            exposures = [[(mixed.experiment, team, 0.5)] for team in answer.teams]
+        else:
+            exposures = [[(each.experiment, each.variant, each.propensity) for each in answer.assignments]]
+        items = [item for item, _ in answer.items]
+        if self._shown is not None:
+            self._shown.put(Shown(answer.request_id, user, items, now_ms(), answer.version, exposures))
+
+    def _filters(
+        self, exclude: Sequence[str], include_only: Sequence[str] | None, tags: Sequence[str] | None
+    ) -> dict[str, Any]:
+        chosen = None if include_only is None else self._ids(include_only)
+        if tags is not None:
+            tagged = self._ids(self.catalogue.with_tags(tags))
+            chosen = tagged if chosen is None else np.intersect1d(chosen, tagged)
+        hidden = self._withdrawn()
+        return {"exclude": np.concatenate([hidden, self._ids(exclude)]) if exclude else hidden, "include_only": chosen}
+
+    def _rank(
+        self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
+    ) -> tuple[Any, Any]:
+        if any(each.settings.model == "popularity" for each in assignments):
+            seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
+            hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
+            return ranking.popular(state.edges, k, hidden)
+        return ranking.best_items(learner, state.edges, user, k, **filters)
+
+    def _interleaved(
+        self, mixed: Assignment, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], request: str
+    ) -> tuple[list[tuple[str, float]], list[str]]:
+        variants = self.experiments[mixed.experiment].variants
+        lists: list[list[str]] = []
+        scores: dict[str, float] = {}
+        for name, variant in variants.items():
+            alone = [Assignment(mixed.experiment, name, variant.share, variant)]
+            changed = self._learner_for(learner, alone)
+            named = self._named(state, *self._rank(changed, state, user, k, filters, alone))
+            lists.append([item for item, _ in named])
+            scores |= dict(named)
+        items, teams = team_draft(lists, k, np.random.default_rng(int(request, 16) % 2**63))
+        names = list(variants)
+        return [(item, scores[item]) for item in items], [names[team] for team in teams]
+
+    @staticmethod
+    def _named(state: Any, items: Any, values: Any) -> list[tuple[str, float]]:
+        tokens = state.items.tokens(items.tolist())
+        return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
+
+    def session(
+        self, likes: Sequence[str], dislikes: Sequence[str], k: int, *, exclude: Sequence[str] = (), **filters: Any
+    ) -> Ranked:
+        """Rank for somebody without an id, given by likes and dislikes, oldest first, which are kept nowhere.
+
+        Args:
+            likes: ids of liked items; unknown ones are left out.
+            dislikes: the same of disliked ones.
+            k: how many items.
+            exclude: items that are left out.
+            **filters: ``include_only``, ``tags`` and ``parameters`` as in :meth:`recommend`.
+        """
+        with self.trainer.reading() as (state, learner):
+            edges = ranking.SessionEdges(state.edges, self._ids(likes), self._ids(dislikes))
+            chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))
+            changed = self._learner_for(learner, [], filters.get("parameters"))
+            found = ranking.best_items(changed, edges, ranking.SESSION, k, **chosen)  # type: ignore[arg-type]
+            known = bool(likes or dislikes)
+            return Ranked(self._named(state, *found), self.seq, self.version, known, [], None, uuid.uuid4().hex)
+
+    def similar(self, item: str, k: int) -> Ranked:
+        """Return the items nearest to one, best first.
+
+        Raises:
+            UsageError: there is no such item.
+        """
+        with self.trainer.reading() as (state, learner):
+            number = self._item(state, item)
+            ids, cosines = learner.similar(number, k + len(self._withdrawn()))
+            stays = ~np.isin(ids, self._withdrawn()) & (ids > 0)
+            named = self._named(state, ids[stays][:k], cosines[stays][:k])
+            return Ranked(named, self.seq, self.version, True, [], None, uuid.uuid4().hex)
+
+    def popular(self, k: int) -> Ranked:
+        """Return the most liked items."""
+        with self.trainer.reading() as (state, _):
+            named = self._named(state, *ranking.popular(state.edges, k, self._withdrawn()))
+            return Ranked(named, self.seq, self.version, True, [], None, uuid.uuid4().hex)
+
+    def explain(self, user: str, item: str) -> dict[str, Any]:
+        """Return why a user gets an item, with the ids that events have.
+
+        Raises:
+            UsageError: there is no such item, or the model can't tell.
+        """
+        with self.trainer.reading() as (state, learner):
+            number = self._item(state, item)
+            told = ranking.explain(learner, state.edges, int(state.users.ids([user])[0]), number)
+            tokens = state.items.tokens(np.asarray(told.items).tolist())
+            order = np.argsort(-np.abs(told.contributions), kind="stable")
+            contributions = [
+                {"item": tokens[i] or "", "sign": int(told.signs[i]), "contribution": float(told.contributions[i])}
+                for i in order.tolist()
+            ]
+            return {
+                "user": user,
+                "item": item,
+                "score": float(told.score),
+                "contributions": contributions,
+                "prior": float(told.prior),
+                "verdict": float(told.verdict),
+                "factor": float(told.factor),
+                "sentence": sentence(item, contributions, float(told.verdict)),
+                "seq": self.seq,
+                "model": self.version,
+            }
+
+    def last_dislike(self, user: str, k: int) -> dict[str, Any]:
+        """Return the item of a user's newest verdict where that is a dislike, and what the list would be without it."""
+        with self.trainer.reading() as (state, learner):
+            number = int(state.users.ids([user])[0])
+            edges = state.edges
+            item = int(edges.newest_dislikes(np.array([number]))[0]) if 0 < number < edges.n_users else 0
+            if not item:
+                return {"item": None, "gone": [], "come": []}
+            hidden = self._withdrawn()
+            now = ranking.best_items(learner, edges, number, k, exclude=hidden)
+            then = ranking.best_items(learner, without(edges, np.array([item])), number, k, exclude=hidden)
+            lists = [[name for name, _ in self._named(state, *each)] for each in (now, then)]
+            (name,) = state.items.tokens([item])
+            gone = [each for each in lists[1] if each not in lists[0]]
+            return {"item": name, "gone": gone, "come": [each for each in lists[0] if each not in lists[1]]}
+
+    def audience(self, item: str, k: int) -> list[dict[str, Any]]:
+        """Return the users, among :data:`AUDIENCE` with edges and none to the item, that rank it highest."""
+        with self.trainer.reading() as (state, learner):
+            number, edges = self._item(state, item), state.edges
+            active = np.flatnonzero(edges.user_likes + edges.user_dislikes)
+            active = active[~np.isin(active, edges.of_item(number).ids)]
+            some = active[:: max(1, len(active) // AUDIENCE)][:AUDIENCE]
+            if not len(some):
+                return []
+            sample = np.linspace(1, edges.n_items - 1, min(ranking.SAMPLE, edges.n_items - 1)).astype(np.int64)
+            items = np.broadcast_to(np.append(sample, number), (len(some), len(sample) + 1))
+            found = learner.pair_scores(edges, some, np.ascontiguousarray(items))
+            below = (found[:, :-1] < found[:, -1:]).mean(axis=1)
+            best = np.argsort(-below, kind="stable")[:k]
+            tokens = state.users.tokens(some[best].tolist())
+            return [
+                {"user": token, "percentile": float(value)}
+                for token, value in zip(tokens, below[best], strict=True)
+                if token is not None
+            ]
+
+    # ---- health
+
+    def reasons_not_ready(self) -> list[str]:
+        """Return why answers may not be current; nothing where they are."""
+        reasons = []
+        if self.writer.failure is not None:
+            reasons.append(f"events can't be taken: {self.writer.failure}")
+        if not self.writer.alive:
+            reasons.append("the writer has stopped")
+        if self.writer.waiting >= self.settings.limits.queue:
+            reasons.append("the queue of events is full")
+        return reasons
+
+    def status(self) -> dict[str, Any]:
+        """Return sizes, latencies and rates for the page."""
+        state = self._state
+        shown = self.telemetry.total(self.telemetry.impressions)
+        return {
+            "users": state.edges.n_users - 1,
+            "items": state.edges.n_items - 1,
+            "edges": len(state.edges),
+            "waiting": self.writer.waiting,
+            "answer_p99": self.telemetry.quantile(self.telemetry.requests, 0.99, route=RECOMMENDATIONS),
+            "visible_p99": self.telemetry.quantile(self.telemetry.visible, 0.99),
+            "resident_bytes": resident_bytes(),
+            "dislike_rate": self.telemetry.total(self.telemetry.outcomes, sign="dislike") / shown if shown else None,
+            "unknown_item_share": self.unknown_items / self.taken if self.taken else None,
+        }
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """Return the gauges of the metrics route: name -> help text and value."""
+        status, alerts = self.status(), self.settings.quality
+        unknown, dislikes = status["unknown_item_share"] or 0.0, status["dislike_rate"] or 0.0
+        return {
+            "users": ("Users that are known.", status["users"]),
+            "items": ("Items that are known.", status["items"]),
+            "edges": ("Edges in force.", status["edges"]),
+            "queue_events": ("Events that wait for the writer.", status["waiting"]),
+            "seq": ("Seq that answers reflect.", self.seq),
+            "resident_memory_bytes": ("Resident memory of the process.", status["resident_bytes"]),
+            "unknown_item_share": ("Share of verdicts on items that were not known.", unknown),
+            "dislikes_per_impression": ("Dislikes on shown items per item shown.", dislikes),
+            "alert_unknown_items": ("1: above its threshold.", float(unknown > alerts.alert_unknown_items)),
+            "alert_dislike_rate": ("1: above its threshold.", float(dislikes > alerts.alert_dislike_rate)),
+            "ready": ("1: answers are current.", float(not self.reasons_not_ready())),
+        }
+
+    @staticmethod
+    def _item(state: Any, item: str) -> int:
+        number = int(state.items.ids([item])[0])
+        if not 0 < number < state.edges.n_items:
+            raise UsageError(f"there is no item '{item}'; an item is known from its first event on.")
+        return number
+
+
+RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
+AUDIENCE = 500
+"""Users among whom those that rank an item highest are looked for."""
+SHOWN = 1000
+"""Answers that wait for the log of impressions; beyond them answers are not logged."""
+
+
+def sentence(item: str, contributions: Sequence[Mapping[str, Any]], verdict: float) -> str:
+    """Return an explanation in words: the edges that count most, and how the item is liked."""
+    words = {1: "like of", -1: "dislike of", 0: "view of"}
+    reasons = [f"the {words[each['sign']]} '{each['item']}'" for each in contributions[:3] if each["contribution"] > 0]
+    against = next((each for each in contributions if each["contribution"] < 0), None)
+    text = (
+        f"'{item}' is recommended because of {', '.join(reasons)}" if reasons else f"'{item}' is ranked by popularity"
+    )
+    if any(each["sign"] < 0 and each["contribution"] > 0 for each in contributions[:3]):
+        text += " (a dislike also tells which kind of items the user meets)"
+    if against is not None:
+        text += f"; the {words[against['sign']]} '{against['item']}' speaks against it"
+    return f"{text}; {verdict:.0%} of the verdicts on it are likes."
+
+
+def _event_id(row: Any) -> str | None:
+    value = row.get("event_id") if isinstance(row, Mapping) else None
+    return value if isinstance(value, str) else None

@@ -1,0 +1,266 @@
+"""Experiments on live traffic: variants, sticky assignment by a keyed hash, interleaving of two rankings.
+
+A user's variant follows from the salt of the experiment and the user's id alone, so every process and every replica
+assigns alike, nothing is stored, and two experiments with different salts assign independently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import replace_file
+
+PARAMETERS = ("dislike_aversion", "dislike_push")
+"""What a variant may change without a model of its own."""
+_SHARES = 1e-9
+_BITS = 53
+
+
+class Variant(BaseModel):
+    """One arm of an experiment.
+
+    Attributes:
+        share: part of the experiment's users that get it, above 0.
+        parameters: what it changes at query time, by the names of :data:`PARAMETERS`.
+        model: name of the ranking; None is the model that the service runs, ``popularity`` the most liked items.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(gt=0, le=1)
+    parameters: dict[str, float] = Field(default_factory=dict)
+    model: Literal["popularity", "trending"] | None = None
+
+    @field_validator("parameters")
+    @classmethod
+    def _known(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, number in value.items():
+            if name not in PARAMETERS:
+                raise ValueError(f"there is no parameter '{name}' of a variant{nearest(name, PARAMETERS)}")
+            if not (np.isfinite(number) and number >= 0):
+                raise ValueError(f"{name} is {number}; expected a number of 0 or more")
+        return value
+
+
+class Experiment(BaseModel):
+    """An experiment: who takes part, and what they get.
+
+    Attributes:
+        variants: by name; the first is the control. Their shares sum to 1.
+        share: part of all users that take part; raising it (a ramp) keeps those who were in.
+        salt: of the assignment; by default the experiment's name.
+        status: ``running``, ``stopped`` or ``draft``; only a running one assigns.
+        interleave: mix the lists of the two variants into one by team-draft instead of splitting users.
+        segment: ``all`` users, those with edges (``known``) or without (``new``).
+        seed: of the draws of interleaving.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    variants: dict[str, Variant] = Field(min_length=2)
+    share: float = Field(default=1.0, ge=0, le=1)
+    salt: str = ""
+    status: Literal["draft", "running", "stopped"] = "running"
+    interleave: bool = False
+    segment: Literal["all", "known", "new"] = "all"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Experiment:
+        total = sum(variant.share for variant in self.variants.values())
+        if abs(total - 1) > _SHARES:
+            raise ValueError(f"the shares of the variants sum to {total:g}; expected 1")
+        if self.interleave and len(self.variants) != 2:
+            raise ValueError(f"interleaving compares two variants, got {len(self.variants)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a user gets.
+
+    Attributes:
+        experiment: name of the experiment.
+        variant: name of the variant.
+        propensity: probability with which this user was given this variant, had it taken part.
+        settings: the variant.
+    """
+
+    experiment: str
+    variant: str
+    propensity: float
+    settings: Variant
+
+
+class Experiments:
+    """The experiments of a service, read from and kept in ``experiments.yaml``.
+
+    Args:
+        experiments: by name.
+        path: the file that changes are written to; None keeps them in memory.
+
+    Raises:
+        UsageError: two running experiments change the same parameter for the same users.
+    """
+
+    def __init__(self, experiments: Mapping[str, Experiment] | None = None, path: Path | None = None) -> None:
+        self._experiments = dict(experiments or {})
+        self._path = path
+        self._refuse_conflicts()
+
+    @classmethod
+    def read(cls, path: Path) -> Experiments:
+        """Read a file; one that is not there holds no experiment.
+
+        Raises:
+            UsageError: it is not valid; the sentence names the key.
+        """
+        if not path.exists():
+            return cls(path=path)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UsageError(f"can't read {path}: {error}.") from error
+        if not isinstance(content, dict) or set(content) - {"experiments"}:
+            raise UsageError(f"{path} must hold one key, 'experiments', with an experiment by name under it.")
+        raw = content.get("experiments") or {}
+        if not isinstance(raw, dict):
+            raise UsageError(f"'experiments' in {path} must map names to experiments, got {type(raw).__name__}.")
+        return cls({str(name): parse_experiment(str(name), each) for name, each in raw.items()}, path)
+
+    def __getitem__(self, name: str) -> Experiment:
+        if name not in self._experiments:
+            raise UsageError(f"there is no experiment '{name}'{nearest(name, self._experiments)}")
+        return self._experiments[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._experiments.items())
+
+    def put(self, name: str, experiment: Experiment) -> None:
+        """Add or change an experiment, and keep it in the file.
+
+        Raises:
+            UsageError: it conflicts with a running one; nothing is changed.
+        """
+        changed = Experiments({**self._experiments, name: experiment})
+        self._experiments = changed._experiments
+        if self._path is not None:
+            content = {"experiments": {key: each.model_dump(exclude_defaults=True) for key, each in self}}
+            replace_file(self._path, yaml.safe_dump(content, sort_keys=False).encode())
+
+    def change(self, name: str, **fields: Any) -> Experiment:
+        """Change fields of an experiment, such as ``status`` or ``share``.
+
+        Raises:
+            UsageError: there is no such experiment, or a value is not valid.
+        """
+        made = parse_experiment(name, {**self[name].model_dump(), **fields})
+        self.put(name, made)
+        return made
+
+    def assign(self, user: str, known: bool) -> list[Assignment]:
+        """Return the variants of a user in the running experiments.
+
+        Args:
+            user: its id.
+            known: whether it has edges.
+        """
+        found = []
+        for name, experiment in self._experiments.items():
+            if experiment.status != "running" or experiment.segment == ("new" if known else "known"):
+                continue
+            salt = experiment.salt or name
+            if _uniform(salt, "in", user) >= experiment.share:
+                continue
+            labels = list(experiment.variants)
+            bounds = np.cumsum([experiment.variants[label].share for label in labels])
+            place = np.searchsorted(bounds, _uniform(salt, "variant", user), side="right")
+            label = labels[min(int(place), len(labels) - 1)]
+            variant = experiment.variants[label]
+            found.append(Assignment(name, label, variant.share, variant))
+        return found
+
+    def _refuse_conflicts(self) -> None:
+        changed: dict[str, str] = {}
+        for name, experiment in self._experiments.items():
+            if experiment.status != "running":
+                continue
+            touched = {key for variant in experiment.variants.values() for key in variant.parameters}
+            if experiment.interleave or any(variant.model for variant in experiment.variants.values()):
+                touched.add("the model")
+            for key in touched:
+                if key in changed:
+                    raise UsageError(
+                        f"the running experiments '{changed[key]}' and '{name}' both change {key}; stop one of them."
+                    )
+                changed[key] = name
+
+
+def parse_experiment(name: str, raw: Any) -> Experiment:
+    """Make an experiment of what a yaml or a request holds.
+
+    Raises:
+        UsageError: it is not valid; one sentence with the key.
+    """
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        known = [*Experiment.model_fields, *Variant.model_fields]
+        hint = nearest(str(first["loc"][-1]), known) if first["type"] == "extra_forbidden" else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"experiment '{name}'{f', {where}' if where else ''}: {message}{hint or '.'}") from error
+
+
+def _uniform(salt: str, purpose: str, user: str) -> float:
+    """Return a number in [0, 1) that depends on the arguments alone."""
+    digest = hashlib.blake2b(f"{purpose}\x00{user}".encode(), key=hashlib.sha256(salt.encode()).digest(), digest_size=8)
+    return (int.from_bytes(digest.digest(), "big") >> (64 - _BITS)) / (1 << _BITS)
+
+
+def team_draft(lists: Sequence[Sequence[str]], k: int, rng: np.random.Generator) -> tuple[list[str], list[int]]:
+    """Interleave two rankings by team-draft (Radlinski, Kurup & Joachims, CIKM 2008).
+
+    In each round a coin decides which ranking picks first; each picks its best item that is not in the list yet.
+
+    Args:
+        lists: two rankings, best first.
+        k: length of the result.
+        rng: of the coins.
+
+    Returns:
+        The items, at most k, and for each the number of the ranking that picked it.
+    """
+    items: list[str] = []
+    teams: list[int] = []
+    shown: set[str] = set()
+    queues = [iter(each) for each in lists]
+    while len(items) < k:
+        before = len(items)
+        first = int(rng.integers(2))
+        for team in (first, 1 - first):
+            pick = next((item for item in queues[team] if item not in shown), None)
+            if pick is not None and len(items) < k:
+                shown.add(pick)
+                items.append(pick)
+                teams.append(team)
+        if len(items) == before:
+            break
+    return items, teams
+
+
+def merged_parameters(assignments: Iterable[Assignment]) -> dict[str, float]:
+    """Return the query-time parameters of all assignments together; they never conflict."""
+    merged: dict[str, float] = {}
+    for each in assignments:
+        merged |= each.settings.parameters
+    return merged

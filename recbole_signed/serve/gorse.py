@@ -1,0 +1,131 @@
+"""Routes under ``/api`` that clients of gorse call for feedback and recommendation.
+
+Served: ``POST``, ``PUT /api/feedback``, ``DELETE /api/feedback/{type}/{user}/{item}``, ``GET /api/recommend/{user}``,
+``POST /api/session/recommend``, ``GET /api/item/{item}/neighbors``, ``GET /api/popular``, ``DELETE /api/user/{user}``,
+``GET /api/health/live`` and ``/ready``. Feedback types are names: ``like`` and ``dislike`` are verdicts, the names in
+:data:`POSITIVE` count as likes, ``skip`` and every other name as a view.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from recbole_signed.serve import schemas
+from recbole_signed.serve.engine import Engine, now_ms
+
+POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
+NEGATIVE = frozenset(("dislike", "downvote", "hide", "not_interested", "report"))
+
+
+class Feedback(BaseModel):
+    """One feedback as gorse's clients send it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    FeedbackType: str = Field(min_length=1, max_length=64)
+    UserId: schemas.Id
+    ItemId: schemas.Id
+    Timestamp: str | int | None = None
+
+
+class RowAffected(BaseModel):
+    """How many rows were written."""
+
+    RowAffected: int
+
+
+class Score(BaseModel):
+    """An item and its score."""
+
+    Id: str
+    Score: float
+
+
+def event_type(name: str) -> str:
+    """Return the type of event of a feedback type."""
+    lower = name.lower()
+    if lower in POSITIVE:
+        return "like"
+    if lower in NEGATIVE:
+        return "dislike"
+    return "skip" if lower == "skip" else "view"
+
+
+def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+    """Add the routes to an application."""
+    from recbole_signed.serve.app import _check_k, _submit
+
+    tag: dict[str, Any] = {"tags": ["gorse"]}
+
+    @app.post("/api/feedback", dependencies=needs("write"), **tag)
+    @app.put("/api/feedback", dependencies=needs("write"), **tag)
+    async def feedback(body: list[Feedback]) -> RowAffected:
+        """Take feedback."""
+        rows = [
+            {
+                "user_id": each.UserId,
+                "item_id": each.ItemId,
+                "type": event_type(each.FeedbackType),
+                "timestamp": each.Timestamp or None,
+            }
+            for each in body
+        ]
+        return RowAffected(RowAffected=(await _submit(engine, rows)).accepted if rows else 0)
+
+    @app.delete("/api/feedback/{feedback_type}/{user_id}/{item_id}", dependencies=needs("write"), **tag)
+    async def delete_feedback(feedback_type: str, user_id: schemas.Id, item_id: schemas.Id) -> RowAffected:
+        """Take a verdict back."""
+        kind = event_type(feedback_type)
+        if kind not in ("like", "dislike"):
+            return RowAffected(RowAffected=0)
+        row = {"user_id": user_id, "item_id": item_id, "type": f"un{kind}", "timestamp": now_ms()}
+        return RowAffected(RowAffected=(await _submit(engine, [row])).accepted)
+
+    @app.delete("/api/user/{user_id}", dependencies=needs("admin"), **tag)
+    async def delete_user(user_id: schemas.Id) -> RowAffected:
+        """Erase a user."""
+        row = {"user_id": user_id, "item_id": "", "type": "forget_user", "timestamp": now_ms()}
+        return RowAffected(RowAffected=(await _submit(engine, [row])).accepted)
+
+    @app.get("/api/recommend/{user_id}", dependencies=needs("read"), **tag)
+    def recommend(user_id: schemas.Id, n: Annotated[int, Query(ge=1)] = 10) -> list[str]:
+        """Return the ids of the best items."""
+        _check_k(engine, n)
+        return [item for item, _ in engine.recommend(user_id, n).items]
+
+    @app.post("/api/session/recommend", dependencies=needs("read"), **tag)
+    async def session(body: list[Feedback], n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
+        """Return the best items for a session, given by its feedback, oldest first."""
+        _check_k(engine, n)
+        kinds = [(each.ItemId, event_type(each.FeedbackType)) for each in body]
+        likes, dislikes = ([item for item, kind in kinds if kind == wanted] for wanted in ("like", "dislike"))
+        seen = [item for item, _ in kinds]
+        ranked = await asyncio.to_thread(lambda: engine.session(likes, dislikes, n, exclude=seen))
+        return [Score(Id=item, Score=score) for item, score in ranked.items]
+
+    @app.get("/api/item/{item_id}/neighbors", dependencies=needs("read"), **tag)
+    def neighbors(item_id: schemas.Id, n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
+        """Return the nearest items."""
+        _check_k(engine, n)
+        return [Score(Id=item, Score=score) for item, score in engine.similar(item_id, n).items]
+
+    @app.get("/api/popular", dependencies=needs("read"), **tag)
+    def popular(n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
+        """Return the most liked items."""
+        _check_k(engine, n)
+        return [Score(Id=item, Score=score) for item, score in engine.popular(n).items]
+
+    @app.get("/api/health/live", **tag)
+    def live() -> dict[str, bool]:
+        """Say that the process lives."""
+        return {"Ready": True}
+
+    @app.get("/api/health/ready", **tag)
+    def ready() -> dict[str, bool]:
+        """Say whether answers are current."""
+        return {"Ready": not engine.reasons_not_ready()}

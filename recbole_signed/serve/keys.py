@@ -1,0 +1,106 @@
+"""API keys: who may read, write, administer. The file holds hashes, one key a line: ``ROLE SHA256 [comment]``."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from pathlib import Path
+
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import replace_file
+
+ROLES = ("read", "write", "admin")
+"""Each may do what the ones before it may."""
+_HEX = 64
+
+
+def hashed(key: str) -> str:
+    """Return the hash of a key as the file holds it; keys are random, so that no salt is needed."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class ApiKeys:
+    """The keys of a service; without a file everybody may do everything, on the loopback interface.
+
+    Args:
+        path: the file; None for none.
+
+    Raises:
+        UsageError: it can't be read, or a line is not valid.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._roles: dict[str, int] = {}
+        self.required = path is not None
+        if path is None:
+            return
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"can't read the API keys: {error}.") from error
+        for number, line in enumerate(lines, 1):
+            words = line.split(maxsplit=2)
+            if not words or words[0].startswith("#"):
+                continue
+            if words[0] not in ROLES:
+                raise UsageError(f"{path}:{number}: there is no role '{words[0]}'{nearest(words[0], ROLES)}")
+            if len(words) < 2 or len(words[1]) != _HEX:
+                raise UsageError(f"{path}:{number}: expected a role and the SHA-256 of a key, in hexadecimal digits.")
+            self._roles[words[1].lower()] = ROLES.index(words[0])
+
+    def allows(self, key: str | None, role: str) -> bool | None:
+        """Return whether a key may do what needs a role; None where there is no such key."""
+        if not self.required:
+            return True
+        if key is None:
+            return None
+        given, rank = hashed(key), None
+        for known, each in self._roles.items():  # all of them, so that the time says nothing
+            if hmac.compare_digest(given, known):
+                rank = each
+        return None if rank is None else rank >= ROLES.index(role)
+
+
+def make_key(path: Path, role: str, comment: str = "") -> str:
+    """Make a key, add its hash to a file, and return the key, which is shown once.
+
+    Raises:
+        UsageError: there is no such role.
+    """
+    if role not in ROLES:
+        raise UsageError(f"there is no role '{role}'{nearest(role, ROLES)}")
+    key = secrets.token_urlsafe(32)
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    replace_file(path, f"{before}{role} {hashed(key)} {' '.join(comment.split())}".rstrip().encode() + b"\n")
+    path.chmod(0o600)
+    return key
+
+
+class RateLimit:
+    """Token buckets, one a caller, of a second's worth of requests.
+
+    Args:
+        per_second: requests; 0 for no limit.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._rate = per_second
+        self._buckets: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
+
+    def wait(self, caller: str) -> float:
+        """Take a token; return 0, or the seconds after which there is one."""
+        if not self._rate:
+            return 0.0
+        now = time.monotonic()
+        with self._lock:
+            tokens, before = self._buckets.get(caller, (max(self._rate, 1.0), now))
+            tokens = min(max(self._rate, 1.0), tokens + (now - before) * self._rate)
+            if len(self._buckets) > 100_000:  # callers that were silent for long have full buckets
+                self._buckets = {key: each for key, each in self._buckets.items() if now - each[1] < 60}
+            enough = tokens >= 1
+            self._buckets[caller] = (tokens - 1 if enough else tokens, now)
+        return 0.0 if enough else (1 - tokens) / self._rate

@@ -1,0 +1,162 @@
+"""How good recommendations are right now: each verdict is held against the list that its user would have got.
+
+Test, then train: a like or dislike that arrives is first looked up in the top-k of its user, and only then learned
+from. A like in the list at position j counts 1 for Recall@k and 1 / log2(j + 1) for NDCG@k (one relevant item a case);
+a dislike in the list counts 1 for DislikeRecall@k. SignAUC is the probability that a random like of the window stood
+higher in its user's ranking than a random dislike in its, by percentiles among a sample of items.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+MINUTE = 60_000
+"""Milliseconds."""
+WINDOWS = {"hour": 60, "day": 24 * 60}
+"""Minutes of each window."""
+BINS = 64
+"""Of the histograms of percentiles; two verdicts in one bin count as a tie."""
+GROUPS = ("new", "light", "heavy")
+"""Users without edges, with fewer than :data:`HEAVY`, and the others."""
+HEAVY = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """One verdict that was ranked before it was learned.
+
+    Attributes:
+        time: milliseconds since 1970.
+        sign: +1 or -1.
+        position: of the item in the user's list, from 0; None where it is not in it.
+        percentile: share of a sample of items that score below the item, 0 to 1.
+        version: of the model.
+        variant: of the user, ``experiment=variant``, or ``""``.
+        edges: number of edges of the user before.
+    """
+
+    time: int
+    sign: int
+    position: int | None
+    percentile: float
+    version: str
+    variant: str
+    edges: int
+
+    @property
+    def group(self) -> str:
+        """The user's group, one of :data:`GROUPS`."""
+        return GROUPS[0] if not self.edges else GROUPS[1] if self.edges < HEAVY else GROUPS[2]
+
+
+@dataclass
+class _Sums:
+    likes: int = 0
+    dislikes: int = 0
+    hits: int = 0
+    gain: float = 0.0
+    bad_hits: int = 0
+    high: np.ndarray = field(default_factory=lambda: np.zeros((2, BINS), dtype=np.int64))
+
+    def add(self, case: Case) -> None:
+        row = 0 if case.sign > 0 else 1
+        self.high[row, min(int(case.percentile * BINS), BINS - 1)] += 1
+        if case.sign > 0:
+            self.likes += 1
+            if case.position is not None:
+                self.hits += 1
+                self.gain += 1 / np.log2(case.position + 2)
+        else:
+            self.dislikes += 1
+            self.bad_hits += case.position is not None
+
+    def merge(self, other: _Sums) -> None:
+        for name in ("likes", "dislikes", "hits", "gain", "bad_hits"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.high += other.high
+
+    def figures(self) -> dict[str, float | int | None]:
+        return {
+            "likes": self.likes,
+            "dislikes": self.dislikes,
+            "recall": self.hits / self.likes if self.likes else None,
+            "ndcg": self.gain / self.likes if self.likes else None,
+            "dislike_recall": self.bad_hits / self.dislikes if self.dislikes else None,
+            "sign_auc": _auc(self.high[0], self.high[1]),
+        }
+
+
+def _auc(likes: np.ndarray, dislikes: np.ndarray) -> float | None:
+    """Return the probability that a like lies in a higher bin than a dislike, ties counting one half."""
+    pairs = float(likes.sum()) * float(dislikes.sum())
+    if not pairs:
+        return None
+    below = np.cumsum(dislikes) - dislikes
+    return float((likes * (below + dislikes / 2)).sum() / pairs)
+
+
+class LiveQuality:
+    """Running figures by version, variant and group of users; buckets of a minute, kept for a day.
+
+    Args:
+        k: length of the list that a verdict is looked up in.
+    """
+
+    def __init__(self, k: int = 20) -> None:
+        self.k = k
+        self._buckets: deque[tuple[int, dict[tuple[str, str, str], _Sums]]] = deque()
+        self._lock = threading.Lock()
+
+    def add(self, cases: Iterable[Case], now: int) -> None:
+        """Count cases in the minute of ``now``, milliseconds: the time of arrival, not that of the event."""
+        minute = now // MINUTE
+        with self._lock:
+            if not self._buckets or self._buckets[-1][0] != minute:
+                self._buckets.append((minute, {}))
+            sums = self._buckets[-1][1]
+            for case in cases:
+                sums.setdefault((case.version, case.variant, case.group), _Sums()).add(case)
+            while self._buckets and self._buckets[0][0] <= minute - max(WINDOWS.values()):
+                self._buckets.popleft()
+
+    def figures(self, now: int, by: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the figures of each window.
+
+        Args:
+            now: milliseconds since 1970.
+            by: ``version``, ``variant`` or ``group``; None puts all together under ``all``.
+
+        Returns:
+            Window -> value of ``by`` -> figures; a figure without cases is None.
+        """
+        column = {"version": 0, "variant": 1, "group": 2}.get(by or "")
+        found: dict[str, dict[str, _Sums]] = {}
+        with self._lock:
+            for window, minutes in WINDOWS.items():
+                merged: dict[str, _Sums] = {}
+                for minute, sums in self._buckets:
+                    if minute > now // MINUTE - minutes:
+                        for key, each in sums.items():
+                            merged.setdefault("all" if column is None else key[column], _Sums()).merge(each)
+                found[window] = merged
+        return {
+            window: {name: each.figures() for name, each in sorted(merged.items())} for window, merged in found.items()
+        }
+
+    def curve(self, now: int, step: int = 10) -> list[dict[str, Any]]:
+        """Return the figures of all users in steps of ``step`` minutes over the last day, oldest first."""
+        last = now // MINUTE
+        merged: dict[int, _Sums] = {}
+        with self._lock:
+            for minute, sums in self._buckets:
+                if minute > last - WINDOWS["day"]:
+                    target = merged.setdefault(minute // step * step, _Sums())
+                    for each in sums.values():
+                        target.merge(each)
+        return [{"time": minute * MINUTE, **each.figures()} for minute, each in sorted(merged.items())]

@@ -1,0 +1,126 @@
+"""Rankings for what a request asks: filters, parameters of a variant, sessions without an id, explanations.
+
+A learner ranks by the edges of a user as they are; what differs between requests is laid over it here, without a copy
+of anything large.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online import DISLIKE, LIKE
+from recbole_signed.online.learners import IntArray, Learner, best_items, rows_of
+from recbole_signed.online.store import EdgeState, Row, Rows
+
+SAMPLE = 256
+"""Items, evenly spaced, among which the percentile of an item's score is told."""
+
+
+def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learner:
+    """Return a learner that shares everything with ``learner`` but parameters that act at query time.
+
+    Raises:
+        UsageError: the model has no such parameter.
+    """
+    if not parameters:
+        return learner
+    changed: Any = copy.copy(learner)
+    for name, value in parameters.items():
+        if name == "dislike_push":
+            changed.dislike_push = value
+        elif name == "dislike_aversion" and hasattr(getattr(learner, "settings", None), "dislike_aversion"):
+            changed.settings = replace(changed.settings, dislike_aversion=value)
+        else:
+            raise UsageError(f"{learner.name} has no parameter '{name}' that can be changed at query time.")
+    return cast(Learner, changed)
+
+
+class SessionEdges:
+    """The edges of a session without an id, in front of those of the state: every user that is asked for is it.
+
+    Args:
+        edges: of the state.
+        likes, dislikes: ids of items, the newest last.
+    """
+
+    def __init__(self, edges: EdgeState, likes: IntArray, dislikes: IntArray) -> None:
+        self._edges = edges
+        items = np.concatenate([likes, dislikes])
+        kinds = np.repeat(np.array([LIKE, DISLIKE], dtype=np.int8), [len(likes), len(dislikes)])
+        last = {int(item): place for place, item in enumerate(items)}  # a later verdict replaces an earlier one
+        ids = np.array(sorted(last), dtype=np.int32)
+        self._ids, self._kinds = ids, kinds[[last[int(item)] for item in ids]]
+        self._newest_dislike = int(dislikes[-1]) if len(dislikes) else 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._edges, name)
+
+    def of_user(self, user: int) -> Row:
+        """Return the session's edges."""
+        return Row(self._ids, self._kinds)
+
+    def of_users(self, users: np.ndarray) -> Rows:
+        """Return the session's edges, once for each user."""
+        n = len(users)
+        return Rows(np.arange(n + 1) * len(self._ids), np.tile(self._ids, n), np.tile(self._kinds, n))
+
+    def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
+        """Return the last dislike, once for each user."""
+        return np.full(len(users), self._newest_dislike, dtype=np.int64)
+
+
+SESSION = 1
+"""The id under which a session is asked for; any that is neither padding nor unknown."""
+
+
+def percentile(learner: Learner, edges: EdgeState, user: int, item: int) -> float:
+    """Return the share of a sample of items that score below ``item`` for a user, ties counting one half."""
+    n = edges.n_items
+    sample = np.linspace(1, n - 1, min(SAMPLE, max(n - 1, 1))).astype(np.int64)
+    found = learner.pair_scores(edges, np.array([user]), np.append(sample, item)[None])[0]
+    others, own = found[:-1], found[-1]
+    return float(((others < own).sum() + 0.5 * (others == own).sum()) / len(others))
+
+
+def explain(learner: Learner, edges: EdgeState, user: int, item: int) -> Any:
+    """Return why a user gets an item, see :class:`~recbole_signed.ssf.Explanation`.
+
+    Raises:
+        UsageError: the model can't tell.
+    """
+    fitted = getattr(learner, "filter", None)
+    if fitted is None:
+        raise UsageError(f"{learner.name} can't explain its recommendations; SSF and its kin can.")
+    return fitted.explain(rows_of(edges, np.array([user]), edges.n_items), item)
+
+
+def popular(edges: EdgeState, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray]:
+    """Return the ``k`` most liked items and their likes, best first, ties by id."""
+    return _best(edges.item_likes.astype(np.float64), k, hidden)
+
+
+def _best(counts: np.ndarray, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray]:
+    counts = counts.copy()
+    counts[0] = -np.inf
+    counts[hidden] = -np.inf
+    k = min(k, len(counts) - 1)
+    best = np.lexsort((np.arange(len(counts)), -counts))[:k]
+    best = best[np.isfinite(counts[best])]
+    return best.astype(np.int64), counts[best]
+
+
+__all__ = [
+    "SESSION",
+    "SessionEdges",
+    "best_items",
+    "explain",
+    "percentile",
+    "popular",
+    "with_parameters",
+]

@@ -1,0 +1,194 @@
+"""Bodies of requests and answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
+"""An id of a user or an item."""
+Aversion = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EventsBody(_Body):
+    """Events as :mod:`recbole_signed.online.events` has them; each is judged by itself, so that rows are free here."""
+
+    events: list[Any] = Field(
+        min_length=1,
+        description="Objects with user_id, item_id, type (like, dislike, skip, view, unlike, undislike) and optionally "
+        "timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value.",
+        json_schema_extra={"items": {"type": "object"}},
+    )
+
+
+class EventResult(BaseModel):
+    """What became of one event."""
+
+    status: str = Field(description="accepted, duplicate or refused")
+    event_id: str | None = None
+    reason: str | None = Field(default=None, description="Why it was refused.")
+
+
+class EventsAnswer(BaseModel):
+    """What became of each event, in order; ``seq`` is that of the newest event that answers now reflect."""
+
+    results: list[EventResult]
+    accepted: int
+    duplicate: int
+    refused: int
+    seq: int
+
+
+class ScoredItem(BaseModel):
+    """An item and its score; scores of different models or users are not comparable."""
+
+    item: str
+    score: float
+    variant: str | None = Field(default=None, description="Of an interleaved list: who picked it.")
+    why: dict[str, Any] | None = Field(default=None, description="With explain=true: see the explain route.")
+
+
+class Answer(BaseModel):
+    """A list of items, best first."""
+
+    items: list[ScoredItem]
+    model: str
+    seq: int
+    variant: str = Field(description="experiment=variant of the user, comma-separated; empty without an experiment.")
+    request_id: str
+    known_user: bool = Field(default=True, description="False: the user has no edge and gets what all such users get.")
+
+
+class UserRequest(_Body):
+    """One user, or a session without an id: likes and dislikes that are folded in and kept nowhere."""
+
+    user_id: Id | None = None
+    likes: list[Id] = Field(default_factory=list, max_length=1000)
+    dislikes: list[Id] = Field(default_factory=list, max_length=1000)
+
+
+class ManyBody(_Body):
+    """Recommendations for several users or sessions."""
+
+    users: list[UserRequest] = Field(min_length=1)
+    k: int = Field(default=20, ge=1)
+    exclude: list[Id] = Field(default_factory=list)
+    include_only: list[Id] | None = None
+    tags: list[Id] | None = Field(default=None, description="Only items with any of these tags.")
+    dislike_aversion: Aversion | None = None
+
+
+class ManyAnswer(BaseModel):
+    """One answer a user, in order."""
+
+    answers: list[Answer]
+
+
+class ItemBody(_Body):
+    """What the service is told of an item."""
+
+    withdrawn: bool = Field(default=False, description="Never shown while true.")
+    tags: list[Id] = Field(default_factory=list, max_length=100)
+
+
+class Contribution(BaseModel):
+    """What one edge of the user adds to the exposure score of the item."""
+
+    item: str
+    sign: int
+    contribution: float
+
+
+class Why(BaseModel):
+    """Why a user gets an item with its score: ``score = (sum of contributions + prior) * factor``."""
+
+    user: str
+    item: str
+    score: float
+    contributions: list[Contribution]
+    prior: float
+    verdict: float = Field(description="Smoothed share of likes among the verdicts on the item.")
+    factor: float
+    sentence: str
+    seq: int
+    model: str
+
+
+class DislikeEffect(BaseModel):
+    """What a user's newest dislike changed in its list; ``item`` is None where the newest verdict is none."""
+
+    item: str | None
+    gone: list[str] = Field(description="Items that would be in the list without it.")
+    come: list[str] = Field(description="Items that are in the list because of it.")
+
+
+class Listener(BaseModel):
+    """A user, and the share of a sample of items that it ranks below the item."""
+
+    user: str
+    percentile: float
+
+
+class Audience(BaseModel):
+    """Users in whose ranking an item stands highest, among a sample of those who have edges and none to it."""
+
+    users: list[Listener]
+
+
+class VersionInfo(BaseModel):
+    """A version of the model."""
+
+    name: str
+    seq: int | None
+    created: str
+    pinned: bool
+    current: bool
+    damage: str | None = None
+
+
+class Models(BaseModel):
+    """Versions, and what is in force."""
+
+    model: str
+    seq: int
+    versions: list[VersionInfo]
+
+
+class VariantBody(_Body):
+    """A variant, see :class:`recbole_signed.serve.experiments.Variant`."""
+
+    share: float
+    parameters: dict[str, float] = Field(default_factory=dict)
+    model: str | None = None
+
+
+class ExperimentBody(_Body):
+    """An experiment, see :class:`recbole_signed.serve.experiments.Experiment`."""
+
+    variants: dict[str, VariantBody]
+    share: float = 1.0
+    salt: str = ""
+    status: str = "running"
+    interleave: bool = False
+    segment: str = "all"
+
+
+class ExperimentChange(_Body):
+    """Fields of an experiment that change while it runs."""
+
+    share: float | None = None
+    status: str | None = None
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str

@@ -1,0 +1,97 @@
+"""Drives a service over HTTP with simulated users."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from recbole_signed.errors import UsageError
+from recbole_signed.serve.simulator import Outcome, Truth, simulate
+
+
+class Client:
+    """A connection to a service that is kept open.
+
+    Args:
+        url: address of the service.
+        key: API key.
+
+    Raises:
+        UsageError: the address is not one of HTTP.
+    """
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"'{url}' is not an address; expected one like http://127.0.0.1:8080.")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.hostname, parts.port, timeout=60)
+        self._headers = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
+        self._url = url
+
+    def __call__(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request and return the JSON of the answer.
+
+        Raises:
+            UsageError: the service can't be reached, or refuses.
+        """
+        content = None if body is None else json.dumps(body)
+        try:
+            self._connection.request(method, path, content, self._headers)
+            response = self._connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+            raise UsageError(f"{self._url} does not answer: {error}.") from error
+        if response.status >= 400:
+            raise UsageError(f"{self._url} refuses {method} {path}: {answer.get('detail', response.status)}")
+        return answer
+
+
+def drive(url: str, dataset: str | None, rounds: int, k: int, seed: int, key: str | None = None) -> Outcome:
+    """Let simulated users look at lists of a service and judge them, see :func:`~.simulator.simulate`.
+
+    Args:
+        url: address of the service.
+        dataset: whose verdicts are the truth; None for planted tastes over the popular items of the service.
+        rounds: number of lists.
+        k: length of a list.
+        seed: of users and verdicts.
+        key: API key with the role write.
+
+    Raises:
+        UsageError: the service can't be reached, or there is no such data set.
+    """
+    client = Client(url, key)
+    if dataset is None:
+        items = [each["item"] for each in client("GET", "/v1/popular?k=500")["items"]]
+        planted = Truth.planted(200, len(items), seed)
+        truth = Truth(planted.users, items, planted.like, planted.speaks)
+    else:
+        truth = _truth_of(dataset)
+
+    def ask(user: str, length: int) -> Sequence[str]:
+        answer = client("GET", f"/v1/users/{quote(user, safe='')}/recommendations?k={length}")
+        return [each["item"] for each in answer["items"]]
+
+    return simulate(
+        truth, ask, lambda events: client("POST", "/v1/events", {"events": events}), rounds=rounds, k=k, seed=seed
+    )
+
+
+def _truth_of(dataset: str) -> Truth:
+    from recbole_signed.atomic import read_rows
+    from recbole_signed.convert import ensure_ml100k
+    from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED
+
+    folder = Path(DATA_ROOT) / dataset
+    if dataset == ML_100K_SIGNED and not folder.is_dir():
+        ensure_ml100k(DATA_ROOT)
+    rows = read_rows(folder)
+    assert rows.tokens is not None, "they are read from a file"
+    verdict = rows.signs != 0
+    users, items = (each.to_list() for each in rows.tokens)
+    return Truth.of_edges(users, items, rows.users[verdict], rows.items[verdict], rows.signs[verdict])

@@ -1,0 +1,123 @@
+"""Prometheus metrics of the service, named by its conventions (base units, ``_total`` for counters)."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+PREFIX = "recbole_signed"
+BUCKETS = (0.001, 0.002, 0.004, 0.006, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_PAGE = 4096
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:  # other systems tell the peak alone
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Telemetry:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        make: dict[str, Any] = {"registry": self.registry}
+        self.requests = Histogram(
+            f"{PREFIX}_request_seconds", "Time to answer.", ["route", "status"], buckets=BUCKETS, **make
+        )
+        self.visible = Histogram(
+            f"{PREFIX}_event_to_visible_seconds",
+            "From the arrival of an event to the moment at which answers reflect it; it is on the disk by then.",
+            buckets=BUCKETS,
+            **make,
+        )
+        self.events = Counter(f"{PREFIX}_events_total", "Events by what became of them.", ["result"], **make)
+        self.impressions = Counter(f"{PREFIX}_impressions_total", "Items shown.", ["variant"], **make)
+        self.outcomes = Counter(
+            f"{PREFIX}_outcomes_total", "Verdicts on items that were shown within a day.", ["sign"], **make
+        )
+        self.maintenance = Counter(f"{PREFIX}_maintenance_total", "Rounds of maintenance.", ["task", "result"], **make)
+        self.maintenance_seconds = Gauge(f"{PREFIX}_maintenance_seconds", "Time of the last round.", ["task"], **make)
+        self.maintenance_failed = Gauge(f"{PREFIX}_maintenance_failed", "1 if the last round failed.", ["task"], **make)
+
+    def watch(self, gauges: Callable[[], dict[str, tuple[str, float]]]) -> None:
+        """Add gauges that are read when they are asked for.
+
+        Args:
+            gauges: gives name -> help text and value; a value of None is left out.
+        """
+        self.registry.register(_Gauges(gauges))
+
+    def watch_quality(self, figures: Callable[[], dict[str, dict[str, dict[str, Any]]]]) -> None:
+        """Add live quality by window and version, see :class:`~recbole_signed.serve.quality.LiveQuality`."""
+        self.registry.register(_Quality(figures))
+
+    @staticmethod
+    def total(metric: Counter, **labels: str) -> float:
+        """Return the sum of a counter over all labels but the given ones."""
+        samples = [each for family in metric.collect() for each in family.samples if each.name.endswith("_total")]
+        return sum(each.value for each in samples if labels.items() <= each.labels.items())
+
+    @staticmethod
+    def quantile(metric: Histogram, q: float, **labels: str) -> float | None:
+        """Return the upper bound of the bucket that holds a quantile, seconds; None without an observation."""
+        counts: dict[float, float] = {}
+        for family in metric.collect():
+            for each in family.samples:
+                if each.name.endswith("_bucket") and labels.items() <= each.labels.items():
+                    bound = float(each.labels["le"])
+                    counts[bound] = counts.get(bound, 0.0) + each.value
+        total = max(counts.values(), default=0.0)
+        if not total:
+            return None
+        bound = min(bound for bound, count in counts.items() if count >= q * total)
+        return bound if bound < float("inf") else BUCKETS[-1]
+
+    def text(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Gauges:
+    def __init__(self, gauges: Callable[[], dict[str, tuple[str, float]]]) -> None:
+        self._gauges = gauges
+
+    def collect(self) -> Any:
+        for name, (text, value) in self._gauges().items():
+            if value is not None:
+                yield GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)
+
+    def describe(self) -> list[Any]:
+        return []
+
+
+class _Quality:
+    def __init__(self, figures: Callable[[], dict[str, dict[str, dict[str, Any]]]]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Any:
+        families: dict[str, GaugeMetricFamily] = {}
+        for window, versions in self._figures().items():
+            for version, figures in versions.items():
+                for name, value in figures.items():
+                    if value is not None:
+                        family = families.setdefault(
+                            name,
+                            GaugeMetricFamily(
+                                f"{PREFIX}_quality_{name}",
+                                "Live quality, see the documentation.",
+                                labels=["window", "version"],
+                            ),
+                        )
+                        family.add_metric([window, version], float(value))
+        yield from families.values()
+
+    def describe(self) -> list[Any]:
+        return []

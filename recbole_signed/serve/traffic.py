@@ -1,0 +1,287 @@
+"""What was shown to whom, by which variant, with which probability, and what came of it.
+
+One SQLite file beside the state. Users are kept under a keyed hash whose key lies in the file, so that a look into it
+names nobody; a user that is forgotten is deleted from it, and SQLite overwrites what it deletes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from recbole_signed.errors import UsageError
+
+_logger = logging.getLogger(__name__)
+FILE = "traffic.sqlite"
+WAITING = 1000
+"""Answers that wait to be written; more are not logged."""
+HOUR = 3_600_000
+"""Milliseconds."""
+DAY = 24 * HOUR
+ATTRIBUTION = DAY
+"""Milliseconds after an impression within which a verdict on the item counts as its outcome."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS secret (key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS impression (
+    id INTEGER PRIMARY KEY, request TEXT NOT NULL, user BLOB NOT NULL, item TEXT NOT NULL, position INTEGER NOT NULL,
+    time INTEGER NOT NULL, version TEXT NOT NULL, like INTEGER NOT NULL DEFAULT 0, dislike INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS of_user ON impression (user, item, time);
+CREATE INDEX IF NOT EXISTS of_time ON impression (time);
+CREATE TABLE IF NOT EXISTS exposure (
+    impression INTEGER NOT NULL REFERENCES impression (id) ON DELETE CASCADE,
+    experiment TEXT NOT NULL, variant TEXT NOT NULL, propensity REAL NOT NULL,
+    PRIMARY KEY (experiment, impression)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS of_impression ON exposure (impression);
+"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One answer.
+
+    Attributes:
+        request: its id.
+        user: to whom.
+        items: what was shown, best first.
+        time: milliseconds since 1970.
+        version: of the model.
+        exposures: experiment, variant and propensity; of each item, or one for all of them.
+    """
+
+    request: str
+    user: str
+    items: Sequence[str]
+    time: int
+    version: str
+    exposures: Sequence[Sequence[tuple[str, str, float]]]
+
+
+class TrafficLog:
+    """The log of impressions; its methods may be called from several threads.
+
+    Args:
+        path: the file; made if it is not there.
+        read_only: refuse writing.
+
+    Raises:
+        UsageError: the file can't be opened, or is not such a log.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._lock = threading.Lock()
+        if read_only and not path.is_file():
+            raise UsageError(f"{path} is not there: the service has not logged an impression yet.")
+        try:
+            self._db = sqlite3.connect(
+                f"file:{path}?mode={'ro' if read_only else 'rwc'}", uri=True, check_same_thread=False
+            )
+            self._db.execute("PRAGMA foreign_keys = ON")
+            if not read_only:
+                self._db.executescript(
+                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;"
+                )
+                self._db.executescript(_SCHEMA)
+                if self._db.execute("SELECT count(*) FROM secret").fetchone()[0] == 0:
+                    self._db.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
+                    self._db.commit()
+            self._key: bytes = self._db.execute("SELECT key FROM secret").fetchone()[0]
+        except sqlite3.Error as error:
+            raise UsageError(f"can't open the log of impressions {path}: {error}.") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def _name(self, user: str) -> bytes:
+        return hashlib.blake2b(user.encode(), key=self._key, digest_size=16).digest()
+
+    def write(self, answers: Iterable[Shown]) -> None:
+        """Keep answers, all or none of them."""
+        with self._lock, self._db:
+            for each in answers:
+                name = self._name(each.user)
+                for position, item in enumerate(each.items):
+                    cursor = self._db.execute(
+                        "INSERT INTO impression (request, user, item, position, time, version) "
+                        "VALUES (?, ?, ?, ?, ?, ?)",
+                        (each.request, name, item, position, each.time, each.version),
+                    )
+                    exposures = each.exposures[position] if len(each.exposures) > 1 else (each.exposures or [[]])[0]
+                    self._db.executemany(
+                        "INSERT INTO exposure VALUES (?, ?, ?, ?)",
+                        [(cursor.lastrowid, *exposure) for exposure in exposures],
+                    )
+
+    def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
+        """Count verdicts for the newest impression of the item to the user within :data:`ATTRIBUTION`.
+
+        Args:
+            verdicts: user, item, sign (+1 or -1) and time in milliseconds of each.
+
+        Returns:
+            How many belonged to an impression.
+        """
+        found = 0
+        with self._lock, self._db:
+            for user, item, sign, time in verdicts:
+                column = "like" if sign > 0 else "dislike"
+                cursor = self._db.execute(
+                    f"UPDATE impression SET {column} = 1 WHERE id = (SELECT id FROM impression "
+                    "WHERE user = ? AND item = ? AND time BETWEEN ? AND ? ORDER BY time DESC, id DESC LIMIT 1)",
+                    (self._name(user), item, time - ATTRIBUTION, time + HOUR),
+                )
+                found += cursor.rowcount
+        return found
+
+    def forget(self, user: str) -> None:
+        """Delete what was shown to a user, and overwrite it."""
+        with self._lock:
+            with self._db:
+                self._db.execute("DELETE FROM impression WHERE user = ?", (self._name(user),))
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def prune(self, before: int) -> int:
+        """Delete impressions older than ``before``, milliseconds; return how many."""
+        with self._lock, self._db:
+            return self._db.execute("DELETE FROM impression WHERE time < ?", (before,)).rowcount
+
+    # ---- reading
+
+    def per_user(self, experiment: str, *, before_days: int = 14) -> pl.DataFrame:
+        """Return one row a user of an experiment.
+
+        Args:
+            experiment: its name.
+            before_days: length of the period before a user's first exposure whose verdicts are its covariates.
+
+        Returns:
+            Columns ``variant``, ``impressions``, ``likes``, ``dislikes``, ``first`` (time of the first exposure,
+            milliseconds), and ``impressions_before``, ``likes_before``, ``dislikes_before``. A user that got several
+            variants (a change of shares) counts for the first one.
+        """
+        rows = self._query(
+            """
+            WITH shown AS (
+                SELECT i.user, e.variant, i.time, i.like, i.dislike
+                FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?
+            ), first AS (
+                SELECT user, min(time) AS first FROM shown GROUP BY user
+            ), own AS (
+                SELECT s.user, s.variant, f.first FROM shown s JOIN first f ON f.user = s.user AND f.first = s.time
+                GROUP BY s.user
+            ), before AS (
+                SELECT o.user, count(i.id) AS impressions, sum(i.like) AS likes, sum(i.dislike) AS dislikes
+                FROM own o JOIN impression i ON i.user = o.user AND i.time < o.first AND i.time >= o.first - ?
+                GROUP BY o.user
+            )
+            SELECT o.variant, o.first, count(*) AS impressions, sum(s.like) AS likes, sum(s.dislike) AS dislikes,
+                   coalesce(b.impressions, 0), coalesce(b.likes, 0), coalesce(b.dislikes, 0)
+            FROM own o JOIN shown s ON s.user = o.user AND s.variant = o.variant
+            LEFT JOIN before b ON b.user = o.user
+            GROUP BY o.user ORDER BY o.first, o.user
+            """,
+            (experiment, before_days * DAY),
+        )
+        counts = ("impressions", "likes", "dislikes")
+        names = ["variant", "first", *counts, *(f"{name}_before" for name in counts)]
+        return pl.DataFrame(
+            rows, schema={name: pl.String if name == "variant" else pl.Int64 for name in names}, orient="row"
+        )
+
+    def interleaved(self, experiment: str) -> pl.DataFrame:
+        """Return likes and dislikes per request and variant of an interleaved experiment.
+
+        Returns:
+            Columns ``request``, ``variant``, ``likes``, ``dislikes``.
+        """
+        rows = self._query(
+            """
+            SELECT i.request, e.variant, sum(i.like), sum(i.dislike)
+            FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?
+            GROUP BY i.request, e.variant ORDER BY i.request
+            """,
+            (experiment,),
+        )
+        schema = {"request": pl.String, "variant": pl.String, "likes": pl.Int64, "dislikes": pl.Int64}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def logged(self, experiment: str) -> pl.DataFrame:
+        """Return every impression of an experiment: what off-policy estimates start from.
+
+        Returns:
+            Columns ``item``, ``position``, ``variant``, ``propensity``, ``like``, ``dislike``, ``time``.
+        """
+        rows = self._query(
+            """
+            SELECT i.item, i.position, e.variant, e.propensity, i.like, i.dislike, i.time
+            FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ? ORDER BY i.id
+            """,
+            (experiment,),
+        )
+        schema = {
+            "item": pl.String,
+            "position": pl.Int64,
+            "variant": pl.String,
+            "propensity": pl.Float64,
+            "like": pl.Int64,
+            "dislike": pl.Int64,
+            "time": pl.Int64,
+        }
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def _query(self, sql: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+
+class ImpressionQueue:
+    """Writes answers to a log in a thread of its own.
+
+    Args:
+        log: that is written to.
+    """
+
+    def __init__(self, log: TrafficLog) -> None:
+        self._log = log
+        self._queue: queue.Queue[Shown | None] = queue.Queue(maxsize=WAITING)
+        self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
+        self._thread.start()
+
+    def put(self, answer: Shown) -> None:
+        """Hand an answer over; where :data:`WAITING` of them wait, it is dropped: answers do not wait for the disk."""
+        with suppress(queue.Full):
+            self._queue.put_nowait(answer)
+
+    def close(self) -> None:
+        """Write what waits, then end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        found: list[Shown | None] = [self._queue.get()]
+        while found[-1] is not None:
+            while not self._queue.empty() and found[-1] is not None:
+                found.append(self._queue.get())
+            self._write([each for each in found if each is not None])
+            if found[-1] is not None:
+                found = [self._queue.get()]
+
+    def _write(self, answers: list[Shown]) -> None:
+        try:
+            self._log.write(answers)
+        except sqlite3.Error:
+            _logger.exception("impressions could not be kept")

@@ -1,0 +1,41 @@
+"""A service over a small SSF whose state begins with the rows of ``signed_rows``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from recbole_signed.online import OnlineTrainer
+from recbole_signed.serve import ApiKeys, Engine, Experiments, ServeSettings, make_app
+
+NOW = 1_700_000_000_000
+
+
+@pytest.fixture
+def trainer(prepare_model: Callable[..., Any], tmp_path: Path) -> Iterator[OnlineTrainer]:
+    model, config, parts = prepare_model("SSF", auto=False, rank=8, cutoff=4, online_state=str(tmp_path / "state"))
+    trainer = OnlineTrainer(config, model)
+    trainer.fit(parts[0], saved=False, show_progress=False)
+    yield trainer
+    trainer.close()
+
+
+@pytest.fixture
+def serve(trainer: OnlineTrainer, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+    """Make a client of a service; settings and experiments as keywords."""
+    engines: list[Engine] = []
+
+    def make(keys: Path | None = None, experiments: Experiments | None = None, **settings: Any) -> TestClient:
+        engine = Engine(trainer, ServeSettings.model_validate(settings), experiments, tmp_path / "state")
+        engines.append(engine)
+        client = TestClient(make_app(engine, ApiKeys(keys)))
+        client.engine = engine  # type: ignore[attr-defined]
+        return client
+
+    yield make
+    for engine in engines:
+        engine.close()

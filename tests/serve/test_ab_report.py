@@ -1,0 +1,125 @@
+"""Statistics of experiments: false positives by simulation, also under continuous looking; power; interleaving."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import binom
+
+from recbole_signed.errors import UsageError
+from recbole_signed.serve import confidence_sequence, experiment_report, interleaving_report, users_needed
+
+SHARES = {"control": 0.5, "treated": 0.5}
+
+
+def simulate(n: int, rng: np.random.Generator, effect: float = 0.0, share: float = 0.5) -> pl.DataFrame:
+    """Users with their own like rate, which their period before shares; the treated like more by ``effect``."""
+    rate = rng.beta(3, 27, n)
+    treated = rng.random(n) < share
+    shown, before = rng.poisson(20, n) + 1, rng.poisson(20, n)
+    return pl.DataFrame(
+        {
+            "variant": np.where(treated, "treated", "control"),
+            "first": np.arange(n),
+            "impressions": shown,
+            "likes": rng.binomial(shown, np.where(treated, rate * (1 + effect), rate)),
+            "dislikes": rng.binomial(shown, 0.05),
+            "impressions_before": before,
+            "likes_before": rng.binomial(before, rate),
+            "dislikes_before": rng.binomial(before, 0.05),
+        }
+    )
+
+
+def like_rate(report: dict[str, object]) -> dict[str, float]:
+    return next(each for each in report["comparisons"] if each["metric"] == "like_rate")  # type: ignore[attr-defined]
+
+
+def test_false_positives_of_a_thousand_tests_of_equal_variants() -> None:
+    rng = np.random.default_rng(11)
+    n_tests = 1000
+    wrong = any_wrong = 0
+    for _ in range(n_tests):
+        report = experiment_report(simulate(300, rng), "control", SHARES)
+        wrong += like_rate(report)["pvalue"] < 0.05
+        any_wrong += min(each["pvalue_corrected"] for each in report["comparisons"]) < 0.05
+    low, high = binom.interval(0.999, n_tests, 0.05)
+    assert low <= wrong <= high
+    assert any_wrong <= high  # over all metrics together
+
+
+def test_power_is_what_was_planned() -> None:
+    rng = np.random.default_rng(5)
+    rate, effect, shown = 0.1, 0.15, 21.0
+    # a user's rate varies: its variance over that of independent impressions
+    overdispersion = 1 + (shown - 1) / 31
+    n = users_needed(rate, effect, shown, overdispersion=overdispersion)
+    found = 0
+    for _ in range(200):
+        users = simulate(2 * n, rng, effect).with_columns(impressions_before=0, likes_before=0, dislikes_before=0)
+        found += like_rate(experiment_report(users, "control", SHARES))["pvalue"] < 0.05
+    low, high = binom.interval(0.999, 200, 0.8)
+    assert low <= found <= high
+
+
+def test_the_period_before_narrows_the_interval() -> None:
+    users = simulate(4000, np.random.default_rng(2), 0.05)
+    blind = users.with_columns(impressions_before=0, likes_before=0, dislikes_before=0)
+    with_before, without = (experiment_report(each, "control", SHARES) for each in (users, blind))
+    assert with_before["cuped"]
+    assert not without["cuped"]
+    width = [like_rate(each)["high"] - like_rate(each)["low"] for each in (with_before, without)]
+    assert width[0] < 0.95 * width[1]
+
+
+def test_intervals_hold_under_continuous_looking() -> None:
+    rng = np.random.default_rng(7)
+    n_tests, looks = 400, np.arange(200, 4001, 100)
+    wrong = fixed_wrong = 0
+    for _ in range(n_tests):
+        draws = rng.normal(size=looks[-1])
+        sums, squares = np.cumsum(draws)[looks - 1], np.cumsum(draws**2)[looks - 1]
+        means = sums / looks
+        variance = (squares / looks - means**2) / looks
+        halves = np.array([confidence_sequence(v, int(n), tightest=2000) for v, n in zip(variance, looks, strict=True)])
+        wrong += bool((np.abs(means) > halves).any())
+        fixed_wrong += bool((np.abs(means) > 1.96 * np.sqrt(variance)).any())
+    assert wrong <= binom.ppf(0.999, n_tests, 0.05)
+    assert fixed_wrong > 0.15 * n_tests  # which is why they are there
+
+
+def test_the_report_holds_an_always_valid_interval_around_the_difference() -> None:
+    found = like_rate(experiment_report(simulate(1000, np.random.default_rng(1)), "control", SHARES))
+    low, high = found["always_valid"]  # type: ignore[misc]
+    assert low < found["low"] < found["high"] < high
+
+
+def test_a_broken_assignment_is_noticed() -> None:
+    report = experiment_report(simulate(3000, np.random.default_rng(3), share=0.42), "control", SHARES)
+    assert report["sample_ratio"]["suspicious"]
+    assert not experiment_report(simulate(3000, np.random.default_rng(3)), "control", SHARES)["sample_ratio"][
+        "suspicious"
+    ]
+
+
+def test_a_variant_without_users_is_refused() -> None:
+    with pytest.raises(UsageError, match="the variant 'treated' has 0 users"):
+        experiment_report(simulate(50, np.random.default_rng(1), share=0.0), "control", SHARES)
+
+
+def test_interleaving() -> None:
+    rows = {"request": ["1", "1", "2", "2", "3", "4", "5", "5"], "variant": list("ababbbab")}
+    requests = pl.DataFrame({**rows, "likes": [0, 1, 1, 0, 1, 1, 1, 1], "dislikes": [0, 0, 0, 0, 0, 0, 0, 0]})
+    found = interleaving_report(requests, ("a", "b"))
+    assert found["wins"] == {"a": 1, "b": 3}
+    assert found["ties"] == 1
+    assert found["share"] == 0.75
+    assert found["low"] < 0.75 < found["high"]
+    assert interleaving_report(requests.head(0), ("a", "b"))["share"] is None
+
+
+@pytest.mark.parametrize("wrong", [(0.0, 0.1, 10.0), (0.1, 0.0, 10.0), (0.1, 0.1, 0.0)])
+def test_power_needs_sensible_values(wrong: tuple[float, float, float]) -> None:
+    with pytest.raises(UsageError, match="power needs"):
+        users_needed(*wrong)

@@ -1,0 +1,278 @@
+"""The routes, from an event to the next answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from recbole_signed.serve import Experiments, make_key, parse_experiment
+
+Make = Callable[..., TestClient]
+NOW = 1_700_000_000_000
+
+
+def items(client: TestClient, user: str, **query: Any) -> list[str]:
+    answer = client.get(f"/v1/users/{user}/recommendations", params=query)
+    assert answer.status_code == 200, answer.text
+    return [each["item"] for each in answer.json()["items"]]
+
+
+def send(client: TestClient, user: str, item: str, kind: str, **fields: Any) -> dict[str, Any]:
+    answer = client.post("/v1/events", json={"events": [{"user_id": user, "item_id": item, "type": kind, **fields}]})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(serve: Make) -> None:
+    client = serve()
+    before = client.get("/v1/users/1/recommendations?k=5").json()
+    assert before["known_user"]
+    assert before["model"].startswith("SSF@")
+    assert len(before["items"]) == 5
+    first = before["items"][0]["item"]
+    written = send(client, "1", first, "dislike")
+    assert (written["accepted"], written["results"][0]["status"]) == (1, "accepted")
+    after = client.get("/v1/users/1/recommendations", params={"k": 50, "min_seq": written["seq"]}).json()
+    assert after["seq"] >= written["seq"] > before["seq"]
+    assert first not in [each["item"] for each in after["items"]]
+    near = [each["item"] for each in client.get(f"/v1/items/{first}/similar?k=3").json()["items"]]
+    assert near
+    effect = client.get("/v1/users/1/last-dislike?k=5").json()
+    assert effect["item"] == first
+    undone = client.delete(f"/v1/users/1/verdicts/{first}?sign=dislike").json()
+    assert undone["accepted"] == 1
+    again = client.get("/v1/users/1/recommendations?k=5").json()
+    assert [each["item"] for each in again["items"]] == [each["item"] for each in before["items"]]
+    assert client.get("/v1/users/1/last-dislike").json()["item"] != first
+
+
+def test_a_bad_event_does_not_spoil_its_batch(serve: Make) -> None:
+    client = serve()
+    rows = [
+        {"user_id": "new", "item_id": "1", "type": "like", "timestamp": NOW, "event_id": "a"},
+        {"user_id": "new", "item_id": "2", "type": "adore", "timestamp": NOW},
+        {"user_id": "new", "item_id": "2", "type": "like", "timestamp": "2023-11-14T22:13:20Z"},
+        {"user_id": "new", "item_id": "1", "type": "like", "timestamp": NOW, "event_id": "a"},
+        {"user_id": "new", "item_id": "3", "type": "like", "timestamp": "yesterday"},
+        7,
+        {"user_id": 5, "item_id": 6, "type": "view"},
+    ]
+    answer = client.post("/v1/events", json={"events": rows}).json()
+    assert [each["status"] for each in answer["results"]] == [
+        *("accepted", "refused", "accepted", "duplicate", "refused", "refused", "accepted")
+    ]
+    assert "did you mean" in answer["results"][1]["reason"] or "no type" in answer["results"][1]["reason"]
+    assert (answer["accepted"], answer["duplicate"], answer["refused"]) == (3, 1, 3)
+    assert client.post("/v1/events", json={"events": rows[:1]}).json()["duplicate"] == 1
+
+
+def test_filters(serve: Make) -> None:
+    client = serve()
+    whole = items(client, "1", k=60)
+    assert items(client, "1", k=3, exclude=whole[:2]) == whole[2:5]
+    assert items(client, "1", k=9, include_only=[whole[4], whole[1], "unknown"]) == [whole[1], whole[4]]
+    assert client.put(f"/v1/items/{whole[0]}", json={"withdrawn": True, "tags": ["a"]}).status_code == 200
+    assert client.put(f"/v1/items/{whole[3]}", json={"tags": ["a", "b"]}).json() == {
+        "withdrawn": False,
+        "tags": ["a", "b"],
+    }
+    assert items(client, "1", k=2) == whole[1:3]
+    assert items(client, "1", tags=["a"]) == [whole[3]]
+    assert whole[0] not in items(client, "nobody", k=60)
+    for route in ("popular", f"items/{whole[1]}/similar"):
+        found = client.get(f"/v1/{route}?k=60").json()["items"]
+        assert found
+        assert whole[0] not in [each["item"] for each in found]
+    client.put(f"/v1/items/{whole[0]}", json={})
+    assert items(client, "1", k=60) == whole
+    assert items(client, "1", k=60, dislike_aversion=3.0) != whole
+
+
+def test_sessions_and_many_users(serve: Make) -> None:
+    client = serve()
+    body = {"users": [{"user_id": "1"}, {"likes": ["3", "5"], "dislikes": ["7"]}, {}], "k": 5}
+    answers = client.post("/v1/recommendations", json=body).json()["answers"]
+    assert [each["item"] for each in answers[0]["items"]] == items(client, "1", k=5)
+    session = [each["item"] for each in answers[1]["items"]]
+    assert len(session) == 5
+    assert not {"3", "5", "7"} & set(session)
+    assert not answers[2]["known_user"]
+    # folded in as a user with the same edges would be
+    for item, kind in (("3", "like"), ("5", "like"), ("7", "dislike")):
+        send(client, "same", item, kind)
+    live = client.get("/v1/users/same/recommendations?k=50").json()["items"]
+    again = client.post("/v1/recommendations", json={**body, "users": [body["users"][1]], "k": 50}).json()["answers"][0]
+    scores = {each["item"]: each["score"] for each in live}
+    for each in again["items"]:
+        assert each["score"] == pytest.approx(scores[each["item"]], rel=1e-3, abs=1e-4)
+
+
+def test_explanations_add_up(serve: Make) -> None:
+    client = serve()
+    first = items(client, "1", k=1)[0]
+    why = client.get(f"/v1/users/1/explain/{first}").json()
+    total = (sum(each["contribution"] for each in why["contributions"]) + why["prior"]) * why["factor"]
+    assert why["score"] == pytest.approx(total, rel=1e-4)
+    assert first in why["sentence"]
+    listed = client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]
+    assert listed["why"]["sentence"] == why["sentence"]
+    audience = client.get(f"/v1/items/{first}/audience?k=3").json()["users"]
+    assert len(audience) == 3
+    assert audience[0]["percentile"] >= audience[2]["percentile"]
+
+
+def test_a_forgotten_user_is_unknown(serve: Make, tmp_path: Path) -> None:
+    client = serve()
+    client.get("/v1/users/1/recommendations")
+    assert client.delete("/v1/users/1").json()["accepted"] == 1
+    answer = client.get("/v1/users/1/recommendations").json()
+    assert not answer["known_user"]
+    assert [each["item"] for each in answer["items"]] == items(client, "nobody")
+
+
+def test_versions(serve: Make) -> None:
+    client = serve()
+    (version,) = client.get("/v1/models").json()["versions"]
+    assert version["current"]
+    made = client.post("/v1/models")
+    assert made.status_code == 201
+    assert [each["current"] for each in made.json()["versions"]] == [False, True]
+    send(client, "1", items(client, "1", k=1)[0], "dislike")
+    before = items(client, "1")
+    assert client.post(f"/v1/models/{version['name']}/activate").status_code == 200
+    assert items(client, "1") == before  # events since then stay
+    assert client.put(f"/v1/models/{version['name']}/pin").json()["versions"][0]["pinned"]
+    missing = client.post("/v1/models/v000099/activate")
+    assert (missing.status_code, missing.headers["content-type"]) == (422, "application/problem+json")
+    assert "no version 'v000099'" in missing.json()["detail"]
+
+
+def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
+    experiments = Experiments.read(tmp_path / "experiments.yaml")
+    client = serve(experiments=experiments)
+    body = {
+        "variants": {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 4.0}}},
+    }
+    assert client.put("/v1/experiments/aversion", json=body).status_code == 200
+    seen = {client.get(f"/v1/users/{user}/recommendations").json()["variant"] for user in range(1, 30)}
+    assert seen == {"aversion=plain", "aversion=careful"}
+    for user in range(1, 30):
+        send(client, str(user), items(client, str(user), k=1)[0], "like" if user % 3 else "dislike")
+    client.engine._shown.close()  # type: ignore[attr-defined]
+    report = client.get("/v1/experiments/aversion/report").json()
+    assert report["control"] == "plain"
+    assert sum(each["users"] for each in report["variants"].values()) == 29
+    assert sum(each["likes"] + each["dislikes"] for each in report["variants"].values()) > 20
+    client.engine._shown = None  # type: ignore[attr-defined]
+    assert client.patch("/v1/experiments/aversion", json={"status": "stopped"}).json()["status"] == "stopped"
+    assert client.get("/v1/users/1/recommendations").json()["variant"] == ""
+    assert Experiments.read(tmp_path / "experiments.yaml")["aversion"].status == "stopped"
+    assert client.put("/v1/experiments/x", json={"variants": {"a": {"share": 1}}}).status_code == 422
+    assert client.get("/v1/experiments/none/report").status_code == 422
+
+
+def test_interleaved_lists(serve: Make) -> None:
+    variants = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
+    mix = parse_experiment("mix", {"variants": variants, "interleave": True})
+    client = serve(experiments=Experiments({"mix": mix}))
+    answer = client.get("/v1/users/1/recommendations?k=10").json()
+    teams = [each["variant"] for each in answer["items"]]
+    assert sorted(set(teams)) == ["ours", "popular"]
+    assert abs(teams.count("ours") - teams.count("popular")) <= 1
+
+
+def test_live_quality_and_metrics(serve: Make) -> None:
+    client = serve()
+    for user in ("1", "2", "3"):
+        send(client, user, items(client, user, k=1)[0], "like")
+    quality = client.get("/v1/quality").json()
+    assert quality["windows"]["hour"]["all"]["recall"] == 1.0
+    assert quality["windows"]["hour"]["all"]["likes"] == 3
+    assert set(client.get("/v1/quality?by=group").json()["windows"]["hour"]) <= {"new", "light", "heavy"}
+    text = client.get("/metrics").text
+    for name in (
+        'events_total{result="accepted"} 3.0',
+        "event_to_visible_seconds_count 3.0",
+        "request_seconds_bucket",
+        'quality_recall{version="SSF@',
+        "resident_memory_bytes",
+    ):
+        assert name in text or name.split("{")[0] in text, name
+    status = client.get("/v1/status").json()
+    assert status["edges"] > 0
+    assert status["visible_p99"] > 0
+    assert client.get("/readyz").json()["ready"]
+    assert client.get("/healthz").text == "ok"
+    assert "recbole-signed" in client.get("/").text
+
+
+def test_limits_and_problems(serve: Make) -> None:
+    client = serve(limits={"k": 10, "batch": 2, "body_bytes": 2000, "requests_per_second": 1000})
+    too_many = client.post("/v1/events", json={"events": [{}, {}, {}]})
+    assert too_many.status_code == 413
+    large = client.post("/v1/events", json={"events": [{"user_id": "x" * 3000}]})
+    assert (large.status_code, large.headers["content-type"]) == (413, "application/problem+json")
+    for path in (
+        "users/1/recommendations?k=11",
+        "users/1/recommendations?k=0",
+        "items/none/similar",
+        "users/1/explain/none",
+    ):
+        refused = client.get(f"/v1/{path}")
+        assert refused.status_code == 422, path
+        assert set(refused.json()) == {"type", "title", "status", "detail"}
+    assert client.post("/v1/events", content=b"{").status_code == 422
+    assert client.get("/v1/nothing").status_code == 404
+    behind = client.get("/v1/users/1/recommendations?k=5&min_seq=999999")
+    assert (behind.status_code, behind.headers["retry-after"]) == (503, "1")
+
+
+def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve(limits={"queue": 1})
+    writer = client.engine.writer  # type: ignore[attr-defined]
+    monkeypatch.setattr(writer, "waiting", 1)
+    refused = client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "1", "type": "like"}]})
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert not client.get("/readyz").json()["ready"]
+
+
+def test_roles(serve: Make, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    made = {role: make_key(path, role) for role in ("read", "write", "admin")}
+    client = serve(keys=path)
+    event = {"events": [{"user_id": "1", "item_id": "1", "type": "like"}]}
+    assert client.get("/v1/popular").status_code == 401
+    assert client.get("/healthz").status_code == 200
+    read = {"X-API-Key": made["read"]}
+    assert client.get("/v1/popular", headers=read).status_code == 200
+    assert client.post("/v1/events", json=event, headers=read).status_code == 403
+    bearer = {"Authorization": f"Bearer {made['write']}"}
+    assert client.post("/v1/events", json=event, headers=bearer).status_code == 200
+    assert client.delete("/v1/users/1", headers=bearer).status_code == 403
+    assert client.delete("/v1/users/1", headers={"X-API-Key": made["admin"]}).status_code == 200
+
+
+def test_routes_of_gorse(serve: Make) -> None:
+    client = serve()
+    same = {"UserId": "g", "Timestamp": "2023-11-14T00:00:00Z"}
+    kinds = {"star": "3", "dislike": "5", "read": "7"}
+    rows = [{"FeedbackType": kind, "ItemId": item, **same} for kind, item in kinds.items()]
+    assert client.post("/api/feedback", json=rows).json() == {"RowAffected": 3}
+    found = client.get("/api/recommend/g?n=5").json()
+    assert len(found) == 5
+    assert not {"3", "5", "7"} & set(found)
+    assert found == items(client, "g", k=5)
+    assert client.delete("/api/feedback/dislike/g/5").json() == {"RowAffected": 1}
+    assert client.delete("/api/feedback/read/g/7").json() == {"RowAffected": 0}
+    session = client.post("/api/session/recommend?n=3", json=rows).json()
+    assert [set(each) for each in session] == [{"Id", "Score"}] * 3
+    assert len(client.get("/api/item/3/neighbors?n=2").json()) == 2
+    assert len(client.get("/api/popular?n=2").json()) == 2
+    assert client.get("/api/health/live").json() == {"Ready": True}
+    assert client.get("/api/health/ready").json() == {"Ready": True}
+    assert client.delete("/api/user/g").json() == {"RowAffected": 1}

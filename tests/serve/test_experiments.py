@@ -1,0 +1,122 @@
+"""Assignment is sticky, independent and proportional; files are read and refused; interleaving is fair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2_contingency, chisquare
+
+from recbole_signed.errors import UsageError
+from recbole_signed.serve import Experiments, merged_parameters, parse_experiment, team_draft
+
+USERS = [f"user {i}" for i in range(4000)]
+
+
+def make(**changes: object) -> dict[str, object]:
+    variants = {"control": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 0.5}}}
+    return {"variants": variants, **changes}
+
+
+def of(**raw: dict[str, object]) -> Experiments:
+    return Experiments({name: parse_experiment(name, each) for name, each in raw.items()})
+
+
+def test_users_keep_their_variant_and_shares_hold() -> None:
+    shares = {"a": 0.2, "b": 0.3, "c": 0.5}
+    experiments = of(test=make(variants={name: {"share": share} for name, share in shares.items()}))
+    first = [experiments.assign(user, True)[0] for user in USERS]
+    again = [experiments.assign(user, True)[0] for user in USERS]
+    assert first == again
+    counts = [sum(each.variant == name for each in first) for name in shares]
+    assert chisquare(counts, [share * len(USERS) for share in shares.values()]).pvalue > 1e-3
+    assert {each.propensity for each in first if each.variant == "a"} == {0.2}
+
+
+def test_experiments_are_independent_and_a_ramp_keeps_users() -> None:
+    both = of(one=make(), other=make(variants={"x": {"share": 0.5}, "y": {"share": 0.5}}))
+    pairs = [[each.variant for each in both.assign(user, True)] for user in USERS]
+    table = [[sum(pair == [a, b] for pair in pairs) for b in "xy"] for a in ("control", "careful")]
+    assert chi2_contingency(table).pvalue > 1e-3
+    small = {user: of(one=make(share=0.1)).assign(user, True) for user in USERS}
+    large = {user: of(one=make(share=0.6)).assign(user, True) for user in USERS}
+    assert 0.07 < np.mean([bool(each) for each in small.values()]) < 0.13
+    assert all(large[user] == small[user] for user in USERS if small[user])
+
+
+def test_only_running_experiments_and_segments_assign() -> None:
+    assert of(one=make(status="stopped")).assign("u", True) == []
+    assert of(one=make(segment="new")).assign("u", True) == []
+    found = of(one=make(segment="new")).assign("u", False)
+    assert merged_parameters(found) in ({}, {"dislike_aversion": 0.5})
+
+
+def test_conflicts_are_refused() -> None:
+    with pytest.raises(UsageError, match="both change dislike_aversion"):
+        of(one=make(), other=make())
+    experiments = of(one=make())
+    with pytest.raises(UsageError, match="both change dislike_aversion"):
+        experiments.put("other", parse_experiment("other", make()))
+    assert [name for name, _ in experiments] == ["one"]
+    of(one=make(), other=make(status="draft"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (make(variants={"a": {"share": 0.5}}), "at least 2"),
+        (make(variants={"a": {"share": 0.5}, "b": {"share": 0.4}}), "sum to 0.9"),
+        (
+            make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_aversio": 1}}}),
+            "did you mean",
+        ),
+        (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_push": -1}}}), "0 or more"),
+        (make(shares=1), "shares"),
+        (make(status="started"), "draft"),
+        (make(interleave=True, variants={n: {"share": s} for n, s in (("a", 0.2), ("b", 0.3), ("c", 0.5))}), "two"),
+        ("no experiment", "experiment 'x'"),
+    ],
+)
+def test_wrong_experiments_are_refused_in_a_sentence(raw: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        parse_experiment("x", raw)
+    assert "\n" not in str(error.value)
+
+
+def test_changes_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    experiments = Experiments.read(path)
+    experiments.put("one", parse_experiment("one", make()))
+    experiments.change("one", share=0.25, status="stopped")
+    again = Experiments.read(path)
+    assert (again["one"].share, again["one"].status) == (0.25, "stopped")
+    with pytest.raises(UsageError, match="did you mean 'one'"):
+        again["onee"]
+    path.write_text("experiments: [1]")
+    with pytest.raises(UsageError, match="must map names"):
+        Experiments.read(path)
+    path.write_text("experiments: {a: !!python/object/apply:os.system ['true']}")
+    with pytest.raises(UsageError, match="can't read"):
+        Experiments.read(path)
+
+
+@given(
+    st.permutations(list("abcdefgh")), st.permutations(list("abcdefgh")), st.integers(1, 10), st.integers(0, 2**32 - 1)
+)
+def test_team_draft(one: list[str], other: list[str], k: int, seed: int) -> None:
+    items, teams = team_draft([one, other], k, np.random.default_rng(seed))
+    assert len(items) == len(teams) == min(k, 8)
+    assert len(set(items)) == len(items)
+    assert abs(teams.count(0) - teams.count(1)) <= 1
+    for team, ranking in enumerate((one, other)):  # each picked its best items that were left
+        picked = [item for item, who in zip(items, teams, strict=True) if who == team]
+        assert picked == sorted(picked, key=ranking.index)
+
+
+def test_team_draft_prefers_nobody() -> None:
+    rng = np.random.default_rng(3)
+    starts = [team_draft([["a"], ["b"]], 1, rng)[1][0] for _ in range(2000)]
+    assert 0.45 < np.mean(starts) < 0.55

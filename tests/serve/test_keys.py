@@ -1,0 +1,69 @@
+"""API keys, rate limits, settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recbole_signed.errors import UsageError
+from recbole_signed.serve import ApiKeys, RateLimit, ServeSettings, hashed, make_key
+from recbole_signed.serve import keys as module
+
+
+def test_roles(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    made = {role: make_key(path, role, f"for {role}") for role in ("read", "write", "admin")}
+    assert path.stat().st_mode & 0o077 == 0
+    assert not any(key in path.read_text() for key in made.values())
+    keys = ApiKeys(path)
+    allowed = {role: [keys.allows(key, need) for need in ("read", "write", "admin")] for role, key in made.items()}
+    assert allowed == {"read": [True, False, False], "write": [True, True, False], "admin": [True, True, True]}
+    assert keys.allows("wrong", "read") is None
+    assert keys.allows(None, "read") is None
+    assert ApiKeys(None).allows(None, "admin") is True
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("boss abc", "no role 'boss'"), ("raed " + hashed("x"), "did you mean 'read'"), ("read abc", "SHA-256 of a key")],
+)
+def test_wrong_key_files(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "keys").write_text(f"# keys\n\n{line}\n")
+    with pytest.raises(UsageError, match=message):
+        ApiKeys(tmp_path / "keys")
+    with pytest.raises(UsageError, match="can't read the API keys"):
+        ApiKeys(tmp_path / "none")
+    with pytest.raises(UsageError, match="no role"):
+        make_key(tmp_path / "keys", "boss")
+
+
+def test_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    limit = RateLimit(2)
+    assert [limit.wait("a") for _ in range(2)] == [0.0, 0.0]
+    assert limit.wait("a") == pytest.approx(0.5)
+    assert limit.wait("b") == 0.0
+    clock[0] = 0.5
+    assert limit.wait("a") == 0.0
+    assert RateLimit(0).wait("a") == 0.0
+
+
+def test_settings(tmp_path: Path) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text("limits: {k: 50}\nschedule: {refit: 0}\n")
+    read = ServeSettings.read(path)
+    assert (read.limits.k, read.schedule.refit, read.quality.k) == (50, 0, 20)
+    assert ServeSettings.read(None) == ServeSettings()
+    for text, message in (
+        ("limits: {kk: 50}", "limits.kk"),
+        ("shedule: {}", "did you mean 'schedule'"),
+        ("limits: {k: many}", "limits.k"),
+        ("[1]", "valid dictionary"),
+        ("a: [", "can't read"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=message) as error:
+            ServeSettings.read(path)
+        assert "\n" not in str(error.value).removeprefix("can't read") or "can't read" in message

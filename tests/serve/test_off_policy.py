@@ -1,0 +1,76 @@
+"""Off-policy estimates against known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recbole_signed.errors import UsageError
+from recbole_signed.serve import policy_value
+
+
+def logged(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Contexts with three actions; the logging policy is skewed, the one in question prefers the last action."""
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(0.05, 0.6, (n, 3))
+    logging = rng.dirichlet([16, 8, 6], n)
+    target = np.tile([0.1, 0.2, 0.7], (n, 1))
+    action = (rng.random(n)[:, None] > np.cumsum(logging, axis=1)).sum(axis=1).clip(max=2)
+    rows = np.arange(n)
+    reward = (rng.random(n) < truth[rows, action]).astype(float)
+    return (
+        reward,
+        logging[rows, action],
+        target[rows, action],
+        truth[rows, action],
+        (target * truth).sum(1),
+        action,
+    )
+
+
+def test_estimates_cover_the_truth() -> None:
+    covered = np.zeros(3)
+    for seed in range(200):
+        reward, propensity, target, predicted, expected, _ = logged(800, seed)
+        truth = expected.mean()
+        estimates = (
+            policy_value(reward, propensity, target),
+            policy_value(reward, propensity, target, self_normalised=True),
+            policy_value(reward, propensity, target, model_reward=predicted, model_value=expected),
+        )
+        covered += [each.low <= truth <= each.high for each in estimates]
+    assert (covered / 200 > 0.88).all()
+
+
+def test_formulas_by_hand() -> None:
+    reward, propensity, target = np.array([1.0, 0.0, 1.0]), np.array([0.5, 0.25, 1.0]), np.array([0.25, 0.5, 0.5])
+    assert policy_value(reward, propensity, target).value == pytest.approx((0.5 + 0 + 0.5) / 3)
+    assert policy_value(reward, propensity, target, self_normalised=True).value == pytest.approx(1 / 3)
+    assert policy_value(reward, propensity, target, clip=0.25).value == pytest.approx(0.5 / 3)
+    model, value = np.array([0.5, 0.5, 0.5]), np.array([0.4, 0.4, 0.4])
+    doubly = policy_value(reward, propensity, target, model_reward=model, model_value=value)
+    assert doubly.value == pytest.approx(0.4 + (0.5 * 0.5 - 2 * 0.5 + 0.5 * 0.5) / 3)
+    assert policy_value(reward, propensity, target).effective_size == pytest.approx(9 / 4.5)
+
+
+def test_the_same_policy_has_the_mean_reward() -> None:
+    reward = np.array([1.0, 0.0, 1.0, 1.0])
+    same = np.full(4, 0.3)
+    for normalised in (False, True):
+        assert policy_value(reward, same, same, self_normalised=normalised).value == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rewards": np.ones(2)}, "one reward"),
+        ({"rewards": np.ones(0), "propensities": np.ones(0), "target": np.ones(0)}, "and a row"),
+        ({"propensities": np.array([0.5, 0.0, 0.5])}, "propensities must be"),
+        ({"target": np.array([0.5, 1.5, 0.5])}, "target probabilities"),
+        ({"model_reward": np.ones(3)}, "both"),
+    ],
+)
+def test_wrong_input(change: dict[str, np.ndarray], message: str) -> None:
+    arguments = {"rewards": np.ones(3), "propensities": np.full(3, 0.5), "target": np.full(3, 0.5), **change}
+    with pytest.raises(UsageError, match=message):
+        policy_value(**arguments)  # type: ignore[arg-type]

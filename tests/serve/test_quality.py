@@ -1,0 +1,67 @@
+"""Live quality against the metrics computed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from recbole_signed.serve import BINS, MINUTE, Case, LiveQuality
+
+CASES = st.lists(
+    st.builds(
+        Case,
+        time=st.just(0),
+        sign=st.sampled_from([1, -1]),
+        position=st.none() | st.integers(0, 19),
+        percentile=st.integers(0, BINS - 1).map(lambda bin_: (bin_ + 0.5) / BINS),
+        version=st.sampled_from(["v1", "v2"]),
+        variant=st.sampled_from(["", "a=b"]),
+        edges=st.integers(0, 30),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(CASES)
+def test_figures(cases: list[Case]) -> None:
+    quality = LiveQuality()
+    for case in cases:
+        quality.add([case], 5 * MINUTE)
+    found = quality.figures(5 * MINUTE)["hour"]["all"]
+    likes, dislikes = ([case for case in cases if case.sign == sign] for sign in (1, -1))
+    assert (found["likes"], found["dislikes"]) == (len(likes), len(dislikes))
+    if likes:
+        gains = [0.0 if case.position is None else 1 / np.log2(case.position + 2) for case in likes]
+        assert found["ndcg"] == pytest.approx(np.mean(gains))
+        assert found["recall"] == pytest.approx(np.mean([case.position is not None for case in likes]))
+    if dislikes:
+        assert found["dislike_recall"] == pytest.approx(np.mean([case.position is not None for case in dislikes]))
+    if likes and dislikes:
+        truth, score = [case.sign > 0 for case in cases], [case.percentile for case in cases]
+        assert found["sign_auc"] == pytest.approx(roc_auc_score(truth, score))
+    else:
+        assert found["sign_auc"] is None
+    for by in ("version", "variant", "group"):
+        parts = quality.figures(5 * MINUTE, by)["day"]
+        assert sum(part["likes"] for part in parts.values()) == len(likes)
+
+
+def test_windows_and_curve() -> None:
+    quality = LiveQuality()
+    hit, miss = (Case(0, 1, position, 0.5, "v", "", 3) for position in (0, None))
+    quality.add([miss], 0)
+    quality.add([hit], 90 * MINUTE)
+    now = 95 * MINUTE
+    assert quality.figures(now)["hour"]["all"]["recall"] == 1.0
+    assert quality.figures(now)["day"]["all"]["recall"] == 0.5
+    assert [(each["time"], each["recall"]) for each in quality.curve(now)] == [(0, 0.0), (90 * MINUTE, 1.0)]
+    quality.add([hit], 24 * 60 * MINUTE)  # a day later the first is gone
+    assert quality.figures(24 * 60 * MINUTE)["day"]["all"]["likes"] == 2
+
+
+def test_groups() -> None:
+    assert [Case(0, 1, None, 0, "", "", n).group for n in (0, 1, 9, 10)] == ["new", "light", "light", "heavy"]

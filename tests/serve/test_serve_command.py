@@ -1,0 +1,145 @@
+"""The commands: a service from nothing, driven by simulated users, and what is reported of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import recbole_signed
+from recbole_signed.cli.app import main
+from recbole_signed.convert import convert
+
+ROOT = Path(recbole_signed.__file__).resolve().parents[1]
+EXPERIMENTS = """
+experiments:
+  aversion:
+    variants:
+      plain: {share: 0.5}
+      careful: {share: 0.5, parameters: {dislike_aversion: 3.0}}
+"""
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(list(words))
+    captured = capsys.readouterr()
+    return int(exit_.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[str]:
+    """The address of a service over the toy set, in a process of its own."""
+    convert("toy", None, tmp_path / "atomic_files")
+    command = [sys.executable, "-W", "ignore", "-m", "recbole_signed", "serve"]
+    words = ["--init", "SSF", "-d", "toy-signed", "--state", "state", "--port", "0", "auto=False", "rank=8"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [*command, *words], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("Serving on "):
+            yield line.split()[2]
+            break
+    else:
+        pytest.fail("".join(lines))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) in (0, -signal.SIGTERM)
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def test_serve_simulate_and_report(
+    service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert get(f"{service}/readyz")["ready"]
+    status, out, _ = call(capsys, "simulate", service, "-d", "toy-signed", "--rounds", "30", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found["shown"] >= 30
+    assert found["likes"] + found["dislikes"] > 0
+    quality = get(f"{service}/v1/quality")["windows"]["hour"]["all"]
+    assert quality["likes"] > 0
+    planted = call(capsys, "simulate", service, "--rounds", "5")
+    assert "items shown" in planted[1]
+    status, out, _ = call(capsys, "experiment", "report", "none", "--state", "state")
+    assert status == 2
+
+
+def test_experiment_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recbole_signed.serve import Shown, TrafficLog
+
+    monkeypatch.chdir(tmp_path)
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "experiments.yaml").write_text(EXPERIMENTS)
+    log = TrafficLog(state / "traffic.sqlite")
+    for user in range(60):
+        variant = "plain" if user % 2 else "careful"
+        log.write([Shown(f"r{user}", f"u{user}", ["x", "y", "z"], user, "v", [[("aversion", variant, 0.5)]])])
+        log.outcome([(f"u{user}", "x" if user % 3 else "y", 1 if user % 5 else -1, user + 1)])
+    log.close()
+    status, out, _ = call(capsys, "experiment", "report", "aversion", "--state", "state")
+    assert status == 0
+    assert "control is plain" in out
+    assert "like_rate" in out
+    report = json.loads(call(capsys, "experiment", "report", "aversion", "--state", "state", "--json")[1])
+    assert report["variants"]["plain"]["users"] == 30
+    words = ["experiment", "off-policy", "aversion", "--state", "state", "--variant", "careful"]
+    value = json.loads(call(capsys, *words, "--json")[1])
+    assert value["like_rate_snips"]["value"] == pytest.approx(report["variants"]["careful"]["like_rate"])
+    assert "like_rate_ips" in call(capsys, *words)[1]
+    status, _, err = call(capsys, *words[:-1], "none")
+    assert (status, "has no variant 'none'" in err) == (2, True)
+    power = ["experiment", "power", "--rate", "0.1", "--effect", "0.05", "--impressions", "20"]
+    assert json.loads(call(capsys, *power, "--users-per-day", "100", "--json")[1])["days"] > 10
+    assert "users in each variant" in call(capsys, *power)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["serve"], "needs --state"),
+        (["serve", "--demo", "--init", "SSF"], "--demo brings its own"),
+        (["serve", "--state", "x", "--init", "SSF"], "go together"),
+        (["serve", "--state", "x", "rank=3"], "given with --init"),
+        (["serve", "--state", "nowhere"], "holds no online state"),
+        (["serve", "--state", "nowhere", "--host", "0.0.0.0"], "without API keys"),
+        (["simulate", "ftp://x"], "is not an address"),
+        (["simulate", "http://127.0.0.1:1"], "does not answer"),
+        (["api-key", "boss", "--keys", "keys"], "no role 'boss'"),
+    ],
+)
+def test_wrong_words(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(capsys, *words)
+    assert status == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_api_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from recbole_signed.serve import ApiKeys
+
+    key = json.loads(call(capsys, "api-key", "read", "--keys", str(tmp_path / "keys"), "--json")[1])["key"]
+    assert ApiKeys(tmp_path / "keys").allows(key, "read")
+    assert len(call(capsys, "api-key", "admin", "--keys", str(tmp_path / "keys"))[1].strip()) > 30

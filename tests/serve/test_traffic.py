@@ -1,0 +1,87 @@
+"""Impressions, their outcomes, and what an experiment gets of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recbole_signed.errors import UsageError
+from recbole_signed.serve import ATTRIBUTION, Shown, TrafficLog
+
+DAY = 86_400_000
+
+
+def shown(request: str, user: str, items: str, time: int, variant: str | None = "a", experiment: str = "test") -> Shown:
+    exposures = [] if variant is None else [[(experiment, variant, 0.5)]]
+    return Shown(request, user, list(items), time, "v1", exposures)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> TrafficLog:
+    return TrafficLog(tmp_path / "traffic.sqlite")
+
+
+def test_outcomes_go_to_the_newest_impression(log: TrafficLog) -> None:
+    log.write([shown("1", "u", "xy", 0), shown("2", "u", "x", 1000), shown("3", "other", "x", 1000)])
+    assert log.outcome([("u", "x", 1, 2000), ("u", "y", -1, 2000), ("u", "z", 1, 2000)]) == 2
+    assert log.outcome([("u", "x", 1, ATTRIBUTION + 1001)]) == 0  # too late
+    rows = log.logged("test")
+    assert rows["like"].to_list() == [0, 0, 1, 0]
+    assert rows["dislike"].to_list() == [0, 1, 0, 0]
+    assert set(rows["propensity"]) == {0.5}
+
+
+def test_per_user_with_the_period_before(log: TrafficLog) -> None:
+    log.write([shown("0", "u", "pq", 0, variant=None), shown("0b", "w", "p", 0, variant=None)])
+    log.outcome([("u", "p", 1, 10)])
+    log.write([shown("1", "u", "xyz", DAY), shown("2", "u", "x", 2 * DAY), shown("3", "w", "x", DAY, variant="b")])
+    log.write([shown("4", "w", "y", 2 * DAY, variant="a")])  # another variant later: the first one counts
+    log.outcome([("u", "x", 1, DAY + 5), ("u", "y", -1, DAY + 6), ("w", "x", -1, DAY + 7)])
+    found = {row["variant"]: row for row in log.per_user("test").to_dicts()}
+    assert found["a"] == {
+        "variant": "a",
+        "first": DAY,
+        "impressions": 4,
+        "likes": 1,
+        "dislikes": 1,
+        "impressions_before": 2,
+        "likes_before": 1,
+        "dislikes_before": 0,
+    }
+    assert (found["b"]["impressions"], found["b"]["dislikes"], found["b"]["impressions_before"]) == (1, 1, 1)
+    assert log.per_user("nothing").height == 0
+
+
+def test_interleaved_lists(log: TrafficLog) -> None:
+    exposures = [[("mix", "a", 0.5)], [("mix", "b", 0.5)], [("mix", "a", 0.5)]]
+    log.write([Shown("1", "u", ["x", "y", "z"], 0, "v1", exposures)])
+    log.outcome([("u", "y", 1, 5), ("u", "z", -1, 5)])
+    rows = {row["variant"]: row for row in log.interleaved("mix").to_dicts()}
+    assert (rows["a"]["likes"], rows["a"]["dislikes"], rows["b"]["likes"]) == (0, 1, 1)
+
+
+def test_a_forgotten_user_is_in_no_byte(tmp_path: Path) -> None:
+    path = tmp_path / "traffic.sqlite"
+    log = TrafficLog(path)
+    log.write([shown("request-of-u", "u@example.org", "xy", 0), shown("2", "w", "x", 0)])
+    name = log._name("u@example.org")
+    assert any(name in each.read_bytes() for each in tmp_path.iterdir())
+    log.forget("u@example.org")
+    for each in tmp_path.iterdir():
+        content = each.read_bytes()
+        assert b"u@example.org" not in content
+        assert name not in content
+        assert b"request-of-u" not in content
+    assert log.logged("test").height == 1
+    assert log.prune(10) == 1
+    log.close()
+    assert TrafficLog(path, read_only=True).logged("test").height == 0
+
+
+def test_what_can_not_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not logged an impression yet"):
+        TrafficLog(tmp_path / "none.sqlite", read_only=True)
+    (tmp_path / "text.sqlite").write_text("no database " * 100)
+    with pytest.raises(UsageError, match="can't open the log of impressions"):
+        TrafficLog(tmp_path / "text.sqlite")
