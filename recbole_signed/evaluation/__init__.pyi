@@ -4,6 +4,8 @@ from .group_metrics import EdgeGroups as EdgeGroups
 from .metrics import METRICS as METRICS
 from .metrics import SIGN_AUC as SIGN_AUC
 from .metrics import VERDICTS as VERDICTS
+from .metrics import ndcg_at as ndcg_at
+from .metrics import recall_at as recall_at
 from .per_user import Recorded as Recorded
 from .per_user import recorded as recorded
 from .significance import DECIMALS as DECIMALS

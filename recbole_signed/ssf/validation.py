@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pandas.util import hash_array
 
+from recbole_signed.evaluation import ndcg_at, recall_at
 from recbole_signed.graph import SignedGraph
 
 CELLS = 1_000_000
@@ -164,10 +165,7 @@ class Validation:
         keys = scores.topk(k, dim=1).indices.numpy() + np.arange(rows.start, rows.stop)[:, None] * n_items
         place = np.searchsorted(self.like_keys, keys).clip(max=len(self.like_keys) - 1)
         hits, count = self.like_keys[place] == keys, self.like_count[rows]
-        if name.lower() == "recall":
-            return hits.sum(axis=1) / count
-        discount = 1.0 / np.log2(np.arange(2, k + 2))
-        return (hits * discount).sum(axis=1) / discount.cumsum()[count.clip(max=k) - 1]
+        return (recall_at if name.lower() == "recall" else ndcg_at)(hits, count)[:, -1]
 
 
 def drawn(users: np.ndarray, at_most: int, names: Any = None) -> np.ndarray:

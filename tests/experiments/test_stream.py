@@ -157,6 +157,9 @@ def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: P
     gain = 1 / np.log2(3)
     np.testing.assert_allclose(found["ndcg@2"], [1 / (1 + gain), gain, 0.0])
     np.testing.assert_equal(found["dislikerecall@1"], [np.nan, 1.0, np.nan])
+    longer = measure(cases, lambda rows: scores[rows].clone(), 4, (2, 5))  # there are three items
+    np.testing.assert_array_equal(longer["ndcg@2"], found["ndcg@2"])
+    np.testing.assert_allclose(longer["ndcg@5"], [1 / (1 + gain), gain, 0.5])
 
 
 def test_retention_is_a_ratio_of_sums_with_a_clustered_interval() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from recbole_signed.evaluation import ndcg_at, recall_at
 from recbole_signed.experiments.replay.cases import Cases
 
 CELLS = 8_000_000
@@ -48,12 +49,11 @@ def measure(
         hit.append(_inside(liked, keys))
         bad.append(_inside(disliked, keys))
     hits, bads = (np.concatenate(each) if each else np.zeros((0, depth), dtype=bool) for each in (hit, bad))
-    discount = 1.0 / np.log2(np.arange(2, depth + 2))
+    hits = np.pad(hits, ((0, 0), (0, max(cutoffs) - depth)))  # where there are fewer items than places
     found: dict[str, np.ndarray] = {}
+    recall, ndcg = (at(hits, cases.n_likes) for at in (recall_at, ndcg_at))
     for k in cutoffs:
-        ideal = np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))[np.minimum(cases.n_likes, k) - 1]
-        found[f"recall@{k}"] = hits[:, :k].sum(axis=1) / cases.n_likes
-        found[f"ndcg@{k}"] = (hits[:, :k] * discount[:k]).sum(axis=1) / ideal
+        found[f"recall@{k}"], found[f"ndcg@{k}"] = recall[:, k - 1], ndcg[:, k - 1]
         with np.errstate(invalid="ignore"):
             found[f"dislikerecall@{k}"] = bads[:, :k].sum(axis=1) / n_dislikes
     return found

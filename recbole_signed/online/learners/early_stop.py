@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from recbole_signed.evaluation import ndcg_at
 from recbole_signed.online import LIKE
 from recbole_signed.online.learners.fine_tuning import Batches, Verdicts, adam, train_epoch
 from recbole_signed.online.learners.recipe import TrainingRecipe, embeddings_of
@@ -73,6 +74,4 @@ def _ndcg(
     top = np.argsort(-scores, axis=1)[:, :depth]
     liked = np.zeros(scores.shape, dtype=bool)
     liked[likes] = True
-    discount = 1.0 / np.log2(np.arange(2, depth + 2))
-    ideal = np.cumsum(discount)[np.minimum(liked.sum(axis=1), depth) - 1]
-    return float((np.take_along_axis(liked, top, axis=1) @ discount / ideal).mean())
+    return float(ndcg_at(np.take_along_axis(liked, top, axis=1), liked.sum(axis=1))[:, -1].mean())
