@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -95,12 +96,58 @@ def replace_file(path: Path, content: bytes) -> None:
     at(f"{path.name}:replaced")
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside a file, for whatever writes it; it takes the file's place if all goes well.
+
+    Readers find the old file or the new one. Nothing waits for the disk: what must survive a loss of power is for
+    `replace_file`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file as a whole, and only if it says something new."""
+    """Write a file of text as a whole, and only if it says something new."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, text.encode())
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``target`` if all goes well, and vanishes otherwise.
+
+    Raises:
+        FileExistsError: ``target`` came to be meanwhile, and is not to be replaced.
+
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unique = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
+    folder, old = target.parent / f"{unique}.tmp", target.parent / f"{unique}.old"
+    folder.mkdir()
+    try:
+        yield folder
+        if overwrite and target.exists():
+            os.rename(target, old)
+        try:
+            os.rename(folder, target)
+        except OSError as error:
+            if target.exists():
+                raise FileExistsError(f"{target} exists") from error
+            if old.exists():
+                os.rename(old, target)
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def write_folder(

@@ -1,7 +1,7 @@
 from .blocks import MISSING as MISSING
 from .blocks import NotPlainError as NotPlainError
 from .blocks import parsed_blocks as parsed_blocks
-from .inter_file import columns_of as columns_of
+from .header import columns_of as columns_of
 from .inter_file import read_columns as read_columns
 from .inter_file import refuse_blank as refuse_blank
 from .rows import RawRows as RawRows

@@ -15,29 +15,13 @@ import pandas as pd
 import polars as pl
 
 from recbole_signed.atomic.blocks import NotPlainError, parsed_blocks
+from recbole_signed.atomic.header import columns_of, first_lines
 from recbole_signed.atomic.vocabulary import Vocabulary
 from recbole_signed.errors import UsageError
 
 TYPES = ("token", "float", "token_seq", "float_seq")
 PROGRESS_BYTES = 50 << 20
 """Size from which on reading a file shows a bar."""
-
-
-def columns_of(path: str | Path, separator: str, encoding: str) -> dict[str, str]:
-    """Return column name -> type as the first line of an atomic file has them.
-
-    Raises:
-        UsageError: the line is not made of ``name:type`` fields, names a column twice, or is not of this encoding.
-    """
-    columns: dict[str, str] = {}
-    for field in _lines(path, separator, encoding, 1)[0]:
-        column, colon, kind = field.partition(":")
-        if not colon:
-            raise UsageError(f"the first line of {path} must name columns as 'name:type', but has '{field}'.")
-        if column in columns:
-            raise UsageError(f"the first line of {path} names the column '{column}' twice.")
-        columns[column] = kind
-    return columns
 
 
 def read_columns(
@@ -69,7 +53,7 @@ def read_columns(
     Raises:
         UsageError: the header or a value does not fit the declared types, or the file holds no rows.
     """
-    header, first_row = columns_of(path, separator, encoding), _lines(path, separator, encoding, 2)[1]
+    header, first_row = columns_of(path, separator, encoding), first_lines(path, separator, encoding, 2)[1]
     if first_row == [""]:
         raise UsageError(f"{path} holds no rows.")
     positions = {name: position for position, name in enumerate(header) if wanted(name)}
@@ -100,18 +84,6 @@ def refuse_blank(path: str | Path, column: str, blank: npt.NDArray[np.bool_]) ->
     """
     if blank.any():
         raise UsageError(f"{path}, line {np.argmax(blank) + 2}: the column '{column}' is blank.")
-
-
-def _lines(path: str | Path, separator: str, encoding: str, number: int) -> list[list[str]]:
-    """Return the fields of the first lines; one blank field for a line that is not there."""
-    try:
-        with open(path, encoding=encoding) as file:
-            lines = [file.readline() for _ in range(number)]
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} does not hold {encoding} text ({error}); set 'encoding' to that of the file."
-        ) from error
-    return [line.removeprefix("\ufeff").rstrip("\r\n").split(separator) for line in lines]
 
 
 def _by_polars(

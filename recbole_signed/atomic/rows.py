@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 import yaml
 
-from recbole_signed.atomic.inter_file import columns_of, read_columns, refuse_blank
+from recbole_signed.atomic.header import columns_of
+from recbole_signed.atomic.inter_file import read_columns, refuse_blank
 from recbole_signed.atomic.signs import Sign
 from recbole_signed.atomic.vocabulary import Vocabulary
 from recbole_signed.convert import existing_file

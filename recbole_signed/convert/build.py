@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from recbole_signed.convert.registry import source as find_source
 from recbole_signed.convert.rejects import Rejects
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
+from recbole_signed.files import replacing_folder
 
 _FORMAT_VERSION = 1
 _SPOOL = ".spool"
@@ -111,29 +110,14 @@ def _checked_name(name: str) -> str:
 
 @contextlib.contextmanager
 def _rename_into(target: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``target`` if all goes well, and vanishes otherwise."""
+    """As :func:`replacing_folder`, for a data set that may be there already."""
     _may_replace(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unique = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
-    folder, old = target.parent / f"{unique}.tmp", target.parent / f"{unique}.old"
-    folder.mkdir()
     try:
-        yield folder
-        _may_replace(target, overwrite)
-        if overwrite and target.exists():
-            os.rename(target, old)
-        try:
-            os.rename(folder, target)
-        except OSError as error:
-            if target.exists():  # another process was first
-                raise AlreadyThere(f"{target} is already there; another process made it just now.") from error
-            if old.exists():
-                os.rename(old, target)
-            raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
+        with replacing_folder(target, overwrite=overwrite) as folder:
+            yield folder
+            _may_replace(target, overwrite)
+    except FileExistsError as error:
+        raise AlreadyThere(f"{target} is already there; another process made it just now.") from error
 
 
 def _may_replace(target: Path, overwrite: bool) -> None:

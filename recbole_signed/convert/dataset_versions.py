@@ -16,6 +16,7 @@ from typing import Any
 
 from recbole_signed.convert.manifest import sha256
 from recbole_signed.errors import UsageError
+from recbole_signed.files import replacing
 
 MANIFEST = "dataset.json"
 NOT_ATOMIC = ".tsv"
@@ -73,9 +74,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     """Write ``dataset.json``, at once and last of all files of the folder."""
     text = json.dumps(record, indent=2, ensure_ascii=False)
-    temporary = folder / f".{MANIFEST}.{os.getpid()}"
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, folder / MANIFEST)
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def version(record: Mapping[str, Any]) -> str:

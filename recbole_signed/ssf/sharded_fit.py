@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import replacing
 from recbole_signed.graph import Shards
 from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
 from recbole_signed.ssf.sharded_filter import fit_shards
@@ -30,14 +31,9 @@ TENSORS = ("vectors", "values", "likes", "dislikes")
 def save_filter(fitted: SpectralFilter, path: Path) -> None:
     """Write a fitted filter as safetensors, as a whole or not at all."""
     numbers = {"n_users": fitted.n_users, "median_degree": fitted.median_degree, **asdict(fitted.settings)}
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        tensors = {name: getattr(fitted, name).contiguous() for name in TENSORS}
+    tensors = {name: getattr(fitted, name).contiguous() for name in TENSORS}
+    with replacing(path) as unfinished:
         save_file(tensors, unfinished, metadata={"kind": KIND, "numbers": json.dumps(numbers)})
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def load_filter(path: Path) -> SpectralFilter:

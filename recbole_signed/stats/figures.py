@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from recbole_signed.atomic import RawRows
 from recbole_signed.errors import MissingExtraError
+from recbole_signed.files import replacing
 from recbole_signed.stats.report import sign_degrees
 
 if TYPE_CHECKING:
@@ -71,13 +71,13 @@ def draw(name: str, rows: RawRows, report: Mapping[str, Any], path: Path) -> Non
         _lorenz(cells[5], user[0], item[0], report)
         if timed:
             _drift(cells[6:], report["time"]["bins"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            page.savefig(unfinished, format="png", metadata={"Software": "recbole-signed"})
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        save_png(page, path)
+
+
+def save_png(page: Any, path: Path) -> None:
+    """Write a matplotlib figure, as a whole or not at all, without what differs from day to day."""
+    with replacing(path) as unfinished:
+        page.savefig(unfinished, format="png", metadata={"Software": "recbole-signed"})
 
 
 def _degrees(cell: Axes, degrees: tuple[np.ndarray, ...], side: str) -> None:

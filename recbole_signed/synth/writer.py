@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ import yaml
 
 from recbole_signed.convert import sha256
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import replacing_folder
 from recbole_signed.stats import iso, totals
 from recbole_signed.synth.generator import SyntheticGraph
 
@@ -90,11 +88,7 @@ def write(
         UsageError: as :func:`check_target`.
     """
     check_target(target, how, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unique = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
-    folder, old = target.parent / f"{unique}.tmp", target.parent / f"{unique}.old"
-    folder.mkdir()
-    try:
+    with replacing_folder(target, overwrite=overwrite) as folder:
         if how == "inter":
             _write_inter(graph, folder / f"{target.name}.inter", progress)
             text = yaml.safe_dump(_SETTINGS, sort_keys=False)
@@ -106,14 +100,6 @@ def write(
         record = _describe(graph, target.name, origin, {"inter": _FIELDS} if how == "inter" else {})
         record["outputs"] = {path.name: sha256(path) for path in sorted(folder.iterdir())}
         (folder / _MANIFEST).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        if target.exists():
-            os.rename(target, old)
-        os.rename(folder, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if old.exists() and not target.exists():
-            os.rename(old, target)
-        shutil.rmtree(old, ignore_errors=True)
     return record
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from typing import Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.files import replacing
 from signed_report.families import FAMILIES
 from signed_report.figures import draw_all
 from signed_report.prose import check_folder
@@ -44,11 +44,9 @@ def build_report(root: Path, output: Path) -> Path:
     results = read_results(root)
     figures = draw_all(results, output, ("pdf",))
     pdf = compile_report(sources, values(results, figures), figures)
-    output.mkdir(parents=True, exist_ok=True)
     path = output / NAME
-    unfinished = path.with_name(f".{NAME}.{os.getpid()}.tmp")
-    unfinished.write_bytes(pdf)
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(pdf)
     return path
 
 

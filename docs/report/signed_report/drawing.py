@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed.errors import MissingExtraError
+from recbole_signed.files import replacing
 from signed_report import families
 
 if TYPE_CHECKING:
@@ -91,12 +91,8 @@ def save(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = KINDS) 
     written = []
     for kind in kinds:
         path = folder / f"{name}.{kind}"
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(path) as unfinished:
             figure.savefig(unfinished, format=kind, dpi=200, metadata=_METADATA[kind])
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
         written.append(path)
     return written
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.stats import save_png
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC")
@@ -143,15 +143,4 @@ def draw_tradeoff(found: Mapping[str, Any], path: Path) -> None:
             cell.annotate(f"{point['dislike_aversion']:g}", (x, y), textcoords="offset points", xytext=(5, -10))
         cell.set(xlabel=f"DislikeRecall@{k} (lower is better)", ylabel=title)
         cell.grid(alpha=0.3)
-    save(page, path)
-
-
-def save(page: Any, path: Path) -> None:
-    """Write a figure as PNG, as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        page.savefig(unfinished, format="png", metadata={"Software": "recbole-signed"})
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    save_png(page, path)

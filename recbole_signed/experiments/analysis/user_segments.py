@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.stats import save_png
 
 if TYPE_CHECKING:
     from recbole_signed.graph import SignedGraph
@@ -241,7 +242,6 @@ def draw_segments(found: Mapping[str, Any], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("drawing figures", "plots") from error
-    from recbole_signed.experiments.analysis.tradeoff_curve import save
 
     rates = np.array([[np.nan if rate is None else rate for rate in row] for row in found["like_rate"]])
     page = Figure(figsize=(2.5 + 0.75 * rates.shape[1], 2 + 0.5 * rates.shape[0]), dpi=120, layout="constrained")
@@ -255,4 +255,4 @@ def draw_segments(found: Mapping[str, Any], path: Path) -> None:
         ticks(range(len(found[side])), [f"{number}\n{each['size']:,}" for number, each in enumerate(found[side])])
         getattr(cell, f"set_{axis}label")(f"{side[:-1]} segment, size")
     cell.set_title(f"{found['dataset']}: like rates of segments")
-    save(page, path)
+    save_png(page, path)

@@ -23,6 +23,7 @@ from recbole_signed.experiments.replay.choose import chosen_settings
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_spec import POP, ModelSpec, StreamSpec
 from recbole_signed.experiments.replay.window_metrics import measure
+from recbole_signed.files import replacing
 from recbole_signed.online.learners import Learner, best_items, make_learner, ranked_scores
 from recbole_signed.online.store import EdgeState, OnlineState, Update
 
@@ -95,8 +96,8 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
                 times["n_events"], times["start"] = len(window), int(window.timestamp[0])
                 times["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
                 path.with_suffix(".json").write_text(json.dumps(times), encoding="utf-8")
-                table.write_parquet(path.with_suffix(".partial"))
-                path.with_suffix(".partial").replace(path)
+                with replacing(path) as partial:
+                    table.write_parquet(partial)
     return out
 
 

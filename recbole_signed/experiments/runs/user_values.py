@@ -22,6 +22,7 @@ import numpy.typing as npt
 from recbole_signed.convert import sha256
 from recbole_signed.experiments.runs.metric_columns import smaller_is_better
 from recbole_signed.experiments.runs.rows import RunRow, request_id
+from recbole_signed.files import replacing
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tables import RunSpec
@@ -53,15 +54,9 @@ def write(path: Path, users: Sequence[str], values: Mapping[str, FloatArray]) ->
 
     columns = {USER: pl.Series(list(map(str, users)), dtype=pl.String)}
     columns |= {name: pl.Series(each.astype(np.float32)).fill_nan(None) for name, each in values.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         pl.DataFrame(columns).write_parquet(temporary, compression="zstd", compression_level=9)
-        checksum = sha256(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return checksum
+        return sha256(temporary)
 
 
 def is_there(row: RunRow, rows_file: Path) -> bool:

@@ -1,0 +1,36 @@
+"""The first lines of an ``.inter`` file: its columns and their types. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recbole_signed.errors import UsageError
+
+
+def columns_of(path: str | Path, separator: str, encoding: str) -> dict[str, str]:
+    """Return column name -> type as the first line of an atomic file has them.
+
+    Raises:
+        UsageError: the line is not made of ``name:type`` fields, names a column twice, or is not of this encoding.
+    """
+    columns: dict[str, str] = {}
+    for field in first_lines(path, separator, encoding, 1)[0]:
+        column, colon, kind = field.partition(":")
+        if not colon:
+            raise UsageError(f"the first line of {path} must name columns as 'name:type', but has '{field}'.")
+        if column in columns:
+            raise UsageError(f"the first line of {path} names the column '{column}' twice.")
+        columns[column] = kind
+    return columns
+
+
+def first_lines(path: str | Path, separator: str, encoding: str, number: int) -> list[list[str]]:
+    """Return the fields of the first lines; one blank field for a line that is not there."""
+    try:
+        with open(path, encoding=encoding) as file:
+            lines = [file.readline() for _ in range(number)]
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} does not hold {encoding} text ({error}); set 'encoding' to that of the file."
+        ) from error
+    return [line.removeprefix("\ufeff").rstrip("\r\n").split(separator) for line in lines]

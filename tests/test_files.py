@@ -1,0 +1,61 @@
+"""Files and folders that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from recbole_signed.files import replace_text, replacing, replacing_folder
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("one")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename within one file system
+    assert path.read_text() == "one"
+    with pytest.raises(UnicodeEncodeError), replacing(path) as temporary:
+        temporary.write_text("tw\ud800", encoding="utf-8")
+    assert path.read_text() == "one"
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_text_that_says_nothing_new_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    replace_text(path, "é")
+    os.utime(path, ns=(1, 1))
+    replace_text(path, "é")
+    assert path.stat().st_mtime_ns == 1
+    replace_text(path, "e")
+    assert path.read_text() == "e"
+
+
+def with_one(folder: Path, name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).touch()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(there: bool, tmp_path: Path) -> None:
+    target = tmp_path / "set"
+    if there:
+        with_one(target, "old")
+    with pytest.raises(FileNotFoundError), replacing_folder(target, overwrite=True) as folder:
+        with_one(folder, "no folder/half")
+    assert target.exists() == there
+    assert not there or os.listdir(target) == ["old"]
+    with replacing_folder(target, overwrite=True) as folder:
+        with_one(folder, "new")
+    assert os.listdir(target) == ["new"]
+    assert os.listdir(tmp_path) == ["set"]
+
+
+def test_a_folder_that_comes_to_be_meanwhile_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "set"
+    with pytest.raises(FileExistsError, match="set exists"), replacing_folder(target, overwrite=False):
+        with_one(target, "theirs")
+    assert os.listdir(target) == ["theirs"]
+    assert os.listdir(tmp_path) == ["set"]
