@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Comparing models on a signed set
 #
-# A table of four models with the same split, and a test of whether the differences are more than chance. The script
+# A table of three models with the same split, and a test of whether the differences are more than chance. The script
 # runs as it is: `python examples/compare_models.py`. It takes a minute.
 
 # %%
@@ -15,12 +15,12 @@ dataset = "ml-100k-signed"  # makes itself; the name of any signed data set
 # %% [markdown]
 # ## The table
 #
-# The same yaml file serves `recbole-signed compare`. Popularity and random show what a figure means.
+# The same yaml file serves `recbole-signed compare`. Popularity shows what a figure means.
 
 # %%
-Path("four_models.yaml").write_text(
+Path("three_models.yaml").write_text(
     f"""
-title: Four models
+title: Three models
 datasets: [{dataset}]
 common:
   metrics: [Recall, NDCG, DislikeRecall, SignAUC]
@@ -30,28 +30,27 @@ models:
   SSF:
   EASE:
   Pop:
-  Random:
 seeds: [2020]
 columns: [recall@20, ndcg@20, dislikerecall@20, signauc]
 """
 )
-comparison = rs.compare(Path("four_models.yaml"))
+comparison = rs.compare(Path("three_models.yaml"))
 for row in comparison.rows:
     print(f"{row.model:8} recall@20 {row.test['recall@20']:.4f}  dislikerecall@20 {row.test['dislikerecall@20']:.4f}")
 
 # %% [markdown]
-# Each run was a process of its own. Its row is in `four_models.jsonl`, with settings, checksums, versions, times and
-# memory; the printed table is in `four_models.md`. A second call runs nothing:
+# Each run was a process of its own. Its row is in `three_models.jsonl`, with settings, checksums, versions, times and
+# memory; the printed table is in `three_models.md`. A second call runs nothing:
 
 # %%
-assert rs.compare(Path("four_models.yaml")).n_new == 0
+assert rs.compare(Path("three_models.yaml")).n_new == 0
 
 # %% [markdown]
 # ## Beyond chance?
 #
 # The test metrics of every user are kept beside the rows, so models are compared in pairs, user by user. On the
-# command line: `recbole-signed significance four_models.yaml`.
+# command line: `recbole-signed significance three_models.yaml`.
 
 # %%
-found = significance(Path("four_models.yaml"), ["ndcg@20"], resamples=1000)
+found = significance(Path("three_models.yaml"), ["ndcg@20"], resamples=1000)
 print(render_tests(found, "text"))
