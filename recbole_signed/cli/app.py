@@ -38,7 +38,7 @@ app.add_typer(state.app, name="state")
 _FREE_KEYS = {"ignore_unknown_options": True}
 _RUN_OPTIONS = (
     *("--model", "--dataset", "--config", "--seed", "--save", "--no-save"),
-    *("--per-user", "--measure-serving", "--quiet", "--verbose", "--json", "--help"),
+    *("--per-user", "--measure-serving", "--threads", "--quiet", "--verbose", "--json", "--help"),
 )
 
 
@@ -81,8 +81,9 @@ def run(
         Path | None, typer.Option("--per-user", help="Keep the test metrics of every user in this parquet file.")
     ] = None,
     serve: Annotated[
-        bool, typer.Option("--measure-serving", help="Measure what the trained model costs in use.")
+        bool, typer.Option("--measure-serving", "--threads", help="Measure what the trained model costs in use.")
     ] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch; by default by the size of the data.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show RecBole's log, with every setting.")] = False,
     as_json: Json = False,
@@ -94,6 +95,8 @@ def run(
         if word.startswith("-") and "=" not in word:
             raise UsageError(f"run has no option '{word}'{nearest(word, _RUN_OPTIONS)}")
     overrides = parse_assignments(settings or [])
+    if threads is not None:
+        overrides["threads"] = threads
     if quiet and verbose:
         raise UsageError("--quiet and --verbose exclude each other; give one of the two.")
     files = [file for word in config or [] for file in word.split(",") if file]

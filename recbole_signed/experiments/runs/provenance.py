@@ -44,6 +44,7 @@ NOT_RESULTS = frozenset(
         "worker",
         "state",
         "show_progress",
+        "threads",
         "verbose",
         "data_path",
         "checkpoint_dir",
