@@ -16,6 +16,7 @@ from recbole_signed.api.recommender import Recommender
 from recbole_signed.compat import no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config
+from recbole_signed.trainer import remember_vocabulary
 
 EVERYTHING = (1, 0, 0)
 """Ratios of a split that holds nothing out."""
@@ -139,6 +140,7 @@ class _Maker:
     def _train(self, config: Any, on_validation: Any = None) -> tuple[Any, Any]:
         """Return a trained model and the data set, which the split has shuffled."""
         data = copy.deepcopy(self.data, {id(self.data.config): config})
+        remember_vocabulary(data)
         with own_arguments_hidden():
             init_seed(config["seed"], config["reproducibility"])
             train_data, valid_data, _ = data_preparation(config, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import polars as pl
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
+from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
 from recbole_signed.data import ItemLists
 from recbole_signed.errors import UsageError
 
@@ -51,6 +54,19 @@ class Recommender:
     def dataset(self) -> Any:
         """The RecBole data set that the model was fitted to."""
         return self._dataset
+
+    def save(self, path: Path | str) -> None:
+        """Write the model to one file that :func:`~recbole_signed.load` reads, with the data that it was fitted to.
+
+        Args:
+            path: the file; one that is there is replaced.
+
+        Raises:
+            UsageError: it can't be written, or the data set folder is gone.
+        """
+        from recbole_signed.api.saved import save
+
+        save(self, path)
 
     # ---- recommendations ----
 
@@ -108,12 +124,11 @@ class Recommender:
 
         Args and errors are those of :meth:`recommend`; all of them are checked before the first piece.
         """
-        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-            raise UsageError(f"k is {k!r}; give the number of items for each user, 1 or more.")
+        k = checked_k(k, "items for each user")
         texts = self.users.texts(users)
         model = self._with_aversion(dislike_aversion)
         hidden = self._hidden(exclude, include_only)
-        return self._pieces(model, texts, int(k), hidden, bool(include_seen))
+        return self._pieces(model, texts, k, hidden, bool(include_seen))
 
     def _pieces(
         self, model: Any, texts: list[str], k: int, hidden: torch.Tensor, include_seen: bool
@@ -188,6 +203,86 @@ class Recommender:
         hidden[0] = True
         return hidden
 
+    # ---- looking into the model ----
+
+    def explain(self, user: Any, item: Any, *, dislike_aversion: float | None = None) -> ItemExplanation:
+        """Say why a user gets an item: what each of the user's edges contributes, exactly, and in words.
+
+        Args:
+            user: raw id; one that the model does not know has no edges.
+            item: raw id.
+            dislike_aversion: in place of the fitted value.
+
+        Returns:
+            The explanation; ``print`` shows the sentence, ``.edges`` is a frame.
+
+        Raises:
+            UsageError: the model is not SSF or SSF-L, an id is of a wrong type, or the item does not exist.
+        """
+        if not hasattr(self.model, "explain_edges"):
+            raise UsageError(f"{self.config['model']} can't explain its scores; SSF and SSFL can.")
+        (text,) = self.users.texts([user])
+        model, number = self._with_aversion(dislike_aversion), self.items.one(item)
+        told = model.explain_edges(int(self.users.numbers([text])[0]), number)
+        return explained(told, model.settings, text, self.items.tokens[number], self.items.tokens)
+
+    def similar(self, item: Any, k: int = 10) -> pl.DataFrame:
+        """Return the items most similar to one: by the cosine of their vectors, or by the model's own similarities.
+
+        Args:
+            item: raw id.
+            k: how many.
+
+        Returns:
+            A polars frame with the columns ``item`` (String), ``similarity`` (Float32) and ``rank`` (Int32, from 1).
+
+        Raises:
+            UsageError: the item does not exist, k is below 1, or the model has neither vectors nor similarities.
+        """
+        number, k = self.items.one(item), checked_k(k, "similar items")
+        values = torch.from_numpy(similarities(self.model, number)).float()
+        values[[0, number]] = -torch.inf
+        best = values.topk(min(k, len(self.items)))
+        frame = pl.DataFrame(
+            {
+                "item": self.items.tokens.gather(best.indices.numpy()),
+                "similarity": best.values.numpy(),
+                "rank": np.arange(1, len(best.values) + 1, dtype=np.int32),
+            }
+        )
+        return frame.filter(pl.col("similarity").is_finite())
+
+    def item_embeddings(self) -> pl.DataFrame:
+        """Return the vectors of all items: for SSF the singular vectors, for SSF-L these and the learned factors.
+
+        Returns:
+            A polars frame with the columns ``item`` (String) and ``embedding`` (``Array(Float32, d)``).
+
+        Raises:
+            UsageError: the model has no item vectors.
+        """
+        return self._embeddings("item", self.items, item_vectors(self.model))
+
+    def user_embeddings(self) -> pl.DataFrame:
+        """Return the vectors of all users; the product with an item's vector is the score that is learned.
+
+        For SSF and SSF-L a user's vector is the fold-in of its edges, and the product is the exposure score, before
+        popularity and like rate.
+
+        Returns:
+            A polars frame with the columns ``user`` (String) and ``embedding`` (``Array(Float32, d)``).
+
+        Raises:
+            UsageError: the model has no user vectors.
+        """
+        return self._embeddings("user", self.users, user_vectors(self.model))
+
+    @staticmethod
+    def _embeddings(name: str, ids: Ids, vectors: np.ndarray) -> pl.DataFrame:
+        return pl.DataFrame(
+            {name: ids.tokens[1:], "embedding": pl.Series(vectors[1:], dtype=pl.Array(pl.Float32, vectors.shape[1]))}
+        )
+
     def _with_aversion(self, value: float | None) -> Any:
         """Return the model with another dislike aversion; the fitted one stays as it is."""
         if value is None:
@@ -200,6 +295,17 @@ class Recommender:
         other._buffers = dict(other._buffers)
         other.dislike_aversion = float(value)
         return other
+
+
+def checked_k(k: Any, what: str) -> int:
+    """Return the length of a ranking.
+
+    Raises:
+        UsageError: it is no whole number, or below 1.
+    """
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        raise UsageError(f"k is {k!r}; give the number of {what}, 1 or more.")
+    return int(k)
 
 
 def edges_of(*datasets: Any) -> ItemLists:

@@ -16,6 +16,11 @@ from typing import Any, ClassVar
 TRUSTED_ROOTS: set[str] = {"recbole", "recbole_gnn", "recbole_signed"}
 """Modules whose classes (theirs and those of modules below them) a checkpoint that RecBole reads may hold."""
 
+VOCABULARY = "vocabulary"
+"""Key of a configuration: how many users and items its data set has, and a hash of their ids in order."""
+TRAINED_VOCABULARY = "trained_vocabulary"
+"""Key of a configuration that was read from a checkpoint: the vocabulary of the data of the training."""
+
 
 def refuse_other_formats(f: Any) -> None:
     """Raise `pickle.UnpicklingError` for what else `torch.load` reads: TorchScript, tar, bare pickles.
@@ -144,6 +149,14 @@ class CheckpointUnpickler(pickle._Unpickler):
         super().__init__(*args, **kwargs)
         self.callables: dict[int, Any] = {}
         self.by_user: dict[int, Any] = {}
+
+    def load(self) -> Any:
+        """Return what the file holds; a checkpoint's configuration then knows the vocabulary of the training."""
+        found = super().load()
+        settings = getattr(found.get("config"), "final_config_dict", None) if isinstance(found, dict) else None
+        if isinstance(settings, dict) and settings.get(VOCABULARY):
+            settings[TRAINED_VOCABULARY] = settings[VOCABULARY]
+        return found
 
     def find_class(self, module: str, name: str, /) -> Any:
         """Return the object of that name; raise `pickle.UnpicklingError` if a checkpoint has no use for it."""

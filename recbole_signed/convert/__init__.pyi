@@ -22,6 +22,7 @@ from .common import split as split
 from .core import K_CORE as K_CORE
 from .core import MIN_LIKES as MIN_LIKES
 from .core import signed_core as signed_core
+from .dataset_versions import atomic_files as atomic_files
 from .dataset_versions import read_manifest as read_manifest
 from .dataset_versions import refuse_changed as refuse_changed
 from .dataset_versions import version as version

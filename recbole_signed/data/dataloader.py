@@ -63,6 +63,11 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
             self.logger.warning("SignedFullSortEvalDataLoader can't shuffle")
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
 
+    @property
+    def uid2history_item(self) -> _Histories:
+        """What must not be recommended to a user, by RecBole's id."""
+        return _Histories(self._history)
+
     def collate_fn(
         self, index: list[int]
     ) -> tuple[SignedEvalBatch, tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
@@ -78,6 +83,19 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
             torch.from_numpy(self._like_count[users]),
         )
         return batch, _tensors(self._history.select(users)), like_u, like_i
+
+
+class _Histories:
+    """RecBole's ``uid2history_item``, by which ``full_sort_scores`` and ``full_sort_topk`` look histories up."""
+
+    def __init__(self, history: ItemLists) -> None:
+        self._history = history
+
+    def __getitem__(self, users: Any) -> list[torch.Tensor]:
+        """Return the items that must not be recommended to each of the given users, known or held out."""
+        chosen = np.asarray([int(user) for user in users], dtype=np.int64)
+        _, items = self._history.select(chosen)
+        return list(torch.from_numpy(items).split(self._history.counts(chosen).tolist()))
 
 
 def _without(history: ItemLists, likes: ItemLists, n_items: int, keep_repeats: bool) -> ItemLists:

@@ -79,7 +79,14 @@ def _on_dataset(module: ModuleType) -> None:
             cls = class_for(cls, config)
         return object.__new__(cls)
 
+    def from_scratch(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+        from recbole_signed.trainer import remember_vocabulary
+
+        wrapped(*args, **kwargs)
+        remember_vocabulary(instance)
+
     module.Dataset.__new__ = staticmethod(new)
+    wrapt.wrap_function_wrapper(module, "Dataset._from_scratch", from_scratch)
 
 
 def _on_trainer(module: ModuleType) -> None:

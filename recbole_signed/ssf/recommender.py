@@ -173,8 +173,12 @@ class SpectralRecommender(TrainingFreeRecommender):
         for name, value, end in (("user", user, self.n_users), ("item", item, self.n_items)):
             if not 0 < value < end:
                 raise UsageError(f"there is no {name} with the id {value}; ids go from 1 to {end - 1}.")
-        with torch.no_grad():
-            return self._explain(self.graph.rows([user]), item)
+        return self.explain_edges(user, item)
+
+    @torch.no_grad()
+    def explain_edges(self, user: int, item: int) -> Explanation:
+        """Return what :meth:`explain` does; user 0 is one without edges."""
+        return self._explain(self.graph.rows([user]), item)
 
     def _explain(self, user: SignedGraph, item: int) -> Explanation:
         told = self.filter.explain(user, item)
@@ -182,6 +186,27 @@ class SpectralRecommender(TrainingFreeRecommender):
             return told
         contributions = told.contributions + self.linear.contributions(user, item)
         return replace(told, contributions=contributions, score=float(self._scores(user)[0, item]))
+
+    # ---- vectors ----
+
+    @torch.no_grad()
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the fold-in of all users, ``[n_users, k]``, and the item factors, ``[n_items, k]``.
+
+        Their product is the exposure score: before popularity, linear term and like rate.
+        """
+        fitted = self.filter
+        return fitted.project(self.graph) * fitted.response(fitted.degrees(self.graph)), fitted.vectors[:, : fitted.k]
+
+    @torch.no_grad()
+    def similarity_vectors(self) -> torch.Tensor:
+        """Return item vectors, ``[n_items, k]``, whose product is what an edge with one item adds to another's score.
+
+        The user is one of median degree, and degrees are not divided out; the cosine has no need of them.
+        """
+        fitted = self.filter
+        median = torch.tensor([fitted.median_degree], device=self.device)
+        return fitted.vectors[:, : fitted.k] * fitted.response(median).sqrt()
 
     def _one_user(self, likes: Iterable[int], dislikes: Iterable[int]) -> SignedGraph:
         edges = [np.asarray(list(items), dtype=np.int64) for items in (likes, dislikes)]

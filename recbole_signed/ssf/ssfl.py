@@ -89,6 +89,15 @@ class SSFL(SpectralRecommender):
         learned, share = self.learned, self.learned_settings.learned_share
         return self._filtered(users, (share * learned.fold_in(users)) @ learned.factors.T)
 
+    @torch.no_grad()
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return users' and items' vectors of the filter, ``[n, k]``, and beside them the learned ones, ``[n, d]``."""
+        users, items = super().vectors()
+        if not self.learned_factors.shape[1]:
+            return users, items
+        own = self.learned_settings.learned_share * self.learned.fold_in(self.graph)
+        return torch.cat([users, own], dim=1), torch.cat([items, self.learned.factors], dim=1)
+
     def _explain(self, user: SignedGraph, item: int) -> Explanation:
         told = super()._explain(user, item)
         if not self.learned_factors.shape[1]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from recbole_signed.compat import TRAINED_VOCABULARY, VOCABULARY
 from recbole_signed.errors import UsageError
 
 
@@ -19,6 +20,24 @@ def vocabulary_of(dataset: Any) -> dict[str, list[Any]]:
     """Return field -> [number of ids with padding, hash of their tokens in order] for users and items."""
     fields = (dataset.uid_field, dataset.iid_field)
     return {field: [len(dataset.field2id_token[field]), _hash(dataset, field)] for field in fields}
+
+
+def remember_vocabulary(dataset: Any) -> None:
+    """Keep what :func:`vocabulary_of` says in the data set's configuration, and so in every checkpoint.
+
+    Raises:
+        UsageError: the configuration came from a checkpoint, and the data has other ids than in training.
+    """
+    config = dataset.config
+    if any(field not in dataset.field2id_token for field in (dataset.uid_field, dataset.iid_field)):
+        return
+    config[VOCABULARY] = own = vocabulary_of(dataset)
+    trained = config[TRAINED_VOCABULARY]
+    if trained and trained != own:
+        raise UsageError(
+            f"the model was trained on other ids than '{dataset.dataset_name}' has now, so its rows would be those of "
+            "others; put the files back as they were, or train it again."
+        )
 
 
 def check_vocabulary(saved: Mapping[str, Any], dataset: Any, path: Any) -> None:

@@ -11,13 +11,12 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import ModelType
 
-from recbole_signed.compat import CHECKPOINT_PICKLE, refuse_other_formats
+from recbole_signed.compat import CHECKPOINT_PICKLE, VOCABULARY, refuse_other_formats
 from recbole_signed.errors import UsageError
 from recbole_signed.trainer.checkpoint_growth import (
     check_vocabulary,
     grown_optimizer,
     grown_parameters,
-    vocabulary_of,
 )
 
 
@@ -136,7 +135,6 @@ class SignedTrainer(Trainer):
             "optimizer": self.optimizer.state_dict(),
             "curve": self.curve,
             "rng": rng_state(),
-            "vocabulary": None if self._dataset is None else vocabulary_of(self._dataset),
         }
         torch.save(state, path, pickle_protocol=4)
         if verbose:
@@ -160,7 +158,7 @@ class SignedTrainer(Trainer):
         self.model.load_state_dict(grown_parameters(state["state_dict"], self.model.state_dict()))
         self.model.load_other_parameter(state.get("other_parameter"))
         self.optimizer.load_state_dict(grown_optimizer(state["optimizer"], list(self.model.parameters())))
-        self._resumed = state.get("vocabulary")
+        self._resumed = state.get(VOCABULARY) or state["config"][VOCABULARY]  # older versions had it beside
         self.best_valid_result = state.get("best_valid_result")
         self.curve = [list(each) for each in state.get("curve", [])]
         if "rng" in state:

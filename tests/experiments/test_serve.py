@@ -15,6 +15,7 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import run
 from recbole_signed.experiments.runs import serving_cost as serving
+from recbole_signed.trainer import read_checkpoint, restored
 
 QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8, "topk": [5], "valid_metric": "NDCG@5"}
 N_USERS, N_ITEMS = 61, 43
@@ -87,9 +88,9 @@ def test_the_ranking_is_the_evaluations(checkpoint: Any, monkeypatch: pytest.Mon
     serving.serve(file)
     n_users = sum(len(users) for users, _ in seen)
     assert n_users == (1 + serving.REPEATS) * serving.N_USERS
-    config = serving._read(file)["config"]
-    train, loader = serving._data(config)
-    model = serving._model(file, config, train)
+    found = restored(read_checkpoint(file))
+    config, model, (train_data, _, loader) = found.config, found.model, found.parts
+    train = train_data._dataset
     masked = {(int(u), int(i)) for u, i in zip(train.inter_feat["user_id"], train.inter_feat["item_id"], strict=True)}
     users, items = seen[0]
     assert set(users) == set(loader.users), "all that the test part ranks, again and again"

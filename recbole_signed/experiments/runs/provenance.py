@@ -56,6 +56,8 @@ NOT_RESULTS = frozenset(
         "config_file_list",
         "log_wandb",
         "wandb_project",
+        "vocabulary",
+        "trained_vocabulary",
     ]
 )
 """Keys of a configuration that say where and how it runs, not what comes out."""

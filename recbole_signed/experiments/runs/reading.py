@@ -9,6 +9,7 @@ from typing import Any
 from recbole.data import create_dataset
 from recbole.utils import argument_list
 
+from recbole_signed.compat import VOCABULARY
 from recbole_signed.experiments.runs.provenance import data_sha256, digest
 from recbole_signed.trainer import rng_state, set_rng_state
 
@@ -24,6 +25,7 @@ class DataCache:
         self._key: str | None = None
         self._data: Any = None
         self._random: dict[str, Any] = {}
+        self._vocabulary: Any = None
         self._checksums: dict[tuple[str, str], str] = {}
         self.n_read = 0
         """How often files were read."""
@@ -34,12 +36,14 @@ class DataCache:
         if key != self._key:
             self._data = None  # there is never room for two
             self._data = create_dataset(config)
-            self._key, self._random = key, rng_state()
+            self._key, self._random, self._vocabulary = key, rng_state(), config[VOCABULARY]
             self.n_read += 1
         else:
             set_rng_state(self._random)
         # the copy refers to the new configuration in every place where the original refers to its own
-        return copy.deepcopy(self._data, {id(self._data.config): config})
+        data = copy.deepcopy(self._data, {id(self._data.config): config})
+        config[VOCABULARY] = self._vocabulary
+        return data
 
     def sha256(self, config: Any) -> str:
         """Return the checksum of the data set's files, see :func:`~recbole_signed.experiments.runs.data_sha256`."""

@@ -17,6 +17,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init_logger, init_seed
 
 from recbole_signed.compat import own_arguments_hidden
+from recbole_signed.data import holds_nothing_out
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import Recorded, recorded
 from recbole_signed.experiments.runs.assignments import as_word
@@ -55,6 +56,8 @@ def run(
     say: Callable[[str], None] | None = None,
 ) -> RunRow:
     """Train and evaluate a model with RecBole's own parts, as ``run_recbole`` does.
+
+    With ``eval_args.split`` ``{RS: [1, 0, 0]}`` the model is fitted to everything, and the row holds no metrics.
 
     Differences to it: on signed data, unless ``metrics`` and ``topk`` are set, the metrics of dislikes are
     evaluated too, at 10 and 20; the checkpoint goes to ``runs/`` under a name of its own (RecBole's own name
@@ -129,7 +132,7 @@ def run(
             # the kernel counts the size now and the peak in different ways
             peak_memory = max(base_memory, data_peak, memory_bytes()[1])
             served = _serve(trainer) if serve else {}
-    if not tested and not valid:
+    if not tested and not valid and not holds_nothing_out(config["eval_args"]):
         if valid_data and config["eval_step"] > 1:
             raise UsageError(
                 f"the training ended before its first validation, as eval_step is {config['eval_step']}; "

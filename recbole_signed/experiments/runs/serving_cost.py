@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
-from recbole.utils import EvaluatorType, ModelType, get_model, init_logger, init_seed
+from recbole.utils import EvaluatorType, ModelType, init_logger
 
-from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden
+from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs.configure import given_settings
 from recbole_signed.experiments.runs.provenance import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.experiments.runs.warm_up import rehearse
 from recbole_signed.model import SignedRecommender
+from recbole_signed.trainer import read_checkpoint, restore_data, restore_model
 
 N_USERS = 1000
 REPEATS = 5
@@ -67,15 +67,16 @@ def serve(checkpoint: Path) -> dict[str, Any]:
         UsageError: the checkpoint is not one of a model that ranks items, or its split has no test part.
     """
     with own_arguments_hidden():
-        config = _read(checkpoint)["config"]
+        config = read_checkpoint(checkpoint)["config"]
         rehearse(config["model"], given_settings(config))
-        train_data, loader = _data(config)
+        init_logger(config)
+        _, (train_data, _, loader) = restore_data(config)
         if config["eval_type"] != EvaluatorType.RANKING or not hasattr(loader, "user_df"):
             raise UsageError(f"{checkpoint} is of a run without full ranking, so there is nothing to serve.")
         batches = list(_batches(loader))
         at_rest = memory_at_rest()
         reset_peak_memory()
-        model = _model(checkpoint, config, train_data)
+        model = restore_model(read_checkpoint(checkpoint), config, train_data)
     k = max(config["topk"])
     on_gpu = config["device"].type == "cuda"
     if on_gpu:
@@ -95,26 +96,6 @@ def serve(checkpoint: Path) -> dict[str, Any]:
         "serve_gpu_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
         "model_bytes": model_bytes(model),
     }
-
-
-def _data(config: Any) -> tuple[Any, Any]:
-    """Return the training part and the loader of the test part, as they were in training."""
-    init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
-    train_data, _, test_data = data_preparation(config, create_dataset(config))
-    return train_data._dataset, test_data
-
-
-def _model(checkpoint: Path, config: Any, train_data: Any) -> Any:
-    model = get_model(config["model"])(config, train_data).to(config["device"])
-    state = _read(checkpoint)
-    model.load_state_dict(state["state_dict"])
-    model.load_other_parameter(state.get("other_parameter"))
-    return model.eval()
-
-
-def _read(checkpoint: Path) -> Any:
-    return torch.load(checkpoint, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)
 
 
 def _batches(loader: Any) -> Iterator[tuple[Any, Any]]:

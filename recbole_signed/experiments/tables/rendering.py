@@ -71,6 +71,8 @@ def run_text(row: RunRow) -> str:
         sizes = [f"{name} {(size or 0) / MEGABYTE:.2f} MB" for name, size in _serving_sizes(row)]
         served = f"ranking 1,000 users {row.serve_seconds * 1e3:.1f} ms, {', '.join(sizes)}\n"
     cost = f"training {row.fit_seconds:.1f} s{epochs}, test {row.eval_seconds:.2f} s, peak memory {memory}"
+    if not (row.test or row.valid):
+        return f"{row.model} on {row.dataset}, seed {row.seed}: fitted to everything, nothing was held out\n{cost}\n"
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n") + f"\n{cost}\n{served}"
 
 

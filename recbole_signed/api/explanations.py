@@ -1,0 +1,110 @@
+"""Why a user gets an item, with raw ids and in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+NAMED = 3
+"""Edges that the sentence names."""
+_VERDICTS = {1: "like", -1: "dislike", 0: "neutral edge"}
+
+
+@dataclass(frozen=True)
+class ItemExplanation:
+    """Why a user gets an item with its score: ``score = edges["contribution"].sum() + popularity``, exactly.
+
+    Attributes:
+        user, item: raw ids.
+        score: as in :meth:`Recommender.recommend`.
+        edges: polars frame with a row per edge of the user, the largest contribution first: ``item`` (String), ``sign``
+            (Int8: 1 like, -1 dislike, 0 neutral) and ``contribution`` (Float64, in the unit of the score).
+        popularity: what the item's popularity adds.
+        like_rate: the item's share of likes among its likes and dislikes, smoothed, 0 to 1.
+        factor: what its like rate and degree multiply the score by; it is in the contributions already.
+        known: whether the model knows edges of the user.
+        sentence: all that in words.
+    """
+
+    user: str
+    item: str
+    score: float
+    edges: pl.DataFrame
+    popularity: float
+    like_rate: float
+    factor: float
+    known: bool
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) -> ItemExplanation:
+    """Put what :meth:`SpectralRecommender.explain` returns into raw ids and words.
+
+    Args:
+        told: contributions by RecBole's ids.
+        settings: of the filter.
+        user: raw id.
+        item: raw id.
+        names: raw ids of the items by RecBole's ids.
+    """
+    contributions = told.contributions * told.factor
+    order = np.argsort(-np.abs(contributions), kind="stable")
+    edges = pl.DataFrame(
+        {
+            "item": names.gather(told.items[order]),
+            "sign": told.signs[order],
+            "contribution": contributions[order],
+        },
+        schema={"item": pl.String, "sign": pl.Int8, "contribution": pl.Float64},
+    )
+    popularity = float(told.prior * told.factor)
+    sentence = " ".join(_sentences(edges, settings, user, item, float(told.score), told.verdict))
+    return ItemExplanation(
+        user=user,
+        item=item,
+        score=float(told.score),
+        edges=edges,
+        popularity=popularity,
+        like_rate=told.verdict,
+        factor=told.factor,
+        known=bool(edges.height),
+        sentence=sentence,
+    )
+
+
+def _sentences(edges: pl.DataFrame, settings: Any, user: str, item: str, score: float, like_rate: float) -> list[str]:
+    if not edges.height:
+        return [
+            f"The model knows no edges of user {user}, so item {item} has the score {score:.3g} by its popularity and "
+            "like rate alone."
+        ]
+    said = [f"Item {item} has the score {score:.3g} for user {user}."]
+    contribution, disliked = pl.col("contribution"), pl.col("sign") < 0
+    for word, frame in (("raise", edges.filter(contribution > 0)), ("lower", edges.filter(contribution < 0))):
+        if frame.height:
+            total = float(frame["contribution"].sum())
+            share = f"{frame.height} of {edges.height} edges {word} it ({total:+.3g})"
+            said.append(f"{share}, most of all {_named(frame)}.")
+    weight, aversion = f"{settings.dislike_weight:g}", f"{settings.dislike_aversion:g}"
+    if edges.filter(disliked & (contribution > 0)).height:
+        said.append(
+            f"A dislike can raise a score, since it shows what kind of items the user meets (dislike_weight {weight}); "
+            "what holds disliked items back is the like rate."
+        )
+    elif settings.dislike_weight < 0 and edges.filter(disliked).height:
+        said.append(f"Dislikes lower the scores of similar items (dislike_weight {weight}).")
+    effect = f"multiplies the score, to the power {aversion}" if settings.dislike_aversion else "has no weight"
+    said.append(f"The like rate of item {item}, {like_rate:.0%}, {effect} (dislike_aversion {aversion}).")
+    return said
+
+
+def _named(frame: pl.DataFrame) -> str:
+    rows = frame.head(NAMED).iter_rows(named=True)
+    named = [f"the {_VERDICTS[row['sign']]} of item {row['item']} ({row['contribution']:+.3g})" for row in rows]
+    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"

@@ -1,0 +1,127 @@
+"""A fitted model as one file, and RecBole's own checkpoints: read without running what a pickle may ask for.
+
+A saved model is a zip archive: ``checkpoint.pth`` in RecBole's format, and under ``data/`` the atomic files that the
+model was fitted to, since RecBole's models are made from their data set.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from recbole_signed.api.recommender import Recommender, edges_of
+from recbole_signed.compat import no_training_curves
+from recbole_signed.convert import atomic_files, refuse_changed
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import refusing, replacing
+from recbole_signed.trainer import read_checkpoint, restored
+
+FORMAT = 1
+_FORMAT_FILE, _CHECKPOINT, _DATA = "recbole-signed.json", "checkpoint.pth", "data"
+
+
+def save(recommender: Recommender, path: Path | str) -> None:
+    """Write a fitted model with the data that it was fitted to; see :meth:`Recommender.save`."""
+    path, config = Path(path), recommender.config
+    folder, name = Path(config["data_path"]), config["dataset"]
+    if not folder.is_dir():
+        raise UsageError(f"the data set folder {folder} that the model was fitted to is gone, so it can't be saved.")
+    with refusing(f"saving {path}"), replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        archive.writestr(_FORMAT_FILE, json.dumps({"format": FORMAT, "model": config["model"], "dataset": name}))
+        with archive.open(_CHECKPOINT, "w", force_zip64=True) as file:
+            torch.save(_state(recommender), file, pickle_protocol=4)
+        for each in atomic_files(folder, name):
+            archive.write(each, f"{_DATA}/{name}/{each.name}", zipfile.ZIP_DEFLATED, compresslevel=6)
+
+
+def _state(recommender: Recommender) -> dict[str, Any]:
+    config = copy.copy(recommender.config)
+    # nothing of the machine on which it was fitted
+    config.final_config_dict = {**config.final_config_dict, **_at("."), "data_path": config["dataset"]}
+    config.external_config_dict = {
+        key: value for key, value in config.external_config_dict.items() if key not in ("data_path", "checkpoint_dir")
+    }
+    model = recommender.model
+    return {"config": config, "state_dict": model.state_dict(), "other_parameter": model.other_parameter()}
+
+
+def load(path: Path | str, *, data_path: Path | str | None = None, device: str = "cpu") -> Recommender:
+    """Read a fitted model: one that :meth:`Recommender.save` wrote, or a checkpoint (``.pth``) of RecBole's trainers.
+
+    A checkpoint needs the data set that it was trained on; its files must be those that ``dataset.json`` describes, and
+    its ids those of the training where the checkpoint says them (this package's and RecBole's trainers write them while
+    ``recbole_signed`` is imported). Items of the validation and test part count as seen, too.
+
+    Args:
+        path: the file.
+        data_path: of a checkpoint: the folder of data sets, where it is not what it was in training.
+        device: where the model computes its scores, such as ``cuda:0``.
+
+    Returns:
+        The model with raw ids.
+
+    Raises:
+        UsageError: no such file, no model in it, or the data set is missing or was changed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UsageError(f"there is no file {path}{nearest(path.name, beside)}")
+    scratch = tempfile.TemporaryDirectory(prefix="recbole-signed-")
+    folder = Path(scratch.name)
+    bundled = zipfile.is_zipfile(path) and _unpack(path, folder)
+    state = read_checkpoint(folder / _CHECKPOINT if bundled else path)
+    config = state["config"]
+    # no data set that another process pickled is read in place of the files
+    for key, value in {**_at(scratch.name), "device": torch.device(device), "show_progress": False}.items():
+        config[key] = value
+    name = config["dataset"]
+    if bundled:
+        config["data_path"] = str(folder / _DATA / name)
+    elif data_path is not None:
+        config["data_path"] = str(Path(data_path) / name)
+    if not bundled and Path(config["data_path"]).is_dir():
+        refuse_changed(Path(config["data_path"]), name)
+    with no_training_curves():
+        found = restored(state)
+    parts = [each._dataset for each in found.parts if each is not None]
+    (folder / _CHECKPOINT).unlink(missing_ok=True)
+    return Recommender(config, found.model, parts[0], seen=edges_of(*parts), kept=scratch)
+
+
+def _at(folder: str) -> dict[str, Any]:
+    """Return the keys that say where RecBole writes and looks for copies of data sets."""
+    none = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
+    return {"checkpoint_dir": folder, **dict.fromkeys(none)}
+
+
+def _unpack(path: Path, folder: Path) -> bool:
+    """Unpack a saved model; False where the archive is another one, as torch writes it."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if _FORMAT_FILE not in names:
+            return False
+        try:
+            version = json.loads(archive.read(_FORMAT_FILE))["format"]
+            if version != FORMAT:
+                raise UsageError(
+                    f"{path} has the format {version}, and this version reads {FORMAT}; update one of them."
+                )
+            for name in names:
+                parts = PurePosixPath(name).parts
+                if name != _CHECKPOINT and (len(parts) != 3 or parts[0] != _DATA or ".." in parts):
+                    continue
+                target = folder.joinpath(*parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(name) as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+        except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+            raise UsageError(f"{path} is damaged ({error}); save the model again.") from error
+    return True

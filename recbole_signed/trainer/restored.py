@@ -1,0 +1,84 @@
+"""A model as a checkpoint has it, on the data that it was trained on."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, init_seed
+
+from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden, refuse_other_formats
+from recbole_signed.errors import UsageError, nearest
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """Read a checkpoint that RecBole's trainers wrote; no code in it is run.
+
+    Raises:
+        UsageError: there is no such file, or it is not a whole checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        beside = [each.name for each in path.parent.glob("*.pth")] if path.parent.is_dir() else []
+        raise UsageError(f"there is no file {path}{nearest(path.name, beside)}")
+    try:
+        refuse_other_formats(path)
+        state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, AttributeError, ImportError) as error:
+        raise UsageError(f"{path} can't be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or "config" not in state or "state_dict" not in state:
+        raise UsageError(f"{path} is no checkpoint of RecBole: it holds no configuration and no parameters.")
+    return state
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A trained model with its data, split as it was in training."""
+
+    config: Any
+    data: Any
+    """RecBole's data set before the split."""
+    parts: tuple[Any, Any, Any]
+    """The loaders of the training, validation and test part."""
+    model: Any
+
+
+def restore_data(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
+    """Read the data set of a checkpoint's configuration and split it as in training.
+
+    Raises:
+        UsageError: it is not there, or its ids are not those that the model was trained on.
+    """
+    if not Path(config["data_path"]).is_dir():
+        raise UsageError(
+            f"the model was trained on the data set '{config['dataset']}', which is not in "
+            f"{Path(config['data_path']).parent}; give the folder of the data sets as data_path."
+        )
+    with own_arguments_hidden():
+        init_seed(config["seed"], config["reproducibility"])
+        data = create_dataset(config)
+        return data, data_preparation(config, data)
+
+
+def restore_model(state: dict[str, Any], config: Any, train_data: Any) -> Any:
+    """Return the model of a checkpoint, in evaluation mode, on ``config['device']``."""
+    init_seed(config["seed"], config["reproducibility"])
+    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    model.load_state_dict(state["state_dict"])
+    model.load_other_parameter(state.get("other_parameter"))
+    return model.eval()
+
+
+def restored(state: dict[str, Any]) -> Restored:
+    """Return the model of a checkpoint that :func:`read_checkpoint` read.
+
+    Raises:
+        UsageError: its data set is not there, or its ids are not those that the model was trained on.
+    """
+    config = state["config"]
+    data, parts = restore_data(config)
+    return Restored(config, data, parts, restore_model(state, config, parts[0]))
