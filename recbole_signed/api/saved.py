@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -110,11 +111,7 @@ def _unpack(path: Path, folder: Path) -> bool:
             return False
         try:
             version = json.loads(archive.read(_FORMAT_FILE))["format"]
-            if version != FORMAT:
-                raise UsageError(
-                    f"{path} has the format {version}, and this version reads {FORMAT}; update one of them."
-                )
-            for name in names:
+            for name in names if version == FORMAT else ():
                 parts = PurePosixPath(name).parts
                 if name != _CHECKPOINT and (len(parts) != 3 or parts[0] != _DATA or ".." in parts):
                     continue
@@ -122,6 +119,8 @@ def _unpack(path: Path, folder: Path) -> bool:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(name) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
-        except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError) as error:
             raise UsageError(f"{path} is damaged ({error}); save the model again.") from error
+    if version != FORMAT:
+        raise UsageError(f"{path} has the format {version}, but {FORMAT} is read; update recbole-signed.")
     return True

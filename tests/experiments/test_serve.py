@@ -89,7 +89,7 @@ def test_the_ranking_is_the_evaluations(checkpoint: Any, monkeypatch: pytest.Mon
     n_users = sum(len(users) for users, _ in seen)
     assert n_users == (1 + serving.REPEATS) * serving.N_USERS
     found = restored(read_checkpoint(file))
-    config, model, (train_data, _, loader) = found.config, found.model, found.parts
+    model, (train_data, _, loader) = found.model, found.parts
     train = train_data._dataset
     masked = {(int(u), int(i)) for u, i in zip(train.inter_feat["user_id"], train.inter_feat["item_id"], strict=True)}
     users, items = seen[0]

@@ -1,0 +1,120 @@
+"""``from_frame``: the same rows, rules and complaints as ``convert csv``, from any kind of table."""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import re
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import recbole_signed as rs
+
+RULE = {"like": "rating >= 4", "dislike": "rating <= 2"}
+COLUMNS = {"user": "who", "item": "what", "time": "when", **RULE}
+
+
+def inter_of(data: Any) -> str:
+    return (data.folder / f"{data.name}.inter").read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", ["lazy", "pandas", "arrow", "record batch reader", "pandas without pyarrow"])
+def test_every_kind_of_table_gives_the_rows_of_convert(
+    kind: str, frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame.write_csv(tmp_path / "ratings.csv")
+    expected = rs.convert("csv", tmp_path / "ratings.csv", tmp_path / "out", name="frame", **COLUMNS)
+    if kind == "pandas without pyarrow":
+        plain = builtins.__import__
+        monkeypatch.setattr(pl, "from_pandas", lambda *_: plain("no module of this name"))
+    table: Any = {
+        "lazy": lambda: frame.lazy(),
+        "arrow": lambda: frame.to_arrow(),
+        "record batch reader": lambda: frame.to_arrow().to_reader(),
+    }.get(kind, lambda: pd.DataFrame(frame.to_dict(as_series=False)))()
+    made = rs.from_frame(table, **COLUMNS)
+    assert inter_of(made) == (expected / "frame.inter").read_text("utf-8")
+    assert made.n_likes + made.n_dislikes + made.n_neutral == frame.height
+
+
+def test_the_temporary_folder_goes_with_the_data(frame: pl.DataFrame) -> None:
+    data = rs.from_frame(frame, **COLUMNS)
+    folder = data.folder
+    assert folder.is_dir()
+    del data
+    gc.collect()
+    assert not folder.parent.exists()
+
+
+@given(st.integers(1_000_000_000, 4_000_000_000), st.sampled_from(["s", "ms", "us", "ns"]))
+def test_numbers_of_any_unit_are_the_same_moment(second: int, unit: str) -> None:
+    factor = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    frame = pl.DataFrame({"user": ["a", "b"], "item": [1, 2], "rating": [5, 1], "time": [second * factor] * 2})
+    assert f"\t{second}\n" in inter_of(rs.from_frame(frame, **RULE)).replace(".0\n", "\n")
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_datetimes_are_moments(zone: str | None, unit: Any) -> None:
+    moment = datetime(2020, 7, 5, 0, 8, 23, tzinfo=timezone.utc)
+    column = pl.Series("time", [moment.replace(tzinfo=None)] * 2, dtype=pl.Datetime(unit))
+    if zone is not None:
+        column = column.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+    frame = pl.DataFrame({"user": ["a", "b"], "item": [1, 2], "rating": [5, 1], "time": column})
+    for table in (frame, frame.to_pandas()):
+        assert f"{int(moment.timestamp())}" in inter_of(rs.from_frame(table, **RULE))
+
+
+def small(**columns: Any) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"user": ["a", "b", "c"], "item": [1, 2, 3], "rating": [5.0, 1.0, 4.0], **columns}, strict=False
+    )
+
+
+BAD: list[tuple[str, Any, dict[str, Any], str]] = [
+    ("no table", [1, 2], RULE, "a table was expected, a polars, pandas or Arrow one, not list."),
+    ("no such column", small(), {**RULE, "user": "usr"}, "the frame has no column 'usr'; did you mean 'user'?"),
+    ("no rule", small(), {}, "What is a like was not said"),
+    ("a rule on nothing", small(), {"like": "stars >= 4"}, "the frame has no column 'stars'"),
+    ("a rule of text", small(), {"like": "rating high"}, "rating high"),
+    ("no likes", small(), {"like": "rating >= 9"}, "leaves no likes among 3 rows"),
+    ("no dislikes", small(), {"like": "rating >= 4", "dislike": "rating < 0"}, "leaves no dislikes among 3 rows"),
+    ("both at once", small(), {"like": "rating >= 4", "dislike": "rating >= 5"}, "the frame, row 1: a like and"),
+    ("a missing user", small(user=["a", None, "c"]), RULE, "the frame, row 2: "),
+    ("half an item", small(item=[1.0, 2.5, 3.0]), RULE, "the frame, row 2: the id 2.5 in column 'item_id'"),
+    ("ids of lists", small(item=[[1], [2], [3]]), RULE, "column 'item_id' holds List"),
+    ("mixed units", small(time=[1.6e9, 1.6e9, 1.6e12]), RULE, "the frame, row 3: time 1600000000000.0"),
+    ("no time", small(time=[1, None, 2]), RULE, "the frame, row 2: no time"),
+    ("a wrong sign", small(sign=[1, 2, 0]), {"sign": "sign"}, "the frame, row 2: sign 2"),
+    ("sign and rule", small(sign=[1, 1, 0]), {"sign": "sign", **RULE}, "Both sign= and like= were given"),
+    ("a bad unit", small(), {**RULE, "time_unit": "min"}, "use one of auto, s, ms, us, ns"),
+    ("a bad name", small(), {**RULE, "name": "a/b"}, "can't be the name of a data set"),
+    ("no rows", small().head(0), RULE, "the frame holds no rows"),
+]
+
+
+@pytest.mark.parametrize(("table", "options", "message"), [each[1:] for each in BAD], ids=[each[0] for each in BAD])
+def test_bad_input_is_one_sentence(table: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(rs.UsageError, match=re.escape(message)) as caught:
+        rs.from_frame(table, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_rows_can_be_left_out() -> None:
+    data = rs.from_frame(small(item=[1.0, 2.5, 3.0]), **{"like": "rating >= 4", "on_error": "skip"})
+    assert (data.n_likes, data.n_dislikes) == (2, 0)
+
+
+def test_cleaning_is_that_of_convert(frame: pl.DataFrame) -> None:
+    whole, core = rs.from_frame(frame, **COLUMNS), rs.from_frame(frame, **COLUMNS, k_core=7)
+    assert 0 < core.n_users < whole.n_users
+    later = timedelta(days=1).total_seconds()
+    twice = pl.concat([frame, frame.with_columns(pl.col("when") + int(later), rating=6 - pl.col("rating"))])
+    assert rs.from_frame(twice, **COLUMNS, dedup="last").n_likes == whole.n_dislikes

@@ -1,0 +1,160 @@
+"""``load``: RecBole's own checkpoints of every kind of model, and what is no model."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import recbole_signed as rs
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+QUICK = {"epochs": 1, "state": "ERROR", "show_progress": False, "data_path": "dataset", "checkpoint_dir": "saved"}
+
+
+@pytest.fixture
+def trained(write_inter: Callable[..., Path], signed_rows: list) -> Callable[..., Path]:
+    """Train a model by RecBole's own run_recbole, and return its checkpoint."""
+    write_inter("small", COLUMNS, signed_rows)
+
+    def train(model: str, **settings: Any) -> Path:
+        from recbole.quick_start import run_recbole
+
+        run_recbole(model=model, dataset="small", config_dict={**QUICK, **settings})
+        (file,) = Path("saved").glob(f"{model}-*.pth")
+        return file
+
+    return train
+
+
+@pytest.mark.parametrize("name", ["LightGCN", "BPR", "SSF", "SIGformer", "EASE", "NeuMF", "MultiDAE", "ItemKNN"])
+def test_a_checkpoint_of_run_recbole_recommends(name: str, trained: Any, signed_rows: list) -> None:
+    """The scores are those of RecBole's load_data_and_model; nothing that the user touched in any part comes."""
+    from recbole.quick_start import load_data_and_model
+
+    file = trained(name)
+    model = rs.load(file)
+    found = model.recommend([3, 7], k=100)
+    for user in (3, 7):
+        seen = {str(item) for who, item, *_ in signed_rows if who == user}
+        mine = found.filter(pl.col("user") == str(user))
+        assert not seen & set(mine["item"])
+        assert len(mine) == 50 - len(seen)
+    _, theirs, dataset, *_ = load_data_and_model(str(file))
+    theirs.eval()
+    number = dataset.token2id("user_id", "3")
+    batch = dataset.join(type(dataset.inter_feat)({"user_id": torch.tensor([number])}))
+    with torch.no_grad():
+        try:
+            scores = theirs.full_sort_predict(batch).view(-1)
+        except NotImplementedError:
+            batch = batch.repeat_interleave(dataset.item_num)
+            batch.update(dataset.get_item_feature())
+            scores = theirs.predict(batch).view(-1)
+    expected = [
+        float(scores[dataset.token2id("item_id", item)]) for item in found.filter(pl.col("user") == "3")["item"]
+    ]
+    np.testing.assert_allclose(found.filter(pl.col("user") == "3")["score"], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_checkpoint_becomes_one_file_without_its_data_set(trained: Any, tmp_path: Path) -> None:
+    model = rs.load(trained("LightGCN"))
+    model.save("model.rs")
+    os.rename(tmp_path / "dataset", tmp_path / "gone")
+    again = rs.load("model.rs")
+    assert again.recommend([3, 7, "x"], k=7).equals(model.recommend([3, 7, "x"], k=7))
+
+
+def test_data_sets_may_have_moved_and_must_be_there(trained: Any, tmp_path: Path) -> None:
+    file = trained("BPR")
+    expected = rs.load(file).recommend(3)
+    os.rename(tmp_path / "dataset", tmp_path / "elsewhere")
+    with pytest.raises(rs.UsageError, match="the data set 'small', which is not in dataset; give the folder"):
+        rs.load(file)
+    assert rs.load(file, data_path=tmp_path / "elsewhere").recommend(3).equals(expected)
+
+
+@pytest.mark.parametrize("name", ["LightGCN", "SSF"])
+def test_data_whose_ids_moved_are_refused(
+    name: str, trained: Any, write_inter: Callable[..., Path], signed_rows: list
+) -> None:
+    from recbole.quick_start import load_data_and_model
+
+    file = trained(name)
+    write_inter("small", COLUMNS, signed_rows[::-1])
+    with pytest.raises(rs.UsageError, match="trained on other ids than 'small' has now"):
+        rs.load(file)
+    with pytest.raises(rs.UsageError, match="trained on other ids than 'small' has now"):
+        load_data_and_model(str(file))
+
+
+def test_data_that_are_not_those_of_their_manifest_are_refused(tmp_path: Path) -> None:
+    folder = rs.convert("toy", None, tmp_path / "atomic_files")
+    rs.run("BPR", "toy-signed", overrides={"epochs": 1, "topk": [5], "valid_metric": "Recall@5", "state": "ERROR"})
+    (file,) = Path("runs").glob("BPR-*.pth")
+    assert rs.load(file).recommend(1).height == 10
+    inter = folder / "toy-signed.inter"
+    inter.write_text(inter.read_text("utf-8").replace("\t-1", "\t1", 1), encoding="utf-8")
+    with pytest.raises(rs.UsageError, match="'toy-signed' has changed since it was made"):
+        rs.load(file)
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch ran",)
+
+
+def test_no_pickle_is_run(tmp_path: Path) -> None:
+    torch.save({"config": Evil(), "state_dict": {}}, "evil.pth")
+    with zipfile.ZipFile("evil.rs", "w") as archive:
+        archive.writestr("recbole-signed.json", '{"format": 1}')
+        archive.write("evil.pth", "checkpoint.pth")
+        archive.writestr("data/../../escaped", "x")
+        archive.writestr("/data/small/escaped", "x")
+    Path("bare.pth").write_bytes(pickle.dumps(Evil()))
+    for file in ("evil.pth", "evil.rs", "bare.pth"):
+        with pytest.raises(rs.UsageError, match="can't be read as a checkpoint"):
+            rs.load(file)
+    assert not list(tmp_path.parent.rglob("escaped"))
+    assert not Path("ran").exists()
+
+
+def test_a_pickled_data_set_beside_the_checkpoint_is_not_read(trained: Any) -> None:
+    file = trained("BPR")
+    expected = rs.load(file).recommend(3)
+    for name in ("small-SignedDataset.pth", "small-Dataset.pth", "small-for-BPR-dataloader.pth"):
+        Path("saved", name).write_bytes(pickle.dumps(Evil()))
+    assert rs.load(file).recommend(3).equals(expected)
+    assert not Path("ran").exists()
+
+
+def test_what_is_no_model_is_one_sentence(ssf: Any) -> None:
+    Path("text.pth").write_text("no model", encoding="utf-8")
+    torch.save({"weights": torch.zeros(2)}, "other.pth")
+    ssf.save("model.rs")
+    whole = Path("model.rs").read_bytes()
+    Path("half.rs").write_bytes(whole[: len(whole) // 2])
+    middle = len(whole) // 3
+    Path("spoilt.rs").write_bytes(whole[:middle] + bytes(200) + whole[middle + 200 :])
+    with zipfile.ZipFile("new.rs", "w") as archive:
+        archive.writestr("recbole-signed.json", '{"format": 2}')
+    for file, message in {
+        "nothing.rs": "there is no file nothing.rs",
+        "modle.rs": "did you mean 'model.rs'?",
+        "text.pth": "can't be read as a checkpoint",
+        "other.pth": "it holds no configuration",
+        "half.rs": "can't be read as a checkpoint",
+        "spoilt.rs": "is damaged",
+        "new.rs": "has the format 2, but 1 is read",
+    }.items():
+        with pytest.raises(rs.UsageError, match=message) as caught:
+            rs.load(file)
+        assert "\n" not in str(caught.value)

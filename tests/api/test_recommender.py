@@ -1,0 +1,231 @@
+"""A fitted model with raw ids: what it recommends, explains and keeps, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import recbole_signed as rs
+
+
+def touched(frame: pl.DataFrame, user: str) -> set[str]:
+    return set(frame.filter(pl.col("who") == user)["what"].cast(pl.String))
+
+
+@pytest.fixture(scope="module", params=["SSF", "SSFL", "LightGCN", "EASE", "Pop", "SGCN", "MultiVAE", "DMF"])
+def model(request: Any, data: Any) -> Any:
+    short = {"auto": False} if request.param.startswith("SSF") else {"epochs": 1}
+    return rs.fit(request.param, data, **({} if request.param in ("EASE", "Pop") else short))
+
+
+def test_a_ranking_is_that_of_the_models_scores_without_seen_items(model: Any, frame: pl.DataFrame) -> None:
+    """The reference goes user by user through RecBole's own ``full_sort_predict``."""
+    found = model.recommend(["user 3", "user 8"], k=4)
+    for user in ("user 3", "user 8"):
+        dataset = model._dataset
+        number = dataset.token2id("user_id", user)
+        batch = dataset.join(type(dataset.inter_feat)({"user_id": torch.tensor([number])}))
+        with torch.no_grad():
+            scores = model.model.full_sort_predict(batch).view(-1)
+        expected = {
+            item: float(scores[dataset.token2id("item_id", item)])
+            for item in dataset.field2id_token["item_id"][1:]
+            if item not in touched(frame, user)
+        }
+        mine = found.filter(pl.col("user") == user)
+        assert mine["rank"].to_list() == [1, 2, 3, 4]
+        np.testing.assert_allclose(mine["score"], sorted(expected.values(), reverse=True)[:4], rtol=1e-5)
+        np.testing.assert_allclose(mine["score"], [expected[item] for item in mine["item"]], rtol=1e-5)
+    assert found.schema == {
+        "user": pl.String,
+        "item": pl.String,
+        "score": pl.Float32,
+        "rank": pl.Int32,
+        "known": pl.Boolean,
+    }
+    assert found["known"].all()
+
+
+def test_unknown_users_get_what_a_user_without_edges_gets(model: Any, frame: pl.DataFrame) -> None:
+    found = model.recommend(["nobody", "user 3", "[PAD]"], k=40)
+    known = dict(found.group_by("user").agg(pl.col("known").all()).iter_rows())
+    assert known == {"nobody": False, "user 3": True, "[PAD]": False}
+    first, other = (found.filter(pl.col("user") == user) for user in ("nobody", "[PAD]"))
+    assert first["item"].to_list() == other["item"].to_list()
+    assert len(first) == frame["what"].n_unique()
+    likes = frame.filter(pl.col("rating") >= 4).group_by("what").len()
+    assert first["item"][0] in set(likes.filter(pl.col("len") == pl.col("len").max())["what"].cast(pl.String))
+
+
+def test_items_can_be_excluded_chosen_and_seen_again(model: Any, frame: pl.DataFrame) -> None:
+    mine = touched(frame, "user 3")
+    best = model.recommend("user 3", k=2)["item"].to_list()
+    assert not set(best) & set(model.recommend("user 3", k=100, exclude=best)["item"])
+    only = model.recommend("user 3", k=100, include_only=[*best, *mine])
+    assert set(only["item"]) == set(best)
+    assert set(model.recommend("user 3", k=100, include_only=mine, include_seen=True)["item"]) == mine
+    everything = model.recommend("user 3", k=100)
+    assert set(everything["item"]) == set(frame["what"].cast(pl.String)) - mine
+
+
+def test_a_saved_model_is_the_same_model(model: Any, frame: pl.DataFrame) -> None:
+    model.save("model.rs")
+    assert os.listdir() == ["model.rs"]
+    again = rs.load("model.rs")
+    users = [*frame["who"].unique().sort(), "nobody"]
+    assert again.recommend(users, k=5).equals(model.recommend(users, k=5))
+    again.save("model.rs")  # in the place of the file that it was read from
+    assert rs.load("model.rs").recommend(users, k=5).equals(model.recommend(users, k=5))
+    assert os.listdir() == ["model.rs"]
+
+
+def test_integers_and_text_are_the_same_id() -> None:
+    frame = pl.DataFrame({"user": [1, 1, 2, 2, 3, 3], "item": [7, 8, 7, 9, 8, 9], "rating": [5, 1, 4, 5, 2, 5]})
+    model = rs.fit("SSF", rs.from_frame(frame, like="rating >= 4", dislike="rating <= 2"), auto=False)
+    expected = model.recommend("1", k=1)
+    for users in (1, [1], np.array([1]), np.int32(1), pl.Series([1]), pd.Series([1]), ("1",), range(1, 2)):
+        assert model.recommend(users, k=1).equals(expected)
+    assert expected["item"].to_list() == ["9"]
+    assert model.recommend([1, 1], k=1)["item"].to_list() == ["9", "9"]
+    assert model.recommend([], k=1).height == 0
+
+
+WRONG: list[tuple[Any, str]] = [
+    (lambda m: m.recommend("user 3", k=0), "k is 0; give the number of items for each user, 1 or more."),
+    (lambda m: m.recommend("user 3", k="5"), "k is '5'"),
+    (lambda m: m.recommend("user 3", k=2.0), "k is 2.0"),
+    (lambda m: m.recommend("user 3", k=True), "k is True"),
+    (lambda m: m.recommend(1.5), "the user 1.5 is of the type float; an id is a text or an integer."),
+    (lambda m: m.recommend(None), "the user None is no value"),
+    (lambda m: m.recommend(["user 3", True]), "the user True is of the type bool"),
+    (lambda m: m.recommend("user 3", exclude=["1000"]), "the model knows no item '1000'"),
+    (lambda m: m.recommend("user 3", exclude=1000), "the model knows no item '1000'"),
+    (lambda m: m.recommend("user 3", include_only=["10l"]), "the model knows no item '10l'"),
+    (lambda m: m.recommend("user 3", dislike_aversion=-1), "dislike_aversion is -1; give a number, 0 or more."),
+    (lambda m: m.recommend("user 3", dislike_aversion="high"), "dislike_aversion is 'high'"),
+    (lambda m: m.explain("user 3", "[PAD]"), "the model knows no item '[PAD]'"),
+    (lambda m: m.explain(1.5, 101), "the user 1.5"),
+    (lambda m: m.similar("nothing"), "the model knows no item 'nothing'"),
+    (lambda m: m.similar(101, k=-1), "k is -1; give the number of similar items, 1 or more."),
+    (lambda m: m.save("no/such/folder/model.rs"), "saving no/such/folder/model.rs failed"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG, ids=[each[1][:30] for each in WRONG])
+def test_a_wrong_call_is_one_sentence(call: Any, message: str, ssf: Any) -> None:
+    with pytest.raises(rs.UsageError, match=re.escape(message)) as caught:
+        call(ssf)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_model_lacks_is_one_sentence(data: Any) -> None:
+    pop = rs.fit("Pop", data)
+    calls: list[Any] = [
+        lambda: pop.recommend("user 3", dislike_aversion=1.0),
+        lambda: pop.explain("user 3", 101),
+        lambda: pop.similar(101),
+        lambda: pop.item_embeddings(),
+        lambda: pop.user_embeddings(),
+    ]
+    for call in calls:
+        with pytest.raises(rs.UsageError, match=r"^Pop "):
+            call()
+
+
+def test_dislike_aversion_holds_for_one_call(ssf: Any) -> None:
+    before = ssf.recommend("user 3", k=30)
+    averse = ssf.recommend("user 3", k=30, dislike_aversion=2.0)
+    model = ssf.model
+    model.dislike_aversion = 2.0
+    try:
+        assert ssf.recommend("user 3", k=30).equals(averse)
+    finally:
+        model.dislike_aversion = 0.0
+    assert ssf.recommend("user 3", k=30).equals(before)
+    assert not averse["score"].equals(before["score"])
+
+
+@pytest.fixture(scope="module", params=["SSF", "SSFL"])
+def averse(request: Any, data: Any) -> Any:
+    return rs.fit(request.param, data, auto=False, dislike_aversion=0.25, popularity_exponent=0.1)
+
+
+@given(user=st.integers(0, 39), item=st.integers(100, 129), g=st.sampled_from([None, 0.5, 2.0]))
+def test_an_explanation_adds_up(averse: Any, user: int, item: int, g: float | None) -> None:
+    model = averse
+    told = model.explain(f"user {user}", item, dislike_aversion=g)
+    assert told.score == pytest.approx(told.edges["contribution"].sum() + told.popularity, rel=1e-4, abs=1e-7)
+    ranked = model.recommend(f"user {user}", k=100, include_seen=True, dislike_aversion=g)
+    (score,) = ranked.filter(pl.col("item") == str(item))["score"]
+    assert told.score == pytest.approx(score, rel=1e-4)
+
+
+def test_an_explanation_says_it_in_words(ssf: Any, frame: pl.DataFrame) -> None:
+    told = ssf.explain("user 3", 101)
+    edges = frame.filter(pl.col("who") == "user 3").select(
+        item=pl.col("what").cast(pl.String),
+        sign=pl.when(pl.col("rating") >= 4).then(1).when(pl.col("rating") <= 2).then(-1).otherwise(0).cast(pl.Int8),
+    )
+    mine = edges.filter(pl.col("sign") != 0)
+    assert told.edges.select("item", "sign").sort("item").equals(mine.sort("item"))
+    assert str(told) == told.sentence
+    assert told.sentence.startswith(f"Item 101 has the score {told.score:.3g} for user user 3.")
+    assert f"of {mine.height} edges raise it" in told.sentence
+    assert "A dislike can raise a score, since it shows what kind of items the user meets" in told.sentence
+    assert "has no weight (dislike_aversion 0)" in told.sentence
+    assert "to the power 2" in ssf.explain("user 3", 101, dislike_aversion=2).sentence
+    nobody = ssf.explain("nobody", 101)
+    assert not nobody.known
+    assert nobody.edges.height == 0
+    assert "knows no edges of user nobody" in nobody.sentence
+
+
+def test_with_a_negative_weight_dislikes_lower_scores(data: Any) -> None:
+    told = rs.fit("SSF", data, auto=False, dislike_weight=-1.0).explain("user 3", 104)
+    assert told.edges.filter(pl.col("contribution") < 0).height
+    assert "edges lower it" in told.sentence
+
+
+def test_similar_items_are_of_the_same_taste(data: Any) -> None:
+    """Those who like even items dislike odd ones: the similarity is the cosine in the model's own kernel V f(S) V'."""
+    ssf = rs.fit("SSF", data, auto=False, dislike_weight=-1.0)
+    found = ssf.similar(104, k=8)
+    fitted = ssf.model.filter
+    kernel = (fitted.vectors * fitted.response(torch.tensor([fitted.median_degree]))) @ fitted.vectors.T
+    cosines = kernel / kernel.diag().sqrt()[:, None] / kernel.diag().sqrt()
+    places = [ssf._dataset.token2id("item_id", item) for item in ("104", *found["item"])]
+    np.testing.assert_allclose(found["similarity"], cosines[places[0], places[1:]], rtol=1e-3)
+    assert found.columns == ["item", "similarity", "rank"]
+    assert "104" not in found["item"]
+    assert sum(int(item) % 2 == 0 for item in found["item"]) >= 6
+    assert found["similarity"].is_sorted(descending=True)
+    assert float(found["similarity"].max()) <= 1.0 + 1e-5
+
+
+@pytest.mark.parametrize("name", ["SSF", "SSFL", "LightGCN", "BPR", "SGCN", "SignediALS"])
+def test_the_product_of_embeddings_is_the_score(name: str, data: Any) -> None:
+    plain = {"popularity_floor": 0.0, "auto": False} if name.startswith("SSF") else {"epochs": 1}
+    model = rs.fit(name, data, **({} if name == "SignediALS" else plain))
+    users, items = model.user_embeddings(), model.item_embeddings()
+    vectors = items["embedding"].to_numpy()
+    for user in ("user 3", "user 20"):
+        (vector,) = users.filter(pl.col("user") == user)["embedding"].to_numpy()
+        expected = dict(zip(items["item"], vectors @ vector, strict=True))
+        found = model.recommend(user, k=100, include_seen=True)
+        np.testing.assert_allclose([expected[item] for item in found["item"]], found["score"], rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["EASE", "ItemKNN", "SignedEASE", "TurboCF", "SLIMElastic"])
+def test_item_models_are_asked_for_their_own_similarities(name: str, data: Any) -> None:
+    found = rs.fit(name, data).similar(104, k=3)
+    assert found.height == 3
+    assert "104" not in found["item"]
