@@ -1,6 +1,6 @@
 """Pages that are made at build time from the classes, the result rows and the command line.
 
-A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models``, ``metrics``, ``api``, ``commands``,
+A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models``, ``metrics``, ``commands``,
 ``table NAME`` (a table under yaml/bench), ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script
 under examples).
 """
@@ -138,20 +138,6 @@ def tutorial(name: str) -> str:
 # ---- reference ----
 
 
-def api() -> str:
-    """Return the public names of the package, each with its docstring."""
-    import recbole_signed
-
-    names = [name for name in recbole_signed.__all__ if not name.startswith("_")]
-    return "\n\n".join(_rst(_documented(name, getattr(recbole_signed, name))) for name in names)
-
-
-def _documented(name: str, value: Any) -> str:
-    if inspect.isclass(value):
-        return f".. autoclass:: recbole_signed.{name}\n   :members:"
-    return f".. autofunction:: recbole_signed.{name}"
-
-
 def commands() -> str:
     """Return a section for every command of the command line."""
     from recbole_signed.cli.app import app
@@ -203,7 +189,6 @@ def _rst(text: str) -> str:
 GENERATORS: dict[str, Callable[..., str]] = {
     "models": models,
     "metrics": metrics,
-    "api": api,
     "commands": commands,
     "table": table,
     "stream": stream,

@@ -11,7 +11,9 @@ from pathlib import Path
 import generated_pages
 import pytest
 import readme_extract
+import yaml
 
+import recbole_signed
 from recbole_signed.data import SETTING_KEYS
 from recbole_signed.plugin import registry
 
@@ -61,6 +63,18 @@ def test_every_model_has_a_section_with_its_parameters() -> None:
     missing = [name for name in registry.models() if f"\n## {name}\n" not in page]
     assert missing == []
     assert page.count("| parameter | default | type | meaning |") == len(registry.models())
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    names = [name for name in recbole_signed.__all__ if not name.startswith("_")]
+    assert [name for name in names if f":: recbole_signed.{name}\n" not in page] == []
+
+
+def test_the_version_has_one_source() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == recbole_signed.__version__
+    assert f"\n## {recbole_signed.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_every_command_is_in_the_reference() -> None:
