@@ -172,12 +172,26 @@ def inspect(
 
 
 @app.command()
-def verify(state: State, as_json: Json = False) -> None:
+def verify(
+    state: State,
+    forgotten: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="Look for traces of a user who was forgotten instead.")
+    ] = None,
+    event_id: Annotated[
+        list[str] | None, typer.Option(help="An event of the forgotten user, to look for too; may be given again.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check the log, every version and the rejected events for damage; exit status 1 where there is any."""
-    from recbole_signed.online.store import DEAD_LETTERS, DeadLetterFile, EventLog
+    from recbole_signed.online.store import DEAD_LETTERS, DeadLetterFile, EventLog, traces_of
 
-    damage: dict[str, str] = {}
     path = _existing(state)
+    if forgotten is not None:
+        found = traces_of(state, forgotten, event_id or [])
+        lines = [*found.traces, *found.notes] or ["No trace of the user is left."]
+        _print({"traces": found.traces, "notes": found.notes}, as_json, "\n".join(lines))
+        raise typer.Exit(1 if found.traces else 0)
+    damage: dict[str, str] = {}
     try:
         log = EventLog(path, read_only=True)
         try:

@@ -147,6 +147,11 @@ class EventBatch:
             self.value[rows],
         )
 
+    def take(self, rows: np.ndarray) -> EventBatch:
+        """Return some of the events."""
+        event, user, item = ([each[i] for i in rows.tolist()] for each in (self.event_id, self.user_id, self.item_id))
+        return EventBatch(event, user, item, self.type[rows], self.timestamp[rows], self.value[rows])
+
     def events(self) -> Iterator[Event]:
         """Give the events one by one."""
         columns = (self.type.tolist(), self.timestamp.tolist(), self.value.tolist())

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import Event, EventBatch, id_of
+from recbole_signed.online.events import Event, EventBatch, Limits, id_of
 from recbole_signed.online.learners import Learner, Refreshed, best_items, described, learner_from
-from recbole_signed.online.store import OnlineState, Snapshot, Update, Versions
+from recbole_signed.online.store import EdgeState, OnlineState, Pending, Snapshot, StateSettings, Update, Versions
 
 EdgeColumns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+RETRY = 1.0
+"""Seconds after which a failed erasure is tried again, at the next update."""
 _logger = logging.getLogger(__name__)
 
 
@@ -56,18 +58,19 @@ class OnlineRecommender:
     """Unfitted, of the parameters that the next refit brings in force; None: those in force."""
 
     @classmethod
-    def open(cls, directory: str | Path, *, keep: int = 3) -> OnlineRecommender:
+    def open(cls, directory: str | Path, *, keep: int = 3, settings: StateSettings | None = None) -> OnlineRecommender:
         """Start from a state directory alone: the newest version, the settings stored in it, and the events since.
 
         Args:
             directory: of the state; an :class:`~recbole_signed.online.OnlineTrainer` began it.
             keep: number of versions that a new one leaves, beside the pinned.
+            settings: limits of the state; the default ones if None.
 
         Raises:
             UsageError: there is no state, or it holds no version that is whole.
         """
         made = object.__new__(OnlineRecommender)
-        state = OnlineState.open(directory, create=False, keep=keep)
+        state = OnlineState.open(directory, create=False, keep=keep, settings=settings)
         try:
             made._prepare(state.directory, "")
             snapshot = state.recover()
@@ -136,15 +139,20 @@ class OnlineRecommender:
         self.state = self.learner = self.wanted = None
         self._closed = self._behind = False
         self._n_fits = self._n_refreshes = self._fitted_seq = 0
-        self._lock = threading.RLock()
+        self._scratch_seq = 0  # newest event that the last fit from scratch has seen
+        self._erased, self._erase_again, self._erase_queued = 0.0, False, False
+        self._lock, self._erasing = threading.RLock(), threading.RLock()
+        self._eraser = ThreadPoolExecutor(max_workers=1, thread_name_prefix="eraser")
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refit")
 
     def _go_on(self, state: OnlineState, learner: Learner, snapshot: Snapshot | None) -> None:
         """Bring a learner and the edges from a version that was just recovered to the end of the log."""
         if snapshot is None:
             learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+            self._scratch_seq = state.applied_seq
         else:
             learner.load(snapshot.tensors, snapshot.meta)
+            self._scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
         self._fitted_seq = state.applied_seq if snapshot is None else int(snapshot.meta.get("fitted_seq", 0))
         learner.attach(state.edges)
         some = False
@@ -155,6 +163,8 @@ class OnlineRecommender:
         if some:
             learner.attach(state.edges)
         self.state, self.learner = state, learner
+        if state.erasure.pending().rows:
+            self._erase_later()
 
     @contextlib.contextmanager
     def _entered(self) -> Iterator[tuple[OnlineState, Learner]]:
@@ -223,7 +233,63 @@ class OnlineRecommender:
             if update.n_new:
                 learner.update(state.edges, update.changes)
             self._behind = False
+            if len(update.changes.forgotten) or (self._erase_again and time.monotonic() > self._erased + RETRY):
+                self._erase_later()
         return UpdateResult(update, time.perf_counter() - started)
+
+    # ---- forgetting
+
+    def forget(self, user: str | int, timestamp: int | None = None) -> Pending:
+        """Erase a user from all files but what its edges left in factors, which the next :meth:`refit` removes.
+
+        ``update`` with an event ``forget_user`` does the same, with the files in the background.
+
+        Args:
+            user: its id as events have it.
+            timestamp: of the forgetting, in milliseconds; now if None.
+
+        Raises:
+            UsageError: ``user`` is no id, or the disk is full; then nothing was forgotten.
+        """
+        token = id_of(user)
+        with self._entered() as (state, _):
+            stamp = state.settings.now() if timestamp is None else timestamp
+        self.update([Event("", token, "", "forget_user", stamp)])
+        return self.erase()
+
+    @property
+    def pending_erasure(self) -> Pending:
+        """What is left of users who were forgotten."""
+        with self._entered() as (state, _):
+            return state.erasure.pending()
+
+    def erase(self) -> Pending:
+        """Do what is left of erasures, and return what still is; it is tried again at updates and at opening."""
+        with self._erasing:
+            with self._entered() as (state, _):
+                scratch_seq = self._scratch_seq
+            if state.erasure.needs_version(scratch_seq):
+                self.snapshot()
+            found = state.erasure.finish(refit_version, forget_in_backup)
+            self._erase_again = bool(found.rows)
+            self._erased = time.monotonic()
+            return found
+
+    def _erase_later(self) -> None:
+        if not self._erase_queued:
+            self._erase_queued = True
+            self._eraser.submit(self._erase_quietly)
+
+    def _erase_quietly(self) -> None:
+        self._erase_queued = False
+        try:
+            self.erase()
+        except UsageError as error:  # closed meanwhile, or a full disk
+            self._erase_again = True
+            self._erased = time.monotonic()
+            _logger.warning("An erasure is pending: %s", error)
+
+    # ---- renewing
 
     def refresh(self) -> Refreshed:
         """Bring the item side up to date; updates wait only while edges are copied and the result is swapped in.
@@ -257,6 +323,7 @@ class OnlineRecommender:
             fresh = copy.deepcopy(wanted if wanted is not None else learner)
             edges = state.edges.export() if fresh.needs_times else state.edges.item_side().arrays()
             sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
+            scratch_seq = seq
         fresh.fit(edges, *sizes)
         with self._entered() as (state, _):
             refreshed = self._n_refreshes != n_refreshes
@@ -265,10 +332,12 @@ class OnlineRecommender:
         if refreshed:  # what a refresh brought meanwhile is not in the edges of the fit
             fresh.refresh(copied.arrays(), *sizes)
         with self._entered() as (state, learner):
-            self._n_fits += 1
+            self._n_fits, self._scratch_seq = self._n_fits + 1, scratch_seq
             self._swap(state, learner, fresh, seq)
             if self.wanted is wanted:
                 self.wanted = None
+            if state.erasure.pending():
+                self._erase_later()
 
     def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
         new.dislike_push = old.dislike_push
@@ -279,8 +348,8 @@ class OnlineRecommender:
         """Save a version of the model with the edges it reflects, and return its name."""
         with self._entered() as (state, learner):
             tensors, meta = learner.state()
-            about = {**meta, "learner": described(learner), "fitted_seq": self._fitted_seq}
-            return state.snapshot(tensors, about, model=self.model_name)
+            about = {"learner": described(learner), "fitted_seq": self._fitted_seq, "scratch_seq": self._scratch_seq}
+            return state.snapshot(tensors, {**meta, **about}, model=self.model_name)
 
     def activate(self, name: str) -> None:
         """Put a saved version in force, for now and for the next start; events since then stay taken in.
@@ -300,6 +369,7 @@ class OnlineRecommender:
             fresh = learner_from(snapshot.meta.get("learner") or described(learner))
             fresh.load(snapshot.tensors, snapshot.meta)
             self._n_fits += 1  # a refresh under way must not undo it
+            self._scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
             self._swap(state, learner, fresh, snapshot.applied_seq)
 
     def compact(self) -> int:
@@ -317,6 +387,7 @@ class OnlineRecommender:
         with self._lock:
             self._closed = True
         self._pool.shutdown(wait=True)
+        self._eraser.shutdown(wait=True)
         with self._lock:
             if self.state is not None:
                 self.state.close()
@@ -342,6 +413,37 @@ class OnlineRecommender:
             items, values = best_items(learner, state.edges, number, k)
             tokens = state.items.tokens(items.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
+
+
+def refit_version(snapshot: Snapshot, edges: EdgeState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Fit the model of a version to other edges, and return its tensors and meta."""
+    learner = learner_from(snapshot.meta.get("learner", {}))
+    learner.fit(edges.export(), edges.n_users, edges.n_items)
+    learner.attach(edges)
+    tensors, meta = learner.state()
+    return tensors, {**meta, "learner": described(learner)}
+
+
+def forget_in_backup(path: Path, users: list[int], timestamp: int) -> None:
+    """Erase users, by the ids that a state and its backup share, from a backup and from the factors in it.
+
+    Raises:
+        UsageError: the backup is damaged or in use, or something of them is left.
+    """
+    backup = OnlineRecommender.open(path)
+    try:
+        with backup._entered() as (state, _):
+            tokens = state.users.tokens(user for user in users if user < len(state.users))
+        gone = [Event("", token, "", "forget_user", timestamp) for token in tokens if token is not None]
+        if gone:
+            backup.update(EventBatch.of(gone, Limits(future_tolerance=None)))
+        if backup.pending_erasure:
+            backup.refit().result()
+            left = backup.erase()
+            if left:
+                raise UsageError(f"the backup {path} still holds forgotten users: {'; '.join(left.reasons) or left}.")
+    finally:
+        backup.close()
 
 
 def same_settings(one: Learner, other: dict[str, Any]) -> bool:

@@ -79,7 +79,7 @@ def test_what_is_forgotten_and_what_is_doubled_is_the_same_live_and_on_reading(
     ]
     live: dict[int, int] = {}
     now: dict[str, int] = {}
-    taken = set()
+    taken: dict[str, str] = {}  # whose event it was: an id goes with its user, and that of a forgetting is not kept
     for start in range(0, len(events), size):
         part = events[start : start + size]
         result = log.append(EventBatch.of(part))
@@ -87,13 +87,16 @@ def test_what_is_forgotten_and_what_is_doubled_is_the_same_live_and_on_reading(
         live = {seq: user for seq, user in live.items() if user not in gone_ids}
         likes = result.logged.type == LIKE
         live.update(zip(result.logged.seq[likes].tolist(), result.logged.user[likes].tolist(), strict=True))
+        before = set(taken)
         for event in part:
-            if event.event_id not in taken:
-                taken.add(event.event_id)
+            if event.event_id not in before:
+                before.add(event.event_id)
                 if event.type == "forget_user":
                     now.pop(event.user_id, None)
+                    taken = {key: user for key, user in taken.items() if user != event.user_id}
                 else:
                     now[event.user_id] = now.get(event.user_id, 0) + 1
+                    taken[event.event_id] = event.user_id
     hashes = set()
     for again in (False, True):
         opened = reopen(log) if again else log

@@ -71,7 +71,7 @@ class Base:
             with transaction(connection):
                 for table, new in (("users", new_users), ("items", new_items)):
                     if new is not None:
-                        connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", new.rows())
+                        connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?)", new.rows(0))
                         write_meta(connection, {table: new.first + len(new.tokens)})
                 connection.execute("DELETE FROM events WHERE seq <= ?", (seq,))
                 connection.execute("DELETE FROM commits WHERE last_seq <= ?", (seq,))
@@ -88,6 +88,28 @@ class Base:
                 connection.execute("VACUUM")
                 truncate_wal(connection)
         at("base:vacuumed")
+
+    def erase(self, users: list[int]) -> None:
+        """Write the base again without some users.
+
+        Raises:
+            UsageError: it is damaged, or the disk is full; it is as it was.
+
+        """
+        log, old = self._log, self._log.base
+        edges = self.load()
+        edges.erase([user for user in users if user < edges.n_users])
+        first, _, number = str(old).partition(".")
+        name = f"{first}.{int(number or 0) + 1}"
+        with refusing("Writing the base of the event log"):
+            shutil.rmtree(self._directory / name, ignore_errors=True)
+            about = {"seq": log.base_seq, "n_items": edges.n_items}
+            write_folder(self._directory / name, {"edges": edges.to_tensors()}, about, "base")
+        with explained(log.path, "Erasing a user from the base"), transaction(log.connection):
+            write_meta(log.connection, {"base": name})
+        log.base = name
+        with refusing("Removing the base of before"):
+            self.clean()
 
     def clean(self) -> None:
         """Remove bases that are not the log's: those before it, and what a crash left."""

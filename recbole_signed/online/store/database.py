@@ -13,16 +13,23 @@ from typing import Any
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at
 
-FORMAT = 1
+FORMAT = 2
 CHECKPOINT = 2000
 """Pages of the write-ahead file after which it is moved into the log; by default every hundredth event would wait."""
 WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)
 """What the write-ahead file has room for before it has to grow."""
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE users (id INTEGER PRIMARY KEY, token TEXT, salt BLOB, tag BLOB NOT NULL);
-CREATE TABLE items (id INTEGER PRIMARY KEY, token TEXT, salt BLOB, tag BLOB NOT NULL);
-CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE users (id INTEGER PRIMARY KEY, token TEXT, salt BLOB, tag BLOB NOT NULL, joined INTEGER NOT NULL);
+CREATE TABLE items (id INTEGER PRIMARY KEY, token TEXT, salt BLOB, tag BLOB NOT NULL, joined INTEGER NOT NULL);
+CREATE TABLE seen (digest BLOB PRIMARY KEY, seq INTEGER NOT NULL, user INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE sums (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE erasures (
+    user INTEGER PRIMARY KEY, seq INTEGER NOT NULL, timestamp INTEGER NOT NULL, files INTEGER NOT NULL
+);
+CREATE TABLE graves (digest BLOB PRIMARY KEY, until INTEGER NOT NULL, timestamp INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE grave_keys (until INTEGER PRIMARY KEY, key BLOB NOT NULL);
+CREATE TABLE withdrawn (token TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY, user INTEGER NOT NULL, item INTEGER NOT NULL, type INTEGER NOT NULL,
     timestamp INTEGER NOT NULL, value REAL, checksum INTEGER NOT NULL
@@ -98,6 +105,7 @@ def connect(path: Path, *, read_only: bool = False, check: bool = True) -> sqlit
 
 def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check: bool) -> None:
     if not read_only:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file, before its first page
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")
@@ -115,15 +123,17 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
             for statement in _STATEMENTS:
                 connection.execute(statement)
             write_meta(connection, {"format": FORMAT, "key": os.urandom(32), "base_seq": 0, "base": None})
-    tables = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
-    if sorted(sql for (sql,) in tables) != sorted(_STATEMENTS):
-        raise damaged(path, "its tables are not those that were made")
     found = read_meta(connection, path)["format"]
     if found != FORMAT:
         raise UsageError(
             f"The event log {path} has format {found}, and this version of recbole-signed reads format {FORMAT}; "
             "open it with the version that wrote it."
         )
+    tables = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
+    if sorted(sql for (sql,) in tables) != sorted(_STATEMENTS):
+        raise damaged(path, "its tables are not those that were made")
+    if check and small_sum(connection) != _kept_sum(connection):
+        raise damaged(path, "its list of withdrawn items or of erasures is not what was written")
 
 
 def reserve_wal(path: Path) -> None:
@@ -140,6 +150,26 @@ def reserve_wal(path: Path) -> None:
             os.fsync(file.fileno())
         except OSError:
             os.ftruncate(file.fileno(), size)
+
+
+_SMALL = ("erasures", "graves", "grave_keys", "withdrawn")
+"""Tables of few rows, which one checksum protects."""
+
+
+def small_sum(connection: sqlite3.Connection) -> int:
+    """Return the checksum of the small tables."""
+    rows = [connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in _SMALL]
+    return zlib.crc32(repr(rows).encode())
+
+
+def write_small_sum(connection: sqlite3.Connection) -> None:
+    """Keep the checksum of the small tables after one of them was changed, within the same transaction."""
+    connection.execute("INSERT OR REPLACE INTO sums VALUES ('small', ?)", (small_sum(connection),))
+
+
+def _kept_sum(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT value FROM sums WHERE name = 'small'").fetchone()
+    return int(row[0]) if row else zlib.crc32(repr([[] for _ in _SMALL]).encode())
 
 
 def truncate_wal(connection: sqlite3.Connection) -> bool:

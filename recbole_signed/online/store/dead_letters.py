@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_signed.files import at, refusing, replace_file
 from recbole_signed.online import DeadLetter
+from recbole_signed.online.store.settings import StateSettings
 
+_LONG = 8
+"""Characters from which on an id is looked for inside words."""
 _ERASED = "erased with a forgotten user"
 
 
 class DeadLetterFile:
     """Appends dead letters; a crash may leave the last ones twice, or half a line that reading leaves out."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_bytes: int = StateSettings.dead_letter_bytes) -> None:
         self.path = path
+        self._max_bytes = max_bytes
 
     def write(self, source: str, letters: Sequence[DeadLetter]) -> None:
         """Append letters and wait until they are on the disk.
@@ -27,12 +32,15 @@ class DeadLetterFile:
             UsageError: the file system refused.
 
         """
-        if not letters:
+        if not letters or not self._max_bytes:
             return
         lines = [
             _line({"reason": each.reason, "source": source, "position": each.position, "raw": each.raw})
             for each in letters
         ]
+        with refusing("Writing dead letters"), self.path.open("ab+") as file:
+            if file.tell() > self._max_bytes:
+                self._drop_oldest()
         with refusing("Writing dead letters"), self.path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
@@ -42,6 +50,11 @@ class DeadLetterFile:
             file.flush()
             os.fsync(file.fileno())
         at("dead:written")
+
+    def _drop_oldest(self) -> None:
+        """Keep the newer half of what the file may hold."""
+        content = self.path.read_bytes()[-self._max_bytes // 2 :]
+        replace_file(self.path, content.partition(b"\n")[2])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Give the letters as objects with reason, source, position and raw."""
@@ -55,20 +68,29 @@ class DeadLetterFile:
                     continue  # half a line, see above
 
     def erase(self, users: Iterable[str]) -> None:
-        """Blank every letter in which the id of one of the users occurs, even inside other text."""
+        """Blank every letter in which the id of one of the users occurs, inside other text too.
+
+        A short id, which may be a part of any word, counts where it is a word by itself.
+        """
         if not self.path.exists():
             return
         spellings = {each for user in users for each in (user, json.dumps(user)[1:-1])}
+        found = re.compile("|".join(map(_pattern, sorted(spellings))))
         erased = False
         lines = []
         for letter in self:
-            if any(spelling in text for text in _texts(letter) for spelling in spellings):
+            if any(found.search(text) for text in _texts(letter)):
                 letter = {**letter, "reason": _ERASED, "raw": None, "position": ""}
                 erased = True
             lines.append(_line(letter))
         if erased:
             with refusing("Erasing a user from the dead letters"):
                 replace_file(self.path, "".join(lines).encode())
+
+
+def _pattern(spelling: str) -> str:
+    escaped = re.escape(spelling)
+    return escaped if len(spelling) >= _LONG else rf"(?<!\w){escaped}(?!\w)"
 
 
 def _line(letter: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -164,6 +164,12 @@ class EdgeState:
             user, item, before, after = user[order], item[order], before[order], after[order]
         self._count(user, item, before, after)
         return Changes(user, item, before, after, forgotten)
+
+    def erase(self, users: Iterable[int]) -> None:
+        """Erase users, as a ``forget_user`` does."""
+        parts = [self._forget(user) for user in users]
+        if parts:
+            self._count(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _change(self, events: PairEvents) -> tuple[np.ndarray, np.ndarray]:
         """Change the rows that events touch; give the kinds before and after."""

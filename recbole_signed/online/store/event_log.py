@@ -1,7 +1,7 @@
 """The durable log of events: what `append` returned for is on the disk, in order, once.
 
 Rows hold the ids of the vocabularies, which live in the same file and grow in the same transaction. Of an event's own
-id only a keyed digest is kept, for ever: a duplicate is known as one after compaction too. One process writes.
+id only a keyed digest is kept (``seen.py``): a duplicate is known as one after compaction too. One process writes.
 
 Damage is found by a check of the whole file on opening, by a checksum of each row on reading, and by the number of
 rows that each commit keeps. What can't be told from a crash in time is a write-ahead file cut short after it was
@@ -10,7 +10,6 @@ synced; `state` finds that where a version reflects more than the log holds.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import zlib
@@ -30,12 +29,15 @@ from recbole_signed.online.store.database import (
     reserve_wal,
     transaction,
     truncate_wal,
+    write_small_sum,
 )
+from recbole_signed.online.store.graves import Graves
 from recbole_signed.online.store.log_batch import AppendResult, LogBatch
+from recbole_signed.online.store.seen import Seen
+from recbole_signed.online.store.settings import StateSettings
 from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary, make_salt, make_tag
 
 _logger = logging.getLogger(__name__)
-_CHUNK = 500  # parameters of one query
 _REPLAY_ROWS = 50_000
 _FIRST = 16  # commits after which room is made for many: a log that is opened for a look needs none
 _COLUMNS = "seq, user, item, type, timestamp, value, checksum"
@@ -49,18 +51,25 @@ class EventLog:
 
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False, check: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, check: bool = True, settings: StateSettings | None = None
+    ) -> None:
         self.path = path
+        self.settings = settings or StateSettings()
         self.connection = connect(path, read_only=read_only, check=check)
         self._read_only = read_only
         self._appended = 0  # commits since the write-ahead file was empty
         self._erase_due = not read_only  # a crash may have come between an erasure and its checkpoint
-        with explained(path, "Reading the event log"):
-            self.reload()
+        self.reload(check=check)
+        if not read_only:
+            self.end_graces()
         self.empty_wal()
 
-    def reload(self) -> None:
+    def reload(self, *, check: bool = False) -> None:
         """Read again what memory holds of the log, in case that an exception came between a commit and it.
+
+        Args:
+            check: hold every token and the ids of events against their checksums.
 
         Raises:
             UsageError: the log is damaged.
@@ -68,13 +77,16 @@ class EventLog:
         """
         with explained(self.path, "Reading the event log"):
             meta = read_meta(self.connection, self.path)
-            self._key: bytes = meta["key"]
+            self._seen = Seen(self.connection, meta["key"])
+            self.graves = Graves(self.connection, self.settings.grace)
             self.base_seq: int = meta["base_seq"]
             self.base: str | None = meta["base"]
             self.begun: tuple[int, int] | None = (meta["users"], meta["items"]) if "users" in meta else None
             self.last_seq = self._last_seq()
-            self.users = self._load("users")
-            self.items = self._load("items")
+            self.users = self._load("users", check)
+            self.items = self._load("items", check)
+            if check and not self._seen.is_whole():
+                raise damaged(self.path, "the ids of events that were taken are not what was written")
 
     def _last_seq(self) -> int:
         last = self.connection.execute("SELECT max(last_seq) FROM commits").fetchone()[0]
@@ -85,11 +97,18 @@ class EventLog:
         sizes = (self.connection.execute(f"SELECT max(id) FROM {name}").fetchone()[0] for name in ("users", "items"))
         return self._last_seq(), *(1 + (size or 0) for size in sizes)  # type: ignore[return-value]
 
-    def _load(self, table: str) -> Vocabulary:
+    def _load(self, table: str, check: bool) -> Vocabulary:
         size = self.connection.execute(f"SELECT max(id), count(*) FROM {table}").fetchone()
         if size[1] and size[0] != size[1]:
             raise damaged(self.path, f"ids of {table} are missing")
+        if check:
+            self._check_tokens(table)
         return Vocabulary(self.connection.execute(f"SELECT token, tag FROM {table} ORDER BY id"))
+
+    def _check_tokens(self, table: str) -> None:
+        for i, token, salt, tag in self.connection.execute(f"SELECT id, token, salt, tag FROM {table}"):
+            if (token is None) != (salt is None) or (token is not None and make_tag(token, salt) != tag):
+                raise damaged(self.path, f"id {i} of {table} is not what was written")
 
     def close(self) -> None:
         """Close the file; everything is on the disk already."""
@@ -107,7 +126,7 @@ class EventLog:
             UsageError: the disk is full or can't be written; nothing of the batch was taken.
 
         """
-        digests = [hashlib.blake2b(each.encode(), key=self._key, digest_size=16).digest() for each in batch.event_id]
+        digests = [self._seen.digest(each) for each in batch.event_id]
         with explained(self.path, "Appending to the event log"), transaction(self.connection):
             fresh = self._fresh(digests)
             user, new_users, forgotten = self._user_ids([batch.user_id[i] for i in fresh], batch.type[fresh])
@@ -120,7 +139,9 @@ class EventLog:
             logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)
             if forgotten:
-                self._erase_users(forgotten, logged.first_seq)
+                self._erase_users(forgotten, logged)
+                self.graves.dig(_times_of_forgetting(batch, fresh), self.settings.now())
+                write_small_sum(self.connection)
             if source is not None and position is not None:
                 row = (source, position, zlib.crc32(position.encode()))
                 self.connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", row)
@@ -129,24 +150,22 @@ class EventLog:
         self.users.add(new_users)
         self.items.add(new_items)
         self.last_seq = logged.last_seq
-        self._erase_due |= bool(forgotten)
+        if forgotten:
+            self.graves.reload()
+            self._erase_due = True
         self.empty_wal()
         self._appended += 1
         if self._appended == _FIRST:
             reserve_wal(self.path)
-        return AppendResult(logged.first_seq, logged.last_seq, len(fresh), len(batch) - len(fresh), logged)
+        return AppendResult(logged.first_seq, logged.last_seq, len(fresh), len(batch) - len(fresh), logged, fresh)
 
     def _fresh(self, digests: list[bytes]) -> list[int]:
         """Rows of the batch whose event is not in the log, the first of each."""
         first: dict[bytes, int] = {}
         for i, digest in enumerate(digests):
             first.setdefault(digest, i)
-        wanted = list(first)
-        for start in range(0, len(wanted), _CHUNK):
-            part = wanted[start : start + _CHUNK]
-            marks = ",".join("?" * len(part))
-            for (known,) in self.connection.execute(f"SELECT digest FROM seen WHERE digest IN ({marks})", part):
-                del first[known]
+        for known in self._seen.known(list(first)):
+            del first[known]
         return list(first.values())
 
     def _user_ids(self, tokens: list[str], types: np.ndarray) -> tuple[np.ndarray, NewTokens, list[int]]:
@@ -203,10 +222,13 @@ class EventLog:
 
     def _write(self, logged: LogBatch, digests: list[bytes], new_users: NewTokens, new_items: NewTokens) -> None:
         execute = self.connection.executemany
-        execute("INSERT INTO users VALUES (?, ?, ?, ?)", new_users.rows())
-        execute("INSERT INTO items VALUES (?, ?, ?, ?)", new_items.rows())
+        now = self.settings.now()
+        execute("INSERT INTO users VALUES (?, ?, ?, ?, ?)", new_users.rows(now))
+        execute("INSERT INTO items VALUES (?, ?, ?, ?, ?)", new_items.rows(now))
         at("log:tokens")
-        execute("INSERT INTO seen VALUES (?)", [(digest,) for digest in digests])
+        kept = np.flatnonzero(logged.type != FORGET_USER)  # the id of a forgetting would confirm its user
+        places = (logged.seq[kept] - logged.first_seq).tolist()
+        self._seen.add([digests[place] for place in places], logged.seq[kept], logged.user[kept])
         columns = (logged.seq, logged.user, logged.item, logged.type, logged.timestamp, logged.value)
         execute(  # SQLite keeps a NaN as NULL
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -218,10 +240,10 @@ class EventLog:
             commit = (*about[:2], len(logged), *about[2:], _checksum(about))
             self.connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)", commit)
 
-    def _erase_users(self, ids: list[int], before: int) -> None:
+    def _erase_users(self, ids: list[int], logged: LogBatch) -> None:
         seqs = self.connection.execute(
             "SELECT seq FROM events WHERE user IN (SELECT value FROM json_each(?)) AND seq < ? AND type != ?",
-            (json.dumps(ids), before, FORGET_USER),
+            (json.dumps(ids), logged.first_seq, FORGET_USER),
         ).fetchall()
         self.connection.executemany(
             "UPDATE commits SET kept = kept - 1 "
@@ -229,7 +251,27 @@ class EventLog:
             seqs,
         )
         self.connection.executemany("DELETE FROM events WHERE seq = ?", seqs)
-        self.connection.executemany("UPDATE users SET token = NULL, salt = NULL WHERE id = ?", [(i,) for i in ids])
+        self.connection.executemany(
+            "UPDATE users SET token = NULL, salt = NULL, joined = 0 WHERE id = ?", [(i,) for i in ids]
+        )
+        self._seen.erase_users(ids)
+        times = dict.fromkeys(ids, 0)
+        gone = logged.type == FORGET_USER
+        times.update(zip(logged.user[gone].tolist(), logged.timestamp[gone].tolist(), strict=True))
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO erasures VALUES (?, ?, ?, 1)", [(i, logged.last_seq, times[i]) for i in ids]
+        )
+
+    def end_graces(self) -> None:
+        """Destroy the keys of graves whose time of grace is over, see ``graves.py``."""
+        now = self.settings.now()
+        if self.graves.has_ended(now):
+            with explained(self.path, "Ending the grace of forgotten users"), transaction(self.connection):
+                self.graves.level(now)
+                write_small_sum(self.connection)
+            self.graves.reload()
+            self._erase_due = True
+            self.empty_wal()
 
     @property
     def erasure_pending(self) -> bool:
@@ -260,8 +302,7 @@ class EventLog:
 
     def known(self, event_id: str) -> bool:
         """Whether an event of that id was ever taken."""
-        digest = hashlib.blake2b(event_id.encode(), key=self._key, digest_size=16).digest()
-        return self.connection.execute("SELECT 1 FROM seen WHERE digest = ?", (digest,)).fetchone() is not None
+        return bool(self._seen.known([self._seen.digest(event_id)]))
 
     def read(self, after_seq: int, limit: int) -> LogBatch:
         """Read up to ``limit`` rows with a greater ``seq``.
@@ -312,11 +353,8 @@ class EventLog:
             UsageError: something is not what was written.
 
         """
-        for table, vocabulary in (("users", self.users), ("items", self.items)):
-            with explained(self.path, "Reading the event log"):
-                for i, token, salt, tag in self.connection.execute(f"SELECT id, token, salt, tag FROM {table}"):
-                    if token != vocabulary.tokens([i])[0] or (token is not None and make_tag(token, salt) != tag):
-                        raise damaged(self.path, f"id {i} of {table} is not what was written")
+        with explained(self.path, "Reading the event log"):
+            self.reload(check=True)
         for _ in self.commits(self.base_seq):
             pass
 
@@ -338,6 +376,14 @@ class EventLog:
             raise damaged(self.path, f"the checksum of seq {arrays[0][bad[0]]} does not fit")
         end = int(arrays[0][-1]) if rows else after
         return LogBatch(after + 1, end, len(self.users), len(self.items), *[*arrays[:5], value])
+
+
+def _times_of_forgetting(batch: EventBatch, rows: list[int]) -> dict[str, int]:
+    times: dict[str, int] = {}
+    for i in rows:
+        if batch.type[i] == FORGET_USER:
+            times[batch.user_id[i]] = max(times.get(batch.user_id[i], 0), int(batch.timestamp[i]))
+    return times
 
 
 def _checksum(numbers: tuple[int, ...]) -> int:

@@ -38,3 +38,5 @@ class AppendResult:
     n_new: int
     n_duplicate: int
     logged: LogBatch
+    fresh: list[int]
+    """Rows of the batch that were new."""

@@ -7,16 +7,18 @@
     base-<seq>/          the edges that rows up to <seq> led to, once the log was compacted or edges were loaded
     versions/            saved models with their edges, and CURRENT
     dead_letters.jsonl   rows that were no events
+    BACKUPS              where backups were made, so that forgotten users go from them too
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,14 +33,17 @@ from recbole_signed.online.store.compaction import Base, first_edges
 from recbole_signed.online.store.dead_letters import DeadLetterFile
 from recbole_signed.online.store.edge_views import Changes
 from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store.erasure import Erasure
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.matching import refuse_mismatch
 from recbole_signed.online.store.owner import Owner
+from recbole_signed.online.store.settings import StateSettings
 from recbole_signed.online.store.versions import Snapshot, Versions
 from recbole_signed.online.store.vocabulary import Vocabulary
 
-LOG, VERSIONS, DEAD_LETTERS = "log.sqlite", "versions", "dead_letters.jsonl"
+LOG, VERSIONS, DEAD_LETTERS, BACKUPS = "log.sqlite", "versions", "dead_letters.jsonl", "BACKUPS"
+NEW, DUPLICATE, LATE = range(3)
 _BEHIND = -1
 """In the place of the applied seq where the edges are not, or no longer, those of the log."""
 _logger = logging.getLogger(__name__)
@@ -57,6 +62,10 @@ class Update:
     n_items: int
     logged: LogBatch
     changes: Changes
+    n_refused: int = 0
+    """Late events of forgotten users, see ``graves.py``."""
+    status: np.ndarray | None = None
+    """What became of each event of the batch, int8: :data:`NEW`, :data:`DUPLICATE` or :data:`LATE`; None on replay."""
 
 
 class OnlineState:
@@ -68,39 +77,51 @@ class OnlineState:
     the edges, `ingest` is refused until `recover` and `replay` have read the log again.
     """
 
-    def __init__(self, directory: Path, keep: int, check: bool) -> None:
+    def __init__(self, directory: Path, keep: int, check: bool, settings: StateSettings) -> None:
         self.directory = directory
+        self.settings = settings
         self.keep = keep
         self.lock = threading.RLock()
         self.closed = False
         self._lock = DirectoryLock(directory)
         try:
             _refuse_missing_log(directory)
-            self.log = EventLog(directory / LOG, check=check)
+            self.log = EventLog(directory / LOG, check=check, settings=settings)
             sync_folder(directory)
             self._owner = Owner(directory, directory / LOG)
-            self._base = Base(directory, self.log)
+            self.base = Base(directory, self.log)
             self.versions = Versions(directory / VERSIONS)
-            self.dead_letters = DeadLetterFile(directory / DEAD_LETTERS)
+            self.dead_letters = DeadLetterFile(directory / DEAD_LETTERS, settings.dead_letter_bytes)
             with refusing("Clearing away what a crash left"):
-                self._base.clean()
+                self.base.clean()
                 self.versions.clean()
         except BaseException:
             self._lock.release()
             raise
+        self.erasure = Erasure(self)
         self.edges = EdgeState()
         self.applied_seq, self._log_behind = _BEHIND, False
         self._sought: set[int] = set()
 
     @classmethod
-    def open(cls, directory: str | Path, *, create: bool = True, keep: int = 3, check: bool = True) -> OnlineState:
+    def open(
+        cls,
+        directory: str | Path,
+        *,
+        create: bool = True,
+        keep: int = 3,
+        check: bool = True,
+        settings: StateSettings | None = None,
+    ) -> OnlineState:
         """Open a state directory for writing.
 
         Args:
             directory: of the state.
             create: make it where it is not there.
             keep: number of versions that a new one leaves, beside the pinned.
-            check: read the whole log for damage first (a second for some million events).
+            check: read the whole log for damage first, tokens and the ids of events included (seconds for some
+                million events).
+            settings: limits; the default ones if None.
 
         Raises:
             UsageError: it is not there, another process writes it, it can't be written, or its log is damaged.
@@ -113,7 +134,7 @@ class OnlineState:
             raise UsageError(f"{directory} holds no online state ({LOG} is not there).")
         with refusing(f"Opening the state directory {directory}"):
             make_folder(directory)
-            return cls(directory, keep, check)
+            return cls(directory, keep, check, settings or StateSettings())
 
     def __enter__(self) -> OnlineState:
         return self
@@ -141,6 +162,14 @@ class OnlineState:
 
         """
         self._owner.check_process()
+
+    def backups(self) -> list[Path]:
+        """Return the folders of backups that were made of this state."""
+        try:
+            lines = (self.directory / BACKUPS).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        return list(dict.fromkeys(Path(json.loads(line)) for line in lines))
 
     @contextlib.contextmanager
     def entered(self, *, writes: bool = True) -> Iterator[None]:
@@ -220,7 +249,7 @@ class OnlineState:
             self.edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
             self.applied_seq = snapshot.applied_seq
             return snapshot
-        self.edges = self._base.load()
+        self.edges = self.base.load()
         self.applied_seq = self.log.base_seq
         return None
 
@@ -259,7 +288,7 @@ class OnlineState:
         """
         with self.entered():
             edges, users, items = first_edges(self.log, user_tokens, item_tokens, user, item, kind, timestamp)
-            self._base.write(0, edges.to_tensors(), edges.n_items, users, items)
+            self.base.write(0, edges.to_tensors(), edges.n_items, users, items)
             self.edges = edges
             self.applied_seq = 0
 
@@ -303,14 +332,24 @@ class OnlineState:
             raise UsageError(
                 "The edges do not reflect the log yet; call recover() and run replay() to its end before ingest()."
             )
-        forgets = np.flatnonzero(batch.type == FORGET_USER)
-        if forgets.size:  # before the log, which alone knows whom it still has to forget
-            self.dead_letters.erase({batch.user_id[i] for i in forgets.tolist()})
+        if len(batch) > self.settings.max_batch:
+            raise UsageError(f"The batch has {len(batch)} events, and max_batch is {self.settings.max_batch}; cut it.")
+        self.log.end_graces()
+        status = np.full(len(batch), DUPLICATE, dtype=np.int8)
+        late = self.log.graves.late(batch)
+        forgets = batch.type == FORGET_USER
+        status[late & ~forgets] = LATE
+        taken = np.flatnonzero(~late)
+        gone = taken[forgets[taken]]
+        if gone.size:  # before the log, which alone knows whom it still has to forget
+            self.dead_letters.erase({batch.user_id[i] for i in gone.tolist()})
         try:
-            result = self.log.append(batch, source, position)
+            result = self.log.append(batch.take(taken) if late.any() else batch, source, position)
             at("state:appended")
             self._owner.check_files()  # what was committed to a file that is gone is not acknowledged
-            return self._apply(result.logged, result.n_new, result.n_duplicate, rejected)
+            status[taken[result.fresh]] = NEW
+            update = self._apply(result.logged, result.n_new, int((status == DUPLICATE).sum()), rejected)
+            return replace(update, n_refused=int((status == LATE).sum()), status=status)
         except BaseException:
             if self._is_behind():
                 self.applied_seq, self._log_behind = _BEHIND, True
@@ -408,11 +447,11 @@ class OnlineState:
                 _logger.warning("%s It does not hold the log back.", error)
                 continue
             if about["applied_seq"] > self.log.base_seq:
-                self._base.write(about["applied_seq"], edges, about["n_items"])
+                self.base.write(about["applied_seq"], edges, about["n_items"])
             return self.log.base_seq
         if self.applied_seq != self.last_seq:
             raise UsageError("There is no version yet, so the log is compacted up to its end: replay it first.")
-        self._base.write(self.last_seq, self.edges.to_tensors(), self.edges.n_items)
+        self.base.write(self.last_seq, self.edges.to_tensors(), self.edges.n_items)
         return self.log.base_seq
 
 

@@ -1,8 +1,8 @@
 """Versions: what a model and its edges were at a ``seq``, saved whole, listed, pinned, gone back to, thrown away.
 
 ``versions/v000001/`` holds ``model.safetensors``, ``edges.safetensors`` and a manifest; the file ``CURRENT`` names the
-one to start from. There is no pickle. No user or item token may be put into a version: forgetting a user does not
-reach it.
+one to start from. There is no pickle. No user or item token may be put into a version: it holds ids, and what a
+forgotten user leaves in it is removed by ``erasure.py``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from recbole_signed.files import (
 
 _NAME = re.compile(r"v\d{6,}")
 CURRENT, PINNED = "CURRENT", "PINNED"
+_RENEWED = ".renewed"
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,54 @@ class Versions:
             name, current, pinned, about["applied_seq"], about["model"], about["data"], about["created"], size
         )
 
+    def is_pinned(self, name: str) -> bool:
+        """Return whether a version is pinned."""
+        return (self.folder / name / PINNED).exists()
+
+    def remove(self, name: str) -> None:
+        """Throw a version away, whatever it is."""
+        with refusing(f"Throwing version {name} away"):
+            trash = self.folder / f"{name}.trash"
+            (self.folder / name).rename(trash)
+            at("versions:trashed")
+            shutil.rmtree(trash)
+
+    def replace(
+        self,
+        name: str,
+        tensors: Mapping[str, np.ndarray],
+        edges: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        erased_seq: int,
+    ) -> None:
+        """Put another model and other edges in the place of a pinned version; what it was is thrown away.
+
+        Args:
+            name: of the version.
+            tensors: of the model.
+            edges: of the edges, less those of forgotten users.
+            meta: of the model.
+            erased_seq: up to which no forgotten user is left in them.
+
+        Raises:
+            UsageError: the disk is full or can't be written; the version is as it was.
+        """
+        about = {
+            key: value for key, value in read_manifest(self.folder / name).items() if key not in ("sha256", "format")
+        }
+        meta = {**meta, "scratch_seq": max(erased_seq, int(meta.get("scratch_seq", 0)))}
+        about |= {"meta": meta, "erased_seq": erased_seq}
+        renewed = self.folder / f"{name}{_RENEWED}"
+        with refusing(f"Writing version {name} again"):
+            shutil.rmtree(renewed, ignore_errors=True)
+            write_folder(renewed, {"model": tensors, "edges": edges}, about, "snapshot")
+            (renewed / PINNED).touch()
+            sync_folder(renewed)
+            self.remove(name)
+            at("versions:removed")
+            renewed.rename(self.folder / name)
+            sync_folder(self.folder)
+
     def pin(self, name: str, pinned: bool = True) -> None:
         """Keep a version from being thrown away, or no longer.
 
@@ -199,17 +248,20 @@ class Versions:
         gone = [name for name in names if name not in stays and not (self.folder / name / PINNED).exists()]
         with refusing("Throwing versions away"):
             for name in gone:
-                trash = self.folder / f"{name}.trash"
-                (self.folder / name).rename(trash)
-                at("versions:trashed")
-                shutil.rmtree(trash)
+                self.remove(name)
             self.clean()
         return gone
 
     def clean(self) -> None:
         """Remove what a crash left of versions half written and half thrown away."""
         if self.folder.is_dir():
-            for each in self.folder.iterdir():
+            for renewed in self.folder.glob(f"v*{_RENEWED}"):
+                name = self.folder / renewed.name.removesuffix(_RENEWED)
+                if name.exists() or not (renewed / PINNED).exists():
+                    shutil.rmtree(renewed)
+                else:  # a crash came between the two renamings
+                    renewed.rename(name)
+            for each in list(self.folder.iterdir()):
                 if each.suffix in (".tmp", ".trash"):
                     shutil.rmtree(each) if each.is_dir() else each.unlink()
 

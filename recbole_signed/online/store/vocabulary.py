@@ -27,10 +27,11 @@ class NewTokens:
     salts: list[bytes | None]
     tags: list[bytes]
 
-    def rows(self) -> list[tuple[int, str | None, bytes | None, bytes]]:
-        """Rows (id, token, salt, tag) as the log keeps them."""
+    def rows(self, now: int) -> list[tuple[int, str | None, bytes | None, bytes, int]]:
+        """Rows (id, token, salt, tag, time of joining) as the log keeps them."""
         ids = range(self.first, self.first + len(self.tokens))
-        return list(zip(ids, self.tokens, self.salts, self.tags, strict=True))
+        joined = (0 if token is None else now for token in self.tokens)
+        return list(zip(ids, self.tokens, self.salts, self.tags, joined, strict=True))
 
     def append(self, token: str, salt: bytes) -> int:
         """Add one more token and give its id."""

@@ -1,0 +1,193 @@
+"""Removes forgotten users from the files beside the log: the base, the versions, and backups.
+
+The log, its write-ahead file and the rejected rows forget a user with the event itself. What is left to do stands in
+the table ``erasures`` until it is done, through crashes and failures:
+
+1. *rows*: the base is written again without the user. Versions that hold its edges are thrown away once there is a
+   newer one; a pinned one is fitted again on its own edges, less those of the user. Backups are opened, and forget.
+2. *factors*: what a model learned from all users together (item vectors, sums, the degrees of its fit) keeps a trace
+   of each of them until it is fitted from scratch. Versions of before that fit are then thrown away, or fitted again
+   where they are pinned.
+
+Copies that the medium or the file system keeps by itself are out of reach.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+from recbole_signed.files import DamagedError, read_manifest
+from recbole_signed.online.store.database import explained, transaction, write_small_sum
+from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store.versions import Snapshot
+
+if TYPE_CHECKING:
+    from recbole_signed.online.store.state import OnlineState
+
+Refit = Callable[[Snapshot, EdgeState], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
+"""Fits the model of a version to other edges, and returns its tensors and meta."""
+ForgetInBackup = Callable[[Path, list[int], int], None]
+"""Forgets users, by their ids, in a backup; the last argument is the time stamp."""
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What is left to be erased."""
+
+    rows: int
+    """Users whose rows are still in a version, the base or a backup."""
+    factors: int
+    """Users of whom models that are saved or in force have learned."""
+    reasons: tuple[str, ...] = ()
+    """Why the last attempt left something."""
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.factors)
+
+
+class Erasure:
+    """The erasures of one state.
+
+    Args:
+        state: that holds the files.
+    """
+
+    def __init__(self, state: OnlineState) -> None:
+        self._state = state
+        self._reasons: tuple[str, ...] = ()
+
+    def pending(self) -> Pending:
+        """Return what is left."""
+        rows = self._rows()
+        return Pending(sum(files for _, _, _, files in rows), len(rows), self._reasons)
+
+    def _rows(self) -> list[tuple[int, int, int, int]]:
+        query = "SELECT user, seq, timestamp, files FROM erasures"
+        return self._state.log.connection.execute(query).fetchall()
+
+    def needs_version(self, scratch_seq: int) -> bool:
+        """Return whether erasures wait for a version to be saved, the model being fitted last at ``scratch_seq``."""
+        with self._state.entered():
+            rows = self._rows()
+        if not rows:
+            return False
+        newest = self._newest_whole()
+        if newest is None:
+            return bool(self._state.versions.names())
+        with_rows = max((row[1] for row in rows if row[3]), default=0)
+        factors = max((row[1] for row in rows if row[1] <= scratch_seq), default=0)
+        return newest["applied_seq"] < with_rows or newest["scratch_seq"] < factors
+
+    def finish(self, refit: Refit | None = None, forget_in_backup: ForgetInBackup | None = None) -> Pending:
+        """Do what can be done now, and return what is left; what fails is tried again the next time.
+
+        Args:
+            refit: for pinned versions; they are left without it.
+            forget_in_backup: for backups; they are left without it.
+        """
+        state = self._state
+        with state.entered():
+            rows = self._rows()
+        if not rows:
+            return Pending(0, 0)
+        reasons: list[str] = []
+        with_rows = [row for row in rows if row[3]]
+        attempts = [lambda: self._clean_versions(rows, with_rows, refit)]
+        if with_rows:
+            users = [row[0] for row in with_rows]
+            attempts.append(lambda: self._clean_base([row[1] for row in with_rows], users))
+            attempts.append(lambda: self._clean_backups(with_rows, forget_in_backup))
+        fitted = 0
+        for attempt in attempts:
+            try:
+                fitted = max(fitted, attempt())
+            except (UsageError, OSError) as error:
+                reasons.append(str(error))
+                _logger.warning("An erasure is pending: %s", error)
+        self._reasons = tuple(reasons)
+        with state.entered(), explained(state.log.path, "Noting an erasure"), transaction(state.log.connection):
+            execute = state.log.connection.execute
+            for user, seq, _, _ in rows:
+                if not reasons:
+                    execute("UPDATE erasures SET files = 0 WHERE user = ? AND seq = ?", (user, seq))
+                    execute("DELETE FROM erasures WHERE user = ? AND seq = ? AND seq <= ?", (user, seq, fitted))
+            write_small_sum(state.log.connection)
+        return self.pending()
+
+    def _clean_base(self, seqs: list[int], users: list[int]) -> int:
+        with self._state.entered():
+            log = self._state.log
+            if log.base is not None and log.base_seq < max(seqs):
+                self._state.base.erase(users)
+        return 0
+
+    def _clean_versions(self, rows: list[Any], with_rows: list[Any], refit: Refit | None) -> int:
+        """Throw away or fit again what holds users; return the seq up to which saved factors know no forgotten user."""
+        versions = self._state.versions
+        newest = self._newest_whole()
+        fitted = newest["scratch_seq"] if newest else 0
+        last_rows = max((row[1] for row in with_rows), default=0)
+        last_factors = max((row[1] for row in rows if row[1] <= fitted), default=0)
+        users = [row[0] for row in rows]
+        for name in versions.names():
+            about = self._about(name)
+            holds_rows = about["applied_seq"] < last_rows and about["erased_seq"] < last_rows
+            holds_factors = about["scratch_seq"] < last_factors
+            if not (holds_rows or holds_factors):
+                continue
+            if newest is None or newest["applied_seq"] < last_rows:
+                raise UsageError(
+                    "versions hold users who were forgotten since; a new snapshot() is needed to replace them."
+                )
+            if not versions.is_pinned(name):
+                versions.remove(name)
+                continue
+            if refit is None:
+                raise UsageError(
+                    f"version {name} is pinned and holds forgotten users; open it with its model, or unpin it."
+                )
+            snapshot = versions.load(name)
+            edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
+            edges.erase([user for user in users if user < edges.n_users])
+            tensors, meta = refit(snapshot, edges)
+            versions.replace(name, tensors, edges.to_tensors(), meta, max(last_rows, last_factors))
+        if not versions.names():
+            return 2**62
+        return int(fitted)
+
+    def _newest_whole(self) -> dict[str, Any] | None:
+        for name in self._state.versions.candidates():
+            try:
+                self._state.versions.load(name)
+            except DamagedError:
+                continue
+            return self._about(name)
+        return None
+
+    def _about(self, name: str) -> dict[str, Any]:
+        """Return what a version says of itself; one that is damaged may hold anybody."""
+        try:
+            about = read_manifest(self._state.versions.folder / name)
+            meta = about["meta"]
+            seqs = {"scratch_seq": int(meta.get("scratch_seq", 0)), "erased_seq": int(about.get("erased_seq", 0))}
+            return {"applied_seq": int(about["applied_seq"]), **seqs}
+        except (UsageError, KeyError, TypeError, ValueError):
+            return {"applied_seq": -1, "scratch_seq": -1, "erased_seq": -1}
+
+    def _clean_backups(self, rows: list[Any], forget_in_backup: ForgetInBackup | None) -> int:
+        for path in self._state.backups():
+            if not path.is_dir():
+                _logger.warning("The backup %s is gone; where it was moved to, it still holds forgotten users.", path)
+                continue
+            if forget_in_backup is None:
+                raise UsageError(f"the backup {path} holds forgotten users; open the state with its model.")
+            forget_in_backup(path, [row[0] for row in rows], max(row[2] for row in rows))
+        return 0

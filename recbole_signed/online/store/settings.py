@@ -1,0 +1,48 @@
+"""What a state directory keeps, for how long, and what it refuses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from recbole_signed.errors import UsageError
+
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class StateSettings:
+    """Limits of a state directory.
+
+    Raises:
+        UsageError: a limit is negative, or no batch would be small enough.
+    """
+
+    grace: int = 7 * DAY
+    """Seconds for which late events of a forgotten user are refused, see :mod:`~recbole_signed.online.store.graves`."""
+    keep_seen: int = 10_000_000
+    """Events whose ids are remembered to tell duplicates, about 60 bytes each; compaction drops those of older ones.
+
+    An older event that is delivered once more changes nothing, unless it was taken back at the very same time stamp.
+    """
+    max_batch: int = 1_000_000
+    """Events of one batch."""
+    dead_letter_bytes: int = 16_000_000
+    """Size of the file of rejected rows, the oldest of which then go; 0: none is kept."""
+    newcomer_age: int = DAY
+    """Seconds; see :mod:`~recbole_signed.online.newcomers`. 0: everybody is trusted at once."""
+    newcomer_size: int = 3
+    """Likes and dislikes; see ``newcomer_age``."""
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name != "clock" and (not isinstance(value, int) or value < (each.name == "max_batch")):
+                raise UsageError(f"'{each.name}' of a state is {value!r}, but must be a whole number of 0 or more.")
+
+    def now(self) -> int:
+        """Return the time in milliseconds since 1970."""
+        return int(self.clock() * 1000)

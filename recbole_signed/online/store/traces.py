@@ -1,0 +1,78 @@
+"""Looks for what is left of a forgotten user in a state directory, byte by byte."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recbole_signed.online import id_of
+from recbole_signed.online.store.event_log import EventLog
+
+_BLOCK = 1 << 22
+_LOG = "log.sqlite"
+
+
+@dataclass
+class Traces:
+    """What was found: ``traces`` confirm the user to a reader of the directory; ``notes`` say what is still to come."""
+
+    traces: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def traces_of(directory: Path, user: str, event_ids: Sequence[str] = ()) -> Traces:
+    """Look for a user, as text in any file, as a digest of its events, and as rows that are still to be erased.
+
+    Args:
+        directory: of the state; it may be in use.
+        user: id of the user.
+        event_ids: ids of events of the user, to look for too.
+
+    Raises:
+        UsageError: ``user`` is no id, or the log is damaged.
+    """
+    found = Traces()
+    token = id_of(user)
+    for spelling in dict.fromkeys(each for text in (token, *event_ids) for each in _spellings(text)):
+        found.traces += [f"{path} holds {spelling!r}." for path in _files(directory) if _holds(path, spelling)]
+    log = EventLog(directory / _LOG, read_only=True)
+    try:
+        if token in log.users:
+            found.traces.append("The vocabulary has the user: it was not forgotten, or came back.")
+        found.traces += [f"The event {each!r} is known by its digest." for each in event_ids if log.known(each)]
+        until = log.graves.until(token)
+        if until is not None:
+            day = time.strftime("%Y-%m-%d", time.gmtime(until))
+            found.traces.append(
+                f"Late events of the user are refused until {day}: a digest of its id and the key of that are kept "
+                "until then."
+            )
+        rows, factors = log.connection.execute("SELECT sum(files), count(*) FROM erasures").fetchone()
+        if rows:
+            found.notes.append(f"Rows of {rows} forgotten users, under numbers, are still to be erased from files.")
+        if factors:
+            found.notes.append(f"Factors that were learned from {factors} forgotten users go with the next refit.")
+    finally:
+        log.close()
+    return found
+
+
+def _spellings(text: str) -> list[bytes]:
+    return [text.encode(), json.dumps(text)[1:-1].encode(), text.encode("utf-16-le")]
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _holds(path: Path, spelling: bytes) -> bool:
+    tail = b""
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            if spelling in tail + block:
+                return True
+            tail = block[-len(spelling) :]
+    return False

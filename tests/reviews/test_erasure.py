@@ -1,0 +1,297 @@
+"""Findings R2, R4 and R12 of the reliability review: a user who is forgotten is in no byte of the state."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_recommender import NOW, begin, event
+from typer.testing import CliRunner
+
+from recbole_signed.cli.app import app
+from recbole_signed.errors import UsageError
+from recbole_signed.files import read_manifest, read_tensors
+from recbole_signed.online import DISLIKE, LIKE, Event, EventBatch, OnlineRecommender, content_id
+from recbole_signed.online.sources import JsonLinesSource
+from recbole_signed.online.store import OnlineState, StateSettings, Versions
+
+WHO = "maria.berger@example.org"
+OTHER = "somebody-else@example.org"
+TIMES = [NOW + 77_000_001 + 13 * n for n in range(8)]
+
+
+@dataclass
+class Clock:
+    now: float = NOW / 1000
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def content(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def events() -> list[Event]:
+    """Give events of the user: some with ids made of its own, some with ids made of their content."""
+    kinds = ["like", "dislike"]
+    own = [Event(f"{WHO}/{n}" if n % 2 else "", WHO, f"i{n + 1}", kinds[n % 2], TIMES[n]) for n in range(6)]
+    return [*own, Event("", OTHER, "i9", "like", TIMES[6]), Event("other/1", OTHER, "i3", "like", TIMES[7])]
+
+
+def event_ids() -> list[str]:
+    given = [f"{WHO}/{n}" for n in range(6)]
+    made = [content_id(WHO, f"i{n + 1}", (LIKE, DISLIKE)[n % 2], TIMES[n], float("nan")) for n in range(6)]
+    return given + made + [content_id(WHO, "", 7, stamp, float("nan")) for stamp in (TIMES[7], TIMES[7] + 1)]
+
+
+def keys_of(folder: Path) -> list[bytes]:
+    """Give every key and salt that lies in the log, for whoever wants to confirm a guess."""
+    connection = sqlite3.connect(f"{(folder / 'log.sqlite').as_uri()}?mode=ro", uri=True)
+    try:
+        found = [row[0] for row in connection.execute("SELECT value FROM meta WHERE key = 'key'")]
+        found += [row[0] for row in connection.execute("SELECT key FROM grave_keys")]
+        for table in ("users", "items"):
+            found += [row[0] for row in connection.execute(f"SELECT salt FROM {table} WHERE salt IS NOT NULL")]
+        return found
+    finally:
+        connection.close()
+
+
+def confirmed(folder: Path) -> list[str]:
+    """Return which guesses the bytes of a directory confirm: ids, event ids, digests of both, edges."""
+    everything = content(folder)
+    found = []
+    guesses = [WHO, WHO.upper(), *event_ids()]
+    keys = keys_of(folder)
+    for guess in guesses:
+        data = guess.encode()
+        digests = [hashlib.new(name, data).digest() for name in ("md5", "sha1", "sha256", "blake2b")]
+        for size in (8, 16, 20, 32, 64):
+            digests += [hashlib.blake2b(data, digest_size=size).digest()]
+            digests += [hashlib.blake2b(data, key=key, digest_size=size).digest() for key in keys]
+            digests += [hashlib.blake2b(key + data, digest_size=size).digest() for key in keys]
+        for each in (data, json.dumps(guess)[1:-1].encode(), guess.encode("utf-16-le"), *digests):
+            if each in everything or (each != data and each.hex().encode() in everything):
+                found.append(f"{guess}: {each[:20]!r}")
+    for stamp in TIMES[:6]:
+        spellings = (stamp.to_bytes(8, "little"), stamp.to_bytes(6, "big"), str(stamp).encode())
+        found += [f"time {stamp}" for each in spellings if each in everything]
+    for name in [*folder.glob("base-*"), *(folder / "versions").glob("v*")]:
+        edges = read_tensors(name, read_manifest(name), "edges")
+        user = np.repeat(np.arange(len(edges["indptr"]) - 1), np.diff(edges["indptr"]))
+        times = set(edges["explicit_time"].tolist())
+        found += [f"edge in {name.name}" for stamp in TIMES[:6] if stamp in times]
+        found += [f"rows in {name.name}" for row in (41,) if (user == row).any()]
+    return found
+
+
+def open_with(folder: Path, clock: Clock, **settings: Any) -> OnlineRecommender:
+    return OnlineRecommender.open(folder, settings=StateSettings(clock=clock, **settings))
+
+
+@pytest.mark.parametrize("model", ["SSF", "SignedEASE", "SignediALS", "BPR"])
+def test_r2_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, model: str) -> None:
+    folder, clock = tmp_path / "state", Clock()
+    settings = {"embedding_size": 8, "epochs": 1, "refresh_steps": 2} if model == "BPR" else {}
+    begin(folder, model, **settings).close()
+    recommender = open_with(folder, clock)
+    recommender.update(events())
+    recommender.refresh()
+    pinned = recommender.snapshot()
+    state = recommender.state
+    assert state is not None
+    state.versions.pin(pinned)
+    state.compact()
+    recommender.update([event(500, "u1", "i1", "like")])
+    (tmp_path / "bad.jsonl").write_text(
+        "".join(
+            json.dumps({"user_id": who, "item_id": "i1", "type": "adore", "timestamp": 1}) + "\n"
+            for who in (WHO, OTHER)
+        )
+    )
+    state.ingest_from(JsonLinesSource(tmp_path / "bad.jsonl"))
+    assert confirmed(folder)
+    assert OTHER.encode() in content(folder)
+
+    recommender.update([Event("", WHO, "", "forget_user", TIMES[7] + 1)])
+    assert WHO not in state.users
+    left = recommender.erase()
+    assert (left.rows, left.factors, left.reasons) == (0, 1, ())
+    recommender.refit().result(60)
+    assert not recommender.erase()
+    late = recommender.update(events()).update
+    assert (late.n_refused, late.n_duplicate, late.n_new) == (6, 2, 0)
+    assert recommender.recommend(WHO, 5) == recommender.recommend("nobody", 5)
+    recommender.close()
+
+    assert {each for each in confirmed(folder) if "edge" in each or "rows" in each or "time" in each} == set()
+    clock.now += 9 * 86_400  # the grace is over
+    recommender = open_with(folder, clock)
+    assert confirmed(folder) == []
+    assert Versions(folder / "versions").is_pinned(pinned)
+    recommender.close()
+    assert confirmed(folder) == []
+    assert OTHER.encode() in content(folder)
+
+
+def test_r2_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) -> None:
+    folders = tmp_path / "with", tmp_path / "without"
+    tensors = []
+    for folder, who in zip(folders, (True, False), strict=True):
+        begin(folder).close()
+        recommender = open_with(folder, Clock())
+        if who:
+            recommender.update(events()[:6])
+        recommender.refit().result(60)
+        name = recommender.snapshot()
+        assert recommender.state is not None
+        recommender.state.versions.pin(name)
+        if who:
+            recommender.forget(WHO, TIMES[7])
+            recommender.refit().result(60)
+            assert not recommender.erase()
+            assert recommender.learner is not None
+        tensors.append((recommender.state.versions.load(name).tensors, recommender.learner.state()[0]))
+        recommender.close()
+    for mine, theirs in zip(*tensors, strict=True):
+        for key in theirs:
+            np.testing.assert_allclose(np.abs(mine[key]), np.abs(theirs[key]), atol=1e-5)
+
+
+def test_r2_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_path: Path) -> None:
+    clock = Clock()
+    begin(tmp_path / "state").close()
+    recommender = open_with(tmp_path / "state", clock)
+    recommender.update(events())
+    assert recommender.state is not None
+    before = recommender.state.users.id_of(WHO)
+    recommender.forget(WHO, TIMES[7])
+    assert recommender.update([Event("x", WHO, "i20", "like", TIMES[7] + 5)]).update.n_new == 1
+    assert recommender.state.users.id_of(WHO) > before
+    late = recommender.update([Event("y", WHO, "i21", "like", TIMES[7] - 5)]).update
+    assert (late.n_new, late.n_refused) == (0, 1)
+    mixed = [
+        Event("a", "mixed", "i1", "like", NOW + 1),
+        Event("b", "mixed", "", "forget_user", NOW + 5),
+        Event("c", "mixed", "i2", "like", NOW + 4),
+        Event("d", "mixed", "i3", "like", NOW + 6),
+        Event("e", "mixed", "", "forget_user", NOW + 5),
+    ]
+    found = recommender.update(mixed).update
+    assert (found.n_new, found.n_duplicate, found.n_refused) == (3, 1, 1)
+    assert found.status is not None
+    assert found.status.tolist() == [0, 0, 2, 0, 1]
+    recommender.close()
+    recommender = open_with(tmp_path / "state", clock)  # the rule outlives a restart
+    assert recommender.update([Event("z", WHO, "i21", "like", TIMES[7] - 5)]).update.n_refused == 1
+    recommender.close()
+    clock.now += 9 * 86_400
+    recommender = open_with(tmp_path / "state", clock)  # and ends with the grace
+    assert recommender.update([Event("z", WHO, "i21", "like", TIMES[7] - 5)]).update.n_new == 1
+    recommender.close()
+
+
+def test_r2_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
+    begin(tmp_path / "state").close()
+    recommender = open_with(tmp_path / "state", Clock(), grace=0)
+    recommender.update(events())
+    recommender.forget(WHO, TIMES[7])
+    recommender.refit().result(60)
+    assert not recommender.erase()
+    recommender.close()
+    assert confirmed(tmp_path / "state") == []
+
+
+def test_r2_verify_shows_what_is_left(tmp_path: Path) -> None:
+    folder, clock = tmp_path / "state", Clock(time.time())
+    begin(folder).close()
+    recommender = open_with(folder, clock)
+    recommender.update(events())
+
+    def verify(*options: str) -> tuple[int, dict[str, Any]]:
+        done = CliRunner().invoke(app, ["state", "verify", str(folder), "--forgotten", WHO, *options, "--json"])
+        return done.exit_code, json.loads(done.stdout)
+
+    status, found = verify("--event-id", f"{WHO}/1")
+    assert status == 1
+    assert "The vocabulary has the user" in " ".join(found["traces"])
+    assert "is known by its digest" in " ".join(found["traces"])
+    recommender.forget(WHO, TIMES[7])
+    status, found = verify("--event-id", f"{WHO}/1")
+    assert status == 1
+    assert [each.split(":")[0].split(" until")[0] for each in found["traces"]] == [
+        "Late events of the user are refused"
+    ]
+    assert found["notes"] == ["Factors that were learned from 1 forgotten users go with the next refit."]
+    recommender.refit().result(60)
+    recommender.erase()
+    recommender.close()
+    clock.now += 9 * 86_400
+    open_with(folder, clock).close()
+    assert verify("--event-id", f"{WHO}/1") == (0, {"traces": [], "notes": []})
+
+
+def test_r4_an_erasure_of_files_that_fails_is_pending_and_retried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "state"
+    begin(folder).close()
+    recommender = open_with(folder, Clock())
+    recommender.update(events())
+    recommender.snapshot()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", "somewhere")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_signed.online.store.compaction.write_folder", full)
+        left = recommender.forget(WHO, TIMES[7])
+        assert left.rows == 1
+        assert "No space left" in left.reasons[0]
+        recommender.update([event(600, "u1", "i1", "like")])  # the state works
+        assert recommender.recommend("u1", 3)
+        assert recommender.pending_erasure.rows == 1
+        recommender.close()
+    recommender = open_with(folder, Clock())  # tried again at opening, in the background
+    for _ in range(200):
+        if not recommender.pending_erasure.rows:
+            break
+        time.sleep(0.05)
+    assert recommender.pending_erasure.rows == 0
+    recommender.close()
+
+
+def test_r12_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
+    rows = [{"user_id": who, "item_id": "i1", "type": "adore", "timestamp": 1} for who in ("b", "bob", "club", "b/2")]
+    (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "long-enough-nameX9\n")
+    with OnlineState.open(tmp_path / "state") as state:
+        state.recover()
+        state.ingest_from(JsonLinesSource(tmp_path / "bad.jsonl"))
+        state.ingest(EventBatch.of([Event("", "b", "", "forget_user", 5)]))
+        left = [letter["raw"]["user_id"] for letter in state.dead_letters if isinstance(letter["raw"], dict)]
+        assert left == ["bob", "club"]
+        state.ingest(EventBatch.of([Event("", "long-enough-name", "", "forget_user", 5)]))
+        assert b"long-enough-name" not in content(tmp_path)[len((tmp_path / "bad.jsonl").read_bytes()) :]
+
+
+def test_r12_dead_letters_do_not_grow_without_end(tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"user_id": f"u{n}", "type": "adore", "timestamp": n}) + "\n" for n in range(2000))
+    (tmp_path / "bad.jsonl").write_text(lines)
+    with OnlineState.open(tmp_path / "state", settings=StateSettings(dead_letter_bytes=20_000)) as state:
+        state.recover()
+        source = JsonLinesSource(tmp_path / "bad.jsonl")
+        while state.ingest_from(source, 50) is not None:
+            assert (tmp_path / "state" / "dead_letters.jsonl").stat().st_size <= 40_000
+        letters = list(state.dead_letters)
+        assert letters[-1]["raw"]["user_id"] == "u1999"
+        assert 20 < len(letters) < 400
+    with pytest.raises(UsageError, match="'dead_letter_bytes' of a state is -1"):
+        StateSettings(dead_letter_bytes=-1)
