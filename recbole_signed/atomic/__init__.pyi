@@ -9,5 +9,3 @@ from .rows import read_rows as read_rows
 from .signs import HOW_TO_SIGN as HOW_TO_SIGN
 from .signs import ConfigLike as ConfigLike
 from .signs import Sign as Sign
-from .vocabulary import Vocabulary as Vocabulary
-from .vocabulary import first_rows as first_rows

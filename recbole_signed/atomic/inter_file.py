@@ -16,7 +16,7 @@ import polars as pl
 
 from recbole_signed.atomic.blocks import NotPlainError, parsed_blocks
 from recbole_signed.atomic.header import columns_of, first_lines
-from recbole_signed.atomic.vocabulary import Vocabulary
+from recbole_signed.convert import TokenCodes
 from recbole_signed.errors import UsageError
 
 TYPES = ("token", "float", "token_seq", "float_seq")
@@ -31,7 +31,7 @@ def read_columns(
     encoding: str,
     exact_integers: str | None,
     wanted: Callable[[str], bool],
-    vocabularies: dict[str, Vocabulary],
+    vocabularies: dict[str, TokenCodes],
     progress: bool = False,
 ) -> tuple[dict[str, npt.NDArray[Any]] | None, dict[str, str]]:
     """Read the wanted columns of an atomic file.
@@ -63,7 +63,7 @@ def read_columns(
             raise UsageError(f"{path}: the column '{name}:{kind}' has an unknown type; use one of {', '.join(TYPES)}.")
     if any(kind.endswith("_seq") for kind in types.values()):
         return None, types
-    known = {name: vocabularies.setdefault(name, Vocabulary()) for name, kind in types.items() if kind == "token"}
+    known = {name: vocabularies.setdefault(name, TokenCodes()) for name, kind in types.items() if kind == "token"}
     integers: set[str] = set()
     if exact_integers in types and exact_integers not in known:
         position = positions[exact_integers]
@@ -92,7 +92,7 @@ def _by_polars(
     encoding: str,
     n_columns: int,
     positions: dict[str, int],
-    vocabularies: dict[str, Vocabulary],
+    vocabularies: dict[str, TokenCodes],
     integers: set[str],
     advance: Callable[[int], None],
 ) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _by_pandas(
     separator: str,
     encoding: str,
     fields: dict[str, str],
-    vocabularies: dict[str, Vocabulary],
+    vocabularies: dict[str, TokenCodes],
     integers: set[str],
 ) -> dict[str, Any]:
     """Read what polars may not, and say what is wrong with the file if anything is."""

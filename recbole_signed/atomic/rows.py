@@ -14,8 +14,7 @@ import yaml
 from recbole_signed.atomic.header import columns_of
 from recbole_signed.atomic.inter_file import read_columns, refuse_blank
 from recbole_signed.atomic.signs import Sign
-from recbole_signed.atomic.vocabulary import Vocabulary
-from recbole_signed.convert import existing_file
+from recbole_signed.convert import TokenCodes, existing_file
 from recbole_signed.errors import UsageError, nearest
 
 _USUAL_PARTS = ("train", "valid", "test")
@@ -92,7 +91,7 @@ def read_rows(path: Path, sign_rule: Mapping[str, str] | None = None) -> RawRows
     if sign_rule is not None:
         settings["sign_rule"] = dict(sign_rule)
     files = _files(folder, name, settings["benchmark_filename"]) if folder == path else {None: existing_file(path)}
-    vocabularies: dict[str, Vocabulary] = {}
+    vocabularies: dict[str, TokenCodes] = {}
     columns = [_read(file, settings, beside, vocabularies) for file in files.values()]
     timed = [each for each in columns if "time" in each]
     if timed and len(timed) < len(columns):
@@ -137,7 +136,7 @@ def _ids(settings: Settings) -> tuple[str, str]:
     return settings["USER_ID_FIELD"] or "user_id", settings["ITEM_ID_FIELD"] or "item_id"
 
 
-def _read(path: Path, settings: Settings, beside: Path, vocabularies: dict[str, Vocabulary]) -> dict[str, np.ndarray]:
+def _read(path: Path, settings: Settings, beside: Path, vocabularies: dict[str, TokenCodes]) -> dict[str, np.ndarray]:
     """Columns ``user``, ``item``, ``sign`` and, where there is one, ``time``, in this order."""
     separator, encoding = settings["field_separator"] or "\t", settings["encoding"] or "utf-8"
     types = columns_of(path, separator, encoding)

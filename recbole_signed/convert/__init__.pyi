@@ -21,6 +21,8 @@ from .common import Common as Common
 from .common import split as split
 from .core import K_CORE as K_CORE
 from .core import MIN_LIKES as MIN_LIKES
+from .core import STAYS as STAYS
+from .core import peel as peel
 from .core import signed_core as signed_core
 from .dataset_versions import atomic_files as atomic_files
 from .dataset_versions import read_manifest as read_manifest
@@ -54,3 +56,5 @@ from .sources.movielens_100k import ensure_ml100k as ensure_ml100k
 from .spool import Spool as Spool
 from .tables import WHITESPACE as WHITESPACE
 from .tables import open_table as open_table
+from .token_codes import TokenCodes as TokenCodes
+from .token_codes import first_rows as first_rows

@@ -110,13 +110,9 @@ def clean(spools: Spools, options: Common, folder: Path) -> Cleaned:
 
 
 def _encode(spools: Spools, *, timed: bool) -> _Rows:
-    vocabulary = {name: pl.DataFrame(schema={name: pl.String}) for name in _IDS}
-    for spool in spools.values():
-        for frame in spool.frames():
-            for name in _IDS:
-                vocabulary[name] = pl.concat([vocabulary[name], frame.select(name).unique()]).unique()
-            timed = timed and "timestamp" in frame.columns
-    coded = {name: ids.with_row_index("code") for name, ids in vocabulary.items()}
+    from recbole_signed.convert.token_codes import TokenCodes  # pandas takes long to import, and most never clean
+
+    ids = {name: TokenCodes() for name in _IDS}
     part = np.cumsum([0, *(spool.rows for spool in spools.values())])
     n = int(part[-1])
     code = {name: np.empty(n, np.int32) for name in _IDS}
@@ -126,12 +122,13 @@ def _encode(spools: Spools, *, timed: bool) -> _Rows:
         for frame in spool.frames():
             here = slice(at, at := at + frame.height)
             for name in _IDS:
-                joined = frame.select(name).join(coded[name], on=name, how="left", maintain_order="left")
-                code[name][here] = joined["code"].to_numpy()
+                code[name][here] = ids[name].codes(frame[name])
             sign[here] = frame["sign"].to_numpy()
-            if time is not None:
+            if "timestamp" not in frame.columns:
+                time = None
+            elif time is not None:
                 time[here] = frame["timestamp"].to_numpy()
-    users, items = (vocabulary[name][name] for name in _IDS)
+    users, items = (ids[name].series() for name in _IDS)
     return _Rows(code["user_id"], code["item_id"], sign, time, part, users, items)
 
 

@@ -1,13 +1,51 @@
-"""The part of a signed graph in which every user likes enough, and all have enough likes and dislikes."""
+"""The k-core: what is left of a graph once users and items that do not fulfil conditions are left out, in turn."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+BoolArray = npt.NDArray[np.bool_]
 MIN_LIKES, K_CORE = 1, 2
-_NEVER = np.iinfo(np.int32).max
+STAYS = np.iinfo(np.int32).max
+"""The turn of what is not left out."""
+
+
+def peel(
+    columns: list[npt.NDArray[Any]],
+    shape: tuple[int, int],
+    conditions: Sequence[Callable[..., tuple[BoolArray, BoolArray]]],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
+    """Leave out users and items, and their rows, until the rest fulfils all conditions.
+
+    Args:
+        columns: ``[n_rows]`` each: codes of users, codes of items, and what else the conditions look at; used up.
+        shape: numbers of users and of items.
+        conditions: each gets the columns of the rows that are left, and tells which users ``[n_users]`` and which
+            items ``[n_items]`` do not fulfil it. One is looked at a turn.
+
+    Returns:
+        The turn, from 1, at which each user ``[n_users]`` and each item ``[n_items]`` was left out, ``STAYS`` for the
+        others; and how many turns there were.
+    """
+    turns = [np.full(n, STAYS, np.int32) for n in shape]
+    turn, changed = 0, True
+    while changed:
+        changed = False
+        for condition in conditions:
+            turn += 1
+            new = [unfit & (left == STAYS) for unfit, left in zip(condition(*columns), turns, strict=True)]
+            if any(each.any() for each in new):
+                changed = True
+                for left, each in zip(turns, new, strict=True):
+                    left[each] = turn
+                stay = ~(new[0][columns[0]] | new[1][columns[1]])
+                columns[:] = [column[stay] for column in columns]
+    return turns[0], turns[1], turn
 
 
 @dataclass(frozen=True)
@@ -44,29 +82,17 @@ def signed_core(
     del key
     is_liked = np.zeros(pairs.size, bool)
     is_liked[np.searchsorted(pairs, liked)] = True
-    u, i = pairs // n_items, pairs % n_items
-    del pairs, liked
-    # the turn at which each was left out: odd turns look at likes, even ones at degrees
-    user_turn, item_turn = np.full(n_users, _NEVER, np.int32), np.full(n_items, _NEVER, np.int32)
-    turn = 0
-    while True:
-        before = turn
-        for step in (MIN_LIKES, K_CORE):
-            turn += 1
-            if step == MIN_LIKES:
-                few_users = np.bincount(u[is_liked], minlength=n_users) < min_likes
-                few_items = np.zeros(n_items, bool)
-            else:
-                few_users = np.bincount(u, minlength=n_users) < k
-                few_items = np.bincount(i, minlength=n_items) < k
-            new_users, new_items = few_users & (user_turn == _NEVER), few_items & (item_turn == _NEVER)
-            if new_users.any() or new_items.any():
-                before = -1
-                user_turn[new_users], item_turn[new_items] = turn, turn
-                stay = ~(new_users[u] | new_items[i])
-                u, i, is_liked = u[stay], i[stay], is_liked[stay]
-        if before >= 0:
-            break
+    none = np.zeros(n_items, bool)
+
+    def likes_few(u: np.ndarray, i: np.ndarray, liked: np.ndarray) -> tuple[BoolArray, BoolArray]:
+        return np.bincount(u[liked], minlength=n_users) < min_likes, none
+
+    def has_few(u: np.ndarray, i: np.ndarray, liked: np.ndarray) -> tuple[BoolArray, BoolArray]:
+        return np.bincount(u, minlength=n_users) < k, np.bincount(i, minlength=n_items) < k
+
+    columns = [pairs // n_items, pairs % n_items, is_liked]
+    del pairs, liked, is_liked
+    user_turn, item_turn, turns = peel(columns, shape, [likes_few, has_few])
     turn_of_row = np.minimum(user_turn[user], item_turn[item])
-    step_of_row = np.where(turn_of_row == _NEVER, 0, np.where(turn_of_row % 2 == 1, MIN_LIKES, K_CORE))
-    return Core(step_of_row.astype(np.int8), turn // 2)
+    step_of_row = np.where(turn_of_row == STAYS, 0, np.where(turn_of_row % 2 == 1, MIN_LIKES, K_CORE))
+    return Core(step_of_row.astype(np.int8), turns // 2)

@@ -14,7 +14,8 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_signed.atomic import Vocabulary, read_columns, refuse_blank
+from recbole_signed.atomic import read_columns, refuse_blank
+from recbole_signed.convert import TokenCodes
 from recbole_signed.data.kcore import Side, core
 from recbole_signed.data.remap import codes_of, renumber
 from recbole_signed.data.split import ranks
@@ -33,7 +34,7 @@ class ColumnarDataset(Dataset):
     # ---- reading ----
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
-        self._vocabularies: dict[str, Vocabulary] = {}
+        self._vocabularies: dict[str, TokenCodes] = {}
         if self.benchmark_filename_list is None:
             super()._load_inter_feat(token, dataset_path)
         else:
@@ -171,7 +172,7 @@ class ColumnarDataset(Dataset):
 
 
 def read_frame(
-    path: str, *, vocabularies: dict[str, Vocabulary] | None = None, **options: Any
+    path: str, *, vocabularies: dict[str, TokenCodes] | None = None, **options: Any
 ) -> tuple[pd.DataFrame | None, dict[str, str]]:
     """Read columns as a frame whose tokens are categories; see :func:`recbole_signed.atomic.read_columns`."""
     vocabularies = {} if vocabularies is None else vocabularies

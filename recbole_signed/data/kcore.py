@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.convert import STAYS, peel
+
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -30,6 +32,23 @@ class Side:
     least: float
     features: npt.NDArray[Any] | None
 
+    def unfit(self, codes: npt.NDArray[Any]) -> BoolArray:
+        """Tell who is to go, ``[n]``, given the users or items of the rows that are left."""
+        if self.allowed is None:  # nothing is counted: it loses nothing but what the other side takes
+            return np.zeros(self.n, dtype=bool)
+        counts = np.bincount(codes, minlength=self.n)
+        banned = (counts > 0) & ~self.allowed(counts)
+        if self.features is not None:
+            banned[self.features[self.features >= 0]] |= counts[self.features[self.features >= 0]] < self.least
+        return banned
+
+    def features_stay(self, codes: npt.NDArray[Any], gone: BoolArray) -> BoolArray | None:
+        """Tell which rows of features stay, ``[n_features]``, once ``gone [n]`` are left out."""
+        if self.features is None or self.allowed is None:
+            return None if self.features is None else np.ones(len(self.features), dtype=bool)
+        counts = np.append(np.bincount(codes, minlength=self.n), 0)
+        return (counts[self.features] >= self.least) & ~np.append(gone, False)[self.features]
+
 
 def core(users: Side, items: Side) -> tuple[BoolArray, list[BoolArray | None]]:
     """Drop users and items with an unfit number of rows, and their rows, until none is left.
@@ -37,26 +56,7 @@ def core(users: Side, items: Side) -> tuple[BoolArray, list[BoolArray | None]]:
     Returns:
         Which rows stay, ``[n_rows]``, and which rows of the users' and the items' features, None without features.
     """
-    sides = (users, items)
-    stays = np.ones(len(users.codes), dtype=bool)
-    features = [None if side.features is None else np.ones(len(side.features), dtype=bool) for side in sides]
-    while True:
-        changed = False
-        alive = stays.copy()
-        for number, side in enumerate(sides):
-            # a side without an interval is not counted at all, and so loses nothing but what the other side takes
-            if side.allowed is None:
-                continue
-            counts = np.bincount(side.codes[alive], minlength=side.n)
-            banned = (counts > 0) & ~side.allowed(counts)
-            kept = features[number]
-            if side.features is not None and kept is not None:
-                few = np.append(counts, 0)[side.features] < side.least
-                few &= kept
-                banned[side.features[few & (side.features >= 0)]] = True
-                kept &= ~few & ~np.append(banned, False)[side.features]
-                changed |= bool(few.any())
-            changed |= bool(banned.any())
-            stays &= ~banned[side.codes]
-        if not changed:
-            return stays, features
+    *turns, _ = peel([users.codes, items.codes], (users.n, items.n), [lambda u, i: (users.unfit(u), items.unfit(i))])
+    gone = [turn < STAYS for turn in turns]
+    stays = ~(gone[0][users.codes] | gone[1][items.codes])
+    return stays, [side.features_stay(side.codes[stays], each) for side, each in zip((users, items), gone, strict=True)]

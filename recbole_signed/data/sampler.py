@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.atomic import first_rows
+from recbole_signed.convert import first_rows
 from recbole_signed.data.item_lists import ItemLists, contains, distinct
 from recbole_signed.errors import UsageError
 

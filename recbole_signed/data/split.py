@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.atomic import first_rows
+from recbole_signed.convert import first_rows
 from recbole_signed.errors import UsageError, nearest
 
 IntArray = npt.NDArray[np.int64]

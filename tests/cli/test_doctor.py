@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def test_the_examination_fails_where_the_ranking_is_wrong(tmp_path: Path, monkey
     assert "failure" not in seen
     assert seen["metrics"]["planted AUC"] > 0.8
     monkeypatch.setattr(doctor, "_auc", lambda *_: 0.5)
-    monkeypatch.setattr("recbole_signed.convert.convert", lambda *_: tmp_path / "data" / "toy-signed")
+    monkeypatch.setattr(sys.modules["recbole_signed.convert"], "convert", lambda *_: tmp_path / "data" / "toy-signed")
     doctor.examine(True)
     seen = json.loads((tmp_path / "result.json").read_text())
     assert "in only 50% of the pairs" in seen["failure"]

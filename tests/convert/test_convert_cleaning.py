@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import convert, spool
+from recbole_signed.convert import convert, raw_files, spool
 from recbole_signed.errors import UsageError
 
 HEADER = "user,item,sign,time"
@@ -193,7 +193,7 @@ def test_spooling_to_disk_gives_the_same_bytes_each_time(tmp_path: Path, monkeyp
     assert manifest_of(one)["rows"]["total"] > 50
     assert min(dropped(one).values()) >= 0
     monkeypatch.setattr(spool, "MEMORY_ROWS", 40)
-    monkeypatch.setattr("recbole_signed.convert.raw_files.BLOCK_BYTES", 300)
+    monkeypatch.setattr(raw_files, "BLOCK_BYTES", 300)
     two = convert("csv", raw, tmp_path / "two", **options)
     assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
     for path in one.iterdir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -168,7 +169,7 @@ def test_ml100k_from_raw_files_and_with_other_rules(tmp_path: Path) -> None:
 
 
 def test_ml100k_without_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_signed.convert.sources.movielens_100k.find_spec", lambda name: None)
+    monkeypatch.setattr(sys.modules["recbole_signed.convert.sources.movielens_100k"], "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"RecBole's example data .* was not found; install recbole"):
         convert("movielens-100k", None, tmp_path)
 

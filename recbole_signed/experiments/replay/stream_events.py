@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recbole_signed.convert import TokenCodes
 from recbole_signed.errors import UsageError
 from recbole_signed.online import EventBatch
 from recbole_signed.online.sources import AtomicSource
@@ -71,8 +72,11 @@ class Replay:
     def start(self, state: OnlineState) -> None:
         """Load the base into an empty state, pairs that repeat as they were seen last."""
         base = self.events[0 : int(self.bounds[0])]
-        (user_tokens, user), (item_tokens, item) = (_factorised(each) for each in (base.user_id, base.item_id))
-        state.bulk_load(user_tokens, item_tokens, user, item, base.type, base.timestamp)
+        users, items = TokenCodes(), TokenCodes()
+        user, item = (
+            ids.codes(pl.Series(of)) + np.int64(1) for ids, of in ((users, base.user_id), (items, base.item_id))
+        )
+        state.bulk_load(users.series().to_list(), items.series().to_list(), user, item, base.type, base.timestamp)
 
 
 def _first_row(times: np.ndarray, cut: float | str, folder: Path) -> int:
@@ -104,11 +108,3 @@ def _bounds(times: np.ndarray, first: int, windows: int | str) -> np.ndarray:
         raise UsageError(f"windows is '{windows}'; give a number of windows, or a length such as 1d or 6h.")
     edges = np.arange(times[first], times[-1], int(number) * units[unit])
     return np.unique(np.concatenate([np.searchsorted(times, edges), [len(times)]])).astype(np.int64)
-
-
-def _factorised(tokens: list[str]) -> tuple[list[str], np.ndarray]:
-    """Return the different tokens in order of appearance, and ids from 1."""
-    series = pl.Series(tokens)
-    distinct = series.unique(maintain_order=True)
-    codes = series.cast(pl.Enum(distinct)).to_physical().to_numpy()
-    return distinct.to_list(), codes.astype(np.int64) + 1

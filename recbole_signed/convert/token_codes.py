@@ -15,7 +15,7 @@ _SEEDS = 4
 """How many hash functions are tried before two tokens that share a hash are taken for a fault."""
 
 
-class Vocabulary:
+class TokenCodes:
     """Gives each distinct token the next number, in the order of first appearance, and keeps the tokens once.
 
     Tokens are looked up by a 64-bit hash, and every row is then compared with the token that its number stands for,
