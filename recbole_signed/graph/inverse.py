@@ -7,37 +7,73 @@ agrees with a new inversion up to rounding, which adds up over many updates: in 
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import scipy.sparse as sp
 import torch
+from scipy.linalg import get_lapack_funcs
+
+from recbole_signed.errors import UsageError
+
+BLOCK = 1024
+"""Rows that are mirrored at a time."""
 
 
 def gram_inverse(matrix: sp.csr_matrix, ridge: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     r"""Return :math:`(X^T X + \lambda I)^{-1}`, ``[n_items, n_items]``, by Cholesky.
 
-    Memory: three matrices of ``n_items`` squared at the peak, 4 bytes a cell in float32 (4.8 GB for 20,000 items).
+    Memory: one matrix of ``n_items`` squared, in which LAPACK works in place, 4 bytes a cell in float32 (1.6 GB for
+    20,000 items), and the sparse slices of the product.
 
     Args:
         matrix: X, CSR ``[n_users, n_items]``.
         ridge: lambda, above 0.
-        dtype: of the result and of the computation.
+        dtype: of the result and of the computation, float32 or float64.
 
     Raises:
         ValueError: ``ridge`` is not positive, and the Gram matrix need not have an inverse.
+        UsageError: the matrix does not fit into the memory that is free.
     """
     if not ridge > 0:
         raise ValueError(f"the ridge must be positive, but is {ridge}")
     n_items = matrix.shape[1]
     number = torch.empty(0, dtype=dtype).numpy().dtype
-    gram = torch.empty(n_items, n_items, dtype=dtype)
+    _refuse_too_large(n_items, number.itemsize)
+    gram = np.empty((n_items, n_items), dtype=number)
     matrix = matrix.astype(number)
     rows = matrix.T.tocsr()
     step = max(1, (1 << 26) // max(1, n_items))
     for first in range(0, n_items, step):
-        (rows[first : first + step] @ matrix).toarray(out=gram.numpy()[first : first + step])
-    gram.diagonal().add_(ridge)
-    factor = torch.linalg.cholesky(gram)
-    return torch.cholesky_inverse(factor, out=gram)
+        (rows[first : first + step] @ matrix).toarray(out=gram[first : first + step])
+    gram[np.diag_indices(n_items)] += ridge
+    # Fortran's view of a symmetric matrix is the matrix itself; the result is in the upper triangle of ``gram``
+    potrf, potri = get_lapack_funcs(("potrf", "potri"), (gram,))
+    for step_of in (lambda a: potrf(a, lower=1, clean=0, overwrite_a=1), lambda a: potri(a, lower=1, overwrite_c=1)):
+        done, info = step_of(gram.T)
+        if info or not np.shares_memory(done, gram):
+            raise ArithmeticError(f"LAPACK could not invert the Gram matrix of {n_items} items in place ({info}).")
+    for first in range(0, n_items, BLOCK):
+        last = min(first + BLOCK, n_items)
+        gram[last:, first:last] = gram[first:last, last:].T
+        corner = gram[first:last, first:last]
+        corner[:] = np.triu(corner) + np.triu(corner, 1).T
+    return torch.from_numpy(gram)
+
+
+def _refuse_too_large(n_items: int, itemsize: int) -> None:
+    needed = n_items**2 * itemsize
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        with open("/proc/meminfo", encoding="ascii") as file:  # what is free or can be freed
+            free = next((int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable")), free)
+    except (OSError, ValueError, AttributeError):  # a system that does not tell
+        return
+    if needed > free:
+        raise UsageError(
+            f"an item-item matrix of {n_items:,} items needs {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB "
+            "are free; leave rare items out (item_inter_num_interval), or use a model without one, such as SSF."
+        )
 
 
 def replace_rows(inverse: torch.Tensor, old: sp.csr_matrix, new: sp.csr_matrix) -> torch.Tensor:

@@ -24,8 +24,8 @@ class SignedEASE(TrainingFreeRecommender):
     The inverse G is what is kept: B follows from it, so that updates of the inverse (``graph/inverse.py``:
     changed rows, new and removed items) are updates of the model. :meth:`item_weights` gives B.
 
-    Memory: G is dense items x items in float32, by the method's definition: 1.6 GB for 20,000 items, three times that
-    while fitting. :math:`X^T X` costs :math:`O(\sum_u d_u^2)`, the inversion :math:`O(n^3)`.
+    Memory: G is dense items x items in float32, by the method's definition: 1.6 GB for 20,000 items,
+    with no copy while fitting. :math:`X^T X` costs :math:`O(\sum_u d_u^2)`, the inversion :math:`O(n^3)`.
     """
 
     family = "closed form"
