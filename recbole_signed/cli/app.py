@@ -81,7 +81,7 @@ def run(
         Path | None, typer.Option("--per-user", help="Keep the test metrics of every user in this parquet file.")
     ] = None,
     serve: Annotated[
-        bool, typer.Option("--measure-serving", "--threads", help="Measure what the trained model costs in use.")
+        bool, typer.Option("--measure-serving", help="Measure what the trained model costs in use.")
     ] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of torch; by default by the size of the data.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")] = False,
