@@ -79,6 +79,7 @@ SETTING_KEYS = (
     "mask_repeats",
     "neutral_weight",
     "protocol",
+    "eval_users",
 )
 """The configuration keys that this package adds for data and evaluation."""
 

@@ -465,3 +465,38 @@ def test_pop_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: l
     for batch in train:
         model.calculate_loss(batch)
     assert model.item_cnt.sum() > 0
+
+
+# ---- a sample of users ----
+
+
+def test_a_sample_of_users_is_the_same_for_any_order_of_rows(write_inter: Write, signed_rows: list) -> None:
+    split = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}}
+    drawn = []
+    for name, rows in (("one", signed_rows), ("other", signed_rows[::-1])):
+        write_inter(name, COLUMNS, rows)
+        _, data, (_, _, test) = prepare(name, **split, eval_users=7)
+        assert len(test.users) == 7
+        drawn.append(set(data.id2token("user_id", test.users)))
+        _, _, (_, _, whole) = prepare(name, **split)
+        assert set(test.users) < set(whole.users)
+        assert list(test.users) == sorted(test.users)
+        _, _, (_, _, many) = prepare(name, **split, eval_users=10_000)
+        assert (many.users == whole.users).all()
+    assert drawn[0] == drawn[1]
+
+
+def test_metrics_of_a_sample_are_those_of_its_users(write_inter: Write, signed_rows: list, quick: dict) -> None:
+    from recbole_signed.experiments.runs import run
+
+    write_inter("signed", COLUMNS, signed_rows)
+    row = run("Pop", "signed", overrides={**quick, "data_path": "dataset", "eval_users": 5}, save=False)
+    assert row.settings["eval_users"] == 5
+    assert row.test["recall@10"] is not None
+
+
+@pytest.mark.parametrize("wrong", [0, -3, 2.5, "many", True])
+def test_a_wrong_number_of_users_is_refused(wrong: object, write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    with pytest.raises(UsageError, match="it must be a whole number of users, 1 or more"):
+        prepare("signed", eval_users=wrong)

@@ -209,6 +209,10 @@ def _small_print(rows: Sequence[RunRow]) -> str:
         ("data sha256", _different(row.data_sha256[:12] for row in rows if row.data_sha256)),
         ("split", _different(describe_split(row.split) for row in rows)),
         ("protocol", _different(row.protocol for row in rows)),
+        (
+            "evaluated users",
+            _different(str(row.settings["eval_users"]) for row in rows if "eval_users" in row.settings),
+        ),
         ("best epoch by validation", _different(_metric_text(row.valid_metric) for row in rows)),
     ]
     return "; ".join(f"{name} {value}" for name, value in parts if value)
