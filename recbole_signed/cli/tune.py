@@ -31,7 +31,10 @@ def add_to(app: typer.Typer) -> None:
         ] = None,
         trials: Annotated[int, typer.Option("--trials", "-n", help="Trials in all, earlier calls included.")] = 50,
         jobs: Annotated[int, typer.Option("--jobs", "-j", help="Trials at a time.")] = 1,
-        budget: Annotated[float | None, typer.Option(help="Seconds of training for each trial.")] = None,
+        budget: Annotated[float | None, typer.Option(help="CPU seconds of training for each trial.")] = None,
+        prune_after: Annotated[
+            int, typer.Option(help="Optimiser steps before which no trial is given up (successive halving).")
+        ] = 1500,
         timeout: Annotated[float | None, typer.Option(help="Seconds after which no trial begins.")] = None,
         start: Annotated[
             list[str] | None, typer.Option(metavar="KEY=VALUE", help="What the second trial tries.")
@@ -62,7 +65,7 @@ def add_to(app: typer.Typer) -> None:
         with stdout_for_result():
             from recbole_signed.experiments.tuning import Plan
 
-        plan = Plan(trials, jobs, budget, timeout, space, name, output, storage)
+        plan = Plan(trials, jobs, budget, prune_after, timeout, space, name, output, storage)
         if table is None:
             tunings = _one(model or "", dataset or "", files, given, seed, plan, begin)
         else:

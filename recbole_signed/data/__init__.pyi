@@ -12,6 +12,7 @@ from .duplicates import resolve as resolve
 from .item_lists import ItemLists as ItemLists
 from .item_lists import distinct as distinct
 from .negative_sampling import UnseenItems as UnseenItems
+from .negative_sampling import sifts_positives as sifts_positives
 from .remap import renumber as renumber
 from .sampler import PHASES as PHASES
 from .sampler import SignedSampler as SignedSampler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,11 @@ IntArray = npt.NDArray[np.int64]
 
 ROUNDS = 16
 """How often refused draws are repeated before what is left is drawn from the explicit complement."""
+
+
+def sifts_positives(config: Any) -> bool:
+    """Whether items that a user has an edge to are never sampled for them: the default."""
+    return config["sift_positives"] is None or bool(config["sift_positives"])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
-from recbole_signed.data.negative_sampling import UnseenItems
+from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
 from recbole_signed.errors import UsageError
 
 SIGN = "sign"
@@ -26,7 +26,8 @@ class SignedTrainDataLoader(AbstractDataLoader):
     count as often as they occur.
 
     Configuration keys: ``train_batch_size`` edges (0: all of them in one batch), ``n_negatives`` (K),
-    ``negative_exponent``: an item is drawn in proportion to that power of the number of edges it has; 0: uniformly.
+    ``negative_exponent``: an item is drawn in proportion to that power of the number of edges it has; 0: uniformly;
+    ``sift_positives``: False lets sampled items be any, those that the user has an edge to included.
 
     What an epoch brings depends on the seed and its number alone, so a training that goes on from a checkpoint sees
     what it would have seen without the interruption. RecBole hands its loaders one row number after another; this one
@@ -47,17 +48,18 @@ class SignedTrainDataLoader(AbstractDataLoader):
             [torch.full((len(table),), sign) for table, sign in zip(tables, (1.0, -1.0), strict=False)]
         )
         self.n_negatives = int(config["n_negatives"] or 0)
-        self.unseen = self._unseen(float(config["negative_exponent"] or 0.0), dataset.item_num)
+        self.unseen = self._unseen(config, dataset.item_num)
         self.order = torch.arange(len(self.users))
         super().__init__(config, dataset, sampler, shuffle=False)
         self.shuffle = shuffle
 
-    def _unseen(self, exponent: float, n_items: int) -> UnseenItems:
-        weights = None
+    def _unseen(self, config: Any, n_items: int) -> UnseenItems:
+        weights, exponent = None, float(config["negative_exponent"] or 0.0)
         if exponent:
             degrees = torch.bincount(self.items, minlength=n_items).double().numpy()
             weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** exponent, 0.0)
-        return UnseenItems.from_pairs(self.users.numpy(), self.items.numpy(), n_items, weights)
+        known = slice(None) if sifts_positives(config) else slice(0)
+        return UnseenItems.from_pairs(self.users[known].numpy(), self.items[known].numpy(), n_items, weights)
 
     def _init_batch_size_and_step(self) -> None:
         size = self.config["train_batch_size"]

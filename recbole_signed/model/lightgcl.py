@@ -31,10 +31,10 @@ class LightGCL(SignedRecommender):
               \mathrm{mean}_u \ln \sum_v e^{g_u e_v / \tau} - \mathrm{mean}_u [g_u e_u / \tau]_{-5}^{5} \Big)
               + \lambda_2 \|\Theta\|^2
 
-    (eq. 3-9, their items' side alike; v runs over all users, in blocks whose products are not kept.) Mini-batches of
-    likes; each step propagates over the whole graph. As the authors' code, with two differences: the singular vectors
-    come from more iterations than ``torch.svd_lowrank`` makes by default, and edge dropout, 0 in their settings, is
-    left out.
+    (eq. 3-9; the items' side alike, over liked and sampled items; v runs over all users, in blocks whose products are
+    not kept.) Mini-batches of likes; each step propagates over the whole graph. As the authors' code, with two
+    differences: the singular vectors come from more iterations than ``torch.svd_lowrank`` makes by default, and edge
+    dropout, 0 in their settings, is left out.
     """
 
     family = "graph, contrastive"
@@ -80,16 +80,17 @@ class LightGCL(SignedRecommender):
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss of a batch of likes."""
         users, items, sampled = columns(self, batch)
+        named = torch.cat([items, sampled.reshape(-1)])  # the authors' code contrasts what a step learns of
         layers = self._layers()
         final, coarse = _sum(layers), self.low_rank(layers)
         ranking = mean_bpr(*final, users, items, sampled)
         contrast = sum(
-            self._contrast(one, other, rows) for one, other, rows in zip(coarse, final, (users, items), strict=True)
+            self._contrast(one, other, rows) for one, other, rows in zip(coarse, final, (users, named), strict=True)
         )
         return ranking + self.cl_rate * contrast + 2.0 * self.reg_weight * half_squared_norm(*self.parameters())
 
     def _contrast(self, coarse: torch.Tensor, final: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        rows, counts = rows.unique(return_counts=True)  # a row counts once for each like, but is made once
+        rows, counts = rows.unique(return_counts=True)  # a row counts as often as it is named, but is made once
         queries = coarse.index_select(0, rows)
         together = dots(queries, final.index_select(0, rows)) / self.temperature
         apart = log_sum_exp(queries, final, self.temperature)

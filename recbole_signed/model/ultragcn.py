@@ -32,7 +32,8 @@ class UltraGCN(SignedRecommender):
     S(i): the ``ii_neighbor_num`` strongest neighbours of i among items
     (:func:`~recbole_signed.graph.neighbours.item_neighbours`; found by sparse products in blocks of rows). The
     weights c (``negative_weight``) and the form of :math:`\omega`, in which an item is its own neighbour, are those of
-    the authors' code. The K sampled items are not among the user's likes (their ``sampling_sift_pos: yes``).
+    the authors' code. The K sampled items are drawn from all items, the user's likes included, as in five of the
+    authors' six configurations; ``sift_positives`` leaves the likes out (their ``sampling_sift_pos``).
     """
 
     family = "graph"

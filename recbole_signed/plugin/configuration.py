@@ -47,9 +47,9 @@ FREE_KEYS = frozenset((
     "model", "dataset", "config_files", "config_file_list", "nproc", "world_size", "ip", "port", "group_offset",
     "local_rank", "offset", "queue", "encoding", "wandb_project", "transform", "worker", "shuffle",
     "numerical_features", "discretization", "unused_col", "allow_unknown_keys", "neg_sampling",
-    "training_neg_sample_num",
-    "training_budget", "resume", "trainer", "online_state", "online_settings", "lr_milestones", "lr_gamma",
-    "n_negatives", "negative_exponent", "user_groups", "item_groups", "threads",
+    "training_neg_sample_num", "training_budget", "max_steps", "eval_every_steps", "lr_milestones", "lr_gamma",
+    "resume", "trainer", "online_state", "online_settings", "n_negatives", "negative_exponent", "sift_positives",
+    "user_groups", "item_groups", "threads",
 ))
 # fmt: on
 """Keys that RecBole reads but lists nowhere, and those of our trainer, our training batches and our metrics."""

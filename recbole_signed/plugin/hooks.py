@@ -196,7 +196,7 @@ def _on_gnn_utils(module: ModuleType) -> None:
     wrapt.wrap_function_wrapper(module, "get_trainer", get_trainer)
 
 
-OWN_TRAINER_KEYS = ("training_budget", "resume", "lr_milestones")
+OWN_TRAINER_KEYS = ("training_budget", "max_steps", "eval_every_steps", "resume", "lr_milestones")
 """Keys that only our trainer reads: it serves stock models too where one of them is set."""
 
 PICKLED_FUNCTIONS = ("run", "run_recbole", "run_recboles", "objective_function", "load_data_and_model")

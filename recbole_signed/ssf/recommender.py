@@ -82,6 +82,7 @@ class SpectralRecommender(TrainingFreeRecommender):
             getLogger().warning(f"{name} has no user to choose its parameters on: the configured ones hold.")
             return
         found = self._choose(validation, valid_data)
+        self.settings_ranked = found.evaluations
         getLogger().info(
             f"{name} chose on validation ({validation.metric} {found.value:.4f} of {validation.n_users} users; "
             f"{found.decompositions} decompositions, {found.evaluations} evaluations): {self.chosen}"

@@ -1,9 +1,12 @@
-"""The trainer of this package's models: exact resumption, a budget of time, and models that are fitted in one pass."""
+"""The trainer of this package's models: exact resumption, budgets in steps and CPU time, models without gradients."""
 
 from __future__ import annotations
 
+import itertools
 import random
+import sys
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,22 @@ class _BudgetSpentError(Exception):
     """Ends RecBole's loop over epochs."""
 
 
+class _Round:
+    """The batches up to the next validation, in the place of RecBole's loader; a step of the optimizer for each."""
+
+    def __init__(self, loader: Any, batches: Iterable[Any], n_batches: int) -> None:
+        self._loader, self._batches, self._n_batches = loader, batches, n_batches
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batches)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
 class SignedTrainer(Trainer):
     """RecBole's ``Trainer``, in which
 
@@ -31,13 +50,19 @@ class SignedTrainer(Trainer):
       (:meth:`resume_checkpoint`, or ``resume: FILE`` in the configuration) gives what it would have given without
       the interruption. It holds a hash of the vocabulary too: one of other users or items is refused, and where the
       data has grown at its end, so do the tables;
-    * ``training_budget`` (seconds, 0: none) ends the training after the epoch that spent it, which is validated, where
-      early stopping would not yet; :attr:`stopped_by` then is ``"budget"``;
-    * ``lr_milestones`` (epochs) and ``lr_gamma`` lower the learning rate by steps;
+    * ``eval_every_steps`` (steps of the optimizer, 0: none) is the distance of two validations, in the place of
+      RecBole's ``eval_step`` in epochs. ``stopping_step`` counts validations in both cases, ``epochs`` whole passes;
+    * ``training_budget`` (CPU seconds of this process since the start of :meth:`fit`, validations included; 0: none)
+      and ``max_steps`` (0: none) end the training, where early stopping would not yet. The last state is validated;
+      :attr:`stopped_by` then is ``"budget"``. CPU seconds are looked at between two rounds of training (an epoch, or
+      ``eval_every_steps``); wall time never counts, as it depends on what else the machine does;
+    * ``lr_milestones`` (steps of the optimizer) and ``lr_gamma`` lower the learning rate;
     * a model of the type ``TRADITIONAL`` has a ``fit()``, called once instead of a pass over batches.
 
     Attributes:
-        curve: ``[epoch, valid score]`` of each validation, epochs from 1.
+        curve: ``[epoch, valid score]`` of each validation; the number of passes until then, not always a whole one.
+        steps: of the optimizer, those before a resumption included (on data that has grown since, as many passes of
+            the new length).
         stopped_by: ``"epochs"``, ``"early stopping"`` or ``"budget"``; None before the end.
     """
 
@@ -50,15 +75,26 @@ class SignedTrainer(Trainer):
         if self.one_pass:
             self.epochs = 1
             self.eval_step: int = min(config["eval_step"], 1)
+        self.passes = int(self.epochs)
         self.budget = float(config["training_budget"] or 0.0)
+        self.every, self.max_steps = (_whole_number(config, key) for key in ("eval_every_steps", "max_steps"))
         self.curve: list[list[float]] = []
+        self.steps = 0
         self.stopped_by: str | None = None
-        self._epoch = -1
-        self._deadline = np.inf
+        self._round = -1
+        self._started_at = time.process_time()
         self._dataset: Any = None
+        self._pass_length, self._place = 1, (0, 0)
+        self._pass_rng: dict[str, Any] | None = None
+        self._batches: Iterator[Any] = iter(())
         self._resumed: dict[str, Any] | None = None
         if config["resume"]:
             self.resume_checkpoint(config["resume"])
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of this process, over all threads, since the start of :meth:`fit`."""
+        return time.process_time() - self._started_at
 
     def fit(
         self, train_data: Any, valid_data: Any = None, verbose: bool = True, saved: bool = True, **kwargs: Any
@@ -71,53 +107,112 @@ class SignedTrainer(Trainer):
         self._dataset = train_data._dataset
         if self._resumed:
             check_vocabulary(self._resumed, self._dataset, self.saved_model_file)
-        self._deadline = time.perf_counter() + self.budget if self.budget else np.inf
+        if not self.one_pass:
+            self._plan_rounds(train_data)
+        self._started_at = time.process_time()
         try:
             result = super().fit(train_data, valid_data, verbose, saved, **kwargs)
         except _BudgetSpentError:
             return self._end_early(valid_data, saved)
-        self.stopped_by = "epochs" if self._epoch + 1 >= self.epochs else "early stopping"
+        self.stopped_by = "epochs" if self._round + 1 >= self.epochs else "early stopping"
         return result
 
+    def _plan_rounds(self, train_data: Any) -> None:
+        """Let RecBole's epochs be the rounds that are left."""
+        length = self._pass_length = max(len(train_data), 1)
+        done, within = self._place
+        self.steps = done * length + min(within, length - 1)
+        left = max(self.passes * length - self.steps, 0)
+        self.epochs = self.start_epoch - (-left // (self.every or length))
+        if self.every:
+            self.eval_step = 1
+        self._batches = self._all_batches(train_data)
+
     def _end_early(self, valid_data: Any, saved: bool) -> tuple[float, Any]:
-        """Validate the last epoch where that has not been done, and keep it if it is the best."""
+        """Validate the last state where that has not been done, and keep it if it is the best."""
         self.stopped_by = "budget"
+        limits = {"training_budget": f"{self.budget:g} CPU s", "max_steps": f"{self.max_steps} steps"}
+        spent = "max_steps" if self._are_steps_spent else "training_budget"
         self.logger.warning(
-            f"The training_budget of {self.budget:g} s was spent after epoch {self._epoch + 1} of {self.epochs}."
+            f"The {spent} of {limits[spent]} was spent after step {self.steps} (epoch {self._epoch:g} of "
+            f"{self.passes})."
         )
-        if valid_data and (not self.curve or self.curve[-1][0] != self._epoch + 1):
+        if valid_data and (not self.curve or self.curve[-1][0] != self._epoch):
             score, result = self._valid_epoch(valid_data)
             if self.best_valid_result is None or (score > self.best_valid_score) == bool(self.valid_metric_bigger):
                 self.best_valid_score, self.best_valid_result = score, result
                 if saved:
-                    self._save_checkpoint(self._epoch)
+                    self._save_checkpoint(self._round)
         return self.best_valid_score, self.best_valid_result
 
+    @property
+    def _epoch(self) -> float:
+        """Passes over the training data so far."""
+        return 1 if self.one_pass else round(self.steps / self._pass_length, 4)
+
+    @property
+    def epochs_begun(self) -> int:
+        """Passes over the training data that were begun; 0: before the training."""
+        return len(self.train_loss_dict) if self.one_pass else -(-self.steps // self._pass_length)
+
+    @property
+    def _are_steps_spent(self) -> bool:
+        return bool(self.max_steps) and self.steps >= self.max_steps
+
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
-        if time.perf_counter() > self._deadline and epoch_idx > self.start_epoch:
+        """Train for a round: RecBole's epoch, or ``eval_every_steps`` steps."""
+        late = bool(self.budget) and self.cpu_seconds > self.budget and epoch_idx > self.start_epoch
+        if late or self._are_steps_spent:
             raise _BudgetSpentError
-        self._epoch = epoch_idx
+        self._round = epoch_idx
         if self.one_pass:
             self.model.train()
             self.model.fit()
             return 0.0
-        self._set_learning_rate(epoch_idx)
-        if hasattr(train_data, "set_epoch"):
-            train_data.set_epoch(epoch_idx)
-        if hasattr(self.model, "start_epoch"):
-            self.model.start_epoch(epoch_idx)
-        return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+        length = self._pass_length
+        n_steps = min(
+            self.every or length - self.steps % length,
+            self.passes * length - self.steps,
+            (self.max_steps or sys.maxsize) - self.steps,
+        )
+        batches = _Round(train_data, itertools.islice(self._batches, n_steps), n_steps)
+        return super()._train_epoch(batches, epoch_idx, *args, **kwargs)
 
-    def _set_learning_rate(self, epoch: int) -> None:
+    def _all_batches(self, train_data: Any) -> Iterator[Any]:
+        """Yield the batches of all passes that are left, each with its learning rate set.
+
+        A training that goes on in the middle of a pass draws the pass as before, and leaves out what it has had.
+        """
+        first, done = divmod(self.steps, self._pass_length)
+        for number in range(first, self.passes):
+            here = rng_state()
+            if done and self._pass_rng is not None:
+                set_rng_state(self._pass_rng)
+            self._pass_rng = rng_state()
+            if hasattr(train_data, "set_epoch"):
+                train_data.set_epoch(number)
+            if hasattr(self.model, "start_epoch"):
+                self.model.start_epoch(number)
+            batches = iter(train_data)
+            if done:
+                next(itertools.islice(batches, done - 1, None), None)
+                set_rng_state(here)
+                done = 0
+            for batch in batches:
+                self._set_learning_rate()
+                self.steps += 1
+                yield batch
+
+    def _set_learning_rate(self) -> None:
         milestones = self.config["lr_milestones"]
         if milestones:
-            passed = sum(epoch >= each for each in milestones)
+            passed = sum(self.steps >= each for each in milestones)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate * float(self.config["lr_gamma"] or 1.0) ** passed
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
         score, result = super()._valid_epoch(*args, **kwargs)
-        self.curve.append([self._epoch + 1, float(score)])
+        self.curve.append([self._epoch, float(score)])
         return score, result
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
@@ -134,7 +229,9 @@ class SignedTrainer(Trainer):
             "other_parameter": self.model.other_parameter(),
             "optimizer": self.optimizer.state_dict(),
             "curve": self.curve,
+            "place": divmod(self.steps, self._pass_length),
             "rng": rng_state(),
+            "pass_rng": self._pass_rng,
         }
         torch.save(state, path, pickle_protocol=4)
         if verbose:
@@ -161,8 +258,22 @@ class SignedTrainer(Trainer):
         self._resumed = state.get(VOCABULARY) or state["config"][VOCABULARY]  # older versions had it beside
         self.best_valid_result = state.get("best_valid_result")
         self.curve = [list(each) for each in state.get("curve", [])]
+        self._place = tuple(state.get("place", (self.start_epoch, 0)))
+        self._pass_rng = state.get("pass_rng")
         if "rng" in state:
             set_rng_state(state["rng"])
+
+
+def _whole_number(config: Any, key: str) -> int:
+    """Return a number of steps; 0 where it is not set.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    value = config[key] or 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UsageError(f"{key} is {value!r}; it must be a whole number of optimiser steps, or 0 for none.")
+    return value
 
 
 def rng_state() -> dict[str, Any]:

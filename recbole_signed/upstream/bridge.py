@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.data import UnseenItems
+from recbole_signed.data import UnseenItems, sifts_positives
 from recbole_signed.graph import SignedGraph
 from recbole_signed.model import SignedRecommender
 
@@ -156,7 +156,8 @@ class SignedBatches:
         if exponent:
             degrees = torch.bincount(items, minlength=dataset.item_num).double().numpy()
             weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** exponent, 0.0)
-        self.unseen = UnseenItems.from_pairs(users.numpy(), items.numpy(), dataset.item_num, weights)
+        known = slice(None) if sifts_positives(config) else slice(0)
+        self.unseen = UnseenItems.from_pairs(users[known].numpy(), items[known].numpy(), dataset.item_num, weights)
         self.rng = np.random.default_rng(int(config["seed"]))
         dislikes = getattr(dataset, "dislike_feat", None) if self.with_dislikes else None
         none = torch.zeros(0, dtype=torch.int64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 ALL_IN_ONE_BATCH = 1_000_000_000
 """``train_batch_size`` for one batch of all likes: stock RecBole does not read 0 as that."""
 
-TRAINER_KEYS = ("lr_milestones", "lr_gamma", "training_budget")
+TRAINER_KEYS = ("lr_milestones", "lr_gamma", "training_budget", "max_steps", "eval_every_steps")
 """Keys of ``SignedTrainer`` that RecBole's trainer does not read."""
 
 METADATA = ("family", "source", "uses_dislikes", "needs_sign")

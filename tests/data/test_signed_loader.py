@@ -87,6 +87,17 @@ def test_sampled_items_are_unknown_to_the_user(loader: Callable[..., Any]) -> No
             assert not known & set(zip(users, items, strict=True))
 
 
+def test_sampled_items_may_be_liked_where_a_model_says_so(loader: Callable[..., Any]) -> None:
+    made = loader(LikeModel, sift_positives=False, n_negatives=200)
+    liked = {(row[0], row[1]) for row in ROWS if row[2] > 0}
+    batch = epoch(made)[0]
+    users = made._dataset.id2token("user_id", batch["user_id"].repeat_interleave(200))
+    items = made._dataset.id2token("item_id", batch["neg_item_id"].reshape(-1))
+    assert {item for item, _ in Counter(items).items()} == {f"i{number}" for number in range(11)}
+    share = sum(pair in liked for pair in zip(users, items, strict=True)) / len(items)
+    assert share == pytest.approx(2 / 11, abs=0.03), "each of a user's two likes is as likely as any other item"
+
+
 def test_an_epoch_depends_on_its_number_alone(loader: Callable[..., Any]) -> None:
     first, second = loader(), loader()
     third = [epoch(first) for _ in range(3)][-1]

@@ -62,6 +62,16 @@ def test_a_run_is_a_row_with_its_provenance(toy: str) -> None:
     assert len(list(Path("runs").glob("BPR-toy-signed-7-*.pth"))) == 1
 
 
+def test_a_row_says_how_many_steps_and_settings_it_rests_on(toy: str) -> None:
+    searched = run("SSF", toy, overrides={"state": "ERROR", "valid_metric": "NDCG@10"}, save=False)
+    assert searched.settings_ranked == searched.n_ranked > 20
+    fixed = run("SSF", toy, overrides={"state": "ERROR", "auto": False}, save=False)
+    assert (fixed.settings_ranked, fixed.n_ranked, RunRow("A", "d", 1, tuned={"tried": 7}).n_ranked) == (None, None, 7)
+    trained = run("SGCN", toy, overrides={**QUICK, "train_batch_size": 64, "eval_every_steps": 4, "max_steps": 6})
+    assert (trained.steps, trained.stopped_by, len(trained.curve)) == (6, "budget", 2)
+    assert trained.epochs == 1
+
+
 def test_memory_of_training_is_what_training_added(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from recbole.model.general_recommender.bpr import BPR

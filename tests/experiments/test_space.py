@@ -167,3 +167,13 @@ def test_a_space_of_another_model_is_one_sentence(text: str, said: str, write: W
 
 def test_a_key_without_a_default_takes_anything(write: Write) -> None:
     Space.read(write("weight_decay: [0.0, 0.1]")).check("EASE", {"weight_decay": None}, set())
+
+
+def test_what_lies_on_an_edge(write: Write) -> None:
+    space = Space.read(write(ALL + "weight_decay: [0.0, 1.0e-4]\n"))
+    inside = {"encoder": "MF", "mlp_hidden_size": [300], "dropout_prob": 0.2, "learning_rate": 1e-3, "rank": 64}
+    assert space.edges({**inside, "embedding_size": 32, "weight_decay": 0.0}) == {}, "0 leaves a term out"
+    ends = {"dropout_prob": 0.5, "learning_rate": 1.1e-4, "embedding_size": 64, "rank": 16, "weight_decay": 1e-4}
+    lowest = {"learning_rate": "lowest", "rank": "lowest"}
+    assert space.edges(ends) == lowest | dict.fromkeys(("dropout_prob", "embedding_size", "weight_decay"), "highest")
+    assert space.edges({"learning_rate": 0.5, "dropout_prob": 0.0}) == {}, "outside, and nothing beyond"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from recbole_signed.experiments.tuning import PRUNING_TRIALS, Space, Study
+from recbole_signed.experiments.tuning import REDUCTION, Halving, Space, Study
 from recbole_signed.experiments.tuning import study as module
 
 SPACE = "rate: {log_uniform: [1e-4, 1]}\nlayers: [1, 2, 3, 4]"
-RANDOM_TRIALS, PATIENCE = 3, 4
+RANDOM_TRIALS = 3
 
 
 @pytest.fixture(autouse=True)
@@ -22,11 +22,17 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def study(
-    folder: Path, text: str = SPACE, name: str = "s", bigger: bool = True, seed: int = 1, **default: Any
+    folder: Path,
+    text: str = SPACE,
+    name: str = "s",
+    bigger: bool = True,
+    seed: int = 1,
+    start: dict[str, Any] | None = None,
+    **default: Any,
 ) -> Study:
     path = folder / "space.yaml"
     path.write_text(text, encoding="utf-8")
-    return Study(folder / "study.db", name, Space.read(path), default, bigger, seed, PATIENCE)
+    return Study(folder / "study.db", name, Space.read(path), default, bigger, seed, start)
 
 
 def value(values: dict[str, Any]) -> float:
@@ -123,38 +129,78 @@ def test_what_was_cut_off_is_repeated_even_where_the_space_is_exhausted(tmp_path
     assert [one.is_default for one in again.tried()] == [False, False, True]
 
 
-def test_a_poor_curve_is_pruned_and_the_default_never(tmp_path: Path) -> None:
-    each = study(tmp_path)
+@pytest.mark.parametrize("bigger", [True, False])
+def test_the_best_third_of_those_that_reached_a_rung_goes_on(bigger: bool, tmp_path: Path) -> None:
+    each = study(tmp_path, bigger=bigger, start={"rate": 0.1, "layers": 2})
 
-    def play(score: float) -> bool:
+    def play(score: float) -> str:
         asked = each.ask()
         assert asked is not None
-        for validation in range(1, PATIENCE + 3):
-            if not each.report(asked, score * validation, validation):
-                assert validation == PATIENCE
+        score = score if bigger else -score
+        for rung in (0, 1, 1, 2):
+            if not each.report(asked, score, rung):
                 each.prune(asked, {"curve": []})
-                return False
+                return f"pruned at rung {rung}"
         each.complete(asked, score, {})
-        return True
+        return "complete"
 
-    assert play(0.001), "the default, which is the poorest"
-    assert all(play(1.0 + 0.1 * number) for number in range(PRUNING_TRIALS))
-    assert not play(0.1)
-    assert play(5.0)
+    assert [play(0.1), play(0.2)] == ["complete"] * 2, "the default and the start"
+    assert play(0.3) == "complete", "the best of three"
+    assert play(0.25) == "pruned at rung 1", "one of four goes on"
+    assert play(0.26) == "pruned at rung 1"
+    assert play(0.29) == "pruned at rung 2", "two of six go on from the first rung, one of four from the second"
+    assert play(0.5) == "complete"
     states = [one.state for one in each.tried()]
-    assert states.count("pruned") == 1
-    assert [one.value for one in each.tried() if one.state == "pruned"] == [None]
+    assert states.count("pruned") == 3
+    assert {one.value for one in each.tried() if one.state == "pruned"} == {None}
+
+
+def test_a_training_that_ended_by_itself_counts_at_the_rungs_it_did_not_see(tmp_path: Path) -> None:
+    each = study(tmp_path)
+    for score in (0.1, 0.9, 0.8):
+        each.complete(each.ask(), score, {})
+    asked = each.ask()
+    assert not each.report(asked, 0.5, 1), "two of four are better"
+    assert each.report(asked, 0.5, 1), "a rung is passed once"
 
 
 def test_the_default_is_not_pruned_among_running_trials(tmp_path: Path) -> None:
     each = study(tmp_path)
     default = each.ask()
-    for _ in range(PRUNING_TRIALS + 2):
+    for _ in range(2 * REDUCTION):
         asked = each.ask()
-        for validation in range(1, PATIENCE + 3):
-            each.report(asked, 1.0, validation)
+        each.report(asked, 1.0, 2)
         each.complete(asked, 1.0, {})
-    assert all(each.report(default, 0.0, validation) for validation in range(1, PATIENCE + 5))
+    assert all(each.report(default, 0.0, rung) for rung in (1, 2))
+
+
+def test_the_start_is_kept_where_it_was_cut_off_too(tmp_path: Path) -> None:
+    first = study(tmp_path, start={"rate": 0.1, "layers": 2})
+    first.complete(first.ask(), 0.9, {})
+    first.ask()
+    again = study(tmp_path, start={"rate": 0.1, "layers": 2})
+    asked = again.ask()
+    assert asked.values == {"rate": 0.1, "layers": 2}
+    others = [again.ask() for _ in range(5)]
+    for each in others:
+        again.report(each, 0.8, 1)
+    assert again.report(asked, 0.1, 1)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reached"),
+    [
+        ({"cpu_seconds": 100.0}, {(1499, 90.0): 0, (1500, 24.0): 0, (1500, 25.0): 1, (1500, 50.0): 2, (9999, 99.0): 2}),
+        ({"max_steps": 8000}, {(1999, 1e9): 0, (2000, 1.0): 1, (4000, 1.0): 2}),
+        ({"max_steps": 4000, "min_steps": 2000}, {(1000, 1.0): 0, (2000, 1.0): 2}),
+        ({"cpu_seconds": 100.0, "max_steps": 8000}, {(2000, 1.0): 1, (1600, 50.0): 2}),
+        ({}, {(1499, 1.0): 0, (1500, 1.0): 1, (2999, 1.0): 1, (3000, 1.0): 2, (6000, 1.0): 3}),
+        ({"min_steps": 0, "cpu_seconds": 8.0}, {(1, 1.0): 0, (1, 2.0): 1}),
+    ],
+)
+def test_rungs(limits: dict[str, float], reached: dict[tuple[int, float], int]) -> None:
+    halving = Halving(**limits)
+    assert {at: halving.rung(*at) for at in reached} == reached
 
 
 def test_a_score_that_is_not_a_number_is_passed_over(tmp_path: Path) -> None:

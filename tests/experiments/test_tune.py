@@ -22,8 +22,8 @@ import json, os, sys, time
 task = json.loads(sys.stdin.readline())["task"]
 def say(**document):
     print(json.dumps(document), flush=True)
-def score(value):
-    say(score=value)
+def score(value, steps, cpu_seconds=0.0):
+    say(score=value, steps=steps, cpu_seconds=cpu_seconds)
     return json.loads(sys.stdin.readline())["go"]
 def row(value):
     say(row={"model": task["model"], "dataset": task["dataset"], "seed": 1, "valid": {"ndcg@10": value}, "epochs": 1})
@@ -152,17 +152,47 @@ def test_several_workers_share_the_trials(toy: str) -> None:
 def test_a_poor_curve_is_pruned(toy: str) -> None:
     script = """
 def trial(values):
-    poor = len(open('tried').readlines()) == 9
+    poor = len(open('tried').readlines()) % 9 == 0
     for epoch in range(1, 7):
-        if not score([epoch, 0.0 if poor else 0.1 * epoch]):
+        if not score([epoch, 0.0 if poor else 0.1 * epoch], 500 * epoch):
             return say(pruned=True)
     row(0.6)
 """
-    tuning = tuned(toy, script, model="BPR", trials=9, settings={"stopping_step": 3})
+    tuning = tuned(toy, script, model="BPR", trials=9)
     assert [each.state for each in tuning.trials] == ["complete"] * 8 + ["pruned"]
-    assert tuning.trials[-1].about["epochs"] == 3, "early stopping would have had patience for 3"
+    assert tuning.trials[-1].about["epochs"] == 3, "no trial is given up before 1,500 steps"
     assert tuning.trials[0].about["curve"] == [[epoch, 0.1 * epoch] for epoch in range(1, 7)]
     assert read_tuned(tuning.file).how["pruned"] == 1
+    later = tuned(toy, script, model="BPR", trials=9, prune_after=2500)
+    assert later.trials[-1].about["epochs"] == 5
+    assert "--trials 9 --prune-after 2500" in read_tuned(later.file).how["command"]
+
+
+def test_with_a_budget_trials_are_compared_at_a_quarter_and_at_half_of_it(toy: str) -> None:
+    script = """
+def trial(values):
+    number = len(open('tried').readlines())
+    for at in range(1, 9):
+        if not score([at, 0.01 * number], 5000 * at, 10.0 * at):
+            return say(pruned=True)
+    row(0.01 * number)
+"""
+    tuning = tuned(toy, script, model="BPR", trials=7, budget=80.0)
+    assert [each.state for each in tuning.trials] == ["complete"] * 7, "each is better than all before"
+    falling = script.replace("len(open('tried').readlines())", "99 - len(open('tried').readlines())")
+    again = tuned(toy, falling, model="BPR", trials=7, budget=80.0, seed=8)
+    assert [each.state for each in again.trials] == ["complete"] * 2 + ["pruned"] * 5
+    assert {each.about["curve"][-1][0] for each in again.trials[2:]} == {2}
+
+
+def test_a_chosen_value_on_the_edge_of_its_space_is_reported(toy: str) -> None:
+    Path("yaml/tune/EASE.yaml").write_text("reg_weight: [10.0, 20.0, 30.0]\n", encoding="utf-8")
+    highest = tuned(toy, "def trial(values): row(values['reg_weight'] if values else 0.0)", trials=20)
+    assert highest.edges == highest.as_dict()["edges"] == {"reg_weight": "highest"}
+    assert read_tuned(highest.file).how["edges"] == {"reg_weight": "highest"}
+    assert "on the edge of the space, beyond which better values may lie: reg_weight=30.0 (highest)" in to_text(highest)
+    middle = tuned(toy, "def trial(values): row(1.0 if values.get('reg_weight') == 20.0 else 0.5)", seed=9)
+    assert (middle.edges, "edge" in to_text(middle)) == ({}, False)
 
 
 def test_a_small_space_that_was_tried_in_full_has_had_its_budget(toy: str) -> None:
@@ -190,7 +220,7 @@ def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str,
     assert tuning.values.keys() == {"embedding_size", "learning_rate"}
     assert tuning.values["embedding_size"] == 32
     how = read_tuned(tuning.file).how
-    assert how["training_budget"] == 3.0
+    assert (how["training_budget"], how["budget_unit"]) == (3.0, "CPU s")
     assert how["settings"] == {"valid_metric": "NDCG@10"}
     assert "--budget 3 --name other --seed 7 -c fixed.yaml" in how["command"]
 
@@ -202,6 +232,7 @@ def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str,
         ("EASE", {"jobs": 0}, "--jobs is 0"),
         ("EASE", {"name": "../x"}, "--name is '../x'; it must be the plain name of a folder"),
         ("EASE", {"budget": 1.0, "settings": {"training_budget": 2.0}}, "give one of the two"),
+        ("EASE", {"prune_after": -1}, "--prune-after is -1; it must be 0 or more"),
         ("EASE", {"budget": 0.0}, "--budget is 0; it must be a number of seconds above 0"),
         ("EASE", {"timeout": -1.0}, "--timeout is -1"),
         ("Pop", {}, "there is no yaml/tune/Pop.yaml that says what to tune of Pop"),

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs import DataCache, reading, run
+from recbole_signed.experiments import runs
+from recbole_signed.experiments.runs import DataCache, run
 from recbole_signed.experiments.tuning import Task, worker
 
 SETTINGS = {"state": "ERROR", "valid_metric": "NDCG@10", "metric_decimal_place": 6}
@@ -67,6 +68,9 @@ def test_gradients_are_the_same_as_in_a_run_of_its_own(toy: str) -> None:
     scores = [each["score"] for each in said if "score" in each][:4]
     assert [epoch for epoch, _ in scores] == [1, 2, 3, 4]
     assert max(score for _, score in scores) == first["valid"]["ndcg@10"]
+    steps, seconds = ([each[key] for each in said if "score" in each][:4] for key in ("steps", "cpu_seconds"))
+    assert steps == [steps[0] * number for number in range(1, 5)]
+    assert 0 < seconds[0] < seconds[-1]
 
 
 def test_a_trial_that_is_not_to_go_on_ends_there(toy: str) -> None:
@@ -83,7 +87,7 @@ def test_a_trial_that_fails_says_why_and_the_next_one_is_run(toy: str) -> None:
 
 def test_files_are_read_once_and_again_where_the_data_is_another(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     caches: list[DataCache] = []
-    monkeypatch.setattr(reading, "DataCache", lambda: caches.append(DataCache()) or caches[-1])
+    monkeypatch.setattr(runs, "DataCache", lambda: caches.append(DataCache()) or caches[-1])
     trials = [{"reg_weight": 3.0}, {"reg_weight": 30.0}, {"neutral_weight": 0.5}, {"neutral_weight": 0.5}]
     said = served(Task("SignedEASE", toy, settings=SETTINGS), trials)
     assert caches[0].n_read == 2

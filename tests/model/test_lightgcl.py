@@ -28,7 +28,8 @@ def test_embeddings_and_loss_are_those_of_the_formulas(q: int) -> None:
     batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
     u, i, n = (table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS])
     wanted = -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean()
-    for rows, side in ((batch["user_id"], table[:N_USERS]), (batch["item_id"] + N_USERS, table[N_USERS:])):
+    named = torch.cat([batch["item_id"], batch["neg_item_id"].flatten()]) + N_USERS
+    for rows, side in ((batch["user_id"], table[:N_USERS]), (named, table[N_USERS:])):
         apart = (other[rows] @ side.T / 0.7).exp().sum(dim=1).log().mean()
         together = ((other[rows] * table[rows]).sum(dim=1) / 0.7).clamp(-5, 5).mean()
         wanted = wanted + 0.3 * (apart - together)

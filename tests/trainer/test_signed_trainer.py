@@ -81,6 +81,84 @@ def test_the_learning_rate_falls_at_its_milestones(start: Callable[..., Any]) ->
     assert list(dict.fromkeys(rates)) == [0.1, 0.05, 0.025]
 
 
+@pytest.mark.parametrize("name", ["SGCN", "LightGCN"])
+def test_validations_patience_and_limits_are_counted_in_steps(name: str, start: Callable[..., Any]) -> None:
+    started = start(name, train_batch_size=32, eval_every_steps=3, max_steps=8, epochs=50)
+    length = len(started[1][0])
+    assert length > 3, "rounds are parts of a pass"
+    score, _ = fit(started)
+    trainer = started[0]
+    assert (trainer.stopped_by, trainer.steps) == ("budget", 8)
+    assert [epoch for epoch, _ in trainer.curve] == [round(step / length, 4) for step in (3, 6, 8)]
+    assert score == max(value for _, value in trainer.curve)
+    early = start(name, train_batch_size=32, eval_every_steps=2, stopping_step=3, learning_rate=0.1, epochs=99)
+    best, _ = fit(early)
+    scores = [value for _, value in early[0].curve]
+    assert early[0].stopped_by == "early stopping"
+    assert early[0].steps == 2 * len(scores)
+    assert scores[::-1].index(best) == 3 + 1, "the patience, and the validation at which it is over"
+
+
+def test_whole_passes_end_where_epochs_do_whatever_a_round_is(start: Callable[..., Any]) -> None:
+    one, other = (start("SGCN", train_batch_size=32, epochs=3, stopping_step=99, **each) for each in ({}, steps(5)))
+    for each in (one, other):
+        each[0].fit(each[1][0], None, saved=False, show_progress=False)
+    assert one[0].steps == other[0].steps == 3 * len(one[1][0])
+    assert one[0].stopped_by == other[0].stopped_by == "epochs"
+    assert same_parameters(one[0].model, other[0].model)
+
+
+def steps(number: int) -> dict[str, int]:
+    return {"eval_every_steps": number}
+
+
+def same_parameters(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    theirs = other.state_dict()
+    return all(torch.equal(value, theirs[key]) for key, value in one.state_dict().items())
+
+
+def test_a_budget_counts_the_time_of_the_processor_alone(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, parts = start("SGCN", train_batch_size=32, eval_every_steps=2, training_budget=4.5, epochs=50)
+    clock = {"cpu": 100.0, "wall": 0.0}
+    monkeypatch.setattr("recbole_signed.trainer.signed_trainer.time.process_time", lambda: clock["cpu"])
+    monkeypatch.setattr("recbole_signed.trainer.signed_trainer.time.perf_counter", lambda: clock["wall"])
+    step = trainer.optimizer.step
+
+    def slow_step(*args: Any) -> Any:
+        clock["cpu"] += 1.0
+        clock["wall"] += 1000.0
+        return step(*args)
+
+    trainer.optimizer.step = slow_step
+    fit((trainer, parts))
+    assert (trainer.stopped_by, trainer.steps, trainer.cpu_seconds) == ("budget", 6, 6.0)
+    assert len(trainer.curve) == 3
+
+
+@pytest.mark.parametrize("name", ["SGCN", "PANEGNN", "LightGCN"])
+def test_a_training_goes_on_in_the_middle_of_a_pass_as_if_nothing_had_happened(
+    name: str, start: Callable[..., Any]
+) -> None:
+    keys = {"train_batch_size": 100, "eval_every_steps": 3, "epochs": 4}
+    whole = start(name, **keys, max_steps=11)
+    assert 11 > len(whole[1][0]) > 6
+    whole[0].fit(whole[1][0], None, saved=False, show_progress=False)
+    first = start(name, **keys, max_steps=6)
+    first[0].fit(first[1][0], None, saved=True, show_progress=False)
+    second = start(name, **keys, max_steps=11, resume=first[0].saved_model_file)
+    second[0].fit(second[1][0], None, saved=False, show_progress=False)
+    assert second[0].steps == 11
+    assert same_parameters(whole[0].model, second[0].model)
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, True, "many"])
+def test_steps_are_whole_numbers(value: Any, start: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match=r"max_steps is .*; it must be a whole number of optimiser steps"):
+        start("SGCN", max_steps=value)
+
+
 def test_a_stock_model_goes_on_from_a_checkpoint_as_if_nothing_had_happened(start: Callable[..., Any]) -> None:
     whole = start("LightGCN", epochs=4, training_budget=600)
     fit(whole)

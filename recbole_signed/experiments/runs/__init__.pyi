@@ -40,6 +40,7 @@ from .rows import RunRow as RunRow
 from .rows import append_row as append_row
 from .rows import read_rows as read_rows
 from .rows import request_id as request_id
+from .runner import Validated as Validated
 from .runner import configured_data as configured_data
 from .runner import plain_result as plain_result
 from .runner import run as run

@@ -69,9 +69,16 @@ class RunRow:
     and matrices that a model keeps elsewhere; not what is rebuilt from the edges, such as an adjacency matrix."""
     epochs: int | None = None
     stopped_by: str | None = None
-    """``epochs``, ``early stopping`` or ``budget`` (``training_budget``: more training might have helped)."""
+    """``epochs``, ``early stopping`` or ``budget`` (``training_budget``, ``max_steps``: more training might have
+    helped)."""
+    steps: int | None = None
+    """Steps of the optimizer. None: the trainer does not count them, or the row is from when ``training_budget`` was
+    wall time; it is CPU time now."""
+    settings_ranked: int | None = None
+    """How many candidates a model that chooses by itself (``auto``) ranked on validation; None for others, and in older
+    rows."""
     curve: list[list[float]] = field(default_factory=list)
-    """``[epoch, valid score]`` of each validation, where the trainer keeps it."""
+    """``[epoch, valid score]`` of each validation, where the trainer keeps it; an epoch may be a part of a pass."""
     n_parameters: int | None = None
     config_hash: str | None = None
     """sha256 of the final configuration without paths, devices and progress bars: equal in any folder."""
@@ -105,6 +112,11 @@ class RunRow:
     def ok(self) -> bool:
         """Whether the run came to its end."""
         return self.status == OK
+
+    @property
+    def n_ranked(self) -> int | None:
+        """How many settings were ranked to choose this one's, by the model itself or by ``tune``; None: not known."""
+        return self.settings_ranked or (self.tuned or {}).get("tried")
 
     @property
     def key(self) -> Key:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from logging import WARNING, StreamHandler, getLogger
 from pathlib import Path
@@ -40,6 +41,20 @@ _SAY_SECONDS = 5.0
 """How often a training tells its progress."""
 
 
+@dataclass(frozen=True)
+class Validated:
+    """How far a training is at a validation."""
+
+    epoch: float
+    """Passes over the training data."""
+    score: float
+    """Of ``valid_metric``."""
+    steps: int
+    """Of the optimizer."""
+    cpu_seconds: float
+    """Processor time since the training began."""
+
+
 def run(
     model: str,
     dataset: str,
@@ -52,7 +67,7 @@ def run(
     serve: bool = False,
     test: bool = True,
     cache: DataCache | None = None,
-    on_validation: Callable[[int, float], None] | None = None,
+    on_validation: Callable[[Validated], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> RunRow:
     """Train and evaluate a model with RecBole's own parts, as ``run_recbole`` does.
@@ -76,8 +91,8 @@ def run(
             model and not of libraries that are used for the first time.
         test: evaluate the test part; without, ``test`` of the row is empty and no checkpoint is needed.
         cache: what earlier runs of this process read, for runs that differ in other things than data.
-        on_validation: called with the epoch (from 0) and the valid score after each validation of a model that is
-            trained in epochs; what it raises ends the run and is raised here.
+        on_validation: called after each validation of a model that is trained in epochs; what it raises ends the run
+            and is raised here.
         say: told in a few lines what is run and how far it is. RecBole's log then shows warnings alone on standard
             error; the file in ``log/`` has all of it.
 
@@ -114,9 +129,16 @@ def run(
         in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
         checkpointed = save or (test and in_epochs)
         progress: dict[str, Any] = {"show_progress": config["show_progress"]}
-        watched = {"callback_fn": on_validation} if on_validation is not None and in_epochs else {}
         with _checkpoint(trainer, config, keep=save):
             before_fit, before_fit_cpu = time.perf_counter(), time.process_time()
+
+            def watch(epoch: int, score: float) -> None:
+                assert on_validation is not None
+                steps = getattr(trainer, "steps", (epoch + 1) * len(train_data))
+                passed = round(steps / len(train_data), 4)
+                on_validation(Validated(passed, float(score), steps, time.process_time() - before_fit_cpu))
+
+            watched = {"callback_fn": watch} if on_validation is not None and in_epochs else {}
             _, valid = trainer.fit(train_data, valid_data, saved=checkpointed, **progress, **watched)
             after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
             fit_peak = memory_bytes()[1]
@@ -156,7 +178,9 @@ def run(
         fit_memory_bytes=max(0, fit_peak - at_rest),
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
         **served,
-        epochs=len(getattr(trainer, "train_loss_dict", ())) or None,
+        epochs=_epochs(trainer),
+        steps=getattr(trainer, "steps", None),
+        settings_ranked=getattr(recommender, "settings_ranked", None),
         stopped_by=getattr(trainer, "stopped_by", None),
         curve=getattr(trainer, "curve", []),
         n_parameters=sum(each.numel() for each in recommender.parameters()),
@@ -225,20 +249,26 @@ def _announce(config: Any, data: Any, say: Callable[[str], None]) -> None:
 
 
 def _watched(
-    metric: str, say: Callable[[str], None], further: Callable[[int, float], None] | None
-) -> Callable[[int, float], None]:
+    metric: str, say: Callable[[str], None], further: Callable[[Validated], None] | None
+) -> Callable[[Validated], None]:
     started = said = time.perf_counter()
 
-    def on_validation(epoch: int, score: float) -> None:
+    def on_validation(seen: Validated) -> None:
         nonlocal said
         now = time.perf_counter()
         if now - said >= _SAY_SECONDS:
             said = now
-            say(f"epoch {epoch + 1}: {metric} {score:.4f} on validation, {now - started:.0f} s")
+            say(f"epoch {seen.epoch:g}: {metric} {seen.score:.4f} on validation, {now - started:.0f} s")
         if further is not None:
-            further(epoch, score)
+            further(seen)
 
     return on_validation
+
+
+def _epochs(trainer: Any) -> int | None:
+    """Return the passes that a training began; None for a trainer that does not count them."""
+    begun = getattr(trainer, "epochs_begun", None)
+    return begun or len(getattr(trainer, "train_loss_dict", ())) or None
 
 
 def _serve(trainer: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RUNS, TUNED
+from recbole_signed.experiments.tuning.halving import MIN_STEPS
 
 TRIALS = 50
 """Default number of trials."""
@@ -21,7 +22,9 @@ class Plan:
     jobs: int = 1
     """Processes at a time."""
     budget: float | None = None
-    """``training_budget`` of each trial, in seconds."""
+    """``training_budget`` of each trial, in CPU seconds."""
+    prune_after: int = MIN_STEPS
+    """Optimiser steps before which no trial is pruned."""
     timeout: float | None = None
     """Seconds after which no trial is begun."""
     space: Path | None = None
@@ -37,7 +40,11 @@ class Plan:
         Raises:
             UsageError: names the first one.
         """
-        for option, value, least in (("--trials", self.trials, 1), ("--jobs", self.jobs, 1)):
+        for option, value, least in (
+            ("--trials", self.trials, 1),
+            ("--jobs", self.jobs, 1),
+            ("--prune-after", self.prune_after, 0),
+        ):
             if value < least:
                 raise UsageError(f"{option} is {value}; it must be {least} or more.")
         if self.name is not None and (not self.name or Path(self.name).name != self.name):

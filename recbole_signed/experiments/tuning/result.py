@@ -12,6 +12,7 @@ from recbole_signed import __version__
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import NOT_RESULTS, as_word
 from recbole_signed.experiments.tables import Tuned, to_yaml
+from recbole_signed.experiments.tuning.halving import MIN_STEPS
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.space import Space
 from recbole_signed.experiments.tuning.task import Facts, Task
@@ -32,6 +33,8 @@ class Tuning:
     best: Tried
     values: dict[str, Any]
     """What is in :attr:`file`."""
+    edges: dict[str, str]
+    """Key -> ``lowest`` or ``highest`` of the values that lie on the edge of the space."""
     file: Path
     database: Path
     n_new: int
@@ -60,6 +63,7 @@ class Tuning:
             "best": self.best.as_dict(),
             "default_value": self.default.value if self.default is not None else None,
             "values": self.values,
+            "edges": self.edges,
             "file": str(self.file),
             "start": dict(self.start),
             "database": str(self.database),
@@ -106,7 +110,7 @@ def tuned_yaml(tuning: Tuning, plan: Plan) -> str:
 def _how(tuning: Tuning, plan: Plan) -> dict[str, Any]:
     """Return what the file's comment says of its origin."""
     task, facts = tuning.task, tuning.facts
-    elsewhere = {*facts.model_keys, *NOT_RESULTS, "training_budget"}
+    elsewhere = {*facts.model_keys, *NOT_RESULTS, "training_budget", "max_steps"}
     settings = {key: value for key, value in facts.fixed.items() if key not in elsewhere}
     default = tuning.default
     return {
@@ -118,6 +122,9 @@ def _how(tuning: Tuning, plan: Plan) -> dict[str, Any]:
         "failed": tuning.count("fail"),
         "best_trial": tuning.best.number,
         "training_budget": facts.fixed.get("training_budget"),
+        "budget_unit": "CPU s",
+        "max_steps": facts.fixed.get("max_steps"),
+        "edges": tuning.edges,
         "seed": facts.seed,
         "metric": facts.metric,
         "value": tuning.best.value,
@@ -144,7 +151,14 @@ def _heading(tuning: Tuning) -> str:
 def _command(task: Task, plan: Plan, start: Mapping[str, Any]) -> str:
     """Return the command that does the same again, wherever data and results are."""
     words = ["recbole-signed", "tune", "-m", task.model, "-d", task.dataset, "--trials", str(plan.trials)]
-    options = {"--budget": plan.budget, "--space": plan.space, "--name": plan.name, "--seed": task.seed}
+    prune_after = None if plan.prune_after == MIN_STEPS else plan.prune_after
+    options = {
+        "--budget": plan.budget,
+        "--prune-after": prune_after,
+        "--space": plan.space,
+        "--name": plan.name,
+        "--seed": task.seed,
+    }
     for option, value in options.items():
         words += [] if value is None else [option, f"{value:g}" if isinstance(value, float) else str(value)]
     for key, value in start.items():
@@ -172,6 +186,9 @@ def to_text(tuning: Tuning, lines: int = 5) -> str:
         text.append(f"  {default.value:.4f}  trial {default.number:<3d}  default configuration")
     counted = [f"{tuning.count('complete')} complete", f"{tuning.count('pruned')} pruned"]
     counted += [f"{tuning.count('fail')} failed"] if tuning.count("fail") else []
+    if tuning.edges:
+        at = ", ".join(f"{as_word(key, tuning.values[key])} ({edge})" for key, edge in tuning.edges.items())
+        text.append(f"on the edge of the space, beyond which better values may lie: {at}")
     if tuning.exhausted:
         text.append("every point of the space was tried")
     text.append(f"{len(tuning.trials)} trials ({', '.join(counted)}), {tuning.n_new} now, {tuning.seconds:.0f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.experiments.runs import RunRow, digest, space_file
 from recbole_signed.experiments.tables import terminated_like_interrupted, tuned_path
+from recbole_signed.experiments.tuning.halving import Halving
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
 from recbole_signed.experiments.tuning.space import Space
@@ -84,18 +86,19 @@ def tune(
     name = plan.name or dataset
     folder = plan.storage / name / model
     folder.mkdir(parents=True, exist_ok=True)
-    question = [facts.config_hash, facts.data_sha256, space.as_dict(), __version__, *([start] if start else [])]
+    halving = Halving(
+        float(facts.fixed.get("training_budget") or 0), int(facts.fixed.get("max_steps") or 0), plan.prune_after
+    )
+    question = [facts.config_hash, facts.data_sha256, space.as_dict(), __version__, vars(halving), start]
     database = folder / "study.db"
     lock = DirectoryLock(folder)
     try:
         name_of_study = digest(question)[:16]
-        study = study_type(
-            database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, facts.patience, start
-        )
+        study = study_type(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, start)
         before = len(study.tried())
         workers = Workers(plan.jobs, task.as_dict(), folder, command)
         with terminated_like_interrupted(), _progress(plan.trials, facts) as show:
-            search = _Search(study, workers, facts, show)
+            search = _Search(study, workers, facts, halving, show)
             try:
                 search.run(plan.trials, plan.timeout)
             finally:
@@ -113,6 +116,7 @@ def tune(
         tried,
         best,
         values,
+        space.edges(values),
         file,
         database,
         len(tried) - before,
@@ -142,8 +146,10 @@ class _Job:
 class _Search:
     """Hands trials to workers and takes in what they say."""
 
-    def __init__(self, study: Study, workers: Workers, facts: Facts, show: Callable[[list[Tried]], None]) -> None:
-        self.study, self.workers, self.facts, self.show = study, workers, facts, show
+    def __init__(
+        self, study: Study, workers: Workers, facts: Facts, halving: Halving, show: Callable[[list[Tried]], None]
+    ) -> None:
+        self.study, self.workers, self.facts, self.halving, self.show = study, workers, facts, halving, show
         self.exhausted = False
         """Whether all points of the space were tried."""
 
@@ -179,7 +185,9 @@ class _Search:
         elif job is not None and "score" in document:
             epoch, score = document["score"]
             job.curve.append([epoch, score])
-            worker.tell({"go": self.study.report(job.asked, score, len(job.curve))})
+            best = (max if self.facts.bigger else min)(value for _, value in job.curve)
+            rung = self.halving.rung(document["steps"], document["cpu_seconds"])
+            worker.tell({"go": self.study.report(job.asked, best, rung)})
         elif job is not None:
             self._end(job, document)
             worker.job = None
@@ -187,7 +195,7 @@ class _Search:
 
     def _end(self, job: _Job, document: dict[str, Any]) -> None:
         if "pruned" in document:
-            self.study.prune(job.asked, {"epochs": int(job.curve[-1][0]), "curve": job.curve})
+            self.study.prune(job.asked, {"epochs": math.ceil(job.curve[-1][0]), "curve": job.curve})
             return
         if "failed" in document:
             self.study.fail(job.asked, document["failed"])
@@ -197,7 +205,7 @@ class _Search:
         if value is None:
             self.study.fail(job.asked, f"{self.facts.metric} is not defined on the validation part")
             return
-        kept = ("epochs", "stopped_by", "fit_seconds", "peak_memory_bytes")
+        kept = ("epochs", "steps", "stopped_by", "fit_seconds", "fit_cpu_seconds", "peak_memory_bytes")
         about = {key: getattr(row, key) for key in kept if getattr(row, key) is not None}
         self.study.complete(job.asked, value, about | ({"curve": job.curve} if job.curve else {}))
 

@@ -24,6 +24,8 @@ from recbole_signed.errors import UsageError, nearest
 from recbole_signed.experiments.runs import read_yaml
 
 KINDS = ("uniform", "log_uniform", "int", "log_int")
+EDGE = 0.05
+"""Share of a range at each of its ends that counts as its edge."""
 _DIGITS, _DECIMALS = 4, 10
 """Significant digits of a tried number, decimals of one with a step: what is written is what was tried, and short."""
 
@@ -59,6 +61,15 @@ class Choice:
         """Whether ``value`` is one of the choices."""
         return any(_same(each, value) for each in self.values)
 
+    def edge(self, value: Any) -> str:
+        """Return ``lowest`` or ``highest`` where ``value`` is that of several numbers, else nothing.
+
+        Zero is no edge: it leaves a term out, and nothing lies beyond it.
+        """
+        if not all(_kind(each) == "a number" for each in self.values) or len(self.values) < 2 or not value:
+            return ""
+        return {min(self.values): "lowest", max(self.values): "highest"}.get(value, "")
+
     @property
     def examples(self) -> Iterable[Any]:
         """Values whose kind is that of all."""
@@ -88,6 +99,14 @@ class Range:
         if self.step:  # the sum of steps may miss a round number, such as 0, by a little
             return round(self.low + round((value - self.low) / self.step) * self.step, _DECIMALS)
         return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
+
+    def edge(self, value: float) -> str:
+        """Return ``lowest`` or ``highest`` where ``value`` is within a twentieth of the range of that end."""
+        low, high, at = (math.log(each) if self.log else each for each in (self.low, self.high, value or self.low))
+        share = (at - low) / (high - low)
+        if share > 1 - EDGE:
+            return "highest"
+        return "lowest" if share < EDGE and value else ""
 
     def coded(self, value: Any) -> Any:
         """Return what stands for ``value`` in a trial's parameters: itself."""
@@ -177,6 +196,11 @@ class Space:
         if not all(each.contains(values.get(key)) for key, each in self.parameters.items()):
             return None
         return {key: each.coded(values[key]) for key, each in self.parameters.items()}
+
+    def edges(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """Return key -> ``lowest`` or ``highest`` of the values on an edge, beyond which better ones may lie."""
+        at = {key: each.edge(values[key]) for key, each in self.parameters.items() if each.contains(values.get(key))}
+        return {key: edge for key, edge in at.items() if edge}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the space as JSON can hold it: equal spaces give equal dictionaries."""

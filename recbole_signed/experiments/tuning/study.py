@@ -17,16 +17,13 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.tuning.halving import survives
 from recbole_signed.experiments.tuning.space import Space
 
-RANDOM_TRIALS = 10
+RANDOM_TRIALS = 5
 """Trials before the sampler (TPE) learns from what it has seen."""
 
-PRUNING_TRIALS = 5
-"""Trials before any is pruned. Then one whose best score so far is below the median of the others' at the same
-validation is given up (the median rule), once it has had the validations that early stopping has patience for."""
-
-_DEFAULT, _AGAIN, _VALUES, _KNOWN, _ABOUT = "default", "again", "values", "known", "about"
+_DEFAULT, _AGAIN, _VALUES, _KNOWN, _ABOUT, _KEPT = "default", "again", "values", "known", "about", "kept"
 _LEARNED_DRAWS, _DRAWS = 5, 200
 """Draws of values until there are some that were not tried yet: by TPE, then at random too."""
 
@@ -110,7 +107,6 @@ class Study:
         defaults: Mapping[str, Any],
         bigger: bool,
         seed: int,
-        patience: int,
         start: Mapping[str, Any] | None = None,
     ) -> None:
         """Open a study, or begin one, whose first trial will be the default configuration.
@@ -122,8 +118,8 @@ class Study:
             defaults: the model's own values.
             bigger: whether larger scores are better.
             seed: seed of the sampler.
-            patience: validations of a trial before it may be pruned.
-            start: values of the second trial; what it does not name is as in the defaults.
+            start: values of the second trial; what it does not name is as in the defaults. Like the default, it is
+                never pruned.
 
         Raises:
             UsageError: ``start`` is no point of the space.
@@ -136,13 +132,12 @@ class Study:
             study_name=name,
             direction="maximize" if bigger else "minimize",
             load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(PRUNING_TRIALS, max(1, patience)),
         )
         if not self._study.trials:
             # where the default is a point of the space, the sampler may learn from it
             self._study.enqueue_trial(self._default or {}, {_DEFAULT: True})
             if start:
-                self._study.enqueue_trial(_start_point(space, {**defaults, **start}))
+                self._study.enqueue_trial(_start_point(space, {**defaults, **start}), {_KEPT: True})
         self._repeat_what_was_cut_off()
         self._sampler = _SeededSampler(seed, len(_cut_off(self._study.get_trials(deepcopy=False))))
         self._study.sampler = self._sampler
@@ -154,7 +149,8 @@ class Study:
             if each.user_attrs.get(_DEFAULT):
                 self._study.enqueue_trial(self._default or {}, {_DEFAULT: True, _AGAIN: each.number})
             elif _VALUES in each.user_attrs:  # else its values were being drawn, and will be drawn again
-                self._study.enqueue_trial(each.params, {_AGAIN: each.number})
+                kept = {_KEPT: True} if each.user_attrs.get(_KEPT) else {}
+                self._study.enqueue_trial(each.params, {_AGAIN: each.number, **kept})
 
     def ask(self) -> Asked | None:
         """Begin the next trial, with values that were not tried before; None where the space has no more of them."""
@@ -192,12 +188,32 @@ class Study:
         drawn = [each for each in trials if _VALUES in each.user_attrs and _KNOWN not in each.user_attrs]
         return [each for each in drawn if each.number not in cut_off and each.state != TrialState.WAITING]
 
-    def report(self, asked: Asked, score: float, validation: int) -> bool:
-        """Keep a score of a trial under way; return whether to go on with it. The default is never pruned."""
-        if not math.isfinite(score):
+    def report(self, asked: Asked, best: float, rung: int) -> bool:
+        """Keep the best score of a trial under way at the rungs that it has reached; return whether to go on with it.
+
+        It goes on if it is among the best third (:data:`~recbole_signed.experiments.tuning.halving.REDUCTION`) of the
+        trials that have reached the rung so far, or one of the first two to do so. The default and the start always do.
+
+        Args:
+            asked: the trial.
+            best: its best score so far.
+            rung: the number of rungs that it has reached.
+        """
+        trial = asked.trial
+        reached = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        new = range(len(reached) + 1, rung + 1)
+        if not math.isfinite(best) or not new:
             return True
-        asked.trial.report(score, validation)
-        return asked.is_default or not asked.trial.should_prune()
+        for each in new:
+            trial.report(best, each)
+        toward = 1.0 if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
+        others = [
+            _at_rung(each, rung) for each in self._study.get_trials(deepcopy=False) if each.number != trial.number
+        ]
+        scores = [each for each in others if each is not None]
+        ahead = sum(toward * each > toward * best for each in scores)
+        exempt = asked.is_default or bool(trial.user_attrs.get(_KEPT))
+        return exempt or survives(ahead, len(scores) + 1)
 
     def complete(self, asked: Asked, value: float, about: Mapping[str, Any]) -> None:
         """End a trial with its value."""
@@ -217,6 +233,12 @@ class Study:
     def tried(self) -> list[Tried]:
         """Return the trials that have ended, in their order."""
         return [_tried(number, each) for number, each in enumerate(self._ran()) if each.state.is_finished()]
+
+
+def _at_rung(trial: FrozenTrial, rung: int) -> float | None:
+    """Return the best score of a trial at a rung: its value where it ended by itself before; None: not reached."""
+    ended = trial.value if trial.state is TrialState.COMPLETE else None
+    return trial.intermediate_values.get(rung, ended)
 
 
 def _start_point(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import (
     DataCache,
     RunRow,
+    Validated,
     config_hash,
     data_sha256,
     data_version,
@@ -52,7 +53,7 @@ class Task:
         return cls(**{**values, "config_files": tuple(values["config_files"])})
 
     def run(
-        self, values: Mapping[str, Any], cache: DataCache, on_validation: Callable[[int, float], None] | None = None
+        self, values: Mapping[str, Any], cache: DataCache, on_validation: Callable[[Validated], None] | None = None
     ) -> RunRow:
         """Run the task once with some values; the test part is not looked at."""
         return run(
@@ -84,8 +85,6 @@ class Facts:
     metric: str
     bigger: bool
     """Whether a larger value of the metric is the better one."""
-    patience: int
-    """Validations without a gain after which early stopping ends a training."""
     split: Any
     """RecBole's ``eval_args``, or ``predefined``."""
     protocol: str
@@ -113,7 +112,6 @@ def facts_of(task: Task) -> Facts:
         seed=int(config["seed"]),
         metric=config["valid_metric"],
         bigger=bool(config["valid_metric_bigger"]),
-        patience=int(config["stopping_step"]),
         split="predefined" if config["benchmark_filename"] else config["eval_args"],
         protocol=config["protocol"] or "recbole",
         config_hash=config_hash(config.final_config_dict),
@@ -125,7 +123,7 @@ def facts_of(task: Task) -> Facts:
 def _judging_keys() -> frozenset[str]:
     recboles = ("general_arguments", "evaluation_arguments", "dataset_arguments")
     keys = {key for name in recboles for key in getattr(argument_list, name)}
-    keys |= {*SETTING_KEYS, *FREE_KEYS, "protocol", "signed", "training_budget"}
+    keys |= {*SETTING_KEYS, *FREE_KEYS, "protocol", "signed"}
     return frozenset(keys - {*_HOW_TO_TRAIN})
 
 

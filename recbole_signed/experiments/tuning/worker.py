@@ -1,9 +1,10 @@
 """A process that tries values: reads the data once, then runs a trial for each line that it is given.
 
 One JSON document per line. In: ``{"task": ...}``, then ``{"values": ...}`` for each trial, and ``{"go": true}`` or
-``{"go": false}`` (the trial is pruned) in answer to each score. Out: ``{"ready": true}``, ``{"score": [epoch, value]}``
-after each validation, and at a trial's end ``{"row": ...}``, ``{"pruned": true}`` or ``{"failed": "why"}``. The process
-ends at the end of its input, also in the middle of a trial: whoever asked is gone then.
+``{"go": false}`` (the trial is pruned) in answer to each score. Out: ``{"ready": true}``, ``{"score": [epoch, value],
+"steps": ..., "cpu_seconds": ...}`` after each validation, and at a trial's end ``{"row": ...}``, ``{"pruned": true}``
+or ``{"failed": "why"}``. The process ends at the end of its input, also in the middle of a trial: whoever asked is
+gone then.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recbole_signed.experiments.runs import DataCache
+    from recbole_signed.experiments.runs import DataCache, Validated
     from recbole_signed.experiments.tuning.task import Task
 
 Send = Callable[[dict[str, Any]], None]
@@ -70,8 +71,8 @@ def _trial(
     receive: Callable[[], dict[str, Any]],
     send: Send,
 ) -> dict[str, Any]:
-    def report(epoch: int, score: float) -> None:
-        send({"score": [epoch + 1, float(score)]})
+    def report(seen: Validated) -> None:
+        send({"score": [seen.epoch, seen.score], "steps": seen.steps, "cpu_seconds": round(seen.cpu_seconds, 3)})
         if not receive()["go"]:
             raise _PrunedError
 

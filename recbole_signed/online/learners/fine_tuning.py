@@ -118,15 +118,15 @@ def last_rate(recipe: TrainingRecipe) -> float:
 def train_epoch(
     recipe: TrainingRecipe, model: Any, optimizer: torch.optim.Optimizer, batches: Batches, epoch: int
 ) -> None:
-    """Train for one pass over the pool, with the learning rate that the epoch has."""
+    """Train for one pass over the pool, each step with its learning rate."""
     milestones = recipe.config["lr_milestones"] or ()
-    rate = float(recipe.config["learning_rate"])
-    for group in optimizer.param_groups:
-        group["lr"] = rate * float(recipe.config["lr_gamma"] or 1.0) ** sum(epoch >= each for each in milestones)
+    rate, gamma = float(recipe.config["learning_rate"]), float(recipe.config["lr_gamma"] or 1.0)
     model.train()
     if hasattr(model, "start_epoch"):
         model.start_epoch(epoch)
-    for batch in batches.epoch(epoch):
+    for step, batch in enumerate(batches.epoch(epoch), start=epoch * len(batches)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * gamma ** sum(step >= each for each in milestones)
         _step(model, optimizer, batch)
 
 
