@@ -313,14 +313,40 @@ def test_a_part_of_the_table_is_a_family_of_its_own(finish: Finish) -> None:
     assert not view_file(table.with_suffix(".jsonl")).exists(), "only the whole table's marks are kept"
 
 
-def test_a_model_that_its_budget_stopped_is_marked_too(finish: Finish) -> None:
-    table = finish()
+def stop(table: Path, *labels: str) -> None:
+    """Let the budget have stopped the trainings of some models."""
     rows = table.with_suffix(".jsonl")
     found = read_rows(rows)
     rows.unlink()
     for row in found:
-        append_row(rows, replace(row, stopped_by="budget"))
-    assert signs(compare(table).table, 1) == {"Pop †": True, "SSF †": False, "EASE †": False}
+        append_row(rows, replace(row, stopped_by="budget") if row.label in labels else row)
+
+
+def test_what_a_budget_stopped_takes_part_in_no_claim(finish: Finish) -> None:
+    table = finish()
+    whole = compare(table)
+    assert signs(whole.table, 1)["Pop"]
+    assert "over the 4 comparisons" in whole.table.notes[-1]
+    stop(table, "EASE")
+    marks_file(table.with_suffix(".jsonl")).unlink()
+    found = compare(table).table
+    assert signs(found, 1) == {"Pop": True, "SSF": False, "EASE †": False}
+    # of two columns one is left: EASE may be the best one of the other
+    assert "over the 2 comparisons" in found.notes[-1] or "over the 1 comparisons" in found.notes[-1]
+    told = significance(table, ["dislikerecall@5"], "Pop", resamples=50)
+    assert {each["other"] for each in told["comparisons"]} == {"SSF"}
+    assert "Left out, because their training budget stopped them (†): EASE on toy-signed." in told["notes"]
+
+
+def test_where_the_best_one_was_stopped_nothing_is_marked(finish: Finish) -> None:
+    table = finish()
+    assert signs(compare(table).table, 1)["Pop"]
+    stop(table, "Pop")
+    assert not any(signs(compare(table).table, 1).values()), "marks that were made before hold no longer either"
+    marks_file(table.with_suffix(".jsonl")).unlink()
+    assert not any(signs(compare(table).table, 1).values())
+    with pytest.raises(UsageError, match="there is nothing to compare"):
+        significance(table, ["dislikerecall@5"], "Pop", resamples=50)
 
 
 def test_tables_without_values_are_as_before(finish: Finish) -> None:

@@ -202,10 +202,15 @@ def test_a_training_that_its_budget_stopped_is_marked_with_its_last_epoch() -> N
     table = table_of(replace(row("Slow", 1, 0.1), stopped_by="budget", epochs=7), row("Quick", 1, 0.2))
     section = table.sections[0]
     assert [line.label for line in section.lines] == ["Slow †", "Quick"]
-    assert section.small_print.endswith("† stopped by its training budget, after epoch: Slow 7")
+    assert section.small_print.endswith(
+        "† stopped by its training budget before early stopping: a lower bound, in no ranking and no test, "
+        "after epoch: Slow 7"
+    )
     assert "† stopped" not in table_of(row("Quick", 1, 0.2)).sections[0].small_print
     for how in ("text", "markdown", "latex"):
         assert "†" in render(table, how)
+    ahead = table_of(replace(row("Slow", 1, 0.9), stopped_by="budget", epochs=7), row("Quick", 1, 0.2))
+    assert marks(ahead, 0) == {"Slow †": "", "Quick": "best"}, "an unfinished training claims nothing"
 
 
 def test_relative_costs_are_multiples_of_the_best_and_of_a_line() -> None:
@@ -252,6 +257,9 @@ def test_small_print_states_the_training_budgets() -> None:
 
     table = table_of(trained("A", 60), trained("B", 3600), trained("C", 60), trained("Fitted at once", 60, epochs=1))
     assert "; training budget 60 s (B 3600 s)" in table.sections[0].small_print
+    steps = replace(trained("A", 60), steps=10, settings={"training_budget": 60, "max_steps": 500})
+    table = table_of(replace(trained("B", 60), steps=9), steps)
+    assert "; training budget 60 CPU s (A 60 CPU s and 500 steps)" in table.sections[0].small_print
     table = table_of(trained("A", None))
     assert "training budget none (early stopping or the last epoch ends it)" in table.sections[0].small_print
     assert "budget" not in table_of(trained("Fitted at once", 60, epochs=1)).sections[0].small_print

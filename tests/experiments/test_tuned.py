@@ -132,12 +132,20 @@ def test_a_choice_on_other_data_is_an_error(tuned: Callable[..., Path]) -> None:
         requests({"EASE": {}})
 
 
-def test_different_budgets_are_no_fair_table(tuned: Callable[..., Path]) -> None:
-    tuned("EASE", {"reg_weight": 1.0}, trials=20)
-    tuned("BPR", {"epochs": 1}, trials=5, training_budget=60.0)
-    with pytest.raises(UsageError, match=r"different budgets \(EASE 20 trials; BPR 5 trials of at most 60 s\)"):
-        requests({"EASE": {}, "BPR": {}})
-    assert len(requests({"EASE": {}, "BPR": {"tuned": False}})) == 2
+def test_different_numbers_of_trials_are_said(tuned: Callable[..., Path]) -> None:
+    tuned("EASE", {"reg_weight": 1.0}, trials=80, tried=80, budget_unit="CPU s")
+    tuned("BPR", {"epochs": 1}, trials=24, tried=23, budget_unit="CPU s", training_budget=60.0, max_steps=9000)
+    rows = {}
+    for each in requests({"EASE": {}, "BPR": {}, "Pop": {"tuned": False}}).values():
+        rows[each.label] = RunRow(each.model, "d", 1, test={"recall@10": 0.5}, split=SPLIT, tuned=each.tuned)
+    rows["SSF"] = RunRow("SSF", "d", 1, test={"recall@10": 0.5}, split=SPLIT, settings_ranked=61)
+    built = build_table("t", ["recall@10"], [("d", label, row) for label, row in rows.items()])
+    print_ = built.sections[0].small_print
+    assert (
+        "tuned on validation with 80 trials (EASE); 24 trials of at most 60 CPU s and 9000 steps (BPR), "
+        "without tuning: Pop, SSF" in print_
+    )
+    assert "settings ranked on validation: 80 EASE; 61 SSF; 23 BPR; 0 Pop" in print_
 
 
 def test_the_small_print_states_the_budget(tuned: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,19 +27,42 @@ def budgets(lines: Mapping[str, Sequence[RunRow]]) -> str:
 
     The budget that most of them had comes first, the others with the names of the lines.
     """
-    by_budget: dict[float, list[str]] = {}
+    by_budget: dict[str, list[str]] = {}
     for label, rows in lines.items():
         if any((row.epochs or 0) > 1 or row.stopped_by == STOPPED for row in rows):
-            by_budget.setdefault(float(rows[0].settings.get("training_budget") or 0.0), []).append(label)
+            by_budget.setdefault(_budget(rows[0]), []).append(label)
     if not by_budget:
         return ""
     usual, *others = sorted(by_budget, key=lambda budget: -len(by_budget[budget]))
-    named = [f"{', '.join(by_budget[budget])} {_budget(budget)}" for budget in others]
-    return f"training budget {_budget(usual)}" + (f" ({'; '.join(named)})" if named else "")
+    named = [f"{', '.join(by_budget[budget])} {budget}" for budget in others]
+    return f"training budget {usual}" + (f" ({'; '.join(named)})" if named else "")
 
 
-def _budget(seconds: float) -> str:
-    return f"{seconds:g} s" if seconds else "none (early stopping or the last epoch ends it)"
+def _budget(row: RunRow) -> str:
+    seconds, steps = (float(row.settings.get(key) or 0.0) for key in ("training_budget", "max_steps"))
+    # rows without a number of steps are from when the budget was wall time
+    limits = [f"{seconds:g} {'s' if row.steps is None else 'CPU s'}"] if seconds else []
+    limits += [f"{steps:g} steps"] if steps else []
+    return " and ".join(limits) or "none (early stopping or the last epoch ends it)"
+
+
+def settings_ranked(lines: Mapping[str, Sequence[RunRow]]) -> str:
+    """Say how many settings the search for each model's parameters ranked on validation; nothing where no row knows.
+
+    The models with the most come first; those with none were not searched for.
+    """
+    if not any(row.n_ranked for rows in lines.values() for row in rows):
+        return ""
+    by_number: dict[tuple[int, ...], list[str]] = {}
+    for label, rows in lines.items():
+        numbers = sorted({row.n_ranked or 0 for row in rows if row.ok})
+        if numbers:
+            by_number.setdefault(tuple(numbers), []).append(label)
+    named = [
+        f"{'-'.join(map(str, dict.fromkeys([each[0], each[-1]])))} {', '.join(by_number[each])}"
+        for each in sorted(by_number, reverse=True)
+    ]
+    return f"settings ranked on validation: {'; '.join(named)}"
 
 
 def group_shares(rows: Sequence[RunRow]) -> str:

@@ -5,7 +5,8 @@ data set, by the paired t test over the users who count for both. The best one w
 numbers, so p is the two-sided one; Holm's correction goes over all such comparisons of the table. A best number is
 marked where the worst of its own p-values stays below alpha: it is better than each other model, not only than the
 second. The t test, because it is exact enough for hundreds of comparisons at once, where a permutation test would
-need hundreds of thousands of resamples to say anything; ``recbole-signed significance`` has the other tests.
+need hundreds of thousands of resamples to say anything; ``recbole-signed significance`` has the other tests. What a
+budget stopped (†) takes no part: it is not tested, not marked, and where its number is the best nothing is marked.
 
 The values per user are not committed, so the marks themselves are: in ``NAME.view.json``, with a digest of the
 checksums of the values that they come from. They hold as long as the rows are those.
@@ -13,7 +14,7 @@ checksums of the values that they come from. They hold as long as the rows are t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from recbole_signed.experiments.runs import (
     read_section,
     smaller_is_better,
 )
-from recbole_signed.experiments.tables.table import CUT_SHORT, Line, Result, Section, Table
+from recbole_signed.experiments.tables.table import CUT_SHORT, Line, Result, Section, Table, was_cut_short
 
 ALPHA = 0.05
 
@@ -103,16 +104,18 @@ def marks_of(
         kept: marks that were found before, which count if they are of these values.
     """
     places = places_of(results)
+    stopped = {section: _stopped(labels) for section, labels in places.items()}
     whole = {name: rows for name, rows in places.items() if _have_values(rows)}
     if not whole:
         return None
     state = _state(whole, columns)
     if kept is not None and kept.values == state:
-        return kept
+        # marks of older versions, in which unfinished trainings were tested too, are as strict
+        return replace(kept, marks=tuple(each for each in kept.marks if each.label not in stopped[each.section]))
     if not all(is_there(row, rows_file) for rows in whole.values() for each in rows.values() for row in each):
         return None
     values = [read_section(name, rows, rows_file, columns) for name, rows in whole.items()]
-    return replace(find_marks(values, columns), values=state)
+    return replace(find_marks(values, columns, stopped=stopped), values=state)
 
 
 def places_of(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
@@ -138,8 +141,24 @@ def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequen
     return digest({"alpha": ALPHA, "columns": list(columns), "values": values})
 
 
-def find_marks(sections: Sequence[SectionValues], columns: Sequence[str], alpha: float = ALPHA) -> Marks:
-    """Find the marks by the module's convention."""
+def _stopped(labels: Mapping[str, Sequence[RunRow]]) -> set[str]:
+    return {label for label, rows in labels.items() if was_cut_short(rows)}
+
+
+def find_marks(
+    sections: Sequence[SectionValues],
+    columns: Sequence[str],
+    alpha: float = ALPHA,
+    stopped: Mapping[str, Collection[str]] | None = None,
+) -> Marks:
+    """Find the marks by the module's convention.
+
+    Args:
+        sections: the values of each data set.
+        columns: the metrics.
+        alpha: level of the claims.
+        stopped: section -> labels of what a budget stopped.
+    """
     from recbole_signed.evaluation import holm, paired_t
 
     claims: list[tuple[str, str, str, list[str]]] = []
@@ -147,7 +166,7 @@ def find_marks(sections: Sequence[SectionValues], columns: Sequence[str], alpha:
     signs: list[float] = []
     for values in sections:
         for number, metric in enumerate(values.metrics):
-            best, others = _best(values, number)
+            best, others = _best(values, number, (stopped or {}).get(values.section, ()))
             if metric not in columns or best is None:
                 continue
             pairs = [values.pair(best, other) for other in others]
@@ -168,8 +187,12 @@ def find_marks(sections: Sequence[SectionValues], columns: Sequence[str], alpha:
     return Marks(tuple(marks), int((~np.isnan(corrected)).sum()), alpha)
 
 
-def _best(values: SectionValues, number: int) -> tuple[str | None, list[str]]:
-    """Return the best model of a column as the table has it, and the others; None where fewer than two have it."""
+def _best(values: SectionValues, number: int, stopped: Collection[str]) -> tuple[str | None, list[str]]:
+    """Return the best model of a column as the table has it, and the others that were trained to their end.
+
+    None where fewer than two were, or where the best one was not.
+    """
     means = values.means(number)
     best = best_of(means, values.metrics[number])
-    return (None, []) if len(means) < 2 or best is None else (best, [label for label in means if label != best])
+    others = [label for label in means if label != best and label not in stopped]
+    return (None, []) if not others or best is None or best in stopped else (best, others)

@@ -27,7 +27,7 @@ from recbole_signed.experiments.runs import (
 )
 from recbole_signed.experiments.tables.marks import places_of
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
-from recbole_signed.experiments.tables.table import Result
+from recbole_signed.experiments.tables.table import Result, was_cut_short
 
 if TYPE_CHECKING:
     from recbole_signed.evaluation import Interval, PValues
@@ -38,6 +38,8 @@ DEFAULT_METRICS = ("recall@20", "ndcg@20")
 _SHOWN_RUNS = 4
 _DIGITS = 8
 
+Places = Mapping[str, Mapping[str, Sequence[RunRow]]]
+"""Section -> label -> its rows."""
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is, from 0 to 1."""
 
@@ -88,15 +90,15 @@ def significance(
         raise UsageError(f"--against is '{against}', which the table does not have{nearest(against, spec.models)}")
     rows_file = (path.parent if output is None else output) / f"{path.stem}.jsonl"
     results = _finished(path, spec, rows_file, output)
-    notes = _failures(results)
-    places = places_of(results)
+    notes = [*_failures(results), *_stopped_notes(places_of(results))]
+    places = _finished_only(places_of(results))
     chosen = _metrics(metrics, spec, places, rows_file)
     found: list[dict[str, Any]] = []
     for number, (section, rows) in enumerate(places.items()):
         values = read_section(section, rows, rows_file, chosen)
         model = _reference(spec, values, against)
         if model is None:
-            notes.append(f"{section}: there are not two models to compare.")
+            notes.append(f"{section}: there are not two models to compare that were trained to their end.")
             continue
 
         def report(share: float, section: str = section, number: int = number) -> None:
@@ -153,9 +155,25 @@ def _failures(results: Iterable[Result]) -> list[str]:
     return [f"Left out, because a run of theirs failed: {', '.join(failed)}."] if failed else []
 
 
-def _metrics(
-    asked: Sequence[str], spec: TableSpec, places: Mapping[str, Mapping[str, Sequence[RunRow]]], rows_file: Path
-) -> tuple[str, ...]:
+def _stopped_notes(places: Places) -> list[str]:
+    stopped = [
+        f"{label} on {section}"
+        for section, labels in places.items()
+        for label in labels
+        if was_cut_short(labels[label])
+    ]
+    return [f"Left out, because their training budget stopped them (†): {', '.join(stopped)}."] if stopped else []
+
+
+def _finished_only(places: Places) -> Places:
+    """Return the places without the models of which a budget stopped a training: their numbers are lower bounds."""
+    return {
+        section: {label: rows for label, rows in labels.items() if not was_cut_short(rows)}
+        for section, labels in places.items()
+    }
+
+
+def _metrics(asked: Sequence[str], spec: TableSpec, places: Places, rows_file: Path) -> tuple[str, ...]:
     rows = [row for labels in places.values() for of_label in labels.values() for row in of_label]
     kept = kept_metrics(rows, rows_file)
     chosen = [metric.lower() for metric in asked]

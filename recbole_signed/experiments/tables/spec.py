@@ -26,7 +26,7 @@ from recbole_signed.experiments.runs import (
     request_id,
 )
 from recbole_signed.experiments.tables.table_file import read_table_file
-from recbole_signed.experiments.tables.tuned import budgets_text, how_in_row, tuned_for
+from recbole_signed.experiments.tables.tuned import how_in_row, tuned_for
 from recbole_signed.plugin import PROTOCOLS, registry
 from recbole_signed.stats import KEYS as GROUP_KEYS
 from recbole_signed.stats import bounds_of, labels_of, split_group
@@ -172,7 +172,7 @@ class TableSpec:
 
         Raises:
             UsageError: a data set that does not exist, a column that the runs' metrics do not have, or models that
-                were not tuned, or with different budgets.
+                were not tuned.
         """
         for section, data_settings in self.datasets.items():
             dataset = data_settings.get("dataset", section)
@@ -183,7 +183,6 @@ class TableSpec:
                 model = cell.model
                 tuned = tuned_for(model, dataset, cell.tuned, checksum)
                 how[cell.label] = how_in_row(tuned)
-                budgets_text(how)
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
                 seeds = _seeds(cell.label, settings.pop("seeds", self._seeds_of(model, beside, settings)))
                 self._check_columns(cell.label, beside, settings)

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from recbole_signed.experiments.runs import BEST, COST_COLUMNS, Column, RunRow, metric_column
-from recbole_signed.experiments.tables.footnotes import STOPPED, budgets, describe_split, group_shares
+from recbole_signed.experiments.tables.footnotes import (
+    STOPPED,
+    budgets,
+    describe_split,
+    group_shares,
+    settings_ranked,
+)
 from recbole_signed.experiments.tables.tuned import budgets_text
 
 Mark = Literal["best", "second", ""]
@@ -91,16 +97,22 @@ def build_table(
     places: dict[str, dict[str, list[RunRow]]] = {}
     for section, label, row in results:
         places.setdefault(section, {}).setdefault(label, []).append(row)
-    sections = tuple(_section(name, lines, columns) for name, lines in places.items())
+    sections = tuple(_section(name, lines, columns, len(metrics)) for name, lines in places.items())
     rows = [row for lines in places.values() for line in lines.values() for row in line]
     return Table(title, columns, sections, _notes(rows, note))
 
 
-def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column]) -> Section:
+def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column], n_metrics: int) -> Section:
     made = [_line(label, rows, columns) for label, rows in lines.items()]
     made = _divided(dict(zip(lines, made, strict=True)), columns)
+
+    def ranked(line: Line, rows: Sequence[RunRow], number: int) -> Cell | None:
+        """Return the cell if it may be the best: an unfinished training has no claim on quality."""
+        unfinished = number < n_metrics and was_cut_short(rows)
+        return line.cells[number] if line.cells and not columns[number].relative_to and not unfinished else None
+
     marks = [
-        _marks([line.cells[number] if line.cells and not column.relative_to else None for line in made], column.smaller)
+        _marks([ranked(*each, number) for each in zip(made, lines.values(), strict=True)], column.smaller)
         for number, column in enumerate(columns)
     ]
     marked = tuple(
@@ -118,6 +130,7 @@ def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column
     print_ = [
         _small_print(rows_of_all),
         _tuning(lines),
+        settings_ranked(lines),
         budgets(lines),
         _cut_short(lines),
         group_shares(rows_of_all),
@@ -137,14 +150,16 @@ def _tuning(lines: dict[str, list[RunRow]]) -> str:
 
 
 def _cut_short(lines: dict[str, list[RunRow]]) -> str:
-    """Name the models that a budget of time stopped before they were done, with their last epochs."""
+    """Name the models that a budget stopped before they were done, with their last epochs."""
     found = [
-        f"{label} {', '.join(str(row.epochs) for row in rows)}" for label, rows in lines.items() if _was_cut_short(rows)
+        f"{label} {', '.join(str(row.epochs) for row in rows)}" for label, rows in lines.items() if was_cut_short(rows)
     ]
-    return f"{CUT_SHORT} stopped by its training budget, after epoch: {'; '.join(found)}" if found else ""
+    why = "stopped by its training budget before early stopping: a lower bound, in no ranking and no test"
+    return f"{CUT_SHORT} {why}, after epoch: {'; '.join(found)}" if found else ""
 
 
-def _was_cut_short(rows: Sequence[RunRow]) -> bool:
+def was_cut_short(rows: Sequence[RunRow]) -> bool:
+    """Whether a budget stopped any of a model's trainings."""
     return any(row.stopped_by == BUDGET for row in rows)
 
 
@@ -155,7 +170,7 @@ def _line(label: str, rows: Sequence[RunRow], columns: Sequence[Column]) -> Line
         reason = " ".join((failed[0].reason or "no reason given").split())
         reason = reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
         return Line(label, len(rows), (), f"failed{of}: {reason}")
-    shown = f"{label} {CUT_SHORT}" if _was_cut_short(rows) else label
+    shown = f"{label} {CUT_SHORT}" if was_cut_short(rows) else label
     return Line(
         shown, len(rows), tuple(_cell([column.value(row) for row in rows], column.decimals) for column in columns)
     )

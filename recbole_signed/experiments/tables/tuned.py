@@ -100,28 +100,21 @@ def how_in_row(tuned: Tuned | None) -> dict[str, Any] | None:
     """Return what a result row keeps of a tuning."""
     if tuned is None:
         return None
-    return {key: tuned.how.get(key) for key in ("trials", "training_budget", "seed", "metric", "split")}
+    return {key: tuned.how.get(key) for key in ("trials", "training_budget", "seed", "metric", "split")} | {
+        key: tuned.how[key]
+        for key in ("tried", "budget_unit", "max_steps", "edges")
+        if tuned.how.get("budget_unit") and tuned.how.get(key)
+    }
 
 
 def budgets_text(how: Mapping[str, Mapping[str, Any] | None]) -> str:
-    """Return the sentence of a table's small print on the models (label -> how) of one data set; empty without any.
-
-    Raises:
-        UsageError: the models did not get the same number of trials, so a table of them would not be a fair one.
-    """
+    """Return the sentence of a table's small print on the models (label -> how) of one data set; empty without any."""
     tuned = {label: each for label, each in how.items() if each is not None}
     if not tuned:
         return ""
     budgets: dict[str, list[str]] = {}
     for label, each in tuned.items():
         budgets.setdefault(_budget(each), []).append(label)
-    trials = {each["trials"] for each in tuned.values()}
-    if len(trials) > 1:
-        listed = "; ".join(f"{labels[0]} {budget}" for budget, labels in budgets.items())
-        raise UsageError(
-            f"the models of the table were tuned with different budgets ({listed}); run 'recbole-signed tune' with the "
-            "same --trials for each, or say 'tuned: false' where the table gives the keys itself."
-        )
     rest = [label for label in how if label not in tuned]
     if len(budgets) == 1:
         text = f"tuned on validation with {next(iter(budgets))} for each model"
@@ -131,9 +124,11 @@ def budgets_text(how: Mapping[str, Mapping[str, Any] | None]) -> str:
 
 
 def _budget(how: Mapping[str, Any]) -> str:
-    seconds = how.get("training_budget")
+    seconds, steps = how.get("training_budget"), how.get("max_steps")
+    limits = [f"{seconds:g} {how.get('budget_unit', 's')}"] if seconds else []
+    limits += [f"{steps} steps"] if steps else []
     trials = f"{how['trials']} trial{'s' if how['trials'] != 1 else ''}"
-    return trials + (f" of at most {seconds:g} s" if seconds else "")
+    return trials + (f" of at most {' and '.join(limits)}" if limits else "")
 
 
 def _names(labels: list[str]) -> str:
