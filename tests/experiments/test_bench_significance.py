@@ -328,7 +328,7 @@ def test_what_a_budget_stopped_takes_part_in_no_claim(finish: Finish) -> None:
     assert signs(whole.table, 1)["Pop"]
     assert "over the 4 comparisons" in whole.table.notes[-1]
     stop(table, "EASE")
-    marks_file(table.with_suffix(".jsonl")).unlink()
+    view_file(table.with_suffix(".jsonl")).unlink()
     found = compare(table).table
     assert signs(found, 1) == {"Pop": True, "SSF": False, "EASE †": False}
     # of two columns one is left: EASE may be the best one of the other
@@ -343,7 +343,7 @@ def test_where_the_best_one_was_stopped_nothing_is_marked(finish: Finish) -> Non
     assert signs(compare(table).table, 1)["Pop"]
     stop(table, "Pop")
     assert not any(signs(compare(table).table, 1).values()), "marks that were made before hold no longer either"
-    marks_file(table.with_suffix(".jsonl")).unlink()
+    view_file(table.with_suffix(".jsonl")).unlink()
     assert not any(signs(compare(table).table, 1).values())
     with pytest.raises(UsageError, match="there is nothing to compare"):
         significance(table, ["dislikerecall@5"], "Pop", resamples=50)
