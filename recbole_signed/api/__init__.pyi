@@ -1,3 +1,5 @@
+from .bulk import read_users as read_users
+from .bulk import write_recommendations as write_recommendations
 from .explanations import ItemExplanation as ItemExplanation
 from .fitting import fit as fit
 from .interactions import Interactions as Interactions

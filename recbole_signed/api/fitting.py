@@ -134,6 +134,8 @@ class _Maker:
             with own_arguments_hidden():
                 init_seed(config["seed"], config["reproducibility"])
                 self.data = create_dataset(config)
+            if config["benchmark_filename"] and config["signed"] is None:
+                raise UsageError(f"'{self.name}' is split already and has no sign, so it can't be fitted as a whole.")
             return self._config(ratios, chosen)
         return config
 
@@ -147,8 +149,16 @@ class _Maker:
             init_seed(config["seed"], config["reproducibility"])
             model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
             trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-            watched = {} if on_validation is None else {"callback_fn": on_validation}
-            trainer.fit(train_data, valid_data or None, saved=False, show_progress=config["show_progress"], **watched)
+            watched: dict[str, Any] = {} if on_validation is None else {"callback_fn": on_validation}
+            show = config["show_progress"]
+            try:
+                trainer.fit(train_data, valid_data or None, saved=False, show_progress=show, **watched)
+            except ValueError as error:
+                if "loss is nan" not in str(error):
+                    raise
+                raise UsageError(
+                    f"the training of {self.model} diverged: its loss is no number; give a smaller learning_rate."
+                ) from error
         return model.eval(), train_data._dataset
 
 

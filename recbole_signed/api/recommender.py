@@ -130,12 +130,21 @@ class Recommender:
         hidden = self._hidden(exclude, include_only)
         return self._pieces(model, texts, k, hidden, bool(include_seen))
 
+    @property
+    def batch_size(self) -> int:
+        """Number of users of each piece of :meth:`batches` but the last."""
+        return max(1, CELLS // (len(self.items) + 1))
+
+    def knows(self, users: Any) -> np.ndarray:
+        """Return whether the model knows edges of each of the given users, bool ``[n]``."""
+        known: np.ndarray = self._trained.counts(self.users.numbers(self.users.texts(users))) > 0
+        return known
+
     def _pieces(
         self, model: Any, texts: list[str], k: int, hidden: torch.Tensor, include_seen: bool
     ) -> Iterator[pl.DataFrame]:
-        size = max(1, CELLS // (len(self.items) + 1))
-        for start in range(0, len(texts), size):
-            piece = texts[start : start + size]
+        for start in range(0, len(texts), self.batch_size):
+            piece = texts[start : start + self.batch_size]
             yield self._ranked(model, piece, k, hidden, include_seen)
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed import __version__
-from recbole_signed.cli import analysis, data, replay, serve, significance, state, stats, tune, upstream
+from recbole_signed.cli import analysis, data, recommend, replay, serve, significance, state, stats, tune, upstream
 from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 
@@ -48,6 +48,7 @@ def _width() -> int | None:
 
 
 stats.add_to(app)
+recommend.add_to(app)
 replay.add_to(app)
 analysis.add_to(app)
 significance.add_to(app)

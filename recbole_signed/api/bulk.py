@@ -1,0 +1,110 @@
+"""Recommendations for many users as one file, batch by batch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from polars.io.plugins import register_io_source
+from tqdm import tqdm
+
+from recbole_signed.api.recommender import SCHEMA, Recommender
+from recbole_signed.convert import open_table
+from recbole_signed.errors import UsageError
+from recbole_signed.files import refusing, replacing
+
+FORMATS = (".parquet", ".csv")
+_LINES = 10
+"""Lines of progress at most, where the output is no terminal."""
+
+
+def write_recommendations(
+    model: Recommender,
+    output: Path | str,
+    users: Any = None,
+    k: int = 20,
+    *,
+    progress: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write what :meth:`Recommender.recommend` returns to a file; memory does not grow with the number of users.
+
+    Args:
+        model: the fitted model.
+        output: the file, ``.parquet`` or ``.csv``; it is there as a whole or not at all.
+        users: raw ids; all that the model knows if None.
+        k: how many items for each user.
+        progress: show on standard error how far it is.
+        options: of :meth:`Recommender.recommend`.
+
+    Returns:
+        ``users``, ``unknown_users``, ``rows``, ``seconds`` and ``output``.
+
+    Raises:
+        UsageError: as :meth:`Recommender.recommend`, another suffix, or a file that can't be written.
+    """
+    output = Path(output)
+    if output.suffix.lower() not in FORMATS:
+        raise UsageError(f"the output is {output}; give a file name that ends in {' or '.join(FORMATS)}.")
+    chosen = model.users.tokens[1:].to_list() if users is None else model.users.texts(users)
+    if not chosen:
+        raise UsageError("there is no user to recommend to; give at least one id.")
+    started = time.perf_counter()
+    told = {"users": len(chosen), "unknown_users": int((~model.knows(chosen)).sum()), "rows": 0}
+    frames = _counted(model.batches(chosen, k, **options), model.batch_size, told, progress)
+    with refusing(f"writing {output}"), replacing(output) as temporary:
+        if output.suffix.lower() == ".parquet":
+            _write_parquet(frames, temporary)
+        else:
+            _write_csv(frames, temporary)
+    return {**told, "seconds": round(time.perf_counter() - started, 3), "output": str(output)}
+
+
+def read_users(path: Path) -> list[str]:
+    """Read raw user ids: one a line of ``.txt``, else the column ``user``, ``user_id`` or the only one of a table.
+
+    Raises:
+        UsageError: no such file, no such column, or no rows.
+    """
+    table = (
+        open_table(path, columns=("user",), separator="\t", quote=None) if path.suffix == ".txt" else open_table(path)
+    )
+    column = next((name for name in ("user", "user_id") if name in table.columns), table.columns[0])
+    if len(table.columns) > 1 and column not in ("user", "user_id"):
+        raise UsageError(f"{path.name} has the columns {', '.join(table.columns)}; name the one of the users 'user'.")
+    texts: list[str] = []
+    for batch in table.batches([column]):
+        texts.extend(batch.frame[column].cast(pl.String).to_list())
+    return texts
+
+
+def _counted(frames: Iterator[pl.DataFrame], size: int, told: dict[str, int], progress: bool) -> Iterator[pl.DataFrame]:
+    """Give the frames on, count their rows, and show how many users are done: each frame has ``size``, but the last."""
+    n_users, terminal = told["users"], sys.stderr.isatty()
+    step = max(1, n_users // _LINES)
+    with tqdm(total=n_users, unit="user", file=sys.stderr, disable=not (progress and terminal)) as bar:
+        for number, frame in enumerate(frames):
+            before, done = number * size, min((number + 1) * size, n_users)
+            bar.update(done - before)
+            if progress and not terminal and done // step > before // step:
+                sys.stderr.write(f"recommended to {done:,} of {n_users:,} users\n")
+            told["rows"] += frame.height
+            yield frame
+
+
+def _write_parquet(frames: Iterator[pl.DataFrame], path: Path) -> None:
+    def source(columns: Any, predicate: Any, n_rows: Any, batch_size: Any) -> Iterator[pl.DataFrame]:
+        for frame in frames:
+            yield frame if columns is None else frame.select(columns)
+
+    register_io_source(source, schema=SCHEMA).sink_parquet(path, engine="streaming")
+
+
+def _write_csv(frames: Iterator[pl.DataFrame], path: Path) -> None:
+    with path.open("wb") as file:
+        for number, frame in enumerate(frames):
+            frame.write_csv(file, include_header=not number)

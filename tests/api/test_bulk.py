@@ -1,0 +1,107 @@
+"""``recbole-signed recommend`` and what it calls: the same lists as ``recommend``, in one file, batch by batch."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import recbole_signed as rs
+from recbole_signed.api import read_users, recommender, write_recommendations
+from recbole_signed.cli.app import main
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven users at a time."""
+    monkeypatch.setattr(recommender, "CELLS", 7 * 31)
+
+
+def read(path: str) -> pl.DataFrame:
+    return pl.read_csv(path, schema=recommender.SCHEMA) if path.endswith(".csv") else pl.read_parquet(path)
+
+
+def command(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+@pytest.mark.parametrize("name", ["recs.csv", "recs.parquet"])
+def test_all_users_come_in_batches(name: str, ssf: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [len(each) for each in ssf.batches(ssf.users.tokens[1:], 3)] == [21, 21, 21, 21, 21, 15]
+    told = write_recommendations(ssf, name, k=3)
+    assert {**told, "seconds": 0} == {"users": 40, "unknown_users": 0, "rows": 120, "seconds": 0, "output": name}
+    assert read(name).equals(ssf.recommend(ssf.users.tokens[1:], 3))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "recommended to 7 of 40 users"
+    assert lines[-1] == "recommended to 40 of 40 users"
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "parquet", "one column"])
+def test_users_come_from_a_file(kind: str, ssf: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    users = ["user 3", "user 8", "nobody"]
+    ssf.save("model.rs")
+    frame = pl.DataFrame({"user": users, "city": ["a", "b", "c"]})
+    if kind == "txt":
+        Path("users.txt").write_text("\n".join(users) + "\n", encoding="utf-8")
+    elif kind == "parquet":
+        frame.write_parquet("users.parquet")
+    else:
+        (frame if kind == "csv" else frame.select(who="user")).write_csv("users.csv")
+    (file,) = Path().glob("users.*")
+    words = ["recommend", "--model", "model.rs", "--users", str(file), "-k", "4", "--output", "out.parquet", "--json"]
+    assert command(*words, "--dislike-aversion", "0.5", "--include-seen") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["users"], told["unknown_users"], told["rows"]) == (3, 1, 12)
+    assert read("out.parquet").equals(ssf.recommend(users, 4, dislike_aversion=0.5, include_seen=True))
+
+
+def test_numbers_are_ids_too() -> None:
+    pl.DataFrame({"user_id": [3, 8], "n": [1, 2]}).write_parquet("users.parquet")
+    assert read_users(Path("users.parquet")) == ["3", "8"]
+
+
+def test_a_checkpoint_of_a_run_recommends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rs.convert("toy", None, tmp_path / "atomic_files")
+    split = "eval_args.split={RS: [1, 0, 0]}"
+    assert command("run", "-m", "SSF", "-d", "toy-signed", split, "auto=False", "--quiet") == 0
+    (file,) = Path("runs").glob("*.pth")
+    assert command("recommend", "--model", str(file), "--all", "-k", "5", "--output", "out.csv") == 0
+    assert "300 recommendations for 60 users" in capsys.readouterr().out
+    assert read("out.csv").height == 300
+
+
+WRONG = [
+    (["--all", "--users", "users.txt"], "say to whom to recommend: --users FILE or --all, one of the two."),
+    ([], "say to whom to recommend"),
+    (["--users", "nothing.txt"], "nothing.txt"),
+    (["--users", "empty.txt"], "empty.txt is empty"),
+    (["--users", "two.csv"], "two.csv has the columns a, b; name the one of the users 'user'."),
+    (["--all", "-k", "0"], "k is 0"),
+    (["--all", "--output", "out.xlsx"], "the output is out.xlsx; give a file name that ends in .parquet or .csv."),
+    (["--all", "--output", "/proc/no/out.csv"], "writing /proc/no/out.csv failed"),
+    (["--all", "--model", "model.rz"], "there is no file model.rz; did you mean 'model.rs'?"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(each[0]) or "nobody" for each in WRONG])
+def test_wrong_input_ends_in_one_sentence(
+    words: list[str], message: str, ssf: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ssf.save("model.rs")
+    Path("empty.txt").write_text("", encoding="utf-8")
+    Path("two.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    before = sorted(os.listdir())
+    given = {"--model": "model.rs", "--output": "out.csv"}
+    options = [word for name, value in given.items() if name not in words for word in (name, value)]
+    assert command("recommend", *options, *words) == 2
+    said = capsys.readouterr()
+    assert message in said.err.splitlines()[-1]
+    assert said.out == ""
+    assert sorted(os.listdir()) == before

@@ -1,0 +1,139 @@
+"""A model that is fitted to everything: ``run`` and ``run_recbole`` with ``RS: [1, 0, 0]``, and ``fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import recbole_signed as rs
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+EVERYTHING = {"eval_args": {"split": {"RS": [1, 0, 0]}}}
+QUIET = {"epochs": 1, "state": "ERROR", "show_progress": False, "data_path": "dataset"}
+MODELS = ["SSF", "LightGCN", "SGCN", "EASE", "MultiVAE"]
+
+
+@pytest.fixture
+def small(write_inter: Callable[..., Path], signed_rows: list) -> list:
+    write_inter("small", COLUMNS, signed_rows)
+    return signed_rows
+
+
+def n_edges(model: Any) -> int:
+    dataset = model.dataset
+    return len(dataset.inter_feat) + len(dataset.neg_feat) + len(dataset.neutral_feat)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_run_fits_to_everything_and_saves(name: str, small: list) -> None:
+    from recbole_signed.experiments.tables import run_text
+
+    row = rs.run(name, "small", overrides={**QUIET, **EVERYTHING})
+    assert row.test == row.valid == {}
+    assert "fitted to everything, nothing was held out" in run_text(row)
+    (file,) = Path("runs").glob("*.pth")
+    model = rs.load(file)
+    assert n_edges(model) == len(small)
+    assert model.recommend(3, k=2).height == 2
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_run_recbole_fits_to_everything_and_saves(name: str, small: list) -> None:
+    from recbole.quick_start import run_recbole
+
+    result = run_recbole(model=name, dataset="small", config_dict={**QUIET, **EVERYTHING, "checkpoint_dir": "saved"})
+    assert not result["test_result"]
+    (file,) = Path("saved").glob("*.pth")
+    assert n_edges(rs.load(file)) == len(small)
+
+
+def test_a_split_that_happens_to_leave_nothing_is_still_refused(small: list) -> None:
+    one_each = [(user, item, sign, time) for user, item, sign, time in small if sign > 0]
+    first = pl.DataFrame(one_each, orient="row", schema=["user", "item", "sign", "time"]).unique("user")
+    folder = Path("dataset/single")
+    folder.mkdir()
+    rows = "\n".join("\t".join(map(str, row)) for row in first.iter_rows())
+    (folder / "single.inter").write_text("\t".join(COLUMNS) + "\n" + rows + "\n", encoding="utf-8")
+    with pytest.raises(rs.UsageError, match="the split leaves nothing of 'single'"):
+        rs.run("BPR", "single", overrides=QUIET)
+
+
+def test_predefined_parts_are_merged(write_inter: Callable[..., Path], signed_rows: list) -> None:
+    parts = {"train": signed_rows[:1000], "valid": signed_rows[1000:1200], "test": signed_rows[1200:]}
+    for part, rows in parts.items():
+        write_inter("parts", COLUMNS, rows, part)
+    settings = {"benchmark_filename": list(parts), "auto": False}
+    fitted = rs.fit("SSF", "dataset/parts", **settings)
+    assert n_edges(fitted) == len(signed_rows)
+    rs.run("SSF", "parts", overrides={**QUIET, **settings, **EVERYTHING})
+    (file,) = Path("runs").glob("*.pth")
+    assert rs.load(file).recommend(3).equals(fitted.recommend(3))
+
+
+def test_fit_chooses_on_a_part_and_is_fitted_to_everything(data: Any, frame: pl.DataFrame) -> None:
+    model = rs.fit("SSF", data, tune_users=30)
+    assert n_edges(model) == frame.height
+    again = rs.fit("SSF", data, **model.model.chosen, auto=False)
+    assert again.recommend("user 3", k=9).equals(model.recommend("user 3", k=9))
+    plain = rs.fit("SSF", data, valid=0)
+    assert plain.model.chosen["cutoff"] == 64
+    assert not plain.recommend("user 3", k=9)["score"].equals(model.recommend("user 3", k=9)["score"])
+
+
+def test_fit_chooses_the_number_of_epochs(data: Any) -> None:
+    model = rs.fit("BPR", data, stopping_step=2, learning_rate=0.01, seed=3)
+    epochs = model.config["epochs"]
+    assert 1 <= epochs < 300
+    assert (
+        rs.fit("BPR", data, epochs=epochs, learning_rate=0.01, seed=3)
+        .recommend("user 3")
+        .equals(model.recommend("user 3"))
+    )
+    assert rs.fit("BPR", data, epochs=2).config["epochs"] == 2
+
+
+def test_fit_takes_the_name_or_the_folder_of_a_data_set(tmp_path: Path) -> None:
+    folder = rs.convert("toy", None, tmp_path / "atomic_files")
+    by_name = rs.fit("SSF", "toy-signed", auto=False).recommend(1)
+    for data in (folder, str(folder), Path("atomic_files/toy-signed"), "atomic_files/toy-signed"):
+        assert rs.fit("SSF", data, auto=False).recommend(1).equals(by_name)
+
+
+def test_parameters_hold(data: Any) -> None:
+    model = rs.fit("LightGCN", data, embedding_size=12, n_layers=1, epochs=1)
+    assert np.stack(model.item_embeddings()["embedding"].to_numpy()).shape[1] == 12
+
+
+WRONG: list[tuple[Any, dict[str, Any], str]] = [
+    ("SSSF", {}, "there is no model named 'SSSF'; did you mean 'SSF'?"),
+    ("SSF", {"cutof": 3}, "unknown configuration key 'cutof'; did you mean 'cutoff'?"),
+    ("SSF", {"dislike_aversion": -1}, "dislike_aversion is -1"),
+    ("SSF", {"valid": 1}, "valid is 1; give the share of the likes to choose on"),
+    ("SSF", {"valid": "x"}, "valid is 'x'"),
+    ("SSF", {"eval_args": {}}, "fit takes no eval_args="),
+    ("SSF", {"dataset": "x"}, "fit takes no dataset="),
+    ("BPR", {"embedding_size": "big"}, "'embedding_size' is 'big'; it must be a number"),
+    ("BPR", {"learning_rate": 1e30, "epochs": 3}, "diverged"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), WRONG, ids=[each[2][:25] for each in WRONG])
+def test_a_wrong_fit_is_one_sentence(name: str, options: dict[str, Any], message: str, data: Any) -> None:
+    with pytest.raises(rs.UsageError, match=message.replace("?", r"\?")) as caught:
+        rs.fit(name, data, **options).recommend("user 3")
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_data_is_one_sentence(tmp_path: Path) -> None:
+    for data, message in {
+        "toy-singed": "there is no data set 'toy-singed'",
+        str(tmp_path): "is no data set folder",
+        3: "data is int; give the name or folder",
+    }.items():
+        with pytest.raises(rs.UsageError, match=message):
+            rs.fit("SSF", data)  # type: ignore[arg-type]
