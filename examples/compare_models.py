@@ -8,7 +8,8 @@
 from pathlib import Path
 
 import recbole_signed as rs
-from recbole_signed.experiments.tables import render_tests, significance
+from recbole_signed.experiments.tables import significance, pairwise_table
+from recbole_signed.table import to_text
 
 dataset = "ml-100k-signed"  # makes itself; the name of any signed data set
 
@@ -53,4 +54,4 @@ assert rs.compare(Path("three_models.yaml")).n_new == 0
 
 # %%
 found = significance(Path("three_models.yaml"), ["ndcg@20"], resamples=1000)
-print(render_tests(found, "text"))
+print(to_text(pairwise_table(found)))

@@ -104,7 +104,8 @@ def table(name: str) -> str:
 
 def printed_from_rows(yaml_file: Path) -> str | None:
     """Return the Markdown of a table, with its marks of significance; None where there are no rows."""
-    from recbole_signed.experiments.tables import stored_table, to_markdown
+    from recbole_signed.experiments.tables import stored_table
+    from recbole_signed.table import to_markdown
 
     found = stored_table(yaml_file)
     return None if found is None else to_markdown(found.table)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, stdout_for_result
+from recbole_signed.table import to_text
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Training-free model: SSF.")]
 Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Name of a data set folder.")]
@@ -36,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Print and plot Recall and NDCG against the dislikes shown: one fit, several dislike aversions g."""
-        from recbole_signed.experiments.analysis import draw_tradeoff, parse_aversions, tradeoff_text
+        from recbole_signed.experiments.analysis import draw_tradeoff, parse_aversions, tradeoff_table
         from recbole_signed.experiments.analysis import tradeoff as measure
         from recbole_signed.experiments.runs import parse_assignments
 
@@ -45,7 +46,7 @@ def add_to(app: typer.Typer) -> None:
             found = measure(model, dataset, values, k, config or [], overrides, seed)
             stem = output / f"{found['model']}-{found['dataset']}"
             written, note = _keep(found, stem, draw_tradeoff if figures else None)
-        _print(found, tradeoff_text(found), written, note, as_json)
+        _print(found, to_text(tradeoff_table(found)), written, note, as_json)
 
     @app.command()
     def segments(
@@ -61,7 +62,7 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Cut users and items into segments by a fitted model, and show the like rate of each for each."""
-        from recbole_signed.experiments.analysis import draw_segments, segments_text, write_assigned
+        from recbole_signed.experiments.analysis import draw_segments, segments_table, write_assigned
         from recbole_signed.experiments.analysis import segments as cut
         from recbole_signed.experiments.runs import parse_assignments
 
@@ -72,7 +73,7 @@ def add_to(app: typer.Typer) -> None:
             del found["assigned"]  # in the two files: as long as there are users
             stem = output / f"{found['model']}-{found['dataset']}"
             written, note = _keep(found, stem, draw_segments if figures else None)
-        _print(found, segments_text(found), [*written, *tables], note, as_json)
+        _print(found, to_text(segments_table(found)), [*written, *tables], note, as_json)
 
 
 def _keep(

@@ -18,6 +18,7 @@ from recbole_signed import __version__
 from recbole_signed.cli import analysis, data, recommend, replay, serve, significance, state, stats, tune, upstream
 from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
+from recbole_signed.table import check_format, render, to_text
 
 INTERRUPTED = 130
 
@@ -109,9 +110,9 @@ def run(
     if as_json:
         print_json(row.as_dict())
     else:
-        from recbole_signed.experiments.tables import run_text
+        from recbole_signed.experiments.tables import run_table
 
-        typer.echo(run_text(row), nl=False)
+        typer.echo(to_text(run_table(row)), nl=False)
 
 
 def _say(line: str) -> None:
@@ -206,7 +207,6 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Run a table of experiments, as far as it has not been run, and print it; exit status 1 where a run failed."""
-    from recbole_signed.experiments.tables import check_format, render
     from recbole_signed.experiments.tables import compare as compare_table
     from recbole_signed.files import replace_text
 

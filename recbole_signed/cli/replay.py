@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, stdout_for_result
+from recbole_signed.table import to_markdown
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
         spec = StreamSpec.read(file)
         with stdout_for_result():
             from recbole_signed.api import replay as replay_file
-            from recbole_signed.experiments.replay import markdown, plot, write
+            from recbole_signed.experiments.replay import plot, replay_table, write
 
             summary = replay_file(file, data_path)
 
@@ -37,7 +38,7 @@ def add_to(app: typer.Typer) -> None:
         if as_json:
             print_json(summary)
         else:
-            typer.echo(markdown(spec, summary), nl=False)
+            typer.echo(to_markdown(replay_table(spec, summary)), nl=False)
 
     @app.command("online", hidden=True, deprecated=True)
     def online(

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result
+from recbole_signed.table import check_format, render
 
 Labels = Annotated[list[str] | None, typer.Option("--only", help="Compare these models alone (A,B).")]
 
@@ -35,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Test whether a table's model is better than each other one: paired tests over users, Holm-corrected."""
-        from recbole_signed.experiments.tables import check_format, render_tests
+        from recbole_signed.experiments.tables import pairwise_table
         from recbole_signed.experiments.tables import significance as compare_users
 
         check_format(table_format)
@@ -61,4 +62,4 @@ def add_to(app: typer.Typer) -> None:
             print_json(found)
         else:
             width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-            typer.echo(render_tests(found, table_format, width), nl=False)
+            typer.echo(render(pairwise_table(found), table_format, width), nl=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from recbole_signed.table import Header, Section, Table, text_lines
+from recbole_signed.table import to_text as printed
 
 _DEGREES = ("mean", "min", "p10", "p25", "median", "p75", "p90", "p99", "max")
 
@@ -12,17 +14,15 @@ _DEGREES = ("mean", "min", "p10", "p25", "median", "p75", "p90", "p99", "max")
 def to_text(name: str, report: Mapping[str, Any]) -> str:
     """Return the analysis as tables, with what is wrong with the data first."""
     rows = report["rows"]
-    sections = [
+    title = (
         f"{name}: {rows['total']:,} rows, {report['users']:,} users, {report['items']:,} items, "
-        f"{report['pairs']:,} pairs ({report['density']:.2%} of all)",
-        "\n".join(f"! {finding}" for finding in findings(report)) or "no repeated rows, no contradicting pairs",
-        _rows_table(report),
-        _degree_table(report),
-        _sign_table(report),
-    ]
+        f"{report['pairs']:,} pairs ({report['density']:.2%} of all)"
+    )
+    intro = [f"! {finding}" for finding in findings(report)] or ["no repeated rows, no contradicting pairs"]
+    sections = [_rows_table(report), _degree_table(report), _sign_table(report)]
     if report["time"] is not None:
-        sections += [_time_line(report["time"]), _drift_table(report["time"]["bins"])]
-    return "\n\n".join(sections) + "\n"
+        sections.append(_drift_table(report["time"]))
+    return printed(Table(title, (), tuple(sections), intro=tuple(intro)))
 
 
 def findings(report: Mapping[str, Any]) -> list[str]:
@@ -43,7 +43,7 @@ def findings(report: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _rows_table(report: Mapping[str, Any]) -> str:
+def _rows_table(report: Mapping[str, Any]) -> Section:
     table = []
     for part, each in {"all": report, **report["parts"]}.items():
         rows = each["rows"]
@@ -56,7 +56,7 @@ def _rows_table(report: Mapping[str, Any]) -> str:
     return _table(header, table)
 
 
-def _degree_table(report: Mapping[str, Any]) -> str:
+def _degree_table(report: Mapping[str, Any]) -> Section:
     table = []
     for side in ("user", "item"):
         for sign, quantiles in report[side]["degree"].items():
@@ -65,7 +65,7 @@ def _degree_table(report: Mapping[str, Any]) -> str:
     return _table(["degrees", *_DEGREES], table)
 
 
-def _sign_table(report: Mapping[str, Any]) -> str:
+def _sign_table(report: Mapping[str, Any]) -> Section:
     user, item = report["user"], report["item"]
     measures = [
         ("like rate: median", *(_share((side["like_rate"] or {}).get("median")) for side in (user, item))),
@@ -84,23 +84,8 @@ def _sign_table(report: Mapping[str, Any]) -> str:
     return _table(["signs and popularity", "users", "items"], measures)
 
 
-def _time_line(time: Mapping[str, Any]) -> str:
-    last = time["last_fifth"]
-    times = (
-        f"time: {time['first'] or time['first_raw']} to {time['last'] or time['last_raw']}; "
-        f"{time['moments']:,} moments, {time['tied_rows_share']:.1%} of the rows share theirs"
-    )
-    if last is None:
-        return times
-    return times + (
-        f"\nlast 20% of the rows: like rate {_share(last['like_rate'])} (before: {_share(last['like_rate_before'])}), "
-        f"{last['rows_of_new_users']:.1%} by new users, {last['rows_on_new_items']:.1%} on new items; "
-        f"popularity, last bin to first: similarity {_number(time['first_to_last_similarity'])}"
-    )
-
-
-def _drift_table(bins: Iterable[Mapping[str, Any]]) -> str:
-    table = [
+def _drift_table(time: Mapping[str, Any]) -> Section:
+    rows = [
         [
             str(each["first"] or each["first_raw"]),
             *_counts([each["rows"], each["new_users"], each["new_items"]]),
@@ -108,10 +93,22 @@ def _drift_table(bins: Iterable[Mapping[str, Any]]) -> str:
             _number(each["rank_correlation"]),
             _number(each["similarity"]),
         ]
-        for each in bins
+        for each in time["bins"]
     ]
     header = ["bin from", "rows", "new users", "new items", "like rate", "rank correlation", "similarity"]
-    return _table(header, table) + "\nrank correlation (Spearman), similarity: popularity of items, to the bin before"
+    lines = [
+        "rank correlation (Spearman), similarity: popularity of items, to the bin before",
+        f"time: {time['first'] or time['first_raw']} to {time['last'] or time['last_raw']}; "
+        f"{time['moments']:,} moments, {time['tied_rows_share']:.1%} of the rows share theirs",
+    ]
+    last = time["last_fifth"]
+    if last is not None:
+        lines.append(
+            f"last 20% of the rows: like rate {_share(last['like_rate'])} (before: {_share(last['like_rate_before'])}),"
+            f" {last['rows_of_new_users']:.1%} by new users, {last['rows_on_new_items']:.1%} on new items; "
+            f"popularity, last bin to first: similarity {_number(time['first_to_last_similarity'])}"
+        )
+    return _table(header, rows, "\n".join(lines))
 
 
 def _counts(values: Iterable[int]) -> list[str]:
@@ -126,16 +123,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, title in enumerate(header):
-        grid.add_column(title, justify="left" if place == 0 else "right", no_wrap=True)
-    for row in rows:
-        grid.add_row(*row)
-    out = io.StringIO()
-    Console(file=out, width=200, highlight=False, markup=False).print(grid)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines() if line.strip())
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], small_print: str = "") -> Section:
+    first, *others = header
+    columns = tuple(map(Header, others))
+    return Section("", text_lines(list(rows)), small_print, columns, (Header(first, left=True),))

@@ -24,12 +24,12 @@ from recbole_signed.experiments.tables import (
     TableSpec,
     View,
     compare,
+    pairwise_table,
     pool,
-    render,
     significance,
     view_file,
 )
-from recbole_signed.experiments.tables import render_tests as render_comparisons
+from recbole_signed.table import render, to_text
 
 TABLE = """
 title: Tiny
@@ -145,7 +145,7 @@ def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish)
     assert found["n_comparisons"] == 0
     assert by_pair(found)["recall@5", "Pop"]["tests"]["t"]["p_better"] is None
     assert "SSF and Pop have no seed in common" in " ".join(found["notes"])
-    assert "n/a" in render_comparisons(found, "text")
+    assert "n/a" in to_text(pairwise_table(found))
 
 
 def test_a_family_too_large_for_the_resamples_is_said(finish: Finish) -> None:

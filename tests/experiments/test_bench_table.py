@@ -8,17 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.experiments.runs import COSTS, FAILED, RunRow, cost_columns, metric_column, smaller_is_better
-from recbole_signed.experiments.tables import (
-    Cell,
-    build_table,
-    describe_split,
-    latex_escaped,
-    render,
-    run_text,
-    to_latex,
-    to_markdown,
-    to_text,
-)
+from recbole_signed.experiments.tables import build_table, describe_split, run_table
+from recbole_signed.table import Cell, latex_escaped, render, to_latex, to_markdown, to_text
 
 SPLIT = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": {"valid": "full", "test": "full"}}
 
@@ -55,7 +46,7 @@ def marks(table, column: int) -> dict[str, str]:  # type: ignore[no-untyped-def]
 def test_mean_and_sample_standard_deviation() -> None:
     table = table_of(row("BPR", 1, 0.1), row("BPR", 2, 0.2), row("BPR", 3, 0.3), row("EASE", 1, 0.25))
     bpr, ease = table.sections[0].lines
-    assert (bpr.n_seeds, ease.n_seeds) == (3, 1)
+    assert (bpr.head, ease.head) == (("BPR", "3"), ("EASE", "1"))
     assert bpr.cells[0].mean == pytest.approx(0.2)
     assert bpr.cells[0].sd == pytest.approx(0.1)
     assert ease.cells[0].sd is None
@@ -184,13 +175,13 @@ def test_splits_in_words() -> None:
 
 
 def test_one_run_as_text() -> None:
-    text = run_text(replace(row("A", 3, None, 0.25), valid={"recall@20": 0.125}, epochs=1))
+    text = to_text(run_table(replace(row("A", 3, None, 0.25), valid={"recall@20": 0.125}, epochs=1)))
     assert "A on toy, seed 3" in text
     assert re.search(r"Recall@20 +0\.1250 +n/a", text)
     assert re.search(r"DislikeRecall@20 ↓ +n/a +0\.2500", text)
     assert text.endswith("training 1.0 s (1 epoch), test 0.50 s, peak memory 500 MB\n")
     served = {"serve_seconds": 0.0125, "serve_memory_bytes": 20_000_000, "model_bytes": 1_500_000}
-    text = run_text(replace(row("A", 3, 0.5), **served))
+    text = to_text(run_table(replace(row("A", 3, 0.5), **served)))
     assert text.endswith("\nranking 1,000 users 12.5 ms, memory for it 20.00 MB, model 1.50 MB\n")
 
 

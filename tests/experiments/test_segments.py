@@ -92,7 +92,7 @@ def test_the_command_counts_every_verdict_once(tmp_path: Path, capsys: pytest.Ca
     assert Path("runs/segments/SSF-toy-signed.png").stat().st_size > 5_000
     with pytest.raises(SystemExit):
         cli.main(words)
-    assert "like rate of user segment (row)" in capsys.readouterr().out
+    assert "Like rate of user segment (row)" in capsys.readouterr().out
 
 
 def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

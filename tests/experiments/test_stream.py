@@ -21,9 +21,10 @@ from recbole_signed.experiments.replay import (
     Cases,
     Replay,
     StreamSpec,
-    markdown,
     measure,
     plot,
+    read_summary,
+    replay_table,
     retention,
     run_stream,
     summarise,
@@ -31,6 +32,7 @@ from recbole_signed.experiments.replay import (
 )
 from recbole_signed.online import DISLIKE, LIKE, VIEW
 from recbole_signed.online.store import OnlineState
+from recbole_signed.table import to_markdown
 
 START = 1_600_000_000
 DAY = 86_400
@@ -86,13 +88,23 @@ def test_updates_keep_what_retraining_has(data: Path, spec: Callable[..., Stream
     assert cost["timed_events"] == 30
     assert 0 < cost["latency_p50_seconds"] <= cost["latency_p99_seconds"]
 
-    text = markdown(experiment, summary)
-    assert "this data set is informative" in text
+    text = to_markdown(replay_table(experiment, summary))
+    assert "| SSF | informative |" in text
     written = write(experiment, summary, tmp_path / "report")
     assert [path.name for path in written] == ["tastes.md", "tastes.jsonl"]
-    assert all("arm" in json.loads(line) for line in written[1].read_text().splitlines())
+    stored = read_summary(tmp_path / "report" / "tastes.yaml")
+    assert stored is not None
+    assert stored.pop("spec") == experiment.hash()
+    assert stored == json.loads(json.dumps(summary)), "cost, gate and settings too"
     plot(summary, tmp_path / "report" / "tastes.png")
     assert (tmp_path / "report" / "tastes.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "yaml" / "online").glob("*.yaml")), ids=str)
+def test_a_committed_stream_is_printed_from_its_rows(file: Path) -> None:
+    summary = read_summary(file)
+    assert summary is not None
+    assert file.with_suffix(".md").read_text("utf-8") == to_markdown(replay_table(StreamSpec.read(file), summary))
 
 
 def test_an_interrupted_experiment_ends_as_one_that_was_not(
@@ -118,7 +130,7 @@ def test_an_uninformative_stream_is_called_so(
     folder = write_inter("noise", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
     summary = summarise(run_stream(spec(dataset="noise"), folder, tmp_path / "work", progress=False))
     assert not summary["gate"]["SSF"]["informative"]
-    assert "uninformative" in markdown(spec(dataset="noise"), summary)
+    assert "uninformative" in to_markdown(replay_table(spec(dataset="noise"), summary))
 
 
 def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: Path) -> None:

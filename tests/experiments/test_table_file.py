@@ -13,8 +13,9 @@ import pytest
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RowStore, RunRow, append_row, read_rows
-from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, stored_table, to_markdown
+from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, stored_table
 from recbole_signed.plugin import registry
+from recbole_signed.table import to_markdown
 
 BASE = """
 title: Base

@@ -55,8 +55,9 @@ def test_the_table_the_document_and_the_curve(toy: str, capsys: pytest.CaptureFi
     status, out, err = outcome(capsys, *words)
     assert status == 0, err
     lines = out.splitlines()
-    assert lines[1].split()[:3] == ["g", "recall@5", "ndcg@5"]
-    assert [line.split()[0] for line in lines[2:5]] == ["0", "0.5*", "1"]
+    head = next(number for number, line in enumerate(lines) if line.split()[:1] == ["g"])
+    assert lines[head].split()[:3] == ["g", "recall@5", "ndcg@5"]
+    assert [line.split()[0] for line in lines[head + 2 : head + 5]] == ["0", "0.5*", "1"]
     assert Path("runs/tradeoff/SSF-toy-signed.png").stat().st_size > 5_000
     status, out, _ = outcome(capsys, *words, "--json", "--no-figures", "--output", "there")
     document = json.loads(out)

@@ -8,7 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 from recbole_signed.experiments.runs import MEGABYTE, RunRow
-from recbole_signed.experiments.tables import BUDGET, Line, StoredTable, build_table
+from recbole_signed.experiments.tables import BUDGET, StoredTable, build_table
+from recbole_signed.table import Line
 
 
 def table_values(results: StoredTable) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def _line_values(line: Line, rows: Sequence[RunRow], keys: Sequence[str]) -> dic
             values[key] = {"mean": found, "sd": None, "text": f"{found:g}", "mark": "", "decimals": 4}
     return {
         "shown": line.label,
-        "seeds": line.n_seeds,
+        "seeds": len(rows),
         "budget": any(row.stopped_by == BUDGET for row in rows),
         "failure": line.failure,
         "model": rows[0].model,

@@ -1,10 +1,10 @@
 from .tradeoff_curve import draw_tradeoff as draw_tradeoff
 from .tradeoff_curve import parse_aversions as parse_aversions
 from .tradeoff_curve import tradeoff as tradeoff
-from .tradeoff_curve import tradeoff_text as tradeoff_text
+from .tradeoff_curve import tradeoff_table as tradeoff_table
 from .user_segments import centres as centres
 from .user_segments import draw_segments as draw_segments
 from .user_segments import label_nodes as label_nodes
 from .user_segments import segments as segments
-from .user_segments import segments_text as segments_text
+from .user_segments import segments_table as segments_table
 from .user_segments import write_assigned as write_assigned

@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.stats import save_png
+from recbole_signed.table import Header, Section, Table, text_lines
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC")
@@ -97,19 +98,23 @@ def _progress(values: Sequence[float]) -> Any:
     return track(values, "evaluating", console=Console(stderr=True), transient=True)
 
 
-def tradeoff_text(found: Mapping[str, Any]) -> str:
-    """Return the points as a table for a reader."""
+def tradeoff_table(found: Mapping[str, Any]) -> Table:
+    """Return the points as a table."""
     names = columns(found)
-    arrows = {name: f"{name} (lower is better)" if name.startswith("dislike") else name for name in names}
-    lines = [f"{found['model']} on {found['dataset']}, seed {found['seed']}, test part"]
-    lines.append("     g  " + "  ".join(arrows.values()))
-    for point in found["points"]:
-        mark = "*" if point["dislike_aversion"] == found["chosen"] else " "
-        cells = ("-" if point[name] is None else f"{point[name]:.{DIGITS}f}" for name in names)
-        padded = (cell.rjust(len(arrow)) for cell, arrow in zip(cells, arrows.values(), strict=True))
-        lines.append(f"{point['dislike_aversion']:6g}{mark} " + "  ".join(padded))
-    lines.append(f"The model chose g = {found['chosen']:g} on validation, or was given it.")
-    return "\n".join(lines) + "\n"
+    rows = [
+        (
+            f"{point['dislike_aversion']:g}{'*' if point['dislike_aversion'] == found['chosen'] else ''}",
+            *("-" if point[name] is None else f"{point[name]:.{DIGITS}f}" for name in names),
+        )
+        for point in found["points"]
+    ]
+    return Table(
+        f"{found['model']} on {found['dataset']}, seed {found['seed']}, test part",
+        tuple(Header(name, name.startswith("dislike")) for name in names),
+        (Section("", text_lines(rows)),),
+        (f"*: the model chose g = {found['chosen']:g} on validation, or was given it; ↓: smaller is better.",),
+        head=(Header("g"),),
+    )
 
 
 def columns(found: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.stats import save_png
+from recbole_signed.table import Header, Section, Table, text_lines
 
 if TYPE_CHECKING:
     from recbole_signed.graph import SignedGraph
@@ -209,22 +210,29 @@ def write_assigned(found: Mapping[str, Any], folder: Path) -> list[Path]:
     return written
 
 
-def segments_text(found: Mapping[str, Any]) -> str:
-    """Return sizes and like rates as a table for a reader."""
-    lines = [f"{found['model']} on {found['dataset']}, seed {found['seed']}: segments by the training part"]
+def segments_table(found: Mapping[str, Any]) -> Table:
+    """Return sizes and like rates as a table."""
+    sections = []
     for side in ("users", "items"):
-        lines.append("")
-        for number, each in enumerate(found[side]):
-            named = f"; best liked: {', '.join(each['examples'])}" if "examples" in each else ""
-            lines.append(
-                f"{side} {number}: {each['size']:,} {side}, {each['likes']:,} likes, {each['dislikes']:,} dislikes, "
-                f"like rate {_cell(each['like_rate'])}{named}"
+        names = ["Size", "Likes", "Dislikes", "Like rate"]
+        rows = [
+            (
+                number,
+                *(f"{each[key]:,}" for key in ("size", "likes", "dislikes")),
+                _cell(each["like_rate"]),
+                *([", ".join(each["examples"])] if "examples" in each else []),
             )
-    lines += ["", "like rate of user segment (row) for item segment (column)"]
-    lines.append("       " + "".join(f"{number:8d}" for number in range(len(found["items"]))))
-    for number, row in enumerate(found["like_rate"]):
-        lines.append(f"{number:7d}" + "".join(_cell(rate).rjust(8) for rate in row))
-    return "\n".join(lines) + "\n"
+            for number, each in enumerate(found[side])
+        ]
+        examples = [Header("Best liked", left=True)] if rows and len(rows[0]) > 1 + len(names) else []
+        sections.append(Section(side.capitalize(), text_lines(rows), columns=(*map(Header, names), *examples)))
+    rates = [(number, *map(_cell, row)) for number, row in enumerate(found["like_rate"])]
+    columns = tuple(Header(str(number)) for number in range(len(found["items"])))
+    sections.append(
+        Section("Like rate of user segment (row) for item segment (column)", text_lines(rates), "", columns)
+    )
+    title = f"{found['model']} on {found['dataset']}, seed {found['seed']}: segments by the training part"
+    return Table(title, (), tuple(sections), head=(Header("Segment"),))
 
 
 def _cell(rate: float | None) -> str:

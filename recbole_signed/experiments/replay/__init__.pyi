@@ -6,8 +6,10 @@ from .choose import VALID_SHARE as VALID_SHARE
 from .choose import chosen_settings as chosen_settings
 from .experiment import run_stream as run_stream
 from .output import TITLES as TITLES
-from .output import markdown as markdown
+from .output import gate_text as gate_text
 from .output import plot as plot
+from .output import read_summary as read_summary
+from .output import replay_table as replay_table
 from .output import write as write
 from .retention_intervals import retention as retention
 from .stream_events import Replay as Replay

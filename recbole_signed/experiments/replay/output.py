@@ -1,70 +1,66 @@
-"""The figures of a stream for a reader: text, Markdown, JSON Lines, and the curves."""
+"""The figures of a stream: a table, JSON Lines, and the curves."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import MissingExtraError
+from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.experiments.replay.stream_spec import StreamSpec
 from recbole_signed.experiments.replay.summary import COMPARED
+from recbole_signed.files import replace_text
+from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}
+_OF_MODELS = ("gate", "cost", "settings")
+COSTS = ("p50 (ms)", "p95 (ms)", "p99 (ms)", "Refresh (s)", "Retraining (s)", "Staleness")
 
 
-def markdown(spec: StreamSpec, summary: dict[str, Any]) -> str:
-    """Return the report as Markdown."""
-    lines = [f"# {spec.title}", "", spec.note.strip(), ""]
+def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
+    """Return what :func:`~recbole_signed.experiments.replay.summarise` found as a table."""
+    metrics = [f"{name}@{k}" for name in ("recall", "ndcg") for k in spec.cutoffs] + ["dislikerecall@20"]
+    kept = [f"retention of {metric}" for metric in COMPARED]
+    sections = []
     for subset in dict.fromkeys(row["subset"] for row in summary["pooled"]):
         rows = [row for row in summary["pooled"] if row["subset"] == subset]
         unknown = rows[0]["n_unknown"] / max(rows[0]["n_likes"], 1)
-        lines += [
-            f"## {subset[0].upper()}{subset[1:]}: {rows[0]['cases']:,} cases, {rows[0]['n_likes']:,} likes, "
-            f"{unknown:.1%} of them of items that were unknown",
-            "",
-            *_table(rows, spec.cutoffs),
-            "",
-        ]
-    lines += ["## Gate", ""]
-    for model, gate in summary["gate"].items():
-        verdict = "informative" if gate["informative"] else f"uninformative: {'; '.join(gate['reasons'])}"
-        lines.append(f"- {model}: this data set is {verdict}.")
-    lines += ["", "## Cost", "", *_cost_table(summary), ""]
-    lines += [
+        name = (
+            f"{subset[0].upper()}{subset[1:]}: {rows[0]['cases']:,} cases, {rows[0]['n_likes']:,} likes, "
+            f"{unknown:.1%} of them of items that were unknown"
+        )
+        lines = []
+        for row in rows:
+            cells = [*(_number(row[metric]) for metric in metrics), *(_retention(row.get(each)) for each in kept)]
+            lines.append(Line((row["model"], TITLES[row["arm"]]), tuple(cells)))
+        sections.append(Section(name, tuple(lines)))
+    model = (Header("Model", left=True),)
+    gates = [(name, gate_text(gate)) for name, gate in summary["gate"].items()]
+    sections.append(Section("Gate", text_lines(gates), "", (Header("This data set is", left=True),), model))
+    memory = f"Peak memory of the process with all arms: {summary['peak_memory_bytes'] / 2**20:.0f} MB."
+    costs = [_cost_cells(name, cost) for name, cost in summary["cost"].items()]
+    sections.append(Section("Cost", text_lines(costs), memory, tuple(map(Header, COSTS)), model))
+    note = (
         "Retention: the sum of the metric over that of the retrained arm, on the same cases; in brackets the 5th and "
         "95th percentile over resampled users. Dislike recall: over cases with a dislike. Latency: from the event to "
-        "the user's new list, with the event on the disk.",
-        "",
-    ]
-    return "\n".join(lines)
+        "the user's new list, with the event on the disk."
+    )
+    head = (*model, Header("Arm", left=True))
+    columns = tuple(map(Header, [*metrics, *kept]))
+    return Table(spec.title, columns, tuple(sections), (note,), (spec.note.strip(),) if spec.note.strip() else (), head)
 
 
-def _table(rows: list[dict[str, Any]], cutoffs: Iterable[int]) -> list[str]:
-    metrics = [f"{name}@{k}" for name in ("recall", "ndcg") for k in cutoffs] + ["dislikerecall@20"]
-    kept = [f"retention of {metric}" for metric in COMPARED]
-    header = ["Model", "Arm", *metrics, *kept]
-    lines = [_row(header), _row(["---", "---", *["---:"] * (len(header) - 2)])]
-    for row in rows:
-        cells = [row["model"], TITLES[row["arm"]], *(_number(row[metric]) for metric in metrics)]
-        lines.append(_row([*cells, *(_retention(row.get(name)) for name in kept)]))
-    return lines
+def gate_text(gate: Mapping[str, Any]) -> str:
+    """Return in words whether a data set says something about a model."""
+    return "informative" if gate["informative"] else f"uninformative: {'; '.join(gate['reasons'])}"
 
 
-def _cost_table(summary: dict[str, Any]) -> list[str]:
-    header = ["Model", "p50 (ms)", "p95 (ms)", "p99 (ms)", "Refresh (s)", "Retraining (s)", "Staleness"]
-    lines = [_row(header), _row(["---", *["---:"] * (len(header) - 1)])]
-    for model, cost in summary["cost"].items():
-        latency = [cost.get(f"latency_p{percent}_seconds") for percent in (50, 95, 99)]
-        seconds = [cost["mean_refresh_seconds"], cost["mean_refit_seconds"]]
-        cells = [_number(None if each is None else each * 1000, 1) for each in latency]
-        lines.append(_row([model, *cells, *(_number(each, 2) for each in seconds), _number(cost["mean_staleness"], 4)]))
-    return [*lines, "", f"Peak memory of the process with all arms: {summary['peak_memory_bytes'] / 2**20:.0f} MB."]
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _cost_cells(model: str, cost: Mapping[str, Any]) -> list[str]:
+    latency = [cost.get(f"latency_p{percent}_seconds") for percent in (50, 95, 99)]
+    cells = [_number(None if each is None else each * 1000, 1) for each in latency]
+    cells += [_number(cost[f"mean_{name}_seconds"], 2) for name in ("refresh", "refit")]
+    return [model, *cells, _number(cost["mean_staleness"], 4)]
 
 
 def _number(value: float | None, digits: int = 4) -> str:
@@ -77,19 +73,56 @@ def _retention(kept: dict[str, Any] | None) -> str:
     return f"{kept['ratio']:.3f} [{kept['low']:.3f}, {kept['high']:.3f}]"
 
 
-def write(spec: StreamSpec, summary: dict[str, Any], folder: Path) -> list[Path]:
-    """Write ``<name>.md`` and ``<name>.jsonl`` to a folder, and ``<name>.png`` where matplotlib is installed."""
-    stem = spec.path.stem
+def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write ``<name>.md`` and ``<name>.jsonl`` to a folder.
+
+    Each line of the latter is a row of a window, a row of a subset, or what is known of a model: gate, cost, settings.
+    """
+    rows = [*summary["pooled"], *summary["windows"]]
+    rows += [
+        {"model": model, **{key: summary[key].get(model) for key in _OF_MODELS}}
+        for model in dict.fromkeys([*summary["gate"], *summary["cost"]])
+    ]
+    rows.append({"peak_memory_bytes": summary["peak_memory_bytes"]})
     texts = {
-        f"{stem}.md": markdown(spec, summary),
-        f"{stem}.jsonl": "".join(
-            json.dumps({"spec": spec.hash(), **row}) + "\n" for row in [*summary["pooled"], *summary["windows"]]
-        ),
+        ".md": to_markdown(replay_table(spec, summary)),
+        ".jsonl": "".join(json.dumps({"spec": spec.hash(), **row}) + "\n" for row in rows),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in texts]
+    files = {folder / f"{spec.path.stem}{ending}": text for ending, text in texts.items()}
+    for file, text in files.items():
+        replace_text(file, text)
+    return list(files)
+
+
+def read_summary(yaml_file: Path) -> dict[str, Any] | None:
+    """Read what :func:`write` wrote beside a yaml file; None where there is nothing.
+
+    Returns:
+        As :func:`~recbole_signed.experiments.replay.summarise`, and ``spec``: the hash of the experiment.
+
+    Raises:
+        UsageError: the lines are not those of one experiment.
+    """
+    file = yaml_file.with_suffix(".jsonl")
+    if not file.is_file():
+        return None
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        specs = {row.pop("spec") for row in rows}
+        if len(specs) != 1:
+            raise UsageError(f"{file} holds rows of {len(specs)} experiments; run 'recbole-signed replay' again.")
+        models = {row["model"]: row for row in rows if "cost" in row}
+        return {
+            "spec": specs.pop(),
+            "pooled": [row for row in rows if "subset" in row],
+            "windows": [row for row in rows if "window" in row],
+            **{key: {name: row[key] for name, row in models.items() if row[key]} for key in _OF_MODELS},
+            "peak_memory_bytes": next(row["peak_memory_bytes"] for row in rows if "peak_memory_bytes" in row),
+        }
+    except UsageError:
+        raise
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        raise UsageError(f"{file} holds lines that are no rows of a stream: {error}.") from error
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:

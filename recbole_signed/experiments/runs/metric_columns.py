@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from recbole_signed.experiments.runs.rows import RunRow
 from recbole_signed.stats import split_group
+from recbole_signed.table import Header
 
 _SMALLER = ("dislike", "mae", "rmse", "logloss", "giniindex", "averagepopularity")
 _NAMES = {
@@ -31,14 +32,11 @@ BEST = "best"
 
 
 @dataclass(frozen=True)
-class Column:
+class Column(Header):
     """One number of a row."""
 
-    header: str
-    smaller: bool
-    """Whether a smaller number is the better one."""
-    decimals: int
-    value: Callable[[RunRow], float | None]
+    decimals: int = 4
+    value: Callable[[RunRow], float | None] = lambda row: None
     relative_to: str | None = None
     """The line by whose mean the mean is divided, or :data:`BEST`; None: the number itself."""
 

@@ -16,12 +16,11 @@ from recbole_signed.experiments.runs import RowStore, RunRow, file_name, is_ther
 from recbole_signed.experiments.tables.claims import Claims
 from recbole_signed.experiments.tables.marks import marks_of
 from recbole_signed.experiments.tables.pool import run_all
-from recbole_signed.experiments.tables.rendering import to_markdown
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.experiments.tables.stored import View, table_of, view_file
-from recbole_signed.experiments.tables.table import Table
 from recbole_signed.experiments.tables.told import told_progress
 from recbole_signed.files import replace_text
+from recbole_signed.table import Table, to_markdown
 
 
 @dataclass(frozen=True)

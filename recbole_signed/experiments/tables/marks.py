@@ -31,7 +31,8 @@ from recbole_signed.experiments.runs import (
     read_section,
     smaller_is_better,
 )
-from recbole_signed.experiments.tables.table import CUT_SHORT, Line, Result, Section, Table, was_cut_short
+from recbole_signed.experiments.tables.building import CUT_SHORT, Result, was_cut_short
+from recbole_signed.table import Line, Section, Table
 
 ALPHA = 0.05
 

@@ -25,9 +25,9 @@ from recbole_signed.experiments.runs import (
     read_section,
     smaller_is_better,
 )
+from recbole_signed.experiments.tables.building import Result, was_cut_short
 from recbole_signed.experiments.tables.marks import places_of
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
-from recbole_signed.experiments.tables.table import Result, was_cut_short
 
 if TYPE_CHECKING:
     from recbole_signed.evaluation import Interval, PValues

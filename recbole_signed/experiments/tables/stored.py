@@ -13,10 +13,11 @@ from pathlib import Path
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RowStore, RunRow, cost_columns, digest
+from recbole_signed.experiments.tables.building import CUT_SHORT, Result, build_table
 from recbole_signed.experiments.tables.marks import Marks, with_marks
 from recbole_signed.experiments.tables.spec import TableSpec
-from recbole_signed.experiments.tables.table import CUT_SHORT, Result, Table, build_table
 from recbole_signed.files import replace_text
+from recbole_signed.table import Table
 
 Places = dict[str, dict[str, list[RunRow]]]
 """Section -> label -> one row of each seed."""

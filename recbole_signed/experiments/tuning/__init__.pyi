@@ -4,7 +4,7 @@ from .halving import RUNGS as RUNGS
 from .halving import Halving as Halving
 from .plan import Plan as Plan
 from .result import Tuning as Tuning
-from .result import to_text as to_text
+from .result import tuning_table as tuning_table
 from .search import tune as tune
 from .space import Space as Space
 from .study import Study as Study

@@ -16,6 +16,7 @@ from recbole_signed.experiments.tuning.halving import MIN_STEPS
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.space import Space
 from recbole_signed.experiments.tuning.task import Facts, Task
+from recbole_signed.table import Header, Section, Table, text_lines
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tuning.study import Tried
@@ -170,30 +171,36 @@ def _command(task: Task, plan: Plan, start: Mapping[str, Any]) -> str:
     return shlex.join([*words, *(as_word(key, value) for key, value in given.items())])
 
 
-def to_text(tuning: Tuning, lines: int = 5) -> str:
-    """Return the tuning for a reader: the best trials, then what was written."""
-    metric, bigger = tuning.facts.metric, tuning.facts.bigger
-    done = sorted(
-        (each for each in tuning.trials if each.value is not None),
-        key=lambda each: (each.value or 0.0) * (-1 if bigger else 1),
-    )
-    text = [f"{tuning.task.model} on {tuning.task.dataset}, seed {tuning.facts.seed}: {metric} on validation"]
-    for each in done[:lines]:
-        values = "default configuration" if each.is_default else _short(each.values)
-        text.append(f"  {each.value:.4f}  trial {each.number:<3d}  {each.seconds or 0.0:6.1f} s  {values}")
-    default = tuning.default
-    if default is not None and default not in done[:lines]:
-        text.append(f"  {default.value:.4f}  trial {default.number:<3d}  default configuration")
+def tuning_table(tuning: Tuning, lines: int = 5) -> Table:
+    """Return the tuning for a reader: the best trials and the default configuration, then what was written."""
+    facts, default = tuning.facts, tuning.default
+    done = [each for each in tuning.trials if each.value is not None]
+    done.sort(key=lambda each: (each.value or 0.0) * (-1 if facts.bigger else 1))
+    shown = done[:lines] + ([default] if default is not None and default not in done[:lines] else [])
+    rows = [
+        (
+            each.number,
+            f"{each.value:.4f}",
+            f"{each.seconds or 0.0:.1f}",
+            "default configuration" if each.is_default else _short(each.values),
+        )
+        for each in shown
+    ]
     counted = [f"{tuning.count('complete')} complete", f"{tuning.count('pruned')} pruned"]
     counted += [f"{tuning.count('fail')} failed"] if tuning.count("fail") else []
+    notes = []
     if tuning.edges:
         at = ", ".join(f"{as_word(key, tuning.values[key])} ({edge})" for key, edge in tuning.edges.items())
-        text.append(f"on the edge of the space, beyond which better values may lie: {at}")
-    if tuning.exhausted:
-        text.append("every point of the space was tried")
-    text.append(f"{len(tuning.trials)} trials ({', '.join(counted)}), {tuning.n_new} now, {tuning.seconds:.0f} s")
-    text.append(f"written: {tuning.file}")
-    return "\n".join(text) + "\n"
+        notes.append(f"on the edge of the space, beyond which better values may lie: {at}")
+    notes += ["every point of the space was tried"] if tuning.exhausted else []
+    notes.append(f"{len(tuning.trials)} trials ({', '.join(counted)}), {tuning.n_new} now, {tuning.seconds:.0f} s")
+    return Table(
+        f"{tuning.task.model} on {tuning.task.dataset}, seed {facts.seed}: {facts.metric} on validation",
+        (Header(facts.metric), Header("Time (s)"), Header("Values", left=True)),
+        (Section("", text_lines(rows)),),
+        (*notes, f"written: {tuning.file}"),
+        head=(Header("Trial"),),
+    )
 
 
 def _short(values: Mapping[str, Any]) -> str:

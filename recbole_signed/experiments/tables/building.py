@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-from recbole_signed.experiments.runs import BEST, COST_COLUMNS, Column, RunRow, metric_column
+from recbole_signed.experiments.runs import BEST, COST_COLUMNS, MEGABYTE, Column, RunRow, metric_column
 from recbole_signed.experiments.tables.footnotes import (
     STOPPED,
     budgets,
@@ -16,62 +15,13 @@ from recbole_signed.experiments.tables.footnotes import (
     settings_ranked,
 )
 from recbole_signed.experiments.tables.tuned import budgets_text
+from recbole_signed.table import Cell, Header, Line, Mark, Section, Table
 
-Mark = Literal["best", "second", ""]
 Result = tuple[str, str, RunRow]
 """Part of the table (a data set), line of the table (a model), and one of its rows."""
 
 BUDGET, CUT_SHORT = STOPPED, "†"
-SIGNIFICANT = "‡"
 _LONGEST_REASON = 140
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Mean and, over more than one seed, standard deviation (with n - 1); both None where a seed has no value."""
-
-    mean: float | None
-    sd: float | None
-    decimals: int
-    mark: Mark = ""
-    significant: bool = False
-    """Better than every other one of its column beyond chance; see :mod:`recbole_signed.experiments.tables.marks`."""
-
-    def text(self, plus_minus: str = " ± ", nothing: str = "n/a") -> str:
-        """Return the number as it is printed."""
-        if self.mean is None:
-            return nothing
-        spread = "" if self.sd is None else f"{plus_minus}{self.sd:.{self.decimals}f}"
-        return f"{self.mean:.{self.decimals}f}{spread}"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A model's line: cells, or why there are none."""
-
-    label: str
-    n_seeds: int
-    cells: tuple[Cell, ...]
-    failure: str | None = None
-
-
-@dataclass(frozen=True)
-class Section:
-    """The lines of one data set."""
-
-    name: str
-    lines: tuple[Line, ...]
-    small_print: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that knows nothing of how it will be printed."""
-
-    title: str
-    columns: tuple[Column, ...]
-    sections: tuple[Section, ...]
-    notes: tuple[str, ...]
 
 
 def build_table(
@@ -116,14 +66,7 @@ def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column
         for number, column in enumerate(columns)
     ]
     marked = tuple(
-        Line(
-            line.label,
-            line.n_seeds,
-            tuple(
-                Cell(cell.mean, cell.sd, cell.decimals, marks[number][index]) for number, cell in enumerate(line.cells)
-            ),
-            line.failure,
-        )
+        replace(line, cells=tuple(replace(cell, mark=marks[n][index]) for n, cell in enumerate(line.cells)))
         for index, line in enumerate(made)
     )
     rows_of_all = [row for rows in lines.values() for row in rows if row.ok]
@@ -169,11 +112,10 @@ def _line(label: str, rows: Sequence[RunRow], columns: Sequence[Column]) -> Line
         of = f" (seed {', '.join(str(row.seed) for row in failed)})" if len(failed) < len(rows) else ""
         reason = " ".join((failed[0].reason or "no reason given").split())
         reason = reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
-        return Line(label, len(rows), (), f"failed{of}: {reason}")
+        return Line((label, str(len(rows))), (), f"failed{of}: {reason}")
     shown = f"{label} {CUT_SHORT}" if was_cut_short(rows) else label
-    return Line(
-        shown, len(rows), tuple(_cell([column.value(row) for row in rows], column.decimals) for column in columns)
-    )
+    cells = tuple(_cell([column.value(row) for row in rows], column.decimals) for column in columns)
+    return Line((shown, str(len(rows))), cells)
 
 
 def _divided(lines: dict[str, Line], columns: Sequence[Column]) -> list[Line]:
@@ -259,3 +201,24 @@ def _notes(rows: Sequence[RunRow], note: str | None) -> tuple[str, ...]:
 
 def _different(values: Iterable[str | None]) -> str:
     return " | ".join(dict.fromkeys(value for value in values if value))
+
+
+def run_table(row: RunRow) -> Table:
+    """Return the table of one run: its metrics on validation and test, and what they cost."""
+    lines = []
+    for metric in row.test or row.valid:
+        column = metric_column(metric)
+        cells = tuple(Cell(part.get(metric), None, column.decimals) for part in (row.valid, row.test))
+        lines.append(Line((column.shown,), cells))
+    epochs = "" if not row.epochs else " (1 epoch)" if row.epochs == 1 else f" ({row.epochs} epochs)"
+    memory = "unknown" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / MEGABYTE:.0f} MB"
+    notes = [f"training {row.fit_seconds:.1f} s{epochs}, test {row.eval_seconds:.2f} s, peak memory {memory}"]
+    if row.serve_seconds is not None:
+        sizes = {"memory for it": row.serve_memory_bytes, "model": row.model_bytes}
+        listed = ", ".join(f"{name} {(size or 0) / MEGABYTE:.2f} MB" for name, size in sizes.items())
+        notes.append(f"ranking 1,000 users {row.serve_seconds * 1e3:.1f} ms, {listed}")
+    title = f"{row.model} on {row.dataset}, seed {row.seed}"
+    if not lines:
+        return Table(f"{title}: fitted to everything, nothing was held out", (), (), tuple(notes[:1]))
+    head = (Header("Metric", left=True),)
+    return Table(title, (Header("Valid"), Header("Test")), (Section("", tuple(lines)),), tuple(notes), head=head)
