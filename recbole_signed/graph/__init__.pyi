@@ -37,6 +37,7 @@ from .spectral import exposure_matrix as exposure_matrix
 from .spectral import exposure_rows as exposure_rows
 from .spectral import inverse_power as inverse_power
 from .spectral import n_kept as n_kept
+from .spectral import normalised as normalised
 from .spectral import right_factors as right_factors
 from .spectral import user_degrees as user_degrees
 from .subspace import GramOperator as GramOperator

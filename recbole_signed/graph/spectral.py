@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,12 +55,26 @@ def exposure_rows(
     """
     user_scale = inverse_power(user_degrees(graph, dislike_weight), smoothing, exponent)
     rows = graph.weighted(dislike_weight) if dislike_weight or graph.neutrals is not None else graph.likes.copy()
-    for first in range(0, rows.shape[0], ROWS):  # in pieces: the product is float64, for exact rounding
+    for first in range(0, rows.shape[0], ROWS):  # in pieces, for the memory: the product is float64
         bounds = rows.indptr[first : first + ROWS + 1]
         edges = slice(int(bounds[0]), int(bounds[-1]))
-        scale = np.repeat(user_scale[first : first + ROWS], np.diff(bounds))
-        rows.data[edges] = rows.data[edges] * item_scale[rows.indices[edges]] * scale
+        scale = item_scale[rows.indices[edges]]
+        rows.data[edges] = normalised(bounds, rows.data[edges], scale, user_scale[first : first + ROWS])
     return rows.astype(np.float32, copy=False)
+
+
+def normalised(
+    indptr: npt.NDArray[np.integer], weights: npt.NDArray[Any], item_scale: FloatArray, user_scale: FloatArray
+) -> npt.NDArray[np.float32]:
+    """Return the weights of edges times the scales of both ends, rounded once, float32 ``[n_edges]``.
+
+    Args:
+        indptr: where the edges of each user begin, ``[n_users + 1]``.
+        weights: ``[n_edges]``.
+        item_scale: that of each edge's item, ``[n_edges]``.
+        user_scale: ``[n_users]``.
+    """
+    return (weights * item_scale * np.repeat(user_scale, np.diff(indptr))).astype(np.float32)
 
 
 def exposure_matrix(

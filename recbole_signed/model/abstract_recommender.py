@@ -27,6 +27,7 @@ class SignedRecommender(GeneralRecommender):
         batches: what :meth:`loss` is given. ``"edges"``: likes and dislikes, ``"likes"``: likes alone, both with
             ``n_negatives`` sampled items each (:class:`~recbole_signed.data.signed_loader.SignedTrainDataLoader`);
             None: RecBole's own batches of the model's ``input_type``.
+        trainer_class: ``module:Class`` of its trainer.
     """
 
     input_type = InputType.PAIRWISE
@@ -35,6 +36,7 @@ class SignedRecommender(GeneralRecommender):
     family = "signed graph"
     source = ""
     batches: str | None = None
+    trainer_class = "recbole_signed.trainer.signed_trainer:SignedTrainer"
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

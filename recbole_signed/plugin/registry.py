@@ -27,7 +27,6 @@ PACKAGE = Path(__file__).parents[1]
 PROPERTIES = PACKAGE / "properties" / "model"
 OWN_MODEL_ROOMS = ("ssf", "model")
 """The packages that hold the models of this package."""
-SIGNED_TRAINER = "recbole_signed.trainer.signed_trainer:SignedTrainer"
 
 SEEDLESS = frozenset(
     ("BSPM", "EASE", "GFCF", "ItemKNN", "Pop", "SGFCF", "SSF", "SSFL", "SignedEASE", "SignediALS", "TurboCF")
@@ -46,7 +45,7 @@ class ModelEntry:
     dataset: str | None = None
     """``module:Class`` of a data set class of its own."""
     trainer: str | None = None
-    """``module:Class`` of a trainer of its own."""
+    """``module:Class`` of a trainer other than the class attribute ``trainer_class`` names."""
 
 
 @dataclass
@@ -77,7 +76,7 @@ def register_model(
         module: the importable module that defines the class; imported when the model is first used.
         properties: yaml file of default hyper-parameters.
         dataset: ``module:Class`` where the model needs its own ``Dataset``.
-        trainer: ``module:Class`` where the model needs its own ``Trainer``.
+        trainer: ``module:Class`` of the trainer; by default that of the class attribute ``trainer_class``, if any.
 
     Raises:
         UsageError: another model of that name (or RecBole itself) has the place, or the yaml file does not exist.
@@ -111,17 +110,13 @@ def models() -> dict[str, ModelEntry]:
 def register_own_models() -> None:
     """Register each model of this package: every default yaml, ``properties/model/NAME.yaml``, names one.
 
-    Its class ``NAME`` is in ``ssf/<lower name>.py`` or ``model/<lower name>.py``; if there is a
-    ``<lower name>_trainer.py`` beside it, its trainer is the class ``NAMETrainer`` in there, otherwise
-    ``SignedTrainer``. A RecBole that has been given the same model
-    (``recbole-signed upstream``) does not stand in its way: here this package's serves, which reads the sign.
+    Its class ``NAME`` is in ``ssf/<lower name>.py`` or ``model/<lower name>.py``. A RecBole that has been given the
+    same model (``recbole-signed upstream``) does not stand in its way: here this package's serves, which reads signs.
     """
     for path in sorted(PROPERTIES.glob("*.yaml")):
         name, lower = path.stem, path.stem.lower()
         room = next(room for room in OWN_MODEL_ROOMS if (PACKAGE / room / f"{lower}.py").is_file())
-        own = (PACKAGE / room / f"{lower}_trainer.py").is_file()
-        trainer = f"recbole_signed.{room}.{lower}_trainer:{name}Trainer" if own else SIGNED_TRAINER
-        _register(ModelEntry(name, f"recbole_signed.{room}.{lower}", path, trainer=trainer))
+        _register(ModelEntry(name, f"recbole_signed.{room}.{lower}", path))
 
 
 def load_object(spec: str) -> Any:
@@ -216,7 +211,10 @@ def serve_classes(attribute: str, package: ModuleType) -> None:
 
     def find(name: str) -> Any:
         model = name.removesuffix(attribute.capitalize())
-        spec = getattr(_registry.models.get(model), attribute, None)
+        entry = _registry.models.get(model)
+        spec = getattr(entry, attribute, None)
+        if spec is None and entry is not None and attribute == "trainer":
+            spec = getattr(load_object(f"{entry.module}:{model}"), "trainer_class", None)
         if name == model or spec is None:
             raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
         return load_object(spec)

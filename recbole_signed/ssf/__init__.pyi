@@ -1,6 +1,7 @@
-from .filter import FilterSettings as FilterSettings
+from .filter import LinearTerm as LinearTerm
 from .filter import SpectralFilter as SpectralFilter
-from .item_counters import STALE as STALE
+from .filter import UserEdges as UserEdges
+from .item_counters import UNKNOWN as UNKNOWN
 from .item_counters import ItemCounters as ItemCounters
 from .learned_items import START as START
 from .learned_items import LearnedItems as LearnedItems
@@ -11,11 +12,13 @@ from .learned_search import REGULARISATIONS as REGULARISATIONS
 from .learned_search import SHARES as SHARES
 from .learned_search import tune_learned as tune_learned
 from .learner import SpectralLearner as SpectralLearner
-from .ranking import Ranker as Ranker
+from .live_items import STALE as STALE
+from .live_items import LiveCounters as LiveCounters
 from .search import FIRST_WEIGHT as FIRST_WEIGHT
 from .search import WEIGHT_STEPS as WEIGHT_STEPS
 from .search import candidate as candidate
 from .search import tune as tune
+from .settings import FilterSettings as FilterSettings
 from .sharded_filter import fit_graph as fit_graph
 from .sharded_filter import fit_shards as fit_shards
 from .sharded_fit import load_filter as load_filter

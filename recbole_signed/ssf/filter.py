@@ -2,83 +2,44 @@ r"""The signed spectral filter: what SSF computes, free of RecBole.
 
 A user is the fold-in of its own edges, a row of the exposure matrix: :math:`z_u = f_u(S) \odot (R_u V)`. Score of an
 item: :math:`(z_u V_i^T + \text{prior}_i)\, r_i^g\, \bar d_i^{\,\pi}` (see the functions below).
-Everything that is kept is per item: ``k + 2`` floats.
+Everything that is kept is per item: ``k + 2`` floats. Models and learners score by this class alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.errors import UsageError
-from recbole_signed.graph import RightFactors, SignedGraph, exposure_rows, inverse_power, right_factors, user_degrees
-from recbole_signed.ssf.number_settings import NumberSettings
-
-NOT_NEGATIVE = (
-    "degree_smoothing",
-    "degree_exponent",
-    "cutoff",
-    "rolloff",
-    "popularity_floor",
-    "dislike_aversion",
+from recbole_signed.graph import (
+    RightFactors,
+    SignedGraph,
+    exposure_rows,
+    inverse_power,
+    normalised,
+    right_factors,
+    user_degrees,
 )
+from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.settings import FilterSettings
 
-
-@dataclass(frozen=True)
-class FilterSettings(NumberSettings):
-    """The parameters of the filter; in brackets their letters in the formulas.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
-
-    dislike_weight: float = 0.5
-    """[w] Weight of a dislike in the exposure matrix, of either sign."""
-    degree_smoothing: float = 5.0
-    """[a] Added to every degree, in edges."""
-    degree_exponent: float = 0.5
-    """[e] How strongly degrees are divided out."""
-    rank: int = 256
-    """[k] Number of singular vectors."""
-    cutoff: int = 64
-    """[c] Index of the singular value at which the response of a user of median degree has fallen to one half."""
-    response_power: float = 2.0
-    """[p] The response below the cutoff is s^p."""
-    rolloff: float = 8.0
-    """[q] Steepness at the cutoff."""
-    activity_exponent: float = 1.0
-    """[delta] How much wider the response is for a user with more edges."""
-    popularity_exponent: float = 0.0
-    """[pi] Scores are multiplied by the item's degree to this power."""
-    popularity_floor: float = 1e-4
-    """[eta] Share of popularity in the score; decides for users without edges."""
-    dislike_aversion: float = 0.0
-    """[g] Scores are multiplied by the item's like rate to this power; can be changed at any time."""
-    verdict_smoothing: float = 5.0
-    """[t] Exposures of the global like rate that are added to those of each item."""
-
-    def __post_init__(self) -> None:
-        for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
-        if self.rank < 1:
-            raise UsageError(f"rank is {self.rank}; it must be 1 or more.")
-        if not self.verdict_smoothing > 0:
-            raise UsageError(f"verdict_smoothing is {self.verdict_smoothing}; it must be above 0.")
-        if not all(np.isfinite(value) for value in asdict(self).values()):
-            raise UsageError(f"every setting must be finite, these are not: {asdict(self)}.")
+CELLS = 8_000_000
+"""Scores that are held at a time when the best items are looked for."""
+LINEAR_CELLS = 4_000_000
+"""The same of the linear term: between its products stand the sparse rows of all users."""
 
 
 @dataclass(frozen=True)
 class Explanation:
     """Why a user gets an item with its score: ``score = (contributions.sum() + prior) * factor``.
 
-    Exact, as the score is linear in the user's edges. An item that nobody has an edge to has no score of its own:
-    ``score`` is then below that of any other.
+    Exact, as the score is linear in the user's edges. An item that nobody has an edge to has the score
+    :data:`~.item_counters.UNKNOWN` whatever the edges are.
     """
 
     items: np.ndarray
@@ -97,15 +58,74 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class UserEdges:
+    """Any users, known or new, as the filter reads them: their rows of P + wN, and their degrees."""
+
+    indptr: npt.NDArray[np.integer]
+    """Where the edges of each user begin, ``[n_users + 1]``."""
+    items: npt.NDArray[np.integer]
+    """``[n_edges]``."""
+    weights: npt.NDArray[np.floating]
+    """1 of a like, w of a dislike, ``[n_edges]``."""
+    degrees: npt.NDArray[np.float64]
+    """Row sums of P + abs(w) N, ``[n_users]``."""
+
+    @classmethod
+    def of(cls, users: SignedGraph, dislike_weight: float) -> UserEdges:
+        """Read the rows of a graph; what has both signs, or is neutral, has the sum of its weights."""
+        plain = not dislike_weight and users.neutrals is None
+        rows = users.likes if plain else users.weighted(dislike_weight)
+        return cls(rows.indptr, rows.indices, rows.data, user_degrees(users, dislike_weight))
+
+    @property
+    def n_users(self) -> int:
+        """Number of users."""
+        return len(self.degrees)
+
+
+@dataclass(frozen=True)
+class LinearTerm:
+    r"""The linear filter beside the spectral one: paths of length three, none of them cut off.
+
+    :math:`\gamma\, R_u R^T R / \sigma_1^2`, which in the spectrum is the response :math:`\gamma s^2` of all singular
+    vectors, those beyond the rank too. It needs the exposure matrix of the fit when users are scored, and a product
+    with all users that share an item with one: for small catalogues.
+    """
+
+    matrix: sp.csr_matrix
+    """R, float32 ``[n_users, n_items]``."""
+    weight: float
+    r""":math:`\gamma / \sigma_1^2`."""
+
+    @classmethod
+    def of(cls, matrix: sp.csr_matrix, values: torch.Tensor, gamma: float) -> LinearTerm | None:
+        """Return the term of the exposure matrix with these singular values; None for a weight of 0."""
+        return cls(matrix, gamma / float(values[0]) ** 2) if gamma and len(values) else None
+
+    def scores(self, rows: sp.csr_matrix) -> torch.Tensor:
+        """Return what users with these rows of R get, float32 ``[n_users, n_items]``; 0 for items after the fit."""
+        out = np.zeros(rows.shape, dtype=np.float32)
+        n_items = self.matrix.shape[1]
+        size = max(1, LINEAR_CELLS // max(self.matrix.shape[0], 1))
+        for first in range(0, len(out), size):
+            product = (rows[first : first + size, :n_items] @ self.matrix.T) @ self.matrix
+            out[first : first + size, :n_items] = self.weight * product.toarray()
+        return torch.from_numpy(out)
+
+    def contributions(self, items: np.ndarray, entries: np.ndarray, item: int) -> np.ndarray:
+        """Return what each of a user's edges, entries of R, adds to the score of ``item``, float64 ``[n_edges]``."""
+        column = np.asarray((self.matrix.T @ self.matrix[:, [item]]).todense(), dtype=np.float64).ravel()
+        return self.weight * entries * column[items]
+
+
+@dataclass(frozen=True)
 class Exposure:
     """What a filter is fitted to: the normalised exposure matrix of a graph, and what is counted in it."""
 
     matrix: sp.csr_matrix
     """R, float32 ``[n_users, n_items]``."""
-    likes: torch.Tensor
-    """Likes of each item, float32 ``[n_items]``."""
-    dislikes: torch.Tensor
-    """Dislikes of each item, float32 ``[n_items]``."""
+    counters: ItemCounters
+    """Of each item."""
     n_users: float
     """Number of users with an edge."""
     median_degree: float
@@ -120,41 +140,44 @@ class Exposure:
         degrees = user_degrees(graph, w)
         active = degrees[degrees > 0]
         median = float(np.median(active)) if len(active) else 1.0
-        counts = torch.from_numpy(likes).float(), torch.from_numpy(dislikes).float()
-        return cls(matrix, *counts, float(len(active)), median)
+        counters = ItemCounters.of(*(torch.from_numpy(each).float() for each in (likes, dislikes)))
+        return cls(matrix, counters, float(len(active)), median)
 
     def filter(self, found: RightFactors, settings: FilterSettings) -> SpectralFilter:
         """Return the filter of singular pairs of the matrix."""
-        # rounding must not give a direction to items without edges
-        found.vectors[(self.likes + self.dislikes) == 0] = 0.0
+        found.vectors[self.counters.unknown] = 0.0  # rounding must not give a direction to items without edges
         return SpectralFilter(
             vectors=found.vectors,
             values=found.values,
-            likes=self.likes,
-            dislikes=self.dislikes,
+            counters=self.counters,
             n_users=self.n_users,
             median_degree=self.median_degree,
             settings=settings,
+            linear=LinearTerm.of(self.matrix, found.values, settings.linear_weight),
         )
 
 
 @dataclass(frozen=True)
 class SpectralFilter:
-    """A fitted filter: singular pairs of the training graph, what is known of each item, and the settings."""
+    """A fitted filter: singular pairs of the training graph, what is known of each item, and the settings.
+
+    Users are given by their edges, as a graph or as :class:`UserEdges`; all that follows is
+    :meth:`exposure` and :meth:`finished`.
+    """
 
     vectors: torch.Tensor
     """V, float32 ``[n_items, >= k]``."""
     values: torch.Tensor
     """Singular values, float32 ``[>= k]``, descending."""
-    likes: torch.Tensor
-    """Likes of each item, float32 ``[n_items]``."""
-    dislikes: torch.Tensor
-    """Dislikes of each item, float32 ``[n_items]``."""
+    counters: ItemCounters
+    """Likes and dislikes of each item."""
     n_users: float
     """Number of fitted users with an edge."""
     median_degree: float
     """Median of their degrees."""
     settings: FilterSettings
+    linear: LinearTerm | None = None
+    """None where ``linear_weight`` is 0."""
 
     @classmethod
     def fit(
@@ -166,8 +189,14 @@ class SpectralFilter:
         return exposure.filter(found, settings), found.block
 
     def changed(self, **settings: Any) -> SpectralFilter:
-        """Return the filter with other settings; w, a and e are part of the fit and must stay."""
+        """Return the filter with other settings; w, a, e and gamma are part of the fit and must stay."""
         return replace(self, settings=replace(self.settings, **settings))
+
+    def following(self, vectors: torch.Tensor, counters: ItemCounters) -> SpectralFilter:
+        """Return the filter for items that have changed since the fit; what follows from the fit alone is kept."""
+        made = replace(self, vectors=vectors, counters=counters)
+        vars(made).update(user_energy=self.user_energy, _band=self._band)  # where cached_property puts them
+        return made
 
     # ---- users ----
 
@@ -176,16 +205,34 @@ class SpectralFilter:
         """Number of singular vectors in use."""
         return min(self.settings.rank, self.vectors.shape[1])
 
-    def project(self, users: SignedGraph) -> torch.Tensor:
+    def edges(self, users: SignedGraph | UserEdges) -> UserEdges:
+        """Return users as this filter reads them."""
+        return users if isinstance(users, UserEdges) else UserEdges.of(users, self.settings.dislike_weight)
+
+    def entries(self, users: UserEdges) -> npt.NDArray[np.float32]:
+        """Return the entries of :math:`R_u` of the users' edges, ``[n_edges]``."""
+        s = self.settings
+        user_scale = inverse_power(users.degrees, s.degree_smoothing, s.degree_exponent)
+        return normalised(users.indptr, users.weights, self.counters.scale(s, users.items), user_scale)
+
+    def rows(self, users: SignedGraph | UserEdges) -> sp.csr_matrix:
+        """Return :math:`R_u`, the exposure matrix's rows of any users, float32 ``[n_users, n_items]``."""
+        users = self.edges(users)
+        shape = (users.n_users, self.counters.n_items)
+        return sp.csr_matrix((self.entries(users), users.items, users.indptr), shape=shape)
+
+    def project(self, users: SignedGraph | UserEdges) -> torch.Tensor:
         """Return :math:`R_u V` of any users, ``[n_users, k]``, before the response."""
+        users = self.edges(users)
+        if users.n_users == 1 and self.vectors.device.type == "cpu":  # without the cost of making a matrix
+            found = self.entries(users) @ self.vectors.numpy()[users.items]
+            return torch.from_numpy(found[None, : self.k])
         return _product(self.rows(users), self.vectors)[:, : self.k]
 
-    def rows(self, users: SignedGraph) -> sp.csr_matrix:
-        """Return :math:`R_u`, the exposure matrix's rows of any users, float32 ``[n_users, n_items]``."""
-        s = self.settings
-        degrees = (self.likes.double() + abs(s.dislike_weight) * self.dislikes.double()).cpu().numpy()
-        scale = inverse_power(degrees, s.degree_smoothing, s.degree_exponent)
-        return exposure_rows(users, scale, s.dislike_weight, s.degree_smoothing, s.degree_exponent)
+    def fold_in(self, users: SignedGraph | UserEdges) -> torch.Tensor:
+        """Return the factors of any users, ``[n_users, k]``."""
+        users = self.edges(users)
+        return self.project(users) * self.response(self.degrees(users))
 
     def response(self, degrees: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`f_u(s) = s^p / (1 + (s_c/s)^q (\tilde d/d_u)^\delta)`, ``[n_users, k]``.
@@ -193,46 +240,46 @@ class SpectralFilter:
         A Butterworth low-pass filter of the singular values, over the largest one, whose band widens with the user's
         degree :math:`d_u` over the median :math:`\tilde d`. By logarithms, which neither overflow nor divide by 0.
         """
-        s = self.settings
-        if not self.k:
-            return torch.zeros(len(degrees), 0, device=self.values.device)
-        log_s = (self.values[: self.k] / self.values[0]).clamp(min=1e-9).log()
-        activity = (degrees.clamp(min=0.5) / self.median_degree).log()[:, None]
-        passes = s.rolloff * (log_s - log_s[min(s.cutoff, self.k - 1)]) + s.activity_exponent * activity
-        return (s.response_power * log_s).exp() * torch.sigmoid(passes)
+        gain, passes = self._band
+        activity = (degrees.clamp(min=0.5) / self.median_degree).log_()[:, None]
+        return torch.sigmoid(passes + self.settings.activity_exponent * activity).mul_(gain)
 
-    def degrees(self, users: SignedGraph) -> torch.Tensor:
+    @cached_property
+    def _band(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """:math:`s^p`, and the logarithm of :math:`(s/s_c)^q`, ``[k]`` each."""
+        s = self.settings
+        log_s = (self.values[: self.k] / self.values[:1]).clamp(min=1e-9).log()
+        middle = log_s[min(s.cutoff, max(self.k - 1, 0)) :][:1]
+        return (s.response_power * log_s).exp(), s.rolloff * (log_s - middle)
+
+    def degrees(self, users: SignedGraph | UserEdges) -> torch.Tensor:
         """Return the users' degrees, float32 ``[n_users]``."""
-        return torch.from_numpy(user_degrees(users, self.settings.dislike_weight)).float().to(self.values.device)
+        return torch.from_numpy(self.edges(users).degrees).float().to(self.values.device)
 
     # ---- items ----
 
     def verdict(self) -> torch.Tensor:
-        r"""Return the smoothed like rates :math:`r_i = (p_i + t m) / (p_i + n_i + t)`, ``[n_items]``; m: the mean."""
-        t, exposures = self.settings.verdict_smoothing, self.likes + self.dislikes
-        mean = self.likes.double().sum() / exposures.double().sum().clamp(min=1)
-        return ((self.likes + t * mean) / (exposures + t)).float()
+        """Return the smoothed like rates of the items, ``[n_items]``."""
+        return self.counters.verdict(self.settings)
 
-    def factor(self) -> torch.Tensor:
-        r"""Return :math:`r_i^g (d_i / \text{mean } d)^\pi`, ``[n_items]``, degrees smoothed; 1 for unknown items."""
-        s = self.settings
-        known = self.known()
-        degrees = self.likes + abs(s.dislike_weight) * self.dislikes + s.degree_smoothing
-        relative = degrees / degrees[known].mean() if bool(known.any()) else torch.ones_like(degrees)
-        return torch.where(known, self.verdict() ** s.dislike_aversion * relative**s.popularity_exponent, 1.0)
+    @cached_property
+    def factor(self) -> torch.Tensor | None:
+        """What the sum of exposure and prior is multiplied by, ``[n_items]``; None for ones."""
+        return self.counters.factor(self.settings)
 
+    @cached_property
     def prior(self) -> torch.Tensor:
-        """Return eta times log popularity on the scale of a typical score, ``[n_items]``.
+        """Popularity's share of the score, ``[n_items]``, and that unknown items come last.
 
-        That scale is the root mean square length of the users' factors, were all of median degree, times that of
+        Its scale is the root mean square length of the users' factors, were all of median degree, times that of
         the items'. It follows from the singular values, so that no user has to be kept or drawn.
         """
-        popularity = self.likes.log1p()
-        size = float((self.user_energy() * self.k / self.known().sum()) ** 0.5) if self.k and self.n_users else 1.0
-        return self.settings.popularity_floor * size * popularity / popularity.max().clamp(min=1e-9)
+        size = self.user_energy * self.k / max(self.counters.n_known, 1) if self.k and self.n_users else 1.0
+        return self.counters.prior(self.settings, size**0.5)
 
+    @cached_property
     def user_energy(self) -> float:
-        """Return the mean square length of the users' factors, were all users of median degree; 0 without any.
+        """The mean square length of the users' factors, were all users of median degree; 0 without any.
 
         As the vectors are orthonormal, it is also the mean over users of the sum of squares of their scores.
         """
@@ -243,76 +290,124 @@ class SpectralFilter:
 
     def known(self) -> torch.Tensor:
         """Return which items have an edge, bool ``[n_items]``."""
-        return (self.likes + self.dislikes) > 0
+        return (self.counters.likes + self.counters.dislikes) > 0
 
     # ---- scores ----
 
-    def scores(self, users: SignedGraph, added: torch.Tensor | None = None) -> torch.Tensor:
+    def exposure(self, users: SignedGraph | UserEdges) -> torch.Tensor:
+        """Return the exposure scores of all items, ``[n_users, n_items]``: the spectral ones and the linear term."""
+        users = self.edges(users)
+        return self.exposure_of(self.fold_in(users), users)
+
+    def exposure_of(self, factors: torch.Tensor, users: SignedGraph | UserEdges) -> torch.Tensor:
+        """Return :meth:`exposure` for the users' factors ``[n_users, <= k]``, of which the last may be left out."""
+        vectors = self.vectors[:, : factors.shape[1]]
+        # one user is a matrix by a vector: reads the items once, at the speed of the memory
+        found = (vectors @ factors[0])[None] if len(factors) == 1 else factors @ vectors.T
+        return found if self.linear is None else found.add_(self.linear.scores(self.rows(users)).to(found.device))
+
+    def finished(
+        self, exposure: torch.Tensor, items: torch.Tensor | None = None, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the scores that exposure scores come to.
+
+        Args:
+            exposure: of all items, ``[n_users, n_items]``; else of ``items``, in the same shape.
+            items: int64; None for all.
+            out: where the scores are put; may be ``exposure``.
+        """
+        prior, factor = self.prior, self.factor if items is None else None
+        if items is not None:
+            prior = prior[items]
+            factor = self.counters.factor(self.settings, items)
+        scores = torch.add(exposure, prior, out=out)
+        return scores if factor is None else scores.mul_(factor)
+
+    def scores(self, users: SignedGraph | UserEdges, added: torch.Tensor | None = None) -> torch.Tensor:
         """Return the scores of all items for any users, given by their edges, ``[n_users, n_items]``.
 
         Args:
             users: known or new.
-            added: exposure scores from elsewhere, ``[n_users, n_items]``; used up.
+            added: exposure scores from elsewhere, ``[n_users, n_items]``.
         """
-        return self.scores_of(self.project(users) * self.response(self.degrees(users)), added)
+        exposure = self.exposure(users)
+        if added is not None:
+            exposure += added
+        return self.finished(exposure, out=exposure)
 
-    def scores_of(self, factors: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the scores of all items for users' factors ``[n_users, <= k]``, of which the last may be left out.
+    def pair_scores(
+        self, users: SignedGraph | UserEdges, items: torch.Tensor, added: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the scores of some items for each user, ``[n_users, m]``, as :meth:`scores` does for all.
 
         Args:
-            factors: what :meth:`scores` makes of the users' edges.
-            added: exposure scores from elsewhere, ``[n_users, n_items]``; used up.
+            users: known or new.
+            items: int64 ``[n_users, m]``.
+            added: exposure scores from elsewhere, ``[n_users, m]``.
         """
-        prior = self.prior()
-        start = prior if added is None else added.add_(prior)
-        return self._weighed(torch.addmm(start, factors, self.vectors[:, : factors.shape[1]].T))
+        users = self.edges(users)
+        exposure = (self.vectors[items][..., : self.k] @ self.fold_in(users)[..., None])[..., 0]
+        if self.linear is not None:
+            exposure += self.linear.scores(self.rows(users)).to(exposure.device).gather(1, items)
+        if added is not None:
+            exposure += added
+        return self.finished(exposure, items)
 
-    def exposure_of(self, factors: torch.Tensor) -> torch.Tensor:
-        """Return the exposure scores alone, ``[n_users, n_items]``, for users' factors ``[n_users, <= k]``."""
-        return factors @ self.vectors[:, : factors.shape[1]].T
+    def top(self, users: SignedGraph, k: int = 20, hide: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the ``k`` best items of each user and their scores, two ``[n_users, <= k]``, best first.
 
-    def finished(self, exposure: torch.Tensor) -> torch.Tensor:
-        """Return the scores that exposure scores ``[n_users, n_items]`` come to; the latter stay as they are."""
-        return self._weighed(exposure + self.prior())
+        In pieces: never the scores of all users at once.
 
-    def _weighed(self, scores: torch.Tensor) -> torch.Tensor:
-        scores.mul_(self.factor())
-        unknown = ~self.known()
-        if bool(unknown.any()):
-            scores[:, unknown] = scores.amin(dim=1, keepdim=True) - 1.0
-        return scores
+        Args:
+            users: any users, known or new.
+            k: how many.
+            hide: what the user has an edge to has the score -inf, and comes last if there are not enough others.
+        """
+        k = min(k, users.n_items)
+        best = torch.empty(users.n_users, k, dtype=torch.int64)
+        values = torch.empty(users.n_users, k)
+        size = max(1, CELLS // users.n_items)
+        for first in range(0, users.n_users, size):
+            piece = slice(first, first + size)
+            some = users if size >= users.n_users else users.rows(piece)
+            scores = self.scores(some)
+            for edges in (some.likes, some.dislikes, some.neutrals) if hide else ():
+                if edges is not None:
+                    row = np.repeat(np.arange(len(scores)), np.diff(edges.indptr))
+                    scores[torch.from_numpy(row), torch.from_numpy(edges.indices.astype(np.int64))] = -torch.inf
+            values[piece], best[piece] = scores.topk(k, dim=1)
+        return best, values
 
     def explain(self, user: SignedGraph, item: int) -> Explanation:
         """Return what each edge of the one user in ``user`` adds to the score of ``item``."""
-        items, signs, weights = self.edges_of(user)
+        items, signs, entries = self._edges_of(user)
         band = self.response(self.degrees(user))[0] * self.vectors[item, : self.k]
-        similarity = (self.vectors[items][:, : self.k].double() @ band.double()).cpu().numpy()
+        contributions = entries * (self.vectors[items][:, : self.k].double() @ band.double()).cpu().numpy()
+        if self.linear is not None:
+            contributions += self.linear.contributions(items, entries, item)
         return Explanation(
             items=items,
             signs=signs,
-            contributions=weights * similarity,
-            prior=float(self.prior()[item]),
+            contributions=contributions,
+            prior=float(self.prior[item]),
             verdict=float(self.verdict()[item]),
-            factor=float(self.factor()[item]),
+            factor=1.0 if self.factor is None else float(self.factor[item]),
             score=float(self.scores(user)[0, item]),
         )
 
-    def edges_of(self, user: SignedGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _edges_of(self, user: SignedGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return items, signs and entries in R of one user's edges, ``[n_edges]`` each: likes, dislikes, neutral ones.
 
         An item that the user both likes and dislikes has two edges, whose entries add up to the one of R.
         """
-        s = self.settings
         edges = {1: user.likes, -1: user.dislikes}
         if user.neutrals is not None:
             edges[0] = user.neutrals
         items = np.concatenate([each.indices.astype(np.int64) for each in edges.values()])
-        sign = np.repeat(np.array(list(edges), dtype=np.int8), [each.nnz for each in edges.values()])
-        weight = np.select([sign > 0, sign < 0], [1.0, s.dislike_weight], user.neutral_weight)
-        degrees = self.likes[items].double() + abs(s.dislike_weight) * self.dislikes[items].double()
-        scale = inverse_power(degrees.cpu().numpy(), s.degree_smoothing, s.degree_exponent)
-        scale = scale * inverse_power(user_degrees(user, s.dislike_weight), s.degree_smoothing, s.degree_exponent)
-        return items, sign, weight * scale
+        signs = np.repeat(np.array(list(edges), dtype=np.int8), [each.nnz for each in edges.values()])
+        weights = np.select([signs > 0, signs < 0], [1.0, self.settings.dislike_weight], user.neutral_weight)
+        degrees = user_degrees(user, self.settings.dislike_weight)
+        return items, signs, self.entries(UserEdges(np.array([0, len(items)]), items, weights, degrees))
 
 
 def _product(rows: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:

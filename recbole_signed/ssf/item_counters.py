@@ -1,144 +1,113 @@
-r"""What SSF's scores take from the counters of items, kept up with the items that change.
-
-The formulas are those of :class:`~recbole_signed.ssf.filter.SpectralFilter`. Whatever depends on all items
-(sums, means) is kept as whole numbers, so that it is exact however many changes there were.
-"""
+"""Likes and dislikes of each item, and what the score takes from them: the only part that knows of popularity."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from recbole_signed.online.learners import grown
-from recbole_signed.online.store import EdgeState
-from recbole_signed.ssf.filter import FilterSettings
+from recbole_signed.graph import inverse_power
+from recbole_signed.ssf.settings import FilterSettings
 
-STALE = 1e-3
-"""How far, as a part, an upper bound of the factors may lie above them."""
+UNKNOWN = -1e20
+"""Score of an item that nobody has an edge to: finite, so that all arithmetic holds, and below every other score. It
+depends on nothing else, so all scores, those of some pairs, and the best k agree on it."""
 
 
+@dataclass(frozen=True)
 class ItemCounters:
-    """Likes and dislikes of each item, float32 ``[n_items]``."""
+    """The counters as they are now; of a stream, views of arrays that grow (``live_items.py``)."""
 
-    def __init__(self) -> None:
-        self._likes = np.zeros(1, dtype=np.float32)
-        self._dislikes = np.zeros(1, dtype=np.float32)
-        self._popularity = np.zeros(1, dtype=np.float32)
-        self._sums = [0, 0, 0]
-        self._unknown: torch.Tensor | None = None
-        self._ceiling: tuple[FilterSettings, tuple[float, float], np.ndarray] | None = None
-        self.n_items = 1
+    likes: torch.Tensor
+    """float32 ``[n_items]``."""
+    dislikes: torch.Tensor
+    """float32 ``[n_items]``."""
+    popularity: torch.Tensor
+    """log(1 + likes), float32 ``[n_items]``."""
+    unknown: torch.Tensor
+    """Items without an edge, int64, ascending."""
+    n_likes: int
+    """Sum of the likes: a whole number, so it is exact however many changes there were."""
+    n_dislikes: int
+
+    @classmethod
+    def of(cls, likes: torch.Tensor, dislikes: torch.Tensor) -> ItemCounters:
+        """Derive the rest from the counts."""
+        sums = (int(each.double().sum()) for each in (likes, dislikes))
+        return cls(likes, dislikes, likes.log1p(), torch.nonzero(likes + dislikes == 0).ravel(), *sums)
 
     @property
-    def likes(self) -> np.ndarray:
-        """Likes of each item."""
-        return self._likes[: self.n_items]
-
-    @property
-    def dislikes(self) -> np.ndarray:
-        """Dislikes of each item."""
-        return self._dislikes[: self.n_items]
-
-    @property
-    def popularity(self) -> np.ndarray:
-        """log(1 + likes) of each item."""
-        return self._popularity[: self.n_items]
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self.likes)
 
     @property
     def n_known(self) -> int:
         """Number of items with an edge."""
-        return self._sums[2]
+        return self.n_items - len(self.unknown)
 
-    @property
-    def unknown(self) -> torch.Tensor:
-        """Items without an edge, rising."""
-        if self._unknown is None:
-            self._unknown = torch.from_numpy(np.flatnonzero(self.likes + self.dislikes == 0))
-        return self._unknown
+    def degrees(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the degrees in P + abs(w) N, float32 ``[n_items]``."""
+        likes, dislikes = self._counts(items)
+        return likes + abs(s.dislike_weight) * dislikes
 
-    def degrees(self, items: np.ndarray, dislike_weight: float) -> np.ndarray:
-        """Return likes plus weighted dislikes of some items."""
-        return self._likes[items] + abs(dislike_weight) * self._dislikes[items]
+    def scale(self, s: FilterSettings, items: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+        """Return the normalisation :math:`(d_i + a)^{-e}` of some items, with the degrees of P + |w|N."""
+        if len(items) > self.n_items:  # of all, once: a power costs more than a look-up
+            return self.scale(s, np.arange(self.n_items))[items]
+        likes, dislikes = (each.cpu().numpy()[items].astype(np.float64) for each in (self.likes, self.dislikes))
+        return inverse_power(likes + abs(s.dislike_weight) * dislikes, s.degree_smoothing, s.degree_exponent)
 
-    def start(self, likes: np.ndarray, dislikes: np.ndarray) -> None:
-        """Take over the counts of all items, ``[n_items]``."""
-        self._likes, self._dislikes = (np.array(each, dtype=np.float32) for each in (likes, dislikes))
-        self._popularity, self.n_items = np.log1p(self._likes), len(likes)
-        self._sums, self._unknown, self._ceiling = self._totals(np.arange(self.n_items)), None, None
+    def verdict(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor:
+        r"""Return the smoothed like rates :math:`r_i = (p_i + t m) / (p_i + n_i + t)`, ``[n_items]``; m: the mean."""
+        likes, dislikes = self._counts(items)
+        t = s.verdict_smoothing
+        return (likes + t * self._means(s)[0]) / (likes + dislikes + t)
 
-    def update(self, edges: EdgeState, items: np.ndarray) -> None:
-        """Take over the counts of items that changed."""
-        if edges.n_items > self.n_items:
-            for name in ("_likes", "_dislikes", "_popularity"):
-                setattr(self, name, grown(getattr(self, name), edges.n_items))
-            self.n_items, self._unknown = edges.n_items, None
-            if self._ceiling is not None and len(self._ceiling[2]) < self.n_items:
-                self._ceiling = None
-        before, unknown = self._totals(items), self._likes[items] + self._dislikes[items] == 0
-        self._likes[items], self._dislikes[items] = edges.item_likes[items], edges.item_dislikes[items]
-        self._popularity[items] = np.log1p(self._likes[items])
-        if (unknown != (self._likes[items] + self._dislikes[items] == 0)).any():
-            self._unknown = None
-        after = self._totals(items)
-        self._sums = [total + new - old for total, new, old in zip(self._sums, after, before, strict=True)]
-        self._renew_ceiling(items)
+    def factor(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor | None:
+        r"""Return :math:`r_i^g (d_i / \text{mean } d)^\pi`, ``[n_items]``, degrees smoothed.
 
-    def _totals(self, items: np.ndarray) -> list[int]:
-        likes, dislikes = self._likes[items], self._dislikes[items]
-        sums = [int(each.sum(dtype=np.float64)) for each in (likes, dislikes)]
-        return [*sums, int(np.count_nonzero(likes + dislikes))]
+        Args:
+            s: the settings.
+            items: of which items, int64; None for all.
 
-    def _means(self, s: FilterSettings) -> tuple[float, float]:
-        """Return the share of likes among all verdicts, and the mean degree of known items with its smoothing."""
-        n_likes, n_dislikes, n_known = self._sums
-        mean = (n_likes + abs(s.dislike_weight) * n_dislikes) / max(1, n_known) + s.degree_smoothing
-        return n_likes / max(1, n_likes + n_dislikes), mean
-
-    def factor(self, s: FilterSettings, items: np.ndarray | None = None) -> torch.Tensor | None:
-        """Return what scores are multiplied by, ``[n_items]`` or of some items alone; None for ones."""
-        if not self.n_known or (not s.dislike_aversion and not s.popularity_exponent):
+        Returns:
+            1 for unknown items; None where it is 1 for all.
+        """
+        if not self.n_known or not (s.dislike_aversion or s.popularity_exponent):
             return None
-        chosen = slice(0, self.n_items) if items is None else items
-        likes, dislikes = (torch.from_numpy(each[chosen]) for each in (self._likes, self._dislikes))
-        share, mean = self._means(s)
-        result = torch.ones(len(likes))
+        likes, dislikes = self._counts(items)
+        result = torch.ones_like(likes)
         if s.dislike_aversion:
-            t = s.verdict_smoothing
-            result = ((likes + t * share) / (likes + dislikes + t)).pow_(s.dislike_aversion)
+            result = self.verdict(s, items).pow_(s.dislike_aversion)
         if s.popularity_exponent:
-            w = abs(s.dislike_weight)
-            result *= ((likes + w * dislikes + s.degree_smoothing) / mean).pow_(s.popularity_exponent)
+            degrees = self.degrees(s, items).add_(s.degree_smoothing)
+            result *= degrees.div_(self._means(s)[1]).pow_(s.popularity_exponent)
         if items is None:
             result[self.unknown] = 1.0
         else:
             result[likes + dislikes == 0] = 1.0
         return result
 
-    def ceiling(self, s: FilterSettings) -> np.ndarray | None:
-        r"""Return what :meth:`factor` is at most, float32 ``[n_items]``; None for ones. Of unknown items it is not.
+    def prior(self, s: FilterSettings, typical: float) -> torch.Tensor:
+        """Return eta times log popularity on the scale of a typical score, ``[n_items]``; UNKNOWN for unknown items."""
+        largest = float(self.popularity.max()) if self.n_items else 0.0
+        result = self.popularity * (s.popularity_floor * typical / max(largest, 1e-9))
+        result[self.unknown] = UNKNOWN
+        return result
 
-        An event changes the factor of every item, by way of the means of all. The bound is that of when it was made,
-        with room for the means to move; it is made anew once they have moved so far.
-        """
-        means = self._means(s)
-        if self._ceiling is not None and self._ceiling[0] == s:
-            old = self._ceiling[1]
-            moved = s.dislike_aversion * abs(np.log(max(means[0], 1e-9) / max(old[0], 1e-9)))
-            moved += s.popularity_exponent * abs(np.log(means[1] / old[1]))
-            if 2 * moved < STALE:  # twice: an item may have been made while the means were out on the other side
-                return self._ceiling[2][: self.n_items]
-        made = self.factor(s)
-        if made is None:
-            return None
-        values = np.zeros(len(self._likes), dtype=np.float32)
-        values[: self.n_items] = made.numpy() * np.float32(1 + STALE)
-        self._ceiling = s, means, values
-        return values[: self.n_items]
+    def drift(self, s: FilterSettings, since: ItemCounters) -> float:
+        """Return how far, as a part, the means may have moved the factors since earlier counters."""
+        (rate, degree), (old_rate, old_degree) = self._means(s), since._means(s)
+        moved = s.dislike_aversion * abs(np.log(max(rate, 1e-9) / max(old_rate, 1e-9)))
+        return float(moved + abs(s.popularity_exponent * np.log(degree / old_degree)))
 
-    def _renew_ceiling(self, items: np.ndarray) -> None:
-        if self._ceiling is not None:
-            made = self.factor(self._ceiling[0], items)
-            if made is None:
-                self._ceiling = None
-            else:
-                self._ceiling[2][items] = made.numpy() * np.float32(1 + STALE)
+    def _counts(self, items: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        return (self.likes, self.dislikes) if items is None else (self.likes[items], self.dislikes[items])
+
+    def _means(self, s: FilterSettings) -> tuple[float, float]:
+        """Return the share of likes among all verdicts, and the mean degree of known items with its smoothing."""
+        mean = (self.n_likes + abs(s.dislike_weight) * self.n_dislikes) / max(1, self.n_known) + s.degree_smoothing
+        return self.n_likes / max(1, self.n_likes + self.n_dislikes), mean

@@ -18,7 +18,7 @@ import torch
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph, SignedLeastSquares
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.number_settings import NumberSettings
+from recbole_signed.ssf.settings import NumberSettings
 
 START = 0.1
 """Root mean square of the entries that the alternation starts from."""
@@ -120,9 +120,10 @@ def start_of(fitted: SpectralFilter, rank: int) -> torch.Tensor:
     s, k = fitted.settings, min(rank, fitted.k)
     if not k:
         return fitted.vectors[:, :0]
-    degrees = fitted.likes + abs(s.dislike_weight) * fitted.dislikes + s.degree_smoothing
-    start = fitted.vectors[:, :k] * fitted.values[:k].sqrt() * (degrees**s.degree_exponent)[:, None]
-    return start * (START * (float(fitted.known().sum()) * k) ** 0.5 / start.norm().clamp(min=1e-30))
+    counters = fitted.counters
+    degrees = (counters.degrees(s) + s.degree_smoothing) ** s.degree_exponent
+    start = fitted.vectors[:, :k] * fitted.values[:k].sqrt() * degrees[:, None]
+    return start * (START * (counters.n_known * k) ** 0.5 / start.norm().clamp(min=1e-30))
 
 
 def unit_of(fitted: SpectralFilter, user_gram: torch.Tensor, item_gram: torch.Tensor) -> float:
@@ -131,4 +132,4 @@ def unit_of(fitted: SpectralFilter, user_gram: torch.Tensor, item_gram: torch.Te
     ``user_gram``: that of the users that the last items came from, ``[d, d]``, which no one has to keep.
     """
     learned = float((user_gram.double() * item_gram.double()).sum()) / max(fitted.n_users, 1.0)
-    return (fitted.user_energy() / learned) ** 0.5 if learned > 0 else 0.0
+    return (fitted.user_energy / learned) ** 0.5 if learned > 0 else 0.0

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.learners import IntArray, LeastSquaresLearner, Refreshed
+from recbole_signed.online.learners import IntArray, LeastSquaresLearner, Refreshed, user_rows
 from recbole_signed.online.store import EdgeState
 from recbole_signed.online.store.edges import Changes
-from recbole_signed.ssf.filter import FilterSettings
 from recbole_signed.ssf.learned_items import LearnedSettings, start_of, unit_of
 from recbole_signed.ssf.learner import SpectralLearner
+from recbole_signed.ssf.settings import FilterSettings
 
 
 class LearnedSpectralLearner(SpectralLearner):
@@ -87,16 +87,17 @@ class LearnedSpectralLearner(SpectralLearner):
 
     # ---- scores
 
-    def _exposure(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
-        added = self.learned.scores(edges, users)
-        return super()._exposure(edges, users).add_(added, alpha=self.learned_settings.learned_share * self.unit)
+    def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
+        added = self.learned.scores(edges, users).mul_(self.learned_settings.learned_share * self.unit)
+        return self.filter.scores(self._edges(user_rows(edges, users)), added)
 
-    def _pair_exposure(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
-        added = self.learned.pair_scores(edges, users, items)
-        both: np.ndarray = super()._pair_exposure(edges, users, items) + (
-            np.float32(self.learned_settings.learned_share * self.unit) * added
-        )
-        return both
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]``."""
+        added = torch.from_numpy(self.learned.pair_scores(edges, users, items))
+        added *= self.learned_settings.learned_share * self.unit
+        own = self._edges(user_rows(edges, users))
+        return self.filter.pair_scores(own, torch.from_numpy(items), added).numpy()
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
         """Find nothing: all scores have to be worked out, since the filter's bounds say nothing of the sum."""

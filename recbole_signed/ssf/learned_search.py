@@ -10,7 +10,6 @@ import torch
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
-from recbole_signed.ssf.linear_term import LinearTerm
 from recbole_signed.ssf.search import FACTORS, SearchResult, exposures
 from recbole_signed.ssf.validation import Candidate, Pieces, Standing, Validation
 
@@ -33,7 +32,6 @@ def tune_learned(
     found: SearchResult,
     start: LearnedSettings,
     iterations: int,
-    gamma: float = 0.0,
 ) -> TunedLearned:
     """Choose regularisation and share of the learned items, then what multiplies the sum; share 0 is tried too.
 
@@ -43,11 +41,9 @@ def tune_learned(
         found: what was chosen for the filter alone.
         start: values of what is not tried.
         iterations: of the filter's decomposition.
-        gamma: weight of the linear term.
     """
     fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
-    linear = LinearTerm.of(graph, fitted, gamma) if gamma else None
-    filtered = exposures(fitted, fitted.project(validation.users), validation, linear)
+    filtered = exposures(fitted, fitted.project(validation.users), validation)
     learned = {
         each: _Learned.fit(graph, fitted, replace(start, learned_regularisation=each), validation)
         for each in REGULARISATIONS

@@ -39,7 +39,9 @@ from recbole_signed.graph import (
     rotated,
     user_degrees,
 )
-from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
+from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.settings import FilterSettings
 
 ROWS = 65_536
 """Users whose products are held at a time."""
@@ -65,7 +67,7 @@ def fit_graph(
         progress: is called ``iterations + 2`` times: after the count of the edges and after each pass.
 
     Raises:
-        UsageError: the graph has weighted neutral edges.
+        UsageError: the graph has weighted neutral edges, or the settings a linear term.
     """
     if graph.neutrals is not None:
         raise UsageError("neutral edges have no place in a fit without the matrix; set neutral_weight: 0.")
@@ -113,6 +115,8 @@ def _fit(
     seed: int,
     progress: Callable[[], None],
 ) -> SpectralFilter:
+    if settings.linear_weight:
+        raise UsageError(f"linear_weight is {settings.linear_weight}; a fit without the matrix needs linear_weight: 0.")
     n_items = len(counts.likes)
     width = min(settings.rank + oversampling, n_items, counts.n_users)
     vectors, values = torch.zeros(n_items, 0), torch.zeros(0)
@@ -120,13 +124,12 @@ def _fit(
         panels, energy, rotation = iterate(operator, random_panels(n_items, width, seed), iterations, progress)
         kept = min(settings.rank, n_kept(energy))
         vectors, values = rotated(panels, rotation[:, :kept]), energy[:kept].sqrt().float()
-    # rounding must not give a direction to items without edges
-    vectors[torch.from_numpy(counts.likes + counts.dislikes == 0)] = 0.0
+    counters = ItemCounters.of(torch.from_numpy(counts.likes).float(), torch.from_numpy(counts.dislikes).float())
+    vectors[counters.unknown] = 0.0  # rounding must not give a direction to items without edges
     return SpectralFilter(
         vectors=vectors,
         values=values,
-        likes=torch.from_numpy(counts.likes).float(),
-        dislikes=torch.from_numpy(counts.dislikes).float(),
+        counters=counters,
         n_users=float(counts.n_active),
         median_degree=counts.median,
         settings=settings,

@@ -21,7 +21,9 @@ from safetensors.torch import save_file
 from recbole_signed.errors import UsageError
 from recbole_signed.files import replacing
 from recbole_signed.graph import Shards
-from recbole_signed.ssf.filter import FilterSettings, SpectralFilter
+from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.sharded_filter import fit_shards
 
 KIND = "recbole-signed filter 1"
@@ -31,9 +33,11 @@ TENSORS = ("vectors", "values", "likes", "dislikes")
 def save_filter(fitted: SpectralFilter, path: Path) -> None:
     """Write a fitted filter as safetensors, as a whole or not at all."""
     numbers = {"n_users": fitted.n_users, "median_degree": fitted.median_degree, **asdict(fitted.settings)}
-    tensors = {name: getattr(fitted, name).contiguous() for name in TENSORS}
+    counters = fitted.counters
+    tensors = (fitted.vectors, fitted.values, counters.likes, counters.dislikes)
+    named = {name: each.contiguous() for name, each in zip(TENSORS, tensors, strict=True)}
     with replacing(path) as unfinished:
-        save_file(tensors, unfinished, metadata={"kind": KIND, "numbers": json.dumps(numbers)})
+        save_file(named, unfinished, metadata={"kind": KIND, "numbers": json.dumps(numbers)})
 
 
 def load_filter(path: Path) -> SpectralFilter:
@@ -46,15 +50,14 @@ def load_filter(path: Path) -> SpectralFilter:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
             if about.get("kind") != KIND:
-                raise UsageError(f"{path} is {about.get('kind', 'no filter')}; wanted '{KIND}'.")
-            tensors = {name: file.get_tensor(name) for name in TENSORS}
+                raise UsageError(f"{path} is {about.get('kind', 'no filter')}; expected '{KIND}'.")
+            vectors, values, likes, dislikes = (file.get_tensor(name) for name in TENSORS)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"can't read a filter from {path}: {error}.") from error
     numbers = json.loads(about["numbers"])
-    settings = FilterSettings(**{each.name: numbers[each.name] for each in fields(FilterSettings)})
-    return SpectralFilter(
-        **tensors, n_users=numbers["n_users"], median_degree=numbers["median_degree"], settings=settings
-    )
+    n_users, median_degree = numbers.pop("n_users"), numbers.pop("median_degree")
+    counters = ItemCounters.of(likes, dislikes)
+    return SpectralFilter(vectors, values, counters, n_users, median_degree, FilterSettings(**numbers))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

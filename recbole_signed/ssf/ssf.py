@@ -5,14 +5,236 @@ A signed spectral filter: training-free, inductive, without a user table. Source
 
 from __future__ import annotations
 
-from recbole_signed.ssf.recommender import SpectralRecommender
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph
+from recbole_signed.model import TrainingFreeRecommender
+from recbole_signed.ssf.filter import Explanation, LinearTerm, SpectralFilter
+from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.search import SearchResult, tune
+from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.validation import Validation
 
 
-class SSF(SpectralRecommender):
+class SSF(TrainingFreeRecommender):
     r"""Filters each user's likes and dislikes by the spectrum of the normalised signed exposure matrix.
 
     :math:`R \approx U S V^T`; score of item i for user u:
     :math:`(f_u(S) \odot R_u V) V_i^T \, r_i^g \, \bar d_i^{\,\pi}` and a little popularity, with a Butterworth response
     :math:`f_u`, the like rate :math:`r_i`, and the degree :math:`\bar d_i` over the mean
-    (``ssf/filter.py``).
+    (:class:`~recbole_signed.ssf.filter.SpectralFilter`).
+
+    With ``auto`` (the default) the trainer lets the model choose its parameters on the validation part, see
+    :meth:`tune`; without, or without a validation part, the values of the yaml hold. A fitted model keeps ``k + 2``
+    floats per item. An untrained one ranks by popularity. The fit runs on the CPU, scores on ``device``.
     """
+
+    family = "spectral filter, training-free"
+    source = "this package"
+    trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
+    fitted: tuple[str, ...] = ("item_factors", "singular_values")
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.auto = bool(config["auto"])
+        self.iterations = int(config["iterations"] or 8)
+        self.tune_users = int(config["tune_users"] or 3000)
+        self.valid_metric = str(config["valid_metric"])
+        self._linear, self._filter = Derived(), Derived()
+        counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
+        self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
+        self.register_buffer("singular_values", torch.zeros(0))
+        self.register_buffer("item_likes", torch.from_numpy(counts[0]).float())
+        self.register_buffer("item_dislikes", torch.from_numpy(counts[1]).float())
+        self.register_buffer("user_count_and_median_degree", torch.tensor([0.0, 1.0], dtype=torch.float64))
+        self.register_buffer("chosen_settings", FilterSettings.from_mapping(config).to_tensor())
+
+    # ---- settings ----
+
+    @property
+    def settings(self) -> FilterSettings:
+        """The parameters in force."""
+        return FilterSettings.from_tensor(self.chosen_settings)
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The parameters in force by their names in the yaml: what :meth:`tune` chose, or what was set."""
+        return asdict(self.settings)
+
+    @property
+    def dislike_aversion(self) -> float:
+        """How strongly items with a low like rate are held back; may be set at any time, nothing is fitted again."""
+        return self.settings.dislike_aversion
+
+    @dislike_aversion.setter
+    def dislike_aversion(self, value: float) -> None:
+        self.chosen_settings = replace(self.settings, dislike_aversion=float(value)).to_tensor().to(self.device)
+
+    # ---- fitting ----
+
+    def tune(self, valid_data: Any) -> None:
+        """Choose the parameters by ``valid_metric`` (if it is NDCG or Recall; else NDCG@20) on validation data.
+
+        Args:
+            valid_data: the :class:`~recbole_signed.data.dataloader.SignedFullSortEvalDataLoader` of that part.
+        """
+        validation = Validation.from_loader(valid_data, self.graph, self.valid_metric, self.tune_users)
+        name = type(self).__name__
+        if validation is None:
+            getLogger().warning(f"{name} has no user to choose its parameters on: the configured ones hold.")
+            return
+        found = self._choose(validation, valid_data)
+        self.settings_ranked = found.evaluations
+        getLogger().info(
+            f"{name} chose on validation ({validation.metric} {found.value:.4f} of {validation.n_users} users; "
+            f"{found.decompositions} decompositions, {found.evaluations} evaluations): {self.chosen}"
+        )
+
+    def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
+        """Set what is best on validation; ``valid_data`` is what ``validation`` was drawn from."""
+        found = tune(self.graph, validation, self.settings, self.iterations)
+        self.chosen_settings = found.settings.to_tensor().to(self.device)
+        return found
+
+    def fit(self) -> None:
+        """Fit to the training graph with the parameters in force; the same graph gives the same model."""
+        self._fit_filter()
+
+    def _fit_filter(self) -> SpectralFilter:
+        fitted, _ = SpectralFilter.fit(self.graph, self.settings, iterations=self.iterations)
+        self.item_factors = fitted.vectors.to(self.device)
+        self.singular_values = fitted.values.to(self.device)
+        counted = torch.tensor([fitted.n_users, fitted.median_degree], dtype=torch.float64)
+        self.user_count_and_median_degree = counted.to(self.device)
+        return fitted
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Read checkpoints of older versions too: one buffer had another name, and there were fewer settings."""
+        old, new = f"{prefix}users", f"{prefix}user_count_and_median_degree"
+        if old in state_dict:
+            state_dict[new] = state_dict.pop(old)
+        saved, own = state_dict.get(f"{prefix}chosen_settings"), self.chosen_settings
+        if saved is not None:
+            state_dict[f"{prefix}chosen_settings"] = torch.cat([saved, own[len(saved) :].to(saved)])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    # ---- scoring ----
+
+    @property
+    def filter(self) -> SpectralFilter:
+        """The fitted filter, which knows nothing of RecBole; it shares this model's tensors."""
+        made: SpectralFilter = self._filter.of([*self.buffers(recurse=False)], self._make_filter)
+        return made
+
+    def _make_filter(self) -> SpectralFilter:
+        n_users, median_degree = self.user_count_and_median_degree.tolist()
+        made = SpectralFilter(
+            vectors=self.item_factors,
+            values=self.singular_values,
+            counters=ItemCounters.of(self.item_likes, self.item_dislikes),
+            n_users=n_users,
+            median_degree=median_degree,
+            settings=self.settings,
+        )
+        gamma = made.settings.linear_weight
+        if not gamma:
+            return made
+        matrix = self._linear.of([self.singular_values], lambda: made.rows(self.graph))
+        return replace(made, linear=LinearTerm.of(matrix, self.singular_values, gamma))
+
+    def score(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all items, ``[batch, n_items]``: the fold-in of the users' own training edges."""
+        rows = users.cpu().numpy()
+        with torch.no_grad():
+            return self._scores(self.graph.rows(rows))
+
+    def _scores(self, users: SignedGraph) -> torch.Tensor:
+        """Return the scores of all items for users given by their edges, ``[n_users, n_items]``."""
+        return self.filter.scores(users)
+
+    def fold_in(self, likes: Iterable[int], dislikes: Iterable[int] = ()) -> torch.Tensor:
+        """Return the scores of all items, ``[n_items]``, for a user with these edges, known or new.
+
+        Args:
+            likes: RecBole's ids of the liked items, in any order; repeated ones count once.
+            dislikes: the same of the disliked items.
+
+        Raises:
+            UsageError: an id is not one of the data set's.
+        """
+        with torch.no_grad():
+            return self._scores(self._one_user(likes, dislikes))[0]
+
+    def explain(self, user: int, item: int) -> Explanation:
+        """Return the exact contribution of each of the user's training edges to the score of ``item``.
+
+        Args:
+            user: RecBole's id of the user.
+            item: RecBole's id of the item.
+
+        Raises:
+            UsageError: an id is not one of the data set's.
+        """
+        for name, value, end in (("user", user, self.n_users), ("item", item, self.n_items)):
+            if not 0 < value < end:
+                raise UsageError(f"there is no {name} with the id {value}; ids go from 1 to {end - 1}.")
+        return self.explain_edges(user, item)
+
+    @torch.no_grad()
+    def explain_edges(self, user: int, item: int) -> Explanation:
+        """Return what :meth:`explain` does; user 0 is one without edges."""
+        return self._explain(self.graph.rows([user]), item)
+
+    def _explain(self, user: SignedGraph, item: int) -> Explanation:
+        return self.filter.explain(user, item)
+
+    # ---- vectors ----
+
+    @torch.no_grad()
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the fold-in of all users, ``[n_users, k]``, and the item factors, ``[n_items, k]``.
+
+        Their product is the exposure score: before popularity, linear term and like rate.
+        """
+        return self.filter.fold_in(self.graph), self.filter.vectors[:, : self.filter.k]
+
+    @torch.no_grad()
+    def similarity_vectors(self) -> torch.Tensor:
+        """Return item vectors, ``[n_items, k]``, whose product is what an edge with one item adds to another's score.
+
+        The user is one of median degree, and degrees are not divided out; the cosine has no need of them.
+        """
+        fitted = self.filter
+        median = torch.tensor([fitted.median_degree], device=self.device)
+        return fitted.vectors[:, : fitted.k] * fitted.response(median).sqrt()
+
+    def _one_user(self, likes: Iterable[int], dislikes: Iterable[int]) -> SignedGraph:
+        edges = [np.asarray(list(items), dtype=np.int64) for items in (likes, dislikes)]
+        wrong = np.concatenate([items[(items < 1) | (items >= self.n_items)] for items in edges])
+        if len(wrong):
+            raise UsageError(f"there is no item with the id {wrong[0]}; ids go from 1 to {self.n_items - 1}.")
+        rows = [(np.zeros(len(items), dtype=np.int64), items) for items in edges]
+        return SignedGraph.from_edges(rows[0], rows[1], 1, self.n_items)
+
+
+class Derived:
+    """What is worked out from fitted tensors, once for all that is scored with it."""
+
+    def __init__(self) -> None:
+        self._known: tuple[list[torch.Tensor], list[int], Any] | None = None
+
+    def of(self, tensors: Sequence[torch.Tensor], make: Callable[[], Any]) -> Any:
+        """Return ``make()``, made again where a tensor is another one than before, or holds other values."""
+        # a fit or a move to another device makes a new tensor, a checkpoint may be read into the old one
+        versions = [each._version for each in tensors]
+        known = self._known
+        if known is None or versions != known[1] or any(a is not b for a, b in zip(tensors, known[0], strict=True)):
+            self._known = known = list(tensors), versions, make()
+        return known[2]

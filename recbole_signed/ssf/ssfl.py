@@ -14,15 +14,15 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.filter import Explanation
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
-from recbole_signed.ssf.recommender import Derived, SpectralRecommender
 from recbole_signed.ssf.search import SearchResult
+from recbole_signed.ssf.ssf import SSF, Derived
 from recbole_signed.ssf.validation import Validation
 
 MORE = 4
 """Times ``tune_users``: users on whom the learned part is chosen."""
 
 
-class SSFL(SpectralRecommender):
+class SSFL(SSF):
     r"""SSF, and to its exposure score adds that of item factors learned by least squares.
 
     Score of item i for user u: :math:`\big((f_u(S) \odot R_u V) V_i^T + \beta\, z_u h_i^T\big)\, r_i^g\,
@@ -58,9 +58,7 @@ class SSFL(SpectralRecommender):
         found = super()._choose(validation, valid_data)
         # what is left to choose differs by little, and takes few evaluations: they can be of more users
         more = Validation.from_loader(valid_data, self.graph, self.valid_metric, MORE * self.tune_users)
-        learned = tune_learned(
-            self.graph, more or validation, found, self.learned_settings, self.iterations, self.linear_weight
-        )
+        learned = tune_learned(self.graph, more or validation, found, self.learned_settings, self.iterations)
         self.chosen_settings = learned.tuned.settings.to_tensor().to(self.device)
         self.chosen_learned = learned.settings.to_tensor().to(self.device)
         return learned.tuned
@@ -79,7 +77,7 @@ class SSFL(SpectralRecommender):
     def learned(self) -> LearnedItems:
         """The learned items, which share this model's tensors."""
         factors = self.learned_factors
-        gram = self._gram.of(factors, lambda: factors.T @ factors)
+        gram = self._gram.of([factors], lambda: factors.T @ factors)
         problem = self.learned_settings.problem(self.settings.dislike_weight)
         return LearnedItems(factors, gram, float(self.learned_unit), problem)
 
@@ -87,7 +85,7 @@ class SSFL(SpectralRecommender):
         if not self.learned_factors.shape[1]:
             return super()._scores(users)
         learned, share = self.learned, self.learned_settings.learned_share
-        return self._filtered(users, (share * learned.fold_in(users)) @ learned.factors.T)
+        return self.filter.scores(users, (share * learned.fold_in(users)) @ learned.factors.T)
 
     @torch.no_grad()
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:

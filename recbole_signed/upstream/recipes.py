@@ -10,7 +10,7 @@ ALL_IN_ONE_BATCH = 1_000_000_000
 TRAINER_KEYS = ("lr_milestones", "lr_gamma", "training_budget", "max_steps", "eval_every_steps")
 """Keys of ``SignedTrainer`` that RecBole's trainer does not read."""
 
-METADATA = ("family", "source", "uses_dislikes", "needs_sign")
+METADATA = ("family", "source", "uses_dislikes", "needs_sign", "trainer_class")
 """Attributes of a model class that only the commands of this package ask for."""
 
 

@@ -26,12 +26,12 @@ from recbole_signed.online.learners import (
 from recbole_signed.ssf import (
     STALE,
     FilterSettings,
-    ItemCounters,
     LearnedSettings,
     LearnedSpectralLearner,
+    LiveCounters,
     SpectralLearner,
+    live_items,
 )
-from recbole_signed.ssf import learner as spectral
 
 SETTINGS = FilterSettings(rank=7, cutoff=4, popularity_floor=0.1, popularity_exponent=0.2, dislike_aversion=0.7)
 LEARNERS: dict[str, Any] = {
@@ -158,8 +158,8 @@ def events(number: int) -> list[streams.Move]:
 @pytest.mark.parametrize("push", [0.0, 0.3])
 def test_the_best_items_are_those_of_all_scores(monkeypatch: pytest.MonkeyPatch, push: float) -> None:
     """Without scoring all items, also after events with new and growing items."""
-    monkeypatch.setattr(spectral, "SMALL", 0)
-    monkeypatch.setattr(spectral, "FIRST", 24)
+    monkeypatch.setattr(live_items, "SMALL", 0)
+    monkeypatch.setattr(live_items, "FIRST", 24)
     stream = large()
     learner = streams.fitted(SpectralLearner(SETTINGS), stream)
     learner.dislike_push = push
@@ -180,21 +180,21 @@ def test_the_best_items_are_those_of_all_scores(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_ceiling_is_above_all_factors_and_close_to_them() -> None:
-    stream, counters = large(), ItemCounters()
+    stream, counters = large(), LiveCounters()
     counters.start(stream.edges.item_likes, stream.edges.item_dislikes)
     kept = set()
     for number in range(40):
         if number:
             counters.update(stream.edges, stream.take(events(number)[: 1 + number % 5]).items)
         ceiling = counters.ceiling(SETTINGS)
-        factor = counters.factor(SETTINGS)
+        factor = counters.now.factor(SETTINGS)
         assert ceiling is not None
         assert factor is not None
-        known = counters.likes + counters.dislikes > 0
+        known = (counters.now.likes + counters.now.dislikes > 0).numpy()
         ratio = (ceiling / factor.numpy())[known]
         assert ratio.min() >= 1.0
         assert ratio.max() < 1 + 3 * STALE
         kept.add(ceiling.base.ctypes.data if ceiling.base is not None else 0)
-        some = np.array([3, 170, 9])
-        torch.testing.assert_close(counters.factor(SETTINGS, some), factor[some])
+        some = torch.tensor([3, 170, 9])
+        torch.testing.assert_close(counters.now.factor(SETTINGS, some), factor[some])
     assert len(kept) < 40  # not made anew each time

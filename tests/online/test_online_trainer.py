@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,17 @@ def test_an_unknown_trainer_is_refused(start: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("start", ["SSF", "SSFL"], indirect=True)
-def test_a_linear_term_has_no_updates(start: Callable[..., Any]) -> None:
-    with pytest.raises(UsageError, match="no linear term under a stream; train it with linear_weight: 0"):
-        start(linear_weight=0.1)
+def test_a_linear_term_is_part_of_the_live_model(start: Callable[..., Any]) -> None:
+    trainer = start(linear_weight=0.3)
+    users = torch.arange(1, trainer.model.n_users)
+    trained, plain = trainer.model.score(users), trainer.model.filter.changed()
+    live = trainer.learner.scores(trainer.state.edges, users.numpy())
+    torch.testing.assert_close(live, trained, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(live, replace(plain, linear=None).scores(trainer.model.graph.rows(users.numpy())))
+    best = trainer.recommend("u1", 5)
+    trainer.update([event(1, "u1", best[0][0], "like")])
+    after = trainer.recommend("u1", 5)
+    assert best[0][0] not in dict(after)
+    trainer.snapshot()
+    trainer.close()
+    assert start(linear_weight=0.3).recommend("u1", 5) == after

@@ -70,7 +70,8 @@ def test_the_start_is_the_raw_matrix_in_few_directions() -> None:
     assert start.shape == (N_ITEMS, RANK)
     assert float(start[known].square().mean().sqrt()) == pytest.approx(START, rel=1e-4)
     s = filter_.settings
-    degree = filter_.likes + s.dislike_weight * filter_.dislikes + s.degree_smoothing
+    counters = filter_.counters
+    degree = counters.likes + s.dislike_weight * counters.dislikes + s.degree_smoothing
     wanted = degree.sqrt()[:, None] * filter_.vectors[:, :RANK] * filter_.values[:RANK].sqrt()
     torch.testing.assert_close(start / start.norm(), wanted / wanted.norm())
     assert start_of(filter_, 500).shape[1] == filter_.k
@@ -83,7 +84,7 @@ def test_the_unit_makes_both_scores_equally_large() -> None:
     users = learned.fold_in(edges) / learned.unit
     size = float((users @ learned.factors.T).square().sum() / filter_.n_users)
     # the unit is that of the users whom the items came from, one half-step before these
-    assert learned.unit == pytest.approx((filter_.user_energy() / size) ** 0.5, rel=0.5)
+    assert learned.unit == pytest.approx((filter_.user_energy / size) ** 0.5, rel=0.5)
 
 
 def test_it_can_be_fitted_again_and_gives_the_same() -> None:
@@ -107,9 +108,7 @@ def test_contributions_add_up() -> None:
 def test_any_graph_gives_numbers(seed: int, weight: float, density: float) -> None:
     edges = graph(seed, density)
     filter_, learned, _ = fitted(edges, weight)
-    scores = filter_.scores_of(
-        filter_.project(edges) * filter_.response(filter_.degrees(edges)), learned.fold_in(edges) @ learned.factors.T
-    )
+    scores = filter_.scores(edges, learned.fold_in(edges) @ learned.factors.T)
     assert torch.isfinite(scores).all()
     others = [each for each in range(N_ITEMS) if bool(filter_.known()[each])]
     if others:

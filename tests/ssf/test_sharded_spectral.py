@@ -16,7 +16,6 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import DegreeCounts, EdgeBlock, Shards, SignedGraph, write_shards
 from recbole_signed.ssf import (
     FilterSettings,
-    Ranker,
     SpectralFilter,
     fit_graph,
     fit_shards,
@@ -52,8 +51,8 @@ def pieces(users: np.ndarray, items: np.ndarray, signs: np.ndarray, size: int = 
 def assert_same(found: SpectralFilter, wanted: SpectralFilter, loose: float = 1e-3) -> None:
     """Equal values and counts, and equal scores of all users, which do not depend on the basis of the factors."""
     np.testing.assert_allclose(found.values, wanted.values, rtol=loose)
-    assert torch.equal(found.likes, wanted.likes)
-    assert torch.equal(found.dislikes, wanted.dislikes)
+    assert torch.equal(found.counters.likes, wanted.counters.likes)
+    assert torch.equal(found.counters.dislikes, wanted.counters.dislikes)
     assert found.n_users == wanted.n_users
     assert found.median_degree == pytest.approx(wanted.median_degree)
     users = graph_of(*edges())
@@ -178,17 +177,16 @@ def test_a_filter_survives_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cells", [1, 500, 10**7])
 def test_the_best_items_are_those_of_the_scores(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_signed.ssf.ranking.CELLS", cells)
+    monkeypatch.setattr("recbole_signed.ssf.filter.CELLS", cells)
     graph = graph_of(*edges())
     fitted = fit_graph(graph, SETTINGS.__class__(**{**SETTINGS.__dict__, "popularity_floor": 0.3}))
     scores = fitted.scores(graph)
-    scores[:, ~fitted.known()] = -torch.inf
-    found, values = Ranker(fitted).top(graph, 10, hide=False)
+    found, values = fitted.top(graph, 10, hide=False)
     np.testing.assert_allclose(values, scores.topk(10, dim=1).values, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(scores.gather(1, found), values, rtol=1e-4, atol=1e-6)
     seen = torch.from_numpy((graph.likes + graph.dislikes).toarray() != 0)
     scores[seen] = -torch.inf
-    found, values = Ranker(fitted).top(graph, 10)
+    found, values = fitted.top(graph, 10)
     np.testing.assert_allclose(values, scores.topk(10, dim=1).values, rtol=1e-4, atol=1e-6)
     assert not seen.gather(1, found)[values > -torch.inf].any()
-    assert Ranker(fitted).top(graph, 1000)[0].shape == (USERS, ITEMS)
+    assert fitted.top(graph, 1000)[0].shape == (USERS, ITEMS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from dataclasses import replace
 
 import edge_streams as streams
 import numpy as np
@@ -14,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph
 from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE
 from recbole_signed.online.learners import graph_of, make_learner, rows_of
 from recbole_signed.online.learners import growing_items as fold_in
-from recbole_signed.ssf import FilterSettings, SpectralLearner
+from recbole_signed.ssf import UNKNOWN, FilterSettings, SpectralFilter, SpectralLearner
 
 SETTINGS = FilterSettings(
     dislike_weight=-0.6,
@@ -65,11 +67,11 @@ def check(learner: SpectralLearner, stream: Stream, first: SpectralLearner) -> N
     vectors = np.zeros((x.shape[1], before.shape[1]))
     vectors[:n] = before
     column = (x * user_scale[:, None] * scale(item_degree))[:, grown]
-    vectors[grown] = column.T @ image / first.values.astype(np.float64) ** 2
+    vectors[grown] = column.T @ image / first.fitted.values.double().numpy() ** 2
     np.testing.assert_allclose(learner.items.vectors, vectors, atol=1e-4)
     filter_ = learner.filter
-    np.testing.assert_array_equal(filter_.likes.numpy(), (x > 0).sum(axis=0))
-    np.testing.assert_array_equal(filter_.dislikes.numpy(), (x < 0).sum(axis=0))
+    np.testing.assert_array_equal(filter_.counters.likes.numpy(), (x > 0).sum(axis=0))
+    np.testing.assert_array_equal(filter_.counters.dislikes.numpy(), (x < 0).sum(axis=0))
     wanted = filter_.scores(graph_of(stream.edges.export(), *stream.sizes))
     found = learner.scores(stream.edges, stream.everyone)
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
@@ -106,7 +108,8 @@ def test_what_is_taken_back_leaves_no_trace(moves: list[list[streams.Move]], whi
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"dislike_aversion": 0.0}, {"popularity_exponent": 0.0}, {"dislike_weight": 0.0}]
+    "change",
+    [{}, {"dislike_aversion": 0.0}, {"popularity_exponent": 0.0}, {"dislike_weight": 0.0}, {"linear_weight": 0.4}],
 )
 def test_scores_are_those_of_the_filter_under_any_settings(change: dict[str, float]) -> None:
     stream = streams.small_stream()
@@ -117,6 +120,34 @@ def test_scores_are_those_of_the_filter_under_any_settings(change: dict[str, flo
     some = np.array([7, 3, 3, 500, 0])
     wanted = learner.filter.scores(rows_of(stream.edges, some, stream.sizes[1]))
     torch.testing.assert_close(learner.scores(stream.edges, some), wanted, atol=1e-6, rtol=1e-5)
+    pairs = np.array([[1, 9, streams.N_ITEMS - 1]] * len(some))  # nobody has an edge to the last one
+    found = torch.from_numpy(learner.pair_scores(stream.edges, some, pairs))
+    torch.testing.assert_close(found, wanted.gather(1, torch.from_numpy(pairs)), atol=1e-6, rtol=1e-4)
+    assert (found[:, 2] == UNKNOWN).all()
+
+
+def test_the_linear_term_follows_the_user_and_survives_a_snapshot() -> None:
+    stream = streams.small_stream()
+    learner = streams.fitted(SpectralLearner(FilterSettings(rank=5, linear_weight=0.4)), stream)
+    streams.follow(learner, stream, [[(4, 9, LIKE), (4, streams.N_ITEMS + 1, LIKE)]])
+    x = rows_of(stream.edges, np.array([4]), stream.sizes[1])
+    fitted, first = learner.filter, SpectralFilter.fit(streams_graph(), learner.settings)[0]
+    row, matrix = fitted.rows(x).toarray(), first.rows(streams_graph()).toarray()
+    wanted = 0.4 * row[:, : matrix.shape[1]] @ matrix.T @ matrix / np.linalg.norm(matrix, 2) ** 2
+    found = fitted.exposure(x) - replace(fitted, linear=None).exposure(x)
+    np.testing.assert_allclose(found[:, : matrix.shape[1]], wanted, rtol=1e-3, atol=1e-5)
+    again = SpectralLearner(FilterSettings())
+    again.load(*learner.state())
+    again.attach(stream.edges)
+    torch.testing.assert_close(
+        again.scores(stream.edges, stream.everyone), learner.scores(stream.edges, stream.everyone)
+    )
+    assert learner.top(stream.edges, 4, 3, np.array([0])) is None
+
+
+def streams_graph() -> SignedGraph:
+    stream = streams.small_stream()
+    return graph_of(stream.edges.export(), *stream.sizes)
 
 
 def test_items_that_become_too_large_or_small_again_are_those_of_the_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,12 +185,14 @@ def test_a_refresh_from_a_warm_start_becomes_the_full_fit() -> None:
     assert staleness[0] > 0.05
     assert staleness[-1] < 1e-5
     refit = streams.fitted(SpectralLearner(SETTINGS, iterations=30), stream)
-    np.testing.assert_allclose(learner.values, refit.values, rtol=1e-4)
+    np.testing.assert_allclose(learner.fitted.values, refit.fitted.values, rtol=1e-4)
     cosines = np.linalg.svd(learner.items.base.T @ refit.items.base, compute_uv=False)
     assert cosines.min() > 0.9999
-    one, other = (each.scores(stream.edges, stream.everyone) for each in (learner, refit))
+    known = learner.filter.known()
+    one, other = (each.scores(stream.edges, stream.everyone)[:, known] for each in (learner, refit))
     assert float((one - other).norm() / other.norm()) < 1e-2
-    assert (learner.n_users, learner.median_degree) == (refit.n_users, refit.median_degree)
+    one, other = learner.fitted, refit.fitted
+    assert (one.n_users, one.median_degree) == (other.n_users, other.median_degree)
 
 
 def test_a_refresh_takes_growing_items_as_its_start() -> None:

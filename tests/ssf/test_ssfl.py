@@ -32,7 +32,7 @@ def test_the_score_is_the_sum_of_both_parts(prepare: Callable[..., Any]) -> None
     filter_, _ = SpectralFilter.fit(model.graph, model.settings, iterations=model.iterations)
     learned = LearnedItems.fit(model.graph, filter_, model.learned_settings)
     added = 0.8 * learned.fold_in(model.graph) @ learned.factors.T
-    wanted = filter_.scores(model.graph) + added * filter_.factor()
+    wanted = filter_.scores(model.graph) + added * filter_.factor
     known = filter_.known()
     found = model.score(torch.arange(model.n_users))
     torch.testing.assert_close(found[:, known], wanted[:, known], rtol=1e-4, atol=1e-5)

@@ -114,8 +114,6 @@ def learner_of(model: Any, config: Any) -> Learner:
     else:
         for key in online:
             raise UsageError(f"'online_settings' has a key '{key}' that {name} does not know; only dislike_push.")
-        if getattr(model, "linear_weight", 0):
-            raise UsageError(f"{name} has no linear term under a stream; train it with linear_weight: 0.")
         if hasattr(model, "chosen"):
             settings = {**model.chosen, "iterations": model.iterations}
         else:

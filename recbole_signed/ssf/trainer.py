@@ -1,4 +1,4 @@
-"""The trainer of SSF: lets the model choose its parameters on validation, and fits it once."""
+"""The trainer of the family: lets a model choose its parameters on validation, and fits it once."""
 
 from __future__ import annotations
 

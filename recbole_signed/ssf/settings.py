@@ -1,0 +1,107 @@
+"""The settings of the filter as numbers: read from a configuration, kept in a checkpoint's tensor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from recbole_signed.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class NumberSettings:
+    """What frozen dataclasses share whose fields are numbers with defaults; the default's type is the field's."""
+
+    @classmethod
+    def from_mapping(cls, values: Any) -> Self:
+        """Read the settings from anything with ``values[name]``; ``None`` stands for the default.
+
+        Raises:
+            UsageError: a value is no number, or out of its range.
+        """
+        given: dict[str, Any] = {}
+        for name, kind in cls._kinds().items():
+            value = values[name]
+            if value is not None:
+                try:
+                    given[name] = kind(value)
+                except (TypeError, ValueError) as error:
+                    raise UsageError(f"{name} is {value!r}; it must be a number.") from error
+        return cls(**given)
+
+    def to_tensor(self) -> torch.Tensor:
+        """Return the values in order, float64 ``[number of fields]``."""
+        return torch.tensor(list(asdict(self).values()), dtype=torch.float64)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_tensor(cls, values: torch.Tensor) -> Self:
+        """Return the settings that :meth:`to_tensor` was given."""
+        named = zip(cls._kinds().items(), values.tolist(), strict=True)
+        return cls(**{name: kind(value) for (name, kind), value in named})
+
+    @classmethod
+    def _kinds(cls) -> dict[str, Any]:
+        return {each.name: type(each.default) for each in fields(cls)}  # type: ignore[arg-type]
+
+
+NOT_NEGATIVE = (
+    "degree_smoothing",
+    "degree_exponent",
+    "cutoff",
+    "rolloff",
+    "popularity_floor",
+    "dislike_aversion",
+)
+
+
+@dataclass(frozen=True)
+class FilterSettings(NumberSettings):
+    """The parameters of the filter; in brackets their letters in the formulas.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    dislike_weight: float = 0.5
+    """[w] Weight of a dislike in the exposure matrix, of either sign."""
+    degree_smoothing: float = 5.0
+    """[a] Added to every degree, in edges."""
+    degree_exponent: float = 0.5
+    """[e] How strongly degrees are divided out."""
+    rank: int = 256
+    """[k] Number of singular vectors."""
+    cutoff: int = 64
+    """[c] Index of the singular value at which the response of a user of median degree has fallen to one half."""
+    response_power: float = 2.0
+    """[p] The response below the cutoff is s^p."""
+    rolloff: float = 8.0
+    """[q] Steepness at the cutoff."""
+    activity_exponent: float = 1.0
+    """[delta] How much wider the response is for a user with more edges."""
+    popularity_exponent: float = 0.0
+    """[pi] Scores are multiplied by the item's degree to this power."""
+    popularity_floor: float = 1e-4
+    """[eta] Share of popularity in the score; decides for users without edges."""
+    dislike_aversion: float = 0.0
+    """[g] Scores are multiplied by the item's like rate to this power; can be changed at any time."""
+    verdict_smoothing: float = 5.0
+    """[t] Exposures of the global like rate that are added to those of each item."""
+    linear_weight: float = 0.0
+    """[gamma] Weight of the linear filter beside the spectral one, see :class:`.filter.LinearTerm`."""
+
+    def __post_init__(self) -> None:
+        for name in NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        if self.rank < 1:
+            raise UsageError(f"rank is {self.rank}; it must be 1 or more.")
+        if not self.verdict_smoothing > 0:
+            raise UsageError(f"verdict_smoothing is {self.verdict_smoothing}; it must be above 0.")
+        for name, value in asdict(self).items():
+            if not np.isfinite(value):
+                raise UsageError(f"{name} is {value}; it must be finite.")
