@@ -44,7 +44,7 @@ class ItemExplanation:
 
 
 def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) -> ItemExplanation:
-    """Put what :meth:`SpectralRecommender.explain` returns into raw ids and words.
+    """Put what :meth:`SSF.explain` returns into raw ids and words.
 
     Args:
         told: contributions by RecBole's ids.
