@@ -75,9 +75,10 @@ def with_marks(table: Table, marks: Marks) -> Table:
     headers = [column.header for column in table.columns]
 
     def marked(section: Section, line: Line) -> Line:
-        label = line.label.removesuffix(f" {CUT_SHORT}")
+        if line.label.endswith(CUT_SHORT):  # marks of older versions may name it
+            return line
         cells = (
-            replace(cell, significant=(section.name, header, label) in found)
+            replace(cell, significant=(section.name, header, line.label) in found)
             for header, cell in zip(headers, line.cells, strict=False)
         )
         return replace(line, cells=tuple(cells))
@@ -105,17 +106,16 @@ def marks_of(
         kept: marks that were found before, which count if they are of these values.
     """
     places = places_of(results)
-    stopped = {section: _stopped(labels) for section, labels in places.items()}
     whole = {name: rows for name, rows in places.items() if _have_values(rows)}
     if not whole:
         return None
     state = _state(whole, columns)
     if kept is not None and kept.values == state:
-        # marks of older versions, in which unfinished trainings were tested too, are as strict
-        return replace(kept, marks=tuple(each for each in kept.marks if each.label not in stopped[each.section]))
+        return kept
     if not all(is_there(row, rows_file) for rows in whole.values() for each in rows.values() for row in each):
         return None
     values = [read_section(name, rows, rows_file, columns) for name, rows in whole.items()]
+    stopped = {name: [label for label in rows if was_cut_short(rows[label])] for name, rows in whole.items()}
     return replace(find_marks(values, columns, stopped=stopped), values=state)
 
 
@@ -140,10 +140,6 @@ def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequen
         for section, labels in places.items()
     }
     return digest({"alpha": ALPHA, "columns": list(columns), "values": values})
-
-
-def _stopped(labels: Mapping[str, Sequence[RunRow]]) -> set[str]:
-    return {label for label, rows in labels.items() if was_cut_short(rows)}
 
 
 def find_marks(
