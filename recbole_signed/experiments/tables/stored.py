@@ -39,7 +39,7 @@ class View:
         rows: dict[str, dict[str, list[str]]] = {}
         for section, label, row in results:
             rows.setdefault(section, {}).setdefault(label, []).append(row.id)
-        return cls(rows, _figures(spec, table), marks)
+        return cls(rows, _figures(spec, results, table), marks)
 
     @classmethod
     def read(cls, file: Path) -> View | None:
@@ -73,8 +73,8 @@ def table_of(spec: TableSpec, results: Sequence[Result], marks: Marks | None) ->
     return table if marks is None else with_marks(table, marks)
 
 
-def _figures(spec: TableSpec, table: Table) -> str:
-    """Return a digest of a table without time and memory, unless it is a table of these."""
+def _figures(spec: TableSpec, results: Sequence[Result], table: Table) -> str:
+    """Return a digest of a table without time and memory, unless it is a table of these; with how models were tuned."""
     shown = len(table.columns) if spec.serving else len(spec.columns)
     lines = [
         (
@@ -86,7 +86,8 @@ def _figures(spec: TableSpec, table: Table) -> str:
         for section in table.sections
         for line in section.lines
     ]
-    return digest([spec.title, spec.note, [column.header for column in table.columns], lines])
+    tuned = [(section, label, row.tuned) for section, label, row in results]
+    return digest([spec.title, spec.note, [column.header for column in table.columns], lines, tuned])
 
 
 @dataclass(frozen=True)
