@@ -37,11 +37,14 @@ def serve(
         str | None, typer.Option("--init", metavar="MODEL", help="Begin the state with this model.")
     ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Data set for --init.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes: one that writes, and read replicas.", min=1, max=64)] = 1,
+    follow: Annotated[bool, typer.Option("--follow", help="Be a read replica of a state that is written.")] = False,
+    writer: Annotated[str | None, typer.Option(help="Address of the writer, for a replica to hand events to.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Serve SSF on ml-100k-signed, with nothing to prepare.")] = False,
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
     from recbole_signed.experiments.runs import parse_assignments
-    from recbole_signed.serve import ServeSettings, announce, init_state, run_service
+    from recbole_signed.serve import ServeSettings, announce, init_state, run_replica, run_service
 
     given = ServeSettings.read(config)
     parameters = parse_assignments(settings or [])
@@ -58,10 +61,16 @@ def serve(
         raise UsageError("--init MODEL and --dataset NAME go together.")
     if parameters and not init:
         raise UsageError("parameters of the model are given with --init; a state that is there keeps its own.")
+    if follow and (init or workers > 1):
+        raise UsageError("--follow reads a state that another process writes; leave out --init and --workers.")
     if init and dataset:
         with stdout_for_result():
             init_state(init, dataset, state, parameters)
-    run_service(state, host, port, given, lambda address: announce(address, given.keys is not None))
+    guarded = given.keys is not None
+    if follow:
+        run_replica(state, host, port, given, None if writer else lambda at: announce(at, guarded), writer)
+    else:
+        run_service(state, host, port, given, lambda at: announce(at, guarded), workers=workers, config=config)
 
 
 def api_key(

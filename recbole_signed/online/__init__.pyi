@@ -19,5 +19,7 @@ from .events import parse_rows as parse_rows
 from .events import sign_of as sign_of
 from .recommender import OnlineRecommender as OnlineRecommender
 from .recommender import UpdateResult as UpdateResult
+from .replica import Follower as Follower
+from .replica import OnlineReplica as OnlineReplica
 from .trainer import OnlineTrainer as OnlineTrainer
 from .trainer import online as online

@@ -29,6 +29,8 @@ from .simulator import simulate as simulate
 from .start import EXPERIMENTS as EXPERIMENTS
 from .start import announce as announce
 from .start import init_state as init_state
+from .start import listening_socket as listening_socket
+from .start import run_replica as run_replica
 from .start import run_service as run_service
 from .traffic import ATTRIBUTION as ATTRIBUTION
 from .traffic import Shown as Shown

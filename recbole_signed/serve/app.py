@@ -21,15 +21,17 @@ from starlette.exceptions import HTTPException
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError
+from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import schemas
 from recbole_signed.serve.catalogue import ItemInfo
 from recbole_signed.serve.engine import Engine, Ranked, now_ms
 from recbole_signed.serve.experiments import parse_experiment
 from recbole_signed.serve.keys import ApiKeys, RateLimit
 from recbole_signed.serve.maintenance import Maintenance
-from recbole_signed.serve.writer import BusyError
+from recbole_signed.serve.problems import PROBLEM, ProblemError
+from recbole_signed.serve.replicas import NO_WRITER, Forwarder
+from recbole_signed.serve.writer import BusyError, Writer
 
-PROBLEM = "application/problem+json"
 UserId = Annotated[schemas.Id, Path(description="Id of a user, as events have it.")]
 ItemId = Annotated[schemas.Id, Path(description="Id of an item, as events have it.")]
 VersionName = Annotated[str, Path(pattern=r"^v\d{1,12}$", description="Name of a version.")]
@@ -41,27 +43,16 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class ProblemError(Exception):
-    """An error with a status of its own."""
-
-    def __init__(self, status: int, title: str, detail: str, retry_after: float | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.title, self.detail, self.retry_after = status, title, detail, retry_after
-
-    def response(self) -> JSONResponse:
-        """Return it as problem details."""
-        headers = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
-        body = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
-        return JSONResponse(body, self.status, headers, PROBLEM)
-
-
-def make_app(engine: Engine, keys: ApiKeys | None = None, maintenance: Maintenance | None = None) -> FastAPI:
+def make_app(
+    engine: Engine, keys: ApiKeys | None = None, maintenance: Maintenance | None = None, writer: str | None = None
+) -> FastAPI:
     """Return the application.
 
     Args:
         engine: that answers.
         keys: of callers; None lets everybody do everything.
         maintenance: whose rounds the health routes tell of.
+        writer: address of the process that writes, to which a replica hands on what changes anything.
     """
     app = FastAPI(
         title="recbole-signed",
@@ -75,7 +66,7 @@ def make_app(engine: Engine, keys: ApiKeys | None = None, maintenance: Maintenan
     keys = keys or ApiKeys(None)
     limit = RateLimit(engine.settings.limits.requests_per_second)
     _add_errors(app)
-    _add_middleware(app, engine, limit)
+    _add_middleware(app, engine, limit, None if engine.writer is not None else Forwarder(writer))
 
     def needs(role: str) -> Any:
         def check(request: Request) -> None:
@@ -137,7 +128,7 @@ def _add_errors(app: FastAPI) -> None:
         return response
 
 
-def _add_middleware(app: FastAPI, engine: Engine, limit: RateLimit) -> None:
+def _add_middleware(app: FastAPI, engine: Engine, limit: RateLimit, forwarder: Forwarder | None) -> None:
     largest = engine.settings.limits.body_bytes
 
     @app.middleware("http")
@@ -152,6 +143,8 @@ def _add_middleware(app: FastAPI, engine: Engine, limit: RateLimit) -> None:
         elif int(length) > largest or "chunked" in request.headers.get("transfer-encoding", ""):
             detail = f"The body must have a Content-Length of at most {largest} bytes."
             response = ProblemError(413, "Content Too Large", detail).response()
+        elif forwarder is not None and forwarder.wants(request):
+            response = await forwarder.send(request)
         else:
             response = await forward(request)
         route = getattr(request.scope.get("route"), "path", "other")
@@ -185,12 +178,18 @@ def _milliseconds(row: Any) -> Any:
     return row
 
 
+def _writer(engine: Engine) -> Writer:
+    if engine.writer is None:
+        raise ProblemError(503, "Service Unavailable", NO_WRITER)
+    return engine.writer
+
+
 async def _submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
     if len(rows) > engine.settings.limits.batch:
         raise ProblemError(
             413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
         )
-    written = await asyncio.wrap_future(engine.writer.submit([_milliseconds(row) for row in rows]))
+    written = await asyncio.wrap_future(_writer(engine).submit([_milliseconds(row) for row in rows]))
     results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.outcomes]
     count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
@@ -361,6 +360,12 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
 # ---- models and experiments
 
 
+def _trainer(engine: Engine) -> OnlineRecommender:
+    if not isinstance(engine.trainer, OnlineRecommender):
+        raise ProblemError(503, "Service Unavailable", NO_WRITER)
+    return engine.trainer
+
+
 def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
     admin = {"tags": ["models"], "dependencies": needs("admin")}
 
@@ -386,13 +391,13 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
     @app.post("/v1/models", status_code=201, response_model_exclude_none=True, **admin)
     def post_model() -> schemas.Models:
         """Save the model as a version."""
-        engine.trainer.snapshot()
+        _trainer(engine).snapshot()
         return models()
 
     @app.post("/v1/models/{name}/activate", response_model_exclude_none=True, **admin)
     def activate(name: VersionName) -> schemas.Models:
         """Serve an older (or newer) version; events since then stay in force."""
-        engine.trainer.activate(name)
+        _trainer(engine).activate(name)
         return models()
 
     @app.put("/v1/models/{name}/pin", response_model_exclude_none=True, **admin)

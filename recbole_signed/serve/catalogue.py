@@ -42,12 +42,22 @@ class Catalogue:
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS item (id TEXT PRIMARY KEY, withdrawn INTEGER NOT NULL, tags TEXT NOT NULL)"
             )
-            rows = self._db.execute("SELECT id, withdrawn, tags FROM item").fetchall()
+            self.version = 0
+            """Grows with each change, so that what is derived from the catalogue can be kept until the next."""
+            self._items: dict[str, ItemInfo] = {}
+            self._data_version = -1
+            self.reload()
         except sqlite3.Error as error:
             raise UsageError(f"can't open the catalogue {path}: {error}.") from error
-        self._items = {item: ItemInfo(bool(withdrawn), tuple(json.loads(tags))) for item, withdrawn, tags in rows}
-        self.version = 0
-        """Grows with each change, so that what is derived from the catalogue can be kept until the next."""
+
+    def reload(self) -> None:
+        """Read what another process has changed; costs nothing where it has not."""
+        with self._lock:
+            (version,) = self._db.execute("PRAGMA data_version").fetchone()
+            if version != self._data_version:
+                rows = self._db.execute("SELECT id, withdrawn, tags FROM item").fetchall()
+                self._items = {item: ItemInfo(bool(gone), tuple(json.loads(tags))) for item, gone, tags in rows}
+                self._data_version, self.version = version, self.version + 1
 
     def __getitem__(self, item: str) -> ItemInfo:
         return self._items.get(item, ItemInfo())

@@ -6,6 +6,7 @@ got (``quality.py``).
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import uuid
@@ -17,8 +18,16 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, EventBatch, OnlineRecommender
-from recbole_signed.online.learners import without
+from recbole_signed.online import (
+    DISLIKE,
+    FORGET_USER,
+    LIKE,
+    EventBatch,
+    Follower,
+    OnlineRecommender,
+    OnlineReplica,
+)
+from recbole_signed.online.learners import best_items, without
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
 from recbole_signed.serve.experiments import Assignment, Experiments, merged_parameters, team_draft
@@ -56,7 +65,7 @@ class Engine:
     """What the routes call; its methods may be called from any thread.
 
     Args:
-        trainer: started; the engine is the only one that writes to it from then on.
+        trainer: started; the engine is the only one that writes to it from then on. A replica takes no events.
         settings: of the service.
         experiments: on live traffic.
         folder: where catalogue and impressions are kept; None keeps the catalogue in memory and no impressions.
@@ -65,7 +74,7 @@ class Engine:
 
     def __init__(
         self,
-        trainer: OnlineRecommender,
+        trainer: OnlineRecommender | OnlineReplica,
         settings: ServeSettings | None = None,
         experiments: Experiments | None = None,
         folder: Path | None = None,
@@ -81,16 +90,24 @@ class Engine:
         self.traffic = TrafficLog(folder / traffic.FILE) if keep and folder is not None else None
         self.unknown_items, self.taken = 0, 0
         self._random = random.Random()
+        self._looked = time.monotonic()
         self._hidden: tuple[int, int, Any] | None = None
         self._shown = None if self.traffic is None else ImpressionQueue(self.traffic)
         limits = self.settings.limits
-        self.writer = Writer(trainer, self.telemetry, self._before, self._after, limits.queue, limits.commit)
+        self.writer: Writer | None = None
+        self.follower: Follower | None = None
+        if isinstance(trainer, OnlineReplica):
+            self.follower = Follower(trainer)
+        else:
+            self.writer = Writer(trainer, self.telemetry, self._before, self._after, limits.queue, limits.commit)
         self.telemetry.watch(self.gauges)
         self.telemetry.watch_quality(lambda: self.quality.figures(now_ms(), "version"))
 
     def close(self) -> None:
         """Finish what waits, then stop; the trainer stays open."""
-        self.writer.close()
+        for each in (self.writer, self.follower):
+            if each is not None:
+                each.close()
         if self._shown is not None:
             self._shown.close()
         self.catalogue.close()
@@ -123,7 +140,7 @@ class Engine:
                 assignments = self.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
                 changed = self._learner_for(learner, assignments)
                 if user not in lists:
-                    lists[user] = ranking.best_items(changed, edges, user, self.quality.k, exclude=self._withdrawn())[0]
+                    lists[user] = best_items(changed, edges, user, self.quality.k, exclude=self._withdrawn())[0]
                 found = np.flatnonzero(lists[user] == item)
                 cases.append(
                     Case(
@@ -153,6 +170,14 @@ class Engine:
             for name, sign in (("like", 1), ("dislike", -1)):
                 found = self.traffic.outcome([each for each in verdicts if each[2] == sign])
                 self.telemetry.outcomes.labels(name).inc(found)
+
+    def _look_again(self) -> None:
+        """Read what the writer changed in catalogue and experiments; a replica does it once a second at most."""
+        now = time.monotonic()
+        if self.follower is not None and now - self._looked > SECOND:
+            self._looked = now
+            self.catalogue.reload()
+            self.experiments.reload()
 
     # ---- answers
 
@@ -216,6 +241,7 @@ class Engine:
         Raises:
             UsageError: the model has no such parameter.
         """
+        self._look_again()
         with self.trainer.reading() as (state, learner):
             number = int(state.users.ids([user])[0])
             known = 0 < number < state.edges.n_users and bool(len(state.edges.of_user(number).ids))
@@ -262,7 +288,7 @@ class Engine:
             seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
             hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
             return ranking.popular(state.edges, k, hidden)
-        return ranking.best_items(learner, state.edges, user, k, **filters)
+        return best_items(learner, state.edges, user, k, **filters)
 
     def _interleaved(
         self, mixed: Assignment, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], request: str
@@ -301,7 +327,7 @@ class Engine:
             edges = ranking.SessionEdges(state.edges, self._ids(likes), self._ids(dislikes))
             chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))
             changed = self._learner_for(learner, [], filters.get("parameters"))
-            found = ranking.best_items(changed, edges, ranking.SESSION, k, **chosen)  # type: ignore[arg-type]
+            found = best_items(changed, edges, ranking.SESSION, k, **chosen)  # type: ignore[arg-type]
             known = bool(likes or dislikes)
             return Ranked(self._named(state, *found), self.seq, self.version, known, [], None, uuid.uuid4().hex)
 
@@ -347,7 +373,7 @@ class Engine:
                 "prior": float(told.prior),
                 "verdict": float(told.verdict),
                 "factor": float(told.factor),
-                "sentence": sentence(item, contributions, float(told.verdict)),
+                "sentence": ranking.sentence(item, contributions, float(told.verdict)),
                 "seq": self.seq,
                 "model": self.version,
             }
@@ -361,8 +387,8 @@ class Engine:
             if not item:
                 return {"item": None, "gone": [], "come": []}
             hidden = self._withdrawn()
-            now = ranking.best_items(learner, edges, number, k, exclude=hidden)
-            then = ranking.best_items(learner, without(edges, np.array([item])), number, k, exclude=hidden)
+            now = best_items(learner, edges, number, k, exclude=hidden)
+            then = best_items(learner, without(edges, np.array([item])), number, k, exclude=hidden)
             lists = [[name for name, _ in self._named(state, *each)] for each in (now, then)]
             (name,) = state.items.tokens([item])
             gone = [each for each in lists[1] if each not in lists[0]]
@@ -394,13 +420,29 @@ class Engine:
     def reasons_not_ready(self) -> list[str]:
         """Return why answers may not be current; nothing where they are."""
         reasons = []
-        if self.writer.failure is not None:
-            reasons.append(f"events can't be taken: {self.writer.failure}")
-        if not self.writer.alive:
-            reasons.append("the writer has stopped")
-        if self.writer.waiting >= self.settings.limits.queue:
-            reasons.append("the queue of events is full")
+        if self.writer is not None:
+            if self.writer.failure is not None:
+                reasons.append(f"events can't be taken: {self.writer.failure}")
+            if not self.writer.alive:
+                reasons.append("the writer has stopped")
+            if self.waiting >= self.settings.limits.queue:
+                reasons.append("the queue of events is full")
+        if self.follower is not None and self.follower.failure is not None:
+            reasons.append(f"the log can't be followed: {self.follower.failure}")
+        if self.lag > self.settings.limits.lag:
+            reasons.append(f"answers are {self.lag:.1f} s behind the log")
         return reasons
+
+    @property
+    def waiting(self) -> int:
+        """Number of events that wait for the writer; 0 in a replica."""
+        return 0 if self.writer is None else self.writer.waiting
+
+    @property
+    def lag(self) -> float:
+        """Seconds that a replica is behind the log; 0 where it is not, and in the writer."""
+        since = getattr(self.trainer, "behind_since", None)
+        return 0.0 if since is None else time.monotonic() - since
 
     def status(self) -> dict[str, Any]:
         """Return sizes, latencies and rates for the page."""
@@ -410,7 +452,7 @@ class Engine:
             "users": state.edges.n_users - 1,
             "items": state.edges.n_items - 1,
             "edges": len(state.edges),
-            "waiting": self.writer.waiting,
+            "waiting": self.waiting,
             "answer_p99": self.telemetry.quantile(self.telemetry.requests, 0.99, route=RECOMMENDATIONS),
             "visible_p99": self.telemetry.quantile(self.telemetry.visible, 0.99),
             "resident_bytes": resident_bytes(),
@@ -428,6 +470,8 @@ class Engine:
             "edges": ("Edges in force.", status["edges"]),
             "queue_events": ("Events that wait for the writer.", status["waiting"]),
             "seq": ("Seq that answers reflect.", self.seq),
+            "process_pid": ("Number of the process.", os.getpid()),
+            "lag_seconds": ("How far answers are behind the log.", self.lag),
             "resident_memory_bytes": ("Resident memory of the process.", status["resident_bytes"]),
             "unknown_item_share": ("Share of verdicts on items that were not known.", unknown),
             "dislikes_per_impression": ("Dislikes on shown items per item shown.", dislikes),
@@ -445,27 +489,8 @@ class Engine:
 
 
 RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
+SECOND = 1.0
 AUDIENCE = 500
 """Users among whom those that rank an item highest are looked for."""
 SHOWN = 1000
 """Answers that wait for the log of impressions; beyond them answers are not logged."""
-
-
-def sentence(item: str, contributions: Sequence[Mapping[str, Any]], verdict: float) -> str:
-    """Return an explanation in words: the edges that count most, and how the item is liked."""
-    words = {1: "like of", -1: "dislike of", 0: "view of"}
-    reasons = [f"the {words[each['sign']]} '{each['item']}'" for each in contributions[:3] if each["contribution"] > 0]
-    against = next((each for each in contributions if each["contribution"] < 0), None)
-    text = (
-        f"'{item}' is recommended because of {', '.join(reasons)}" if reasons else f"'{item}' is ranked by popularity"
-    )
-    if any(each["sign"] < 0 and each["contribution"] > 0 for each in contributions[:3]):
-        text += " (a dislike also tells which kind of items the user meets)"
-    if against is not None:
-        text += f"; the {words[against['sign']]} '{against['item']}' speaks against it"
-    return f"{text}; {verdict:.0%} of the verdicts on it are likes."
-
-
-def _event_id(row: Any) -> str | None:
-    value = row.get("event_id") if isinstance(row, Mapping) else None
-    return value if isinstance(value, str) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +115,7 @@ class Experiments:
     def __init__(self, experiments: Mapping[str, Experiment] | None = None, path: Path | None = None) -> None:
         self._experiments = dict(experiments or {})
         self._path = path
+        self._seen = None if path is None else _stamp(path)
         self._refuse_conflicts()
 
     @classmethod
@@ -135,6 +137,16 @@ class Experiments:
         if not isinstance(raw, dict):
             raise UsageError(f"'experiments' in {path} must map names to experiments, got {type(raw).__name__}.")
         return cls({str(name): parse_experiment(str(name), each) for name, each in raw.items()}, path)
+
+    def reload(self) -> None:
+        """Read the file again where another process has changed it; one that is not valid leaves all as it was."""
+        if self._path is None:
+            return
+        stamp = _stamp(self._path)
+        if stamp != self._seen:
+            self._seen = stamp
+            with suppress(UsageError):
+                self._experiments = Experiments.read(self._path)._experiments
 
     def __getitem__(self, name: str) -> Experiment:
         if name not in self._experiments:
@@ -219,6 +231,14 @@ def parse_experiment(name: str, raw: Any) -> Experiment:
         hint = nearest(str(first["loc"][-1]), known) if first["type"] == "extra_forbidden" else ""
         message = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"experiment '{name}'{f', {where}' if where else ''}: {message}{hint or '.'}") from error
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_size
 
 
 def _uniform(salt: str, purpose: str, user: str) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.settings import Schedule
 
@@ -40,23 +41,19 @@ class Maintenance:
         now = time.monotonic()
         self._due = {name: now + every for name, every in self._every.items()}
         self._last: dict[str, Round] = {}
-        self._snapshot_seq = engine.seq
+        self._done_at = dict.fromkeys(self._tasks, engine.seq)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
     def _all(self) -> dict[str, Callable[[], object]]:
         trainer = self._engine.trainer
+        assert isinstance(trainer, OnlineRecommender), "a replica is not maintained"
         return {
-            "refresh": trainer.refresh,
-            "refit": lambda: trainer.refit().result(),
-            "snapshot": self._snapshot,
+            "refresh": lambda: (trainer.refresh(), trainer.snapshot()),  # replicas follow saved versions
+            "refit": lambda: (trainer.refit().result(), trainer.snapshot()),
+            "snapshot": trainer.snapshot,
             "compact": trainer.compact,
         }
-
-    def _snapshot(self) -> None:
-        if self._engine.seq != self._snapshot_seq:
-            self._snapshot_seq = self._engine.seq
-            self._engine.trainer.snapshot()
 
     def start(self) -> None:
         """Begin."""
@@ -92,5 +89,8 @@ class Maintenance:
         while not self._stop.wait(min([1.0, *(max(due - time.monotonic(), 0.01) for due in self._due.values())])):
             for name, due in self._due.items():
                 if time.monotonic() >= due and not self._stop.is_set():
-                    self.run(name)
+                    seq = self._engine.seq
+                    if seq != self._done_at[name]:  # nothing is left to do where nothing has happened
+                        self.run(name)
+                        self._done_at[name] = seq
                     self._due[name] = time.monotonic() + self._every[name]

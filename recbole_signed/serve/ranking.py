@@ -7,7 +7,7 @@ of anything large.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE
-from recbole_signed.online.learners import IntArray, Learner, best_items, rows_of
+from recbole_signed.online.learners import IntArray, Learner, rows_of
 from recbole_signed.online.store import EdgeState, Row, Rows
 
 SAMPLE = 256
@@ -115,12 +115,21 @@ def _best(counts: np.ndarray, k: int, hidden: IntArray) -> tuple[IntArray, np.nd
     return best.astype(np.int64), counts[best]
 
 
-__all__ = [
-    "SESSION",
-    "SessionEdges",
-    "best_items",
-    "explain",
-    "percentile",
-    "popular",
-    "with_parameters",
-]
+def sentence(item: str, contributions: Sequence[Mapping[str, Any]], verdict: float) -> str:
+    """Return an explanation in words: the edges that count most, and how the item is liked."""
+    words = {1: "like of", -1: "dislike of", 0: "view of"}
+    reasons = [f"the {words[each['sign']]} '{each['item']}'" for each in contributions[:3] if each["contribution"] > 0]
+    against = next((each for each in contributions if each["contribution"] < 0), None)
+    text = (
+        f"'{item}' is recommended because of {', '.join(reasons)}" if reasons else f"'{item}' is ranked by popularity"
+    )
+    if any(each["sign"] < 0 and each["contribution"] > 0 for each in contributions[:3]):
+        text += " (a dislike also tells which kind of items the user meets)"
+    if against is not None:
+        text += f"; the {words[against['sign']]} '{against['item']}' speaks against it"
+    return f"{text}; {verdict:.0%} of the verdicts on it are likes."
+
+
+def _event_id(row: Any) -> str | None:
+    value = row.get("event_id") if isinstance(row, Mapping) else None
+    return value if isinstance(value, str) else None

@@ -25,6 +25,7 @@ class Limits(_Section):
         batch: most events, or users, in one request.
         queue: most events that wait for the writer; beyond it requests get 429.
         commit: most events that become durable together.
+        lag: seconds behind the log after which a replica says that it is not ready.
         requests_per_second: of one key (or address, without keys); 0 for no limit.
     """
 
@@ -34,6 +35,7 @@ class Limits(_Section):
     batch: int = Field(default=1000, ge=1)
     queue: int = Field(default=10_000, ge=1)
     commit: int = Field(default=500, ge=1)
+    lag: float = Field(default=5.0, gt=0)
     requests_per_second: float = Field(default=0.0, ge=0)
 
 

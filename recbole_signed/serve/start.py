@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
+import os
 import socket
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.online import OnlineRecommender, OnlineTrainer
+from recbole_signed.online import OnlineRecommender, OnlineReplica, OnlineTrainer
+from recbole_signed.serve.keys import ApiKeys
 from recbole_signed.serve.settings import ServeSettings
+
+try:
+    import uvicorn
+
+    from recbole_signed.serve.app import make_app
+    from recbole_signed.serve.engine import Engine
+    from recbole_signed.serve.experiments import Experiments
+except ImportError:  # the extra 'serve', which run_service names
+    uvicorn = None  # type: ignore[assignment]
 
 EXPERIMENTS = "experiments.yaml"
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
-_logger = logging.getLogger(__name__)
 
 
 def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[str, Any] | None = None) -> None:
@@ -46,8 +57,13 @@ def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[st
         trainer.close()
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
+def listening_socket(host: str, port: int, shared: bool = False) -> socket.socket:
     """Return a socket that listens; with port 0 to any that is free.
+
+    Args:
+        host: address.
+        port: number.
+        shared: let other processes of this user listen on the same port; the system spreads connections.
 
     Raises:
         UsageError: the address can't be bound.
@@ -56,6 +72,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind((host, port))
         made.listen(BACKLOG)
     except OSError as error:
@@ -78,8 +96,11 @@ def run_service(
     port: int = 8080,
     settings: ServeSettings | None = None,
     ready: Callable[[str], None] | None = None,
+    *,
+    workers: int = 1,
+    config: Path | None = None,
 ) -> None:
-    """Answer until the process is told to stop (Ctrl-C or SIGTERM); what waits is finished first.
+    """Write and answer until the process is told to stop (Ctrl-C or SIGTERM); what waits is finished first.
 
     Args:
         directory: of the state.
@@ -87,23 +108,89 @@ def run_service(
         port: 0 for any that is free.
         settings: of the service.
         ready: called with the address once it answers.
+        workers: processes behind the port: this one, and read replicas.
+        config: the yaml file of the settings, which replicas read too.
 
     Raises:
         UsageError: the state, the keys or the address are not usable.
         MissingExtraError: the extra ``serve`` is not installed.
     """
-    started = time.perf_counter()
+    settings, keys = _checked(host, settings)
+    trainer = OnlineRecommender.open(directory)
+    sockets: list[socket.socket] = []
+    replicas: list[subprocess.Popen[bytes]] = []
     try:
-        import uvicorn
-
-        from recbole_signed.serve.app import make_app
-        from recbole_signed.serve.engine import Engine
         from recbole_signed.serve.maintenance import Maintenance
-    except ImportError as error:
-        raise MissingExtraError("the service", "serve") from error
-    from recbole_signed.serve.experiments import Experiments
-    from recbole_signed.serve.keys import ApiKeys
 
+        sockets.append(listening_socket(host, port, workers > 1))
+        port = sockets[0].getsockname()[1]
+        if workers > 1:
+            sockets.append(listening_socket("127.0.0.1", 0))
+            writer = f"http://127.0.0.1:{sockets[1].getsockname()[1]}"
+            words = ["--state", str(directory), "--host", host, "--port", str(port), "--follow", "--writer", writer]
+            words += [] if config is None else ["--config", str(config)]
+            command = [sys.executable, "-m", "recbole_signed", "serve", *words]
+            replicas = [subprocess.Popen(command) for _ in range(workers - 1)]
+        engine = _engine(trainer, settings, directory)
+        maintenance = Maintenance(engine, settings.schedule)
+        maintenance.start()
+        try:
+            _run(make_app(engine, keys, maintenance), sockets, host, port, ready)
+        finally:
+            maintenance.stop()
+            engine.close()
+    finally:
+        for each in replicas:
+            each.terminate()
+        for each in replicas:
+            each.wait()
+        for bound in sockets:
+            bound.close()
+        trainer.close()
+
+
+def run_replica(
+    directory: Path,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    settings: ServeSettings | None = None,
+    ready: Callable[[str], None] | None = None,
+    writer: str | None = None,
+) -> None:
+    """Answer from a state that another process writes, until told to stop.
+
+    Args:
+        directory: of the state.
+        host: address to listen on, which other replicas and the writer may share.
+        port: see ``host``.
+        settings: of the service.
+        ready: called with the address once it answers.
+        writer: address that requests which change anything are handed to; such requests are refused without one.
+
+    Raises:
+        UsageError: as :func:`run_service`.
+        MissingExtraError: the extra ``serve`` is not installed.
+    """
+    settings, keys = _checked(host, settings)
+    replica = OnlineReplica(directory)
+    bound = None
+    try:
+        bound = listening_socket(host, port, shared=True)
+        engine = _engine(replica, settings, directory)
+        try:
+            app = make_app(engine, keys, writer=writer)
+            _run(app, [bound], host, bound.getsockname()[1], ready, None if writer is None else os.getppid())
+        finally:
+            engine.close()
+    finally:
+        if bound is not None:
+            bound.close()
+        replica.close()
+
+
+def _checked(host: str, settings: ServeSettings | None) -> tuple[ServeSettings, ApiKeys]:
+    if uvicorn is None:
+        raise MissingExtraError("the service", "serve")
     settings = settings or ServeSettings()
     keys = ApiKeys(settings.keys)
     if not keys.required and not is_loopback(host):
@@ -111,30 +198,36 @@ def run_service(
             f"without API keys the service listens on a loopback address alone, not on {host}; make a key with "
             "'recbole-signed api-key' and name its file under 'keys' in the service's yaml."
         )
+    return settings, keys
+
+
+def _engine(source: OnlineRecommender | OnlineReplica, settings: ServeSettings, directory: Path) -> Engine:
     experiments = Experiments.read(settings.experiments or directory / EXPERIMENTS)
-    trainer = OnlineRecommender.open(directory)
-    bound = None
-    try:
-        bound = listening_socket(host, port)
-        engine = Engine(trainer, settings, experiments, directory)
-        maintenance = Maintenance(engine, settings.schedule)
-        server = uvicorn.Server(
-            uvicorn.Config(make_app(engine, keys, maintenance), log_level="warning", access_log=False, lifespan="off")
-        )
-        maintenance.start()
-        address = f"http://{host}:{bound.getsockname()[1]}"
-        _logger.info("started in %.1f s", time.perf_counter() - started)
-        if ready is not None:
-            ready(address)
-        try:
-            server.run(sockets=[bound])
-        finally:
-            maintenance.stop()
-            engine.close()
-    finally:
-        if bound is not None:
-            bound.close()
-        trainer.close()
+    return Engine(source, settings, experiments, directory)
+
+
+def _run(
+    app: Any,
+    sockets: list[socket.socket],
+    host: str,
+    port: int,
+    ready: Callable[[str], None] | None,
+    parent: int | None = None,
+) -> None:
+    """Serve until told to stop, or until the process ``parent`` has gone."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    if parent is not None:
+
+        def watch() -> None:
+            while not server.should_exit:
+                time.sleep(1.0)
+                if os.getppid() != parent:
+                    server.should_exit = True
+
+        threading.Thread(target=watch, name="parent", daemon=True).start()
+    if ready is not None:
+        ready(f"http://{host}:{port}")
+    server.run(sockets=sockets)
 
 
 def announce(address: str, keys: bool) -> None:

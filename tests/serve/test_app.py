@@ -276,3 +276,47 @@ def test_routes_of_gorse(serve: Make) -> None:
     assert client.get("/api/health/live").json() == {"Ready": True}
     assert client.get("/api/health/ready").json() == {"Ready": True}
     assert client.delete("/api/user/g").json() == {"RowAffected": 1}
+
+
+def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, tmp_path: Path) -> None:
+    import threading
+    import time
+
+    import uvicorn
+
+    from recbole_signed.online import OnlineReplica
+    from recbole_signed.serve import Engine, listening_socket, make_app
+
+    client = serve(experiments=Experiments.read(tmp_path / "state" / "experiments.yaml"))
+    writer_socket = listening_socket("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(client.app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=lambda: server.run(sockets=[writer_socket]), daemon=True)
+    thread.start()
+    replica = OnlineReplica(tmp_path / "state")
+    engine = Engine(replica, None, Experiments.read(tmp_path / "state" / "experiments.yaml"), tmp_path / "state")
+    try:
+        address = f"http://127.0.0.1:{writer_socket.getsockname()[1]}"
+        follower = TestClient(make_app(engine, writer=address))
+        first = items(follower, "1", k=1)[0]
+        written = send(follower, "1", first, "dislike")  # handed on
+        assert written["accepted"] == 1
+        query = {"k": 20, "min_seq": written["seq"]}
+        assert items(follower, "1", **query) == items(client, "1", **query)
+        assert first not in items(follower, "1", **query)
+        second = items(client, "1", k=1)[0]
+        assert follower.put(f"/v1/items/{second}", json={"withdrawn": True}).status_code == 200
+        deadline = time.monotonic() + 10
+        while second in items(follower, "1", k=20) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert second not in items(follower, "1", k=20)
+        assert follower.get("/v1/models").json()["versions"]
+        assert follower.get("/v1/status").json()["edges"] > 0
+        assert follower.get("/readyz").json()["ready"]
+        alone = TestClient(make_app(engine))
+        refused = alone.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
+        assert (refused.status_code, "read replica" in refused.json()["detail"]) == (503, True)
+    finally:
+        engine.close()
+        replica.close()
+        server.should_exit = True
+        thread.join(20)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,11 +37,12 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[str]:
-    """The address of a service over the toy set, in a process of its own."""
+def service(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a service over the toy set, in a process of its own; a parameter is more words."""
     convert("toy", None, tmp_path / "atomic_files")
     command = [sys.executable, "-W", "ignore", "-m", "recbole_signed", "serve"]
     words = ["--init", "SSF", "-d", "toy-signed", "--state", "state", "--port", "0", "auto=False", "rank=8"]
+    words += getattr(request, "param", [])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [*command, *words], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -143,3 +145,34 @@ def test_api_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     key = json.loads(call(capsys, "api-key", "read", "--keys", str(tmp_path / "keys"), "--json")[1])["key"]
     assert ApiKeys(tmp_path / "keys").allows(key, "read")
     assert len(call(capsys, "api-key", "admin", "--keys", str(tmp_path / "keys"))[1].strip()) > 30
+
+
+@pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
+def test_two_processes_behind_one_port(service: str) -> None:
+    """Every answer is current, whichever process gives it."""
+
+    def ask(path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{service}{path}", data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    def process() -> float:
+        """The number of the process that answers."""
+        with urllib.request.urlopen(f"{service}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        return next(float(line.split()[-1]) for line in lines if "_process_pid " in line and "#" not in line)
+
+    seen: set[float] = set()
+    deadline = time.monotonic() + 60
+    while len(seen) < 2 and time.monotonic() < deadline:  # until the replica listens too
+        seen.add(process())
+    assert len(seen) == 2
+    for turn in range(10):
+        first = ask("/v1/users/2/recommendations?k=1")["items"][0]["item"]
+        event = {"user_id": "2", "item_id": first, "type": "dislike" if turn % 2 else "like"}
+        seq = ask("/v1/events", {"events": [event]})["seq"]
+        for _ in range(4):
+            after = ask(f"/v1/users/2/recommendations?k=1&min_seq={seq}")
+            assert after["seq"] >= seq
+            assert after["items"][0]["item"] != first

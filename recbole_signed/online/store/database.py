@@ -92,7 +92,9 @@ def connect(path: Path, *, read_only: bool = False, check: bool = True) -> sqlit
     """
     with explained(path, "Opening the event log"):
         if read_only:
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+            )
         else:
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
         try:

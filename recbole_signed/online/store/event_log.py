@@ -293,6 +293,16 @@ class EventLog:
 
     # ---- reading
 
+    def catch_up(self) -> None:
+        """Read what another process has written since: the end of the log, its base, and tokens that have joined."""
+        with explained(self.path, "Reading the event log"):
+            meta = read_meta(self.connection, self.path)
+            self.base_seq, self.base = meta["base_seq"], meta["base"]
+            self.last_seq = self._last_seq()
+            for table, vocabulary in (("users", self.users), ("items", self.items)):
+                query = f"SELECT token, tag FROM {table} WHERE id >= ? ORDER BY id"
+                vocabulary.extend(self.connection.execute(query, (len(vocabulary),)))
+
     def position(self, source: str) -> str | None:
         """How far a source was read when its last batch became durable; None where it is not known."""
         row = self.connection.execute("SELECT position, checksum FROM positions WHERE source = ?", (source,)).fetchone()

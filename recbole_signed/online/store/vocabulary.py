@@ -52,12 +52,9 @@ class Vocabulary:
     def __init__(self, rows: Iterable[tuple[str | None, bytes]] = ()) -> None:
         """Take rows (token or None, tag) of ids 1, 2, ..."""
         self._tokens: list[str | None] = [None]
-        tags = bytearray(TAG)
-        for token, tag in rows:
-            self._tokens.append(token)
-            tags += tag
-        self._tags = tags
-        self._ids = {token: i for i, token in enumerate(self._tokens) if token is not None}
+        self._tags = bytearray(TAG)
+        self._ids: dict[str, int] = {}
+        self.extend(rows)
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -123,6 +120,15 @@ class Vocabulary:
                 self._ids[token] = i
         self._tokens.extend(new.tokens)
         self._tags += b"".join(new.tags)
+
+    def extend(self, rows: Iterable[tuple[str | None, bytes]]) -> None:
+        """Take rows (token or None, tag) of the next ids, as they are in the log."""
+        first, tags = len(self), self._tags
+        for token, tag in rows:
+            self._tokens.append(token)
+            tags += tag
+        new = enumerate(self._tokens[first:], first)
+        self._ids.update((token, i) for i, token in new if token is not None)
 
     def forget(self, i: int) -> None:
         """Erase the token of an id; one that is not here yet is left to `NewTokens.erase`."""

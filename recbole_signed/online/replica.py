@@ -1,0 +1,177 @@
+"""A read-only follower of a state that another process writes: the same recommendations, a moment later.
+
+What a learner makes of events is a function of its last fit and of the edges, so a replica that has loaded the same
+version and read the same log gives the same lists. It reads the log beside the writer, and loads each version that
+the writer saves after a refresh or a refit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import UsageError
+from recbole_signed.files import DamagedError
+from recbole_signed.online.learners import Learner, learner_from
+from recbole_signed.online.store import LOG, VERSIONS, EdgeState, EventLog, Snapshot, Versions, Vocabulary
+
+_logger = logging.getLogger(__name__)
+
+
+class OnlineReplica:
+    """Edges, vocabularies and model of a state directory, kept up by :meth:`follow`; nothing is ever written.
+
+    Args:
+        directory: of the state, which may be written meanwhile.
+
+    Raises:
+        UsageError: there is no state, or it holds no version that is whole.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        if not (self.directory / LOG).exists():
+            raise UsageError(f"{directory} holds no online state ({LOG} is not there).")
+        self._lock = threading.RLock()
+        self.log = EventLog(self.directory / LOG, read_only=True, check=False)
+        self.versions = Versions(self.directory / VERSIONS)
+        self.edges = EdgeState()
+        self.applied_seq = 0
+        self._fitted_seq, self._loaded = 0, ""
+        self.model_name = ""
+        self._learner: Learner | None = None
+        self.behind_since: float | None = None
+        """Clock of :func:`time.monotonic` since when events of the log have not been applied; None: none is left."""
+        try:
+            self._recover()
+            self.follow()
+        except BaseException:
+            self.log.close()
+            raise
+
+    @property
+    def users(self) -> Vocabulary:
+        """The vocabulary of users."""
+        return self.log.users
+
+    @property
+    def items(self) -> Vocabulary:
+        """The vocabulary of items."""
+        return self.log.items
+
+    @property
+    def state(self) -> OnlineReplica:
+        """This itself, which has what rankings need of a state."""
+        return self
+
+    @property
+    def version(self) -> str:
+        """The model in force, named as the writer names it."""
+        return f"{self.model_name}@{self._fitted_seq}"
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[tuple[Any, Learner]]:
+        """Give state and learner, which stay as they are until the block ends."""
+        with self._lock:
+            assert self._learner is not None
+            yield self, self._learner
+
+    def follow(self) -> int:
+        """Apply what the log has got since, and load the version that the writer has saved; return the seq applied.
+
+        Raises:
+            UsageError: the log is damaged or gone.
+        """
+        with self._lock:
+            self.log.catch_up()
+            if self.log.base_seq > self.applied_seq:  # compacted beyond what was read here
+                self._recover()
+            elif (current := self.versions.current()) not in (None, self._loaded):
+                self._load_version(str(current))
+            some = False
+            learner = self._learner
+            assert learner is not None
+            for logged in self.log.commits(self.applied_seq):
+                if logged.n_users > len(self.users) or logged.n_items > len(self.items):
+                    self.log.catch_up()  # committed since the vocabularies were read
+                changes = self.edges.apply(logged)
+                for user in changes.forgotten.tolist():
+                    self.users.forget(user)
+                learner.update(self.edges, changes)
+                self.applied_seq, some = logged.last_seq, True
+            self.behind_since = None if some or self.applied_seq == self.log.last_seq else time.monotonic()
+            return self.applied_seq
+
+    def _recover(self) -> None:
+        """Start again from the newest version that is whole."""
+        for name in self.versions.candidates():
+            try:
+                snapshot = self.versions.load(name)
+            except (DamagedError, OSError):  # the writer may have removed it meanwhile
+                continue
+            if snapshot.applied_seq >= self.log.base_seq:
+                self.edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
+                self.applied_seq = snapshot.applied_seq
+                self._take(snapshot)
+                return
+        raise UsageError(f"{self.directory} holds no version that is whole; the writer's snapshot() makes one.")
+
+    def _load_version(self, name: str) -> None:
+        try:
+            snapshot = self.versions.load(name)
+        except (DamagedError, OSError):  # tried again at the next call
+            return
+        if snapshot.applied_seq > self.applied_seq:  # its items may have edges that are not here yet
+            self.edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
+            self.applied_seq = snapshot.applied_seq
+        self._take(snapshot)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        learner = learner_from(snapshot.meta.get("learner", {}))
+        learner.load(snapshot.tensors, snapshot.meta)
+        learner.attach(self.edges)
+        self._learner, self.model_name = learner, snapshot.model
+        self._fitted_seq, self._loaded = int(snapshot.meta.get("fitted_seq", 0)), snapshot.name
+
+    def close(self) -> None:
+        """Close the log."""
+        with self._lock:
+            self.log.close()
+
+
+class Follower:
+    """A thread in which a replica follows.
+
+    Args:
+        replica: that is kept up.
+        interval: seconds between looks at the log.
+    """
+
+    def __init__(self, replica: OnlineReplica, interval: float = 0.005) -> None:
+        self._replica, self._interval = replica, interval
+        self.failure: str | None = None
+        """Why the last look failed; None where it did not."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval):
+            try:
+                self._replica.follow()
+                self.failure = None
+            except Exception as error:  # the state may be there again at the next look
+                if self.failure is None:
+                    _logger.exception("the replica can't follow")
+                self.failure = str(error)
+                self._stop.wait(1.0)

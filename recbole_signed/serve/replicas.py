@@ -1,0 +1,60 @@
+"""What a read replica does with requests that change anything: it hands them to the process that writes."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+from urllib.parse import urlsplit
+
+from fastapi import Request, Response
+
+from recbole_signed.serve.problems import ProblemError
+
+READING_POSTS = frozenset(("/v1/recommendations", "/api/session/recommend"))
+"""What a replica answers itself although it is posted."""
+WRITER_ONLY = frozenset(("/v1/quality", "/v1/status", "/v1/models", "/v1/experiments"))
+"""What the writer alone knows."""
+NO_WRITER = "This is a read replica without a writer; send events to the process that writes."
+
+
+class Forwarder:
+    """Hands requests on.
+
+    Args:
+        address: of the process that writes; None refuses such requests.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+
+    @staticmethod
+    def wants(request: Request) -> bool:
+        """Whether a request changes anything, or asks for what the writer alone knows."""
+        path = request.url.path
+        if path in WRITER_ONLY or path.endswith("/report"):
+            return True
+        return request.method not in ("GET", "HEAD", "OPTIONS") and path not in READING_POSTS
+
+    async def send(self, request: Request) -> Response:
+        """Return the writer's response."""
+        if self._address is None:
+            return ProblemError(503, "Service Unavailable", NO_WRITER).response()
+        body = await request.body()
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        names = ("x-api-key", "authorization", "content-type")
+        headers = {name: request.headers[name] for name in names if name in request.headers}
+        try:
+            return await asyncio.to_thread(self._exchange, request.method, target, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            return ProblemError(503, "Service Unavailable", f"The writer does not answer: {error}.", 1.0).response()
+
+    def _exchange(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Response:
+        parts = urlsplit(str(self._address))
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        try:
+            connection.request(method, target, body, headers)
+            answer = connection.getresponse()
+            kept = {name: value for name in ("Content-Type", "Retry-After") if (value := answer.headers.get(name))}
+            return Response(answer.read(), answer.status, kept)
+        finally:
+            connection.close()

@@ -1,0 +1,101 @@
+"""A replica gives the writer's lists for the same seq, whatever events come and whichever versions are saved."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_recommender import begin, event
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online import Event, Follower, OnlineRecommender, OnlineReplica
+from recbole_signed.online.learners import best_items
+
+NOW = 1_700_000_000_000
+
+
+def lists(source: OnlineRecommender | OnlineReplica, users: list[str]) -> list[list[tuple[str | None, float]]]:
+    found = []
+    with source.reading() as (state, learner):
+        for user in users:
+            items, values = best_items(learner, state.edges, state.users.id_of(user), 8)
+            found.append(list(zip(state.items.tokens(items.tolist()), values.tolist(), strict=True)))
+    return found
+
+
+@pytest.mark.parametrize("model", ["SSF", "SignediALS", "SignedEASE", "Pop"])
+def test_the_same_lists_for_the_same_seq(model: str, tmp_path: Path) -> None:
+    settings = {"embedding_size": 6} if model == "SignediALS" else {}
+    writer = begin(tmp_path / "state", model, **settings)
+    replica = OnlineReplica(tmp_path / "state")
+    users = [f"u{n}" for n in (1, 2, 3, 7, 99)]
+    rng = np.random.default_rng(3)
+    kinds = ["like", "dislike", "view", "unlike", "undislike"]
+    number = 0
+    for turn in range(12):
+        events = []
+        for _ in range(int(rng.integers(1, 6))):
+            number += 1
+            user, item = f"u{rng.integers(1, 45)}", f"i{rng.integers(1, 36)}"
+            events.append(event(number, user, item, str(rng.choice(kinds))))
+        if turn == 5:
+            number += 1
+            events.append(event(number, "u2", "", "forget_user"))
+        writer.update(events)
+        if turn == 3:
+            writer.refresh()
+            writer.snapshot()
+        if turn == 7:
+            writer.refit().result()
+            writer.snapshot()
+            writer.compact()
+        seq = replica.follow()
+        with writer.reading() as (state, _):
+            assert seq == state.applied_seq
+        assert replica.version == writer.version
+        for mine, theirs in zip(lists(replica, users), lists(writer, users), strict=True):
+            assert [item for item, _ in mine] == [item for item, _ in theirs]
+            np.testing.assert_allclose([v for _, v in mine], [v for _, v in theirs], rtol=1e-5)
+    assert replica.users.content_hash() == state.users.content_hash()
+    replica.close()
+    writer.close()
+
+
+def test_it_follows_in_a_thread_and_survives_compaction(tmp_path: Path) -> None:
+    writer = begin(tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+    writer.update([event(1, "u1", "i1", "dislike")])
+    writer.snapshot()
+    writer.compact()  # beyond what the replica has read
+    follower = Follower(replica)
+    for number in range(2, 30):
+        writer.update([event(number, f"n{number}", "i2", "like")])
+    deadline = time.monotonic() + 20
+    while replica.applied_seq < 29 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    follower.close()
+    assert replica.applied_seq == 29
+    assert follower.failure is None
+    assert replica.users.id_of("n29") == writer.state.users.id_of("n29")  # type: ignore[union-attr]
+    replica.close()
+    writer.close()
+
+
+def test_an_open_replica_does_not_keep_users_from_being_forgotten(tmp_path: Path) -> None:
+    writer = begin(tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+    started = time.perf_counter()
+    writer.update([Event("f", "u3", "", "forget_user", NOW)])
+    writer.update([event(2, "u4", "i4", "like")])
+    assert time.perf_counter() - started < 5
+    replica.follow()
+    assert replica.users.id_of("u3") == 0
+    replica.close()
+    writer.close()
+
+
+def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no online state"):
+        OnlineReplica(tmp_path)
