@@ -28,7 +28,15 @@ from recbole_signed.plugin import FREE_KEYS, registry
 DECIMALS = 6
 """Default ``metric_decimal_place`` of trials: RecBole's 4 makes many of them look equal."""
 
-_HOW_TO_TRAIN = ("weight_decay", "n_negatives", "negative_exponent", "lr_milestones", "lr_gamma", "neutral_weight")
+_HOW_TO_TRAIN = (
+    "weight_decay",
+    "n_negatives",
+    "negative_exponent",
+    "lr_milestones",
+    "lr_gamma",
+    "neutral_weight",
+    "sift_positives",
+)
 """Keys without a default that a model's training or its graph reads, so that they can be tuned."""
 
 
