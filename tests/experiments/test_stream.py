@@ -207,7 +207,7 @@ def test_windows_cover_all_events_after_the_cut_once(data: Path, windows: Any) -
         ({"windows": 3}, "at least 10 are needed"),
         ({"windows": "3w"}, "give a number of windows"),
         ({"windws": 3}, "unknown key 'windws'; did you mean 'windows'"),
-        ({"models": {"SSF": {"arms": ["onlin"]}}}, "no arm 'onlin'; did you mean 'online'"),
+        ({"models": {"SSF": {"arms": ["onlin"]}}}, "'arms' has no 'onlin'; did you mean 'online'"),
         ({"models": {"SSF": {"setings": {}}}}, "unknown key 'setings'"),
         ({"models": {"SSF": {"settings": {"rnk": 3}}}}, "no parameter 'rnk'"),
         ({"models": {"Pop": {"auto": True}}}, "can't choose its settings"),

@@ -120,7 +120,7 @@ def test_equal_requests_of_two_tables_have_one_key(write: Write) -> None:
         ("extends: base.yaml\ncosts: train\n", "'costs' must be a list of names"),
         ("extends: base.yaml\nrelative_to: [SSF]\n", "'relative_to' has no 'SSF'"),
         ("extends: base.yaml\ncosts: [serve]\n", "the costs serve are measured under 'serving: true' alone"),
-        ("extends: base.yaml\nserving: 1\n", "'serving' is 1"),
+        ("extends: base.yaml\nserving: 1\n", "'serving' must be true or false, but is 1"),
         ("extends: base.yaml\ncolumns: ['recall@5[users 0]']\n", "add grouprecall to 'metrics'"),
         ("extends: base.yaml\ncolumns: ['recall@5[users]']\n", "must read like recall@20"),
         (

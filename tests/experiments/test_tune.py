@@ -13,9 +13,10 @@ import pytest
 from recbole_signed.convert import convert
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.experiments.tables import read_tuned
-from recbole_signed.experiments.tuning import Plan, Tuning, to_text, tune
+from recbole_signed.experiments.tuning import Plan, Tuning, tune, tuning_table
 from recbole_signed.experiments.tuning import search as module
 from recbole_signed.files import DirectoryLock
+from recbole_signed.table import to_text
 
 WORKER = """
 import json, os, sys, time
@@ -76,9 +77,10 @@ def test_the_best_trial_is_written_with_its_origin(toy: str) -> None:
     command = "recbole-signed tune -m EASE -d toy-signed --trials 6 --seed 7 valid_metric=NDCG@10"
     assert how["command"] == command
     assert how["data_version"] == how["data_sha256"][:12]
-    text = to_text(tuning)
+    text = to_text(tuning_table(tuning))
     assert "EASE on toy-signed, seed 7: NDCG@10 on validation" in text
-    assert f"{tuning.best.value:.4f}  trial {tuning.best.number}" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert [str(tuning.best.number), f"{tuning.best.value:.4f}"] in [line[:2] for line in lines]
     assert "default configuration" in text
     assert "6 trials (6 complete, 0 pruned), 6 now" in text
 
@@ -190,9 +192,11 @@ def test_a_chosen_value_on_the_edge_of_its_space_is_reported(toy: str) -> None:
     highest = tuned(toy, "def trial(values): row(values['reg_weight'] if values else 0.0)", trials=20)
     assert highest.edges == highest.as_dict()["edges"] == {"reg_weight": "highest"}
     assert read_tuned(highest.file).how["edges"] == {"reg_weight": "highest"}
-    assert "on the edge of the space, beyond which better values may lie: reg_weight=30.0 (highest)" in to_text(highest)
+    assert "on the edge of the space, beyond which better values may lie: reg_weight=30.0 (highest)" in to_text(
+        tuning_table(highest)
+    )
     middle = tuned(toy, "def trial(values): row(1.0 if values.get('reg_weight') == 20.0 else 0.5)", seed=9)
-    assert (middle.edges, "edge" in to_text(middle)) == ({}, False)
+    assert (middle.edges, "edge" in to_text(tuning_table(middle))) == ({}, False)
 
 
 def test_a_small_space_that_was_tried_in_full_has_had_its_budget(toy: str) -> None:
@@ -202,7 +206,7 @@ def test_a_small_space_that_was_tried_in_full_has_had_its_budget(toy: str) -> No
     assert len(tuning.trials) == 3
     how = read_tuned(tuning.file).how
     assert (how["trials"], how["tried"]) == (20, 3)
-    assert "every point of the space was tried" in to_text(tuning)
+    assert "every point of the space was tried" in to_text(tuning_table(tuning))
 
 
 def test_no_trial_begins_after_the_timeout(toy: str) -> None:

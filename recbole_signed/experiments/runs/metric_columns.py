@@ -71,7 +71,7 @@ def _scaled(field: str, factor: float) -> Callable[[RunRow], float | None]:
     return value
 
 
-COSTS = {
+COSTS: dict[str, Column] = {
     "train": Column("Train (s)", True, 2, lambda row: row.fit_seconds),
     "test": Column("Test (s)", True, 2, lambda row: row.eval_seconds),
     "memory": Column("Peak memory (MB)", True, 0, _scaled("peak_memory_bytes", 1 / MEGABYTE)),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, nearest
@@ -30,11 +32,8 @@ from recbole_signed.experiments.tables.tuned import how_in_row, tuned_for
 from recbole_signed.plugin import PROTOCOLS, registry
 from recbole_signed.stats import KEYS as GROUP_KEYS
 from recbole_signed.stats import bounds_of, labels_of, split_group
+from recbole_signed.yaml_spec import Spec, checked
 
-KEYS = (
-    *("extends", "title", "note", "datasets", "common", "models", "seeds", "columns"),
-    *("costs", "relative_to", "serving", "per_user"),
-)
 DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 DEFAULT_SEEDS = (2020,)
 
@@ -96,24 +95,49 @@ class PlannedRow:
     """What the table's key ``tuned`` says, see :func:`recbole_signed.experiments.tables.tuned.tuned_for`."""
 
 
-@dataclass(frozen=True)
-class TableSpec:
+def _seeds(value: Any) -> tuple[int, ...]:
+    seeds = [value] if isinstance(value, int) else value
+    whole = isinstance(seeds, (list, tuple)) and all(type(each) is int for each in seeds)
+    if not whole or not seeds or len(set(seeds)) != len(seeds):
+        raise UsageError(f"'seeds' must be different whole numbers such as [2020, 2021, 2022], but is {value!r}.")
+    return tuple(seeds)
+
+
+def _columns(value: Any) -> tuple[str, ...]:
+    columns = [str(each).lower() for each in value] if isinstance(value, (list, tuple)) else []
+    for column in columns:
+        plain, _ = split_group(column)
+        _, at, k = plain.partition("@")
+        if (at and not (k.isdigit() and int(k) > 0)) or "[" in plain:
+            raise UsageError(f"the column '{column}' must read like recall@20, signauc or recall@20[users 1-5].")
+    if not columns:
+        raise UsageError(f"'columns' must be a list of metrics such as [recall@20, ndcg@20], but is {value!r}.")
+    return tuple(columns)
+
+
+class _Seeds(Spec):
+    """The seeds of one model."""
+
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)]
+
+
+class TableSpec(Spec):
     """The content of a table's yaml file."""
 
     title: str
     datasets: dict[str, dict[str, Any]]
     models: dict[str, dict[str, Any]]
-    common: dict[str, Any] = field(default_factory=dict)
-    seeds: tuple[int, ...] = DEFAULT_SEEDS
-    columns: tuple[str, ...] = DEFAULT_COLUMNS
+    common: dict[str, Any] = Field({}, description="a mapping of RecBole keys")
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = DEFAULT_SEEDS
+    columns: Annotated[tuple[str, ...], BeforeValidator(_columns)] = DEFAULT_COLUMNS
     note: str | None = None
-    per_user: bool = True
+    per_user: StrictBool = Field(True, description="true or false")
     """Whether the values of every user are kept for tests of significance."""
-    costs: tuple[str, ...] = DEFAULT_COSTS
+    costs: tuple[str, ...] = Field(DEFAULT_COSTS, description=f"a list of names ({', '.join(COSTS)})")
     """Names of :data:`recbole_signed.experiments.runs.metric_columns.COSTS`."""
-    relative_to: tuple[str, ...] = ()
+    relative_to: tuple[str, ...] = Field((), description=f"a list of models of the table, or of {BEST}")
     """Lines of the table, or "best": each cost is also given as a multiple of theirs."""
-    serving: bool = False
+    serving: StrictBool = Field(False, description="true or false")
     """Measure what the trained models cost in use."""
 
     @classmethod
@@ -123,33 +147,35 @@ class TableSpec:
         Raises:
             UsageError: no such file, an unknown key or model, or values of the wrong kind.
         """
-        content = read_table_file(path, KEYS)
+        content = read_table_file(path, ("extends", *cls.model_fields))
         for key in ("datasets", "models"):
             if not content.get(key):
                 raise UsageError(f"{path}: a table needs '{key}'.")
-        models = content["models"]
+        given = {key: value for key, value in content.items() if value is not None}
+        return checked(cls, {**given, "title": str(content.get("title") or path.stem)}, path)
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> TableSpec:
         known = registry.known_model_names()
-        for label, settings in models.items():
+        for label, settings in self.models.items():
             name = settings.get("model", label)
             if name not in known:
-                raise UsageError(f"{path}: there is no model named '{name}'{nearest(str(name), known)}")
-        datasets = content["datasets"]
-        _check_places(path, models, datasets)
-        columns = _columns(path, content.get("columns", DEFAULT_COLUMNS))
-        common = content.get("common") or {}
-        if not isinstance(common, dict):
-            raise UsageError(f"{path}: 'common' must hold RecBole keys, but is {common!r}.")
-        return cls(
-            title=str(content.get("title") or path.stem),
-            datasets=datasets,
-            models=models,
-            common=common,
-            seeds=_seeds(path, content.get("seeds", DEFAULT_SEEDS)),
-            columns=columns,
-            note=content.get("note"),
-            per_user=_switch(path, "per_user", content.get("per_user", True)),
-            **_costs(path, content, models),
-        )
+                raise UsageError(f"there is no model named '{name}'{nearest(str(name), known)}")
+            places = settings.get("per_dataset") or {}
+            if not isinstance(places, dict) or not all(isinstance(keys, dict) for keys in places.values()):
+                raise UsageError(f"'per_dataset' of {label} must map data sets of the table to RecBole keys.")
+            for section in places:
+                if section not in self.datasets:
+                    hint = nearest(str(section), self.datasets)
+                    raise UsageError(f"{label} has settings on '{section}', which the table does not have{hint}")
+        for key, names in (("costs", tuple(COSTS)), ("relative_to", (BEST, *self.models))):
+            for name in getattr(self, key):
+                if name not in names:
+                    raise UsageError(f"'{key}' has no '{name}'{nearest(name, names)} (expected {', '.join(names)}).")
+        unmeasured = [name for name in self.costs if name in SERVED and not self.serving]
+        if unmeasured:
+            raise UsageError(f"the costs {', '.join(unmeasured)} are measured under 'serving: true' alone; set it.")
+        return self
 
     def only(self, labels: Sequence[str]) -> TableSpec:
         """Return the table with some of its models, in the table's order; with all of them for no labels.
@@ -163,7 +189,7 @@ class TableSpec:
                     f"the table has no model '{label}'{nearest(label, self.models)}; it has {', '.join(self.models)}."
                 )
         chosen = {label: each for label, each in self.models.items() if label in labels}
-        return replace(self, models=chosen) if labels else self
+        return self.model_copy(update={"models": chosen}) if labels else self
 
     def requests(self) -> Iterator[RunSpec]:
         """Yield the runs: data set by data set, model by model, seed by seed.
@@ -184,7 +210,8 @@ class TableSpec:
                 tuned = tuned_for(model, dataset, cell.tuned, checksum)
                 how[cell.label] = how_in_row(tuned)
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
-                seeds = _seeds(cell.label, settings.pop("seeds", self._seeds_of(model, beside, settings)))
+                own = settings.pop("seeds", self._seeds_of(model, beside, settings))
+                seeds = checked(_Seeds, {"seeds": own}, cell.label).seeds
                 self._check_columns(cell.label, beside, settings)
                 for seed in seeds:
                     asked = {
@@ -247,70 +274,6 @@ class TableSpec:
             groups = labels_of(side, bounds_of(side, layers.get(GROUP_KEYS[side]))) if group else [group]
             if group not in groups:
                 raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
-
-
-def _check_places(path: Path, models: dict[str, dict[str, Any]], datasets: dict[str, dict[str, Any]]) -> None:
-    """Check ``per_dataset``, a model's keys for one data set: {data set: {key: value}}."""
-    for label, settings in models.items():
-        places = settings.get("per_dataset") or {}
-        if not isinstance(places, dict) or not all(isinstance(keys, dict) for keys in places.values()):
-            raise UsageError(f"{path}: 'per_dataset' of {label} must map data sets of the table to RecBole keys.")
-        for section in places:
-            if section not in datasets:
-                raise UsageError(
-                    f"{path}: {label} has settings on '{section}', which the table does not have"
-                    f"{nearest(str(section), datasets)}"
-                )
-
-
-def _seeds(where: str | Path, value: Any) -> tuple[int, ...]:
-    seeds = [value] if isinstance(value, int) else value
-    whole = isinstance(seeds, (list, tuple)) and all(
-        isinstance(each, int) and not isinstance(each, bool) for each in seeds
-    )
-    if not whole or not seeds or len(set(seeds)) != len(seeds):
-        raise UsageError(
-            f"{where}: 'seeds' must be different whole numbers such as [2020, 2021, 2022], but is {value!r}."
-        )
-    return tuple(seeds)
-
-
-def _switch(path: Path, key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise UsageError(f"{path}: '{key}' must be true or false, but is {value!r}.")
-    return value
-
-
-def _columns(path: Path, value: Any) -> tuple[str, ...]:
-    columns = [str(each).lower() for each in value] if isinstance(value, (list, tuple)) else []
-    for column in columns:
-        plain, _ = split_group(column)
-        _, at, k = plain.partition("@")
-        if (at and not (k.isdigit() and int(k) > 0)) or "[" in plain:
-            raise UsageError(
-                f"{path}: the column '{column}' must read like recall@20, signauc or recall@20[users 1-5]."
-            )
-    if not columns:
-        raise UsageError(f"{path}: 'columns' must be a list of metrics such as [recall@20, ndcg@20], but is {value!r}.")
-    return tuple(columns)
-
-
-def _costs(path: Path, content: Mapping[str, Any], models: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the keys that say which costs a table shows."""
-    costs, others = content.get("costs", DEFAULT_COSTS), content.get("relative_to", ())
-    for key, value, known in (("costs", costs, COSTS), ("relative_to", others, (BEST, *models))):
-        if not isinstance(value, (list, tuple)):
-            raise UsageError(f"{path}: '{key}' must be a list of names ({', '.join(known)}), but is {value!r}.")
-        for name in value:
-            if name not in known:
-                raise UsageError(f"{path}: '{key}' has no '{name}'{nearest(str(name), known)}; use {', '.join(known)}.")
-    serving = content.get("serving", False)
-    if not isinstance(serving, bool):
-        raise UsageError(f"{path}: 'serving' is {serving!r}; it must be true or false.")
-    unmeasured = [name for name in costs if name in SERVED and not serving]
-    if unmeasured:
-        raise UsageError(f"{path}: the costs {', '.join(unmeasured)} are measured under 'serving: true' alone; set it.")
-    return {"costs": tuple(costs), "relative_to": tuple(others), "serving": serving}
 
 
 def _yaml_if_there(path: Path) -> dict[str, Any]:

@@ -31,8 +31,11 @@ class Told:
         self._store.add(row)
         seconds = time.monotonic() - self._running.pop(request.title)
         self.skip(1)
-        failure = f"failed: {row.reason} (its log is in {self.logs})"
-        self.say(f"{request.title}: {f'{seconds:.0f} s' if row.ok else failure}")
+        self.say(
+            f"{request.title}: {seconds:.0f} s"
+            if row.ok
+            else f"{request.title} failed: {row.reason} (its log is in {self.logs})"
+        )
 
     def skip(self, n: int) -> None:
         """Count runs as done that need not be made."""
