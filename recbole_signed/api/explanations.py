@@ -21,10 +21,12 @@ class ItemExplanation:
         user, item: raw ids.
         score: as in :meth:`Recommender.recommend`.
         edges: polars frame with a row per edge of the user, the largest contribution first: ``item`` (String), ``sign``
-            (Int8: 1 like, -1 dislike, 0 neutral) and ``contribution`` (Float64, in the unit of the score).
+            (Int8: 1 like, -1 dislike, 0 neutral) and ``contribution`` (Float64, in the unit of the score). Of SSF-T
+            also ``recency``: the part of the contribution that comes from the order of the edges.
         popularity: what the item's popularity adds.
         like_rate: the item's share of likes among its likes and dislikes, smoothed, 0 to 1.
         factor: what its like rate and degree multiply the score by; it is in the contributions already.
+        trend: what the item's trend multiplies the contributions by; it is in them already. 1 but for SSF-T.
         known: whether the model knows edges of the user.
         sentence: all that in words.
     """
@@ -36,6 +38,7 @@ class ItemExplanation:
     popularity: float
     like_rate: float
     factor: float
+    trend: float
     known: bool
     sentence: str
 
@@ -53,7 +56,8 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
         item: raw id.
         names: raw ids of the items by RecBole's ids.
     """
-    contributions = told.contributions * told.factor
+    unit = told.trend * told.factor
+    contributions = told.contributions * unit
     order = np.argsort(-np.abs(contributions), kind="stable")
     edges = pl.DataFrame(
         {
@@ -63,6 +67,8 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
         },
         schema={"item": pl.String, "sign": pl.Int8, "contribution": pl.Float64},
     )
+    if told.recency is not None:
+        edges = edges.with_columns(pl.Series("recency", told.recency[order] * unit, dtype=pl.Float64))
     popularity = float(told.prior * told.factor)
     sentence = " ".join(_sentences(edges, settings, user, item, float(told.score), told.verdict))
     return ItemExplanation(
@@ -73,6 +79,7 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
         popularity=popularity,
         like_rate=told.verdict,
         factor=told.factor,
+        trend=told.trend,
         known=bool(edges.height),
         sentence=sentence,
     )

@@ -226,10 +226,10 @@ class Recommender:
             The explanation; ``print`` shows the sentence, ``.edges`` is a frame.
 
         Raises:
-            UsageError: the model is not SSF or SSF-L, an id is of a wrong type, or the item does not exist.
+            UsageError: the model is not SSF, SSF-L or SSF-T, an id is of a wrong type, or the item does not exist.
         """
         if not hasattr(self.model, "explain_edges"):
-            raise UsageError(f"{self.config['model']} can't explain its scores; SSF and SSFL can.")
+            raise UsageError(f"{self.config['model']} can't explain its scores; SSF, SSFL and SSFT can.")
         (text,) = self.users.texts([user])
         model, number = self._with_aversion(dislike_aversion), self.items.one(item)
         told = model.explain_edges(int(self.users.numbers([text])[0]), number)
@@ -297,7 +297,7 @@ class Recommender:
         if value is None:
             return self.model
         if not hasattr(type(self.model), "dislike_aversion"):
-            raise UsageError(f"{self.config['model']} has no dislike_aversion; SSF and SSFL have.")
+            raise UsageError(f"{self.config['model']} has no dislike_aversion; SSF, SSFL and SSFT have.")
         if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < float("inf"):
             raise UsageError(f"dislike_aversion is {value!r}; give a number, 0 or more.")
         other = copy.copy(self.model)

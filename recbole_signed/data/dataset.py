@@ -252,6 +252,14 @@ class SignedDataset(ColumnarDataset):
 
     # ---- what signed code asks for ----
 
+    def times(self, name: str) -> npt.NDArray[Any] | None:
+        """Return the exact times of the rows of a table, in the file's unit; None where the file has none.
+
+        Args:
+            name: ``inter_feat``, ``neg_feat`` or ``neutral_feat``.
+        """
+        return self._row_keys[name].time
+
     def signed_graph(self) -> SignedGraph:
         """Return the edges of this part as one graph over RecBole's ids (row and column 0 are padding).
 

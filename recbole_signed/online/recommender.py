@@ -19,7 +19,17 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import Event, EventBatch, Limits, id_of
 from recbole_signed.online.learners import Learner, Refreshed, best_items, described, learner_from
-from recbole_signed.online.store import EdgeState, OnlineState, Pending, Snapshot, StateSettings, Update, Versions
+from recbole_signed.online.store import (
+    EdgeState,
+    ItemSide,
+    OnlineState,
+    Pending,
+    Snapshot,
+    StateSettings,
+    Update,
+    Versions,
+)
+from recbole_signed.online.store.edges import EdgeArrays
 
 EdgeColumns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 RETRY = 1.0
@@ -298,7 +308,8 @@ class OnlineRecommender:
         """
         while True:
             with self._entered() as (state, learner):
-                fresh, copied, n_fits = copy.deepcopy(learner), state.edges.item_side(), self._n_fits
+                fresh, n_fits = copy.deepcopy(learner), self._n_fits
+                copied = _copied(state, fresh.refresh_needs_times)
                 sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
             edges = copied.arrays()
             del copied
@@ -321,13 +332,14 @@ class OnlineRecommender:
         with self._entered() as (state, learner):
             wanted, n_refreshes = self.wanted, self._n_refreshes
             fresh = copy.deepcopy(wanted if wanted is not None else learner)
-            edges = state.edges.export() if fresh.needs_times else state.edges.item_side().arrays()
+            edges = _copied(state, fresh.needs_times).arrays()
             sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
             scratch_seq = seq
         fresh.fit(edges, *sizes)
         with self._entered() as (state, _):
             refreshed = self._n_refreshes != n_refreshes
-            copied, sizes = state.edges.item_side(), (state.edges.n_users, state.edges.n_items)
+            copied = _copied(state, fresh.refresh_needs_times)
+            sizes = state.edges.n_users, state.edges.n_items
             seq = state.applied_seq if refreshed else seq
         if refreshed:  # what a refresh brought meanwhile is not in the edges of the fit
             fresh.refresh(copied.arrays(), *sizes)
@@ -444,6 +456,11 @@ def forget_in_backup(path: Path, users: list[int], timestamp: int) -> None:
                 raise UsageError(f"the backup {path} still holds forgotten users: {'; '.join(left.reasons) or left}.")
     finally:
         backup.close()
+
+
+def _copied(state: OnlineState, times: bool) -> ItemSide | EdgeArrays:
+    """Return a copy of the edges, without their times where nobody looks at them: that takes less time."""
+    return state.edges.export() if times else state.edges.item_side()
 
 
 def same_settings(one: Learner, other: dict[str, Any]) -> bool:

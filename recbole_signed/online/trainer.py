@@ -195,7 +195,7 @@ def _has_grown(state: OnlineState, dataset: Any) -> bool:
 
 
 def _milliseconds(dataset: Any, name: str, n: int) -> np.ndarray:
-    keys = getattr(dataset, "_row_keys", {}).get(name)
-    if keys is None or keys.time is None:
+    times = dataset.times(name) if hasattr(dataset, "times") else None
+    if times is None:
         return np.zeros(n, dtype=np.int64)
-    return np.rint(np.asarray(keys.time, dtype=np.float64) * SECOND).astype(np.int64)
+    return np.rint(np.asarray(times, dtype=np.float64) * SECOND).astype(np.int64)

@@ -29,7 +29,7 @@ OWN_MODEL_ROOMS = ("ssf", "model")
 """The packages that hold the models of this package."""
 
 SEEDLESS = frozenset(
-    ("BSPM", "EASE", "GFCF", "ItemKNN", "Pop", "SGFCF", "SSF", "SSFL", "SignedEASE", "SignediALS", "TurboCF")
+    ("BSPM", "EASE", "GFCF", "ItemKNN", "Pop", "SGFCF", "SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "TurboCF")
 )
 """Models that draw nothing: on the same split every seed gives the same result."""
 

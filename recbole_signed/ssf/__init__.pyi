@@ -18,6 +18,7 @@ from .search import FIRST_WEIGHT as FIRST_WEIGHT
 from .search import WEIGHT_STEPS as WEIGHT_STEPS
 from .search import candidate as candidate
 from .search import tune as tune
+from .sequences import Sequences as Sequences
 from .settings import FilterSettings as FilterSettings
 from .sharded_filter import fit_graph as fit_graph
 from .sharded_filter import fit_shards as fit_shards
@@ -25,6 +26,16 @@ from .sharded_fit import load_filter as load_filter
 from .sharded_fit import main as main
 from .sharded_fit import save_filter as save_filter
 from .ssf import SSF as SSF
+from .ssft import SSFT as SSFT
+from .time_learner import TimeLearner as TimeLearner
+from .time_search import Exposures as Exposures
+from .time_search import tune_time as tune_time
+from .time_settings import TimeSettings as TimeSettings
+from .transition import Transition as Transition
+from .transition import TransitionSums as TransitionSums
+from .transition import sources as sources
+from .transition import sources_now as sources_now
+from .trend import Trend as Trend
 from .validation import FIRST_ROUND as FIRST_ROUND
 from .validation import Candidate as Candidate
 from .validation import Pieces as Pieces

@@ -1,7 +1,9 @@
 r"""The signed spectral filter: what SSF computes, free of RecBole.
 
 A user is the fold-in of its own edges, a row of the exposure matrix: :math:`z_u = f_u(S) \odot (R_u V)`. Score of an
-item: :math:`(z_u V_i^T + \text{prior}_i)\, r_i^g\, \bar d_i^{\,\pi}` (see the functions below).
+item: :math:`(z_u V_i^T + \text{prior}_i)\, r_i^g\, \bar d_i^{\,\pi}` (see the functions below). With a transition
+(``transition.py``) a user is also what its last events lead to; with a trend (``trend.py``) what is before the prior is
+multiplied by it, and the prior follows it.
 Everything that is kept is per item: ``k + 2`` floats. Models and learners score by this class alone.
 """
 
@@ -26,7 +28,10 @@ from recbole_signed.graph import (
     user_degrees,
 )
 from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.sequences import Sequences
 from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.transition import Transition
+from recbole_signed.ssf.trend import Trend
 
 CELLS = 8_000_000
 """Scores that are held at a time when the best items are looked for."""
@@ -36,7 +41,7 @@ LINEAR_CELLS = 4_000_000
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a user gets an item with its score: ``score = (contributions.sum() + prior) * factor``.
+    """Why a user gets an item with its score: ``score = (contributions.sum() * trend + prior) * factor``.
 
     Exact, as the score is linear in the user's edges. An item that nobody has an edge to has the score
     :data:`~.item_counters.UNKNOWN` whatever the edges are.
@@ -55,6 +60,11 @@ class Explanation:
     factor: float
     """``verdict ** dislike_aversion`` times the item's degree, over the mean, to the popularity exponent."""
     score: float
+    trend: float = 1.0
+    """What the item's trend multiplies the contributions by; 1 for models that know no time."""
+    recency: np.ndarray | None = None
+    """float64 ``[n_edges]``: the part of ``contributions`` that comes from the order of the edges, the rest being
+    taste; None for models that know no order."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +79,15 @@ class UserEdges:
     """1 of a like, w of a dislike, ``[n_edges]``."""
     degrees: npt.NDArray[np.float64]
     """Row sums of P + abs(w) N, ``[n_users]``."""
+    sequences: Sequences | None = None
+    """The likes and dislikes in order of time; None where it is not known."""
 
     @classmethod
-    def of(cls, users: SignedGraph, dislike_weight: float) -> UserEdges:
+    def of(cls, users: SignedGraph, dislike_weight: float, sequences: Sequences | None = None) -> UserEdges:
         """Read the rows of a graph; what has both signs, or is neutral, has the sum of its weights."""
         plain = not dislike_weight and users.neutrals is None
         rows = users.likes if plain else users.weighted(dislike_weight)
-        return cls(rows.indptr, rows.indices, rows.data, user_degrees(users, dislike_weight))
+        return cls(rows.indptr, rows.indices, rows.data, user_degrees(users, dislike_weight), sequences)
 
     @property
     def n_users(self) -> int:
@@ -178,6 +190,10 @@ class SpectralFilter:
     settings: FilterSettings
     linear: LinearTerm | None = None
     """None where ``linear_weight`` is 0."""
+    transition: Transition | None = None
+    """None where the order of edges is not looked at."""
+    trend: Trend | None = None
+    """None where the times of edges are not."""
 
     @classmethod
     def fit(
@@ -232,7 +248,10 @@ class SpectralFilter:
     def fold_in(self, users: SignedGraph | UserEdges) -> torch.Tensor:
         """Return the factors of any users, ``[n_users, k]``."""
         users = self.edges(users)
-        return self.project(users) * self.response(self.degrees(users))
+        taste = self.project(users).mul_(self.response(self.degrees(users)))
+        if self.transition is None or users.sequences is None:
+            return taste
+        return taste + self.transition.added(taste, users.sequences, self.vectors)
 
     def response(self, degrees: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`f_u(s) = s^p / (1 + (s_c/s)^q (\tilde d/d_u)^\delta)`, ``[n_users, k]``.
@@ -275,7 +294,8 @@ class SpectralFilter:
         the items'. It follows from the singular values, so that no user has to be kept or drawn.
         """
         size = self.user_energy * self.k / max(self.counters.n_known, 1) if self.k and self.n_users else 1.0
-        return self.counters.prior(self.settings, size**0.5)
+        popularity = None if self.trend is None else self.trend.likes(self.counters.likes).log1p()
+        return self.counters.prior(self.settings, size**0.5, popularity)
 
     @cached_property
     def user_energy(self) -> float:
@@ -320,7 +340,11 @@ class SpectralFilter:
         if items is not None:
             prior = prior[items]
             factor = self.counters.factor(self.settings, items)
-        scores = torch.add(exposure, prior, out=out)
+        if self.trend is None:
+            scores = torch.add(exposure, prior, out=out)
+        else:
+            lift = self.trend.factor if items is None else self.trend.factor[items]
+            scores = torch.addcmul(prior.expand_as(exposure), exposure, lift.expand_as(exposure), out=out)
         return scores if factor is None else scores.mul_(factor)
 
     def scores(self, users: SignedGraph | UserEdges, added: torch.Tensor | None = None) -> torch.Tensor:
@@ -378,13 +402,28 @@ class SpectralFilter:
             values[piece], best[piece] = scores.topk(k, dim=1)
         return best, values
 
-    def explain(self, user: SignedGraph, item: int) -> Explanation:
-        """Return what each edge of the one user in ``user`` adds to the score of ``item``."""
+    def explain(self, user: SignedGraph, item: int, sequences: Sequences | None = None) -> Explanation:
+        """Return what each edge of the one user in ``user`` adds to the score of ``item``.
+
+        Args:
+            user: with its edges.
+            item: by its number.
+            sequences: its likes and dislikes in order of time; None where it is not known.
+        """
+        edges = UserEdges.of(user, self.settings.dislike_weight, sequences)
         items, signs, entries = self._edges_of(user)
         band = self.response(self.degrees(user))[0] * self.vectors[item, : self.k]
         contributions = entries * (self.vectors[items][:, : self.k].double() @ band.double()).cpu().numpy()
         if self.linear is not None:
             contributions += self.linear.contributions(items, entries, item)
+        recency = None
+        if self.transition is not None and sequences is not None:
+            taste = self.project(edges) * self.response(self.degrees(edges))
+            recency = np.zeros(len(items))
+            likes, dislikes = (np.searchsorted(each.indices, sequences.item) for each in (user.likes, user.dislikes))
+            place = np.where(sequences.like, likes, user.likes.nnz + dislikes)
+            np.add.at(recency, place, self.transition.contributions(taste, sequences, self.vectors, item))
+            contributions += recency
         return Explanation(
             items=items,
             signs=signs,
@@ -392,7 +431,9 @@ class SpectralFilter:
             prior=float(self.prior[item]),
             verdict=float(self.verdict()[item]),
             factor=1.0 if self.factor is None else float(self.factor[item]),
-            score=float(self.scores(user)[0, item]),
+            score=float(self.scores(edges)[0, item]),
+            trend=1.0 if self.trend is None else float(self.trend.factor[item]),
+            recency=recency,
         )
 
     def _edges_of(self, user: SignedGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -91,10 +91,17 @@ class ItemCounters:
             result[likes + dislikes == 0] = 1.0
         return result
 
-    def prior(self, s: FilterSettings, typical: float) -> torch.Tensor:
-        """Return eta times log popularity on the scale of a typical score, ``[n_items]``; UNKNOWN for unknown items."""
-        largest = float(self.popularity.max()) if self.n_items else 0.0
-        result = self.popularity * (s.popularity_floor * typical / max(largest, 1e-9))
+    def prior(self, s: FilterSettings, typical: float, popularity: torch.Tensor | None = None) -> torch.Tensor:
+        """Return eta times log popularity on the scale of a typical score, ``[n_items]``; UNKNOWN for unknown items.
+
+        Args:
+            s: the settings.
+            typical: size of a score.
+            popularity: ``[n_items]``; None for :attr:`popularity`.
+        """
+        popularity = self.popularity if popularity is None else popularity
+        largest = float(popularity.max()) if self.n_items else 0.0
+        result = popularity * (s.popularity_floor * typical / max(largest, 1e-9))
         result[self.unknown] = UNKNOWN
         return result
 

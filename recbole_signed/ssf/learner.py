@@ -171,7 +171,11 @@ class SpectralLearner(LearnerDefaults):
 
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
-        return self.filter.scores(self._edges(user_rows(edges, users)))
+        return self.filter.scores(self._users(edges, users))
+
+    def _users(self, edges: EdgeState, users: IntArray) -> UserEdges:
+        """Return users with the edges they have now."""
+        return self._edges(user_rows(edges, users))
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Return the ``k`` items with the best scores, best first, and the scores, without working all scores out.
@@ -187,12 +191,12 @@ class SpectralLearner(LearnerDefaults):
         """
         if self.fitted.linear is not None or not self.best.worth_it(self.items.n_items, k):
             return None
-        factors = self.filter.fold_in(self._edges(user_rows(edges, np.array([user]))))[0]
+        factors = self.filter.fold_in(self._users(edges, np.array([user])))[0]
         return self.best.best(self.filter, factors, k, hidden, self.counters.ceiling(self.settings))
 
     def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
         """Return the scores of some items for each user, ``[len(users), m]``."""
-        return self.filter.pair_scores(self._edges(user_rows(edges, users)), torch.from_numpy(items)).numpy()
+        return self.filter.pair_scores(self._users(edges, users), torch.from_numpy(items)).numpy()
 
     def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
         """Return the nearest neighbours of items as they were at the last refresh."""

@@ -157,6 +157,8 @@ class TopItems:
         user, width = factors.numpy(), self._head.shape[1]
         bounds: np.ndarray = self._head[:n_items] @ user[:width]
         bounds += self._tail[:n_items] * np.float32(np.linalg.norm(user[width:]))
+        if fitted.trend is not None:
+            bounds *= fitted.trend.factor.numpy()
         bounds += fitted.prior.numpy()
         if ceiling is not None:
             np.maximum(bounds, 0.0, out=bounds)

@@ -80,18 +80,29 @@ class Validation:
     """(row, item), rows ascending, of what must not be recommended."""
     metric: str
     """``NDCG@k`` or ``Recall@k``, as RecBole defines them."""
+    numbers: np.ndarray | None = None
+    """int64 ``[n_users]``: which users of the training graph they are."""
 
     @classmethod
-    def from_loader(cls, loader: Any, graph: SignedGraph, metric: str, max_users: int) -> Validation | None:
+    def from_loader(
+        cls, loader: Any, graph: SignedGraph, metric: str, max_users: int, *, new: bool = False
+    ) -> Validation | None:
         """Take what RecBole's evaluation would see of a part; of at most ``max_users`` users.
 
         Who is drawn, and their order, follow from the users' names: RecBole's numbers follow the rows of the data set.
 
+        Args:
+            loader: of the part.
+            graph: of the training part.
+            metric: of RecBole's.
+            max_users: how many users at most.
+            new: take users without training edges, too.
+
         Returns:
-            None if no user with training edges has a held-out like.
+            None if no such user has a held-out like.
         """
         edges = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)
-        known = np.flatnonzero(edges[loader.users] > 0)
+        known = np.flatnonzero((edges[loader.users] > 0) | new)
         chosen = drawn(known, max_users, loader._dataset.id2token(loader.uid_field, loader.users[known]))
         if not len(chosen):
             return None
@@ -103,6 +114,7 @@ class Validation:
             like_count=batch.like_count.numpy(),
             hidden=hidden,
             metric=metric if understood else "NDCG@20",
+            numbers=np.asarray(loader.users[chosen]),
         )
 
     @property

@@ -42,7 +42,10 @@ _SELF_TUNED = ExportRecipe(
         "values of the yaml hold. Use RecBole's hyper-parameter tuning."
     ),
 )
-RECIPES: dict[str, ExportRecipe] = {"SSF": _SELF_TUNED, "SSFL": _SELF_TUNED}
+_EXACT_TIMES = ExportRecipe(
+    refusal="it needs exact times of likes and dislikes, which RecBole rounds to 64 or 128 seconds; export SSF."
+)
+RECIPES: dict[str, ExportRecipe] = {"SSF": _SELF_TUNED, "SSFL": _SELF_TUNED, "SSFT": _EXACT_TIMES}
 
 
 def recipe_of(model: str) -> ExportRecipe:

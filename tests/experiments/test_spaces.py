@@ -53,8 +53,8 @@ def test_a_space_fits_its_model(name: str, root: Path) -> None:
     text = space.path.read_text(encoding="utf-8")
     assert text.startswith("# "), "where the ranges come from"
     outside = [key for key, each in space.parameters.items() if not each.contains(facts.defaults[key])]
-    # so the search learns from the default; SSF and SSF-L choose by themselves, which no point of a space does
-    assert outside == (["auto", "dislike_weight"] if name in ("SSF", "SSFL") else [])
+    # so the search learns from the default; SSF, SSF-L and SSF-T choose by themselves, which no point of a space does
+    assert outside == (["auto", "dislike_weight"] if name in ("SSF", "SSFL", "SSFT") else [])
 
 
 @pytest.mark.slow

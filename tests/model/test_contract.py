@@ -43,6 +43,7 @@ WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = 
     # model: (parent, settings of the parent, settings of the model); the likes-only filter is SSF with w = 0
     "SSF": ("SSF", {"auto": False, "dislike_weight": 0.0}, {"auto": False, "dislike_aversion": 0.5}),
     "SSFL": ("SSFL", {"auto": False, "dislike_weight": 0.0}, {"auto": False, "dislike_aversion": 0.5}),
+    "SSFT": ("SSFT", {"auto": False, "dislike_weight": 0.0}, {"auto": False, "dislike_aversion": 0.5}),
     "UltraGCN": LIKES_ONLY,
     "XSimGCL": LIKES_ONLY,
     "BSPM": LIKES_ONLY,
@@ -229,7 +230,7 @@ def test_permuting_ids_permutes_scores(name: str, rows: dict, build: Build) -> N
     users, items = tokens(rows)
     trained = get_model(name).type != ModelType.TRADITIONAL  # then the start depends on the numbers: it is carried over
     # a model that chooses its parameters looks at users in random order, which the numbers decide: here it does not
-    config = {"auto": False} if name in ("SSF", "SSFL") else {}
+    config = {"auto": False} if name in ("SSF", "SSFL", "SSFT") else {}
     first, second = (build(name, each, fit=not trained, **config) for each in (rows, shuffled))
     assert list(first.dataset.field2id_token["item_id"]) != list(second.dataset.field2id_token["item_id"])
     if trained:

@@ -30,6 +30,8 @@ from recbole_signed.ssf import (
     LearnedSpectralLearner,
     LiveCounters,
     SpectralLearner,
+    TimeLearner,
+    TimeSettings,
     live_items,
 )
 
@@ -37,6 +39,7 @@ SETTINGS = FilterSettings(rank=7, cutoff=4, popularity_floor=0.1, popularity_exp
 LEARNERS: dict[str, Any] = {
     "SSF": lambda: SpectralLearner(SETTINGS),
     "SSFL": lambda: LearnedSpectralLearner(SETTINGS, LearnedSettings(learned_rank=5)),
+    "SSFT": lambda: TimeLearner(SETTINGS, TimeSettings(transition_rank=5, half_life=1e-6)),
     "SignedEASE": lambda: EaseLearner(reg_weight=20.0),
     "SignediALS": lambda: LeastSquaresLearner(embedding_size=5, n_iterations=3),
 }

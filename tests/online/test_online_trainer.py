@@ -23,6 +23,8 @@ FEW_STEPS = {"online_settings": {"refresh_steps": 2, "valid_share": 0.0}}  # aft
 MODELS: dict[str, dict[str, Any]] = {
     "SSF": {"auto": False, "rank": 8},
     "SSFL": {"auto": False, "rank": 8, "learned_rank": 6},
+    # the events come years after the training part: within a short half-life they would be all that is recent
+    "SSFT": {"auto": False, "rank": 8, "transition_rank": 6, "half_life": 36500.0},
     "SignedEASE": {},
     "SignediALS": {"embedding_size": 8},
     "BPR": {"embedding_size": 8, **FEW_STEPS},
@@ -227,7 +229,7 @@ def test_an_unknown_trainer_is_refused(start: Callable[..., Any]) -> None:
         start(trainer="Online")
 
 
-@pytest.mark.parametrize("start", ["SSF", "SSFL"], indirect=True)
+@pytest.mark.parametrize("start", ["SSF", "SSFL", "SSFT"], indirect=True)
 def test_a_linear_term_is_part_of_the_live_model(start: Callable[..., Any]) -> None:
     trainer = start(linear_weight=0.3)
     users = torch.arange(1, trainer.model.n_users)

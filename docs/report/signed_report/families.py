@@ -10,7 +10,7 @@ LIKES_TRAINED = "likes only, gradient-trained"
 REFERENCE = "reference"
 
 FAMILIES: dict[str, str] = {
-    **dict.fromkeys(("SSF", "SSFL", "SSF-L", "SSF_L"), OURS),
+    **dict.fromkeys(("SSF", "SSFL", "SSF-L", "SSF_L", "SSFT", "SSF-T"), OURS),
     **dict.fromkeys(("SignedEASE", "SignediALS"), SIGNED_CLOSED),
     **dict.fromkeys(
         ("SGCN", "SBGNN", "SiReN", "SiGRec", "PANEGNN", "LSGRec", "DFGNN", "SIGformer", "PoneGNN"), SIGNED_TRAINED

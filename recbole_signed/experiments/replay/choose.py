@@ -16,12 +16,25 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store.edges import EdgeArrays
-from recbole_signed.ssf import FIRST_ROUND, FilterSettings, LearnedSettings, Validation, drawn, tune, tune_learned
+from recbole_signed.ssf import (
+    FIRST_ROUND,
+    Exposures,
+    FilterSettings,
+    LearnedSettings,
+    Sequences,
+    TimeSettings,
+    Validation,
+    drawn,
+    tune,
+    tune_learned,
+    tune_time,
+)
 
 METRIC = "NDCG@20"
 VALID_SHARE = 0.1
 MAX_USERS = 3000
 _LEARNED = tuple(each.name for each in fields(LearnedSettings))
+_TIMED = tuple(each.name for each in fields(TimeSettings))
 
 
 def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
@@ -37,37 +50,65 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
     Raises:
         UsageError: the model can't choose, or the base has nothing to choose on.
     """
-    if model not in ("SSF", "SSFL"):
+    if model not in ("SSF", "SSFL", "SSFT"):
         raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
     learned = LearnedSettings(**{key: value for key, value in given.items() if key in _LEARNED})
-    start = FilterSettings(**{key: value for key, value in given.items() if key not in _LEARNED})
+    timed = TimeSettings(**{key: value for key, value in given.items() if key in _TIMED})
+    start = FilterSettings(**{key: value for key, value in given.items() if key not in (*_LEARNED, *_TIMED)})
     train, known = _first_part(edges, n_users)
-    sides = [_side(edges, train & (edges.kind == kind)) for kind in (LIKE, DISLIKE)]
-    graph = SignedGraph.from_edges(sides[0], sides[1], n_users, n_items)
-    held = ~train & (edges.kind == LIKE)
     users = drawn(known, MAX_USERS)
     if not len(users):
         raise UsageError("the base of the stream has no user to choose settings on; set auto: False, and give them.")
-    row = np.full(n_users, -1)
+    graph = _graph(edges, train, n_users, n_items)
+    validation = _validation(edges, train, graph, users)
+    found = tune(graph, validation, start, 4)
+    if model == "SSF":
+        return {**asdict(found.settings), **given}
+    if model == "SSFL":
+        both = tune_learned(graph, validation, found, learned, 4)
+        return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
+    # a trend is of a moment: it is measured by what comes next, of all who come
+    train = _in_time(edges)
+    held = np.unique(edges.user[~train & (edges.kind == LIKE)])
+    graph = _graph(edges, train, n_users, n_items)
+    validation = _validation(edges, train, graph, drawn(held, MAX_USERS))
+    user, item, like, time = edges.where(train).verdicts
+    sequences = Sequences.of(user, item, like, time, n_users)
+    exposures = Exposures(item.astype(np.int64), time.astype(np.float64))
+    in_time = tune_time(graph, sequences, exposures, validation, found, timed, 4, set(_TIMED) & set(given))
+    return {**asdict(in_time.tuned.settings), **asdict(in_time.settings), **given}
+
+
+def _graph(edges: EdgeArrays, train: np.ndarray, n_users: int, n_items: int) -> SignedGraph:
+    sides = [_side(edges, train & (edges.kind == kind)) for kind in (LIKE, DISLIKE)]
+    return SignedGraph.from_edges(sides[0], sides[1], n_users, n_items)
+
+
+def _validation(edges: EdgeArrays, train: np.ndarray, graph: SignedGraph, users: np.ndarray) -> Validation:
+    """Return users and the likes that they give outside of the events ``train``, bool ``[n_edges]``."""
+    held = ~train & (edges.kind == LIKE)
+    row = np.full(graph.n_users, -1)
     row[users] = np.arange(len(users))
+    n_items = graph.n_items
     keys = np.sort((row[edges.user[held]] * n_items + edges.item[held])[row[edges.user[held]] >= 0])
-    validation = Validation(
+    return Validation(
         users=graph.rows(users),
         like_keys=keys,
         like_count=np.bincount(keys // n_items, minlength=len(users)),
         hidden=_hidden(edges, train, row),
         metric=METRIC,
+        numbers=users,
     )
-    found = tune(graph, validation, start, 4)
-    if model == "SSF":
-        return {**asdict(found.settings), **given}
-    both = tune_learned(graph, validation, found, learned, 4)
-    return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
+
+
+def _in_time(edges: EdgeArrays) -> np.ndarray:
+    """Return which events are not among the last tenth in time, bool ``[n_edges]``."""
+    return edges.timestamp < np.quantile(edges.timestamp, 1 - VALID_SHARE)
 
 
 def _first_part(edges: EdgeArrays, n_users: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which events are fitted to, bool ``[n_edges]``, and the users that the others are measured on."""
-    in_time = edges.timestamp < np.quantile(edges.timestamp, 1 - VALID_SHARE)
+    in_time = _in_time(edges)
     users = _measured(edges, in_time, n_users)
     if len(users) >= FIRST_ROUND:
         return in_time, users

@@ -47,7 +47,11 @@ class Learner(Protocol):
 
     @property
     def needs_times(self) -> bool:
-        """Whether :meth:`fit` looks at the times of edges; :meth:`refresh` never does."""
+        """Whether :meth:`fit` looks at the times of edges."""
+
+    @property
+    def refresh_needs_times(self) -> bool:
+        """Whether :meth:`refresh` does."""
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Learn from scratch (T3)."""
@@ -104,6 +108,11 @@ class LearnerDefaults:
         """Return this: a fit starts from nothing anyway."""
         return self
 
+    @property
+    def refresh_needs_times(self) -> bool:
+        """Whether a refresh looks at the times of edges: no."""
+        return False
+
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Find nothing: all scores have to be worked out."""
         return None
@@ -136,9 +145,9 @@ def rows_of(edges: EdgeState, users: IntArray, n_items: int) -> SignedGraph:
     return SignedGraph(*matrices(user_rows(edges, users), n_items))
 
 
-def user_rows(edges: EdgeState, users: npt.NDArray[Any]) -> Rows:
-    """Return the likes and dislikes of some users; unknown users have none."""
-    return edges.of_users(np.where(users < edges.n_users, users, 0)).verdicts
+def user_rows(edges: EdgeState, users: npt.NDArray[Any], *, times: bool = False) -> Rows:
+    """Return the likes and dislikes of some users, with their times if asked for; unknown users have none."""
+    return edges.of_users(np.where(users < edges.n_users, users, 0), times=times).verdicts
 
 
 def matrices(rows: Rows, n_columns: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -142,7 +142,7 @@ class _Without:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._edges, name)
 
-    def of_users(self, users: np.ndarray) -> Rows:
-        rows = self._edges.of_users(users)
+    def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
+        rows = self._edges.of_users(users, times=times)
         stays = rows.ids != np.repeat(self._items, np.diff(rows.indptr))
-        return Rows.where(stays, rows.indptr, rows.ids, rows.kind)
+        return Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp)

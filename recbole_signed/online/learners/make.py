@@ -15,6 +15,7 @@ LEARNERS = {
     "Pop": "recbole_signed.online.learners.popular:PopularLearner",
     "SSF": "recbole_signed.ssf.learner:SpectralLearner",
     "SSFL": "recbole_signed.ssf.learned_learner:LearnedSpectralLearner",
+    "SSFT": "recbole_signed.ssf.time_learner:TimeLearner",
     "SignedEASE": "recbole_signed.online.learners.ease:EaseLearner",
     "SignediALS": "recbole_signed.online.learners.signed_ials:LeastSquaresLearner",
 }

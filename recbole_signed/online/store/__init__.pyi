@@ -10,6 +10,8 @@ from .edges import EdgeState as EdgeState
 from .erasure import Pending as Pending
 from .event_log import EventLog as EventLog
 from .log_batch import LogBatch as LogBatch
+from .recent_counts import DAY as DAY
+from .recent_counts import RecentCounts as RecentCounts
 from .settings import StateSettings as StateSettings
 from .state import DEAD_LETTERS as DEAD_LETTERS
 from .state import DUPLICATE as DUPLICATE

@@ -40,17 +40,22 @@ class Rows:
     indptr: np.ndarray
     ids: np.ndarray
     kind: np.ndarray
+    timestamp: np.ndarray | None = None
+    """int64 milliseconds ``[d]`` of what each is seen as; None where they were read without."""
 
     @classmethod
-    def where(cls, seen: np.ndarray, indptr: np.ndarray, ids: np.ndarray, kind: np.ndarray) -> Rows:
+    def where(
+        cls, seen: np.ndarray, indptr: np.ndarray, ids: np.ndarray, kind: np.ndarray, time: np.ndarray | None = None
+    ) -> Rows:
         """Keep the edges that a mask ``[d]`` names."""
         kept = np.flatnonzero(seen)  # unlike a running sum it lets other threads run, however long it is
-        return cls(np.searchsorted(kept, indptr), ids[kept], kind[kept])
+        return cls(np.searchsorted(kept, indptr), ids[kept], kind[kept], None if time is None else time[kept])
 
     @property
     def verdicts(self) -> Rows:
         """The likes and dislikes."""
-        return Rows.where((self.kind == LIKE) | (self.kind == DISLIKE), self.indptr, self.ids, self.kind)
+        verdict = (self.kind == LIKE) | (self.kind == DISLIKE)
+        return Rows.where(verdict, self.indptr, self.ids, self.kind, self.timestamp)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,20 @@ class EdgeArrays:
     def neutral(self) -> np.ndarray:
         """Users and items of the skips and views, int32 ``[2, m]``."""
         return self._where((self.kind == SKIP) | (self.kind == VIEW))
+
+    def arrays(self) -> EdgeArrays:
+        """Return this, as :meth:`ItemSide.arrays` returns the edges by user."""
+        return self
+
+    def where(self, rows: np.ndarray) -> EdgeArrays:
+        """Return the edges that a mask ``[E]`` names."""
+        return EdgeArrays(self.user[rows], self.item[rows], self.kind[rows], self.timestamp[rows])
+
+    @property
+    def verdicts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """User, item, whether it is a like, and time of the likes and dislikes, ``[m]`` each."""
+        rows = (self.kind == LIKE) | (self.kind == DISLIKE)
+        return self.user[rows], self.item[rows], self.kind[rows] == LIKE, self.timestamp[rows]
 
     def _where(self, mask: np.ndarray) -> np.ndarray:
         return np.stack([self.user[mask], self.item[mask]])

@@ -11,6 +11,7 @@ from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP
 from recbole_signed.online.store.adjacency import KEY, Adjacency
 from recbole_signed.online.store.edge_views import Changes, EdgeArrays, ItemSide, Row, Rows
 from recbole_signed.online.store.log_batch import LogBatch
+from recbole_signed.online.store.recent_counts import RecentCounts
 from recbole_signed.online.store.registers import COLUMNS, NEVER, PairEvents, Registers
 
 # a batch of more pairs than these many, and than this share of all, is applied faster by making all rows anew
@@ -26,6 +27,7 @@ class EdgeState:
         self._by_item = Adjacency({"kind": np.int8})
         self._user_counts = np.zeros((3, 1), dtype=np.int64)  # likes, dislikes, neutral
         self._item_counts = np.zeros((3, 1), dtype=np.int64)
+        self._recent: dict[float, RecentCounts] = {}
         self.grow(n_users, n_items)
 
     # ---- reading
@@ -76,11 +78,22 @@ class EdgeState:
         here = self._by_item.row(item)
         return Row(self._by_item.columns[KEY][here].copy(), self._by_item.columns["kind"][here].copy())
 
-    def of_users(self, users: np.ndarray) -> Rows:
-        """Visible edges of some users."""
+    def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
+        """Visible edges of some users, with their times if asked for."""
         indptr, places = self._by_user.places(users)
-        kind = Registers(*(self._by_user.columns[name][places] for name in COLUMNS)).kind()
-        return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind)
+        kind, time = Registers(*(self._by_user.columns[name][places] for name in COLUMNS)).seen()
+        return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind, time if times else None)
+
+    def recent(self, half_life: float) -> RecentCounts:
+        """Likes and dislikes of each item that count half after ``half_life`` days, as they are now.
+
+        They are counted when they are first asked for, and follow each change from then on; again where nearly all
+        that is recent was taken back.
+        """
+        if half_life not in self._recent:
+            _, item, _, time = self.export().verdicts
+            self._recent[half_life] = RecentCounts.of(item, time, half_life, self.n_items)
+        return self._recent[half_life]
 
     def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
         """Item of each user's newest verdict where that is a dislike, int64 ``[len(users)]``; else 0.
@@ -139,6 +152,8 @@ class EdgeState:
         self._by_item.grow(n_items)
         self._user_counts = _room(self._user_counts, n_users)
         self._item_counts = _room(self._item_counts, n_items)
+        for recent in self._recent.values():
+            recent.grow(self.n_items)
 
     def apply(self, batch: LogBatch) -> Changes:
         """Apply rows of the log that come after all those applied before.
@@ -153,38 +168,39 @@ class EdgeState:
         if rows.any():
             events = PairEvents.of(batch.user[rows], batch.item[rows], batch.type[rows], batch.timestamp[rows])
             many = len(events.user) > max(_FEW, _MANY * self._by_user.n_entries)
-            old, new = self._rebuild(events) if many else self._change(events)
-            parts.append((events.user, events.item, old, new))
+            was, now = self._rebuild(events) if many else self._change(events)
+            (old, old_time), (new, new_time) = was.seen(), now.seen()
+            parts.append((events.user, events.item, old, new, old_time, new_time))
         if not parts:
             none = np.zeros(0, dtype=np.int32)
             return Changes(none, none, none.astype(np.int8), none.astype(np.int8), forgotten)
-        user, item, before, after = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        columns = parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
         if len(parts) > 1:
-            order = np.lexsort((item, user))
-            user, item, before, after = user[order], item[order], before[order], after[order]
-        self._count(user, item, before, after)
+            order = np.lexsort((columns[1], columns[0]))
+            columns = tuple(each[order] for each in columns)
+        self._note(*columns)
+        user, item, before, after = columns[:4]
         return Changes(user, item, before, after, forgotten)
 
     def erase(self, users: Iterable[int]) -> None:
         """Erase users, as a ``forget_user`` does."""
         parts = [self._forget(user) for user in users]
         if parts:
-            self._count(*map(np.concatenate, zip(*parts, strict=True)))
+            self._note(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _change(self, events: PairEvents) -> tuple[np.ndarray, np.ndarray]:
-        """Change the rows that events touch; give the kinds before and after."""
+    def _change(self, events: PairEvents) -> tuple[Registers, Registers]:
+        """Change the rows that events touch; give the registers before and after."""
         places = self._by_user.find(events.user, events.item)
         there = places >= 0
         registers = Registers.none(len(places))
         stored = Registers(*(self._by_user.columns[name] for name in COLUMNS))
         registers.put(there, stored.take(places[there]))
         after = registers.after(events)
-        old, new = registers.kind(), after.kind()
         stored.put(places[there], after.take(there))
         if not there.all():
             self._by_user.insert(events.user[~there], events.item[~there], after.take(~there).columns())
-        self._change_items(events.user, events.item, old, new)
-        return old, new
+        self._change_items(events.user, events.item, registers.kind(), after.kind())
+        return registers, after
 
     def _change_items(self, user: np.ndarray, item: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
         moved = np.flatnonzero(old != new)
@@ -200,8 +216,8 @@ class EdgeState:
         if come.any():
             self._by_item.insert(item[come], user[come], {"kind": new[come]})
 
-    def _rebuild(self, events: PairEvents) -> tuple[np.ndarray, np.ndarray]:
-        """Make all rows anew, with the events in them; give the kinds before and after of their pairs."""
+    def _rebuild(self, events: PairEvents) -> tuple[Registers, Registers]:
+        """Make all rows anew, with the events in them; give the registers before and after of their pairs."""
         user, item, registers = self._all()
         known = _key(user, item)
         touched = _key(events.user, events.item)
@@ -214,15 +230,34 @@ class EdgeState:
         after = before.after(events)
         merged.put(places, after)
         self._load((key >> 32).astype(np.int32), (key & 0xFFFFFFFF).astype(np.int32), merged)
-        return before.kind(), after.kind()
+        return before, after
 
-    def _forget(self, user: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _forget(self, user: int) -> tuple[np.ndarray, ...]:
         row = self.of_user(user)
         users = np.full(len(row.ids), user, dtype=np.int32)
         if len(row.ids):
             self._by_item.delete(row.ids, users)
         self._by_user.clear(user)
-        return users, row.ids, row.kind, np.full(len(row.ids), ABSENT, dtype=np.int8)
+        assert row.timestamp is not None
+        gone = np.full(len(row.ids), ABSENT, dtype=np.int8)
+        return users, row.ids, row.kind, gone, row.timestamp, np.full(len(row.ids), NEVER, dtype=np.int64)
+
+    def _note(
+        self,
+        user: np.ndarray,
+        item: np.ndarray,
+        old: np.ndarray,
+        new: np.ndarray,
+        old_time: np.ndarray,
+        new_time: np.ndarray,
+    ) -> None:
+        """Take changes of pairs into all counters."""
+        self._count(user, item, old, new)
+        for recent in self._recent.values():
+            for kinds, times, step in ((old, old_time, -1.0), (new, new_time, 1.0)):
+                verdict = (kinds == LIKE) | (kinds == DISLIKE)
+                recent.add(item[verdict], times[verdict], step)
+        self._recent = {life: recent for life, recent in self._recent.items() if not recent.worn}
 
     def _count(self, user: np.ndarray, item: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
         moved = np.flatnonzero(old != new)

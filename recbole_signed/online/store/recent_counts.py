@@ -1,0 +1,90 @@
+"""Exposures of items that forget: what a trend is made of, kept up event by event."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+DAY = 86_400_000.0
+"""Milliseconds."""
+FAR = 400.0
+"""Half-lives after the origin at which it is moved, since squares of weights would overflow later."""
+
+WORN = 1e-6
+"""What is left of all counters, over the largest weight that was ever in them, below which it is mostly rounding."""
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class RecentCounts:
+    r"""Exposures of each item that count half after each half-life: exact under events and retractions, O(1) each.
+
+    A counter holds :math:`\sum_e 2^{(t_e - o)/h}`, so that no counter changes with time; the origin o moves on once
+    in a while.
+
+    Args:
+        half_life: in days.
+        n_items: number of items.
+    """
+
+    def __init__(self, half_life: float, n_items: int = 1) -> None:
+        self.half_life = half_life
+        self.origin = 0.0
+        self._counts = np.zeros(n_items)
+        self.n_items = n_items
+        self._total = self._squares = self._peak = 0.0
+
+    @classmethod
+    def of(
+        cls, item: npt.NDArray[np.integer], time: npt.NDArray[np.generic], half_life: float, n_items: int
+    ) -> RecentCounts:
+        """Count exposures, ``[n_events]`` each; ``time`` in milliseconds."""
+        found = cls(half_life, n_items)
+        if len(item):
+            found.origin = float(time.max())
+        found.add(item, time)
+        return found
+
+    @property
+    def worn(self) -> bool:
+        """Whether nearly all was taken away, so that it has to be counted again from the exposures that are left."""
+        return self._total < WORN * self._peak
+
+    @property
+    def counts(self) -> FloatArray:
+        r"""What is left of the exposures of each item, float64 ``[n_items]``.
+
+        Their sum is :math:`\tfrac12 (\sum_e w_e)^2 / \sum_e w_e^2` over the weights of all exposures, which no factor
+        changes: where exposures come evenly, it is the sum of their weights at the last one.
+        """
+        scale = 0.5 * self._total / self._squares if self._squares > 0 else 0.0
+        return scale * self._counts[: self.n_items]
+
+    def grow(self, n_items: int) -> None:
+        """Make room for items below ``n_items``."""
+        if n_items > len(self._counts):
+            larger = np.zeros(max(n_items, 2 * len(self._counts)))
+            larger[: self.n_items] = self._counts[: self.n_items]
+            self._counts = larger
+        self.n_items = max(n_items, self.n_items)
+
+    def add(self, item: npt.NDArray[np.integer], time: npt.NDArray[np.generic], times: float = 1.0) -> None:
+        """Add exposures, ``[n_events]`` each; ``times`` -1: take them away."""
+        if not len(item):
+            return
+        newest = float(time.max())
+        if newest - self.origin > FAR * self.half_life * DAY:
+            shift = np.exp2((self.origin - newest) / (self.half_life * DAY))
+            self._counts *= shift
+            self._total, self._squares, self._peak = self._total * shift, self._squares * shift**2, self._peak * shift
+            self.origin = newest
+        weight = self._weight(time)
+        np.add.at(self._counts, item, times * weight)
+        self._total += times * float(weight.sum())
+        self._squares += times * float(np.square(weight).sum())
+        self._peak = max(self._peak, float(weight.max()))
+        # what is left of an item without exposures is rounding
+        self._counts[item] = np.maximum(self._counts[item], 0.0)
+
+    def _weight(self, time: npt.NDArray[np.generic]) -> FloatArray:
+        return np.exp2((np.asarray(time, dtype=np.float64) - self.origin) / (self.half_life * DAY))

@@ -1,0 +1,77 @@
+"""The verdicts of users in the order of time, where events of one moment have no order among themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Likes and dislikes of n users, one user after the other, each in order of time.
+
+    Events of one user with the same time are one moment. Nothing here depends on the order of the rows that it was
+    made of: what follows is a function of moments.
+    """
+
+    indptr: IntArray
+    """int64 ``[n_users + 1]``: where the events of each user begin."""
+    item: IntArray
+    """int64 ``[n_events]``."""
+    like: npt.NDArray[np.bool_]
+    """bool ``[n_events]``: a like, else a dislike."""
+    start: IntArray
+    """int64 ``[n_events]``: where the moment of each event begins."""
+    end: IntArray
+    """int64 ``[n_events]``: where the moment of each event ends."""
+
+    @classmethod
+    def of(
+        cls,
+        user: npt.NDArray[np.integer],
+        item: npt.NDArray[np.integer],
+        like: npt.NDArray[np.bool_],
+        time: npt.NDArray[np.generic],
+        n_users: int,
+    ) -> Sequences:
+        """Put verdicts in order, ``[n_events]`` each; ``time`` in any unit."""
+        order = np.lexsort((item, time, user))
+        user, item, like, time = user[order], item[order], like[order], time[order]
+        indptr = np.zeros(n_users + 1, dtype=np.int64)
+        np.cumsum(np.bincount(user, minlength=n_users), out=indptr[1:])
+        new = np.ones(len(user), dtype=bool)
+        new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
+        first = np.flatnonzero(new)
+        length = np.diff(np.append(first, len(user)))
+        starts = np.repeat(first, length)
+        return cls(indptr, item.astype(np.int64), like, starts, starts + np.repeat(length, length))
+
+    @property
+    def n_users(self) -> int:
+        """Number of users."""
+        return len(self.indptr) - 1
+
+    @property
+    def owner(self) -> IntArray:
+        """The user of each event, int64 ``[n_events]``."""
+        return np.repeat(np.arange(self.n_users), np.diff(self.indptr))
+
+    def of_users(self, users: IntArray) -> Sequences:
+        """Return the sequences of some users, ``[len(users)]``, in that order."""
+        length = self.indptr[users + 1] - self.indptr[users]
+        indptr = np.concatenate([[0], np.cumsum(length)])
+        shift = np.repeat(self.indptr[users] - indptr[:-1], length)
+        places = np.arange(indptr[-1]) + shift
+        return Sequences(
+            indptr, self.item[places], self.like[places], self.start[places] - shift, self.end[places] - shift
+        )
+
+    def pieces(self, n_events: int) -> list[IntArray]:
+        """Return the users in runs of at most some ``n_events`` events, a user with more alone."""
+        run = self.indptr[1:] // max(n_events, 1)
+        cuts = np.flatnonzero(np.diff(run)) + 1
+        return np.split(np.arange(self.n_users), cuts)

@@ -1,0 +1,149 @@
+r"""SSFT
+################################################
+SSF-T: the signed spectral filter that knows order and trend. Source: this package.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.online.store import RecentCounts
+from recbole_signed.ssf.filter import Explanation, SpectralFilter, UserEdges
+from recbole_signed.ssf.search import SearchResult
+from recbole_signed.ssf.sequences import IntArray, Sequences
+from recbole_signed.ssf.ssf import SSF
+from recbole_signed.ssf.time_search import Exposures, leading, trend_of, tune_time
+from recbole_signed.ssf.time_settings import TimeSettings
+from recbole_signed.ssf.transition import Transition, TransitionSums
+from recbole_signed.ssf.validation import Validation
+
+SECOND = 1000.0
+"""Milliseconds."""
+
+
+class SSFT(SSF):
+    r"""SSF, and to a user's taste adds what its last likes and dislikes lead to, and weighs items by their trend.
+
+    Score of item i for user u: :math:`\big((z_u + b\,\tfrac{\|z_u\|}{\|t_u\|} t_u) V_i^T\, T_i^{\varepsilon} +
+    \text{prior}_i\big)\, r_i^g\, \bar d_i^{\,\pi}`, with the fold-in :math:`z_u = f_u(S) \odot R_u V` of SSF, the
+    transition :math:`t_u` of the user's recent likes and dislikes at several time scales (``ssf/transition.py``), and
+    the trend :math:`T_i` (``ssf/trend.py``), which the share of popularity follows, too. All of it is in closed form,
+    from sums over events.
+
+    Times are those of the data set. Scores are those right after the last event of the training part: a trend depends
+    on nothing else, and an event counts by how many others of its user are later. Without timestamps it is SSF.
+    """
+
+    family = "spectral filter, order and trend"
+    fitted = ("item_factors", "singular_values", "transition_map")
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        settings = TimeSettings.from_mapping(config)
+        self.fixed = tuple(name for name in asdict(settings) if name in (config.external_config_dict or {}))
+        events = _events_of(dataset)
+        self.exposures: Exposures | None = None
+        self.sequences: Sequences | None = None
+        if events is None:
+            getLogger().warning("SSFT is SSF here: the data set has no timestamps, so there is no order and no trend.")
+            settings = settings.without_time()
+        else:
+            user, item, time, like = events
+            self.sequences = Sequences.of(user, item, like, time, self.n_users)
+            self.exposures = Exposures(item, time)
+        self.register_buffer("transition_map", torch.zeros(0))
+        self.register_buffer("recent_counts", torch.zeros(self.n_items, dtype=torch.float64))
+        self.register_buffer("chosen_time", settings.to_tensor())
+
+    @property
+    def time_settings(self) -> TimeSettings:
+        """The parameters of transition and trend in force."""
+        return TimeSettings.from_tensor(self.chosen_time)
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The parameters in force by their names in the yaml: what :meth:`tune` chose, or what was set."""
+        return super().chosen | asdict(self.time_settings)
+
+    def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
+        found = super()._choose(validation, valid_data)
+        if self.sequences is None or self.exposures is None:
+            return found
+        everyone = Validation.from_loader(valid_data, self.graph, self.valid_metric, self.tune_users, new=True)
+        chosen = tune_time(
+            self.graph,
+            self.sequences,
+            self.exposures,
+            everyone or validation,
+            found,
+            self.time_settings,
+            self.iterations,
+            self.fixed,
+        )
+        self.chosen_settings = chosen.tuned.settings.to_tensor().to(self.device)
+        self.chosen_time = chosen.settings.to_tensor().to(self.device)
+        return chosen.tuned
+
+    def fit(self) -> None:
+        """Fit the filter, solve the transition, and count recent exposures; the same graph gives the same model."""
+        filter_, s = self._fit_filter(), self.time_settings
+        self.transition_map = torch.zeros(0, device=self.device)  # that of an earlier fit is void
+        if self.sequences is None or self.exposures is None:
+            return
+        if s.transition_share:
+            sums = TransitionSums.of(self.sequences, leading(filter_.vectors, s), s.scales)
+            self.transition_map = torch.from_numpy(sums.solve(s.transition_ridge)).flatten().to(self.device)
+        recent = RecentCounts.of(self.exposures.item, self.exposures.time, s.half_life, self.n_items)
+        self.recent_counts = torch.from_numpy(recent.counts).to(self.device)
+
+    def _make_filter(self) -> SpectralFilter:
+        made, s = super()._make_filter(), self.time_settings
+        if self.sequences is None or not s.tells:
+            return made
+        transition = None
+        if s.transition_share and len(self.transition_map):
+            width = math.isqrt(len(self.transition_map) // (2 * len(s.scales)))
+            transition = Transition(self.transition_map.reshape(-1, width), s.scales, s.transition_share)
+        return replace(made, transition=transition, trend=trend_of(self.recent_counts, made, s))
+
+    # ---- scoring ----
+
+    def score(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all items, ``[batch, n_items]``, of users with their training edges in their order."""
+        with torch.no_grad():
+            return self.filter.scores(self._users(users.cpu().numpy()))
+
+    def _users(self, numbers: IntArray) -> UserEdges:
+        return UserEdges.of(self.graph.rows(numbers), self.settings.dislike_weight, self._of_users(numbers))
+
+    def _of_users(self, numbers: IntArray) -> Sequences | None:
+        return None if self.sequences is None else self.sequences.of_users(numbers)
+
+    @torch.no_grad()
+    def explain_edges(self, user: int, item: int) -> Explanation:
+        """Return what :meth:`explain` does, with contributions from taste and from recency; 0: no edges."""
+        return self.filter.explain(self.graph.rows([user]), item, self._of_users(np.array([user])))
+
+    @torch.no_grad()
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return users with what their events lead to, ``[n_users, k]``, and the item factors, ``[n_items, k]``."""
+        return self.filter.fold_in(self._users(np.arange(self.n_users))), self.filter.vectors[:, : self.filter.k]
+
+
+def _events_of(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return user, item, time in milliseconds, and whether it is a like, of all verdicts; None without timestamps."""
+    tables = [(name, dataset.times(name)) for name in ("inter_feat", "neg_feat")]
+    if any(time is None for _, time in tables):
+        return None
+    columns = [
+        np.concatenate([getattr(dataset, name)[field].numpy() for name, _ in tables])
+        for field in (dataset.uid_field, dataset.iid_field)
+    ]
+    time = np.concatenate([np.asarray(each, dtype=np.float64) for _, each in tables]) * SECOND
+    return columns[0], columns[1], time, np.arange(len(time)) < len(dataset.inter_feat)

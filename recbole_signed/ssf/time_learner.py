@@ -1,0 +1,152 @@
+r"""SSF-T under a stream.
+
+T0: degrees, like rates and the trend are those of the edges, always; the counters that forget are kept by the edges
+themselves, exact under retractions and in O(1) an event. T1: a user is the fold-in of its own edges, and its sources
+are its own events in their order. T2: a step of subspace iteration; the transition's sums are counted again on the new
+vectors, so that nothing of the old ones and of erased users is left. T3: the full fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.online import LIKE
+from recbole_signed.online.learners import IntArray, Refreshed, user_rows
+from recbole_signed.online.store import EdgeState, RecentCounts, Rows
+from recbole_signed.online.store.edges import Changes, EdgeArrays
+from recbole_signed.ssf.filter import SpectralFilter, UserEdges
+from recbole_signed.ssf.learner import SpectralLearner
+from recbole_signed.ssf.sequences import Sequences
+from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.time_search import leading, trend_of
+from recbole_signed.ssf.time_settings import TimeSettings
+from recbole_signed.ssf.transition import Transition, TransitionSums
+
+
+class TimeLearner(SpectralLearner):
+    """A :class:`SpectralLearner` that knows the order of events and the trend of items.
+
+    Args:
+        settings: parameters of the filter; they stay as they are.
+        time_settings: those of transition and trend.
+        iterations: subspace iterations of a full fit.
+        passes: those of a refresh.
+    """
+
+    name = "SSFT"
+
+    def __init__(
+        self, settings: FilterSettings, time_settings: TimeSettings, iterations: int = 4, passes: int = 1
+    ) -> None:
+        self.time_settings = time_settings
+        self.operator = np.zeros((0, 0), dtype=np.float32)
+        self.recent = RecentCounts(time_settings.half_life)
+        super().__init__(settings, iterations, passes)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> TimeLearner:
+        """Make a learner of parameters by the names in SSF-T's yaml, and ``iterations`` and ``passes``.
+
+        Raises:
+            UsageError: there is no such parameter, or a value is out of its range.
+        """
+        kinds: dict[str, Any] = {each.name: type(each.default) for each in fields(TimeSettings)}
+        own = {key: kinds[key](value) for key, value in settings.items() if key in kinds}
+        filter_ = SpectralLearner.from_settings({key: value for key, value in settings.items() if key not in kinds})
+        return cls(filter_.settings, TimeSettings(**own), filter_.iterations, filter_.passes)
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether a fit looks at the times of edges: yes."""
+        return True
+
+    @property
+    def refresh_needs_times(self) -> bool:
+        """Whether a refresh does: yes."""
+        return True
+
+    # ---- T3 and T2
+
+    def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
+        """Fit to all edges from a random start, and solve the transition."""
+        super().fit(edges, n_users, n_items)
+        self._learn(edges, n_users, n_items)
+
+    def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
+        """Take ``passes`` steps of subspace iteration over all edges, and solve the transition on the new vectors."""
+        refreshed = super().refresh(edges, n_users, n_items)
+        self._learn(edges, n_users, n_items)
+        return refreshed
+
+    def _learn(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
+        s = self.time_settings
+        user, item, like, time = edges.verdicts
+        self.recent, self._filter = RecentCounts.of(item, time, s.half_life, n_items), None
+        if not s.transition_share:
+            return
+        sequences = Sequences.of(user, item, like, time, n_users)
+        sums = TransitionSums.of(sequences, leading(torch.from_numpy(self.items.base), s), s.scales)
+        self.operator = sums.solve(s.transition_ridge)
+
+    # ---- T0 and T1
+
+    def update(self, edges: EdgeState, changes: Changes) -> None:
+        """Take over the counters of the touched items, and fold in what has grown."""
+        super().update(edges, changes)
+        self.recent = edges.recent(self.time_settings.half_life)
+
+    def attach(self, edges: EdgeState) -> None:
+        """Take over all counters, and fold in what has grown since the refresh."""
+        super().attach(edges)
+        self.recent = edges.recent(self.time_settings.half_life)
+
+    # ---- scores
+
+    @property
+    def filter(self) -> SpectralFilter:
+        """The filter in force, which shares this learner's arrays; it holds until the next update."""
+        if self._filter is None:
+            made, s = super().filter, self.time_settings
+            counts = torch.zeros(made.counters.n_items, dtype=torch.float64)
+            recent = self.recent.counts[: len(counts)]
+            counts[: len(recent)] = torch.from_numpy(recent)
+            transition = None
+            if s.transition_share and self.operator.size:
+                transition = Transition(torch.from_numpy(self.operator), s.scales, s.transition_share)
+            trend = trend_of(counts, made, s) if s.tells else None
+            self._filter = replace(made, transition=transition, trend=trend)
+        return self._filter
+
+    def _users(self, edges: EdgeState, users: IntArray) -> UserEdges:
+        rows = user_rows(edges, users, times=True)
+        return replace(self._edges(rows), sequences=sequences_of(rows))
+
+    # ---- keeping
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters, by the names in the model's yaml."""
+        return {**super().parameters(), **asdict(self.time_settings)}
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return everything but the counters and what is made of the edges."""
+        tensors, meta = super().state()
+        return {**tensors, "operator": self.operator}, {**meta, "time_settings": asdict(self.time_settings)}
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave; :meth:`attach` brings what is made of the edges."""
+        super().load(tensors, meta)
+        self.time_settings = TimeSettings(**meta["time_settings"])
+        self.operator = np.array(tensors["operator"])
+        self.recent = RecentCounts(self.time_settings.half_life)
+
+
+def sequences_of(rows: Rows) -> Sequences:
+    """Return likes and dislikes that were read with their times in order."""
+    assert rows.timestamp is not None
+    owner = np.repeat(np.arange(len(rows.indptr) - 1), np.diff(rows.indptr))
+    return Sequences.of(owner, rows.ids, rows.kind == LIKE, rows.timestamp, len(rows.indptr) - 1)

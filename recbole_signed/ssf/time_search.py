@@ -1,0 +1,202 @@
+"""How SSF-T chooses what it knows of time on the validation part, once the parameters of the filter are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from recbole_signed.graph import SignedGraph
+from recbole_signed.online.store import DAY, RecentCounts
+from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.search import FACTORS, SearchResult
+from recbole_signed.ssf.sequences import IntArray, Sequences
+from recbole_signed.ssf.time_settings import SCALES, TimeSettings
+from recbole_signed.ssf.transition import TransitionSums, added, sources_now
+from recbole_signed.ssf.trend import Trend
+from recbole_signed.ssf.validation import Candidate, Pieces, Validation
+
+SCALE_SETS = ((2.0, 10.0, 50.0), (1.0, 5.0, 20.0))
+RIDGES = (0.01, 0.1)
+SHARES = (0.0, 0.25, 0.5, 1.0, 2.0)
+HALF_LIVES = (1 / 24, 0.25, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""Days."""
+COARSE_TRENDS = ((0.0, 1.0), (0.35, 1.0), (0.7, 1.0), (1.0, 1.0))
+"""Exponent of the trend, and its part in popularity, that are tried with each half-life."""
+EXPONENTS = (0.0, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5)
+POPULARITIES = (0.0, 0.5, 1.0, 1.5)
+REACH = 4.0
+"""Half-lives of more than so many times the time that exposures span can't be told apart, and are not tried."""
+
+
+@dataclass(frozen=True)
+class Exposures:
+    """When items were met: ``item`` int64 and ``time`` in milliseconds, ``[n_events]`` each."""
+
+    item: IntArray
+    time: npt.NDArray[np.float64]
+
+    @property
+    def days(self) -> float:
+        """The time they span."""
+        return float(np.ptp(self.time)) / DAY if len(self.time) else 0.0
+
+
+@dataclass(frozen=True)
+class TimeSearchResult:
+    """What was chosen for both parts of the score."""
+
+    settings: TimeSettings
+    tuned: SearchResult
+    """The settings of the filter; value and effort of the whole choice."""
+
+
+def tune_time(
+    graph: SignedGraph,
+    sequences: Sequences,
+    exposures: Exposures,
+    validation: Validation,
+    found: SearchResult,
+    start: TimeSettings,
+    iterations: int,
+    fixed: Collection[str] = (),
+) -> TimeSearchResult:
+    """Choose transition and trend, one after the other, and what multiplies their sum; SSF itself is tried first.
+
+    Where exposures span too little time to tell half-lives apart, the trend of ``start`` holds.
+
+    Args:
+        graph: the training graph.
+        sequences: of its users.
+        exposures: of its items.
+        validation: users, known or new, and held-out likes.
+        found: what was chosen for the filter alone.
+        start: values of what is not tried.
+        iterations: of the filter's decomposition.
+        fixed: names of settings that keep the values of ``start``.
+    """
+    fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
+    search = _TimeSearch(fitted, sequences, exposures, validation, start, frozenset(fixed))
+    search.offer([start.without_time()])
+    grid = [
+        dict(zip((*SCALES, "transition_ridge", "transition_share"), (*scales, ridge, share), strict=True))
+        for scales in SCALE_SETS
+        for ridge in RIDGES
+        for share in SHARES
+    ]
+    search.change(grid)
+    lives = [life for life in HALF_LIVES if life <= REACH * exposures.days]
+    trend = ("half_life", "trend_exponent", "recent_popularity")
+    if lives:
+        search.change([dict(zip(trend, (life, *each), strict=True)) for life in lives for each in COARSE_TRENDS])
+    else:
+        search.best = replace(search.best, **{name: getattr(start, name) for name in trend})
+        search.per_user = None
+        search.offer([search.best])
+    for _ in range(2):
+        if lives:
+            search.change({"trend_exponent": each} for each in EXPONENTS)
+            search.change({"recent_popularity": each} for each in POPULARITIES)
+        search.factors()
+        search.change({"transition_share": each} for each in SHARES)
+    tuned = SearchResult(search.fitted.settings, search.value, found.decompositions + 1, found.evaluations + search.n)
+    return TimeSearchResult(search.best, tuned)
+
+
+class _TimeSearch:
+    """The best settings so far, and what was worked out of those that were tried."""
+
+    def __init__(
+        self,
+        fitted: SpectralFilter,
+        sequences: Sequences,
+        exposures: Exposures,
+        validation: Validation,
+        start: TimeSettings,
+        fixed: frozenset[str],
+    ) -> None:
+        assert validation.numbers is not None
+        self.fitted, self.sequences, self.exposures, self.validation = fitted, sequences, exposures, validation
+        self.start, self.fixed = start, fixed
+        self.own = sequences.of_users(validation.numbers)
+        self.taste = fitted.fold_in(validation.users)
+        self.sums: dict[tuple[float, ...], TransitionSums] = {}
+        self.moved: dict[tuple[float, ...], torch.Tensor] = {}
+        self.recent: dict[float, torch.Tensor] = {}
+        self.best, self.value, self.n = start, -np.inf, 0
+        self.per_user: np.ndarray | None = None
+
+    def change(self, changes: Iterable[dict[str, Any]]) -> None:
+        """Try changes of the best settings."""
+        self.offer([replace(self.best, **each) for each in changes])
+
+    def offer(self, settings: Iterable[TimeSettings]) -> None:
+        """Try settings, and keep the best; what is fixed stays as it is."""
+        held = {name: getattr(self.start, name) for name in self.fixed}
+        distinct = list(dict.fromkeys(replace(each, **held) for each in settings))
+        self._contest([(self.fitted, each) for each in distinct])
+
+    def factors(self) -> None:
+        """Try the settings that scores are multiplied by."""
+        for name, values in FACTORS.items():
+            self._contest([(self.fitted.changed(**{name: value}), self.best) for value in values])
+
+    def _contest(self, tried: list[tuple[SpectralFilter, TimeSettings]]) -> None:
+        standings = self.validation.contest([self._candidate(*each) for each in tried], self.per_user)
+        self.n += len(tried)
+        for (fitted, settings), standing in zip(tried, standings, strict=True):
+            if standing.per_user is not None and standing.value > self.value:
+                self.fitted, self.best = fitted, settings
+                self.value, self.per_user = standing.value, standing.per_user
+
+    def _candidate(self, fitted: SpectralFilter, s: TimeSettings) -> Candidate:
+        timed = replace(fitted, trend=self._trend(s))
+        moved = self._moved(s) if s.transition_share else None
+        key = ("time", s.transition_share, *self._operator(s)) if s.transition_share else ("time",)
+
+        def exposure(rows: slice) -> torch.Tensor:
+            own = self.taste[rows]
+            factors = own if moved is None else own + added(own, moved[rows], s.transition_share)
+            return fitted.exposure_of(factors, self.validation.users.rows(rows))
+
+        def score(pieces: Pieces) -> torch.Tensor:
+            return timed.finished(pieces.of(key, exposure, alone=True))
+
+        return score
+
+    def _operator(self, s: TimeSettings) -> tuple[float, ...]:
+        return (*s.scales, float(s.transition_rank), s.transition_ridge)
+
+    def _moved(self, s: TimeSettings) -> torch.Tensor:
+        """Return the validation users' sources times the operator, ``[n_users, k']``."""
+        key = self._operator(s)
+        if key not in self.moved:
+            vectors = leading(self.fitted.vectors, s)
+            if key[:-1] not in self.sums:
+                self.sums[key[:-1]] = TransitionSums.of(self.sequences, vectors, s.scales)
+            operator = self.sums[key[:-1]].solve(s.transition_ridge)
+            self.moved[key] = torch.from_numpy(sources_now(self.own, vectors, s.scales) @ operator)
+        return self.moved[key]
+
+    def _trend(self, s: TimeSettings) -> Trend:
+        if s.half_life not in self.recent:
+            counts = RecentCounts.of(
+                self.exposures.item, self.exposures.time, s.half_life, self.fitted.counters.n_items
+            )
+            self.recent[s.half_life] = torch.from_numpy(counts.counts)
+        return trend_of(self.recent[s.half_life], self.fitted, s)
+
+
+def leading(vectors: torch.Tensor, settings: TimeSettings) -> npt.NDArray[np.float32]:
+    """Return the vectors that transitions are learned on, float32 ``[n_items, <= k']``."""
+    return np.ascontiguousarray(vectors[:, : settings.transition_rank].cpu().numpy())
+
+
+def trend_of(counts: torch.Tensor, fitted: SpectralFilter, s: TimeSettings) -> Trend:
+    """Return the trend of a filter's items from recent exposures ``[n_items]``."""
+    exposures = fitted.counters.likes + fitted.counters.dislikes
+    return Trend.of(counts.to(exposures.device), exposures, s.trend_smoothing, s.trend_exponent, s.recent_popularity)

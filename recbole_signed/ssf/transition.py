@@ -1,0 +1,200 @@
+r"""What a user meets next, from the last likes and dislikes: a signed transition operator in closed form.
+
+For each time scale :math:`\tau` the recent likes of a user are :math:`z^+ = \sum_e e^{-r_e/\tau}\, V_{i_e}` over its
+likes e, with :math:`r_e` the number of the user's events that are later than e; so are its dislikes, :math:`z^-`. A
+source z holds both at all scales, :math:`2sk` numbers. Each like is one row: the source just before it, and the target
+:math:`y = V_i` of the liked item. The operator is the ridge regression
+
+.. math:: B = (Z^T Z + \lambda I)^{-1} Z^T Y
+
+and the transition's score of item j is :math:`z B V_j^T`. All that is kept are the sums :math:`Z^T Z` and
+:math:`Z^T Y`, from which a user can be taken away again, and which processes add up. Each user gives the rows of its
+last :data:`LIKES` likes: what is learned is recent, no user weighs much, and one user's share is found in no time.
+
+Linear transitions between items in closed form are those of SLIST (Choi et al., WWW 2021) and TALE (WSDM 2025); here
+they are signed, at several scales, and between singular vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.graph import all_reduced
+from recbole_signed.ssf.sequences import IntArray, Sequences
+
+LIKES = 8
+"""Likes of a user that are learned from, the last ones; all of those that were given at one moment."""
+EVENTS = 200_000
+"""Events whose sources are held at a time."""
+
+FloatTable = npt.NDArray[np.float32]
+Float64Table = npt.NDArray[np.float64]
+
+
+def sources(
+    sequences: Sequences, user: IntArray, end: IntArray, vectors: FloatTable, scales: Sequence[float]
+) -> FloatTable:
+    """Return the sources of users at moments, float32 ``[n_rows, 2 * n_scales * k]``: likes, then dislikes, by scale.
+
+    Exact, in one pass over the events: each event is added to the first row that it lies before, and a row takes the
+    one before it over.
+
+    Args:
+        sequences: of the users.
+        user: of each row; rows are sorted by user and ``end``.
+        end: of each row, where the first event begins that is not before it.
+        vectors: of items, ``[n_items, k]``.
+        scales: in events.
+    """
+    n_rows, (n_items, k) = len(user), vectors.shape
+    found = np.zeros((n_rows, 2, len(scales), k), dtype=np.float32)
+    if not n_rows:
+        return found.reshape(n_rows, -1)
+    place = np.arange(len(sequences.item))
+    row = np.searchsorted(end, place, side="right")
+    inside = row < n_rows
+    inside[inside] = user[row[inside]] == sequences.owner[inside]
+    for number, sign in enumerate((True, False)):
+        own = np.flatnonzero(inside & (sequences.like == sign))
+        age = end[row[own]] - sequences.end[own]
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(row[own], minlength=n_rows))])
+        for each, scale in enumerate(scales):
+            weight = np.exp(-age / scale).astype(np.float32)
+            found[:, number, each] = (
+                sp.csr_matrix((weight, sequences.item[own], indptr), shape=(n_rows, n_items)) @ vectors
+            )
+    first = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]]))
+    follows = np.arange(n_rows) - np.repeat(first, np.diff(np.append(first, n_rows)))  # which row of its user it is
+    for number in range(1, int(follows.max()) + 1):
+        rows = np.flatnonzero(follows == number)
+        step = (end[rows] - end[rows - 1])[:, None] / np.asarray(scales)
+        found[rows] += np.exp(-step).astype(np.float32)[:, None, :, None] * found[rows - 1]
+    return found.reshape(n_rows, -1)
+
+
+def sources_now(sequences: Sequences, vectors: FloatTable, scales: Sequence[float]) -> FloatTable:
+    """Return the sources of users after all their events, float32 ``[n_users, 2 * n_scales * k]``."""
+    return sources(sequences, np.arange(sequences.n_users), sequences.indptr[1:], vectors, scales)
+
+
+def shares_now(sequences: Sequences, scales: Sequence[float]) -> Float64Table:
+    """Return the weight of each event in its user's source after all its events, ``[n_events, n_scales]``."""
+    age = sequences.indptr[1:][sequences.owner] - sequences.end
+    return np.exp(-age[:, None] / np.asarray(scales))
+
+
+def learned_rows(sequences: Sequences) -> tuple[IntArray, IntArray, IntArray]:
+    """Return user, end of the source, and item of the likes that are learned from, ``[n_rows]`` each."""
+    likes = np.concatenate([[0], np.cumsum(sequences.like)])
+    owner = sequences.owner
+    later = likes[sequences.indptr[1:][owner]] - likes[sequences.end]
+    something_before = sequences.start > sequences.indptr[owner]
+    rows = np.flatnonzero(sequences.like & (later < LIKES) & something_before)
+    return owner[rows], sequences.start[rows], sequences.item[rows]
+
+
+@dataclass
+class TransitionSums:
+    """The sums that the operator is solved from; float64, so that what is added can be taken away again."""
+
+    gram: Float64Table
+    """:math:`Z^T Z`, ``[w, w]``."""
+    cross: Float64Table
+    """:math:`Z^T Y`, ``[w, k]``."""
+
+    @classmethod
+    def of(cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float]) -> TransitionSums:
+        """Count users' events; with torch.distributed initialised each process counts its own users.
+
+        Args:
+            sequences: of users, in a process group of those of this process.
+            vectors: of items, ``[n_items, k]``.
+            scales: in events.
+        """
+        width = 2 * len(scales) * vectors.shape[1]
+        found = cls(np.zeros((width, width)), np.zeros((width, vectors.shape[1])))
+        for users in sequences.pieces(EVENTS):
+            found.add(sequences.of_users(users), vectors, scales)
+        for each in (found.gram, found.cross):
+            all_reduced(torch.from_numpy(each))
+        return found
+
+    def add(self, sequences: Sequences, vectors: FloatTable, scales: Sequence[float], times: float = 1.0) -> None:
+        """Add the rows of users; ``times`` -1: take them away."""
+        user, end, item = learned_rows(sequences)
+        if not len(user):
+            return
+        source = sources(sequences, user, end, vectors, scales)
+        self.gram += times * (source.T @ source)
+        self.cross += times * (source.T @ vectors[item])
+
+    def solve(self, ridge: float) -> FloatTable:
+        """Return the operator B, float32 ``[w, k]``; zeros where there is nothing to learn from.
+
+        Args:
+            ridge: as a part of the mean square of a source's numbers.
+        """
+        mean = float(np.trace(self.gram)) / max(len(self.gram), 1)
+        if not mean > 0:
+            return np.zeros(self.cross.shape, dtype=np.float32)
+        regular = self.gram + ridge * mean * np.eye(len(self.gram))
+        solution = scipy.linalg.solve(regular, self.cross, assume_a="pos", overwrite_a=True)
+        return np.asarray(solution, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """The operator, and its part in a user."""
+
+    operator: torch.Tensor
+    """B, float32 ``[2 * n_scales * k', k']``, with k' leading singular vectors."""
+    scales: tuple[float, ...]
+    """In events."""
+    share: float
+    """[b]"""
+
+    def moved(self, sequences: Sequences, vectors: torch.Tensor) -> torch.Tensor:
+        """Return users' sources times the operator, ``[n_users, k']``.
+
+        Args:
+            sequences: of the users.
+            vectors: of items, ``[n_items, >= k']``.
+        """
+        table = vectors[:, : self.operator.shape[1]].cpu().numpy()
+        return torch.from_numpy(sources_now(sequences, table, self.scales)).to(vectors.device) @ self.operator
+
+    def added(self, taste: torch.Tensor, sequences: Sequences, vectors: torch.Tensor) -> torch.Tensor:
+        r"""Return :math:`b \frac{\|z\|}{\|t\|} t` of users, ``[n_users, k]``, with t as :meth:`moved` gives it.
+
+        Args:
+            taste: z, the users' factors after the response, ``[n_users, k]``.
+            sequences: of the users.
+            vectors: of items, ``[n_items, >= k]``.
+        """
+        return added(taste, self.moved(sequences, vectors), self.share)
+
+    def contributions(
+        self, taste: torch.Tensor, sequences: Sequences, vectors: torch.Tensor, item: int
+    ) -> Float64Table:
+        """Return what each event of one user adds to the product of :meth:`added` and an item, ``[n_events]``."""
+        table = vectors[:, : self.operator.shape[1]]
+        target = (self.operator @ table[item]).double().cpu().numpy().reshape(2, len(self.scales), -1)
+        own = table[torch.from_numpy(sequences.item)].double().cpu().numpy()
+        signed = target[1 - sequences.like.astype(np.int64)]
+        parts = np.einsum("es,ek,esk->e", shares_now(sequences, self.scales), own, signed)
+        length = float(self.moved(sequences, vectors).norm())
+        return parts * (self.share * float(taste.norm()) / length if length else 0.0)
+
+
+def added(taste: torch.Tensor, moved: torch.Tensor, share: float) -> torch.Tensor:
+    """Return what transitions add to the factors of users, as :meth:`Transition.added`, from :meth:`moved`."""
+    length = moved.norm(dim=1, keepdim=True)
+    scale = torch.where(length > 0, share * taste.norm(dim=1, keepdim=True) / length.clamp(min=1e-30), 0.0)
+    return torch.nn.functional.pad(scale * moved, (0, taste.shape[1] - moved.shape[1]))

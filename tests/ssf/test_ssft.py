@@ -1,0 +1,133 @@
+"""SSF-T inside RecBole: its formula, explanations, its choice of parameters, and what it is without times."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.quick_start import run_recbole
+from recbole.utils import get_trainer
+
+from recbole_signed.ssf import Sequences, TimeSettings, Validation, sources_now
+
+FIXED: dict[str, Any] = {
+    "auto": False,
+    "rank": 12,
+    "cutoff": 6,
+    "popularity_floor": 0.3,
+    "popularity_exponent": 0.2,
+    "dislike_aversion": 0.5,
+    "transition_rank": 8,
+    "transition_share": 0.7,
+    "half_life": 0.001,
+}
+
+
+@pytest.fixture
+def prepare(prepare_model: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.partial(prepare_model, "SSFT")
+
+
+@pytest.fixture
+def fitted(prepare: Callable[..., Any]) -> Any:
+    model, *_ = prepare(**FIXED)
+    model.fit()
+    return model
+
+
+def everyone(model: Any) -> torch.Tensor:
+    return torch.arange(model.n_users)
+
+
+def test_scores_are_the_formula(fitted: Any) -> None:
+    s = fitted.time_settings
+    plain = fitted.filter
+    z = plain.fold_in(fitted.graph).double().numpy()  # a graph has no order
+    vectors = fitted.item_factors.double().numpy()
+    sequences: Sequences = fitted.sequences
+    moved = sources_now(sequences, fitted.item_factors[:, :8].numpy(), s.scales) @ plain.transition.operator.numpy()
+    length = [np.linalg.norm(each, axis=1, keepdims=True) for each in (z, moved)]
+    z[:, :8] += np.where(length[1] > 0, 0.7 * length[0] / np.maximum(length[1], 1e-12), 0) * moved
+    time = fitted.exposures.time
+    weight = np.exp2((time - time.max()) / 86_400_000 / 0.001)
+    count = np.bincount(fitted.exposures.item, minlength=fitted.n_items)
+    recent = np.bincount(fitted.exposures.item, weights=weight, minlength=fitted.n_items)
+    recent *= weight.sum() / np.square(weight).sum() / 2
+    trend = (recent + 2) / (count * recent.sum() / count.sum() + 2)
+    wanted = (z @ vectors.T * trend**0.5 + plain.prior.numpy()) * plain.factor.numpy()
+    known = count > 0
+    np.testing.assert_allclose(fitted.score(everyone(fitted)).numpy()[:, known], wanted[:, known], rtol=1e-3, atol=1e-5)
+    assert np.ptp(trend[known]) > 0.1
+    popularity = np.log1p(fitted.item_likes.numpy() * trend)
+    prior = plain.prior.numpy()
+    np.testing.assert_allclose(prior[known] / prior.max(), popularity[known] / popularity.max(), rtol=1e-4)
+
+
+def test_an_explanation_sums_to_the_score_and_tells_taste_from_recency(fitted: Any) -> None:
+    for user, item in ((4, 9), (11, 3), (17, 20)):
+        told = fitted.explain(user, item)
+        assert told.recency is not None
+        assert np.abs(told.recency).max() > 1e-4
+        score = float(fitted.score(torch.tensor([user]))[0, item])
+        assert told.score == pytest.approx(score)
+        assert (told.contributions.sum() * told.trend + told.prior) * told.factor == pytest.approx(score, rel=1e-4)
+        taste = fitted.filter.explain(fitted.graph.rows([user]), item)
+        np.testing.assert_allclose(told.contributions - told.recency, taste.contributions, rtol=1e-6)
+
+
+@pytest.mark.parametrize("without", ["time", "shares"])
+def test_where_time_says_nothing_it_is_ssf(
+    prepare_model: Callable[..., Any], caplog: pytest.LogCaptureFixture, without: str
+) -> None:
+    settings = {key: FIXED[key] for key in ("auto", "rank", "cutoff", "popularity_floor", "dislike_aversion")}
+    more: dict[str, Any] = {"transition_share": 0, "trend_exponent": 0, "recent_popularity": 0}
+    if without == "time":
+        more = {"load_col": {"inter": ["user_id", "item_id", "sign"]}, "TIME_FIELD": "nothing"}
+    caplog.set_level(logging.WARNING)
+    (model, *_), (plain, *_) = prepare_model("SSFT", **settings, **more), prepare_model("SSF", **settings)
+    model.fit()
+    plain.fit()
+    torch.testing.assert_close(model.score(everyone(model)), plain.score(everyone(plain)))
+    assert ("SSFT is SSF here" in caplog.text) == (without == "time")
+    told, wanted = model.explain(4, 9), plain.explain(4, 9)
+    np.testing.assert_allclose(told.contributions, wanted.contributions)
+    assert told.trend == 1.0
+
+
+def test_it_chooses_and_what_is_set_holds(prepare: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    time_split = {"eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}}
+    model, config, parts = prepare(rank=12, half_life=0.02, transition_share=1.0, valid_metric="NDCG@10", **time_split)
+    assert set(model.fixed) == {"half_life", "transition_share"}
+    trainer = get_trainer(config["MODEL_TYPE"], "SSFT")(config, model)
+    trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
+    assert "SSFT chose on validation (NDCG@10" in caplog.text
+    assert model.chosen["half_life"] == 0.02
+    assert model.chosen["transition_share"] == 1.0
+    validation = Validation.from_loader(trainer._ranking(parts[1]), model.graph, "NDCG@10", 3000, new=True)
+    assert validation is not None
+    assert validation.numbers is not None
+    (standing,) = validation.contest([lambda pieces: model.score(torch.from_numpy(validation.numbers[pieces.rows]))])
+    assert f"NDCG@10 {standing.value:.4f}" in caplog.text  # what it measured is what it has become
+
+
+def test_it_runs_saves_and_loads_through_recbole(tmp_path: Any, toy_root: Any) -> None:
+    settings = {"data_path": str(toy_root), "checkpoint_dir": str(tmp_path), "rank": 8, "topk": [5], "state": "ERROR"}
+    result = run_recbole(model="SSFT", dataset="toy-signed", config_dict={**settings, "valid_metric": "NDCG@5"})
+    assert 0 < result["test_result"]["ndcg@5"] <= 1
+
+
+def test_a_checkpoint_holds_all_of_it(prepare: Callable[..., Any], fitted: Any) -> None:
+    again, *_ = prepare(**{**FIXED, "transition_share": 0.1, "half_life": 3.0})
+    again.load_state_dict(fitted.state_dict())
+    assert (
+        again.time_settings
+        == fitted.time_settings
+        == TimeSettings(transition_rank=8, transition_share=0.7, half_life=0.001)
+    )
+    torch.testing.assert_close(again.score(everyone(again)), fitted.score(everyone(fitted)))

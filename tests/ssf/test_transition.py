@@ -1,0 +1,161 @@
+"""Order and trend: sources, sums and counters against sums written out, whatever the order of rows and processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online.store import DAY, RecentCounts
+from recbole_signed.ssf import Sequences, TimeSettings, TransitionSums, Trend, sources_now
+from recbole_signed.ssf.transition import LIKES
+
+N_USERS, N_ITEMS, K = 5, 9, 3
+SCALES = (2.0, 7.0)
+VECTORS = np.random.default_rng(0).normal(size=(N_ITEMS, K)).astype(np.float32)
+Event = tuple[int, int, bool, int]
+
+_event = st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1), st.booleans(), st.integers(0, 9))
+events = st.lists(_event, max_size=60, unique_by=lambda each: each[:2])
+"""User, item, whether it is a like, and time; many times are the same."""
+
+
+def sequences(rows: list[Event], n_users: int = N_USERS) -> Sequences:
+    columns = [np.array([row[n] for row in rows], dtype=kind) for n, kind in enumerate((int, int, bool, int))]
+    return Sequences.of(*columns, n_users)
+
+
+def source(past: list[Event]) -> np.ndarray:
+    """Return the source of one user after events, from the formula."""
+    found = np.zeros((2, len(SCALES), K))
+    for _, item, like, time in past:
+        later = sum(other[3] > time for other in past)
+        for n, scale in enumerate(SCALES):
+            found[0 if like else 1, n] += np.exp(-later / scale) * VECTORS[item]
+    return found.ravel()
+
+
+def sums(rows: list[Event]) -> tuple[np.ndarray, np.ndarray]:
+    """Return both sums from the formula."""
+    width = 2 * len(SCALES) * K
+    gram, cross = np.zeros((width, width)), np.zeros((width, K))
+    for user, item, like, time in rows:
+        own = [row for row in rows if row[0] == user]
+        past = [row for row in own if row[3] < time]
+        if like and past and sum(row[2] and row[3] > time for row in own) < LIKES:
+            z = source(past)
+            gram += np.outer(z, z)
+            cross += np.outer(z, VECTORS[item])
+    return gram, cross
+
+
+def close(found: TransitionSums, wanted: tuple[np.ndarray, np.ndarray]) -> None:
+    for each, other in zip((found.gram, found.cross), wanted, strict=True):
+        np.testing.assert_allclose(each, other, atol=1e-4)
+
+
+@settings(max_examples=60)
+@given(events, st.randoms())
+def test_sources_and_sums_are_the_formula_in_any_order_of_rows(rows: list[Event], random: object) -> None:
+    shuffled = list(rows)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    for each in (rows, shuffled):
+        found = sources_now(sequences(each), VECTORS, SCALES)
+        wanted = [source([row for row in rows if row[0] == user]) for user in range(N_USERS)]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        close(TransitionSums.of(sequences(each), VECTORS, SCALES), sums(rows))
+
+
+@settings(max_examples=60)
+@given(events, events)
+def test_events_that_come_and_users_who_go_leave_what_a_full_count_gives(old: list[Event], new: list[Event]) -> None:
+    """Of each pair the last verdict counts; the first user is erased in the end."""
+    counted = TransitionSums.of(sequences(old), VECTORS, SCALES)
+    pairs = {row[:2]: row for row in old}
+    for row in new:
+        before = [each for each in pairs.values() if each[0] == row[0]]
+        pairs[row[:2]] = row
+        after = [each for each in pairs.values() if each[0] == row[0]]
+        counted.add(sequences(before), VECTORS, SCALES, -1.0)
+        counted.add(sequences(after), VECTORS, SCALES)
+    close(counted, sums(list(pairs.values())))
+    counted.add(sequences([row for row in pairs.values() if row[0] == 0]), VECTORS, SCALES, -1.0)
+    close(counted, sums([row for row in pairs.values() if row[0] != 0]))
+
+
+def test_many_events_in_pieces_and_some_users_alone() -> None:
+    rng = np.random.default_rng(1)
+    n = 400
+    user, item, like = rng.integers(0, 40, n), rng.integers(0, N_ITEMS, n), rng.random(n) < 0.6
+    whole = Sequences.of(user, item, like, rng.integers(0, 50, n), 40)
+    pieces = whole.pieces(100)
+    assert len(pieces) > 2
+    np.testing.assert_array_equal(np.concatenate(pieces), np.arange(40))
+    counted = TransitionSums(np.zeros((12, 12)), np.zeros((12, K)))
+    for users in pieces:
+        counted.add(whole.of_users(users), VECTORS, SCALES)
+    wanted = TransitionSums.of(whole, VECTORS, SCALES)
+    close(counted, (wanted.gram, wanted.cross))
+    some = np.array([7, 3, 3, 39])
+    all_sources = sources_now(whole, VECTORS, SCALES)
+    np.testing.assert_allclose(sources_now(whole.of_users(some), VECTORS, SCALES), all_sources[some], atol=1e-5)
+
+
+def test_the_operator_is_the_ridge_regression() -> None:
+    rng = np.random.default_rng(2)
+    z, y = rng.normal(size=(50, 6)), rng.normal(size=(50, 3))
+    found = TransitionSums(z.T @ z, z.T @ y).solve(0.1)
+    regular = 0.1 * np.square(z).sum() / 6
+    np.testing.assert_allclose(found, np.linalg.solve(z.T @ z + regular * np.eye(6), z.T @ y), rtol=1e-4)
+    assert not TransitionSums(np.zeros((6, 6)), np.zeros((6, 3))).solve(0.1).any()
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2000), st.booleans()), max_size=40))
+def test_recent_counts_follow_events_and_retractions(moves: list[tuple[int, int, bool]]) -> None:
+    """Over two thousand half-lives, so that the origin moves."""
+    counts, there, newest = RecentCounts(1.0, 2), [], 0
+    for item, day, back in moves:
+        if back and there:
+            gone = there.pop()
+            counts.add(np.array([gone[0]]), np.array([gone[1] * DAY]), -1.0)
+        else:
+            there.append((item, day))
+            newest = max(newest, day)
+            counts.grow(item + 1)
+            counts.add(np.array([item]), np.array([day * DAY]))
+    counts.grow(5)
+    wanted = np.zeros(5)
+    for item, day in there:
+        wanted[item] += 2.0 ** (day - newest)
+    if counts.worn:  # nearly all that is recent was taken back: whoever holds the exposures counts them again
+        item, time = (np.array([each[n] for each in there], dtype=int) for n in (0, 1))
+        counts = RecentCounts.of(item, time * DAY, 1.0, 5)
+    squares = sum(4.0 ** (day - newest) for _, day in there)
+    if squares > 0:
+        np.testing.assert_allclose(counts.counts, wanted * wanted.sum() / squares / 2, rtol=1e-6, atol=1e-6)
+
+
+def test_a_trend_compares_recent_exposures_with_all_and_follows_the_share_of_each() -> None:
+    exposures, recent = torch.tensor([10.0, 10.0, 20.0, 0.0]), torch.tensor([4.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+    trend = Trend.of(recent, exposures, 5.0, 0.5, 2.0)
+    torch.testing.assert_close(trend.ratio, (recent.float() + 5) / (exposures / 8 + 5))
+    torch.testing.assert_close(trend.factor, trend.ratio.sqrt())
+    torch.testing.assert_close(trend.likes(exposures), exposures * trend.ratio**2)
+    few = Trend.of(recent * 0.01, exposures, 5.0, 0.5, 2.0)
+    assert (few.ratio - 1).abs().max() < 0.02  # too few are left to tell
+    assert (Trend.of(torch.zeros(4), exposures, 5.0, 0.5, 2.0).ratio == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("half_life", 0.0), ("transition_share", -1.0), ("trend_exponent", float("nan")), ("transition_rank", 0)],
+)
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"{name} is"):
+        TimeSettings(**{name: value})
+    with pytest.raises(UsageError, match="are all 0"):
+        TimeSettings(short_scale=0, middle_scale=0, long_scale=0)
