@@ -1,8 +1,8 @@
 """Pages that are made at build time from the classes, the result rows and the command line.
 
 A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models``, ``metrics``, ``commands``,
-``table NAME`` (a table under yaml/bench), ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script
-under examples).
+``table NAME`` (a table under yaml/bench), ``other_tables``, ``stream NAME`` (a replay under yaml/online) or
+``tutorial NAME`` (a script under examples).
 """
 
 from __future__ import annotations
@@ -102,6 +102,14 @@ def table(name: str) -> str:
     return _nested(printed or (ROOT / "yaml" / "bench" / f"{name}.md").read_text(encoding="utf-8"))
 
 
+def other_tables() -> str:
+    """Return the tables that no mark of the page of results names, in order of their names."""
+    named = set(MARK.findall((ROOT / "docs" / "results.md").read_text(encoding="utf-8")))
+    views = sorted(path.name.partition(".")[0] for path in (ROOT / "yaml" / "bench").glob("*.view.json"))
+    committed = [name for name in views if (ROOT / "yaml" / "bench" / f"{name}.md").exists()]
+    return "\n\n".join(table(name) for name in committed if ("table", name) not in named)
+
+
 def printed_from_rows(yaml_file: Path) -> str | None:
     """Return the Markdown of a table, with its marks of significance; None where there are no rows."""
     from recbole_signed.experiments.tables import stored_table
@@ -192,6 +200,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "metrics": metrics,
     "commands": commands,
     "table": table,
+    "other_tables": other_tables,
     "stream": stream,
     "tutorial": tutorial,
 }
