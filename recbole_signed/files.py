@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -12,12 +13,17 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from recbole_signed.errors import UsageError
 
+_BLOCK = 1 << 20
+_DTYPES = {
+    "f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u8": "U64", "u4": "U32",
+    "u2": "U16", "u1": "U8", "b1": "BOOL",
+}  # fmt: skip
 MANIFEST = "manifest.json"
 LOCK = "LOCK"
 FORMAT = 1
@@ -162,8 +168,6 @@ def write_folder(
         what: the steps' prefix, for the tests of faults.
 
     """
-    from safetensors.numpy import save_file
-
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -171,10 +175,7 @@ def write_folder(
         sums = {}
         for name, tensors in files.items():
             path = temporary / f"{name}.safetensors"
-            save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, path)
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-                sums[path.name] = _digest(file)
+            sums[path.name] = _write_tensors(path, tensors)
             at(f"{what}:tensors")
         manifest = {"format": FORMAT, **meta, "sha256": sums}
         text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
@@ -190,10 +191,33 @@ def write_folder(
     at(f"{what}:renamed")
 
 
-def _digest(file: BinaryIO) -> str:
+def _write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> str:
+    """Write a file of the format safetensors, durable, in blocks during which other threads run; return its SHA-256.
+
+    https://huggingface.co/docs/safetensors/index#format
+    """
+    arrays = {name: np.ascontiguousarray(each) for name, each in tensors.items()}
+    order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    ends = list(itertools.accumulate((arrays[name].nbytes for name in order), initial=0))
+    head: dict[str, Any] = {
+        name: {"dtype": _DTYPES[arrays[name].dtype.str[1:]], "shape": arrays[name].shape, "data_offsets": list(span)}
+        for name, span in zip(order, itertools.pairwise(ends), strict=True)
+    }
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with path.open("wb") as file:
+        for content in (
+            len(text).to_bytes(8, "little"),
+            text,
+            *(arrays[name].reshape(-1).view(np.uint8) for name in order),
+        ):
+            view = memoryview(content)
+            for start in range(0, len(view), _BLOCK):
+                file.write(view[start : start + _BLOCK])
+                digest.update(view[start : start + _BLOCK])
+        file.flush()
+        os.fsync(file.fileno())
     return digest.hexdigest()
 
 

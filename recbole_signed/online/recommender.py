@@ -151,7 +151,7 @@ class OnlineRecommender:
         self._n_fits = self._n_refreshes = self._fitted_seq = 0
         self._scratch_seq = 0  # newest event that the last fit from scratch has seen
         self._erased, self._erase_again, self._erase_queued = 0.0, False, False
-        self._lock, self._erasing = threading.RLock(), threading.RLock()
+        self._lock = threading.RLock()
         self._eraser = ThreadPoolExecutor(max_workers=1, thread_name_prefix="eraser")
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refit")
 
@@ -275,7 +275,7 @@ class OnlineRecommender:
 
     def erase(self) -> Pending:
         """Do what is left of erasures, and return what still is; it is tried again at updates and at opening."""
-        with self._erasing:
+        with self._maintained():
             with self._entered() as (state, _):
                 scratch_seq = self._scratch_seq
             if state.erasure.needs_version(scratch_seq):
@@ -357,11 +357,29 @@ class OnlineRecommender:
         self.learner, self._fitted_seq = new, seq
 
     def snapshot(self) -> str:
-        """Save a version of the model with the edges it reflects, and return its name."""
-        with self._entered() as (state, learner):
-            tensors, meta = learner.state()
-            about = {"learner": described(learner), "fitted_seq": self._fitted_seq, "scratch_seq": self._scratch_seq}
-            return state.snapshot(tensors, {**meta, **about}, model=self.model_name)
+        """Save a version of the model with the edges it reflects, and return its name.
+
+        Others wait only while arrays are copied, not while files are written.
+        """
+        with self._maintained() as state:
+            with self._entered() as (_, learner):
+                tensors, meta = learner.state()
+                tensors = {name: np.array(each) for name, each in tensors.items()}
+                about = {
+                    "learner": described(learner),
+                    "fitted_seq": self._fitted_seq,
+                    "scratch_seq": self._scratch_seq,
+                }
+                captured = state.capture({**meta, **about}, model=self.model_name)
+            return state.save(tensors, captured)
+
+    @contextlib.contextmanager
+    def _maintained(self) -> Iterator[OnlineState]:
+        """Hold what writes versions, the base or backups; it is never waited for while state and learner are held."""
+        with self._entered() as (state, _):
+            pass
+        with state.maintenance:
+            yield state
 
     def activate(self, name: str) -> None:
         """Put a saved version in force, for now and for the next start; events since then stay taken in.
@@ -372,7 +390,7 @@ class OnlineRecommender:
         Raises:
             UsageError: there is no such version, it is damaged, or it is of another model.
         """
-        with self._entered() as (state, learner):
+        with self._maintained(), self._entered() as (state, learner):
             snapshot = state.versions.load(name) if name in state.versions.names() else None
             state.versions.rollback(name)
             assert snapshot is not None
@@ -386,7 +404,7 @@ class OnlineRecommender:
 
     def compact(self) -> int:
         """Put edges in the place of old rows of the log, see :meth:`OnlineState.compact`."""
-        with self._entered() as (state, _):
+        with self._maintained() as state:
             return state.compact()
 
     def close(self) -> None:
@@ -400,10 +418,9 @@ class OnlineRecommender:
             self._closed = True
         self._pool.shutdown(wait=True)
         self._eraser.shutdown(wait=True)
-        with self._lock:
-            if self.state is not None:
-                self.state.close()
-                self.state = None
+        if self.state is not None:
+            self.state.close()  # waits for a version that is being saved, which waits for the lock
+            self.state = None
 
     # ---- ranking
 

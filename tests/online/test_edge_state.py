@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -166,3 +168,34 @@ def test_long_rows_and_a_growing_arena() -> None:
 def test_counts_can_not_be_written() -> None:
     with pytest.raises(ValueError, match="read-only"):
         EdgeState(3, 3).item_likes[0] = 1
+
+
+def test_frozen_edges_are_those_of_their_moment() -> None:
+    """Whatever changes while they are copied: rows that grow, move, shrink, vanish, or are all made again."""
+    rng = np.random.default_rng(3)
+    state = EdgeState()
+    seq = 0
+
+    def apply(n: int, users: int, kinds: list[int]) -> None:
+        nonlocal seq
+        kind = rng.choice(kinds, n)
+        user, item = rng.integers(1, users, n), rng.integers(1, 40, n)
+        gone = kind == FORGET_USER
+        lost = np.isin(user, user[gone]) & ~gone
+        keep = ~lost
+        columns = [each[keep] for each in (np.arange(n) + seq, user, np.where(gone, 0, item), kind, np.arange(n) + seq)]
+        seq += n
+        state.apply(LogBatch(seq, seq + n, users, 40, *columns, np.zeros(keep.sum())))
+
+    apply(400, 30, [LIKE, DISLIKE, UNLIKE, SKIP])
+    for sizes in ([(5, 30)] * 20, [(300, 60)], [(2000, 60)], [(1, 200)] * 30):
+        expected = state.to_tensors()
+        frozen = state.freeze()
+        for n, users in sizes:
+            apply(n, users, [LIKE, DISLIKE, UNLIKE, UNDISLIKE, SKIP, FORGET_USER])
+        found = state.thawed(frozen, threading.RLock())
+        assert found.keys() == expected.keys()
+        for name, each in expected.items():
+            np.testing.assert_array_equal(found[name], each)
+        again = state.to_tensors()
+        assert any(not np.array_equal(again[name], expected[name]) for name in again)

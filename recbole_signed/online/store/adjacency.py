@@ -137,17 +137,11 @@ class Adjacency:
 
     def gather(self, names: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
         """Copy columns as CSR: indptr int64 ``[n + 1]`` and each column ``[E]``, sorted by row and key."""
-        start, length = self._start[: self._n], self._length[: self._n]
-        indptr = np.zeros(self._n + 1, dtype=np.int64)
-        np.cumsum(length, out=indptr[1:])
-        if np.array_equal(start[length > 0], indptr[:-1][length > 0]):  # as it was loaded
-            return indptr, [self.columns[name][: indptr[-1]].copy() for name in names]
-        filled = np.flatnonzero(length)
-        start, end = start[filled], start[filled] + length[filled]
-        breaks = np.flatnonzero(start[1:] != end[:-1]) + 1  # rows in a row that lie in a row are copied at once
-        bounds = zip(start[np.r_[0, breaks]].tolist(), end[np.r_[breaks - 1, len(end) - 1]].tolist(), strict=True)
-        pieces = [slice(first, last) for first, last in bounds]
-        return indptr, [np.concatenate([self.columns[name][piece] for piece in pieces]) for name in names]
+        return _gather(self._start[: self._n], self._length[: self._n], self.columns, names)
+
+    def freeze(self) -> Frozen:
+        """Remember the rows as they are, at the cost of two numbers a row; `Frozen.keep` has to be told of changes."""
+        return Frozen(self._start[: self._n].copy(), self._length[: self._n].copy(), dict(self.columns))
 
     def _move(self, row: int, room: int) -> None:
         """Give a row another place with more room."""
@@ -171,6 +165,49 @@ class Adjacency:
                 larger = np.empty(size, column.dtype)
                 larger[: self._end] = column[: self._end]
                 self.columns[name] = larger
+
+
+class Frozen:
+    """Rows of an `Adjacency` at one moment, which can be copied while it goes on.
+
+    Arrays are shared. A row is copied before it changes for the first time; rows that move leave what they were.
+    """
+
+    def __init__(self, start: np.ndarray, length: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+        self._start, self._length, self._columns = start, length, columns
+        self._before: dict[int, dict[str, np.ndarray]] = {}
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Copy rows that are about to change."""
+        for row in rows.tolist():
+            if row < len(self._start) and row not in self._before:
+                here = slice(int(self._start[row]), int(self._start[row] + self._length[row]))
+                self._before[row] = {name: column[here].copy() for name, column in self._columns.items()}
+
+    def gather(self, names: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Copy the rows as `Adjacency.gather` does; `overlay` has to follow, once nothing changes any more."""
+        return _gather(self._start, self._length, self._columns, names)
+
+    def overlay(self, names: Sequence[str], indptr: np.ndarray, columns: Sequence[np.ndarray]) -> None:
+        """Put the rows that have changed meanwhile back to what they were."""
+        for row, before in self._before.items():
+            for name, column in zip(names, columns, strict=True):
+                column[indptr[row] : indptr[row + 1]] = before[name]
+
+
+def _gather(
+    start: np.ndarray, length: np.ndarray, columns: Mapping[str, np.ndarray], names: Sequence[str]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    indptr = np.zeros(len(start) + 1, dtype=np.int64)
+    np.cumsum(length, out=indptr[1:])
+    if np.array_equal(start[length > 0], indptr[:-1][length > 0]):  # as it was loaded
+        return indptr, [columns[name][: indptr[-1]].copy() for name in names]
+    filled = np.flatnonzero(length)
+    start, end = start[filled], start[filled] + length[filled]
+    breaks = np.flatnonzero(start[1:] != end[:-1]) + 1  # rows in a row that lie in a row are copied at once
+    bounds = zip(start[np.r_[0, breaks]].tolist(), end[np.r_[breaks - 1, len(end) - 1]].tolist(), strict=True)
+    pieces = [slice(first, last) for first, last in bounds]
+    return indptr, [np.concatenate([columns[name][piece] for piece in pieces]) for name in names]
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,23 @@ from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary
 
+Enter = Callable[[], contextlib.AbstractContextManager[None]]
 _KINDS = (LIKE, DISLIKE, SKIP, VIEW)
 
 
 class Base:
-    """The base of the log in a state directory: ``base-<seq>/``, named in the log itself."""
+    """The base of the log in a state directory: ``base-<seq>/``, named in the log itself.
 
-    def __init__(self, directory: Path, log: EventLog) -> None:
+    Args:
+        directory: of the state.
+        log: of the state.
+        enter: holds the state, for as long as nobody else may use it.
+    """
+
+    def __init__(self, directory: Path, log: EventLog, enter: Enter) -> None:
         self._directory = directory
         self._log = log
+        self._enter = enter
 
     def load(self) -> EdgeState:
         """Read the edges at the log's ``base_seq``: none at all where nothing was compacted or loaded.
@@ -54,6 +63,8 @@ class Base:
     ) -> None:
         """Make edges the base, with tokens that join the vocabulary, and erase the rows of the log up to ``seq``.
 
+        The state is held for a few milliseconds at a time, not while files are written.
+
         Raises:
             UsageError: the disk is full or can't be written; the log is as it was.
 
@@ -66,15 +77,13 @@ class Base:
         with refusing("Writing the base of the event log"):
             shutil.rmtree(folder, ignore_errors=True)
             write_folder(folder, {"edges": edges}, {"seq": seq, "n_items": n_items}, "base")
-        connection = log.connection
-        with explained(log.path, "Compacting the event log"):
+        with self._enter(), explained(log.path, "Compacting the event log"):
+            connection = log.connection
             with transaction(connection):
                 for table, new in (("users", new_users), ("items", new_items)):
                     if new is not None:
                         connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?)", new.rows(0))
                         write_meta(connection, {table: new.first + len(new.tokens)})
-                connection.execute("DELETE FROM events WHERE seq <= ?", (seq,))
-                connection.execute("DELETE FROM commits WHERE last_seq <= ?", (seq,))
                 write_meta(connection, {"base_seq": seq, "base": name})
             log.base, log.base_seq, log.last_seq = name, seq, max(seq, log.last_seq)
             for vocabulary, new in ((log.users, new_users), (log.items, new_items)):
@@ -84,10 +93,16 @@ class Base:
                 log.begun = len(log.users), len(log.items)
             self.clean()
             truncate_wal(connection)
-            if new_users is None:
-                connection.execute("VACUUM")
-                truncate_wal(connection)
+        at("base:switched")
+        self.purge()
         at("base:vacuumed")
+
+    def purge(self) -> None:
+        """Erase the rows that the base stands for, and give their room back, step by step."""
+        more = True
+        while more:
+            with self._enter():
+                more = self._log.purge_step()
 
     def erase(self, users: list[int]) -> None:
         """Write the base again without some users.

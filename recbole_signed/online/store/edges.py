@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP
-from recbole_signed.online.store.adjacency import KEY, Adjacency
+from recbole_signed.online.store.adjacency import KEY, Adjacency, Frozen
 from recbole_signed.online.store.edge_views import Changes, EdgeArrays, ItemSide, Row, Rows
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.recent_counts import RecentCounts
@@ -25,6 +26,7 @@ class EdgeState:
     def __init__(self, n_users: int = 1, n_items: int = 1) -> None:
         self._by_user = Adjacency(COLUMNS)
         self._by_item = Adjacency({"kind": np.int8})
+        self._frozen: Frozen | None = None
         self._user_counts = np.zeros((3, 1), dtype=np.int64)  # likes, dislikes, neutral
         self._item_counts = np.zeros((3, 1), dtype=np.int64)
         self._recent: dict[float, RecentCounts] = {}
@@ -161,6 +163,8 @@ class EdgeState:
         Rows of users whom a ``forget_user`` of the batch erases must not be in it; the log leaves them out.
         """
         self.grow(batch.n_users, batch.n_items)
+        if self._frozen is not None:
+            self._frozen.keep(np.unique(batch.user))
         forgets = batch.type == FORGET_USER
         forgotten = np.unique(batch.user[forgets & (batch.user > 0)]).astype(np.int32)
         parts = [self._forget(int(user)) for user in forgotten]
@@ -284,20 +288,21 @@ class EdgeState:
 
     def to_tensors(self) -> dict[str, np.ndarray]:
         """Give all that is remembered as arrays that `from_tensors` takes."""
-        indptr, columns = self._by_user.gather([KEY, *COLUMNS])
-        registers = Registers(*columns[1:])
-        taken = np.flatnonzero((registers.unlike_time != NEVER) | (registers.undislike_time != NEVER))
-        return {
-            "indptr": indptr,
-            "item": columns[0],
-            "explicit": registers.explicit,
-            "neutral": registers.neutral,
-            "explicit_time": registers.explicit_time,
-            "neutral_time": registers.neutral_time,
-            "retracted": taken,  # rare, so only the pairs that were are kept
-            "unlike_time": registers.unlike_time[taken],
-            "undislike_time": registers.undislike_time[taken],
-        }
+        return _tensors(*self._by_user.gather([KEY, *COLUMNS]))
+
+    def freeze(self) -> Frozen:
+        """Remember all that `to_tensors` gives, to be copied by `thawed` while changes go on; once at a time."""
+        self._frozen = self._by_user.freeze()
+        return self._frozen
+
+    def thawed(self, frozen: Frozen, lock: contextlib.AbstractContextManager[object]) -> dict[str, np.ndarray]:
+        """Give what `to_tensors` gave when `freeze` was called; ``lock`` is what changes hold."""
+        names = [KEY, *COLUMNS]
+        indptr, columns = frozen.gather(names)
+        with lock:
+            self._frozen = None
+        frozen.overlay(names, indptr, columns)
+        return _tensors(indptr, columns)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray], n_items: int) -> EdgeState:
@@ -313,6 +318,22 @@ class EdgeState:
         state._load(user, tensors["item"], registers)
         state._count(user, tensors["item"], np.zeros(len(user), dtype=np.int8), registers.kind())
         return state
+
+
+def _tensors(indptr: np.ndarray, columns: list[np.ndarray]) -> dict[str, np.ndarray]:
+    registers = Registers(*columns[1:])
+    taken = np.flatnonzero((registers.unlike_time != NEVER) | (registers.undislike_time != NEVER))
+    return {
+        "indptr": indptr,
+        "item": columns[0],
+        "explicit": registers.explicit,
+        "neutral": registers.neutral,
+        "explicit_time": registers.explicit_time,
+        "neutral_time": registers.neutral_time,
+        "retracted": taken,  # rare, so only the pairs that were are kept
+        "unlike_time": registers.unlike_time[taken],
+        "undislike_time": registers.undislike_time[taken],
+    }
 
 
 def _key(user: np.ndarray, item: np.ndarray) -> np.ndarray:

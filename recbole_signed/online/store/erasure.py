@@ -66,7 +66,8 @@ class Erasure:
 
     def pending(self) -> Pending:
         """Return what is left."""
-        rows = self._rows()
+        with self._state.entered(writes=False):
+            rows = self._rows()
         return Pending(sum(files for _, _, _, files in rows), len(rows), self._reasons)
 
     def _rows(self) -> list[tuple[int, int, int, int]]:
@@ -93,6 +94,10 @@ class Erasure:
             refit: for pinned versions; they are left without it.
             forget_in_backup: for backups; they are left without it.
         """
+        with self._state.maintenance:
+            return self._finish(refit, forget_in_backup)
+
+    def _finish(self, refit: Refit | None, forget_in_backup: ForgetInBackup | None) -> Pending:
         state = self._state
         with state.entered():
             rows = self._rows()

@@ -39,6 +39,8 @@ from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary, make_s
 
 _logger = logging.getLogger(__name__)
 _REPLAY_ROWS = 50_000
+_PURGED_ROWS = 2000  # rows, and pages, that compaction gives back while nobody else may write
+_FREED_PAGES = 100
 _FIRST = 16  # commits after which room is made for many: a log that is opened for a look needs none
 _COLUMNS = "seq, user, item, type, timestamp, value, checksum"
 
@@ -261,6 +263,30 @@ class EventLog:
         self.connection.executemany(
             "INSERT OR REPLACE INTO erasures VALUES (?, ?, ?, 1)", [(i, logged.last_seq, times[i]) for i in ids]
         )
+
+    def purge_step(self) -> bool:
+        """Erase some of the rows that the base stands for, or give some of their room back; False: nothing is left."""
+        execute = self.connection.execute
+        with explained(self.path, "Compacting the event log"):
+            for table, key in (("events", "seq"), ("commits", "last_seq")):
+                first = execute(f"SELECT min({key}) FROM {table} WHERE {key} <= ?", (self.base_seq,)).fetchone()[0]
+                if first is not None:
+                    last = min(first + _PURGED_ROWS - 1, self.base_seq)
+                    with transaction(self.connection):
+                        execute(f"DELETE FROM {table} WHERE {key} <= ?", (last,))
+                    return True
+            forgotten = self.last_seq - self.settings.keep_seen
+            if forgotten > 0 and execute("SELECT 1 FROM seen WHERE seq <= ? LIMIT 1", (forgotten,)).fetchone():
+                with transaction(self.connection):
+                    self._seen.trim(forgotten)
+                return True
+            free = execute("PRAGMA freelist_count").fetchone()[0]
+            if free:
+                execute(f"PRAGMA incremental_vacuum({_FREED_PAGES})").fetchall()
+                if execute("PRAGMA freelist_count").fetchone()[0] < free:
+                    return True
+            truncate_wal(self.connection)
+            return False
 
     def end_graces(self) -> None:
         """Destroy the keys of graves whose time of grace is over, see ``graves.py``."""

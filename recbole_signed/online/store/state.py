@@ -29,6 +29,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, DirectoryLock, at, make_folder, refusing, sync_folder
 from recbole_signed.online import FORGET_USER, EventBatch
 from recbole_signed.online.sources import EventSource
+from recbole_signed.online.store.adjacency import Frozen
 from recbole_signed.online.store.compaction import Base, first_edges
 from recbole_signed.online.store.dead_letters import DeadLetterFile
 from recbole_signed.online.store.edge_views import Changes
@@ -68,6 +69,15 @@ class Update:
     """What became of each event of the batch, int8: :data:`NEW`, :data:`DUPLICATE` or :data:`LATE`; None on replay."""
 
 
+@dataclass(frozen=True)
+class Captured:
+    """What a version says of itself, and its edges at that moment."""
+
+    about: dict[str, Any]
+    edges: EdgeState
+    frozen: Frozen
+
+
 class OnlineState:
     """The log, the vocabularies, the edges and the versions of one directory; made by `open`.
 
@@ -82,6 +92,8 @@ class OnlineState:
         self.settings = settings
         self.keep = keep
         self.lock = threading.RLock()
+        self.maintenance = threading.RLock()
+        """Held, before `lock`, by what writes versions, the base or backups: one at a time."""
         self.closed = False
         self._lock = DirectoryLock(directory)
         try:
@@ -89,12 +101,14 @@ class OnlineState:
             self.log = EventLog(directory / LOG, check=check, settings=settings)
             sync_folder(directory)
             self._owner = Owner(directory, directory / LOG)
-            self.base = Base(directory, self.log)
+            self.base = Base(directory, self.log, self.entered)
             self.versions = Versions(directory / VERSIONS)
             self.dead_letters = DeadLetterFile(directory / DEAD_LETTERS, settings.dead_letter_bytes)
             with refusing("Clearing away what a crash left"):
                 self.base.clean()
                 self.versions.clean()
+                while self.log.purge_step():
+                    pass
         except BaseException:
             self._lock.release()
             raise
@@ -148,7 +162,7 @@ class OnlineState:
         """Let go of the directory; all that was acknowledged is on the disk already. Waits for a call under way."""
         if not self._owner.is_here:  # the files belong to the process that this one was forked from
             return
-        with self.lock:
+        with self.maintenance, self.lock:
             if not self.closed:
                 self.closed = True
                 self.log.close()
@@ -400,26 +414,44 @@ class OnlineState:
             UsageError: the disk is full or can't be written; the versions are as they were.
 
         """
-        with self.entered():
-            return self._snapshot(tensors, meta, model, data, rng)
+        with self.maintenance:
+            return self.save(tensors, self.capture(meta, model=model, data=data, rng=rng))
 
-    def _snapshot(
-        self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], model: str, data: str, rng: Any
-    ) -> str:
-        if self.applied_seq < 0:
-            raise UsageError("An online state is recovered before it is saved; call recover() first.")
-        about = {
-            "applied_seq": self.applied_seq,
-            "n_users": self.edges.n_users,
-            "n_items": self.edges.n_items,
-            "users_hash": self.users.hash(self.edges.n_users),
-            "items_hash": self.items.hash(self.edges.n_items),
-            "model": model,
-            "data": data,
-            "rng": rng,
-            "meta": dict(meta),
-        }
-        name = self.versions.save(tensors, self.edges.to_tensors(), about)
+    def capture(self, meta: Mapping[str, Any], *, model: str, data: str = "", rng: Any = None) -> Captured:
+        """Copy what a version is made of beside the model's tensors, for `save`; arguments as of `snapshot`.
+
+        Raises:
+            UsageError: the state was not recovered.
+
+        """
+        with self.entered():
+            if self.applied_seq < 0:
+                raise UsageError("An online state is recovered before it is saved; call recover() first.")
+            about = {
+                "applied_seq": self.applied_seq,
+                "n_users": self.edges.n_users,
+                "n_items": self.edges.n_items,
+                "users_hash": self.users.hash(self.edges.n_users),
+                "items_hash": self.items.hash(self.edges.n_items),
+                "model": model,
+                "data": data,
+                "rng": rng,
+                "meta": dict(meta),
+            }
+            return Captured(about, self.edges, self.edges.freeze())
+
+    def save(self, tensors: Mapping[str, np.ndarray], captured: Captured) -> str:
+        """Save a version as `snapshot` does, without keeping others from using the state; hold `maintenance`.
+
+        Args:
+            tensors: of the model, which nobody changes meanwhile.
+            captured: what `capture` gave at the same moment.
+
+        """
+        edges = captured.edges.thawed(captured.frozen, self.lock)
+        with self.entered():
+            pass  # the files are still there
+        name = self.versions.save(tensors, edges, captured.about)
         self.versions.collect(self.keep)
         return name
 
@@ -436,7 +468,9 @@ class OnlineState:
             UsageError: there is no version and the state was not replayed to its end; or the disk is full.
 
         """
-        with self.entered():
+        with self.maintenance:
+            with self.entered():
+                pass  # the files are still there
             return self._compact()
 
     def _compact(self) -> int:
@@ -449,9 +483,11 @@ class OnlineState:
             if about["applied_seq"] > self.log.base_seq:
                 self.base.write(about["applied_seq"], edges, about["n_items"])
             return self.log.base_seq
-        if self.applied_seq != self.last_seq:
-            raise UsageError("There is no version yet, so the log is compacted up to its end: replay it first.")
-        self.base.write(self.last_seq, self.edges.to_tensors(), self.edges.n_items)
+        with self.entered():
+            if self.applied_seq != self.last_seq:
+                raise UsageError("There is no version yet, so the log is compacted up to its end: replay it first.")
+            seq, edges, n_items = self.last_seq, self.edges.to_tensors(), self.edges.n_items
+        self.base.write(seq, edges, n_items)
         return self.log.base_seq
 
 
