@@ -207,12 +207,8 @@ def _write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> str:
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        for content in (
-            len(text).to_bytes(8, "little"),
-            text,
-            *(arrays[name].reshape(-1).view(np.uint8) for name in order),
-        ):
-            view = memoryview(content)
+        contents = [arrays[name].reshape(-1).view(np.uint8).data for name in order]
+        for view in (memoryview(len(text).to_bytes(8, "little") + text), *contents):
             for start in range(0, len(view), _BLOCK):
                 file.write(view[start : start + _BLOCK])
                 digest.update(view[start : start + _BLOCK])

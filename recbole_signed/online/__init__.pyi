@@ -16,9 +16,10 @@ from .events import content_id as content_id
 from .events import id_of as id_of
 from .events import normal as normal
 from .events import parse_rows as parse_rows
+from .events import refuse_other_units as refuse_other_units
 from .events import sign_of as sign_of
+from .model_version import UpdateResult as UpdateResult
 from .recommender import OnlineRecommender as OnlineRecommender
-from .recommender import UpdateResult as UpdateResult
 from .replica import Follower as Follower
 from .replica import OnlineReplica as OnlineReplica
 from .trainer import OnlineTrainer as OnlineTrainer

@@ -7,6 +7,9 @@ An event says that a user liked, disliked, skipped or viewed an item at a time, 
   surrogate, which UTF-8 can't hold, makes a row invalid. Whole numbers are taken as their decimal text. Ids are
   compared in Unicode's normal form C, so that one name typed in two ways is one id.
 * time stamps are whole milliseconds since 1970, not negative, and at most ``future_tolerance`` ahead of the clock.
+  Units are never mixed: a number from 10^8 up to 10^11 is seconds (1973 to 5138) and is refused, as is what lies in
+  the future, such as microseconds.
+* a verdict replaces the other: a dislike ends a like, and ``undislike`` does not bring the like back.
 * without an ``event_id`` a row gets one made of its content, so that the same row read twice is one event.
 """
 
@@ -39,6 +42,7 @@ NAMES = {code: name for name, code in TYPES.items()}
 KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value")
 _SIGNS = np.array([0, 1, -1, 0, 0], dtype=np.int8)
 _LATEST = 2**62  # leaves room for sums; beyond any clock
+_SECONDS = (10**8, 10**11)
 _SHOWN = 40  # characters of a value that a reason quotes
 
 
@@ -253,6 +257,23 @@ def _text(value: Any, field: str, longest: int) -> str:
     return normal(value)
 
 
+def refuse_other_units(milliseconds: np.ndarray) -> None:
+    """Refuse times of edges that are seconds, microseconds or finer, by their size.
+
+    Args:
+        milliseconds: what should be milliseconds since 1970, ``[E]``.
+
+    Raises:
+        UsageError: they are of another unit, or of several.
+    """
+    wrong = (milliseconds >= _SECONDS[0]) & (milliseconds < _SECONDS[1]) | (milliseconds >= 10**14)
+    if wrong.any():
+        raise UsageError(
+            f"The time stamp {milliseconds[wrong][0]} of an edge is not in milliseconds since 1970, as its size tells; "
+            "time stamps of a data set are seconds, and those of events milliseconds."
+        )
+
+
 def normal(text: str) -> str:
     """Return a text in Unicode's normal form C."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
@@ -271,6 +292,10 @@ def _timestamp(value: Any, latest: int) -> int:
         raise _InvalidRowError(f"timestamp {got}; whole milliseconds since 1970 were wanted")
     if value < 0:
         raise _InvalidRowError(f"timestamp {value} lies before 1970")
+    if _SECONDS[0] <= value < _SECONDS[1]:
+        raise _InvalidRowError(
+            f"timestamp {value} looks like seconds; events have milliseconds, so multiply it by 1000"
+        )
     if value > latest:
         raise _InvalidRowError(f"timestamp {_quote(value)} lies in the future, later than {latest} is not accepted")
     return value

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +17,21 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import Event, EventBatch, Limits, id_of
 from recbole_signed.online.learners import Learner, Refreshed, best_items, described, learner_from
+from recbole_signed.online.model_version import UpdateResult, copied_edges, refit_version
 from recbole_signed.online.store import (
-    EdgeState,
-    ItemSide,
+    EventResult,
     OnlineState,
+    ParsedRows,
     Pending,
     Snapshot,
     StateSettings,
-    Update,
     Versions,
 )
-from recbole_signed.online.store.edges import EdgeArrays
 
 EdgeColumns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 RETRY = 1.0
 """Seconds after which a failed erasure is tried again, at the next update."""
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class UpdateResult:
-    """What :meth:`OnlineRecommender.update` did."""
-
-    update: Update
-    seconds: float
-    """From the call to the moment at which recommendations follow the events; they are on the disk by then."""
 
 
 class OnlineRecommender:
@@ -247,6 +235,33 @@ class OnlineRecommender:
                 self._erase_later()
         return UpdateResult(update, time.perf_counter() - started)
 
+    def ingest(self, rows: Iterable[Event | Mapping[str, Any]], limits: Limits | None = None) -> list[EventResult]:
+        """Take in those rows that are valid events, and tell of each what became of it.
+
+        Args:
+            rows: events, or mappings with their fields.
+            limits: of ids and time stamps.
+
+        Raises:
+            UsageError: the disk is full; then none of them was taken.
+        """
+        parsed = ParsedRows.of(rows, limits)
+        update = self.update(parsed.batch).update
+        assert update.status is not None
+        return parsed.results(update.status, update.first_seq)
+
+    # ---- what is shown
+
+    def withdraw(self, items: Iterable[str | int]) -> None:
+        """Keep items from being recommended until :meth:`put_back`; see `OnlineState.withdraw`."""
+        with self._entered() as (state, _):
+            state.withdraw(items)
+
+    def put_back(self, items: Iterable[str | int]) -> None:
+        """Let withdrawn items be recommended again."""
+        with self._entered() as (state, _):
+            state.put_back(items)
+
     # ---- forgetting
 
     def forget(self, user: str | int, timestamp: int | None = None) -> Pending:
@@ -309,7 +324,7 @@ class OnlineRecommender:
         while True:
             with self._entered() as (state, learner):
                 fresh, n_fits = copy.deepcopy(learner), self._n_fits
-                copied = _copied(state, fresh.refresh_needs_times)
+                copied = copied_edges(state, fresh.refresh_needs_times)
                 sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
             edges = copied.arrays()
             del copied
@@ -332,13 +347,13 @@ class OnlineRecommender:
         with self._entered() as (state, learner):
             wanted, n_refreshes = self.wanted, self._n_refreshes
             fresh = copy.deepcopy(wanted if wanted is not None else learner)
-            edges = _copied(state, fresh.needs_times).arrays()
+            edges = copied_edges(state, fresh.needs_times).arrays()
             sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
             scratch_seq = seq
         fresh.fit(edges, *sizes)
         with self._entered() as (state, _):
             refreshed = self._n_refreshes != n_refreshes
-            copied = _copied(state, fresh.refresh_needs_times)
+            copied = copied_edges(state, fresh.refresh_needs_times)
             sizes = state.edges.n_users, state.edges.n_items
             seq = state.applied_seq if refreshed else seq
         if refreshed:  # what a refresh brought meanwhile is not in the edges of the fit
@@ -424,33 +439,42 @@ class OnlineRecommender:
 
     # ---- ranking
 
-    def recommend(self, user: str | int, k: int = 20) -> list[tuple[str, float]]:
+    def recommend(
+        self,
+        user: str | int,
+        k: int = 20,
+        *,
+        exclude: Iterable[str | int] = (),
+        include_only: Iterable[str | int] | None = None,
+    ) -> list[tuple[str, float]]:
         """Return the ``k`` best items for a user, with their scores, best first; none that the user has an edge to.
+
+        Items that are withdrawn, and those that newcomers alone have touched (``store/newcomers.py``), are not shown.
 
         Args:
             user: its id as events have it; one that is not known gets what a user without edges gets.
             k: how many; fewer where the catalogue has no more.
+            exclude: items that are left out.
+            include_only: items to choose from; all if None. Those that are not known are passed over.
 
         Raises:
-            UsageError: ``user`` is no id, or ``k`` is no whole number of 1 or more.
+            UsageError: ``user`` or an item is no id, or ``k`` is no whole number of 1 or more.
         """
         token = id_of(user)
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise UsageError(f"k is the number of items to recommend, a whole number of 1 or more, but is {k!r}.")
         with self._entered() as (state, learner):
             number = state.users.id_of(token)
-            items, values = best_items(learner, state.edges, number, k)
+            out, only = _numbers(state, exclude), None if include_only is None else _numbers(state, include_only)
+            hidden = np.union1d(state.hidden_items(), out)
+            items, values = best_items(learner, state.edges, number, k, exclude=hidden, include_only=only)
             tokens = state.items.tokens(items.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
 
 
-def refit_version(snapshot: Snapshot, edges: EdgeState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Fit the model of a version to other edges, and return its tensors and meta."""
-    learner = learner_from(snapshot.meta.get("learner", {}))
-    learner.fit(edges.export(), edges.n_users, edges.n_items)
-    learner.attach(edges)
-    tensors, meta = learner.state()
-    return tensors, {**meta, "learner": described(learner)}
+def _numbers(state: OnlineState, items: Iterable[str | int]) -> np.ndarray:
+    ids = state.items.ids([id_of(item, "item_id") for item in items])
+    return ids[(ids > 0) & (ids < state.edges.n_items)]
 
 
 def forget_in_backup(path: Path, users: list[int], timestamp: int) -> None:
@@ -473,13 +497,3 @@ def forget_in_backup(path: Path, users: list[int], timestamp: int) -> None:
                 raise UsageError(f"the backup {path} still holds forgotten users: {'; '.join(left.reasons) or left}.")
     finally:
         backup.close()
-
-
-def _copied(state: OnlineState, times: bool) -> ItemSide | EdgeArrays:
-    """Return a copy of the edges, without their times where nobody looks at them: that takes less time."""
-    return state.edges.export() if times else state.edges.item_side()
-
-
-def same_settings(one: Learner, other: dict[str, Any]) -> bool:
-    """Return whether a learner has the parameters of a description, as JSON has them."""
-    return json.dumps(one.parameters(), sort_keys=True) == json.dumps(other.get("parameters"), sort_keys=True)

@@ -15,7 +15,8 @@ from recbole.utils import get_trainer
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import DISLIKE, LIKE, VIEW, normal
 from recbole_signed.online.learners import Learner, learner_from, learner_of
-from recbole_signed.online.recommender import EdgeColumns, OnlineRecommender, same_settings
+from recbole_signed.online.model_version import same_settings
+from recbole_signed.online.recommender import EdgeColumns, OnlineRecommender
 from recbole_signed.online.store import OnlineState
 
 KINDS = {"inter_feat": LIKE, "neg_feat": DISLIKE, "neutral_feat": VIEW}

@@ -12,7 +12,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, read_manifest, read_tensors, refusing, write_folder
-from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW, normal
+from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW, normal, refuse_other_units
 from recbole_signed.online.store.database import explained, transaction, truncate_wal, write_meta
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.event_log import EventLog
@@ -165,6 +165,7 @@ def first_edges(
     _within(user, 1, len(user_tokens), "user ids")
     _within(item, 1, len(item_tokens), "item ids")
     _within(timestamp, 0, 2**62, "time stamps")
+    refuse_other_units(np.asarray(timestamp))
     if not np.isin(kind, _KINDS).all():
         raise UsageError("An edge to load is a like, a dislike, a skip or a view; leave other events to ingest().")
     edges = EdgeState(len(user_tokens) + 1, len(item_tokens) + 1)

@@ -80,11 +80,12 @@ def damaged(path: Path, what: str) -> UsageError:
     )
 
 
-def connect(path: Path, *, read_only: bool = False, check: bool = True) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool = False, check: bool = True, now: int = 0) -> sqlite3.Connection:
     """Open the log, making it where there is none.
 
     Every commit is on the disk before it returns (WAL, ``synchronous=FULL``), and what is deleted is overwritten
-    (``secure_delete``). With ``check`` the structure of the whole file is read and verified.
+    (``secure_delete``). With ``check`` the structure of the whole file is read and verified. ``now`` is when a new one
+    is made, in milliseconds.
 
     Raises:
         UsageError: it can't be opened, is damaged, or a newer version of this package wrote it.
@@ -98,14 +99,14 @@ def connect(path: Path, *, read_only: bool = False, check: bool = True) -> sqlit
         else:
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
         try:
-            _prepare(connection, path, read_only, check)
+            _prepare(connection, path, read_only, check, now)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check: bool) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check: bool, now: int) -> None:
     if not read_only:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file, before its first page
         connection.execute("PRAGMA journal_mode=WAL")
@@ -124,7 +125,9 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
         with transaction(connection):
             for statement in _STATEMENTS:
                 connection.execute(statement)
-            write_meta(connection, {"format": FORMAT, "key": os.urandom(32), "base_seq": 0, "base": None})
+            write_meta(
+                connection, {"format": FORMAT, "key": os.urandom(32), "base_seq": 0, "base": None, "created": now}
+            )
     found = read_meta(connection, path)["format"]
     if found != FORMAT:
         raise UsageError(

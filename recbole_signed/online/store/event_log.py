@@ -36,6 +36,7 @@ from recbole_signed.online.store.log_batch import AppendResult, LogBatch
 from recbole_signed.online.store.seen import Seen
 from recbole_signed.online.store.settings import StateSettings
 from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary, make_salt, make_tag
+from recbole_signed.online.store.withdrawn import Withdrawn
 
 _logger = logging.getLogger(__name__)
 _REPLAY_ROWS = 50_000
@@ -58,7 +59,7 @@ class EventLog:
     ) -> None:
         self.path = path
         self.settings = settings or StateSettings()
-        self.connection = connect(path, read_only=read_only, check=check)
+        self.connection = connect(path, read_only=read_only, check=check, now=self.settings.now())
         self._read_only = read_only
         self._appended = 0  # commits since the write-ahead file was empty
         self._erase_due = not read_only  # a crash may have come between an erasure and its checkpoint
@@ -80,6 +81,8 @@ class EventLog:
         with explained(self.path, "Reading the event log"):
             meta = read_meta(self.connection, self.path)
             self._seen = Seen(self.connection, meta["key"])
+            self.withdrawn = Withdrawn(self.connection, self.path)
+            self.created: int = meta["created"]
             self.graves = Graves(self.connection, self.settings.grace)
             self.base_seq: int = meta["base_seq"]
             self.base: str | None = meta["base"]

@@ -2,30 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import LOCK
+from recbole_signed.files import LOCK, DirectoryLock
+
+Opened = TypeVar("Opened", bound="OpenedDirectory")
 
 
-class Owner:
-    """Remembers process and files at the time of opening.
+class OpenedDirectory:
+    """A state directory that this process holds: one call at a time, until `close`.
 
     Args:
-        directory: of the state.
-        log: its event log.
+        directory: of the state, absolute.
+
+    Raises:
+        UsageError: another process writes it.
     """
 
-    def __init__(self, directory: Path, log: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.lock = threading.RLock()
+        self.maintenance = threading.RLock()
+        """Held, before `lock`, by what writes versions, the base or backups: one at a time."""
+        self.closed = False
         self._pid = os.getpid()
-        self._files = {path: _identity(path) for path in (directory, directory / LOCK, log)}
+        self._files: dict[Path, tuple[int, int] | None] = {}
+        self._held = DirectoryLock(directory)
 
-    @property
-    def is_here(self) -> bool:
-        """Whether this is the process that opened the directory."""
-        return os.getpid() == self._pid
+    def _begin(self, log: Path) -> None:
+        """Remember the files, once they are there."""
+        self._files = {path: _identity(path) for path in (self.directory, self.directory / LOCK, log)}
+
+    def __enter__(self: Opened) -> Opened:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory; all that was acknowledged is on the disk already. Waits for a call under way."""
+        if os.getpid() != self._pid:  # the files belong to the process that this one was forked from
+            return
+        with self.maintenance, self.lock:
+            if not self.closed:
+                self.closed = True
+                self._close()
+                self._held.release()
+
+    def _close(self) -> None:
+        """Close what is open."""
+
+    @contextlib.contextmanager
+    def entered(self, *, writes: bool = True) -> Iterator[None]:
+        """Hold the state for one call.
+
+        Raises:
+            UsageError: it was closed, belongs to another process, or its files are gone.
+        """
+        self.check_process()  # before the lock, which a fork may have copied while it was held
+        with self.lock:
+            if self.closed:
+                raise UsageError(f"The state {self.directory} was closed; open it again.")
+            if writes:
+                self.check_files()
+            yield
 
     def check_process(self) -> None:
         """Refuse a process that was forked from the one that opened the directory.
@@ -33,9 +82,9 @@ class Owner:
         Raises:
             UsageError: this is another process.
         """
-        if not self.is_here:
+        if os.getpid() != self._pid:
             raise UsageError(
-                f"{self._directory} was opened by process {self._pid}, and this is process {os.getpid()}, forked from "
+                f"{self.directory} was opened by process {self._pid}, and this is process {os.getpid()}, forked from "
                 "it; open a state in the one process that uses it, after the fork."
             )
 
@@ -59,3 +108,20 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def refuse_missing_log(log: Path, versions: Path) -> None:
+    """Refuse to begin from nothing where versions say that there was a log.
+
+    Raises:
+        UsageError: the log is missing or empty beside what was made from one.
+    """
+    if log.exists() and log.stat().st_size:
+        return
+    left = [log.with_name(f"{log.name}-wal"), *log.parent.glob("base-*"), *versions.glob("v*")]
+    found = next((each for each in left if each.exists() and not (each.is_file() and not each.stat().st_size)), None)
+    if found is not None:
+        raise UsageError(
+            f"{log} is missing or empty, but {found.name} was made from one, so events would be lost without a word; "
+            "restore the log from a backup, or name an empty directory."
+        )

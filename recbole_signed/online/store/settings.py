@@ -31,7 +31,7 @@ class StateSettings:
     dead_letter_bytes: int = 16_000_000
     """Size of the file of rejected rows, the oldest of which then go; 0: none is kept."""
     newcomer_age: int = DAY
-    """Seconds; see :mod:`~recbole_signed.online.newcomers`. 0: everybody is trusted at once."""
+    """Seconds; see :mod:`~recbole_signed.online.store.newcomers`. 0: everybody is trusted at once."""
     newcomer_size: int = 3
     """Likes and dislikes; see ``newcomer_age``."""
     clock: Callable[[], float] = time.time

@@ -12,73 +12,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, DirectoryLock, at, make_folder, refusing, sync_folder
-from recbole_signed.online import FORGET_USER, EventBatch
+from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
+from recbole_signed.online import FORGET_USER, Event, EventBatch, Limits, id_of
 from recbole_signed.online.sources import EventSource
-from recbole_signed.online.store.adjacency import Frozen
 from recbole_signed.online.store.compaction import Base, first_edges
 from recbole_signed.online.store.dead_letters import DeadLetterFile
-from recbole_signed.online.store.edge_views import Changes
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.erasure import Erasure
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.matching import refuse_mismatch
-from recbole_signed.online.store.owner import Owner
+from recbole_signed.online.store.newcomers import Newcomers
+from recbole_signed.online.store.owner import OpenedDirectory, refuse_missing_log
+from recbole_signed.online.store.results import DUPLICATE, LATE, NEW, EventResult, ParsedRows
 from recbole_signed.online.store.settings import StateSettings
+from recbole_signed.online.store.update import Captured, Update
 from recbole_signed.online.store.versions import Snapshot, Versions
 from recbole_signed.online.store.vocabulary import Vocabulary
 
 LOG, VERSIONS, DEAD_LETTERS, BACKUPS = "log.sqlite", "versions", "dead_letters.jsonl", "BACKUPS"
-NEW, DUPLICATE, LATE = range(3)
 _BEHIND = -1
 """In the place of the applied seq where the edges are not, or no longer, those of the log."""
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Update:
-    """What a batch did; sizes are those after it, padding included; ``first_seq`` > ``last_seq`` for no new event."""
-
-    first_seq: int
-    last_seq: int
-    n_new: int
-    n_duplicate: int
-    n_rejected: int
-    n_users: int
-    n_items: int
-    logged: LogBatch
-    changes: Changes
-    n_refused: int = 0
-    """Late events of forgotten users, see ``graves.py``."""
-    status: np.ndarray | None = None
-    """What became of each event of the batch, int8: :data:`NEW`, :data:`DUPLICATE` or :data:`LATE`; None on replay."""
-
-
-@dataclass(frozen=True)
-class Captured:
-    """What a version says of itself, and its edges at that moment."""
-
-    about: dict[str, Any]
-    edges: EdgeState
-    frozen: Frozen
-
-
-class OnlineState:
+class OnlineState(OpenedDirectory):
     """The log, the vocabularies, the edges and the versions of one directory; made by `open`.
 
     After `open` comes `recover`, then `replay` to its end, then `ingest` as one likes. Calls from several threads wait
@@ -88,19 +57,14 @@ class OnlineState:
     """
 
     def __init__(self, directory: Path, keep: int, check: bool, settings: StateSettings) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.settings = settings
         self.keep = keep
-        self.lock = threading.RLock()
-        self.maintenance = threading.RLock()
-        """Held, before `lock`, by what writes versions, the base or backups: one at a time."""
-        self.closed = False
-        self._lock = DirectoryLock(directory)
         try:
-            _refuse_missing_log(directory)
+            refuse_missing_log(directory / LOG, directory / VERSIONS)
             self.log = EventLog(directory / LOG, check=check, settings=settings)
             sync_folder(directory)
-            self._owner = Owner(directory, directory / LOG)
+            self._begin(directory / LOG)
             self.base = Base(directory, self.log, self.entered)
             self.versions = Versions(directory / VERSIONS)
             self.dead_letters = DeadLetterFile(directory / DEAD_LETTERS, settings.dead_letter_bytes)
@@ -110,11 +74,11 @@ class OnlineState:
                 while self.log.purge_step():
                     pass
         except BaseException:
-            self._lock.release()
+            self._held.release()
             raise
         self.erasure = Erasure(self)
-        self.edges = EdgeState()
-        self.applied_seq, self._log_behind = _BEHIND, False
+        self._start_from(EdgeState(), _BEHIND)
+        self._log_behind = False
         self._sought: set[int] = set()
 
     @classmethod
@@ -150,32 +114,8 @@ class OnlineState:
             make_folder(directory)
             return cls(directory, keep, check, settings or StateSettings())
 
-    def __enter__(self) -> OnlineState:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the directory; all that was acknowledged is on the disk already. Waits for a call under way."""
-        if not self._owner.is_here:  # the files belong to the process that this one was forked from
-            return
-        with self.maintenance, self.lock:
-            if not self.closed:
-                self.closed = True
-                self.log.close()
-                self._lock.release()
-
-    def check_process(self) -> None:
-        """Refuse a process that was forked from the one that opened the state.
-
-        Raises:
-            UsageError: this is another process.
-
-        """
-        self._owner.check_process()
+    def _close(self) -> None:
+        self.log.close()
 
     def backups(self) -> list[Path]:
         """Return the folders of backups that were made of this state."""
@@ -184,22 +124,6 @@ class OnlineState:
         except FileNotFoundError:
             return []
         return list(dict.fromkeys(Path(json.loads(line)) for line in lines))
-
-    @contextlib.contextmanager
-    def entered(self, *, writes: bool = True) -> Iterator[None]:
-        """Hold the state for one call.
-
-        Raises:
-            UsageError: it was closed, belongs to another process, or its files are gone.
-
-        """
-        self._owner.check_process()  # before the lock, which a fork may have copied while it was held
-        with self.lock:
-            if self.closed:
-                raise UsageError(f"The state {self.directory} was closed; open it again.")
-            if writes:
-                self._owner.check_files()
-            yield
 
     @property
     def users(self) -> Vocabulary:
@@ -260,12 +184,16 @@ class OnlineState:
             if snapshot.applied_seq < self.log.base_seq:
                 _logger.warning("Version %s lies before the base of the log and is passed over.", name)
                 continue
-            self.edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
-            self.applied_seq = snapshot.applied_seq
+            self._start_from(EdgeState.from_tensors(snapshot.edges, snapshot.n_items), snapshot.applied_seq)
             return snapshot
-        self.edges = self.base.load()
-        self.applied_seq = self.log.base_seq
+        self._start_from(self.base.load(), self.log.base_seq)
         return None
+
+    def _start_from(self, edges: EdgeState, seq: int) -> None:
+        self.edges, self.applied_seq = edges, seq
+        began_with_users = self.begun is not None and self.begun[0] > 1
+        rests = 0 if began_with_users else self.log.created + 1000 * self.settings.newcomer_age
+        self._newcomers = Newcomers(self.log.connection, self.settings, rests)
 
     def replay(self) -> Iterator[Update]:
         """Apply what the edges do not reflect yet, batch by batch as it was ingested, and give what each did.
@@ -303,10 +231,57 @@ class OnlineState:
         with self.entered():
             edges, users, items = first_edges(self.log, user_tokens, item_tokens, user, item, kind, timestamp)
             self.base.write(0, edges.to_tensors(), edges.n_items, users, items)
-            self.edges = edges
-            self.applied_seq = 0
+            self._start_from(edges, 0)
+
+    # ---- what is shown
+
+    def withdraw(self, items: Iterable[str | int]) -> None:
+        """Keep items from being recommended, also such as no event has named yet, until `put_back`.
+
+        Raises:
+            UsageError: one of them is no id, or the disk is full; nothing has changed.
+
+        """
+        self._withdraw(items, withdrawn=True)
+
+    def put_back(self, items: Iterable[str | int]) -> None:
+        """Let withdrawn items be recommended again; raises as `withdraw`."""
+        self._withdraw(items, withdrawn=False)
+
+    def _withdraw(self, items: Iterable[str | int], *, withdrawn: bool) -> None:
+        tokens = [id_of(item, "item_id") for item in items]
+        with self.entered():
+            self.log.withdrawn.change(tokens, withdrawn=withdrawn)
+
+    @property
+    def withdrawn(self) -> frozenset[str]:
+        """Ids of the items that are withdrawn."""
+        return frozenset(self.log.withdrawn.tokens)
+
+    def hidden_items(self) -> np.ndarray:
+        """Return the numbers of items that are shown to nobody: the withdrawn, and those of newcomers alone, int64."""
+        withdrawn = self.log.withdrawn.ids(self.items)
+        return np.union1d(withdrawn[withdrawn < self.edges.n_items], self._newcomers.hidden(self.edges))
 
     # ---- going on
+
+    def ingest_rows(
+        self, rows: Iterable[Event | Mapping[str, Any]], limits: Limits | None = None
+    ) -> tuple[Update, list[EventResult]]:
+        """Make events durable and apply them, those that are valid; tell of each row what became of it.
+
+        Args:
+            rows: events, or mappings with their fields.
+            limits: of ids and time stamps.
+
+        Raises:
+            UsageError: as `ingest`.
+
+        """
+        parsed = ParsedRows.of(rows, limits)
+        update = self.ingest(parsed.batch)
+        assert update.status is not None
+        return update, parsed.results(update.status, update.first_seq)
 
     def ingest(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Update:
         """Make a batch durable, then apply it.
@@ -360,7 +335,7 @@ class OnlineState:
         try:
             result = self.log.append(batch.take(taken) if late.any() else batch, source, position)
             at("state:appended")
-            self._owner.check_files()  # what was committed to a file that is gone is not acknowledged
+            self.check_files()  # what was committed to a file that is gone is not acknowledged
             status[taken[result.fresh]] = NEW
             update = self._apply(result.logged, result.n_new, int((status == DUPLICATE).sum()), rejected)
             return replace(update, n_refused=int((status == LATE).sum()), status=status)
@@ -377,6 +352,7 @@ class OnlineState:
 
     def _apply(self, logged: LogBatch, n_new: int, n_duplicate: int, n_rejected: int) -> Update:
         changes = self.edges.apply(logged)
+        self._newcomers.update(self.edges, changes)
         self.applied_seq = logged.last_seq
         return Update(
             logged.first_seq,
@@ -489,21 +465,3 @@ class OnlineState:
             seq, edges, n_items = self.last_seq, self.edges.to_tensors(), self.edges.n_items
         self.base.write(seq, edges, n_items)
         return self.log.base_seq
-
-
-def _refuse_missing_log(directory: Path) -> None:
-    """Refuse to begin from nothing where versions say that there was a log.
-
-    Raises:
-        UsageError: the log is missing or empty beside what was made from one.
-    """
-    log = directory / LOG
-    if log.exists() and log.stat().st_size:
-        return
-    left = [directory / f"{LOG}-wal", *directory.glob("base-*"), *(directory / VERSIONS).glob("v*")]
-    found = next((each for each in left if each.exists() and not (each.is_file() and not each.stat().st_size)), None)
-    if found is not None:
-        raise UsageError(
-            f"{log} is missing or empty, but {found.name} was made from one, so events would be lost without a word; "
-            "restore the log from a backup, or name an empty directory."
-        )

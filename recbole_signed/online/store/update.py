@@ -1,0 +1,41 @@
+"""What a batch did to a state, and what a version is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.online.store.adjacency import Frozen
+from recbole_signed.online.store.edge_views import Changes
+from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store.log_batch import LogBatch
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a batch did; sizes are those after it, padding included; ``first_seq`` > ``last_seq`` for no new event."""
+
+    first_seq: int
+    last_seq: int
+    n_new: int
+    n_duplicate: int
+    n_rejected: int
+    n_users: int
+    n_items: int
+    logged: LogBatch
+    changes: Changes
+    n_refused: int = 0
+    """Late events of forgotten users, see ``graves.py``."""
+    status: np.ndarray | None = None
+    """What became of each event of the batch, int8: :data:`NEW`, :data:`DUPLICATE` or :data:`LATE`; None on replay."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What a version says of itself, and its edges at that moment."""
+
+    about: dict[str, Any]
+    edges: EdgeState
+    frozen: Frozen
