@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,11 +24,25 @@ class SignedRecommender(GeneralRecommender):
     Attributes:
         graph (SignedGraph): likes and dislikes of the training part, over RecBole's ids (0 is padding).
         needs_sign: the model can't do without a sign in the data; where it can, rows without one are likes.
-        uses_dislikes, family, source: what ``recbole-signed models`` lists.
+        uses_dislikes, family: what ``recbole-signed models`` lists, with ``source``.
         batches: what :meth:`loss` is given. ``"edges"``: likes and dislikes, ``"likes"``: likes alone, both with
             ``n_negatives`` sampled items each (:class:`~recbole_signed.data.signed_loader.SignedTrainDataLoader`);
             None: RecBole's own batches of the model's ``input_type``.
         trainer_class: ``module:Class`` of its trainer.
+
+    What tables, the report, the export and the live learners ask of a model. Each is a literal, since it is read
+    without importing the class (:mod:`recbole_signed.plugin.facts`):
+
+    Attributes:
+        source: the paper; "this package" for a model that is presented as its own.
+        seedless: it draws nothing, so a table runs one seed where the split draws nothing either.
+        trained_by_gradients: by steps of an optimizer.
+        is_reference: it is shown to compare with (popularity, random), not as a method.
+        learner: ``module:Class`` of what goes on learning from events.
+        stream_chooser: ``module:function`` that chooses settings on the base of a stream; called with the arguments of
+            :func:`~recbole_signed.experiments.replay.chosen_settings`. None: it can't.
+        export_recipe: what ``recbole-signed upstream`` leaves out, or why it refuses: the fields of
+            :class:`~recbole_signed.upstream.recipes.ExportRecipe`.
     """
 
     input_type = InputType.PAIRWISE
@@ -37,6 +52,12 @@ class SignedRecommender(GeneralRecommender):
     source = ""
     batches: str | None = None
     trainer_class = "recbole_signed.trainer.signed_trainer:SignedTrainer"
+    seedless = False
+    trained_by_gradients = True
+    is_reference = False
+    learner = "recbole_signed.online.learners.embedding:EmbeddingLearner"
+    stream_chooser: str | None = None
+    export_recipe: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -32,6 +32,7 @@ class SignedEASE(TrainingFreeRecommender):
     source = "EASE, WWW 2019, with dislikes"
     needs_sign = True
     uses_dislikes = True
+    learner = "recbole_signed.online.learners.ease:EaseLearner"
     fitted = ("inverse",)
 
     def __init__(self, config: Any, dataset: Any) -> None:

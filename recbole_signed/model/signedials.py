@@ -38,6 +38,7 @@ class SignediALS(TrainingFreeRecommender):
     source = "iALS, ICDM 2008, with dislikes"
     needs_sign = True
     uses_dislikes = True
+    learner = "recbole_signed.online.learners.signed_ials:LeastSquaresLearner"
     fitted = ("user_factors", "item_factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:

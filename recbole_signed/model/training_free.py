@@ -19,6 +19,8 @@ class TrainingFreeRecommender(SignedRecommender):
 
     type = ModelType.TRADITIONAL
     input_type = InputType.POINTWISE
+    seedless = True
+    trained_by_gradients = False
     fitted: tuple[str, ...] = ()
 
     def __init__(self, config: Any, dataset: Any) -> None:

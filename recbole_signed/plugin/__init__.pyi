@@ -5,5 +5,9 @@ from .configuration import PROTOCOLS as PROTOCOLS
 from .configuration import dataset_names as dataset_names
 from .configuration import refuse_unknown_keys as refuse_unknown_keys
 from .configuration import unknown_dataset_error as unknown_dataset_error
+from .facts import OWN as OWN
+from .facts import STOCK as STOCK
+from .facts import ModelFacts as ModelFacts
+from .facts import facts_of as facts_of
 from .hooks import PICKLED_FUNCTIONS as PICKLED_FUNCTIONS
 from .registry import PROPERTIES as PROPERTIES

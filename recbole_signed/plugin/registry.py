@@ -28,11 +28,6 @@ PROPERTIES = PACKAGE / "properties" / "model"
 OWN_MODEL_ROOMS = ("ssf", "model")
 """The packages that hold the models of this package."""
 
-SEEDLESS = frozenset(
-    ("BSPM", "EASE", "GFCF", "ItemKNN", "Pop", "SGFCF", "SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "TurboCF")
-)
-"""Models that draw nothing: on the same split every seed gives the same result."""
-
 
 @dataclass(frozen=True)
 class ModelEntry:

@@ -5,10 +5,10 @@ A signed spectral filter: training-free, inductive, without a user table. Source
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from logging import getLogger
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +39,16 @@ class SSF(TrainingFreeRecommender):
     family = "spectral filter, training-free"
     source = "this package"
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
+    learner = "recbole_signed.ssf.learner:SpectralLearner"
+    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_by_filter"
+    export_recipe: ClassVar[Mapping[str, Any]] = {
+        "methods": ("tune", "_choose"),
+        "attributes": ("auto", "tune_users", "valid_metric"),
+        "keys": ("auto", "tune_users"),
+        "rewordings": {", never chosen": ""},
+        "note": "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: "
+        "the values of the yaml hold. Use RecBole's hyper-parameter tuning.",
+    }
     fitted: tuple[str, ...] = ("item_factors", "singular_values")
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -35,6 +35,7 @@ class SSFL(SSF):
     """
 
     family = "spectral filter, learned items"
+    learner = "recbole_signed.ssf.learned_learner:LearnedSpectralLearner"
     fitted = ("item_factors", "singular_values", "learned_factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -6,9 +6,10 @@ SSF-T: the signed spectral filter that knows order and trend. Source: this packa
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from logging import getLogger
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +42,10 @@ class SSFT(SSF):
     """
 
     family = "spectral filter, order and trend"
+    learner = "recbole_signed.ssf.time_learner:TimeLearner"
+    export_recipe: ClassVar[Mapping[str, Any]] = {
+        "refusal": "it needs exact times of likes and dislikes, which RecBole rounds to 64 or 128 seconds; export SSF."
+    }
     fitted = ("item_factors", "singular_values", "transition_map")
 
     def __init__(self, config: Any, dataset: Any) -> None:

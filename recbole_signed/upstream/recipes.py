@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+
+from recbole_signed.plugin import ModelFacts, facts_of
 
 ALL_IN_ONE_BATCH = 1_000_000_000
 """``train_batch_size`` for one batch of all likes: stock RecBole does not read 0 as that."""
@@ -10,7 +12,7 @@ ALL_IN_ONE_BATCH = 1_000_000_000
 TRAINER_KEYS = ("lr_milestones", "lr_gamma", "training_budget", "max_steps", "eval_every_steps")
 """Keys of ``SignedTrainer`` that RecBole's trainer does not read."""
 
-METADATA = ("family", "source", "uses_dislikes", "needs_sign", "trainer_class")
+METADATA = ("trainer_class", *(each.name for each in fields(ModelFacts)))
 """Attributes of a model class that only the commands of this package ask for."""
 
 
@@ -32,22 +34,6 @@ class ExportRecipe:
     """Why the model can't be exported; one sentence."""
 
 
-_SELF_TUNED = ExportRecipe(
-    methods=("tune", "_choose"),
-    attributes=("auto", "tune_users", "valid_metric"),
-    keys=("auto", "tune_users"),
-    rewordings={", never chosen": ""},
-    note=(
-        "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: the "
-        "values of the yaml hold. Use RecBole's hyper-parameter tuning."
-    ),
-)
-_EXACT_TIMES = ExportRecipe(
-    refusal="it needs exact times of likes and dislikes, which RecBole rounds to 64 or 128 seconds; export SSF."
-)
-RECIPES: dict[str, ExportRecipe] = {"SSF": _SELF_TUNED, "SSFL": _SELF_TUNED, "SSFT": _EXACT_TIMES}
-
-
 def recipe_of(model: str) -> ExportRecipe:
-    """Return the recipe of a model; most need none."""
-    return RECIPES.get(model, ExportRecipe())
+    """Return the recipe of a model, its class attribute ``export_recipe``; most need none."""
+    return ExportRecipe(**facts_of(model).export_recipe)

@@ -14,7 +14,7 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RowStore, RunRow, append_row, read_rows
 from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, stored_table
-from recbole_signed.plugin import registry
+from recbole_signed.plugin import STOCK, facts_of, registry
 from recbole_signed.table import to_markdown
 
 BASE = """
@@ -160,7 +160,7 @@ def test_models_that_draw_nothing_have_one_seed_where_the_split_draws_nothing(wr
     assert [request.seed for request in asked.values()] == [2, 3]
 
 
-@pytest.mark.parametrize("model", sorted(registry.SEEDLESS))
+@pytest.mark.parametrize("model", [each for each in (*registry.models(), *STOCK) if facts_of(each).seedless])
 def test_seedless_models_give_the_same_with_any_seed(model: str, tmp_path: Path) -> None:
     from recbole_signed.experiments.runs import run
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from recbole_signed.plugin import OWN, STOCK, facts_of, registry
+
 OURS = "ours"
 SIGNED_CLOSED = "signed, closed form"
 SIGNED_TRAINED = "signed, gradient-trained"
@@ -9,20 +11,17 @@ LIKES_CLOSED = "likes only, closed form"
 LIKES_TRAINED = "likes only, gradient-trained"
 REFERENCE = "reference"
 
-FAMILIES: dict[str, str] = {
-    **dict.fromkeys(("SSF", "SSFL", "SSF-L", "SSF_L", "SSFT", "SSF-T"), OURS),
-    **dict.fromkeys(("SignedEASE", "SignediALS"), SIGNED_CLOSED),
-    **dict.fromkeys(
-        ("SGCN", "SBGNN", "SiReN", "SiGRec", "PANEGNN", "LSGRec", "DFGNN", "SIGformer", "PoneGNN"), SIGNED_TRAINED
-    ),
-    **dict.fromkeys(
-        ("EASE", "GFCF", "SGFCF", "TurboCF", "BSPM", "ItemKNN", "SLIMElastic", "ADMMSLIM", "iALS"), LIKES_CLOSED
-    ),
-    **dict.fromkeys(("Random", "Pop"), REFERENCE),
-}
-"""Model class -> its family; a class that is not here is trained by gradients on likes alone."""
-
 
 def family(model: str) -> str:
-    """Return the family of a model class."""
-    return FAMILIES.get(model, LIKES_TRAINED)
+    """Return the family of a model class, by the attributes of the class (:mod:`recbole_signed.plugin.facts`)."""
+    facts = facts_of(model)
+    if facts.is_reference or facts.source == OWN:
+        return REFERENCE if facts.is_reference else OURS
+    if facts.uses_dislikes:
+        return SIGNED_TRAINED if facts.trained_by_gradients else SIGNED_CLOSED
+    return LIKES_TRAINED if facts.trained_by_gradients else LIKES_CLOSED
+
+
+def families_by_model() -> dict[str, str]:
+    """Return the family of each registered model and of RecBole's known ones; all others are LIKES_TRAINED."""
+    return {model: family(model) for model in (*registry.models(), *STOCK)}

@@ -16,6 +16,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.plugin import facts_of, registry
 from recbole_signed.ssf import (
     FIRST_ROUND,
     Exposures,
@@ -50,8 +51,17 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
     Raises:
         UsageError: the model can't choose, or the base has nothing to choose on.
     """
-    if model not in ("SSF", "SSFL", "SSFT"):
+    chooser = facts_of(model).stream_chooser
+    if chooser is None:
         raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
+    found: dict[str, Any] = registry.load_object(chooser)(model, edges, n_users, n_items, given)
+    return found
+
+
+def chosen_by_filter(
+    model: str, edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Choose for the SSF family, see :func:`chosen_settings`."""
     learned = LearnedSettings(**{key: value for key, value in given.items() if key in _LEARNED})
     timed = TimeSettings(**{key: value for key, value in given.items() if key in _TIMED})
     start = FilterSettings(**{key: value for key, value in given.items() if key not in (*_LEARNED, *_TIMED)})

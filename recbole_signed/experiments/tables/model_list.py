@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from recbole_signed.plugin import registry
+from recbole_signed.plugin import facts_of, registry
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,9 @@ def list_models() -> list[ModelInfo]:
 
 
 def _info(entry: registry.ModelEntry) -> ModelInfo:
-    """Ask the class; it need not be a model of this package."""
-    model = registry.load_object(f"{entry.module}:{entry.name}")
-    needs_sign = bool(getattr(model, "needs_sign", False))
-    return ModelInfo(
-        name=entry.name,
-        origin=entry.module.partition(".")[0],
-        family=str(getattr(model, "family", "") or ""),
-        uses_dislikes=bool(getattr(model, "uses_dislikes", needs_sign)),
-        source=str(getattr(model, "source", "") or ""),
-    )
+    facts = facts_of(entry.name)
+    origin = entry.module.partition(".")[0]
+    return ModelInfo(entry.name, origin, facts.family, facts.uses_dislikes, facts.source)
 
 
 def models_text(models: list[ModelInfo]) -> str:

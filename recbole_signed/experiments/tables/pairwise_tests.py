@@ -28,12 +28,11 @@ from recbole_signed.experiments.runs import (
 from recbole_signed.experiments.tables.building import Result, was_cut_short
 from recbole_signed.experiments.tables.marks import places_of
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
+from recbole_signed.plugin import OWN, facts_of
 
 if TYPE_CHECKING:
     from recbole_signed.evaluation import Interval, PValues
 
-OWN_MODEL = "SSF"
-"""The model of this package that the others are compared with, unless one is named."""
 DEFAULT_METRICS = ("recall@20", "ndcg@20")
 _SHOWN_RUNS = 4
 _DIGITS = 8
@@ -61,7 +60,7 @@ def significance(
     Args:
         path: the table's yaml file.
         metrics: in RecBole's spelling; :data:`DEFAULT_METRICS` as far as the table has them, else its columns.
-        against: label of the model that all others are compared with; the first whose class is :data:`OWN_MODEL`, or
+        against: label of the model that all others are compared with; the first whose ``source`` is this package, or
             the best of each data set by the first metric.
         alpha: level of the claims, and 1 - alpha that of the intervals.
         only: labels of the models to compare; all if empty.
@@ -195,7 +194,7 @@ def _reference(spec: TableSpec, values: SectionValues, against: str | None) -> s
         return None
     if against is not None:
         return against if against in values.runs else None
-    own = [label for label in values.runs if spec.models[label].get("model", label) == OWN_MODEL]
+    own = [label for label in values.runs if facts_of(spec.models[label].get("model", label)).source == OWN]
     if own:
         return own[0]
     return best_of(values.means(0), values.metrics[0])

@@ -29,7 +29,7 @@ from recbole_signed.experiments.runs import (
 )
 from recbole_signed.experiments.tables.table_file import read_table_file
 from recbole_signed.experiments.tables.tuned import how_in_row, tuned_for
-from recbole_signed.plugin import PROTOCOLS, registry
+from recbole_signed.plugin import PROTOCOLS, facts_of, registry
 from recbole_signed.stats import KEYS as GROUP_KEYS
 from recbole_signed.stats import bounds_of, labels_of, split_group
 from recbole_signed.yaml_spec import Spec, checked
@@ -249,7 +249,7 @@ class TableSpec(Spec):
 
     def _seeds_of(self, model: str, beside: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
         """Return the table's seeds; the first alone where neither the model nor the split draws anything."""
-        if model not in registry.SEEDLESS:
+        if not facts_of(model).seedless:
             return self.seeds
         layers = {**_yaml_if_there(beside), **settings}
         order = layers.get("eval_args.order", (layers.get("eval_args") or {}).get("order"))

@@ -1,25 +1,14 @@
-"""Which learner a model's name stands for."""
+"""Makes learners: a model's is its class attribute ``learner``."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.online.learners.base import DISLIKE_PUSH, Learner
-from recbole_signed.plugin import registry
-
-LEARNERS = {
-    "Pop": "recbole_signed.online.learners.popular:PopularLearner",
-    "SSF": "recbole_signed.ssf.learner:SpectralLearner",
-    "SSFL": "recbole_signed.ssf.learned_learner:LearnedSpectralLearner",
-    "SSFT": "recbole_signed.ssf.time_learner:TimeLearner",
-    "SignedEASE": "recbole_signed.online.learners.ease:EaseLearner",
-    "SignediALS": "recbole_signed.online.learners.signed_ials:LeastSquaresLearner",
-}
-"""Models with updates of their own; every other one is an :class:`~.embedding.EmbeddingLearner`."""
+from recbole_signed.plugin import STOCK, facts_of, registry
 
 
 def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learner:
@@ -35,7 +24,7 @@ def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learn
     given = dict(settings or {})
     push = given.pop("dislike_push", DISLIKE_PUSH)
     learner = _make(model, given)
-    if model != "Pop":
+    if learner.dislike_push:  # what has no neighbours has none
         learner.dislike_push = checked_push(push)
     return learner
 
@@ -56,10 +45,9 @@ def learner_from(description: Mapping[str, Any]) -> Learner:
         push = description["dislike_push"]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError("The version does not say what model it is of; fit it again from the data set.") from error
-    if model not in LEARNERS and model not in ("BPR", "LightGCN") and model not in registry.models():
-        raise UsageError(
-            f"The version is of the model '{model}', which can't go on learning{nearest(model, LEARNERS)}."
-        )
+    known = [*registry.models(), *STOCK]
+    if model not in known:
+        raise UsageError(f"The version is of the model '{model}', which can't go on learning{nearest(model, known)}.")
     learner = make_learner(model, parameters)
     learner.dislike_push = checked_push(push)
     return learner
@@ -77,25 +65,19 @@ def checked_push(value: Any) -> float:
 
 
 def _make(model: str, given: dict[str, Any]) -> Learner:
-    if model not in LEARNERS:
-        from recbole_signed.online.learners.embedding import EmbeddingLearner
-
-        return EmbeddingLearner(model, given)
-    factory = _factory(model)
-    build = getattr(factory, "from_settings", None)
-    if build is not None:
-        return build(given)
-    known = list(inspect.signature(factory).parameters)
-    for key in given:
-        if key not in known:
-            raise UsageError(f"{model} has no parameter '{key}' under a stream{nearest(key, known)}")
-    learner: Learner = factory(**given)
+    factory = registry.load_object(facts_of(model).learner)
+    learner: Learner
+    if hasattr(factory, "from_model"):  # one class for many models
+        learner = factory(model, given)
+    elif hasattr(factory, "from_settings"):
+        learner = factory.from_settings(given)
+    else:
+        known = list(inspect.signature(factory).parameters)
+        for key in given:
+            if key not in known:
+                raise UsageError(f"{model} has no parameter '{key}' under a stream{nearest(key, known)}")
+        learner = factory(**given)
     return learner
-
-
-def _factory(model: str) -> Any:
-    module, _, name = LEARNERS[model].partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def learner_of(model: Any, config: Any) -> Learner:
@@ -108,17 +90,16 @@ def learner_of(model: Any, config: Any) -> Learner:
     name = type(model).__name__
     online = dict(config["online_settings"] or {})
     push = online.pop("dislike_push", DISLIKE_PUSH)
-    if name not in LEARNERS:
-        from recbole_signed.online.learners.embedding import EmbeddingLearner
-
-        learner: Learner = EmbeddingLearner.from_model(model, config, online)
+    factory = registry.load_object(facts_of(name).learner)
+    if hasattr(factory, "from_model"):
+        learner: Learner = factory.from_model(model, config, online)
     else:
         for key in online:
             raise UsageError(f"'online_settings' has a key '{key}' that {name} does not know; only dislike_push.")
         if hasattr(model, "chosen"):
             settings = {**model.chosen, "iterations": model.iterations}
         else:
-            known = inspect.signature(_factory(name)).parameters
+            known = inspect.signature(factory).parameters
             settings = {key: config[key] for key in known if config[key] is not None}
         learner = make_learner(name, settings)
     learner.dislike_push = checked_push(push)

@@ -1,0 +1,121 @@
+"""What the rest of the package needs to know of a model: attributes of its class, read without importing it.
+
+Tables, the report, the export and the live learners ask :func:`facts_of`. The attributes are described at
+:class:`~recbole_signed.model.abstract_recommender.SignedRecommender`, from which most models have them; any other class
+may set them too. They are read from the source, along the base classes, so they must be literals.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import UsageError
+from recbole_signed.plugin import registry
+
+OWN = "this package"
+"""The ``source`` of a model that is this package's own."""
+FOREIGN = frozenset(("recbole", "recbole_gnn", "torch", "abc", "typing"))
+"""Packages whose classes have no facts."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The attributes, with the values of a class that does not set them."""
+
+    needs_sign: bool = False
+    uses_dislikes: bool = False
+    family: str = ""
+    source: str = ""
+    seedless: bool = False
+    trained_by_gradients: bool = True
+    is_reference: bool = False
+    learner: str = "recbole_signed.online.learners.embedding:EmbeddingLearner"
+    stream_chooser: str | None = None
+    export_recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+STOCK = {
+    "Pop": ModelFacts(
+        seedless=True,
+        trained_by_gradients=False,
+        is_reference=True,
+        learner="recbole_signed.online.learners.popular:PopularLearner",
+    ),
+    "Random": ModelFacts(trained_by_gradients=False, is_reference=True),
+    "BPR": ModelFacts(),
+    "LightGCN": ModelFacts(),
+    "EASE": ModelFacts(seedless=True, trained_by_gradients=False),
+    "ItemKNN": ModelFacts(seedless=True, trained_by_gradients=False),
+    "SLIMElastic": ModelFacts(trained_by_gradients=False),
+    "ADMMSLIM": ModelFacts(trained_by_gradients=False),
+}
+"""RecBole's own models, whose classes can't be given attributes; those that are not here have the defaults."""
+
+
+def facts_of(model: str) -> ModelFacts:
+    """Return what is known of a model by its name; of an unknown one the defaults.
+
+    Raises:
+        UsageError: an attribute of its class is no literal.
+    """
+    entry = registry.models().get(model)
+    if entry is None:
+        return STOCK.get(model, ModelFacts())
+    found = _attributes(entry.module, entry.name)
+    found.setdefault("uses_dislikes", found.get("needs_sign", False))
+    return ModelFacts(**found)
+
+
+def _source(module: str) -> tuple[ast.Module, dict[str, tuple[str, str]]]:
+    """Return a module's syntax tree, and where the names that it imports are from."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return ast.Module([], []), {}
+    path, package = Path(spec.origin), spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
+    trees = [_parsed(each, each.stat().st_mtime_ns) for each in (path, path.with_suffix(".pyi")) if each.is_file()]
+    imports: dict[str, tuple[str, str]] = {}
+    for node in [each for tree in trees for each in tree.body if isinstance(each, ast.ImportFrom)]:
+        origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+        imports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
+    return trees[0], imports
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, changed_ns: int) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+def _attributes(module: str, name: str) -> dict[str, Any]:
+    """Return the facts that a class, or one that it inherits from, sets."""
+    if module.partition(".")[0] in FOREIGN:
+        return {}
+    tree, imports = _source(module)
+    statement = next((each for each in tree.body if isinstance(each, ast.ClassDef) and each.name == name), None)
+    if statement is None:
+        return _attributes(*imports[name]) if name in imports else {}
+    found: dict[str, Any] = {}
+    for base in reversed(statement.bases):
+        if isinstance(base, ast.Name):
+            found |= _attributes(module, base.id)
+    for member in statement.body:
+        targets = member.targets if isinstance(member, ast.Assign) else [getattr(member, "target", None)]
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in NAMES and getattr(member, "value", None) is not None:
+                found[target.id] = _literal(member.value, f"{module}.{name}.{target.id}")  # type: ignore[attr-defined]
+    return found
+
+
+NAMES = frozenset(each.name for each in fields(ModelFacts))
+
+
+def _literal(node: ast.expr, what: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise UsageError(f"{what} is {ast.unparse(node)}; write a literal, which is read without importing.") from error

@@ -1,0 +1,157 @@
+"""What the package knows of a model comes from its class: a model from outside is right in all places."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from signed_report.families import LIKES_CLOSED, LIKES_TRAINED, OURS, REFERENCE, SIGNED_CLOSED, family
+from signed_report.families import families_by_model as families
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.replay import chosen_settings
+from recbole_signed.experiments.tables import TableSpec, list_models
+from recbole_signed.online.learners import make_learner
+from recbole_signed.plugin import STOCK, ModelFacts, facts_of, registry
+from recbole_signed.upstream import upstream
+
+BASE = '''
+"""Tiny
+################################################
+A tiny model. Source: nowhere.
+"""
+import torch
+
+from recbole_signed.model import TrainingFreeRecommender
+
+
+class TinyBase(TrainingFreeRecommender):
+    """Every item has its number as score."""
+
+    family = "tiny family"
+    source = "a paper"
+    uses_dislikes = True
+    learner = "outside.live:TinyLearner"
+    stream_chooser = "outside.live:choose"
+    export_recipe = {
+        "methods": ("left_behind",),
+        "attributes": ("not_upstream",),
+        "note": "Something is " "left out.",
+    }
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.not_upstream = 1
+        self.register_buffer("kept", torch.zeros(1))
+
+    def left_behind(self):
+        return self.not_upstream
+
+    def fit(self):
+        self.kept = torch.ones(1)
+
+    def score(self, users):
+        return torch.arange(self.n_items).expand(len(users), -1) * self.kept
+'''
+MODEL = '''
+"""Tiny
+################################################
+A tiny model. Source: nowhere.
+"""
+from outside.base import TinyBase
+
+
+class Tiny(TinyBase):
+    """Every item has its number as score."""
+'''
+LIVE = """
+class TinyLearner:
+    dislike_push = 0.1
+
+    def __init__(self, size=3):
+        self.size = size
+
+
+def choose(model, edges, n_users, n_items, given):
+    return {"model": model, "n_users": n_users, **given}
+"""
+TABLE = """
+title: Tiny
+datasets:
+  toy-signed: {eval_args: {order: TO, split: {RS: [6, 2, 2]}}}
+common: {metrics: [Recall], topk: [5], valid_metric: Recall@5}
+models: {Tiny: , BPR: }
+seeds: [1, 2]
+columns: [recall@5]
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Register a model from a package of its own, with every attribute."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    for name, text in {"__init__": "", "base": BASE, "tiny": MODEL, "live": LIVE}.items():
+        (folder / f"{name}.py").write_text(text.lstrip("\n"), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.register_model("Tiny", "outside.tiny")
+    yield "Tiny"
+    del registry._registry.models["Tiny"]
+    for name in [each for each in sys.modules if each.partition(".")[0] == "outside"]:
+        del sys.modules[name]
+
+
+def test_a_model_from_outside_is_right_in_all_places(tiny: str, tmp_path: Path) -> None:
+    # tables and the list of models, which do not import it
+    convert("toy", None, tmp_path / "atomic_files")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "tiny.yaml").write_text(TABLE, encoding="utf-8")
+    seeds = [(each.model, each.seed) for each in TableSpec.read(tmp_path / "tables" / "tiny.yaml").requests()]
+    assert seeds == [(tiny, 1), ("BPR", 1), ("BPR", 2)], "it draws nothing, and neither does the split"
+    (info,) = (each for each in list_models() if each.name == tiny)
+    assert (info.origin, info.family, info.source, info.uses_dislikes) == ("outside", "tiny family", "a paper", True)
+    # the report
+    assert family(tiny) == families()[tiny] == SIGNED_CLOSED
+    assert not {"outside.base", "outside.tiny"} & set(sys.modules), "nothing so far imports the model"
+    # the live learners
+    learner: Any = make_learner(tiny, {"size": 7, "dislike_push": 0.3})
+    assert (type(learner).__module__, learner.size, learner.dislike_push) == ("outside.live", 7, 0.3)
+    with pytest.raises(UsageError, match="Tiny has no parameter 'sizes'"):
+        make_learner(tiny, {"sizes": 7})
+    assert chosen_settings(tiny, np.zeros(0), 5, 6, {"size": 2}) == {"model": tiny, "n_users": 5, "size": 2}
+    # the export
+    upstream(tiny, tmp_path / "export", author="A. Author", email="a.author@example.org")
+    text = (tmp_path / "export/recbole/model/general_recommender/tiny.py").read_text(encoding="utf-8")
+    assert "def fit" in text
+    for absent in ("left_behind", "not_upstream", "export_recipe", "stream_chooser", "seedless", "TinyLearner"):
+        assert absent not in text
+    assert "Something is left out." in (tmp_path / "export/CONTRIBUTION.md").read_text(encoding="utf-8")
+
+
+def test_the_facts_are_those_of_the_classes() -> None:
+    for name, entry in registry.models().items():
+        model, facts = registry.load_object(f"{entry.module}:{name}"), facts_of(name)
+        assert {each: getattr(model, each) for each in vars(facts)} == vars(facts)
+
+
+def test_stock_models_have_theirs_in_one_table() -> None:
+    assert (family("Pop"), family("EASE"), family("BPR"), family("SSFL")) == (
+        REFERENCE,
+        LIKES_CLOSED,
+        LIKES_TRAINED,
+        OURS,
+    )
+    assert set(STOCK) <= {name for name, _ in registry.stock_models()}
+    assert facts_of("NeuMF") == facts_of("no such model") == ModelFacts()
+
+
+def test_a_fact_that_is_no_literal_is_refused(tiny: str, tmp_path: Path) -> None:
+    path = tmp_path / "outside" / "tiny.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\n    family = str(3)\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"outside\.tiny\.Tiny\.family is str\(3\); write a literal"):
+        facts_of(tiny)
