@@ -39,8 +39,8 @@ class SignedRecommender(GeneralRecommender):
         trained_by_gradients: by steps of an optimizer.
         is_reference: it is shown to compare with (popularity, random), not as a method.
         learner: ``module:Class`` of what goes on learning from events.
-        stream_chooser: ``module:function`` that chooses settings on the base of a stream; called with the arguments of
-            :func:`~recbole_signed.experiments.replay.chosen_settings`. None: it can't.
+        stream_chooser: ``module:function`` that chooses settings on the base of a stream; called with edges, n_users,
+            n_items and what is given, see :func:`~recbole_signed.experiments.replay.chosen_settings`. None: it can't.
         export_recipe: what ``recbole-signed upstream`` leaves out, or why it refuses: the fields of
             :class:`~recbole_signed.upstream.recipes.ExportRecipe`.
     """

@@ -16,6 +16,7 @@ from .live_items import STALE as STALE
 from .live_items import LiveCounters as LiveCounters
 from .search import FIRST_WEIGHT as FIRST_WEIGHT
 from .search import WEIGHT_STEPS as WEIGHT_STEPS
+from .search import SearchResult as SearchResult
 from .search import candidate as candidate
 from .search import tune as tune
 from .sequences import Sequences as Sequences

@@ -40,7 +40,7 @@ class SSF(TrainingFreeRecommender):
     source = "this package"
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
     learner = "recbole_signed.ssf.learner:SpectralLearner"
-    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_by_filter"
+    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_filter"
     export_recipe: ClassVar[Mapping[str, Any]] = {
         "methods": ("tune", "_choose"),
         "attributes": ("auto", "tune_users", "valid_metric"),

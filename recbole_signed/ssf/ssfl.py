@@ -36,6 +36,7 @@ class SSFL(SSF):
 
     family = "spectral filter, learned items"
     learner = "recbole_signed.ssf.learned_learner:LearnedSpectralLearner"
+    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_learned"
     fitted = ("item_factors", "singular_values", "learned_factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -77,8 +77,8 @@ class TinyLearner:
         self.size = size
 
 
-def choose(model, edges, n_users, n_items, given):
-    return {"model": model, "n_users": n_users, **given}
+def choose(edges, n_users, n_items, given):
+    return {"n_users": n_users, **given}
 """
 TABLE = """
 title: Tiny
@@ -123,7 +123,7 @@ def test_a_model_from_outside_is_right_in_all_places(tiny: str, tmp_path: Path) 
     assert (type(learner).__module__, learner.size, learner.dislike_push) == ("outside.live", 7, 0.3)
     with pytest.raises(UsageError, match="Tiny has no parameter 'sizes'"):
         make_learner(tiny, {"sizes": 7})
-    assert chosen_settings(tiny, np.zeros(0), 5, 6, {"size": 2}) == {"model": tiny, "n_users": 5, "size": 2}
+    assert chosen_settings(tiny, np.zeros(0), 5, 6, {"size": 2}) == {"n_users": 5, "size": 2}
     # the export
     upstream(tiny, tmp_path / "export", author="A. Author", email="a.author@example.org")
     text = (tmp_path / "export/recbole/model/general_recommender/tiny.py").read_text(encoding="utf-8")

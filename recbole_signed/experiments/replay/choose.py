@@ -22,6 +22,7 @@ from recbole_signed.ssf import (
     Exposures,
     FilterSettings,
     LearnedSettings,
+    SearchResult,
     Sequences,
     TimeSettings,
     Validation,
@@ -34,8 +35,6 @@ from recbole_signed.ssf import (
 METRIC = "NDCG@20"
 VALID_SHARE = 0.1
 MAX_USERS = 3000
-_LEARNED = tuple(each.name for each in fields(LearnedSettings))
-_TIMED = tuple(each.name for each in fields(TimeSettings))
 
 
 def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
@@ -54,29 +53,27 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
     chooser = facts_of(model).stream_chooser
     if chooser is None:
         raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
-    found: dict[str, Any] = registry.load_object(chooser)(model, edges, n_users, n_items, given)
+    found: dict[str, Any] = registry.load_object(chooser)(edges, n_users, n_items, given)
     return found
 
 
-def chosen_by_filter(
-    model: str, edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]
-) -> dict[str, Any]:
-    """Choose for the SSF family, see :func:`chosen_settings`."""
-    learned = LearnedSettings(**{key: value for key, value in given.items() if key in _LEARNED})
-    timed = TimeSettings(**{key: value for key, value in given.items() if key in _TIMED})
-    start = FilterSettings(**{key: value for key, value in given.items() if key not in (*_LEARNED, *_TIMED)})
-    train, known = _first_part(edges, n_users)
-    users = drawn(known, MAX_USERS)
-    if not len(users):
-        raise UsageError("the base of the stream has no user to choose settings on; set auto: False, and give them.")
-    graph = _graph(edges, train, n_users, n_items)
-    validation = _validation(edges, train, graph, users)
-    found = tune(graph, validation, start, 4)
-    if model == "SSF":
-        return {**asdict(found.settings), **given}
-    if model == "SSFL":
-        both = tune_learned(graph, validation, found, learned, 4)
-        return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
+def chosen_for_filter(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Choose for SSF, see :func:`chosen_settings`."""
+    _, _, found = _tuned(edges, n_users, n_items, given)
+    return {**asdict(found.settings), **given}
+
+
+def chosen_for_learned(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Choose for SSF-L, see :func:`chosen_settings`."""
+    graph, validation, found = _tuned(edges, n_users, n_items, given)
+    both = tune_learned(graph, validation, found, LearnedSettings(**_own(LearnedSettings, given)), 4)
+    return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
+
+
+def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Choose for SSF-T, see :func:`chosen_settings`."""
+    _, _, found = _tuned(edges, n_users, n_items, given)
+    timed = _own(TimeSettings, given)
     # a trend is of a moment: it is measured by what comes next, of all who come
     train = _in_time(edges)
     held = np.unique(edges.user[~train & (edges.kind == LIKE)])
@@ -85,8 +82,28 @@ def chosen_by_filter(
     user, item, like, time = edges.where(train).verdicts
     sequences = Sequences.of(user, item, like, time, n_users)
     exposures = Exposures(item.astype(np.int64), time.astype(np.float64))
-    in_time = tune_time(graph, sequences, exposures, validation, found, timed, 4, set(_TIMED) & set(given))
+    in_time = tune_time(graph, sequences, exposures, validation, found, TimeSettings(**timed), 4, set(timed))
     return {**asdict(in_time.tuned.settings), **asdict(in_time.settings), **given}
+
+
+def _tuned(
+    edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]
+) -> tuple[SignedGraph, Validation, SearchResult]:
+    """Choose the settings of the filter; also return what they were chosen on."""
+    train, known = _first_part(edges, n_users)
+    users = drawn(known, MAX_USERS)
+    if not len(users):
+        raise UsageError("the base of the stream has no user to choose settings on; set auto: False, and give them.")
+    graph = _graph(edges, train, n_users, n_items)
+    validation = _validation(edges, train, graph, users)
+    others = {*_own(LearnedSettings, given), *_own(TimeSettings, given)}
+    start = FilterSettings(**{key: value for key, value in given.items() if key not in others})
+    return graph, validation, tune(graph, validation, start, 4)
+
+
+def _own(settings: Any, given: dict[str, Any]) -> dict[str, Any]:
+    names = {each.name for each in fields(settings)}
+    return {key: value for key, value in given.items() if key in names}
 
 
 def _graph(edges: EdgeArrays, train: np.ndarray, n_users: int, n_items: int) -> SignedGraph:
