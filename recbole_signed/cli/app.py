@@ -133,9 +133,9 @@ def models(as_json: Json = False) -> None:
     if as_json:
         print_json([each.as_dict() for each in found])
     else:
-        from recbole_signed.experiments.tables import models_text
+        from recbole_signed.experiments.tables import models_table
 
-        typer.echo(models_text(found), nl=False)
+        typer.echo(to_text(models_table(found)), nl=False)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # those of the source are not known here
@@ -153,7 +153,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Turn raw data into a data set of atomic files."""
-    from recbole_signed.experiments.tables import sources_text
+    from recbole_signed.cli import sources_text
 
     if list_sources:
         described = sources_text.describe_sources()

@@ -9,11 +9,16 @@ import typer
 
 from recbole_signed.cli.output import Json, print_json
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 app = typer.Typer(name="data", help="The converted data sets: their versions, and whether their files are unchanged.")
 
 Root = Annotated[Path, typer.Option("--root", help="Folder of data sets.")]
-_COLUMNS = ("name", "version", "rows", "likes", "dislikes", "neutral", "users", "items", "source", "made by")
+_COLUMNS = (
+    Header("version", left=True),
+    *map(Header, ("rows", "likes", "dislikes", "neutral", "users", "items")),
+    *(Header("source", left=True), Header("made by", left=True)),
+)
 
 
 @app.command("list")
@@ -27,7 +32,7 @@ def list_command(
     if as_json:
         print_json(found)
     else:
-        typer.echo(to_text(found, root, verify=verify), nl=False)
+        typer.echo(to_text(listed(found, root, verify=verify)), nl=False)
     raise typer.Exit(1 if any(each["problems"] for each in found) else 0)
 
 
@@ -99,31 +104,22 @@ def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
     return found
 
 
-def to_text(found: list[dict[str, Any]], root: Path, *, verify: bool) -> str:
+def listed(found: list[dict[str, Any]], root: Path, *, verify: bool) -> Table:
     """Return the list for a reader: a table, then a sentence for each problem."""
-    if not found:
-        return f"no data sets in {root}\n"
-    table = [_COLUMNS, *(_cells(each) for each in found)]
-    widths = [max(len(row[index]) for row in table) for index in range(len(_COLUMNS))]
-    numbers = range(2, 8)
-    lines = [
-        "  ".join(
-            cell.rjust(width) if index in numbers else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
+    notes = []
     for each in found:
-        lines += [f"changed: {problem}" for problem in each["problems"]]
+        notes += [f"changed: {problem}" for problem in each["problems"]]
         if each["version"] is None and not each["problems"]:
-            lines.append(f"{each['path']} has no dataset.json, so nothing is known about its files.")
+            notes.append(f"{each['path']} has no dataset.json, so nothing is known about its files.")
         if each["changed_by_hand"]:
-            lines.append(f"{each['path']}: {', '.join(each['changed_by_hand'])} changed by hand, and accepted.")
+            notes.append(f"{each['path']}: {', '.join(each['changed_by_hand'])} changed by hand, and accepted.")
     if any(each["problems"] for each in found):
-        lines.append("Convert what has changed again, or run 'recbole-signed data accept NAME' if the change is meant.")
+        notes.append("Convert what has changed again, or run 'recbole-signed data accept NAME' if the change is meant.")
     elif verify:
-        lines.append("All files are as they were made.")
-    return "\n".join(lines) + "\n"
+        notes.append("All files are as they were made.")
+    title = f"data sets in {root}" if found else f"no data sets in {root}"
+    lines = text_lines([_cells(each) for each in found])
+    return Table(title, _COLUMNS, (Section("", lines),), tuple(notes), head=(Header("name", left=True),))
 
 
 def _cells(each: dict[str, Any]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import typer
 
 from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, stdout_for_result
 from recbole_signed.errors import UsageError
+from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
         """Print and plot what is in a data set of atomic files, and what is wrong with it."""
         with stdout_for_result():
             from recbole_signed.atomic import read_rows
-            from recbole_signed.stats import analyse, draw, to_text
+            from recbole_signed.stats import analyse, draw, statistics_table
 
             rows = read_rows(data_path / dataset)
             report = analyse(rows)
@@ -46,7 +47,7 @@ def add_to(app: typer.Typer) -> None:
             document = {"name": dataset, "path": str(data_path / dataset), **report, "figures": page and str(page)}
             print_json(document | ({"note": note} if note else {}))
         else:
-            typer.echo(to_text(dataset, report), nl=False)
+            typer.echo(to_text(statistics_table(dataset, report)), nl=False)
             if page is not None:
                 typer.echo(f"\nfigures: {page}")
 
@@ -81,7 +82,7 @@ def add_to(app: typer.Typer) -> None:
             checked = {"check": [each.as_dict() for each in compared]} if check else {}
             print_json(document | checked)
         else:
-            typer.echo(_synth_text(document, compared), nl=False)
+            typer.echo(to_text(_synth_table(document, compared)), nl=False)
         raise typer.Exit(0 if all(each.ok for each in compared) else 1)
 
 
@@ -150,15 +151,17 @@ def _progress() -> Iterator[Progress]:
         yield progress
 
 
-def _synth_text(document: dict[str, Any], compared: list[ProfileComparison]) -> str:
+def _synth_table(document: dict[str, Any], compared: list[ProfileComparison]) -> Table:
     cost = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in document["seconds"].items())
     size = f"{document['edges']:,} edges, {document['users']:,} users, {document['items']:,} items"
-    lines = [f"{document['path'] or document['profile']}: {size} ({cost})"]
-    if compared:
-        lines.append(f"\n{'statistic':38s} {'here':>10s} {'real data':>10s} {'within':>8s}")
-    for each in compared:
-        numbers = (("-" if value is None else f"{value:.3f}") for value in (each.measured, each.wanted, each.tolerance))
-        here, real, within = numbers
-        verdict = "not known" if each.wanted is None else "ok" if each.ok else "OUTSIDE"
-        lines.append(f"{each.statistic:38s} {here:>10s} {real:>10s} {within:>8s}  {verdict}")
-    return "\n".join(lines) + "\n"
+    rows = [
+        (
+            each.statistic,
+            *("-" if value is None else f"{value:.3f}" for value in (each.measured, each.wanted, each.tolerance)),
+            "not known" if each.wanted is None else "ok" if each.ok else "OUTSIDE",
+        )
+        for each in compared
+    ]
+    columns = (*map(Header, ("here", "real data", "within")), Header("", left=True))
+    title = f"{document['path'] or document['profile']}: {size} ({cost})"
+    return Table(title, columns, (Section("", text_lines(rows)),), head=(Header("statistic", left=True),))

@@ -19,4 +19,4 @@ from .pairs import totals as totals
 from .report import analyse as analyse
 from .report import describe_nodes as describe_nodes
 from .text import findings as findings
-from .text import to_text as to_text
+from .text import statistics_table as statistics_table

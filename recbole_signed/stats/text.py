@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recbole_signed.table import Header, Section, Table, text_lines
-from recbole_signed.table import to_text as printed
 
 _DEGREES = ("mean", "min", "p10", "p25", "median", "p75", "p90", "p99", "max")
 
 
-def to_text(name: str, report: Mapping[str, Any]) -> str:
+def statistics_table(name: str, report: Mapping[str, Any]) -> Table:
     """Return the analysis as tables, with what is wrong with the data first."""
     rows = report["rows"]
     title = (
@@ -22,7 +21,7 @@ def to_text(name: str, report: Mapping[str, Any]) -> str:
     sections = [_rows_table(report), _degree_table(report), _sign_table(report)]
     if report["time"] is not None:
         sections.append(_drift_table(report["time"]))
-    return printed(Table(title, (), tuple(sections), intro=tuple(intro)))
+    return Table(title, (), tuple(sections), intro=tuple(intro))
 
 
 def findings(report: Mapping[str, Any]) -> list[str]:

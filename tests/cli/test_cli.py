@@ -122,13 +122,14 @@ def test_models_of_third_parties_come_first(tmp_path: Path, warm_python: WarmPyt
     (tmp_path / "script.py").write_text(
         "import recbole_signed\n"
         "for name in ('Mine', 'Plain'): recbole_signed.register_model(name, 'my_models')\n"
-        "from recbole_signed.experiments.tables.model_list import list_models, models_text\n"
-        "print(models_text(list_models()))"
+        "from recbole_signed.experiments.tables import list_models, models_table\n"
+        "from recbole_signed.table import to_text\n"
+        "print(to_text(models_table(list_models())))"
     )
     done = warm_python.run(tmp_path / "script.py", cwd=tmp_path)
     assert done.status == 0, done.err
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
-    assert "* Mine spectral Me 2024" in lines
+    assert "Mine * spectral Me 2024" in lines
     assert lines.index("Plain") < lines.index("RecBole's own models (they learn from likes alone):")
 
 

@@ -38,7 +38,8 @@ def version(root: Path, name: str) -> str:
 def test_list(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = outcome(capsys, "data", "list")
     assert status == 0
-    lines = out.splitlines()
+    title, *lines = [line for line in out.splitlines() if line.strip("─ ")]
+    assert title == "data sets in atomic_files"
     assert lines[0].split()[:4] == ["name", "version", "rows", "likes"]
     assert [line.split()[0] for line in lines[1:4]] == ["by-hand", "raw", "toy-signed"]
     assert lines[3].split()[1:9] == [version(data, "toy-signed"), "960", "480", "360", "120", "60", "42", "toy"]

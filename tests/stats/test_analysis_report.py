@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.atomic import RawRows
-from recbole_signed.stats import analyse, draw, findings, to_text
+from recbole_signed.stats import analyse, draw, findings, statistics_table
+from recbole_signed.table import to_text
 
 Event = tuple[int, int, int, int]
 events = st.lists(
@@ -69,7 +70,7 @@ def test_whatever_the_rows_the_report_is_json_and_text(found: list[Event]) -> No
         for timed in (True, False):
             report = analyse(rows_of(found, timed=timed, cuts=cuts))
             assert json.loads(json.dumps(report, allow_nan=False)) == report
-            assert f"name: {len(found)} rows" in to_text("name", report)
+            assert f"name: {len(found)} rows" in to_text(statistics_table("name", report))
 
 
 def test_degrees_and_like_rates() -> None:

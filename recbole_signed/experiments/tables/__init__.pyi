@@ -5,7 +5,7 @@ from .comparison import compare as compare
 from .comparison import terminated_like_interrupted as terminated_like_interrupted
 from .footnotes import describe_split as describe_split
 from .model_list import list_models as list_models
-from .model_list import models_text as models_text
+from .model_list import models_table as models_table
 from .pairwise_lines import pairwise_table as pairwise_table
 from .pairwise_tests import significance as significance
 from .pool import environment as environment

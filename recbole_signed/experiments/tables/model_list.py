@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from recbole_signed.plugin import facts_of, registry
+from recbole_signed.table import Header, Section, Table, text_lines
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,21 @@ def _info(entry: registry.ModelEntry) -> ModelInfo:
     return ModelInfo(entry.name, origin, facts.family, facts.uses_dislikes, facts.source)
 
 
-def models_text(models: list[ModelInfo]) -> str:
-    """Return the list for a reader: one line for each of ours, one paragraph for each family of RecBole's."""
-    lines: list[str] = []
+def models_table(models: list[ModelInfo]) -> Table:
+    """Return the list for a reader: a line for each of ours, and one for each family of RecBole's."""
     ours = [each for each in models if each.origin != "recbole"]
-    width = max((len(each.name) for each in ours), default=0)
-    if ours:
-        lines.append("Models of recbole_signed and of packages that register theirs (* learns from dislikes):")
-    for each in ours:
-        mark = "*" if each.uses_dislikes else " "
-        lines.append(f"  {mark} {each.name:<{width}}  {'  '.join(filter(None, (each.family, each.source)))}".rstrip())
-    lines.append("RecBole's own models (they learn from likes alone):")
     stock: dict[str, list[str]] = {}
     for each in models:
         if each.origin == "recbole":
             stock.setdefault(each.family, []).append(each.name)
-    lines += [f"  {family}: {', '.join(names)}" for family, names in stock.items()]
-    return "\n".join(lines) + "\n"
+    rows = [(each.name, "*" if each.uses_dislikes else "", each.family, each.source) for each in ours]
+    return Table(
+        "Models of recbole_signed and of packages that register theirs (*: learns from dislikes)",
+        tuple(Header(name, left=True) for name in ("Dislikes", "Family", "Source")),
+        (Section("", text_lines(rows)),),
+        (
+            "RecBole's own models (they learn from likes alone):",
+            *(f"{family}: {', '.join(names)}" for family, names in stock.items()),
+        ),
+        head=(Header("Model", left=True),),
+    )
