@@ -33,6 +33,14 @@ def test_the_readme_is_short() -> None:
     assert len(README.encode()) <= 8 * 1024
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "atomic_files/README.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    """Sphinx checks those of the site."""
+    page = ROOT / name
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_the_extract_of_the_readme_is_that_of_the_rows() -> None:
     """``python docs/_ext/readme_extract.py`` updates it."""
     assert readme_extract.BLOCK.findall(README) == [readme_extract.extract()]
