@@ -10,10 +10,14 @@ import warnings
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph.spectral import inverse_power
+
+CELLS = 1 << 25
+"""Cells of ``[chunk, n_users]`` that a product may hold at a time: 128 MiB of float32."""
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -121,3 +125,87 @@ class BipartiteOperator:
             users, items = self(users, items)
             sums = sums[0] + users, sums[1] + items
         return sums[0] / (n_layers + 1), sums[1] / (n_layers + 1)
+
+
+class TwoHopMean:
+    r"""The mean over all paths of two edges to other rows, of equal signs (agreement) or of different ones.
+
+    For likes P and dislikes N, ``[n_rows, n_columns]`` 0/1, a row ``i`` and a row ``j != i`` have
+
+    .. math:: (P P^T + N N^T)_{ij} \text{ paths that agree}, \quad (P N^T + N P^T)_{ij} \text{ that disagree.}
+
+    A message takes four sparse products, one after the other; the paths of a row to itself are taken off. Where both
+    matrices hold the same pair, its path from a row to itself is one that disagrees.
+    """
+
+    def __init__(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
+        matrices = likes.astype(np.float64), dislikes.astype(np.float64)
+        self.likes, self.dislikes = (SparseOperator(each, device) for each in matrices)
+        sizes = [np.asarray(each.sum(axis=1)).ravel() for each in matrices]
+        both = np.asarray(matrices[0].multiply(matrices[1]).sum(axis=1)).ravel()
+        of_columns = [np.asarray(each.sum(axis=0)).ravel() for each in matrices]
+        agreeing = matrices[0] @ of_columns[0] + matrices[1] @ of_columns[1]
+        disagreeing = matrices[0] @ of_columns[1] + matrices[1] @ of_columns[0]
+        self._loops = tuple(_column(each, device) for each in (2.0 * both, sizes[0] + sizes[1]))
+        counts = disagreeing - 2.0 * both, agreeing - sizes[0] - sizes[1]
+        self._inverses = tuple(_column(1.0 / np.maximum(each, 1.0), device) for each in counts)
+
+    def __call__(self, rows: torch.Tensor, *, agreeing: bool) -> torch.Tensor:
+        """Return the mean of ``rows [n_rows, d]`` over the paths of each row: ``[n_rows, d]``, 0 without any."""
+        liked, disliked = self.likes.T @ rows, self.dislikes.T @ rows
+        if not agreeing:
+            liked, disliked = disliked, liked
+        total = self.likes @ liked + self.dislikes @ disliked
+        loops, inverses = (each[agreeing].to(rows.dtype) for each in (self._loops, self._inverses))
+        return (total - loops * rows) * inverses
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TwoHopMean:
+        return self
+
+
+def _column(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float64))[:, None].to(device)
+
+
+class GramFilter:
+    r"""The linear filter :math:`y \mapsto y R^T R` of graph filtering (GF-CF, CIKM 2021, eq. 5).
+
+    Memory: R and its transpose, 8 bytes per edge each for :meth:`rows` (int32 indices, float32 values), the same
+    again, once, for :meth:`dense`; and at most ``CELLS`` cells between the two products. Nothing changes it, so copies
+    of a model share it.
+
+    Args:
+        matrix: R, float32 CSR ``[n_users, n_items]``.
+    """
+
+    def __init__(self, matrix: sp.csr_matrix) -> None:
+        self.matrix = matrix
+        self.transposed = matrix.T.tocsr()
+        self._operators: dict[str, SparseOperator] = {}
+
+    def rows(self, rows: sp.csr_matrix) -> npt.NDArray[np.float32]:
+        """Return ``rows @ R.T @ R`` of sparse ``rows [batch, n_items]``: dense ``[batch, n_items]``.
+
+        Costs the number of paths of length three from the rows: far less than the dense product for short rows.
+        """
+        result = np.empty(rows.shape, dtype=np.float32)
+        step = self._step()
+        for first in range(0, rows.shape[0], step):
+            chunk = rows[first : first + step]
+            ((chunk @ self.transposed) @ self.matrix).toarray(out=result[first : first + step])
+        return result
+
+    def dense(self, signals: torch.Tensor) -> torch.Tensor:
+        """Return ``signals @ R.T @ R`` of dense ``signals [batch, n_items]``: ``[batch, n_items]``."""
+        name = str(signals.device)
+        if name not in self._operators:
+            self._operators[name] = SparseOperator(self.matrix, signals.device)
+        operator = self._operators[name]
+        chunks = [operator.T @ (operator @ chunk.T.contiguous()) for chunk in signals.split(self._step())]
+        return torch.cat(chunks, dim=1).T.contiguous()
+
+    def _step(self) -> int:
+        return max(1, CELLS // max(1, *self.matrix.shape))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GramFilter:
+        return self

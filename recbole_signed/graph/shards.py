@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -16,10 +17,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.distributed as dist
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.signed_graph import SignedGraph
 from recbole_signed.graph.sparse_kernels import IndexArray
+
+PIECE = 1 << 24
+"""Edges that are counted at a time."""
 
 Csr = tuple[IndexArray, IndexArray]
 """``indptr [n_users + 1]`` from 0 and ``indices [n_edges]`` of a 0/1 matrix."""
@@ -182,3 +188,70 @@ def _sort_shard(folder: Path, shard: int, n_rows: int, n_items: int) -> npt.NDAr
     for path, array in zip(_files(folder, shard), arrays, strict=True):
         np.save(path, array.astype(np.int32, copy=False))
     return np.array([graph.likes.nnz, graph.dislikes.nnz], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class DegreeCounts:
+    """What a fit needs to know of all degrees."""
+
+    likes: npt.NDArray[np.int64]
+    """Likes of each item, ``[n_items]``."""
+    dislikes: npt.NDArray[np.int64]
+    """Dislikes of each item, ``[n_items]``."""
+    n_users: int
+    """All users, with or without edges."""
+    n_active: int
+    """Users whose weighted degree is above 0."""
+    median: float
+    """The median of their weighted degrees; 1 if there are none."""
+
+    @classmethod
+    def of(cls, blocks: Iterable[EdgeBlock], n_items: int, dislike_weight: float) -> DegreeCounts:
+        """Count the edges of this process' blocks, and sum over processes where torch.distributed is initialised."""
+        totals = torch.zeros(2, n_items, dtype=torch.int64)
+        pairs: Counter[tuple[int, int]] = Counter()  # (likes, dislikes) of a user -> users who have as many
+        for block in blocks:
+            sides = (block.likes, block.dislikes)
+            for total, (_, items) in zip(totals.numpy(), sides, strict=True):
+                for first in range(0, len(items), PIECE):
+                    total += np.bincount(items[first : first + PIECE], minlength=n_items)
+            likes, dislikes = (np.diff(indptr).astype(np.int64) for indptr, _ in sides)
+            keys, counts = np.unique(likes << 32 | dislikes, return_counts=True)
+            pairs.update(dict(zip(zip(*_halves(keys), strict=True), counts.tolist(), strict=True)))
+        all_reduced(totals)
+        if dist.is_available() and dist.is_initialized():
+            gathered: list[Counter[tuple[int, int]]] = [Counter() for _ in range(dist.get_world_size())]
+            dist.all_gather_object(gathered, pairs)
+            pairs = sum(gathered, Counter())
+        degrees = np.array([likes + abs(dislike_weight) * dislikes for likes, dislikes in pairs], dtype=np.float64)
+        how_many = np.array(list(pairs.values()), dtype=np.int64)
+        active = degrees > 0
+        item_likes, item_dislikes = totals.numpy()
+        return cls(
+            likes=item_likes,
+            dislikes=item_dislikes,
+            n_users=int(how_many.sum()),
+            n_active=int(how_many[active].sum()),
+            median=_median(degrees[active], how_many[active]),
+        )
+
+
+def all_reduced(values: torch.Tensor) -> torch.Tensor:
+    """Replace values by their sum over processes, where torch.distributed is initialised; return them."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def _halves(keys: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    return (keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist()
+
+
+def _median(values: npt.NDArray[np.float64], how_many: npt.NDArray[np.int64]) -> float:
+    """Return the median of values that are each there ``how_many`` times; 1 of none."""
+    if not len(values):
+        return 1.0
+    order = np.argsort(values)
+    ends = how_many[order].cumsum()
+    middle = [(ends[-1] - 1) // 2, ends[-1] // 2]
+    return float(values[order][np.searchsorted(ends, middle, side="right")].mean())

@@ -19,6 +19,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph import (
+    GramFilter,
     RightFactors,
     SignedGraph,
     exposure_rows,
@@ -35,8 +36,6 @@ from recbole_signed.ssf.trend import Trend
 
 CELLS = 8_000_000
 """Scores that are held at a time when the best items are looked for."""
-LINEAR_CELLS = 4_000_000
-"""The same of the linear term: between its products stand the sparse rows of all users."""
 
 
 @dataclass(frozen=True)
@@ -104,29 +103,26 @@ class LinearTerm:
     with all users that share an item with one: for small catalogues.
     """
 
-    matrix: sp.csr_matrix
-    """R, float32 ``[n_users, n_items]``."""
+    gram: GramFilter
+    """Of R, float32 ``[n_users, n_items]``."""
     weight: float
     r""":math:`\gamma / \sigma_1^2`."""
 
     @classmethod
     def of(cls, matrix: sp.csr_matrix, values: torch.Tensor, gamma: float) -> LinearTerm | None:
         """Return the term of the exposure matrix with these singular values; None for a weight of 0."""
-        return cls(matrix, gamma / float(values[0]) ** 2) if gamma and len(values) else None
+        return cls(GramFilter(matrix), gamma / float(values[0]) ** 2) if gamma and len(values) else None
 
     def scores(self, rows: sp.csr_matrix) -> torch.Tensor:
         """Return what users with these rows of R get, float32 ``[n_users, n_items]``; 0 for items after the fit."""
         out = np.zeros(rows.shape, dtype=np.float32)
-        n_items = self.matrix.shape[1]
-        size = max(1, LINEAR_CELLS // max(self.matrix.shape[0], 1))
-        for first in range(0, len(out), size):
-            product = (rows[first : first + size, :n_items] @ self.matrix.T) @ self.matrix
-            out[first : first + size, :n_items] = self.weight * product.toarray()
+        n_items = self.gram.matrix.shape[1]
+        out[:, :n_items] = self.weight * self.gram.rows(rows[:, :n_items])
         return torch.from_numpy(out)
 
     def contributions(self, items: np.ndarray, entries: np.ndarray, item: int) -> np.ndarray:
         """Return what each of a user's edges, entries of R, adds to the score of ``item``, float64 ``[n_edges]``."""
-        column = np.asarray((self.matrix.T @ self.matrix[:, [item]]).todense(), dtype=np.float64).ravel()
+        column = (self.gram.transposed @ self.gram.matrix[:, [item]]).toarray().ravel().astype(np.float64)
         return self.weight * entries * column[items]
 
 

@@ -218,7 +218,7 @@ class SpectralLearner(LearnerDefaults):
             "fitted_degree": self.items.degree,
         }
         if fitted.linear is not None:
-            tensors |= {f"linear_{name}": getattr(fitted.linear.matrix, name) for name in LINEAR}
+            tensors |= {f"linear_{name}": getattr(fitted.linear.gram.matrix, name) for name in LINEAR}
         return tensors, {
             "settings": asdict(self.settings),
             "iterations": self.iterations,

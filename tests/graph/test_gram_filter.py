@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import GramFilter, gram_filter, homophily, homophily_ratio
+from recbole_signed.graph import GramFilter, cooccurrence, homophily_ratio, propagation
 
 
 @pytest.mark.parametrize("cells", [1, 100, 1 << 20])
 def test_sparse_and_dense_signals(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
-    monkeypatch.setattr(gram_filter, "CELLS", cells)
+    monkeypatch.setattr(propagation, "CELLS", cells)
     matrix = sp.random(40, 25, 0.2, format="csr", dtype=np.float32, random_state=1)
     signals = sp.random(13, 25, 0.3, format="csr", dtype=np.float32, random_state=2)
     linear = GramFilter(matrix)
@@ -40,6 +40,6 @@ def test_homophily_is_the_share_of_connected_pairs(seed: int, density: float, pa
         if pairs:
             wanted[row] = np.mean([(others[:, i] & others[:, j]).any() for i, j in pairs])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(homophily, "PATHS", paths)
+        patch.setattr(cooccurrence, "PATHS", paths)
         found = homophily_ratio(sp.csr_matrix(dense, dtype=np.float32))
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=0)

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import gram_eigenvectors, lanczos
+from recbole_signed.graph import eigenvectors, gram_eigenvectors
 
 
 def normalised(edges: np.ndarray) -> sp.csr_matrix:
@@ -20,7 +20,7 @@ def normalised(edges: np.ndarray) -> sp.csr_matrix:
 def check(matrix: sp.csr_matrix, k: int) -> None:
     gram = (matrix.T @ matrix).toarray()
     wanted = np.sort(np.linalg.eigvalsh(gram))[::-1][:k]
-    wanted = wanted[wanted > lanczos.NULL * max(wanted.max(initial=0.0), lanczos.NULL)]
+    wanted = wanted[wanted > eigenvectors.NULL * max(wanted.max(initial=0.0), eigenvectors.NULL)]
     energy, vectors = gram_eigenvectors(matrix, k)
     assert vectors.shape == (matrix.shape[1], len(energy))
     np.testing.assert_allclose(energy, wanted, atol=1e-10)
@@ -42,7 +42,7 @@ def test_they_are_those_of_the_dense_matrix(
 
 
 def test_lanczos_finds_them_in_large_components(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanczos, "DENSE_BELOW", 8)
+    monkeypatch.setattr(eigenvectors, "DENSE_BELOW", 8)
     rng = np.random.default_rng(0)
     blocks = [(rng.random(shape) < 0.3).astype(float) for shape in ((60, 50), (40, 45), (3, 2))]
     check(normalised(sp.block_diag(blocks).toarray()), 9)

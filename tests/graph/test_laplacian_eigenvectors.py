@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recbole_signed.graph import lanczos as module
+from recbole_signed.graph import eigenvectors as module
 from recbole_signed.graph import laplacian_eigenvectors
 
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import refreshed_factors, warm_start
+from recbole_signed.graph import refreshed_factors, spectral
 
 
 def matrix(seed: int = 0, n_rows: int = 90, n_columns: int = 60) -> sp.csr_matrix:
@@ -33,7 +33,7 @@ def dense_step(other: sp.csr_matrix, block: torch.Tensor, passes: int) -> np.nda
 @pytest.mark.parametrize("flat", [1e-3, 1.0])
 def test_the_block_is_that_of_the_steps(passes: int, flat: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the last products are made or saved."""
-    monkeypatch.setattr(warm_start, "FLAT", flat)
+    monkeypatch.setattr(spectral, "FLAT", flat)
     now = matrix() + sp.random(90, 60, 0.05, random_state=1, dtype=np.float32, format="csr")
     start = block_of(matrix(), 8)
     found, _ = refreshed_factors(now.tocsr(), 4, start, passes)
@@ -54,7 +54,7 @@ def test_the_block_is_that_of_the_steps(passes: int, flat: float, monkeypatch: p
 
 @pytest.mark.parametrize("flat", [1e-3, 1.0])
 def test_repeated_steps_lead_to_the_singular_vectors(flat: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm_start, "FLAT", flat)
+    monkeypatch.setattr(spectral, "FLAT", flat)
     now, block = matrix(3), block_of(matrix(), 8)
     for _ in range(60):
         found, staleness = refreshed_factors(now, 4, block)

@@ -11,7 +11,6 @@ from .dislike_push import best_items as best_items
 from .dislike_push import ranked_scores as ranked_scores
 from .dislike_push import without as without
 from .ease import EaseLearner as EaseLearner
-from .edge_dataset import EdgeDataset as EdgeDataset
 from .embedding import EmbeddingLearner as EmbeddingLearner
 from .fine_tuning import Batches as Batches
 from .fine_tuning import Verdicts as Verdicts
@@ -25,6 +24,7 @@ from .make import learner_of as learner_of
 from .make import make_learner as make_learner
 from .neighbours import NEAR as NEAR
 from .neighbours import Neighbours as Neighbours
+from .recipe import EdgeDataset as EdgeDataset
 from .recipe import TrainingRecipe as TrainingRecipe
 from .recipe import embeddings_of as embeddings_of
 from .ridge_map import RidgeMap as RidgeMap

@@ -24,8 +24,15 @@ from tqdm import tqdm
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed, graph_of
-from recbole_signed.online.learners.early_stop import best_epoch
-from recbole_signed.online.learners.fine_tuning import Batches, Verdicts, adam, last_rate, train_epoch, train_steps
+from recbole_signed.online.learners.fine_tuning import (
+    Batches,
+    Verdicts,
+    adam,
+    best_epoch,
+    last_rate,
+    train_epoch,
+    train_steps,
+)
 from recbole_signed.online.learners.growth import ITEM, USER, Weights
 from recbole_signed.online.learners.live_embeddings import EmbeddingSide, LiveEmbeddings
 from recbole_signed.online.learners.neighbours import Neighbours
