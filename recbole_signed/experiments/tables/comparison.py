@@ -92,8 +92,9 @@ def compare(
 def _write(view: View, kept: View | None, table: Table, rows_file: Path, *, renewed: bool) -> None:
     """Write the view and ``NAME.md``, unless a machine of other speed has found the same figures for the first time."""
     markdown_file = rows_file.with_suffix(".md")
-    same = kept is not None and (kept.rows, kept.figures) == (view.rows, view.figures) and markdown_file.is_file()
-    if renewed or not same:
+    same = kept is not None and (kept.rows, kept.figures) == (view.rows, view.figures)
+    tested = view.marks is None or (kept is not None and kept.marks is not None)
+    if renewed or not (same and tested and markdown_file.is_file()):
         view.write(view_file(rows_file))
         replace_text(markdown_file, to_markdown(table))
 
@@ -127,11 +128,12 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
         for request in missing:
             if request.id in claims.taken:
                 continue
+            known = store.find(request.key)
             if not claims.take(request.id):
                 told.say(f"{request.title}: waiting for another 'compare', which runs it")
                 claims.take(request.id, wait=True)
             store.reload()
-            again = open_([request])
+            again = [request] if store.find(request.key) == known else []  # else it ended there, well or not
             run_all(again, jobs, told.logs, told.started, finished)
             told.skip(1 - len(again))
             n_new += len(again)
