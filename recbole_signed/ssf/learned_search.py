@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +33,7 @@ def tune_learned(
     found: SearchResult,
     start: LearnedSettings,
     iterations: int,
+    fixed: Iterable[str] = (),
 ) -> TunedLearned:
     """Choose regularisation and share of the learned items, then what multiplies the sum; share 0 is tried too.
 
@@ -41,12 +43,16 @@ def tune_learned(
         found: what was chosen for the filter alone.
         start: values of what is not tried.
         iterations: of the filter's decomposition.
+        fixed: names of settings, of the filter or the learned items, that stay as they are.
     """
+    fixed = frozenset(fixed)
+    regularisations = (start.learned_regularisation,) if "learned_regularisation" in fixed else REGULARISATIONS
+    shares = (start.learned_share,) if "learned_share" in fixed else (0.0, *SHARES)
     fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
     filtered = exposures(fitted, fitted.project(validation.users), validation)
     learned = {
         each: _Learned.fit(graph, fitted, replace(start, learned_regularisation=each), validation)
-        for each in REGULARISATIONS
+        for each in regularisations
     }
 
     def candidate(filter_: SpectralFilter, settings: LearnedSettings) -> Candidate:
@@ -60,12 +66,14 @@ def tune_learned(
 
         return score
 
-    tried = [replace(start, learned_share=0.0)]
-    tried += [replace(start, learned_regularisation=r, learned_share=s) for r in REGULARISATIONS for s in SHARES]
+    tried = [replace(start, learned_share=0.0)] if 0.0 in shares else []
+    tried += [replace(start, learned_regularisation=r, learned_share=s) for r in regularisations for s in shares if s]
     standings = validation.contest([candidate(fitted, each) for each in tried])
     settings, best = max(zip(tried, standings, strict=True), key=lambda each: _rank(each[1]))
     evaluations = len(tried)
     for name, values in FACTORS.items() if settings.learned_share else ():
+        if name in fixed:
+            continue
         filters = [fitted.changed(**{name: value}) for value in values if value != getattr(fitted.settings, name)]
         standings = validation.contest([candidate(each, settings) for each in filters], best.per_user)
         evaluations += len(filters)

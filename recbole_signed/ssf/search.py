@@ -82,6 +82,7 @@ class _Search:
         self.block: torch.Tensor | None = None
         self.values: dict[FilterSettings, float] = {}
         self.decompositions = 0
+        self.fixed: frozenset[str] = frozenset()
 
     def decompose(self, settings: FilterSettings) -> _Fit:
         iterations = self.iterations if self.block is None else max(1, self.iterations // 2)
@@ -90,8 +91,12 @@ class _Search:
         return _Fit(fitted, fitted.project(self.validation.users))
 
     def offer(self, fit: _Fit, changes: Iterable[dict[str, Any]] = ({},)) -> float:
-        """Evaluate a decomposition with changes of its settings, keep the best, and return the best value of these."""
-        changed = [fit.fitted.changed(**each) for each in changes]
+        """Evaluate a decomposition with changes of its settings, keep the best, and return the best value of these.
+
+        What is fixed is left out of the changes.
+        """
+        free = [{name: value for name, value in each.items() if name not in self.fixed} for each in changes]
+        changed = [fit.fitted.changed(**each) for each in free]
         new = list({each.settings: each for each in changed if each.settings not in self.values}.values())
         candidates = [candidate(each, fit.projected, self.validation) for each in new]
         standings = self.validation.contest(candidates, self.best.per_user if self.best else None)
@@ -163,7 +168,13 @@ def _loud(response: torch.Tensor) -> int:
     return int((response.amax(dim=0) > FAINT * response.max()).sum()) if response.numel() else 0
 
 
-def tune(graph: SignedGraph, validation: Validation, start: FilterSettings, iterations: int = 8) -> SearchResult:
+def tune(
+    graph: SignedGraph,
+    validation: Validation,
+    start: FilterSettings,
+    iterations: int = 8,
+    fixed: Iterable[str] = (),
+) -> SearchResult:
     """Choose the settings with the highest metric on validation, one coordinate after the other.
 
     Sign and size of the dislike weight come first, each with a coarse choice of responses, then the degree smoothing;
@@ -178,10 +189,16 @@ def tune(graph: SignedGraph, validation: Validation, start: FilterSettings, iter
         validation: users and held-out likes.
         start: values of what is not tried yet.
         iterations: of the first decomposition; the others take half of it.
+        fixed: names of settings that stay as they are in ``start``; the others are chosen for them.
     """
     search = _Search(graph, validation, iterations)
     rank = max(1, min(start.rank, graph.n_users - 1, graph.n_items - 1))
-    start = replace(start, rank=rank, dislike_aversion=0.0, dislike_weight=FIRST_WEIGHT)
+    search.fixed = frozenset(fixed)
+    start = replace(start, rank=rank)
+    if "dislike_aversion" not in search.fixed:
+        start = replace(start, dislike_aversion=0.0)
+    if "dislike_weight" not in search.fixed:
+        start = replace(start, dislike_weight=FIRST_WEIGHT)
     _choose_weight(search, start)
     _choose_smoothing(search)
     for _ in range(PASSES):
@@ -199,6 +216,8 @@ def _choose_weight(search: _Search, start: FilterSettings) -> None:
     search.offer(search.decompose(start), coarse)
     settings = search.chosen.settings
     search.offer(search.chosen.fit, [{"cutoff": settings.cutoff, "response_power": p} for p in COARSE_POWERS])
+    if "dislike_weight" in search.fixed:
+        return
     for way in WEIGHTS:
         for weight in way:
             changed = replace(search.chosen.settings, dislike_weight=weight)
@@ -210,6 +229,8 @@ def _choose_weight(search: _Search, start: FilterSettings) -> None:
 
 
 def _choose_smoothing(search: _Search) -> None:
+    if "degree_smoothing" in search.fixed:
+        return
     for smoothings in SMOOTHINGS:
         for smoothing in smoothings:
             base = search.chosen.settings

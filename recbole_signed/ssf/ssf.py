@@ -32,8 +32,13 @@ class SSF(TrainingFreeRecommender):
     (:class:`~recbole_signed.ssf.filter.SpectralFilter`).
 
     With ``auto`` (the default) the trainer lets the model choose its parameters on the validation part, see
-    :meth:`tune`; without, or without a validation part, the values of the yaml hold. A fitted model keeps ``k + 2``
-    floats per item. An untrained one ranks by popularity. The fit runs on the CPU, scores on ``device``.
+    :meth:`tune`; without, or without a validation part, the values of the yaml hold. What the user sets (in a
+    configuration file, dictionary or command line, and not to null) always holds; the rest is chosen to go with it. A
+    fitted model keeps ``k + 2`` floats per item. An untrained one ranks by popularity. The fit runs on the CPU, scores
+    on ``device``.
+
+    Attributes:
+        given: names of the configuration keys that the user set.
     """
 
     family = "spectral filter, training-free"
@@ -54,6 +59,8 @@ class SSF(TrainingFreeRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.auto = bool(config["auto"])
+        given = getattr(config, "external_config_dict", {})  # a plain dictionary does not say what was preset
+        self.given = frozenset(name for name, value in given.items() if value is not None)
         self.iterations = int(config["iterations"] or 8)
         self.tune_users = int(config["tune_users"] or 3000)
         self.valid_metric = str(config["valid_metric"])
@@ -104,12 +111,13 @@ class SSF(TrainingFreeRecommender):
         self.settings_ranked = found.evaluations
         getLogger().info(
             f"{name} chose on validation ({validation.metric} {found.value:.4f} of {validation.n_users} users; "
-            f"{found.decompositions} decompositions, {found.evaluations} evaluations): {self.chosen}"
+            f"{found.decompositions} decompositions, {found.evaluations} evaluations): {self.chosen}; "
+            f"given, not chosen: {', '.join(sorted(self.given & self.chosen.keys())) or 'none'}"
         )
 
     def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
         """Set what is best on validation; ``valid_data`` is what ``validation`` was drawn from."""
-        found = tune(self.graph, validation, self.settings, self.iterations)
+        found = tune(self.graph, validation, self.settings, self.iterations, self.given)
         self.chosen_settings = found.settings.to_tensor().to(self.device)
         return found
 

@@ -60,7 +60,9 @@ class SSFL(SSF):
         found = super()._choose(validation, valid_data)
         # what is left to choose differs by little, and takes few evaluations: they can be of more users
         more = Validation.from_loader(valid_data, self.graph, self.valid_metric, MORE * self.tune_users)
-        learned = tune_learned(self.graph, more or validation, found, self.learned_settings, self.iterations)
+        learned = tune_learned(
+            self.graph, more or validation, found, self.learned_settings, self.iterations, self.given
+        )
         self.chosen_settings = learned.tuned.settings.to_tensor().to(self.device)
         self.chosen_learned = learned.settings.to_tensor().to(self.device)
         return learned.tuned
