@@ -48,7 +48,7 @@ class SSF(TrainingFreeRecommender):
     stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_filter"
     export_recipe: ClassVar[Mapping[str, Any]] = {
         "methods": ("tune", "_choose"),
-        "attributes": ("auto", "tune_users", "valid_metric"),
+        "attributes": ("auto", "given", "tune_users", "valid_metric"),
         "keys": ("auto", "tune_users"),
         "rewordings": {", never chosen": ""},
         "note": "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: "
@@ -59,8 +59,8 @@ class SSF(TrainingFreeRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.auto = bool(config["auto"])
-        given = getattr(config, "external_config_dict", {})  # a plain dictionary does not say what was preset
-        self.given = frozenset(name for name, value in given.items() if value is not None)
+        # a plain dictionary does not say what was preset
+        self.given = frozenset(k for k, v in getattr(config, "external_config_dict", {}).items() if v is not None)
         self.iterations = int(config["iterations"] or 8)
         self.tune_users = int(config["tune_users"] or 3000)
         self.valid_metric = str(config["valid_metric"])
