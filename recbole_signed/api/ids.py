@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.ids_and_times import id_text
 
 IntArray = npt.NDArray[np.int64]
 _ENOUGH = 200_000
@@ -30,6 +31,9 @@ class Ids:
         self.what = what
         self.tokens = pl.Series(what, [str(token) for token in tokens], dtype=pl.String)
         self._numbers = numbers
+        usual = self.tokens.str.normalize("NFC")  # as ids are compared; a data set that RecBole read may have others
+        if not usual.equals(self.tokens):
+            self._numbers = {token: number for number, token in enumerate(usual)}
 
     def __len__(self) -> int:
         return len(self.tokens) - 1
@@ -47,11 +51,10 @@ class Ids:
         return [self._text(each) for each in given]
 
     def _text(self, value: Any) -> str:
-        if isinstance(value, str):
-            return value
-        if isinstance(value, Integral) and not isinstance(value, bool):
-            return str(int(value))
-        raise UsageError(f"the {self.what} {value!r} is {_kind(value)}; an id is a text or an integer.")
+        try:
+            return id_text(value)
+        except ValueError as error:
+            raise UsageError(f"the {self.what} id {error}.") from None
 
     def numbers(self, texts: Iterable[str]) -> IntArray:
         """Return the number of each id, 0 where there is none, int64 ``[n]``."""
@@ -79,7 +82,3 @@ class Ids:
             UsageError: it does not, or is neither a text nor an integer.
         """
         return int(self.known([given])[0])
-
-
-def _kind(value: Any) -> str:
-    return "no value" if value is None else f"of the type {type(value).__name__}"

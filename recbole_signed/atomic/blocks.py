@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert import blocks
+from recbole_signed.convert import blocks, normal_text
 
 # what pandas takes for a missing value, in RecBole's files as everywhere
 # fmt: off
@@ -61,6 +61,8 @@ def parsed_blocks(
         if not rows:
             continue
         frame = _parse(rows, separator, types, sorted(wanted))
+        if not rows.isascii():
+            frame = frame.with_columns(normal_text(column) for column in frame if column.dtype == pl.String)
         # spellings of nan, and numbers that are too large, which polars takes and pandas refuses
         numbers = (frame[name] for name in frame.columns if frame[name].dtype == pl.Float64)
         if not all(column.is_finite().all() for column in numbers) or _has_blank_line(frame):

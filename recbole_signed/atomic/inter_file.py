@@ -16,7 +16,7 @@ import polars as pl
 
 from recbole_signed.atomic.blocks import NotPlainError, parsed_blocks
 from recbole_signed.atomic.header import columns_of, first_lines
-from recbole_signed.convert import TokenCodes
+from recbole_signed.convert import TokenCodes, normal_text
 from recbole_signed.errors import UsageError
 
 TYPES = ("token", "float", "token_seq", "float_seq")
@@ -139,7 +139,7 @@ def _by_pandas(
     for name, field in fields.items():
         values = frame.pop(field)
         if name in vocabularies:
-            columns[name] = vocabularies[name].codes(_text(values))
+            columns[name] = vocabularies[name].codes(normal_text(_text(values)))
         else:
             columns[name] = exact[field] if field in exact else values.to_numpy()
     return columns

@@ -12,6 +12,7 @@ from .clock import Clock as Clock
 from .clock import TimeUnit as TimeUnit
 from .columns import MISSING_TOKENS as MISSING_TOKENS
 from .columns import filled as filled
+from .columns import normal_text as normal_text
 from .columns import number as number
 from .columns import rule_from as rule_from
 from .columns import sign as sign

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import polars as pl
 
 from recbole_signed.convert.batch import Batch
 from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import BELOW, PER_SECOND, UNIT_NAMES, UNITS, fits, unit_of, usual_unit
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
-UNITS: tuple[str, ...] = get_args(TimeUnit)
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_LARGEST = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": 2.0**63}
-"""A clock whose numbers stay below this counts in that unit: 1e11 s is the year 5138, 1e11 ms is 1973."""
 _ISO = (
     r"^\s*(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
     r"(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9})\d*)?)?)?"
@@ -35,6 +32,7 @@ class Clock:
 
     def __init__(self, unit: TimeUnit = "auto") -> None:
         self._unit: str | None = None if unit == "auto" else unit
+        self._given = unit != "auto"
         self._dates: bool | None = None  # whether text holds dates rather than numbers; not known yet
 
     def seconds(self, batch: Batch, column: str) -> Batch:
@@ -62,19 +60,18 @@ class Clock:
         """Divide numbers by the unit; ``whole`` has the same as integers where they are, null elsewhere."""
         size = values.cast(pl.Float64).abs()
         if self._unit is None and values.len():
-            # of most rows: a single number that is far too large is a bad row, not another unit
-            usual = size.sort()[size.len() // 2]
-            self._unit = next((unit for unit, limit in _LARGEST.items() if usual < limit), "ns")
+            self._unit = usual_unit(size.to_numpy())
         unit = self._unit or "s"
         seconds = _divide(values, unit)
         if whole is not None:
             seconds = _divide(whole, unit).fill_null(seconds)
         batch = batch.with_columns(seconds.alias(column))
         return batch.require(
-            size < _LARGEST[unit],
+            size < BELOW[unit] if self._given else fits(size, unit),
             lambda i: (
-                f"time {values[i]} in column {column!r} is too large for unix time in {unit}; "
-                f"mend the row, or give time_unit= one of {', '.join(UNITS[1:])}"
+                f"time {values[i]} in column {column!r} is too {'large' if size[i] >= BELOW[unit] else 'small'} for "
+                f"unix time in {unit} (by its size it counts {UNIT_NAMES[unit_of(size[i])]}); correct the row, or give "
+                f"time_unit= one of {', '.join(UNITS)}"
             ),
             column,
         )
@@ -115,7 +112,7 @@ def _mostly_dates(numeric: pl.Series, dated: pl.Series) -> bool:
 
 
 def _divide(values: pl.Series, unit: str) -> pl.Series:
-    per_second = _PER_SECOND[unit]
+    per_second = PER_SECOND[unit]
     if per_second == 1:
         return values.cast(pl.Float64)
     if values.dtype.is_float():

@@ -14,7 +14,6 @@ from .events import EventBatch as EventBatch
 from .events import Limits as Limits
 from .events import content_id as content_id
 from .events import id_of as id_of
-from .events import normal as normal
 from .events import parse_rows as parse_rows
 from .events import refuse_other_units as refuse_other_units
 from .events import sign_of as sign_of

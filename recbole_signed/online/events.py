@@ -3,12 +3,9 @@
 An event says that a user liked, disliked, skipped or viewed an item at a time, took a verdict back (``unlike``,
 ``undislike``), or is to be forgotten (``forget_user``, which needs no item). What is valid:
 
-* ids are non-empty text of any alphabet, at most ``max_id_length`` characters, without a null character; a lone
-  surrogate, which UTF-8 can't hold, makes a row invalid. Whole numbers are taken as their decimal text. Ids are
-  compared in Unicode's normal form C, so that one name typed in two ways is one id.
+* ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long.
 * time stamps are whole milliseconds since 1970, not negative, and at most ``future_tolerance`` ahead of the clock.
-  Units are never mixed: a number from 10^8 up to 10^11 is seconds (1973 to 5138) and is refused, as is what lies in
-  the future, such as microseconds.
+  Units are never mixed: a number that counts seconds or microseconds by its size is refused.
 * a verdict replaces the other: a dislike ends a like, and ``undislike`` does not bring the like back.
 * without an ``event_id`` a row gets one made of its content, so that the same row read twice is one event.
 """
@@ -18,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, quoted, unit_of
 
 ABSENT = 0
 LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER = range(1, 8)
@@ -42,8 +39,6 @@ NAMES = {code: name for name, code in TYPES.items()}
 KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value")
 _SIGNS = np.array([0, 1, -1, 0, 0], dtype=np.int8)
 _LATEST = 2**62  # leaves room for sums; beyond any clock
-_SECONDS = (10**8, 10**11)
-_SHOWN = 40  # characters of a value that a reason quotes
 
 
 def sign_of(kind: np.ndarray) -> np.ndarray:
@@ -85,7 +80,7 @@ class Limits:
 
     future_tolerance: int | None = 300_000
     now: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    max_id_length: int = 16_384
+    max_id_length: int = MAX_ID
 
     def latest(self) -> int:
         """Give the latest time stamp that is accepted now."""
@@ -199,7 +194,7 @@ def _parse(row: Any, latest: int, longest: int) -> tuple[str, str, str, int, int
     kind = TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
         wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
-        raise _InvalidRowError(f"{_quote(name)} is no type of event{wanted}")
+        raise _InvalidRowError(f"{quoted(name)} is no type of event{wanted}")
     user = _text(row.get("user_id"), "user_id", longest)
     item = "" if kind == FORGET_USER else _text(row.get("item_id"), "item_id", longest)
     stamp = _timestamp(row.get("timestamp"), latest)
@@ -234,49 +229,24 @@ def id_of(value: Any, field: str = "user_id", limits: Limits | None = None) -> s
 
 
 def _text(value: Any, field: str, longest: int) -> str:
-    if isinstance(value, np.integer):
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return str(value)
-        except ValueError:
-            raise _InvalidRowError(f"{field} is {_quote(value)}") from None
-    if not isinstance(value, str):
-        got = "is missing" if value is None else f"is {_quote(value)}, which is neither text nor a whole number"
-        raise _InvalidRowError(f"{field} {got}")
-    if not value:
-        raise _InvalidRowError(f"{field} is empty")
-    if "\x00" in value:
-        raise _InvalidRowError(f"{field} holds a null character")
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _InvalidRowError(f"{field} holds a lone surrogate, which is no character") from None
-    if len(value) > longest:
-        raise _InvalidRowError(f"{field} has {len(value)} characters, and {longest} are accepted")
-    return normal(value)
+        return id_text(value, longest)
+    except ValueError as error:
+        raise _InvalidRowError(f"{field} {error}") from None
 
 
-def refuse_other_units(milliseconds: np.ndarray) -> None:
-    """Refuse times of edges that are seconds, microseconds or finer, by their size.
-
-    Args:
-        milliseconds: what should be milliseconds since 1970, ``[E]``.
+def refuse_other_units(times: np.ndarray) -> None:
+    """Refuse times of edges ``[E]`` that are not milliseconds since 1970, by their size.
 
     Raises:
         UsageError: they are of another unit, or of several.
     """
-    wrong = (milliseconds >= _SECONDS[0]) & (milliseconds < _SECONDS[1]) | (milliseconds >= 10**14)
+    wrong = ~fits(times, "ms")
     if wrong.any():
         raise UsageError(
-            f"The time stamp {milliseconds[wrong][0]} of an edge is not in milliseconds since 1970, as its size tells; "
-            "time stamps of a data set are seconds, and those of events milliseconds."
+            f"The time stamp {times[wrong][0]} of an edge looks like {UNIT_NAMES[unit_of(times[wrong][0])]}; edges have "
+            "milliseconds since 1970."
         )
-
-
-def normal(text: str) -> str:
-    """Return a text in Unicode's normal form C."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _timestamp(value: Any, latest: int) -> int:
@@ -288,16 +258,18 @@ def _timestamp(value: Any, latest: int) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        got = "is missing" if value is None else f"is {_quote(value)}"
-        raise _InvalidRowError(f"timestamp {got}; whole milliseconds since 1970 were wanted")
+        got = "is missing" if value is None else f"is {quoted(value)}"
+        raise _InvalidRowError(f"timestamp {got}; expected whole milliseconds since 1970")
     if value < 0:
         raise _InvalidRowError(f"timestamp {value} lies before 1970")
-    if _SECONDS[0] <= value < _SECONDS[1]:
+    if not fits(value, "ms") and unit_of(value) == "s":
         raise _InvalidRowError(
             f"timestamp {value} looks like seconds; events have milliseconds, so multiply it by 1000"
         )
     if value > latest:
-        raise _InvalidRowError(f"timestamp {_quote(value)} lies in the future, later than {latest} is not accepted")
+        raise _InvalidRowError(f"timestamp {quoted(value)} lies in the future, later than {latest} is not accepted")
+    if not fits(value, "ms"):
+        raise _InvalidRowError(f"timestamp {value} looks like {UNIT_NAMES[unit_of(value)]}; events have milliseconds")
     return value
 
 
@@ -306,7 +278,7 @@ def _value(value: Any) -> float:
         return math.nan
     number = _float(value) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise _InvalidRowError(f"value is {_quote(value)}, which is no number")
+        raise _InvalidRowError(f"value is {quoted(value)}, which is no number")
     try:
         number = float(number)
     except OverflowError:
@@ -321,11 +293,3 @@ def _float(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def _quote(value: Any) -> str:
-    try:
-        shown = repr(value)
-    except ValueError:  # an integer of too many digits
-        shown = "a number of thousands of digits"
-    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."

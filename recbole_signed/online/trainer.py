@@ -13,15 +13,14 @@ from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import DISLIKE, LIKE, VIEW, normal
+from recbole_signed.ids_and_times import milliseconds, normal
+from recbole_signed.online.events import DISLIKE, LIKE, VIEW
 from recbole_signed.online.learners import Learner, learner_from, learner_of
 from recbole_signed.online.model_version import same_settings
 from recbole_signed.online.recommender import EdgeColumns, OnlineRecommender
 from recbole_signed.online.store import OnlineState
 
 KINDS = {"inter_feat": LIKE, "neg_feat": DISLIKE, "neutral_feat": VIEW}
-SECOND = 1000
-"""Milliseconds."""
 _logger = logging.getLogger(__name__)
 
 
@@ -199,4 +198,4 @@ def _milliseconds(dataset: Any, name: str, n: int) -> np.ndarray:
     times = dataset.times(name) if hasattr(dataset, "times") else None
     if times is None:
         return np.zeros(n, dtype=np.int64)
-    return np.rint(np.asarray(times, dtype=np.float64) * SECOND).astype(np.int64)
+    return milliseconds(np.nan_to_num(times), f"the time of '{dataset.dataset_name}'")

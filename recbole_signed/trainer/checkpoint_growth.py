@@ -6,7 +6,6 @@ nearly every row is someone else's; with new ones it does not load at all (RecBo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 
 from recbole_signed.compat import TRAINED_VOCABULARY, VOCABULARY
 from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import hash_of
 
 
 def vocabulary_of(dataset: Any) -> dict[str, list[Any]]:
@@ -56,8 +56,7 @@ def check_vocabulary(saved: Mapping[str, Any], dataset: Any, path: Any) -> None:
 
 
 def _hash(dataset: Any, field: str, n: int | None = None) -> str:
-    text = "\0".join(str(token) for token in dataset.field2id_token[field][1:n])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_of(str(token) for token in dataset.field2id_token[field][1:n])
 
 
 def grown_parameters(saved: Mapping[str, torch.Tensor], fresh: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from recbole_signed.atomic import MISSING, NotPlainError, inter_file, parsed_blocks
 from recbole_signed.data import concatenate, read_frame
 from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import normal
 
 HEADER = "user_id:token\titem_id:token\tsign:float\ttimestamp:float"
 
@@ -54,7 +55,8 @@ def outcome(make: Any) -> tuple[list[list[Any]], str] | str:
         frame = make()
     except (ValueError, pd.errors.ParserWarning):
         return "refused"
-    rows = [["-" if pd.isna(cell) else cell for cell in row] for row in frame.astype(object).to_numpy().tolist()]
+    cells = frame.astype(object).map(lambda cell: normal(cell) if isinstance(cell, str) else cell)
+    rows = [["-" if pd.isna(cell) else cell for cell in row] for row in cells.to_numpy().tolist()]
     return rows, str(frame["timestamp"].dtype)
 
 
@@ -85,6 +87,7 @@ LINES = st.one_of(
 @example(lines=[("a", "x", "1", "5"), (" ",), ("b", "y", "1", "6")], end="\n", last=True)
 @example(lines=[("a", "x", "1", "5"), ("b", "y", "1", "")], end="\n", last=True)
 @example(lines=[("a", "x", "1", "5"), ("b", "y", "1", "6.5")], end="\r\n", last=False)
+@example(lines=[("e\u0301", "x", "1", "5"), ("\u00e9", '"e\u0301"', "1", "6")], end="\n", last=True)
 @example(lines=[("a", "x", "NAN", "5")], end="\n", last=True)
 @example(lines=[("a", "x", "1", "1e400")], end="\n", last=True)
 @example(lines=[("a", "x", "1", "5"), ("b", "y", "-inf", "6")], end="\n", last=True)

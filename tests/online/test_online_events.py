@@ -17,6 +17,7 @@ from recbole_signed.online.store import DeadLetterFile
 
 GOOD = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "like", "timestamp": 5}
 LIMITS = Limits(future_tolerance=100, now=lambda: 1000)
+LATER = Limits(now=lambda: 1_700_000_000_000)
 
 
 def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
@@ -79,6 +80,17 @@ def test_unusual_rows_are_events(changed: dict[str, Any]) -> None:
     for field, value in changed.items():
         if field != "unknown":
             assert getattr(event, field) == value
+
+
+@pytest.mark.parametrize(
+    ("stamp", "unit"),
+    [(1_650_812_741, "seconds"), (1_650_812_741_000_000, "microseconds"), (1_650_812_741_000_000_000, "nanoseconds")],
+)
+def test_a_time_of_another_unit_is_not_mixed_in(stamp: int, unit: str) -> None:
+    rows = [{**GOOD, "timestamp": each} for each in (1_650_812_741_000, stamp)]
+    batch, dead = parse_rows(rows, ["1", "2"], Limits(future_tolerance=None))
+    assert batch.timestamp.tolist() == [1_650_812_741_000]
+    assert f"timestamp {stamp} looks like {unit}; events have milliseconds" in dead[0].reason
 
 
 def test_numbers_are_taken_as_text_and_text_as_numbers() -> None:

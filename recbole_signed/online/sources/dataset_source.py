@@ -9,6 +9,7 @@ import numpy as np
 
 from recbole_signed.atomic import read_rows
 from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.online import DISLIKE, LIKE, VIEW, EventBatch, content_id
 from recbole_signed.online.sources.source import Polled
 
@@ -18,8 +19,9 @@ _MILLISECONDS = 1000
 class AtomicSource:
     """Replays ``.inter`` files; a position counts rows by time. Likes and dislikes are those of the sign, 0 is a view.
 
-    Rows of equal time stay in the order of the file. Time stamps, seconds in the file, become milliseconds. Columns,
-    separator and sign are those of the yaml beside the files (:func:`recbole_signed.atomic.read_rows`).
+    Rows of equal time stay in the order of the file. Time stamps become milliseconds; their size tells the unit that
+    they have in the file (:mod:`recbole_signed.ids_and_times`). Columns, separator and sign are those of the yaml
+    beside the files (:func:`recbole_signed.atomic.read_rows`).
 
     Args:
         path: a ``.inter`` file, or the folder of a data set.
@@ -46,12 +48,12 @@ class AtomicSource:
             raise UsageError(
                 f"{path} has no column of times, which a replay needs; set TIME_FIELD to a column of the type float."
             )
-        times = np.rint(rows.times * _MILLISECONDS).astype(np.int64)
+        times = milliseconds(rows.times, f"the time of {path}")
         taken = np.ones(len(times), dtype=bool)
         if start is not None:
-            taken &= rows.times >= start
+            taken &= times >= start * _MILLISECONDS
         if end is not None:
-            taken &= rows.times < end
+            taken &= times < end * _MILLISECONDS
         order = np.flatnonzero(taken)
         order = order[np.argsort(times[order], kind="stable")]
         self._tokens = rows.tokens

@@ -12,7 +12,8 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, read_manifest, read_tensors, refusing, write_folder
-from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW, normal, refuse_other_units
+from recbole_signed.ids_and_times import normal
+from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW, refuse_other_units
 from recbole_signed.online.store.database import explained, transaction, truncate_wal, write_meta
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.event_log import EventLog

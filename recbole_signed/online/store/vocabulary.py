@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recbole_signed.ids_and_times import hash_of
+
 TAG = 16  # bytes of a tag, and of the salt
 
 
@@ -99,11 +101,7 @@ class Vocabulary:
 
     def content_hash(self) -> str:
         """Hash of ids and tokens themselves, which does not depend on the random salts."""
-        digest = hashlib.sha256()
-        for token in self._tokens:
-            encoded = b"" if token is None else token.encode()
-            digest.update(f"{-1 if token is None else len(encoded)}:".encode() + encoded)
-        return digest.hexdigest()
+        return hash_of(token or "" for token in self._tokens)
 
     def propose(self, tokens: Iterable[str]) -> NewTokens:
         """Prepare what is not known of ``tokens``, each once, in order of appearance; nothing changes yet."""

@@ -1,0 +1,124 @@
+"""One rule for ids and times, whatever they come in: raw files, atomic files, events."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.atomic import read_rows
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import MAX_ID, UNITS, fits, hash_of, id_text, milliseconds, unit_of, usual_unit
+from recbole_signed.online import EventBatch, parse_rows
+from recbole_signed.online.sources import AtomicSource
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+COMPOSED, DECOMPOSED = "Zoë", unicodedata.normalize("NFD", "Zoë")
+FACTOR = dict(zip(UNITS, (1, 10**3, 10**6, 10**9), strict=True))
+
+
+@given(st.one_of(st.text(st.characters(codec="utf-8"), min_size=1), st.integers(-(10**20), 10**20)))
+def test_an_id_is_text_in_one_normal_form(value: str | int) -> None:
+    if "\x00" in str(value):
+        with pytest.raises(ValueError, match="holds a null character"):
+            id_text(value)
+    else:
+        assert id_text(value) == unicodedata.normalize("NFC", str(value)) == id_text(id_text(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("", "is empty"), (None, "is missing"), (True, "neither text nor"), (2.0, "neither text nor"), ("\ud800", "lone")],
+)
+def test_what_is_no_id_is_said(value: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        id_text(value)
+
+
+def test_ids_have_a_longest_length_everywhere(tmp_path: Path) -> None:
+    assert id_text("é" * MAX_ID) == "é" * MAX_ID
+    with pytest.raises(ValueError, match=f"has {MAX_ID + 1} characters, and {MAX_ID} are accepted"):
+        id_text("x" * (MAX_ID + 1))
+    raw = tmp_path / "raw.csv"
+    raw.write_text(f"user_id,item_id,sign\na,b,1\n{'x' * (MAX_ID + 1)},b,1\n")
+    with pytest.raises(UsageError, match=rf"(row|line) .*'user_id' has {MAX_ID + 1} characters, and {MAX_ID} are acc"):
+        convert("csv", raw, tmp_path / "out", sign="sign")
+
+
+def test_one_name_typed_in_two_ways_is_one_id(write_inter: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [(COMPOSED, "x", 1, 5), (DECOMPOSED, "y", -1, 6), (f'"{DECOMPOSED}"', "z", 1, 7)]
+    for chosen in (rows[:2], rows):  # without and with quotes, which two readers parse
+        folder = write_inter("set", COLUMNS, chosen)
+        read = read_rows(folder)
+        assert read.n_users == 1
+        assert set(AtomicSource(folder).poll(5).batch.user_id) == {COMPOSED}
+    events, _ = parse_rows(
+        [{"user_id": u, "item_id": i, "type": "like", "timestamp": t} for u, i, _, t in rows[:2]], "12"
+    )
+    assert events.user_id == [COMPOSED, COMPOSED]
+    raw = tmp_path / "raw.csv"
+    raw.write_text("\n".join(["user_id,item_id,sign,timestamp", *(",".join(map(str, row)) for row in rows[:2])]))
+    made = convert("csv", raw, tmp_path / "out", sign="sign")
+    assert read_rows(made).n_users == 1
+
+
+def test_a_hash_depends_on_tokens_and_their_order() -> None:
+    assert len({hash_of(each) for each in ([], ["a"], ["a", "b"], ["b", "a"], ["ab"], ["a", "", "b"])}) == 6
+
+
+@given(
+    seconds=st.lists(st.integers(100_000_000, 4_000_000_000), min_size=1, max_size=9),
+    unit=st.sampled_from(UNITS),
+    as_float=st.booleans(),
+)
+def test_any_unit_gives_the_same_milliseconds(seconds: list[int], unit: str, as_float: bool) -> None:
+    times = np.array(seconds) * FACTOR[unit]
+    found = milliseconds(times.astype(float) if as_float else times, "the time")
+    assert found.dtype == np.int64
+    assert found.tolist() == [1000 * each for each in seconds]
+    assert usual_unit(times) == unit
+
+
+@given(st.data(), st.sampled_from(UNITS), st.sampled_from(UNITS))
+def test_mixed_units_are_refused_by_every_way_in(data: st.DataObject, usual: str, other: str) -> None:
+    seconds = data.draw(st.lists(st.integers(1_000_000_000, 1_600_000_000), min_size=4, max_size=6))
+    times = np.array([each * FACTOR[usual] for each in seconds] + [1_500_000_000 * FACTOR[other]])
+    for sizes in (times, pl.Series(times)):
+        assert list(fits(sizes, usual)) == [True] * len(seconds) + [usual == other]
+    assert unit_of(int(times[-1])) == other
+    if usual != other:
+        with pytest.raises(UsageError, match=f"in row {len(times)}, which counts .* most others"):
+            milliseconds(times, "the time")
+
+
+def test_small_numbers_fit_every_unit() -> None:
+    assert all(fits(7, unit) for unit in UNITS)
+    assert milliseconds(np.array([0, 7, 12]), "the time").tolist() == [0, 7000, 12_000]
+    assert milliseconds(np.array([]), "the time").tolist() == []
+    assert milliseconds(np.array([0.25, 1_650_812_741.5]), "the time").tolist() == [250, 1_650_812_741_500]
+
+
+def test_seconds_among_milliseconds_are_refused_in_files(write_inter: Callable[..., Path], tmp_path: Path) -> None:
+    times = [1_650_812_741_000, 1_650_812_742_000, 1_650_812_743]
+    folder = write_inter("set", COLUMNS, [("a", item, 1, time) for item, time in zip("xyz", times, strict=True)])
+    with pytest.raises(UsageError, match="set holds 1650812743 in row 3, which counts seconds by its size"):
+        AtomicSource(folder)
+    raw = tmp_path / "raw.csv"
+    raw.write_text("\n".join(["user_id,item_id,sign,timestamp", *(f"a,{t},1,{t}" for t in times)]))
+    with pytest.raises(UsageError, match=r"time 1650812743 .* too small for unix time in ms .*counts seconds"):
+        convert("csv", raw, tmp_path / "out", sign="sign")
+
+
+def test_a_data_set_in_milliseconds_is_replayed_in_milliseconds(write_inter: Callable[..., Path]) -> None:
+    rows = [("a", "x", 1, 1_650_812_741_436), ("a", "y", -1, 1_650_812_742_000)]
+    folder = write_inter("set", COLUMNS, rows)
+    batch: EventBatch = AtomicSource(folder, end=1_650_812_742).poll(5).batch
+    assert batch.timestamp.tolist() == [1_650_812_741_436]
