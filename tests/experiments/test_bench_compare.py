@@ -16,7 +16,7 @@ import pytest
 
 from recbole_signed.convert import accept, convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import RunRow, append_row, is_there, read_rows
+from recbole_signed.experiments.runs import THREAD_VARIABLES, RunRow, append_row, environment, is_there, read_rows
 from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool
 
 TABLE = """
@@ -238,9 +238,9 @@ def test_output_folder_and_latex(write: Write, fake: Any, tmp_path: Path) -> Non
 
 def test_jobs_run_side_by_side_and_share_the_cores(write: Write, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "cores", lambda: 6)
-    for name in pool.THREAD_VARIABLES:
+    for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    assert pool.environment(3)["OMP_NUM_THREADS"] == "3"
+    assert environment(3)["OMP_NUM_THREADS"] == "3"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     fake(  # none ends before all have begun
         "env = os.environ; told = env['OMP_NUM_THREADS'] + env['MKL_NUM_THREADS']\n"

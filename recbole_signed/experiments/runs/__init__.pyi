@@ -22,6 +22,11 @@ from .metric_columns import Column as Column
 from .metric_columns import cost_columns as cost_columns
 from .metric_columns import metric_column as metric_column
 from .metric_columns import smaller_is_better as smaller_is_better
+from .processes import THREAD_VARIABLES as THREAD_VARIABLES
+from .processes import end as end
+from .processes import environment as environment
+from .processes import reason_of_end as reason_of_end
+from .processes import start as start
 from .provenance import NOT_RESULTS as NOT_RESULTS
 from .provenance import config_hash as config_hash
 from .provenance import cores as cores

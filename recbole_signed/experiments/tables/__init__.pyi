@@ -8,8 +8,6 @@ from .model_list import list_models as list_models
 from .model_list import models_table as models_table
 from .pairwise_lines import pairwise_table as pairwise_table
 from .pairwise_tests import significance as significance
-from .pool import environment as environment
-from .pool import reason_of_end as reason_of_end
 from .spec import PlannedRow as PlannedRow
 from .spec import RunSpec as RunSpec
 from .spec import TableSpec as TableSpec

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import site
 import subprocess
 import sys
 import time
@@ -15,12 +13,20 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.experiments.runs import FAILED, RunRow, as_word, cores, machine, versions
+from recbole_signed.experiments.runs import (
+    FAILED,
+    RunRow,
+    as_word,
+    cores,
+    end,
+    machine,
+    reason_of_end,
+    start,
+    versions,
+)
 from recbole_signed.experiments.tables.spec import RunSpec
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 _POLL_SECONDS = 0.05
-_GRACE_SECONDS = 5.0
 
 
 @dataclass
@@ -67,7 +73,9 @@ def run_all(
                 finished(child.request, row)
             time.sleep(_POLL_SECONDS)
     finally:
-        _end(running)
+        end(child.process for child in running)
+        for child in running:
+            child.out.unlink(missing_ok=True)
 
 
 def command(request: RunSpec) -> list[str]:
@@ -83,33 +91,9 @@ def command(request: RunSpec) -> list[str]:
 def _start(request: RunSpec, logs: Path, threads: int) -> _Child:
     stem = f"{request.label}-{request.section}-{request.seed}-{request.request_hash[:8]}".replace(os.sep, "_")
     log, out = logs / f"{stem}.log", logs / f"{stem}.{os.getpid()}.json"
-    with log.open("wb") as stderr, out.open("wb") as stdout:
-        process = subprocess.Popen(
-            command(request),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            env=environment(threads),
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
-        )
+    with out.open("wb") as stdout:
+        process = start(command(request), log, threads, stdin=subprocess.DEVNULL, stdout=stdout)
     return _Child(request, process, log, out)
-
-
-def environment(threads: int) -> dict[str, str]:
-    """Return the environment of a process that computes with so many threads and finds this package."""
-    variables = dict(os.environ)
-    # torch takes MKL's number for its own pool, so one variable's limit must hold for all of them
-    limits = [variables[name] for name in THREAD_VARIABLES if variables.get(name, "").isdigit()]
-    limit = min([threads, *(int(each) for each in limits if int(each))])
-    variables.update(dict.fromkeys(THREAD_VARIABLES, str(limit)))
-    # a checkout that is not installed is found from any current folder
-    package_root = str(Path(__file__).resolve().parents[3])
-    if package_root not in {
-        str(Path(each).resolve()) for each in [*site.getsitepackages(), site.getusersitepackages()]
-    }:
-        paths = [package_root, *filter(None, [variables.get("PYTHONPATH")])]
-        variables["PYTHONPATH"] = os.pathsep.join(paths)
-    return variables
 
 
 def _row(child: _Child) -> RunRow:
@@ -143,29 +127,3 @@ def _document(path: Path) -> dict[str, Any]:
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def reason_of_end(status: int, log: Path) -> str:
-    """Return the signal that ended a process, or the last line of its log: of a traceback, that is the error."""
-    if status < 0:
-        name = signal.Signals(-status).name
-        hint = " (out of memory?)" if name == "SIGKILL" else ""
-        return f"the process was ended by {name}{hint}"
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"the process ended with status {status} and said nothing"
-
-
-def _end(running: list[_Child]) -> None:
-    """End processes with all that they started, politely first."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        alive = [child for child in running if child.process.poll() is None]
-        for child in alive:
-            os.killpg(child.process.pid, how)
-        until = time.monotonic() + _GRACE_SECONDS
-        for child in alive:
-            try:
-                child.process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                continue
-    for child in running:
-        child.out.unlink(missing_ok=True)

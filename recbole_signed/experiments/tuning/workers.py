@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -14,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.experiments.runs import cores
-from recbole_signed.experiments.tables import environment, reason_of_end
+from recbole_signed.experiments.runs import cores, end, reason_of_end, start
 
 COMMAND = (sys.executable, "-m", "recbole_signed.experiments.tuning.worker")
-_GRACE_SECONDS = 5.0
 
 
 @dataclass
@@ -70,17 +66,8 @@ class Workers:
     def _start(self) -> Worker:
         self._n_started += 1
         log = self._logs / f"worker-{self._n_started}.log"
-        with log.open("wb") as stderr:
-            process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                encoding="utf-8",
-                env=environment(max(1, cores() // self.jobs)),
-                start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
-            )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+        process = start(self._command, log, max(1, cores() // self.jobs), **pipes)
         worker = Worker(process, log)
         self._all.append(worker)
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
@@ -116,17 +103,6 @@ class Workers:
         """End the processes with all that they started, politely first."""
         for each in self._all:
             each.tell({"end": True})
-            if each.job is not None:
-                _signal(each, signal.SIGTERM)
-        for each in self._all:
-            try:
-                each.process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                _signal(each, signal.SIGKILL)
-                each.process.wait()
+        end(each.process for each in self.busy)
+        end((each.process for each in self._all), told=True)
         self._all.clear()
-
-
-def _signal(worker: Worker, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(worker.process.pid, number)
