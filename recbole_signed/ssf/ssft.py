@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.online.store import RecentCounts
 from recbole_signed.ssf.filter import Explanation, SpectralFilter, UserEdges
 from recbole_signed.ssf.search import SearchResult
@@ -23,9 +24,6 @@ from recbole_signed.ssf.time_search import Exposures, leading, trend_of, tune_ti
 from recbole_signed.ssf.time_settings import TimeSettings
 from recbole_signed.ssf.transition import Transition, TransitionSums
 from recbole_signed.ssf.validation import Validation
-
-SECOND = 1000.0
-"""Milliseconds."""
 
 
 class SSFT(SSF):
@@ -151,5 +149,5 @@ def _events_of(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
         np.concatenate([getattr(dataset, name)[field].numpy() for name, _ in tables])
         for field in (dataset.uid_field, dataset.iid_field)
     ]
-    time = np.concatenate([np.asarray(each, dtype=np.float64) for _, each in tables]) * SECOND
-    return columns[0], columns[1], time, np.arange(len(time)) < len(dataset.inter_feat)
+    time = milliseconds(np.concatenate([each for _, each in tables]), f"the time of '{dataset.dataset_name}'")
+    return columns[0], columns[1], time.astype(np.float64), np.arange(len(time)) < len(dataset.inter_feat)
