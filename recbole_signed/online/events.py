@@ -243,9 +243,9 @@ def refuse_other_units(times: np.ndarray) -> None:
     """
     wrong = ~fits(times, "ms")
     if wrong.any():
+        found = int(times[wrong][0])
         raise UsageError(
-            f"The time stamp {times[wrong][0]} of an edge looks like {UNIT_NAMES[unit_of(times[wrong][0])]}; edges have "
-            "milliseconds since 1970."
+            f"The time stamp {found} of an edge looks like {UNIT_NAMES[unit_of(found)]}; edges have milliseconds."
         )
 
 
