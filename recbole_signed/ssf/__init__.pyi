@@ -29,6 +29,8 @@ from .sharded_fit import save_filter as save_filter
 from .ssf import SSF as SSF
 from .ssft import SSFT as SSFT
 from .time_learner import TimeLearner as TimeLearner
+from .time_search import HALF_LIVES as HALF_LIVES
+from .time_search import REACH as REACH
 from .time_search import Exposures as Exposures
 from .time_search import tune_time as tune_time
 from .time_settings import TimeSettings as TimeSettings

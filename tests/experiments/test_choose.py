@@ -70,3 +70,23 @@ def test_a_base_without_a_user_to_measure_on_is_refused() -> None:
         chosen_settings("SSF", edges, 30, 40, {})
     with pytest.raises(UsageError, match="LightGCN can't choose"):
         chosen_settings("LightGCN", edges, 30, 40, {})
+
+
+@pytest.mark.parametrize("model", ["DecayPop", "SSFT"])
+def test_a_trend_is_chosen_on_the_last_tenth_in_time(model: str) -> None:
+    """Items rise and fall within days: recent likes tell more than all."""
+    rng = np.random.default_rng(4)
+    user, day = np.repeat(np.arange(300), 20), rng.integers(0, 100, 6000)
+    item = (day // 5 * 2 + rng.integers(0, 6, len(day))) % 60
+    order = np.lexsort((item, user))
+    kind = rng.choice([LIKE, DISLIKE], len(user), p=[0.8, 0.2]).astype(np.int8)
+    edges = EdgeArrays(user[order], item[order], kind, (day * 86_400_000)[order])
+    found = chosen_settings(model, edges, 300, 60, {})
+    assert found["half_life"] <= 10
+    if model == "SSFT":
+        assert found["trend_exponent"] + found["recent_popularity"] > 0
+        held = chosen_settings(model, edges, 300, 60, {"half_life": 77.0, "trend_exponent": 0.1})
+        assert (held["half_life"], held["trend_exponent"]) == (77.0, 0.1)
+    assert chosen_settings(model, edges, 300, 60, {"half_life": 77.0})["half_life"] == 77.0
+    at_once = EdgeArrays(edges.user, edges.item, edges.kind, np.arange(len(edges)))
+    assert chosen_settings(model, at_once, 300, 60, {})["half_life"] == 1.0  # six seconds tell nothing of days

@@ -29,6 +29,7 @@ LIKES_ONLY = "likes only"
 
 WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = {
     "DFGNN": "test_without_dislikes_the_high_pass_filter_passes_everything",
+    "DecayPop": LIKES_ONLY,
     "DirectAU": LIKES_ONLY,
     "LightGCL": LIKES_ONLY,
     "LSGRec": "test_without_dislikes_scores_are_those_of_lightgcn",
@@ -263,6 +264,8 @@ def test_what_is_saved_is_what_is_loaded(name: str, rows: dict, build: Build, tm
 
 
 def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
+    if name == "DecayPop":
+        pytest.skip("it has one ranking for all users, which no truth about users can be read off")
     truth = planted()
     seen = list(truth.frame.select("user_id", "item_id", "sign").iter_rows())
     unseen = [

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import edge_streams as streams
 import numpy as np
 import pytest
 import torch
@@ -9,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
+from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, UNLIKE
+from recbole_signed.online.learners import make_learner
 from recbole_signed.online.store import DAY, RecentCounts
 from recbole_signed.ssf import Sequences, TimeSettings, TransitionSums, Trend, sources_now
 from recbole_signed.ssf.transition import LIKES
@@ -137,6 +143,40 @@ def test_recent_counts_follow_events_and_retractions(moves: list[tuple[int, int,
     squares = sum(4.0 ** (day - newest) for _, day in there)
     if squares > 0:
         np.testing.assert_allclose(counts.counts, wanted * wanted.sum() / squares / 2, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("half_life", [1.0, 300.0])
+def test_decaypop_ranks_by_likes_that_decay_offline_and_live(
+    prepare_model: Callable[..., Any], half_life: float
+) -> None:
+    model, _, (train, *_) = prepare_model("DecayPop", half_life=half_life)
+    model.fit()
+    time, item = train.dataset.times("inter_feat"), train.dataset.inter_feat["item_id"].numpy()
+    wanted = np.bincount(item, weights=np.exp2((time - time.max()) / 86400 / half_life), minlength=model.n_items)
+    found = model.score(torch.tensor([1, 2])).numpy()
+    np.testing.assert_allclose(found[0] / found[0].sum(), wanted / wanted.sum(), rtol=1e-5)
+    np.testing.assert_array_equal(found[0], found[1])
+
+    stream = streams.small_stream()
+    life = half_life * 1e-6
+    learner = streams.fitted(make_learner("DecayPop", {"half_life": life}), stream)
+    moves = [[(3, 9, LIKE), (4, 9, DISLIKE), (5, 8, LIKE)], [(5, 8, UNLIKE)], [(6, 0, FORGET_USER)]]
+    streams.follow(learner, stream, moves)
+    _, item, like, time = stream.edges.export().verdicts
+    weight = np.exp2((time[like] - time[like].max()) / DAY / life)
+    wanted = np.bincount(item[like], weights=weight, minlength=stream.sizes[1])
+    scores = learner.scores(stream.edges, np.array([2]))[0].numpy()
+    np.testing.assert_allclose(scores / scores.sum(), wanted / wanted.sum(), rtol=1e-4)
+    again = make_learner("DecayPop", learner.parameters())
+    again.fit(stream.edges.export(), *stream.sizes)
+    np.testing.assert_allclose(again.likes, learner.likes, rtol=1e-4)
+
+
+def test_a_half_life_must_be_above_zero(prepare_model: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="half_life is 0"):
+        make_learner("DecayPop", {"half_life": 0})
+    with pytest.raises(UsageError, match="half_life is 0"):
+        prepare_model("DecayPop", half_life=0)
 
 
 def test_a_trend_compares_recent_exposures_with_all_and_follows_the_share_of_each() -> None:

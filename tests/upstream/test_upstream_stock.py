@@ -22,7 +22,7 @@ from recbole_signed.plugin import registry
 FITTED = ["SSF", "GFCF"]
 TRAINED = {"LSGRec": 3}  # epochs
 SLOW_FITTED = ["BSPM", "SGFCF", "SSFL", "SignedEASE", "SignediALS", "TurboCF"]
-REFUSED = ["SSFT"]
+REFUSED = ["DecayPop", "SSFT"]
 REST = sorted({*registry.models()} - {*REFUSED, *FITTED, *SLOW_FITTED, *TRAINED})
 
 

@@ -10,15 +10,20 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
+import torch
 
 from recbole_signed.data import ranks
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online import DISLIKE, LIKE
+from recbole_signed.online.store import DAY, RecentCounts
 from recbole_signed.online.store.edges import EdgeArrays
 from recbole_signed.plugin import facts_of, registry
 from recbole_signed.ssf import (
     FIRST_ROUND,
+    HALF_LIVES,
+    REACH,
+    Candidate,
     Exposures,
     FilterSettings,
     LearnedSettings,
@@ -33,6 +38,8 @@ from recbole_signed.ssf import (
 )
 
 METRIC = "NDCG@20"
+DECAY_POP = 1.0
+"""Half-life of DecayPop, in days, where the base spans too little time to choose it on."""
 VALID_SHARE = 0.1
 MAX_USERS = 3000
 
@@ -84,6 +91,24 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     exposures = Exposures(item.astype(np.int64), time.astype(np.float64))
     in_time = tune_time(graph, sequences, exposures, validation, found, TimeSettings(**timed), 4, set(timed))
     return {**asdict(in_time.tuned.settings), **asdict(in_time.settings), **given}
+
+
+def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Choose the half-life of DecayPop, on what comes next in time, see :func:`chosen_settings`."""
+    train = _in_time(edges)
+    held = np.unique(edges.user[~train & (edges.kind == LIKE)])
+    graph = _graph(edges, train, n_users, n_items)
+    validation = _validation(edges, train, graph, drawn(held, MAX_USERS))
+    _, item, like, time = edges.where(train).verdicts
+    lives = [life for life in HALF_LIVES if life <= REACH * np.ptp(time) / DAY] or [DECAY_POP]
+
+    def candidate(life: float) -> Candidate:
+        counts = torch.from_numpy(RecentCounts.of(item[like], time[like], life, n_items).counts).float()
+        return lambda pieces: counts.expand(len(range(*pieces.rows.indices(validation.n_users))), -1).clone()
+
+    standings = validation.contest([candidate(life) for life in lives])
+    best = max(zip(standings, lives, strict=True), key=lambda each: each[0].value)[1]
+    return {"half_life": best, **given}
 
 
 def _tuned(

@@ -29,7 +29,7 @@ class EdgeState:
         self._frozen: Frozen | None = None
         self._user_counts = np.zeros((3, 1), dtype=np.int64)  # likes, dislikes, neutral
         self._item_counts = np.zeros((3, 1), dtype=np.int64)
-        self._recent: dict[float, RecentCounts] = {}
+        self._recent: dict[tuple[float, bool], RecentCounts] = {}
         self.grow(n_users, n_items)
 
     # ---- reading
@@ -86,16 +86,18 @@ class EdgeState:
         kind, time = Registers(*(self._by_user.columns[name][places] for name in COLUMNS)).seen()
         return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind, time if times else None)
 
-    def recent(self, half_life: float) -> RecentCounts:
-        """Likes and dislikes of each item that count half after ``half_life`` days, as they are now.
+    def recent(self, half_life: float, *, likes: bool = False) -> RecentCounts:
+        """Verdicts on each item that count half after ``half_life`` days, as they are now; with ``likes`` those alone.
 
         They are counted when they are first asked for, and follow each change from then on; again where nearly all
         that is recent was taken back.
         """
-        if half_life not in self._recent:
-            _, item, _, time = self.export().verdicts
-            self._recent[half_life] = RecentCounts.of(item, time, half_life, self.n_items)
-        return self._recent[half_life]
+        key = half_life, likes
+        if key not in self._recent:
+            _, item, like, time = self.export().verdicts
+            rows = like | (not likes)
+            self._recent[key] = RecentCounts.of(item[rows], time[rows], half_life, self.n_items)
+        return self._recent[key]
 
     def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
         """Item of each user's newest verdict where that is a dislike, int64 ``[len(users)]``; else 0.
@@ -257,11 +259,11 @@ class EdgeState:
     ) -> None:
         """Take changes of pairs into all counters."""
         self._count(user, item, old, new)
-        for recent in self._recent.values():
+        for (_, likes), recent in self._recent.items():
             for kinds, times, step in ((old, old_time, -1.0), (new, new_time, 1.0)):
-                verdict = (kinds == LIKE) | (kinds == DISLIKE)
-                recent.add(item[verdict], times[verdict], step)
-        self._recent = {life: recent for life, recent in self._recent.items() if not recent.worn}
+                rows = (kinds == LIKE) | ((kinds == DISLIKE) & (not likes))
+                recent.add(item[rows], times[rows], step)
+        self._recent = {key: recent for key, recent in self._recent.items() if not recent.worn}
 
     def _count(self, user: np.ndarray, item: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
         moved = np.flatnonzero(old != new)

@@ -1,0 +1,64 @@
+r"""DecayPop
+################################################
+Reference:
+    A. Ploshkin et al. "Yambda-5B: A Large-Scale Multi-modal Dataset for Ranking And Retrieval." arXiv:2505.22238.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import getLogger
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from recbole_signed.errors import UsageError
+from recbole_signed.model.training_free import TrainingFreeRecommender
+from recbole_signed.online.store import RecentCounts
+
+SECOND = 1000.0
+"""Milliseconds."""
+
+
+class DecayPop(TrainingFreeRecommender):
+    r"""Popularity that forgets: :math:`\sum_e 2^{-\text{age}_e/h}` over the likes e of an item, for all users alike.
+
+    Ages count from the end of the training part; that moment changes no ranking. Without timestamps it is Pop.
+
+    Raises:
+        UsageError: the half-life is not above 0.
+    """
+
+    family = "popularity that decays"
+    source = "Yambda, arXiv 2505.22238"
+    uses_dislikes = False
+    is_reference = True
+    learner = "recbole_signed.online.learners.decay_popular:DecayPopularLearner"
+    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_popularity"
+    export_recipe: ClassVar[Mapping[str, Any]] = {
+        "refusal": "it needs exact times of likes, which RecBole rounds to 64 or 128 seconds."
+    }
+    fitted = ("recent_likes",)
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.half_life = float(config["half_life"])
+        if not self.half_life > 0:
+            raise UsageError(f"half_life is {config['half_life']}; it must be above 0, in days.")
+        time = dataset.times("inter_feat") if hasattr(dataset, "times") else None
+        if time is None:
+            getLogger().warning("DecayPop is Pop here: the data set has no timestamps, so all likes count alike.")
+            time = np.zeros(len(dataset.inter_feat))
+        self._likes = dataset.inter_feat[dataset.iid_field].numpy(), np.asarray(time, dtype=np.float64) * SECOND
+        self.register_buffer("recent_likes", torch.zeros(0, dtype=torch.float64))
+
+    def fit(self) -> None:
+        """Count; the same likes give the same model."""
+        counts = RecentCounts.of(*self._likes, self.half_life, self.n_items).counts
+        self.recent_likes = torch.from_numpy(counts).to(self.device)
+
+    def score(self, users: torch.Tensor) -> torch.Tensor:
+        """Return what is left of the likes of each item, the same for all users, ``[batch, n_items]``."""
+        counts = self.recent_likes if self.recent_likes.numel() else torch.zeros(self.n_items, device=self.device)
+        return counts.float().expand(len(users), -1).clone()
