@@ -9,7 +9,7 @@ from .edge_groups import in_group as in_group
 from .edge_groups import labels_of as labels_of
 from .edge_groups import split_group as split_group
 from .figures import draw as draw
-from .figures import save_png as save_png
+from .figures import picture as picture
 from .measures import gini as gini
 from .measures import intraclass as intraclass
 from .measures import quantiles as quantiles

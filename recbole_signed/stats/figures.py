@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,19 +46,10 @@ def draw(name: str, rows: RawRows, report: Mapping[str, Any], path: Path) -> Non
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("drawing figures", "plots") from error
-
     timed = report["time"] is not None
     user = sign_degrees(rows.users, rows.n_users, rows.signs)
     item = sign_degrees(rows.items, rows.n_items, rows.signs)
-    with rc_context(_STYLE):
-        page = Figure(figsize=(12, 10.5 if timed else 7), dpi=110, layout="constrained")
-        FigureCanvasAgg(page)
+    with picture(path, 12, 10.5 if timed else 7, _STYLE) as page:
         counts = report["rows"]
         page.suptitle(
             f"{name}: {counts['total']:,} rows, {report['users']:,} users, {report['items']:,} items", fontsize=12
@@ -71,13 +63,35 @@ def draw(name: str, rows: RawRows, report: Mapping[str, Any], path: Path) -> Non
         _lorenz(cells[5], user[0], item[0], report)
         if timed:
             _drift(cells[6:], report["time"]["bins"])
-        save_png(page, path)
 
 
-def save_png(page: Any, path: Path) -> None:
-    """Write a matplotlib figure, as a whole or not at all, without what differs from day to day."""
-    with replacing(path) as unfinished:
-        page.savefig(unfinished, format="png", metadata={"Software": "recbole-signed"})
+@contextmanager
+def picture(path: Path, width: float, height: float, style: Mapping[Any, Any] | None = None) -> Iterator[Any]:
+    """Give an empty matplotlib figure, and write it as PNG once it is drawn: as a whole or not at all.
+
+    The file holds nothing that differs from day to day.
+
+    Args:
+        path: of the file.
+        width: in inches.
+        height: in inches.
+        style: matplotlib's settings while it is drawn.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("drawing figures", "plots") from error
+    with rc_context(dict(style or {})):
+        figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        with replacing(path) as unfinished:
+            figure.savefig(unfinished, format="png", metadata={"Software": "recbole-signed"})
 
 
 def _degrees(cell: Axes, degrees: tuple[np.ndarray, ...], side: str) -> None:

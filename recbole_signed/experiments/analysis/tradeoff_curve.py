@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.stats import save_png
+from recbole_signed.errors import UsageError
+from recbole_signed.stats import picture
 from recbole_signed.table import Header, Section, Table, text_lines
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -128,24 +128,16 @@ def draw_tradeoff(found: Mapping[str, Any], path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("drawing figures", "plots") from error
-
     k, points = found["k"], found["points"]
-    page = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
-    FigureCanvasAgg(page)
-    page.suptitle(f"{found['model']} on {found['dataset']}: dislike aversion g")
-    across_name = f"dislikerecall@{k}"
-    for cell, title in zip(page.subplots(1, 2), (f"Recall@{k}", f"NDCG@{k}"), strict=True):
-        name = title.lower()
-        drawn = [point for point in points if point[across_name] is not None and point[name] is not None]
-        across, up = ([point[each] for point in drawn] for each in (across_name, name))
-        cell.plot(across, up, marker="o", color="#1b7837")
-        for x, y, point in zip(across, up, drawn, strict=True):
-            cell.annotate(f"{point['dislike_aversion']:g}", (x, y), textcoords="offset points", xytext=(5, -10))
-        cell.set(xlabel=f"DislikeRecall@{k} (lower is better)", ylabel=title)
-        cell.grid(alpha=0.3)
-    save_png(page, path)
+    with picture(path, 10, 4.2) as page:
+        page.suptitle(f"{found['model']} on {found['dataset']}: dislike aversion g")
+        across_name = f"dislikerecall@{k}"
+        for cell, title in zip(page.subplots(1, 2), (f"Recall@{k}", f"NDCG@{k}"), strict=True):
+            name = title.lower()
+            drawn = [point for point in points if point[across_name] is not None and point[name] is not None]
+            across, up = ([point[each] for point in drawn] for each in (across_name, name))
+            cell.plot(across, up, marker="o", color="#1b7837")
+            for x, y, point in zip(across, up, drawn, strict=True):
+                cell.annotate(f"{point['dislike_aversion']:g}", (x, y), textcoords="offset points", xytext=(5, -10))
+            cell.set(xlabel=f"DislikeRecall@{k} (lower is better)", ylabel=title)
+            cell.grid(alpha=0.3)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.stats import save_png
+from recbole_signed.errors import UsageError
+from recbole_signed.stats import picture
 from recbole_signed.table import Header, Section, Table, text_lines
 
 if TYPE_CHECKING:
@@ -245,22 +245,14 @@ def draw_segments(found: Mapping[str, Any], path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("drawing figures", "plots") from error
-
     rates = np.array([[np.nan if rate is None else rate for rate in row] for row in found["like_rate"]])
-    page = Figure(figsize=(2.5 + 0.75 * rates.shape[1], 2 + 0.5 * rates.shape[0]), dpi=120, layout="constrained")
-    FigureCanvasAgg(page)
-    cell = page.subplots()
-    image = cell.imshow(rates, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
-    page.colorbar(image, label="like rate")
-    for u, i in np.argwhere(~np.isnan(rates)):
-        cell.text(i, u, f"{rates[u, i]:.2f}", ha="center", va="center", fontsize=8)
-    for axis, side, ticks in (("x", "items", cell.set_xticks), ("y", "users", cell.set_yticks)):
-        ticks(range(len(found[side])), [f"{number}\n{each['size']:,}" for number, each in enumerate(found[side])])
-        getattr(cell, f"set_{axis}label")(f"{side[:-1]} segment, size")
-    cell.set_title(f"{found['dataset']}: like rates of segments")
-    save_png(page, path)
+    with picture(path, 2.5 + 0.75 * rates.shape[1], 2 + 0.5 * rates.shape[0]) as page:
+        cell = page.subplots()
+        image = cell.imshow(rates, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
+        page.colorbar(image, label="like rate")
+        for u, i in np.argwhere(~np.isnan(rates)):
+            cell.text(i, u, f"{rates[u, i]:.2f}", ha="center", va="center", fontsize=8)
+        for axis, side, ticks in (("x", "items", cell.set_xticks), ("y", "users", cell.set_yticks)):
+            ticks(range(len(found[side])), [f"{number}\n{each['size']:,}" for number, each in enumerate(found[side])])
+            getattr(cell, f"set_{axis}label")(f"{side[:-1]} segment, size")
+        cell.set_title(f"{found['dataset']}: like rates of segments")

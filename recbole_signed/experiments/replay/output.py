@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.stream_spec import StreamSpec
 from recbole_signed.experiments.replay.summary import COMPARED
 from recbole_signed.files import replace_text
+from recbole_signed.stats import picture
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}
@@ -131,30 +132,22 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plots") from error
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, len(COMPARED), figsize=(11, 4), layout="constrained")
     arms = list(dict.fromkeys((row["model"], row["arm"]) for row in summary["windows"]))
     several = len({model for model, arm in arms if arm != "pop"}) > 1
     styles = {"none": ":", "fold-in": "-.", "online": "-", "refit": "--", "pop": "-"}
     colours = {model: f"C{number}" for number, model in enumerate(dict.fromkeys(model for model, _ in arms))}
-    for axis, metric in zip(axes, COMPARED, strict=True):
-        for model, arm in arms:
-            rows = [row for row in summary["windows"] if (row["model"], row["arm"]) == (model, arm)]
-            label = TITLES[arm] if arm == "pop" or not several else f"{model}, {TITLES[arm]}"
-            colour = "0.6" if arm == "pop" else colours[model] if several else None
-            places = [row["window"] + 1 for row in rows]
-            axis.plot(places, [row[metric] for row in rows], styles[arm], marker=".", color=colour, label=label)
-        axis.set_xlabel("window")
-        axis.set_ylabel(metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    lines, labels = axes[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with picture(path, 11, 4) as figure:
+        axes = figure.subplots(1, len(COMPARED))
+        for axis, metric in zip(axes, COMPARED, strict=True):
+            for model, arm in arms:
+                rows = [row for row in summary["windows"] if (row["model"], row["arm"]) == (model, arm)]
+                label = TITLES[arm] if arm == "pop" or not several else f"{model}, {TITLES[arm]}"
+                colour = "0.6" if arm == "pop" else colours[model] if several else None
+                places = [row["window"] + 1 for row in rows]
+                axis.plot(places, [row[metric] for row in rows], styles[arm], marker=".", color=colour, label=label)
+            axis.set_xlabel("window")
+            axis.set_ylabel(metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
+            axis.set_ylim(bottom=0)
+            axis.grid(alpha=0.3)
+        lines, labels = axes[0].get_legend_handles_labels()
+        figure.legend(lines, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
