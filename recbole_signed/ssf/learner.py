@@ -3,8 +3,8 @@ r"""SSF under a stream.
 T0: degrees and like rates are those of the edges, always. T1: a user is the fold-in of its own edges, so its new
 ranking is exact given the item side; an item that has grown by a quarter since the last refresh is folded in from
 its users, :math:`v_i = S^{-2} V_0^T R^T r_i` with the item side :math:`V_0` and, for the items of those users, the
-degrees of that refresh (``fold_in.py``). T2: a step of warm-started subspace iteration over all edges. T3: the full
-fit.
+degrees of that refresh (``growing_items.py``). T2: a step of warm-started subspace iteration over all edges. T3: the
+full fit.
 """
 
 from __future__ import annotations

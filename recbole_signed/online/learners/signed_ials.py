@@ -2,8 +2,8 @@ r"""SignediALS under a stream.
 
 T1: users are half-steps of their own edges, given the items in force, made when they are ranked for: none is kept. An
 item that has grown by a quarter since the last refresh is a half-step of its users, each of them one of its edges given
-the items of that refresh (``fold_in.py``); the weight of its unobserved pairs stays that of the refresh. T2: a pass of
-alternation over all. T3: the full fit.
+the items of that refresh (``growing_items.py``); the weight of its unobserved pairs stays that of the refresh. T2: a
+pass of alternation over all. T3: the full fit.
 """
 
 from __future__ import annotations
