@@ -91,6 +91,18 @@ def test_scores_of_pairs_are_those_among_all(learner: Any) -> None:
     np.testing.assert_allclose(found[known], wanted[known], rtol=1e-4, atol=1e-5)
 
 
+def test_items_without_edges_are_no_part_of_the_middle(learner: Any) -> None:
+    """Else what nobody has an edge to would decide how far a neighbour falls, where it is most of the catalogue."""
+    stream, item = disliking(learner, 17)
+    user = np.array([17])
+    before = ranked_scores(learner, stream.edges, user)[0]
+    streams.follow(learner, stream, [[(300, new, kind) for new in range(181, 700) for kind in (LIKE, UNLIKE)]])
+    after = ranked_scores(learner, stream.edges, user)[0]
+    near = learner.neighbours(np.array([item]))[0][0]
+    spread = float(before[1:181].max() - before[1:181].min())
+    assert float((after[near] - before[near]).abs().max()) < 0.2 * spread
+
+
 def test_only_the_newest_verdict_counts(learner: Any) -> None:
     user = np.array([17])
     stream, item = disliking(learner, 17)

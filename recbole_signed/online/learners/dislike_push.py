@@ -23,7 +23,7 @@ from recbole_signed.online.learners.neighbours import NEAR
 from recbole_signed.online.store import EdgeState, Rows
 
 SAMPLE = 256
-"""Items, evenly spaced, whose median score is the middle of a user's."""
+"""Items, evenly spaced, of which the median score of those with an edge is the middle of a user's."""
 
 
 def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray) -> torch.Tensor:
@@ -116,6 +116,8 @@ def _pushed(
     near, cosines = learner.neighbours(disliked)
     n_items = edges.n_items
     sample = np.linspace(1, n_items - 1, min(SAMPLE, max(n_items - 1, 1))).astype(np.int64)
+    known = edges.item_likes[sample] + edges.item_dislikes[sample] > 0
+    sample = sample[known] if known.any() else sample
     if scores is None:
         wanted = np.concatenate([near, np.broadcast_to(sample, (len(users), len(sample)))], axis=1)
         found = learner.pair_scores(edges, users, wanted)
