@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,17 @@ def test_a_shell_completes_commands() -> None:
     code = "import sys; sys.argv = ['recbole-signed']; from recbole_signed.cli.app import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | words, capture_output=True, text=True)
     assert done.stdout.split() == ["compare"]
+
+
+@pytest.mark.slow
+def test_the_first_table_takes_less_than_ninety_seconds(tmp_path: Path) -> None:
+    """The first command of the README, after the installation; CPU time, since other work would count as wall time."""
+    words = ["compare", str(ROOT / "yaml" / "bench" / "quickstart.yaml"), "--output", str(tmp_path / "out")]
+    command = [sys.executable, "-W", "ignore", "-m", "recbole_signed", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 90
+    assert [name for name in ("SSF-L", "EASE", "LightGCN", "Pop", "Random") if f" {name} " not in done.stdout] == []
