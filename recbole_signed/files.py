@@ -233,7 +233,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     body = text + b"\n}"
     if hashlib.sha256(body).hexdigest().encode() != rest.strip():
         raise DamagedError(f"{path} is damaged: its checksum does not fit.")
-    manifest: dict[str, Any] = json.loads(body)
+    try:
+        manifest: dict[str, Any] = json.loads(body)
+        sound = isinstance(manifest.get("sha256"), dict) and "format" in manifest
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{path} is damaged: it is no manifest ({error}).") from error
+    if not sound:
+        raise DamagedError(f"{path} is damaged: it is no manifest.")
     if manifest["format"] != FORMAT:
         raise UsageError(
             f"{folder} has format {manifest['format']}, and this version of recbole-signed reads format {FORMAT}; "
@@ -249,6 +255,7 @@ def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[s
         DamagedError: it is absent or not as it was written.
 
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     path = folder / f"{name}.safetensors"
@@ -258,7 +265,10 @@ def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[s
         raise DamagedError(f"{folder} can't be read: {error.strerror} ({path.name}).") from error
     if hashlib.sha256(content).hexdigest() != manifest["sha256"].get(path.name):
         raise DamagedError(f"{path} is damaged: its checksum does not fit.")
-    return {key: value.copy() for key, value in load(content).items()}  # load gives views that can't be written
+    try:
+        return {key: value.copy() for key, value in load(content).items()}  # load gives views that can't be written
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{path} is damaged: it holds no tensors ({error}).") from error
 
 
 class DirectoryLock:

@@ -16,7 +16,7 @@ import typer
 
 from recbole_signed import __version__
 from recbole_signed.cli import analysis, data, recommend, replay, serve, significance, state, stats, tune, upstream
-from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result
+from recbole_signed.cli.output import Json, names_in, print_json, printable, stdout_for_result
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 from recbole_signed.table import check_format, render, to_text
 
@@ -248,7 +248,7 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
 
 
 def _refuse(message: str, words: Sequence[str]) -> int:
-    sentence = " ".join(message.split())
+    sentence = printable(" ".join(message.split()))
     sys.stderr.write(f"recbole-signed: {sentence}\n")
     if "--json" in words:
         print_json({"error": sentence})

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, print_json
+from recbole_signed.cli.output import Json, print_json, printable
 from recbole_signed.errors import UsageError
 
 app = typer.Typer(help="Inspect, verify and compact the state directory of an online system.")
@@ -23,7 +23,7 @@ def _print(document: Any, as_json: bool, text: str) -> None:
     if as_json:
         print_json(document)
     else:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(printable(text) + "\n")
 
 
 def _versions(state: Path) -> Any:
@@ -118,6 +118,38 @@ def compact(state: State, as_json: Json = False) -> None:
         {"base_seq": seq, "bytes_before": before, "bytes_after": after},
         as_json,
         f"Rows up to seq {seq} are compacted; the log went from {before / 1e6:.1f} to {after / 1e6:.1f} MB.",
+    )
+
+
+@app.command()
+def backup(
+    state: State,
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the backup, new or of an earlier one.")],
+    as_json: Json = False,
+) -> None:
+    """Copy a state that opens as it is, while it may be written; users forgotten later go from the copy too."""
+    from recbole_signed.online.store import back_up
+
+    info = back_up(state, target)
+    _print(
+        info.as_dict(),
+        as_json,
+        f"{target} holds {state} up to seq {info.last_seq}, with {info.version or 'no version'}.",
+    )
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="BACKUP", help="Folder that 'state backup' made.")],
+    state: State,
+    as_json: Json = False,
+) -> None:
+    """Make a state directory of a backup, once all of it is verified."""
+    from recbole_signed.online.store import restore as restore_state
+
+    info = restore_state(source, state)
+    _print(
+        info.as_dict(), as_json, f"{state} is the state of {info.directory} at {info.made}, up to seq {info.last_seq}."
     )
 
 

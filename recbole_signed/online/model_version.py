@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from recbole_signed.errors import UsageError
+from recbole_signed.online.events import id_of
 from recbole_signed.online.learners import Learner, described, learner_from
 from recbole_signed.online.store import EdgeState, ItemSide, OnlineState, Snapshot, Update
 from recbole_signed.online.store.edges import EdgeArrays
@@ -20,6 +23,23 @@ class UpdateResult:
     update: Update
     seconds: float
     """From the call to the moment at which recommendations follow the events; they are on the disk by then."""
+
+
+def load_version(learner: Learner, snapshot: Snapshot) -> None:
+    """Let a learner take a version over.
+
+    Raises:
+        UsageError: it does not hold what the model needs.
+    """
+    try:
+        learner.load(snapshot.tensors, snapshot.meta)
+    except UsageError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise UsageError(
+            f"Version {snapshot.name} does not hold what {snapshot.model} needs ({type(error).__name__}: {error}); "
+            "roll back to another version."
+        ) from error
 
 
 def refit_version(snapshot: Snapshot, edges: EdgeState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -39,3 +59,9 @@ def same_settings(one: Learner, other: dict[str, Any]) -> bool:
 def copied_edges(state: OnlineState, times: bool) -> ItemSide | EdgeArrays:
     """Return a copy of the edges, without their times where nobody looks at them: that takes less time."""
     return state.edges.export() if times else state.edges.item_side()
+
+
+def numbers_of(state: OnlineState, items: Iterable[str | int]) -> np.ndarray:
+    """Return the numbers of those items that are known, int64."""
+    ids = state.items.ids([id_of(item, "item_id") for item in items])
+    return ids[(ids > 0) & (ids < state.edges.n_items)]

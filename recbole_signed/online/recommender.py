@@ -17,8 +17,9 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import Event, EventBatch, Limits, id_of
 from recbole_signed.online.learners import Learner, Refreshed, best_items, described, learner_from
-from recbole_signed.online.model_version import UpdateResult, copied_edges, refit_version
+from recbole_signed.online.model_version import UpdateResult, copied_edges, load_version, numbers_of, refit_version
 from recbole_signed.online.store import (
+    BackupInfo,
     EventResult,
     OnlineState,
     ParsedRows,
@@ -149,7 +150,7 @@ class OnlineRecommender:
             learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
             self._scratch_seq = state.applied_seq
         else:
-            learner.load(snapshot.tensors, snapshot.meta)
+            load_version(learner, snapshot)
             self._scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
         self._fitted_seq = state.applied_seq if snapshot is None else int(snapshot.meta.get("fitted_seq", 0))
         learner.attach(state.edges)
@@ -396,6 +397,11 @@ class OnlineRecommender:
         with state.maintenance:
             yield state
 
+    def back_up(self, target: str | Path) -> BackupInfo:
+        """Copy the state to a folder, while it goes on; see `OnlineState.back_up`."""
+        with self._maintained() as state:
+            return state.back_up(target)
+
     def activate(self, name: str) -> None:
         """Put a saved version in force, for now and for the next start; events since then stay taken in.
 
@@ -412,7 +418,7 @@ class OnlineRecommender:
             if snapshot.model != self.model_name:
                 raise UsageError(f"version {name} is of {snapshot.model}, not of {self.model_name}.")
             fresh = learner_from(snapshot.meta.get("learner") or described(learner))
-            fresh.load(snapshot.tensors, snapshot.meta)
+            load_version(fresh, snapshot)
             self._n_fits += 1  # a refresh under way must not undo it
             self._scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
             self._swap(state, learner, fresh, snapshot.applied_seq)
@@ -465,16 +471,11 @@ class OnlineRecommender:
             raise UsageError(f"k is the number of items to recommend, a whole number of 1 or more, but is {k!r}.")
         with self._entered() as (state, learner):
             number = state.users.id_of(token)
-            out, only = _numbers(state, exclude), None if include_only is None else _numbers(state, include_only)
+            out, only = numbers_of(state, exclude), None if include_only is None else numbers_of(state, include_only)
             hidden = np.union1d(state.hidden_items(), out)
             items, values = best_items(learner, state.edges, number, k, exclude=hidden, include_only=only)
             tokens = state.items.tokens(items.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
-
-
-def _numbers(state: OnlineState, items: Iterable[str | int]) -> np.ndarray:
-    ids = state.items.ids([id_of(item, "item_id") for item in items])
-    return ids[(ids > 0) & (ids < state.edges.n_items)]
 
 
 def forget_in_backup(path: Path, users: list[int], timestamp: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
 from recbole_signed.online.learners import Learner, learner_from
+from recbole_signed.online.model_version import load_version
 from recbole_signed.online.store import LOG, VERSIONS, EdgeState, EventLog, Snapshot, Versions, Vocabulary
 
 _logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ class OnlineReplica:
 
     def _take(self, snapshot: Snapshot) -> None:
         learner = learner_from(snapshot.meta.get("learner", {}))
-        learner.load(snapshot.tensors, snapshot.meta)
+        load_version(learner, snapshot)
         learner.attach(self.edges)
         self._learner, self.model_name = learner, snapshot.model
         self._fitted_seq, self._loaded = int(snapshot.meta.get("fitted_seq", 0)), snapshot.name

@@ -10,16 +10,17 @@ import hashlib
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recbole_signed import files
-from recbole_signed.online import Limits, sign_of
+from recbole_signed.online import Event, EventBatch, Limits, sign_of
 from recbole_signed.online.sources import JsonLinesSource
-from recbole_signed.online.store import OnlineState, Snapshot, Update
+from recbole_signed.online.store import EdgeState, OnlineState, Snapshot, Update
 
-BATCH, SNAPSHOT_EVERY, COMPACT_EVERY = 40, 200, 700
+BATCH, SNAPSHOT_EVERY, COMPACT_EVERY, BACKUP_EVERY = 40, 200, 700, 1100
 
 
 def say(*words: object) -> None:
@@ -73,6 +74,33 @@ class Spectral:
         return self.learner.state()
 
 
+def refit(snapshot: Snapshot, edges: EdgeState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Stand for a fit of a pinned version: its tensors hold a number for each user at most."""
+    return {name: np.zeros_like(each) for name, each in snapshot.tensors.items()}, snapshot.meta
+
+
+def forget_in_backup(path: Path, users: list[int], timestamp: int) -> None:
+    with OnlineState.open(path) as backup:
+        backup.recover()
+        for _ in backup.replay():
+            pass
+        known = backup.users.tokens(user for user in users if user < len(backup.users))
+        gone = [Event("", token, "", "forget_user", timestamp) for token in known if token is not None]
+        backup.ingest(EventBatch.of(gone))
+        backup.snapshot({}, {}, model="test")
+        assert not backup.erasure.finish().rows
+        refuse_forgotten(backup)
+
+
+def refuse_forgotten(state: OnlineState) -> None:
+    """Look for rows of users who were forgotten in all that was saved."""
+    folders = [*state.directory.glob("base-*"), *(state.versions.folder / name for name in state.versions.names())]
+    for folder in folders:
+        indptr = files.read_tensors(folder, files.read_manifest(folder), "edges")["indptr"]
+        gone = state.users.tombstones
+        assert not np.diff(indptr)[gone[gone < len(indptr) - 1]].any(), folder
+
+
 def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "1") -> None:
     left = int(nth)
 
@@ -89,15 +117,22 @@ def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "
         snapshot = state.recover("test")
         assert snapshot is not None or state.log.base_seq == 0, "the log was compacted and no version is left"
         model = {"small": Small, "SSF": Spectral}[name](state, snapshot)
+        backed_up = state.last_seq // BACKUP_EVERY
         saved, compacted = snapshot.applied_seq if snapshot else 0, state.log.base_seq
 
         def take(update: Update) -> None:
-            nonlocal saved, compacted
+            nonlocal saved, compacted, backed_up
             model.learn(update)
             if state.applied_seq - saved >= SNAPSHOT_EVERY:
                 model.renew()
                 state.snapshot(*model.state(), model="test")
                 saved = state.applied_seq
+                if len(state.versions.names()) == 2 and not state.versions.is_pinned(state.versions.names()[0]):
+                    state.versions.pin(state.versions.names()[0])
+                state.erasure.finish(refit, forget_in_backup)
+            if state.applied_seq // BACKUP_EVERY > backed_up:
+                backed_up = state.applied_seq // BACKUP_EVERY
+                state.back_up(state.directory.with_name(f"{state.directory.name}-backup"))
             if state.applied_seq - compacted >= COMPACT_EVERY and state.applied_seq == state.last_seq:
                 state.compact()
                 compacted = state.applied_seq
@@ -108,6 +143,11 @@ def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "
         while update_or_none := state.ingest_from(source, BATCH):
             say("ack", state.last_seq)
             take(update_or_none)
+        if state.erasure.pending().rows:
+            state.snapshot(*model.state(), model="test")
+            left = state.erasure.finish(refit, forget_in_backup)
+            assert not left.rows, left
+        refuse_forgotten(state)
         digest = hashlib.sha256()
         for key, tensor in sorted(model.state()[0].items()):
             digest.update(key.encode() + np.ascontiguousarray(tensor).tobytes())

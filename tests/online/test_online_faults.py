@@ -40,7 +40,14 @@ STEPS = [
     "base:tensors",
     "base:written",
     "base:renamed",
+    "base:switched",
     "base:vacuumed",
+    "wal:emptied",
+    "versions:removed",
+    "backup:copied",
+    "backup:renamed",
+    "state:closing",
+    "state:closed",
 ]
 
 
@@ -128,6 +135,9 @@ def check(tmp_path: Path, n_events: int, seed: int, n_kills: int, steps: list[st
                 done, killed = runner.run()
             kills += killed
         assert done == expected
+        if killed:  # while it closed
+            done, _ = runner.run()
+            assert done == expected
         found = {letter["position"] for letter in DeadLetterFile(runner.state / "dead_letters.jsonl")}
         assert found - {""} <= bad  # those of users forgotten since have lost their position
         assert round_ < n_kills + 50

@@ -48,7 +48,12 @@ def learner_from(description: Mapping[str, Any]) -> Learner:
     known = [*registry.models(), *STOCK]
     if model not in known:
         raise UsageError(f"The version is of the model '{model}', which can't go on learning{nearest(model, known)}.")
-    learner = make_learner(model, parameters)
+    try:
+        learner = make_learner(model, parameters)
+    except UsageError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"The version gives {model} parameters that are none: {error}.") from error
     learner.dislike_push = checked_push(push)
     return learner
 

@@ -91,7 +91,7 @@ class RedisSource:
         """Give up to ``max_events`` entries: own pending ones, others' abandoned ones, then new ones."""
         try:
             entries = self._pending(max_events) or self._abandoned(max_events) or self._new(max_events)
-        except self._errors as error:
+        except (self._errors, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # or no such reply
             raise self._refused(error) from error
         rows: list[dict[str, Any]] = []
         positions: list[str] = []

@@ -1,3 +1,6 @@
+from .backup import BackupInfo as BackupInfo
+from .backup import back_up as back_up
+from .backup import restore as restore
 from .checksum import row_checksums as row_checksums
 from .database import WAL_BYTES as WAL_BYTES
 from .database import write_meta as write_meta

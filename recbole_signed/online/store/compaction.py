@@ -50,7 +50,9 @@ class Base:
         folder = self._directory / self._log.base
         try:
             manifest = read_manifest(folder)
-            return EdgeState.from_tensors(read_tensors(folder, manifest, "edges"), manifest["n_items"])
+            return EdgeState.of_version(
+                folder.name, read_tensors(folder, manifest, "edges"), manifest.get("n_items", 0)
+            )
         except DamagedError as error:
             raise UsageError(f"{error} No version reaches back behind it: restore the folder from a backup.") from error
 

@@ -66,7 +66,7 @@ def explained(path: Path, doing: str) -> Iterator[None]:
                 f"{doing} failed: {text} ({path}); nothing of it was acknowledged and nothing acknowledged before "
                 "is lost, so make room or correct the permissions and send it again."
             ) from error
-        if any(word in text for word in ("malformed", "not a database", "decode", "no such")):
+        if any(word in text for word in ("malformed", "not a database", "decode", "no such", "unsupported", "corrupt")):
             raise damaged(path, text) from error
         if "locked" in text:
             raise UsageError(f"{doing} failed: another program holds {path}; stop it and start again.") from error

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from recbole_signed.files import DamagedError
 from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP
 from recbole_signed.online.store.adjacency import KEY, Adjacency, Frozen
 from recbole_signed.online.store.edge_views import Changes, EdgeArrays, ItemSide, Row, Rows
@@ -320,6 +321,18 @@ class EdgeState:
         state._load(user, tensors["item"], registers)
         state._count(user, tensors["item"], np.zeros(len(user), dtype=np.int8), registers.kind())
         return state
+
+    @classmethod
+    def of_version(cls, name: str, tensors: Mapping[str, np.ndarray], n_items: int) -> EdgeState:
+        """Make the state of a version whose files are what was written, by whomever.
+
+        Raises:
+            DamagedError: they hold no edges.
+        """
+        try:
+            return cls.from_tensors(tensors, n_items)
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+            raise DamagedError(f"{name} is damaged: its edges are no edges ({error}).") from error
 
 
 def _tensors(indptr: np.ndarray, columns: list[np.ndarray]) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_signed.errors import UsageError
 from recbole_signed.files import at
 from recbole_signed.online import FORGET_USER, EventBatch
 from recbole_signed.online.store.checksum import row_checksums
@@ -32,6 +33,7 @@ from recbole_signed.online.store.database import (
     write_small_sum,
 )
 from recbole_signed.online.store.graves import Graves
+from recbole_signed.online.store.high_water import SEQ, HighWaterMark
 from recbole_signed.online.store.log_batch import AppendResult, LogBatch
 from recbole_signed.online.store.seen import Seen
 from recbole_signed.online.store.settings import StateSettings
@@ -63,6 +65,7 @@ class EventLog:
         self._read_only = read_only
         self._appended = 0  # commits since the write-ahead file was empty
         self._erase_due = not read_only  # a crash may have come between an erasure and its checkpoint
+        self._mark = HighWaterMark(path.with_name(SEQ), read_only=read_only)
         self.reload(check=check)
         if not read_only:
             self.end_graces()
@@ -117,6 +120,7 @@ class EventLog:
 
     def close(self) -> None:
         """Close the file; everything is on the disk already."""
+        self._mark.close()
         self.connection.close()
 
     # ---- writing
@@ -155,6 +159,7 @@ class EventLog:
         self.users.add(new_users)
         self.items.add(new_items)
         self.last_seq = logged.last_seq
+        self._mark.write(self.last_seq)
         if forgotten:
             self.graves.reload()
             self._erase_due = True
@@ -385,6 +390,21 @@ class EventLog:
                 yield LogBatch(first, last, n_users, n_items, *(column[start:end] for column in columns))
             after_seq = group[-1][1]
 
+    def refuse_lost_events(self) -> None:
+        """Hold the end of the log against the newest seq that was acknowledged, see ``high_water.py``.
+
+        Raises:
+            UsageError: events are missing at its end.
+
+        """
+        acknowledged = self._mark.read()
+        if acknowledged > self._last_seq():
+            raise UsageError(
+                f"The event log {self.path} ends at seq {self.last_seq}, and {acknowledged} was acknowledged: its "
+                f"write-ahead file was damaged or taken away. Restore a backup, or remove {self._mark.path} to go on "
+                "without the events between."
+            )
+
     def verify(self) -> None:
         """Hold every row and every token against its checksum; takes a second for each few hundred thousand.
 
@@ -392,6 +412,7 @@ class EventLog:
             UsageError: something is not what was written.
 
         """
+        self.refuse_lost_events()
         with explained(self.path, "Reading the event log"):
             self.reload(check=True)
         for _ in self.commits(self.base_seq):

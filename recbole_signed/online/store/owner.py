@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import LOCK, DirectoryLock
+from recbole_signed.files import LOCK, DirectoryLock, at
 
 Opened = TypeVar("Opened", bound="OpenedDirectory")
 
@@ -55,7 +55,9 @@ class OpenedDirectory:
         with self.maintenance, self.lock:
             if not self.closed:
                 self.closed = True
+                at("state:closing")
                 self._close()
+                at("state:closed")
                 self._held.release()
 
     def _close(self) -> None:

@@ -26,6 +26,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
 from recbole_signed.online import FORGET_USER, Event, EventBatch, Limits, id_of
 from recbole_signed.online.sources import EventSource
+from recbole_signed.online.store.backup import BACKUPS, BackupInfo, back_up
 from recbole_signed.online.store.compaction import Base, first_edges
 from recbole_signed.online.store.dead_letters import DeadLetterFile
 from recbole_signed.online.store.edges import EdgeState
@@ -41,7 +42,7 @@ from recbole_signed.online.store.update import Captured, Update
 from recbole_signed.online.store.versions import Snapshot, Versions
 from recbole_signed.online.store.vocabulary import Vocabulary
 
-LOG, VERSIONS, DEAD_LETTERS, BACKUPS = "log.sqlite", "versions", "dead_letters.jsonl", "BACKUPS"
+LOG, VERSIONS, DEAD_LETTERS = "log.sqlite", "versions", "dead_letters.jsonl"
 _BEHIND = -1
 """In the place of the applied seq where the edges are not, or no longer, those of the log."""
 _logger = logging.getLogger(__name__)
@@ -117,6 +118,13 @@ class OnlineState(OpenedDirectory):
     def _close(self) -> None:
         self.log.close()
 
+    def back_up(self, target: str | Path) -> BackupInfo:
+        """Copy the state to a folder, while it goes on; see `backup.back_up`."""
+        with self.maintenance:
+            with self.entered():
+                pass  # the files are still there
+            return back_up(self.directory, Path(target))
+
     def backups(self) -> list[Path]:
         """Return the folders of backups that were made of this state."""
         try:
@@ -177,15 +185,18 @@ class OnlineState(OpenedDirectory):
         for name in [] if from_log else self.versions.candidates():
             try:
                 snapshot = self.versions.load(name)
+                refuse_mismatch(snapshot, self.log, self.directory, model, data)
+                edges = EdgeState.of_version(name, snapshot.edges, snapshot.n_items)
             except DamagedError as error:
                 _logger.warning("%s Falling back to the version before.", error)
                 continue
-            refuse_mismatch(snapshot, self.log, self.directory, model, data)
             if snapshot.applied_seq < self.log.base_seq:
                 _logger.warning("Version %s lies before the base of the log and is passed over.", name)
                 continue
-            self._start_from(EdgeState.from_tensors(snapshot.edges, snapshot.n_items), snapshot.applied_seq)
+            self.log.refuse_lost_events()
+            self._start_from(edges, snapshot.applied_seq)
             return snapshot
+        self.log.refuse_lost_events()
         self._start_from(self.base.load(), self.log.base_seq)
         return None
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import (
+    DamagedError,
     at,
     read_manifest,
     read_tensors,
@@ -135,7 +136,14 @@ class Versions:
         manifest = read_manifest(folder)
         about = {key: value for key, value in manifest.items() if key in Snapshot.__dataclass_fields__}
         tensors, edges = (read_tensors(folder, manifest, part) for part in ("model", "edges"))
-        return Snapshot(name=name, tensors=tensors, edges=edges, **about)
+        try:
+            snapshot = Snapshot(name=name, tensors=tensors, edges=edges, **about)
+            numbers = (snapshot.applied_seq, snapshot.n_users, snapshot.n_items)
+            if not all(type(each) is int and each >= 0 for each in numbers) or not isinstance(snapshot.meta, dict):
+                raise TypeError("its numbers are none")
+        except TypeError as error:
+            raise DamagedError(f"{folder} is damaged: its manifest does not describe a version ({error}).") from error
+        return snapshot
 
     def edges(self, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Read the manifest and the edges of a version alone; raises as `load`."""

@@ -1,0 +1,214 @@
+"""Backups: a copy of a state directory that opens as it is, made while the state may be written; and the way back.
+
+A backup holds the log as it was at one moment, the newest version from before it, and the base. It is made under a
+temporary name, opened and verified, and then renamed. Its folder is noted in ``BACKUPS`` of the state, so that a user
+who is forgotten later goes from it too (``erasure.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import UsageError
+from recbole_signed.files import DamagedError, at, make_folder, read_manifest, read_tensors, refusing, sync_folder
+from recbole_signed.online import FORGET_USER
+from recbole_signed.online.store.event_log import EventLog
+from recbole_signed.online.store.versions import CURRENT, PINNED, Versions
+
+BACKUP, BACKUPS = "BACKUP", "BACKUPS"
+_LOG, _VERSIONS, _CATALOGUE = "log.sqlite", "versions", "catalogue.sqlite"
+_PLAIN = ("dead_letters.jsonl",)
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class BackupInfo:
+    """What a backup holds."""
+
+    directory: str
+    last_seq: int
+    version: str | None
+    made: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it for JSON."""
+        return asdict(self)
+
+
+def back_up(directory: Path, target: Path) -> BackupInfo:
+    """Copy a state to a new folder, or into the place of an earlier backup.
+
+    The state may be in use by another process. Nobody waits for the copy.
+
+    Args:
+        directory: of the state.
+        target: folder of the backup, outside the state.
+
+    Raises:
+        UsageError: there is no state, the target is something else, the disk is full, or the state is damaged.
+    """
+    directory, target = directory.absolute(), target.absolute()
+    if not (directory / _LOG).exists():
+        raise UsageError(f"{directory} holds no online state ({_LOG} is not there).")
+    if directory in (target, *target.parents):
+        raise UsageError(f"{target} lies in the state itself; name a folder outside of it, best on another disk.")
+    if target.exists() and not (target / BACKUP).exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is there and is no backup; name a folder that is not there yet.")
+    with refusing(f"Backing up {directory}"):
+        make_folder(target.parent)
+        _note(directory, target)
+        problem: UsageError | OSError | None = None
+        for attempt in range(_ATTEMPTS):
+            temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            shutil.rmtree(temporary, ignore_errors=True)
+            try:
+                info = _copy(directory, temporary)
+                at("backup:copied")
+                _put(temporary, target)
+                if _last_forgotten(directory) <= info.last_seq:
+                    return info
+                shutil.rmtree(target)  # a user was forgotten meanwhile, who is still in this copy
+            except (DamagedError, FileNotFoundError) as error:  # a version or base was replaced meanwhile
+                problem = error
+                time.sleep(0.1 * attempt)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    raise UsageError(f"{directory} could not be backed up ({problem}); try again, or run state verify.")
+
+
+def _note(directory: Path, target: Path) -> None:
+    with (directory / BACKUPS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(str(target)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _copy(directory: Path, folder: Path) -> BackupInfo:
+    folder.mkdir(parents=True)
+    names = Versions(directory / _VERSIONS).candidates()
+    if names:
+        (folder / _VERSIONS).mkdir()
+        shutil.copytree(
+            directory / _VERSIONS / names[0], folder / _VERSIONS / names[0], ignore=shutil.ignore_patterns(PINNED)
+        )
+        (folder / _VERSIONS / CURRENT).write_text(f"{names[0]}\n", encoding="ascii")
+    # after the version: a log may hold more than a version reflects, but not less
+    for name in (_LOG, _CATALOGUE):
+        if (directory / name).exists():
+            _copy_database(directory / name, folder / name)
+    log = EventLog(folder / _LOG, read_only=True, check=True)
+    try:
+        base, last_seq = log.base, log.last_seq
+    finally:
+        log.close()
+    if base is not None:
+        shutil.copytree(directory / base, folder / base)
+    for name in _PLAIN:
+        if (directory / name).exists():
+            shutil.copyfile(directory / name, folder / name)
+    _verify(folder, base)
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    info = BackupInfo(str(directory), last_seq, names[0] if names else None, made)
+    (folder / BACKUP).write_text(json.dumps(info.as_dict()) + "\n", encoding="utf-8")
+    _sync(folder)
+    return info
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    address = f"{source.as_uri()}?mode=ro"
+    with (
+        contextlib.closing(sqlite3.connect(address, uri=True)) as old,
+        contextlib.closing(sqlite3.connect(target)) as new,
+    ):
+        old.backup(new)  # all pages as they were when it began; writers go on in the write-ahead file
+        new.execute("PRAGMA journal_mode=WAL")
+
+
+def _verify(folder: Path, base: str | None) -> None:
+    """Hold all that was copied against its checksums.
+
+    Raises:
+        DamagedError: something does not fit.
+    """
+    versions = Versions(folder / _VERSIONS)
+    for name in versions.names():
+        versions.load(name)
+    if base is not None:
+        read_tensors(folder / base, read_manifest(folder / base), "edges")
+
+
+def _put(temporary: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    temporary.rename(target)
+    sync_folder(target.parent)
+    at("backup:renamed")
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        sync_folder(path)  # of a file: its content
+
+
+def _last_forgotten(directory: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"{(directory / _LOG).as_uri()}?mode=ro", uri=True)) as log:
+        query = "SELECT max(seq) FROM events WHERE type = ? UNION ALL SELECT max(seq) FROM erasures"
+        return max(row[0] or 0 for row in log.execute(query, (FORGET_USER,)))
+
+
+def restore(backup: Path, directory: Path) -> BackupInfo:
+    """Make a state directory of a backup.
+
+    Args:
+        backup: folder that `back_up` made.
+        directory: of the state, which must not be there yet, or be empty.
+
+    Raises:
+        UsageError: there is no backup, it is damaged, or the directory is not empty.
+    """
+    backup, directory = backup.absolute(), directory.absolute()
+    try:
+        info = BackupInfo(**json.loads((backup / BACKUP).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{backup} is no backup; 'state backup' makes one.") from error
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UsageError(f"{directory} is not empty; move what is there away, or name another directory.")
+    log = EventLog(backup / _LOG, read_only=True)
+    try:
+        log.verify()
+        _verify(backup, log.base)
+    finally:
+        log.close()
+    with refusing(f"Restoring {directory}"), _temporary(directory) as temporary:
+        shutil.copytree(backup, temporary, ignore=shutil.ignore_patterns(BACKUP, "LOCK", BACKUPS), dirs_exist_ok=True)
+        _sync(temporary)
+        at("restore:copied")
+        if directory.exists():
+            directory.rmdir()
+        temporary.rename(directory)
+        sync_folder(directory.parent)
+        _note(directory, backup)
+    return info
+
+
+@contextlib.contextmanager
+def _temporary(directory: Path) -> Iterator[Path]:
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    make_folder(directory.parent)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,231 @@
+"""Findings R13, R15 and R17 of the reliability review: flips, crafted files, what is printed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_recommender import begin, event
+from typer.testing import CliRunner
+
+from recbole_signed import files
+from recbole_signed.cli.app import app, main
+from recbole_signed.errors import UsageError
+from recbole_signed.online import Event, EventBatch, OnlineRecommender
+from recbole_signed.online.store import EventLog, OnlineState, write_meta
+
+N_EVENTS = 300
+
+
+def begin_log(folder: Path) -> None:
+    with OnlineState.open(folder) as state:
+        state.recover()
+        for first in range(0, N_EVENTS, 20):
+            state.ingest(
+                EventBatch.of(event(n, f"user{n % 37}", f"item{n % 23}", "like") for n in range(first, first + 20))
+            )
+        state.ingest(EventBatch.of([Event("f", "user3", "", "forget_user", 10**12)]))
+        state.withdraw(["item5", "item6"])
+
+
+def seen_by(folder: Path) -> tuple[Any, ...]:
+    """Return what a state tells and does: tokens, edges, duplicates, late events, withdrawn items."""
+    with OnlineState.open(folder) as state:
+        state.recover()
+        list(state.replay())
+        told = state.hash(), sorted(state.withdrawn), state.last_seq
+        again = state.ingest(
+            EventBatch.of(
+                [
+                    *(event(n, f"user{n % 37}", "x", "like") for n in range(N_EVENTS)),
+                    Event("l", "user3", "y", "like", 5),
+                ]
+            )
+        )
+        return (*told, again.n_new, again.n_duplicate, again.n_refused)
+
+
+def test_r13_every_flipped_bit_of_the_log_is_found_at_opening_or_changes_nothing(tmp_path: Path) -> None:
+    """Tokens, ids of events, graves and withdrawn items included."""
+    begin_log(tmp_path / "state")
+    shutil.copytree(tmp_path / "state", tmp_path / "copy")
+    expected = seen_by(tmp_path / "copy")
+    content = (tmp_path / "state" / "log.sqlite").read_bytes()
+    rng = np.random.default_rng(5)
+    used = np.flatnonzero(np.frombuffer(content, dtype=np.uint8))  # where something is written
+    refused = 0
+    for place in rng.choice(used, 120, replace=False).tolist():
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        shutil.rmtree(tmp_path / "copy")
+        shutil.copytree(tmp_path / "state", tmp_path / "copy")
+        (tmp_path / "copy" / "log.sqlite").write_bytes(damaged)
+        try:
+            found = seen_by(tmp_path / "copy")
+        except UsageError:
+            refused += 1
+        else:
+            assert found == expected, place
+    assert refused > 60
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "gone"])
+def test_r13_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path, how: str) -> None:
+    rng = np.random.default_rng(6)
+    state = OnlineState.open(tmp_path / "state")
+    state.recover()
+    for n in range(40):
+        state.ingest(EventBatch.of([event(n, f"user{n % 7}", f"item{n % 5}", "like")]))
+    shutil.copytree(tmp_path / "state", tmp_path / "crashed")  # as a killed process leaves it
+    state.close()
+    content = (tmp_path / "crashed" / "log.sqlite-wal").read_bytes()
+    written = np.flatnonzero(np.frombuffer(content, dtype=np.uint8))
+    refused = 0
+    for _ in range(1 if how == "gone" else 25):
+        damaged = bytearray(content)
+        place = int(rng.choice(written))
+        damaged[place] ^= 1 << int(rng.integers(8))
+        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+        shutil.copytree(tmp_path / "crashed", tmp_path / "copy")
+        (tmp_path / "copy" / "log.sqlite-shm").unlink(missing_ok=True)
+        wal = tmp_path / "copy" / "log.sqlite-wal"
+        wal.write_bytes(damaged if how == "flip" else content[:place])
+        if how == "gone":
+            wal.unlink()
+        try:
+            with OnlineState.open(tmp_path / "copy") as copy:
+                copy.recover()
+                list(copy.replay())
+                assert copy.applied_seq == 40
+        except UsageError as error:
+            assert "was acknowledged" in str(error) or "damaged" in str(error)  # noqa: PT017
+            refused += 1
+    assert refused
+
+
+def test_r13_a_mark_that_lags_or_is_damaged_is_no_obstacle(tmp_path: Path) -> None:
+    begin_log(tmp_path)
+    for content in (b"", b"nonsense", (3).to_bytes(8, "little") + b"abcd"):
+        (tmp_path / "SEQ").write_bytes(content)
+        with OnlineState.open(tmp_path) as state:
+            state.recover()
+            list(state.replay())
+            assert state.last_seq == N_EVENTS + 1
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write a manifest as an attacker would, with a checksum that fits."""
+    path = folder / files.MANIFEST
+    manifest = files.read_manifest(folder)
+    change(manifest)
+    text = json.dumps(manifest, indent=1, sort_keys=True)
+    path.write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n")
+
+
+def put_file(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    rewrite(folder, lambda manifest: manifest["sha256"].update({name: hashlib.sha256(content).hexdigest()}))
+
+
+CRAFTED: dict[str, Callable[[Path], None]] = {
+    "no applied_seq": lambda folder: rewrite(folder, lambda m: m.pop("applied_seq")),
+    "text for a number": lambda folder: rewrite(folder, lambda m: m.update(applied_seq="1")),
+    "no meta": lambda folder: rewrite(folder, lambda m: m.update(meta=None)),
+    "empty meta": lambda folder: rewrite(folder, lambda m: m.update(meta={})),
+    "no learner": lambda folder: rewrite(folder, lambda m: m["meta"].update(learner={"model": "SSF"})),
+    "another model": lambda folder: rewrite(folder, lambda m: m["meta"]["learner"].update(model="KD_DAGFM")),
+    "code for a parameter": lambda folder: rewrite(
+        folder, lambda m: m["meta"]["learner"]["parameters"].update(rank="__import__('os').system('touch pwned')")
+    ),
+    "no sums": lambda folder: rewrite(folder, lambda m: m.pop("sha256")),
+    "no format": lambda folder: rewrite(folder, lambda m: m.pop("format")),
+    "no tensors": lambda folder: put_file(folder, "model.safetensors", b"nonsense"),
+    "empty tensors": lambda folder: put_file(folder, "model.safetensors", (2).to_bytes(8, "little") + b"{}"),
+    "no edges": lambda folder: put_file(folder, "edges.safetensors", (2).to_bytes(8, "little") + b"{}"),
+    "a huge header": lambda folder: put_file(folder, "edges.safetensors", (2**60).to_bytes(8, "little") + b"{}"),
+}
+
+
+@pytest.mark.parametrize("what", list(CRAFTED))
+def test_r15_a_crafted_version_ends_in_one_sentence(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    begin(tmp_path / "state").close()
+    CRAFTED[what](tmp_path / "state" / "versions" / "v000001")
+    with pytest.raises(UsageError):
+        OnlineRecommender.open(tmp_path / "state")
+    assert not (tmp_path / "pwned").exists()
+    done = CliRunner().invoke(app, ["state", "verify", str(tmp_path / "state")])
+    assert done.exit_code in (0, 1)
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+
+
+def test_r15_a_full_disk_in_a_snapshot_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = begin(tmp_path / "state")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device", "model.safetensors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_write_tensors", full)
+        with pytest.raises(UsageError, match="Saving version v000002 failed: No space left on device"):
+            recommender.snapshot()
+    assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1
+    assert recommender.snapshot() == "v000002"
+    recommender.close()
+
+
+def test_r17_control_characters_are_escaped_in_what_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with OnlineState.open(tmp_path / "state") as state:
+        state.recover()
+        state.ingest(EventBatch.of([event(1, "\x1b[31mred\x9b2J", "i\x07tem", "like")]))
+    for words in (["log"], ["log", "--json"]):
+        done = CliRunner().invoke(app, ["state", *words, str(tmp_path / "state")])
+        assert done.exit_code == 0
+        assert not {"\x1b", "\x07", "\x9b"} & set(done.stdout)
+        assert "red" in done.stdout
+    with pytest.raises(SystemExit):
+        main(["state", "log", str(tmp_path / "no\x1b[31m")])
+    said = capsys.readouterr()
+    assert "\x1b" not in said.err + said.out
+
+
+def test_tensor_files_are_those_of_safetensors(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    rng = np.random.default_rng(0)
+    tensors = {
+        "long": rng.integers(0, 9, (3, 4)),
+        "bytes": rng.integers(-9, 9, 5).astype(np.int8),
+        "none": np.zeros((0, 7), dtype=np.float32),
+        "strided": np.asfortranarray(rng.random((4, 5))),
+        "bools": rng.random(3) > 0.5,
+        "one": np.float32(3.5).reshape(()),
+    }
+    files.write_folder(tmp_path / "folder", {"some": tensors}, {}, "test")
+    for found in (
+        load_file(tmp_path / "folder" / "some.safetensors"),
+        files.read_tensors(tmp_path / "folder", files.read_manifest(tmp_path / "folder"), "some"),
+    ):
+        assert found.keys() == tensors.keys()
+        for name, each in tensors.items():
+            np.testing.assert_array_equal(found[name], each)
+            assert found[name].dtype == each.dtype
+
+
+def test_a_log_of_an_older_format_is_refused(tmp_path: Path) -> None:
+    EventLog(tmp_path / "log.sqlite").close()
+    connection = sqlite3.connect(tmp_path / "log.sqlite", isolation_level=None)
+    write_meta(connection, {"format": 1})
+    connection.execute("DROP TABLE sums")
+    connection.close()
+    with pytest.raises(UsageError, match="has format 1, and this version of recbole-signed reads format 2"):
+        EventLog(tmp_path / "log.sqlite")
