@@ -7,12 +7,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from recbole_signed.errors import UsageError
-from recbole_signed.upstream import edits
+from recbole_signed.upstream.edits import changed, global_names
 from recbole_signed.upstream.follow import BASE, BUILTINS, STOCK, Followed
 from recbole_signed.upstream.modules import Import, SourceModule, Sources, Symbol
 from recbole_signed.upstream.python38 import BACKPORTS
 from recbole_signed.upstream.recipes import ExportRecipe
-from recbole_signed.upstream.scopes import global_names
 
 
 @dataclass
@@ -86,7 +85,8 @@ class Bundler:
         """Return what is the same for two definitions that do the same: their code, and what the names in it are."""
         module = self.used.sources[symbol.module]
         node = module.definitions[symbol.name]
-        meanings = {(each.id, self._try(module, each.id)) for each in global_names(node) if each.id != symbol.name}
+        names = global_names(ast.unparse(node)) - {symbol.name}
+        meanings = {(each, self._try(module, each)) for each in names}
         return f"{ast.dump(node)} {sorted(meanings, key=str)}"
 
     def _name_in(self, module: SourceModule) -> dict[str, str]:
@@ -150,7 +150,7 @@ class Bundler:
         comment = module.comment_on(statement)
         if comment is not None:
             end = module.lines_of(comment)[1]
-        return edits.apply(module, start, end, self._edits(module, statement, self.names[symbol]))
+        return changed(module.text(start, end), self._name_in(module), self.names[symbol])
 
     def _is_copy(self, symbol: Symbol) -> bool:
         """Whether another module has defined the same under this name before."""
@@ -162,45 +162,33 @@ class Bundler:
         members = self.used.members(module, statement)
         own = {id(each) for owner, each in members if owner is module}
         new = self.names[Symbol(module.name, statement.name)]
-        changes = self._edits(module, statement, new)
-        changes += [edits.removed(module, each) for each in statement.body if id(each) not in own]
+        removed = [each for each in statement.body if id(each) not in own]
         if not self.used.stands_alone(module, statement):  # the model, or a base of it
-            changes += self._unused_attributes(module, statement)
-        start, end = module.lines_of(statement)
-        text = edits.apply(module, start, end, changes).rstrip() + "\n"
+            removed += self._unused_attributes(statement)
+        text = module.text(*module.lines_of(statement), without=removed).rstrip() + "\n"
+        plain = self.used.is_dataclass(module, statement)
+        hint = (lambda each: self._hint(module, each)) if plain else None
+        text = changed(text if own else f"{text}    pass\n", self._name_in(module), new, hint)
         borrowed = [(owner, each) for owner, each in members if owner is not module]
-        pieces = [edits.apply(owner, *owner.lines_of(each), self._edits(owner, each, "")) for owner, each in borrowed]
+        pieces = [changed(owner.text(*owner.lines_of(each)), self._name_in(owner)) for owner, each in borrowed]
         if not pieces:
-            return text if own else f"{text}    pass\n"
+            return text
         first = statement.body[0].lineno - statement.lineno  # lines of the head
         lines = text.splitlines(keepends=True)
         return "".join([*lines[:first], pieces[0], *lines[first:], "\n", "\n".join(pieces[1:])])
 
-    def _unused_attributes(self, module: SourceModule, statement: ast.ClassDef) -> list[edits.Edit]:
+    def _unused_attributes(self, statement: ast.ClassDef) -> list[ast.stmt]:
         return [
-            edits.removed(module, each)
+            each
             for each in ast.walk(statement)
             if isinstance(each, ast.Assign)
             and isinstance(target := each.targets[0], ast.Attribute)
             and target.attr in self.used.recipe.attributes
         ]
 
-    def _edits(self, module: SourceModule, statement: ast.stmt, new: str) -> list[edits.Edit]:
-        names = self._name_in(module)
-        changes = edits.renamed(module, statement, lambda name: names.get(name, name))
-        if new:
-            changes += edits.renamed_definition(module, statement, new)
-        plain = isinstance(statement, ast.ClassDef) and self.used.is_dataclass(module, statement)
-        changes += edits.without_hints(
-            module, statement, (lambda each: self._hint(module, each.annotation)) if plain else None
-        )
-        return changes + edits.for_python38(module, statement)
-
-    def _hint(self, module: SourceModule, annotation: ast.expr) -> str:
+    def _hint(self, module: SourceModule, annotation: str) -> str:
         """Return the hint of a field, with aliases written out and arrays without their type."""
-        return ast.unparse(
-            _Hints(self.used.sources, module).visit(ast.parse(ast.unparse(annotation), mode="eval").body)
-        )
+        return ast.unparse(_Hints(self.used.sources, module).visit(ast.parse(annotation, mode="eval").body))
 
 
 class _Hints(ast.NodeTransformer):

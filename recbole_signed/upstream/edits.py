@@ -1,94 +1,129 @@
-"""Changes of a piece of source text by the places that its syntax tree gives, so that comments and layout survive."""
+"""Changes of a piece of source text on its concrete syntax tree, so that comments and layout survive."""
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from recbole_signed.errors import UsageError
-from recbole_signed.upstream.modules import SourceModule
-from recbole_signed.upstream.python38 import strict_zips
-from recbole_signed.upstream.scopes import global_names
+from recbole_signed.errors import MissingExtraError
 
-Edit = tuple[int, int, bytes]
-"""Offset of the first byte, of the first one after, and what comes between."""
+try:
+    import libcst as cst
+    from libcst.metadata import BuiltinScope, GlobalScope, MetadataWrapper, ScopeProvider
+except ImportError as error:
+    raise MissingExtraError("Exporting a model", "upstream") from error
 
-
-def apply(module: SourceModule, start: int, end: int, edits: Iterable[Edit]) -> str:
-    """Return the text from ``start`` to ``end`` with the edits made; one inside another is passed over."""
-    pieces, at = [], start
-    for first, last, text in sorted(edits, key=lambda each: (each[0], -each[1])):
-        if first >= at and last <= end:
-            pieces += [module.source[at:first], text]
-            at = last
-    return b"".join([*pieces, module.source[at:end]]).decode()
+if TYPE_CHECKING:
+    from libcst.metadata import Scope
 
 
-def renamed(module: SourceModule, node: ast.AST, new_name: Callable[[str], str]) -> list[Edit]:
-    """Return the edits that give the names of the module in ``node`` other names."""
-    edits = []
-    for name in global_names(node):
-        new = new_name(name.id)
-        if new != name.id:
-            start, end = module.span(name)
-            if module.source[start:end] != name.id.encode():  # places inside f-strings are wrong before Python 3.12
-                raise UsageError(
-                    f"{module.path}:{name.lineno} uses '{name.id}' inside an f-string, where it can't be renamed; give "
-                    "it to a variable first."
-                )
-            edits.append((start, end, new.encode()))
-    return edits
+@lru_cache(maxsize=4096)
+def global_names(text: str) -> frozenset[str]:
+    """Return the names in a piece of code that are looked up (or bound) in its module; hints of types aside."""
+    finder = _Names()
+    MetadataWrapper(cst.parse_module(text)).visit(finder)
+    return frozenset(finder.found)
 
 
-def renamed_definition(module: SourceModule, statement: ast.stmt, new: str) -> list[Edit]:
-    """Return the edit that gives a function or class another name; an assignment's targets are names like others."""
-    if not isinstance(statement, (ast.FunctionDef, ast.ClassDef)) or statement.name == new:
-        return []
-    start, _ = module.span(statement)
-    match = re.compile(rb"(?:def|class)\s+(\w+)").search(module.source, start)
-    assert match is not None
-    return [(match.start(1), match.end(1), new.encode())]
-
-
-def without_hints(module: SourceModule, node: ast.AST, fields: Callable[[ast.AnnAssign], str] | None) -> list[Edit]:
-    """Return the edits that take out hints of types, which RecBole's models do not have.
+def changed(text: str, names: Mapping[str, str], new: str = "", field_hint: Callable[[str], str] | None = None) -> str:
+    """Return a statement as it is exported: without hints of types, for Python 3.8, with other names.
 
     Args:
-        module: where the node is.
-        node: a statement.
-        fields: what the hint of a dataclass' field becomes, which can't be left out; None in other classes.
+        text: the statement, with comments above and below it; it may be indented.
+        names: what the names of its module are called in the exported file.
+        new: the name of the function or class itself; unchanged if empty.
+        field_hint: what the hint of a dataclass' field becomes, which can't be left out; None in other classes.
     """
-    edits: list[Edit] = []
-    kept = set(node.body) if fields is not None and isinstance(node, ast.ClassDef) else set()
-    for each in ast.walk(node):
-        if isinstance(each, ast.arg) and each.annotation is not None:
-            start, _ = module.span(each)
-            edits.append((start + len(each.arg.encode()), module.span(each.annotation)[1], b""))
-        elif isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.returns is not None:
-            start, end = module.span(each.returns)
-            edits.append((module.source.rindex(b"->", 0, start), end, b""))
-        elif isinstance(each, ast.AnnAssign):
-            if each in kept:
-                assert fields is not None
-                edits.append((*module.span(each.annotation), fields(each).encode()))
-            elif each.value is None:
-                edits.append((*module.span(each), b"pass"))
-            else:
-                edits.append((module.span(each.target)[1], module.span(each.value)[0], b" = "))
-    return edits
+    plain = textwrap.dedent(text)
+    indent = " " * (len(text) - len(text.lstrip()) if plain != text else 0)
+    tree = MetadataWrapper(cst.parse_module(plain)).visit(_Changes(names, new, field_hint))
+    return textwrap.indent(tree.code, indent)
 
 
-def for_python38(module: SourceModule, node: ast.AST) -> list[Edit]:
-    """Return the edits that take out what Python 3.8 does not have and does not need."""
-    return [(module.span(before)[1], module.span(keyword.value)[1], b"") for before, keyword in strict_zips(node)]
+def _is_global(scope: Scope | None, name: str) -> bool:
+    """Whether a name means something of its module; attributes and keywords have no scope."""
+    return scope is not None and all(isinstance(each.scope, (GlobalScope, BuiltinScope)) for each in scope[name])
 
 
-def removed(module: SourceModule, statement: ast.stmt) -> Edit:
-    """Return the edit that takes out the lines of a statement."""
-    return (*module.lines_of(statement), b"")
+class _Names(cst.CSTVisitor):
+    METADATA_DEPENDENCIES = (ScopeProvider,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self._defined: list[cst.Name] = []
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        self._defined.append(node.name)
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:
+        self._defined.append(node.name)
+
+    def visit_Annotation(self, node: cst.Annotation) -> bool:
+        return False
+
+    def visit_Name(self, node: cst.Name) -> None:
+        is_definition = any(node is each for each in self._defined)
+        if not is_definition and _is_global(self.get_metadata(ScopeProvider, node, None), node.value):
+            self.found.add(node.value)
 
 
+class _Changes(cst.CSTTransformer):
+    METADATA_DEPENDENCIES = (ScopeProvider,)
+
+    def __init__(self, names: Mapping[str, str], new: str, field_hint: Callable[[str], str] | None) -> None:
+        super().__init__()
+        self.names, self.new, self.field_hint = names, new, field_hint
+        self._depth = 0  # of functions and classes
+
+    def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.Name:
+        new = self.names.get(original_node.value, original_node.value)
+        scope = self.get_metadata(ScopeProvider, original_node, None)
+        is_other = new != original_node.value and _is_global(scope, original_node.value)
+        return updated_node.with_changes(value=new) if is_other else updated_node
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        self._depth += 1
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:
+        self._depth += 1
+
+    def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef) -> cst.FunctionDef:
+        return updated_node.with_changes(name=self._own_name(original_node.name), returns=None)
+
+    def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> cst.ClassDef:
+        return updated_node.with_changes(name=self._own_name(original_node.name))
+
+    def _own_name(self, name: cst.Name) -> cst.Name:
+        self._depth -= 1
+        return cst.Name(self.new) if self.new and not self._depth else name
+
+    def leave_Param(self, original_node: cst.Param, updated_node: cst.Param) -> cst.Param:
+        return updated_node.with_changes(annotation=None)
+
+    def leave_AnnAssign(
+        self, original_node: cst.AnnAssign, updated_node: cst.AnnAssign
+    ) -> cst.AnnAssign | cst.Assign | cst.Pass:
+        if self.field_hint is not None and self._depth == 1:
+            hint = self.field_hint(cst.Module([]).code_for_node(original_node.annotation.annotation))
+            return updated_node.with_changes(annotation=cst.Annotation(cst.parse_expression(hint)))
+        if updated_node.value is None:
+            return cst.Pass()
+        return cst.Assign([cst.AssignTarget(updated_node.target)], updated_node.value)
+
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
+        """Take ``strict`` from ``zip``, which 3.8 does not know: the shorter of two lengths counts there."""
+        arguments = [each for each in updated_node.args if each.keyword is None or each.keyword.value != "strict"]
+        if len(arguments) == len(updated_node.args) or not arguments or not original_node.func.deep_equals(_ZIP):
+            return updated_node
+        arguments[-1] = arguments[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+        return updated_node.with_changes(args=arguments)
+
+
+_ZIP = cst.Name("zip")
 _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):`~?([\w.]+)`")
 _FILE = re.compile(r"\s*\(``(?:graph|model|data)/\w+\.py``\)|``(?:graph|model|data)/(\w+)\.py``")
 

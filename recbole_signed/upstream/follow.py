@@ -6,9 +6,9 @@ import ast
 import sys
 
 from recbole_signed.errors import UsageError
+from recbole_signed.upstream.edits import global_names
 from recbole_signed.upstream.modules import Import, SourceModule, Sources, Symbol
 from recbole_signed.upstream.recipes import METADATA, ExportRecipe
-from recbole_signed.upstream.scopes import global_names
 
 LIBRARIES = frozenset({"torch", "numpy", "scipy", "recbole", "tqdm"})
 """What an exported file may import beside the standard library: what RecBole itself needs."""
@@ -68,12 +68,12 @@ class Followed:
             if id(node) in self._followed:
                 continue
             self._followed.add(id(node))
-            for name in global_names(node):
-                target = self.target(module, name.id)
+            for name in sorted(global_names(ast.unparse(node))):
+                target = self.target(module, name)
                 if isinstance(target, Symbol):
                     found.add(target)
                 elif target is not None:
-                    self._use_external(module, name.id, target)
+                    self._use_external(module, name, target)
             for each in ast.walk(node):
                 if isinstance(each, ast.Attribute):
                     self.mentioned.add(each.attr)
@@ -124,7 +124,7 @@ class Followed:
             return [(module, statement)]
         if symbol not in self._heads:  # kept, so that its identity is not given to another
             self._heads[symbol] = ast.ClassDef(
-                statement.name, statement.bases, statement.keywords, [], statement.decorator_list
+                statement.name, statement.bases, statement.keywords, [ast.Pass()], statement.decorator_list
             )
         parts: list[tuple[SourceModule, ast.AST]] = [(module, self._heads[symbol])]
         for owner, member in self.members(module, statement):

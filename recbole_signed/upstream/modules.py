@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -95,15 +96,14 @@ class SourceModule:
             starts.append(starts[-1] + len(line))
         return starts
 
-    def offset(self, line: int, column: int) -> int:
-        """Return the offset in bytes of a position of the syntax tree (lines from 1, columns in bytes)."""
-        return self.line_starts[line - 1] + column
-
-    def span(self, node: ast.expr | ast.stmt | ast.arg) -> tuple[int, int]:
-        """Return where the text of ``node`` begins and ends."""
-        assert node.end_lineno is not None
-        assert node.end_col_offset is not None
-        return self.offset(node.lineno, node.col_offset), self.offset(node.end_lineno, node.end_col_offset)
+    def text(self, start: int, end: int, without: Iterable[ast.stmt] = ()) -> str:
+        """Return the text between two offsets without the lines of some statements."""
+        pieces = []
+        for first, last in sorted(map(self.lines_of, without)):
+            if first >= start:  # else it is inside another one
+                pieces.append(self.source[start:first])
+                start = last
+        return b"".join([*pieces, self.source[start:end]]).decode()
 
     def lines_of(self, node: ast.stmt) -> tuple[int, int]:
         """Return where the lines of a statement begin and end, with its decorators and the comment right above it."""

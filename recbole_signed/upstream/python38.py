@@ -24,20 +24,6 @@ BACKPORTS: dict[tuple[str, str], tuple[str, str]] = {
 _MARKS = re.compile(r"#\s*(type:\s*ignore|noqa|fmt:)")
 
 
-def strict_zips(node: ast.AST) -> list[tuple[ast.expr, ast.keyword]]:
-    """Return the calls ``zip(..., strict=...)`` in a piece of code: the last argument before, and that one.
-
-    3.8 has no ``strict``. Without it the shorter of two lengths counts where the original raises.
-    """
-    found = []
-    for call in ast.walk(node):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "zip":
-            for keyword in call.keywords:
-                if keyword.arg == "strict" and call.args:
-                    found.append((call.args[-1], keyword))
-    return found
-
-
 def without_marks(text: str) -> str:
     """Return Python code without the comments that are meant for this package's own checks."""
     lines = text.splitlines(keepends=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import itertools
 import json
 import re
@@ -155,6 +156,13 @@ def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch)
         python38.formatted("x = 1\n") if missing == "black" else python38.check("x = 1\n", "x.py")
 
 
+def test_libcst_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "libcst", None)
+    monkeypatch.delitem(sys.modules, "recbole_signed.upstream.edits", raising=False)
+    with pytest.raises(MissingExtraError, match=r"recbole-signed\[upstream\]"):
+        importlib.import_module("recbole_signed.upstream.edits")
+
+
 # ---- the bundler on small packages ----
 
 NUMBERS = itertools.count()
@@ -204,6 +212,19 @@ def test_two_helpers_of_one_name_are_told_apart(package: Callable[..., str]) -> 
     exec(compile(text, "bundled", "exec", dont_inherit=True), scope)
     assert scope["one"](1) == 3  # type: ignore[operator]
     assert scope["two"](1) == 12  # type: ignore[operator]
+
+
+def test_names_in_f_strings_are_told_apart_too(package: Callable[..., str]) -> None:
+    helper = 'WORD = "{word}"\n\n\ndef {word}(x: int) -> str:\n    return f"{{WORD}} {{x:>{{len(WORD)}}}}"\n'
+    text = package(
+        "from PACK.one import one\nfrom PACK.three import three",
+        "one(users) + three(users)",
+        one=helper.format(word="one"),
+        three=helper.format(word="three"),
+    )
+    scope: dict[str, object] = {"__name__": "bundled"}
+    exec(compile(text, "bundled", "exec", dont_inherit=True), scope)
+    assert (scope["one"](1), scope["three"](1)) == ("one   1", "three     1")  # type: ignore[operator]
 
 
 def test_what_python_38_lacks_is_replaced(package: Callable[..., str]) -> None:
