@@ -6,7 +6,6 @@ standard error. A wrong input ends in one sentence and exit status 2.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import typer
 
 from recbole_signed import __version__
 from recbole_signed.cli import analysis, data, recommend, replay, serve, significance, state, stats, tune, upstream
-from recbole_signed.cli.output import Json, names_in, print_json, printable, stdout_for_result
+from recbole_signed.cli.output import Json, names_in, print_json, printable, stdout_for_result, terminal_width
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 from recbole_signed.table import check_format, render, to_text
 
@@ -41,11 +40,6 @@ _RUN_OPTIONS = (
     *("--model", "--dataset", "--config", "--seed", "--save", "--no-save"),
     *("--per-user", "--measure-serving", "--threads", "--quiet", "--verbose", "--json", "--help"),
 )
-
-
-def _width() -> int | None:
-    """Columns of the terminal; None (as wide as needed) where the output is no terminal."""
-    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
 
 
 stats.add_to(app)
@@ -219,7 +213,7 @@ def compare(
     if as_json:
         print_json([row.as_dict() for row in comparison.rows])
     else:
-        typer.echo(render(comparison.table, table_format, _width(), color=sys.stdout.isatty()), nl=False)
+        typer.echo(render(comparison.table, table_format, terminal_width(), color=sys.stdout.isatty()), nl=False)
     raise typer.Exit(1 if comparison.failed else 0)
 
 

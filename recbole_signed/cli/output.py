@@ -7,11 +7,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from recbole_signed.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 
@@ -59,6 +62,20 @@ def note_of_missing_extra(draw: Callable[[], object]) -> str | None:
         sys.stderr.write(f"recbole-signed: note: {error}\n")
         return str(error)
     return None
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal; None (as wide as needed) where the output is no terminal."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+
+
+def progress_bar() -> Progress:
+    """Return a bar on standard error, which goes when the work is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def names_in(given: Iterable[str] | None) -> list[str]:

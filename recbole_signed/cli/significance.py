@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result
+from recbole_signed.cli.output import Json, names_in, print_json, progress_bar, stdout_for_result, terminal_width
 from recbole_signed.table import check_format, render
 
 Labels = Annotated[list[str] | None, typer.Option("--only", help="Compare these models alone (A,B).")]
@@ -40,26 +38,20 @@ def add_to(app: typer.Typer) -> None:
         from recbole_signed.experiments.tables import significance as compare_users
 
         check_format(table_format)
-        with stdout_for_result():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-            with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-                task = bar.add_task("reading", total=1.0)
-                found = compare_users(
-                    table,
-                    names_in(metric),
-                    against,
-                    alpha=alpha,
-                    only=names_in(only),
-                    output=output,
-                    resamples=resamples,
-                    seed=seed,
-                    progress=lambda what, share: bar.update(task, description=what, completed=share),
-                )
+        with stdout_for_result(), progress_bar() as bar:
+            task = bar.add_task("reading", total=1.0)
+            found = compare_users(
+                table,
+                names_in(metric),
+                against,
+                alpha=alpha,
+                only=names_in(only),
+                output=output,
+                resamples=resamples,
+                seed=seed,
+                progress=lambda what, share: bar.update(task, description=what, completed=share),
+            )
         if as_json:
             print_json(found)
         else:
-            width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-            typer.echo(render(pairwise_table(found), table_format, width), nl=False)
+            typer.echo(render(pairwise_table(found), table_format, terminal_width()), nl=False)

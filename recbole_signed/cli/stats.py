@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, stdout_for_result
+from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, progress_bar, stdout_for_result
 from recbole_signed.errors import UsageError
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from recbole_signed.synth import ProfileComparison
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
@@ -109,7 +105,7 @@ def _make(
     wanted = find_profile(profile)
     if written:
         disk.check_target(target, how, overwrite)
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("generating", total=len(STAGES))
 
         def stage(title: str) -> None:
@@ -139,16 +135,6 @@ def _make(
             disk.write(graph, target, origin, how, overwrite, lambda rows: progress.advance(row_task, rows))
             document["seconds"]["write"] = perf_counter() - began
     return document | {"path": str(target) if written else None}
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield progress
 
 
 def _synth_table(document: dict[str, Any], compared: list[ProfileComparison]) -> Table:
