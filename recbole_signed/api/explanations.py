@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recbole_signed.ssf import UNKNOWN
+
 NAMED = 3
 """Edges that the sentence names."""
 _VERDICTS = {1: "like", -1: "dislike", 0: "neutral edge"}
@@ -86,6 +88,8 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
 
 
 def _sentences(edges: pl.DataFrame, settings: Any, user: str, item: str, score: float, like_rate: float) -> list[str]:
+    if score <= UNKNOWN:
+        return [f"Nobody has liked or disliked item {item} in the training data, so it comes after all other items."]
     if not edges.height:
         return [
             f"The model knows no edges of user {user}, so item {item} has the score {score:.3g} by its popularity and "

@@ -141,6 +141,20 @@ def test_what_a_model_lacks_is_one_sentence(data: Any) -> None:
             call()
 
 
+def test_an_item_that_nobody_liked_or_disliked_comes_last_and_says_so(frame: pl.DataFrame) -> None:
+    seen = frame.head(1).with_columns(what=pl.lit(999, dtype=frame["what"].dtype), rating=pl.lit(3.0))
+    data = rs.from_frame(
+        pl.concat([frame, seen]), user="who", item="what", like="rating >= 4", dislike="rating <= 2", time="when"
+    )
+    model = rs.fit("SSF", data, auto=False, rank=16, cutoff=8)
+    user = frame["who"][100]
+    told = model.explain(user, 999)
+    assert told.sentence.startswith("Nobody has liked or disliked item 999")
+    ranked = model.recommend(user, k=100, include_seen=True)
+    assert ranked["item"][-1] == "999"
+    assert ranked["score"][-1] == pytest.approx(told.score, rel=1e-6)
+
+
 def test_dislike_aversion_holds_for_one_call(ssf: Any) -> None:
     before = ssf.recommend("user 3", k=30)
     averse = ssf.recommend("user 3", k=30, dislike_aversion=2.0)
