@@ -3,9 +3,7 @@ from .cooccurrence import homophily_ratio as homophily_ratio
 from .cooccurrence import item_neighbours as item_neighbours
 from .eigenvectors import gram_eigenvectors as gram_eigenvectors
 from .eigenvectors import laplacian_eigenvectors as laplacian_eigenvectors
-from .inverse import append_item as append_item
 from .inverse import gram_inverse as gram_inverse
-from .inverse import remove_item as remove_item
 from .inverse import replace_rows as replace_rows
 from .least_squares import SignedLeastSquares as SignedLeastSquares
 from .pair_products import SparsePairs as SparsePairs
@@ -34,7 +32,6 @@ from .sparse_kernels import multiply as multiply
 from .spectral import ResidentOperator as ResidentOperator
 from .spectral import RightFactors as RightFactors
 from .spectral import energy_of as energy_of
-from .spectral import exposure_matrix as exposure_matrix
 from .spectral import exposure_rows as exposure_rows
 from .spectral import inverse_power as inverse_power
 from .spectral import n_kept as n_kept

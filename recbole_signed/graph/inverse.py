@@ -98,36 +98,3 @@ def replace_rows(inverse: torch.Tensor, old: sp.csr_matrix, new: sp.csr_matrix) 
     signs[: old.shape[0]] = -1.0
     core = torch.diag(signs) + weights @ image[touched]
     return inverse.addmm_(image, torch.linalg.solve(core, image.T), alpha=-1.0)
-
-
-def append_item(inverse: torch.Tensor, products: torch.Tensor, square: float, ridge: float) -> torch.Tensor:
-    r"""Return the inverse after X gained a column c, as last item: ``[n_items + 1, n_items + 1]``.
-
-    With :math:`g = X^T c`, :math:`v = P g`, :math:`s = c^T c + \lambda - g^T v`:
-    :math:`P' = \begin{pmatrix} P + vv^T/s & -v/s \\ -v^T/s & 1/s \end{pmatrix}`.
-
-    Args:
-        inverse: ``[n_items, n_items]``.
-        products: g, ``[n_items]``.
-        square: the squared norm of c.
-        ridge: lambda.
-    """
-    size = len(inverse)
-    image = inverse @ products
-    complement = square + ridge - torch.dot(products, image)
-    result = inverse.new_empty(size + 1, size + 1)
-    result[:size, :size] = inverse
-    result[:size, :size].addr_(image, image / complement)
-    result[:size, size] = result[size, :size] = -image / complement
-    result[size, size] = 1.0 / complement
-    return result
-
-
-def remove_item(inverse: torch.Tensor, item: int) -> torch.Tensor:
-    r"""Return the inverse after X lost the column ``item``: ``[n_items - 1, n_items - 1]``.
-
-    :math:`P' = P_{rr} - p p^T / P_{ii}` over the remaining items r, with p the column of the item.
-    """
-    rest = torch.arange(len(inverse), device=inverse.device) != item
-    column = inverse[rest, item]
-    return inverse[rest][:, rest].addr_(column, column / inverse[item, item], alpha=-1.0)

@@ -82,15 +82,6 @@ def normalised(
     return (weights * item_scale * np.repeat(user_scale, np.diff(indptr))).astype(np.float32)
 
 
-def exposure_matrix(
-    graph: SignedGraph, dislike_weight: float, smoothing: float = 5.0, exponent: float = 0.5
-) -> sp.csr_matrix:
-    """Return the normalised signed exposure matrix R, float32 ``[n_users, n_items]``."""
-    _, item_degrees = graph.degrees(dislike_weight)
-    item_scale = inverse_power(item_degrees.astype(np.float64), smoothing, exponent)
-    return exposure_rows(graph, item_scale, dislike_weight, smoothing, exponent)
-
-
 @dataclass(frozen=True)
 class RightFactors:
     """Leading singular values ``values [k]``, descending, and right singular vectors ``vectors [n_items, k]``.

@@ -34,7 +34,7 @@ class DecayPop(TrainingFreeRecommender):
     source = "Yambda, arXiv 2505.22238"
     uses_dislikes = False
     is_reference = True
-    learner = "recbole_signed.online.learners.decay_popular:DecayPopularLearner"
+    learner = "recbole_signed.online.learners.popular:DecayPopularLearner"
     stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_popularity"
     export_recipe: ClassVar[Mapping[str, Any]] = {
         "refusal": "it needs exact times of likes, which RecBole rounds to 64 or 128 seconds."

@@ -8,7 +8,7 @@ refresh leads where retraining leads. T3: the full fit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -50,10 +50,9 @@ class LearnedSpectralLearner(SpectralLearner):
         Raises:
             UsageError: there is no such parameter, or a value is out of its range.
         """
-        kinds: dict[str, Any] = {each.name: type(each.default) for each in fields(LearnedSettings)}
-        own = {key: kinds[key](value) for key, value in settings.items() if key in kinds}
-        filter_ = SpectralLearner.from_settings({key: value for key, value in settings.items() if key not in kinds})
-        return cls(filter_.settings, LearnedSettings(**own), filter_.iterations, filter_.passes)
+        own, rest = LearnedSettings.split(settings)
+        filter_ = SpectralLearner.from_settings(rest)
+        return cls(filter_.settings, own, filter_.iterations, filter_.passes)
 
     # ---- T3 and T2
 

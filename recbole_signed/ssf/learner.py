@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -76,12 +76,12 @@ class SpectralLearner(LearnerDefaults):
         Raises:
             UsageError: there is no such parameter, or a value is out of its range.
         """
-        known: dict[str, Any] = {each.name: type(each.default) for each in fields(FilterSettings)}
-        own = {key: int(settings[key]) for key in ("iterations", "passes") if key in settings}
-        for key in settings:
-            if key not in known and key not in own:
-                raise UsageError(f"SSF has no parameter '{key}' under a stream{nearest(key, [*known, *own])}")
-        return cls(FilterSettings(**{key: known[key](settings[key]) for key in settings if key in known}), **own)
+        own, rest = FilterSettings.split(settings)
+        passes = {name: int(rest.pop(name)) for name in ("iterations", "passes") if name in rest}
+        for name in rest:
+            known = [*asdict(own), "iterations", "passes"]
+            raise UsageError(f"SSF has no parameter '{name}' under a stream{nearest(name, known)}")
+        return cls(own, **passes)
 
     # ---- T3 and T2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,13 @@ class NumberSettings:
                 except (TypeError, ValueError) as error:
                     raise UsageError(f"{name} is {value!r}; it must be a number.") from error
         return cls(**given)
+
+    @classmethod
+    def split(cls, given: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """Return the settings that are given by their names, and what is given beside them."""
+        kinds = cls._kinds()
+        own = {name: kinds[name](value) for name, value in given.items() if name in kinds}
+        return cls(**own), {name: value for name, value in given.items() if name not in kinds}
 
     def to_tensor(self) -> torch.Tensor:
         """Return the values in order, float64 ``[number of fields]``."""

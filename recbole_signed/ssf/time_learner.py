@@ -9,7 +9,7 @@ vectors, so that nothing of the old ones and of erased users is left. T3: the fu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -55,10 +55,9 @@ class TimeLearner(SpectralLearner):
         Raises:
             UsageError: there is no such parameter, or a value is out of its range.
         """
-        kinds: dict[str, Any] = {each.name: type(each.default) for each in fields(TimeSettings)}
-        own = {key: kinds[key](value) for key, value in settings.items() if key in kinds}
-        filter_ = SpectralLearner.from_settings({key: value for key, value in settings.items() if key not in kinds})
-        return cls(filter_.settings, TimeSettings(**own), filter_.iterations, filter_.passes)
+        own, rest = TimeSettings.split(settings)
+        filter_ = SpectralLearner.from_settings(rest)
+        return cls(filter_.settings, own, filter_.iterations, filter_.passes)
 
     @property
     def needs_times(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import append_item, gram_inverse, remove_item, replace_rows
+from recbole_signed.graph import gram_inverse, replace_rows
 
 RIDGE = 3.0
 
@@ -67,22 +67,6 @@ def test_a_row_that_does_not_change_changes_nothing() -> None:
     close(replace_rows(refit(X), row, row), refit(X))
     nothing = sp.csr_matrix((1, X.shape[1]))
     close(replace_rows(refit(X), nothing, nothing), refit(X))
-
-
-@settings(max_examples=30)
-@given(seed=st.integers(0, 10_000), item=st.integers(0, 16))
-def test_items_come_and_go(seed: int, item: int) -> None:
-    X = matrix(seed)
-    column = X[:, -1]
-    grown = append_item(refit(X[:, :-1]), torch.from_numpy(X[:, :-1].T @ column), float(column @ column), RIDGE)
-    close(grown, refit(X))
-    close(remove_item(grown, item), refit(np.delete(X, item, axis=1)))
-
-
-def test_a_new_item_without_edges_is_alone() -> None:
-    X = matrix(1)
-    grown = append_item(refit(X), torch.zeros(17, dtype=torch.float64), 0.0, RIDGE)
-    close(grown, refit(np.pad(X, ((0, 0), (0, 1)))))
 
 
 def test_errors_do_not_build_up() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exposure import exposure_matrix
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.graph import SignedGraph, exposure_matrix, user_degrees
+from recbole_signed.graph import SignedGraph, user_degrees
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 
 EDGES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=40)

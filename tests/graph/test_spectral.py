@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from exposure import exposure_matrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import svds
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph, exposure_matrix, right_factors, spectral
+from recbole_signed.graph import SignedGraph, right_factors, spectral
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 
 

@@ -137,6 +137,8 @@ def test_the_facts_are_those_of_the_classes() -> None:
     for name, entry in registry.models().items():
         model, facts = registry.load_object(f"{entry.module}:{name}"), facts_of(name)
         assert {each: getattr(model, each) for each in vars(facts)} == vars(facts)
+        for what in (facts.learner, facts.stream_chooser):
+            assert what is None or callable(registry.load_object(what))
 
 
 def test_stock_models_have_theirs_in_one_table() -> None:

@@ -6,7 +6,7 @@ that people come to once, that would be chance: there it is the last tenth of ea
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -73,14 +73,14 @@ def chosen_for_filter(edges: EdgeArrays, n_users: int, n_items: int, given: dict
 def chosen_for_learned(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF-L, see :func:`chosen_settings`."""
     graph, validation, found = _tuned(edges, n_users, n_items, given)
-    both = tune_learned(graph, validation, found, LearnedSettings(**_own(LearnedSettings, given)), 4)
+    both = tune_learned(graph, validation, found, LearnedSettings.split(given)[0], 4)
     return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
 
 
 def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF-T, see :func:`chosen_settings`."""
     _, _, found = _tuned(edges, n_users, n_items, given)
-    timed = _own(TimeSettings, given)
+    timed, others = TimeSettings.split(given)
     # a trend is of a moment: it is measured by what comes next, of all who come
     train = _in_time(edges)
     held = np.unique(edges.user[~train & (edges.kind == LIKE)])
@@ -89,7 +89,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     user, item, like, time = edges.where(train).verdicts
     sequences = Sequences.of(user, item, like, time, n_users)
     exposures = Exposures(item.astype(np.int64), time.astype(np.float64))
-    in_time = tune_time(graph, sequences, exposures, validation, found, TimeSettings(**timed), 4, set(timed))
+    in_time = tune_time(graph, sequences, exposures, validation, found, timed, 4, set(given) - set(others))
     return {**asdict(in_time.tuned.settings), **asdict(in_time.settings), **given}
 
 
@@ -121,14 +121,8 @@ def _tuned(
         raise UsageError("the base of the stream has no user to choose settings on; set auto: False, and give them.")
     graph = _graph(edges, train, n_users, n_items)
     validation = _validation(edges, train, graph, users)
-    others = {*_own(LearnedSettings, given), *_own(TimeSettings, given)}
-    start = FilterSettings(**{key: value for key, value in given.items() if key not in others})
+    start, _ = FilterSettings.split(given)
     return graph, validation, tune(graph, validation, start, 4)
-
-
-def _own(settings: Any, given: dict[str, Any]) -> dict[str, Any]:
-    names = {each.name for each in fields(settings)}
-    return {key: value for key, value in given.items() if key in names}
 
 
 def _graph(edges: EdgeArrays, train: np.ndarray, n_users: int, n_items: int) -> SignedGraph:
