@@ -256,6 +256,21 @@ def test_small_print_states_the_training_budgets() -> None:
     assert "budget" not in table_of(trained("Fitted at once", 60, epochs=1)).sections[0].small_print
 
 
+def test_a_model_that_only_ranks_by_popularity_is_named() -> None:
+    def trained(model: str, value: float, steps: int | None = 100) -> RunRow:
+        return replace(row(model, 1, 0.1), valid={"recall@20": value}, valid_metric="recall@20", steps=steps)
+
+    flat, late = trained("Flat", 0.204), trained("Late", 0.22)
+    popular, fitted, old = trained("Pop", 0.2, 0), trained("Fitted", 0.1, 0), trained("Old", 0.1, None)
+    assert "no more than 5% above popularity on validation: Flat" in small_print(flat, late, popular, fitted, old)
+    assert "popularity" not in small_print(late, popular, fitted, old)
+    assert "popularity" not in small_print(flat, late), "there is no Pop in the table"
+
+
+def small_print(*rows: RunRow) -> str:
+    return table_of(*rows).sections[0].small_print
+
+
 def test_results_in_groups_have_columns_and_the_groups_sizes_are_told() -> None:
     test = {
         "recall@20[users 1-5]": 0.25, "recall@20[items 51+]": None, "groupshare[users 1-5]": 0.125,

@@ -12,6 +12,7 @@ from recbole_signed.experiments.tables.footnotes import (
     budgets,
     describe_split,
     group_shares,
+    on_the_plateau,
     settings_ranked,
 )
 from recbole_signed.experiments.tables.tuned import budgets_text
@@ -76,6 +77,7 @@ def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column
         settings_ranked(lines),
         budgets(lines),
         _cut_short(lines),
+        on_the_plateau(lines),
         group_shares(rows_of_all),
     ]
     return Section(name, marked, "; ".join(filter(None, print_)))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_signed.experiments.runs import RunRow
+from recbole_signed.experiments.runs import RunRow, smaller_is_better
 from recbole_signed.stats import ITEMS, USERS, split_group
 
+PLATEAU = 1.05
+"""What a trained model reaches at most, as a share of popularity's value, if it only ranks by popularity."""
 STOPPED = "budget"
 """What ``stopped_by`` says of a training that its budget ended."""
 
@@ -63,6 +65,25 @@ def settings_ranked(lines: Mapping[str, Sequence[RunRow]]) -> str:
         for each in sorted(by_number, reverse=True)
     ]
     return f"settings ranked on validation: {'; '.join(named)}"
+
+
+def on_the_plateau(lines: Mapping[str, Sequence[RunRow]]) -> str:
+    """Name the trained models that rank validation users hardly better than popularity; nothing without the model Pop.
+
+    Some models rank by popularity for thousands of steps before they learn anything else. One that has not left this
+    plateau says nothing of its method.
+    """
+    popular = next((rows[0] for rows in lines.values() if rows[0].model == "Pop" and rows[0].ok), None)
+    metric = None if popular is None else popular.valid_metric
+    level = None if popular is None or metric is None else popular.valid.get(metric)
+    if level is None or metric is None or smaller_is_better(metric):
+        return ""
+    found = [
+        label
+        for label, rows in lines.items()
+        if any(row.steps for row in rows) and all((row.valid.get(metric) or 0.0) <= PLATEAU * level for row in rows)
+    ]
+    return f"no more than {PLATEAU - 1:.0%} above popularity on validation: {', '.join(found)}" if found else ""
 
 
 def group_shares(rows: Sequence[RunRow]) -> str:
