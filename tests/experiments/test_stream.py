@@ -236,3 +236,32 @@ def test_settings_are_chosen_before_the_cut(data: Path, spec: Callable[..., Stre
     assert (chosen["dislike_aversion"], chosen["dislike_push"]) == (0.3, 0.2)
     assert chosen["rank"] > 0
     assert len(list(out.glob("*.parquet"))) == 10
+
+
+def test_each_like_is_predicted_at_its_own_moment_after_each_delay(
+    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path
+) -> None:
+    experiment = spec(freshness=["0s", "1d", "window"], windows=10)
+    out = run_stream(experiment, data, tmp_path / "work", progress=False)
+    summary = summarise(out)
+    rows = [row for row in summary["pooled"] if row["subset"] == "all"]
+    assert [row["arm"] for row in rows] == ["0s", "1d", "window"]
+    assert all(row["n_likes"] == row["cases"] for row in rows)  # one like each
+    events = Replay.read(data, 0.5, 10).events
+    pairs = list(zip(events.user_id, events.item_id, strict=True))
+    first = {pair: place for place, pair in reversed(list(enumerate(pairs)))}
+    wanted = sum(events.type[place] == LIKE for place in first.values() if place >= len(pairs) // 2)
+    assert {row["cases"] for row in rows} == {wanted}
+    # users who have just come are known at once, the next day, or when the window ends
+    fresh, late = (pooled(summary, arm, "new users")["ndcg@20"] for arm in ("0s", "window"))
+    assert fresh > late
+    [text, _] = write(experiment, summary, tmp_path / "report")
+    assert all(each in text.read_text() for each in ("events after 1d", "events of earlier windows"))
+    plot(summary, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("delays", ["1d", ["1w"], ["d"]])
+def test_delays_that_are_none_are_refused(spec: Callable[..., StreamSpec], delays: Any) -> None:
+    with pytest.raises(UsageError, match="freshness"):
+        spec(freshness=delays)

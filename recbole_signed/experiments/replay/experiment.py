@@ -75,6 +75,10 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     """
     out = work / f"{spec.path.stem}-{spec.hash()}"
     out.mkdir(parents=True, exist_ok=True)
+    if spec.freshness:
+        from recbole_signed.experiments.replay.freshness import run_by_event
+
+        return run_by_event(spec, folder, out, progress=progress)
     replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
         replay.start(state)
@@ -102,16 +106,11 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
 
 
 def _arms(spec: StreamSpec, state: OnlineState, out: Path) -> list[Arm]:
-    base = state.edges.export()
-    sizes = state.edges.n_users, state.edges.n_items
+    base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
     arms, chosen = [], {}
     for model in spec.models:
-        settings = _settings(model, base, sizes)
-        chosen[model.label] = settings
-        learner = make_learner(model.model, settings)
-        torch.manual_seed(spec.seed)
         started = time.perf_counter()
-        learner.fit(base, *sizes)
+        learner, chosen[model.label] = chosen_learner(model, state, spec.seed)
         seconds = time.perf_counter() - started
         for kind in model.arms:
             arm = Arm(model.label, model.model, kind, copy.deepcopy(learner))
@@ -125,6 +124,16 @@ def _arms(spec: StreamSpec, state: OnlineState, out: Path) -> list[Arm]:
     arms.append(Arm("Pop", "Pop", POP, popular))
     (out / "settings.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
     return arms
+
+
+def chosen_learner(model: ModelSpec, state: OnlineState, seed: int) -> tuple[Learner, dict[str, Any]]:
+    """Return a model that was fitted to the base, and its settings."""
+    base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
+    settings = _settings(model, base, sizes)
+    learner = make_learner(model.model, settings)
+    torch.manual_seed(seed)
+    learner.fit(base, *sizes)
+    return learner, settings
 
 
 def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int]) -> dict[str, Any]:

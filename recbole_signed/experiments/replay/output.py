@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay.stream_spec import StreamSpec
+from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec
 from recbole_signed.experiments.replay.summary import COMPARED
 from recbole_signed.files import replace_text
 from recbole_signed.stats import picture
@@ -34,7 +34,7 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
         lines = []
         for row in rows:
             cells = [*(_number(row[metric]) for metric in metrics), *(_retention(row.get(each)) for each in kept)]
-            lines.append(Line((row["model"], TITLES[row["arm"]]), tuple(cells)))
+            lines.append(Line((row["model"], _title(row["arm"])), tuple(cells)))
         sections.append(Section(name, tuple(lines)))
     model = (Header("Model", left=True),)
     gates = [(name, gate_text(gate)) for name, gate in summary["gate"].items()]
@@ -50,6 +50,10 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
     head = (*model, Header("Arm", left=True))
     columns = tuple(map(Header, [*metrics, *kept]))
     return Table(spec.title, columns, tuple(sections), (note,), (spec.note.strip(),) if spec.note.strip() else (), head)
+
+
+def _title(arm: str) -> str:
+    return TITLES.get(arm, "events of earlier windows" if arm == WINDOW else f"events after {arm}")
 
 
 def gate_text(gate: Mapping[str, Any]) -> str:
@@ -132,6 +136,10 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
+    if summary["pooled"][0]["arm"] not in TITLES:
+        with picture(path, 11, 4) as figure:
+            _draw_freshness(summary, figure.subplots(1, len(COMPARED)))
+        return
     arms = list(dict.fromkeys((row["model"], row["arm"]) for row in summary["windows"]))
     several = len({model for model, arm in arms if arm != "pop"}) > 1
     styles = {"none": ":", "fold-in": "-.", "online": "-", "refit": "--", "pop": "-"}
@@ -141,7 +149,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         for axis, metric in zip(axes, COMPARED, strict=True):
             for model, arm in arms:
                 rows = [row for row in summary["windows"] if (row["model"], row["arm"]) == (model, arm)]
-                label = TITLES[arm] if arm == "pop" or not several else f"{model}, {TITLES[arm]}"
+                label = _title(arm) if arm == "pop" or not several else f"{model}, {_title(arm)}"
                 colour = "0.6" if arm == "pop" else colours[model] if several else None
                 places = [row["window"] + 1 for row in rows]
                 axis.plot(places, [row[metric] for row in rows], styles[arm], marker=".", color=colour, label=label)
@@ -151,3 +159,17 @@ def plot(summary: dict[str, Any], path: Path) -> None:
             axis.grid(alpha=0.3)
         lines, labels = axes[0].get_legend_handles_labels()
         figure.legend(lines, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+
+
+def _draw_freshness(summary: Mapping[str, Any], axes: Any) -> None:
+    """Draw the quality of each model over the delay."""
+    rows = [row for row in summary["pooled"] if row["subset"] == "all"]
+    for axis, metric in zip(axes, COMPARED, strict=True):
+        for model in dict.fromkeys(row["model"] for row in rows):
+            own = [row for row in rows if row["model"] == model]
+            axis.plot([row["arm"] for row in own], [row[metric] for row in own], marker="o", label=model)
+        axis.set_xlabel("delay of events")
+        axis.set_ylabel(metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    axes[0].legend(frameon=False)

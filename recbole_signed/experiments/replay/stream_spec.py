@@ -17,6 +17,10 @@ ArmName = Literal["none", "fold-in", "online", "refit"]
 """What an arm does between windows: nothing; T0 and T1; the whole system; a fit from scratch."""
 ARMS: tuple[ArmName, ...] = ("none", "fold-in", "online", "refit")
 POP = "pop"
+WINDOW = "window"
+"""The delay until the window ends."""
+UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+"""Milliseconds."""
 
 
 class ModelSpec(Spec):
@@ -47,6 +51,29 @@ def _with_20(value: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(value))
 
 
+def milliseconds(delay: str) -> int:
+    """Return a delay such as 1m in milliseconds.
+
+    Raises:
+        UsageError: it is none.
+    """
+    number, unit = delay[:-1], delay[-1:]
+    if unit not in UNITS or not number.isdigit():
+        raise UsageError(
+            f"'freshness' holds '{delay}'; give a whole number and one of {', '.join(UNITS)}, or {WINDOW}."
+        )
+    return int(number) * UNITS[unit]
+
+
+def _delays(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise UsageError(f"'freshness' must be a list of delays such as [0s, 1m, 1h, 1d], but is {value!r}.")
+    for each in value:
+        if each != WINDOW:
+            milliseconds(str(each))
+    return tuple(map(str, value))
+
+
 Whole = Annotated[StrictInt, Field(ge=0)]
 
 
@@ -69,6 +96,9 @@ class StreamSpec(Spec):
     timed_events: Annotated[Whole, Field(description="a whole number")] = 200
     """Events of each window that are taken one by one and timed, up to the user's new list."""
     max_windows: int | None = Field(None, description="a whole number")
+    freshness: Annotated[tuple[str, ...], BeforeValidator(_delays)] = ()
+    """Predict each like at its own moment, by models that see events after each of these delays, such as 0s, 1m, 1h;
+    ``window``: when the window ends. Arms are not looked at."""
     seed: int = Field(2020, description="a whole number")
 
     @classmethod
@@ -82,5 +112,6 @@ class StreamSpec(Spec):
 
     def hash(self) -> str:
         """Return a short hash of everything that the results depend on."""
-        values = self.model_dump(exclude={"path", "title", "note"})
+        left_out = {"path", "title", "note", *(() if self.freshness else ("freshness",))}
+        values = self.model_dump(exclude=left_out)
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]

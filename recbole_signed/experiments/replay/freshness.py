@@ -1,0 +1,149 @@
+"""What real time is worth: each like predicted at its own moment, by models that see events after a delay.
+
+All delays predict the same cases, with the same items left out: those that the user touched before. Events go by in
+runs in which every user occurs once, so that a user's own events are all there at its like; of what others did, those
+of the same run, some minutes at most, are not.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import resource
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from tqdm import tqdm
+
+from recbole_signed.experiments.replay.cases import Cases
+from recbole_signed.experiments.replay.experiment import Arm, chosen_learner
+from recbole_signed.experiments.replay.stream_events import Replay
+from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec, milliseconds
+from recbole_signed.experiments.replay.window_metrics import measure
+from recbole_signed.files import replacing
+from recbole_signed.online.events import EventBatch
+from recbole_signed.online.store import EdgeState, LogBatch, OnlineState
+
+RUN = 200
+"""Events of a run at most."""
+
+
+@dataclass
+class Delayed:
+    """Edges as they were some time ago, and the models that see them."""
+
+    label: str
+    delay: int | None
+    """Milliseconds; None: until the window ends."""
+    edges: EdgeState
+    arms: list[Arm]
+    waiting: deque[tuple[int, LogBatch]] = field(default_factory=deque)
+    """The last time of a run, and its rows of the log."""
+
+    def see(self, now: int | None) -> None:
+        """Take in what lies as far back as the delay; all of it where ``now`` is None."""
+        while self.waiting and (now is None or (self.delay is not None and self.waiting[0][0] <= now - self.delay)):
+            changes = self.edges.apply(self.waiting.popleft()[1])
+            for arm in self.arms:
+                arm.learner.update(self.edges, changes)
+
+    def refresh(self) -> None:
+        """Refresh the models on the edges they see."""
+        exported, sizes = self.edges.export(), (self.edges.n_users, self.edges.n_items)
+        for arm in self.arms:
+            arm.learner.refresh(exported, *sizes)
+            arm.learner.attach(self.edges)
+
+
+def run_by_event(spec: StreamSpec, folder: Path, out: Path, *, progress: bool = True) -> Path:
+    """Run an experiment on freshness, and return the folder of its results, as :func:`.experiment.run_stream` does.
+
+    Args:
+        spec: of the experiment, with ``freshness``.
+        folder: of the data set.
+        out: where results go.
+        progress: show a bar.
+    """
+    replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
+    with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
+        replay.start(state)
+        n_base = state.edges.n_users
+        delays = _delays(spec, state, out)
+        for number in tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr):
+            window = replay.window(number)
+            tables = [_predict(spec, delays, state, run, n_base) for run in _runs(window)]
+            for each in delays:
+                each.see(None if each.delay is None else int(window.timestamp[-1]))
+                each.refresh()
+            times = {
+                **{name: {} for name in ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")},
+                "n_events": len(window),
+                "start": int(window.timestamp[0]),
+                "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            }
+            path = out / f"window-{number:03d}.parquet"
+            path.with_suffix(".json").write_text(json.dumps(times), encoding="utf-8")
+            with replacing(path) as partial_file:
+                pl.concat([table for table in tables if table is not None]).write_parquet(partial_file)
+    return out
+
+
+def _delays(spec: StreamSpec, state: OnlineState, out: Path) -> list[Delayed]:
+    chosen: dict[str, Any] = {}
+    learners = {}
+    for model in spec.models:
+        learners[model.label], chosen[model.label] = chosen_learner(model, state, spec.seed)
+    (out / "settings.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+    found = []
+    for label in spec.freshness:
+        edges = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), state.edges.n_items)
+        arms = [Arm(each.label, each.model, label, copy.deepcopy(learners[each.label])) for each in spec.models]
+        for arm in arms:
+            arm.learner.attach(edges)
+        found.append(Delayed(label, None if label == WINDOW else milliseconds(label), edges, arms))
+    return found
+
+
+def _runs(window: EventBatch) -> Iterator[EventBatch]:
+    """Yield runs of events in which every user occurs once."""
+    first, users = 0, set[str]()
+    for place, user in enumerate(window.user_id):
+        if user in users or place - first == RUN:
+            yield window[first:place]
+            first, users = place, set()
+        users.add(user)
+    yield window[first : len(window)]
+
+
+def _predict(
+    spec: StreamSpec, delays: list[Delayed], state: OnlineState, run: EventBatch, n_base: int
+) -> pl.DataFrame | None:
+    """Predict the likes of a run with all models and delays, and then take it in."""
+    cases = Cases.of(state, run, n_base)
+    tables = []
+    for each in delays if len(cases) else ():
+        each.see(int(run.timestamp[0]))
+        for arm in each.arms:
+            scores = partial(_scores, arm, each.edges, cases, state.edges.n_items)
+            values = measure(cases, scores, state.edges.n_items, spec.cutoffs)
+            about = {"user": cases.token, "group": cases.group, "known_likes": cases.n_known_likes}
+            counts = {"n_likes": cases.n_likes, "n_unknown": cases.n_unknown}
+            frame = pl.DataFrame({**about, **counts, **values})
+            tables.append(frame.with_columns(pl.lit(arm.label).alias("model"), pl.lit(each.label).alias("arm")))
+    logged, last = state.ingest(run).logged, int(run.timestamp[-1])
+    for each in delays:
+        each.waiting.append((last, logged))
+    return pl.concat(tables) if tables else None
+
+
+def _scores(arm: Arm, edges: EdgeState, cases: Cases, n_items: int, rows: np.ndarray) -> torch.Tensor:
+    return arm.scores(edges, cases.user[rows], n_items)
