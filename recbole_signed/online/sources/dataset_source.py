@@ -11,12 +11,12 @@ from recbole_signed.atomic import read_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.online import DISLIKE, LIKE, VIEW, EventBatch, content_id
-from recbole_signed.online.sources.source import Polled
+from recbole_signed.online.sources.source import EventSource, Polled
 
 _MILLISECONDS = 1000
 
 
-class AtomicSource:
+class AtomicSource(EventSource):
     """Replays ``.inter`` files; a position counts rows by time. Likes and dislikes are those of the sign, 0 is a view.
 
     Rows of equal time stay in the order of the file. Time stamps become milliseconds; their size tells the unit that
@@ -86,9 +86,3 @@ class AtomicSource:
         return Polled(
             EventBatch(ids, users, items, types, times, value), [], str(self._row), exhausted=self._row >= len(self)
         )
-
-    def commit(self, position: str | None) -> None:
-        """Nothing is to be told: the log keeps the position."""
-
-    def close(self) -> None:
-        """Nothing is open."""

@@ -12,12 +12,12 @@ from typing import IO, Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DeadLetter, EventBatch, Limits, parse_rows
-from recbole_signed.online.sources.source import Polled
+from recbole_signed.online.sources.source import EventSource, Polled
 
 _REQUIRED = ("user_id", "item_id", "type", "timestamp")
 
 
-class JsonLinesSource:
+class JsonLinesSource(EventSource):
     """One JSON object a line, UTF-8. What can't be read as one is a dead letter, with the line as it stands.
 
     Args:
@@ -46,15 +46,12 @@ class JsonLinesSource:
         batch, dead = parse_lines(lines, [f"byte {end}" for end in itertools.islice(ends, len(lines))], self._limits)
         return Polled(batch, dead, str(self._file.tell()), exhausted=len(lines) < max_events)
 
-    def commit(self, position: str | None) -> None:
-        """Nothing is to be told: the log keeps the position."""
-
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-class StdinSource:
+class StdinSource(EventSource):
     """JSON lines from standard input, which can't be put back: an event that is given twice needs an ``event_id``."""
 
     name = "stdin"
@@ -63,9 +60,6 @@ class StdinSource:
         self._file = file or sys.stdin.buffer
         self._limits = limits
         self._line = 0
-
-    def seek(self, position: str | None) -> None:
-        """Nowhere to go."""
 
     def poll(self, max_events: int) -> Polled:
         """Wait for a line, then take what is there without waiting for more than it, up to ``max_events``."""
@@ -78,12 +72,6 @@ class StdinSource:
         self._line += len(lines)
         batch, dead = parse_lines(lines, positions, self._limits)
         return Polled(batch, dead, None, exhausted=not lines)
-
-    def commit(self, position: str | None) -> None:
-        """Nobody is to be told."""
-
-    def close(self) -> None:
-        """Standard input stays open."""
 
 
 def parse_lines(
@@ -105,7 +93,7 @@ def parse_lines(
     return batch, dead + invalid
 
 
-class CsvSource:
+class CsvSource(EventSource):
     """A CSV file with a header that names the fields of an event; other columns are ignored.
 
     A row with another number of columns than the header, or that is no UTF-8, is a dead letter.
@@ -161,15 +149,12 @@ class CsvSource:
         batch, invalid = parse_rows(rows, places, self._limits)
         return Polled(batch, dead + invalid, str(self._row), exhausted=len(taken) < max_events)
 
-    def commit(self, position: str | None) -> None:
-        """Nothing is to be told: the log keeps the position."""
-
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-class ParquetSource:
+class ParquetSource(EventSource):
     """A parquet file with the fields of an event as columns; it is read in slices.
 
     Raises:
@@ -205,12 +190,6 @@ class ParquetSource:
         self._row += len(rows)
         batch, dead = parse_rows(rows, places, self._limits)
         return Polled(batch, dead, str(self._row), exhausted=len(rows) < max_events)
-
-    def commit(self, position: str | None) -> None:
-        """Nothing is to be told: the log keeps the position."""
-
-    def close(self) -> None:
-        """Nothing is open between two polls."""
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -7,10 +7,10 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.online import EventBatch, Limits, parse_rows
-from recbole_signed.online.sources.source import Polled
+from recbole_signed.online.sources.source import EventSource, Polled
 
 
-class RedisSource:
+class RedisSource(EventSource):
     """A Redis stream (5.0 or newer, ``XAUTOCLAIM`` from 6.2 on) whose entries hold the fields of an event.
 
     At least once: what was given and not acknowledged is given again, first that of this consumer's name, from before a
@@ -83,9 +83,6 @@ class RedisSource:
                 "&group=NAME or &consumer=NAME as needed."
             )
         return cls(urlunsplit(parts._replace(query="")), **mine, **options)
-
-    def seek(self, position: str | None) -> None:
-        """Nothing to do: the server knows what was acknowledged."""
 
     def poll(self, max_events: int) -> Polled:
         """Give up to ``max_events`` entries: own pending ones, others' abandoned ones, then new ones."""

@@ -26,22 +26,26 @@ class Polled:
 class EventSource(Protocol):
     """A stream of events that gives an event at least once: again, where it was not told that it is durable.
 
-    ``name`` is the key under which the log keeps the position; two sources of one state have two names.
+    ``name`` is the key under which the log keeps the position; two sources of one state have two names. A source that
+    holds nothing open, or has nobody to tell, inherits the methods that do nothing.
     """
 
     name: str
 
     def seek(self, position: str | None) -> None:
         """Go on after a position that `poll` gave; None is the start. Called once, before the first `poll`."""
+        return
 
     def poll(self, max_events: int) -> Polled:
         """Give up to ``max_events`` rows; an empty batch where there is none now."""
 
     def commit(self, position: str | None) -> None:
         """Take note that all up to a position that `poll` gave is durable."""
+        return
 
     def close(self) -> None:
         """Let go of files and connections."""
+        return
 
 
 def open_source(address: str, **options: Any) -> EventSource:
