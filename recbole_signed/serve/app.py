@@ -39,7 +39,8 @@ ExperimentName = Annotated[str, Path(pattern=r"^[\w.-]{1,64}$", description="Nam
 K = Annotated[int, Query(ge=1, description="How many items; fewer where the catalogue has no more.")]
 Ids = Annotated[list[schemas.Id], Query()]
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.Problem, "content": {PROBLEM: {}}} for status in (400, 401, 403, 404, 413, 422, 429, 503)
+    status: {"model": schemas.Problem, "content": {PROBLEM: {}}}
+    for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
 }
 
 
@@ -257,7 +258,7 @@ async def _wait_for(engine: Engine, seq: int | None) -> None:
     deadline = time.monotonic() + 1.0
     while engine.seq < seq:
         if time.monotonic() > deadline:
-            raise ProblemError(503, "Service Unavailable", f"Answers reflect seq {engine.seq}, not {seq} yet.", 1.0)
+            raise ProblemError(409, "Conflict", f"Answers reflect seq {engine.seq}, not {seq} yet.", 1.0)
         await asyncio.sleep(0.002)
 
 

@@ -7,8 +7,8 @@ of anything large.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -34,8 +34,8 @@ def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learne
     for name, value in parameters.items():
         if name == "dislike_push":
             changed.dislike_push = value
-        elif name == "dislike_aversion" and hasattr(getattr(learner, "settings", None), "dislike_aversion"):
-            changed.settings = replace(changed.settings, dislike_aversion=value)
+        elif name == "dislike_aversion" and hasattr(changed, "with_aversion"):
+            changed = changed.with_aversion(value)
         else:
             raise UsageError(f"{learner.name} has no parameter '{name}' that can be changed at query time.")
     return cast(Learner, changed)
@@ -55,7 +55,9 @@ class SessionEdges:
         kinds = np.repeat(np.array([LIKE, DISLIKE], dtype=np.int8), [len(likes), len(dislikes)])
         last = {int(item): place for place, item in enumerate(items)}  # a later verdict replaces an earlier one
         ids = np.array(sorted(last), dtype=np.int32)
-        self._ids, self._kinds = ids, kinds[[last[int(item)] for item in ids]]
+        places = np.array([last[int(item)] for item in ids], dtype=np.int64)
+        self._ids, self._kinds = ids, kinds[places]
+        self._times = time.time_ns() // 1_000_000 - len(items) + places
         self._newest_dislike = int(dislikes[-1]) if len(dislikes) else 0
 
     def __getattr__(self, name: str) -> Any:
@@ -63,12 +65,14 @@ class SessionEdges:
 
     def of_user(self, user: int) -> Row:
         """Return the session's edges."""
-        return Row(self._ids, self._kinds)
+        return Row(self._ids, self._kinds, self._times)
 
-    def of_users(self, users: np.ndarray) -> Rows:
+    def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
         """Return the session's edges, once for each user."""
         n = len(users)
-        return Rows(np.arange(n + 1) * len(self._ids), np.tile(self._ids, n), np.tile(self._kinds, n))
+        columns = (np.tile(each, n) for each in (self._ids, self._kinds, self._times))
+        ids, kinds, stamps = columns
+        return Rows(np.arange(n + 1) * len(self._ids), ids, kinds, stamps if times else None)
 
     def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
         """Return the last dislike, once for each user."""

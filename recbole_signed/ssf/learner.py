@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -168,6 +168,13 @@ class SpectralLearner(LearnerDefaults):
         if self._filter is None:
             self._filter = self.fitted.following(torch.from_numpy(self.items.vectors), self.counters.now)
         return self._filter
+
+    def with_aversion(self, value: float) -> SpectralLearner:
+        """Return a learner for rankings alone that shares everything with this one but ``dislike_aversion``."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, dislike_aversion=value)
+        other.fitted, other._filter = self.fitted.changed(dislike_aversion=value), None
+        return other
 
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""

@@ -228,7 +228,7 @@ def test_limits_and_problems(serve: Make) -> None:
     assert client.post("/v1/events", content=b"{").status_code == 422
     assert client.get("/v1/nothing").status_code == 404
     behind = client.get("/v1/users/1/recommendations?k=5&min_seq=999999")
-    assert (behind.status_code, behind.headers["retry-after"]) == (503, "1")
+    assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
 
 
 def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:

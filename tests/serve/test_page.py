@@ -1,0 +1,97 @@
+"""The page for analysts, in a headless Chromium: figures, look-ups, the keyboard, a phone."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+
+from recbole_signed.serve import listening_socket
+
+selenium = pytest.importorskip("selenium", reason="the browser test needs selenium, which the extra dev installs")
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+QUIET = ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
+PATIENCE = 60
+
+
+@pytest.fixture
+def browser(tmp_path: Any) -> Iterator[webdriver.Chrome]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for each in (*QUIET, "disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'browser'}"):
+        options.add_argument(f"--{each}")
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def address(serve: Callable[..., TestClient]) -> Iterator[str]:
+    client = serve()
+    listed = client.get("/v1/users/1/recommendations?k=1").json()["items"][0]["item"]
+    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": listed, "type": "dislike"}]})
+    bound = listening_socket("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(client.app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(20)
+
+
+def test_the_page(browser: webdriver.Chrome, address: str) -> None:
+    browser.set_window_size(1200, 1000)
+    browser.get(address)
+    wait = WebDriverWait(browser, PATIENCE)
+    wait.until(lambda driver: driver.find_element(By.ID, "state").text == "● ready")
+    tiles = browser.find_element(By.ID, "tiles").text
+    assert "Users" in tiles
+    assert "Event to visible, p99" in tiles
+    assert "DislikeRecall@20: 1.0000" in browser.find_element(By.ID, "charts").text  # it was on top of the list
+
+    # a user, by the keyboard alone
+    field = browser.find_element(By.ID, "userid")
+    field.send_keys("1", Keys.ENTER)
+    wait.until(lambda driver: "The newest verdict is a dislike" in driver.find_element(By.ID, "userresult").text)
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#userresult tbody tr")) == 10
+    browser.find_element(By.CSS_SELECTOR, "#userresult button").send_keys(Keys.ENTER)
+    wait.until(lambda driver: "of the verdicts on it are likes" in driver.find_element(By.ID, "why").text)
+
+    # an id is text, whatever it looks like
+    field.clear()
+    field.send_keys("<img src=x onerror=alert(1)>", Keys.ENTER)
+    wait.until(lambda driver: "Not known" in driver.find_element(By.ID, "userresult").text)
+
+    item = browser.find_element(By.ID, "itemid")
+    item.send_keys("3", Keys.ENTER)
+    wait.until(lambda driver: "Near it" in driver.find_element(By.ID, "itemresult").text)
+    item.clear()
+    item.send_keys("no such item", Keys.ENTER)
+    wait.until(lambda driver: "there is no item 'no such item'" in driver.find_element(By.ID, "itemresult").text)
+
+    errors = [each for each in browser.get_log("browser") if "422" not in each["message"]]
+    assert errors == []
+
+
+def test_it_fits_a_phone(browser: webdriver.Chrome, address: str) -> None:
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    )
+    browser.get(address)
+    wait = WebDriverWait(browser, PATIENCE)
+    wait.until(lambda driver: driver.find_element(By.ID, "state").text == "● ready")
+    width = browser.execute_script("return document.documentElement.scrollWidth")
+    assert width <= 390
