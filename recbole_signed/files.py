@@ -237,9 +237,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(body)
         sound = isinstance(manifest.get("sha256"), dict) and "format" in manifest
     except (ValueError, AttributeError, RecursionError) as error:
-        raise DamagedError(f"{path} is damaged: it is no manifest ({error}).") from error
+        raise DamagedError(f"{path} is damaged: it is not a manifest ({error}).") from error
     if not sound:
-        raise DamagedError(f"{path} is damaged: it is no manifest.")
+        raise DamagedError(f"{path} is damaged: it is not a manifest.")
     if manifest["format"] != FORMAT:
         raise UsageError(
             f"{folder} has format {manifest['format']}, and this version of recbole-signed reads format {FORMAT}; "

@@ -54,7 +54,7 @@ def print_json(document: Any) -> None:
 def note_of_missing_extra(draw: Callable[[], object]) -> str | None:
     """Draw figures; where their library is not installed, say so on standard error and return the sentence.
 
-    The numbers are worth having without the figures, so this is no failure of the command.
+    The numbers are worth having without the figures, so the command does not fail.
     """
     try:
         draw()
@@ -65,7 +65,7 @@ def note_of_missing_extra(draw: Callable[[], object]) -> str | None:
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal; None (as wide as needed) where the output is no terminal."""
+    """Columns of the terminal; None (as wide as needed) where the output is not a terminal."""
     return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
 
 

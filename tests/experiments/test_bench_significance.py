@@ -227,7 +227,7 @@ def test_a_metric_that_is_no_mean_over_users_can_not_be_tested(finish: Finish) -
     rows.unlink()
     for row in found:
         append_row(rows, replace(row, test={**row.test, "gauc": 0.5}))
-    with pytest.raises(UsageError, match="'gauc', which is no mean over users"):
+    with pytest.raises(UsageError, match="'gauc', which is not a mean over users"):
         significance(table, ["gauc"])
 
 

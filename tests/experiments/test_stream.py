@@ -202,7 +202,7 @@ def test_windows_cover_all_events_after_the_cut_once(data: Path, windows: Any) -
     ("changes", "message"),
     [
         ({"cut": 1.5}, "share of the events"),
-        ({"cut": "soon"}, "no share of the events and no date"),
+        ({"cut": "soon"}, "neither a share of the events nor a date"),
         ({"cut": "2050-01-01"}, "leaves nothing before it or nothing after it"),
         ({"windows": 3}, "at least 10 are needed"),
         ({"windows": "3w"}, "give a number of windows"),

@@ -181,5 +181,5 @@ def test_streams_have_their_costs_and_gates(results: Results) -> None:
 
 def test_lines_that_are_no_stream_are_refused(clone: Path) -> None:
     (clone / "yaml" / "online" / "ml-100k.jsonl").write_text('{"model": "SSF"}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match=r"ml-100k\.jsonl holds lines that are no rows of a stream: 'spec'"):
+    with pytest.raises(UsageError, match=r"ml-100k\.jsonl holds lines that are not rows of a stream: 'spec'"):
         read_results(clone)

@@ -127,7 +127,7 @@ def read_summary(yaml_file: Path) -> dict[str, Any] | None:
     except UsageError:
         raise
     except (ValueError, KeyError, TypeError, StopIteration) as error:
-        raise UsageError(f"{file} holds lines that are no rows of a stream: {error}.") from error
+        raise UsageError(f"{file} holds lines that are not rows of a stream: {error}.") from error
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:

@@ -84,7 +84,9 @@ def _first_row(times: np.ndarray, cut: float | str, folder: Path) -> int:
         try:
             moment = datetime.fromisoformat(cut)
         except ValueError as error:
-            raise UsageError(f"the cut '{cut}' is no share of the events and no date such as 2022-04-25.") from error
+            raise UsageError(
+                f"the cut '{cut}' is neither a share of the events nor a date such as 2022-04-25."
+            ) from error
         moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
         first = int(np.searchsorted(times, int(moment.timestamp() * 1000)))
     else:

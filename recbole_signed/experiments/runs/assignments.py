@@ -63,7 +63,7 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
     """Parse ``key=value`` words (RecBole's ``--key=value`` too), with values in yaml.
 
     Raises:
-        UsageError: a word without ``=``, a value that is no yaml, or a key given twice.
+        UsageError: a word without ``=``, a value that is not yaml, or a key given twice.
     """
     settings: dict[str, Any] = {}
     for word in words:

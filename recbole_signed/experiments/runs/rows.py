@@ -187,7 +187,7 @@ def append_row(path: Path, row: RunRow) -> None:
 def read_rows(path: Path) -> list[RunRow]:
     """Read the rows of a file in their order; none where there is no file.
 
-    A line that is no row (what an interrupted write left) is reported on standard error and dropped.
+    A line that is not a row (what an interrupted write left) is reported on standard error and dropped.
 
     Raises:
         UsageError: the file holds lines, and none of them is a row: it is some other file.
@@ -258,7 +258,7 @@ class RowStore:
 
 
 def _finished_beside(path: Path) -> list[RunRow]:
-    """Return the finished rows of the other ``.jsonl`` files in a file's folder; what is no row is passed over."""
+    """Return the finished rows of the other ``.jsonl`` files in a file's folder; other lines are passed over."""
     found = []
     for other in sorted(path.parent.glob("*.jsonl")):
         if other.name == path.name:

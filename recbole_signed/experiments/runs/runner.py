@@ -113,7 +113,7 @@ def run(
         data_hash = (cache or DataCache()).sha256(config)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        # the first optimizer of a process makes torch import its compiler, which is no part of any model
+        # the first optimizer of a process makes torch import its compiler, which is not part of any model
         torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
         data_peak, at_rest = memory_bytes()[1], memory_at_rest()
         reset_peak_memory()

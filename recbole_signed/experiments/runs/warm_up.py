@@ -51,7 +51,7 @@ def rehearse(model: str, settings: Mapping[str, Any]) -> None:
     except Exception as error:
         raise UsageError(
             f"{model} fails on the {_USERS} users and {items} items on which each model is tried before its costs are "
-            f"measured ({type(error).__name__}: {error}); mend it, or measure without serving."
+            f"measured ({type(error).__name__}: {error}); fix it, or measure without serving."
         ) from error
 
 

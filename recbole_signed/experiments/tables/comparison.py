@@ -16,9 +16,9 @@ from recbole_signed.experiments.runs import RowStore, RunRow, file_name, is_ther
 from recbole_signed.experiments.tables.claims import Claims
 from recbole_signed.experiments.tables.marks import marks_of
 from recbole_signed.experiments.tables.pool import run_all
+from recbole_signed.experiments.tables.progress import run_progress
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.experiments.tables.stored import View, table_of, view_file
-from recbole_signed.experiments.tables.told import told_progress
 from recbole_signed.files import replace_text
 from recbole_signed.table import Table, to_markdown
 
@@ -113,29 +113,33 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
     missing = list({request.id: request for request in open_(requests)}.values())
     if not missing:
         return 0
-    with terminated_like_interrupted(), Claims(store.file.parent) as claims, told_progress(len(missing), store) as told:
+    with (
+        terminated_like_interrupted(),
+        Claims(store.file.parent) as claims,
+        run_progress(len(missing), store) as progress,
+    ):
 
         def finished(request: RunSpec, row: RunRow) -> None:
-            told.finished(request, row)
+            progress.finished(request, row)
             claims.give_back(request.id)
 
         mine = [request for request in missing if claims.take(request.id)]
         store.reload()  # what another process finished before it gave its claims back
         mine, done = open_(mine), len(mine)
         n_new = len(mine)
-        told.skip(done - n_new)
-        run_all(mine, jobs, told.logs, told.started, finished)
+        progress.skip(done - n_new)
+        run_all(mine, jobs, progress.logs, progress.started, finished)
         for request in missing:
             if request.id in claims.taken:
                 continue
             known = store.find(request.key)
             if not claims.take(request.id):
-                told.say(f"{request.title}: waiting for another 'compare', which runs it")
+                progress.say(f"{request.title}: waiting for another 'compare', which runs it")
                 claims.take(request.id, wait=True)
             store.reload()
             again = [request] if store.find(request.key) == known else []  # else it ended there, well or not
-            run_all(again, jobs, told.logs, told.started, finished)
-            told.skip(1 - len(again))
+            run_all(again, jobs, progress.logs, progress.started, finished)
+            progress.skip(1 - len(again))
             n_new += len(again)
             claims.give_back(request.id)
         return n_new

@@ -178,7 +178,7 @@ def find_marks(
         mine = corrected[first : first + len(others)]
         ahead = all(sign > 0 for sign in signs[first : first + len(others)])
         first += len(others)
-        if ahead and bool((mine < alpha).all()):  # nan, where nothing could be compared, is no mark
+        if ahead and bool((mine < alpha).all()):  # nan, where nothing could be compared, is not a mark
             worst = int(np.argmax(mine))
             marks.append(Mark(section, metric, label, others[worst], float(mine[worst])))
     return Marks(tuple(marks), int((~np.isnan(corrected)).sum()), alpha)

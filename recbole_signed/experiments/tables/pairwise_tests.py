@@ -178,9 +178,7 @@ def _metrics(asked: Sequence[str], spec: TableSpec, places: Places, rows_file: P
     chosen = [metric.lower() for metric in asked]
     for metric in chosen:
         if metric not in kept and any(metric in row.test for row in rows):
-            raise UsageError(
-                f"--metric is '{metric}', which is no mean over users, so that users can't be paired in it."
-            )
+            raise UsageError(f"--metric is '{metric}', which is not a mean over users, so users can't be paired in it.")
         if metric not in kept:
             raise UsageError(f"--metric is '{metric}', which no run of the table evaluated{nearest(metric, kept)}")
     columns = [metric for metric in spec.columns if metric in kept]

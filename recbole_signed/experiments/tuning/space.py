@@ -64,7 +64,7 @@ class Choice:
     def edge(self, value: Any) -> str:
         """Return ``lowest`` or ``highest`` where ``value`` is that of several numbers, else nothing.
 
-        Zero is no edge: it leaves a term out, and nothing lies beyond it.
+        Zero is not an edge: it leaves a term out, and nothing lies beyond it.
         """
         if not all(_kind(each) == "a number" for each in self.values) or len(self.values) < 2 or not value:
             return ""
@@ -239,7 +239,9 @@ def _choice(where: str, values: list[Any]) -> Choice:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
-            raise UsageError(f"{where} has the choice {value!r}, which is no number, word, list or mapping.") from None
+            raise UsageError(
+                f"{where} has the choice {value!r}, which is not a number, word, list or mapping."
+            ) from None
     return Choice(tuple(values))
 
 

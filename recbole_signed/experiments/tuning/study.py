@@ -122,7 +122,7 @@ class Study:
                 never pruned.
 
         Raises:
-            UsageError: ``start`` is no point of the space.
+            UsageError: ``start`` is not a point of the space.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space = space

@@ -1,4 +1,4 @@
-"""What ``compare`` tells while it works: a line for each run that ended, and a bar where there is a terminal."""
+"""What ``compare`` says while it works: a line for each run that ended, and a bar where there is a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_signed.experiments.runs import RUNS, RowStore, RunRow
 from recbole_signed.experiments.tables.spec import RunSpec
 
 
-class Told:
+class RunProgress:
     """Keeps the rows of runs as they end, and says so on standard error."""
 
     def __init__(self, store: RowStore, bar: Any, total: int) -> None:
@@ -52,7 +52,7 @@ class Told:
 
 
 @contextmanager
-def told_progress(total: int, store: RowStore) -> Iterator[Told]:
+def run_progress(total: int, store: RowStore) -> Iterator[RunProgress]:
     """Show the progress of so many runs, whose rows go into a store."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -60,4 +60,4 @@ def told_progress(total: int, store: RowStore) -> Iterator[Told]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield Told(store, bar, total)
+        yield RunProgress(store, bar, total)
