@@ -9,14 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, stdout_for_result
+from recbole_signed.cli.output import (
+    MODEL,
+    Dataset,
+    Files,
+    Json,
+    Seed,
+    Settings,
+    names_in,
+    note_of_missing_extra,
+    print_json,
+    stdout_for_result,
+)
 from recbole_signed.table import to_text
 
-Model = Annotated[str, typer.Option("--model", "-m", help="Training-free model: SSF.")]
-Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Name of a data set folder.")]
-Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="RecBole keys, e.g. auto=False.")]
-Files = Annotated[list[str] | None, typer.Option("--config", "-c", help="RecBole yaml file; may be repeated.")]
-Seed = Annotated[int | None, typer.Option(help="RecBole's seed: decides a random split.")]
+Model = Annotated[str, MODEL]
 Figures = Annotated[bool, typer.Option(help="Draw the figure.")]
 
 
@@ -43,7 +50,7 @@ def add_to(app: typer.Typer) -> None:
 
         values, overrides = parse_aversions(g), parse_assignments(settings or [])
         with stdout_for_result():
-            found = measure(model, dataset, values, k, config or [], overrides, seed)
+            found = measure(model, dataset, values, k, names_in(config), overrides, seed)
             stem = output / f"{found['model']}-{found['dataset']}"
             written, note = _keep(found, stem, draw_tradeoff if figures else None)
         _print(found, to_text(tradeoff_table(found)), written, note, as_json)
@@ -68,7 +75,7 @@ def add_to(app: typer.Typer) -> None:
 
         overrides = parse_assignments(settings or [])
         with stdout_for_result():
-            found = cut(dataset, users, items, model, config or [], overrides, seed)
+            found = cut(dataset, users, items, model, names_in(config), overrides, seed)
             tables = write_assigned(found, output)
             del found["assigned"]  # in the two files: as long as there are users
             stem = output / f"{found['model']}-{found['dataset']}"

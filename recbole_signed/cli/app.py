@@ -15,7 +15,19 @@ import typer
 
 from recbole_signed import __version__
 from recbole_signed.cli import analysis, data, recommend, replay, serve, significance, state, stats, tune, upstream
-from recbole_signed.cli.output import Json, names_in, print_json, printable, stdout_for_result, terminal_width
+from recbole_signed.cli.output import (
+    MODEL,
+    Dataset,
+    Files,
+    Json,
+    Seed,
+    Settings,
+    names_in,
+    print_json,
+    printable,
+    stdout_for_result,
+    terminal_width,
+)
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
 from recbole_signed.table import check_format, render, to_text
 
@@ -63,15 +75,11 @@ def _top(
 
 @app.command(context_settings=_FREE_KEYS)
 def run(
-    model: Annotated[str, typer.Option("--model", "-m", help="Model, by its class name ('recbole-signed models').")],
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of a data set folder.")],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="RecBole keys, e.g. eval_args.order=TO.")
-    ] = None,
-    config: Annotated[
-        list[str] | None, typer.Option("--config", "-c", help="RecBole yaml file; may be repeated, or a comma list.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="RecBole's seed: decides a random split and the start.")] = None,
+    model: Annotated[str, MODEL],
+    dataset: Dataset,
+    settings: Settings = None,
+    config: Files = None,
+    seed: Seed = None,
     save: Annotated[bool, typer.Option(help="Keep the model's checkpoint in runs/.")] = True,
     per_user: Annotated[
         Path | None, typer.Option("--per-user", help="Keep the test metrics of every user in this parquet file.")
@@ -95,7 +103,7 @@ def run(
         overrides["threads"] = threads
     if quiet and verbose:
         raise UsageError("--quiet and --verbose exclude each other; give one of the two.")
-    files = [file for word in config or [] for file in word.split(",") if file]
+    files = names_in(config)
     with stdout_for_result():
         from recbole_signed.experiments.runs import run as run_once
 

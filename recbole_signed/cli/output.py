@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,31 @@ from recbole_signed.errors import MissingExtraError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+
+def _model_names(incomplete: str) -> list[str]:
+    from recbole_signed.plugin import registry
+
+    return sorted(name for name in registry.known_model_names() if name.lower().startswith(incomplete.lower()))
+
+
+def _dataset_names(incomplete: str) -> list[str]:
+    from recbole_signed.plugin import DATA_ROOT, dataset_names
+
+    return [name for name in dataset_names(Path(DATA_ROOT)) if name.startswith(incomplete)]
+
+
+MODEL: Any = typer.Option(
+    "--model", "-m", help="Model, by its class name ('recbole-signed models').", autocompletion=_model_names
+)
+DATASET: Any = typer.Option("--dataset", "-d", help="Name of a data set folder.", autocompletion=_dataset_names)
+Dataset = Annotated[str, DATASET]
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="RecBole keys, e.g. eval_args.order=TO.")
+]
+Files = Annotated[
+    list[str] | None, typer.Option("--config", "-c", help="RecBole yaml file; may be repeated, or a comma list.")
+]
+Seed = Annotated[int | None, typer.Option(help="RecBole's seed: decides a random split and the start.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result
+from recbole_signed.cli.output import DATASET, MODEL, Files, Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RUNS, TUNED
 from recbole_signed.table import to_text
@@ -22,8 +22,8 @@ def add_to(app: typer.Typer) -> None:
 
     @app.command()
     def tune(
-        model: Annotated[str | None, typer.Option("--model", "-m", help="Model, by its class name.")] = None,
-        dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Name of a data set folder.")] = None,
+        model: Annotated[str | None, MODEL] = None,
+        dataset: Annotated[str | None, DATASET] = None,
         settings: Annotated[
             list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="RecBole keys; what is given is not tuned.")
         ] = None,
@@ -40,9 +40,7 @@ def add_to(app: typer.Typer) -> None:
         start: Annotated[
             list[str] | None, typer.Option(metavar="KEY=VALUE", help="What the second trial tries.")
         ] = None,
-        config: Annotated[
-            list[str] | None, typer.Option("--config", "-c", help="RecBole yaml file; may be repeated.")
-        ] = None,
+        config: Files = None,
         seed: Annotated[int | None, typer.Option(help="RecBole's seed, and that of the choice of trials.")] = None,
         space: Annotated[
             Path | None, typer.Option(help="What is tuned; else yaml/tune/ here, or the package's.")
@@ -56,7 +54,7 @@ def add_to(app: typer.Typer) -> None:
         from recbole_signed.experiments.runs import parse_assignments
 
         given, begin = parse_assignments(settings or []), parse_assignments(start or [])
-        files = [file for word in config or [] for file in word.split(",") if file]
+        files = names_in(config)
         if table is None and (model is None or dataset is None):
             raise UsageError("say what to tune: a model (-m) on a data set (-d), or a table (--table).")
         alone = {"KEY=VALUE": given, "--start": begin, "--config": files, "--space": space, "--name": name}
