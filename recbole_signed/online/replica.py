@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
 from recbole_signed.online.learners import Learner, learner_from
 from recbole_signed.online.model_version import load_version
-from recbole_signed.online.store import LOG, VERSIONS, EdgeState, EventLog, Snapshot, Versions, Vocabulary
+from recbole_signed.online.store import LOG, VERSIONS, EdgeState, EventLog, Newcomers, Snapshot, Versions, Vocabulary
 
 _logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class OnlineReplica:
         self._lock = threading.RLock()
         self.log = EventLog(self.directory / LOG, read_only=True, check=False)
         self.versions = Versions(self.directory / VERSIONS)
+        self._newcomers = Newcomers.of(self.log)
         self.edges = EdgeState()
         self.applied_seq = 0
         self._fitted_seq, self._loaded = 0, ""
@@ -82,6 +85,11 @@ class OnlineReplica:
             assert self._learner is not None
             yield self, self._learner
 
+    def hidden_items(self) -> np.ndarray:
+        """Return the numbers of items that are shown to nobody, as `OnlineState.hidden_items` does, int64."""
+        withdrawn = self.log.withdrawn.ids(self.items)
+        return np.union1d(withdrawn[withdrawn < self.edges.n_items], self._newcomers.hidden(self.edges))
+
     def follow(self) -> int:
         """Apply what the log has got since, and load the version that the writer has saved; return the seq applied.
 
@@ -90,6 +98,7 @@ class OnlineReplica:
         """
         with self._lock:
             self.log.catch_up()
+            self.log.withdrawn.reload()
             if self.log.base_seq > self.applied_seq:  # compacted beyond what was read here
                 self._recover()
             elif (current := self.versions.current()) not in (None, self._loaded):
@@ -101,6 +110,7 @@ class OnlineReplica:
                 if logged.n_users > len(self.users) or logged.n_items > len(self.items):
                     self.log.catch_up()  # committed since the vocabularies were read
                 changes = self.edges.apply(logged)
+                self._newcomers.update(self.edges, changes)
                 for user in changes.forgotten.tolist():
                     self.users.forget(user)
                 learner.update(self.edges, changes)

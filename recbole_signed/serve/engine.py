@@ -208,7 +208,8 @@ class Engine:
         key = self.catalogue.version, state.edges.n_items
         if self._hidden is None or self._hidden[:2] != key:
             self._hidden = (*key, self._ids(self.catalogue.withdrawn))
-        return self._hidden[2]
+        more = state.hidden_items()  # of newcomers alone, or withdrawn in the state itself
+        return np.union1d(self._hidden[2], more) if len(more) else self._hidden[2]
 
     def _ids(self, items: Sequence[str]) -> Any:
         """Return the ids of known items; the others are in no list anyway."""

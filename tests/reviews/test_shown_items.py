@@ -45,6 +45,9 @@ def test_r18_an_item_of_young_small_users_alone_is_not_shown_to_others(tmp_path:
     recommender.close()
     recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
     assert "invented" not in ids(recommender, "u1")
+    assert recommender.state is not None
+    hidden = recommender.state.items.tokens(recommender.state.hidden_items().tolist())
+    assert hidden == ["invented"]
     recommender.update([event(900, "honest", "real", "like"), event(901, "u5", "real", "like")])
     assert "real" in ids(recommender, "u1")  # a user of the data set has touched it
     clock.now += DAY + 1  # the users have come of age, and have four likes each

@@ -13,6 +13,7 @@ from .edges import EdgeState as EdgeState
 from .erasure import Pending as Pending
 from .event_log import EventLog as EventLog
 from .log_batch import LogBatch as LogBatch
+from .newcomers import Newcomers as Newcomers
 from .recent_counts import DAY as DAY
 from .recent_counts import RecentCounts as RecentCounts
 from .results import DUPLICATE as DUPLICATE

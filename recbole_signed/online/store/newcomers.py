@@ -15,6 +15,7 @@ import numpy as np
 
 from recbole_signed.online.store.edge_views import Changes
 from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.settings import StateSettings
 
 AGAIN = 60.0
@@ -35,12 +36,22 @@ class Newcomers:
         self._joined = np.zeros(1, dtype=np.int64)
         self._known = np.zeros(1, dtype=bool)
         self._looked = -np.inf
+        self._hidden: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, log: EventLog) -> Newcomers:
+        """Make it for a log, which tells when users joined, and whether the state began with some."""
+        began_with_users = log.begun is not None and log.begun[0] > 1
+        rests = 0 if began_with_users else log.created + 1000 * log.settings.newcomer_age
+        return cls(log.connection, log.settings, rests)
 
     def update(self, edges: EdgeState, changes: Changes) -> None:
         """Take a batch of changes in."""
         touched = changes.new != 0
         trusted = self._trusted(edges, changes.user[touched].astype(np.int64))
         self._grow(edges.n_items)
+        if not self._known[changes.item].all():
+            self._hidden = None
         self._known[changes.item[touched][trusted]] = True
 
     def hidden(self, edges: EdgeState) -> np.ndarray:
@@ -56,8 +67,11 @@ class Newcomers:
             users, place = np.unique(rows.ids, return_inverse=True)
             trusted = self._trusted(edges, users.astype(np.int64))[place]
             owner = np.repeat(items, np.diff(rows.indptr))
-            self._known[owner[trusted]] = True
-        return np.flatnonzero(~self._known[: edges.n_items])[1:]  # but for the padding
+            self._known[owner[trusted]], self._hidden = True, None
+        if self._hidden is None:
+            unknown = np.flatnonzero(~self._known[: edges.n_items])
+            self._hidden = unknown[np.diff(edges.of_items(unknown).indptr) > 0]
+        return self._hidden
 
     def _trusted(self, edges: EdgeState, users: np.ndarray) -> np.ndarray:
         if edges.n_users > len(self._joined):
@@ -73,3 +87,4 @@ class Newcomers:
     def _grow(self, n_items: int) -> None:
         if n_items > len(self._known):
             self._known = np.concatenate([self._known, np.zeros(n_items - len(self._known), dtype=bool)])
+            self._hidden = None

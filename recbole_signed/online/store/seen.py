@@ -76,19 +76,20 @@ class Seen:
         return int(row[0]) if row else 0
 
     def is_whole(self) -> bool:
-        """Return whether the table is what was written; takes about a second for two million rows."""
+        """Return whether the table is what was written; takes about two seconds for a million rows."""
         cursor, total = self._connection.execute("SELECT digest, seq, user FROM seen"), 0
         while rows := cursor.fetchmany(100_000):
-            if any(len(row[0]) != _SIZE for row in rows):
+            try:
+                total ^= _checksum(rows)
+            except (TypeError, ValueError, OverflowError):  # no digests, or no numbers
                 return False
-            total ^= _checksum(rows)
         return total == self._total()
 
 
 def _checksum(rows: Sequence[tuple[bytes, int, int]]) -> int:
     """Combine the checksums of rows."""
     digests, seq, user = zip(*rows, strict=True)
-    halves = np.frombuffer(b"".join(digests), dtype=np.int64).reshape(-1, 2)
+    halves = np.frombuffer(b"".join(digests), dtype=np.int64).reshape(len(rows), _SIZE // 8)
     columns = [np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])]
     columns += [np.array(each, dtype=np.int64) for each in (seq, user)]
     return int(np.bitwise_xor.reduce(row_checksums(columns)))

@@ -202,9 +202,7 @@ class OnlineState(OpenedDirectory):
 
     def _start_from(self, edges: EdgeState, seq: int) -> None:
         self.edges, self.applied_seq = edges, seq
-        began_with_users = self.begun is not None and self.begun[0] > 1
-        rests = 0 if began_with_users else self.log.created + 1000 * self.settings.newcomer_age
-        self._newcomers = Newcomers(self.log.connection, self.settings, rests)
+        self._newcomers = Newcomers.of(self.log)
 
     def replay(self) -> Iterator[Update]:
         """Apply what the edges do not reflect yet, batch by batch as it was ingested, and give what each did.
@@ -271,8 +269,10 @@ class OnlineState(OpenedDirectory):
 
     def hidden_items(self) -> np.ndarray:
         """Return the numbers of items that are shown to nobody: the withdrawn, and those of newcomers alone, int64."""
-        withdrawn = self.log.withdrawn.ids(self.items)
-        return np.union1d(withdrawn[withdrawn < self.edges.n_items], self._newcomers.hidden(self.edges))
+        withdrawn, of_newcomers = self.log.withdrawn.ids(self.items), self._newcomers.hidden(self.edges)
+        if not len(withdrawn):
+            return of_newcomers
+        return np.union1d(withdrawn[withdrawn < self.edges.n_items], of_newcomers)
 
     # ---- going on
 

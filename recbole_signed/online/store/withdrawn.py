@@ -23,7 +23,12 @@ class Withdrawn:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
-        self.tokens: set[str] = {row[0] for row in connection.execute("SELECT token FROM withdrawn")}
+        self.tokens: set[str] = set()
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the table again, which another process may have changed."""
+        self.tokens = {row[0] for row in self._connection.execute("SELECT token FROM withdrawn")}
         self._found = (-1, np.zeros(0, dtype=np.int64))
 
     def change(self, tokens: Iterable[str], *, withdrawn: bool) -> None:
