@@ -72,7 +72,9 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
     if told.recency is not None:
         edges = edges.with_columns(pl.Series("recency", told.recency[order] * unit, dtype=pl.Float64))
     popularity = float(told.prior * told.factor)
-    sentence = " ".join(_sentences(edges, settings, user, item, float(told.score), told.verdict))
+    said = _sentences(edges, settings, user, item, float(told.score), told.verdict)
+    if told.trend != 1.0:
+        said.append(f"The trend of item {item} multiplies the contributions by {told.trend:.3g}.")
     return ItemExplanation(
         user=user,
         item=item,
@@ -83,7 +85,7 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
         factor=told.factor,
         trend=told.trend,
         known=bool(edges.height),
-        sentence=sentence,
+        sentence=" ".join(said),
     )
 
 

@@ -50,7 +50,6 @@ class SSFT(SSF):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings = TimeSettings.from_mapping(config)
-        self.fixed = tuple(name for name in asdict(settings) if name in (config.external_config_dict or {}))
         events = _events_of(dataset)
         self.exposures: Exposures | None = None
         self.sequences: Sequences | None = None
@@ -88,7 +87,7 @@ class SSFT(SSF):
             found,
             self.time_settings,
             self.iterations,
-            self.fixed,
+            self.given,
         )
         self.chosen_settings = chosen.tuned.settings.to_tensor().to(self.device)
         self.chosen_time = chosen.settings.to_tensor().to(self.device)

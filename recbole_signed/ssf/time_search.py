@@ -77,7 +77,7 @@ def tune_time(
         found: what was chosen for the filter alone.
         start: values of what is not tried.
         iterations: of the filter's decomposition.
-        fixed: names of settings that keep the values of ``start``.
+        fixed: names of settings, of the filter or of time, that stay as they are.
     """
     fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
     search = _TimeSearch(fitted, sequences, exposures, validation, start, frozenset(fixed))
@@ -136,13 +136,15 @@ class _TimeSearch:
 
     def offer(self, settings: Iterable[TimeSettings]) -> None:
         """Try settings, and keep the best; what is fixed stays as it is."""
-        held = {name: getattr(self.start, name) for name in self.fixed}
+        held = {name: value for name, value in vars(self.start).items() if name in self.fixed}
         distinct = list(dict.fromkeys(replace(each, **held) for each in settings))
         self._contest([(self.fitted, each) for each in distinct])
 
     def factors(self) -> None:
         """Try the settings that scores are multiplied by."""
         for name, values in FACTORS.items():
+            if name in self.fixed:
+                continue
             self._contest([(self.fitted.changed(**{name: value}), self.best) for value in values])
 
     def _contest(self, tried: list[tuple[SpectralFilter, TimeSettings]]) -> None:

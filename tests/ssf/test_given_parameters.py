@@ -18,16 +18,19 @@ GIVEN: list[dict[str, float]] = [
     {"learned_share": 0.9},
     {"learned_share": 0.0, "cutoff": 4},
     {"learned_regularisation": 0.5},
+    {"half_life": 3.0, "dislike_aversion": 1.5, "popularity_exponent": 0.3},
 ]
+OWN = {"SSF": (), "SSFL": ("learned_share", "learned_regularisation"), "SSFT": ("half_life",)}
+"""What a model has beside the parameters of SSF."""
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=[", ".join(each) for each in GIVEN])
-@pytest.mark.parametrize("name", ["SSF", "SSFL"])
+@pytest.mark.parametrize("name", OWN)
 def test_given_values_hold_and_the_others_are_chosen(
     name: str, given: dict[str, float], prepare_model: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    if name == "SSF":
-        given = {key: value for key, value in given.items() if not key.startswith("learned")}
+    others = {key for model, keys in OWN.items() if model != name for key in keys}
+    given = {key: value for key, value in given.items() if key not in others}
     settings: dict[str, Any] = {"rank": 16, "valid_metric": "NDCG@10"}
     preset, _, parts = prepare_model(name, **settings)
     model, _, _ = prepare_model(name, **settings, **given)

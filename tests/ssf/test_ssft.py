@@ -103,7 +103,7 @@ def test_it_chooses_and_what_is_set_holds(prepare: Callable[..., Any], caplog: p
     caplog.set_level(logging.INFO)
     time_split = {"eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}}
     model, config, parts = prepare(rank=12, half_life=0.02, transition_share=1.0, valid_metric="NDCG@10", **time_split)
-    assert set(model.fixed) == {"half_life", "transition_share"}
+    assert model.given & vars(model.time_settings).keys() == {"half_life", "transition_share"}
     trainer = get_trainer(config["MODEL_TYPE"], "SSFT")(config, model)
     trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
     assert "SSFT chose on validation (NDCG@10" in caplog.text
