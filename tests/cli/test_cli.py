@@ -253,6 +253,10 @@ def test_compare(table: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "-m", "BPR", "-d", "toy-signed", "--sede", "3"], "run has no option '--sede'; did you mean '--seed'?"),
         (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
         (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
+        (
+            ["run", "-m", "BPR", "-d", "toy-signed", "data_path=no/where"],
+            "data_path is 'no/where', but there is no such",
+        ),
         (["run", "-m", "BPR"], "--dataset"),
         (["run", "-m", "BPR", "-d", "toy-signed", "--seed", "x"], "--seed"),
         (["rum"], "rum"),
@@ -275,6 +279,23 @@ def test_bad_input_is_one_sentence_and_status_2(
     assert "Traceback" not in err
     status, out, _ = outcome(capsys, *words)
     assert (status, out) == (2, "")
+
+
+def test_a_file_of_another_name_is_not_suggested_for_its_ending(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("bin.yaml", "headline.yaml"):
+        (tmp_path / name).touch()
+    assert "did you mean" not in outcome(capsys, "compare", "nope.yaml")[2]
+    assert "did you mean 'headline.yaml'?" in outcome(capsys, "compare", "hedline.yaml")[2]
+
+
+def test_a_yaml_file_without_a_key_changes_nothing(
+    toy: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty.yaml").write_text("# nothing\n", encoding="utf-8")
+    status, out, err = outcome(capsys, "run", "-m", "Pop", "-d", toy, "-c", "empty.yaml", "--no-save", "-q", "topk=[5]")
+    assert (status, "Recall@5" in out) == (0, True), err
 
 
 def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
