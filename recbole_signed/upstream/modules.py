@@ -6,7 +6,6 @@ import ast
 import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from recbole_signed.errors import UsageError
@@ -31,11 +30,12 @@ class Import:
 
 @dataclass
 class SourceModule:
-    """One file: its text, its syntax tree, and what its top-level names are."""
+    """One file: its lines, its syntax tree, and what its top-level names are."""
 
     name: str
     path: Path
-    source: bytes
+    lines: list[str]
+    """With their ends."""
     tree: ast.Module
     definitions: dict[str, ast.stmt] = field(default_factory=dict)
     """The statement that defines a name."""
@@ -52,8 +52,9 @@ class SourceModule:
         if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
             raise UsageError(f"the module {name} has no source file to export.")
         path = Path(spec.origin)
-        source = path.read_bytes()
-        module = cls(name, path, source, ast.parse(source))
+        with path.open(encoding="utf-8") as file:
+            lines = file.readlines()
+        module = cls(name, path, lines, ast.parse("".join(lines)))
         for statement in module.tree.body:
             module._register(statement)
         stub = path.with_suffix(".pyi")
@@ -88,32 +89,22 @@ class SourceModule:
         """Whether it is the ``__init__`` of a package."""
         return self.path.name == "__init__.py"
 
-    @cached_property
-    def line_starts(self) -> list[int]:
-        """Offset in bytes of the first character of each line."""
-        starts = [0]
-        for line in self.source.splitlines(keepends=True):
-            starts.append(starts[-1] + len(line))
-        return starts
-
-    def text(self, start: int, end: int, without: Iterable[ast.stmt] = ()) -> str:
-        """Return the text between two offsets without the lines of some statements."""
-        pieces = []
-        for first, last in sorted(map(self.lines_of, without)):
-            if first >= start:  # else it is inside another one
-                pieces.append(self.source[start:first])
-                start = last
-        return b"".join([*pieces, self.source[start:end]]).decode()
+    def text(self, first: int, last: int, without: Iterable[ast.stmt] = ()) -> str:
+        """Return the lines from ``first`` up to ``last``, from 0, without those of some statements."""
+        left_out = {line for each in without for line in range(*self.lines_of(each))}
+        return "".join(self.lines[line] for line in range(first, last) if line not in left_out)
 
     def lines_of(self, node: ast.stmt) -> tuple[int, int]:
-        """Return where the lines of a statement begin and end, with its decorators and the comment right above it."""
+        """Return the first line of a statement, from 0, and the one after its last.
+
+        Its decorators and the comment right above it are among them.
+        """
         decorators = getattr(node, "decorator_list", [])
-        first = min([node.lineno, *(each.lineno for each in decorators)])
-        lines = self.source.splitlines()
-        while first > 1 and lines[first - 2].lstrip().startswith(b"#") and not _is_heading(lines[first - 2]):
+        first = min([node.lineno, *(each.lineno for each in decorators)]) - 1
+        while first and self.lines[first - 1].lstrip().startswith("#") and not _is_heading(self.lines[first - 1]):
             first -= 1
         assert node.end_lineno is not None
-        return self.line_starts[first - 1], self.line_starts[node.end_lineno]
+        return first, node.end_lineno
 
     def comment_on(self, statement: ast.stmt) -> ast.stmt | None:
         """Return the string below a constant that says what it is."""
@@ -130,8 +121,8 @@ class SourceModule:
         return (ast.get_docstring(self.tree) or "").partition("\n")[0]
 
 
-def _is_heading(line: bytes) -> bool:
-    return line.strip().startswith(b"# ----")
+def _is_heading(line: str) -> bool:
+    return line.strip().startswith("# ----")
 
 
 def _only_for_type_checkers(statement: ast.stmt) -> bool:
