@@ -1,4 +1,3 @@
-from .attention import path_attention as path_attention
 from .cooccurrence import homophily_ratio as homophily_ratio
 from .cooccurrence import item_neighbours as item_neighbours
 from .eigenvectors import gram_eigenvectors as gram_eigenvectors
@@ -19,6 +18,7 @@ from .propagation import symmetric as symmetric
 from .random_walks import WalkGraph as WalkGraph
 from .random_walks import WalkPairs as WalkPairs
 from .random_walks import n_path_types as n_path_types
+from .random_walks import path_attention as path_attention
 from .shards import DegreeCounts as DegreeCounts
 from .shards import EdgeBlock as EdgeBlock
 from .shards import Shards as Shards
@@ -32,10 +32,8 @@ from .sparse_kernels import multiply as multiply
 from .spectral import ResidentOperator as ResidentOperator
 from .spectral import RightFactors as RightFactors
 from .spectral import energy_of as energy_of
-from .spectral import exposure_rows as exposure_rows
 from .spectral import inverse_power as inverse_power
 from .spectral import n_kept as n_kept
-from .spectral import normalised as normalised
 from .spectral import refreshed_factors as refreshed_factors
 from .spectral import right_factors as right_factors
 from .spectral import user_degrees as user_degrees

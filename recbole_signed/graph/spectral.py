@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,42 +43,6 @@ def user_degrees(graph: SignedGraph, dislike_weight: float) -> FloatArray:
     if graph.neutrals is not None:
         degrees = degrees + abs(graph.neutral_weight) * np.diff(graph.neutrals.indptr)
     return degrees
-
-
-def exposure_rows(
-    graph: SignedGraph, item_scale: FloatArray, dislike_weight: float, smoothing: float, exponent: float
-) -> sp.csr_matrix:
-    """Return the normalised rows of the users of ``graph`` for a given scale of the items, float32.
-
-    Args:
-        graph: any users, also ones that no model has seen, over the items that ``item_scale`` is for.
-        item_scale: ``[n_items]``, in a fitted model that of the training graph.
-        dislike_weight: w.
-        smoothing: a, in edges.
-        exponent: e.
-    """
-    user_scale = inverse_power(user_degrees(graph, dislike_weight), smoothing, exponent)
-    rows = graph.weighted(dislike_weight) if dislike_weight or graph.neutrals is not None else graph.likes.copy()
-    for first in range(0, rows.shape[0], ROWS):  # in pieces, for the memory: the product is float64
-        bounds = rows.indptr[first : first + ROWS + 1]
-        edges = slice(int(bounds[0]), int(bounds[-1]))
-        scale = item_scale[rows.indices[edges]]
-        rows.data[edges] = normalised(bounds, rows.data[edges], scale, user_scale[first : first + ROWS])
-    return rows.astype(np.float32, copy=False)
-
-
-def normalised(
-    indptr: npt.NDArray[np.integer], weights: npt.NDArray[Any], item_scale: FloatArray, user_scale: FloatArray
-) -> npt.NDArray[np.float32]:
-    """Return the weights of edges times the scales of both ends, rounded once, float32 ``[n_edges]``.
-
-    Args:
-        indptr: where the edges of each user begin, ``[n_users + 1]``.
-        weights: ``[n_edges]``.
-        item_scale: that of each edge's item, ``[n_edges]``.
-        user_scale: ``[n_users]``.
-    """
-    return (weights * item_scale * np.repeat(user_scale, np.diff(indptr))).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class SIGformer(SignedRecommender):
     .. math:: E^{l+1} = S^l X^l, \quad X^l = \mathrm{LayerNorm}(E^l), \quad
               y_{ui} = \bar e_u \cdot \bar e_i, \quad \bar E = \tfrac{1}{L+1} \sum_{l=0}^{L} E^l
 
-    with :math:`S^l` of :func:`~recbole_signed.graph.attention.path_attention` over fresh walks for each layer and
+    with :math:`S^l` of :func:`~recbole_signed.graph.random_walks.path_attention` over fresh walks for each layer and
     step, :math:`w = e^{\lambda_l}`, and p the LayerNorm of the ``eigs_dim`` smoothest eigenvectors of
     :math:`L = (L^+ + \alpha L^-)/(1 + \alpha)`. There are no query, key and value matrices. The loss is the mean over
     all training edges of :math:`\mathrm{softplus}(c\,(y_{uj} - y_{ui}))`, c = 1 for likes and :math:`\beta` for

@@ -1,3 +1,4 @@
+from .filter import Exposure as Exposure
 from .filter import LinearTerm as LinearTerm
 from .filter import SpectralFilter as SpectralFilter
 from .filter import UserEdges as UserEdges
@@ -21,6 +22,7 @@ from .search import candidate as candidate
 from .search import tune as tune
 from .sequences import Sequences as Sequences
 from .settings import FilterSettings as FilterSettings
+from .settings import TimeSettings as TimeSettings
 from .sharded_filter import fit_graph as fit_graph
 from .sharded_filter import fit_shards as fit_shards
 from .sharded_fit import load_filter as load_filter
@@ -33,7 +35,6 @@ from .time_search import HALF_LIVES as HALF_LIVES
 from .time_search import REACH as REACH
 from .time_search import Exposures as Exposures
 from .time_search import tune_time as tune_time
-from .time_settings import TimeSettings as TimeSettings
 from .transition import Transition as Transition
 from .transition import TransitionSums as TransitionSums
 from .transition import sources as sources

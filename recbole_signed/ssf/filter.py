@@ -22,9 +22,7 @@ from recbole_signed.graph import (
     GramFilter,
     RightFactors,
     SignedGraph,
-    exposure_rows,
     inverse_power,
-    normalised,
     right_factors,
     user_degrees,
 )
@@ -36,6 +34,8 @@ from recbole_signed.ssf.trend import Trend
 
 CELLS = 8_000_000
 """Scores that are held at a time when the best items are looked for."""
+ROWS = 1_024
+"""Users whose edges are normalised at a time."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,26 @@ class UserEdges:
         """Number of users."""
         return len(self.degrees)
 
+    def entries(self, counters: ItemCounters, s: FilterSettings) -> npt.NDArray[np.float32]:
+        r"""Return the entries :math:`(d_u + a)^{-e} w_{ui} (d_i + a)^{-e}` of R, ``[n_edges]``, rounded once."""
+        user_scale = inverse_power(self.degrees, s.degree_smoothing, s.degree_exponent)
+        many = len(self.items) > counters.n_items  # a power costs more than a look-up
+        scale = counters.scale(s, np.arange(counters.n_items) if many else self.items)
+        found = np.empty(len(self.items), dtype=np.float32)
+        for first in range(0, self.n_users, ROWS):  # in pieces, for the memory: the product is float64
+            bounds = self.indptr[first : first + ROWS + 1]
+            edges = slice(int(bounds[0]), int(bounds[-1]))
+            item_scale = scale[self.items[edges]] if many else scale[edges]
+            found[edges] = (
+                self.weights[edges] * item_scale * np.repeat(user_scale[first : first + ROWS], np.diff(bounds))
+            )
+        return found
+
+    def matrix(self, counters: ItemCounters, s: FilterSettings) -> sp.csr_matrix:
+        """Return the rows of R, the exposure matrix, float32 ``[n_users, n_items]``."""
+        shape = (self.n_users, counters.n_items)
+        return sp.csr_matrix((self.entries(counters, s), self.items, self.indptr), shape=shape)
+
 
 @dataclass(frozen=True)
 class LinearTerm:
@@ -142,14 +162,12 @@ class Exposure:
     @classmethod
     def of(cls, graph: SignedGraph, settings: FilterSettings) -> Exposure:
         """Count the edges of a graph, and normalise them."""
-        w, a, e = settings.dislike_weight, settings.degree_smoothing, settings.degree_exponent
-        likes, dislikes = (np.bincount(each.indices, minlength=graph.n_items) for each in (graph.likes, graph.dislikes))
-        matrix = exposure_rows(graph, inverse_power(likes + abs(w) * dislikes, a, e), w, a, e)
-        degrees = user_degrees(graph, w)
-        active = degrees[degrees > 0]
+        counts = (np.bincount(each.indices, minlength=graph.n_items) for each in (graph.likes, graph.dislikes))
+        counters = ItemCounters.of(*(torch.from_numpy(each).float() for each in counts))
+        users = UserEdges.of(graph, settings.dislike_weight)
+        active = users.degrees[users.degrees > 0]
         median = float(np.median(active)) if len(active) else 1.0
-        counters = ItemCounters.of(*(torch.from_numpy(each).float() for each in (likes, dislikes)))
-        return cls(matrix, counters, float(len(active)), median)
+        return cls(users.matrix(counters, settings), counters, float(len(active)), median)
 
     def filter(self, found: RightFactors, settings: FilterSettings) -> SpectralFilter:
         """Return the filter of singular pairs of the matrix."""
@@ -221,23 +239,15 @@ class SpectralFilter:
         """Return users as this filter reads them."""
         return users if isinstance(users, UserEdges) else UserEdges.of(users, self.settings.dislike_weight)
 
-    def entries(self, users: UserEdges) -> npt.NDArray[np.float32]:
-        """Return the entries of :math:`R_u` of the users' edges, ``[n_edges]``."""
-        s = self.settings
-        user_scale = inverse_power(users.degrees, s.degree_smoothing, s.degree_exponent)
-        return normalised(users.indptr, users.weights, self.counters.scale(s, users.items), user_scale)
-
     def rows(self, users: SignedGraph | UserEdges) -> sp.csr_matrix:
         """Return :math:`R_u`, the exposure matrix's rows of any users, float32 ``[n_users, n_items]``."""
-        users = self.edges(users)
-        shape = (users.n_users, self.counters.n_items)
-        return sp.csr_matrix((self.entries(users), users.items, users.indptr), shape=shape)
+        return self.edges(users).matrix(self.counters, self.settings)
 
     def project(self, users: SignedGraph | UserEdges) -> torch.Tensor:
         """Return :math:`R_u V` of any users, ``[n_users, k]``, before the response."""
         users = self.edges(users)
         if users.n_users == 1 and self.vectors.device.type == "cpu":  # without the cost of making a matrix
-            found = self.entries(users) @ self.vectors.numpy()[users.items]
+            found = users.entries(self.counters, self.settings) @ self.vectors.numpy()[users.items]
             return torch.from_numpy(found[None, : self.k])
         return _product(self.rows(users), self.vectors)[:, : self.k]
 
@@ -437,14 +447,15 @@ class SpectralFilter:
 
         An item that the user both likes and dislikes has two edges, whose entries add up to the one of R.
         """
-        edges = {1: user.likes, -1: user.dislikes}
+        sides = {1: user.likes, -1: user.dislikes}
         if user.neutrals is not None:
-            edges[0] = user.neutrals
-        items = np.concatenate([each.indices.astype(np.int64) for each in edges.values()])
-        signs = np.repeat(np.array(list(edges), dtype=np.int8), [each.nnz for each in edges.values()])
+            sides[0] = user.neutrals
+        items = np.concatenate([each.indices.astype(np.int64) for each in sides.values()])
+        signs = np.repeat(np.array(list(sides), dtype=np.int8), [each.nnz for each in sides.values()])
         weights = np.select([signs > 0, signs < 0], [1.0, self.settings.dislike_weight], user.neutral_weight)
         degrees = user_degrees(user, self.settings.dislike_weight)
-        return items, signs, self.entries(UserEdges(np.array([0, len(items)]), items, weights, degrees))
+        edges = UserEdges(np.array([0, len(items)]), items, weights, degrees)
+        return items, signs, edges.entries(self.counters, self.settings)
 
 
 def _product(rows: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:

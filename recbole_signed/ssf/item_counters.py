@@ -55,8 +55,6 @@ class ItemCounters:
 
     def scale(self, s: FilterSettings, items: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Return the normalisation :math:`(d_i + a)^{-e}` of some items, with the degrees of P + |w|N."""
-        if len(items) > self.n_items:  # of all, once: a power costs more than a look-up
-            return self.scale(s, np.arange(self.n_items))[items]
         likes, dislikes = (each.cpu().numpy()[items].astype(np.float64) for each in (self.likes, self.dislikes))
         return inverse_power(likes + abs(s.dislike_weight) * dislikes, s.degree_smoothing, s.degree_exponent)
 

@@ -19,7 +19,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.graph import SignedGraph, inverse_power, normalised, refreshed_factors
+from recbole_signed.graph import SignedGraph, inverse_power, refreshed_factors
 from recbole_signed.online import LIKE
 from recbole_signed.online.learners import (
     GrowingItems,
@@ -136,9 +136,9 @@ class SpectralLearner(LearnerDefaults):
         old = rows.ids < len(self.items.degree)  # the others have no vector in V_0
         known = Rows.where(old, rows.indptr, rows.ids, rows.kind)
         users, base = self._edges(rows), self.items.base
-        scales = self._scale(self.items.degree[known.ids]), self._scale(users.degrees) ** 2
-        data = normalised(known.indptr, users.weights[old], *scales)
-        return np.asarray(csr(data, known.ids, known.indptr, len(base)) @ base)
+        data = users.weights[old] * np.repeat(self._scale(users.degrees) ** 2, np.diff(known.indptr))
+        data *= self._scale(self.items.degree[known.ids])
+        return np.asarray(csr(data.astype(np.float32), known.ids, known.indptr, len(base)) @ base)
 
     def make_items(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, users: np.ndarray) -> np.ndarray:
         r"""Return :math:`S^{-2} V_0^T R^T r_i` of items."""

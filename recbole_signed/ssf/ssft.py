@@ -19,9 +19,9 @@ from recbole_signed.online.store import RecentCounts
 from recbole_signed.ssf.filter import Explanation, SpectralFilter, UserEdges
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.sequences import IntArray, Sequences
+from recbole_signed.ssf.settings import TimeSettings
 from recbole_signed.ssf.ssf import SSF
 from recbole_signed.ssf.time_search import Exposures, leading, trend_of, tune_time
-from recbole_signed.ssf.time_settings import TimeSettings
 from recbole_signed.ssf.transition import Transition, TransitionSums
 from recbole_signed.ssf.validation import Validation
 

@@ -22,9 +22,8 @@ from recbole_signed.online.store.edges import Changes, EdgeArrays
 from recbole_signed.ssf.filter import SpectralFilter, UserEdges
 from recbole_signed.ssf.learner import SpectralLearner
 from recbole_signed.ssf.sequences import Sequences
-from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.settings import FilterSettings, TimeSettings
 from recbole_signed.ssf.time_search import leading, trend_of
-from recbole_signed.ssf.time_settings import TimeSettings
 from recbole_signed.ssf.transition import Transition, TransitionSums
 
 

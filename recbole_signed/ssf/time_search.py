@@ -15,7 +15,7 @@ from recbole_signed.online.store import DAY, RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.search import FACTORS, SearchResult
 from recbole_signed.ssf.sequences import IntArray, Sequences
-from recbole_signed.ssf.time_settings import SCALES, TimeSettings
+from recbole_signed.ssf.settings import SCALES, TimeSettings
 from recbole_signed.ssf.transition import TransitionSums, added, sources_now
 from recbole_signed.ssf.trend import Trend
 from recbole_signed.ssf.validation import Candidate, Pieces, Validation

@@ -46,7 +46,8 @@ def test_neutral_edges_weigh_what_they_should(
     np.testing.assert_allclose(users, weights.sum(axis=1), rtol=1e-6)
     np.testing.assert_allclose(items, weights.sum(axis=0), rtol=1e-6)
     np.testing.assert_allclose(user_degrees(graph, dislike_weight), weights.sum(axis=1), rtol=1e-6)
-    scale = [1 / np.sqrt(weights.sum(axis=axis) + 5.0) for axis in (1, 0)]
+    of_items = P + abs(dislike_weight) * N  # an item's degree counts verdicts alone
+    scale = [1 / np.sqrt(each + 5.0) for each in (weights.sum(axis=1), of_items.sum(axis=0))]
     expected = scale[0][:, None] * (P + dislike_weight * N + neutral_weight * M) * scale[1]
     np.testing.assert_allclose(exposure_matrix(graph, dislike_weight).toarray(), expected, rtol=1e-5)
 

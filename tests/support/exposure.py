@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import scipy.sparse as sp
 
-from recbole_signed.graph import SignedGraph, exposure_rows, inverse_power
+from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf import Exposure, FilterSettings
 
 
-def exposure_matrix(
-    graph: SignedGraph, dislike_weight: float, smoothing: float = 5.0, exponent: float = 0.5
-) -> sp.csr_matrix:
-    """Return the normalised signed exposure matrix R, float32 ``[n_users, n_items]``."""
-    _, item_degrees = graph.degrees(dislike_weight)
-    item_scale = inverse_power(item_degrees.astype(np.float64), smoothing, exponent)
-    return exposure_rows(graph, item_scale, dislike_weight, smoothing, exponent)
+def exposure_matrix(graph: SignedGraph, w: float, a: float = 5.0, e: float = 0.5) -> sp.csr_matrix:
+    """Return R, float32 ``[n_users, n_items]``."""
+    settings = FilterSettings(dislike_weight=w, degree_smoothing=a, degree_exponent=e)
+    return Exposure.of(graph, settings).matrix
