@@ -45,8 +45,8 @@ def fit(
 
     What the parameters leave open is chosen first, on a held-out share of each user's likes: the parameters of SSF and
     SSF-L that were not given (unless ``auto=False``), and the number of epochs of a model that is trained by gradients
-    (unless ``epochs`` is given). Then the model is fitted again, to everything. A model with nothing open is fitted
-    once.
+    (unless ``epochs`` or ``max_steps`` is given). Then the model is fitted again, to everything. A model with nothing
+    open is fitted once.
 
     Args:
         model: class name of any registered model, or of one of RecBole's own (``recbole-signed models`` lists them).
@@ -101,7 +101,7 @@ class _Maker:
         """Return what the held-out share says about what the parameters leave open."""
         config = self._config((1 - valid, valid, 0))
         in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
-        if in_epochs and "epochs" in self.parameters:
+        if in_epochs and {"epochs", "max_steps"} & set(self.parameters):
             return {}
         if not in_epochs and not config["auto"]:
             return {}
@@ -116,7 +116,8 @@ class _Maker:
             if config["valid_metric_bigger"]
             else min(scores, key=scores.__getitem__)
         )
-        return {"epochs": best + 1}
+        every = config["eval_every_steps"]
+        return {"max_steps": (best + 1) * every} if every else {"epochs": best + 1}
 
     def fitted(self, chosen: Mapping[str, Any]) -> Recommender:
         """Return the model fitted to everything."""

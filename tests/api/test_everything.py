@@ -97,6 +97,14 @@ def test_fit_chooses_the_number_of_epochs(data: Any) -> None:
     assert rs.fit("BPR", data, epochs=2).config["epochs"] == 2
 
 
+def test_fit_chooses_the_number_of_steps_where_steps_are_between_validations(data: Any) -> None:
+    keys = {"eval_every_steps": 3, "stopping_step": 2, "learning_rate": 0.01, "seed": 3}
+    steps = rs.fit("BPR", data, **keys).config["max_steps"]
+    assert steps % 3 == 0
+    assert 3 <= steps < 3 * 300
+    assert rs.fit("BPR", data, max_steps=2, **keys).config["max_steps"] == 2
+
+
 def test_fit_takes_the_name_or_the_folder_of_a_data_set(tmp_path: Path) -> None:
     folder = rs.convert("toy", None, tmp_path / "atomic_files")
     by_name = rs.fit("SSF", "toy-signed", auto=False).recommend(1)
