@@ -131,6 +131,10 @@ class _Maker:
         judged = {"metrics": ["NDCG"], "topk": [k], "valid_metric": f"NDCG@{k}"}
         held = {"eval_args": {"split": {"RS": list(ratios)}, "order": "RO", "group_by": "user", "mode": "full"}}
         config = make_config(self.model, self.name, (), {**judged, **self.quiet, **held, **given}, self.seed)
+        if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+            raise UsageError(
+                f"{self.model} reads sequences, which fit can't give it; train it with run, and load() it."
+            )
         if self.data is None:
             with own_arguments_hidden():
                 init_seed(config["seed"], config["reproducibility"])

@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
+from recbole_signed.api.sequences import Sequences, first_items
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
 from recbole_signed.data import ItemLists
 from recbole_signed.errors import UsageError
@@ -37,9 +38,17 @@ class Recommender:
         users, items: the raw ids (:class:`~recbole_signed.api.ids.Ids`).
     """
 
-    def __init__(self, config: Any, model: Any, dataset: Any, seen: ItemLists | None = None, kept: Any = None) -> None:
+    def __init__(
+        self,
+        config: Any,
+        model: Any,
+        dataset: Any,
+        seen: ItemLists | None = None,
+        kept: Any = None,
+        sequences: Sequences | None = None,
+    ) -> None:
         self.config, self.model = config, model
-        self._dataset, self._kept = dataset, kept
+        self._dataset, self._kept, self._sequences = dataset, kept, sequences
         self.users, self.items = (
             Ids(what, dataset.field2id_token[field], dataset.field2token_id[field])
             for what, field in (("user", dataset.uid_field), ("item", dataset.iid_field))
@@ -137,7 +146,12 @@ class Recommender:
 
     def knows(self, users: Any) -> np.ndarray:
         """Return whether the model knows edges of each of the given users, bool ``[n]``."""
-        known: np.ndarray = self._trained.counts(self.users.numbers(self.users.texts(users))) > 0
+        return self._known(self.users.numbers(self.users.texts(users)))
+
+    def _known(self, numbers: IntArray) -> np.ndarray:
+        if self._sequences is not None:
+            return self._sequences.known(numbers)
+        known: np.ndarray = self._trained.counts(numbers) > 0
         return known
 
     def _pieces(
@@ -150,7 +164,7 @@ class Recommender:
     @torch.no_grad()
     def _ranked(self, model: Any, texts: list[str], k: int, hidden: torch.Tensor, include_seen: bool) -> pl.DataFrame:
         numbers = self.users.numbers(texts)
-        known = self._trained.counts(numbers) > 0
+        known = self._known(numbers)
         scores = self._scores(model, numbers, known)
         scores[:, hidden] = -torch.inf
         if not include_seen:
@@ -187,7 +201,11 @@ class Recommender:
 
     def _model_scores(self, model: Any, users: IntArray) -> torch.Tensor:
         n_items, dataset = len(self.items) + 1, self._dataset
-        batch = dataset.join(Interaction({dataset.uid_field: torch.from_numpy(users)})).to(self.config["device"])
+        if self._sequences is not None:
+            batch = self._sequences.of(users)
+        else:
+            batch = dataset.join(Interaction({dataset.uid_field: torch.from_numpy(users)}))
+        batch = batch.to(self.config["device"])
         try:
             scores = model.full_sort_predict(batch)
         except NotImplementedError:  # the model scores pairs alone
@@ -321,7 +339,7 @@ def edges_of(*datasets: Any) -> ItemLists:
     """Return the items that each user has an edge to in some parts of a data set: likes, dislikes and neutral rows."""
     first = datasets[0]
     tables = [getattr(each, name) for each in datasets for name in _FEATURES if getattr(each, name, None) is not None]
-    users, items = (
-        np.concatenate([table[field].numpy() for table in tables]) for field in (first.uid_field, first.iid_field)
-    )
+    pairs = [(table[first.uid_field], table[first.iid_field]) for table in tables]
+    pairs += [first_items(each) for each in datasets if hasattr(each, "item_list_length_field")]
+    users, items = (torch.cat(each).numpy() for each in zip(*pairs, strict=True))
     return ItemLists.from_pairs(users, items, first.user_num, first.item_num)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from recbole_signed.api.recommender import Recommender, edges_of
+from recbole_signed.api.sequences import Sequences
 from recbole_signed.compat import no_training_curves
 from recbole_signed.convert import atomic_files, refuse_changed
 from recbole_signed.errors import UsageError, nearest
@@ -94,7 +95,8 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
         found = restored(state)
     parts = [each._dataset for each in found.parts if each is not None]
     (folder / _CHECKPOINT).unlink(missing_ok=True)
-    return Recommender(config, found.model, parts[0], seen=edges_of(*parts), kept=scratch)
+    sequences = Sequences(found.data) if hasattr(found.data, "item_list_length_field") else None
+    return Recommender(config, found.model, parts[0], edges_of(*parts), scratch, sequences)
 
 
 def _at(folder: str) -> dict[str, Any]:

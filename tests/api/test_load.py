@@ -158,3 +158,55 @@ def test_what_is_no_model_is_one_sentence(ssf: Any) -> None:
         with pytest.raises(rs.UsageError, match=message) as caught:
             rs.load(file)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("longest", [5, 50])
+@pytest.mark.parametrize("name", ["SASRec", "GRU4Rec"])
+def test_a_sequential_model_continues_the_whole_sequence(
+    name: str, longest: int, trained: Any, signed_rows: list
+) -> None:
+    """Without a sign, all rows are the sequence; the reference is put together from the rows, in order of time."""
+    file = trained(
+        name,
+        SIGN_FIELD=None,
+        load_col={"inter": ["user_id", "item_id", "timestamp"]},
+        MAX_ITEM_LIST_LENGTH=longest,
+        train_neg_sample_args=None,
+        metrics=["Recall"],
+        valid_metric="Recall@10",
+    )
+    model = rs.load(file)
+    found = model.recommend([3, "nobody"], k=50, include_seen=True)
+    assert dict(found.select("user", "known").unique().iter_rows()) == {"3": True, "nobody": False}
+    items = [item for user, item, _, _ in signed_rows if user == 3]
+    tail = [model.dataset.token2id("item_id", str(item)) for item in items[-longest:]]
+    batch = {
+        "user_id": torch.tensor([model.dataset.token2id("user_id", "3")]),
+        "item_id_list": torch.tensor([tail + [0] * (longest - len(tail))]),
+        "item_length": torch.tensor([len(tail)]),
+    }
+    with torch.no_grad():
+        scores = model.model.full_sort_predict(type(model.dataset.inter_feat)(batch)).view(-1)
+    mine = found.filter(pl.col("user") == "3")
+    expected = [float(scores[model.dataset.token2id("item_id", item)]) for item in mine["item"]]
+    np.testing.assert_allclose(mine["score"], expected, rtol=1e-4, atol=1e-6)
+    assert not {str(item) for item in items} & set(model.recommend(3, k=50)["item"])
+    model.save("model.rs")
+    assert rs.load("model.rs").recommend([3, "nobody"], k=9).equals(model.recommend([3, "nobody"], k=9))
+
+
+def test_a_context_aware_model_scores_pairs(trained: Any) -> None:
+    settings = {"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}, "SIGN_FIELD": None}
+    columns = {"load_col": {"inter": ["user_id", "item_id", "sign"]}, "threshold": {"sign": 0.5}}
+    model = rs.load(trained("FM", **settings, **columns))
+    found = model.recommend([3, 7], k=5)
+    assert found.height == 10
+    assert found["known"].all()
+    dataset = model.dataset
+    pairs = {
+        "user_id": torch.tensor([dataset.token2id("user_id", user) for user in found["user"]]),
+        "item_id": torch.tensor([dataset.token2id("item_id", item) for item in found["item"]]),
+    }
+    with torch.no_grad():
+        scores = model.model.predict(type(dataset.inter_feat)(pairs))
+    np.testing.assert_allclose(found["score"], scores, rtol=1e-5)

@@ -1,0 +1,57 @@
+"""What a sequential model of RecBole reads of a user: the whole sequence, whose next item is to be recommended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_signed.api.ids import IntArray
+
+
+class Sequences:
+    """The last items of each user with what is known of them, all parts of the data set together.
+
+    RecBole's augmented rows hold a target and what came before it: the sequence of a user is that of the last row with
+    its target at the end. Users with a single interaction have no row, and so no sequence.
+
+    Args:
+        data: RecBole's sequential data set, after its split.
+    """
+
+    def __init__(self, data: Any) -> None:
+        feat, length_field = data.inter_feat, data.item_list_length_field
+        users, lengths = feat[data.uid_field].numpy(), feat[length_field].numpy()
+        order = np.lexsort((feat[data.time_field].numpy(), lengths, users))
+        last = torch.from_numpy(order[np.append(users[order][1:] != users[order][:-1], True)])
+        before, longest = feat[length_field][last], data.max_item_list_len
+        self._row = np.full(data.user_num, -1, dtype=np.int64)
+        self._row[feat[data.uid_field][last].numpy()] = np.arange(len(last))
+        full = before == longest
+        self._columns = {length_field: (before + 1).clamp(max=longest), data.uid_field: feat[data.uid_field][last]}
+        place, rows = torch.where(full, longest - 1, before), torch.arange(len(last))
+        for field in feat.columns:
+            name = getattr(data, f"{field}_list_field", None)
+            if name in feat.columns:
+                values = feat[name][last].clone()
+                values[full] = values[full].roll(-1, dims=1)
+                values[rows, place] = feat[field][last]
+                self._columns[name] = values
+
+    def known(self, users: IntArray) -> np.ndarray:
+        """Return which users have a sequence, bool ``[n]``."""
+        known: np.ndarray = self._row[users] >= 0
+        return known
+
+    def of(self, users: IntArray) -> Interaction:
+        """Return the sequences of users who have one."""
+        rows = torch.from_numpy(self._row[users])
+        return Interaction({name: values[rows] for name, values in self._columns.items()})
+
+
+def first_items(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return user and item of the first item of each sequence, which is the target of no row."""
+    feat = dataset.inter_feat
+    return feat[dataset.uid_field], feat[getattr(dataset, f"{dataset.iid_field}_list_field")][:, 0]
