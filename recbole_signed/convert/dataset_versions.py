@@ -68,6 +68,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise UsageError(f"{path} is damaged ({error}); convert the data again.") from error
     if not isinstance(record, dict) or not isinstance(record.get("outputs"), dict):
         return None
+    for file in record["outputs"]:
+        if Path(file).is_absolute() or ".." in Path(file).parts:
+            raise UsageError(f"{path} names the file {file!r}, which lies outside its folder; convert the data again.")
     return record
 
 

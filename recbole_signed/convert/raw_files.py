@@ -22,6 +22,8 @@ BLOCK_BYTES = 32 << 20
 """Text is read and parsed in blocks of about this size."""
 _MAX_RECORD_BLOCKS = 8
 """A record longer than this many blocks is a quote that is never closed."""
+MAX_EXPANDED, MAX_RATIO = 1 << 28, 200
+"""See `open_bytes`."""
 COMPRESSIONS = (".gz", ".xz", ".zst")
 _STRAY_QUOTE = (
     "a quote ({}) stands inside a field that does not begin and end with one; double it and quote the field, or read "
@@ -55,15 +57,49 @@ def plain_suffix(path: Path) -> str:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed according to its suffix (.gz, .xz, .zst)."""
+    """Open a file for reading, decompressed according to its suffix (.gz, .xz, .zst).
+
+    Reading ends with a UsageError where the content grows beyond `MAX_RATIO` times the size of the file and
+    `MAX_EXPANDED` bytes: text is never compressed that well, but a file of zeros that fills the disk is.
+    """
     suffix = path.suffix.lower()
     if suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
+        return _bounded(cast(IO[bytes], gzip.open(path, "rb")), path)
     if suffix == ".xz":
-        return lzma.open(path, "rb")
+        return _bounded(lzma.open(path, "rb"), path)
     if suffix == ".zst":
-        return _open_zstd(path)
+        return _bounded(_open_zstd(path), path)
     return path.open("rb")
+
+
+def _bounded(file: IO[bytes], path: Path) -> IO[bytes]:
+    return cast(IO[bytes], io.BufferedReader(_Bounded(file, path), 1 << 18))
+
+
+class _Bounded(io.RawIOBase):
+    """A decompressed file that does not grow without end."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path = file, path
+        self._left = max(MAX_EXPANDED, MAX_RATIO * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise UsageError(
+                f"{self._path.name} expands to more than {MAX_RATIO} times its size, as no text does; decompress it by "
+                "hand if it is meant to."
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _open_zstd(path: Path) -> IO[bytes]:

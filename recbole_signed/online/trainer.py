@@ -18,7 +18,7 @@ from recbole_signed.online.events import DISLIKE, LIKE, VIEW
 from recbole_signed.online.learners import Learner, learner_from, learner_of
 from recbole_signed.online.model_version import same_settings
 from recbole_signed.online.recommender import EdgeColumns, OnlineRecommender
-from recbole_signed.online.store import OnlineState
+from recbole_signed.online.store import OnlineState, StateSettings
 
 KINDS = {"inter_feat": LIKE, "neg_feat": DISLIKE, "neutral_feat": VIEW}
 _logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class OnlineTrainer(OnlineRecommender, Trainer):
         Raises:
             UsageError: it is not of this model, or was begun with another vocabulary.
         """
-        state = OnlineState.open(self.directory)
+        state = OnlineState.open(self.directory, settings=StateSettings.of(self.config["online_limits"]))
         try:
             learner = learner_of(self.model, self.config)
             if state.last_seq or len(state.items) > 1:

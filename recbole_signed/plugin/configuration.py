@@ -48,8 +48,8 @@ FREE_KEYS = frozenset((
     "local_rank", "offset", "queue", "encoding", "wandb_project", "transform", "worker", "shuffle",
     "numerical_features", "discretization", "unused_col", "allow_unknown_keys", "neg_sampling",
     "training_neg_sample_num", "training_budget", "max_steps", "eval_every_steps", "lr_milestones", "lr_gamma",
-    "resume", "trainer", "online_state", "online_settings", "n_negatives", "negative_exponent", "sift_positives",
-    "user_groups", "item_groups", "threads",
+    "resume", "trainer", "online_state", "online_settings", "online_limits", "n_negatives", "negative_exponent",
+    "sift_positives", "user_groups", "item_groups", "threads",
 ))
 # fmt: on
 """Keys that RecBole reads but lists nowhere, and those of our trainer, our training batches and our metrics."""
@@ -61,6 +61,10 @@ def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> N
     Order, later wins: RecBole's own files, the model's yaml, the yaml that lies in the data set's folder, the
     protocol; then the user's files, dictionaries and command line.
     """
+    if Path(dataset).name != dataset or dataset in ("", ".", ".."):
+        raise UsageError(
+            f"'{dataset}' is no name of a data set; give the name of a folder, and its parent as data_path."
+        )
     entry = registry.models().get(model)
     if entry is not None and entry.properties is not None and registry.serves(entry, model_class):
         config._update_internal_config_dict(str(entry.properties))

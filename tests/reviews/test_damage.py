@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import lzma
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -229,3 +231,69 @@ def test_a_log_of_an_older_format_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(UsageError, match="has format 1, and this version of recbole-signed reads format 2"):
         EventLog(tmp_path / "log.sqlite")
+
+
+def test_r15_malformed_replies_of_redis_end_in_one_sentence() -> None:
+    """As of a server that is none, or of one that answers for another command."""
+    from recbole_signed.online.sources import RedisSource
+
+    class Client:
+        def __init__(self, reply: Any) -> None:
+            self.reply = reply
+
+        def xreadgroup(self, *_: Any, **__: Any) -> Any:
+            return self.reply
+
+        xautoclaim = xreadgroup
+
+    for reply in (7, "text", [b"x"], [[b"s", 5]], [[b"s", [(b"1-1", 5)]]], [[b"s", [(None, {})]]], {b"s": 3}):
+        source = object.__new__(RedisSource)
+        vars(source).update(
+            {
+                "_errors": OSError,
+                "_stream": "s",
+                "_group": "g",
+                "_consumer": "c",
+                "_block": 1,
+                "_idle": 1,
+                "_limits": None,
+                "_own": ">",
+                "_others": None,
+                "_given": [],
+                "_redis": Client(reply),
+            }
+        )
+        with pytest.raises(UsageError, match="The Redis stream 's' can't be read"):
+            source.poll(10)
+
+
+@pytest.mark.parametrize("suffix", [".xz", ".gz"])
+def test_r17_a_small_file_does_not_expand_without_limit(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recbole_signed.convert import raw_files
+
+    monkeypatch.setattr(raw_files, "MAX_EXPANDED", 1 << 20)
+    path = tmp_path / f"ratings.csv{suffix}"
+    with (lzma.open if suffix == ".xz" else gzip.open)(path, "wb") as file:
+        for _ in range(40):
+            file.write(bytes(1 << 20))
+    with raw_files.open_bytes(path) as opened, pytest.raises(UsageError, match="expands to more than 200 times"):
+        opened.read()
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc", "a/b", "..", ""])
+def test_r17_a_name_of_a_data_set_does_not_leave_its_root(tmp_path: Path, name: str) -> None:
+    from recbole.config import Config
+
+    with pytest.raises(UsageError, match="is no name of a data set"):
+        Config(model="SSF", dataset=name, config_dict={"data_path": str(tmp_path)})
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd"])
+def test_r17_a_record_of_a_data_set_names_its_own_files_only(tmp_path: Path, name: str) -> None:
+    from recbole_signed.convert import dataset_versions
+
+    (tmp_path / "dataset.json").write_text(json.dumps({"name": tmp_path.name, "outputs": {name: "0" * 64}}))
+    with pytest.raises(UsageError, match="which lies outside its folder"):
+        dataset_versions.refuse_changed(tmp_path, tmp_path.name)

@@ -130,6 +130,16 @@ def test_r8_a_data_set_with_appended_users_and_items_resumes(start: Callable[...
     assert "appended item 0" not in dict(again.recommend("appended", 100))
 
 
+@pytest.mark.parametrize("start", ["SSF"], indirect=True)
+def test_limits_of_the_state_come_from_the_configuration(start: Callable[..., Any]) -> None:
+    trainer = start(online_limits={"grace": 0, "max_batch": 2})
+    with pytest.raises(UsageError, match="max_batch is 2"):
+        trainer.update([event(n, "u1", f"i{n}", "like") for n in range(3)])
+    trainer.close()
+    with pytest.raises(UsageError, match="'online_limits' has an unknown key 'grase'; did you mean 'grace'"):
+        start(online_limits={"grase": 0})
+
+
 def test_r8_other_tokens_in_the_place_of_known_ones_are_still_refused(start: Callable[..., Any]) -> None:
     start().close()
     with pytest.raises(UsageError, match="another vocabulary"):

@@ -175,3 +175,19 @@ def test_r17_a_like_that_a_dislike_ended_does_not_come_back(tmp_path: Path) -> N
         assert (row.ids.tolist(), row.kind.tolist()) == ([1], [4])  # the view
         state.ingest_rows([event(n, "u", "j", kind) for n, kind in enumerate(kinds[1:], 10)])
         assert 2 not in state.edges.of_user(1).ids
+
+
+def test_r17_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> None:
+    with OnlineState.open(tmp_path, settings=StateSettings(keep_seen=20)) as state:
+        state.recover()
+        for first in range(0, 60, 10):
+            state.ingest_rows([event(n, f"u{n}", "i", "like") for n in range(first, first + 10)])
+        before = state.edges.full_hash()
+        state.compact()
+        assert state.log.connection.execute("SELECT count(*) FROM seen").fetchone()[0] == 20
+        assert not state.log.known("e39")
+        assert state.log.known("e40")
+        state.ingest_rows([event(n, f"u{n}", "i", "like") for n in range(40)])  # an old one again changes nothing
+        assert state.edges.full_hash() == before
+    with OnlineState.open(tmp_path) as state:  # and the checksums fit what is left
+        state.recover()

@@ -88,22 +88,21 @@ class RedisSource(EventSource):
         """Give up to ``max_events`` entries: own pending ones, others' abandoned ones, then new ones."""
         try:
             entries = self._pending(max_events) or self._abandoned(max_events) or self._new(max_events)
+            positions = [entry.decode() for entry, _ in entries]
+            rows = [self._row(place, fields) for place, (_, fields) in zip(positions, entries, strict=True)]
         except (self._errors, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # or no such reply
             raise self._refused(error) from error
-        rows: list[dict[str, Any]] = []
-        positions: list[str] = []
-        for entry, fields in entries:
-            place = entry.decode()
-            row = {
-                name.decode(errors="surrogateescape"): value.decode(errors="surrogateescape")
-                for name, value in (fields or {}).items()  # an entry trimmed since has no fields
-            }
-            row.setdefault("event_id", f"{self._stream}/{place}")
-            rows.append(row)
-            positions.append(place)
         self._given = [entry for entry, _ in entries]
         batch, dead = parse_rows(rows, positions, self._limits) if rows else (EventBatch.empty(), [])
         return Polled(batch, dead, positions[-1] if positions else None, exhausted=False)
+
+    def _row(self, place: str, fields: Any) -> dict[str, Any]:
+        row = {
+            name.decode(errors="surrogateescape"): value.decode(errors="surrogateescape")
+            for name, value in (fields or {}).items()  # an entry trimmed since has no fields
+        }
+        row.setdefault("event_id", f"{self._stream}/{place}")
+        return row
 
     def commit(self, position: str | None) -> None:
         """Acknowledge what the last `poll` gave.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, nearest
 
 DAY = 86_400
 
@@ -42,6 +43,19 @@ class StateSettings:
             value = getattr(self, each.name)
             if each.name != "clock" and (not isinstance(value, int) or value < (each.name == "max_batch")):
                 raise UsageError(f"'{each.name}' of a state is {value!r}, but must be a whole number of 0 or more.")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any] | None) -> StateSettings:
+        """Make settings of a mapping, such as ``online_limits`` of a configuration.
+
+        Raises:
+            UsageError: it has an unknown key, or a value is out of its range.
+        """
+        known = [each.name for each in fields(cls) if each.name != "clock"]
+        for key in given or {}:
+            if key not in known:
+                raise UsageError(f"'online_limits' has an unknown key '{key}'{nearest(str(key), known)}")
+        return cls(**(given or {}))
 
     def now(self) -> int:
         """Return the time in milliseconds since 1970."""
