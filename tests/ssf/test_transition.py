@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import edge_streams as streams
@@ -19,6 +22,7 @@ from recbole_signed.online.store import DAY, RecentCounts
 from recbole_signed.ssf import Sequences, TimeSettings, TransitionSums, Trend, sources_now
 from recbole_signed.ssf.transition import LIKES
 
+ROOT = Path(__file__).parents[2]
 N_USERS, N_ITEMS, K = 5, 9, 3
 SCALES = (2.0, 7.0)
 VECTORS = np.random.default_rng(0).normal(size=(N_ITEMS, K)).astype(np.float32)
@@ -199,3 +203,35 @@ def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
         TimeSettings(**{name: value})
     with pytest.raises(UsageError, match="are all 0"):
         TimeSettings(short_scale=0, middle_scale=0, long_scale=0)
+
+
+SCRIPT = """
+import sys
+import numpy as np
+import torch.distributed as dist
+from recbole_signed.ssf import Sequences, TransitionSums
+
+dist.init_process_group("gloo")
+columns = np.load(sys.argv[1])
+own = columns["user"] % dist.get_world_size() == dist.get_rank()
+rows = [columns[name][own] for name in ("user", "item", "like", "time")]
+sums = TransitionSums.of(Sequences.of(*rows, 40), columns["vectors"], (2.0, 7.0))
+np.savez(f"{sys.argv[2]}-{dist.get_rank()}.npz", gram=sums.gram, cross=sums.cross)
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_count_the_sums_of_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    user, item, like = rng.integers(0, 40, 500), rng.integers(0, N_ITEMS, 500), rng.random(500) < 0.6
+    time = rng.integers(0, 60, 500)
+    np.savez(tmp_path / "events.npz", user=user, item=item, like=like, time=time, vectors=VECTORS)
+    script = tmp_path / "count.py"
+    script.write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*launcher, str(script), str(tmp_path / "events.npz"), str(tmp_path / "sums")], check=True, cwd=ROOT)
+    wanted = TransitionSums.of(Sequences.of(user, item, like, time, 40), VECTORS, SCALES)
+    for rank in (0, 1):
+        found = np.load(tmp_path / f"sums-{rank}.npz")
+        np.testing.assert_allclose(found["gram"], wanted.gram, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(found["cross"], wanted.cross, rtol=1e-5, atol=1e-4)

@@ -6,6 +6,7 @@ that people come to once, that would be chance: there it is the last tenth of ea
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -79,8 +80,8 @@ def chosen_for_learned(edges: EdgeArrays, n_users: int, n_items: int, given: dic
 
 def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF-T, see :func:`chosen_settings`."""
-    _, _, found = _tuned(edges, n_users, n_items, given)
-    timed, others = TimeSettings.split(given)
+    _, _, found = _tuned(edges, n_users, n_items, given, given)
+    timed, _ = TimeSettings.split(given)
     # a trend is of a moment: it is measured by what comes next, of all who come
     train = _in_time(edges)
     held = np.unique(edges.user[~train & (edges.kind == LIKE)])
@@ -89,7 +90,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     user, item, like, time = edges.where(train).verdicts
     sequences = Sequences.of(user, item, like, time, n_users)
     exposures = Exposures(item.astype(np.int64), time.astype(np.float64))
-    in_time = tune_time(graph, sequences, exposures, validation, found, timed, 4, set(given) - set(others))
+    in_time = tune_time(graph, sequences, exposures, validation, found, timed, 4, given)
     return {**asdict(in_time.tuned.settings), **asdict(in_time.settings), **given}
 
 
@@ -112,9 +113,9 @@ def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: 
 
 
 def _tuned(
-    edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]
+    edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any], fixed: Iterable[str] = ()
 ) -> tuple[SignedGraph, Validation, SearchResult]:
-    """Choose the settings of the filter; also return what they were chosen on."""
+    """Choose the settings of the filter, but for those ``fixed``; also return what they were chosen on."""
     train, known = _first_part(edges, n_users)
     users = drawn(known, MAX_USERS)
     if not len(users):
@@ -122,7 +123,7 @@ def _tuned(
     graph = _graph(edges, train, n_users, n_items)
     validation = _validation(edges, train, graph, users)
     start, _ = FilterSettings.split(given)
-    return graph, validation, tune(graph, validation, start, 4)
+    return graph, validation, tune(graph, validation, start, 4, fixed)
 
 
 def _graph(edges: EdgeArrays, train: np.ndarray, n_users: int, n_items: int) -> SignedGraph:
