@@ -22,6 +22,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from recbole_signed.compat import file_values
 from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, refuse_other_formats
 from recbole_signed.errors import UsageError
 
@@ -412,7 +413,11 @@ REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
     "recbole.evaluator.collector": (collector_plain_values,),
     "recbole.model.abstract_recommender": (dok_update,),
     "recbole.model.sequential_recommender.sine": (anomaly_detection_off,),
-    "recbole.trainer.hyper_tuning": (exhaustive_search,),
+    "recbole.trainer.hyper_tuning": (exhaustive_search, file_values.search_spaces_are_literals),
+    "recbole.config.configurator": (file_values.settings_are_literals,),
+    "recbole.data.utils": (file_values.cached_data_is_checked,),
+    "recbole.model.context_aware_recommender.kd_dagfm": (file_values.teacher_is_a_class,),
+    "recbole.model.general_recommender.ldiffrec": (file_values.arrays_hold_no_pickles,),
     "recbole.trainer.trainer": (amp_names,),
 }
 """The repairs by the module right after whose import they run; each receives that module."""

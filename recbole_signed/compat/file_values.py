@@ -1,0 +1,177 @@
+"""Values from files and command lines are data: what RecBole evaluates, imports or unpickles of them, made harmless.
+
+RecBole turns the text of settings into values by ``eval``, reads data sets and loaders that it cached with plain
+``pickle``, and names classes and arrays in settings that it then evaluates or unpickles. Each function here closes one
+of these ways, in the namespace of the module that has it; values that are meant come out as before.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import io
+import logging
+import pickle
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import wrapt
+
+from recbole_signed.compat.checkpoint import CheckpointUnpickler
+from recbole_signed.errors import UsageError, nearest
+
+_logger = logging.getLogger(__name__)
+
+
+def literal(text: str) -> Any:
+    """Return the number, text, list, tuple, set, dictionary, boolean or None that ``text`` spells.
+
+    Raises:
+        NameError: it spells none, which RecBole takes for plain text.
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise NameError(f"{text[:80]!r} is no literal") from error
+
+
+def settings_are_literals(module: ModuleType) -> None:
+    """RecBole's ``Config`` calls ``eval`` on the text of every setting (configurator.py:131)."""
+    module.eval = literal  # type: ignore[attr-defined]
+
+
+def search_spaces_are_literals(module: ModuleType) -> None:
+    """RecBole's ``HyperTuning`` calls ``eval`` on the choices in a file of search spaces (hyper_tuning.py:239)."""
+
+    def choices(text: str) -> Any:
+        try:
+            return literal(text)
+        except NameError as error:
+            raise UsageError(f"the choices {text[:80]!r} must be a list of values, such as [0.01, 0.001].") from error
+
+    module.eval = choices  # type: ignore[attr-defined]
+
+
+def teacher_is_a_class(module: ModuleType) -> None:
+    """``KD_DAGFM`` evaluates the setting ``teacher`` (kd_dagfm.py:44)."""
+    import torch
+
+    def teacher(text: str) -> Any:
+        classes = {name: each for name, each in vars(module).items() if isinstance(each, type)}
+        known = [name for name, each in classes.items() if issubclass(each, torch.nn.Module)]
+        if text not in known:
+            raise UsageError(f"there is no teacher network '{text[:80]}'{nearest(text, known)}")
+        return classes[text]
+
+    module.eval = teacher  # type: ignore[attr-defined]
+
+
+def arrays_hold_no_pickles(module: ModuleType) -> None:
+    """``LDiffRec`` unpickles the file of item embeddings that a setting names (ldiffrec.py:232)."""
+    import numpy as np
+
+    class _NumPy(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+        @staticmethod
+        def load(file: Any, allow_pickle: bool = False, **options: Any) -> Any:
+            try:
+                return np.load(file, allow_pickle=False, **options)
+            except ValueError as error:
+                raise UsageError(f"{file} must be an array of numbers as numpy.save writes it: {error}.") from error
+
+    module.np = _NumPy("numpy")  # type: ignore[attr-defined]
+
+
+# ---- cached data sets ----
+
+
+class CachedDataUnpickler(CheckpointUnpickler):
+    """Rebuilds what RecBole caches of data: data sets, loaders and samplers, their arrays and tensors."""
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        """Return the object of that name; raise `pickle.UnpicklingError` if a cached data set has no use for it."""
+        found = _CALLED.get((module, name))
+        if found is not None:
+            return self._may_call(found())
+        if name in _PANDAS_NAMED.get(module, ()):
+            return getattr(importlib.import_module(module), name)
+        if name in _PANDAS_CALLED.get(module, ()):
+            return self._may_call(getattr(importlib.import_module(module), name))
+        return super().find_class(module, name)
+
+
+_CALLED: dict[tuple[str, str], Callable[[], Any]] = {
+    ("logging", "getLogger"): lambda: logging.getLogger,
+    ("torch.storage", "_load_from_bytes"): lambda: _tensor_storage,
+}
+_PANDAS_NAMED = {
+    "pandas.core.frame": ("DataFrame",),
+    "pandas.core.series": ("Series",),
+    "pandas.core.indexes.base": ("Index",),
+    "pandas.core.indexes.range": ("RangeIndex",),
+}
+_PANDAS_CALLED = {
+    "pandas.core.indexes.base": ("_new_Index",),
+    "pandas.core.internals.managers": ("BlockManager", "SingleBlockManager"),
+    "pandas._libs.internals": ("_unpickle_block",),
+}
+
+
+def _tensor_storage(content: bytes) -> Any:
+    import torch
+
+    return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def _read(file: Any) -> Any:
+    try:
+        return CachedDataUnpickler(file).load()
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:  # a crafted file may fail anywhere
+        raise pickle.UnpicklingError(f"the file can't be read: {error}") from error
+
+
+def cached_data_is_checked(module: ModuleType) -> None:
+    """RecBole unpickles data sets and loaders that it finds beside checkpoints (data/utils.py:61 and 122).
+
+    They are read by an unpickler that calls nothing; one that it refuses is made again from the data. That is so for
+    loaders, which hold bound methods.
+    """
+    if getattr(module, "_recbole_signed_reads", False):
+        return
+    module._recbole_signed_reads = True  # type: ignore[attr-defined]
+    module.pickle = SimpleNamespace(load=_read, dump=pickle.dump)  # type: ignore[attr-defined]
+
+    def create(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        config = args[0] if args else kwargs["config"]
+        try:
+            return wrapped(*args, **kwargs)
+        except pickle.UnpicklingError as error:
+            _logger.warning("The cached data set is not used, it is made again: %s", error)
+            with _without_cache(config, "dataset_save_path"):
+                return wrapped(*args, **kwargs)
+
+    def loaders(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return wrapped(*args, **kwargs)
+        except pickle.UnpicklingError as error:
+            _logger.warning("The cached data loaders are not used, they are made again: %s", error)
+            return None
+
+    wrapt.wrap_function_wrapper(module, "create_dataset", create)
+    wrapt.wrap_function_wrapper(module, "load_split_dataloaders", loaders)
+
+
+@contextlib.contextmanager
+def _without_cache(config: Any, key: str) -> Iterator[None]:
+    before = config[key]
+    config[key] = "/nonexistent"
+    try:
+        yield
+    finally:
+        config[key] = before

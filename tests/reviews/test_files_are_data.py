@@ -1,0 +1,139 @@
+"""Reliability review 6: nothing in a yaml, on a command line, in a checkpoint or in a cached data set is executed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.quick_start import run_recbole
+from recbole.utils import init_seed
+
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs import run
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+MARK = "executed"
+ATTACKS = [
+    f"__import__('pathlib').Path('{MARK}').touch()",
+    f"[__import__('os').system('touch {MARK}')]",
+    f"(lambda: open('{MARK}', 'w'))()",
+]
+
+
+class Bomb:
+    """Leaves a mark where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch {MARK}",)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_executed() -> Any:
+    yield
+    assert not Path(MARK).exists()
+
+
+@pytest.fixture
+def data(write_inter: Callable[..., Path], signed_rows: list) -> dict[str, Any]:
+    write_inter("signed", COLUMNS, signed_rows)
+    return {"data_path": "dataset"}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("where", ["yaml", "dictionary", "overrides"])
+def test_settings_are_not_evaluated(attack: str, where: str, data: dict[str, Any], quick: dict[str, Any]) -> None:
+    """A text that is no literal stays text, wherever it comes from."""
+    settings: dict[str, Any] = {**data, **quick}
+    if where == "yaml":
+        Path("attack.yaml").write_text(f'learner: "{attack}"\n')
+        config = Config(model="BPR", dataset="signed", config_file_list=["attack.yaml"], config_dict=settings)
+    elif where == "dictionary":
+        config = Config(model="BPR", dataset="signed", config_dict={**settings, "learner": attack})
+    else:
+        with pytest.raises((UsageError, ValueError, AttributeError)):
+            run("BPR", "signed", overrides={**settings, "learner": attack, "topk": attack}, save=False)
+        return
+    assert config["learner"] == attack
+
+
+def test_literals_are_values_as_before() -> None:
+    from recbole_signed.compat import file_values
+
+    texts = ["5e-4", "-3", "[1, 2.5, 'a']", "{'RS': [0.8, 0.1, 0.1]}", "(1, 2)", "True", "None", "'text'"]
+    assert [file_values.literal(text) for text in texts] == [eval(text) for text in texts]
+    for text in ("adam", "ml-100k", "print", "1/0", "(" * 200, "os.system"):
+        with pytest.raises(NameError):
+            file_values.literal(text)
+
+
+def test_choices_of_a_search_are_not_evaluated() -> None:
+    from recbole.trainer import HyperTuning
+
+    Path("space.hyper").write_text(f"learning_rate choice [{ATTACKS[0].replace(' ', '')}]\n")
+    with pytest.raises(UsageError, match="must be a list of values"):
+        HyperTuning._build_space_from_file("space.hyper")
+    Path("space.hyper").write_text("learning_rate choice [0.1,0.01]\n")
+    assert "learning_rate" in HyperTuning._build_space_from_file("space.hyper")
+
+
+def test_the_teacher_of_a_network_is_named() -> None:
+    from recbole.model.context_aware_recommender import kd_dagfm
+
+    with pytest.raises(UsageError, match="no teacher network"):
+        kd_dagfm.eval(ATTACKS[0])
+    assert kd_dagfm.eval("CrossNet") is kd_dagfm.CrossNet
+
+
+def test_arrays_with_pickles_are_refused() -> None:
+    from recbole.model.general_recommender import ldiffrec
+
+    np.save("bomb.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
+    with pytest.raises(UsageError, match="must be an array of numbers"):
+        ldiffrec.np.load("bomb.npy", allow_pickle=True)
+    np.save("numbers.npy", np.arange(3))
+    assert (ldiffrec.np.load("numbers.npy") == np.arange(3)).all()
+
+
+@pytest.mark.parametrize("key", ["dataset_save_path", "dataloaders_save_path"])
+def test_a_crafted_cache_is_made_again(
+    key: str, data: dict[str, Any], quick: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("bomb.pth").write_bytes(pickle.dumps(Bomb()))
+    with caplog.at_level(logging.WARNING):
+        result = run_recbole(model="Pop", dataset="signed", config_dict={**data, **quick, key: "bomb.pth"}, saved=False)
+    assert result["test_result"]
+    assert "made again" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["signed-SignedDataset.pth", "signed-for-Pop-dataloader.pth"])
+def test_a_crafted_file_beside_the_checkpoints(name: str, data: dict[str, Any], quick: dict[str, Any]) -> None:
+    Path("saved").mkdir()
+    (Path("saved") / name).write_bytes(pickle.dumps(Bomb()))
+    run_recbole(model="Pop", dataset="signed", config_dict={**data, **quick, "checkpoint_dir": "saved"}, saved=False)
+
+
+def test_own_caches_are_read(data: dict[str, Any], quick: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """The data set that RecBole cached is used; its loaders, which hold bound methods, are made again, the same."""
+    settings = {**data, **quick, "save_dataset": True, "save_dataloaders": True, "checkpoint_dir": "saved"}
+
+    def make() -> Any:
+        config = Config(model="BPR", dataset="signed", config_dict=settings)
+        init_seed(config["seed"], config["reproducibility"])
+        dataset = create_dataset(config)
+        return dataset, data_preparation(config, dataset)
+
+    first, parts = make()
+    assert list(Path("saved").glob("*.pth"))
+    with caplog.at_level(logging.WARNING):
+        again, loaded = make()
+    assert "cached data set is not used" not in caplog.text
+    assert (again.field2id_token["item_id"] == first.field2id_token["item_id"]).all()
+    assert (loaded[2].dataset.inter_feat["item_id"] == parts[2].dataset.inter_feat["item_id"]).all()
