@@ -31,11 +31,11 @@ def n_edges(model: Any) -> int:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_run_fits_to_everything_and_saves(name: str, small: list) -> None:
-    from recbole_signed.experiments.tables import run_text
+    from recbole_signed.experiments.tables import run_table
 
     row = rs.run(name, "small", overrides={**QUIET, **EVERYTHING})
     assert row.test == row.valid == {}
-    assert "fitted to everything, nothing was held out" in run_text(row)
+    assert "fitted to everything, nothing was held out" in run_table(row).title
     (file,) = Path("runs").glob("*.pth")
     model = rs.load(file)
     assert n_edges(model) == len(small)
