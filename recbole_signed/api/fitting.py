@@ -16,6 +16,7 @@ from recbole_signed.api.recommender import Recommender
 from recbole_signed.compat import no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config
+from recbole_signed.plugin.registry import known_model_names
 from recbole_signed.trainer import remember_vocabulary
 
 EVERYTHING = (1, 0, 0)
@@ -73,6 +74,8 @@ def fit(
     for key, reason in _OWN_KEYS.items():
         if key in parameters:
             raise UsageError(f"fit takes no {key}=: {reason}.")
+    if model in known_model_names() and get_model(model).type == ModelType.SEQUENTIAL:
+        raise UsageError(f"{model} reads sequences, which fit does not give; train it with run, and load() it.")
     with tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch, no_training_curves():
         maker = _Maker(model, data, seed, progress, scratch, parameters)
         chosen = maker.chosen(float(valid)) if valid else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 import recbole_signed as rs
+from recbole_signed.cli.app import main
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 EVERYTHING = {"eval_args": {"split": {"RS": [1, 0, 0]}}}
@@ -27,6 +29,14 @@ def small(write_inter: Callable[..., Path], signed_rows: list) -> list:
 def n_edges(model: Any) -> int:
     dataset = model.dataset
     return len(dataset.inter_feat) + len(dataset.neg_feat) + len(dataset.neutral_feat)
+
+
+def test_run_says_that_nothing_was_held_out(small: list, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "-m", "SSF", "-d", "small", "data_path=dataset", "eval_args.split={RS: [1, 0, 0]}", "auto=False"]
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 0
+    assert "SSF on small, seed 2020: fitted to everything, nothing was held out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -133,7 +143,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("name", "options", "message"), WRONG, ids=[each[2][:25] for each in WRONG])
 def test_a_wrong_fit_is_one_sentence(name: str, options: dict[str, Any], message: str, data: Any) -> None:
-    with pytest.raises(rs.UsageError, match=message.replace("?", r"\?")) as caught:
+    with pytest.raises(rs.UsageError, match=re.escape(message)) as caught:
         rs.fit(name, data, **options).recommend("user 3")
     assert "\n" not in str(caught.value)
 
