@@ -21,7 +21,7 @@ from warm_python import WarmPython
 from recbole_signed.cli.app import app
 
 BLOCK = re.compile(
-    r"(?P<skip>^<!-- not run: .+ -->\n)?^```(?P<language>\S*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?P<skip>^<!-- not run: [^\n]+ -->\n)?^```(?P<language>\S*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 NAMED = re.compile(r"# (?P<name>\S+\.(?:py|yaml))\n")
 PROGRAM = "recbole-signed"

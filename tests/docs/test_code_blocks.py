@@ -41,6 +41,7 @@ def _name(path: Path) -> str:
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=_name)
 def test_the_code_blocks_of_a_page_run(page: Path, folder: Path, warm_python: WarmPython) -> None:
     text = page.read_text(encoding="utf-8")
+    assert text.count("\n```") == 2 * len(blocks(text)) + 2 * text.count("\n```{")
     assert [block.body for block in blocks(text) if block.language not in LANGUAGES] == []
     Page(text, folder, warm_python).run()
 
