@@ -329,7 +329,7 @@ class SpectralFilter:
         """Return :meth:`exposure` for the users' factors ``[n_users, <= k]``, of which the last may be left out."""
         vectors = self.vectors[:, : factors.shape[1]]
         # one user is a matrix by a vector: reads the items once, at the speed of the memory
-        found = (vectors @ factors[0])[None] if len(factors) == 1 else factors @ vectors.T
+        found = (vectors @ factors[0])[None] if factors.shape[0] == 1 else factors @ vectors.T
         return found if self.linear is None else found.add_(self.linear.scores(self.rows(users)).to(found.device))
 
     def finished(

@@ -41,17 +41,16 @@ class ItemCounters:
     @property
     def n_items(self) -> int:
         """Number of items."""
-        return len(self.likes)
+        return self.likes.shape[0]
 
     @property
     def n_known(self) -> int:
         """Number of items with an edge."""
-        return self.n_items - len(self.unknown)
+        return self.n_items - self.unknown.shape[0]
 
-    def degrees(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor:
+    def degrees(self, s: FilterSettings) -> torch.Tensor:
         """Return the degrees in P + abs(w) N, float32 ``[n_items]``."""
-        likes, dislikes = self._counts(items)
-        return likes + abs(s.dislike_weight) * dislikes
+        return self.likes + abs(s.dislike_weight) * self.dislikes
 
     def scale(self, s: FilterSettings, items: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Return the normalisation :math:`(d_i + a)^{-e}` of some items, with the degrees of P + |w|N."""
@@ -60,9 +59,7 @@ class ItemCounters:
 
     def verdict(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor:
         r"""Return the smoothed like rates :math:`r_i = (p_i + t m) / (p_i + n_i + t)`, ``[n_items]``; m: the mean."""
-        likes, dislikes = self._counts(items)
-        t = s.verdict_smoothing
-        return (likes + t * self._means(s)[0]) / (likes + dislikes + t)
+        return self._rates(s, *self._counts(items))
 
     def factor(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor | None:
         r"""Return :math:`r_i^g (d_i / \text{mean } d)^\pi`, ``[n_items]``, degrees smoothed.
@@ -79,9 +76,9 @@ class ItemCounters:
         likes, dislikes = self._counts(items)
         result = torch.ones_like(likes)
         if s.dislike_aversion:
-            result = self.verdict(s, items).pow_(s.dislike_aversion)
+            result = self._rates(s, likes, dislikes).pow_(s.dislike_aversion)
         if s.popularity_exponent:
-            degrees = self.degrees(s, items).add_(s.degree_smoothing)
+            degrees = likes + abs(s.dislike_weight) * dislikes + s.degree_smoothing
             result *= degrees.div_(self._means(s)[1]).pow_(s.popularity_exponent)
         if items is None:
             result[self.unknown] = 1.0
@@ -111,6 +108,10 @@ class ItemCounters:
 
     def _counts(self, items: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         return (self.likes, self.dislikes) if items is None else (self.likes[items], self.dislikes[items])
+
+    def _rates(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
+        t = s.verdict_smoothing
+        return (likes + t * self._means(s)[0]) / (likes + dislikes + t)
 
     def _means(self, s: FilterSettings) -> tuple[float, float]:
         """Return the share of likes among all verdicts, and the mean degree of known items with its smoothing."""
