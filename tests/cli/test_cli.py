@@ -125,7 +125,8 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_models_of_third_parties_come_first(tmp_path: Path, warm_python: WarmPython) -> None:
     (tmp_path / "my_models.py").write_text(
-        "class Mine:\n    family, source, uses_dislikes = 'spectral', 'Me 2024', True\nclass Plain:\n    pass\n",
+        "class Mine:\n    family = 'spectral'\n    source = 'Me 2024'\n    uses_dislikes = True\n"
+        "class Plain:\n    pass\n",
         encoding="utf-8",
     )
     (tmp_path / "script.py").write_text(
