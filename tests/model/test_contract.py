@@ -60,7 +60,7 @@ test in ``tests/model/test_<lower name>.py`` that holds it to the limit that its
 PLANTED_EPOCHS = 100
 SETTINGS: dict[str, dict[str, Any]] = {
     "DirectAU": {"encoder": "LightGCN", "gamma": 0.2, "learning_rate": 0.05},
-    "LightGCL": {"lambda1": 0.001, "learning_rate": 0.05},
+    "LightGCL": {"lambda1": 1e-5, "learning_rate": 0.05},
     "SIGformer": {"alpha": -0.5, "beta": -1.0, "sample_hop": 3},  # the signs with which a dislike is one
     "SignediALS": {"dislike_target": -0.5, "embedding_size": 8},  # a positive target puts dislikes above unknown items
     "SimGCL": {"lambda": 0.01, "learning_rate": 0.05},
