@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -175,8 +176,10 @@ def _on_pop(module: ModuleType) -> None:
 def _on_quick_start(module: ModuleType) -> None:
     """Let worker processes know the plugin: they import what a pickled function names as its module.
 
-    The functions stay the very same objects, so that it does not matter who imported them before.
+    That module is imported here, since cloudpickle sends the code of what it does not find by name. The functions stay
+    the very same objects, so that it does not matter who imported them before.
     """
+    import_module("recbole_signed.quick_start")
     for name in PICKLED_FUNCTIONS:
         getattr(module, name).__module__ = "recbole_signed.quick_start"
 
