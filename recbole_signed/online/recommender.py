@@ -310,10 +310,10 @@ class OnlineRecommender:
         self._erase_queued = False
         try:
             self.erase()
-        except UsageError as error:  # closed meanwhile, or a full disk
-            self._erase_again = True
-            self._erased = time.monotonic()
-            _logger.warning("An erasure is pending: %s", error)
+        except UsageError as error:
+            self._erase_again, self._erased = True, time.monotonic()
+            if not self._closed:  # then it is tried again at opening
+                _logger.warning("An erasure is pending: %s", error)
 
     # ---- renewing
 

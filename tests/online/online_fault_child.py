@@ -145,8 +145,8 @@ def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "
             take(update_or_none)
         if state.erasure.pending().rows:
             state.snapshot(*model.state(), model="test")
-            left = state.erasure.finish(refit, forget_in_backup)
-            assert not left.rows, left
+            pending = state.erasure.finish(refit, forget_in_backup)
+            assert not pending.rows, pending
         refuse_forgotten(state)
         digest = hashlib.sha256()
         for key, tensor in sorted(model.state()[0].items()):

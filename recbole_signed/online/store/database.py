@@ -58,6 +58,8 @@ def explained(path: Path, doing: str) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeDecodeError as error:  # a name in the file, or SQLite's message about it
+        raise damaged(path, "it holds text that is none") from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", None)
         text = str(error)
