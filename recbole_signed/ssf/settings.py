@@ -140,7 +140,7 @@ class TimeSettings(NumberSettings):
     """The same of the third scale."""
     half_life: float = 1.0
     """[h] Days after which an exposure counts half."""
-    trend_exponent: float = 0.7
+    trend_exponent: float = 0.5
     """[eps] Tastes and transitions are multiplied by the trend to this power."""
     recent_popularity: float = 1.0
     """[omega] Likes are multiplied by the trend to this power in the share of popularity."""

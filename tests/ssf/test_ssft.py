@@ -59,7 +59,7 @@ def test_scores_are_the_formula(fitted: Any) -> None:
     recent = np.bincount(fitted.exposures.item, weights=weight, minlength=fitted.n_items)
     recent *= weight.sum() / np.square(weight).sum() / 2
     trend = (recent + 2) / (count * recent.sum() / count.sum() + 2)
-    wanted = (z @ vectors.T * trend**0.7 + plain.prior.numpy()) * plain.factor.numpy()
+    wanted = (z @ vectors.T * trend**0.5 + plain.prior.numpy()) * plain.factor.numpy()
     known = count > 0
     np.testing.assert_allclose(fitted.score(everyone(fitted)).numpy()[:, known], wanted[:, known], rtol=1e-3, atol=1e-5)
     assert np.ptp(trend[known]) > 0.1
