@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib
 import io
 import logging
@@ -16,8 +17,6 @@ import pickle
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
-
-import wrapt
 
 from recbole_signed.compat.checkpoint import CheckpointUnpickler
 from recbole_signed.errors import UsageError, nearest
@@ -147,24 +146,28 @@ def cached_data_is_checked(module: ModuleType) -> None:
     module._recbole_signed_reads = True  # type: ignore[attr-defined]
     module.pickle = SimpleNamespace(load=_read, dump=pickle.dump)  # type: ignore[attr-defined]
 
-    def create(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        config = args[0] if args else kwargs["config"]
+    create_dataset, load_split_dataloaders = module.create_dataset, module.load_split_dataloaders
+
+    # plain functions in the same places, which processes of Ray find by their names
+    @functools.wraps(create_dataset)
+    def create(config: Any) -> Any:
         try:
-            return wrapped(*args, **kwargs)
+            return create_dataset(config)
         except pickle.UnpicklingError as error:
             _logger.warning("The cached data set is not used, it is made again: %s", error)
             with _without_cache(config, "dataset_save_path"):
-                return wrapped(*args, **kwargs)
+                return create_dataset(config)
 
-    def loaders(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    @functools.wraps(load_split_dataloaders)
+    def loaders(config: Any) -> Any:
         try:
-            return wrapped(*args, **kwargs)
+            return load_split_dataloaders(config)
         except pickle.UnpicklingError as error:
             _logger.warning("The cached data loaders are not used, they are made again: %s", error)
             return None
 
-    wrapt.wrap_function_wrapper(module, "create_dataset", create)
-    wrapt.wrap_function_wrapper(module, "load_split_dataloaders", loaders)
+    module.create_dataset = create  # type: ignore[attr-defined]
+    module.load_split_dataloaders = loaders  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

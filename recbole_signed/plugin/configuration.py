@@ -14,6 +14,7 @@ from recbole_signed.convert import ensure_ml100k, refuse_changed
 from recbole_signed.data import SETTING_KEYS, SignedSettings
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.plugin import registry
+from recbole_signed.plugin.ranges import check_values
 
 DATA_ROOT = "atomic_files"
 """Where the converters write, and where a data set is looked for that is not under RecBole's ``data_path``."""
@@ -100,14 +101,15 @@ def _find_folder(config: Any, dataset: str) -> Path:
     return root / dataset
 
 
-def check_metrics(config: Any) -> None:
-    """Refuse unknown metrics with a hint.
+def check_given(config: Any) -> None:
+    """Refuse values that make no sense, and unknown metrics with a hint.
 
     Raises:
-        UsageError: ``metrics`` or ``valid_metric`` names a metric that does not exist.
+        UsageError: a value is out of its range, or ``metrics`` or ``valid_metric`` names a metric that does not exist.
     """
     from recbole.evaluator.register import metrics_dict
 
+    check_values(config.external_config_dict, config.final_config_dict, config.model_class)
     known = {name: cls.__name__ for name, cls in metrics_dict.items()}
     metrics = config.final_config_dict["metrics"]
     chosen = [metrics] if isinstance(metrics, str) else list(metrics)

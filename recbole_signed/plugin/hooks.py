@@ -47,7 +47,7 @@ def _on_configurator(module: ModuleType) -> None:
         ours.load_defaults(instance, *args, **kwargs)
 
     def set_defaults(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
-        ours.check_metrics(instance)
+        ours.check_given(instance)
         wrapped(*args, **kwargs)
         ours.add_signed_settings(instance)
 

@@ -1,0 +1,139 @@
+"""Ranges of configuration values: a value that the user sets and that makes no sense is refused before anything runs.
+
+The ranges here are those of keys that mean the same for every model; a model adds those of its own parameters as the
+class attribute ``parameter_ranges``, by key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+from recbole_signed.errors import UsageError
+
+_SEEDS = 2**32
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a parameter may have.
+
+    Attributes:
+        kind: int or float.
+        low, high: bounds, None for none.
+        open: whether the bounds themselves are left out: ``"low"``, ``"high"``, ``"both"`` or nothing.
+    """
+
+    kind: type
+    low: float | None = None
+    high: float | None = None
+    open: str = ""
+
+    def __str__(self) -> str:
+        what = "a whole number" if self.kind is int else "a number"
+        parts = []
+        if self.low is not None:
+            parts.append(f"above {self.low:g}" if self.open in ("low", "both") else f"{self.low:g} or more")
+        if self.high is not None:
+            parts.append(f"below {self.high:g}" if self.open in ("high", "both") else f"at most {self.high:g}")
+        return " ".join([what, " and ".join(parts)]).strip()
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is one of them."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return False
+        if self.kind is int and value != int(value):
+            return False
+        above = self.low is None or value > self.low or (value == self.low and self.open not in ("low", "both"))
+        below = self.high is None or value < self.high or (value == self.high and self.open not in ("high", "both"))
+        return above and below
+
+
+COUNT, FROM_ZERO = Range(int, 1), Range(int, 0)
+NOT_NEGATIVE, POSITIVE = Range(float, 0), Range(float, 0, open="low")
+RANGES: dict[str, Range] = {
+    "activity_exponent": NOT_NEGATIVE,
+    "clip_grad_norm": POSITIVE,
+    "cutoff": FROM_ZERO,
+    "degree_exponent": NOT_NEGATIVE,
+    "degree_smoothing": NOT_NEGATIVE,
+    "dislike_aversion": NOT_NEGATIVE,
+    "dropout_prob": Range(float, 0, 1, open="high"),
+    "embedding_size": COUNT,
+    "epochs": FROM_ZERO,
+    "eval_batch_size": COUNT,
+    "eval_step": FROM_ZERO,
+    "hidden_size": COUNT,
+    "iterations": COUNT,
+    "learning_rate": POSITIVE,
+    "metric_decimal_place": Range(int, 0, 15),
+    "n_layers": FROM_ZERO,
+    "n_negatives": COUNT,
+    "nproc": COUNT,
+    "popularity_floor": NOT_NEGATIVE,
+    "rank": COUNT,
+    "rolloff": NOT_NEGATIVE,
+    "seed": Range(int, 0, _SEEDS - 1),
+    "stopping_step": FROM_ZERO,
+    "temperature": POSITIVE,
+    "train_batch_size": COUNT,
+    "training_budget": NOT_NEGATIVE,
+    "tune_users": COUNT,
+    "verdict_smoothing": POSITIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "worker": FROM_ZERO,
+}
+"""The ranges of keys that mean the same everywhere."""
+LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+"""Optimisers that RecBole knows; it takes Adam for every other name."""
+
+
+def check_values(given: Mapping[str, Any], final: Mapping[str, Any], model_class: type) -> None:
+    """Refuse values that the user sets and that no model can mean.
+
+    Args:
+        given: what the user sets, in files, dictionaries and on the command line.
+        final: the configuration that came of it.
+        model_class: of the model.
+
+    Raises:
+        UsageError: names the key, the value, and what it must be.
+    """
+    ranges = {**RANGES, **getattr(model_class, "parameter_ranges", {})}
+    for key in given:
+        value = final.get(key)
+        if key in ranges and value is not None and not ranges[key].holds(value):
+            raise UsageError(f"{key} is {value!r}; it must be {ranges[key]}.")
+    if "topk" in given:
+        lengths = final["topk"] if isinstance(final["topk"], Sequence) else [final["topk"]]
+        if not lengths or not all(COUNT.holds(each) for each in lengths):
+            raise UsageError(f"topk is {final['topk']!r}; it must be a list of whole numbers of 1 or more.")
+    if "metrics" in given and not final["metrics"]:
+        raise UsageError("metrics is empty; name at least one, such as Recall.")
+    learner = final.get("learner")
+    if "learner" in given and isinstance(learner, str) and learner.lower() not in LEARNERS:
+        raise UsageError(f"learner is {learner!r}; it must be one of {', '.join(LEARNERS)}.")
+    _check_split(final.get("eval_args"))
+    _warn_of_missing_gpu(given, final)
+
+
+def _check_split(eval_args: Any) -> None:
+    split = eval_args.get("split") if isinstance(eval_args, Mapping) else None
+    ratios = split.get("RS") if isinstance(split, Mapping) else None
+    if ratios is None:
+        return
+    fits = isinstance(ratios, Sequence) and all(NOT_NEGATIVE.holds(each) for each in ratios)
+    if not fits or not sum(ratios) > 0:
+        raise UsageError(f"the ratios of the split RS are {ratios!r}; they must be numbers of 0 or more, one above 0.")
+
+
+def _warn_of_missing_gpu(given: Mapping[str, Any], final: Mapping[str, Any]) -> None:
+    asked = ("gpu_id" in given and str(given["gpu_id"]) not in ("", "None")) or given.get("use_gpu") is True
+    if asked and final.get("use_gpu") is not False:
+        import torch
+
+        if not torch.cuda.is_available():
+            getLogger().warning("A GPU is asked for, but torch finds none here: the run is on the CPU.")
