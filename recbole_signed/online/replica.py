@@ -85,6 +85,11 @@ class OnlineReplica:
             assert self._learner is not None
             yield self, self._learner
 
+    @property
+    def withdrawn(self) -> frozenset[str]:
+        """Ids of the items that are withdrawn."""
+        return frozenset(self.log.withdrawn.tokens)
+
     def hidden_items(self) -> np.ndarray:
         """Return the numbers of items that are shown to nobody, as `OnlineState.hidden_items` does, int64."""
         withdrawn = self.log.withdrawn.ids(self.items)

@@ -23,7 +23,6 @@ from recbole_signed import __version__
 from recbole_signed.errors import UsageError
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import schemas
-from recbole_signed.serve.catalogue import ItemInfo
 from recbole_signed.serve.engine import Engine, Ranked, now_ms
 from recbole_signed.serve.experiments import parse_experiment
 from recbole_signed.serve.keys import ApiKeys, RateLimit
@@ -348,13 +347,13 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
     @app.get("/v1/items/{item_id}", **read)
     def get_item(item_id: ItemId) -> schemas.ItemBody:
         """Return what the catalogue holds of an item."""
-        info = engine.catalogue[item_id]
-        return schemas.ItemBody(withdrawn=info.withdrawn, tags=list(info.tags))
+        withdrawn = item_id in engine.trainer.state.withdrawn if engine.trainer.state is not None else False
+        return schemas.ItemBody(withdrawn=withdrawn, tags=list(engine.catalogue[item_id]))
 
     @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"))
     def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:
         """Withdraw an item, let it return, or set its tags."""
-        engine.catalogue.put(item_id, ItemInfo(body.withdrawn, tuple(body.tags)))
+        engine.put_item(item_id, body.withdrawn, body.tags)
         return body
 
 

@@ -91,7 +91,6 @@ class Engine:
         self.unknown_items, self.taken = 0, 0
         self._random = random.Random()
         self._looked = time.monotonic()
-        self._hidden: tuple[int, int, Any] | None = None
         self._shown = None if self.traffic is None else ImpressionQueue(self.traffic)
         limits = self.settings.limits
         self.writer: Writer | None = None
@@ -140,7 +139,7 @@ class Engine:
                 assignments = self.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
                 changed = self._learner_for(learner, assignments)
                 if user not in lists:
-                    lists[user] = best_items(changed, edges, user, self.quality.k, exclude=self._withdrawn())[0]
+                    lists[user] = best_items(changed, edges, user, self.quality.k, exclude=self._hidden())[0]
                 found = np.flatnonzero(lists[user] == item)
                 cases.append(
                     Case(
@@ -202,14 +201,15 @@ class Engine:
     ) -> Any:
         return ranking.with_parameters(learner, {**merged_parameters(assignments), **(given or {})})
 
-    def _withdrawn(self) -> Any:
-        """Return the ids of withdrawn items, looked up again when the catalogue or the vocabulary has grown."""
-        state = self._state
-        key = self.catalogue.version, state.edges.n_items
-        if self._hidden is None or self._hidden[:2] != key:
-            self._hidden = (*key, self._ids(self.catalogue.withdrawn))
-        more = state.hidden_items()  # of newcomers alone, or withdrawn in the state itself
-        return np.union1d(self._hidden[2], more) if len(more) else self._hidden[2]
+    def _hidden(self) -> Any:
+        """Return the ids of items that are shown to nobody: the withdrawn, and those of newcomers alone."""
+        return self._state.hidden_items()
+
+    def put_item(self, item: str, withdrawn: bool, tags: Sequence[str]) -> None:
+        """Withdraw an item or let it return, and set its tags; it is on the disk when this returns."""
+        if (item in self._state.withdrawn) != withdrawn:
+            (self._state.withdraw if withdrawn else self._state.put_back)([item])
+        self.catalogue.put(item, tags)
 
     def _ids(self, items: Sequence[str]) -> Any:
         """Return the ids of known items; the others are in no list anyway."""
@@ -279,7 +279,7 @@ class Engine:
         if tags is not None:
             tagged = self._ids(self.catalogue.with_tags(tags))
             chosen = tagged if chosen is None else np.intersect1d(chosen, tagged)
-        hidden = self._withdrawn()
+        hidden = self._hidden()
         return {"exclude": np.concatenate([hidden, self._ids(exclude)]) if exclude else hidden, "include_only": chosen}
 
     def _rank(
@@ -340,15 +340,15 @@ class Engine:
         """
         with self.trainer.reading() as (state, learner):
             number = self._item(state, item)
-            ids, cosines = learner.similar(number, k + len(self._withdrawn()))
-            stays = ~np.isin(ids, self._withdrawn()) & (ids > 0)
+            ids, cosines = learner.similar(number, k + len(self._hidden()))
+            stays = ~np.isin(ids, self._hidden()) & (ids > 0)
             named = self._named(state, ids[stays][:k], cosines[stays][:k])
             return Ranked(named, self.seq, self.version, True, [], None, uuid.uuid4().hex)
 
     def popular(self, k: int) -> Ranked:
         """Return the most liked items."""
         with self.trainer.reading() as (state, _):
-            named = self._named(state, *ranking.popular(state.edges, k, self._withdrawn()))
+            named = self._named(state, *ranking.popular(state.edges, k, self._hidden()))
             return Ranked(named, self.seq, self.version, True, [], None, uuid.uuid4().hex)
 
     def explain(self, user: str, item: str) -> dict[str, Any]:
@@ -387,7 +387,7 @@ class Engine:
             item = int(edges.newest_dislikes(np.array([number]))[0]) if 0 < number < edges.n_users else 0
             if not item:
                 return {"item": None, "gone": [], "come": []}
-            hidden = self._withdrawn()
+            hidden = self._hidden()
             now = best_items(learner, edges, number, k, exclude=hidden)
             then = best_items(learner, without(edges, np.array([item])), number, k, exclude=hidden)
             lists = [[name for name, _ in self._named(state, *each)] for each in (now, then)]
