@@ -180,10 +180,20 @@ def convert(
 
 @app.command()
 def doctor(
+    security: Annotated[bool, typer.Option("--security", help="Say what is trusted, and why, instead.")] = False,
     self_test: Annotated[bool, typer.Option(help="Train a small model too (some ten seconds).")] = True,
     as_json: Json = False,
 ) -> None:
     """Check versions, known-bad combinations and a short run; exit status 1 where something is wrong."""
+    if security:
+        from recbole_signed.cli.doctor import trusted
+
+        found = trusted()
+        if as_json:
+            print_json(found)
+        else:
+            typer.echo("\n".join(f"{what}: {why}" for what, why in found.items()))
+        return
     with stdout_for_result():
         from recbole_signed.cli.doctor import diagnose, render
 

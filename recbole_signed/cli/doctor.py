@@ -373,3 +373,22 @@ def _ray() -> str:
     except Exception as error:
         return f"broken ({type(error).__name__}: {error})"
     return f"working ({ray.__version__})"
+
+
+def trusted() -> dict[str, str]:
+    """Return what this installation trusts, and why; see SECURITY.md."""
+    from importlib.metadata import entry_points
+
+    from recbole_signed.compat.checkpoint import TRUSTED_ROOTS
+    from recbole_signed.plugin.registry import ENTRY_POINT_GROUP
+
+    points = [f"{each.name} = {each.value}" for each in entry_points(group=ENTRY_POINT_GROUP)]
+    roots = ", ".join(sorted(TRUSTED_ROOTS))
+    return {
+        "settings": "texts of yaml files and command lines become values only where they are literals",
+        "checkpoints": f"classes of {roots} are recreated empty and filled; nothing else of a file is called",
+        "cached data sets": "read like checkpoints, or made again from the data",
+        "state directories": "SQLite, JSON and safetensors with checksums; they name no code",
+        "entry points": "; ".join(points) if points else f"no package adds models ({ENTRY_POINT_GROUP})",
+        "registered code": "models and converters that you register run with your rights",
+    }

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from recbole_signed.cli import doctor
+from recbole_signed.cli.app import main
 
 GOOD: dict[str, str | None] = {
     **dict.fromkeys(doctor.PACKAGES, "1.0"),
@@ -151,3 +152,13 @@ def test_another_meaning_of_list_indexing_is_noticed(monkeypatch: pytest.MonkeyP
     assert finding is not None
     assert finding.level == "error"
     assert "MultiVAE" in finding.what
+
+
+def test_what_is_trusted(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["doctor", "--security"], ["doctor", "--security", "--json"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(words)
+        assert not exit_.value.code
+        out = capsys.readouterr().out
+        assert "recbole, recbole_gnn, recbole_signed" in out
+        assert "literals" in out
