@@ -55,7 +55,7 @@ def id_text(value: Any, longest: int = MAX_ID) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError("holds a lone surrogate, which is no character") from None
+        raise ValueError("holds a lone surrogate, which is not a character") from None
     if len(value) > longest:
         raise ValueError(f"has {len(value)} characters, and {longest} are accepted")
     return normal(value)

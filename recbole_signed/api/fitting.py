@@ -165,7 +165,7 @@ class _Maker:
                 if "loss is nan" not in str(error):
                     raise
                 raise UsageError(
-                    f"the training of {self.model} diverged: its loss is no number; give a smaller learning_rate."
+                    f"the training of {self.model} diverged: its loss is not a number; give a smaller learning_rate."
                 ) from error
         return model.eval(), train_data._dataset
 
@@ -183,5 +183,5 @@ def _place(data: Any) -> tuple[str, dict[str, str]]:
         folder = folder.resolve()
         return folder.name, {"data_path": str(folder.parent)}
     if isinstance(data, Path) or len(folder.parts) > 1:
-        raise UsageError(f"{folder} is no data set folder: it holds no .inter file.")
+        raise UsageError(f"{folder} is not a data set folder: it holds no .inter file.")
     return data, {}

@@ -328,7 +328,7 @@ def checked_k(k: Any, what: str) -> int:
     """Return the length of a ranking.
 
     Raises:
-        UsageError: it is no whole number, or below 1.
+        UsageError: it is not a whole number, or below 1.
     """
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise UsageError(f"k is {k!r}; give the number of {what}, 1 or more.")

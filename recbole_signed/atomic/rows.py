@@ -61,7 +61,7 @@ class Settings(dict[str, Any]):
         try:
             settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} is no yaml: {' '.join(str(error).split())}.") from None
+            raise UsageError(f"{path} is not yaml: {' '.join(str(error).split())}.") from None
         if not isinstance(settings, dict):
             raise UsageError(f"{path} must hold keys and values, such as 'SIGN_FIELD: sign'.")
         return cls(settings)

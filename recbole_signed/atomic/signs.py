@@ -47,7 +47,7 @@ class Sign:
             name: of the data set.
 
         Raises:
-            UsageError: a named column is missing or is no number.
+            UsageError: a named column is missing or is not a number.
         """
         given = config["SIGN_FIELD"]
         if config["sign_rule"]:

@@ -1,6 +1,6 @@
 """RecBole 1.2.x on the current stack: one function per fault, applied only where the fault is present.
 
-RecBole's last release (1.2.1) predates NumPy 2, SciPy 1.13, torch 2.6 and pandas 3. Each repair mends one
+RecBole's last release (1.2.1) predates NumPy 2, SciPy 1.13, torch 2.6 and pandas 3. Each repair fixes one
 place, names it and its upstream issue, may run any number of times, and leaves a healthy stack as it is.
 `REPAIRS` says after the import of which module each runs; `recbole_signed.plugin.hooks` installs the hooks. This
 module itself imports neither torch nor RecBole, numpy, scipy, pandas or ray.
@@ -333,7 +333,7 @@ def anomaly_detection_off(_: ModuleType) -> None:
 
 
 def training_curves_folder(utils: ModuleType) -> None:
-    """RecBole's writer of training curves has a relative path, and its thread opens that anew at every flush.
+    """RecBole's writer of training curves has a relative path, and its thread opens that again at every flush.
 
     utils.py:208 (`get_tensorboard`), no upstream issue. A program that changes its current folder while the writer
     is open loses the curves, with a traceback from a thread. The path is made absolute when the writer is made.

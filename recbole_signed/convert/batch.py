@@ -69,7 +69,7 @@ class Batch:
 
         Args:
             good: whether each row is fit for use; null counts as false.
-            problem: says what is wrong with row ``i`` of this batch and how to mend it, without its place.
+            problem: says what is wrong with row ``i`` of this batch and how to fix it, without its place.
             column: in which column, if it is one.
             skippable: False where the fault lies with an option rather than with the row.
 

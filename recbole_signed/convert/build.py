@@ -127,7 +127,7 @@ def _may_replace(target: Path, overwrite: bool) -> None:
         raise AlreadyThere(f"{target} is already there; give --overwrite to replace it, or another --name.")
     if not (target / versions.MANIFEST).is_file():
         raise UsageError(
-            f"{target} is no data set that recbole-signed made ({versions.MANIFEST} is missing); remove it first."
+            f"{target} is not a data set that recbole-signed made ({versions.MANIFEST} is missing); remove it first."
         )
 
 

@@ -67,7 +67,7 @@ def clean(spools: Spools, options: Common, folder: Path) -> Cleaned:
         folder: for rows that do not fit into memory.
 
     Raises:
-        UsageError: nothing is left (of a part), or ids that are to be numbered anew are no numbers.
+        UsageError: nothing is left (of a part), or ids that are to be numbered again are not numbers.
 
     """
     rows = _encode(spools, timed=options.dedup != "none")
@@ -171,7 +171,7 @@ def _numbers_anew(rows: _Rows, stays: np.ndarray) -> dict[str, pl.Series]:
         other = texts.filter(~texts.str.contains(_NUMBER))
         if other.len():
             raise UsageError(
-                f"gap_filling numbers ids anew that are whole numbers, but {name} has {min(other.to_list())!r}; "
+                f"gap_filling numbers ids again that are whole numbers, but {name} has {min(other.to_list())!r}; "
                 "leave it out, RecBole numbers the ids of any text by itself."
             )
         order = pl.DataFrame({"code": used, "id": texts}).sort(pl.col("id").cast(pl.Int64), "id")["code"].to_numpy()

@@ -17,7 +17,7 @@ _ISO = (
     r"\s*(?:Z|UTC|([+-])(\d{2}):?(\d{2}))?\s*$"
 )
 _WHOLE = "\0whole"  # no column of a raw file is called so
-_WANTED = "unix time or a date like 2020-07-05 or 2020-07-05T00:08:23Z was wanted"
+_WANTED = "unix time or a date like 2020-07-05 or 2020-07-05T00:08:23Z was expected"
 
 
 class Clock:
@@ -123,7 +123,7 @@ def _divide(values: pl.Series, unit: str) -> pl.Series:
 
 
 def _from_iso(text: pl.Series) -> pl.Series:
-    """Unix seconds, null where the text is no date."""
+    """Unix seconds, null where the text is not a date."""
     groups = text.str.extract_groups(_ISO).struct.unnest()
     names = [
         "year",

@@ -49,12 +49,14 @@ def token(batch: Batch, column: str) -> Batch:
         as_text = values.fill_nan(None).cast(pl.Int64, strict=False).cast(pl.String)
         return batch.with_columns(as_text).require(
             whole | values.is_null() | values.is_nan(),
-            lambda i: f"the id {values[i]!r} in column {column!r} is no whole number; make the ids text or integers",
+            lambda i: f"the id {values[i]!r} in column {column!r} is not a whole number; make the ids text or integers",
             column,
         )
     if values.dtype.is_integer() or isinstance(values.dtype, (pl.Categorical, pl.Enum)):
         return batch.with_columns(values.cast(pl.String))
-    raise UsageError(f"{batch.origin}: column {column!r} holds {values.dtype}, ids were wanted; give text or integers.")
+    raise UsageError(
+        f"{batch.origin}: column {column!r} holds {values.dtype}, ids were expected; give text or integers."
+    )
 
 
 def filled(batch: Batch, *columns: str, word: str = "unknown") -> Batch:
@@ -88,7 +90,7 @@ def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = Fa
         batch = batch.with_columns(raw.cast(pl.Float64).fill_null(float("nan")).alias(made))
     else:
         raise UsageError(
-            f"{batch.origin}: column {column!r} holds {raw.dtype}, numbers were wanted for {purpose}; "
+            f"{batch.origin}: column {column!r} holds {raw.dtype}, numbers were expected for {purpose}; "
             "give another column."
         )
     if not may_be_missing:

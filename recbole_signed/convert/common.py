@@ -25,7 +25,9 @@ class Common:
     )
     min_likes: int = option(0, "leave out users that like fewer items")
     k_core: int = option(0, "leave out users and items with fewer likes and dislikes together, until all have enough")
-    gap_filling: bool = option(False, "number users and items anew from 0, in the order of their numbers, without gaps")
+    gap_filling: bool = option(
+        False, "number users and items again from 0, in the order of their numbers, without gaps"
+    )
 
     def __post_init__(self) -> None:
         for name in ("min_likes", "k_core"):

@@ -20,7 +20,7 @@ from recbole_signed.files import replacing
 
 MANIFEST = "dataset.json"
 NOT_ATOMIC = ".tsv"
-"""Suffix of what lies beside atomic files for a reader: ids before they were numbered anew, rejected rows."""
+"""Suffix of what lies beside atomic files for a reader: ids before they were numbered again, rejected rows."""
 REJECTED = f".rejected{NOT_ATOMIC}"
 _NO_DATA = (".yaml", ".yml", ".json", NOT_ATOMIC, ".png", ".svg", ".pdf", ".md", ".txt")
 _RECBOLE_READS = (".inter", ".user", ".item", ".kg", ".link", ".net")
@@ -90,7 +90,7 @@ def changes(folder: Path, record: Mapping[str, Any], *, thorough: bool) -> list[
     """Say in a sentence each how the files of a folder differ from its ``dataset.json``; none is as it should be.
 
     A file is taken for unchanged if its size is the same and it is older than ``dataset.json``, which is written last.
-    Others are read. If all prove right (files that were copied are newer), ``dataset.json`` is dated anew, so that
+    Others are read. If all prove right (files that were copied are newer), ``dataset.json`` is dated again, so that
     they are read once only.
 
     Args:

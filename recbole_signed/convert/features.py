@@ -23,7 +23,7 @@ def write_features(
         kind: ``user`` or ``item``.
         features: as the converter gives them.
         spools: the interactions, by part.
-        new_ids: where ids were numbered anew, their columns ``raw`` and ``new``.
+        new_ids: where ids were numbered again, their columns ``raw`` and ``new``.
 
     Raises:
         UsageError: a cell that is not fit, or an id with several rows.
@@ -53,7 +53,7 @@ def _used_rows(
         first = ids.is_first_distinct() & ~_is_in(batch, seen, id_column)
         batch = batch.require(
             first,
-            lambda i, ids=ids: f"{id_column} {ids[i]!r} has several rows, one was wanted",  # type: ignore[misc]
+            lambda i, ids=ids: f"{id_column} {ids[i]!r} has several rows, one was expected",  # type: ignore[misc]
             id_column,
         )
         seen = pl.concat([seen, batch.frame.select(id_column)])

@@ -56,6 +56,6 @@ def find_one(folder: Path, patterns: Iterable[str], what: str, below: str | None
         beside = [path.name for path in folder.iterdir() if path.is_file()]
         wanted = " or ".join(patterns)
         raise UsageError(
-            f"{folder} holds no {what}, {wanted} was wanted (or .gz, .xz, .zst of it){nearest(patterns[0], beside)}."
+            f"{folder} holds no {what}, {wanted} was expected (or .gz, .xz, .zst of it){nearest(patterns[0], beside)}."
         )
     return found[0]

@@ -42,7 +42,7 @@ def existing_file(path: Path) -> Path:
 
     """
     if path.is_dir():
-        raise UsageError(f"{path} is a folder, a file was wanted; give one file in it.")
+        raise UsageError(f"{path} is a folder, a file was expected; give one file in it.")
     if not path.is_file():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UsageError(f"There is no file {path}{nearest(path.name, beside)}.")
@@ -205,7 +205,7 @@ def blocks(
         line += rest.count(b"\n", 0, rest.find((quote or "").encode()))
         raise UsageError(
             f"{path.name}, line {line}: a quote ({quote}) opened in this line or after it is never closed; "
-            "mend it, or read the file with quote=none."
+            "fix it, or read the file with quote=none."
         )
     yield _utf8(rest, encoding, path, line), line
 

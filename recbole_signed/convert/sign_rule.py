@@ -229,8 +229,8 @@ def _parse_comparison(key: str, whole: str, part: str) -> _Comparison:
         raise UsageError(f"Expected COLUMN OP NUMBER {where}, got {got}; {_EXAMPLE}.")
     column, op, number = found["column"], found["op"], found["number"]
     if op not in _OPERATORS:
-        mend = {"=": "; did you mean '=='?", "=>": "; did you mean '>='?", "=<": "; did you mean '<='?"}.get(op, "")
-        raise UsageError(f"Unknown operator {op!r} {where}, use one of {' '.join(_OPERATORS)}{mend or '.'}")
+        fix = {"=": "; did you mean '=='?", "=>": "; did you mean '>='?", "=<": "; did you mean '<='?"}.get(op, "")
+        raise UsageError(f"Unknown operator {op!r} {where}, use one of {' '.join(_OPERATORS)}{fix or '.'}")
     comparison = _Comparison(column, op, number)
     try:
         value = comparison.number

@@ -78,8 +78,8 @@ class _Delimited(RawTable):
         name, taker = self.path.name, rejects.current()
         for line, got in zip(records.lines[odd].tolist(), records.fields[odd].tolist(), strict=True):
             problem = (
-                f"{got} column{'s' * (got != 1)} where {wanted} were wanted ({', '.join(self.columns)}); "
-                "mend the line, or give another separator"
+                f"{got} column{'s' * (got != 1)} where {wanted} were expected ({', '.join(self.columns)}); "
+                "fix the line, or give another separator"
             )
             if taker is None:
                 raise UsageError(f"{name}, line {line}: {problem}.")
@@ -198,7 +198,7 @@ def _header(line: str, separator: str, quote: str | None, name: str) -> tuple[st
         try:
             fields = next(csv.reader([line], delimiter=separator, quotechar=quote))
         except csv.Error as error:  # a null character, which Python takes since 3.11
-            raise UsageError(f"{name}, line 1: {error}; the names of the columns cannot be read, mend them.") from error
+            raise UsageError(f"{name}, line 1: {error}; the names of the columns cannot be read, fix them.") from error
     if all(_TYPE_OF_ATOMIC_FILE.search(field) for field in fields):  # RecBole's own format
         fields = [_TYPE_OF_ATOMIC_FILE.sub("", field) for field in fields]
     return tuple(field.strip() for field in fields)

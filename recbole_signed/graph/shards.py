@@ -80,11 +80,11 @@ class Shards:
         except (ValueError, TypeError) as error:
             raise UsageError(f"{folder / RECORD} is not a record of shards: {error}.") from error
         if self.record.format != FORMAT:
-            raise UsageError(f"{folder} has format {self.record.format}, this version reads {FORMAT}; write it anew.")
+            raise UsageError(f"{folder} has format {self.record.format}, this version reads {FORMAT}; write it again.")
         for shard in range(self.record.n_shards):
             for path in _files(folder, shard):
                 if not path.is_file():
-                    raise UsageError(f"{path} is missing; write the shards anew.")
+                    raise UsageError(f"{path} is missing; write the shards again.")
         self.n_items = self.record.n_items
 
     def blocks(self, part: int = 0, n_parts: int = 1) -> Iterator[EdgeBlock]:

@@ -103,12 +103,12 @@ class SignedRecommender(GeneralRecommender):
         return self.loss(interaction)
 
     def train(self, mode: bool = True) -> SignedRecommender:
-        """Switch between training and evaluation; either way embeddings are encoded anew when they are needed."""
+        """Switch between training and evaluation; either way embeddings are encoded again when they are needed."""
         self._embeddings = None
         return super().train(mode)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Load parameters, after which embeddings are encoded anew."""
+        """Load parameters, after which embeddings are encoded again."""
         self._embeddings = None
         return super().load_state_dict(*args, **kwargs)
 

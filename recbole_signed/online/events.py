@@ -60,7 +60,7 @@ class Event:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A row that is no event: why, where its source had it, and the row as it came."""
+    """A row that is not an event: why, where its source had it, and the row as it came."""
 
     reason: str
     position: str
@@ -184,17 +184,17 @@ def parse_rows(
 
 
 class _InvalidRowError(ValueError):
-    """Why a row is no event."""
+    """Why a row is not an event."""
 
 
 def _parse(row: Any, latest: int, longest: int) -> tuple[str, str, str, int, int, float]:
     if not isinstance(row, Mapping):
-        raise _InvalidRowError("the row is no object with the fields user_id, item_id, type and timestamp")
+        raise _InvalidRowError("the row is not an object with the fields user_id, item_id, type and timestamp")
     name = row.get("type")
     kind = TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
         wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
-        raise _InvalidRowError(f"{quoted(name)} is no type of event{wanted}")
+        raise _InvalidRowError(f"{quoted(name)} is not a type of event{wanted}")
     user = _text(row.get("user_id"), "user_id", longest)
     item = "" if kind == FORGET_USER else _text(row.get("item_id"), "item_id", longest)
     stamp = _timestamp(row.get("timestamp"), latest)
@@ -278,7 +278,7 @@ def _value(value: Any) -> float:
         return math.nan
     number = _float(value) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise _InvalidRowError(f"value is {quoted(value)}, which is no number")
+        raise _InvalidRowError(f"value is {quoted(value)}, which is not a number")
     try:
         number = float(number)
     except OverflowError:

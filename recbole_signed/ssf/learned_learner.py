@@ -1,7 +1,7 @@
 r"""SSF-L under a stream: SSF's tiers, and for the learned items those of least squares.
 
 T0 and T1: a user is the fold-in of its own edges in both parts, exact given the item side; items that have grown are
-made anew in both. T2: a step of subspace iteration, and from its vectors the same passes that a fit makes, so that a
+made again in both. T2: a step of subspace iteration, and from its vectors the same passes that a fit makes, so that a
 refresh leads where retraining leads. T3: the full fit.
 """
 
@@ -75,12 +75,12 @@ class LearnedSpectralLearner(SpectralLearner):
     # ---- T0 and T1
 
     def update(self, edges: EdgeState, changes: Changes) -> None:
-        """Take over the counters of the touched items, and make anew what has grown in both parts."""
+        """Take over the counters of the touched items, and make again what has grown in both parts."""
         super().update(edges, changes)
         self.learned.update(edges, changes)
 
     def attach(self, edges: EdgeState) -> None:
-        """Take over all counters, and make anew what has grown since the refresh in both parts."""
+        """Take over all counters, and make again what has grown since the refresh in both parts."""
         super().attach(edges)
         self.learned.attach(edges)
 

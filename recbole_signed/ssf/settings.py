@@ -23,7 +23,7 @@ class NumberSettings:
         """Read the settings from anything with ``values[name]``; ``None`` stands for the default.
 
         Raises:
-            UsageError: a value is no number, or out of its range.
+            UsageError: a value is not a number, or out of its range.
         """
         given: dict[str, Any] = {}
         for name, kind in cls._kinds().items():

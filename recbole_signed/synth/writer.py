@@ -57,7 +57,9 @@ def check_target(target: Path, how: str, overwrite: bool) -> None:
     if not overwrite:
         raise UsageError(f"{target} is already there; give --overwrite to replace it, or another --name.")
     if not (target / _MANIFEST).is_file():
-        raise UsageError(f"{target} is no data set that recbole-signed made ({_MANIFEST} is missing); remove it first.")
+        raise UsageError(
+            f"{target} is not a data set that recbole-signed made ({_MANIFEST} is missing); remove it first."
+        )
 
 
 def write(

@@ -151,7 +151,7 @@ def test_a_wrong_fit_is_one_sentence(name: str, options: dict[str, Any], message
 def test_wrong_data_is_one_sentence(tmp_path: Path) -> None:
     for data, message in {
         "toy-singed": "there is no data set 'toy-singed'",
-        str(tmp_path): "is no data set folder",
+        str(tmp_path): "is not a data set folder",
         3: "data is int; give the name or folder",
     }.items():
         with pytest.raises(rs.UsageError, match=message):

@@ -81,7 +81,7 @@ def measure_shards(folder: Path, n_users: int, n_items: int, threads: int, overs
 
     def pieces() -> Iterator[Any]:
         n_edges = len(np.load(folder / f"{NAMES[0]}.npy", mmap_mode="r"))
-        for first in range(0, n_edges, 1 << 23):  # mapped anew: pages that stay mapped count as memory of this process
+        for first in range(0, n_edges, 1 << 23):  # mapped again: pages that stay mapped count as memory of this process
             arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in NAMES]
             yield tuple(np.array(each[first : first + (1 << 23)]) for each in arrays)
 

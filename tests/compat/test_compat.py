@@ -44,7 +44,7 @@ NEW_TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2,
 PROBES = r"""
 import json, os, sys, traceback, warnings
 warnings.simplefilter("ignore")
-mended = sys.argv.pop() == "mended"
+fixed = sys.argv.pop() == "fixed"
 outcome = {}
 
 class Absent:  # what a machine without them is like
@@ -57,7 +57,7 @@ sys.meta_path.insert(0, Absent)
 
 def repaired(name):
     module = __import__(name, fromlist=["_"])
-    if mended:
+    if fixed:
         from recbole_signed.compat import checkpoint
         from recbole_signed.compat import repairs as compat
         compat.apply(name, module)
@@ -160,7 +160,7 @@ def folders_made_at_once():
     finally:
         os.path.exists = exists
 
-json.dump(outcome, open("mended.json" if mended else "bare.json", "w"))
+json.dump(outcome, open("fixed.json" if fixed else "bare.json", "w"))
 """
 
 FAULTS = {
@@ -205,7 +205,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
         state: subprocess.Popen(
             [sys.executable, "probes.py", state], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
         )
-        for state in ("bare", "mended")
+        for state in ("bare", "fixed")
     }
     results = {}
     for state, process in runs.items():
@@ -219,7 +219,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
 def test_the_fault_is_there_without_the_repair_and_gone_with_it(
     fault: str, outcomes: dict[str, dict[str, str]]
 ) -> None:
-    assert outcomes["mended"][fault] == "ok"
+    assert outcomes["fixed"][fault] == "ok"
     if outcomes["bare"][fault] == "ok":
         pytest.skip("this stack does not have the fault")
     assert FAULTS[fault] in outcomes["bare"][fault]

@@ -44,9 +44,9 @@ def write(folder: Path, name: str, lines: list[str]) -> Path:
 
 
 BAD_ROWS = {
-    "u1,i1,3,1": "4 columns where 5 were wanted",
-    "u1,i1,3,1,5,6": "6 columns where 5 were wanted",
-    "u1": "1 column where 5 were wanted",
+    "u1,i1,3,1": "4 columns where 5 were expected",
+    "u1,i1,3,1,5,6": "6 columns where 5 were expected",
+    "u1": "1 column where 5 were expected",
     ",i1,3,1,5": "no value in column 'user_id'",
     "u1,   ,3,1,5": "no value in column 'item_id'",
     "u1,NA,3,1,5": "'NA' in column 'item_id', which RecBole reads as no value",
@@ -162,7 +162,7 @@ def test_broken_and_unfit_parquet(tmp_path: Path) -> None:
     frame.with_columns(sign=pl.Series(["1", "no"])).write_parquet(raw)
     refuse(raw, r"raw.parquet, row 2: the sign needs numbers in column 'sign', got 'no'")
     frame.with_columns(sign=pl.Series([[1], [1]])).write_parquet(raw)
-    refuse(raw, r"column 'sign' holds List\(Int64\), numbers were wanted for the sign")
+    refuse(raw, r"column 'sign' holds List\(Int64\), numbers were expected for the sign")
     frame.with_columns(sign=1, time=pl.Series([[1], [1]])).write_parquet(raw)
     refuse(raw, r"column 'timestamp' holds List\(Int64\); unix time or a date")
     frame.with_columns(sign=1, extra=pl.Series([[1], [1]])).write_parquet(raw)
@@ -174,7 +174,7 @@ def test_broken_and_unfit_parquet(tmp_path: Path) -> None:
 def test_missing_files_and_columns(tmp_path: Path) -> None:
     raw = write(tmp_path, "ratings.csv", ["userId,movieId,rating", "1,2,3"])
     refuse(tmp_path / "rating.csv", "There is no input .*rating.csv; did you mean 'ratings.csv'")
-    refuse(tmp_path, "is a folder, a file was wanted", item="x", like="rating >= 3")
+    refuse(tmp_path, "is a folder, a file was expected", item="x", like="rating >= 3")
     refuse(raw, "has the columns 'userId', 'movieId', 'rating': give item= the one of the item ids; .*columns=")
     refuse(
         raw, "no column 'movieID'; did you mean 'movieId'.; it has 'userId'"[:46], item="movieID", like="rating >= 3"
@@ -215,7 +215,7 @@ def test_a_header_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(tables.csv, "reader", reader)
     raw = write(tmp_path, "log.csv", ["user\0,item,rating,sign,time", *GOOD])
-    refuse(raw, "^log.csv, line 1: line contains NUL; the names of the columns cannot be read, mend them.$")
+    refuse(raw, "^log.csv, line 1: line contains NUL; the names of the columns cannot be read, fix them.$")
 
 
 def test_rules_that_leave_nothing(tmp_path: Path) -> None:

@@ -232,7 +232,9 @@ def test_an_existing_data_set_is_only_replaced_when_asked(tmp_path: Path) -> Non
     assert manifest_of(made)["rows"]["total"] == 2
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(UsageError, match=r"mine is no data set that recbole-signed made \(dataset.json is missing\)"):
+    with pytest.raises(
+        UsageError, match=r"mine is not a data set that recbole-signed made \(dataset.json is missing\)"
+    ):
         convert("csv", raw, tmp_path, name="mine", overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} == {"raw", "raw.csv", "mine"}
 

@@ -121,7 +121,7 @@ def test_numbers_without_gaps(tmp_path: Path) -> None:
     assert (made / "raw.item_ids.tsv").read_text() == "item_id\traw_item_id\n0\t7\n1\t8\n2\t100\n"
     assert {"raw.user_ids.tsv", "raw.item_ids.tsv"} < set(manifest_of(made)["outputs"])
     words = write(tmp_path, [("ann", 1, 1, 1), (5, 1, 1, 2)], "words.csv")
-    with pytest.raises(UsageError, match="ids anew that are whole numbers, but user_id has 'ann'; leave it out"):
+    with pytest.raises(UsageError, match="ids again that are whole numbers, but user_id has 'ann'; leave it out"):
         convert("csv", words, tmp_path / "out", gap_filling=True)
 
 

@@ -61,13 +61,13 @@ def changed(row: int, column: int, value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"trust": EPINIONS}, "has the variables trust; rating or rating_with_timestamp was wanted"),
+        ({"trust": EPINIONS}, "has the variables trust; rating or rating_with_timestamp was expected"),
         ({"rating": EPINIONS[:, :3]}, r"holds int32 of shape \[3, 3\]; numbers in 5 or 6 columns"),
         ({"rating": "text"}, "holds <U4 of shape"),
         ({"rating": changed(0, 3, 0)}, "row 1: rating 0, ratings here go from 1 to 5"),
         ({"rating": changed(1, 3, 6)}, "row 2: rating 6, ratings here go from 1 to 5"),
         ({"rating": changed(2, 3, np.nan)}, "row 3: no value in column 'rating'"),
-        ({"rating": changed(1, 0, 1.5)}, "row 2: the id 1.5 in column 'user_id' is no whole number"),
+        ({"rating": changed(1, 0, 1.5)}, "row 2: the id 1.5 in column 'user_id' is not a whole number"),
         ({"rating": changed(0, 5, np.nan)}, "row 1: no time in column 'timestamp'"),
     ],
 )

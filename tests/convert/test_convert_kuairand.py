@@ -126,11 +126,11 @@ def test_logs_and_kept_columns(tmp_path: Path, raw: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (LOG[0].replace(",1,0,0,0,0,0,1,", ",2,0,0,0,0,0,1,"), "is_click is '2', 0 or 1 was wanted"),
+        (LOG[0].replace(",1,0,0,0,0,0,1,", ",2,0,0,0,0,0,1,"), "is_click is '2', 0 or 1 was expected"),
         (LOG[0].replace("1650812741436", ""), "no time in column 'time_ms'"),
         (LOG[0].replace("1650812741436", "9" * 17), "too large for unix time in ms"),
         (LOG[0].replace("61802", "long"), "an atomic file needs numbers in column 'play_time_ms', got 'long'"),
-        (LOG[0][:-2], "18 columns where 19 were wanted"),
+        (LOG[0][:-2], "18 columns where 19 were expected"),
     ],
 )
 def test_bad_rows(tmp_path: Path, row: str, message: str) -> None:

@@ -65,7 +65,7 @@ def test_rows_without_a_time(tmp_path: Path, raw: Path) -> None:
     ("row", "message"),
     [
         (ROWS[0].replace("0.722103", ""), "no value in column 'watch_ratio'"),
-        (ROWS[0].replace("0.722103", "-1"), "watch_ratio -1, 0 or more was wanted"),
+        (ROWS[0].replace("0.722103", "-1"), "watch_ratio -1, 0 or more was expected"),
         (ROWS[0].replace("1593898068.378", "1593898068378"), "too large for unix time in s"),
         (ROWS[0].replace("1593898068.378", "now"), "time 'now'|time '[0-9.]+'"),
         (ROWS[0].replace("4381", "x"), "got 'x'"),
@@ -79,7 +79,7 @@ def test_bad_rows(tmp_path: Path, raw: Path, row: str, message: str) -> None:
 
 
 def test_bad_options(tmp_path: Path, raw: Path) -> None:
-    with pytest.raises(UsageError, match="0 < neg_ratio <= pos_ratio was wanted"):
+    with pytest.raises(UsageError, match="0 < neg_ratio <= pos_ratio was expected"):
         convert("kuairec", raw, tmp_path / "out", neg_ratio=3)
-    with pytest.raises(UsageError, match=r"holds no matrix of KuaiRec, small_matrix.csv was wanted"):
+    with pytest.raises(UsageError, match=r"holds no matrix of KuaiRec, small_matrix.csv was expected"):
         convert("kuairec", tmp_path, tmp_path / "out")

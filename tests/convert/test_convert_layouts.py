@@ -71,7 +71,7 @@ def test_movielens_100k_as_grouplens_packs_it(tmp_path: Path, ml_100k: Path) -> 
     ]
     assert set(record_of(made)["inputs"]) == {"u.data", "u.user", "u.item"}
     (ml_100k / "u.item").write_text(item_line(242, "Kolya (1996)").replace("|0|", "|2|", 1))
-    with pytest.raises(UsageError, match=r"u.item, line 1: genre unknown is '2', 0 or 1 was wanted"):
+    with pytest.raises(UsageError, match=r"u.item, line 1: genre unknown is '2', 0 or 1 was expected"):
         convert("movielens-100k", ml_100k, tmp_path / "bad")
 
 
@@ -226,7 +226,10 @@ def test_bad_histories(tmp_path: Path, tail: Path) -> None:
     frame = pl.DataFrame(SEQUENCES)
     for changed, message in (
         (frame.with_columns(last_time_ms=pl.lit(1650900000000)), "3 of 3 histories end after the log begins"),
-        (frame.with_columns(watch_seq=pl.lit("30")), "column 'watch_seq' holds String, lists of integers were wanted"),
+        (
+            frame.with_columns(watch_seq=pl.lit("30")),
+            "column 'watch_seq' holds String, lists of integers were expected",
+        ),
         (
             frame.with_columns(user_id=pl.Series([0, None, 8])),
             "user_sequences.parquet, row 2: no value in column 'user_id'",
@@ -240,7 +243,7 @@ def test_bad_histories(tmp_path: Path, tail: Path) -> None:
         changed.write_parquet(path)
         refuse(message)
     path.unlink()
-    refuse("holds no history of KuaiRand, user_sequences.parquet was wanted")
+    refuse("holds no history of KuaiRand, user_sequences.parquet was expected")
 
 
 def test_history_of_the_real_tail(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:

@@ -115,7 +115,7 @@ def test_latest_small(tmp_path: Path, shared_data: Callable[[str], Path]) -> Non
         ("1::2::978300760::5", "rating 9.78301e.08, ratings here go"),
         ("1::2::::978300760", "no value in column 'rating'"),
         ("1::2::x::978300760", "the rating needs numbers in column 'rating', got 'x'"),
-        ("1::2::3", "3 columns where 4 were wanted"),
+        ("1::2::3", "3 columns where 4 were expected"),
         ("1::2::3::", "no time in column 'timestamp'"),
         ("::2::3::978300760", "no value in column 'user_id'"),
     ],
@@ -143,5 +143,5 @@ def test_bad_folders(tmp_path: Path, ml_1m: Path) -> None:
         convert("movielens", hundred, tmp_path / "out")
     (ml_1m / "ratings.csv").unlink()
     (ml_1m / "movies.dat").write_text("1193::A::B::C\n")
-    with pytest.raises(UsageError, match=r"movies.dat, line 1: 4 columns where 3 were wanted"):
+    with pytest.raises(UsageError, match=r"movies.dat, line 1: 4 columns where 3 were expected"):
         convert("movielens", ml_1m, tmp_path / "out")

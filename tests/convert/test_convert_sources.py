@@ -106,7 +106,7 @@ def test_bad_splits(tmp_path: Path) -> None:
             convert("signed-split", folder, tmp_path / "out", **options)
         assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
-    refuse(split(tmp_path / "a", "1 1 1\n1 2\n"), "train.txt, line 2: 2 columns where 3 were wanted")
+    refuse(split(tmp_path / "a", "1 1 1\n1 2\n"), "train.txt, line 2: 2 columns where 3 were expected")
     refuse(
         split(tmp_path / "b", "1 1 1\n", valid="1 1 x\n"), "valid.txt.gz, line 1: the label needs numbers .* got 'x'"
     )

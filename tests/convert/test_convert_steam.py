@@ -76,7 +76,7 @@ def test_reviews(tmp_path: Path, suffix: str) -> None:
         ("{'user_id': 'a', 'reviews': [", "not a Python dict"),
         ("__import__('os').getcwd()", "not a Python dict"),
         ('{"user_id": "a", "reviews": [{"item_id": "1", "recommend": true, "posted": ""}]}', "not a Python dict"),
-        ("[1, 2]", "a dict with 'user_id' and a list of 'reviews' was wanted"),
+        ("[1, 2]", "a dict with 'user_id' and a list of 'reviews' was expected"),
         (repr({"user_id": "a"}), "a dict with 'user_id' and a list"),
         (user("a", ("1", "yes", "Posted July 15, 2011.")), "'recommend' of a review is 'yes'; reviews have"),
         (user("a", (None, True, "Posted July 15, 2011.")), "'item_id' of a review is None"),

@@ -41,9 +41,9 @@ def test_bad_files(tmp_path: Path) -> None:
         convert("tenrec", tmp_path, tmp_path / "out")
     path = tmp_path / "QB-video.csv"
     for bad, message in (
-        (ROWS[0].replace("1,10,1", "1,10,2"), "line 3: click is 2, 0 or 1 was wanted"),
+        (ROWS[0].replace("1,10,1", "1,10,2"), "line 3: click is 2, 0 or 1 was expected"),
         (ROWS[0].replace("1,10,1", "1,10,"), "line 3: no value in column 'click'"),
-        (ROWS[0][:-2], "line 3: 19 columns where 20 were wanted"),
+        (ROWS[0][:-2], "line 3: 19 columns where 20 were expected"),
     ):
         path.write_text("\n".join([HEADER, ROWS[1], bad]))
         with pytest.raises(UsageError, match=f"QB-video.csv, {message}"):

@@ -132,8 +132,11 @@ def test_bad_files(tmp_path: Path, flat: Path) -> None:
     likes = pl.read_parquet(flat / "likes.parquet")
     for bad, message in (
         (likes.with_columns(uid=pl.Series([1, 2, None, 4, 5, 6])), "likes.parquet, row 3: no value in column 'uid'"),
-        (likes.with_columns(item_id=pl.lit("x")), "likes.parquet: column 'item_id' holds String, integers were wanted"),
-        (likes.group_by("uid").all(), "holds List.UInt32., integers were wanted; give the files of the layout flat"),
+        (
+            likes.with_columns(item_id=pl.lit("x")),
+            "likes.parquet: column 'item_id' holds String, integers were expected",
+        ),
+        (likes.group_by("uid").all(), "holds List.UInt32., integers were expected; give the files of the layout flat"),
         (likes.drop("timestamp"), "likes.parquet has no column 'timestamp'"),
     ):
         bad.write_parquet(flat / "likes.parquet")

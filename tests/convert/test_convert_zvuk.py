@@ -57,7 +57,7 @@ def test_thresholds(tmp_path: Path) -> None:
     ("column", "message"),
     [
         ({"play_duration": [1.0, None, 2.0, 3.0, 4.0, 100.0]}, "row 2: no value in column 'play_duration'"),
-        ({"play_duration": [1.0, 2.0, -2.0, 3.0, 4.0, 100.0]}, "row 3: play_duration -2, seconds were wanted"),
+        ({"play_duration": [1.0, 2.0, -2.0, 3.0, 4.0, 100.0]}, "row 3: play_duration -2, seconds were expected"),
         ({"play_duration": ["long"] * 6}, "row 1: the sign rule needs numbers in column 'play_duration'"),
         ({"datetime": [None, *[START] * 5]}, "row 1: no time in column 'datetime'"),
         ({"track_id": [1, 2, 3, 4, 5, None]}, "row 6: no value in column 'item_id'"),
@@ -73,7 +73,7 @@ def test_bad_rows(tmp_path: Path, column: dict[str, list[Any]], message: str) ->
 
 
 def test_bad_thresholds_and_folders(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="0 < dislike_s <= like_s was wanted"):
+    with pytest.raises(UsageError, match="0 < dislike_s <= like_s was expected"):
         convert("zvuk", tmp_path, tmp_path / "out", like_s=10)
-    with pytest.raises(UsageError, match=r"holds no interactions of Zvuk, zvuk-interactions.parquet was wanted"):
+    with pytest.raises(UsageError, match=r"holds no interactions of Zvuk, zvuk-interactions.parquet was expected"):
         convert("zvuk", tmp_path, tmp_path / "out")

@@ -212,4 +212,4 @@ def test_a_ceiling_is_above_all_factors_and_close_to_them() -> None:
         kept.add(ceiling.base.ctypes.data if ceiling.base is not None else 0)
         some = torch.tensor([3, 170, 9])
         torch.testing.assert_close(counters.now.factor(SETTINGS, some), factor[some])
-    assert len(kept) < 40  # not made anew each time
+    assert len(kept) < 40  # not made again each time

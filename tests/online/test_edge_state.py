@@ -76,7 +76,7 @@ def streams(draw: st.DrawFn) -> list[list[Row]]:
 @settings(max_examples=80)
 def test_edges_are_those_of_the_reference_however_the_stream_is_cut(batches: list[list[Row]], share: float) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edges_module, "_FEW", share)  # below 0: all rows are always made anew
+        patch.setattr(edges_module, "_FEW", share)  # below 0: all rows are always made again
         patch.setattr(edges_module, "_MANY", share)
         state = EdgeState(N_USERS, N_ITEMS)
         seen: list[Row] = []

@@ -28,9 +28,9 @@ def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"type": "liek"}, "'liek' is no type of event; the types are like.*did you mean 'like'"),
-        ({"type": None}, "None is no type"),
-        ({"type": ["like"]}, "is no type"),
+        ({"type": "liek"}, "'liek' is not a type of event; the types are like.*did you mean 'like'"),
+        ({"type": None}, "None is not a type"),
+        ({"type": ["like"]}, "is not a type"),
         ({"user_id": ""}, "user_id is empty"),
         ({"item_id": ""}, "item_id is empty"),
         ({"user_id": ...}, "user_id is missing"),
@@ -48,7 +48,7 @@ def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
         ({"timestamp": "soon"}, "whole milliseconds"),
         ({"timestamp": True}, "whole milliseconds"),
         ({"timestamp": ...}, "timestamp is missing"),
-        ({"value": "much"}, "no number"),
+        ({"value": "much"}, "not a number"),
         ({"value": float("inf")}, "infinite"),
         ({"value": 10**400}, "infinite"),
     ],

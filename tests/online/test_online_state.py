@@ -157,9 +157,9 @@ def test_a_version_of_something_else_is_refused(tmp_path: Path) -> None:
             state.ingest(stream(30))
             state.snapshot(TENSORS, {}, model="SSF", data="2024")
     with OnlineState.open(tmp_path / "one") as state:
-        with pytest.raises(UsageError, match="of the model 'SSF', and 'LightGCN' was wanted"):
+        with pytest.raises(UsageError, match="of the model 'SSF', and 'LightGCN' was expected"):
             state.recover("LightGCN")
-        with pytest.raises(UsageError, match="of the data '2024', and '2025' was wanted"):
+        with pytest.raises(UsageError, match="of the data '2024', and '2025' was expected"):
             state.recover("SSF", "2025")
         assert state.recover("SSF", "2024") is not None
     shutil.rmtree(tmp_path / "one" / "versions")
@@ -263,7 +263,7 @@ def test_bulk_load_is_as_good_as_events(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"user": np.array([3])}, "user ids lie from 3 to 3; 1 to 2 was wanted"),
+        ({"user": np.array([3])}, "user ids lie from 3 to 3; 1 to 2 was expected"),
         ({"item": np.array([0])}, "item ids lie from 0"),
         ({"kind": np.array([5])}, "a like, a dislike, a skip or a view"),
         ({"timestamp": np.array([-1])}, "time stamps lie from -1"),

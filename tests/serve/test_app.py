@@ -65,7 +65,7 @@ def test_a_bad_event_does_not_spoil_its_batch(serve: Make) -> None:
     assert [each["status"] for each in answer["results"]] == [
         *("accepted", "refused", "accepted", "duplicate", "refused", "refused", "accepted")
     ]
-    assert "did you mean" in answer["results"][1]["reason"] or "no type" in answer["results"][1]["reason"]
+    assert "did you mean" in answer["results"][1]["reason"] or "not a type" in answer["results"][1]["reason"]
     assert (answer["accepted"], answer["duplicate"], answer["refused"]) == (3, 1, 3)
     assert client.post("/v1/events", json={"events": rows[:1]}).json()["duplicate"] == 1
 

@@ -78,7 +78,7 @@ def test_what_is_in_the_way_is_refused(graph: SyntheticGraph, tmp_path: Path) ->
     write(graph, tmp_path / "g", ORIGIN, "npz", overwrite=True)
     assert sorted(path.name for path in (tmp_path / "g").iterdir()) == ["dataset.json", "g.npz"]
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UsageError, match="no data set that recbole-signed made"):
+    with pytest.raises(UsageError, match="not a data set that recbole-signed made"):
         write(graph, tmp_path / "mine", ORIGIN, overwrite=True)
     with pytest.raises(UsageError, match=r"--format is 'intr'.*did you mean 'inter'"):
         write(graph, tmp_path / "other", ORIGIN, "intr")

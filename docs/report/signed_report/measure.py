@@ -63,7 +63,7 @@ def measure_kuairand(folder: Path, output: Path) -> Path:
 
     logs = sorted(folder.glob("log_standard_4_2*"))
     if len(logs) != 1:
-        raise UsageError(f"{folder} holds {len(logs)} files log_standard_4_2*; one was wanted.")
+        raise UsageError(f"{folder} holds {len(logs)} files log_standard_4_2*; one was expected.")
     command = "python docs/report measure --kuairand FOLDER"
     return _write(output / "kuairand-log.json", {"command": command, "file": logs[0].name, **describe_log(logs[0])})
 

@@ -93,7 +93,7 @@ class Amazon(Rated):
                 return table, names
         raise UsageError(
             f"{path.name} has the columns {', '.join(table.columns)}; "
-            f"{' or '.join(', '.join(names) for names in _NAMED)} were wanted."
+            f"{' or '.join(', '.join(names) for names in _NAMED)} were expected."
         )
 
     def raw_batches(self) -> Iterator[Batch]:

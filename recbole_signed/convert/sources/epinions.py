@@ -104,12 +104,12 @@ def _matrix(path: Path) -> np.ndarray:
     matrix = next((np.asarray(content[key]) for key in _KEYS if key in content), None)
     if matrix is None:
         raise UsageError(
-            f"{path.name} has the variables {', '.join(names) or '(none)'}; {' or '.join(_KEYS)} was wanted."
+            f"{path.name} has the variables {', '.join(names) or '(none)'}; {' or '.join(_KEYS)} was expected."
         )
     if matrix.ndim != 2 or matrix.shape[1] not in (5, 6) or matrix.dtype.kind not in "iuf":
         raise UsageError(
             f"{path.name} holds {matrix.dtype} of shape {list(matrix.shape)}; numbers in 5 or 6 columns "
-            f"({', '.join(_COLUMNS)}) were wanted."
+            f"({', '.join(_COLUMNS)}) were expected."
         )
     return matrix.astype(matrix.dtype.newbyteorder("="))
 

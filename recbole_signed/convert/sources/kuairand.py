@@ -119,7 +119,7 @@ class KuaiRand(Converter):
                 "or log=all for those of another policy."
             )
         versions = {found[1] for log in logs if (found := _VERSION.search(plain_name(log)))}
-        if len(versions) > 1:  # ids are numbered anew in each version
+        if len(versions) > 1:  # ids are numbered again in each version
             raise UsageError(
                 f"{self.input} holds logs of several versions ({', '.join(sorted(versions))}), whose ids mean "
                 "different users; keep each version in a folder of its own."
@@ -226,5 +226,5 @@ def _require_flag(batch: Batch, flag: str) -> Batch:
     if text.dtype != pl.String:
         text = text.cast(pl.String)
     return batch.require(
-        text.is_in(["0", "1", "0.0", "1.0"]), lambda i: f"{flag} is {text[i]!r}, 0 or 1 was wanted", flag
+        text.is_in(["0", "1", "0.0", "1.0"]), lambda i: f"{flag} is {text[i]!r}, 0 or 1 was expected", flag
     )

@@ -64,7 +64,7 @@ def history_batches(path: Path, before: float) -> Iterator[Batch]:
             inner = getattr(dtype, "inner", None) if column != "user_id" else dtype
             if inner is None or not inner.is_integer():
                 wanted = "integers" if column == "user_id" else "lists of integers"
-                raise UsageError(f"{path.name}: column {column!r} holds {dtype}, {wanted} were wanted.")
+                raise UsageError(f"{path.name}: column {column!r} holds {dtype}, {wanted} were expected.")
             batch = batch.require(
                 batch.frame[column].is_not_null(),
                 lambda i, column=column: f"no value in column {column!r}",  # type: ignore[misc]

@@ -63,7 +63,7 @@ class KuaiRec(Converter):
         if not 0 < options.neg_ratio <= options.pos_ratio:
             raise UsageError(
                 f"neg_ratio={options.neg_ratio:g} and pos_ratio={options.pos_ratio:g}: "
-                "0 < neg_ratio <= pos_ratio was wanted."
+                "0 < neg_ratio <= pos_ratio was expected."
             )
 
     @property
@@ -117,7 +117,7 @@ class KuaiRec(Converter):
             ratio = batch.frame["watch_ratio"]
             batch = batch.require(
                 ratio >= 0,
-                lambda i, ratio=ratio: f"watch_ratio {ratio[i]:g}, 0 or more was wanted",  # type: ignore[misc]
+                lambda i, ratio=ratio: f"watch_ratio {ratio[i]:g}, 0 or more was expected",  # type: ignore[misc]
                 "watch_ratio",
             )
             batch = sign_by_rule(batch, self.rule)

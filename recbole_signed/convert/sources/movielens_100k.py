@@ -143,7 +143,7 @@ def _item_batch(batch: Batch) -> Batch:
         flag = batch.frame[genre]
         batch = batch.require(
             flag.is_in(["0", "1"]),
-            lambda i, genre=genre, flag=flag: f"genre {genre} is {flag[i]!r}, 0 or 1 was wanted",  # type: ignore[misc]
+            lambda i, genre=genre, flag=flag: f"genre {genre} is {flag[i]!r}, 0 or 1 was expected",  # type: ignore[misc]
             genre,
         )
     genres = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in _GENRES]

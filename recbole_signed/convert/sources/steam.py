@@ -88,7 +88,7 @@ def _dated(batch: Batch) -> Batch:
     seconds = posted.str.to_date(_FORMAT, strict=False).cast(pl.Int64) * 86400
     return batch.with_columns(seconds.cast(pl.Float64).alias("timestamp")).require(
         seconds.is_not_null(),
-        lambda i: f"posted {posted[i]!r}, a date like 'Posted November 5, 2011.' was wanted",
+        lambda i: f"posted {posted[i]!r}, a date like 'Posted November 5, 2011.' was expected",
         "posted",
     )
 
@@ -120,7 +120,7 @@ def _of_user(text: str) -> list[tuple[Any, ...]]:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return [_bad("not a Python dict; lines are {'user_id': ..., 'reviews': [...]}")]
     if not isinstance(user, dict) or not isinstance(user.get("reviews"), list):
-        return [_bad("a dict with 'user_id' and a list of 'reviews' was wanted")]
+        return [_bad("a dict with 'user_id' and a list of 'reviews' was expected")]
     rows: list[tuple[Any, ...]] = []
     for review in user["reviews"]:
         record = {**review, "user_id": user.get("user_id")} if isinstance(review, dict) else {}

@@ -67,7 +67,7 @@ class Tenrec(Converter):
                 values = batch.frame[flag]
                 batch = batch.require(
                     values.is_in([0.0, 1.0]),
-                    lambda i, flag=flag, values=values: f"{flag} is {values[i]:g}, 0 or 1 was wanted",  # type: ignore[misc]
+                    lambda i, flag=flag, values=values: f"{flag} is {values[i]:g}, 0 or 1 was expected",  # type: ignore[misc]
                     flag,
                 )
             batch = sign_by_rule(batch, self.rule)

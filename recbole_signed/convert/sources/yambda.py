@@ -135,7 +135,7 @@ def _of_known_type(batch: Batch) -> Batch:
     types = batch.frame["event_type"]
     return batch.require(
         types.is_in([*_EXPLICIT, "listen"]),
-        lambda i: f"event_type {types[i]!r}, one of {', '.join([*_EXPLICIT, 'listen'])} was wanted",
+        lambda i: f"event_type {types[i]!r}, one of {', '.join([*_EXPLICIT, 'listen'])} was expected",
         "event_type",
     )
 
@@ -146,7 +146,7 @@ def _checked(batch: Batch) -> Batch:
         dtype = batch.frame.schema[column]
         if not dtype.is_integer():
             hint = "; give the files of the layout flat" if dtype.is_nested() else ""
-            raise UsageError(f"{batch.origin}: column {column!r} holds {dtype}, integers were wanted{hint}.")
+            raise UsageError(f"{batch.origin}: column {column!r} holds {dtype}, integers were expected{hint}.")
         batch = batch.require(
             batch.frame[column].is_not_null(),
             lambda i, column=column: f"no value in column {column!r}",  # type: ignore[misc]

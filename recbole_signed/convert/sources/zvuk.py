@@ -47,7 +47,7 @@ class Zvuk(Converter):
         super().__init__(input, options)
         if not 0 < options.dislike_s <= options.like_s:
             raise UsageError(
-                f"dislike_s={options.dislike_s:g} and like_s={options.like_s:g}: 0 < dislike_s <= like_s was wanted."
+                f"dislike_s={options.dislike_s:g} and like_s={options.like_s:g}: 0 < dislike_s <= like_s was expected."
             )
 
     @property
@@ -86,7 +86,7 @@ class Zvuk(Converter):
             played = batch.frame["play_duration"]
             batch = batch.require(
                 played >= 0,
-                lambda i, played=played: f"play_duration {played[i]:g}, seconds were wanted",  # type: ignore[misc]
+                lambda i, played=played: f"play_duration {played[i]:g}, seconds were expected",  # type: ignore[misc]
                 "play_duration",
             )
             batch = sign_by_rule(clock.seconds(batch, "datetime"), self.rule)

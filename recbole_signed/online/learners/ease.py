@@ -67,7 +67,7 @@ class EaseLearner(LearnerDefaults):
         self.n_items = n_items
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
-        """Invert anew; the staleness is what rounding, and edges that were not taken in, had made of the inverse."""
+        """Invert again; the staleness is what rounding, and edges that were not taken in, had made of the inverse."""
         old, self._inverse = self._inverse, self._inverse[:0, :0]  # so that no copy of it stays
         known = self.n_items
         self.fit(edges, n_users, n_items)

@@ -4,7 +4,7 @@ T0 and T1: a user is :math:`r_u + f(\text{its edges now})`, with the fold-in map
 (:mod:`~.ridge_map`) and the rest :math:`r_u = z_u - f(\text{its edges then})` that the map does not
 explain. So a user whose edges are what they were has exactly the embedding that the model gave it, a new one has the
 map's, and what lies between depends on the edges alone. Items that are new, or have grown by a quarter, follow
-likewise from their users; the others stay. T2: the model is built anew on the present graph, takes over its
+likewise from their users; the others stay. T2: the model is built again on the present graph, takes over its
 parameters and Adam's moments row by row, and is trained for a few steps on what is new and a sample of what is old,
 pulled towards where it was. T3: training from scratch.
 """
@@ -48,7 +48,7 @@ class OnlineSettings:
     refresh_steps: int = 100
     """Steps of a refresh."""
     reservoir: int = 20_000
-    """Old edges among those that a refresh is trained on, drawn anew each time; all new ones are."""
+    """Old edges among those that a refresh is trained on, drawn again each time; all new ones are."""
     anchor: float = 1.0
     """Strength of the pull to the last version: ``anchor * rate`` of the way back after each step."""
     refresh_rate: float = 0.0

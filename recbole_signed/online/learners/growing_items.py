@@ -2,7 +2,7 @@
 
 What a user is worth in this depends on its own edges and on the item side of the last refresh only, and an item on its
 own users. So it is known what a change reaches: the items it touches, and the growing items of the users it touches.
-All of them are made anew, and the result is a function of the edges, whatever the order of events was.
+All of them are made again, and the result is a function of the edges, whatever the order of events was.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from recbole_signed.online.learners.base import grown, matrices, user_rows
 from recbole_signed.online.store import EdgeState, Rows
 
 GROWTH = 1.25
-"""An item is made anew once its degree is this many times what the last refresh knew of it."""
+"""An item is made again once its degree is this many times what the last refresh knew of it."""
 MAX_USERS = 200
 """An item with more verdicts than these waits for the refresh: their users' edges would all have to be read."""
 CHUNK = 256
@@ -34,7 +34,7 @@ class Maker(Protocol):
 
 
 class GrowingItems:
-    """The item side of the last refresh, and in its place what has been made anew since.
+    """The item side of the last refresh, and in its place what has been made again since.
 
     Args:
         base: item vectors of the last refresh, float32 ``[n_items, k]``; never written to.
@@ -98,7 +98,7 @@ class GrowingItems:
         return np.union1d(before, grown_)
 
     def update(self, edges: EdgeState, users: np.ndarray, items: np.ndarray, maker: Maker) -> np.ndarray:
-        """Make anew what changes of ``users`` and ``items`` reach; return the items whose vectors were written."""
+        """Make again what changes of ``users`` and ``items`` reach; return the items whose vectors were written."""
         self.grow(edges.n_items)
         self._slot = _with_slots(self._slot, edges.n_users)
         rows = edges.of_users(users)

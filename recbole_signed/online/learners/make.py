@@ -62,7 +62,7 @@ def checked_push(value: Any) -> float:
     """Return a strength of the push.
 
     Raises:
-        UsageError: it is no number of 0 or more.
+        UsageError: it is not a number of 0 or more.
     """
     if not isinstance(value, (int, float)) or not value >= 0:
         raise UsageError(f"'dislike_push' must be a number of 0 or more, but is {value!r}.")

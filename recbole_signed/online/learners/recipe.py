@@ -1,4 +1,4 @@
-"""How a model is made anew, as often as the graph under it changes."""
+"""How a model is made again, as often as the graph under it changes."""
 
 from __future__ import annotations
 

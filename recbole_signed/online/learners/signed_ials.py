@@ -103,7 +103,7 @@ class LeastSquaresLearner(LearnerDefaults):
     # ---- T0 and T1
 
     def update(self, edges: EdgeState, changes: Changes) -> None:
-        """Make anew the items that have grown."""
+        """Make again the items that have grown."""
         self._gram = None
         self.items.update(edges, changes.users, changes.items, self)
 

@@ -187,7 +187,9 @@ def _all_new(vocabulary: Vocabulary, tokens: Iterable[str], what: str) -> NewTok
     try:
         new = vocabulary.propose([normal(token) for token in listed])
     except UnicodeEncodeError as error:
-        raise UsageError(f"A {what} token holds a lone surrogate, which is no character: {error.object!r}.") from error
+        raise UsageError(
+            f"A {what} token holds a lone surrogate, which is not a character: {error.object!r}."
+        ) from error
     if len(new.tokens) != len(listed):
         raise UsageError(f"{len(listed)} {what} tokens were given and only {len(new.tokens)} differ; give each once.")
     return new
@@ -195,4 +197,4 @@ def _all_new(vocabulary: Vocabulary, tokens: Iterable[str], what: str) -> NewTok
 
 def _within(values: Any, low: int, high: int, what: str) -> None:
     if len(values) and (values.min() < low or values.max() > high):
-        raise UsageError(f"The {what} lie from {values.min()} to {values.max()}; {low} to {high} was wanted.")
+        raise UsageError(f"The {what} lie from {values.min()} to {values.max()}; {low} to {high} was expected.")

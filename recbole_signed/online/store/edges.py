@@ -16,7 +16,7 @@ from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.recent_counts import RecentCounts
 from recbole_signed.online.store.registers import COLUMNS, NEVER, PairEvents, Registers
 
-# a batch of more pairs than these many, and than this share of all, is applied faster by making all rows anew
+# a batch of more pairs than these many, and than this share of all, is applied faster by making all rows again
 _FEW = 1000
 _MANY = 0.1
 
@@ -224,7 +224,7 @@ class EdgeState:
             self._by_item.insert(item[come], user[come], {"kind": new[come]})
 
     def _rebuild(self, events: PairEvents) -> tuple[Registers, Registers]:
-        """Make all rows anew, with the events in them; give the registers before and after of their pairs."""
+        """Make all rows again, with the events in them; give the registers before and after of their pairs."""
         user, item, registers = self._all()
         known = _key(user, item)
         touched = _key(events.user, events.item)

@@ -420,7 +420,7 @@ class EventLog:
 
     def _select(self, after: int, last: int, limit: int) -> LogBatch:
         if after < self.base_seq:
-            raise damaged(self.path, f"rows up to {self.base_seq} were compacted, those after {after} were wanted")
+            raise damaged(self.path, f"rows up to {self.base_seq} were compacted, those after {after} were expected")
         with explained(self.path, "Reading the event log"):
             rows = self.connection.execute(
                 f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (after, last, limit)

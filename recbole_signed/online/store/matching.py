@@ -20,7 +20,7 @@ def refuse_mismatch(snapshot: Snapshot, log: EventLog, directory: Path, model: s
     for what, got, wanted in (("model", snapshot.model, model), ("data", snapshot.data, data)):
         if wanted is not None and got != wanted:
             raise UsageError(
-                f"{where} is of the {what} '{got}', and '{wanted}' was wanted; roll back to a version of that "
+                f"{where} is of the {what} '{got}', and '{wanted}' was expected; roll back to a version of that "
                 f"{what}, or name another state directory."
             )
     if snapshot.applied_seq > log.last_seq:

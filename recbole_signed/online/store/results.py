@@ -21,7 +21,7 @@ class EventResult:
     status: str
     """``accepted``, ``duplicate`` or ``refused``."""
     event_id: str | None
-    """The one it was given, or that was made of its content; None where it is no event."""
+    """The one it was given, or that was made of its content; None where it is not an event."""
     seq: int | None = None
     """Its place in the log, of an accepted one."""
     reason: str | None = None
@@ -38,7 +38,7 @@ class ParsedRows:
 
     @classmethod
     def of(cls, rows: Iterable[Event | Mapping[str, Any]], limits: Limits | None = None) -> ParsedRows:
-        """Parse rows; one that is no event does not spoil the others."""
+        """Parse rows; one that is not an event does not spoil the others."""
         listed = [vars(row) if isinstance(row, Event) else row for row in rows]
         batch, dead = parse_rows(listed, [str(place) for place in range(len(listed))], limits)
         reasons = {int(each.position): each.reason for each in dead}

@@ -446,7 +446,7 @@ class OnlineState(OpenedDirectory):
         """Put edges in the place of the log's rows up to the oldest version, or up to the end where there is none.
 
         Where there is no version only the edges are left: a model that was never saved can't be replayed any more, and
-        is made anew from them.
+        is made again from them.
 
         Returns:
             The seq up to which the rows are gone.
