@@ -71,7 +71,7 @@ RANGES: dict[str, Range] = {
     "learning_rate": POSITIVE,
     "metric_decimal_place": Range(int, 0, 15),
     "n_layers": FROM_ZERO,
-    "n_negatives": COUNT,
+    "n_negatives": FROM_ZERO,
     "nproc": COUNT,
     "popularity_floor": NOT_NEGATIVE,
     "rank": COUNT,
@@ -79,7 +79,6 @@ RANGES: dict[str, Range] = {
     "seed": Range(int, 0, _SEEDS - 1),
     "stopping_step": FROM_ZERO,
     "temperature": POSITIVE,
-    "train_batch_size": COUNT,
     "training_budget": NOT_NEGATIVE,
     "tune_users": COUNT,
     "verdict_smoothing": POSITIVE,
@@ -105,7 +104,11 @@ def check_values(given: Mapping[str, Any], final: Mapping[str, Any], model_class
     ranges = {**RANGES, **getattr(model_class, "parameter_ranges", {})}
     for key in given:
         value = final.get(key)
-        if key in ranges and value is not None and not ranges[key].holds(value):
+        if key not in ranges or value is None:
+            continue
+        if isinstance(value, str):
+            raise UsageError(f"'{key}' is {value!r}; it must be a number.")
+        if not ranges[key].holds(value):
             raise UsageError(f"{key} is {value!r}; it must be {ranges[key]}.")
     if "topk" in given:
         lengths = final["topk"] if isinstance(final["topk"], Sequence) else [final["topk"]]

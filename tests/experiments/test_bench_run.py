@@ -182,7 +182,7 @@ def test_the_command_line_of_the_process_is_not_taken_for_recboles(toy: str, mon
         ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is 'SignAUC@10'"),
         ("BPR", {"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
         ("BPR", {"show_progress": "maybe"}, "it must be True or False"),
-        ("BPR", {"topk": 0}, "RecBole refuses the configuration of BPR on toy-signed: topk must be"),
+        ("BPR", {"topk": 0}, "topk is 0; it must be a list of whole numbers of 1 or more"),
         ("BPR", {"topk": [43], "valid_metric": "NDCG@43"}, "topk is 43, but 'toy-signed' has only 42 items"),
         ("BPR", {"protocol": "publishd"}, "did you mean 'published'"),
         ("BPR", {"model": "EASE"}, "the model is 'BPR', but model=EASE is set as well"),

@@ -35,7 +35,7 @@ WRONG = [
     ("seed", 99999999999999),
     ("learning_rate", 0),
     ("learning_rate", float("nan")),
-    ("train_batch_size", True),
+    ("stopping_step", True),
     ("eval_args", {"split": {"RS": [0.5, 0.5, -0.1]}}),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,7 +96,7 @@ def _matrix(path: Path) -> np.ndarray:
     """
     try:
         with open_bytes(existing_file(path)) as file:
-            content = scipy.io.loadmat(file)
+            content = scipy.io.loadmat(io.BytesIO(file.read()))
     except UsageError:
         raise
     except Exception as error:  # of broken bytes scipy raises whatever they lead it to
