@@ -123,7 +123,7 @@ def test_r16_a_bad_event_does_not_spoil_its_batch_and_each_is_told_its_fate(tmp_
     assert found[0].event_id == "a"
     assert str(found[7].event_id).startswith("content:")
     for place, words in (
-        (1, "no type of event"),
+        (1, "not a type of event"),
         (3, "no object"),
         (4, "item_id is empty"),
         (6, "forgetting"),
