@@ -124,7 +124,7 @@ def test_r16_a_bad_event_does_not_spoil_its_batch_and_each_is_told_its_fate(tmp_
     assert str(found[7].event_id).startswith("content:")
     for place, words in (
         (1, "not a type of event"),
-        (3, "no object"),
+        (3, "not an object"),
         (4, "item_id is empty"),
         (6, "forgetting"),
         (8, "seconds"),
