@@ -122,6 +122,8 @@ class Engine:
         chosen = [
             i for i in verdicts if batch.event_id[i] not in known and (share >= 1 or self._random.random() < share)
         ]
+        most = self.settings.quality.per_commit
+        chosen = sorted(self._random.sample(chosen, most)) if len(chosen) > most else chosen
         if not chosen:
             return
         cases, lists = [], {}

@@ -61,12 +61,14 @@ class Quality(_Section):
     Attributes:
         k: length of the list that a verdict is looked up in.
         sample: share of verdicts that are ranked before they are learned.
+        per_commit: most verdicts of one commit that are, drawn at random, so that bulk loads are not held up.
         alert_dislike_rate: dislikes per impression above which the alert gauge is 1.
         alert_unknown_items: share of events about unknown items above which it is 1.
     """
 
     k: int = Field(default=20, ge=1)
     sample: float = Field(default=1.0, ge=0, le=1)
+    per_commit: int = Field(default=20, ge=1)
     alert_dislike_rate: float = Field(default=0.2, gt=0)
     alert_unknown_items: float = Field(default=0.2, gt=0)
 

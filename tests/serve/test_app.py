@@ -320,3 +320,11 @@ def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, 
         replica.close()
         server.should_exit = True
         thread.join(20)
+
+
+def test_a_bulk_load_is_sampled_for_live_quality(serve: Make) -> None:
+    client = serve(quality={"per_commit": 3})
+    unseen = items(client, "2", k=9)
+    rows = [{"user_id": "2", "item_id": item, "type": "like"} for item in unseen]
+    assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 9
+    assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 3
