@@ -77,7 +77,7 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
                 if _last_forgotten(directory) <= info.last_seq:
                     return info
                 shutil.rmtree(target)  # a user was forgotten meanwhile, who is still in this copy
-            except (DamagedError, FileNotFoundError) as error:  # a version or base was replaced meanwhile
+            except (DamagedError, FileNotFoundError, shutil.Error) as error:  # a version or base was replaced meanwhile
                 problem = error
                 time.sleep(0.1 * attempt)
             finally:
