@@ -493,7 +493,6 @@ class Engine:
 
 RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
 SECOND = 1.0
+"""Seconds between a replica's looks at catalogue and experiments."""
 AUDIENCE = 500
 """Users among whom those that rank an item highest are looked for."""
-SHOWN = 1000
-"""Answers that wait for the log of impressions; beyond them answers are not logged."""

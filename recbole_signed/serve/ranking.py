@@ -106,15 +106,10 @@ def explain(learner: Learner, edges: EdgeState, user: int, item: int) -> Any:
 
 def popular(edges: EdgeState, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray]:
     """Return the ``k`` most liked items and their likes, best first, ties by id."""
-    return _best(edges.item_likes.astype(np.float64), k, hidden)
-
-
-def _best(counts: np.ndarray, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray]:
-    counts = counts.copy()
+    counts = edges.item_likes.astype(np.float64)
     counts[0] = -np.inf
     counts[hidden] = -np.inf
-    k = min(k, len(counts) - 1)
-    best = np.lexsort((np.arange(len(counts)), -counts))[:k]
+    best = np.lexsort((np.arange(len(counts)), -counts))[: min(k, len(counts) - 1)]
     best = best[np.isfinite(counts[best])]
     return best.astype(np.int64), counts[best]
 
@@ -132,8 +127,3 @@ def sentence(item: str, contributions: Sequence[Mapping[str, Any]], verdict: flo
     if against is not None:
         text += f"; the {words[against['sign']]} '{against['item']}' speaks against it"
     return f"{text}; {verdict:.0%} of the verdicts on it are likes."
-
-
-def _event_id(row: Any) -> str | None:
-    value = row.get("event_id") if isinstance(row, Mapping) else None
-    return value if isinstance(value, str) else None
