@@ -145,6 +145,30 @@ def _report_to_ray(**metrics: Any) -> None:
         tune.report(metrics)
 
 
+def sklearn_when_called(_recbole: ModuleType) -> None:
+    """`recbole.evaluator.metrics` imports scikit-learn for AUC, MAE and RMSE (metrics.py:29-30).
+
+    With scipy.stats behind it that is a second of every start, for three functions that few tables need. The module
+    gets functions of these names that import scikit-learn when they are called.
+    """
+    if "sklearn.metrics" not in sys.modules:
+        before = ("recbole.utils", "recbole.evaluator.utils", "recbole.evaluator.base_metric")
+        _stand_ins.serve("recbole.evaluator.metrics", before, _sklearn_stand_in)
+
+
+def _sklearn_stand_in() -> dict[str, ModuleType]:
+    sklearn, metrics = ModuleType("sklearn"), ModuleType("sklearn.metrics")
+    for name in ("auc", "mean_absolute_error", "mean_squared_error"):
+        setattr(metrics, name, functools.partial(_call_sklearn, name))
+    sklearn.metrics = metrics  # type: ignore[attr-defined]
+    APPLIED["sklearn_when_called"] = "recbole.evaluator.metrics imports scikit-learn, which three metrics need"
+    return {"sklearn": sklearn, "sklearn.metrics": metrics}
+
+
+def _call_sklearn(name: str, *args: Any, **kwargs: Any) -> Any:
+    return getattr(importlib.import_module("sklearn.metrics"), name)(*args, **kwargs)
+
+
 def torch_sparse_optional(_package: ModuleType) -> None:
     """`recbole_gnn.model.layers` imports `torch_sparse.matmul` unconditionally (layers.py:5).
 
@@ -405,7 +429,7 @@ def checkpoint_loading(_utils: ModuleType) -> None:
 
 REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
     # RecBole-GNN has no __init__.py, and the import of such a package fires no hook; that of RecBole does
-    "recbole": (ray_optional, torch_sparse_optional),
+    "recbole": (ray_optional, torch_sparse_optional, sklearn_when_called),
     "recbole_gnn": (torch_sparse_optional,),
     "recbole.utils": (numpy_names, checkpoint_loading),
     "recbole.utils.utils": (training_curves_folder, folders_made_at_once),

@@ -7,7 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,19 @@ class _Round:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
+
+
+class _NoOptimizer:
+    """Stands where RecBole has an optimizer, for a model without gradients: torch's own imports its compiler (1 s)."""
+
+    param_groups: ClassVar[list[dict[str, Any]]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of an optimizer without parameters."""
+        return {"state": {}, "param_groups": []}
+
+    def load_state_dict(self, _state: dict[str, Any]) -> None:
+        """Take nothing over."""
 
 
 class SignedTrainer(Trainer):
@@ -116,6 +129,9 @@ class SignedTrainer(Trainer):
             return self._end_early(valid_data, saved)
         self.stopped_by = "epochs" if self._round + 1 >= self.epochs else "early stopping"
         return result
+
+    def _build_optimizer(self, **kwargs: Any) -> Any:
+        return _NoOptimizer() if self.model.type == ModelType.TRADITIONAL else super()._build_optimizer(**kwargs)
 
     def _plan_rounds(self, train_data: Any) -> None:
         """Let RecBole's epochs be the rounds that are left."""

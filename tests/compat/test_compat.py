@@ -82,6 +82,16 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer
 
 @probe
+def sklearn_when_called():
+    import numpy as np
+    from recbole.evaluator import metrics
+    assert not [name for name in sys.modules if name.split(".")[0] == "sklearn"], "scikit-learn was imported"
+    area = metrics.sk_auc(np.array([0.0, 0.5, 1.0]), np.array([0.0, 1.0, 1.0]))
+    error = metrics.mean_squared_error([1.0, 2.0], [1.0, 4.0])
+    import sklearn.metrics
+    assert area == 0.75 and error == 2.0 and sklearn.metrics.accuracy_score([1], [1]) == 1.0
+
+@probe
 def numpy_names_without_a_config():
     from recbole.evaluator.metrics import MAP
     MAP({"topk": [1], "metric_decimal_place": 4}).metric_info(np.array([[True]]), np.array([1]))
@@ -172,6 +182,7 @@ FAULTS = {
     "checkpoint_loading": "Weights only load failed",
     "collector_plain_values": "no attribute 'cpu'",
     "folders_made_at_once": "FileExistsError",
+    "sklearn_when_called": "scikit-learn was imported",
 }
 
 

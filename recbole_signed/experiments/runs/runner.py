@@ -36,6 +36,7 @@ from recbole_signed.experiments.runs.reading import DataCache
 from recbole_signed.experiments.runs.rows import RunRow
 from recbole_signed.experiments.runs.user_values import write
 from recbole_signed.experiments.runs.warm_up import rehearse
+from recbole_signed.model import SignedRecommender
 
 _SAY_SECONDS = 5.0
 """How often a training tells its progress."""
@@ -113,20 +114,22 @@ def run(
         data_hash = (cache or DataCache()).sha256(config)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        # the first optimizer of a process makes torch import its compiler, which is not part of any model
-        torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+        in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
+        kind = get_model(config["model"])
+        if in_epochs or not issubclass(kind, SignedRecommender):
+            # the first optimizer of a process makes torch import its compiler, which is not part of any model
+            torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
         data_peak, at_rest = memory_bytes()[1], memory_at_rest()
         reset_peak_memory()
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
 
         started, started_cpu = time.perf_counter(), time.process_time()
-        recommender = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+        recommender = kind(config, train_data._dataset).to(config["device"])
         built, built_cpu = time.perf_counter(), time.process_time()
         logger.info(recommender)
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, recommender)
 
         # traditional models are fitted in one pass: there is no better epoch to go back to
-        in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
         checkpointed = save or (test and in_epochs)
         progress: dict[str, Any] = {"show_progress": config["show_progress"]}
         with _checkpoint(trainer, config, keep=save):
