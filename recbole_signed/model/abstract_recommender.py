@@ -43,6 +43,9 @@ class SignedRecommender(GeneralRecommender):
             n_items and what is given, see :func:`~recbole_signed.experiments.replay.chosen_settings`. None: it can't.
         export_recipe: what ``recbole-signed upstream`` leaves out, or why it refuses: the fields of
             :class:`~recbole_signed.upstream.recipes.ExportRecipe`.
+        parameter_ranges: key -> the values that a parameter may have, beside those that all models share
+            (:data:`recbole_signed.plugin.ranges.RANGES`), as :meth:`recbole_signed.plugin.ranges.Range.of` reads
+            them. A run and a search space of ``tune`` are checked against it.
     """
 
     input_type = InputType.PAIRWISE
@@ -58,6 +61,7 @@ class SignedRecommender(GeneralRecommender):
     learner = "recbole_signed.online.learners.embedding:EmbeddingLearner"
     stream_chooser: str | None = None
     export_recipe: ClassVar[Mapping[str, Any]] = {}
+    parameter_ranges: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

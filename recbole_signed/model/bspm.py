@@ -6,12 +6,11 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model.ideal_filter import IdealFilterRecommender
 
 Field = Callable[[torch.Tensor], torch.Tensor]
@@ -35,13 +34,25 @@ class BSPM(IdealFilterRecommender):
     """
 
     source = "BSPM, SIGIR 2023"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "idl_beta": "[0, inf)",
+        "solver_idl": "euler | rk4",
+        "solver_b": "euler | rk4",
+        "solver_s": "euler | rk4",
+        "T_idl": "[0, inf)",
+        "T_b": "[0, inf)",
+        "T_s": "[0, inf)",
+        "K_idl": "int [0, inf)",
+        "K_b": "int [0, inf)",
+        "K_s": "int [0, inf)",
+    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.ideal_weight = float(config["idl_beta"])
         self.final_sharpening = bool(config["final_sharpening"])
         self.times = {each: (float(config[f"T_{each}"]), int(config[f"K_{each}"])) for each in ("idl", "b", "s")}
-        self.orders = {each: _order(config, f"solver_{each}") for each in ("idl", "b", "s")}
+        self.orders = {each: ORDERS[config[f"solver_{each}"]] for each in ("idl", "b", "s")}
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
@@ -63,10 +74,3 @@ class BSPM(IdealFilterRecommender):
                 term = field(term) * (time / steps / order)
                 signal = signal + term
         return signal
-
-
-def _order(config: Any, key: str) -> int:
-    solver = str(config[key])
-    if solver not in ORDERS:
-        raise UsageError(f"{key} is '{solver}', but must be one of {', '.join(ORDERS)}.")
-    return ORDERS[solver]

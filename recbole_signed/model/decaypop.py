@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model.training_free import TrainingFreeRecommender
 from recbole_signed.online.store import RecentCounts
 
@@ -34,6 +33,7 @@ class DecayPop(TrainingFreeRecommender):
     source = "Yambda, arXiv 2505.22238"
     uses_dislikes = False
     is_reference = True
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"half_life": "(0, inf)"}
     learner = "recbole_signed.online.learners.popular:DecayPopularLearner"
     stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_popularity"
     export_recipe: ClassVar[Mapping[str, Any]] = {
@@ -44,8 +44,6 @@ class DecayPop(TrainingFreeRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.half_life = float(config["half_life"])
-        if not self.half_life > 0:
-            raise UsageError(f"half_life is {config['half_life']}; it must be above 0, in days.")
         time = dataset.times("inter_feat") if hasattr(dataset, "times") else None
         if time is None:
             getLogger().warning("DecayPop is Pop here: the data set has no timestamps, so all likes count alike.")

@@ -6,7 +6,8 @@ Graph Neural Network for Sign-aware Feedback." 2024. https://arxiv.org/abs/2405.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ class DFGNN(SignedRecommender):
     """
 
     source = "arXiv 2405.15280"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"cl_weight": "[0, inf)"}
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -6,14 +6,14 @@ and Uniformity in Collaborative Filtering." KDD 2022. https://arxiv.org/abs/2206
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from recbole.model.init import xavier_normal_initialization
 from torch import nn
 from torch.nn.functional import normalize
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.contrast import uniformity
@@ -36,11 +36,10 @@ class DirectAU(SignedRecommender):
     uses_dislikes = False
     needs_sign = False
     batches = "likes"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"encoder": "MF | LightGCN", "gamma": "[0, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        if config["encoder"] not in ("MF", "LightGCN"):
-            raise UsageError(f"encoder must be MF or LightGCN, but is {config['encoder']!r}.")
         self.n_layers = int(config["n_layers"]) if config["encoder"] == "LightGCN" else 0
         self.gamma = float(config["gamma"])
         size = int(config["embedding_size"])

@@ -6,7 +6,8 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 
@@ -23,6 +24,7 @@ class GFCF(IdealFilterRecommender):
     """
 
     source = "GF-CF, CIKM 2021"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"alpha": "[0, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -6,7 +6,8 @@ Recommendation." ICLR 2023. https://arxiv.org/abs/2302.08191
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -42,6 +43,12 @@ class LightGCL(SignedRecommender):
     uses_dislikes = False
     needs_sign = False
     batches = "likes"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "q": "int [1, inf)",
+        "temp": "(0, inf)",
+        "lambda1": "[0, inf)",
+        "lambda2": "[0, inf)",
+    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -6,7 +6,8 @@ for Positive and Negative Preferences in Sign-Aware Recommendation." 2024. https
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -45,6 +46,7 @@ class LSGRec(SignedRecommender):
     """
 
     source = "arXiv 2024, https://arxiv.org/abs/2403.08246"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"rating_weight": "[0, inf)", "orthogonal_weight": "[0, inf)"}
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from recbole.model.init import xavier_uniform_initialization
@@ -21,6 +22,7 @@ class NoisyGraphRecommender(SignedRecommender):
     uses_dislikes = False
     needs_sign = False
     batches = "likes"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"lambda": "[0, inf)", "eps": "[0, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

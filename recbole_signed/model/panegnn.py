@@ -6,13 +6,13 @@ Negative Edges in Graph Neural Networks for Recommendation." 2023. https://arxiv
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import interest_scores, side_by_side, xavier_tables
@@ -47,6 +47,12 @@ class PANEGNN(SignedRecommender):
     """
 
     source = "arXiv 2023, https://arxiv.org/abs/2306.04095"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "feedback_coefficient": "(-inf, inf)",
+        "contrast_weight": "[0, inf)",
+        "removed_share": "[0, 1]",
+        "disinterest_threshold": "(-inf, inf)",
+    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -56,8 +62,6 @@ class PANEGNN(SignedRecommender):
         self.contrast_weight, self.removed = float(config["contrast_weight"]), float(config["removed_share"])
         self.feedback_coefficient = float(config["feedback_coefficient"])
         self.threshold, self.seed = float(config["disinterest_threshold"]), int(config["seed"])
-        if not 0 <= self.removed <= 1:
-            raise UsageError(f"removed_share must be from 0 to 1, but is {self.removed:g}.")
         self.user_embedding, self.item_embedding = xavier_tables(self.n_users, self.n_items, size)
         self.user_dislikes, self.item_dislikes = xavier_tables(self.n_users, self.n_items, size)
         self.likes = BipartiteOperator.symmetric(self.graph.likes, self.device)

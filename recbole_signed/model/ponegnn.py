@@ -7,14 +7,14 @@ https://doi.org/10.1145/3711666
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import normalize, softplus
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import BipartiteOperator, Pair, inverse_power
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import interest_scores, side_by_side, xavier_tables
@@ -47,6 +47,12 @@ class PoneGNN(SignedRecommender):
     """
 
     source = "TORS 2025, https://doi.org/10.1145/3711666"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_layers": "int [1, inf)",
+        "disinterest_every": "int [1, inf)",
+        "contrast_weight": "[0, inf)",
+        "disinterest_threshold": "(-inf, inf)",
+    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -55,8 +61,6 @@ class PoneGNN(SignedRecommender):
         self.reg_weight, self.temperature = float(config["reg_weight"]), float(config["temperature"])
         self.contrast_weight, self.every = float(config["contrast_weight"]), int(config["disinterest_every"])
         self.threshold = float(config["disinterest_threshold"])
-        if self.every < 1 or self.n_layers < 1:
-            raise UsageError("disinterest_every and n_layers must be at least 1.")
         self.user_embedding, self.item_embedding = xavier_tables(self.n_users, self.n_items, size)
         self.user_dislikes, self.item_dislikes = xavier_tables(self.n_users, self.n_items, size)
         self.epsilon = nn.Parameter(torch.zeros(self.n_layers))

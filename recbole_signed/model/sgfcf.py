@@ -6,7 +6,8 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +37,13 @@ class SGFCF(TrainingFreeRecommender):
 
     family = "graph filter, training-free"
     source = "SGFCF, KDD 2024"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "alpha": "[0, inf)",
+        "eps": "(-inf, inf)",
+        "beta_1": "(-inf, inf)",
+        "beta_2": "(-inf, inf)",
+        "gamma": "(-inf, inf)",
+    }
     uses_dislikes = False
     needs_sign = False
     fitted = ("item_factors", "item_response", "singular_values")

@@ -6,7 +6,8 @@ Graph Transformer for Recommendation." SIGIR 2024. https://arxiv.org/abs/2404.11
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,7 +15,6 @@ import torch
 from torch import nn
 from torch.nn.functional import layer_norm, softplus
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import (
     SparsePairs,
     WalkGraph,
@@ -56,6 +56,13 @@ class SIGformer(SignedRecommender):
     """
 
     source = "SIGIR 2024, https://arxiv.org/abs/2404.11982"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "alpha": "(-1, inf)",
+        "beta": "(-inf, inf)",
+        "eigs_dim": "int [0, inf)",
+        "sample_hop": "int [1, 16]",
+        "gate_decay": "[0, inf)",
+    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -63,12 +70,6 @@ class SIGformer(SignedRecommender):
         self.alpha, self.beta = float(config["alpha"]), float(config["beta"])
         self.n_layers, self.sample_hop = int(config["n_layers"]), int(config["sample_hop"])
         self.reg_weight, self.gate_decay = float(config["reg_weight"]), float(config["gate_decay"])
-        if self.alpha <= -1:
-            raise UsageError(f"alpha must be above -1, but is {self.alpha:g}; the authors use -0.8 to 0.4.")
-        if not 1 <= self.sample_hop <= 16:
-            raise UsageError(
-                f"sample_hop must be from 1 to 16 steps, but is {self.sample_hop}; the authors use 2 to 6."
-            )
         size = int(config["embedding_size"])
         self.user_embedding = nn.Embedding(self.n_users, size)
         self.item_embedding = nn.Embedding(self.n_items, size)

@@ -6,11 +6,11 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import gram_inverse, sparse_tensor
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
@@ -30,6 +30,7 @@ class SignedEASE(TrainingFreeRecommender):
 
     family = "closed form"
     source = "EASE, WWW 2019, with dislikes"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "(-inf, inf)", "reg_weight": "(0, inf)"}
     needs_sign = True
     uses_dislikes = True
     learner = "recbole_signed.online.learners.ease:EaseLearner"
@@ -39,8 +40,6 @@ class SignedEASE(TrainingFreeRecommender):
         super().__init__(config, dataset)
         self.dislike_weight = float(config["dislike_weight"])
         self.reg_weight = float(config["reg_weight"])
-        if not self.reg_weight > 0:
-            raise UsageError(f"reg_weight is {self.reg_weight:g}, but must be positive.")
         self.register_buffer("inverse", torch.zeros(self.n_items, 0))
 
     def fit(self) -> None:

@@ -8,7 +8,8 @@ Reference:
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from tqdm import tqdm
@@ -36,6 +37,15 @@ class SignediALS(TrainingFreeRecommender):
 
     family = "closed form"
     source = "iALS, ICDM 2008, with dislikes"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_iterations": "int [0, inf)",
+        "like_weight": "[0, inf)",
+        "dislike_weight": "[0, inf)",
+        "dislike_target": "(-inf, inf)",
+        "unobserved_weight": "[0, inf)",
+        "reg_weight": "(0, inf)",
+        "reg_exponent": "(-inf, inf)",
+    }
     needs_sign = True
     uses_dislikes = True
     learner = "recbole_signed.online.learners.signed_ials:LeastSquaresLearner"

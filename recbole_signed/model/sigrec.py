@@ -7,12 +7,12 @@ https://doi.org/10.1016/j.ipm.2023.103403
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import normalize
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import side_by_side, xavier_tables
@@ -44,6 +44,7 @@ class SiGRec(SignedRecommender):
     """
 
     source = "IP&M 2023, https://doi.org/10.1016/j.ipm.2023.103403"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"cosine_weight": "[0, inf)", "dislike_margin": "[-1, 1]"}
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -51,8 +52,6 @@ class SiGRec(SignedRecommender):
         size, self.n_layers = int(config["embedding_size"]), int(config["n_layers"])
         self.reg_weight, self.cosine_weight = float(config["reg_weight"]), float(config["cosine_weight"])
         self.margin = float(config["dislike_margin"])
-        if not -1 <= self.margin <= 1:
-            raise UsageError(f"dislike_margin is a cosine, from -1 to 1, but is {self.margin:g}.")
         self.user_embedding, self.item_embedding = xavier_tables(self.n_users, self.n_items, size)
         self.user_dislikes, self.item_dislikes = xavier_tables(self.n_users, self.n_items, size)
         self.likes = BipartiteOperator.symmetric(self.graph.likes, self.device)

@@ -6,12 +6,12 @@ Networks." IEEE Transactions on Neural Networks and Learning Systems, 2022. http
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import dropout, xavier_pair
@@ -49,14 +49,13 @@ class SiReN(SignedRecommender):
     """
 
     source = "TNNLS 2022, https://arxiv.org/abs/2108.08735"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_coefficient": "(-inf, inf)", "mlp_layers": "int [0, inf)"}
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         size, self.n_layers = int(config["embedding_size"]), int(config["n_layers"])
         self.dropout, self.reg_weight = float(config["dropout_prob"]), float(config["reg_weight"])
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"dropout_prob must be from 0 to below 1, but is {self.dropout:g}.")
         self.dislike_coefficient = float(config["dislike_coefficient"])
         self.user_embedding, self.item_embedding = xavier_pair(self.n_users, self.n_items, size)
         self.user_dislikes, self.item_dislikes = xavier_pair(self.n_users, self.n_items, size)

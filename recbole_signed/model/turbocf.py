@@ -6,13 +6,13 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import inverse_power, sparse_tensor
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
@@ -32,6 +32,11 @@ class TurboCF(TrainingFreeRecommender):
 
     family = "graph filter, training-free"
     source = "Turbo-CF, SIGIR 2024"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "alpha": "(-inf, inf)",
+        "power": "(0, inf)",
+        "filter_order": "int [1, 3]",
+    }
     uses_dislikes = False
     needs_sign = False
     fitted = ("item_filter",)
@@ -41,8 +46,6 @@ class TurboCF(TrainingFreeRecommender):
         self.alpha = float(config["alpha"])
         self.power = float(config["power"])
         self.order = int(config["filter_order"])
-        if self.order not in (1, 2, 3):
-            raise UsageError(f"filter_order is {self.order}, but must be 1, 2 or 3.")
         self.register_buffer("item_filter", torch.zeros(self.n_items, 0))
 
     def fit(self) -> None:

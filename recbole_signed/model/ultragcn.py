@@ -6,7 +6,8 @@ Convolutional Networks for Recommendation." CIKM 2021. https://arxiv.org/abs/211
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +42,17 @@ class UltraGCN(SignedRecommender):
     uses_dislikes = False
     needs_sign = False
     batches = "likes"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "initial_weight": "[0, inf)",
+        "ii_neighbor_num": "int [0, inf)",
+        "w1": "[0, inf)",
+        "w2": "[0, inf)",
+        "w3": "[0, inf)",
+        "w4": "[0, inf)",
+        "negative_weight": "[0, inf)",
+        "lambda": "[0, inf)",
+        "gamma": "[0, inf)",
+    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

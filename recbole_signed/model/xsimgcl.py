@@ -6,7 +6,8 @@ Graph Contrastive Learning for Recommendation." IEEE TKDE 2023. https://arxiv.or
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 
@@ -27,6 +28,7 @@ class XSimGCL(NoisyGraphRecommender):
     """
 
     source = "TKDE 2023, https://arxiv.org/abs/2209.02544"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"layer_cl": "int [1, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -10,4 +10,8 @@ from .facts import STOCK as STOCK
 from .facts import ModelFacts as ModelFacts
 from .facts import facts_of as facts_of
 from .hooks import PICKLED_FUNCTIONS as PICKLED_FUNCTIONS
+from .ranges import RANGES as RANGES
+from .ranges import Range as Range
+from .ranges import Words as Words
+from .ranges import ranges_of as ranges_of
 from .registry import PROPERTIES as PROPERTIES

@@ -109,7 +109,7 @@ def check_given(config: Any) -> None:
     """
     from recbole.evaluator.register import metrics_dict
 
-    check_values(config.external_config_dict, config.final_config_dict, config.model_class)
+    check_values(config.external_config_dict, config.final_config_dict, config.internal_config_dict, config.model_class)
     known = {name: cls.__name__ for name, cls in metrics_dict.items()}
     metrics = config.final_config_dict["metrics"]
     chosen = [metrics] if isinstance(metrics, str) else list(metrics)

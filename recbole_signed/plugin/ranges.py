@@ -1,12 +1,14 @@
 """Ranges of configuration values: a value that the user sets and that makes no sense is refused before anything runs.
 
-The ranges here are those of keys that mean the same for every model; a model adds those of its own parameters as the
-class attribute ``parameter_ranges``, by key.
+:data:`RANGES` holds those of keys that mean the same for every model. A model adds those of its own parameters as the
+class attribute ``parameter_ranges``, a literal: key -> interval, see :meth:`Range.of`. A run and the spaces of ``tune``
+are checked against the same declaration, :func:`ranges_of`.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
@@ -15,11 +17,26 @@ from typing import Any
 from recbole_signed.errors import UsageError
 
 _SEEDS = 2**32
+_INTERVAL = re.compile(r"(int )?([\[(])(\S+), (\S+)([\])])")
+
+
+@dataclass(frozen=True)
+class Words:
+    """A parameter that is one of a few words."""
+
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is one of them."""
+        return isinstance(value, str) and value in self.words
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a parameter may have.
+    """The numbers that a parameter may be.
 
     Attributes:
         kind: int or float.
@@ -31,6 +48,18 @@ class Range:
     low: float | None = None
     high: float | None = None
     open: str = ""
+
+    @staticmethod
+    def of(text: str) -> Range | Words:
+        """Read a declaration: ``[0, inf)``, ``(0, 1]``, ``int [1, 16]``; or words, as in ``euler | rk4``."""
+        found = _INTERVAL.fullmatch(text)
+        if found is None:
+            return Words(tuple(text.split(" | ")))
+        whole, left, low, high, right = found.groups()
+        opened = {(False, False): "", (True, False): "low", (False, True): "high", (True, True): "both"}
+        first, last = (None if math.isinf(float(end)) else float(end) for end in (low, high))
+        at_ends = (left == "(" and first is not None, right == ")" and last is not None)
+        return Range(int if whole else float, first, last, opened[at_ends])
 
     def __str__(self) -> str:
         what = "a whole number" if self.kind is int else "a number"
@@ -54,34 +83,28 @@ class Range:
 
 COUNT, FROM_ZERO = Range(int, 1), Range(int, 0)
 NOT_NEGATIVE, POSITIVE = Range(float, 0), Range(float, 0, open="low")
-RANGES: dict[str, Range] = {
-    "activity_exponent": NOT_NEGATIVE,
+RANGES: dict[str, Range | Words] = {
     "clip_grad_norm": POSITIVE,
-    "cutoff": FROM_ZERO,
-    "degree_exponent": NOT_NEGATIVE,
-    "degree_smoothing": NOT_NEGATIVE,
-    "dislike_aversion": NOT_NEGATIVE,
     "dropout_prob": Range(float, 0, 1, open="high"),
     "embedding_size": COUNT,
     "epochs": FROM_ZERO,
     "eval_batch_size": COUNT,
     "eval_step": FROM_ZERO,
     "hidden_size": COUNT,
-    "iterations": COUNT,
     "learning_rate": POSITIVE,
+    "lr_gamma": POSITIVE,
     "metric_decimal_place": Range(int, 0, 15),
     "n_layers": FROM_ZERO,
     "n_negatives": FROM_ZERO,
+    "negative_exponent": Range(float),
     "nproc": COUNT,
-    "popularity_floor": NOT_NEGATIVE,
     "rank": COUNT,
-    "rolloff": NOT_NEGATIVE,
+    "reg_weight": NOT_NEGATIVE,
     "seed": Range(int, 0, _SEEDS - 1),
     "stopping_step": FROM_ZERO,
     "temperature": POSITIVE,
+    "train_batch_size": FROM_ZERO,
     "training_budget": NOT_NEGATIVE,
-    "tune_users": COUNT,
-    "verdict_smoothing": POSITIVE,
     "weight_decay": NOT_NEGATIVE,
     "worker": FROM_ZERO,
 }
@@ -90,25 +113,35 @@ LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 """Optimisers that RecBole knows; it takes Adam for every other name."""
 
 
-def check_values(given: Mapping[str, Any], final: Mapping[str, Any], model_class: type) -> None:
+def ranges_of(model_class: type) -> dict[str, Range | Words]:
+    """Return key -> the values that it may have, for a model: those that all models share, and its own."""
+    own: dict[str, str] = {}
+    for each in reversed(model_class.__mro__):
+        own |= vars(each).get("parameter_ranges", {})
+    return RANGES | {key: Range.of(text) for key, text in own.items()}
+
+
+def check_values(
+    given: Mapping[str, Any], final: Mapping[str, Any], defaults: Mapping[str, Any], model_class: type
+) -> None:
     """Refuse values that the user sets and that no model can mean.
 
     Args:
         given: what the user sets, in files, dictionaries and on the command line.
         final: the configuration that came of it.
+        defaults: the configuration below it; a value is of the kind of its default.
         model_class: of the model.
 
     Raises:
         UsageError: names the key, the value, and what it must be.
     """
-    ranges = {**RANGES, **getattr(model_class, "parameter_ranges", {})}
+    ranges = ranges_of(model_class)
     for key in given:
         value = final.get(key)
-        if key not in ranges or value is None:
+        if value is None:
             continue
-        if isinstance(value, str):
-            raise UsageError(f"'{key}' is {value!r}; it must be a number.")
-        if not ranges[key].holds(value):
+        _check_kind(key, value, defaults.get(key))
+        if key in ranges and not ranges[key].holds(value):
             raise UsageError(f"{key} is {value!r}; it must be {ranges[key]}.")
     if "topk" in given:
         lengths = final["topk"] if isinstance(final["topk"], Sequence) else [final["topk"]]
@@ -121,6 +154,19 @@ def check_values(given: Mapping[str, Any], final: Mapping[str, Any], model_class
         raise UsageError(f"learner is {learner!r}; it must be one of {', '.join(LEARNERS)}.")
     _check_split(final.get("eval_args"))
     _warn_of_missing_gpu(given, final)
+
+
+def _check_kind(key: str, value: Any, default: Any) -> None:
+    """Refuse a value of another kind than the default: RecBole would fail on it wherever it is first used."""
+    if isinstance(default, bool):
+        wanted, fits = "True or False", isinstance(value, bool) or value in (0, 1)
+    elif isinstance(default, (int, float)):
+        wanted = f"a number (the default is {default})"
+        fits = isinstance(value, (int, float)) and math.isfinite(value)
+    else:
+        return
+    if not fits:
+        raise UsageError(f"'{key}' is {value!r}; it must be {wanted}.")
 
 
 def _check_split(eval_args: Any) -> None:

@@ -43,6 +43,22 @@ class SSF(TrainingFreeRecommender):
 
     family = "spectral filter, training-free"
     source = "this package"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "tune_users": "int [1, inf)",
+        "iterations": "int [1, inf)",
+        "dislike_weight": "(-inf, inf)",
+        "degree_smoothing": "[0, inf)",
+        "degree_exponent": "[0, inf)",
+        "cutoff": "int [0, inf)",
+        "response_power": "[0, inf)",
+        "rolloff": "[0, inf)",
+        "activity_exponent": "[0, inf)",
+        "popularity_exponent": "(-inf, inf)",
+        "popularity_floor": "[0, inf)",
+        "dislike_aversion": "[0, inf)",
+        "verdict_smoothing": "(0, inf)",
+        "linear_weight": "[0, inf)",
+    }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
     learner = "recbole_signed.ssf.learner:SpectralLearner"
     stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_filter"

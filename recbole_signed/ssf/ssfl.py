@@ -5,8 +5,9 @@ SSF-L: the signed spectral filter and item factors learned from its singular vec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -35,6 +36,13 @@ class SSFL(SSF):
     """
 
     family = "spectral filter, learned items"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "learned_rank": "int [1, inf)",
+        "learned_share": "[0, inf)",
+        "learned_passes": "int [0, inf)",
+        "learned_regularisation": "(0, inf)",
+        "unobserved_weight": "[0, inf)",
+    }
     learner = "recbole_signed.ssf.learned_learner:LearnedSpectralLearner"
     stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_learned"
     fitted = ("item_factors", "singular_values", "learned_factors")

@@ -40,6 +40,18 @@ class SSFT(SSF):
     """
 
     family = "spectral filter, order and trend"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "transition_share": "[0, inf)",
+        "transition_rank": "int [1, inf)",
+        "transition_ridge": "(0, inf)",
+        "short_scale": "[0, inf)",
+        "middle_scale": "[0, inf)",
+        "long_scale": "[0, inf)",
+        "half_life": "(0, inf)",
+        "trend_exponent": "[0, inf)",
+        "recent_popularity": "[0, inf)",
+        "trend_smoothing": "(0, inf)",
+    }
     learner = "recbole_signed.ssf.time_learner:TimeLearner"
     stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_time"
     export_recipe: ClassVar[Mapping[str, Any]] = {

@@ -49,7 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_space_fits_its_model(name: str, root: Path) -> None:
     facts = facts_of(Task(name, "toy-signed", settings={"data_path": str(root), "state": "ERROR"}))
     space = Space.read(FOLDER / f"{name}.yaml")
-    space.check(name, facts.defaults, facts.judging)
+    space.check(name, facts.defaults, facts.judging, facts.ranges)
     text = space.path.read_text(encoding="utf-8")
     assert text.startswith("# "), "where the ranges come from"
     outside = [key for key, each in space.parameters.items() if not each.contains(facts.defaults[key])]

@@ -10,8 +10,6 @@ import pytest
 import torch
 from small_signed import build, dense, normalised
 
-from recbole_signed.errors import UsageError
-
 
 def euler(field: Callable[[np.ndarray], np.ndarray], y: np.ndarray, h: float) -> np.ndarray:
     return y + h * field(y)
@@ -55,8 +53,3 @@ def test_scores_are_the_process(
     wanted = solve("s", lambda y: -y @ F, blurred + ideal if final else blurred) + (0.0 if final else ideal)
     found = model.score(torch.arange(model.n_users)).numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=2e-4)
-
-
-def test_an_unknown_solver_is_refused(write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="solver_b is 'heun'"):
-        build("BSPM", write_inter, signed_rows, tmp_path, solver_b="heun")

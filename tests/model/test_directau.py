@@ -6,7 +6,6 @@ import pytest
 import torch
 from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, build, light, nodes, small_data
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model import DirectAU
 
 
@@ -34,8 +33,3 @@ def test_one_pair_has_nothing_to_be_far_from() -> None:
     batch = {name: column[:1] for name, column in data.batch(1).items()}
     u, i = model.user_embedding(batch["user_id"])[0], model.item_embedding(batch["item_id"])[0]
     assert_same_loss(model, batch, (u / u.norm() - i / i.norm()).square().sum())
-
-
-def test_an_unknown_encoder_is_refused() -> None:
-    with pytest.raises(UsageError, match="MF or LightGCN"):
-        build(DirectAU, small_data(), encoder="lightGCN")

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, build, light, nodes, rows_of, small_data
 from torch.nn.functional import logsigmoid
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model import PANEGNN
 
 LAYERS = 4
@@ -97,8 +95,3 @@ def test_items_of_disinterest_come_last_in_the_order_of_interest() -> None:
     for row, interest, disinterest in zip(scores, plus, minus, strict=True):
         wanted = sorted(range(len(row)), key=lambda item: (bool(disinterest[item] > 0.3), -float(interest[item])))
         assert row.argsort(descending=True).tolist() == wanted
-
-
-def test_a_share_beyond_one_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"from 0 to 1, but is 1.5"):
-        build(PANEGNN, small_data(), removed_share=1.5)

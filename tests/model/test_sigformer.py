@@ -15,7 +15,6 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model import SIGformer
 from recbole_signed.model import sigformer as module
 
@@ -163,10 +162,3 @@ def test_without_eigenvectors(make: Callable) -> None:
     assert not model.positions.any()
     (batch,) = list(train)
     assert torch.isfinite(model.train().calculate_loss(batch))
-
-
-def test_settings_out_of_range_are_refused(make: Callable) -> None:
-    with pytest.raises(UsageError, match=r"alpha must be above -1, but is -1\.5"):
-        make(alpha=-1.5)
-    with pytest.raises(UsageError, match="sample_hop must be from 1 to 16 steps, but is 0"):
-        make(sample_hop=0)

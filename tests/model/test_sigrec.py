@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, build, light, nodes, rows_of, small_data
 from torch.nn.functional import cosine_similarity, logsigmoid
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model import SiGRec
 
 SETTINGS = {"cosine_weight": 0.7, "dislike_margin": 0.1, "reg_weight": 0.03}
@@ -63,8 +61,3 @@ def test_without_dislikes_it_is_lightgcn_and_a_factorisation() -> None:
     wanted = sum(each[:N_USERS] @ each[N_USERS:].T for each in (graph, factors))
     torch.testing.assert_close(model.score(torch.arange(N_USERS)), wanted, rtol=1e-5, atol=1e-6)
     assert torch.isfinite(model.loss(data.batch(1)))
-
-
-def test_a_margin_that_is_no_cosine_is_refused() -> None:
-    with pytest.raises(UsageError, match="from -1 to 1, but is 2"):
-        build(SiGRec, small_data(), dislike_margin=2)

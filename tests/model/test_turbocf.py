@@ -10,7 +10,6 @@ import pytest
 import torch
 from small_signed import build, dense, normalised
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model import turbocf
 
 
@@ -34,8 +33,3 @@ def test_scores_are_the_formula(
     found = model.score(torch.arange(model.n_users)).numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     assert model.item_filter.dtype == torch.float32
-
-
-def test_another_order_is_refused(write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="filter_order is 4"):
-        build("TurboCF", write_inter, signed_rows, tmp_path, filter_order=4)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from recbole.config import Config
 
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin.ranges import RANGES, Range
+from recbole_signed.plugin import RANGES, Range, Words, ranges_of, registry
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 WRONG = [
@@ -63,6 +65,7 @@ def test_wrong_values_are_refused(model: str, key: str, value: Any, configure: C
 )
 def test_a_range_holds_what_its_sentence_says(key: str, value: Any) -> None:
     limits = RANGES[key]
+    assert isinstance(limits, Range)
     holds = limits.holds(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if holds:
@@ -79,10 +82,61 @@ def test_sentences() -> None:
     assert not Range(float, 0, 1, open="high").holds(1)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[0, inf)", Range(float, 0)),
+        ("(0, 1]", Range(float, 0, 1, open="low")),
+        ("int [1, 16]", Range(int, 1, 16)),
+        ("(-1, inf)", Range(float, -1, open="low")),
+        ("(0, 1)", Range(float, 0, 1, open="both")),
+        ("(-inf, inf)", Range(float)),
+        ("MF | LightGCN", Words(("MF", "LightGCN"))),
+    ],
+)
+def test_a_declaration_is_an_interval_or_words(text: str, expected: Range | Words) -> None:
+    assert Range.of(text) == expected
+
+
+OF_MODELS = [
+    ("BSPM", "solver_b", "leapfrog", "one of euler, rk4"),
+    ("DecayPop", "half_life", 0, "a number above 0"),
+    ("DirectAU", "encoder", "lightGCN", "one of MF, LightGCN"),
+    ("PANEGNN", "removed_share", 1.5, "a number 0 or more and at most 1"),
+    ("PoneGNN", "disinterest_every", 0, "a whole number 1 or more"),
+    ("PoneGNN", "n_layers", 0, "a whole number 1 or more"),
+    ("SIGformer", "alpha", -1, "a number above -1"),
+    ("SIGformer", "sample_hop", 0, "a whole number 1 or more and at most 16"),
+    ("SignedEASE", "reg_weight", 0, "a number above 0"),
+    ("SiGRec", "dislike_margin", 2, "a number -1 or more and at most 1"),
+    ("SiReN", "dropout_prob", 1, "a number 0 or more and below 1"),
+    ("SSFL", "cutoff", -1, "a whole number 0 or more"),
+    ("TurboCF", "filter_order", 4, "a whole number 1 or more and at most 3"),
+]
+
+
+@pytest.mark.parametrize(("model", "key", "value", "wanted"), OF_MODELS)
+def test_a_value_that_a_model_can_not_mean_is_refused(
+    model: str, key: str, value: Any, wanted: str, configure: Callable[..., Config]
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"{key} is {value!r}; it must be {wanted}.")):
+        configure(model, **{key: value})
+
+
+@pytest.mark.parametrize("model", sorted(path.stem for path in registry.PROPERTIES.glob("*.yaml")))
+def test_every_number_and_word_of_a_model_has_a_range(model: str, configure: Callable[..., Config]) -> None:
+    defaults = yaml.safe_load((registry.PROPERTIES / f"{model}.yaml").read_text(encoding="utf-8"))
+    ranges = ranges_of(configure(model).model_class)
+    without = [key for key, value in defaults.items() if not isinstance(value, (bool, list)) and key not in ranges]
+    assert not without
+    wrong = {key: value for key, value in configure(model).final_config_dict.items() if key in defaults}
+    assert [key for key, value in wrong.items() if key in ranges and not ranges[key].holds(value)] == []
+
+
 def test_a_model_adds_ranges_of_its_own(configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     from recbole.model.general_recommender import BPR
 
-    monkeypatch.setattr(BPR, "parameter_ranges", {"embedding_size": Range(int, 8, 16)}, raising=False)
+    monkeypatch.setattr(BPR, "parameter_ranges", {"embedding_size": "int [8, 16]"}, raising=False)
     with pytest.raises(UsageError, match="8 or more and at most 16"):
         configure("BPR", embedding_size=4)
     configure("BPR", embedding_size=8)

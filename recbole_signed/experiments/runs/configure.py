@@ -48,7 +48,6 @@ def make_config(
         config = _config(model, dataset, config_files, {**plain, **nested})
     if not config["allow_unknown_keys"]:
         refuse_unknown_keys(config.external_config_dict, config.internal_config_dict)
-    _check_numbers(config.external_config_dict, config.internal_config_dict)
     _add_defaults(config)
     _check_valid_metric(config)
     return config
@@ -67,15 +66,6 @@ def _config(model: str, dataset: str, config_files: Sequence[str | Path], given:
         raise
     except (ValueError, TypeError, RuntimeError) as error:  # RecBole's own checks, and what it forgets to check
         raise UsageError(f"RecBole refuses the configuration of {model} on {dataset}: {error}") from error
-
-
-def _check_numbers(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuse text where the default is a number: RecBole would fail on it later, wherever it is first used."""
-    for key, value in given.items():
-        default = defaults.get(key)
-        if isinstance(value, str) and isinstance(default, (bool, int, float)):
-            wanted = "True or False" if isinstance(default, bool) else f"a number (the default is {default})"
-            raise UsageError(f"'{key}' is '{value}'; it must be {wanted}.")
 
 
 def given_settings(config: Any) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def tune(
             f"there is no {file_of_space} that says what to tune of {model}; write one, or give --space FILE."
         )
     space = Space.read(file_of_space)
-    space.check(model, facts.defaults, facts.judging)
+    space.check(model, facts.defaults, facts.judging, facts.ranges)
     for key in start or {}:
         if key not in space.parameters:
             raise UsageError(

@@ -43,6 +43,13 @@ class Suggests(Protocol):
         """Return a whole number of a range."""
 
 
+class Declared(Protocol):
+    """The values that a parameter may have, as its model declares them."""
+
+    def holds(self, value: Any, /) -> bool:
+        """Whether a value is one of them."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """One of a list of values."""
@@ -159,16 +166,24 @@ class Space:
             raise UsageError(f"every key of {self.path} is given a value, so there is nothing to tune.")
         return Space(self.path, kept)
 
-    def check(self, model: str, defaults: Mapping[str, Any], judging: Iterable[str]) -> None:
+    def check(
+        self,
+        model: str,
+        defaults: Mapping[str, Any],
+        judging: Iterable[str],
+        ranges: Mapping[str, Declared] | None = None,
+    ) -> None:
         """See that each key is one of the model's, with values of its kind.
 
         Args:
             model: the model's name, for the messages.
             defaults: key -> default of every key that a run of the model has.
             judging: keys that decide how a trial is judged.
+            ranges: key -> the values that it may have.
 
         Raises:
-            UsageError: a key that the model does not have, that judges, or that has values of another kind.
+            UsageError: a key that the model does not have, that judges, or that has values of another kind or out of
+                the range.
         """
         for key, each in self.parameters.items():
             if key in judging:
@@ -181,6 +196,10 @@ class Space:
             if wrong:
                 default = f"the default of {model} is {defaults[key]!r}"
                 raise UsageError(f"{self.path}: '{key}' has the value {wrong[0]!r}; it must be {wanted} ({default}).")
+            declared = (ranges or {}).get(key)
+            beyond = [value for value in each.examples if declared is not None and not declared.holds(value)]
+            if beyond:
+                raise UsageError(f"{self.path}: '{key}' has the value {beyond[0]!r}; it must be {declared}.")
 
     @property
     def size(self) -> float:

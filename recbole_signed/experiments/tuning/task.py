@@ -23,7 +23,7 @@ from recbole_signed.experiments.runs import (
     read_yaml,
     run,
 )
-from recbole_signed.plugin import FREE_KEYS, registry
+from recbole_signed.plugin import FREE_KEYS, Range, Words, ranges_of, registry
 
 DECIMALS = 6
 """Default ``metric_decimal_place`` of trials: RecBole's 4 makes many of them look equal."""
@@ -89,6 +89,8 @@ class Facts:
     """Keys that the user gave, in files or by themselves."""
     model_keys: frozenset[str]
     """Keys of the model's own default yaml."""
+    ranges: Mapping[str, Range | Words]
+    """Key -> the values that it may have."""
     seed: int
     metric: str
     bigger: bool
@@ -117,6 +119,7 @@ def facts_of(task: Task) -> Facts:
         judging=_judging_keys(),
         fixed=given_settings(config),
         model_keys=frozenset(_model_defaults(config["model"])),
+        ranges=ranges_of(config.model_class),
         seed=int(config["seed"]),
         metric=config["valid_metric"],
         bigger=bool(config["valid_metric_bigger"]),
