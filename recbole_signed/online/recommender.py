@@ -7,7 +7,7 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,31 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
+from recbole_signed.online.computing import Compute, compute_here
 from recbole_signed.online.events import Event, EventBatch, Limits, id_of
+from recbole_signed.online.forgetting import Forgetting
 from recbole_signed.online.learners import Learner, Refreshed, best_items, described, learner_from
-from recbole_signed.online.model_version import UpdateResult, copied_edges, load_version, numbers_of, refit_version
+from recbole_signed.online.model_version import (
+    UpdateResult,
+    copied_edges,
+    load_version,
+    numbers_of,
+)
 from recbole_signed.online.store import (
     BackupInfo,
     EventResult,
     OnlineState,
     ParsedRows,
-    Pending,
     Snapshot,
     StateSettings,
     Versions,
 )
 
 EdgeColumns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-RETRY = 1.0
-"""Seconds after which a failed erasure is tried again, at the next update."""
 _logger = logging.getLogger(__name__)
 
 
-class OnlineRecommender:
+class OnlineRecommender(Forgetting):
     """The state directory and the model that follows it, opened by :meth:`open`; calls may come from several threads.
 
     * :meth:`update` makes events durable and takes them in (T0 and T1);
@@ -139,9 +143,10 @@ class OnlineRecommender:
         self._closed = self._behind = False
         self._n_fits = self._n_refreshes = self._fitted_seq = 0
         self._scratch_seq = 0  # newest event that the last fit from scratch has seen
-        self._erased, self._erase_again, self._erase_queued = 0.0, False, False
         self._lock = threading.RLock()
-        self._eraser = ThreadPoolExecutor(max_workers=1, thread_name_prefix="eraser")
+        self._updating = threading.Lock()  # held, before `_lock`, by the one update under way
+        self._prepare_forgetting()
+        self.compute: Compute = compute_here
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refit")
 
     def _go_on(self, state: OnlineState, learner: Learner, snapshot: Snapshot | None) -> None:
@@ -168,8 +173,7 @@ class OnlineRecommender:
     @contextlib.contextmanager
     def _entered(self) -> Iterator[tuple[OnlineState, Learner]]:
         """Hold state and learner for one call, both at the end of the log."""
-        if self.state is not None:
-            self.state.check_process()  # before the lock, which a fork may have copied while it was held
+        self._check_process()
         with self._lock:
             state, learner = self._ready()
             if self._behind:
@@ -180,6 +184,11 @@ class OnlineRecommender:
                 self._behind = False
                 state, learner = self._ready()
             yield state, learner
+
+    def _check_process(self) -> None:
+        """Refuse a forked process; called before a lock is taken, which the fork may have copied while it was held."""
+        if self.state is not None:
+            self.state.check_process()
 
     def reading(self) -> contextlib.AbstractContextManager[tuple[OnlineState, Learner]]:
         """Give state and learner, which stay as they are until the block ends: updates wait for that long."""
@@ -222,31 +231,45 @@ class OnlineRecommender:
         """
         started = time.perf_counter()
         batch = events if isinstance(events, EventBatch) else EventBatch.of(events)
-        with self._entered() as (state, learner):
+        self._check_process()
+        with self._updating:
+            with self._entered() as (state, _):
+                pass
             try:
-                update = state.ingest(batch)
+                appended = state.append(batch)  # rankings do not wait for the disk
             except BaseException:
-                self._behind = state.applied_seq != state.last_seq
+                with self._lock:
+                    self._behind = state.applied_seq != state.last_seq
                 raise
-            self._behind = True  # until the learner has it
-            if update.n_new:
-                learner.update(state.edges, update.changes)
-            self._behind = False
-            if len(update.changes.forgotten) or (self._erase_again and time.monotonic() > self._erased + RETRY):
-                self._erase_later()
+            with self._entered() as (state, learner):
+                self._behind = True  # until state and learner have it
+                update = state.take_in(appended)
+                if update.n_new:
+                    learner.update(state.edges, update.changes)
+                self._behind = False
+                self._erase_after(update)
         return UpdateResult(update, time.perf_counter() - started)
 
-    def ingest(self, rows: Iterable[Event | Mapping[str, Any]], limits: Limits | None = None) -> list[EventResult]:
+    def ingest(
+        self,
+        rows: Iterable[Event | Mapping[str, Any]],
+        limits: Limits | None = None,
+        *,
+        before: Callable[[EventBatch], None] | None = None,
+    ) -> list[EventResult]:
         """Take in those rows that are valid events, and tell of each what became of it.
 
         Args:
             rows: events, or mappings with their fields.
             limits: of ids and time stamps.
+            before: called with the valid events before they are taken in; some of them may be duplicates.
 
         Raises:
             UsageError: the disk is full; then none of them was taken.
         """
         parsed = ParsedRows.of(rows, limits)
+        if before is not None:
+            before(parsed.batch)
         update = self.update(parsed.batch).update
         assert update.status is not None
         return parsed.results(update.status, update.first_seq)
@@ -263,58 +286,6 @@ class OnlineRecommender:
         with self._entered() as (state, _):
             state.put_back(items)
 
-    # ---- forgetting
-
-    def forget(self, user: str | int, timestamp: int | None = None) -> Pending:
-        """Erase a user from all files but what its edges left in factors, which the next :meth:`refit` removes.
-
-        ``update`` with an event ``forget_user`` does the same, with the files in the background.
-
-        Args:
-            user: its id as events have it.
-            timestamp: of the forgetting, in milliseconds; now if None.
-
-        Raises:
-            UsageError: ``user`` is no id, or the disk is full; then nothing was forgotten.
-        """
-        token = id_of(user)
-        with self._entered() as (state, _):
-            stamp = state.settings.now() if timestamp is None else timestamp
-        self.update([Event("", token, "", "forget_user", stamp)])
-        return self.erase()
-
-    @property
-    def pending_erasure(self) -> Pending:
-        """What is left of users who were forgotten."""
-        with self._entered() as (state, _):
-            return state.erasure.pending()
-
-    def erase(self) -> Pending:
-        """Do what is left of erasures, and return what still is; it is tried again at updates and at opening."""
-        with self._maintained():
-            with self._entered() as (state, _):
-                scratch_seq = self._scratch_seq
-            if state.erasure.needs_version(scratch_seq):
-                self.snapshot()
-            found = state.erasure.finish(refit_version, forget_in_backup)
-            self._erase_again = bool(found.rows)
-            self._erased = time.monotonic()
-            return found
-
-    def _erase_later(self) -> None:
-        if not self._erase_queued:
-            self._erase_queued = True
-            self._eraser.submit(self._erase_quietly)
-
-    def _erase_quietly(self) -> None:
-        self._erase_queued = False
-        try:
-            self.erase()
-        except UsageError as error:
-            self._erase_again, self._erased = True, time.monotonic()
-            if not self._closed:  # then it is tried again at opening
-                _logger.warning("An erasure is pending: %s", error)
-
     # ---- renewing
 
     def refresh(self) -> Refreshed:
@@ -329,7 +300,7 @@ class OnlineRecommender:
                 sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
             edges = copied.arrays()
             del copied
-            result = fresh.refresh(edges, *sizes)
+            fresh, result = self.compute(fresh, "refresh", edges, *sizes)
             with self._entered() as (state, learner):
                 if self._n_fits == n_fits:
                     self._n_refreshes += 1
@@ -351,14 +322,14 @@ class OnlineRecommender:
             edges = copied_edges(state, fresh.needs_times).arrays()
             sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
             scratch_seq = seq
-        fresh.fit(edges, *sizes)
+        fresh, _ = self.compute(fresh, "fit", edges, *sizes)
         with self._entered() as (state, _):
             refreshed = self._n_refreshes != n_refreshes
             copied = copied_edges(state, fresh.refresh_needs_times)
             sizes = state.edges.n_users, state.edges.n_items
             seq = state.applied_seq if refreshed else seq
         if refreshed:  # what a refresh brought meanwhile is not in the edges of the fit
-            fresh.refresh(copied.arrays(), *sizes)
+            fresh, _ = self.compute(fresh, "refresh", copied.arrays(), *sizes)
         with self._entered() as (state, learner):
             self._n_fits, self._scratch_seq = self._n_fits + 1, scratch_seq
             self._swap(state, learner, fresh, seq)
@@ -430,12 +401,11 @@ class OnlineRecommender:
 
     def close(self) -> None:
         """Wait for a call and a refit under way, and let go of the state directory; later calls are refused."""
-        if self.state is not None:
-            try:
-                self.state.check_process()
-            except UsageError:
-                return
-        with self._lock:
+        try:
+            self._check_process()
+        except UsageError:
+            return
+        with self._updating, self._lock:
             self._closed = True
         self._pool.shutdown(wait=True)
         self._eraser.shutdown(wait=True)
@@ -476,25 +446,3 @@ class OnlineRecommender:
             items, values = best_items(learner, state.edges, number, k, exclude=hidden, include_only=only)
             tokens = state.items.tokens(items.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
-
-
-def forget_in_backup(path: Path, users: list[int], timestamp: int) -> None:
-    """Erase users, by the ids that a state and its backup share, from a backup and from the factors in it.
-
-    Raises:
-        UsageError: the backup is damaged or in use, or something of them is left.
-    """
-    backup = OnlineRecommender.open(path)
-    try:
-        with backup._entered() as (state, _):
-            tokens = state.users.tokens(user for user in users if user < len(state.users))
-        gone = [Event("", token, "", "forget_user", timestamp) for token in tokens if token is not None]
-        if gone:
-            backup.update(EventBatch.of(gone, Limits(future_tolerance=None)))
-        if backup.pending_erasure:
-            backup.refit().result()
-            left = backup.erase()
-            if left:
-                raise UsageError(f"the backup {path} still holds forgotten users: {'; '.join(left.reasons) or left}.")
-    finally:
-        backup.close()

@@ -101,13 +101,17 @@ class OnlineReplica:
         Raises:
             UsageError: the log is damaged or gone.
         """
+        fresh = self._new_version()  # before the lock: answers do not wait until it is read
         with self._lock:
             self.log.catch_up()
             self.log.withdrawn.reload()
             if self.log.base_seq > self.applied_seq:  # compacted beyond what was read here
                 self._recover()
-            elif (current := self.versions.current()) not in (None, self._loaded):
-                self._load_version(str(current))
+            elif fresh is not None:
+                if fresh[0].applied_seq > self.applied_seq:  # its items may have edges that are not here yet
+                    self.edges = EdgeState.from_tensors(fresh[0].edges, fresh[0].n_items)
+                    self.applied_seq = fresh[0].applied_seq
+                self._take(*fresh)
             some = False
             learner = self._learner
             assert learner is not None
@@ -133,23 +137,22 @@ class OnlineReplica:
             if snapshot.applied_seq >= self.log.base_seq:
                 self.edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
                 self.applied_seq = snapshot.applied_seq
-                self._take(snapshot)
+                self._take(snapshot, _learner_of(snapshot))
                 return
         raise UsageError(f"{self.directory} holds no version that is whole; the writer's snapshot() makes one.")
 
-    def _load_version(self, name: str) -> None:
+    def _new_version(self) -> tuple[Snapshot, Learner] | None:
+        """Read the version in force where it is not the one that answers come from."""
+        name = self.versions.current()
+        if name is None or name == self._loaded:
+            return None
         try:
             snapshot = self.versions.load(name)
         except (DamagedError, OSError):  # tried again at the next call
-            return
-        if snapshot.applied_seq > self.applied_seq:  # its items may have edges that are not here yet
-            self.edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
-            self.applied_seq = snapshot.applied_seq
-        self._take(snapshot)
+            return None
+        return snapshot, _learner_of(snapshot)
 
-    def _take(self, snapshot: Snapshot) -> None:
-        learner = learner_from(snapshot.meta.get("learner", {}))
-        load_version(learner, snapshot)
+    def _take(self, snapshot: Snapshot, learner: Learner) -> None:
         learner.attach(self.edges)
         self._learner, self.model_name = learner, snapshot.model
         self._fitted_seq, self._loaded = int(snapshot.meta.get("fitted_seq", 0)), snapshot.name
@@ -158,6 +161,12 @@ class OnlineReplica:
         """Close the log."""
         with self._lock:
             self.log.close()
+
+
+def _learner_of(snapshot: Snapshot) -> Learner:
+    learner = learner_from(snapshot.meta.get("learner", {}))
+    load_version(learner, snapshot)
+    return learner
 
 
 class Follower:

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
-from starlette.exceptions import HTTPException
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from recbole_signed import __version__
-from recbole_signed.errors import UsageError
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import schemas
-from recbole_signed.serve.engine import Engine, Ranked, now_ms
+from recbole_signed.serve.engine import Engine, Ranked
 from recbole_signed.serve.experiments import parse_experiment
 from recbole_signed.serve.keys import ApiKeys, RateLimit
 from recbole_signed.serve.maintenance import Maintenance
+from recbole_signed.serve.middleware import Watch, answer_errors, key_of
 from recbole_signed.serve.problems import PROBLEM, ProblemError
 from recbole_signed.serve.replicas import NO_WRITER, Forwarder
-from recbole_signed.serve.writer import BusyError, Writer
+from recbole_signed.serve.traffic import now_ms
+from recbole_signed.serve.writer import Writer
 
 UserId = Annotated[schemas.Id, Path(description="Id of a user, as events have it.")]
 ItemId = Annotated[schemas.Id, Path(description="Id of an item, as events have it.")]
@@ -37,6 +36,8 @@ VersionName = Annotated[str, Path(pattern=r"^v\d{1,12}$", description="Name of a
 ExperimentName = Annotated[str, Path(pattern=r"^[\w.-]{1,64}$", description="Name of an experiment.")]
 K = Annotated[int, Query(ge=1, description="How many items; fewer where the catalogue has no more.")]
 Ids = Annotated[list[schemas.Id], Query()]
+SHORT = 100
+"""Items of a list that is made at once."""
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "content": {PROBLEM: {}}}
     for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
@@ -65,12 +66,15 @@ def make_app(
     )
     keys = keys or ApiKeys(None)
     limit = RateLimit(engine.settings.limits.requests_per_second)
-    _add_errors(app)
-    _add_middleware(app, engine, limit, None if engine.writer is not None else Forwarder(writer))
+    answer_errors(app)
+    app.add_middleware(Watch, engine=engine, limit=limit, forwarder=None if engine.writer else Forwarder(writer))
+    if engine.settings.allow_origins:
+        origins = list(engine.settings.allow_origins)
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
 
     def needs(role: str) -> Any:
-        def check(request: Request) -> None:
-            allowed = keys.allows(_key(request), role)
+        async def check(request: Request) -> None:  # a plain function would go through a thread
+            allowed = keys.allows(key_of(request.scope), role)
             if allowed is None:
                 raise ProblemError(401, "Unauthorized", "This route needs an API key in the header X-API-Key.")
             if not allowed:
@@ -88,74 +92,6 @@ def make_app(
 
     gorse.add_routes(app, engine, needs)
     return app
-
-
-# ---- errors and limits
-
-
-def _key(request: Request) -> str | None:
-    given = request.headers.get("x-api-key")
-    if given is None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        given = token if scheme.lower() == "bearer" else None
-    return given
-
-
-def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(ProblemError)
-    async def problem(_: Request, error: ProblemError) -> JSONResponse:
-        return error.response()
-
-    @app.exception_handler(UsageError)
-    async def usage(_: Request, error: UsageError) -> JSONResponse:
-        return ProblemError(422, "Unprocessable Content", str(error)).response()
-
-    @app.exception_handler(BusyError)
-    async def busy(_: Request, error: BusyError) -> JSONResponse:
-        detail = "Too many events wait to be written; send these again later."
-        return ProblemError(429, "Too Many Requests", detail, error.retry_after).response()
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        return ProblemError(422, "Unprocessable Content", f"{where}: {first['msg']}.").response()
-
-    @app.exception_handler(HTTPException)
-    async def other(_: Request, error: HTTPException) -> JSONResponse:
-        response = ProblemError(error.status_code, "Request refused", f"{error.detail}.").response()
-        response.headers.update(error.headers or {})
-        return response
-
-
-def _add_middleware(app: FastAPI, engine: Engine, limit: RateLimit, forwarder: Forwarder | None) -> None:
-    largest = engine.settings.limits.body_bytes
-
-    @app.middleware("http")
-    async def watch(request: Request, forward: Callable[[Request], Awaitable[Response]]) -> Response:
-        started = time.perf_counter()
-        wait = limit.wait(_key(request) or (request.client.host if request.client else ""))
-        length = request.headers.get("content-length", "0")
-        if wait:
-            response: Response = ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait).response()
-        elif request.method in ("POST", "PUT", "PATCH") and not length.isdigit():
-            response = ProblemError(400, "Bad Request", "Content-Length is not a number.").response()
-        elif int(length) > largest or "chunked" in request.headers.get("transfer-encoding", ""):
-            detail = f"The body must have a Content-Length of at most {largest} bytes."
-            response = ProblemError(413, "Content Too Large", detail).response()
-        elif forwarder is not None and forwarder.wants(request):
-            response = await forwarder.send(request)
-        else:
-            response = await forward(request)
-        route = getattr(request.scope.get("route"), "path", "other")
-        seconds = time.perf_counter() - started
-        engine.telemetry.requests.labels(route, str(response.status_code)).observe(seconds)
-        return response
-
-    if engine.settings.allow_origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=list(engine.settings.allow_origins), allow_methods=["*"], allow_headers=["*"]
-        )
 
 
 # ---- events
@@ -190,7 +126,7 @@ async def _submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
             413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
         )
     written = await asyncio.wrap_future(_writer(engine).submit([_milliseconds(row) for row in rows]))
-    results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.outcomes]
+    results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
     count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
 
@@ -290,7 +226,8 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
             )
             return _answer(ranked, (lambda item: engine.explain(user_id, item)) if explain else None)
 
-        return await asyncio.to_thread(work)
+        # rankings take turns anyway, so a short list is not worth the way through a thread
+        return await asyncio.to_thread(work) if explain or k > SHORT else work()
 
     @app.post("/v1/recommendations", response_model_exclude_none=True, **read)
     async def post_recommendations(body: schemas.ManyBody) -> schemas.ManyAnswer:

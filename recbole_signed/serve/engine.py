@@ -7,7 +7,6 @@ got (``quality.py``).
 from __future__ import annotations
 
 import os
-import random
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -18,23 +17,16 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import (
-    DISLIKE,
-    FORGET_USER,
-    LIKE,
-    EventBatch,
-    Follower,
-    OnlineRecommender,
-    OnlineReplica,
-)
+from recbole_signed.online import Follower, OnlineRecommender, OnlineReplica, compute_by_size
 from recbole_signed.online.learners import best_items, without
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
 from recbole_signed.serve.experiments import Assignment, Experiments, merged_parameters, team_draft
-from recbole_signed.serve.quality import Case, LiveQuality
+from recbole_signed.serve.quality import LiveQuality
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.telemetry import Telemetry, resident_bytes
-from recbole_signed.serve.traffic import ImpressionQueue, Shown, TrafficLog
+from recbole_signed.serve.traffic import ImpressionQueue, Shown, TrafficLog, now_ms
+from recbole_signed.serve.verdicts import VerdictWatch
 from recbole_signed.serve.writer import Writer
 
 
@@ -54,11 +46,6 @@ class Ranked:
     def variant(self) -> str:
         """``experiment=variant`` of each experiment, comma-separated."""
         return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
-
-
-def now_ms() -> int:
-    """Return the clock, milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class Engine:
@@ -88,17 +75,18 @@ class Engine:
         self.catalogue = Catalogue(None if folder is None else folder / catalogue.FILE)
         keep = folder is not None and self.settings.impressions
         self.traffic = TrafficLog(folder / traffic.FILE) if keep and folder is not None else None
-        self.unknown_items, self.taken = 0, 0
-        self._random = random.Random()
         self._looked = time.monotonic()
-        self._shown = None if self.traffic is None else ImpressionQueue(self.traffic)
+        self.impressions = None if self.traffic is None else ImpressionQueue(self.traffic)
         limits = self.settings.limits
         self.writer: Writer | None = None
+        self.verdicts: VerdictWatch | None = None
         self.follower: Follower | None = None
         if isinstance(trainer, OnlineReplica):
             self.follower = Follower(trainer)
         else:
-            self.writer = Writer(trainer, self.telemetry, self._before, self._after, limits.queue, limits.commit)
+            trainer.compute = compute_by_size
+            watch = self.verdicts = VerdictWatch(self, self.impressions)
+            self.writer = Writer(trainer, self.telemetry, watch.before, watch.after, limits.queue, limits.commit)
         self.telemetry.watch(self.gauges)
         self.telemetry.watch_quality(lambda: self.quality.figures(now_ms(), "version"))
 
@@ -107,70 +95,13 @@ class Engine:
         for each in (self.writer, self.follower):
             if each is not None:
                 each.close()
-        if self._shown is not None:
-            self._shown.close()
+        if self.impressions is not None:
+            self.impressions.close()
         self.catalogue.close()
         if self.traffic is not None:
             self.traffic.close()
 
-    # ---- beside events
-
-    def _before(self, batch: EventBatch, known: set[str]) -> None:
-        """Hold the verdicts of a batch against the lists that their users would get now."""
-        share = self.settings.quality.sample
-        verdicts = np.flatnonzero((batch.type == LIKE) | (batch.type == DISLIKE)).tolist()
-        chosen = [
-            i for i in verdicts if batch.event_id[i] not in known and (share >= 1 or self._random.random() < share)
-        ]
-        most = self.settings.quality.per_commit
-        chosen = sorted(self._random.sample(chosen, most)) if len(chosen) > most else chosen
-        if not chosen:
-            return
-        cases, lists = [], {}
-        with self.trainer.reading() as (state, learner):
-            edges = state.edges
-            users = state.users.ids([batch.user_id[i] for i in chosen]).tolist()
-            items = state.items.ids([batch.item_id[i] for i in chosen]).tolist()
-            self.taken += len(chosen)
-            self.unknown_items += sum(not 0 < item < edges.n_items for item in items)
-            version = self.version
-            for i, user, item in zip(chosen, users, items, strict=True):
-                row = edges.of_user(user) if 0 < user < edges.n_users else None
-                if not 0 < item < edges.n_items or (row is not None and item in row.ids):
-                    continue  # nobody could have been shown an unknown item; a judged one is in no list
-                assignments = self.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
-                changed = self._learner_for(learner, assignments)
-                if user not in lists:
-                    lists[user] = best_items(changed, edges, user, self.quality.k, exclude=self._hidden())[0]
-                found = np.flatnonzero(lists[user] == item)
-                cases.append(
-                    Case(
-                        time=int(batch.timestamp[i]),
-                        sign=1 if batch.type[i] == LIKE else -1,
-                        position=int(found[0]) if len(found) else None,
-                        percentile=ranking.percentile(changed, edges, user, item),
-                        version=version,
-                        variant=",".join(f"{each.experiment}={each.variant}" for each in assignments),
-                        edges=0 if row is None else len(row.ids),
-                    )
-                )
-        self.quality.add(cases, now_ms())
-
-    def _after(self, batch: EventBatch, known: set[str]) -> None:
-        """Tell the log of impressions what came of them, and whom to forget."""
-        if self.traffic is None:
-            return
-        verdicts = []
-        for i, (event, kind) in enumerate(zip(batch.event_id, batch.type.tolist(), strict=True)):
-            if kind == FORGET_USER:
-                self.traffic.forget(batch.user_id[i])
-            elif kind in (LIKE, DISLIKE) and event not in known:
-                sign = 1 if kind == LIKE else -1
-                verdicts.append((batch.user_id[i], batch.item_id[i], sign, now_ms()))
-        if verdicts:
-            for name, sign in (("like", 1), ("dislike", -1)):
-                found = self.traffic.outcome([each for each in verdicts if each[2] == sign])
-                self.telemetry.outcomes.labels(name).inc(found)
+    # ---- answers
 
     def _look_again(self) -> None:
         """Read what the writer changed in catalogue and experiments; a replica does it once a second at most."""
@@ -179,8 +110,6 @@ class Engine:
             self._looked = now
             self.catalogue.reload()
             self.experiments.reload()
-
-    # ---- answers
 
     @property
     def _state(self) -> Any:
@@ -198,12 +127,13 @@ class Engine:
         """Name of the model in force: its class and the seq up to which it was fitted or refreshed."""
         return str(self.trainer.version)
 
-    def _learner_for(
+    def learner_for(
         self, learner: Any, assignments: Sequence[Assignment], given: Mapping[str, float] | None = None
     ) -> Any:
+        """Return a learner with the query-time parameters of variants, and those of a request in their place."""
         return ranking.with_parameters(learner, {**merged_parameters(assignments), **(given or {})})
 
-    def _hidden(self) -> Any:
+    def hidden(self) -> Any:
         """Return the ids of items that are shown to nobody: the withdrawn, and those of newcomers alone."""
         return self._state.hidden_items()
 
@@ -253,13 +183,13 @@ class Engine:
             request = uuid.uuid4().hex
             mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
             if mixed is None:
-                changed = self._learner_for(learner, assignments, parameters)
+                changed = self.learner_for(learner, assignments, parameters)
                 ranked = self._rank(changed, state, number, k, filters, assignments)
                 found, teams = self._named(state, *ranked), None
             else:
                 found, teams = self._interleaved(mixed, learner, state, number, k, filters, request)
             answer = Ranked(found, self.seq, self.version, known, assignments, teams, request)
-        if log and self._shown is not None:
+        if log and self.impressions is not None:
             self._keep(user, answer, mixed)
         self.telemetry.impressions.labels(answer.variant).inc(len(found))
         return answer
@@ -271,8 +201,8 @@ class Engine:
         else:
             exposures = [[(each.experiment, each.variant, each.propensity) for each in answer.assignments]]
         items = [item for item, _ in answer.items]
-        if self._shown is not None:
-            self._shown.put(Shown(answer.request_id, user, items, now_ms(), answer.version, exposures))
+        if self.impressions is not None:
+            self.impressions.put(Shown(answer.request_id, user, items, now_ms(), answer.version, exposures))
 
     def _filters(
         self, exclude: Sequence[str], include_only: Sequence[str] | None, tags: Sequence[str] | None
@@ -281,7 +211,7 @@ class Engine:
         if tags is not None:
             tagged = self._ids(self.catalogue.with_tags(tags))
             chosen = tagged if chosen is None else np.intersect1d(chosen, tagged)
-        hidden = self._hidden()
+        hidden = self.hidden()
         return {"exclude": np.concatenate([hidden, self._ids(exclude)]) if exclude else hidden, "include_only": chosen}
 
     def _rank(
@@ -301,7 +231,7 @@ class Engine:
         scores: dict[str, float] = {}
         for name, variant in variants.items():
             alone = [Assignment(mixed.experiment, name, variant.share, variant)]
-            changed = self._learner_for(learner, alone)
+            changed = self.learner_for(learner, alone)
             named = self._named(state, *self._rank(changed, state, user, k, filters, alone))
             lists.append([item for item, _ in named])
             scores |= dict(named)
@@ -329,7 +259,7 @@ class Engine:
         with self.trainer.reading() as (state, learner):
             edges = ranking.SessionEdges(state.edges, self._ids(likes), self._ids(dislikes))
             chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))
-            changed = self._learner_for(learner, [], filters.get("parameters"))
+            changed = self.learner_for(learner, [], filters.get("parameters"))
             found = best_items(changed, edges, ranking.SESSION, k, **chosen)  # type: ignore[arg-type]
             known = bool(likes or dislikes)
             return Ranked(self._named(state, *found), self.seq, self.version, known, [], None, uuid.uuid4().hex)
@@ -342,15 +272,15 @@ class Engine:
         """
         with self.trainer.reading() as (state, learner):
             number = self._item(state, item)
-            ids, cosines = learner.similar(number, k + len(self._hidden()))
-            stays = ~np.isin(ids, self._hidden()) & (ids > 0)
+            ids, cosines = learner.similar(number, k + len(self.hidden()))
+            stays = ~np.isin(ids, self.hidden()) & (ids > 0)
             named = self._named(state, ids[stays][:k], cosines[stays][:k])
             return Ranked(named, self.seq, self.version, True, [], None, uuid.uuid4().hex)
 
     def popular(self, k: int) -> Ranked:
         """Return the most liked items."""
         with self.trainer.reading() as (state, _):
-            named = self._named(state, *ranking.popular(state.edges, k, self._hidden()))
+            named = self._named(state, *ranking.popular(state.edges, k, self.hidden()))
             return Ranked(named, self.seq, self.version, True, [], None, uuid.uuid4().hex)
 
     def explain(self, user: str, item: str) -> dict[str, Any]:
@@ -389,7 +319,7 @@ class Engine:
             item = int(edges.newest_dislikes(np.array([number]))[0]) if 0 < number < edges.n_users else 0
             if not item:
                 return {"item": None, "gone": [], "come": []}
-            hidden = self._hidden()
+            hidden = self.hidden()
             now = best_items(learner, edges, number, k, exclude=hidden)
             then = best_items(learner, without(edges, np.array([item])), number, k, exclude=hidden)
             lists = [[name for name, _ in self._named(state, *each)] for each in (now, then)]
@@ -460,7 +390,7 @@ class Engine:
             "visible_p99": self.telemetry.quantile(self.telemetry.visible, 0.99),
             "resident_bytes": resident_bytes(),
             "dislike_rate": self.telemetry.total(self.telemetry.outcomes, sign="dislike") / shown if shown else None,
-            "unknown_item_share": self.unknown_items / self.taken if self.taken else None,
+            "unknown_item_share": None if self.verdicts is None else self.verdicts.unknown_item_share,
         }
 
     def gauges(self) -> dict[str, tuple[str, float]]:

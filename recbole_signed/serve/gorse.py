@@ -16,7 +16,8 @@ from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from recbole_signed.serve import schemas
-from recbole_signed.serve.engine import Engine, now_ms
+from recbole_signed.serve.engine import Engine
+from recbole_signed.serve.traffic import now_ms
 
 POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
 NEGATIVE = frozenset(("dislike", "downvote", "hide", "not_interested", "report"))

@@ -7,6 +7,7 @@ import http.client
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
+from starlette.types import Scope
 
 from recbole_signed.serve.problems import ProblemError
 
@@ -28,12 +29,12 @@ class Forwarder:
         self._address = address
 
     @staticmethod
-    def wants(request: Request) -> bool:
+    def wants(scope: Scope) -> bool:
         """Whether a request changes anything, or asks for what the writer alone knows."""
-        path = request.url.path
+        path = scope["path"]
         if path in WRITER_ONLY or path.endswith("/report"):
             return True
-        return request.method not in ("GET", "HEAD", "OPTIONS") and path not in READING_POSTS
+        return scope["method"] not in ("GET", "HEAD", "OPTIONS") and path not in READING_POSTS
 
     async def send(self, request: Request) -> Response:
         """Return the writer's response."""

@@ -28,6 +28,8 @@ except ImportError:  # the extra 'serve', which run_service names
     uvicorn = None  # type: ignore[assignment]
 
 EXPERIMENTS = "experiments.yaml"
+SWITCH = 0.0005
+"""Seconds after which a thread hands the interpreter on: Python's 5 ms would be a good part of an answer's time."""
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
 
@@ -216,6 +218,7 @@ def _run(
     parent: int | None = None,
 ) -> None:
     """Serve until told to stop, or until the process ``parent`` has gone."""
+    sys.setswitchinterval(SWITCH)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
     if parent is not None:
 

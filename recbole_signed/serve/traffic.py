@@ -12,8 +12,9 @@ import queue
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,11 @@ CREATE TABLE IF NOT EXISTS exposure (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS of_impression ON exposure (impression);
 """
+
+
+def now_ms() -> int:
+    """Return the clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)
@@ -111,15 +117,16 @@ class TrafficLog:
 
     def write(self, answers: Iterable[Shown]) -> None:
         """Keep answers, all or none of them."""
+        sql = "INSERT INTO impression (request, user, item, position, time, version) VALUES (?, ?, ?, ?, ?, ?)"
         with self._lock, self._db:
             for each in answers:
                 name = self._name(each.user)
-                for position, item in enumerate(each.items):
-                    cursor = self._db.execute(
-                        "INSERT INTO impression (request, user, item, position, time, version) "
-                        "VALUES (?, ?, ?, ?, ?, ?)",
-                        (each.request, name, item, position, each.time, each.version),
-                    )
+                rows = [(each.request, name, item, i, each.time, each.version) for i, item in enumerate(each.items)]
+                if not any(each.exposures):
+                    self._db.executemany(sql, rows)
+                    continue
+                for position, row in enumerate(rows):
+                    cursor = self._db.execute(sql, row)
                     exposures = each.exposures[position] if len(each.exposures) > 1 else (each.exposures or [[]])[0]
                     self._db.executemany(
                         "INSERT INTO exposure VALUES (?, ?, ?, ?)",
@@ -137,12 +144,12 @@ class TrafficLog:
         """
         found = 0
         with self._lock, self._db:
-            for user, item, sign, time in verdicts:
+            for user, item, sign, at in verdicts:
                 column = "like" if sign > 0 else "dislike"
                 cursor = self._db.execute(
                     f"UPDATE impression SET {column} = 1 WHERE id = (SELECT id FROM impression "
                     "WHERE user = ? AND item = ? AND time BETWEEN ? AND ? ORDER BY time DESC, id DESC LIMIT 1)",
-                    (self._name(user), item, time - ATTRIBUTION, time + HOUR),
+                    (self._name(user), item, at - ATTRIBUTION, at + HOUR),
                 )
                 found += cursor.rowcount
         return found
@@ -249,7 +256,7 @@ class TrafficLog:
 
 
 class ImpressionQueue:
-    """Writes answers to a log in a thread of its own.
+    """Writes to a log in a thread of its own, in the order in which things happened.
 
     Args:
         log: that is written to.
@@ -257,14 +264,43 @@ class ImpressionQueue:
 
     def __init__(self, log: TrafficLog) -> None:
         self._log = log
-        self._queue: queue.Queue[Shown | None] = queue.Queue(maxsize=WAITING)
+        self._queue: queue.Queue[Shown | Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
         self._thread.start()
 
     def put(self, answer: Shown) -> None:
-        """Hand an answer over; where :data:`WAITING` of them wait, it is dropped: answers do not wait for the disk."""
-        with suppress(queue.Full):
-            self._queue.put_nowait(answer)
+        """Hand an answer over; where :data:`WAITING` things wait, it is dropped: answers do not wait for the disk."""
+        if self._queue.qsize() < WAITING:
+            self._queue.put(answer)
+
+    def outcomes(self, verdicts: Sequence[tuple[str, str, int, int]], counted: Callable[[int, int], None]) -> None:
+        """Hand verdicts over, see :meth:`TrafficLog.outcome`; ``counted`` gets the likes and dislikes found."""
+
+        def write() -> None:
+            by_sign = ([each for each in verdicts if each[2] == sign] for sign in (1, -1))
+            likes, dislikes = (self._log.outcome(each) for each in by_sign)
+            counted(likes, dislikes)
+
+        self._queue.put(write)
+
+    def forget(self, user: str) -> None:
+        """Delete what was shown to a user until now, and wait until that is done.
+
+        Raises:
+            sqlite3.Error: the log can't be written.
+        """
+        done: Future[None] = Future()
+
+        def write() -> None:
+            try:
+                self._log.forget(user)
+            except sqlite3.Error as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._queue.put(write)
+        done.result()
 
     def close(self) -> None:
         """Write what waits, then end."""
@@ -272,16 +308,21 @@ class ImpressionQueue:
         self._thread.join()
 
     def _run(self) -> None:
-        found: list[Shown | None] = [self._queue.get()]
-        while found[-1] is not None:
-            while not self._queue.empty() and found[-1] is not None:
-                found.append(self._queue.get())
-            self._write([each for each in found if each is not None])
-            if found[-1] is not None:
-                found = [self._queue.get()]
+        job = self._queue.get()
+        while job is not None:
+            answers: list[Shown] = []
+            while isinstance(job, Shown):
+                answers.append(job)
+                job = self._queue.get() if not self._queue.empty() else _nothing
+            try:
+                self._log.write(answers)
+                if job is not None:
+                    job()
+            except sqlite3.Error:
+                _logger.exception("the log of impressions could not be written")
+            if job is not None:
+                job = self._queue.get()
 
-    def _write(self, answers: list[Shown]) -> None:
-        try:
-            self._log.write(answers)
-        except sqlite3.Error:
-            _logger.exception("impressions could not be kept")
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -12,17 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from recbole_signed.errors import UsageError
-from recbole_signed.online import EventBatch, Limits, OnlineRecommender, parse_rows
+from recbole_signed.online import EventBatch, OnlineRecommender
+from recbole_signed.online.store import EventResult
 from recbole_signed.serve.telemetry import Telemetry
 
 _logger = logging.getLogger(__name__)
 _STOP = object()
-Step = Callable[[EventBatch, set[str]], None]
-"""What is done before or after a batch is taken; the ids of the events that were taken before are given with it."""
+Before = Callable[[EventBatch], None]
+"""What is done before a batch is taken in; some of its events may be duplicates."""
+After = Callable[[EventBatch, np.ndarray], None]
+"""What is done after that; the second argument says of each event whether it was accepted, bool ``[n]``."""
 
 
 class BusyError(Exception):
@@ -32,19 +37,10 @@ class BusyError(Exception):
 
 
 @dataclass(frozen=True)
-class EventOutcome:
-    """What became of one event: ``accepted``, ``duplicate`` or ``refused`` with a reason."""
-
-    status: str
-    event_id: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
 class Written:
     """What became of the events of one request, and the seq that answers reflect from then on."""
 
-    outcomes: list[EventOutcome]
+    results: list[EventResult]
     seq: int
 
 
@@ -61,14 +57,19 @@ class Writer:
     Args:
         trainer: started; nobody else writes to it.
         telemetry: that is counted in.
-        before: called with each batch before it is taken.
-        after: called after it was.
+        before, after: called with each batch.
         queue_size: most events that wait.
         commit: most events that become durable together.
     """
 
     def __init__(
-        self, trainer: OnlineRecommender, telemetry: Telemetry, before: Step, after: Step, queue_size: int, commit: int
+        self,
+        trainer: OnlineRecommender,
+        telemetry: Telemetry,
+        before: Before,
+        after: After,
+        queue_size: int,
+        commit: int,
     ) -> None:
         self._trainer, self._telemetry = trainer, telemetry
         self._before, self._after = before, after
@@ -125,7 +126,7 @@ class Writer:
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         try:
-            outcomes, seq = self._take([row for job in jobs for row in job.rows])
+            results, seq = self._take([row for job in jobs for row in job.rows])
         except Exception as error:  # the callers get it, the writer goes on
             self.failure = str(error)
             if not isinstance(error, UsageError):
@@ -137,29 +138,31 @@ class Writer:
         finished, first = time.perf_counter(), 0
         for job in jobs:
             self._telemetry.visible.observe(finished - job.arrived)
-            job.done.set_result(Written(outcomes[first : first + len(job.rows)], seq))
+            job.done.set_result(Written(results[first : first + len(job.rows)], seq))
             first += len(job.rows)
 
-    def _take(self, rows: Sequence[Any]) -> tuple[list[EventOutcome], int]:
-        batch, dead = parse_rows(rows, map(str, range(len(rows))), Limits())
-        refused = {int(each.position): EventOutcome("refused", _event_id(each.raw), each.reason) for each in dead}
-        with self._trainer.reading() as (state, _):
-            known = {event for event in batch.event_id if state.log.known(event)}
-        if len(batch):
-            self._before(batch, known)
-            self._trainer.update(batch)
-            self._after(batch, known)
-        outcomes, events = [], iter(batch.event_id)
-        for place in range(len(rows)):
-            if place in refused:
-                outcome = refused[place]
-            else:
-                event = next(events)
-                outcome = EventOutcome("duplicate" if event in known else "accepted", event)
-                known.add(event)  # a second one of the same request
-            self._telemetry.events.labels(outcome.status).inc()
-            outcomes.append(outcome)
-        return outcomes, int(state.applied_seq)
+    def _take(self, rows: Sequence[Any]) -> tuple[list[EventResult], int]:
+        batch = EventBatch.empty()
+
+        def before(parsed: EventBatch) -> None:
+            nonlocal batch
+            batch = parsed
+            if len(batch):
+                self._before(batch)
+
+        results = self._trainer.ingest(rows, before=before)
+        if len(batch):  # rows that are no events have no id here
+            accepted = [each.status == "accepted" for each in results if each.event_id is not None]
+            self._after(batch, np.array(accepted, dtype=bool))
+        for status in ("accepted", "duplicate", "refused"):
+            count = sum(each.status == status for each in results)
+            self._telemetry.events.labels(status).inc(count)
+        named = [
+            each if each.event_id is not None else replace(each, event_id=_event_id(row))
+            for each, row in zip(results, rows, strict=True)
+        ]
+        assert self._trainer.state is not None
+        return named, int(self._trainer.state.applied_seq)
 
 
 def _event_id(row: Any) -> str | None:

@@ -11,7 +11,7 @@ from small_recommender import N_ITEMS, NOW, begin, event
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Event, OnlineRecommender
-from recbole_signed.online.store import OnlineState, StateSettings
+from recbole_signed.online.store import EventResult, OnlineState, ParsedRows, StateSettings
 
 DAY = 86_400
 
@@ -21,6 +21,13 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def ingest(state: OnlineState, rows: list[Event]) -> list[EventResult]:
+    parsed = ParsedRows.of(rows)
+    update = state.ingest(parsed.batch)
+    assert update.status is not None
+    return parsed.results(update.status, update.first_seq)
 
 
 def ids(recommender: OnlineRecommender, user: str, **filters: Any) -> list[str]:
@@ -63,11 +70,11 @@ def test_r18_a_state_without_a_data_set_trusts_everybody_while_it_is_young(tmp_p
     settings = StateSettings(clock=clock)
     with OnlineState.open(tmp_path, settings=settings) as state:
         state.recover()
-        state.ingest_rows([event(n, f"u{n}", "a", "like") for n in range(3)])
+        ingest(state, [event(n, f"u{n}", "a", "like") for n in range(3)])
         assert state.hidden_items().tolist() == []
         clock.now += DAY + 1
-        state.ingest_rows([event(10 + n, "u0", f"b{n}", "like") for n in range(3)])  # no newcomer by now
-        state.ingest_rows([event(20, "new", "c", "like")])
+        ingest(state, [event(10 + n, "u0", f"b{n}", "like") for n in range(3)])  # no newcomer by now
+        ingest(state, [event(20, "new", "c", "like")])
         assert state.items.tokens(state.hidden_items().tolist()) == ["c"]
 
 
@@ -158,11 +165,11 @@ def test_r16_edges_in_another_unit_are_refused(tmp_path: Path) -> None:
 def test_r17_long_ids_and_large_batches_are_refused(tmp_path: Path) -> None:
     with OnlineState.open(tmp_path, settings=StateSettings(max_batch=3)) as state:
         state.recover()
-        _, found = state.ingest_rows([event(1, "u" * 20_000, "i", "like"), event(2, "u", "i", "like")])
+        found = ingest(state, [event(1, "u" * 20_000, "i", "like"), event(2, "u", "i", "like")])
         assert [each.status for each in found] == ["refused", "accepted"]
         assert "20000 characters, and 16384 are accepted" in str(found[0].reason)
         with pytest.raises(UsageError, match="The batch has 4 events, and max_batch is 3"):
-            state.ingest_rows([event(n, "u", f"i{n}", "like") for n in range(4)])
+            ingest(state, [event(n, "u", f"i{n}", "like") for n in range(4)])
 
 
 def test_r17_a_like_that_a_dislike_ended_does_not_come_back(tmp_path: Path) -> None:
@@ -170,10 +177,10 @@ def test_r17_a_like_that_a_dislike_ended_does_not_come_back(tmp_path: Path) -> N
     with OnlineState.open(tmp_path) as state:
         state.recover()
         kinds = ["view", "like", "dislike", "undislike"]
-        state.ingest_rows([event(n, "u", "i", kind) for n, kind in enumerate(kinds)])
+        ingest(state, [event(n, "u", "i", kind) for n, kind in enumerate(kinds)])
         row = state.edges.of_user(1)
         assert (row.ids.tolist(), row.kind.tolist()) == ([1], [4])  # the view
-        state.ingest_rows([event(n, "u", "j", kind) for n, kind in enumerate(kinds[1:], 10)])
+        ingest(state, [event(n, "u", "j", kind) for n, kind in enumerate(kinds[1:], 10)])
         assert 2 not in state.edges.of_user(1).ids
 
 
@@ -181,13 +188,13 @@ def test_r17_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) 
     with OnlineState.open(tmp_path, settings=StateSettings(keep_seen=20)) as state:
         state.recover()
         for first in range(0, 60, 10):
-            state.ingest_rows([event(n, f"u{n}", "i", "like") for n in range(first, first + 10)])
+            ingest(state, [event(n, f"u{n}", "i", "like") for n in range(first, first + 10)])
         before = state.edges.full_hash()
         state.compact()
         assert state.log.connection.execute("SELECT count(*) FROM seen").fetchone()[0] == 20
         assert not state.log.known("e39")
         assert state.log.known("e40")
-        state.ingest_rows([event(n, f"u{n}", "i", "like") for n in range(40)])  # an old one again changes nothing
+        ingest(state, [event(n, f"u{n}", "i", "like") for n in range(40)])  # an old one again changes nothing
         assert state.edges.full_hash() == before
     with OnlineState.open(tmp_path) as state:  # and the checksums fit what is left
         state.recover()

@@ -162,12 +162,12 @@ def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
     assert seen == {"aversion=plain", "aversion=careful"}
     for user in range(1, 30):
         send(client, str(user), items(client, str(user), k=1)[0], "like" if user % 3 else "dislike")
-    client.engine._shown.close()  # type: ignore[attr-defined]
+    client.engine.impressions.close()  # type: ignore[attr-defined]
     report = client.get("/v1/experiments/aversion/report").json()
     assert report["control"] == "plain"
     assert sum(each["users"] for each in report["variants"].values()) == 29
     assert sum(each["likes"] + each["dislikes"] for each in report["variants"].values()) > 20
-    client.engine._shown = None  # type: ignore[attr-defined]
+    client.engine.impressions = None  # type: ignore[attr-defined]
     assert client.patch("/v1/experiments/aversion", json={"status": "stopped"}).json()["status"] == "stopped"
     assert client.get("/v1/users/1/recommendations").json()["variant"] == ""
     assert Experiments.read(tmp_path / "experiments.yaml")["aversion"].status == "stopped"

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -24,7 +25,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
-from recbole_signed.online import FORGET_USER, Event, EventBatch, Limits, id_of
+from recbole_signed.online import FORGET_USER, EventBatch, id_of
 from recbole_signed.online.sources import EventSource
 from recbole_signed.online.store.backup import BACKUPS, BackupInfo, back_up
 from recbole_signed.online.store.compaction import Base, first_edges
@@ -36,9 +37,9 @@ from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.matching import refuse_mismatch
 from recbole_signed.online.store.newcomers import Newcomers
 from recbole_signed.online.store.owner import OpenedDirectory, refuse_missing_log
-from recbole_signed.online.store.results import DUPLICATE, LATE, NEW, EventResult, ParsedRows
+from recbole_signed.online.store.results import DUPLICATE, LATE, NEW
 from recbole_signed.online.store.settings import StateSettings
-from recbole_signed.online.store.update import Captured, Update
+from recbole_signed.online.store.update import Appended, Captured, Update
 from recbole_signed.online.store.versions import Snapshot, Versions
 from recbole_signed.online.store.vocabulary import Vocabulary
 
@@ -276,24 +277,6 @@ class OnlineState(OpenedDirectory):
 
     # ---- going on
 
-    def ingest_rows(
-        self, rows: Iterable[Event | Mapping[str, Any]], limits: Limits | None = None
-    ) -> tuple[Update, list[EventResult]]:
-        """Make events durable and apply them, those that are valid; tell of each row what became of it.
-
-        Args:
-            rows: events, or mappings with their fields.
-            limits: of ids and time stamps.
-
-        Raises:
-            UsageError: as `ingest`.
-
-        """
-        parsed = ParsedRows.of(rows, limits)
-        update = self.ingest(parsed.batch)
-        assert update.status is not None
-        return update, parsed.results(update.status, update.first_seq)
-
     def ingest(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Update:
         """Make a batch durable, then apply it.
 
@@ -304,6 +287,16 @@ class OnlineState(OpenedDirectory):
         """
         with self.entered():
             return self._ingest(batch, source, position, 0)
+
+    def append(self, batch: EventBatch) -> Appended:
+        """Make a batch durable and leave the edges as they are, until :meth:`take_in` gets the result; as `ingest`."""
+        with self.entered():
+            return self._append(batch, None, None)
+
+    def take_in(self, appended: Appended) -> Update:
+        """Apply what was appended, which has to be the newest of the log."""
+        with self.entered():
+            return self._take_in(appended, 0)
 
     def ingest_from(self, source: EventSource, max_events: int = 1000) -> Update | None:
         """Take the next events of a source: dead letters aside, the rest durable and applied, then the source told.
@@ -328,6 +321,9 @@ class OnlineState(OpenedDirectory):
         return update
 
     def _ingest(self, batch: EventBatch, source: str | None, position: str | None, rejected: int) -> Update:
+        return self._take_in(self._append(batch, source, position), rejected)
+
+    def _append(self, batch: EventBatch, source: str | None, position: str | None) -> Appended:
         if self.applied_seq != self.last_seq:
             raise UsageError(
                 "The edges do not reflect the log yet; call recover() and run replay() to its end before ingest()."
@@ -343,13 +339,24 @@ class OnlineState(OpenedDirectory):
         gone = taken[forgets[taken]]
         if gone.size:  # before the log, which alone knows whom it still has to forget
             self.dead_letters.erase({batch.user_id[i] for i in gone.tolist()})
-        try:
+        with self._noting_what_is_behind():
             result = self.log.append(batch.take(taken) if late.any() else batch, source, position)
             at("state:appended")
             self.check_files()  # what was committed to a file that is gone is not acknowledged
             status[taken[result.fresh]] = NEW
-            update = self._apply(result.logged, result.n_new, int((status == DUPLICATE).sum()), rejected)
-            return replace(update, n_refused=int((status == LATE).sum()), status=status)
+            return Appended(result.logged, status)
+
+    def _take_in(self, appended: Appended, rejected: int) -> Update:
+        status = appended.status
+        with self._noting_what_is_behind():
+            n_new, n_duplicate, n_late = (int((status == code).sum()) for code in (NEW, DUPLICATE, LATE))
+            update = self._apply(appended.logged, n_new, n_duplicate, rejected)
+            return replace(update, n_refused=n_late, status=status)
+
+    @contextlib.contextmanager
+    def _noting_what_is_behind(self) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             if self._is_behind():
                 self.applied_seq, self._log_behind = _BEHIND, True

@@ -33,6 +33,15 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Appended:
+    """A batch that is in the log and not in the edges yet."""
+
+    logged: LogBatch
+    status: np.ndarray
+    """See :attr:`Update.status`."""
+
+
+@dataclass(frozen=True)
 class Captured:
     """What a version says of itself, and its edges at that moment."""
 

@@ -1,0 +1,92 @@
+"""Where a fit or a refresh is computed: in this process, or in one of its own that leaves this one its interpreter."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+from recbole_signed.online.learners import Learner
+from recbole_signed.online.store.edges import EdgeArrays
+
+Compute = Callable[[Learner, str, EdgeArrays, int, int], tuple[Learner, Any]]
+"""Calls a method of a learner, ``fit`` or ``refresh``, with edges and the numbers of users and items.
+
+Returns the learner as it is afterwards, and what the method returned."""
+LARGE = 2_000_000
+"""Edges from which on a fit in this process would hold up its other threads for longer than an answer may take."""
+NICE = 10
+"""How far a process that computes steps back behind those that answer."""
+
+
+def compute_here(learner: Learner, method: str, edges: EdgeArrays, n_users: int, n_items: int) -> tuple[Learner, Any]:
+    """Compute in this process."""
+    return learner, getattr(learner, method)(edges, n_users, n_items)
+
+
+def compute_apart(learner: Learner, method: str, edges: EdgeArrays, n_users: int, n_items: int) -> tuple[Learner, Any]:
+    """Compute in a process of its own, of low priority, which ends with it.
+
+    Pickles pass through a pipe between the two processes alone; arrays pass beside them, so that this process holds
+    its interpreter for a moment only.
+
+    Raises:
+        RuntimeError: the process was ended from outside.
+    """
+    context = get_context("spawn")  # a fork would copy locks that other threads hold
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_compute, args=(theirs,), name=method, daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        _send(ours, (learner, method, edges, n_users, n_items))
+        done, result = _receive(ours)
+    except (EOFError, OSError) as error:
+        process.join()
+        raise RuntimeError(f"the process of the {method} ended with status {process.exitcode}") from error
+    finally:
+        ours.close()
+        process.join()
+    if not done:
+        raise result
+    found: tuple[Learner, Any] = result
+    return found
+
+
+def compute_by_size(
+    learner: Learner, method: str, edges: EdgeArrays, n_users: int, n_items: int
+) -> tuple[Learner, Any]:
+    """Compute apart where there are :data:`LARGE` edges or more, here where the start of a process takes longer."""
+    compute = compute_apart if len(edges.item) >= LARGE else compute_here
+    return compute(learner, method, edges, n_users, n_items)
+
+
+def _compute(connection: Connection) -> None:
+    """Compute what the other side sends, in the new process."""
+    os.nice(NICE)
+    learner, *rest = _receive(connection)
+    try:
+        answer = True, compute_here(learner, *rest)
+    except Exception as error:  # is raised on the other side
+        answer = False, error  # type: ignore[assignment]
+    _send(connection, answer)
+
+
+def _send(connection: Connection, content: object) -> None:
+    """Send a pickle, its arrays beside it: writing them leaves the interpreter to others."""
+    buffers: list[pickle.PickleBuffer] = []
+    content_bytes = pickle.dumps(content, protocol=5, buffer_callback=buffers.append)
+    connection.send(len(buffers))
+    connection.send_bytes(content_bytes)
+    for each in buffers:
+        connection.send_bytes(each.raw())
+
+
+def _receive(connection: Connection) -> Any:
+    """Receive what :func:`_send` sent."""
+    n = connection.recv()
+    content = connection.recv_bytes()
+    return pickle.loads(content, buffers=[bytearray(connection.recv_bytes()) for _ in range(n)])

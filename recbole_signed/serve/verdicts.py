@@ -1,0 +1,99 @@
+"""What is done about verdicts when they arrive: each is ranked before it is learned, then told to the impressions."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, EventBatch
+from recbole_signed.online.learners import best_items
+from recbole_signed.serve import ranking
+from recbole_signed.serve.quality import Case
+from recbole_signed.serve.traffic import ImpressionQueue, now_ms
+
+if TYPE_CHECKING:
+    from recbole_signed.serve.engine import Engine
+
+
+class VerdictWatch:
+    """Called by the writer, before and after each batch.
+
+    Args:
+        engine: whose live quality is kept up.
+        impressions: that are told what came of them; None without them.
+    """
+
+    def __init__(self, engine: Engine, impressions: ImpressionQueue | None) -> None:
+        self._engine, self._impressions = engine, impressions
+        self._taken = self._unknown = 0
+        self._random = random.Random()
+        self._judged: list[tuple[int, bool, Case | None]] = []
+        """Of the batch under way: places of verdicts, whether their items are known, and their cases."""
+
+    @property
+    def unknown_item_share(self) -> float | None:
+        """Share of the verdicts that were on items not known before; None without a verdict."""
+        return self._unknown / self._taken if self._taken else None
+
+    def before(self, batch: EventBatch) -> None:
+        """Hold the verdicts of a batch against the lists that their users would get now."""
+        share, most = self._engine.settings.quality.sample, self._engine.settings.quality.per_commit
+        chosen = np.flatnonzero((batch.type == LIKE) | (batch.type == DISLIKE)).tolist()
+        if share < 1:
+            chosen = [i for i in chosen if self._random.random() < share]
+        chosen = sorted(self._random.sample(chosen, most)) if len(chosen) > most else chosen
+        self._judged = []
+        if not chosen:
+            return
+        lists: dict[int, np.ndarray] = {}
+        with self._engine.trainer.reading() as (state, learner):
+            edges = state.edges
+            users = state.users.ids([batch.user_id[i] for i in chosen]).tolist()
+            items = state.items.ids([batch.item_id[i] for i in chosen]).tolist()
+            version, k = self._engine.version, self._engine.quality.k
+            for i, user, item in zip(chosen, users, items, strict=True):
+                row = edges.of_user(user) if 0 < user < edges.n_users else None
+                known = 0 < item < edges.n_items
+                if not known or (row is not None and item in row.ids):
+                    # nobody could have been shown an unknown item; a judged one is in no list
+                    self._judged.append((i, known, None))
+                    continue
+                assignments = self._engine.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
+                changed = self._engine.learner_for(learner, assignments)
+                if user not in lists:
+                    lists[user] = best_items(changed, edges, user, k, exclude=self._engine.hidden())[0]
+                found = np.flatnonzero(lists[user] == item)
+                case = Case(
+                    time=int(batch.timestamp[i]),
+                    sign=1 if batch.type[i] == LIKE else -1,
+                    position=int(found[0]) if len(found) else None,
+                    percentile=ranking.percentile(changed, edges, user, item),
+                    version=version,
+                    variant=",".join(f"{each.experiment}={each.variant}" for each in assignments),
+                    edges=0 if row is None else len(row.ids),
+                )
+                self._judged.append((i, True, case))
+
+    def after(self, batch: EventBatch, accepted: np.ndarray) -> None:
+        """Count the cases of what was accepted; tell the log of impressions what came of them, and whom to forget."""
+        judged = [(known, case) for i, known, case in self._judged if accepted[i]]
+        self._taken += len(judged)
+        self._unknown += sum(not known for known, _ in judged)
+        self._engine.quality.add([case for _, case in judged if case is not None], now_ms())
+        if self._impressions is None:
+            return
+        now, verdicts = now_ms(), []
+        for i in np.flatnonzero(accepted).tolist():
+            kind = int(batch.type[i])
+            if kind == FORGET_USER:
+                self._impressions.forget(batch.user_id[i])
+            elif kind in (LIKE, DISLIKE):
+                verdicts.append((batch.user_id[i], batch.item_id[i], 1 if kind == LIKE else -1, now))
+        if verdicts:
+            self._impressions.outcomes(verdicts, self._count_outcomes)
+
+    def _count_outcomes(self, likes: int, dislikes: int) -> None:
+        for name, count in (("like", likes), ("dislike", dislikes)):
+            self._engine.telemetry.outcomes.labels(name).inc(count)

@@ -1,0 +1,66 @@
+"""Rankings wait neither for the disk nor for a fit; a fit in another process leads where one in this process does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_recommender import begin, event
+
+from recbole_signed.online import compute_apart, compute_here
+from recbole_signed.online.store import EventLog
+
+
+def test_a_ranking_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = begin(tmp_path / "state")
+    before = recommender.recommend("u1", 5)
+    append, written, go_on = EventLog.append, threading.Event(), threading.Event()
+
+    def slow(self: EventLog, *args: Any) -> Any:
+        result = append(self, *args)
+        written.set()
+        assert go_on.wait(60)
+        return result
+
+    monkeypatch.setattr(EventLog, "append", slow)
+    thread = threading.Thread(target=recommender.update, args=([event(1, "u1", before[0][0], "dislike")],))
+    thread.start()
+    assert written.wait(60)
+    assert recommender.recommend("u1", 5) == before
+    assert recommender.recommend("nobody", 5)
+    go_on.set()
+    thread.join(60)
+    assert before[0][0] not in dict(recommender.recommend("u1", 50))
+    recommender.close()
+
+
+def test_a_process_of_its_own_computes_the_same(tmp_path: Path) -> None:
+    results = []
+    for name, compute in (("here", compute_here), ("apart", compute_apart)):
+        recommender = begin(tmp_path / name)
+        recommender.compute = compute
+        recommender.update([event(n, f"u{n}", f"i{n}", "like") for n in range(10)])
+        started = time.perf_counter()
+        recommender.refresh()
+        recommender.update([event(100 + n, f"u{n}", f"i{n + 5}", "dislike") for n in range(10)])
+        recommender.refit().result()
+        results.append([recommender.recommend(f"u{n}", 10) for n in range(20)])
+        assert time.perf_counter() - started < 120
+        assert recommender.version.endswith("@20")
+        recommender.close()
+    for here, apart in zip(*results, strict=True):
+        assert [item for item, _ in here] == [item for item, _ in apart]
+        np.testing.assert_allclose([score for _, score in here], [score for _, score in apart], rtol=1e-5)
+
+
+def test_what_fails_in_the_process_is_raised_here(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    with recommender.reading() as (state, learner):
+        edges = state.edges.export()
+        with pytest.raises(AttributeError, match="no_such_method"):
+            compute_apart(learner, "no_such_method", edges, state.edges.n_users, state.edges.n_items)
+    recommender.close()
