@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from scipy.linalg import get_lapack_funcs
@@ -20,7 +21,9 @@ BLOCK = 1024
 """Rows that are mirrored at a time."""
 
 
-def gram_inverse(matrix: sp.csr_matrix, ridge: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def gram_inverse(
+    matrix: sp.csr_matrix, ridge: float | npt.NDArray[np.float64], dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     r"""Return :math:`(X^T X + \lambda I)^{-1}`, ``[n_items, n_items]``, by Cholesky.
 
     Memory: one matrix of ``n_items`` squared, in which LAPACK works in place, 4 bytes a cell in float32 (1.6 GB for
@@ -28,15 +31,15 @@ def gram_inverse(matrix: sp.csr_matrix, ridge: float, dtype: torch.dtype = torch
 
     Args:
         matrix: X, CSR ``[n_users, n_items]``.
-        ridge: lambda, above 0.
+        ridge: lambda, above 0; or one for each item, ``[n_items]``.
         dtype: of the result and of the computation, float32 or float64.
 
     Raises:
         ValueError: ``ridge`` is not positive, and the Gram matrix need not have an inverse.
         UsageError: the matrix does not fit into the memory that is free.
     """
-    if not ridge > 0:
-        raise ValueError(f"the ridge must be positive, but is {ridge}")
+    if not np.min(ridge) > 0:
+        raise ValueError(f"the ridge must be positive, but is {np.min(ridge)}")
     n_items = matrix.shape[1]
     number = torch.empty(0, dtype=dtype).numpy().dtype
     _refuse_too_large(n_items, number.itemsize)

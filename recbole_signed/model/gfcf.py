@@ -32,9 +32,9 @@ class GFCF(IdealFilterRecommender):
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
-        likes = self.graph.likes[users.cpu().numpy()]
-        linear = torch.from_numpy(self.linear.rows(likes)).to(self.device)
+        rows = self.signal(users)
+        linear = torch.from_numpy(self.linear.rows(rows)).to(self.device)
         with torch.no_grad():
             left, right = self.ideal()
-            narrow = torch.from_numpy(likes @ left.cpu().numpy()).to(self.device)
+            narrow = torch.from_numpy(rows @ left.cpu().numpy()).to(self.device)
             return linear + self.ideal_weight * (narrow @ right)

@@ -8,36 +8,34 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import GramFilter, gram_eigenvectors, symmetric
-from recbole_signed.model.training_free import TrainingFreeRecommender
+from recbole_signed.model.filter_recommender import FilterRecommender
 
 
-class IdealFilterRecommender(TrainingFreeRecommender):
+class IdealFilterRecommender(FilterRecommender):
     r"""Holds the linear filter :math:`\tilde R^T \tilde R` and the ideal one :math:`D_i^{-1/2} V V^T D_i^{1/2}`.
 
     :math:`\tilde R = D_u^{-1/2} P D_i^{-1/2}`; V: its ``rank`` leading right singular vectors, by Lanczos: the filter
     cuts off sharply, so an approximate subspace costs quality.
     """
 
-    family = "graph filter, training-free"
-    uses_dislikes = False
-    needs_sign = False
-    fitted = ("item_factors",)
+    fitted: tuple[str, ...] = ("item_factors",)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.rank = int(config["rank"])
-        self.linear = GramFilter(symmetric(self.graph.likes))
-        degrees = np.bincount(self.graph.likes.indices, minlength=self.n_items)
+        signal = self.signal()
+        self.linear = GramFilter(symmetric(signal))
+        degrees = np.asarray(abs(signal).sum(axis=0)).ravel()
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
-        self.register_buffer("item_likes", torch.from_numpy(degrees).float())
+        self.register_buffer("item_degrees", torch.from_numpy(degrees).float())
 
     def fit(self) -> None:
-        """Find the singular vectors of the normalised likes."""
+        """Find the singular vectors of the normalised matrix."""
         _, vectors = gram_eigenvectors(self.linear.matrix.astype(np.float64), self.rank)
         self.item_factors = torch.from_numpy(vectors).float().to(self.device)
 
     def ideal(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the two sides of the ideal filter, ``[n_items, k]`` and ``[k, n_items]``."""
-        scale = self.item_likes.sqrt().unsqueeze(1)
-        inverse = torch.where(scale > 0, 1.0 / scale.clamp(min=1.0), 0.0)
+        scale = self.item_degrees.sqrt().unsqueeze(1)
+        inverse = torch.where(scale > 0, 1.0 / scale.clamp(min=1e-12), 0.0)
         return inverse * self.item_factors, (scale * self.item_factors).T

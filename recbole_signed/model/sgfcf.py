@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import GramFilter, homophily_ratio, right_factors, symmetric
-from recbole_signed.model.training_free import TrainingFreeRecommender
+from recbole_signed.model.filter_recommender import FilterRecommender
 
 
-class SGFCF(TrainingFreeRecommender):
+class SGFCF(FilterRecommender):
     r"""A simplified graph filter of the likes with a generalised normalisation and an individual filter.
 
     G2N: :math:`\tilde R = (D_u + \alpha)^{-\epsilon} P (D_i + \alpha)^{-\epsilon} \approx U S V^T`, ``rank`` k.
@@ -35,7 +35,6 @@ class SGFCF(TrainingFreeRecommender):
     items take long (:math:`\sum_i d_i^2` operations, some 10^8 a second): turn the individual filter off.
     """
 
-    family = "graph filter, training-free"
     source = "SGFCF, KDD 2024"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
         "alpha": "[0, inf)",
@@ -44,8 +43,6 @@ class SGFCF(TrainingFreeRecommender):
         "beta_2": "(-inf, inf)",
         "gamma": "(-inf, inf)",
     }
-    uses_dislikes = False
-    needs_sign = False
     fitted = ("item_factors", "item_response", "singular_values")
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -55,7 +52,7 @@ class SGFCF(TrainingFreeRecommender):
         self.individual = bool(config["individual_filter"])
         self.gamma = float(config["gamma"])
         self.linear = GramFilter(
-            symmetric(self.graph.likes, smoothing=float(config["alpha"]), exponent=float(config["eps"]))
+            symmetric(self.signal(), smoothing=float(config["alpha"]), exponent=float(config["eps"]))
         )
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
         self.register_buffer("item_response", torch.zeros(self.n_items, 0))
@@ -63,12 +60,12 @@ class SGFCF(TrainingFreeRecommender):
         self.register_buffer("user_exponents", torch.full((self.n_users,), self.betas[0]))
 
     def fit(self) -> None:
-        """Find the singular vectors of the normalised likes and the exponent of each node."""
+        """Find the singular vectors of the normalised matrix and the exponent of each node."""
         factors = right_factors(self.linear.matrix, self.rank)
-        likes = self.graph.likes
+        signal = self.signal()
         ratio = factors.values / factors.values[:1]
-        self.user_exponents = self._exponents(likes, self.n_users).to(self.device)
-        response = ratio ** self._exponents(likes.T.tocsr(), self.n_items).unsqueeze(1)
+        self.user_exponents = self._exponents(signal, self.n_users).to(self.device)
+        response = ratio ** self._exponents(signal.T.tocsr(), self.n_items).unsqueeze(1)
         self.item_factors = factors.vectors.to(self.device)
         self.item_response = (factors.vectors * response).to(self.device)
         self.singular_values = factors.values.to(self.device)

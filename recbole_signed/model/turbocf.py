@@ -14,12 +14,12 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph import inverse_power, sparse_tensor
-from recbole_signed.model.training_free import TrainingFreeRecommender
+from recbole_signed.model.filter_recommender import FilterRecommender
 
 CELLS = 1 << 26
 
 
-class TurboCF(TrainingFreeRecommender):
+class TurboCF(FilterRecommender):
     r"""Polynomial low-pass filters of an item graph, without a decomposition.
 
     :math:`\tilde R = D_u^{-\alpha} P D_i^{\alpha - 1}` (eq. 4), :math:`\bar P = (\tilde R^T \tilde R)^{\circ s}`
@@ -30,15 +30,12 @@ class TurboCF(TrainingFreeRecommender):
     orders 2 and 3 hold three of them while fitting.
     """
 
-    family = "graph filter, training-free"
     source = "Turbo-CF, SIGIR 2024"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
         "alpha": "(-inf, inf)",
         "power": "(0, inf)",
         "filter_order": "int [1, 3]",
     }
-    uses_dislikes = False
-    needs_sign = False
     fitted = ("item_filter",)
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -50,17 +47,18 @@ class TurboCF(TrainingFreeRecommender):
 
     def fit(self) -> None:
         """Compute the filter of the item graph."""
-        likes = self.graph.likes
-        degrees = [np.asarray(likes.sum(axis=axis), np.float64).ravel() for axis in (1, 0)]
+        signal = self.signal()
+        degrees = [np.asarray(abs(signal).sum(axis=axis), np.float64).ravel() for axis in (1, 0)]
         users = sp.diags(inverse_power(degrees[0], 0.0, self.alpha))
         items = sp.diags(inverse_power(degrees[1], 0.0, 1.0 - self.alpha))
-        matrix = (users @ likes @ items).tocsr().astype(np.float32)
+        matrix = (users @ signal @ items).tocsr().astype(np.float32)
         transposed = matrix.T.tocsr()
         graph = np.empty((self.n_items, self.n_items), dtype=np.float32)
         step = max(1, CELLS // self.n_items)
         for first in range(0, self.n_items, step):
             rows = transposed[first : first + step] @ matrix
-            rows.data **= np.float32(self.power)  # entries that are not stored stay 0
+            # entries that are not stored stay 0; negative ones occur where dislikes weigh below 0, and keep their sign
+            rows.data = np.sign(rows.data) * abs(rows.data) ** np.float32(self.power)
             rows.toarray(out=graph[first : first + step])
         self.item_filter = self._polynomial(torch.from_numpy(graph)).to(self.device)
 
@@ -77,4 +75,4 @@ class TurboCF(TrainingFreeRecommender):
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
         if not self.item_filter.numel():
             return torch.zeros(len(users), self.n_items, device=self.device)
-        return sparse_tensor(self.graph.likes[users.cpu().numpy()], self.device) @ self.item_filter
+        return sparse_tensor(self.signal(users), self.device) @ self.item_filter

@@ -48,9 +48,16 @@ WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = 
     "UltraGCN": LIKES_ONLY,
     "XSimGCL": LIKES_ONLY,
     "BSPM": LIKES_ONLY,
+    "ChebyCF": LIKES_ONLY,
+    "DEQL": LIKES_ONLY,
+    "EDLAE": LIKES_ONLY,
     "GFCF": LIKES_ONLY,
     "SGFCF": LIKES_ONLY,
+    "SVDAE": LIKES_ONLY,
     "SignedEASE": ("EASE", {"reg_weight": 50.0}, {"reg_weight": 50.0}),
+    "SignedGFCF": ("GFCF", {}, {}),
+    "SignedSGFCF": ("SGFCF", {}, {}),
+    "SignedTurboCF": ("TurboCF", {}, {}),
     "SignediALS": "test_without_dislikes_it_is_ials",
     "TurboCF": LIKES_ONLY,
 }
@@ -64,6 +71,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SIGformer": {"alpha": -0.5, "beta": -1.0, "sample_hop": 3},  # the signs with which a dislike is one
     "SignediALS": {"dislike_target": -0.5, "embedding_size": 8},  # a positive target puts dislikes above unknown items
     "SimGCL": {"lambda": 0.01, "learning_rate": 0.05},
+    "SVDAE": {"rank": 4},  # a rank that the data do not have is no regularisation
     "SiReN": {"dislike_coefficient": -1.0},  # the sign with which a dislike is one; the paper's ranks it above unknown
     "UltraGCN": {"learning_rate": 0.05},
     "XSimGCL": {"lambda": 0.01, "learning_rate": 0.05},

@@ -41,7 +41,7 @@ def test_another_trainer_fits_it_in_its_first_batch(
     assert model.item_factors is factors
 
 
-@pytest.mark.parametrize("name", ["GFCF", "SGFCF", "TurboCF", "BSPM"])
+@pytest.mark.parametrize("name", ["GFCF", "SGFCF", "TurboCF", "BSPM", "ChebyCF", "SVDAE", "EDLAE", "DEQL"])
 def test_the_models_of_likes_run_on_data_without_a_sign(
     write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path, quick: dict, name: str
 ) -> None:

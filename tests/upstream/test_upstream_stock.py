@@ -21,7 +21,10 @@ from recbole_signed.plugin import registry
 
 FITTED = ["SSF", "GFCF"]
 TRAINED = {"LSGRec": 3}  # epochs
-SLOW_FITTED = ["BSPM", "SGFCF", "SSFL", "SignedEASE", "SignediALS", "TurboCF"]
+SLOW_FITTED = [
+    *("BSPM", "ChebyCF", "DEQL", "EDLAE", "SGFCF", "SSFL", "SVDAE", "TurboCF"),
+    *("SignedEASE", "SignedGFCF", "SignedSGFCF", "SignedTurboCF", "SignediALS"),
+]
 REFUSED = ["DecayPop", "SSFT"]
 REST = sorted({*registry.models()} - {*REFUSED, *FITTED, *SLOW_FITTED, *TRAINED})
 

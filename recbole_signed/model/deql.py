@@ -1,0 +1,68 @@
+r"""DEQL
+################################################
+Reference:
+    Generalizing Linear Autoencoder Recommenders with Decoupled Expected Quadratic Loss. ICLR 2026.
+Reference code:
+    https://github.com/coderaBruce/DEQL
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from recbole_signed.model.edlae import EDLAE
+
+
+class DEQL(EDLAE):
+    r"""EDLAE's expected loss with a weight b on what dropout kept, ``emphasis``, beside 1 on what it dropped.
+
+    :math:`\min_W E_\Delta \|A \odot (P - (\Delta \odot P) W)\|^2 + cq^2 \lambda \|W\|^2`, :math:`\Delta` 1 with
+    probability q = 1 - p, A = b where it is 1 and 1 elsewhere, c = :math:`q b^2 + p`: the paper's form with an L2 norm
+    and no constraint on the diagonal. :math:`\lambda` is EDLAE's; the paper's weight is :math:`c q^2 \lambda`.
+
+    Column i has a Hessian of its own, which differs from a common one in row and column i. The paper updates the common
+    inverse for each column by two matrices of rank one. Here the block of the other items is eliminated instead, so
+    that only the diagonal of the common inverse is needed. With EDLAE's :math:`G`, :math:`g_i = (P^T P)_{ii}` and
+    :math:`\tau_i = g_i / q + \lambda - 1 / G_{ii}`:
+
+    .. math:: W_{ii} = \frac{b^2 (g_i - \tau_i)}{b^2 g_i + c q \lambda - q b^4 \tau_i / c}, \quad
+              W_{ji} = -\frac{c - q b^2 W_{ii}}{c q} \frac{G_{ji}}{G_{ii}}
+
+    This is the paper's solution: the test compares it with the Hessians written out. With b = 0 it is EDLAE times 1/q.
+    """
+
+    source = "DEQL, ICLR 2026, https://arxiv.org/abs/2603.07402"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"emphasis": "[0, inf)"}
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.emphasis = float(config["emphasis"])
+        self.register_buffer("item_energy", torch.zeros(self.n_items))
+
+    def fit(self) -> None:
+        """Invert the Gram matrix with the ridge of dropout."""
+        super().fit()
+        self.item_energy = torch.from_numpy(self.signal().power(2).sum(axis=0).A1).float().to(self.device)
+
+    def score(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
+        scores = super().score(users)
+        if not self.inverse.numel():
+            return scores
+        kept, weight = 1.0 - self.dropout, self.emphasis**2
+        mean = kept * weight + self.dropout
+        if not mean:  # b = 0 without dropout: nothing is in the loss; the limit is EASE
+            return scores
+        energy = self.item_energy.double()
+        tau = energy / kept + self.reg_weight - 1.0 / self.inverse.diagonal().double()
+        own = (
+            weight
+            * (energy - tau)
+            / (weight * energy + mean * kept * self.reg_weight - kept * weight**2 * tau / mean).clamp(min=1e-30)
+        )
+        scale = ((mean - kept * weight * own) / (mean * kept)).float()
+        known = torch.from_numpy(self.signal(users).toarray()).to(self.device)
+        return scores * scale + known * own.float()

@@ -1,0 +1,61 @@
+r"""EDLAE
+################################################
+Reference:
+    Harald Steck. "Autoencoders that don't Overfit towards the Identity." in NeurIPS 2020.
+Reference code:
+    https://github.com/hasteck/EDLAE_NeurIPS2020
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.graph import gram_inverse, sparse_tensor
+from recbole_signed.model.filter_recommender import FilterRecommender
+
+
+class EDLAE(FilterRecommender):
+    r"""A linear autoencoder of the likes with dropout and full emphasis, in closed form (full rank, eq. 8 and 9).
+
+    Dropout of the input with probability p, where only dropped entries count in the loss, is in expectation the ridge
+    :math:`\Lambda = \frac{p}{1-p} \mathrm{diag}(P^T P)`: popular items are held back most.
+    :math:`G = (P^T P + \Lambda + \lambda I)^{-1}`, :math:`B_{ij} = -G_{ij} / G_{jj}`, :math:`B_{jj} = 0`, scores
+    :math:`p_u B`. With p = 0 it is EASE.
+
+    Memory: G is dense items x items in float32, by the method's definition. The low-rank forms of the paper, which
+    need iterations, are left out.
+    """
+
+    family = "closed form"
+    source = "EDLAE, NeurIPS 2020"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"reg_weight": "(0, inf)"}
+    fitted = ("inverse",)
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.reg_weight, self.dropout = float(config["reg_weight"]), float(config["dropout_prob"])
+        self.register_buffer("inverse", torch.zeros(self.n_items, 0))
+
+    def fit(self) -> None:
+        """Invert the Gram matrix with the ridge of dropout."""
+        signal = self.signal()
+        odds = self.dropout / (1.0 - self.dropout)
+        self.inverse = gram_inverse(signal, self.reg_weight + odds * _energy(signal)).to(self.device)
+
+    def score(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
+        if not self.inverse.numel():
+            return torch.zeros(len(users), self.n_items, device=self.device)
+        rows = self.signal(users)
+        known = torch.from_numpy(rows.toarray()).to(self.device)
+        return known - (sparse_tensor(rows, self.device) @ self.inverse) / self.inverse.diagonal()
+
+
+def _energy(signal: sp.csr_matrix) -> np.ndarray:
+    """Return the squared norm of each column, ``[n_items]``."""
+    return np.asarray(signal.multiply(signal).sum(axis=0), np.float64).ravel()
