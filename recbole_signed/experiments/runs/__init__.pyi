@@ -12,6 +12,9 @@ from .defaults import RUNS as RUNS
 from .defaults import SIGNED_METRICS as SIGNED_METRICS
 from .defaults import TUNED as TUNED
 from .defaults import space_file as space_file
+from .forked import PROGRAM as PROGRAM
+from .forked import ForkedProcess as ForkedProcess
+from .forked import ForkServer as ForkServer
 from .metric_columns import BEST as BEST
 from .metric_columns import COST_COLUMNS as COST_COLUMNS
 from .metric_columns import COSTS as COSTS
@@ -23,6 +26,7 @@ from .metric_columns import cost_columns as cost_columns
 from .metric_columns import metric_column as metric_column
 from .metric_columns import smaller_is_better as smaller_is_better
 from .processes import THREAD_VARIABLES as THREAD_VARIABLES
+from .processes import Process as Process
 from .processes import end as end
 from .processes import environment as environment
 from .processes import reason_of_end as reason_of_end

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 _GRACE_SECONDS = 5.0
@@ -35,7 +35,21 @@ def start(command: Sequence[str], log: Path, threads: int, **streams: Any) -> su
         )
 
 
-def end(processes: Iterable[subprocess.Popen[Any]], *, told: bool = False) -> None:
+class Process(Protocol):
+    """What is needed of a process to end it: a part of ``subprocess.Popen``."""
+
+    @property
+    def pid(self) -> int:
+        """Its number, and that of its group."""
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status when it has ended; TimeoutExpired after so many seconds."""
+
+
+def end(processes: Iterable[Process], *, told: bool = False) -> None:
     """End processes with all that they started: by SIGTERM, and those that do not obey in time by SIGKILL.
 
     Args:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,13 +13,15 @@ from typing import Any
 
 from recbole_signed.experiments.runs import (
     FAILED,
+    PROGRAM,
+    ForkServer,
+    Process,
     RunRow,
     as_word,
     cores,
     end,
     machine,
     reason_of_end,
-    start,
     versions,
 )
 from recbole_signed.experiments.tables.spec import RunSpec
@@ -32,7 +32,7 @@ _POLL_SECONDS = 0.05
 @dataclass
 class _Child:
     request: RunSpec
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     out: Path
 
@@ -57,14 +57,14 @@ def run_all(
         KeyboardInterrupt: after the processes were ended, which leave no row then.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    threads = max(1, cores() // jobs)
+    server = ForkServer(logs / f"fork-server.{os.getpid()}.log", max(1, cores() // jobs))
     waiting = list(requests)[::-1]
     running: list[_Child] = []
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 request = waiting.pop()
-                running.append(_start(request, logs, threads))
+                running.append(_start(request, logs, server))
                 started(request)
             for child in [each for each in running if each.process.poll() is not None]:
                 running.remove(child)
@@ -74,6 +74,7 @@ def run_all(
             time.sleep(_POLL_SECONDS)
     finally:
         end(child.process for child in running)
+        server.close()
         for child in running:
             child.out.unlink(missing_ok=True)
 
@@ -85,24 +86,22 @@ def command(request: RunSpec) -> list[str]:
     options += ["--no-save", "--verbose", "--json"]
     options += [] if request.per_user is None else ["--per-user", str(request.per_user)]
     options += ["--measure-serving"] if request.serving else []
-    return [sys.executable, "-m", "recbole_signed", "run", *options, "--", *words]
+    return [*PROGRAM, "run", *options, "--", *words]
 
 
-def _start(request: RunSpec, logs: Path, threads: int) -> _Child:
+def _start(request: RunSpec, logs: Path, server: ForkServer) -> _Child:
     stem = f"{request.label}-{request.section}-{request.seed}-{request.request_hash[:8]}".replace(os.sep, "_")
     log, out = logs / f"{stem}.log", logs / f"{stem}.{os.getpid()}.json"
-    with out.open("wb") as stdout:
-        process = start(command(request), log, threads, stdin=subprocess.DEVNULL, stdout=stdout)
-    return _Child(request, process, log, out)
+    return _Child(request, server.start(command(request), log, out), log, out)
 
 
 def _row(child: _Child) -> RunRow:
     """Return what the process says of its run, or a failed row with the reason."""
-    request = child.request
+    request, status = child.request, child.process.wait()
     document = _document(child.out)
     common: dict[str, Any] = {"request_hash": request.request_hash, "tuned": request.tuned}
     common |= {"section": request.section, "label": request.label}
-    if child.process.returncode == 0 and "error" not in document and document:
+    if status == 0 and "error" not in document and document:
         if request.per_user is not None and document.get("per_user"):
             common["per_user"] = f"{request.per_user.parent.name}/{request.per_user.name}"
         return RunRow.from_dict({**document, **common, "data_sha256": request.data_sha256})
@@ -111,7 +110,7 @@ def _row(child: _Child) -> RunRow:
         dataset=request.dataset,
         seed=request.seed,
         status=FAILED,
-        reason=document.get("error") or reason_of_end(child.process.returncode, child.log),
+        reason=document.get("error") or reason_of_end(status, child.log),
         data_sha256=request.data_sha256,
         settings=request.settings,
         versions=versions(),
