@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,18 +35,34 @@ def checked(kind: type[AnySpec], content: Mapping[str, Any], where: str | Path) 
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise UsageError(f"{where}: {_sentence(kind, error.errors()[0], content)}") from error
+        raise UsageError(f"{where}: {_sentence(kind, error.errors()[0])}") from error
 
 
-def _sentence(kind: type[Spec], error: Any, content: Mapping[str, Any]) -> str:
+def _sentence(kind: Any, error: Any) -> str:
+    place, inner = error["loc"], kind
+    for part in place[:-1]:  # models and mappings within the model
+        inner = inner.model_fields[part].annotation if _is_spec(inner) else (get_args(inner) or (None,))[-1]
+    fields = inner.model_fields if _is_spec(inner) else {}
+    where = ".".join(part for part in place if isinstance(part, str))
     if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    key, fields = str(error["loc"][0]), list(kind.model_fields)
+        message = str(error["ctx"]["error"])
+        return message if message.endswith((".", "?")) else f"{message}."
+    key = str(place[-1])
     if error["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{nearest(key, fields)} (expected {', '.join(fields)})."
+        return f"unknown key '{where}'{nearest(key, fields)} (expected {', '.join(fields)})."
     if error["type"] == "missing":
-        return f"the key '{key}' is missing."
+        return f"the key '{where}' is missing."
     if error["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        return f"'{key}' has no '{error['input']}'{nearest(str(error['input']), known)} (expected {', '.join(known)})."
-    return f"'{key}' must be {kind.model_fields[key].description or 'something else'}, but is {content[key]!r}."
+        hint = nearest(str(error["input"]), known)
+        return f"'{where}' has no '{error['input']}'{hint} (expected {', '.join(known)})."
+    expected = error["msg"].removeprefix("Input should be ")
+    if key in fields and fields[key].description:
+        expected = fields[key].description
+    elif expected == error["msg"]:
+        return f"'{where}': {expected}."
+    return f"'{where}' must be {expected}, but is {error['input']!r}."
+
+
+def _is_spec(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Spec)

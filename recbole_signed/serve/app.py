@@ -20,7 +20,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from recbole_signed import __version__
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import schemas
-from recbole_signed.serve.engine import Engine, Ranked
+from recbole_signed.serve.engine import TRENDING, Engine, Ranked
 from recbole_signed.serve.experiments import parse_experiment
 from recbole_signed.serve.keys import ApiKeys, RateLimit
 from recbole_signed.serve.maintenance import Maintenance
@@ -275,6 +275,12 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         """Return the most liked items."""
         _check_k(engine, k)
         return _answer(engine.popular(k))
+
+    @app.get("/v1/trending", response_model_exclude_none=True, **read)
+    def get_trending(k: K = 20) -> schemas.Answer:
+        """Return the items with most likes, of which each counts half after each half-life (see the settings)."""
+        _check_k(engine, k)
+        return _answer(engine.popular(k, TRENDING))
 
     @app.get("/v1/items/{item_id}/audience", **read)
     def get_audience(item_id: ItemId, k: K = 10) -> schemas.Audience:

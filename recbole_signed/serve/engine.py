@@ -10,12 +10,14 @@ import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
+from recbole_signed.api.explanations import explained
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Follower, OnlineRecommender, OnlineReplica, compute_by_size
 from recbole_signed.online.learners import best_items, without
@@ -87,6 +89,8 @@ class Engine:
             trainer.compute = compute_by_size
             watch = self.verdicts = VerdictWatch(self, self.impressions)
             self.writer = Writer(trainer, self.telemetry, watch.before, watch.after, limits.queue, limits.commit)
+        with trainer.reading() as (state, _):
+            self._likes(state, TRENDING)  # counts all edges the first time
         self.telemetry.watch(self.gauges)
         self.telemetry.watch_quality(lambda: self.quality.figures(now_ms(), "version"))
 
@@ -217,10 +221,11 @@ class Engine:
     def _rank(
         self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
     ) -> tuple[Any, Any]:
-        if any(each.settings.model == "popularity" for each in assignments):
+        other = next((each.settings.model for each in assignments if each.settings.model), None)
+        if other is not None:
             seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
             hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
-            return ranking.popular(state.edges, k, hidden)
+            return ranking.most_liked(self._likes(state, other), k, hidden)
         return best_items(learner, state.edges, user, k, **filters)
 
     def _interleaved(
@@ -277,11 +282,17 @@ class Engine:
             named = self._named(state, ids[stays][:k], cosines[stays][:k])
             return Ranked(named, self.seq, self.version, True, [], None, uuid.uuid4().hex)
 
-    def popular(self, k: int) -> Ranked:
-        """Return the most liked items."""
+    def popular(self, k: int, name: str = "popularity") -> Ranked:
+        """Return the most liked items; with the name ``trending`` those whose likes are recent."""
         with self.trainer.reading() as (state, _):
-            named = self._named(state, *ranking.popular(state.edges, k, self.hidden()))
+            named = self._named(state, *ranking.most_liked(self._likes(state, name), k, self.hidden()))
             return Ranked(named, self.seq, self.version, True, [], None, uuid.uuid4().hex)
+
+    def _likes(self, state: Any, name: str) -> np.ndarray:
+        """Return the likes of each item, ``[n_items]``: all of them, or with ``trending`` each by its age."""
+        if name != TRENDING:
+            return np.asarray(state.edges.item_likes)
+        return np.asarray(state.edges.recent(self.settings.half_life, likes=True).counts)
 
     def explain(self, user: str, item: str) -> dict[str, Any]:
         """Return why a user gets an item, with the ids that events have.
@@ -292,21 +303,19 @@ class Engine:
         with self.trainer.reading() as (state, learner):
             number = self._item(state, item)
             told = ranking.explain(learner, state.edges, int(state.users.ids([user])[0]), number)
-            tokens = state.items.tokens(np.asarray(told.items).tolist())
-            order = np.argsort(-np.abs(told.contributions), kind="stable")
-            contributions = [
-                {"item": tokens[i] or "", "sign": int(told.signs[i]), "contribution": float(told.contributions[i])}
-                for i in order.tolist()
-            ]
+            tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
+            here = replace(told, items=np.arange(len(tokens)))
+            shown = explained(here, learner.settings, user, item, pl.Series(tokens, dtype=pl.String))  # type: ignore[attr-defined]
+            edges = shown.edges.with_columns(pl.col("contribution") / told.factor if told.factor else 0.0)
             return {
                 "user": user,
                 "item": item,
-                "score": float(told.score),
-                "contributions": contributions,
+                "score": shown.score,
+                "contributions": edges.select("item", "sign", "contribution").to_dicts(),
                 "prior": float(told.prior),
                 "verdict": float(told.verdict),
                 "factor": float(told.factor),
-                "sentence": ranking.sentence(item, contributions, float(told.verdict)),
+                "sentence": shown.sentence,
                 "seq": self.seq,
                 "model": self.version,
             }
@@ -421,6 +430,8 @@ class Engine:
         return number
 
 
+TRENDING = "trending"
+"""Name of the ranking by recent likes, beside ``popularity``."""
 RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
 SECOND = 1.0
 """Seconds between a replica's looks at catalogue and experiments."""

@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import replace_file
+from recbole_signed.yaml_spec import Spec, checked
 
 PARAMETERS = ("dislike_aversion", "dislike_push")
 """What a variant may change without a model of its own."""
@@ -26,7 +27,7 @@ _SHARES = 1e-9
 _BITS = 53
 
 
-class Variant(BaseModel):
+class Variant(Spec):
     """One arm of an experiment.
 
     Attributes:
@@ -34,8 +35,6 @@ class Variant(BaseModel):
         parameters: what it changes at query time, by the names of :data:`PARAMETERS`.
         model: name of the ranking; None is the model that the service runs, ``popularity`` the most liked items.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     share: float = Field(gt=0, le=1)
     parameters: dict[str, float] = Field(default_factory=dict)
@@ -52,7 +51,7 @@ class Variant(BaseModel):
         return value
 
 
-class Experiment(BaseModel):
+class Experiment(Spec):
     """An experiment: who takes part, and what they get.
 
     Attributes:
@@ -64,8 +63,6 @@ class Experiment(BaseModel):
         segment: ``all`` users, those with edges (``known``) or without (``new``).
         seed: of the draws of interleaving.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     variants: dict[str, Variant] = Field(min_length=2)
     share: float = Field(default=1.0, ge=0, le=1)
@@ -222,15 +219,9 @@ def parse_experiment(name: str, raw: Any) -> Experiment:
     Raises:
         UsageError: it is not valid; one sentence with the key.
     """
-    try:
-        return Experiment.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        known = [*Experiment.model_fields, *Variant.model_fields]
-        hint = nearest(str(first["loc"][-1]), known) if first["type"] == "extra_forbidden" else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"experiment '{name}'{f', {where}' if where else ''}: {message}{hint or '.'}") from error
+    if not isinstance(raw, dict):
+        raise UsageError(f"experiment '{name}' must be a mapping with variants, got {type(raw).__name__}.")
+    return checked(Experiment, raw, f"experiment '{name}'")
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Maintenance by a schedule: refresh, refit, snapshot, compaction, one at a time, in a thread of its own."""
+"""Maintenance by a schedule: refresh, refit, snapshot, compaction, backup, one at a time, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -48,11 +48,14 @@ class Maintenance:
     def _all(self) -> dict[str, Callable[[], object]]:
         trainer = self._engine.trainer
         assert isinstance(trainer, OnlineRecommender), "a replica is not maintained"
+        target = self._engine.settings.backup
+        backup = {} if target is None else {"backup": lambda: trainer.back_up(target)}
         return {
             "refresh": lambda: (trainer.refresh(), trainer.snapshot()),  # replicas follow saved versions
             "refit": lambda: (trainer.refit().result(), trainer.snapshot()),
             "snapshot": trainer.snapshot,
             "compact": trainer.compact,
+            **backup,
         }
 
     def start(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -100,30 +100,21 @@ def explain(learner: Learner, edges: EdgeState, user: int, item: int) -> Any:
     """
     fitted = getattr(learner, "filter", None)
     if fitted is None:
-        raise UsageError(f"{learner.name} can't explain its recommendations; SSF and its kin can.")
+        raise UsageError(f"{learner.name} can't explain its recommendations; SSF, SSF-L and SSF-T can.")
     return fitted.explain(rows_of(edges, np.array([user]), edges.n_items), item)
 
 
-def popular(edges: EdgeState, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray]:
-    """Return the ``k`` most liked items and their likes, best first, ties by id."""
-    counts = edges.item_likes.astype(np.float64)
+def most_liked(counts: np.ndarray, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray]:
+    """Return the ``k`` items with the highest counts, and these, best first, ties by id.
+
+    Args:
+        counts: ``[n_items]`` likes of each item, whatever their weights.
+        k: how many; fewer where there are no more.
+        hidden: items that are left out.
+    """
+    counts = counts.astype(np.float64)
     counts[0] = -np.inf
     counts[hidden] = -np.inf
     best = np.lexsort((np.arange(len(counts)), -counts))[: min(k, len(counts) - 1)]
     best = best[np.isfinite(counts[best])]
     return best.astype(np.int64), counts[best]
-
-
-def sentence(item: str, contributions: Sequence[Mapping[str, Any]], verdict: float) -> str:
-    """Return an explanation in words: the edges that count most, and how the item is liked."""
-    words = {1: "like of", -1: "dislike of", 0: "view of"}
-    reasons = [f"the {words[each['sign']]} '{each['item']}'" for each in contributions[:3] if each["contribution"] > 0]
-    against = next((each for each in contributions if each["contribution"] < 0), None)
-    text = (
-        f"'{item}' is recommended because of {', '.join(reasons)}" if reasons else f"'{item}' is ranked by popularity"
-    )
-    if any(each["sign"] < 0 and each["contribution"] > 0 for each in contributions[:3]):
-        text += " (a dislike also tells which kind of items the user meets)"
-    if against is not None:
-        text += f"; the {words[against['sign']]} '{against['item']}' speaks against it"
-    return f"{text}; {verdict:.0%} of the verdicts on it are likes."

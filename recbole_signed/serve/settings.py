@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from recbole_signed.errors import UsageError, nearest
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from recbole_signed.errors import UsageError
+from recbole_signed.yaml_spec import Spec, checked
 
 
-class Limits(_Section):
+class Limits(Spec):
     """What a request may ask for.
 
     Attributes:
@@ -39,7 +36,7 @@ class Limits(_Section):
     requests_per_second: float = Field(default=0.0, ge=0)
 
 
-class Schedule(_Section):
+class Schedule(Spec):
     """Seconds between rounds of maintenance; 0 switches one off.
 
     Attributes:
@@ -47,15 +44,17 @@ class Schedule(_Section):
         refit: from scratch, in the background.
         snapshot: of the model and the edges; skipped where nothing happened.
         compact: of the log.
+        backup: to the folder that the key ``backup`` names.
     """
 
     refresh: float = Field(default=600.0, ge=0)
     refit: float = Field(default=86_400.0, ge=0)
     snapshot: float = Field(default=3_600.0, ge=0)
     compact: float = Field(default=86_400.0, ge=0)
+    backup: float = Field(default=86_400.0, ge=0)
 
 
-class Quality(_Section):
+class Quality(Spec):
     """Live quality.
 
     Attributes:
@@ -73,13 +72,15 @@ class Quality(_Section):
     alert_unknown_items: float = Field(default=0.2, gt=0)
 
 
-class ServeSettings(_Section):
+class ServeSettings(Spec):
     """Everything that ``serve --config FILE`` may hold.
 
     Attributes:
         keys: file of hashed API keys; without it the service listens on the loopback interface alone.
         experiments: file of experiments; by default ``experiments.yaml`` in the state's folder.
         impressions: whether answers are logged.
+        backup: folder that the state is copied to by schedule, in the place of the copy before; none by default.
+        half_life: days after which a like counts half in ``/v1/trending``; that of DecayPop by default.
         allow_origins: origins of pages that may call the service (CORS); none by default.
     """
 
@@ -89,6 +90,8 @@ class ServeSettings(_Section):
     keys: Path | None = None
     experiments: Path | None = None
     impressions: bool = True
+    backup: Path | None = None
+    half_life: float = Field(default=7.0, gt=0)
     allow_origins: tuple[str, ...] = ()
 
     @classmethod
@@ -104,11 +107,6 @@ class ServeSettings(_Section):
             content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UsageError(f"can't read {path}: {error}.") from error
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            names = [*cls.model_fields, *Limits.model_fields, *Schedule.model_fields, *Quality.model_fields]
-            hint = nearest(str(first["loc"][-1]), names) if first["loc"] and first["type"] == "extra_forbidden" else "."
-            raise UsageError(f"{path}{f', {where}' if where else ''}: {first['msg']}{hint}") from error
+        if not isinstance(content, dict):
+            raise UsageError(f"{path} must hold keys with values, such as 'impressions: true'.")
+        return checked(cls, content, path)

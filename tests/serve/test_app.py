@@ -328,3 +328,29 @@ def test_a_bulk_load_is_sampled_for_live_quality(serve: Make) -> None:
     rows = [{"user_id": "2", "item_id": item, "type": "like"} for item in unseen]
     assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 9
     assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 3
+
+
+def test_trending_items_are_those_liked_now(serve: Make) -> None:
+    client = serve(half_life=1.0)
+    liked = "7"
+    for user in range(1, 40):
+        send(client, str(user), liked, "like")
+    found = client.get("/v1/trending?k=5").json()["items"]
+    assert found[0]["item"] == liked
+    assert [each["score"] for each in found] == sorted((each["score"] for each in found), reverse=True)
+    client.put(f"/v1/items/{liked}", json={"withdrawn": True})
+    assert liked not in [each["item"] for each in client.get("/v1/trending?k=60").json()["items"]]
+
+
+def test_a_variant_may_rank_by_trend(serve: Make) -> None:
+    variants = {"ours": {"share": 0.5}, "trend": {"share": 0.5, "model": "trending"}}
+    client = serve(experiments=Experiments({"trend": parse_experiment("trend", {"variants": variants})}))
+    trending = [each["item"] for each in client.get("/v1/trending?k=60").json()["items"]]
+    for user in map(str, range(1, 20)):
+        answer = client.get(f"/v1/users/{user}/recommendations?k=5").json()
+        listed = [each["item"] for each in answer["items"]]
+        if answer["variant"] == "trend=trend":
+            assert listed == [item for item in trending if item in listed]
+            break
+    else:
+        pytest.fail("no user got the variant")

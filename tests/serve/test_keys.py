@@ -59,8 +59,10 @@ def test_settings(tmp_path: Path) -> None:
     for text, message in (
         ("limits: {kk: 50}", "limits.kk"),
         ("shedule: {}", "did you mean 'schedule'"),
-        ("limits: {k: many}", "limits.k"),
-        ("[1]", "valid dictionary"),
+        ("limits: {k: many}", "'limits.k' must be a valid integer"),
+        ("limits: {k: 0}", "'limits.k' must be greater than or equal to 1, but is 0."),
+        ("limits: {bach: 5}", "did you mean 'batch'"),
+        ("[1]", "must hold keys"),
         ("a: [", "can't read"),
     ):
         path.write_text(text)

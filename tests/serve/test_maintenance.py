@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import Maintenance, ServeSettings
 
 
@@ -45,3 +47,17 @@ def test_a_failure_keeps_the_service(serve: Callable[..., TestClient], monkeypat
     assert maintenance.run("refresh").error == "no memory"
     assert 'maintenance_failed{task="refresh"} 1.0' in engine.telemetry.text().decode()
     assert client.get("/v1/users/1/recommendations").status_code == 200
+
+
+def test_backups_are_made_by_schedule(serve: Callable[..., TestClient], tmp_path: Path) -> None:
+    client = serve(backup=str(tmp_path / "copy"))
+    engine = client.engine  # type: ignore[attr-defined]
+    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "dislike"}]})
+    listed = client.get("/v1/users/1/recommendations?k=5").json()
+    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": {"backup": 0.05}}).schedule)
+    for _ in range(2):  # the second takes the place of the first
+        assert maintenance.run("backup").error is None
+    copy = OnlineRecommender.open(tmp_path / "copy")
+    assert [item for item, _ in copy.recommend("1", 5)] == [each["item"] for each in listed["items"]]
+    copy.close()
+    assert "backup" not in Maintenance(serve().engine, ServeSettings().schedule)._tasks  # type: ignore[attr-defined]

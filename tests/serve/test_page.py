@@ -68,7 +68,7 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     wait.until(lambda driver: "The newest verdict is a dislike" in driver.find_element(By.ID, "userresult").text)
     assert len(browser.find_elements(By.CSS_SELECTOR, "#userresult tbody tr")) == 10
     browser.find_element(By.CSS_SELECTOR, "#userresult button").send_keys(Keys.ENTER)
-    wait.until(lambda driver: "of the verdicts on it are likes" in driver.find_element(By.ID, "why").text)
+    wait.until(lambda driver: "The like rate of item" in driver.find_element(By.ID, "why").text)
 
     # an id is text, whatever it looks like
     field.clear()
