@@ -109,12 +109,30 @@ def _on_trainer(module: ModuleType) -> None:
             from recbole_signed.trainer import SignedTrainer
 
             cls = SignedTrainer
+        if config is not None and config["resume"] and not hasattr(cls, "resumes"):
+            raise UsageError(
+                f"{config['model']} has a trainer of its own, {cls.__name__}, which can't resume a training exactly; "
+                "leave out 'resume' and train the model again."
+            )
         return object.__new__(cls)
 
     module.Trainer.__new__ = staticmethod(new)
 
 
 def _on_trainer_file(module: ModuleType) -> None:
+    """Let RecBole's trainer keep what a training needs to go on: the states of the random generators."""
+
+    def fit(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        instance.recbole_signed_loader = args[0] if args else kwargs["train_data"]
+        return wrapped(*args, **kwargs)
+
+    def save_checkpoint(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+        from recbole_signed.trainer import save_checkpoint
+
+        save_checkpoint(instance, *args, **kwargs)
+
+    wrapt.wrap_function_wrapper(module, "Trainer.fit", fit)
+    wrapt.wrap_function_wrapper(module, "Trainer._save_checkpoint", save_checkpoint)
     wrapt.wrap_function_wrapper(module, "get_tensorboard", tensorboard)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import random
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from recbole.trainer import Trainer
 from recbole.utils import ModelType
@@ -21,6 +19,7 @@ from recbole_signed.trainer.checkpoint_growth import (
     grown_optimizer,
     grown_parameters,
 )
+from recbole_signed.trainer.random_states import rng_state, set_loader_state, set_rng_state, states_in
 
 
 class _BudgetSpentError(Exception):
@@ -79,6 +78,8 @@ class SignedTrainer(Trainer):
         stopped_by: ``"epochs"``, ``"early stopping"`` or ``"budget"``; None before the end.
     """
 
+    resumes = True
+    """Whether ``resume`` gives the training that would have been."""
     best_valid_score: Any
     best_valid_result: Any
 
@@ -99,6 +100,7 @@ class SignedTrainer(Trainer):
         self._dataset: Any = None
         self._pass_length, self._place = 1, (0, 0)
         self._pass_rng: dict[str, Any] | None = None
+        self._states: dict[str, Any] | None = None
         self._batches: Iterator[Any] = iter(())
         self._resumed: dict[str, Any] | None = None
         if config["resume"]:
@@ -120,6 +122,8 @@ class SignedTrainer(Trainer):
         self._dataset = train_data._dataset
         if self._resumed:
             check_vocabulary(self._resumed, self._dataset, self.saved_model_file)
+        if self._states and not self.one_pass:
+            set_loader_state(self._states, train_data)
         if not self.one_pass:
             self._plan_rounds(train_data)
         self._started_at = time.process_time()
@@ -201,10 +205,10 @@ class SignedTrainer(Trainer):
         """
         first, done = divmod(self.steps, self._pass_length)
         for number in range(first, self.passes):
-            here = rng_state()
+            here = rng_state(train_data)
             if done and self._pass_rng is not None:
-                set_rng_state(self._pass_rng)
-            self._pass_rng = rng_state()
+                set_rng_state(self._pass_rng, train_data)
+            self._pass_rng = rng_state(train_data)
             if hasattr(train_data, "set_epoch"):
                 train_data.set_epoch(number)
             if hasattr(self.model, "start_epoch"):
@@ -212,7 +216,7 @@ class SignedTrainer(Trainer):
             batches = iter(train_data)
             if done:
                 next(itertools.islice(batches, done - 1, None), None)
-                set_rng_state(here)
+                set_rng_state(here, train_data)
                 done = 0
             for batch in batches:
                 self._set_learning_rate()
@@ -232,32 +236,19 @@ class SignedTrainer(Trainer):
         return score, result
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        if not self.config["single_spec"] and self.config["local_rank"] != 0:
-            return
-        path = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = {
-            "config": self.config,
-            "epoch": epoch,
-            "cur_step": self.cur_step,
-            "best_valid_score": self.best_valid_score,
+        extra = {
             "best_valid_result": self.best_valid_result,
-            "state_dict": self.model.state_dict(),
-            "other_parameter": self.model.other_parameter(),
-            "optimizer": self.optimizer.state_dict(),
             "curve": self.curve,
             "place": divmod(self.steps, self._pass_length),
-            "rng": rng_state(),
             "pass_rng": self._pass_rng,
         }
-        torch.save(state, path, pickle_protocol=4)
-        if verbose:
-            self.logger.info(f"Saving current: {path}")
+        super()._save_checkpoint(epoch, verbose, extra=extra, **kwargs)
 
     def resume_checkpoint(self, resume_file: Any) -> None:
         """Go on from a checkpoint: parameters, optimizer, best score, curve and random generators.
 
         Raises:
-            UsageError: it is one of another model.
+            UsageError: it is one of another model, or it holds no states of the random generators.
         """
         refuse_other_formats(resume_file)
         state = torch.load(resume_file, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)
@@ -276,8 +267,8 @@ class SignedTrainer(Trainer):
         self.curve = [list(each) for each in state.get("curve", [])]
         self._place = tuple(state.get("place", (self.start_epoch, 0)))
         self._pass_rng = state.get("pass_rng")
-        if "rng" in state:
-            set_rng_state(state["rng"])
+        self._states = states_in(state, resume_file)
+        set_rng_state(self._states)
 
 
 def _whole_number(config: Any, key: str) -> int:
@@ -290,25 +281,3 @@ def _whole_number(config: Any, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise UsageError(f"{key} is {value!r}; it must be a whole number of optimiser steps, or 0 for none.")
     return value
-
-
-def rng_state() -> dict[str, Any]:
-    """Return the states of the random generators that a training draws from, without pickled classes."""
-    state: Any = np.random.get_state()  # noqa: NPY002 (RecBole and the models draw from it)
-    name, keys, position, has_gauss, gauss = state
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
-        "python": random.getstate(),
-    }
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Put the random generators into the states of :func:`rng_state`."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    random.setstate(state["python"])

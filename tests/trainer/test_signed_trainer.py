@@ -159,18 +159,40 @@ def test_steps_are_whole_numbers(value: Any, start: Callable[..., Any]) -> None:
         start("SGCN", max_steps=value)
 
 
-def test_a_stock_model_goes_on_from_a_checkpoint_as_if_nothing_had_happened(start: Callable[..., Any]) -> None:
-    whole = start("LightGCN", epochs=4, training_budget=600)
+@pytest.mark.parametrize("name", ["LightGCN", "BPR", "DMF", "SGCN"])
+def test_a_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(name: str, start: Callable[..., Any]) -> None:
+    """User review 4: optimizer, negative samples and the order of the rows, for RecBole's models and trainer too."""
+    keys = {"train_batch_size": 128, "learning_rate": 0.01}
+    whole = start(name, epochs=4, **keys)
     fit(whole)
-    first = start("LightGCN", epochs=2, training_budget=600)
+    first = start(name, epochs=2, **keys)
+    assert (type(first[0]) is Trainer) == (name != "SGCN")
     first[0].fit(first[1][0], None, saved=True, show_progress=False)
-    second = start("LightGCN", epochs=4, resume=first[0].saved_model_file)
+    torch.rand(7)
+    second = start(name, epochs=4, **keys, resume=first[0].saved_model_file)
     assert isinstance(second[0], SignedTrainer)
     assert second[0].start_epoch == 2
     fit(second)
-    for name, value in whole[0].model.state_dict().items():
-        assert value.shape == second[0].model.state_dict()[name].shape
+    assert same_parameters(whole[0].model, second[0].model)
+    assert second[0].train_loss_dict[3] == whole[0].train_loss_dict[3]
     assert second[0].curve[-1][0] == 4
+
+
+def test_what_can_not_go_on_exactly_is_refused(start: Callable[..., Any]) -> None:
+    first = start("LightGCN", epochs=1)
+    first[0].fit(first[1][0], None, saved=True, show_progress=False)
+    path = first[0].saved_model_file
+    state = torch.load(path, weights_only=False)
+    torch.save({**state, "rng": {**state["rng"], "loader": None}}, path)
+    second = start("LightGCN", epochs=2, resume=path)
+    with pytest.raises(UsageError, match="no state of the generator that orders the training rows"):
+        fit(second)
+    del state["rng"]
+    torch.save(state, path)
+    with pytest.raises(UsageError, match="no states of the random generators"):
+        start("LightGCN", epochs=2, resume=path)
+    with pytest.raises(UsageError, match="EASE has a trainer of its own"):
+        start("EASE", resume=path)
 
 
 def test_stock_models_have_recboles_trainer_unless_asked(start: Callable[..., Any]) -> None:

@@ -1,0 +1,98 @@
+"""The states of all random generators that a training draws from, so that one that goes on draws what it would have.
+
+RecBole's own checkpoints hold none of them; :func:`save_checkpoint` takes the place of its method. The order of a
+pass comes from a generator of the training loader (``abstract_dataloader.py:55``), which starts from the seed again
+with each loader.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.errors import UsageError
+
+
+def rng_state(loader: Any = None) -> dict[str, Any]:
+    """Return the states of the random generators, that of a training loader included, without pickled classes."""
+    state: Any = np.random.get_state()  # noqa: NPY002 (RecBole and the models draw from it)
+    name, keys, position, has_gauss, gauss = state
+    generator = getattr(loader, "generator", None)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+        "python": random.getstate(),
+        "loader": None if generator is None else generator.get_state(),
+    }
+
+
+def set_rng_state(state: dict[str, Any], loader: Any = None) -> None:
+    """Put the random generators into the states of :func:`rng_state`."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    random.setstate(state["python"])
+    if loader is not None:
+        set_loader_state(state, loader)
+
+
+def set_loader_state(state: dict[str, Any], loader: Any) -> None:
+    """Let a training loader draw the order that the saved one would have drawn next.
+
+    Raises:
+        UsageError: the state holds none, and the loader needs one: its passes would be those from the first on.
+    """
+    generator = getattr(loader, "generator", None)
+    if generator is None:
+        return
+    if state.get("loader") is not None:
+        generator.set_state(state["loader"])
+    elif not hasattr(loader, "set_epoch"):  # it is told the number of the pass
+        raise UsageError(
+            "the checkpoint holds no state of the generator that orders the training rows, so the training would not "
+            "be the one that was interrupted; train the model again."
+        )
+
+
+# ---- RecBole's own trainer ----
+
+
+def save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+    """RecBole's ``Trainer._save_checkpoint`` (trainer.py:289), which adds ``rng`` and what ``extra`` holds."""
+    if not self.config["single_spec"] and self.config["local_rank"] != 0:
+        return
+    path = kwargs.pop("saved_model_file", self.saved_model_file)
+    state = {
+        "config": self.config,
+        "epoch": epoch,
+        "cur_step": self.cur_step,
+        "best_valid_score": self.best_valid_score,
+        "state_dict": self.model.state_dict(),
+        "other_parameter": self.model.other_parameter(),
+        "optimizer": self.optimizer.state_dict(),
+        "rng": rng_state(getattr(self, "recbole_signed_loader", None)),
+        **kwargs.pop("extra", {}),
+    }
+    torch.save(state, path, pickle_protocol=4)
+    if verbose:
+        self.logger.info(f"Saving current: {path}")
+
+
+def states_in(checkpoint: dict[str, Any], path: Any) -> dict[str, Any]:
+    """Return the random states of a checkpoint.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if "rng" not in checkpoint:
+        raise UsageError(
+            f"{path} holds no states of the random generators (a trainer without recbole_signed saved it), so the "
+            "training would not be the one that was interrupted; train the model again."
+        )
+    return checkpoint["rng"]
