@@ -15,6 +15,7 @@ import typer
 
 from recbole_signed import __version__
 from recbole_signed.cli import analysis, data, recommend, replay, serve, significance, state, stats, tune, upstream
+from recbole_signed.cli.causes import outside_cause
 from recbole_signed.cli.output import (
     MODEL,
     Dataset,
@@ -254,6 +255,11 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
         status = _refuse(error.format_message(), words)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except Exception as error:
+        sentence = outside_cause(error, words)
+        if sentence is None:
+            raise
+        status = _refuse(sentence, words)
     if status == INTERRUPTED:  # also what newer versions of typer make of Ctrl-C
         sys.stderr.write("Interrupted.\n")
     sys.exit(status if isinstance(status, int) else 0)

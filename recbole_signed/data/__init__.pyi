@@ -18,6 +18,7 @@ from .sampler import PHASES as PHASES
 from .sampler import SignedSampler as SignedSampler
 from .settings import SETTING_KEYS as SETTING_KEYS
 from .settings import SignedSettings as SignedSettings
+from .settings import inter_columns as inter_columns
 from .signed_loader import SignedTrainDataLoader as SignedTrainDataLoader
 from .split import SplitRule as SplitRule
 from .split import TimeCuts as TimeCuts

@@ -6,12 +6,13 @@ import os
 import re
 from collections.abc import Iterable
 from functools import cache
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.convert import ensure_ml100k, refuse_changed
-from recbole_signed.data import SETTING_KEYS, SignedSettings
+from recbole_signed.data import SETTING_KEYS, SignedSettings, inter_columns
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.ranges import check_values
@@ -136,11 +137,24 @@ def add_signed_settings(config: Any) -> None:
             raise UsageError(
                 f"{config.model} learns from dislikes, but the data set '{config.dataset}' has no sign; {HOW_TO_SIGN}"
             )
+        _warn_of_ratings(config)
         return
     if "eval_batch_size" not in config.external_config_dict:
         final["eval_batch_size"] = EVAL_CELLS
     if not final.get("allow_unknown_keys"):
         refuse_unknown_keys(config.external_config_dict, config.internal_config_dict)
+
+
+def _warn_of_ratings(config: Any) -> None:
+    """Say that ratings without a sign are all likes, unless the user has said what they are."""
+    rating = config["RATING_FIELD"]
+    chosen = config["threshold"] or rating in (config["val_interval"] or {}) or "SIGN_FIELD" in config
+    if not chosen and rating in (inter_columns(config) or {}):
+        getLogger().warning(
+            "The data set '%s' has ratings and no sign: every rating, the lowest too, counts as a like. Say what a "
+            "like is with sign_rule={like: '%s >= 4', dislike: '%s <= 2'}, or set SIGN_FIELD=null to keep it so.",
+            *(config["dataset"], rating, rating),
+        )
 
 
 def set_threads(wanted: Any, folder: Path) -> None:

@@ -54,7 +54,7 @@ def _on_configurator(module: ModuleType) -> None:
     def find_model(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
         try:
             return wrapped(*args, **kwargs)
-        except (AttributeError, UsageError) as error:
+        except (AttributeError, UsageError, ModuleNotFoundError) as error:
             name = args[0] if args and isinstance(args[0], str) else instance.external_config_dict.get("model")
             known = registry.known_model_names()
             if name in known:  # the fault lies in the model's own module

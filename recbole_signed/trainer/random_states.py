@@ -7,7 +7,9 @@ with each loader.
 
 from __future__ import annotations
 
+import os
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,7 +81,13 @@ def save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) 
         "rng": rng_state(getattr(self, "recbole_signed_loader", None)),
         **kwargs.pop("extra", {}),
     }
-    torch.save(state, path, pickle_protocol=4)
+    temporary = f"{path}.tmp"
+    try:  # a full disk leaves the older checkpoint, and no half of one
+        torch.save(state, temporary, pickle_protocol=4)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
     if verbose:
         self.logger.info(f"Saving current: {path}")
 

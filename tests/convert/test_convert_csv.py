@@ -121,6 +121,14 @@ def test_a_rule_makes_the_sign_and_columns_are_found_by_their_usual_names(tmp_pa
     )
 
 
+@pytest.mark.parametrize("name", ["date", "DateTime", "time"])
+def test_a_column_of_dates_is_found(tmp_path: Path, name: str) -> None:
+    """User review 7."""
+    raw = write(tmp_path / "log.csv", f"user,item,sign,{name}\na,x,1,2020-01-02\nb,x,-1,2020-01-01\n")
+    text = (convert("csv", raw, tmp_path) / "log.inter").read_text()
+    assert text.endswith("timestamp:float\nb\tx\t-1\t1577836800\na\tx\t1\t1577923200\n")
+
+
 def test_without_rating_and_time_their_columns_are_left_out_and_the_order_stays(tmp_path: Path) -> None:
     raw = write(tmp_path / "log.tsv", "user\titem\tclick\nb\tx\t1\na\ty\t0\na\tx\ttrue\na\tz\tfalse\n")
     made = convert("csv", raw, tmp_path, like="click == 1", dislike="else")

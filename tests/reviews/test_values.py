@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from recbole.config import Config
 
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs import make_config, parse_assignments
 from recbole_signed.plugin import RANGES, Range, Words, ranges_of, registry
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
@@ -146,3 +147,31 @@ def test_a_gpu_that_is_not_there_is_named(configure: Callable[..., Config], capl
     with caplog.at_level(logging.WARNING):
         configure("BPR", gpu_id="5", use_gpu=True)
     assert "A GPU is asked for" in caplog.text
+
+
+@pytest.fixture
+def rated(write_inter: Callable[..., Path]) -> None:
+    rows = [(user, item, (user + item) % 5 + 1) for user in range(9) for item in range(12)]
+    write_inter("rated", ["user_id:token", "item_id:token", "rating:float"], rows)
+
+
+@pytest.mark.usefixtures("rated")
+@pytest.mark.parametrize(
+    ("given", "warns"),
+    [
+        ([], True),
+        (["SIGN_FIELD=null"], False),
+        (["SIGN_FIELD=~"], False),
+        ([f"SIGN_FIELD={Path.home()}"], False),  # what a shell makes of the line above
+        (["sign_rule={like: rating >= 4, dislike: rating <= 2}"], False),
+        (["threshold={rating: 4}"], False),
+        (["val_interval={rating: '[4,inf)'}"], False),
+    ],
+)
+def test_ratings_without_a_sign_are_named(given: list[str], warns: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """User review 5."""
+    with caplog.at_level(logging.WARNING):
+        make_config("BPR", "rated", overrides={"data_path": "dataset", **parse_assignments(given)})
+    found = [each.getMessage() for each in caplog.records if "no sign" in each.getMessage()]
+    assert len(found) == warns
+    assert all("counts as a like" in each and "sign_rule" in each and "SIGN_FIELD=null" in each for each in found)

@@ -37,7 +37,7 @@ _USUAL = {
     "item": ("itemid", "item", "iid"),
     "rating": ("rating",),
     "sign": ("sign",),
-    "time": ("timestamp", "time"),
+    "time": ("timestamp", "time", "date", "datetime"),
 }
 _FIELD = {"user": "user_id", "item": "item_id", "rating": "rating", "sign": "sign", "time": "timestamp"}
 
@@ -50,7 +50,7 @@ class Options:
     item: str | None = option(None, "column of the item id; default: item_id, item, itemId or iid")
     rating: str | None = option(None, "column of the rating, or none; default: rating, if there is one")
     sign: str | None = option(None, "column that holds -1, 0, 1; default: sign, if there is one and no rule")
-    time: str | None = option(None, "column of the time, or none; default: timestamp or time, if there is one")
+    time: str | None = option(None, "column of the time, or none; default: timestamp, time, date or datetime")
     like: str | None = option(None, "rule for likes on any columns, e.g. 'rating >= 4'")
     dislike: str | None = option(None, "rule for dislikes, e.g. 'rating <= 2', or 'else'")
     keep: tuple[str, ...] = option((), "further columns to carry over, e.g. 'price,brand:token'")

@@ -49,9 +49,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         beside = {each.stem: each.name for each in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
         raise UsageError(f"can't read {path}: {error.strerror}{nearest(path.stem, beside, beside)}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not valid yaml: it is not text in UTF-8 ({error.reason}).") from error
     try:
         content = yaml.load(text, Loader=Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-13-41
         raise UsageError(f"{path} is not valid yaml: {_one_line(error)}") from error
     content = {} if content is None else content
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -73,9 +75,11 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"expected key=value, got '{word}'.")
         if key in settings:
             raise UsageError(f"'{key}' is given twice; give it once.")
+        if key.endswith("_FIELD") and text == str(Path.home()):  # what a shell makes of KEY=~
+            text = "~"
         try:
             settings[key] = yaml.load(text, Loader=Loader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise UsageError(f"the value of '{key}' is not valid yaml: {_one_line(error)}") from error
     return settings
 

@@ -64,8 +64,15 @@ def _config(model: str, dataset: str, config_files: Sequence[str | Path], given:
             )
     except UsageError:
         raise
-    except (ValueError, TypeError, RuntimeError) as error:  # RecBole's own checks, and what it forgets to check
-        raise UsageError(f"RecBole refuses the configuration of {model} on {dataset}: {error}") from error
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+        LookupError,
+        AttributeError,
+    ) as error:  # its checks, and what it forgets
+        what = repr(error) if isinstance(error, LookupError) else error
+        raise UsageError(f"RecBole refuses the configuration of {model} on {dataset}: {what}") from error
 
 
 def given_settings(config: Any) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""Errors whose cause lies outside this package: disk, memory, a missing library, settings that RecBole can't use.
+
+They end in a sentence as a wrong input does. Any other error is a fault of this package and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Sequence
+
+TRACEBACK = "RECBOLE_SIGNED_TRACEBACK"
+"""An environment variable: where it is set, every error keeps its traceback."""
+
+# fmt: off
+_OF_DISK = frozenset((
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMFILE, errno.EIO,
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.ELOOP, errno.EINVAL,
+))
+# fmt: on
+_OF_SETTINGS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError),
+    *(TypeError, ValueError, UnboundLocalError),
+)
+_TAKES_SETTINGS = ("run", "tradeoff", "segments", "serve", "tune")
+
+
+def outside_cause(error: Exception, words: Sequence[str]) -> str | None:
+    """Return a sentence for an error that this package can't help.
+
+    Args:
+        error: what escaped from a command.
+        words: of the command line.
+
+    Returns:
+        None where it is a fault of this package, or where :data:`TRACEBACK` is set.
+    """
+    if os.environ.get(TRACEBACK):
+        return None
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+        return f"there is not enough memory ({_brief(error)}); use a smaller model or batch, or a larger machine."
+    if isinstance(error, OSError) and error.errno in _OF_DISK and error.filename is not None:
+        return f"the file system refuses {os.fsdecode(error.filename)}: {error.strerror}."
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in ("recbole_signed", ""):
+        return f"this needs the Python module '{error.name}', which is not installed; install the package that has it."
+    given = _given(words)
+    if given and isinstance(error, _OF_SETTINGS):
+        return (
+            f"it failed with {type(error).__name__} ({_brief(error)}) under the settings {given}; correct them or "
+            f"leave them out ({TRACEBACK}=1 shows where)."
+        )
+    return None
+
+
+def _brief(error: Exception) -> str:
+    return _short(" ".join(str(error).split()))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+def _given(words: Sequence[str]) -> str:
+    """Return the words that set keys or name files of them."""
+    if not words or words[0] not in _TAKES_SETTINGS:
+        return ""
+    files = [f"of {after}" for word, after in itertools.pairwise(words) if word in ("-c", "--config")]
+    return _short(" ".join([*(word for word in words[1:] if "=" in word), *files]))
