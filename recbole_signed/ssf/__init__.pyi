@@ -13,6 +13,8 @@ from .learned_search import REGULARISATIONS as REGULARISATIONS
 from .learned_search import SHARES as SHARES
 from .learned_search import tune_learned as tune_learned
 from .learner import SpectralLearner as SpectralLearner
+from .live_choice import CHOSEN as CHOSEN
+from .live_choice import LiveChoice as LiveChoice
 from .live_items import STALE as STALE
 from .live_items import LiveCounters as LiveCounters
 from .search import FIRST_WEIGHT as FIRST_WEIGHT

@@ -128,7 +128,7 @@ class TimeSettings(NumberSettings):
 
     transition_share: float = 0.5
     """[b] Length of the transition's part of a user against that of the taste's; 0: no transition."""
-    transition_rank: int = 128
+    transition_rank: int = 96
     """[k'] Leading singular vectors that transitions are learned on."""
     transition_ridge: float = 0.03
     """[l] Regularisation, as a part of the mean square of a source."""

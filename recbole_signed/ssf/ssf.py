@@ -102,6 +102,11 @@ class SSF(TrainingFreeRecommender):
         return asdict(self.settings)
 
     @property
+    def live_settings(self) -> dict[str, Any]:
+        """Settings that its learner has beside :attr:`chosen`."""
+        return {}
+
+    @property
     def dislike_aversion(self) -> float:
         """How strongly items with a low like rate are held back; may be set at any time, nothing is fitted again."""
         return self.settings.dislike_aversion

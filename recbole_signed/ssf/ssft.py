@@ -17,6 +17,7 @@ import torch
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.online.store import RecentCounts
 from recbole_signed.ssf.filter import Explanation, SpectralFilter, UserEdges
+from recbole_signed.ssf.live_choice import CHOSEN
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.settings import TimeSettings
@@ -62,6 +63,7 @@ class SSFT(SSF):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings = TimeSettings.from_mapping(config)
+        self.choose_again = int(config["choose_again"] or 0) if self.auto else 0
         events = _events_of(dataset)
         self.exposures: Exposures | None = None
         self.sequences: Sequences | None = None
@@ -85,6 +87,11 @@ class SSFT(SSF):
     def chosen(self) -> dict[str, float]:
         """The parameters in force by their names in the yaml: what :meth:`tune` chose, or what was set."""
         return super().chosen | asdict(self.time_settings)
+
+    @property
+    def live_settings(self) -> dict[str, Any]:
+        """How its learner goes on choosing: not at all where ``auto`` is off, and nothing that the user set."""
+        return {"choose_again": self.choose_again, "held": sorted(self.given.intersection(CHOSEN))}
 
     def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
         found = super()._choose(validation, valid_data)

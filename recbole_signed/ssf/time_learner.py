@@ -9,7 +9,7 @@ vectors, so that nothing of the old ones and of erased users is left. T3: the fu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from recbole_signed.online.store import EdgeState, RecentCounts, Rows
 from recbole_signed.online.store.edges import Changes, EdgeArrays
 from recbole_signed.ssf.filter import SpectralFilter, UserEdges
 from recbole_signed.ssf.learner import SpectralLearner
+from recbole_signed.ssf.live_choice import CHOSEN, USERS, LiveChoice
 from recbole_signed.ssf.sequences import Sequences
 from recbole_signed.ssf.settings import FilterSettings, TimeSettings
 from recbole_signed.ssf.time_search import leading, trend_of
@@ -35,28 +36,45 @@ class TimeLearner(SpectralLearner):
         time_settings: those of transition and trend.
         iterations: subspace iterations of a full fit.
         passes: those of a refresh.
+        choice: goes on choosing some of ``time_settings``; None: they stay as they are.
     """
 
     name = "SSFT"
 
     def __init__(
-        self, settings: FilterSettings, time_settings: TimeSettings, iterations: int = 4, passes: int = 1
+        self,
+        settings: FilterSettings,
+        time_settings: TimeSettings,
+        iterations: int = 4,
+        passes: int = 1,
+        choice: LiveChoice | None = None,
     ) -> None:
-        self.time_settings = time_settings
+        self.choice = LiveChoice(time_settings, 0) if choice is None else choice
         self.operator = np.zeros((0, 0), dtype=np.float32)
-        self.recent = RecentCounts(time_settings.half_life)
+        self.recent = RecentCounts(self.time_settings.half_life)
         super().__init__(settings, iterations, passes)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> TimeLearner:
         """Make a learner of parameters by the names in SSF-T's yaml, and ``iterations`` and ``passes``.
 
+        Args:
+            settings: ``choose_again`` and ``held`` are those of :class:`.LiveChoice`, ``users`` and ``held``. Where
+                the latter is not given, all that is given is held.
+
         Raises:
             UsageError: there is no such parameter, or a value is out of its range.
         """
         own, rest = TimeSettings.split(settings)
+        users = int(rest.pop("choose_again", USERS))
+        held = tuple(rest.pop("held", (name for name in CHOSEN if name in settings)))
         filter_ = SpectralLearner.from_settings(rest)
-        return cls(filter_.settings, own, filter_.iterations, filter_.passes)
+        return cls(filter_.settings, own, filter_.iterations, filter_.passes, LiveChoice(own, users, held))
+
+    @property
+    def time_settings(self) -> TimeSettings:
+        """The parameters of transition and trend in force."""
+        return self.choice.settings
 
     @property
     def needs_times(self) -> bool:
@@ -71,21 +89,28 @@ class TimeLearner(SpectralLearner):
     # ---- T3 and T2
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
-        """Fit to all edges from a random start, and solve the transition."""
+        """Fit to all edges from a random start, and solve the transition; before, choose again on what is new."""
+        self._choose(edges, n_users, n_items)
         super().fit(edges, n_users, n_items)
         self._learn(edges, n_users, n_items)
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
-        """Take ``passes`` steps of subspace iteration over all edges, and solve the transition on the new vectors."""
+        """Choose again, take ``passes`` steps of subspace iteration over all edges, and solve the transition."""
+        self._choose(edges, n_users, n_items)
         refreshed = super().refresh(edges, n_users, n_items)
         self._learn(edges, n_users, n_items)
         return refreshed
+
+    def _choose(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
+        if self.fitted.vectors.shape[1]:
+            self.choice.measure(self.fitted, self.operator, edges, n_users, n_items)
+        self.choice.until = float(edges.timestamp.max()) if len(edges) else -np.inf
 
     def _learn(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         s = self.time_settings
         user, item, like, time = edges.verdicts
         self.recent, self._filter = RecentCounts.of(item, time, s.half_life, n_items), None
-        if not s.transition_share:
+        if not self.choice.start.transition_share:
             return
         sequences = Sequences.of(user, item, like, time, n_users)
         sums = TransitionSums.of(sequences, leading(torch.from_numpy(self.items.base), s), s.scales)
@@ -128,17 +153,17 @@ class TimeLearner(SpectralLearner):
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters, by the names in the model's yaml."""
-        return {**super().parameters(), **asdict(self.time_settings)}
+        return {**super().parameters(), **self.choice.parameters()}
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return everything but the counters and what is made of the edges."""
-        tensors, meta = super().state()
-        return {**tensors, "operator": self.operator}, {**meta, "time_settings": asdict(self.time_settings)}
+        (tensors, meta), (measured, choice) = super().state(), self.choice.state()
+        return {**tensors, **measured, "operator": self.operator}, {**meta, "choice": choice}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave; :meth:`attach` brings what is made of the edges."""
         super().load(tensors, meta)
-        self.time_settings = TimeSettings(**meta["time_settings"])
+        self.choice.load(tensors, meta["choice"])
         self.operator = np.array(tensors["operator"])
         self.recent = RecentCounts(self.time_settings.half_life)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,20 +15,23 @@ from recbole_signed.online.store import DAY, RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.search import FACTORS, SearchResult
 from recbole_signed.ssf.sequences import IntArray, Sequences
-from recbole_signed.ssf.settings import SCALES, TimeSettings
+from recbole_signed.ssf.settings import SCALES, FilterSettings, TimeSettings
 from recbole_signed.ssf.transition import TransitionSums, added, sources_now
 from recbole_signed.ssf.trend import Trend
-from recbole_signed.ssf.validation import Candidate, Pieces, Validation
+from recbole_signed.ssf.validation import Candidate, Validation
 
 SCALE_SETS = ((2.0, 10.0, 50.0), (1.0, 5.0, 20.0))
 RIDGES = (0.01, 0.1)
 SHARES = (0.0, 0.25, 0.5, 1.0, 2.0)
 HALF_LIVES = (1 / 24, 0.25, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Days."""
-COARSE_TRENDS = ((0.0, 1.0), (0.35, 1.0), (0.7, 1.0), (1.0, 1.0))
-"""Exponent of the trend, and its part in popularity, that are tried with each half-life."""
+COARSE_SHARE = 0.5
+"""With which scales and ridges are tried."""
+COARSE_TRENDS = ((0.0, 1.0, 0.3), (0.35, 1.0, 0.3), (0.7, 1.0, 0.3), (1.0, 1.0, 0.3), (0.7, 1.0, 2.0))
+"""Exponent of the trend, its part in popularity, and its smoothing, that are tried with each half-life."""
 EXPONENTS = (0.0, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5)
 POPULARITIES = (0.0, 0.5, 1.0, 1.5)
+SMOOTHINGS = (0.03, 0.3, 2.0)
 REACH = 4.0
 """Half-lives of more than so many times the time that exposures span can't be told apart, and are not tried."""
 
@@ -82,25 +85,26 @@ def tune_time(
     fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
     search = _TimeSearch(fitted, sequences, exposures, validation, start, frozenset(fixed))
     search.offer([start.without_time()])
-    grid = [
-        dict(zip((*SCALES, "transition_ridge", "transition_share"), (*scales, ridge, share), strict=True))
+    search.change(
+        dict(zip((*SCALES, "transition_ridge", "transition_share"), (*scales, ridge, COARSE_SHARE), strict=True))
         for scales in SCALE_SETS
         for ridge in RIDGES
-        for share in SHARES
-    ]
-    search.change(grid)
+    )
+    search.change({"transition_share": each} for each in SHARES)
     lives = [life for life in HALF_LIVES if life <= REACH * exposures.days]
-    trend = ("half_life", "trend_exponent", "recent_popularity")
+    trend = ("half_life", "trend_exponent", "recent_popularity", "trend_smoothing")
     if lives:
         search.change([dict(zip(trend, (life, *each), strict=True)) for life in lives for each in COARSE_TRENDS])
     else:
         search.best = replace(search.best, **{name: getattr(start, name) for name in trend})
-        search.per_user = None
+        search.value, search.per_user = -np.inf, None  # it holds, whatever the others came to
+        search.known.clear()
         search.offer([search.best])
     for _ in range(2):
         if lives:
             search.change({"trend_exponent": each} for each in EXPONENTS)
             search.change({"recent_popularity": each} for each in POPULARITIES)
+            search.change({"trend_smoothing": each} for each in SMOOTHINGS)
         search.factors()
         search.change({"transition_share": each} for each in SHARES)
     tuned = SearchResult(search.fitted.settings, search.value, found.decompositions + 1, found.evaluations + search.n)
@@ -120,15 +124,15 @@ class _TimeSearch:
         fixed: frozenset[str],
     ) -> None:
         assert validation.numbers is not None
-        self.fitted, self.sequences, self.exposures, self.validation = fitted, sequences, exposures, validation
+        self.fitted, self.sequences, self.validation = fitted, sequences, validation
         self.start, self.fixed = start, fixed
         self.own = sequences.of_users(validation.numbers)
-        self.taste = fitted.fold_in(validation.users)
+        self.scores = TimeScores(fitted, exposures, validation, self._moved)
         self.sums: dict[tuple[float, ...], TransitionSums] = {}
         self.moved: dict[tuple[float, ...], torch.Tensor] = {}
-        self.recent: dict[float, torch.Tensor] = {}
         self.best, self.value, self.n = start, -np.inf, 0
         self.per_user: np.ndarray | None = None
+        self.known: set[tuple[FilterSettings, TimeSettings]] = set()
 
     def change(self, changes: Iterable[dict[str, Any]]) -> None:
         """Try changes of the best settings."""
@@ -147,7 +151,9 @@ class _TimeSearch:
                 continue
             self._contest([(self.fitted.changed(**{name: value}), self.best) for value in values])
 
-    def _contest(self, tried: list[tuple[SpectralFilter, TimeSettings]]) -> None:
+    def _contest(self, asked: list[tuple[SpectralFilter, TimeSettings]]) -> None:
+        tried = [each for each in asked if (each[0].settings, each[1]) not in self.known]
+        self.known.update((fitted.settings, settings) for fitted, settings in tried)
         standings = self.validation.contest([self._candidate(*each) for each in tried], self.per_user)
         self.n += len(tried)
         for (fitted, settings), standing in zip(tried, standings, strict=True):
@@ -156,26 +162,11 @@ class _TimeSearch:
                 self.value, self.per_user = standing.value, standing.per_user
 
     def _candidate(self, fitted: SpectralFilter, s: TimeSettings) -> Candidate:
-        timed = replace(fitted, trend=self._trend(s))
-        moved = self._moved(s) if s.transition_share else None
-        key = ("time", s.transition_share, *self._operator(s)) if s.transition_share else ("time",)
-
-        def exposure(rows: slice) -> torch.Tensor:
-            own = self.taste[rows]
-            factors = own if moved is None else own + added(own, moved[rows], s.transition_share)
-            return fitted.exposure_of(factors, self.validation.users.rows(rows))
-
-        def score(pieces: Pieces) -> torch.Tensor:
-            return timed.finished(pieces.of(key, exposure, alone=True))
-
-        return score
-
-    def _operator(self, s: TimeSettings) -> tuple[float, ...]:
-        return (*s.scales, float(s.transition_rank), s.transition_ridge)
+        return self.scores.candidate(fitted, s)
 
     def _moved(self, s: TimeSettings) -> torch.Tensor:
         """Return the validation users' sources times the operator, ``[n_users, k']``."""
-        key = self._operator(s)
+        key = operator_of(s)
         if key not in self.moved:
             vectors = leading(self.fitted.vectors, s)
             if key[:-1] not in self.sums:
@@ -184,13 +175,51 @@ class _TimeSearch:
             self.moved[key] = torch.from_numpy(sources_now(self.own, vectors, s.scales) @ operator)
         return self.moved[key]
 
-    def _trend(self, s: TimeSettings) -> Trend:
+
+class TimeScores:
+    """The scores of validation users under many time settings, which share what they have in common.
+
+    Args:
+        fitted: the filter whose vectors and factors all settings have.
+        exposures: of the items, before the held-out likes.
+        validation: the users.
+        moved: gives the users' sources times the operator of some settings, ``[n_users, k']``.
+    """
+
+    def __init__(
+        self,
+        fitted: SpectralFilter,
+        exposures: Exposures,
+        validation: Validation,
+        moved: Callable[[TimeSettings], torch.Tensor],
+    ) -> None:
+        self.exposures, self.validation, self.moved = exposures, validation, moved
+        self.taste = fitted.fold_in(validation.users)
+        self.recent: dict[float, torch.Tensor] = {}
+
+    def candidate(self, fitted: SpectralFilter, s: TimeSettings) -> Candidate:
+        """Return the scoring of a filter, which may differ from the first in its factors alone, at some settings."""
+        timed = replace(fitted, trend=self._trend(fitted, s))
+        moved = self.moved(s) if s.transition_share else None
+        key = ("time", s.transition_share, *operator_of(s)) if s.transition_share else ("time",)
+
+        def exposure(rows: slice) -> torch.Tensor:
+            own = self.taste[rows]
+            factors = own if moved is None else own + added(own, moved[rows], s.transition_share)
+            return fitted.exposure_of(factors, self.validation.users.rows(rows))
+
+        return lambda pieces: timed.finished(pieces.of(key, exposure, alone=True))
+
+    def _trend(self, fitted: SpectralFilter, s: TimeSettings) -> Trend:
         if s.half_life not in self.recent:
-            counts = RecentCounts.of(
-                self.exposures.item, self.exposures.time, s.half_life, self.fitted.counters.n_items
-            )
+            counts = RecentCounts.of(self.exposures.item, self.exposures.time, s.half_life, fitted.counters.n_items)
             self.recent[s.half_life] = torch.from_numpy(counts.counts)
-        return trend_of(self.recent[s.half_life], self.fitted, s)
+        return trend_of(self.recent[s.half_life], fitted, s)
+
+
+def operator_of(s: TimeSettings) -> tuple[float, ...]:
+    """Return what the transition operator of settings depends on."""
+    return (*s.scales, float(s.transition_rank), s.transition_ridge)
 
 
 def leading(vectors: torch.Tensor, settings: TimeSettings) -> npt.NDArray[np.float32]:

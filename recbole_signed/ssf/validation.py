@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pandas.util import hash_array
 
@@ -145,6 +146,12 @@ class Validation:
             Standing(float(final.mean() + (own - final[: len(own)]).mean()), own if len(own) == self.n_users else None)
             for own in seen
         ]
+
+    def sums(self, candidates: Sequence[Candidate]) -> npt.NDArray[np.float64]:
+        """Return the sum of the metric over all users, of each candidate."""
+        seen = [np.zeros(0) for _ in candidates]
+        self._rank(candidates, list(range(len(candidates))), seen, 0, self.n_users)
+        return np.array([each.sum() for each in seen])
 
     def _rounds(self) -> Iterator[int]:
         """Yield after how many users the candidates are compared."""

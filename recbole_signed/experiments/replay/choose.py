@@ -21,6 +21,7 @@ from recbole_signed.online.store import DAY, RecentCounts
 from recbole_signed.online.store.edges import EdgeArrays
 from recbole_signed.plugin import facts_of, registry
 from recbole_signed.ssf import (
+    CHOSEN,
     FIRST_ROUND,
     HALF_LIVES,
     REACH,
@@ -91,7 +92,8 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     sequences = Sequences.of(user, item, like, time, n_users)
     exposures = Exposures(item.astype(np.int64), time.astype(np.float64))
     in_time = tune_time(graph, sequences, exposures, validation, found, timed, 4, given)
-    return {**asdict(in_time.tuned.settings), **asdict(in_time.settings), **given}
+    chosen = {**asdict(in_time.tuned.settings), **asdict(in_time.settings)}
+    return {**chosen, "held": [name for name in CHOSEN if name in given], **given}
 
 
 def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:

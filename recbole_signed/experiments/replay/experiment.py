@@ -28,7 +28,7 @@ from recbole_signed.online.learners import Learner, best_items, make_learner, ra
 from recbole_signed.online.store import EdgeState, OnlineState, Update
 
 TOP = 20
-LIVE = ("dislike_push", "iterations", "passes")
+LIVE = ("choose_again", "dislike_push", "iterations", "passes")
 """Settings of following a stream, which are not chosen."""
 
 

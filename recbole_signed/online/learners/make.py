@@ -102,7 +102,7 @@ def learner_of(model: Any, config: Any) -> Learner:
         for key in online:
             raise UsageError(f"'online_settings' has a key '{key}' that {name} does not know; only dislike_push.")
         if hasattr(model, "chosen"):
-            settings = {**model.chosen, "iterations": model.iterations}
+            settings = {**model.chosen, "iterations": model.iterations, **model.live_settings}
         else:
             known = inspect.signature(factory).parameters
             settings = {key: config[key] for key in known if config[key] is not None}

@@ -1,0 +1,194 @@
+"""How SSF-T's learner goes on choosing its trend while it follows a stream.
+
+Each refresh and each fit first measures all settings on the likes that have come since the one before, with the model
+as it was then: nothing that is measured has been learned from. The sums over users are kept, and what is older counts
+less, so that few users at a time suffice and the choice follows what changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph
+from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.sequences import IntArray, Sequences
+from recbole_signed.ssf.settings import TimeSettings
+from recbole_signed.ssf.time_search import (
+    HALF_LIVES,
+    REACH,
+    SHARES,
+    SMOOTHINGS,
+    Exposures,
+    TimeScores,
+    leading,
+)
+from recbole_signed.ssf.transition import sources_now
+from recbole_signed.ssf.validation import Validation, drawn
+
+METRIC = "NDCG@20"
+USERS = 300
+"""Users whose new likes are measured at a time at most, and after how many more a measurement counts half."""
+ENOUGH = 30
+"""Users before whom nothing is chosen."""
+EXPONENTS = (0.35, 0.7, 1.0, 1.5)
+TREND = ("half_life", "trend_smoothing", "trend_exponent", "recent_popularity")
+CHOSEN = (*TREND, "transition_share")
+"""What is chosen again; all else stays as it is."""
+
+Change = dict[str, Any]
+"""Values of some settings."""
+
+
+class LiveChoice:
+    """The settings in force, and what was measured of the others.
+
+    Trends are measured with the share in force, shares with the trend in force. Which is best follows from the edges
+    and from the models that were in force, in order: a learner that starts again from a saved state chooses as one
+    that went on.
+
+    Args:
+        start: the settings to begin with; they are among those that are measured.
+        users: see :data:`USERS`; 0: nothing is chosen again.
+        held: names of settings that stay as they are.
+
+    Raises:
+        UsageError: ``users`` is negative, or ``held`` names what is not chosen.
+    """
+
+    def __init__(self, start: TimeSettings, users: int = USERS, held: tuple[str, ...] = ()) -> None:
+        if users < 0:
+            raise UsageError(f"choose_again is {users}; give a number of users, or 0 to choose nothing again.")
+        for name in held:
+            if name not in CHOSEN:
+                raise UsageError(f"held names '{name}', which is not chosen again; give some of {', '.join(CHOSEN)}.")
+        self.start, self.users, self.held = start, users, tuple(sorted(held))
+        self.settings = start
+        trends = (
+            dict(zip(TREND, (life, smoothing, exponent, max(exponent, 1.0)), strict=True))
+            for life in HALF_LIVES
+            for smoothing in SMOOTHINGS
+            for exponent in EXPONENTS
+        )
+        shares = ({"transition_share": each} for each in SHARES if start.transition_share)
+        self.trends = self._without_held([{}, {"trend_exponent": 0.0, "recent_popularity": 0.0}, *trends])
+        self.shares = self._without_held([{}, *shares])
+        self.sums = [np.zeros(len(each)) for each in (self.trends, self.shares)]
+        self.measured = 0.0
+        self.until = -np.inf
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose."""
+        return self.users > 0 and len(self.trends) + len(self.shares) > 2
+
+    def _without_held(self, changes: list[Change]) -> list[Change]:
+        free = [{name: value for name, value in each.items() if name not in self.held} for each in changes]
+        distinct = {replace(self.start, **each): each for each in reversed(free)}
+        return list(distinct.values())[::-1]
+
+    def measure(
+        self, fitted: SpectralFilter, operator: npt.NDArray[np.float32], edges: EdgeArrays, n_users: int, n_items: int
+    ) -> None:
+        """Measure all settings on likes that are later than :attr:`until`, and put the best in force.
+
+        Args:
+            fitted: the filter as it was fitted or refreshed at that time.
+            operator: its transition, ``[w, k']``, if it has one.
+            edges: as they are now.
+            n_users: of them.
+            n_items: of them.
+        """
+        likes = _unseen(fitted, edges, self.until, self.users, n_users, n_items) if self.chooses else None
+        if likes is None:
+            return
+        earlier, validation, sequences, exposures = likes
+        self.measured *= 0.5 ** (validation.n_users / self.users)
+        self.measured += validation.n_users
+        scores = TimeScores(
+            earlier,
+            exposures,
+            validation,
+            lambda s: torch.from_numpy(sources_now(sequences, leading(earlier.vectors, s), s.scales) @ operator),
+        )
+        in_force = asdict(self.settings)
+        kept: list[Change] = [
+            {"transition_share": in_force["transition_share"]},
+            {name: in_force[name] for name in TREND},
+        ]
+        best: Change = {}
+        for number, (changes, rest) in enumerate(zip((self.trends, self.shares), kept, strict=True)):
+            tried = [replace(self.start, **{**rest, **each}) for each in changes]
+            near = [n for n, s in enumerate(tried) if not n or s.half_life <= REACH * exposures.days]
+            values = validation.sums([scores.candidate(earlier, tried[n]) for n in near])
+            found = np.full(len(tried), values[0])  # what can't be told apart is no better than the start
+            found[near] = values
+            self.sums[number] = self.sums[number] * 0.5 ** (validation.n_users / self.users) + found
+            if self.measured >= ENOUGH:
+                best |= changes[int(self.sums[number].argmax())]
+        self.settings = replace(self.start, **best)
+
+    # ---- keeping
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what a choice is made again from, by the names in a learner's settings."""
+        return {**asdict(self.start), "choose_again": self.users, "held": list(self.held)}
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return tensors and JSON from which :meth:`load` makes the same."""
+        tensors = {f"measured_{name}": each for name, each in zip(("trends", "shares"), self.sums, strict=True)}
+        until = self.until if np.isfinite(self.until) else None
+        return tensors, {"settings": asdict(self.settings), "measured": self.measured, "until": until}
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave."""
+        self.settings = TimeSettings(**meta["settings"])
+        self.sums = [np.array(tensors[f"measured_{name}"]) for name in ("trends", "shares")]
+        self.measured = float(meta["measured"])
+        self.until = -np.inf if meta["until"] is None else float(meta["until"])
+
+
+def _unseen(
+    fitted: SpectralFilter, edges: EdgeArrays, until: float, max_users: int, n_users: int, n_items: int
+) -> tuple[SpectralFilter, Validation, Sequences, Exposures] | None:
+    """Return a filter with counters as they were, users with later likes, their earlier verdicts, and all of these."""
+    user, item, like, time = edges.verdicts
+    old = time <= until
+    users = drawn(np.unique(user[~old & like]), max_users)
+    if not len(users) or not old.any():
+        return None
+    row = np.full(n_users, -1)
+    row[users] = np.arange(len(users))
+    own = old & (row[user] >= 0)
+    side = [(row[user[own & each]], item[own & each]) for each in (like, ~like)]
+    held = ~old & like & (row[user] >= 0)
+    keys = np.sort(row[user[held]] * n_items + item[held])
+    validation = Validation(
+        users=SignedGraph.from_edges(side[0], side[1], len(users), n_items),
+        like_keys=keys,
+        like_count=np.bincount(keys // n_items, minlength=len(users)),
+        hidden=_touched(edges.where(edges.timestamp <= until), row),
+        metric=METRIC,
+    )
+    vectors = torch.zeros(n_items, fitted.vectors.shape[1])
+    vectors[: len(fitted.vectors)] = fitted.vectors
+    counts = (torch.from_numpy(np.bincount(item[old & each], minlength=n_items)).float() for each in (like, ~like))
+    sequences = Sequences.of(row[user[own]], item[own], like[own], time[own], len(users))
+    exposures = Exposures(item[old].astype(np.int64), time[old].astype(np.float64))
+    return fitted.following(vectors, ItemCounters.of(*counts)), validation, sequences, exposures
+
+
+def _touched(edges: EdgeArrays, row: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return row and item of the edges of users who have a row, rows ascending."""
+    place = row[edges.user]
+    order = np.argsort(place, kind="stable")
+    order = order[place[order] >= 0]
+    return torch.from_numpy(place[order]), torch.from_numpy(edges.item[order].astype(np.int64))

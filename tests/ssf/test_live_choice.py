@@ -1,0 +1,144 @@
+"""SSF-T's learner goes on choosing under a stream: what is measured, what holds, and that a restart changes nothing."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import edge_streams as streams
+import numpy as np
+import pytest
+from edge_streams import Stream
+
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import ndcg_at
+from recbole_signed.online import DISLIKE, LIKE
+from recbole_signed.online.learners import make_learner
+from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.ssf import CHOSEN, FilterSettings, LiveChoice, TimeLearner, TimeSettings
+
+DAY = 86_400_000
+SETTINGS = FilterSettings(rank=6, cutoff=4, popularity_floor=0.5)
+TIME = TimeSettings(transition_rank=4, transition_share=0.5, half_life=100.0, trend_exponent=0.35)
+N_USERS, N_ITEMS = 121, 61
+
+
+def take(stream: Stream, *columns: np.ndarray) -> None:
+    moves = [(int(u), int(i), int(k)) for u, i, k in zip(*columns[:3], strict=True)]
+    stream.take(moves, columns[3].tolist())
+
+
+def days(stream: Stream, first: int, last: int) -> Stream:
+    """Let users come on days, one after the other, and like what is on the rise then: two new items a day."""
+    rng = np.random.default_rng(first)
+    for day in range(first, last):
+        users = rng.permutation(N_USERS - 1)[:40] + 1
+        items = (2 * day + rng.integers(0, 6, len(users))) % (N_ITEMS - 1) + 1
+        kinds = rng.choice([LIKE, DISLIKE], len(users), p=[0.8, 0.2])
+        times = np.sort(rng.integers(day * DAY, (day + 1) * DAY, len(users)))
+        # an edge that is overwritten is no longer there to be counted as it was
+        new = stream.signs()[users, items] == 0
+        take(stream, users[new], items[new], kinds[new], times[new])
+    return stream
+
+
+def learner(**changes: Any) -> TimeLearner:
+    stream = days(Stream(N_USERS, N_ITEMS, [(1, 1, LIKE)]), 0, 20)
+    made = TimeLearner(SETTINGS, TIME, choice=LiveChoice(TIME, **{"users": 50, **changes}))
+    return streams.fitted(made, stream)
+
+
+def later() -> Stream:
+    return days(days(Stream(N_USERS, N_ITEMS, [(1, 1, LIKE)]), 0, 20), 20, 23)
+
+
+def test_what_is_measured_is_the_model_as_it_was_on_likes_that_it_has_not_seen() -> None:
+    """Held against learners of each setting that are fitted to the earlier edges alone."""
+    made, stream = learner(users=1000), later()
+    edges, until = stream.edges.export(), made.choice.until
+    made.refresh(edges, *stream.sizes)
+    old = edges.timestamp <= until
+    before = Stream(N_USERS, N_ITEMS, [(1, 1, LIKE)])
+    take(before, *(each[old] for each in (edges.user, edges.item, edges.kind, edges.timestamp)))
+    for place in (0, 1, 7, 40):
+        settings = replace(TIME, **made.choice.trends[place])
+        if settings.half_life > 50:
+            continue
+        plain = streams.fitted(TimeLearner(SETTINGS, settings), before)
+        assert made.choice.sums[0][place] == pytest.approx(_ndcg(plain, before, edges, old), rel=2e-2)
+
+
+def _ndcg(plain: TimeLearner, before: Stream, edges: EdgeArrays, old: np.ndarray) -> float:
+    total = 0.0
+    for user in np.unique(edges.user[~old & (edges.kind == LIKE)]):
+        scores = plain.scores(before.edges, np.array([user]))[0].numpy()
+        scores[edges.item[old & (edges.user == user)]] = -np.inf
+        liked = edges.item[~old & (edges.user == user) & (edges.kind == LIKE)]
+        best = np.argsort(-scores, kind="stable")[:20]
+        total += float(ndcg_at(np.isin(best, liked)[None], np.array([len(liked)]))[0, -1])
+    return total
+
+
+def test_a_trend_that_the_stream_has_is_chosen() -> None:
+    made, stream = learner(), later()
+    assert made.time_settings == TIME
+    for day in (23, 26, 29):
+        made.refresh(stream.edges.export(), *stream.sizes)
+        days(stream, day, day + 3)
+    assert made.time_settings.half_life < 30
+    assert made.time_settings.trend_exponent >= 0.7
+    made.attach(stream.edges)
+    assert made.recent.half_life == made.time_settings.half_life
+
+
+def test_a_fit_chooses_what_a_refresh_chooses() -> None:
+    made, stream = learner(), later()
+    other = copy.deepcopy(made)
+    made.refresh(stream.edges.export(), *stream.sizes)
+    other.fit(stream.edges.export(), *stream.sizes)
+    assert made.time_settings == other.time_settings != TIME
+
+
+def test_a_learner_that_starts_again_chooses_as_one_that_went_on() -> None:
+    made, stream = learner(), later()
+    made.refresh(stream.edges.export(), *stream.sizes)
+    again = TimeLearner.from_settings(made.parameters())
+    assert again.parameters() == made.parameters()
+    again.load(*made.state())
+    assert again.time_settings == made.time_settings
+    days(stream, 23, 26)
+    for each in (made, again):
+        each.refresh(stream.edges.export(), *stream.sizes)
+        each.attach(stream.edges)
+    assert again.time_settings == made.time_settings
+    for one, other in zip(again.choice.sums, made.choice.sums, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(
+        made.scores(stream.edges, stream.everyone), again.scores(stream.edges, stream.everyone)
+    )
+
+
+@pytest.mark.parametrize("held", [{"users": 0}, {"held": CHOSEN}], ids=["none chosen", "all held"])
+def test_what_is_held_stays(held: dict[str, Any]) -> None:
+    made, stream = learner(**held), later()
+    made.refresh(stream.edges.export(), *stream.sizes)
+    assert made.time_settings == TIME
+    assert not any(each.any() for each in made.choice.sums)
+
+
+def test_one_that_is_held_stays_and_the_others_are_chosen() -> None:
+    made, stream = learner(held=("half_life",)), later()
+    made.refresh(stream.edges.export(), *stream.sizes)
+    assert made.time_settings.half_life == TIME.half_life
+    assert {each.get("half_life") for each in made.choice.trends} == {None}
+
+
+def test_given_settings_hold_and_chosen_ones_are_chosen_again() -> None:
+    given = make_learner("SSFT", {"half_life": 3.0, "rank": 9})
+    assert given.choice.held == ("half_life",)
+    assert make_learner("SSFT", {"half_life": 3.0, "held": []}).choice.held == ()
+    with pytest.raises(UsageError, match="held names 'rank'"):
+        make_learner("SSFT", {"held": ["rank"]})
+    with pytest.raises(UsageError, match="choose_again is -1"):
+        make_learner("SSFT", {"choose_again": -1})
