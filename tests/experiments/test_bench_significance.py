@@ -133,6 +133,35 @@ def test_which_model_the_others_are_compared_with(finish: Finish, given: dict[st
     assert {each["model"] for each in significance(finish(), **given)["comparisons"]} == models
 
 
+def test_splits_of_one_data_set_are_tested_together(finish: Finish) -> None:
+    """A user counts once, by its mean over the splits that both models have and in which it has test items."""
+    splits = {"first": {"dataset": "toy-signed", "pool": "both"}, "second": {"pool": "both"}}
+    convert("toy", None, Path("atomic_files"), name="second")
+    text = TABLE.replace("datasets: [toy-signed]", f"datasets: {json.dumps(splits)}")
+    there = {"toy-signed": slice(0, 200), "second": slice(100, 300)}
+
+    table = finish(text=text)
+    rows_file = table.with_suffix(".jsonl")
+    rows_file.unlink()
+    for request in TableSpec.read(table).requests():
+        found = drawn(request.label, request.seed + 10 * (request.dataset == "second"))
+        for column in found.values():
+            hidden = np.ones(N_USERS, dtype=bool)
+            hidden[there[request.dataset]] = False
+            column[hidden] = np.nan
+        append_row(rows_file, row_of(request, found, rows_file))
+    done = significance(table, metrics=["recall@5"])
+    pairs = by_pair(done)
+    assert done["n_comparisons"] == 2
+    assert {each["section"] for each in done["comparisons"]} == {"both"}
+    first, second = drawn("EASE", 1)["recall@5"], drawn("EASE", 11)["recall@5"]
+    first[200:], second[:100] = np.nan, np.nan
+    pair = pairs["recall@5", "EASE"]
+    assert pair["n_users"] == N_USERS
+    assert pair["other_mean"] == pytest.approx(np.nanmean(np.stack([first, second]), axis=0).mean(), abs=1e-6)
+    assert "mean over the splits 1, 2, taken before the tests" in " ".join(done["notes"])
+
+
 def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish) -> None:
     notes = " ".join(significance(finish())["notes"])
     assert "mean over the seeds 1 (SSF, EASE); 1, 2 (Pop)" in notes

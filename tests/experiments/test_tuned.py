@@ -109,7 +109,7 @@ def test_a_table_may_name_another_tuning(tuned: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"tuned": "yes/no"}, "'tuned' is 'yes/no'; it must be true, false, or the name of a folder in yaml/model"),
+        ({"tuned": "yes/no"}, "'tuned' is 'yes/no'; it must be true, false, the name of a folder in yaml/model"),
         ({"tuned": 3}, "'tuned' is 3"),
         ({"tuned": "other"}, "'recbole-signed tune -m EASE -d toy-signed --name other' makes it"),
     ],
@@ -166,6 +166,22 @@ def test_the_small_print_states_the_budget(tuned: Callable[..., Path], monkeypat
     assert second.n_new == 0, "the same values were chosen"
     assert "with 30 trials for each model" in second.table.sections[0].small_print
     assert "30 trials for each model" in path.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_what_was_chosen_on_other_data_is_taken_over_where_the_table_says_so(tuned: Callable[..., Path]) -> None:
+    tuned("EASE", {"reg_weight": 1.0}, "frozen", dataset="published", data_sha256="another")
+    with pytest.raises(UsageError, match="chosen on other data"):
+        requests(["EASE"], common={"tuned": "frozen"})
+    frozen = {"name": "frozen", "data": "published"}
+    assert requests(["EASE"], common={"tuned": frozen})["EASE"].settings["reg_weight"] == 1.0
+    pooled = {"datasets": {"toy-signed": {"pool": "toys"}}, "common": {"tuned": frozen}}
+    by_pool = requests({"EASE": {"per_dataset": {"toys": {"reg_weight": 2.0}}}}, **pooled)["EASE"].settings
+    assert by_pool["reg_weight"] == 2.0
+    assert "pool" not in by_pool
+    with pytest.raises(UsageError, match="was chosen on published, but the table says on elsewhere"):
+        requests(["EASE"], common={"tuned": {**frozen, "data": "elsewhere"}})
+    with pytest.raises(UsageError, match=r"\{name: FOLDER, data: DATASET\}"):
+        requests(["EASE"], common={"tuned": {"name": "frozen"}})
 
 
 def test_different_seconds_and_another_split_are_said() -> None:

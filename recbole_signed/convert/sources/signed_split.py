@@ -2,6 +2,9 @@
 
 Files of ``user item label`` lines with blanks between, as SIGformer (SIGIR 2024, arXiv 2404.11982) publishes
 them: labels 1 = like and 0 = dislike, or ratings 1 to 5 of which 4 and more are likes and the rest dislikes.
+
+``resplit=SEED`` deals the rows of the three files again, by the rules that the published splits follow: rows at random,
+likes and dislikes each by themselves, so that every part keeps its numbers of both. A repeated pair stays as many rows.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ class Options:
 
     like: str | None = option(None, "rule for likes on label, e.g. 'label >= 5'; default: as published")
     dislike: str | None = option(None, "rule for dislikes, e.g. 'label <= 2'; default: every row that is no like")
+    resplit: int | None = option(None, "deal the rows again at random with this seed, in the published sizes")
 
 
 class SignedSplit(Converter):
@@ -111,7 +115,9 @@ class SignedSplit(Converter):
         return SignRule.parse({"like": like, "dislike": self.options.dislike or dislike})
 
     def parts(self) -> Iterable[Part]:
-        """Three parts, rows and repetitions as published."""
+        """Three parts, rows and repetitions as published, or dealt again."""
+        if self.options.resplit is not None:
+            return self._dealt(self.options.resplit)
         return [Part(part, self._batches(path)) for part, path in self._files.items()]
 
     def _batches(self, path: Path) -> Iterator[Batch]:
@@ -121,6 +127,25 @@ class SignedSplit(Converter):
             batch = sign_by_rule(batch, self.rule, {"rating": "label"})
             rating = [pl.col("label").alias("rating")] if rated else []
             yield batch.select("user_id", "item_id", *rating, "sign")
+
+    def _dealt(self, seed: int) -> Iterator[Part]:
+        """Deal the rows of all parts at random: of each sign, every part has as many as before."""
+        frames = {part: pl.concat([each.frame for each in self._batches(path)]) for part, path in self._files.items()}
+        pool = pl.concat(frames.values())
+        sign = pool["sign"].to_numpy()
+        owner = np.repeat(np.arange(len(PARTS)), [frame.height for frame in frames.values()])
+        dealt = owner.copy()
+        rng = np.random.default_rng(seed)
+        for each in np.unique(sign):
+            mine = np.flatnonzero(sign == each)
+            dealt[rng.permutation(mine)] = owner[mine]
+        for place, part in enumerate(PARTS):
+            yield Part(part, [pool.filter(dealt == place)])
+
+    def default_name(self) -> str:
+        """The folder's name, with the seed of new parts."""
+        seed = self.options.resplit
+        return super().default_name() + ("" if seed is None else f"-resplit{seed}")
 
     def settings(self) -> dict[str, Any]:
         """Published splits are compared under the protocol they were published with."""

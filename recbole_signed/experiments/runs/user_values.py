@@ -90,6 +90,10 @@ class SectionValues:
     """Label -> seed -> ``[n_users, n_metrics]``, nan where one is missing; all in one order of users."""
     drawn_by_seed: bool
     """Whether the split is random: then equal users of different seeds have different test items."""
+    pooled: bool = False
+    """Whether the keys of ``runs`` are numbers of splits, see :func:`pooled_sections`, and not seeds."""
+    users: tuple[str, ...] = ()
+    """Their tokens, in the order of the rows."""
 
     def means(self, number: int) -> dict[str, float]:
         """Return each model's value of a metric as its table has it; without those of which a run has none."""
@@ -157,7 +161,31 @@ def read_section(
         runs[label][seed] = np.ascontiguousarray(table.to_numpy(), dtype=np.float64)
     splits = [row.split for of_label in rows.values() for row in of_label]
     drawn = any(isinstance(split, dict) and split.get("order") == "RO" for split in splits)
-    return SectionValues(section, users.height, tuple(metrics), runs, drawn)
+    return SectionValues(section, users.height, tuple(metrics), runs, drawn, users=tuple(users[USER].to_list()))
+
+
+def pooled_sections(name: str, sections: Sequence[SectionValues]) -> SectionValues:
+    """Join several splits of one data set: each user's value on a split, the mean over seeds, stands for a seed.
+
+    Two models are compared on the splits that both have, and a user counts once, with its mean over the splits on which
+    it has test items. The splits share most of their rows, so a user's values on them are no independent units.
+
+    Args:
+        name: of the splits together.
+        sections: the splits, which name users alike.
+    """
+    from recbole_signed.evaluation import mean_over_seeds
+
+    users = list(dict.fromkeys(user for section in sections for user in section.users))
+    place = {user: number for number, user in enumerate(users)}
+    runs: dict[str, dict[int, FloatArray]] = {}
+    for number, section in enumerate(sections, start=1):
+        rows = np.array([place[user] for user in section.users], dtype=np.int64)
+        for label, of_seed in section.runs.items():
+            values = np.full((len(users), len(section.metrics)), np.nan)
+            values[rows] = mean_over_seeds(np.stack(list(of_seed.values())))
+            runs.setdefault(label, {})[number] = values
+    return SectionValues(name, len(users), sections[0].metrics, runs, True, True, tuple(users))
 
 
 def best_of(means: Mapping[str, float], metric: str) -> str | None:

@@ -22,6 +22,7 @@ from recbole_signed.experiments.runs import (
     best_of,
     is_there,
     kept_metrics,
+    pooled_sections,
     read_section,
     smaller_is_better,
 )
@@ -93,8 +94,12 @@ def significance(
     places = _finished_only(places_of(results))
     chosen = _metrics(metrics, spec, places, rows_file)
     found: list[dict[str, Any]] = []
-    for number, (section, rows) in enumerate(places.items()):
-        values = read_section(section, rows, rows_file, chosen)
+    pools = {name: [each for each in sections if each in places] for name, sections in spec.pools().items()}
+    for number, (section, members) in enumerate(pools.items()):
+        splits = [read_section(each, places[each], rows_file, chosen) for each in members]
+        if not splits:
+            continue
+        values = splits[0] if members == [section] else pooled_sections(section, splits)
         model = _reference(spec, values, against)
         if model is None:
             notes.append(f"{section}: there are not two models to compare that were trained to their end.")
@@ -102,7 +107,7 @@ def significance(
 
         def report(share: float, section: str = section, number: int = number) -> None:
             if progress is not None:
-                progress(section, (number + share) / len(places))
+                progress(section, (number + share) / len(pools))
 
         found += _compared(values, model, alpha, resamples, seed, report)
         notes += _seed_notes(values, model)
@@ -296,8 +301,8 @@ def _seed_notes(values: SectionValues, model: str) -> list[str]:
         mine, theirs = values.seeds_of(model, other)
         if not mine:
             notes.append(
-                f"{values.section}: {model} and {other} have no seed in common, and the seed draws the split, so that "
-                "they were not tested on the same items and are not compared."
+                f"{values.section}: {model} and {other} have no {'split' if values.pooled else 'seed'} in common, "
+                "so that they were not tested on the same items and are not compared."
             )
         used.setdefault(model, mine)
         used[other] = theirs
@@ -309,9 +314,10 @@ def _seed_notes(values: SectionValues, model: str) -> list[str]:
             + (f" ({', '.join(label for label in used if tuple(used[label]) == seeds)})" if len(kinds) > 1 else "")
             for seeds in sorted(kinds)
         )
+        over, units = ("splits", "splits") if values.pooled else ("seeds", "trainings")
         notes.append(
-            f"{values.section}: each user's value is the mean over the seeds {listed}, taken before the tests: "
-            "users are the units, not trainings."
+            f"{values.section}: each user's value is the mean over the {over} {listed}, taken before the tests: "
+            f"users are the units, not {units}."
         )
     return notes
 

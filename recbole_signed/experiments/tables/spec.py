@@ -36,6 +36,8 @@ from recbole_signed.yaml_spec import Spec, checked
 
 DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 DEFAULT_SEEDS = (2020,)
+POOL = "pool"
+"""Key of a data set: splits of the same data have one name here, and ``significance`` takes them together."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,13 @@ class TableSpec(Spec):
         given = {key: value for key, value in content.items() if value is not None}
         return checked(cls, {**given, "title": str(content.get("title") or path.stem)}, path)
 
+    def pools(self) -> dict[str, list[str]]:
+        """Return the parts of the table that are tested together, by their common name: mostly each by itself."""
+        found: dict[str, list[str]] = {}
+        for section, settings in self.datasets.items():
+            found.setdefault(str(settings.get(POOL, section)), []).append(section)
+        return found
+
     @model_validator(mode="after")
     def _names_are_known(self) -> TableSpec:
         known = registry.known_model_names()
@@ -165,8 +174,8 @@ class TableSpec(Spec):
             if not isinstance(places, dict) or not all(isinstance(keys, dict) for keys in places.values()):
                 raise UsageError(f"'per_dataset' of {label} must map data sets of the table to RecBole keys.")
             for section in places:
-                if section not in self.datasets:
-                    hint = nearest(str(section), self.datasets)
+                if section not in (known_places := (*self.datasets, *self.pools())):
+                    hint = nearest(str(section), known_places)
                     raise UsageError(f"{label} has settings on '{section}', which the table does not have{hint}")
         for key, names in (("costs", tuple(COSTS)), ("relative_to", (BEST, *self.models))):
             for name in getattr(self, key):
@@ -239,10 +248,11 @@ class TableSpec(Spec):
         """Yield the models on one part of the table, with all that the table says of each there."""
         data_settings = self.datasets[section]
         for label, model_settings in self.models.items():
-            here = (model_settings.get("per_dataset") or {}).get(section) or {}
-            settings = merged(self.common, data_settings, model_settings, here)
+            places = model_settings.get("per_dataset") or {}
+            here = [places.get(name) or {} for name in (data_settings.get(POOL), section)]
+            settings = merged(self.common, data_settings, model_settings, *here)
             start, tuned = settings.pop("start", None) or {}, settings.pop("tuned", None)
-            for key in ("per_dataset", "model", "dataset", "seed"):
+            for key in ("per_dataset", "model", "dataset", "seed", POOL):
                 settings.pop(key, None)
             model, dataset = model_settings.get("model", label), data_settings.get("dataset", section)
             yield PlannedRow(label, section, model, dataset, settings, start, tuned)

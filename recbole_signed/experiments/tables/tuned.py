@@ -71,7 +71,8 @@ def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str) -> Tuned 
     Args:
         model: class name.
         dataset: name of the data set.
-        choice: True, or the name under which the tuning was done (``tune --name``); False and None for defaults.
+        choice: True, or the name under which the tuning was done (``tune --name``); False and None for defaults. A
+            mapping with ``name`` and ``data`` takes over what was chosen on another data set, ``data``.
         data_sha256: checksum of the data that the table runs on.
 
     Returns:
@@ -82,16 +83,26 @@ def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str) -> Tuned 
     """
     if choice is None or choice is False:
         return None
+    chosen_on = None
+    if isinstance(choice, Mapping) and set(choice) == {"name", "data"}:
+        choice, chosen_on = choice["name"], choice["data"]
     if choice is not True and not (isinstance(choice, str) and choice and os.sep not in choice):
-        raise UsageError(f"'tuned' is {choice!r}; it must be true, false, or the name of a folder in {TUNED}.")
+        raise UsageError(
+            f"'tuned' is {choice!r}; it must be true, false, the name of a folder in {TUNED}, or, for parameters that "
+            "were chosen on another data set, {name: FOLDER, data: DATASET}."
+        )
     path = tuned_path(model, dataset if choice is True else choice)
-    command = f"recbole-signed tune -m {model} -d {dataset}" + ("" if choice is True else f" --name {choice}")
+    command = f"recbole-signed tune -m {model} -d {chosen_on or dataset}" + (
+        "" if choice is True else f" --name {choice}"
+    )
     if not path.is_file():
         if not space_file(model).is_file():
             return None
         raise UsageError(f"the table asks for {model} tuned, but there is no {path}; '{command}' makes it.")
     found = read_tuned(path)
-    if found.how.get("data_sha256") != data_sha256:
+    if chosen_on is not None and found.how.get("dataset") != chosen_on:
+        raise UsageError(f"{path} was chosen on {found.how.get('dataset')}, but the table says on {chosen_on}.")
+    if chosen_on is None and found.how.get("data_sha256") != data_sha256:
         raise UsageError(f"{path} was chosen on other data than '{dataset}' is now; '{command}' makes it again.")
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +45,8 @@ def tune_table(
     wanted: dict[tuple[str, str], PlannedRow] = {}
     for section in sections or spec.datasets:
         for cell in spec.planned_rows(section):
-            if cell.tuned and space_file(cell.model).is_file():
+            takes_over = isinstance(cell.tuned, Mapping)  # what was chosen on other data
+            if cell.tuned and not takes_over and space_file(cell.model).is_file():
                 wanted.setdefault((_name(cell) or cell.dataset, cell.model), cell)
     if not wanted:
         raise UsageError(f"{path} wants none of these models tuned: write 'tuned: true' under 'common' or the models.")
