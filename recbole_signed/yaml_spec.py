@@ -1,4 +1,4 @@
-"""The content of a yaml file as a pydantic model, and one sentence on what is wrong with it."""
+"""Yaml files: the one reader, their content as a pydantic model, and one sentence on what is wrong with them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,63 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recbole_signed.errors import UsageError, nearest
+
+
+class Loader(yaml.SafeLoader):
+    """YAML that reads ``1e-3`` as a number, as RecBole does and YAML 1.1 does not, and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping of a node."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.value == "<<":
+                continue
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a yaml file whose top is a mapping.
+
+    Raises:
+        UsageError: there is no such file, it is not yaml, or its top is not a mapping with text as keys.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        beside = {each.stem: each.name for each in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
+        raise UsageError(f"can't read {path}: {error.strerror}{nearest(path.stem, beside, beside)}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not valid yaml: it is not text in UTF-8 ({error.reason}).") from error
+    try:
+        content = yaml.load(text, Loader=Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-13-41
+        raise UsageError(f"{path} is not valid yaml: {one_line(error)}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UsageError(f"{path} must hold 'key: value' lines at its top, but holds {type(content).__name__}.")
+    return content
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error without its line breaks."""
+    return " ".join(str(error).split())
 
 
 class Spec(BaseModel):

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import yaml
 
 from recbole_signed.atomic.header import columns_of
 from recbole_signed.atomic.inter_file import read_columns, refuse_blank
 from recbole_signed.atomic.signs import Sign
 from recbole_signed.convert import TokenCodes, existing_file
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.yaml_spec import read_yaml
 
 _USUAL_PARTS = ("train", "valid", "test")
 
@@ -58,13 +58,7 @@ class Settings(dict[str, Any]):
         """
         if not path.is_file():
             return cls()
-        try:
-            settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} is not yaml: {' '.join(str(error).split())}.") from None
-        if not isinstance(settings, dict):
-            raise UsageError(f"{path} must hold keys and values, such as 'SIGN_FIELD: sign'.")
-        return cls(settings)
+        return cls(read_yaml(path))
 
 
 def read_rows(path: Path, sign_rule: Mapping[str, str] | None = None) -> RawRows:

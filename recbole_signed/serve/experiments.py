@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import replace_file
-from recbole_signed.yaml_spec import Spec, checked
+from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 PARAMETERS = ("dislike_aversion", "dislike_push")
 """What a variant may change without a model of its own."""
@@ -124,11 +124,8 @@ class Experiments:
         """
         if not path.exists():
             return cls(path=path)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"can't read {path}: {error}.") from error
-        if not isinstance(content, dict) or set(content) - {"experiments"}:
+        content = read_yaml(path)
+        if set(content) - {"experiments"}:
             raise UsageError(f"{path} must hold one key, 'experiments', with an experiment by name under it.")
         raw = content.get("experiments") or {}
         if not isinstance(raw, dict):

@@ -68,12 +68,15 @@ def make_key(path: Path, role: str, comment: str = "") -> str:
     """Make a key, add its hash to a file, and return the key, which is shown once.
 
     Raises:
-        UsageError: there is no such role.
+        UsageError: there is no such role, or the file is not one of keys.
     """
     if role not in ROLES:
         raise UsageError(f"there is no role '{role}'{nearest(role, ROLES)}")
     key = secrets.token_urlsafe(32)
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    before = ""
+    if path.exists():
+        ApiKeys(path)  # refuses what is not a file of keys
+        before = path.read_text(encoding="utf-8")
     replace_file(path, f"{before}{role} {hashed(key)} {' '.join(comment.split())}".rstrip().encode() + b"\n")
     path.chmod(0o600)
     return key

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import Field
 
-from recbole_signed.errors import UsageError
-from recbole_signed.yaml_spec import Spec, checked
+from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 
 class Limits(Spec):
@@ -103,10 +100,4 @@ class ServeSettings(Spec):
         """
         if path is None:
             return cls()
-        try:
-            content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"can't read {path}: {error}.") from error
-        if not isinstance(content, dict):
-            raise UsageError(f"{path} must hold keys with values, such as 'impressions: true'.")
-        return checked(cls, content, path)
+        return checked(cls, read_yaml(path), path)

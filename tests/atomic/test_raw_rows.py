@@ -84,7 +84,7 @@ def test_what_is_not_there_is_said(write_inter: Write, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=re.escape("holds no movies.train.inter")):
         read_rows(folder)
     (folder / "movies.yaml").write_text("a: [", encoding="utf-8")
-    with pytest.raises(UsageError, match="is not yaml"):
+    with pytest.raises(UsageError, match="is not valid yaml"):
         read_rows(folder)
 
 

@@ -1,7 +1,8 @@
 """What the fault tests kill: ingests a file into a state, with a small model, versions and compaction on the way.
 
 Usage: online_fault_child.py STATE EVENTS MODEL [STEP NTH]; it kills itself at the NTH time that STEP is reached.
-MODEL is ``small``, a few lines that depend on every batch, or ``SSF``, with a refresh before each version.
+MODEL is ``small``, a few lines that depend on every batch, or a model of :data:`MODELS`, with a refresh before each
+version.
 """
 
 from __future__ import annotations
@@ -49,26 +50,39 @@ class Small:
         """Nothing grows stale."""
 
 
-class Spectral:
-    """SSF as the trainer leads it, from nothing on."""
+MODELS: dict[str, dict[str, Any]] = {
+    "SSF": {"rank": 6, "cutoff": 3, "popularity_floor": 0.1, "dislike_aversion": 0.5},
+    "BPR": {"embedding_size": 4, "epochs": 2, "train_batch_size": 256, "refresh_steps": 4, "reservoir": 100},
+    "SGCN": {"embedding_size": 4, "epochs": 2, "train_batch_size": 256, "refresh_steps": 4, "reservoir": 100},
+}
+"""The models of this package that are killed, with their settings."""
 
-    def __init__(self, state: OnlineState, snapshot: Snapshot | None) -> None:
-        from recbole_signed.ssf import FilterSettings, SpectralLearner
+
+class Learned:
+    """A model as the trainer leads it, from nothing on."""
+
+    def __init__(self, name: str, state: OnlineState, snapshot: Snapshot | None) -> None:
+        from recbole_signed.online.learners import make_learner
 
         self.edges = lambda: state.edges
-        self.learner = SpectralLearner(FilterSettings(rank=6, cutoff=3, popularity_floor=0.1, dislike_aversion=0.5))
+        self.learner = make_learner(name, MODELS[name])
+        self.fitted = snapshot is not None
         if snapshot:
             self.learner.load(snapshot.tensors, snapshot.meta)
-        self.learner.attach(state.edges)
+            self.learner.attach(state.edges)
 
     def learn(self, update: Update) -> None:
-        self.learner.update(self.edges(), update.changes)
+        if self.fitted:
+            self.learner.update(self.edges(), update.changes)
 
     def renew(self) -> None:
         edges = self.edges()
-        learn = self.learner.refresh if self.learner.block.shape[1] else self.learner.fit
-        learn(edges.item_side().arrays(), edges.n_users, edges.n_items)
+        learn = self.learner.refresh if self.fitted else self.learner.fit
+        of_items = self.fitted and not self.learner.refresh_needs_times
+        arrays = edges.item_side().arrays() if of_items else edges.export()
+        learn(arrays, edges.n_users, edges.n_items)
         self.learner.attach(edges)
+        self.fitted = True
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         return self.learner.state()
@@ -116,7 +130,7 @@ def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "
         say("start", state.last_seq)
         snapshot = state.recover("test")
         assert snapshot is not None or state.log.base_seq == 0, "the log was compacted and no version is left"
-        model = {"small": Small, "SSF": Spectral}[name](state, snapshot)
+        model = Small(state, snapshot) if name == "small" else Learned(name, state, snapshot)
         backed_up = state.last_seq // BACKUP_EVERY
         saved, compacted = snapshot.applied_seq if snapshot else 0, state.log.base_seq
 

@@ -158,14 +158,16 @@ def test_killed_again_and_again_before_the_first_version(tmp_path: Path) -> None
     assert runner.run()[0] == expected
 
 
-def test_a_model_that_is_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    """Counters, fold-ins and refreshes, to the last bit."""
-    check(tmp_path, 700, 12, 2, ["snapshot:written", "state:appended"], "SSF")
+@pytest.mark.parametrize("model", ["SSF", "BPR"])
+def test_a_model_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, model: str) -> None:
+    """Counters, fold-ins and refreshes, parameters and steps of training: to the last bit."""
+    check(tmp_path, 700, 12, 2, ["snapshot:written", "state:appended"], model)
 
 
 @pytest.mark.slow
-def test_a_model_that_is_killed_forty_times(tmp_path: Path) -> None:
-    check(tmp_path, 3000, 13, 40, STEPS, "SSF")
+@pytest.mark.parametrize("model", ["SSF", "BPR", "SGCN"])
+def test_a_model_that_is_killed_forty_times(tmp_path: Path, model: str) -> None:
+    check(tmp_path, 3000, 13, 40, STEPS, model)
 
 
 @pytest.mark.slow
