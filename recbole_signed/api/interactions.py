@@ -57,6 +57,8 @@ def from_frame(
     dedup: Literal["none", "last", "first"] = "none",
     min_likes: int = 0,
     k_core: int = 0,
+    items: Any = None,
+    users: Any = None,
     name: str = NAME,
 ) -> Interactions:
     """Take interactions from a table in memory; the same rules and checks as ``recbole-signed convert csv``.
@@ -80,6 +82,10 @@ def from_frame(
         dedup: which row counts of those of a pair: all (``none``), or the ``last`` or ``first`` verdict.
         min_likes: leave out users that like fewer items.
         k_core: leave out users and items with fewer likes and dislikes together, until all have enough.
+        items: a table of features of items, one row per item, with the ids in a column of the same name as in
+            ``frame`` (or ``item_id``). Numbers, texts and lists of either are features, cells may be blank, and rows
+            of items that do not occur are left out. ``fit(..., features={"item": "all"})`` uses them.
+        users: the same of users.
         name: of the data set.
 
     Returns:
@@ -112,7 +118,7 @@ def from_frame(
     if not name or Path(name).name != name or name.startswith("."):
         raise UsageError(f"{name!r} can't be the name of a data set; give one without slashes and leading dots.")
     kept = tempfile.TemporaryDirectory(prefix="recbole-signed-")
-    folder = convert_frame(frame, Path(kept.name) / name, **options)
+    folder = convert_frame(frame, Path(kept.name) / name, items, users, **options)
     return described(folder, kept)
 
 

@@ -1,6 +1,16 @@
 from .blocks import MISSING as MISSING
 from .blocks import NotPlainError as NotPlainError
 from .blocks import parsed_blocks as parsed_blocks
+from .feature_file import KINDS as KINDS
+from .feature_file import FeatureTable as FeatureTable
+from .feature_file import read_feature_file as read_feature_file
+from .feature_file import read_features as read_features
+from .feature_file import table_of as table_of
+from .feature_space import BIAS as BIAS
+from .feature_space import MAX_TOKENS as MAX_TOKENS
+from .feature_space import TEXT_BUCKETS as TEXT_BUCKETS
+from .feature_space import Features as Features
+from .feature_space import FeatureSpace as FeatureSpace
 from .header import columns_of as columns_of
 from .inter_file import read_columns as read_columns
 from .inter_file import refuse_blank as refuse_blank

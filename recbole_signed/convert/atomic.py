@@ -30,11 +30,14 @@ class Schema:
     Args:
         standard: columns that have a meaning, in their order in the file; the first are ids.
         needed: those of them that must be there.
+        blanks: whether cells of the other columns may be blank.
 
     """
 
-    def __init__(self, standard: Mapping[str, str] = STANDARD, needed: Iterable[str] = ()) -> None:
-        self._standard = standard
+    def __init__(
+        self, standard: Mapping[str, str] = STANDARD, needed: Iterable[str] = (), *, blanks: bool = False
+    ) -> None:
+        self._standard, self._blanks = standard, blanks
         self._needed = tuple(needed) or ("user_id", "item_id", "sign")
         self._types: dict[str, str] = {}
 
@@ -61,9 +64,9 @@ class Schema:
                 batch = sign(batch, name)
             elif type_ == "float":
                 purpose = f"the {name}" if name in self._standard else "an atomic file"
-                batch = number(batch, name, purpose=purpose)
+                batch = number(batch, name, purpose=purpose, may_be_missing=self._blanks)
             else:
-                batch = _clean_text(batch, name)
+                batch = _clean_text(batch, name, blank=self._blanks and name not in self._standard)
                 if type_ == GUESS and not _all_numbers(batch.frame[name]):
                     self._types[name] = "token"
         return batch
@@ -98,11 +101,14 @@ def _all_numbers(text: pl.Series) -> bool:
     return bool(text.cast(pl.Float64, strict=False).is_finite().fill_null(False).all())
 
 
-def _clean_text(batch: Batch, name: str) -> Batch:
+def _clean_text(batch: Batch, name: str, blank: bool = False) -> Batch:
+    if blank:
+        batch = batch.with_columns(pl.col(name).cast(pl.String).fill_null(""))
     batch = token(batch, name)
     text = batch.frame[name]
+    empty = text.str.strip_chars() == ""
     batch = batch.require(
-        (text.str.strip_chars() != "") & ~text.is_in(list(MISSING_TOKENS)),
+        (empty & blank) | ~(empty | text.is_in(list(MISSING_TOKENS))),
         lambda i: (
             f"no value in column {name!r}"
             if not (text[i] or "").strip()

@@ -75,6 +75,8 @@ class Features:
 
     frame: Batch | Frame | Iterable[Batch | Frame]
     types: Mapping[str, str] = field(default_factory=dict)
+    blanks: bool = False
+    """Whether a cell may be blank, and stays so."""
 
 
 class Converter(ABC):

@@ -30,14 +30,14 @@ def write_features(
 
     """
     id_column = f"{kind}_id"
-    schema = Schema({id_column: "token"}, needed=[id_column])
+    schema = Schema({id_column: "token"}, needed=[id_column], blanks=features.blanks)
     used = pl.concat([spool.scan().select(id_column) for spool in spools.values()]).unique().collect()
     if new_ids is not None:
         used = used.join(new_ids.rename({"new": id_column}), on=id_column).select(pl.col("raw").alias(id_column))
     rows = pl.concat(_used_rows(schema, features, kind, id_column, used), how="vertical")
     if new_ids is not None:
         rows = rows.with_columns(pl.col(id_column).replace_strict(new_ids["raw"], new_ids["new"]))
-    write_atomic(path, [rows], schema.fields)
+    write_atomic(path, [rows.with_columns(pl.col(pl.Float64).fill_nan(None))], schema.fields)
     return schema.fields
 
 

@@ -15,14 +15,14 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
-from recbole_signed.atomic import HOW_TO_SIGN
+from recbole_signed.atomic import HOW_TO_SIGN, Features, read_features
 from recbole_signed.data.columnar import ColumnarDataset
 from recbole_signed.data.duplicates import pair_keys, resolve
 from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.data.remap import codes_of
 from recbole_signed.data.settings import SignedSettings, inter_columns
 from recbole_signed.data.signs import SignReport, refuse_useless
-from recbole_signed.data.split import SplitRule, by_part, holds_nothing_out, split_rows
+from recbole_signed.data.split import SplitRule, by_part, holds_nothing_out, split_cold, split_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 
@@ -226,6 +226,10 @@ class SignedDataset(ColumnarDataset):
                 f"eval_args.order is TO, but '{self.dataset_name}' has no column '{self.time_field}'; "
                 "set TIME_FIELD, or eval_args.order to RO."
             )
+        if rule.cold:
+            items = {name: getattr(self, name)[self.iid_field].numpy() for name in SIGNS}
+            sizes = {"user": self.user_num, "item": self.item_num}
+            return split_cold({"user": users, "item": items}, times, rule, sizes, self.config["seed"])
         return split_rows(users, times, rule, self.user_num, self.config["seed"])
 
     def _set_histories(self, parts: list[SignedDataset]) -> None:
@@ -259,6 +263,21 @@ class SignedDataset(ColumnarDataset):
             name: ``inter_feat``, ``neg_feat`` or ``neutral_feat``.
         """
         return self._row_keys[name].time
+
+    def features_of(self, side: str) -> Features | None:
+        """Return the features that the key ``features`` asks for, by RecBole's ids; None where it asks for none.
+
+        RecBole's own tables of features (``load_col``) are another thing, and stay as they are.
+
+        Args:
+            side: ``item`` or ``user``.
+
+        Raises:
+            UsageError: a file or column is missing, or a row is not fit.
+        """
+        table = read_features(self.config, side)
+        field = self.iid_field if side == "item" else self.uid_field
+        return None if table is None else Features.of(table, self.field2id_token[field])
 
     def signed_graph(self) -> SignedGraph:
         """Return the edges of this part as one graph over RecBole's ids (row and column 0 are padding).

@@ -22,18 +22,29 @@ IntArray = npt.NDArray[np.int64]
 TimeArray = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 N_PARTS = 3
+COLD = {"CI": "item", "CU": "user"}
+"""Splits that hold out all edges of some items, or of some users."""
 _LEAVE_ONE_OUT = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (0, 1)}
 
 
 @dataclass(frozen=True)
 class SplitRule:
-    """One of RecBole's ``eval_args``: ``RS`` (ratio), ``LS`` (leave one out) or ``TS`` (global time, then ratio)."""
+    """One of RecBole's ``eval_args``: ``RS`` (ratio), ``LS`` (leave one out) or ``TS`` (global time, then ratio).
+
+    Two are this package's: ``CI`` and ``CU`` hold out all edges of a share of the items, or users, drawn by the seed.
+    Their three numbers are the shares of training, validation and test; the validation part is drawn as by ``RS`` from
+    the edges of the other items, or users.
+    """
 
     mode: str
     ratios: tuple[float, float, float]
     leave_one_out: str
     by_user: bool
     by_time: bool
+    cold: str = ""
+    """``item`` or ``user`` under ``CI`` and ``CU``; ``ratios`` are then those of the other rows."""
+    cold_share: float = 0.0
+    """Share of the items, or users, that are held out."""
 
     @classmethod
     def from_eval_args(cls, eval_args: Mapping[str, Any]) -> SplitRule:
@@ -45,9 +56,10 @@ class SplitRule:
         order, split = eval_args["order"], eval_args["split"]
         if order not in ("RO", "TO"):
             raise UsageError(f"eval_args.order is '{order}'; it must be RO (random) or TO (time).")
-        if not isinstance(split, dict) or len(split) != 1 or next(iter(split)) not in ("RS", "LS", "TS"):
+        if not isinstance(split, dict) or len(split) != 1 or next(iter(split)) not in ("RS", "LS", "TS", *COLD):
             raise UsageError(
-                f"eval_args.split is {split!r}; it must hold one of RS, LS and TS, such as {{'RS': [0.8, 0.1, 0.1]}}."
+                f"eval_args.split is {split!r}; it must hold one of RS, LS and TS, such as {{'RS': [0.8, 0.1, 0.1]}}, "
+                "or CI or CU, which hold out whole items or users."
             )
         ((mode, value),) = split.items()
         ratios, leave = (0.8, 0.1, 0.1), ""
@@ -68,7 +80,14 @@ class SplitRule:
             raise UsageError(f"eval_args.group_by is '{group}'; it must be user or none.")
         if mode == "TS" and order != "TO":
             raise UsageError("eval_args.split TS splits by time; set eval_args.order to TO.")
-        return cls(mode, ratios, leave, by_user=group == "user" or mode != "RS", by_time=order == "TO")
+        by_user, by_time = group == "user", order == "TO"
+        if mode in COLD:
+            train, valid, test = ratios
+            if not train > 0 or not test > 0:
+                raise UsageError(f"eval_args.split {mode} is {value!r}; the shares of train and test must be above 0.")
+            rest = (train / (train + valid), valid / (train + valid), 0.0)
+            return cls("RS", rest, leave, by_user, by_time, COLD[mode], test)
+        return cls(mode, ratios, leave, by_user=by_user or mode != "RS", by_time=by_time)
 
     def sizes(self, counts: IntArray) -> IntArray:
         """Return how many rows of groups of ``counts [n_groups]`` rows go to each part, ``[n_groups, 3]``."""
@@ -244,6 +263,38 @@ def split_rows(
     for name in others:
         rows[name] = by_part(part_of_others(users[name], times[name], rule, cuts, rng), N_PARTS)
     return rows
+
+
+def split_cold(
+    ids: Mapping[str, Mapping[str, IntArray]],
+    times: Mapping[str, Any],
+    rule: SplitRule,
+    sizes: Mapping[str, int],
+    seed: int,
+) -> dict[str, list[IntArray]]:
+    """Hold out all rows of a share of the items, or users, and split the others by the rest of the rule.
+
+    Args:
+        ids: ``user`` and ``item``: the numbers in the rows of each table, by its name.
+        times: of the rows of each table, None for tables without time.
+        rule: with :attr:`SplitRule.cold`.
+        sizes: ``user`` and ``item``: how many there are, with the padding 0.
+        seed: of the draw.
+
+    Returns:
+        As :func:`split_rows`.
+    """
+    n = sizes[rule.cold]
+    cold = np.zeros(n, dtype=bool)
+    cold[1 + np.random.default_rng(seed).permutation(n - 1)[: max(1, round(rule.cold_share * (n - 1)))]] = True
+    held = {name: cold[each] for name, each in ids[rule.cold].items()}
+    warm = {name: np.flatnonzero(~each) for name, each in held.items()}
+    users = {name: ids["user"][name][rows] for name, rows in warm.items()}
+    rest = {name: None if times[name] is None else times[name][rows] for name, rows in warm.items()}
+    parts = split_rows(users, rest, rule, sizes["user"], seed)
+    return {
+        name: [*(rows[part] for part in parts[name][:-1]), np.flatnonzero(held[name])] for name, rows in warm.items()
+    }
 
 
 def by_part(part: IntArray, n_parts: int) -> list[IntArray]:

@@ -19,13 +19,15 @@ import torch
 import wrapt
 
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import group_metrics
+from recbole_signed.evaluation import cold_metrics, group_metrics
+from recbole_signed.evaluation.cold_metrics import COLD
 from recbole_signed.evaluation.group_metrics import GROUPS, EdgeGroups
 from recbole_signed.evaluation.metrics import DISLIKE, LIKE, METRICS, SIGN_AUC, VERDICTS, unsigned_error
 
 _MARK = "_recbole_signed_evaluation"
 _GATHERED = "_recbole_signed_gathered"
 _EDGE_GROUPS = "_recbole_signed_edge_groups"
+_COLD_ITEMS = "_recbole_signed_cold_items"
 _BATCH_ATTRIBUTES = ("dislike_u", "dislike_i", "like_count")
 
 
@@ -64,7 +66,9 @@ class _Gathered:
     """
 
     n_rows: int = 0
-    parts: dict[str, list[torch.Tensor]] = field(default_factory=lambda: {VERDICTS: [], SIGN_AUC: [], GROUPS: []})
+    parts: dict[str, list[torch.Tensor]] = field(
+        default_factory=lambda: {VERDICTS: [], SIGN_AUC: [], GROUPS: [], COLD: []}
+    )
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def _arguments(
 
 def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
     scores, interaction, like_u, like_i = _arguments(*args, **kwargs)
-    needs = [name for name in (VERDICTS, SIGN_AUC, GROUPS) if instance.register.need(name)]
+    needs = [name for name in (VERDICTS, SIGN_AUC, GROUPS, COLD) if instance.register.need(name)]
     if not all(hasattr(interaction, name) for name in _BATCH_ATTRIBUTES):
         if needs:
             raise _unsigned(instance)
@@ -152,6 +156,8 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
             gathered.parts[GROUPS].append(_groups(instance, batch, items))
     if SIGN_AUC in needs:
         gathered.parts[SIGN_AUC].append(_sign_auc(batch))
+    if COLD in needs:
+        gathered.parts[COLD].append(_cold(instance, batch))
 
 
 def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
@@ -159,6 +165,29 @@ def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs:
     if instance.register.need(GROUPS):
         train_data = args[0] if args else kwargs["train_data"]
         setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(train_data._dataset, instance.config))
+    if instance.register.need(COLD):
+        train_data = args[0] if args else kwargs["train_data"]
+        setattr(instance, _COLD_ITEMS, cold_metrics.without_edges(train_data._dataset))
+
+
+def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
+    """Return ``[n_rows, max_k + 1]`` of type int32, as described at ``COLD``."""
+    cold: torch.Tensor | None = getattr(collector, _COLD_ITEMS, None)
+    if cold is None:
+        wanted = [name for name in cold_metrics.COLD_METRICS if collector.register.has_metric(name)]
+        raise group_metrics.no_training_edges(", ".join(wanted))
+    n_rows, n_items = batch.scores.shape
+    # in random order: among equal scores those come first that stand first, and RecBole numbers items as they appear
+    order = torch.randperm(n_items, generator=torch.Generator().manual_seed(0))
+    open_, k = order[cold[order]], max(collector.topk)
+    scores = batch.scores[:, open_.to(batch.scores.device)]
+    best = torch.topk(scores, min(k, len(open_)), dim=-1)
+    keys = torch.arange(n_rows)[:, None] * n_items + open_[best.indices.cpu()]
+    hits = _is_in(keys, batch.likes.cpu()) * (best.values.cpu() > -torch.inf)
+    hits = torch.nn.functional.pad(hits, (0, k - hits.shape[1]))
+    liked = batch.likes[cold[batch.likes.cpu() % n_items]]
+    counts = torch.bincount(liked // n_items, minlength=n_rows)[:, None]
+    return torch.cat((hits, counts.cpu()), dim=1).to(torch.int32)
 
 
 def _groups(collector: Any, batch: _Batch, items: torch.Tensor) -> torch.Tensor:
@@ -187,7 +216,7 @@ def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwar
 
 
 def _unsigned(collector: Any) -> UsageError:
-    ours = {name.lower() for name in (*METRICS, *group_metrics.GROUP_METRICS)}
+    ours = {name.lower() for name in (*METRICS, *group_metrics.GROUP_METRICS, *cold_metrics.COLD_METRICS)}
     wanted = [name for name in collector.register.metrics if name in ours]
     config = collector.config
     mode = config["eval_args"]["mode"]

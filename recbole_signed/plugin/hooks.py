@@ -153,10 +153,11 @@ def _on_data_utils(module: ModuleType) -> None:
 
 
 def _on_metric_register(module: ModuleType) -> None:
-    from recbole_signed.evaluation import group_metrics, metrics
+    from recbole_signed.evaluation import cold_metrics, group_metrics, metrics
 
     metrics.register(module)
     metrics.register(module, group_metrics.GROUP_METRICS)
+    metrics.register(module, cold_metrics.COLD_METRICS)
 
 
 def _on_collector(module: ModuleType) -> None:

@@ -1,8 +1,16 @@
+from .feature_maps import FeatureMaps as FeatureMaps
+from .feature_search import tune_features as tune_features
+from .features import FeatureSettings as FeatureSettings
+from .features import ItemPrediction as ItemPrediction
+from .features import RidgeSums as RidgeSums
+from .features import gains as gains
+from .features import item_sums as item_sums
 from .filter import Exposure as Exposure
+from .filter import FeaturePart as FeaturePart
 from .filter import LinearTerm as LinearTerm
 from .filter import SpectralFilter as SpectralFilter
-from .filter import UserEdges as UserEdges
 from .item_counters import UNKNOWN as UNKNOWN
+from .item_counters import ExpectedCounts as ExpectedCounts
 from .item_counters import ItemCounters as ItemCounters
 from .learned_items import START as START
 from .learned_items import LearnedItems as LearnedItems
@@ -42,6 +50,8 @@ from .transition import TransitionSums as TransitionSums
 from .transition import sources as sources
 from .transition import sources_now as sources_now
 from .trend import Trend as Trend
+from .user_edges import UserEdges as UserEdges
+from .user_edges import UserPrior as UserPrior
 from .validation import FIRST_ROUND as FIRST_ROUND
 from .validation import Candidate as Candidate
 from .validation import Pieces as Pieces

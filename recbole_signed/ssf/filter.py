@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
@@ -22,25 +21,32 @@ from recbole_signed.graph import (
     GramFilter,
     RightFactors,
     SignedGraph,
-    inverse_power,
     right_factors,
     user_degrees,
 )
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.sequences import Sequences
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.transition import Transition
 from recbole_signed.ssf.trend import Trend
+from recbole_signed.ssf.user_edges import UserEdges
 
 CELLS = 8_000_000
 """Scores that are held at a time when the best items are looked for."""
-ROWS = 1_024
-"""Users whose edges are normalised at a time."""
+
+
+@dataclass(frozen=True)
+class FeaturePart:
+    """What one feature adds to a score."""
+
+    column: str
+    """Empty for what all users or items with features have in common."""
+    value: str
+    contribution: float
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a user gets an item with its score: ``score = (contributions.sum() * trend + prior) * factor``.
+    """Why a user gets an item: ``score = ((contributions.sum() + from_features) * trend + prior) * factor``.
 
     Exact, as the score is linear in the user's edges. An item that nobody has an edge to has the score
     :data:`~.item_counters.UNKNOWN` whatever the edges are.
@@ -64,54 +70,12 @@ class Explanation:
     recency: np.ndarray | None = None
     """float64 ``[n_edges]``: the part of ``contributions`` that comes from the order of the edges, the rest being
     taste; None for models that know no order."""
-
-
-@dataclass(frozen=True)
-class UserEdges:
-    """Any users, known or new, as the filter reads them: their rows of P + wN, and their degrees."""
-
-    indptr: npt.NDArray[np.integer]
-    """Where the edges of each user begin, ``[n_users + 1]``."""
-    items: npt.NDArray[np.integer]
-    """``[n_edges]``."""
-    weights: npt.NDArray[np.floating]
-    """1 of a like, w of a dislike, ``[n_edges]``."""
-    degrees: npt.NDArray[np.float64]
-    """Row sums of P + abs(w) N, ``[n_users]``."""
-    sequences: Sequences | None = None
-    """The likes and dislikes in order of time; None where it is not known."""
-
-    @classmethod
-    def of(cls, users: SignedGraph, dislike_weight: float, sequences: Sequences | None = None) -> UserEdges:
-        """Read the rows of a graph; what has both signs, or is neutral, has the sum of its weights."""
-        plain = not dislike_weight and users.neutrals is None
-        rows = users.likes if plain else users.weighted(dislike_weight)
-        return cls(rows.indptr, rows.indices, rows.data, user_degrees(users, dislike_weight), sequences)
-
-    @property
-    def n_users(self) -> int:
-        """Number of users."""
-        return len(self.degrees)
-
-    def entries(self, counters: ItemCounters, s: FilterSettings) -> npt.NDArray[np.float32]:
-        r"""Return the entries :math:`(d_u + a)^{-e} w_{ui} (d_i + a)^{-e}` of R, ``[n_edges]``, rounded once."""
-        user_scale = inverse_power(self.degrees, s.degree_smoothing, s.degree_exponent)
-        many = len(self.items) > counters.n_items  # a power costs more than a look-up
-        scale = counters.scale(s, np.arange(counters.n_items) if many else self.items)
-        found = np.empty(len(self.items), dtype=np.float32)
-        for first in range(0, self.n_users, ROWS):  # in pieces, for the memory: the product is float64
-            bounds = self.indptr[first : first + ROWS + 1]
-            edges = slice(int(bounds[0]), int(bounds[-1]))
-            item_scale = scale[self.items[edges]] if many else scale[edges]
-            found[edges] = (
-                self.weights[edges] * item_scale * np.repeat(user_scale[first : first + ROWS], np.diff(bounds))
-            )
-        return found
-
-    def matrix(self, counters: ItemCounters, s: FilterSettings) -> sp.csr_matrix:
-        """Return the rows of R, the exposure matrix, float32 ``[n_users, n_items]``."""
-        shape = (self.n_users, counters.n_items)
-        return sp.csr_matrix((self.entries(counters, s), self.items, self.indptr), shape=shape)
+    from_features: float = 0.0
+    """What the features of the user add to the exposure score."""
+    user_features: tuple[FeaturePart, ...] = ()
+    """What each of them adds; their sum is ``from_features``."""
+    item_features: tuple[FeaturePart, ...] = ()
+    """What each feature of the item adds to the exposure score; it is in ``contributions`` and ``from_features``."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +126,8 @@ class Exposure:
     @classmethod
     def of(cls, graph: SignedGraph, settings: FilterSettings) -> Exposure:
         """Count the edges of a graph, and normalise them."""
-        counts = (np.bincount(each.indices, minlength=graph.n_items) for each in (graph.likes, graph.dislikes))
-        counters = ItemCounters.of(*(torch.from_numpy(each).float() for each in counts))
+        likes, dislikes = (np.bincount(each.indices, minlength=graph.n_items) for each in (graph.likes, graph.dislikes))
+        counters = ItemCounters.of(torch.from_numpy(likes).float(), torch.from_numpy(dislikes).float())
         users = UserEdges.of(graph, settings.dislike_weight)
         active = users.degrees[users.degrees > 0]
         median = float(np.median(active)) if len(active) else 1.0
@@ -244,8 +208,14 @@ class SpectralFilter:
         return self.edges(users).matrix(self.counters, self.settings)
 
     def project(self, users: SignedGraph | UserEdges) -> torch.Tensor:
-        """Return :math:`R_u V` of any users, ``[n_users, k]``, before the response."""
+        """Return :math:`R_u V` of any users, ``[n_users, k]``, before the response, and what features add to it."""
         users = self.edges(users)
+        found = self._own_projection(users)
+        if users.prior is None:
+            return found
+        return users.prior.added(found, torch.from_numpy(users.degrees).float()).to(found)
+
+    def _own_projection(self, users: UserEdges) -> torch.Tensor:
         if users.n_users == 1 and self.vectors.device.type == "cpu":  # without the cost of making a matrix
             found = users.entries(self.counters, self.settings) @ self.vectors.numpy()[users.items]
             return torch.from_numpy(found[None, : self.k])
@@ -279,7 +249,11 @@ class SpectralFilter:
 
     def degrees(self, users: SignedGraph | UserEdges) -> torch.Tensor:
         """Return the users' degrees, float32 ``[n_users]``."""
-        return torch.from_numpy(self.edges(users).degrees).float().to(self.values.device)
+        users = self.edges(users)
+        degrees = torch.from_numpy(users.degrees).float()
+        if users.prior is not None:  # a user of whom features alone tell has a median degree
+            degrees = torch.where((degrees == 0) & users.prior.given, self.median_degree, degrees)
+        return degrees.to(self.values.device)
 
     # ---- items ----
 
@@ -300,7 +274,7 @@ class SpectralFilter:
         the items'. It follows from the singular values, so that no user has to be kept or drawn.
         """
         size = self.user_energy * self.k / max(self.counters.n_known, 1) if self.k and self.n_users else 1.0
-        popularity = None if self.trend is None else self.trend.likes(self.counters.likes).log1p()
+        popularity = None if self.trend is None else self.trend.likes(self.counters.believed_likes()).log1p()
         return self.counters.prior(self.settings, size**0.5, popularity)
 
     @cached_property
@@ -408,21 +382,26 @@ class SpectralFilter:
             values[piece], best[piece] = scores.topk(k, dim=1)
         return best, values
 
-    def explain(self, user: SignedGraph, item: int, sequences: Sequences | None = None) -> Explanation:
+    def explain(self, user: SignedGraph, item: int, edges: UserEdges | None = None) -> Explanation:
         """Return what each edge of the one user in ``user`` adds to the score of ``item``.
 
         Args:
             user: with its edges.
             item: by its number.
-            sequences: its likes and dislikes in order of time; None where it is not known.
+            edges: the same as the filter reads it, with the order of time and what features say where they are known.
         """
-        edges = UserEdges.of(user, self.settings.dislike_weight, sequences)
+        edges = self.edges(user) if edges is None else edges
         items, signs, entries = self._edges_of(user)
-        band = self.response(self.degrees(user))[0] * self.vectors[item, : self.k]
+        band = self.response(self.degrees(edges))[0] * self.vectors[item, : self.k]
+        from_features = 0.0
         contributions = entries * (self.vectors[items][:, : self.k].double() @ band.double()).cpu().numpy()
+        if edges.prior is not None:
+            share = float(edges.prior.share(torch.from_numpy(edges.degrees).float())[0, 0])
+            contributions *= 1 - share
+            from_features = share * float(edges.prior.projected[0].double() @ band.double().cpu())
         if self.linear is not None:
             contributions += self.linear.contributions(items, entries, item)
-        recency = None
+        recency, sequences = None, edges.sequences
         if self.transition is not None and sequences is not None:
             taste = self.project(edges) * self.response(self.degrees(edges))
             recency = np.zeros(len(items))
@@ -440,6 +419,7 @@ class SpectralFilter:
             score=float(self.scores(edges)[0, item]),
             trend=1.0 if self.trend is None else float(self.trend.factor[item]),
             recency=recency,
+            from_features=from_features,
         )
 
     def _edges_of(self, user: SignedGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,22 @@ depends on nothing else, so all scores, those of some pairs, and the best k agre
 
 
 @dataclass(frozen=True)
+class ExpectedCounts:
+    """Likes and dislikes that features let expect of items."""
+
+    likes: torch.Tensor
+    """float32 ``[n_items]``."""
+    dislikes: torch.Tensor
+    """float32 ``[n_items]``."""
+    given: torch.Tensor
+    """Which items something is predicted of, bool ``[n_items]``."""
+    weight: float
+    """[c] Edges that the prediction counts as."""
+    popularity: float
+    """[zeta] Further share of popularity in the score, for as much of an item as is predicted."""
+
+
+@dataclass(frozen=True)
 class ItemCounters:
     """The counters as they are now; of a stream, views of arrays that grow (``live_items.py``)."""
 
@@ -27,16 +44,21 @@ class ItemCounters:
     popularity: torch.Tensor
     """log(1 + likes), float32 ``[n_items]``."""
     unknown: torch.Tensor
-    """Items without an edge, int64, ascending."""
+    """Items without an edge, and of which nothing is predicted, int64, ascending."""
     n_likes: int
     """Sum of the likes: a whole number, so it is exact however many changes there were."""
     n_dislikes: int
+    expected: ExpectedCounts | None = None
+    """None where no feature tells anything."""
 
     @classmethod
-    def of(cls, likes: torch.Tensor, dislikes: torch.Tensor) -> ItemCounters:
+    def of(cls, likes: torch.Tensor, dislikes: torch.Tensor, expected: ExpectedCounts | None = None) -> ItemCounters:
         """Derive the rest from the counts."""
-        sums = (int(each.double().sum()) for each in (likes, dislikes))
-        return cls(likes, dislikes, likes.log1p(), torch.nonzero(likes + dislikes == 0).ravel(), *sums)
+        n_likes, n_dislikes = (int(each.double().sum()) for each in (likes, dislikes))
+        unknown = likes + dislikes == 0
+        if expected is not None:
+            unknown &= ~expected.given
+        return cls(likes, dislikes, likes.log1p(), torch.nonzero(unknown).ravel(), n_likes, n_dislikes, expected)
 
     @property
     def n_items(self) -> int:
@@ -46,7 +68,9 @@ class ItemCounters:
     @property
     def n_known(self) -> int:
         """Number of items with an edge."""
-        return self.n_items - self.unknown.shape[0]
+        if self.expected is None:
+            return self.n_items - self.unknown.shape[0]
+        return int((self.likes + self.dislikes > 0).sum())
 
     def degrees(self, s: FilterSettings) -> torch.Tensor:
         """Return the degrees in P + abs(w) N, float32 ``[n_items]``."""
@@ -83,7 +107,7 @@ class ItemCounters:
         if items is None:
             result[self.unknown] = 1.0
         else:
-            result[likes + dislikes == 0] = 1.0
+            result[self._is_unknown(items)] = 1.0
         return result
 
     def prior(self, s: FilterSettings, typical: float, popularity: torch.Tensor | None = None) -> torch.Tensor:
@@ -94,11 +118,21 @@ class ItemCounters:
             typical: size of a score.
             popularity: ``[n_items]``; None for :attr:`popularity`.
         """
-        popularity = self.popularity if popularity is None else popularity
+        if popularity is None:
+            popularity = self.popularity
         largest = float(popularity.max()) if self.n_items else 0.0
-        result = popularity * (s.popularity_floor * typical / max(largest, 1e-9))
+        if popularity is self.popularity and self.expected is not None:
+            popularity = self.believed_likes().log1p()
+        floor: Any = s.popularity_floor
+        if self.expected is not None and self.expected.popularity:
+            floor = s.popularity_floor + self.expected.popularity * self.share()
+        result = popularity * (floor * (typical / max(largest, 1e-9)))
         result[self.unknown] = UNKNOWN
         return result
+
+    def _is_unknown(self, items: torch.Tensor) -> torch.Tensor:
+        unknown = self.likes[items] + self.dislikes[items] == 0
+        return unknown if self.expected is None else unknown & ~self.expected.given[items]
 
     def drift(self, s: FilterSettings, since: ItemCounters) -> float:
         """Return how far, as a part, the means may have moved the factors since earlier counters."""
@@ -106,8 +140,28 @@ class ItemCounters:
         moved = s.dislike_aversion * abs(np.log(max(rate, 1e-9) / max(old_rate, 1e-9)))
         return float(moved + abs(s.popularity_exponent * np.log(degree / old_degree)))
 
+    def share(self, items: torch.Tensor | None = None) -> torch.Tensor:
+        """Return how much of each item is predicted, c / (d + c), ``[n_items]``: 1 without edges."""
+        likes, dislikes = (self.likes, self.dislikes) if items is None else (self.likes[items], self.dislikes[items])
+        if self.expected is None:
+            return torch.zeros_like(likes)
+        given = self.expected.given if items is None else self.expected.given[items]
+        degrees, weight = likes + dislikes, self.expected.weight
+        share = torch.where(degrees > 0, weight / (degrees + weight).clamp(min=1e-9), 1.0)
+        return share * given
+
+    def believed_likes(self) -> torch.Tensor:
+        """Return the likes of items, with those that features let expect, ``[n_items]``."""
+        return self._counts(None)[0]
+
     def _counts(self, items: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        return (self.likes, self.dislikes) if items is None else (self.likes[items], self.dislikes[items])
+        likes, dislikes = (self.likes, self.dislikes) if items is None else (self.likes[items], self.dislikes[items])
+        if self.expected is None:
+            return likes, dislikes
+        more = self.expected.likes, self.expected.dislikes
+        more = more if items is None else (more[0][items], more[1][items])
+        share = self.share(items)
+        return likes + share * more[0], dislikes + share * more[1]
 
     def _rates(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
         t = s.verdict_smoothing

@@ -33,10 +33,11 @@ from recbole_signed.online.learners import (
 )
 from recbole_signed.online.store import EdgeState, Rows
 from recbole_signed.online.store.edges import Changes, EdgeArrays
-from recbole_signed.ssf.filter import Exposure, LinearTerm, SpectralFilter, UserEdges
+from recbole_signed.ssf.filter import Exposure, LinearTerm, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.live_items import LiveCounters, TopItems
 from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.user_edges import UserEdges
 
 LINEAR = ("data", "indices", "indptr")
 """Of the linear term's matrix, what a snapshot holds."""

@@ -180,10 +180,12 @@ def _unseen(
     )
     vectors = torch.zeros(n_items, fitted.vectors.shape[1])
     vectors[: len(fitted.vectors)] = fitted.vectors
-    counts = (torch.from_numpy(np.bincount(item[old & each], minlength=n_items)).float() for each in (like, ~like))
+    likes, dislikes = (
+        torch.from_numpy(np.bincount(item[old & each], minlength=n_items)).float() for each in (like, ~like)
+    )
     sequences = Sequences.of(row[user[own]], item[own], like[own], time[own], len(users))
     exposures = Exposures(item[old].astype(np.int64), time[old].astype(np.float64))
-    return fitted.following(vectors, ItemCounters.of(*counts)), validation, sequences, exposures
+    return fitted.following(vectors, ItemCounters.of(likes, dislikes)), validation, sequences, exposures
 
 
 def _touched(edges: EdgeArrays, row: IntArray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -55,7 +55,8 @@ class LiveCounters:
             )
             if self._unknown is None:
                 self._unknown = torch.nonzero(likes + dislikes == 0).ravel()
-            self._now = ItemCounters(likes, dislikes, popularity, self._unknown, *self._sums)
+            n_likes, n_dislikes = self._sums
+            self._now = ItemCounters(likes, dislikes, popularity, self._unknown, n_likes, n_dislikes)
         return self._now
 
     def update(self, edges: EdgeState, items: np.ndarray) -> None:

@@ -16,10 +16,13 @@ import torch
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.model import TrainingFreeRecommender
+from recbole_signed.ssf.feature_maps import FeatureMaps
+from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.filter import Explanation, LinearTerm, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.search import SearchResult, tune
 from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 from recbole_signed.ssf.validation import Validation
 
 
@@ -63,9 +66,21 @@ class SSF(TrainingFreeRecommender):
     learner = "recbole_signed.ssf.learner:SpectralLearner"
     stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_filter"
     export_recipe: ClassVar[Mapping[str, Any]] = {
-        "methods": ("tune", "_choose"),
-        "attributes": ("auto", "given", "tune_users", "valid_metric"),
-        "keys": ("auto", "tune_users"),
+        "methods": ("tune", "_choose", "_read_features"),
+        "attributes": ("auto", "given", "tune_users", "valid_metric", "feature_maps"),
+        "keys": (
+            "auto",
+            "tune_users",
+            "features",
+            "predict_items",
+            "feature_weight",
+            "feature_ridge",
+            "feature_gain",
+            "feature_popularity",
+            "predict_users",
+            "user_feature_weight",
+            "user_feature_ridge",
+        ),
         "rewordings": {", never chosen": ""},
         "note": "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: "
         "the values of the yaml hold. Use RecBole's hyper-parameter tuning.",
@@ -88,6 +103,20 @@ class SSF(TrainingFreeRecommender):
         self.register_buffer("item_dislikes", torch.from_numpy(counts[1]).float())
         self.register_buffer("user_count_and_median_degree", torch.tensor([0.0, 1.0], dtype=torch.float64))
         self.register_buffer("chosen_settings", FilterSettings.from_mapping(config).to_tensor())
+        self.feature_maps = self._read_features(config, dataset)
+
+    def _read_features(self, config: Any, dataset: Any) -> FeatureMaps | None:
+        """Return what the configuration key ``features`` asks for; None for nothing."""
+        if not config["features"] or not hasattr(dataset, "features_of"):
+            return None
+        items, users = dataset.features_of("item"), dataset.features_of("user")
+        return FeatureMaps(items, users, FeatureSettings.from_mapping(config))
+
+    @property
+    def features(self) -> FeatureMaps | None:
+        """The features of items and users, and what is learned from them; None where none are asked for."""
+        found: Any = self._modules.get("feature_maps")
+        return found
 
     # ---- settings ----
 
@@ -99,7 +128,7 @@ class SSF(TrainingFreeRecommender):
     @property
     def chosen(self) -> dict[str, float]:
         """The parameters in force by their names in the yaml: what :meth:`tune` chose, or what was set."""
-        return asdict(self.settings)
+        return asdict(self.settings) | ({} if self.features is None else asdict(self.features.settings))
 
     @property
     def live_settings(self) -> dict[str, Any]:
@@ -129,6 +158,9 @@ class SSF(TrainingFreeRecommender):
             getLogger().warning(f"{name} has no user to choose its parameters on: the configured ones hold.")
             return
         found = self._choose(validation, valid_data)
+        if self.features is not None:
+            said = self.features.tune(self.graph, validation, self.settings, self.iterations, self.given)
+            getLogger().info(f"{name}: {said}")
         self.settings_ranked = found.evaluations
         getLogger().info(
             f"{name} chose on validation ({validation.metric} {found.value:.4f} of {validation.n_users} users; "
@@ -152,6 +184,8 @@ class SSF(TrainingFreeRecommender):
         self.singular_values = fitted.values.to(self.device)
         counted = torch.tensor([fitted.n_users, fitted.median_degree], dtype=torch.float64)
         self.user_count_and_median_degree = counted.to(self.device)
+        if self.features is not None:
+            self.features.learn(fitted, self.graph)
         return fitted
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
@@ -169,7 +203,7 @@ class SSF(TrainingFreeRecommender):
     @property
     def filter(self) -> SpectralFilter:
         """The fitted filter, which knows nothing of RecBole; it shares this model's tensors."""
-        made: SpectralFilter = self._filter.of([*self.buffers(recurse=False)], self._make_filter)
+        made: SpectralFilter = self._filter.of([*self.buffers()], self._make_filter)
         return made
 
     def _make_filter(self) -> SpectralFilter:
@@ -183,20 +217,32 @@ class SSF(TrainingFreeRecommender):
             settings=self.settings,
         )
         gamma = made.settings.linear_weight
-        if not gamma:
-            return made
-        matrix = self._linear.of([self.singular_values], lambda: made.rows(self.graph))
-        return replace(made, linear=LinearTerm.of(matrix, self.singular_values, gamma))
+        if gamma:
+            matrix = self._linear.of([self.singular_values], lambda: made.rows(self.graph))
+            made = replace(made, linear=LinearTerm.of(matrix, self.singular_values, gamma))
+        return made if self.features is None else self.features.applied(made)
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items, ``[batch, n_items]``: the fold-in of the users' own training edges."""
         rows = users.cpu().numpy()
         with torch.no_grad():
-            return self._scores(self.graph.rows(rows))
+            return self._scores(self.graph.rows(rows), rows)
 
-    def _scores(self, users: SignedGraph) -> torch.Tensor:
-        """Return the scores of all items for users given by their edges, ``[n_users, n_items]``."""
-        return self.filter.scores(users)
+    def _scores(self, users: SignedGraph, numbers: np.ndarray | None = None) -> torch.Tensor:
+        """Return the scores of all items for users given by their edges, ``[n_users, n_items]``.
+
+        Args:
+            users: their edges.
+            numbers: who they are, of whom features may tell, int64 ``[n_users]``; None for nobody that is known.
+        """
+        return self.filter.scores(self._edges(users, numbers))
+
+    def _edges(self, users: SignedGraph, numbers: np.ndarray | None) -> UserEdges:
+        return UserEdges.of(users, self.settings.dislike_weight, prior=self._prior(numbers))
+
+    def _prior(self, numbers: np.ndarray | None) -> UserPrior | None:
+        """Return what features say of users by their numbers; None for nothing."""
+        return None if self.features is None or numbers is None else self.features.prior(numbers)
 
     def fold_in(self, likes: Iterable[int], dislikes: Iterable[int] = ()) -> torch.Tensor:
         """Return the scores of all items, ``[n_items]``, for a user with these edges, known or new.
@@ -229,10 +275,13 @@ class SSF(TrainingFreeRecommender):
     @torch.no_grad()
     def explain_edges(self, user: int, item: int) -> Explanation:
         """Return what :meth:`explain` does; user 0 is one without edges."""
-        return self._explain(self.graph.rows([user]), item)
+        own = self.graph.rows([user])
+        edges = self._edges(own, np.array([user]))
+        told = self._explain(edges, own, item)
+        return told if self.features is None else self.features.explained(told, self.filter, edges, user, item)
 
-    def _explain(self, user: SignedGraph, item: int) -> Explanation:
-        return self.filter.explain(user, item)
+    def _explain(self, edges: UserEdges, user: SignedGraph, item: int) -> Explanation:
+        return self.filter.explain(user, item, edges)
 
     # ---- vectors ----
 
@@ -242,7 +291,8 @@ class SSF(TrainingFreeRecommender):
 
         Their product is the exposure score: before popularity, linear term and like rate.
         """
-        return self.filter.fold_in(self.graph), self.filter.vectors[:, : self.filter.k]
+        users = self._edges(self.graph, np.arange(self.n_users))
+        return self.filter.fold_in(users), self.filter.vectors[:, : self.filter.k]
 
     @torch.no_grad()
     def similarity_vectors(self) -> torch.Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
@@ -17,6 +18,7 @@ from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.ssf import SSF, Derived
+from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
 
 MORE = 4
@@ -93,11 +95,11 @@ class SSFL(SSF):
         problem = self.learned_settings.problem(self.settings.dislike_weight)
         return LearnedItems(factors, gram, float(self.learned_unit), problem)
 
-    def _scores(self, users: SignedGraph) -> torch.Tensor:
+    def _scores(self, users: SignedGraph, numbers: np.ndarray | None = None) -> torch.Tensor:
         if not self.learned_factors.shape[1]:
-            return super()._scores(users)
+            return super()._scores(users, numbers)
         learned, share = self.learned, self.learned_settings.learned_share
-        return self.filter.scores(users, (share * learned.fold_in(users)) @ learned.factors.T)
+        return self.filter.scores(self._edges(users, numbers), (share * learned.fold_in(users)) @ learned.factors.T)
 
     @torch.no_grad()
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,11 +110,12 @@ class SSFL(SSF):
         own = self.learned_settings.learned_share * self.learned.fold_in(self.graph)
         return torch.cat([users, own], dim=1), torch.cat([items, self.learned.factors], dim=1)
 
-    def _explain(self, user: SignedGraph, item: int) -> Explanation:
-        told = super()._explain(user, item)
+    def _explain(self, edges: UserEdges, user: SignedGraph, item: int) -> Explanation:
+        told = super()._explain(edges, user, item)
         if not self.learned_factors.shape[1]:
             return told
         contributions = told.contributions.copy()
         own = self.learned_settings.learned_share * self.learned.contributions(user, item)
         contributions[: len(own)] += own  # neutral edges come last, and are not learned from
-        return replace(told, contributions=contributions, score=float(self._scores(user)[0, item]))
+        added = (self.learned_settings.learned_share * self.learned.fold_in(user)) @ self.learned.factors.T
+        return replace(told, contributions=contributions, score=float(self.filter.scores(edges, added)[0, item]))

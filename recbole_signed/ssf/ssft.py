@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.online.store import RecentCounts
-from recbole_signed.ssf.filter import Explanation, SpectralFilter, UserEdges
+from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.live_choice import CHOSEN
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.sequences import IntArray, Sequences
@@ -24,6 +25,7 @@ from recbole_signed.ssf.settings import TimeSettings
 from recbole_signed.ssf.ssf import SSF
 from recbole_signed.ssf.time_search import Exposures, leading, trend_of, tune_time
 from recbole_signed.ssf.transition import Transition, TransitionSums
+from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
 
 
@@ -142,15 +144,14 @@ class SSFT(SSF):
             return self.filter.scores(self._users(users.cpu().numpy()))
 
     def _users(self, numbers: IntArray) -> UserEdges:
-        return UserEdges.of(self.graph.rows(numbers), self.settings.dislike_weight, self._of_users(numbers))
+        return self._edges(self.graph.rows(numbers), numbers)
+
+    def _edges(self, users: SignedGraph, numbers: IntArray | None) -> UserEdges:
+        sequences = None if numbers is None else self._of_users(numbers)
+        return UserEdges.of(users, self.settings.dislike_weight, sequences, self._prior(numbers))
 
     def _of_users(self, numbers: IntArray) -> Sequences | None:
         return None if self.sequences is None else self.sequences.of_users(numbers)
-
-    @torch.no_grad()
-    def explain_edges(self, user: int, item: int) -> Explanation:
-        """Return what :meth:`explain` does, with contributions from taste and from recency; 0: no edges."""
-        return self.filter.explain(self.graph.rows([user]), item, self._of_users(np.array([user])))
 
     @torch.no_grad()
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:

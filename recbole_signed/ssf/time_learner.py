@@ -19,13 +19,14 @@ from recbole_signed.online import LIKE
 from recbole_signed.online.learners import IntArray, Refreshed, user_rows
 from recbole_signed.online.store import EdgeState, RecentCounts, Rows
 from recbole_signed.online.store.edges import Changes, EdgeArrays
-from recbole_signed.ssf.filter import SpectralFilter, UserEdges
+from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.learner import SpectralLearner
 from recbole_signed.ssf.live_choice import CHOSEN, USERS, LiveChoice
 from recbole_signed.ssf.sequences import Sequences
 from recbole_signed.ssf.settings import FilterSettings, TimeSettings
 from recbole_signed.ssf.time_search import leading, trend_of
 from recbole_signed.ssf.transition import Transition, TransitionSums
+from recbole_signed.ssf.user_edges import UserEdges
 
 
 class TimeLearner(SpectralLearner):

@@ -10,10 +10,10 @@ from typing import Any
 
 import polars as pl
 
-from recbole_signed.convert import Batch, RawTable, read, split, write_dataset
+from recbole_signed.convert import Batch, Features, RawTable, read, split, write_dataset
 from recbole_signed.convert.common import NAMES
 from recbole_signed.convert.sources.csv_table import CsvTable, Options
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, nearest
 
 BATCH_ROWS = 2_000_000
 _ORIGIN = Path("the frame")
@@ -42,21 +42,57 @@ class FrameTable(CsvTable):
     licence = "as the owner of the data says"
     input_needed = False
 
-    def __init__(self, frame: pl.DataFrame, options: Options) -> None:
+    def __init__(self, frame: pl.DataFrame, options: Options, items: Any = None, users: Any = None) -> None:
         super().__init__(None, options)
-        self._frame = frame
+        self._frame, self._items, self._users = frame, items, users
+
+    def item_features(self) -> Features | None:
+        """The table of items, if one was given."""
+        return self._features_from(self._items, "item")
+
+    def user_features(self) -> Features | None:
+        """The table of users, if one was given."""
+        return self._features_from(self._users, "user")
+
+    def _features_from(self, table: Any, kind: str) -> Features | None:
+        """Return the features in a table whose ids are in a column of the interactions' name, or in ``item_id``."""
+        if table is None:
+            return None
+        frame, own, id_column = as_polars(table), self._column_of[kind], f"{kind}_id"
+        column = next((each for each in (own, id_column) if each in frame.columns), None)
+        if column is None:
+            hint = nearest(own, frame.columns) or f"; it has {', '.join(frame.columns)}."
+            raise UsageError(f"the table of {kind}s has no column '{own}' of ids{hint}")
+        types: dict[str, str] = {}
+        columns = [pl.col(column).alias(id_column)]
+        for name, dtype in frame.schema.items():
+            values = pl.col(name)
+            if isinstance(dtype, (pl.List, pl.Array)):
+                types[name] = "float_seq" if dtype.inner.is_numeric() else "token_seq"
+                values = values.cast(pl.List(pl.String)).list.join(" ")
+            elif dtype.is_numeric() or dtype == pl.Boolean:
+                types[name] = "float"
+            else:
+                types[name] = "token"
+                values = values.cast(pl.String)
+            if name != column:
+                columns.append(values)
+        types.pop(column)
+        return Features(frame.select(columns), types, blanks=True)
 
     @cached_property
     def _table(self) -> RawTable:
         return _Frame(_ORIGIN, tuple(self._frame.columns), self._frame)
 
 
-def convert_frame(frame: Any, target: Path, **options: Any) -> Path:
+def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None, **options: Any) -> Path:
     """Make the data set folder ``target`` from a table in memory, with the rules and checks of ``convert csv``.
 
     Args:
         frame: a polars, pandas or Arrow table.
         target: the folder; its name is that of the data set.
+        items: a table of features of items, None for none.
+        users: the same of users.
         options: of the source ``csv`` (but for those of reading a file), and those that every source has.
 
     Returns:
@@ -69,7 +105,7 @@ def convert_frame(frame: Any, target: Path, **options: Any) -> Path:
         if name in options:
             raise UsageError(f"The option {name!r} is about reading a file; leave it out for a table in memory.")
     shared, own = split(options, Options, "csv")
-    converter = FrameTable(as_polars(frame), read(Options, own, "csv", also=NAMES))
+    converter = FrameTable(as_polars(frame), read(Options, own, "csv", also=NAMES), items, users)
     return write_dataset(converter, "csv", target, shared)
 
 

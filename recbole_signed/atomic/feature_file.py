@@ -1,0 +1,178 @@
+"""The ``.user`` and ``.item`` files of a data set: one row of features for each id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recbole_signed.atomic.blocks import MISSING
+from recbole_signed.atomic.header import columns_of
+from recbole_signed.atomic.signs import ConfigLike
+from recbole_signed.convert import normal_text
+from recbole_signed.errors import UsageError, nearest
+
+SIDES = {"item": "ITEM_ID_FIELD", "user": "USER_ID_FIELD"}
+"""What has features, and the configuration key of its id column."""
+KINDS = {
+    "token": "an indicator for each value",
+    "tokens": "an indicator for each of several values, separated by blanks",
+    "bins": "numbers, as an indicator for each of 16 quantile bins",
+    "text": "hashed words and pairs of words",
+    "vector": "numbers separated by blanks, such as an embedding",
+}
+"""How a column is read."""
+_KIND_OF_TYPE = {"token": "token", "token_seq": "tokens", "float": "bins", "float_seq": "vector"}
+_ALL = "all"
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features as they were given: text by id and column."""
+
+    ids: pl.Series
+    """String, each id once."""
+    columns: Mapping[str, pl.Series]
+    """String by name, null where there is no value; each ``[n_rows]``."""
+    kinds: Mapping[str, str]
+    """One of :data:`KINDS` by name of the column."""
+    origin: str = "the features"
+    """The file that they come from, as the user is to read it."""
+
+    def rows_of(self, ids: Sequence[str] | np.ndarray | pl.Series) -> np.ndarray:
+        """Return the row of each id, int64 ``[n_ids]``; -1 where there is none."""
+        wanted = pl.DataFrame({"id": pl.Series(ids, dtype=pl.String)})
+        rows = pl.DataFrame({"id": self.ids}).with_row_index("row")
+        found = wanted.join(rows, on="id", how="left", maintain_order="left")["row"]
+        return found.cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def wanted_columns(features: Any, side: str) -> list[str] | str | None:
+    """Return what the configuration key ``features`` says of ``item`` or ``user``; None for nothing.
+
+    Raises:
+        UsageError: it is not a mapping of ``item`` and ``user`` to lists of columns or ``all``.
+    """
+    if features is None:
+        return None
+    shown = "features must look like {item: [genre, 'title:text'], user: all}"
+    if not isinstance(features, Mapping):
+        raise UsageError(f"{shown}, but is {features!r}.")
+    for key in features:
+        if key not in SIDES:
+            raise UsageError(
+                f"features has the key '{key}'{nearest(str(key), SIDES) or '; its keys are item and user.'}"
+            )
+    columns = features.get(side)
+    if columns is None or columns == _ALL:
+        return columns
+    named = [columns] if isinstance(columns, str) else columns
+    if not isinstance(named, (list, tuple)) or not named or not all(isinstance(each, str) for each in named):
+        raise UsageError(f"{shown}, but features.{side} is {columns!r}.")
+    return list(named)
+
+
+def read_features(config: ConfigLike, side: str) -> FeatureTable | None:
+    """Read the features of a data set that the configuration asks for.
+
+    Args:
+        config: holds ``features``, ``data_path``, ``dataset``, the id columns, the separator and the encoding.
+        side: ``item`` or ``user``.
+
+    Returns:
+        The table; None where ``features`` does not name the side.
+
+    Raises:
+        UsageError: there is no such file or column, a row is not fit, or an id has rows that contradict each other.
+    """
+    wanted = wanted_columns(config["features"], side)
+    if wanted is None:
+        return None
+    path = Path(config["data_path"]) / f"{config['dataset']}.{side}"
+    if not path.is_file():
+        raise UsageError(f"features.{side} is given, but {path} does not exist; remove it, or write that file.")
+    separator, encoding = config["field_separator"] or "\t", config["encoding"] or "utf-8"
+    return read_feature_file(path, config[SIDES[side]] or f"{side}_id", wanted, separator, encoding)
+
+
+def read_feature_file(
+    path: Path, id_column: str, wanted: Sequence[str] | str = _ALL, separator: str = "\t", encoding: str = "utf-8"
+) -> FeatureTable:
+    """Read columns of a ``.user`` or ``.item`` file.
+
+    Args:
+        path: the file; its first line holds ``name:type`` fields.
+        id_column: name of the column of ids.
+        wanted: ``all``, or columns as ``name`` or ``name:kind`` with one of :data:`KINDS`; without a kind it follows
+            from the type: token, token_seq: tokens, float: bins, float_seq: vector.
+        separator: of the columns.
+        encoding: of the text.
+
+    Raises:
+        UsageError: there is no such column, a row is not fit, or an id has rows that contradict each other.
+    """
+    types = columns_of(path, separator, encoding)
+    if id_column not in types:
+        raise UsageError(f"{path} has no column '{id_column}'{nearest(id_column, types) or '; it names the ids.'}")
+    kinds = _kinds(path, {name: kind for name, kind in types.items() if name != id_column}, wanted)
+    try:
+        frame = pl.read_csv(
+            path.read_bytes().decode(encoding).encode(),
+            separator=separator,
+            has_header=False,
+            skip_rows=1,
+            schema=dict.fromkeys(types, pl.String),
+            null_values=list(MISSING),
+        )
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not {encoding} text ({error}); set 'encoding' to that of the file.") from error
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(f"{path} can't be read: {str(error).splitlines()[0].rstrip('.')}.") from error
+    return table_of(frame, id_column, kinds, str(path))
+
+
+def table_of(frame: pl.DataFrame, id_column: str, kinds: Mapping[str, str], origin: str) -> FeatureTable:
+    """Make a table of a frame of text; rows that say the same count once.
+
+    Raises:
+        UsageError: an id is blank, or has rows that contradict each other.
+    """
+    frame = frame.select(
+        normal_text(frame[name].str.strip_chars()).alias(name) for name in dict.fromkeys((id_column, *kinds))
+    )
+    blank = frame[id_column].is_null() | (frame[id_column] == "")
+    if blank.any():
+        raise UsageError(f"{origin}, row {int(blank.arg_max() or 0) + 1}: the column '{id_column}' is blank.")
+    frame = frame.unique(maintain_order=True)
+    repeated = frame.filter(frame[id_column].is_duplicated())
+    if repeated.height:
+        name = repeated[id_column][0]
+        own = repeated.filter(pl.col(id_column) == name)
+        column = next(each for each in kinds if own[each].n_unique() > 1)
+        first, second = own[column].unique(maintain_order=True).to_list()[:2]
+        raise UsageError(
+            f"{origin}: the {id_column} '{name}' has rows with {first!r} and with {second!r} in the column '{column}'; "
+            "keep one of them."
+        )
+    columns = {name: frame[name].replace("", None) for name in kinds}
+    return FeatureTable(frame[id_column], columns, kinds, origin)
+
+
+def _kinds(path: Path, types: Mapping[str, str], wanted: Sequence[str] | str) -> dict[str, str]:
+    given = [each.partition(":") for each in (list(types) if wanted == _ALL else wanted)]
+    kinds: dict[str, str] = {}
+    for name, _, kind in given:
+        if name not in types:
+            raise UsageError(
+                f"{path} has no column '{name}' of features"
+                f"{nearest(name, types) or '; it has ' + ', '.join(types) + '.' if types else '; it has none.'}"
+            )
+        chosen = kind or _KIND_OF_TYPE.get(types[name], types[name])
+        if chosen not in KINDS:
+            raise UsageError(f"the column '{name}' can't be read as '{chosen}'; use one of {', '.join(KINDS)}.")
+        kinds[name] = chosen
+    return kinds

@@ -1,0 +1,124 @@
+"""The features of a data set in a model of the family: what is learned from them, and kept in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from recbole_signed.atomic import Features
+from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf.feature_search import tune_features
+from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, gains, item_sums, user_prior, user_sums
+from recbole_signed.ssf.filter import Explanation, FeaturePart, SpectralFilter
+from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.user_edges import UserEdges, UserPrior
+from recbole_signed.ssf.validation import Validation
+
+
+class FeatureMaps(torch.nn.Module):
+    """The features of a data set in a model: their settings, and what is learned from them.
+
+    Args:
+        items: features of items, None for none.
+        users: features of users, None for none.
+        settings: those of the configuration.
+    """
+
+    def __init__(self, items: Features | None, users: Features | None, settings: FeatureSettings) -> None:
+        super().__init__()
+        self.item_map: torch.Tensor
+        self.user_map: torch.Tensor
+        self.chosen: torch.Tensor
+        self.items, self.users = items, users
+        for name, side in (("item_map", items), ("user_map", users)):
+            self.register_buffer(name, torch.zeros(0 if side is None else side.matrix.shape[1], 0))
+        self.register_buffer("chosen", settings.to_tensor())
+
+    @property
+    def settings(self) -> FeatureSettings:
+        """The parameters in force."""
+        return FeatureSettings.from_tensor(self.chosen)
+
+    def tune(
+        self,
+        graph: SignedGraph,
+        validation: Validation,
+        settings: FilterSettings,
+        iterations: int,
+        fixed: Collection[str] = (),
+    ) -> str:
+        """Choose the parameters as `feature_search.tune_features` does; return what was chosen, in words."""
+        items, users = (None if each is None else each.matrix for each in (self.items, self.users))
+        found = tune_features(graph, validation, settings, items, users, self.settings, iterations, fixed)
+        self.chosen = found.settings.to_tensor().to(self.item_map.device)
+        return found.said
+
+    def learn(self, fitted: SpectralFilter, graph: SignedGraph) -> None:
+        """Learn from the items and users with edges what features predict."""
+        s, device = self.settings, self.chosen.device
+        if self.items is not None and s.predict_items:
+            self.item_map = torch.from_numpy(item_sums(fitted, self.items.matrix).solve(s.feature_ridge)).to(device)
+        if self.users is not None and s.predict_users:
+            learned = user_sums(fitted, graph, self.users.matrix).solve(s.user_feature_ridge)
+            self.user_map = torch.from_numpy(learned).to(device)
+
+    def applied(self, fitted: SpectralFilter) -> SpectralFilter:
+        """Return the filter with what the features of items say."""
+        if self.items is None or not self.item_map.numel() or not self.settings.predict_items:
+            return fitted
+        return ItemPrediction.of(fitted, self.items.matrix, self.item_map.cpu().numpy(), self.settings).applied(fitted)
+
+    def prior(self, users: npt.NDArray[np.int64]) -> UserPrior | None:
+        """Return what features say of users by their numbers; None for nothing."""
+        if self.users is None or not self.user_map.numel() or not self.settings.predict_users:
+            return None
+        return user_prior(self.users.matrix[users], self.user_map.cpu().numpy(), self.settings)
+
+    def explained(
+        self, told: Explanation, fitted: SpectralFilter, user: UserEdges, number: int, item: int
+    ) -> Explanation:
+        """Return an explanation that names features.
+
+        Args:
+            told: without them.
+            fitted: the filter in force.
+            user: the one user.
+            number: of the user.
+            item: by its number.
+        """
+        factors = fitted.fold_in(user)[0]
+        ours: list[FeaturePart] = []
+        if self.items is not None and fitted.counters.expected is not None and fitted.counters.expected.given[item]:
+            share = float(fitted.counters.share()[item])
+            weights = self.item_map[:, :-2] @ (factors * gains(fitted, self.settings.feature_gain))
+            ours = _parts(self.items, item, share * weights.cpu().numpy())
+        theirs: list[FeaturePart] = []
+        if user.prior is not None and self.users is not None and told.from_features:
+            band = fitted.response(fitted.degrees(user))[0] * fitted.vectors[item, : fitted.k]
+            share = float(user.prior.share(torch.from_numpy(user.degrees).float())[0, 0])
+            theirs = _parts(self.users, number, share * (self.user_map @ band).cpu().numpy())
+        return replace(told, item_features=tuple(ours), user_features=tuple(theirs))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        for name in ("item_map", "user_map"):
+            saved, own = state_dict.get(prefix + name), getattr(self, name)
+            if saved is not None and saved.dim() == own.dim() and saved.shape[:-1] == own.shape[:-1]:
+                setattr(self, name, torch.empty_like(saved, device=own.device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _parts(features: Features, number: int, weights: npt.NDArray[np.floating]) -> list[FeaturePart]:
+    """Return what each feature of an id adds, the largest first."""
+    row = features.matrix[number]
+    values = row.data * weights[row.indices]
+    names = features.space.names
+    order = np.argsort(-np.abs(values), kind="stable")
+    return [
+        FeaturePart(column, value, float(values[each]))
+        for each, (column, value) in ((each, names[row.indices[each]]) for each in order)
+    ]

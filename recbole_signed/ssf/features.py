@@ -1,0 +1,198 @@
+r"""What features say of items and users that have few edges or none.
+
+Items: the factor of an item is the mean of that of its edges and of the one that its features predict,
+:math:`V'_i = (d_i V_i + c\, F_i W) / (d_i + c)`, with :math:`W = (F^T F + \lambda I)^{-1} F^T V` over the items with
+edges: sums over items, so they can be counted in parts and taken back. Likes and dislikes are predicted in the same way
+(by their logarithms), and count as :math:`c / (d_i + c)` of themselves in popularity and like rate, so that a new item
+starts where items like it are. Users: the fold-in :math:`R_u V` of a user without edges is predicted from its features
+by the same sums over users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.item_counters import ExpectedCounts, ItemCounters
+from recbole_signed.ssf.settings import NumberSettings
+from recbole_signed.ssf.user_edges import UserPrior
+
+BIAS_RIDGE = 1e-3
+"""Regularisation of the first feature, which every id with a row has: next to none."""
+SMALLEST_GAIN = 0.01
+"""Singular values, over the largest, below which the gain of a prediction grows no more."""
+PIECE = 20_000
+"""Ids whose features are multiplied at a time."""
+MAP_USERS = 10_000
+"""Users that the prediction of users is learned from at most: there are fewer features than that."""
+
+
+@dataclass(frozen=True)
+class FeatureSettings(NumberSettings):
+    """The parameters of predictions from features; in brackets their letters in the formulas.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    predict_items: int = 1
+    """1: items without an edge get what their features predict; 0: features of items are not used."""
+    feature_weight: float = 0.0
+    """[c] Edges that the prediction counts as, for items with edges."""
+    feature_ridge: float = 10.0
+    """[lambda] Regularisation of the prediction of items."""
+    feature_gain: float = 1.0
+    """[q] Predicted factors are multiplied by the singular values to the power -q."""
+    feature_popularity: float = 0.0
+    """[zeta] Share of predicted popularity in the score, for as much of an item as is predicted."""
+    predict_users: int = 1
+    """1: users without an edge get what their features predict; 0: features of users are not used."""
+    user_feature_weight: float = 0.0
+    """[c'] Edges that the prediction counts as, for users with edges."""
+    user_feature_ridge: float = 100.0
+    """[lambda'] Regularisation of the prediction of users."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not (np.isfinite(value) and value >= 0):
+                raise UsageError(f"{name} is {value}; it must be a finite number of 0 or more.")
+        for name in ("feature_ridge", "user_feature_ridge"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0.")
+
+
+@dataclass
+class RidgeSums:
+    """The sums over ids that a ridge regression from features needs."""
+
+    gram: npt.NDArray[np.float64]
+    """F'F, ``[n_features, n_features]``."""
+    cross: npt.NDArray[np.float64]
+    """F'T, ``[n_features, n_targets]``."""
+    _solved: dict[float, npt.NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, features: sp.csr_matrix, targets: npt.NDArray[np.floating]) -> RidgeSums:
+        """Sum over ids with features ``[n, n_features]`` and targets ``[n, n_targets]``."""
+        n_features = features.shape[1]
+        sums = cls(np.zeros((n_features, n_features)), np.zeros((n_features, targets.shape[1])))
+        for first in range(0, features.shape[0], PIECE):
+            sums.add(features[first : first + PIECE], targets[first : first + PIECE])
+        return sums
+
+    def add(self, features: sp.csr_matrix, targets: npt.NDArray[np.floating], times: float = 1.0) -> None:
+        """Add ids to the sums, or take them back with ``times`` -1."""
+        self._solved.clear()
+        features = features.astype(np.float64)
+        transposed = features.T.tocsr()
+        gram = (transposed @ features).tocoo()
+        self.gram[gram.row, gram.col] += times * gram.data  # each pair stands there once
+        self.cross += times * (transposed @ targets)
+
+    def solve(self, ridge: float) -> npt.NDArray[np.float32]:
+        """Return the map from features to targets, float32 ``[n_features, n_targets]``."""
+        if ridge in self._solved:
+            return self._solved[ridge]
+        penalty = np.full(len(self.gram), ridge)
+        penalty[0] = min(BIAS_RIDGE, ridge)
+        system = torch.from_numpy(self.gram + np.diag(penalty))
+        found = torch.cholesky_solve(torch.from_numpy(self.cross), torch.linalg.cholesky(system))
+        self._solved[ridge] = found.float().numpy()
+        return self._solved[ridge]
+
+
+def item_sums(fitted: SpectralFilter, features: sp.csr_matrix) -> RidgeSums:
+    """Return the sums over the items that have edges and features: of factors, and of log(1 + likes and dislikes)."""
+    likes, dislikes = (each.cpu().numpy() for each in (fitted.counters.likes, fitted.counters.dislikes))
+    chosen = np.flatnonzero((likes + dislikes > 0) & (np.diff(features.indptr) > 0))
+    counts = np.log1p(np.stack([likes, dislikes], axis=1)[chosen])
+    vectors = fitted.vectors[:, : fitted.k].cpu().numpy()[chosen]
+    return RidgeSums.of(features[chosen], np.concatenate([vectors, counts], axis=1))
+
+
+def user_sums(
+    fitted: SpectralFilter, graph: SignedGraph, features: sp.csr_matrix, left_out: npt.NDArray[np.integer] | None = None
+) -> RidgeSums:
+    """Return the sums over users with edges and features: of their fold-in before the response.
+
+    Args:
+        fitted: the filter.
+        graph: the edges of all users.
+        features: ``[n_users, n_features]``.
+        left_out: users that are not counted.
+    """
+    chosen = np.diff(features.indptr) > 0
+    chosen &= (np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)) > 0
+    if left_out is not None:
+        chosen[left_out] = False
+    users = np.flatnonzero(chosen)
+    if len(users) > MAP_USERS:
+        users = np.sort(np.random.default_rng(0).choice(users, MAP_USERS, replace=False))
+    return RidgeSums.of(features[users], fitted.project(graph.rows(users)).cpu().numpy())
+
+
+def gains(fitted: SpectralFilter, exponent: float) -> torch.Tensor:
+    """Return what predicted factors are multiplied by, ``[k]``; scores are as large as with ones."""
+    values = fitted.values[: fitted.k] / fitted.values[:1]
+    found = values.clamp(min=SMALLEST_GAIN) ** -exponent
+    median = torch.tensor([fitted.median_degree], device=values.device)
+    energy = (values * fitted.response(median)[0]) ** 2
+    return found * (energy.sum() / (energy * found**2).sum().clamp(min=1e-30)).sqrt()
+
+
+@dataclass(frozen=True)
+class ItemPrediction:
+    """What features say of items, worked out for all of them that it changes."""
+
+    items: npt.NDArray[np.int64]
+    """Items with features, ascending; without ``feature_weight`` those without an edge alone."""
+    factors: torch.Tensor
+    """float32 ``[len(items), k]``."""
+    expected: ExpectedCounts
+
+    @classmethod
+    def of(
+        cls, fitted: SpectralFilter, features: sp.csr_matrix, learned: npt.NDArray[np.float32], s: FeatureSettings
+    ) -> ItemPrediction:
+        """Predict.
+
+        Args:
+            fitted: the filter; its counters say which items have edges.
+            features: ``[n_items, n_features]``.
+            learned: the map that :func:`item_sums` lead to, ``[n_features, k + 2]``.
+            s: the settings.
+        """
+        wanted = np.diff(features.indptr) > 0
+        if not s.feature_weight:
+            wanted &= ~fitted.known().cpu().numpy()
+        items = np.flatnonzero(wanted)
+        found = torch.from_numpy(np.asarray(features[items] @ learned)).to(fitted.vectors.device)
+        counts = torch.zeros(2, features.shape[0], device=found.device)
+        counts[:, items] = found[:, -2:].T.expm1().clamp(min=0.0)
+        given = torch.zeros(features.shape[0], dtype=torch.bool, device=found.device)
+        given[items] = True
+        expected = ExpectedCounts(counts[0], counts[1], given, s.feature_weight, s.feature_popularity)
+        return cls(items, found[:, :-2] * gains(fitted, s.feature_gain), expected)
+
+    def applied(self, fitted: SpectralFilter) -> SpectralFilter:
+        """Return the filter with item factors and counters that follow the prediction."""
+        counters = fitted.counters
+        counters = ItemCounters.of(counters.likes, counters.dislikes, self.expected)
+        rows = torch.from_numpy(self.items)
+        share = counters.share()[rows, None]
+        vectors = fitted.vectors[:, : fitted.k].clone()
+        vectors[rows] = (1 - share) * vectors[rows] + share * self.factors
+        return replace(fitted, vectors=vectors, counters=counters)
+
+
+def user_prior(features: sp.csr_matrix, learned: npt.NDArray[np.float32], s: FeatureSettings) -> UserPrior:
+    """Return what the features of users ``[n, n_features]`` predict of them by the map ``[n_features, k]``."""
+    predicted = torch.from_numpy(np.asarray(features @ learned))
+    return UserPrior(predicted, torch.from_numpy(np.diff(features.indptr) > 0), s.user_feature_weight)

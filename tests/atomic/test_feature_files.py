@@ -1,0 +1,181 @@
+"""Features of ``.item`` and ``.user`` files: what is read, what is refused, and the matrix that comes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.atomic import (
+    MAX_TOKENS,
+    TEXT_BUCKETS,
+    Features,
+    FeatureSpace,
+    read_feature_file,
+    read_features,
+    table_of,
+)
+from recbole_signed.errors import UsageError
+
+HEADER = "item_id:token\tgenre:token_seq\tauthor:token\tyear:float\ttitle:token\tvector:float_seq"
+ROWS = [
+    "1\tcrime drama\tann\t1990\tHeat and dust\t1 0",
+    "2\tdrama\tann\t2000\tThe Heat\t0 1",
+    "3\t\tbob\t\t\t",
+    "4\tcrime\tann\t2010\tdust\t1 1",
+]
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def make(*rows: str, header: str = HEADER, name: str = "toy.item") -> Path:
+        path = tmp_path / name
+        path.write_text("\n".join([header, *rows]) + "\n", "utf-8")
+        return path
+
+    return make
+
+
+def matrix_of(path: Path, wanted: Any, ids: list[str]) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    made = Features.of(read_feature_file(path, "item_id", wanted), ids)
+    return made.matrix.toarray(), made.space.names
+
+
+def test_columns_of_tokens_are_indicators(write: Write) -> None:
+    found, names = matrix_of(write(*ROWS), ["genre", "author"], ["4", "2", "no", "1", "3"])
+    assert names[0] == ("", "")
+    assert set(names[1:]) == {("author", "ann"), ("genre", "crime"), ("genre", "drama")}
+    rows = {i: {names[j] for j in np.flatnonzero(found[i])} - {("", "")} for i in range(5)}
+    assert rows[0] == {("author", "ann"), ("genre", "crime")}
+    assert rows[1] == {("author", "ann"), ("genre", "drama")}
+    assert rows[3] == {("author", "ann"), ("genre", "crime"), ("genre", "drama")}
+    assert not found[2].any()  # an id without a row
+    assert found[4].tolist() == [1.0, 0.0, 0.0, 0.0]  # bob is nobody else's author
+
+
+def test_numbers_fall_into_quantile_bins_and_blanks_into_none(write: Write) -> None:
+    rows = [f"{i}\ta\tb\t{i}\tt\t1" for i in range(320)]
+    found, names = matrix_of(write(*rows, "x\ta\tb\t\tt\t1"), ["year"], [str(i) for i in range(320)] + ["x"])
+    assert len(names) == 17
+    assert (found[:320, 1:].sum(axis=1) == 1).all()
+    assert (found[:320, 1:].sum(axis=0) == 20).all()
+    assert not found[320, 1:].any()
+    assert ("year", "below 19.9375") in names
+
+
+def test_text_is_hashed_and_rows_have_the_length_1(write: Write) -> None:
+    found, names = matrix_of(write(*ROWS), ["title:text"], ["1", "2", "3", "4"])
+    assert len(names) == 1 + TEXT_BUCKETS
+    assert np.linalg.norm(found[:, 1:], axis=1) == pytest.approx([1, 1, 0, 1])
+    assert found[0, 1:] @ found[3, 1:] > 0  # both say dust
+    assert found[1, 1:] @ found[3, 1:] == 0
+
+
+def test_vectors_have_the_length_1_on_average(write: Write) -> None:
+    found, names = matrix_of(write(*ROWS), ["vector"], ["1", "2", "3", "4"])
+    assert names[1:] == [("vector", "0"), ("vector", "1")]
+    assert np.square(found[[0, 1, 3], 1:]).sum() == pytest.approx(3)
+    assert not found[2, 1:].any()
+
+
+def test_a_space_outlives_its_table(write: Write) -> None:
+    table = read_feature_file(write(*ROWS), "item_id")
+    space = FeatureSpace.learn(table, ["1", "2", "3", "4"])
+    again = FeatureSpace.from_json(json.loads(json.dumps(space.to_json())))
+    new = pl.DataFrame({"item_id": ["9"], "genre": ["drama new"], "author": ["ann"], "year": ["1991"]}).with_columns(
+        pl.lit("Heat").alias("title"), pl.lit(None, pl.String).alias("vector")
+    )
+    row = again.matrix(table_of(new, "item_id", again.kinds, "an event"), ["9"])
+    assert again.names == space.names
+    assert {again.names[j] for j in row.indices} >= {("genre", "drama"), ("author", "ann")}
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcdef"), max_size=4), min_size=1, max_size=12),
+    st.integers(0, 2**32 - 1),
+)
+def test_every_kept_token_of_an_id_is_in_its_row(own: list[list[str]], seed: int) -> None:
+    ids = [f"i{n}" for n in range(len(own))]
+    frame = pl.DataFrame({"item_id": ids, "tag": [" ".join(each) for each in own]})
+    table = table_of(frame, "item_id", {"tag": "tokens"}, "a frame")
+    order = np.random.default_rng(seed).permutation(len(ids))
+    made = Features.of(table, np.array(ids)[order])
+    counts = {token: sum(token in each for each in own) for token in "abcdef"}
+    names = made.space.names
+    assert {token for _, token in names[1:]} == {token for token, count in counts.items() if count >= 2}
+    for place, number in enumerate(order):
+        row = {names[j][1] for j in made.matrix[place].indices} - {""}
+        assert row == {token for token in own[number] if counts[token] >= 2}
+
+
+def test_a_million_distinct_tokens_leave_the_most_frequent() -> None:
+    n = 1_000_000
+    frame = pl.DataFrame({"item_id": pl.int_range(n, eager=True).cast(pl.String)})
+    frame = frame.with_columns(
+        pl.col("item_id").alias("unique"), (pl.int_range(n, eager=True) % 5000).cast(pl.String).alias("shared")
+    )
+    made = Features.of(table_of(frame, "item_id", {"unique": "token", "shared": "token"}, "a frame"), frame["item_id"])
+    assert made.matrix.shape == (n, 1 + MAX_TOKENS)
+    assert {name for name, _ in made.space.names[1:]} == {"shared"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted", "message"),
+    [
+        ([*ROWS, "1\tcrime drama\tbob\t1990\tHeat and dust\t1 0"], "all", "'1' has rows with 'ann' and with 'bob' in"),
+        (ROWS, ["gender"], "no column 'gender' of features; did you mean 'genre'"),
+        (ROWS, ["genre:colour"], "can't be read as 'colour'; use one of token, tokens, bins, text, vector"),
+        (ROWS, ["title:bins"], "holds 'Heat and dust', but a finite number was expected; read it as 'title:token'"),
+        (
+            ["1\ta\tb\t1\tt\t1 2", "2\ta\tb\t1\tt\t1"],
+            ["vector"],
+            "a vector of 'vector' has 1 numbers, but others have 2",
+        ),
+        (["\ta\tb\t1\tt\t1"], "all", "row 1: the column 'item_id' is blank"),
+    ],
+)
+def test_what_does_not_fit_is_refused(write: Write, rows: list[str], wanted: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Features.of(read_feature_file(write(*rows), "item_id", wanted), ["1", "2", "3", "4"])
+
+
+def test_rows_that_say_the_same_count_once(write: Write) -> None:
+    assert len(read_feature_file(write(*ROWS, ROWS[0]), "item_id").ids) == 4
+
+
+class Settings(dict[str, Any]):
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("genre", "features must look like"),
+        ({"items": "all"}, "features has the key 'items'; did you mean 'item'"),
+        ({"item": 3}, "features.item is 3"),
+        ({"user": "all"}, "toy.user does not exist; remove it, or write that file"),
+    ],
+)
+def test_the_configuration_is_checked(write: Write, features: Any, message: str) -> None:
+    folder = write(*ROWS).parent
+    settings = Settings(features=features, data_path=str(folder), dataset="toy")
+    side = "user" if isinstance(features, dict) and "user" in features else "item"
+    with pytest.raises(UsageError, match=message):
+        read_features(settings, side)
+
+
+def test_the_configuration_names_columns(write: Write) -> None:
+    settings = Settings(features={"item": ["genre", "year:token"]}, data_path=str(write(*ROWS).parent), dataset="toy")
+    table = read_features(settings, "item")
+    assert table is not None
+    assert dict(table.kinds) == {"genre": "tokens", "year": "token"}
+    assert read_features(settings, "user") is None

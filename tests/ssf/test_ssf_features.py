@@ -1,0 +1,272 @@
+"""Features in SSF: the predictions, what is chosen, explanations, and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from recbole.quick_start import load_data_and_model, run_recbole
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf import (
+    UNKNOWN,
+    FeatureSettings,
+    FilterSettings,
+    ItemPrediction,
+    RidgeSums,
+    SpectralFilter,
+    UserEdges,
+    UserPrior,
+    gains,
+    item_sums,
+    tune_features,
+)
+
+N_USERS, N_ITEMS, N_GROUPS = 80, 60, 5
+SETTINGS = FilterSettings(rank=12, cutoff=8, dislike_aversion=0.5, popularity_exponent=0.2, popularity_floor=0.1)
+
+
+def features_of(groups: np.ndarray) -> sp.csr_matrix:
+    """A bias and an indicator of each group."""
+    rows = np.arange(len(groups))
+    own = sp.csr_matrix((np.ones(len(groups)), (rows, groups)), shape=(len(groups), N_GROUPS))
+    return sp.hstack([np.ones((len(groups), 1)), own], format="csr", dtype=np.float32)
+
+
+def grouped_graph(seed: int = 0, n_users: int = N_USERS, n_items: int = N_ITEMS) -> SignedGraph:
+    """Users who like the items of their own group; the group of user and item j is j % N_GROUPS."""
+    rng = np.random.default_rng(seed)
+    user, item = np.nonzero(rng.random((n_users, n_items)) < 0.3)
+    like = rng.random(len(user)) < np.where(user % N_GROUPS == item % N_GROUPS, 0.95, 0.1)
+    keep = like | (rng.random(len(user)) < 0.2)
+    user, item, like = user[keep], item[keep], like[keep]
+    return SignedGraph.from_edges((user[like], item[like]), (user[~like], item[~like]), n_users, n_items)
+
+
+def without(graph: SignedGraph, items: list[int]) -> SignedGraph:
+    likes, dislikes = graph.likes.tolil(), graph.dislikes.tolil()
+    likes[:, items] = 0
+    dislikes[:, items] = 0
+    return SignedGraph(likes.tocsr(), dislikes.tocsr())
+
+
+def test_predictions_are_the_ridge_regression_of_the_dense_formula() -> None:
+    graph, features = without(grouped_graph(), [3, 4]), features_of(np.arange(N_ITEMS) % N_GROUPS)
+    fitted, _ = SpectralFilter.fit(graph, SETTINGS)
+    s = FeatureSettings(feature_weight=3.0, feature_ridge=2.0, feature_gain=0.5)
+    made = ItemPrediction.of(fitted, features, item_sums(fitted, features).solve(2.0), s).applied(fitted)
+    known = fitted.known().numpy()
+    F, V = features.toarray().astype(float), fitted.vectors.numpy().astype(float)
+    penalty = np.diag([1e-3, *[2.0] * N_GROUPS])
+    W = np.linalg.solve(F[known].T @ F[known] + penalty, F[known].T @ V[known])
+    degrees = (fitted.counters.likes + fitted.counters.dislikes).numpy()[:, None]
+    expected = (degrees * V + 3.0 * (F @ W) * gains(fitted, 0.5).numpy()) / (degrees + 3.0)
+    assert made.vectors.numpy() == pytest.approx(expected, abs=1e-5)
+    assert not made.counters.unknown.numel()
+
+
+def test_without_a_weight_items_with_edges_stay_as_they_are() -> None:
+    graph, features = without(grouped_graph(), [3, 4]), features_of(np.arange(N_ITEMS) % N_GROUPS)
+    fitted, _ = SpectralFilter.fit(graph, SETTINGS)
+    learned = item_sums(fitted, features).solve(10.0)
+    made = ItemPrediction.of(fitted, features, learned, FeatureSettings()).applied(fitted)
+    old, new = fitted.scores(graph), made.scores(graph)
+    warm = [item for item in range(N_ITEMS) if item not in (3, 4)]
+    assert (old[:, [3, 4]] <= UNKNOWN).all()
+    assert (new[:, [3, 4]] > UNKNOWN).all()
+    assert made.vectors[warm].equal(fitted.vectors[warm, : fitted.k])
+    assert new[:, warm].equal(old[:, warm])
+
+
+def test_a_new_item_of_a_group_is_ranked_for_those_who_like_the_group() -> None:
+    graph, features = without(grouped_graph(), [3]), features_of(np.arange(N_ITEMS) % N_GROUPS)
+    fitted, _ = SpectralFilter.fit(graph, FilterSettings(rank=12, cutoff=8, dislike_weight=0.0))
+    learned = item_sums(fitted, features).solve(10.0)
+    scores = ItemPrediction.of(fitted, features, learned, FeatureSettings()).applied(fitted).scores(graph)[:, 3]
+    own = np.arange(N_USERS) % N_GROUPS == 3
+    assert scores[own].mean() > 1.2 * scores[~own].mean()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
+def test_sums_over_items_can_be_counted_in_parts_and_taken_back(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    F = sp.csr_matrix(np.round(rng.random((n, 6)) * (rng.random((n, 6)) < 0.5), 2), dtype=np.float32)
+    T = rng.normal(size=(n, 3))
+    whole, parts = RidgeSums.of(F, T), RidgeSums.of(F[:0], T[:0])
+    cut = int(rng.integers(0, n + 1))
+    for rows in (slice(0, cut), slice(cut, n)):
+        parts.add(F[rows], T[rows])
+    parts.add(F[:cut], T[:cut])
+    parts.add(F[:cut], T[:cut], times=-1.0)
+    assert parts.gram == pytest.approx(whole.gram, abs=1e-9)
+    assert parts.cross == pytest.approx(whole.cross, abs=1e-9)
+    dense = np.linalg.solve(F.T @ F + np.diag([1e-3, *[0.5] * 5]), F.T @ T)
+    assert whole.solve(0.5) == pytest.approx(np.asarray(dense), rel=1e-3, abs=1e-3)
+
+
+@given(st.integers(0, 40), st.floats(0, 50))
+def test_a_user_moves_from_its_features_to_its_edges(degree: int, weight: float) -> None:
+    prior = UserPrior(torch.ones(1, 2), torch.tensor([True]), weight)
+    found = prior.added(torch.zeros(1, 2), torch.tensor([float(degree)]))
+    expected = 1.0 if not degree else weight / (degree + weight)
+    assert found.numpy() == pytest.approx(np.full((1, 2), expected), abs=1e-6)
+
+
+def test_a_user_without_features_and_edges_gets_popularity() -> None:
+    graph = grouped_graph()
+    fitted, _ = SpectralFilter.fit(graph, SETTINGS)
+    none = np.zeros(0, dtype=np.int32)
+    nobody = UserEdges(np.zeros(2, dtype=np.int32), none, none.astype(np.float32), np.zeros(1))
+    prior = UserPrior(torch.ones(1, fitted.k), torch.tensor([False]), 5.0)
+    assert fitted.scores(replace(nobody, prior=prior)).equal(fitted.scores(nobody))
+
+
+class Chosen:
+    """Validation users of a graph: half of each one's likes are held out."""
+
+    def __init__(self, seed: int) -> None:
+        whole = grouped_graph(seed, 400, 300)
+        rng = np.random.default_rng(seed)
+        likes = whole.likes.tocoo()
+        held = rng.random(likes.nnz) < 0.3
+        rows = (likes.row[~held], likes.col[~held]), whole.dislikes.nonzero()
+        self.graph = SignedGraph.from_edges(*rows, 400, 300)
+        self.held = sp.csr_matrix((np.ones(held.sum()), (likes.row[held], likes.col[held])), shape=(400, 300))
+
+    def validation(self) -> Any:
+        from recbole_signed.ssf import Validation
+
+        users = np.flatnonzero(np.diff(self.held.indptr))
+        held, seen = self.held[users].tocoo(), self.graph.rows(users)
+        hidden = [np.concatenate(each) for each in zip(seen.likes.nonzero(), seen.dislikes.nonzero(), strict=True)]
+        order = np.argsort(hidden[0], kind="stable")
+        return Validation(
+            users=seen,
+            like_keys=np.unique(held.row.astype(np.int64) * 300 + held.col),
+            like_count=np.diff(self.held[users].indptr),
+            hidden=(torch.from_numpy(hidden[0][order]).long(), torch.from_numpy(hidden[1][order]).long()),
+            metric="NDCG@20",
+            numbers=users,
+        )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_features_that_tell_are_used_and_those_that_do_not_are_left_out(seed: int) -> None:
+    case, rng = Chosen(seed), np.random.default_rng(seed)
+    telling = features_of(np.arange(300) % N_GROUPS), features_of(np.arange(400) % N_GROUPS)
+    noise = features_of(rng.integers(0, N_GROUPS, 300)), features_of(rng.integers(0, N_GROUPS, 400))
+    settings = FilterSettings(rank=16, cutoff=8)
+    for (items, users), used in ((telling, 1), (noise, 0)):
+        found = tune_features(case.graph, case.validation(), settings, items, users, FeatureSettings(), 4)
+        assert found.settings.predict_items == used, found.said
+        if not used:
+            assert found.settings.feature_weight == 0
+    assert found.settings.user_feature_weight == 0
+
+
+def test_what_is_given_is_not_chosen() -> None:
+    case = Chosen(0)
+    start = FeatureSettings(predict_items=1, feature_ridge=7.0, feature_weight=2.0, user_feature_ridge=5.0)
+    fixed = ("predict_items", "feature_ridge", "feature_weight", "user_feature_ridge")
+    sides = features_of(np.arange(300) % N_GROUPS), features_of(np.arange(400) % N_GROUPS)
+    found = tune_features(case.graph, case.validation(), FilterSettings(rank=16), *sides, start, 4, fixed).settings
+    assert [getattr(found, name) for name in fixed] == [1, 7.0, 2.0, 5.0]
+
+
+@pytest.mark.parametrize("setting", ["feature_ridge", "user_feature_ridge", "feature_weight"])
+def test_settings_out_of_range_are_refused(setting: str) -> None:
+    with pytest.raises(UsageError, match=setting):
+        FeatureSettings(**{setting: -1.0})
+
+
+# ---- inside RecBole
+
+
+@pytest.fixture
+def prepare(prepare_model: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """A model on small data whose items and users have features; item 49 and user 59 may have no training edge."""
+
+    def make(name: str = "SSF", **config: Any) -> Any:
+        folder = tmp_path / "dataset" / "small"
+        folder.mkdir(parents=True, exist_ok=True)
+        items = [f"{item}\tg{item % N_GROUPS}\t{item}" for item in range(50)]
+        users = [f"{user}\tc{user % N_GROUPS}" for user in range(60)]
+        (folder / "small.item").write_text("\n".join(["item_id:token\tgroup:token\tyear:float", *items]) + "\n")
+        (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
+        given = {"features": {"item": "all", "user": "all"}, "auto": False, "rank": 12, "cutoff": 6, **config}
+        return prepare_model(name, **given)
+
+    return make
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
+@pytest.mark.parametrize("split", ["CI", "CU"])
+def test_cold_items_and_users_are_ranked_by_their_features(model: str, split: str, prepare: Callable[..., Any]) -> None:
+    eval_args = {"split": {split: [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+    made, _, parts = prepare(model, eval_args=eval_args)
+    plain, _, _ = prepare(model, eval_args=eval_args, features=None)
+    for each in (made, plain):
+        each.fit()
+    users = parts[2]._dataset.inter_feat["user_id"].unique()
+    items = parts[2]._dataset.inter_feat["item_id"].unique()
+    with torch.no_grad():
+        scores, without_features = made.score(users), plain.score(users)
+    if split == "CI":
+        assert (without_features[:, items] <= UNKNOWN).all()
+        assert (scores[:, items] > UNKNOWN).all()
+    else:
+        assert without_features.std(dim=0).max() < 1e-6  # popularity, the same for all
+        assert scores.std(dim=0).max() > 1e-6
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
+def test_explanations_add_up_and_name_features(model: str, prepare: Callable[..., Any]) -> None:
+    eval_args = {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+    weights = {"feature_weight": 4.0, "user_feature_weight": 2.0}
+    made, _, parts = prepare(model, eval_args=eval_args, dislike_aversion=0.5, **weights)
+    made.fit()
+    item = int(parts[2]._dataset.inter_feat["item_id"][0])
+    for user in (1, 2, 30):
+        told = made.explain(user, item)
+        exposure = told.contributions.sum() + told.from_features
+        assert told.score == pytest.approx((exposure * told.trend + told.prior) * told.factor, rel=1e-4, abs=1e-6)
+        assert told.score == pytest.approx(float(made.score(torch.tensor([user]))[0, item]), rel=1e-4, abs=1e-6)
+        assert {part.column for part in told.item_features} == {"", "group", "year"}
+        assert sum(part.contribution for part in told.user_features) == pytest.approx(told.from_features, abs=1e-6)
+        if model == "SSF":  # an item without edges is what its features say
+            assert sum(part.contribution for part in told.item_features) == pytest.approx(exposure, rel=1e-3, abs=1e-6)
+
+
+def test_it_runs_saves_and_loads(prepare: Callable[..., Any], tmp_path: Path, quick: dict[str, Any]) -> None:
+    prepare()
+    settings = {
+        "data_path": str(tmp_path / "dataset"),
+        "checkpoint_dir": str(tmp_path / "saved"),
+        "features": {"item": ["group"], "user": "all"},
+        "eval_args": {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"},
+        "rank": 12,
+        **quick,
+        "metrics": ["Recall", "ColdRecall", "ColdNDCG"],
+        "valid_metric": "Recall@10",
+    }
+    result = run_recbole(model="SSF", dataset="small", config_dict=settings)
+    assert 0 < result["test_result"]["coldrecall@10"] <= 1
+    (file,) = (tmp_path / "saved").glob("SSF-*.pth")
+    _, model, _, _, _, _ = load_data_and_model(str(file))
+    assert model.features.item_map.shape[0] == 1 + N_GROUPS
+    assert model.features.user_map.shape[0] == 1 + N_GROUPS
+
+
+def test_checkpoints_without_features_are_as_before(prepare: Callable[..., Any]) -> None:
+    made, _, _ = prepare(features=None)
+    assert not [name for name in made.state_dict() if "feature" in name]
+    assert made.features is None
