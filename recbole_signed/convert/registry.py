@@ -21,6 +21,7 @@ _BUILT_IN = {
     "steam": "recbole_signed.convert.sources.steam:Steam",
     "tenrec": "recbole_signed.convert.sources.tenrec:Tenrec",
     "toy": "recbole_signed.convert.sources.toy:Toy",
+    "vk-lsvd": "recbole_signed.convert.sources.vk_lsvd:VkLsvd",
     "yambda": "recbole_signed.convert.sources.yambda:Yambda",
     "yelp": "recbole_signed.convert.sources.yelp:Yelp",
     "zvuk": "recbole_signed.convert.sources.zvuk:Zvuk",

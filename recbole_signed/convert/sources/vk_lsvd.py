@@ -1,0 +1,167 @@
+"""The source ``vk-lsvd``: VK's short videos (arXiv 2602.04567), one parquet file of exposures for each of 27 weeks.
+
+A row is a video that was shown to a user, once at most, with what the user did. There are no times: files are in order
+of weeks, and the rows of a file in order of time. So a row's time here is its place: ``timestamp`` begins at 0, has
+604,800 seconds for each week, and spreads the rows of a week evenly over it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from recbole_signed.convert import Batch, Converter, Features, Part, find_files, number, open_table, option
+from recbole_signed.errors import UsageError, nearest
+
+WEEK = 604_800
+_FOLDERS = ("train", "validation", "test")
+_REACTIONS = ("like", "dislike")
+_COLUMNS = ("user_id", "item_id", *_REACTIONS, "timespent")
+_NAME = re.compile(r"week_(\d+)\.parquet")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What makes a verdict, and which rows are read."""
+
+    subsample: str | None = option(None, "name of a folder of subsamples, such as ur0.01; default: all interactions")
+    exposures: Literal["neutral", "none"] = option("neutral", "videos without a verdict are neutral rows, or left out")
+    watched: int | None = option(None, "seconds from which a video without like or dislike is a like")
+    skipped: int | None = option(None, "seconds below which a video without like or dislike is a dislike")
+    first_week: int = option(0, "the first week that is read")
+    last_week: int = option(26, "the last week that is read")
+    split: Literal["none", "weeks"] = option(
+        "none", "one file; or the last week is the test part, the week before the validation part, as published"
+    )
+
+
+class VkLsvd(Converter):
+    """Reads the folder of the data set, or one with ``train``, ``validation`` and, if it is published, ``test``.
+
+    A dislike counts more than a like of the same row. ``metadata`` of the data set gives age, gender and region of
+    users, author and duration of videos.
+    """
+
+    name = "vk-lsvd"
+    summary = "VK-LSVD: folder of interactions/, subsamples/ and metadata/, or one of train/, validation/ and test/"
+    licence = "Apache-2.0 (VK-LSVD, arXiv 2602.04567, 2026)"
+    options_class = Options
+    unix_time = False
+    options: Options
+
+    def __init__(self, input: Path | None, options: Any) -> None:
+        super().__init__(input, options)
+        skipped, watched = options.skipped, options.watched
+        if skipped is not None and watched is not None and skipped > watched:
+            raise UsageError(f"skipped={skipped} is above watched={watched}; 0 <= skipped <= watched was expected.")
+
+    @cached_property
+    def _weeks(self) -> dict[int, Path]:
+        """The files by week, in order."""
+        assert self.input is not None
+        if self.input.is_file():
+            raise UsageError(f"{self.input} is a file; give the folder that holds train/, validation/ and test/.")
+        base = self.input / ("interactions" if self.options.subsample is None else "subsamples")
+        base = base / (self.options.subsample or "")
+        if self.options.subsample is not None and not base.is_dir():
+            beside = [each.name for each in base.parent.iterdir()] if base.parent.is_dir() else []
+            raise UsageError(f"There is no folder {base}{nearest(base.name, beside)}.")
+        base = base if base.is_dir() else self.input
+        folders = [base / each for each in _FOLDERS if (base / each).is_dir()] or [base]
+        files = [path for folder in folders for path in find_files(folder, ["week_*.parquet"])]
+        weeks: dict[int, Path] = {}
+        for path in files:
+            found = _NAME.fullmatch(path.name)
+            if found is None:
+                raise UsageError(f"{path} has no number of a week; a name like week_07.parquet was expected.")
+            if int(found[1]) in weeks:
+                raise UsageError(f"{weeks[int(found[1])]} and {path} are the same week; keep the one that is meant.")
+            weeks[int(found[1])] = path
+        chosen = {week: weeks[week] for week in sorted(weeks)}
+        chosen = {w: path for w, path in chosen.items() if self.options.first_week <= w <= self.options.last_week}
+        needed = 3 if self.options.split == "weeks" else 1
+        if len(chosen) < needed:
+            raise UsageError(
+                f"{self.input} holds {len(chosen)} of the weeks {self.options.first_week} to {self.options.last_week}; "
+                f"{needed} or more week_NN.parquet were expected in train/, validation/ and test/."
+            )
+        return chosen
+
+    @cached_property
+    def _metadata(self) -> dict[str, Path]:
+        """The files of users and items, where they are there."""
+        assert self.input is not None
+        files = {kind: self.input / "metadata" / f"{kind}_metadata.parquet" for kind in ("users", "items")}
+        return {kind: path for kind, path in files.items() if path.is_file()}
+
+    def inputs(self) -> list[Path]:
+        """The weeks, and the features of users and items where they are there."""
+        return [*self._weeks.values(), *self._metadata.values()]
+
+    def parts(self) -> Iterable[Part]:
+        """One part, or three: the weeks before the last two, the week before the last, the last."""
+        weeks = list(self._weeks)
+        if self.options.split == "none":
+            return [Part(None, self._rows(weeks))]
+        parts = {"train": weeks[:-2], "valid": weeks[-2:-1], "test": weeks[-1:]}
+        return [Part(part, self._rows(those)) for part, those in parts.items()]
+
+    def _rows(self, weeks: list[int]) -> Iterator[Batch]:
+        for week in weeks:
+            path = self._weeks[week]
+            n_rows = max(1, pl.scan_parquet(path).select(pl.len()).collect().item())
+            for batch in open_table(path).batches(_COLUMNS):
+                place = (np.asarray(batch.rows, dtype=np.float64) - 1) / n_rows
+                time = pl.Series("timestamp", np.floor((week - self.options.first_week + place) * WEEK))
+                signed = self._signed(_checked(batch.with_columns(time)))
+                if self.options.exposures == "none":
+                    signed = signed.keep(signed.frame["sign"] != 0)
+                yield signed.select("user_id", "item_id", "sign", "timestamp", "timespent")
+
+    def _signed(self, batch: Batch) -> Batch:
+        time, verdict = pl.col("timespent"), pl.lit(0)
+        if self.options.watched is not None:
+            verdict = pl.when(time >= self.options.watched).then(1).otherwise(verdict)
+        if self.options.skipped is not None:
+            verdict = pl.when(time < self.options.skipped).then(-1).otherwise(verdict)
+        sign = pl.when(pl.col("dislike")).then(-1).when(pl.col("like")).then(1).otherwise(verdict)
+        return batch.with_columns(sign.cast(pl.Int8).alias("sign"))
+
+    def user_features(self) -> Features | None:
+        """Age, gender and region of users."""
+        return self._features("users", ("user_id", "age", "gender", "geo"), {"gender": "token", "geo": "token"})
+
+    def item_features(self) -> Features | None:
+        """Author and duration of videos."""
+        return self._features("items", ("item_id", "author_id", "duration"), {"author_id": "token"})
+
+    def _features(self, kind: str, columns: tuple[str, ...], types: dict[str, str]) -> Features | None:
+        path = self._metadata.get(kind)
+        if path is None:
+            return None
+        tokens = [pl.col(each).cast(pl.String) for each in types]
+        return Features((each.with_columns(*tokens) for each in open_table(path).batches(columns)), types)
+
+
+def _checked(batch: Batch) -> Batch:
+    """Refuse reactions that are no truth values, and rows without an id; without a reaction there is none."""
+    for column in _REACTIONS:
+        dtype = batch.frame.schema[column]
+        if dtype != pl.Boolean and not dtype.is_integer():
+            raise UsageError(f"{batch.origin}: column {column!r} holds {dtype}, true and false were expected.")
+    batch = batch.with_columns(*(pl.col(each).cast(pl.Boolean).fill_null(False) for each in _REACTIONS))
+    batch = number(batch, "timespent", purpose="the sign")
+    for column in ("user_id", "item_id"):
+        batch = batch.require(
+            batch.frame[column].is_not_null(),
+            lambda i, column=column: f"no value in column {column!r}",  # type: ignore[misc]
+            column,
+        )
+    return batch
