@@ -56,8 +56,9 @@ def models() -> str:
     stock: dict[str, list[str]] = {}
     for each in found:
         if each.origin == "recbole":
-            stock.setdefault(each.family, []).append(f"`{each.name}`")
-    listed = "\n".join(f"- {family.replace('_', ' ')}: {', '.join(names)}" for family, names in stock.items())
+            kind = f"not on data with a sign: {each.refused}" if each.refused else each.family
+            stock.setdefault(kind, []).append(f"`{each.name}`")
+    listed = "\n".join(f"- {', '.join(names)} ({kind})" for kind, names in stock.items())
     return "\n\n".join(["\n".join(lines), *sections, "## RecBole's own models", listed])
 
 

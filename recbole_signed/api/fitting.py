@@ -13,10 +13,10 @@ from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 from recbole_signed.api.interactions import Interactions
 from recbole_signed.api.recommender import Recommender
+from recbole_signed.api.sequences import Sequences
 from recbole_signed.compat import no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config
-from recbole_signed.plugin.registry import known_model_names
 from recbole_signed.trainer import remember_vocabulary
 
 EVERYTHING = (1, 0, 0)
@@ -74,8 +74,6 @@ def fit(
     for key, reason in _OWN_KEYS.items():
         if key in parameters:
             raise UsageError(f"fit takes no {key}=: {reason}.")
-    if model in known_model_names() and get_model(model).type == ModelType.SEQUENTIAL:
-        raise UsageError(f"{model} reads sequences, which fit does not give; train it with run, and load() it.")
     with tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch, no_training_curves():
         maker = _Maker(model, data, seed, progress, scratch, parameters)
         chosen = maker.chosen(float(valid)) if valid else {}
@@ -99,6 +97,7 @@ class _Maker:
         self.seed, self.parameters = seed, parameters
         self.quiet = {"show_progress": progress, "checkpoint_dir": scratch, "save_dataset": False, **place}
         self.data: Any = None
+        self.order = "RO"
 
     def chosen(self, valid: float) -> dict[str, Any]:
         """Return what the held-out share says about what the parameters leave open."""
@@ -126,18 +125,19 @@ class _Maker:
         """Return the model fitted to everything."""
         config = self._config(EVERYTHING, chosen)
         model, data = self._train(config)
-        return Recommender(config, model, data, kept=self.kept)
+        sequences = Sequences(data) if config["MODEL_TYPE"] == ModelType.SEQUENTIAL else None
+        return Recommender(config, model, data, kept=self.kept, sequences=sequences)
 
     def _config(self, ratios: tuple[float, float, float], chosen: Mapping[str, Any] | None = None) -> Any:
         given = {**self.parameters, **(chosen or {})}
         k = TOPK if self.data is None else min(TOPK, self.data.item_num - 1)
         judged = {"metrics": ["NDCG"], "topk": [k], "valid_metric": f"NDCG@{k}"}
-        held = {"eval_args": {"split": {"RS": list(ratios)}, "order": "RO", "group_by": "user", "mode": "full"}}
-        config = make_config(self.model, self.name, (), {**judged, **self.quiet, **held, **given}, self.seed)
-        if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-            raise UsageError(
-                f"{self.model} reads sequences, which fit can't give it; train it with run, and load() it."
-            )
+        held = {"split": {"RS": list(ratios)}, "order": self.order, "group_by": "user", "mode": "full"}
+        keys = {**judged, **self.quiet, "eval_args": held, **given}
+        config = make_config(self.model, self.name, (), keys, self.seed)
+        if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and self.order != "TO":
+            self.order = "TO"
+            return self._config(ratios, chosen)
         if self.data is None:
             with own_arguments_hidden():
                 init_seed(config["seed"], config["reproducibility"])

@@ -15,22 +15,23 @@ class Sequences:
     """The last items of each user with what is known of them, all parts of the data set together.
 
     RecBole's augmented rows hold a target and what came before it: the sequence of a user is that of the last row with
-    its target at the end. Users with a single interaction have no row, and so no sequence.
+    its target at the end. Users with a single interaction have no row, and so no sequence; on signed data they do.
 
     Args:
-        data: RecBole's sequential data set, after its split.
+        data: RecBole's sequential data set, after its split, or a signed one.
     """
 
     def __init__(self, data: Any) -> None:
+        if hasattr(data, "latest"):
+            self._hold(data.latest(), data)
+            return
         feat, length_field = data.inter_feat, data.item_list_length_field
         users, lengths = feat[data.uid_field].numpy(), feat[length_field].numpy()
         order = np.lexsort((feat[data.time_field].numpy(), lengths, users))
         last = torch.from_numpy(order[np.append(users[order][1:] != users[order][:-1], True)])
         before, longest = feat[length_field][last], data.max_item_list_len
-        self._row = np.full(data.user_num, -1, dtype=np.int64)
-        self._row[feat[data.uid_field][last].numpy()] = np.arange(len(last))
         full = before == longest
-        self._columns = {length_field: (before + 1).clamp(max=longest), data.uid_field: feat[data.uid_field][last]}
+        columns = {length_field: (before + 1).clamp(max=longest), data.uid_field: feat[data.uid_field][last]}
         place, rows = torch.where(full, longest - 1, before), torch.arange(len(last))
         for field in feat.columns:
             name = getattr(data, f"{field}_list_field", None)
@@ -38,7 +39,13 @@ class Sequences:
                 values = feat[name][last].clone()
                 values[full] = values[full].roll(-1, dims=1)
                 values[rows, place] = feat[field][last]
-                self._columns[name] = values
+                columns[name] = values
+        self._hold(Interaction(columns), data)
+
+    def _hold(self, latest: Interaction, data: Any) -> None:
+        self._columns = latest.interaction
+        self._row = np.full(data.user_num, -1, dtype=np.int64)
+        self._row[latest[data.uid_field].numpy()] = np.arange(len(latest))
 
     def known(self, users: IntArray) -> np.ndarray:
         """Return which users have a sequence, bool ``[n]``."""

@@ -16,6 +16,9 @@ from .negative_sampling import sifts_positives as sifts_positives
 from .remap import renumber as renumber
 from .sampler import PHASES as PHASES
 from .sampler import SignedSampler as SignedSampler
+from .sequence_loaders import SignedSequenceEvalDataLoader as SignedSequenceEvalDataLoader
+from .sequence_loaders import WindowLoader as WindowLoader
+from .sequential import SignedSequentialDataset as SignedSequentialDataset
 from .settings import SETTING_KEYS as SETTING_KEYS
 from .settings import SignedSettings as SignedSettings
 from .settings import inter_columns as inter_columns

@@ -60,7 +60,7 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
         self._dislikes = ItemLists.from_pairs(disliking, disliked, n_users, n_items)
         self._like_count = np.bincount(users, minlength=n_users)
         self._history = _without(dataset.history, self._likes, n_items, dataset.signed.mask_repeats)
-        self.users: npt.NDArray[np.int64] = _drawn(np.flatnonzero(self._like_count), config["eval_users"], dataset)
+        self.users: npt.NDArray[np.int64] = drawn_users(np.flatnonzero(self._like_count), config["eval_users"], dataset)
         self.user_df = dataset.join(Interaction({self.uid_field: torch.from_numpy(self.users)}))
         self.sample_size = len(self.users)
         if shuffle:
@@ -89,7 +89,7 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
         return batch, _tensors(self._history.select(users)), like_u, like_i
 
 
-def _drawn(users: npt.NDArray[np.int64], wanted: Any, dataset: Any) -> npt.NDArray[np.int64]:
+def drawn_users(users: npt.NDArray[np.int64], wanted: Any, dataset: Any) -> npt.NDArray[np.int64]:
     """Return ``wanted`` of the users, rising; all of them where that is None or more than there are.
 
     Raises:

@@ -36,9 +36,12 @@ class _Rows:
 
     time: npt.NDArray[Any] | None
     part: IntArray
+    number: IntArray | None = None
+    """Of the like among all likes in the order of users and time, where rows are made of sequences."""
 
     def take(self, rows: IntArray | npt.NDArray[np.bool_]) -> _Rows:
-        return _Rows(None if self.time is None else self.time[rows], self.part[rows])
+        time, number = (None if each is None else each[rows] for each in (self.time, self.number))
+        return _Rows(time, self.part[rows], number)
 
 
 class SignedDataset(ColumnarDataset):
@@ -230,29 +233,41 @@ class SignedDataset(ColumnarDataset):
             items = {name: getattr(self, name)[self.iid_field].numpy() for name in SIGNS}
             sizes = {"user": self.user_num, "item": self.item_num}
             return split_cold({"user": users, "item": items}, times, rule, sizes, self.config["seed"])
-        return split_rows(users, times, rule, self.user_num, self.config["seed"])
+        by_cut = self.signed.dislike_split == "time"
+        return split_rows(users, times, rule, self.user_num, self.config["seed"], by_cut)
+
+    @property
+    def shows_seen(self) -> bool:
+        """Whether nothing is hidden at evaluation, whatever the user has seen of it."""
+        return bool(self.config["repeatable"]) or not self.signed.mask_seen
 
     def _set_histories(self, parts: list[SignedDataset]) -> None:
         train = parts[0]
-        touched = [train.inter_feat]
-        if self.signed.mask_dislikes:
-            touched.append(train.neg_feat)
-        if self.signed.mask_neutrals:
-            touched.append(train.neutral_feat)
-        if self.config["repeatable"]:
+        touched = [train._liked_pairs(), *self._other_pairs(train)]
+        if self.shows_seen:
             touched = []
         for number, part in enumerate(parts[1:], start=1):
             if number == 2 and self.signed.mask_valid_at_test and touched:
-                touched = [*touched, parts[1].inter_feat]
+                known = self._other_pairs(parts[1]) if self.signed.dislike_split == "time" else []
+                touched = [*touched, parts[1]._liked_pairs(), *known]
             part.history = self._item_lists(touched)
 
-    def _item_lists(self, feats: list[Interaction]) -> ItemLists:
-        users = [feat[self.uid_field].numpy() for feat in feats]
-        items = [feat[self.iid_field].numpy() for feat in feats]
-        none = [np.zeros(0, dtype=np.int64)]
-        return ItemLists.from_pairs(
-            np.concatenate(users + none), np.concatenate(items + none), self.user_num, self.item_num
-        )
+    def _other_pairs(self, part: SignedDataset) -> list[tuple[IntArray, IntArray]]:
+        """User and item of the rows of a part that are no likes and are hidden all the same."""
+        hidden = {"neg_feat": self.signed.mask_dislikes, "neutral_feat": self.signed.mask_neutrals}
+        return [self._pairs(getattr(part, name)) for name, is_hidden in hidden.items() if is_hidden]
+
+    def _item_lists(self, pairs: list[tuple[IntArray, IntArray]]) -> ItemLists:
+        none = np.zeros(0, dtype=np.int64)
+        users, items = (np.concatenate(each) for each in zip((none, none), *pairs, strict=True))
+        return ItemLists.from_pairs(users, items, self.user_num, self.item_num)
+
+    def _pairs(self, feat: Interaction) -> tuple[IntArray, IntArray]:
+        return feat[self.uid_field].numpy(), feat[self.iid_field].numpy()
+
+    def _liked_pairs(self) -> tuple[IntArray, IntArray]:
+        """User and item of the likes of this part, ``[n_likes]`` each."""
+        return self._pairs(self.inter_feat)
 
     # ---- what signed code asks for ----
 
@@ -285,12 +300,9 @@ class SignedDataset(ColumnarDataset):
         It is built once; neutral rows are in it where ``neutral_weight`` is not 0.
         """
         if self._graph is None:
-            likes, dislikes, neutrals = (
-                (feat[self.uid_field].numpy(), feat[self.iid_field].numpy())
-                for feat in (self.inter_feat, self.neg_feat, self.neutral_feat)
-            )
+            dislikes, neutrals = self._pairs(self.neg_feat), self._pairs(self.neutral_feat)
             self._graph = SignedGraph.from_edges(
-                likes, dislikes, self.user_num, self.item_num, neutrals, self.signed.neutral_weight
+                self._liked_pairs(), dislikes, self.user_num, self.item_num, neutrals, self.signed.neutral_weight
             )
         return self._graph
 

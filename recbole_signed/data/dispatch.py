@@ -24,30 +24,37 @@ def class_for(stock: type, config: Any) -> type:
         UsageError: the data has a sign, but ``stock`` would take its dislikes for likes.
     """
     from recbole_signed.data.dataset import SignedDataset
+    from recbole_signed.data.sequential import SignedSequentialDataset
 
     if issubclass(stock, SignedDataset) or not is_signed(config):
         return stock
     if stock.__name__ == "Dataset":
         return SignedDataset
-    if stock.__name__ == "GeneralGraphDataset":
+    if stock.__name__ == "SequentialDataset":
+        return SignedSequentialDataset
+    if stock.__name__ in ("GeneralGraphDataset", "DIENDataset"):
         return _signed_subclass(stock)  # type: ignore[arg-type]
     raise UsageError(
         f"{stock.__name__} ({config['model']}) would take the dislikes of '{config['dataset']}' for likes; use a "
-        "general recommender, let the class inherit from recbole_signed.SignedDataset, or set 'SIGN_FIELD: ~'."
+        "general or sequential recommender, let the class inherit from recbole_signed.SignedDataset, or set "
+        "'SIGN_FIELD: ~'."
     )
 
 
 @cache
 def _signed_subclass(stock: Any) -> Any:
-    """RecBole-GNN's data set with its graph made of likes alone."""
+    """RecBole-GNN's data set with its graph made of likes alone, and that of DIEN."""
     from recbole_signed.data.dataset import SignedDataset
+    from recbole_signed.data.sequential import SignedSequentialDataset
+
+    signed = SignedSequentialDataset if hasattr(stock, "data_augmentation") else SignedDataset
 
     def reduce(self: Any) -> tuple[Any, ...]:
         return _restore, (stock, self.__dict__)
 
     return type(
         f"Signed{stock.__name__}",
-        (SignedDataset, stock),
+        (signed, stock),
         {"stock_name": stock.__name__, "__reduce__": reduce},
     )
 
@@ -62,7 +69,15 @@ def _restore(stock: type, state: dict[str, Any]) -> Any:
 def loader_for(stock: type, config: Any, phase: str) -> type:
     """Return the data loader class for a phase where RecBole would use ``stock``."""
     from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
+    from recbole.utils import ModelType
 
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and is_signed(config):
+        from recbole_signed.data.sequence_loaders import SignedSequenceEvalDataLoader, WindowLoader
+
+        if stock is FullSortEvalDataLoader:
+            return SignedSequenceEvalDataLoader
+        windows = stock is TrainDataLoader and getattr(config.model_class, "reads", None) == "windows"
+        return WindowLoader if windows else stock
     if stock is FullSortEvalDataLoader and is_signed(config):
         from recbole_signed.data.dataloader import SignedFullSortEvalDataLoader
 

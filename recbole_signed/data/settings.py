@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from recbole_signed.atomic import ConfigLike, Sign, columns_of
 from recbole_signed.convert import SignRule
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.plugin.facts import why_unsigned
 
 DUPLICATES = ("last", "first", "keep")
+DISLIKE_SPLITS = ("rule", "time")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,13 @@ class SignedSettings:
     """Also hide held-out likes that were already seen in training (then nobody can hit them)."""
     neutral_weight: float = 0.0
     """Weight in the signed graph of an exposure without a verdict: above 0 a weak like, below 0 a weak dislike."""
+    mask_seen: bool = True
+    """Never recommend at evaluation what the user liked before; False: nothing is hidden, as RecBole has it for
+    sequential models."""
+    dislike_split: str = "rule"
+    """How dislikes follow a split of each user's likes in order of time. ``rule``: the same rule holds some out, and
+    all that are not earlier than the first held-out like. ``time``: only the latter, so that what was disliked before
+    a held-out like is known when it is predicted, and hidden there."""
 
     @property
     def sign(self) -> Sign:
@@ -56,6 +65,7 @@ class SignedSettings:
         sign = None if columns is None else Sign.find(config, columns, config["dataset"])
         if sign is None:
             return None
+        _refuse_unsigned_models(config)
         _refuse_labels(config)
         return cls(
             sign_field=sign.field,
@@ -66,6 +76,8 @@ class SignedSettings:
             mask_valid_at_test=_flag(config, "mask_valid_at_test", True),
             mask_repeats=_flag(config, "mask_repeats", False),
             neutral_weight=_neutral_weight(config),
+            mask_seen=_flag(config, "mask_seen", True),
+            dislike_split=_one_of(config, "dislike_split", DISLIKE_SPLITS),
         )
 
 
@@ -77,6 +89,8 @@ SETTING_KEYS = (
     "mask_neutrals",
     "mask_valid_at_test",
     "mask_repeats",
+    "mask_seen",
+    "dislike_split",
     "neutral_weight",
     "protocol",
     "eval_users",
@@ -107,6 +121,13 @@ def _duplicates(config: ConfigLike) -> str:
     return chosen
 
 
+def _one_of(config: ConfigLike, key: str, allowed: tuple[str, ...]) -> str:
+    value: str = config[key] or allowed[0]
+    if value not in allowed:
+        raise UsageError(f"{key} is '{value}'; it must be one of {', '.join(allowed)}{nearest(value, allowed)}")
+    return value
+
+
 def _flag(config: ConfigLike, key: str, default: bool) -> bool:
     value = config[key] if key in config else default  # noqa: SIM401  (RecBole's Config has no get)
     if not isinstance(value, bool):
@@ -122,6 +143,17 @@ def _neutral_weight(config: ConfigLike) -> float:
             "and 0 leaves them out of the graph."
         )
     return float(value)
+
+
+def _refuse_unsigned_models(config: ConfigLike) -> None:
+    model = getattr(config, "model_class", None)
+    family = model.__module__.rpartition("_recommender")[0].rpartition(".")[2] if model is not None else ""
+    reason = why_unsigned(model.__name__, family) if model is not None else None
+    if reason is not None:
+        raise UsageError(
+            f"{config['model']} does not run on '{config['dataset']}', which has a sign: {reason}; 'recbole-signed "
+            "models' lists what runs."
+        )
 
 
 def _refuse_labels(config: ConfigLike) -> None:

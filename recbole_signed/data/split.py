@@ -211,12 +211,13 @@ def part_of_others(
     rule: SplitRule,
     cuts: TimeCuts | None,
     rng: np.random.Generator,
+    by_cut_alone: bool = False,
 ) -> IntArray:
     """Return the part of each row that is no like (a dislike or a neutral row), ``[n_rows]``.
 
     In random order the rule is applied to these rows by themselves. In time order without groups they follow the
-    likes' cut in time; with groups the rule applies to them too, and a row that is not earlier than the user's first
-    held-out like is held out with it.
+    likes' cut in time; with groups the rule applies to them too (unless ``by_cut_alone``), and a row that is not
+    earlier than the user's first held-out like is held out with it.
     """
     if not rule.by_time:
         order = rng.permutation(len(users))
@@ -226,7 +227,7 @@ def part_of_others(
     if times is None or cuts is None:
         raise UsageError("eval_args.order TO needs a time column; the data set has none.")
     by_cut = cuts.part_of(users, times)
-    if not rule.by_user or rule.mode == "TS":
+    if by_cut_alone or not rule.by_user or rule.mode == "TS":
         return by_cut
     order = np.argsort(times, kind="stable")
     by_rule = np.empty(len(users), dtype=np.int64)
@@ -235,7 +236,12 @@ def part_of_others(
 
 
 def split_rows(
-    users: Mapping[str, IntArray], times: Mapping[str, Any], rule: SplitRule, n_users: int, seed: int
+    users: Mapping[str, IntArray],
+    times: Mapping[str, Any],
+    rule: SplitRule,
+    n_users: int,
+    seed: int,
+    by_cut_alone: bool = False,
 ) -> dict[str, list[IntArray]]:
     """Split every table: likes as RecBole splits a file that holds nothing else, the others by the rules above.
 
@@ -245,6 +251,7 @@ def split_rows(
         rule: of the likes.
         n_users: number of users with the padding user 0.
         seed: of the random order of the rows that are no likes.
+        by_cut_alone: the others follow the likes' cuts in time and nothing else, where the order is time.
 
     Returns:
         Row numbers of the parts of each table, in RecBole's order for the likes.
@@ -261,7 +268,7 @@ def split_rows(
     # a generator of its own: the likes' split and the model's start must not depend on how many dislikes there are
     rng = np.random.default_rng(seed)
     for name in others:
-        rows[name] = by_part(part_of_others(users[name], times[name], rule, cuts, rng), N_PARTS)
+        rows[name] = by_part(part_of_others(users[name], times[name], rule, cuts, rng, by_cut_alone), N_PARTS)
     return rows
 
 

@@ -13,9 +13,11 @@ from .ponegnn import PoneGNN as PoneGNN
 from .sbgnn import SBGNN as SBGNN
 from .sgcn import SGCN as SGCN
 from .sigformer import SIGformer as SIGformer
+from .signedsasrec import SignedSASRec as SignedSASRec
 from .sigrec import SiGRec as SiGRec
 from .simgcl import SimGCL as SimGCL
 from .siren import SiReN as SiReN
+from .slist import moments as moments
 from .training_free import TrainingFreeRecommender as TrainingFreeRecommender
 from .ultragcn import UltraGCN as UltraGCN
 from .xsimgcl import XSimGCL as XSimGCL

@@ -9,6 +9,7 @@ from .facts import OWN as OWN
 from .facts import STOCK as STOCK
 from .facts import ModelFacts as ModelFacts
 from .facts import facts_of as facts_of
+from .facts import why_unsigned as why_unsigned
 from .hooks import PICKLED_FUNCTIONS as PICKLED_FUNCTIONS
 from .ranges import RANGES as RANGES
 from .ranges import Range as Range

@@ -52,6 +52,7 @@ FREE_KEYS = frozenset((
     "training_neg_sample_num", "training_budget", "max_steps", "eval_every_steps", "lr_milestones", "lr_gamma",
     "resume", "trainer", "online_state", "online_settings", "online_limits", "n_negatives", "negative_exponent",
     "sift_positives", "user_groups", "item_groups", "threads",
+    "refit_for_test",
 ))
 # fmt: on
 """Keys that RecBole reads but lists nowhere, and those of our trainer, our training batches and our metrics."""
@@ -74,8 +75,16 @@ def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> N
     beside = folder / f"{dataset}.yaml"
     if beside.is_file():
         config._update_internal_config_dict(str(beside))
+    loss = {**config.internal_config_dict, **config.external_config_dict}.get("loss_type")
+    if is_sequential(model_class) and loss == "CE":
+        config.internal_config_dict["train_neg_sample_args"] = None  # RecBole refuses its own default here
     default = config.internal_config_dict.get("protocol", "recbole")
     config.internal_config_dict.update(_protocol(config.external_config_dict.get("protocol", default)))
+
+
+def is_sequential(model_class: Any) -> bool:
+    """Whether a model reads sequences: its batches of evaluation are rows, not scores."""
+    return getattr(getattr(model_class, "type", None), "name", "") == "SEQUENTIAL"
 
 
 def _protocol(name: Any) -> dict[str, Any]:
@@ -139,7 +148,7 @@ def add_signed_settings(config: Any) -> None:
             )
         _warn_of_ratings(config)
         return
-    if "eval_batch_size" not in config.external_config_dict:
+    if "eval_batch_size" not in config.external_config_dict and not is_sequential(config.model_class):
         final["eval_batch_size"] = EVAL_CELLS
     if not final.get("allow_unknown_keys"):
         refuse_unknown_keys(config.external_config_dict, config.internal_config_dict)

@@ -57,6 +57,28 @@ STOCK = {
 }
 """RecBole's own models, whose classes can't be given attributes; those that are not here have the defaults."""
 
+UNSIGNED_FAMILIES = {
+    "context_aware": (
+        "it predicts the label of an item that is shown, and no ranking; with 'SIGN_FIELD: ~', "
+        "'threshold: {sign: 0.5}' and sign in load_col RecBole trains it to tell likes from dislikes (AUC, LogLoss)"
+    ),
+    "knowledge_aware": "it reads a knowledge graph (.kg, .link) beside the interactions, which is not supported",
+    "exlib": "it is a library's classifier of labels, which gives no ranking",
+}
+"""Why RecBole's models of some families do not run on data with a sign."""
+UNSIGNED_MODELS = dict.fromkeys(("GRU4RecKG", "KSR"), UNSIGNED_FAMILIES["knowledge_aware"])
+"""The same of single models of other families."""
+
+
+def why_unsigned(model: str, family: str) -> str | None:
+    """Return why a model of RecBole's does not run on data with a sign; None where it does, on the likes.
+
+    Args:
+        model: its name.
+        family: the folder of RecBole in which it is, without ``_recommender``.
+    """
+    return UNSIGNED_MODELS.get(model) or UNSIGNED_FAMILIES.get(family)
+
 
 def facts_of(model: str) -> ModelFacts:
     """Return what is known of a model by its name; of an unknown one the defaults.

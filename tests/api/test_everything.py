@@ -128,7 +128,7 @@ def test_parameters_hold(data: Any) -> None:
 
 
 WRONG: list[tuple[Any, dict[str, Any], str]] = [
-    ("SASRec", {}, "SASRec reads sequences, which fit does not give; train it with run, and load() it."),
+    ("FM", {}, "FM does not run on "),
     ("SSSF", {}, "there is no model named 'SSSF'; did you mean 'SSF'?"),
     ("SSF", {"cutof": 3}, "unknown configuration key 'cutof'; did you mean 'cutoff'?"),
     ("SSF", {"dislike_aversion": -1}, "dislike_aversion is -1"),

@@ -116,11 +116,19 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
         "family": "general",
         "uses_dislikes": False,
         "source": "",
+        "refused": "",
     }
     assert found["GRU4Rec"]["family"] == "sequential"
+    assert not found["GRU4Rec"]["refused"]
+    assert "predicts the label" in found["FM"]["refused"]
+    assert "knowledge graph" in found["CFKG"]["refused"] == found["KSR"]["refused"]
     status, out, _ = outcome(capsys, "models")
     assert status == 0
     assert "general: ADMMSLIM" in out
+    assert "sequential: BERT4Rec" in out
+    runs, _, refused = out.partition("Not on data with a sign:")
+    assert "DeepFM" in refused
+    assert "DeepFM" not in runs
 
 
 def test_models_of_third_parties_come_first(tmp_path: Path, warm_python: WarmPython) -> None:

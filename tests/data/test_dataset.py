@@ -422,16 +422,6 @@ def test_wrong_input_is_one_sentence(columns: list, rows: list, config: dict, me
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "CFKG"])
-def test_models_that_would_take_dislikes_for_likes_are_refused(
-    model: str, write_inter: Write, signed_rows: list
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    settings = {"train_neg_sample_args": None} if model != "CFKG" else {}
-    with pytest.raises(UsageError, match="would take the dislikes of 'signed' for likes"):
-        prepare("signed", model, **settings)
-
-
 def test_an_unknown_data_set_is_named_with_the_nearest_one(write_inter: Write, signed_rows: list) -> None:
     write_inter("signed", COLUMNS, signed_rows)
     with pytest.raises(UsageError, match=r"no data set 'sined'.*did you mean 'signed'"):

@@ -27,7 +27,7 @@ seeds: [1, 2]
 columns: [recall@5, dislikerecall@5]
 models:
   Pop: {}
-  GRU4Rec: {seeds: [1]}
+  GRU4Rec: {seeds: [1], train_neg_sample_args: {distribution: uniform, sample_num: 1, alpha: 1.0}}
 """
 
 Write = Callable[[str], Path]

@@ -33,6 +33,7 @@ from recbole_signed.experiments.runs.provenance import (
     versions,
 )
 from recbole_signed.experiments.runs.reading import DataCache
+from recbole_signed.experiments.runs.refit import refitted
 from recbole_signed.experiments.runs.rows import RunRow
 from recbole_signed.experiments.runs.user_values import write
 from recbole_signed.experiments.runs.warm_up import rehearse
@@ -150,6 +151,14 @@ def run(
                 logger.warning(
                     "No epoch was the best one on validation (is valid_metric defined?): the last one is tested."
                 )
+            if config["refit_for_test"] and test and not in_epochs:
+                file = trainer.saved_model_file
+                trainer.tensorboard.close()
+                trainer, test_data = refitted(config, data, recommender)
+                trainer.saved_model_file, trained = file, False
+                if checkpointed:
+                    trainer._save_checkpoint(0, verbose=False)
+                after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
             before_test = time.perf_counter()
             with recorded(trainer) as seen:
                 tested = trainer.evaluate(test_data, load_best_model=trained, **progress) if test else {}

@@ -1,0 +1,240 @@
+"""Sequences for RecBole's sequential models: the likes of a user in the order of time, or all verdicts with signs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_signed.data.dataset import SignedDataset
+from recbole_signed.errors import UsageError
+
+IntArray = npt.NDArray[np.int64]
+
+SIGN_LIST, GAP_LIST = "sign_list", "gap_list"
+READS = ("likes", "events", "windows")
+
+
+class SignedSequentialDataset(SignedDataset, SequentialDataset):
+    r"""RecBole's ``SequentialDataset`` for signed data: a row for each like but the first of a user.
+
+    A row holds the like as the target, and what came before it in ``item_id_list`` ``[MAX_ITEM_LIST_LENGTH]``, filled
+    from the left, with ``item_length``. What the sequence is of, the model's class attribute ``reads`` says:
+
+    * ``"likes"`` (the default, all of RecBole's models): the likes, with a list for each column. Rows, lists and parts
+      are those of RecBole on a file that holds nothing but the likes, as long as the times are exact in its 32-bit
+      floats. Seconds since 1970 are not: RecBole sees them in steps of 64 or 128, and orders by the file within a step.
+      Here times are exact, and the order of the file decides between equal times alone.
+    * ``"events"``: likes and dislikes, with ``sign_list`` (1 and -1, 0 for padding) and ``gap_list``, the time from
+      the event before, in the file's unit (0 for the first of a user). Rows and parts are the same.
+    * ``"windows"``: the same for a model that learns from each place of a sequence. Its training batches hold one row
+      for each ``MAX_ITEM_LIST_LENGTH`` events of a user (:class:`~recbole_signed.data.sequence_loaders.WindowLoader`).
+
+    A training row sees the training dislikes that are earlier than its target, a held-out row those of the parts before
+    its own. Held-out dislikes serve the metrics, and are in no sequence of their part and in no mask.
+
+    What must not be recommended at evaluation is what it is for general models, so that both can be compared. RecBole
+    hides nothing from sequential models; ``mask_seen: False`` gives its rankings.
+
+    Raises:
+        UsageError: the data has no times, is split already, or ``eval_args.order`` is not ``TO``.
+    """
+
+    stock_name = "SequentialDataset"
+    item_id_list_field: str
+    neg_item_list: Any
+    neg_item_list_field: str
+
+    def __init__(self, config: Any) -> None:
+        name = config["dataset"]
+        if config["benchmark_filename"] is not None:
+            raise UsageError(
+                f"{config['model']} reads sequences in the order of time, but '{name}' is split already; give a data "
+                "set that RecBole splits (eval_args)."
+            )
+        self.reads = getattr(config.model_class, "reads", "likes")
+        if self.reads not in READS:
+            raise UsageError(f"{config['model']}.reads is '{self.reads}'; it must be one of {', '.join(READS)}.")
+        super().__init__(config)
+
+    # ---- rows ----
+
+    def _change_feat_format(self) -> None:
+        SignedDataset._change_feat_format(self)
+        if self.item_list_length_field not in self.inter_feat:
+            self.data_augmentation()
+
+    def data_augmentation(self) -> None:
+        """Make the rows from the likes, as RecBole does, without a loop over them."""
+        keys = self._row_keys["inter_feat"]
+        if keys.time is None:
+            raise UsageError(
+                f"{self.config['model']} reads sequences, but '{self.dataset_name}' has no column '{self.time_field}'; "
+                "set TIME_FIELD to the column of times."
+            )
+        self._aug_presets()
+        order = np.lexsort((keys.time, self.inter_feat[self.uid_field].numpy()))
+        self._likes = self.inter_feat[torch.from_numpy(order)]
+        self._like_times = keys.time[order]
+        first = _starts(self._likes[self.uid_field].numpy())
+        targets = np.flatnonzero(np.arange(len(order)) > first)
+        targets = targets[np.argsort(self._like_times[targets], kind="stable")]  # as RecBole leaves them
+        rows = self._likes[torch.from_numpy(targets)]
+        lists = self._like_lists(first[targets], targets)
+        if hasattr(self, "neg_item_list"):  # that of DIEN's data set
+            place, _ = self._places(first[targets], targets)
+            lists[self.neg_item_list_field] = _gathered(self.neg_item_list, place).to(torch.int64)
+        rows.update(Interaction(lists))
+        self.inter_feat = rows
+        self._row_keys["inter_feat"] = replace(keys.take(order[targets]), number=targets)
+
+    def _places(self, start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
+        """Return places of the last ``MAX_ITEM_LIST_LENGTH`` events before ``end``, -1 for padding, and how many."""
+        longest = self.max_item_list_len
+        begin = np.maximum(start, end - longest)
+        place = begin[:, None] + np.arange(longest)
+        return np.where(place < end[:, None], place, -1), end - begin
+
+    def _like_lists(self, start: IntArray, end: IntArray) -> dict[str, torch.Tensor]:
+        """Return ``item_length`` and a list for each column, of the likes from ``start`` to before ``end``, ``[n]``."""
+        place, length = self._places(start, end)
+        lists = {self.item_list_length_field: torch.from_numpy(length)}
+        for field in self._likes.columns:
+            if field != self.uid_field:
+                lists[getattr(self, f"{field}_list_field")] = _gathered(self._likes[field], place)
+        return lists
+
+    # ---- parts ----
+
+    def build(self) -> list[SignedDataset]:
+        """Split the rows by the split of their targets; dislikes follow as in :class:`SignedDataset`.
+
+        Raises:
+            UsageError: ``eval_args.order`` is not ``TO``.
+        """
+        order = self.config["eval_args"]["order"]
+        if order != "TO":
+            raise UsageError(f"{self.config['model']} reads sequences: set eval_args.order to TO, it is {order}.")
+        parts = SignedDataset.build(self)
+        if self.reads != "likes":
+            for number, part in enumerate(parts):
+                part._read_events(parts[: max(number, 1)])
+        return parts
+
+    @property
+    def _numbers(self) -> IntArray:
+        number = self._row_keys["inter_feat"].number
+        assert number is not None
+        return number
+
+    def _read_events(self, earlier: list[Any]) -> None:
+        """Replace the lists of this part's rows by those of likes and dislikes.
+
+        ``event_place`` is the number of events of the user before the target of each row, int64 ``[n_rows]``.
+        """
+        users, item, sign, time, order = self._events(earlier)
+        position = np.empty(len(order), dtype=np.int64)
+        position[order] = np.arange(len(order))
+        end = position[self._numbers]
+        start = _starts(users)[end]
+        keep = [self.uid_field, self.iid_field, *self._plain_columns()]
+        columns = {field: self.inter_feat[field] for field in keep}
+        columns |= self._event_lists(users, item, sign, time, start, end)
+        self.event_place = end - start
+        self.inter_feat = Interaction(columns)
+
+    def _plain_columns(self) -> list[str]:
+        lists = {getattr(self, f"{field}_list_field") for field in self._likes.columns if field != self.uid_field}
+        named = {self.uid_field, self.iid_field, self.item_list_length_field, *lists}
+        return [field for field in self.inter_feat.columns if field not in named]
+
+    def _events(self, parts: list[Any]) -> tuple[IntArray, IntArray, IntArray, npt.NDArray[np.float64], IntArray]:
+        """Return user, item, sign and time of all likes and of the parts' dislikes, in order, and that order.
+
+        At equal times likes come first: a dislike of the moment of a like is not known before it.
+        """
+        tables = [self._likes, *(part.neg_feat for part in parts)]
+        times = [self._like_times, *(part.times("neg_feat") for part in parts)]
+        user, item = (
+            np.concatenate([table[field].numpy() for table in tables]) for field in (self.uid_field, self.iid_field)
+        )
+        time = np.concatenate(times).astype(np.float64)
+        sign = np.where(np.arange(len(user)) < len(self._likes), 1, -1)
+        order = np.lexsort((-sign, time, user))
+        return user[order], item[order], sign[order], time[order], order
+
+    def _event_lists(
+        self,
+        user: IntArray,
+        item: IntArray,
+        sign: IntArray,
+        time: npt.NDArray[np.float64],
+        start: IntArray,
+        end: IntArray,
+    ) -> dict[str, torch.Tensor]:
+        gap = np.diff(time, prepend=time[:1])
+        gap[_starts(user) == np.arange(len(user))] = 0.0
+        place, length = self._places(start, end)
+        for name, kind in ((SIGN_LIST, FeatureType.TOKEN_SEQ), (GAP_LIST, FeatureType.FLOAT_SEQ)):
+            self.set_field_property(name, kind, FeatureSource.INTERACTION, self.max_item_list_len)
+        return {
+            self.item_list_length_field: torch.from_numpy(length),
+            self.item_id_list_field: _gathered(torch.from_numpy(item), place),
+            SIGN_LIST: _gathered(torch.from_numpy(sign), place),
+            GAP_LIST: _gathered(torch.from_numpy(gap.astype(np.float32)), place),
+        }
+
+    def latest(self) -> Interaction:
+        """Return the whole sequence of each user who has one, with all rows of this data set: what comes next follows.
+
+        Returns:
+            The columns of a row without a target, one row for each user, users ascending.
+        """
+        if self.reads == "likes":
+            user = self._likes[self.uid_field].numpy()
+            first = np.flatnonzero(_starts(user) == np.arange(len(user)))
+            lists = self._like_lists(first, np.append(first[1:], len(user)))
+        else:
+            user, item, sign, time, _ = self._events([self])
+            first = np.flatnonzero(_starts(user) == np.arange(len(user)))
+            lists = self._event_lists(user, item, sign, time, first, np.append(first[1:], len(user)))
+        return Interaction({self.uid_field: torch.from_numpy(user[first]), **lists})
+
+    # ---- what is liked ----
+
+    @property
+    def shows_seen(self) -> bool:
+        """Whether nothing is hidden; RecBole's ``repeatable`` is always set for sequential models, and says nothing."""
+        return not self.signed.mask_seen
+
+    def _liked_pairs(self) -> tuple[IntArray, IntArray]:
+        """The targets, and the first like of each user whose second one is in this part."""
+        feat, items = self.inter_feat, self._likes[self.iid_field].numpy()
+        number = self._numbers
+        starts = _starts(self._likes[self.uid_field].numpy())
+        second = number[starts[number] == number - 1]
+        users = self._likes[self.uid_field].numpy()[second]
+        return (
+            np.concatenate([feat[self.uid_field].numpy(), users]),
+            np.concatenate([feat[self.iid_field].numpy(), items[second - 1]]),
+        )
+
+
+def _starts(users: IntArray) -> IntArray:
+    """Return where the run of equal ``users [n]`` begins that each place is in, ``[n]``."""
+    new = np.append(True, users[1:] != users[:-1])[: len(users)]
+    return np.maximum.accumulate(np.where(new, np.arange(len(users)), 0))
+
+
+def _gathered(values: torch.Tensor, place: IntArray) -> torch.Tensor:
+    """Return ``values [n, ...]`` at ``place [n_rows, length]``, 0 where that is -1."""
+    index = torch.from_numpy(place)
+    found = values[index.clamp(min=0)]
+    found[index < 0] = 0
+    return found

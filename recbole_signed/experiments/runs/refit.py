@@ -1,0 +1,47 @@
+"""A closed form fitted again before the test: what was held out to choose by is known when the test is predicted."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from recbole.data import data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+
+from recbole_signed.errors import UsageError
+
+
+def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
+    """Fit a model without epochs to the training and validation part together, with the parameters that were chosen.
+
+    A sequential model reads the validation like as the last event before the test's. Without this, a model that is
+    fitted to a graph would not know of it.
+
+    Args:
+        config: RecBole's, of the first fit.
+        data: the data set that was split.
+        model: as fitted first; its attribute ``chosen``, if any, holds what it chose on validation.
+
+    Returns:
+        The trainer with the model, and the test loader; its rows are those of the first split.
+
+    Raises:
+        UsageError: the split is not the one for which this is defined, ``LS: valid_and_test``.
+    """
+    if config["eval_args"]["split"] != {"LS": "valid_and_test"}:
+        raise UsageError(
+            f"refit_for_test needs the split {{LS: valid_and_test}}, but it is {config['eval_args']['split']}."
+        )
+    again = copy.copy(config)
+    again.final_config_dict = {
+        **config.final_config_dict,
+        "eval_args": {**config["eval_args"], "split": {"LS": "test_only"}},
+        **({"auto": False, **model.chosen} if hasattr(model, "chosen") else {}),
+    }
+    init_seed(again["seed"], again["reproducibility"])
+    train_data, _, test_data = data_preparation(again, copy.deepcopy(data, {id(data.config): again}))
+    init_seed(again["seed"], again["reproducibility"])
+    fitted = get_model(again["model"])(again, train_data._dataset).to(again["device"])
+    trainer = get_trainer(again["MODEL_TYPE"], again["model"])(again, fitted)
+    trainer.fit(train_data, None, saved=False, show_progress=again["show_progress"])
+    return trainer, test_data

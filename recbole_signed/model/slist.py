@@ -1,0 +1,150 @@
+r"""SLIST
+################################################
+Reference:
+    Minjin Choi et al. "Session-aware Linear Item-Item Models for Session-based Recommendation." in WWW 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from logging import getLogger
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import gram_inverse
+from recbole_signed.model.training_free import TrainingFreeRecommender
+
+IntArray = npt.NDArray[np.int64]
+SMALLEST = 1e-3
+"""Weights of places further apart than this are left out of partial sequences."""
+
+
+class SLIST(TrainingFreeRecommender):
+    r"""Item similarities and item transitions in one linear model in closed form, from the likes in their order.
+
+    With X the likes of users, and a row of S and T for each place of a sequence that splits it into what came before
+    (S) and what comes after (T), weighted by :math:`e^{-\text{distance}/\delta}`:
+
+    .. math::
+        \min_B \; \alpha \|X - XB\|^2 + (1-\alpha) \|T - SB\|^2 + \lambda \|B\|^2, \quad B_{jj} \le \xi
+
+    (eq. 11, with the constraint of eq. 4), whose solution is :math:`B = I - P\,\mathrm{diag}(\mu) + C`,
+    :math:`P = (\alpha X^T X + (1-\alpha) S^T S + \lambda I)^{-1}`, :math:`C = -(1-\alpha) P S^T (S - T)`, and
+    :math:`\mu_j = \max(\lambda, (1 - \xi + C_{jj}) / P_{jj})`. Scores are :math:`x_u B`, where a like counts
+    :math:`e^{-r/\delta_\text{inf}}` if r moments of the user are later (eq. 13). With :math:`\alpha = 0` it is SLIT,
+    with :math:`\alpha = 1` SLIS, which is EASE for :math:`\xi = 0`.
+
+    Why this one of the linear transition models: it asks for the order alone. TALE (WSDM 2025) weighs by gaps in time,
+    which data such as KuaiRand's history does not have.
+
+    Where this departs from the paper:
+
+    * a user is one session, so sessions have no weights by age;
+    * :math:`\xi` is 0 by default and no infinity: nobody gets an item again here;
+    * likes of one time are one moment, without an order among themselves; weights below .001 are left out;
+    * items without a like in training have no row in B.
+
+    Without timestamps it is SLIS, and says so. Memory: two dense matrices over the liked items, in float32.
+    """
+
+    family = "linear transitions"
+    source = "SLIST, WWW 2021"
+    needs_sign = False
+    uses_dislikes = False
+    export_recipe: ClassVar[Mapping[str, Any]] = {
+        "refusal": "it needs exact times of likes, which RecBole rounds to 64 or 128 seconds."
+    }
+    fitted = ("item_weights",)
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.alpha, self.reg_weight = float(config["alpha"]), float(config["reg_weight"])
+        self.train_decay, self.inference_decay = float(config["train_decay"]), float(config["inference_decay"])
+        self.diagonal_limit = float(config["diagonal_limit"])
+        for name in ("reg_weight", "train_decay", "inference_decay"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} is {config[name]}; it must be above 0.")
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"alpha is {config['alpha']}; it must be from 0 (transitions) to 1 (similarities).")
+        user, item = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+        time = dataset.times("inter_feat") if hasattr(dataset, "times") else None
+        if time is None:
+            getLogger().warning("SLIST is SLIS here: the data set has no timestamps, so there is no order of likes.")
+            self.alpha, self.inference_decay, time = 1.0, math.inf, np.zeros(len(user))
+        liked = np.flatnonzero(np.bincount(item, minlength=self.n_items))
+        self.register_buffer("item_weights", torch.zeros(len(liked), 0))
+        self.register_buffer("liked", torch.from_numpy(liked))
+        self._rows = user, np.searchsorted(liked, item), *moments(user, np.asarray(time))
+        self._users = self._weighted_users()
+
+    def _weighted_users(self) -> sp.csr_matrix:
+        """Return x of all users, CSR ``[n_users, n_liked]``."""
+        user, column, moment, last = self._rows
+        weight = np.exp(-(last - moment) / self.inference_decay)
+        return sp.csr_matrix((weight, (user, column)), shape=(self.n_users, len(self.liked)), dtype=np.float32)
+
+    def partial_sequences(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+        """Return S and T, CSR ``[n_places, n_liked]`` each."""
+        user, column, moment, last = self._rows
+        n_moments = np.zeros(self.n_users, dtype=np.int64)
+        np.maximum.at(n_moments, user, last)
+        first = np.cumsum(n_moments) - n_moments  # place m of a user, 1 to the last moment, is in row first + m - 1
+        reach = max(1, math.ceil(-math.log(SMALLEST) * self.train_decay))
+        shape = int(n_moments.sum()), len(self.liked)
+
+        def rows(start: IntArray, stop: IntArray, sign: int) -> sp.csr_matrix:
+            count = np.maximum(stop - start, 0)
+            like = np.repeat(np.arange(len(user)), count)
+            place = np.arange(len(like)) - np.repeat(np.cumsum(count) - count, count) + start[like]
+            distance = place - 1 - moment[like] if sign > 0 else moment[like] - place
+            cells = np.exp(-distance / self.train_decay), (first[user[like]] + place - 1, column[like])
+            return sp.csr_matrix(cells, shape=shape, dtype=np.float32)
+
+        before = rows(moment + 1, np.minimum(moment + reach, last) + 1, 1)
+        after = rows(np.maximum(1, moment - reach + 1), moment + 1, -1)
+        return before, after
+
+    def fit(self) -> None:
+        """Solve for B; the same likes in the same order give the same model."""
+        user, column, *_ = self._rows
+        shape = self.n_users, len(self.liked)
+        likes = sp.csr_matrix((np.full(len(user), 1.0, np.float32), (user, column)), shape=shape)
+        before, after = self.partial_sequences()
+        both = sp.vstack([math.sqrt(self.alpha) * likes, math.sqrt(1 - self.alpha) * before]).tocsr()
+        inverse = gram_inverse(both, self.reg_weight).numpy()
+        moved = ((self.alpha - 1) * (before.T @ (before - after))).tocsr()
+        weights = (moved.T @ inverse).T  # C: the inverse is symmetric
+        own, diagonal = weights.diagonal().copy(), inverse.diagonal()
+        inverse *= np.maximum(self.reg_weight, (1 - self.diagonal_limit + own) / diagonal)
+        weights -= inverse
+        weights[np.diag_indices(len(weights))] += 1.0
+        self.item_weights = torch.from_numpy(np.ascontiguousarray(weights)).to(self.device)
+
+    def score(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
+        scores = torch.zeros(len(users), self.n_items, device=self.device)
+        if self.item_weights.numel():
+            known = torch.from_numpy(self._users[users.cpu().numpy()].toarray()).to(self.device)
+            scores[:, self.liked] = known @ self.item_weights
+        return scores
+
+
+def moments(user: IntArray, time: npt.NDArray[Any]) -> tuple[IntArray, IntArray]:
+    """Return for each row the number of earlier moments of its user, and that of the user's last one, ``[n]`` each."""
+    order = np.lexsort((time, user))
+    users, times = user[order], time[order]
+    starts = np.append(True, users[1:] != users[:-1])[: len(users)]
+    new = starts | np.append(True, times[1:] != times[:-1])[: len(users)]
+    count = np.cumsum(new)
+    ranks = count - np.maximum.accumulate(np.where(starts, count, 0))
+    moment = np.empty(len(user), dtype=np.int64)
+    moment[order] = ranks
+    last = np.zeros(int(user.max(initial=0)) + 1, dtype=np.int64)
+    np.maximum.at(last, user, moment)
+    return moment, last[user]

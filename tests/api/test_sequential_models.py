@@ -1,0 +1,64 @@
+"""``fit``, ``save`` and ``load`` of models that read sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import recbole_signed as rs
+
+SMALL = {
+    "GRU4Rec": {"embedding_size": 8, "hidden_size": 8, "MAX_ITEM_LIST_LENGTH": 6},
+    "SignedSASRec": {"hidden_size": 8, "inner_size": 8, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 6},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_sequential_model_is_fitted_saved_and_loaded(name: str, data: Any, frame: pl.DataFrame) -> None:
+    model = rs.fit(name, data, epochs=2, **SMALL[name])
+    users = ["user 3", "user 4", "nobody"]
+    found = model.recommend(users, k=40)
+    assert dict(found.select("user", "known").unique().iter_rows()) == {
+        "user 3": True,
+        "user 4": True,
+        "nobody": False,
+    }
+    touched = set(frame.filter(pl.col("who") == "user 3")["what"].cast(pl.String))
+    assert not touched & set(found.filter(pl.col("user") == "user 3")["item"])
+    model.save("model.rs")
+    assert rs.load("model.rs").recommend(users, k=9).equals(model.recommend(users, k=9))
+
+
+@pytest.mark.parametrize(("name", "kept"), [("GRU4Rec", "rating >= 4"), ("SignedSASRec", "rating != 3")])
+def test_what_follows_the_whole_sequence_is_recommended(name: str, kept: str, data: Any, frame: pl.DataFrame) -> None:
+    """The scores are those of the model on the user's last events, put together from the frame."""
+    model = rs.fit(name, data, epochs=1, **SMALL[name])
+    own = frame.filter(pl.col("who") == "user 3").filter(pl.sql_expr(kept)).sort("when").tail(6)
+    items = [model.dataset.token2id(model.dataset.iid_field, str(item)) for item in own["what"]]
+    padding = [0] * (6 - len(items))
+    signs = np.where(own["rating"] >= 4, 1, -1).tolist()
+    batch = {
+        f"{model.dataset.iid_field}_list": torch.tensor([items + padding]),
+        "item_length": torch.tensor([len(items)]),
+        "sign_list": torch.tensor([signs + padding]),
+    }
+    with torch.no_grad():
+        scores = model.model.full_sort_predict(type(model.dataset.inter_feat)(batch)).view(-1)
+    found = model.recommend("user 3", k=50, include_seen=True)
+    expected = [float(scores[model.dataset.token2id(model.dataset.iid_field, item)]) for item in found["item"]]
+    np.testing.assert_allclose(found["score"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_number_of_epochs_is_chosen_on_the_last_likes(data: Any) -> None:
+    model = rs.fit("GRU4Rec", data, **SMALL["GRU4Rec"], stopping_step=1, learning_rate=0.05)
+    assert 1 <= model.config["epochs"] < 300
+
+
+def test_data_without_times_has_no_sequences(frame: pl.DataFrame) -> None:
+    timeless = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2")
+    with pytest.raises(rs.UsageError, match=r"SASRec reads sequences, but .* has no column"):
+        rs.fit("SASRec", timeless, epochs=1)

@@ -1,0 +1,318 @@
+"""Sequences of signed data: those of a file of likes for RecBole's models, and all events for models that ask."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.model.sequential_recommender.gru4rec import GRU4Rec
+from recbole.quick_start import run_recbole
+from recbole.utils import init_seed
+
+from recbole_signed import UsageError, register_model
+from recbole_signed.data import SignedEvalBatch, SignedSequentialDataset, WindowLoader
+from recbole_signed.plugin import registry
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+LIKES = ["user_id:token", "item_id:token", "timestamp:float"]
+LOAD = {"inter": ["user_id", "item_id", "timestamp"]}
+PARTS = ("train", "valid", "test")
+Row = tuple[int, int, int, int]
+Write = Callable[..., Path]
+
+
+def prepare(dataset: str, model: str = "GRU4Rec", **config: Any) -> tuple[Config, Any, tuple[Any, Any, Any]]:
+    given = {"state": "ERROR", "MAX_ITEM_LIST_LENGTH": 4, "load_col": LOAD, **config}
+    made = Config(model=model, dataset=dataset, config_dict=given)
+    init_seed(made["seed"], made["reproducibility"])
+    data = create_dataset(made)
+    return made, data, data_preparation(made, data)
+
+
+def written(folder: Path, name: str, columns: list[str], rows: list[Any]) -> None:
+    (folder / name).mkdir(parents=True)
+    lines = ["\t".join(columns), *("\t".join(map(str, row)) for row in rows)]
+    (folder / name / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@st.composite
+def event_rows(draw: st.DrawFn) -> list[Row]:
+    """Rows of up to 6 users, each pair once, times with ties, users whose likes are few or none."""
+    pairs = draw(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=20, max_size=45, unique=True))
+    signs = draw(st.lists(st.sampled_from([1, 1, 1, -1, -1, 0]), min_size=len(pairs), max_size=len(pairs)))
+    times = draw(st.lists(st.integers(0, 30), min_size=len(pairs), max_size=len(pairs)))
+    rows = [(*pair, sign, time) for pair, sign, time in zip(pairs, signs, times, strict=True)]
+    # a user with a sequence and a dislike, so that there is something to learn from
+    return [*rows, *((9, item, 1, item) for item in range(5)), (9, 5, -1, 3)]
+
+
+SPLITS = [{"LS": "valid_and_test"}, {"LS": "test_only"}, {"RS": [0.6, 0.2, 0.2]}]
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=event_rows(), split=st.sampled_from(SPLITS), group=st.sampled_from(["user", "none"]))
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_rows_parts_and_masks_are_those_of_a_file_of_likes(
+    mask_seen: bool, rows: list[Row], split: dict, group: str
+) -> None:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        written(folder, "signed", COLUMNS, rows)
+        written(folder, "likes", LIKES, [(u, i, t) for u, i, sign, t in rows if sign > 0])
+        args = {"split": split, "order": "TO", "group_by": group, "mode": "full"}
+        options = {"data_path": str(folder), "eval_args": args}
+        signed = prepare("signed", **options, mask_seen=mask_seen)[2]
+        likes = prepare("likes", **options)[2]
+    finally:
+        shutil.rmtree(folder)
+    for own, theirs in zip(signed, likes, strict=True):
+        mine, expected = own._dataset.inter_feat, theirs._dataset.inter_feat
+        assert set(mine.columns) == set(expected.columns)
+        for column in expected.columns:
+            assert torch.equal(mine[column], expected[column]), column
+    for own, theirs in zip(signed[1:], likes[1:], strict=True):
+        for (batch, (row, item), like_u, like_i), (stock, none, stock_u, stock_i) in zip(own, theirs, strict=True):
+            assert none is None
+            assert torch.equal(like_u, stock_u)
+            assert torch.equal(like_i, stock_i)
+            assert torch.equal(batch["item_id_list"], stock["item_id_list"])
+            assert mask_seen or not len(row)  # RecBole hides nothing from sequential models
+            assert not (set(zip(row.tolist(), item.tolist(), strict=True)) & set(enumerate(like_i.tolist())))
+
+
+@pytest.mark.parametrize(("name", "loss"), [("SASRec", "CE"), ("SASRec", "BPR"), ("BERT4Rec", "CE"), ("NARM", "CE")])
+def test_a_stock_model_learns_and_ranks_as_on_a_file_of_likes(
+    name: str, loss: str, write_inter: Write, signed_rows: list, quick: dict
+) -> None:
+    rows = [(u, i, sign, t - 1_600_000_000) for u, i, sign, t in signed_rows]  # exact in 32 bits
+    write_inter("signed", COLUMNS, rows)
+    write_inter("likes", LIKES, [(u, i, t) for u, i, sign, t in rows if sign > 0])
+    losses: list[list[float]] = []
+    results = []
+    negatives = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
+    for data in ("likes", "signed"):
+        with pytest.MonkeyPatch.context() as patch:
+            from recbole.trainer import Trainer
+
+            mine: list[float] = []
+            stock = Trainer._train_epoch
+
+            def watched(self: Any, *args: Any, _seen: list = mine, _stock: Any = stock, **kwargs: Any) -> Any:
+                found = _stock(self, *args, **kwargs)
+                _seen.append(float(found))
+                return found
+
+            patch.setattr(Trainer, "_train_epoch", watched)
+            config = {
+                **quick,
+                "mask_seen": False,
+                "allow_unknown_keys": True,
+                "load_col": LOAD,
+                "loss_type": loss,
+                "train_neg_sample_args": negatives if loss == "BPR" else None,
+                "MAX_ITEM_LIST_LENGTH": 8,
+                "train_batch_size": 64,
+            }
+            results.append(run_recbole(model=name, dataset=data, config_dict=config, saved=False))
+        losses.append(mine)
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == quick["epochs"]
+    assert results[0]["test_result"] == results[1]["test_result"]
+    assert results[0]["best_valid_result"] == results[1]["best_valid_result"]
+
+
+def test_held_out_dislikes_are_counted_and_are_in_no_mask(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    _, data, (train, valid, test) = prepare("signed")
+    assert type(data) is SignedSequentialDataset
+    for loader, earlier in ((valid, [train]), (test, [train, valid])):
+        held = set(zip(*(each.tolist() for each in loader._dataset._pairs(loader._dataset.neg_feat)), strict=True))
+        likes = {pair for each in earlier for pair in zip(*each._dataset._liked_pairs(), strict=True)}
+        part = train._dataset
+        touched = {pair for each in (part.neg_feat, part.neutral_feat) for pair in zip(*part._pairs(each), strict=True)}
+        for batch, (row, item), _, like_i in loader:
+            assert isinstance(batch, SignedEvalBatch)
+            users = batch["user_id"].tolist()
+            target = set(zip(users, like_i.tolist(), strict=True))
+            masked = {(users[r], i) for r, i in zip(row.tolist(), item.tolist(), strict=True)}
+            assert masked == {pair for pair in likes | touched if pair[0] in users} - target
+            assert not masked & held
+            counted = {(users[r], i) for r, i in zip(batch.dislike_u.tolist(), batch.dislike_i.tolist(), strict=True)}
+            assert counted == {pair for pair in held if pair[0] in users}
+            assert batch.like_count.tolist() == [1] * len(users)
+
+
+def test_the_first_likes_are_hidden_and_in_the_graph(write_inter: Write, signed_rows: list) -> None:
+    """They are the target of no row."""
+    write_inter("signed", COLUMNS, signed_rows)
+    parts = [loader._dataset for loader in prepare("signed")[2]]
+    likes = {(u, i) for u, i, sign, _ in signed_rows if sign > 0}
+    several = {user for user, _ in likes if sum(user == other for other, _ in likes) > 1}
+    found: list[tuple[int, int]] = []
+    for part in parts:
+        users, items = part._liked_pairs()
+        found += zip(part.id2token("user_id", users), part.id2token("item_id", items), strict=True)
+    assert len(found) == len(set(found))
+    assert {(int(user), int(item)) for user, item in found} == {pair for pair in likes if pair[0] in several}
+    assert parts[0].signed_graph().likes.nnz == len(parts[0]._liked_pairs()[0])
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_eval_users_ranks_some_of_the_users(count: int, write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    test = prepare("signed", eval_users=count)[2][2]
+    users = [user for batch, *_ in test for user in batch["user_id"].tolist()]
+    assert len(users) == len(set(users)) == count
+
+
+# ---- all events ----
+
+
+class EventReader(GRU4Rec):
+    """A sequential model that asks for signs."""
+
+    reads = "events"
+
+
+class WindowReader(GRU4Rec):
+    """One that learns from each place of a sequence."""
+
+    reads = "windows"
+
+
+class WrongReader(GRU4Rec):
+    """One that asks for what there is not."""
+
+    reads = "dislikes"
+
+
+@pytest.fixture
+def readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry._registry, "models", dict(registry._registry.models))
+    module = ModuleType("sequence_readers")
+    (tmp_path / "readers.yaml").write_text(
+        "embedding_size: 8\nhidden_size: 8\nnum_layers: 1\ndropout_prob: 0.0\nloss_type: CE\n", encoding="utf-8"
+    )
+    for each in (EventReader, WindowReader, WrongReader):
+        setattr(module, each.__name__, each)
+        register_model(each.__name__, module.__name__, properties=tmp_path / "readers.yaml")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def expected_events(rows: list[Row], dislikes: set[tuple[int, int]], user: int, target: int, longest: int) -> list:
+    """(item, sign, gap) of what is before a liked item, by a loop: likes first among equal times."""
+    places = {pair[:2]: place for place, pair in enumerate(rows)}
+    events = [
+        (time, -sign, places[u, i], i)
+        for u, i, sign, time in rows
+        if u == user and (sign > 0 or (sign < 0 and (u, i) in dislikes))
+    ]
+    events.sort()
+    before = events[: next(place for place, each in enumerate(events) if each[3] == target)]
+    gaps = [0.0, *(float(b[0] - a[0]) for a, b in pairwise(before))]
+    return [(item, -sign, gap) for (_, sign, _, item), gap in zip(before, gaps, strict=True)][-longest:]
+
+
+@pytest.mark.parametrize("longest", [3, 50])
+@pytest.mark.parametrize("split", SPLITS, ids=str)
+def test_events_are_what_is_known_before_the_target(
+    split: dict, longest: int, write_inter: Write, signed_rows: list, readers: None
+) -> None:
+    rows = [(u, i, sign, (t - 1_600_000_000) // 20_000) for u, i, sign, t in signed_rows]  # many ties
+    write_inter("signed", COLUMNS, rows)
+    eval_args = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+    options = {"eval_args": eval_args, "MAX_ITEM_LIST_LENGTH": longest}
+    _, data, loaders = prepare("signed", "EventReader", **options)
+    likes = prepare("signed", "GRU4Rec", **options)[2]
+
+    def tokens(users: Any, items: Any) -> list[tuple[int, int]]:
+        names = data.id2token("user_id", users), data.id2token("item_id", items)
+        return [(int(u), int(i)) for u, i in zip(*names, strict=True)]
+
+    dislikes = [set(tokens(*each._dataset._pairs(each._dataset.neg_feat))) for each in loaders]
+    for number, loader in enumerate(loaders):
+        feat = loader._dataset.inter_feat
+        for column in ("user_id", "item_id"):  # the rows and parts are those of the likes
+            assert torch.equal(feat[column], likes[number]._dataset.inter_feat[column])
+        known = set().union(*dislikes[: max(number, 1)])
+        targets = tokens(*loader._dataset._pairs(feat))
+        for place, (user, target) in enumerate(targets):
+            wanted = expected_events(rows, known, user, target, longest)
+            length = int(feat["item_length"][place])
+            items = [int(each) for each in data.id2token("item_id", feat["item_id_list"][place][:length].numpy())]
+            signs, gaps = feat["sign_list"][place], feat["gap_list"][place]
+            assert list(zip(items, signs[:length].tolist(), gaps[:length].tolist(), strict=True)) == wanted
+            assert not feat["item_id_list"][place][length:].any()
+            assert not signs[length:].any()
+
+
+def test_windows_cover_all_events_with_few_rows(write_inter: Write, signed_rows: list, readers: None) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    _, _, (train, valid, _) = prepare("signed", "WindowReader", MAX_ITEM_LIST_LENGTH=5)
+    assert isinstance(train, WindowLoader)
+    assert not isinstance(valid, WindowLoader)
+    part = train._dataset
+    users, places = part.inter_feat["user_id"].numpy(), part.event_place
+    covered: dict[int, set[int]] = {}
+    chosen = 0
+    for batch in train:
+        chosen += len(batch)
+        for user, item in zip(batch["user_id"].tolist(), batch["item_id"].tolist(), strict=True):
+            (row,) = np.flatnonzero((users == user) & (part.inter_feat["item_id"].numpy() == item))
+            covered.setdefault(user, set()).update(range(max(0, places[row] - 5), places[row] + 1))
+    for user in np.unique(users):
+        last = places[users == user].max()
+        likes = set(places[users == user].tolist())
+        assert likes <= covered[user]
+        assert last in covered[user]
+    assert chosen < len(users) / 2
+
+
+def test_the_latest_sequence_holds_everything(write_inter: Write, signed_rows: list, readers: None) -> None:
+    rows = [(u, i, sign, t - 1_600_000_000) for u, i, sign, t in signed_rows]
+    write_inter("signed", COLUMNS, rows)
+    signs: tuple[int, ...]
+    for model, signs in (("GRU4Rec", (1,)), ("EventReader", (1, -1))):
+        data = prepare("signed", model, MAX_ITEM_LIST_LENGTH=6)[1]
+        latest = data.latest()
+        for place, user in enumerate(data.id2token("user_id", latest["user_id"].numpy())):
+            events = sorted((t, -sign, i) for u, i, sign, t in rows if u == int(user) and sign in signs)
+            length = int(latest["item_length"][place])
+            items = data.id2token("item_id", latest["item_id_list"][place][:length].numpy())
+            assert [int(each) for each in items] == [item for *_, item in events][-6:]
+
+
+# ---- what is refused ----
+
+
+def test_wrong_sequences_are_one_sentence(write_inter: Write, signed_rows: list, readers: None) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    write_inter("timeless", COLUMNS[:3], [row[:3] for row in signed_rows])
+    for part in PARTS:
+        write_inter("parts", COLUMNS, signed_rows, part)
+    wrong: list[tuple[str, str, dict[str, Any], str]] = [
+        ("signed", "SASRec", {"eval_args": {"order": "RO"}}, "set eval_args.order to TO, it is RO"),
+        ("timeless", "SASRec", {"load_col": {"inter": ["user_id", "item_id"]}}, "has no column 'timestamp'"),
+        ("parts", "SASRec", {"benchmark_filename": list(PARTS)}, "'parts' is split already"),
+        ("signed", "WrongReader", {}, "WrongReader.reads is 'dislikes'; it must be one of likes, events, windows"),
+        ("signed", "GRU4RecKG", {}, "it reads a knowledge graph"),
+        ("signed", "CFKG", {}, "it reads a knowledge graph"),
+        ("signed", "FM", {}, "it predicts the label of an item that is shown"),
+    ]
+    for dataset, model, config, message in wrong:
+        with pytest.raises(UsageError, match=message) as caught:
+            prepare(dataset, model, **config)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,67 @@
+"""The last like of each user: what every model knows when it is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_signed import UsageError
+from recbole_signed.experiments.runs import run
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+NEXT_LIKE = {
+    "eval_args": {"order": "TO", "split": {"LS": "valid_and_test"}, "group_by": "user"},
+    "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
+    "dislike_split": "time",
+    "refit_for_test": True,
+    "metrics": ["Recall", "NDCG"],
+    "topk": [10],
+    "valid_metric": "NDCG@10",
+}
+
+
+@pytest.mark.parametrize("name", ["SignedEASE", "SSF"])
+def test_the_refit_is_a_fit_to_all_that_is_before_the_test(
+    name: str, write_inter: Callable[..., Path], signed_rows: list
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    found = run(name, "signed", overrides=NEXT_LIKE, save=False)
+    without: dict[str, Any] = {key: value for key, value in NEXT_LIKE.items() if key != "refit_for_test"}
+    alone = {**without, "eval_args": {**without["eval_args"], "split": {"LS": "test_only"}}}
+    assert found.valid == run(name, "signed", overrides=without, save=False).valid
+    if name == "SignedEASE":
+        assert found.test == run(name, "signed", overrides=alone, save=False).test
+    assert found.test != run(name, "signed", overrides=without, save=False).test
+
+
+def test_a_refit_needs_the_split_that_leaves_the_last_out(write_inter: Callable[..., Path], signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    with pytest.raises(UsageError, match="refit_for_test needs the split"):
+        run("SignedEASE", "signed", overrides={**NEXT_LIKE, "eval_args": {"split": {"RS": [8, 1, 1]}}}, save=False)
+
+
+def test_dislikes_before_the_test_like_are_known_and_hidden(
+    write_inter: Callable[..., Path], signed_rows: list
+) -> None:
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+
+    write_inter("signed", COLUMNS, signed_rows)
+    config = Config(model="BPR", dataset="signed", config_dict={"state": "ERROR", **NEXT_LIKE})
+    parts = [each._dataset for each in data_preparation(config, create_dataset(config))]
+    cuts = []
+    for part in parts[1:]:
+        times = part.times("inter_feat")
+        cuts.append(dict(zip(part.inter_feat["user_id"].tolist(), times.tolist(), strict=True)))
+    for number, part in enumerate(parts):
+        for user, time in zip(part.neg_feat["user_id"].tolist(), part.times("neg_feat").tolist(), strict=True):
+            assert sum(time >= cut.get(user, np.inf) for cut in cuts) == number
+    for user in cuts[1]:
+        hidden = set(parts[2].history.select(np.array([user]))[1].tolist())
+        for part in parts[:2]:
+            for feat in (part.inter_feat, part.neg_feat):
+                assert set(feat["item_id"][feat["user_id"] == user].tolist()) <= hidden

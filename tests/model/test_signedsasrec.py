@@ -1,0 +1,88 @@
+"""What SignedSASRec learns from, against loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recbole_signed import UsageError
+
+LENGTH = 5
+SETTINGS = {"hidden_size": 8, "inner_size": 8, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": LENGTH}
+
+
+@pytest.fixture
+def model(prepare_model: Callable[..., Any]) -> Any:
+    return prepare_model("SignedSASRec", **SETTINGS)[0].eval()
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> dict[str, torch.Tensor]:
+    rows = draw(st.integers(1, 4))
+    lengths = draw(st.lists(st.integers(1, LENGTH), min_size=rows, max_size=rows))
+    items, signs = torch.zeros((rows, LENGTH), dtype=torch.int64), torch.zeros((rows, LENGTH), dtype=torch.int64)
+    for row, length in enumerate(lengths):
+        for place in range(length):
+            items[row, place] = draw(st.integers(1, 20))
+            signs[row, place] = draw(st.sampled_from([1, -1]))
+    targets = draw(st.lists(st.integers(1, 20), min_size=rows, max_size=rows))
+    return {
+        "item_id_list": items,
+        "sign_list": signs,
+        "item_length": torch.tensor(lengths),
+        "item_id": torch.tensor(targets),
+    }
+
+
+def loop_targets(batch: dict[str, torch.Tensor]) -> list[tuple[int, int, int, int | None]]:
+    """(row, place, next liked item, disliked next item if any) of each place."""
+    found = []
+    for row, length in enumerate(batch["item_length"].tolist()):
+        events = list(zip(batch["item_id_list"][row].tolist(), batch["sign_list"][row].tolist(), strict=True))[:length]
+        events.append((int(batch["item_id"][row]), 1))
+        for place in range(length):
+            following = events[place + 1 :]
+            like = next(item for item, sign in following if sign > 0)
+            found.append((row, place, like, following[0][0] if following[0][1] < 0 else None))
+    return found
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=batches(), weight=st.sampled_from([0.0, 0.7]))
+def test_the_loss_is_that_of_a_loop_over_places(model: Any, batch: dict, weight: float) -> None:
+    model.dislike_weight = weight
+    with torch.no_grad():
+        states = model.forward(batch)
+        scores = states @ model.item_embedding.weight.T
+        losses, pushes, targets = 0.0, 0.0, loop_targets(batch)
+        for row, place, like, dislike in targets:
+            here = scores[row, place].double()
+            losses += float(torch.logsumexp(here, 0) - here[like])
+            if dislike is not None:
+                pushes += math.log1p(math.exp(float(here[dislike] - here[like])))
+        wanted = (losses + weight * pushes) / len(targets)
+        assert float(model.calculate_loss(batch)) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_place_sees_nothing_that_is_later(model: Any) -> None:
+    batch = {
+        "item_id_list": torch.tensor([[3, 4, 5, 6, 7]]),
+        "sign_list": torch.tensor([[1, -1, 1, 1, -1]]),
+        "item_length": torch.tensor([5]),
+    }
+    before = model.forward(batch)
+    batch["item_id_list"][0, 3], batch["sign_list"][0, 4] = 9, 1
+    after = model.forward(batch)
+    assert torch.equal(before[:, :3], after[:, :3])
+    assert not torch.allclose(before[:, 3:], after[:, 3:])
+
+
+def test_a_negative_weight_of_dislikes_is_refused(prepare_model: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="dislike_weight is -1; it must be 0 or more"):
+        prepare_model("SignedSASRec", **SETTINGS, dislike_weight=-1)
