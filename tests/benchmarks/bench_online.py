@@ -2,10 +2,11 @@
 
     python tests/benchmarks/bench_online.py --edges 1000000 10000000 --folder /somewhere/on/the/disk
 
-SSF (k = 64) on synthetic graphs of the profile 'kuairand', through :class:`OnlineTrainer`, on one thread. Latency is
-from the call of ``update`` with one event to the user's new list of 20, the event being on the disk by then; the part
-for the disk (``durable``) and the processor time of the rest are given apart. The folder should lie on the disk that
-will hold the state. Each size runs in a process of its own, and the memory is that of this process.
+SSF, or with --model SSFT SSF-T (k = 64), on synthetic graphs of the profile 'kuairand', through :class:`OnlineTrainer`,
+on one thread. Latency is from the call of ``update`` with one event to the user's new list of 20, the event being on
+the disk by then; the part for the disk (``durable``) and the processor time of the rest are given apart. The folder
+should lie on the disk that will hold the state. Each size runs in a process of its own, and the memory is that of this
+process.
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ import torch
 from measuring import Figure, in_fresh_process, memory, parser, report
 
 from recbole_signed.online import DISLIKE, LIKE, UNDISLIKE, UNLIKE, EventBatch, OnlineTrainer
+from recbole_signed.online.learners import make_learner
 from recbole_signed.online.store import OnlineState
-from recbole_signed.ssf import FilterSettings, SpectralLearner
+from recbole_signed.ssf import SpectralLearner
 from recbole_signed.synth import generate
 
 LATENCY = {1_000_000: 10.0, 10_000_000: 25.0}
 """Milliseconds that the 99th percentile of a single event may take, by edges."""
 WHEN = {"alone": "one event alone", "beside": "one event beside a refresh"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "SSF": {"rank": 64, "dislike_aversion": 0.5},
+    "SSFT": {"rank": 64, "dislike_aversion": 0.5, "transition_rank": 64},
+}
 KINDS = np.array([LIKE, DISLIKE, UNLIKE, UNDISLIKE], dtype=np.int8)
 
 
@@ -137,7 +143,7 @@ def percentiles(times: list[float]) -> dict[str, float]:
     return dict(zip(("p50", "p95", "p99", "max"), np.percentile(times, [50, 95, 99, 100]).tolist(), strict=True))
 
 
-def measure(edges: int, n_singles: int, graph: Path, folder: Path) -> dict[str, Any]:
+def measure(edges: int, n_singles: int, model: str, graph: Path, folder: Path) -> dict[str, Any]:
     """Run all on one graph."""
     torch.set_num_threads(1)
     with np.load(graph) as loaded:
@@ -150,7 +156,7 @@ def measure(edges: int, n_singles: int, graph: Path, folder: Path) -> dict[str, 
     base = (*tokens, user + 1, item + 1, kind, times * 1000)
     found["bulk_load_s"] = seconds(lambda base=base: state.bulk_load(*base))
     del base, kind, tokens, sign, times
-    learner = SpectralLearner(FilterSettings(rank=64, dislike_aversion=0.5))
+    learner: Any = make_learner(model, SETTINGS[model])
     trainer = Follower(state, learner)
     sizes = state.edges.n_users, state.edges.n_items
     found["fit_s"] = seconds(lambda: learner.fit(state.edges.export(), *sizes))
@@ -229,14 +235,14 @@ def main(arguments: argparse.Namespace) -> int:
             print("{}")
         else:
             with tempfile.TemporaryDirectory(dir=graph.parent) as folder:
-                print(json.dumps(measure(arguments.edges[0], arguments.singles, graph, Path(folder))))
+                print(json.dumps(measure(arguments.edges[0], arguments.singles, arguments.model, graph, Path(folder))))
         return 0
     folder = Path(arguments.folder or tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     made: list[Figure] = []
     for edges in arguments.edges:
         graph = (folder / f"kuairand-{edges}.npz").resolve()
-        options = ("--edges", str(edges), "--singles", str(arguments.singles), "--part")
+        options = ("--edges", str(edges), "--singles", str(arguments.singles), "--model", arguments.model, "--part")
         if not graph.exists():
             in_fresh_process(__file__, *options, "draw", str(graph), folder=folder)
         made += figures(in_fresh_process(__file__, *options, "measure", str(graph), folder=folder))
@@ -249,5 +255,6 @@ if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--edges", type=int, nargs="+", default=list(LATENCY))
     options.add_argument("--singles", type=int, default=1000, help="events that are taken one by one")
+    options.add_argument("--model", choices=SETTINGS, default="SSF")
     options.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     sys.exit(main(options.parse_args()))

@@ -2,10 +2,12 @@
 
     python tests/benchmarks/bench_ssf_scale.py                               # 10M edges, and serving
     python tests/benchmarks/bench_ssf_scale.py --edges 10M 100M --shards 100M
+    python tests/benchmarks/bench_ssf_scale.py --edges --ordered 10M 100M --no-serving   # SSF-T
 
 Graphs are synthetic, of the profile kuairand, made by a process of their own. Limits (two cores, k = 64): 10M edges in
 8 s and 1.5 GB, 100M in 100 s and 8 GB, from arrays of edges to a fitted filter, arrays included; from shards at most
-the time and memory that, in proportion to edges and items, give a billion edges in 45 minutes and 20 GB; top 20 of
+the time and memory that, in proportion to edges and items, give a billion edges in 45 minutes and 20 GB; SSF-T, from
+arrays of edges with their times, 100M edges in 4 minutes and 8 GB; top 20 of
 1.7M items for one user in 100 ms on one core, of 170k items for 1,024 users in 5 s. Processor time stands beside each
 wall time: on a shared machine the wall time is also that of others.
 """
@@ -25,6 +27,7 @@ from measuring import Figure, in_fresh_process, memory, parser, report
 
 GB = 1e9
 LIMITS = {10_000_000: (8.0, 1.5), 100_000_000: (100.0, 8.0)}
+ORDERED_LIMITS = {100_000_000: (240.0, 8.0)}
 BILLION_SECONDS, BILLION_GB, BILLION = 45 * 60.0, 20.0, 1_000_000_000
 K = 64
 NAMES = ("users", "items", "signs")
@@ -45,7 +48,7 @@ def make(edges: int, folder: Path) -> dict[str, Any]:
     from recbole_signed.synth import generate
 
     graph = generate("kuairand", edges, seed=0)
-    for name in NAMES:
+    for name in (*NAMES, "times"):
         np.save(folder / f"{name}.npy", getattr(graph, name))
     return {"n_users": graph.n_users, "n_items": graph.n_items}
 
@@ -68,6 +71,33 @@ def measure_arrays(folder: Path, n_users: int, n_items: int, threads: int, how: 
     found = clock.read("graph")
     fitted = SpectralFilter.fit(graph, settings)[0] if how == "matrix" else fit_graph(graph, settings)
     return found | clock.read("fit") | {"peak": memory("VmHWM"), "first": float(fitted.values[0])}
+
+
+def measure_ordered(folder: Path, n_users: int, n_items: int, threads: int) -> dict[str, float]:
+    """Fit SSF-T from arrays in memory: the filter, the transition at three scales, and the counters that forget."""
+    import torch
+
+    from recbole_signed.graph import SignedGraph
+    from recbole_signed.online.store import RecentCounts
+    from recbole_signed.ssf import FilterSettings, Sequences, TimeSettings, TransitionSums, fit_graph
+
+    torch.set_num_threads(threads)
+    users, items, signs, times = (np.load(folder / f"{name}.npy") for name in (*NAMES, "times"))
+    s = TimeSettings(transition_rank=K)
+    clock = Clock()
+    liked = signs > 0
+    likes, dislikes = ((users[chosen], items[chosen]) for chosen in (liked, ~liked))
+    graph = SignedGraph.from_edges(likes, dislikes, n_users, n_items)
+    del likes, dislikes, signs
+    vectors = fit_graph(graph, FilterSettings(rank=K, cutoff=16)).vectors.numpy()
+    del graph
+    found = clock.read("filter")
+    RecentCounts.of(items, times * 1000, s.half_life, n_items)
+    sequences = Sequences.of(users, items, liked, times, n_users)
+    del users, items, liked, times
+    found |= clock.read("order")
+    TransitionSums.of(sequences, vectors, s.scales).solve(s.transition_ridge)
+    return found | clock.read("fit") | {"peak": memory("VmHWM")}
 
 
 def measure_shards(folder: Path, n_users: int, n_items: int, threads: int, oversampling: int) -> dict[str, float]:
@@ -132,6 +162,7 @@ def main() -> int:
     options = parser(__doc__)
     options.add_argument("--edges", type=parse_count, nargs="*", default=[10_000_000], help="fit from arrays")
     options.add_argument("--shards", type=parse_count, nargs="*", default=[], help="fit from shards")
+    options.add_argument("--ordered", type=parse_count, nargs="*", default=[], help="fit SSF-T from arrays with times")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--oversampling", type=int, default=32, help="of the fit from shards")
     options.add_argument("--how", choices=("edges", "matrix"), nargs="+", default=["edges", "matrix"])
@@ -144,6 +175,8 @@ def main() -> int:
             found: dict[str, Any] = make(int(rest[0]), Path(rest[1]))
         elif what == "arrays":
             found = measure_arrays(Path(rest[0]), int(rest[1]), int(rest[2]), chosen.threads, rest[3])
+        elif what == "ordered":
+            found = measure_ordered(Path(rest[0]), int(rest[1]), int(rest[2]), chosen.threads)
         elif what == "shards":
             found = measure_shards(Path(rest[0]), int(rest[1]), int(rest[2]), chosen.threads, chosen.oversampling)
         else:
@@ -153,7 +186,7 @@ def main() -> int:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
         common = ["--threads", str(chosen.threads), "--oversampling", str(chosen.oversampling)]
-        for edges in sorted({*chosen.edges, *chosen.shards}):
+        for edges in sorted({*chosen.edges, *chosen.ordered, *chosen.shards}):
             folder = (chosen.folder or Path(scratch)).resolve() / f"edges-{edges}"
             record = folder / "size.json"
             if not record.is_file():
@@ -171,6 +204,14 @@ def main() -> int:
                 name = f"{label}, arrays to filter, {how}"
                 figures += timed(name, found, "fit", seconds if how == "edges" else None)
                 figures += timed(f"{name}, of it making the graph", found, "graph")
+                figures.append(Figure(f"{name}, peak memory", found["peak"] / GB, "GB", gigabytes))
+            if edges in chosen.ordered:
+                print(f"fitting SSF-T to {edges:,} edges ...", file=sys.stderr)
+                found = in_fresh_process(__file__, *common, "--measure", "ordered", *where, folder=folder)
+                name, (seconds, gigabytes) = f"{label}, arrays to SSF-T", ORDERED_LIMITS.get(edges, (None, None))
+                figures += timed(name, found, "fit", seconds)
+                figures += timed(f"{name}, until the filter is fitted", found, "filter")
+                figures += timed(f"{name}, until events are in order", found, "order")
                 figures.append(Figure(f"{name}, peak memory", found["peak"] / GB, "GB", gigabytes))
             if edges in chosen.shards:
                 print(f"fitting {edges:,} edges from shards ...", file=sys.stderr)
