@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -51,6 +54,20 @@ def test_formulas_by_hand() -> None:
     doubly = policy_value(reward, propensity, target, model_reward=model, model_value=value)
     assert doubly.value == pytest.approx(0.4 + (0.5 * 0.5 - 2 * 0.5 + 0.5 * 0.5) / 3)
     assert policy_value(reward, propensity, target).effective_size == pytest.approx(9 / 4.5)
+
+
+def test_estimates_are_those_of_obp() -> None:
+    """Against the Open Bandit Pipeline; off_policy_reference.py made the file."""
+    reference = json.loads(Path(__file__).with_name("off_policy_reference.json").read_text(encoding="utf-8"))
+    log = {name: np.array(column) for name, column in reference["log"].items()}
+    plain = {name: log[name] for name in ("rewards", "propensities", "target")}
+    ours = {
+        "ips": policy_value(**plain),
+        "ips_clipped": policy_value(**plain, clip=reference["clip"]),
+        "snips": policy_value(**plain, self_normalised=True),
+        "dr": policy_value(**log),
+    }
+    assert {name: each.value for name, each in ours.items()} == pytest.approx(reference["estimates"], rel=1e-9)
 
 
 def test_the_same_policy_has_the_mean_reward() -> None:
