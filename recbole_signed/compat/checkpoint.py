@@ -6,6 +6,7 @@ import contextlib
 import enum
 import functools
 import importlib
+import logging
 import os
 import pickle
 import types
@@ -84,6 +85,7 @@ _REPLACED: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _latin1,
     ("builtins", "xrange"): range,  # as protocol 2 calls it
     ("collections", "defaultdict"): _defaultdict,
+    ("logging", "getLogger"): logging.getLogger,  # of layers, as in GRU4RecF
 }
 
 
@@ -117,7 +119,7 @@ def _may_build(unpickler: Any) -> bool:
     # not what exists already; and an *attribute* named __setstate__ would turn the filling into a call
     target = unpickler.stack[-2]
     by_attribute = hasattr(target, "__setstate__") and not hasattr(type(target), "__setstate__")
-    shared = (type, enum.Enum, types.FunctionType, types.BuiltinFunctionType)
+    shared = (type, enum.Enum, types.FunctionType, types.BuiltinFunctionType, logging.Logger)
     return not by_attribute and not isinstance(target, shared)
 
 

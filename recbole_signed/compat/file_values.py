@@ -104,7 +104,6 @@ class CachedDataUnpickler(CheckpointUnpickler):
 
 
 _CALLED: dict[tuple[str, str], Callable[[], Any]] = {
-    ("logging", "getLogger"): lambda: logging.getLogger,
     ("torch.storage", "_load_from_bytes"): lambda: _tensor_storage,
 }
 _PANDAS_NAMED = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from recbole.data import create_dataset, data_preparation
+from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model, init_seed
 
 from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden, refuse_other_formats
@@ -67,10 +68,28 @@ def restore_data(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
 def restore_model(state: dict[str, Any], config: Any, train_data: Any) -> Any:
     """Return the model of a checkpoint, in evaluation mode, on ``config['device']``."""
     init_seed(config["seed"], config["reproducibility"])
-    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    model = _made(get_model(config["model"]), state, config, train_data._dataset).to(config["device"])
     model.load_state_dict(state["state_dict"])
     model.load_other_parameter(state.get("other_parameter"))
     return model.eval()
+
+
+_FIT_WHEN_MADE = ("EASE", "ItemKNN", "SLIMElastic")
+"""Models of RecBole whose constructor fits; a checkpoint holds what comes of it as ``other_parameter``."""
+
+
+def _made(model_class: Any, state: dict[str, Any], config: Any, dataset: Any) -> Any:
+    """Return a model that is to be filled from a checkpoint; one that fits when it is made does not fit again."""
+    other = state.get("other_parameter")
+    stock = model_class.__module__.startswith("recbole.model.") and model_class.__name__ in _FIT_WHEN_MADE
+    if not (stock and other):
+        return model_class(config, dataset)
+    model = object.__new__(model_class)
+    GeneralRecommender.__init__(model, config, dataset)
+    for name, value in state["state_dict"].items():
+        setattr(model, name, torch.nn.Parameter(value))
+    model.other_parameter_name = list(other)
+    return model
 
 
 def restored(state: dict[str, Any]) -> Restored:

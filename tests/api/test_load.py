@@ -65,6 +65,23 @@ def test_a_checkpoint_of_run_recbole_recommends(name: str, trained: Any, signed_
     np.testing.assert_allclose(found.filter(pl.col("user") == "3")["score"], expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("EASE", "recbole.model.general_recommender.ease.np.linalg.inv"),
+        ("ItemKNN", "recbole.model.general_recommender.itemknn.ComputeSimilarity"),
+    ],
+)
+def test_a_model_that_fits_when_it_is_made_is_not_fitted_again(
+    name: str, fits: str, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = trained(name)
+    before = rs.load(file).recommend(["3", "7"], k=10)
+    monkeypatch.setattr(fits, None)
+    after = rs.load(file).recommend(["3", "7"], k=10)
+    assert after.equals(before)
+
+
 def test_a_checkpoint_becomes_one_file_without_its_data_set(trained: Any, tmp_path: Path) -> None:
     model = rs.load(trained("LightGCN"))
     model.save("model.rs")

@@ -659,6 +659,20 @@ def test_loading_alters_no_class_and_no_enum() -> None:
     assert not hasattr(Mood.GOOD, "shared")
 
 
+def test_a_layer_keeps_its_logger_and_nobody_fills_one() -> None:
+    """As in checkpoints of GRU4RecF."""
+    layer = torch.nn.Linear(2, 2)
+    layer.logger = logging.getLogger()
+    file = io.BytesIO()
+    torch.save({"config": None, "layer": layer}, file)
+    file.seek(0)
+    assert load_as_recbole(file)["layer"].logger is logging.getLogger()
+    filled = b"\x80\x02clogging\ngetLogger\n)R}X\x08\x00\x00\x00disabledK\x01sb."
+    with pytest.raises(pickle.UnpicklingError, match="load_build"):
+        load_as_recbole(archive(filled))
+    assert not logging.getLogger().disabled
+
+
 @pytest.mark.usefixtures("trusted")
 def test_trusted_classes_are_recreated() -> None:
     loaded = load_as_recbole(archive(b"\x80\x04" + bag("hook") + b"."))
