@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed import __version__
-from recbole_signed.cli import analysis, data, recommend, replay, serve, significance, state, stats, tune, upstream
+from recbole_signed.cli import analysis, data, recommend, replay, service, significance, state, stats, tune, upstream
 from recbole_signed.cli.causes import outside_cause
 from recbole_signed.cli.output import (
     MODEL,
@@ -62,7 +62,7 @@ analysis.add_to(app)
 significance.add_to(app)
 tune.add_to(app)
 upstream.add_to(app)
-serve.add_to(app)
+service.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -44,7 +44,7 @@ class SignedRecommender(GeneralRecommender):
         export_recipe: what ``recbole-signed upstream`` leaves out, or why it refuses: the fields of
             :class:`~recbole_signed.upstream.recipes.ExportRecipe`.
         parameter_ranges: key -> the values that a parameter may have, beside those that all models share
-            (:data:`recbole_signed.plugin.ranges.RANGES`), as :meth:`recbole_signed.plugin.ranges.Range.of` reads
+            (:data:`recbole_signed.plugin.ranges.RANGES`), as :meth:`recbole_signed.plugin.ranges.Interval.of` reads
             them. A run and a search space of ``tune`` are checked against it.
     """
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from recbole_signed.online.learners import Learner
-from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.online.store import EdgeArrays
 
 Compute = Callable[[Learner, str, EdgeArrays, int, int], tuple[Learner, Any]]
 """Calls a method of a learner, ``fit`` or ``refresh``, with edges and the numbers of users and items.

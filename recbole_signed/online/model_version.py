@@ -12,8 +12,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import id_of
 from recbole_signed.online.learners import Learner, described, learner_from
-from recbole_signed.online.store import EdgeState, ItemSide, OnlineState, Snapshot, Update
-from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.online.store import EdgeArrays, EdgeState, ItemSide, OnlineState, Snapshot, Update
 
 
 @dataclass(frozen=True)

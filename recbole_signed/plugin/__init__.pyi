@@ -3,7 +3,9 @@ from .configuration import FREE_KEYS as FREE_KEYS
 from .configuration import ML_100K_SIGNED as ML_100K_SIGNED
 from .configuration import PROTOCOLS as PROTOCOLS
 from .configuration import dataset_names as dataset_names
+from .configuration import recbole_keys as recbole_keys
 from .configuration import refuse_unknown_keys as refuse_unknown_keys
+from .configuration import set_threads as set_threads
 from .configuration import unknown_dataset_error as unknown_dataset_error
 from .facts import OWN as OWN
 from .facts import STOCK as STOCK
@@ -12,7 +14,7 @@ from .facts import facts_of as facts_of
 from .facts import why_unsigned as why_unsigned
 from .hooks import PICKLED_FUNCTIONS as PICKLED_FUNCTIONS
 from .ranges import RANGES as RANGES
-from .ranges import Range as Range
+from .ranges import Interval as Interval
 from .ranges import Words as Words
 from .ranges import ranges_of as ranges_of
 from .registry import PROPERTIES as PROPERTIES

@@ -211,7 +211,7 @@ def refuse_unknown_keys(given: Iterable[str], defaults: Iterable[str]) -> None:
     Raises:
         UsageError: names the first unknown key and the nearest known one.
     """
-    known = {*defaults, *SETTING_KEYS, *FREE_KEYS, *_recbole_keys()}
+    known = {*defaults, *SETTING_KEYS, *FREE_KEYS, *recbole_keys()}
     for key in given:
         if key not in known:
             escape = "allow_unknown_keys: True lets any key pass"
@@ -219,7 +219,7 @@ def refuse_unknown_keys(given: Iterable[str], defaults: Iterable[str]) -> None:
 
 
 @cache
-def _recbole_keys() -> frozenset[str]:
+def recbole_keys() -> frozenset[str]:
     """All keys of RecBole's argument lists and default files: one yaml may serve many models."""
     from recbole.utils import argument_list
 

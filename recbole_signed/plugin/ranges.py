@@ -1,8 +1,8 @@
 """Ranges of configuration values: a value that the user sets and that makes no sense is refused before anything runs.
 
 :data:`RANGES` holds those of keys that mean the same for every model. A model adds those of its own parameters as the
-class attribute ``parameter_ranges``, a literal: key -> interval, see :meth:`Range.of`. A run and the spaces of ``tune``
-are checked against the same declaration, :func:`ranges_of`.
+class attribute ``parameter_ranges``, a literal: key -> interval, see :meth:`Interval.of`. A run and the spaces of
+``tune`` are checked against the same declaration, :func:`ranges_of`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Range:
+class Interval:
     """The numbers that a parameter may be.
 
     Attributes:
@@ -50,7 +50,7 @@ class Range:
     open: str = ""
 
     @staticmethod
-    def of(text: str) -> Range | Words:
+    def of(text: str) -> Interval | Words:
         """Read a declaration: ``[0, inf)``, ``(0, 1]``, ``int [1, 16]``; or words, as in ``euler | rk4``."""
         found = _INTERVAL.fullmatch(text)
         if found is None:
@@ -59,7 +59,7 @@ class Range:
         opened = {(False, False): "", (True, False): "low", (False, True): "high", (True, True): "both"}
         first, last = (None if math.isinf(float(end)) else float(end) for end in (low, high))
         at_ends = (left == "(" and first is not None, right == ")" and last is not None)
-        return Range(int if whole else float, first, last, opened[at_ends])
+        return Interval(int if whole else float, first, last, opened[at_ends])
 
     def __str__(self) -> str:
         what = "a whole number" if self.kind is int else "a number"
@@ -81,11 +81,11 @@ class Range:
         return above and below
 
 
-COUNT, FROM_ZERO = Range(int, 1), Range(int, 0)
-NOT_NEGATIVE, POSITIVE = Range(float, 0), Range(float, 0, open="low")
-RANGES: dict[str, Range | Words] = {
+COUNT, FROM_ZERO = Interval(int, 1), Interval(int, 0)
+NOT_NEGATIVE, POSITIVE = Interval(float, 0), Interval(float, 0, open="low")
+RANGES: dict[str, Interval | Words] = {
     "clip_grad_norm": POSITIVE,
-    "dropout_prob": Range(float, 0, 1, open="high"),
+    "dropout_prob": Interval(float, 0, 1, open="high"),
     "embedding_size": COUNT,
     "epochs": FROM_ZERO,
     "eval_batch_size": COUNT,
@@ -93,14 +93,14 @@ RANGES: dict[str, Range | Words] = {
     "hidden_size": COUNT,
     "learning_rate": POSITIVE,
     "lr_gamma": POSITIVE,
-    "metric_decimal_place": Range(int, 0, 15),
+    "metric_decimal_place": Interval(int, 0, 15),
     "n_layers": FROM_ZERO,
     "n_negatives": FROM_ZERO,
-    "negative_exponent": Range(float),
+    "negative_exponent": Interval(float),
     "nproc": COUNT,
     "rank": COUNT,
     "reg_weight": NOT_NEGATIVE,
-    "seed": Range(int, 0, _SEEDS - 1),
+    "seed": Interval(int, 0, _SEEDS - 1),
     "stopping_step": FROM_ZERO,
     "temperature": POSITIVE,
     "train_batch_size": FROM_ZERO,
@@ -113,12 +113,12 @@ LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 """Optimisers that RecBole knows; it takes Adam for every other name."""
 
 
-def ranges_of(model_class: type) -> dict[str, Range | Words]:
+def ranges_of(model_class: type) -> dict[str, Interval | Words]:
     """Return key -> the values that it may have, for a model: those that all models share, and its own."""
     own: dict[str, str] = {}
     for each in reversed(model_class.__mro__):
         own |= vars(each).get("parameter_ranges", {})
-    return RANGES | {key: Range.of(text) for key, text in own.items()}
+    return RANGES | {key: Interval.of(text) for key, text in own.items()}
 
 
 def check_values(

@@ -41,12 +41,16 @@ from .sharded_fit import save_filter as save_filter
 from .ssf import SSF as SSF
 from .ssft import SSFT as SSFT
 from .time_learner import TimeLearner as TimeLearner
+from .time_learner import sequences_of as sequences_of
 from .time_search import HALF_LIVES as HALF_LIVES
 from .time_search import REACH as REACH
 from .time_search import Exposures as Exposures
+from .time_search import trend_of as trend_of
 from .time_search import tune_time as tune_time
+from .transition import LIKES as LIKES
 from .transition import Transition as Transition
 from .transition import TransitionSums as TransitionSums
+from .transition import added as added
 from .transition import sources as sources
 from .transition import sources_now as sources_now
 from .trend import Trend as Trend

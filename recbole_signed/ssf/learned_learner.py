@@ -16,8 +16,7 @@ import torch
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online.learners import IntArray, LeastSquaresLearner, Refreshed, user_rows
-from recbole_signed.online.store import EdgeState
-from recbole_signed.online.store.edges import Changes
+from recbole_signed.online.store import Changes, EdgeState
 from recbole_signed.ssf.learned_items import LearnedSettings, start_of, unit_of
 from recbole_signed.ssf.learner import SpectralLearner
 from recbole_signed.ssf.settings import FilterSettings

@@ -31,8 +31,7 @@ from recbole_signed.online.learners import (
     graph_of,
     user_rows,
 )
-from recbole_signed.online.store import EdgeState, Rows
-from recbole_signed.online.store.edges import Changes, EdgeArrays
+from recbole_signed.online.store import Changes, EdgeArrays, EdgeState, Rows
 from recbole_signed.ssf.filter import Exposure, LinearTerm, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.live_items import LiveCounters, TopItems

@@ -17,8 +17,7 @@ import torch
 
 from recbole_signed.online import LIKE
 from recbole_signed.online.learners import IntArray, Refreshed, user_rows
-from recbole_signed.online.store import EdgeState, RecentCounts, Rows
-from recbole_signed.online.store.edges import Changes, EdgeArrays
+from recbole_signed.online.store import Changes, EdgeArrays, EdgeState, RecentCounts, Rows
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.learner import SpectralLearner
 from recbole_signed.ssf.live_choice import CHOSEN, USERS, LiveChoice

@@ -2,9 +2,9 @@ from .checkpoint_growth import remember_vocabulary as remember_vocabulary
 from .random_states import rng_state as rng_state
 from .random_states import save_checkpoint as save_checkpoint
 from .random_states import set_rng_state as set_rng_state
-from .restored import Restored as Restored
-from .restored import read_checkpoint as read_checkpoint
-from .restored import restore_data as restore_data
-from .restored import restore_model as restore_model
-from .restored import restored as restored
+from .restoring import Restored as Restored
+from .restoring import read_checkpoint as read_checkpoint
+from .restoring import restore_data as restore_data
+from .restoring import restore_model as restore_model
+from .restoring import restored as restored
 from .signed_trainer import SignedTrainer as SignedTrainer

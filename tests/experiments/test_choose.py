@@ -11,7 +11,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay import VALID_SHARE, chosen_settings
 from recbole_signed.experiments.replay.choose import _first_part, _measured
 from recbole_signed.online import DISLIKE, LIKE
-from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.online.store import EdgeArrays
 from recbole_signed.ssf import FIRST_ROUND
 
 

@@ -27,7 +27,7 @@ from recbole_signed.online.learners import (
     grown,
     tables_of,
 )
-from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.online.store import EdgeArrays
 
 
 def edges(n_users: int = 12, n_items: int = 9, n: int = 60, seed: int = 0) -> EdgeArrays:

@@ -102,7 +102,7 @@ class Runner:
             first = child.stdout.readline()
             time.sleep(kill_after)
             child.kill()
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=600)
         said = [line.split() for line in (first + out).decode().splitlines()]
         assert child.returncode in (0, -signal.SIGKILL), err.decode()
         for words in said:
@@ -167,7 +167,7 @@ def test_a_model_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, model: 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["SSF", "BPR", "SGCN"])
 def test_a_model_that_is_killed_forty_times(tmp_path: Path, model: str) -> None:
-    check(tmp_path, 3000, 13, 40, STEPS, model)
+    check(tmp_path, 3000 if model == "SSF" else 1300, 13, 40, STEPS, model)
 
 
 @pytest.mark.slow

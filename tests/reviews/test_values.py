@@ -16,7 +16,7 @@ from recbole.config import Config
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config, parse_assignments
-from recbole_signed.plugin import RANGES, Range, Words, ranges_of, registry
+from recbole_signed.plugin import RANGES, Interval, Words, ranges_of, registry
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 WRONG = [
@@ -66,7 +66,7 @@ def test_wrong_values_are_refused(model: str, key: str, value: Any, configure: C
 )
 def test_a_range_holds_what_its_sentence_says(key: str, value: Any) -> None:
     limits = RANGES[key]
-    assert isinstance(limits, Range)
+    assert isinstance(limits, Interval)
     holds = limits.holds(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if holds:
@@ -77,26 +77,26 @@ def test_a_range_holds_what_its_sentence_says(key: str, value: Any) -> None:
 
 
 def test_sentences() -> None:
-    assert str(Range(int, 1)) == "a whole number 1 or more"
-    assert str(Range(float, 0, 1, open="both")) == "a number above 0 and below 1"
-    assert not Range(float, 0, open="low").holds(0)
-    assert not Range(float, 0, 1, open="high").holds(1)
+    assert str(Interval(int, 1)) == "a whole number 1 or more"
+    assert str(Interval(float, 0, 1, open="both")) == "a number above 0 and below 1"
+    assert not Interval(float, 0, open="low").holds(0)
+    assert not Interval(float, 0, 1, open="high").holds(1)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[0, inf)", Range(float, 0)),
-        ("(0, 1]", Range(float, 0, 1, open="low")),
-        ("int [1, 16]", Range(int, 1, 16)),
-        ("(-1, inf)", Range(float, -1, open="low")),
-        ("(0, 1)", Range(float, 0, 1, open="both")),
-        ("(-inf, inf)", Range(float)),
+        ("[0, inf)", Interval(float, 0)),
+        ("(0, 1]", Interval(float, 0, 1, open="low")),
+        ("int [1, 16]", Interval(int, 1, 16)),
+        ("(-1, inf)", Interval(float, -1, open="low")),
+        ("(0, 1)", Interval(float, 0, 1, open="both")),
+        ("(-inf, inf)", Interval(float)),
         ("MF | LightGCN", Words(("MF", "LightGCN"))),
     ],
 )
-def test_a_declaration_is_an_interval_or_words(text: str, expected: Range | Words) -> None:
-    assert Range.of(text) == expected
+def test_a_declaration_is_an_interval_or_words(text: str, expected: Interval | Words) -> None:
+    assert Interval.of(text) == expected
 
 
 OF_MODELS = [

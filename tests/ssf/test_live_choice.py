@@ -15,7 +15,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import ndcg_at
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.learners import make_learner
-from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.online.store import EdgeArrays
 from recbole_signed.ssf import CHOSEN, FilterSettings, LiveChoice, TimeLearner, TimeSettings
 
 DAY = 86_400_000

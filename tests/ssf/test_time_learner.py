@@ -23,12 +23,12 @@ from recbole_signed.ssf import (
     SpectralLearner,
     TimeLearner,
     TimeSettings,
+    added,
     live_items,
+    sequences_of,
     sources_now,
+    trend_of,
 )
-from recbole_signed.ssf.time_learner import sequences_of
-from recbole_signed.ssf.time_search import trend_of
-from recbole_signed.ssf.transition import added
 
 SETTINGS = FilterSettings(
     dislike_weight=0.4, rank=7, cutoff=4, popularity_exponent=0.2, popularity_floor=0.1, dislike_aversion=0.7

@@ -19,8 +19,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, UNLIKE
 from recbole_signed.online.learners import make_learner
 from recbole_signed.online.store import DAY, RecentCounts
-from recbole_signed.ssf import Sequences, TimeSettings, TransitionSums, Trend, sources_now
-from recbole_signed.ssf.transition import LIKES
+from recbole_signed.ssf import LIKES, Sequences, TimeSettings, TransitionSums, Trend, sources_now
 
 ROOT = Path(__file__).parents[2]
 N_USERS, N_ITEMS, K = 5, 9, 3

@@ -17,8 +17,7 @@ from recbole_signed.data import ranks
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online import DISLIKE, LIKE
-from recbole_signed.online.store import DAY, RecentCounts
-from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.online.store import DAY, EdgeArrays, RecentCounts
 from recbole_signed.plugin import facts_of, registry
 from recbole_signed.ssf import (
     CHOSEN,

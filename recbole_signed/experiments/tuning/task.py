@@ -23,7 +23,7 @@ from recbole_signed.experiments.runs import (
     read_yaml,
     run,
 )
-from recbole_signed.plugin import FREE_KEYS, Range, Words, ranges_of, registry
+from recbole_signed.plugin import FREE_KEYS, Interval, Words, ranges_of, registry
 
 DECIMALS = 6
 """Default ``metric_decimal_place`` of trials: RecBole's 4 makes many of them look equal."""
@@ -89,7 +89,7 @@ class Facts:
     """Keys that the user gave, in files or by themselves."""
     model_keys: frozenset[str]
     """Keys of the model's own default yaml."""
-    ranges: Mapping[str, Range | Words]
+    ranges: Mapping[str, Interval | Words]
     """Key -> the values that it may have."""
     seed: int
     metric: str

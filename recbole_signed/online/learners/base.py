@@ -13,8 +13,7 @@ import torch
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online import DISLIKE, LIKE
-from recbole_signed.online.store import PIECE, EdgeState, Rows
-from recbole_signed.online.store.edges import Changes, EdgeArrays
+from recbole_signed.online.store import PIECE, Changes, EdgeArrays, EdgeState, Rows
 
 IntArray = npt.NDArray[np.int64]
 

@@ -18,8 +18,7 @@ from recbole_signed.graph import gram_inverse, replace_rows
 from recbole_signed.online import LIKE
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed, csr, graph_of, rows_of, user_rows
 from recbole_signed.online.learners.neighbours import NEAR, nearest
-from recbole_signed.online.store import EdgeState, Rows
-from recbole_signed.online.store.edges import Changes, EdgeArrays
+from recbole_signed.online.store import Changes, EdgeArrays, EdgeState, Rows
 
 CHUNK = 128
 """Users that change at a time."""

@@ -37,8 +37,7 @@ from recbole_signed.online.learners.growth import ITEM, USER, Weights
 from recbole_signed.online.learners.live_embeddings import EmbeddingSide, LiveEmbeddings
 from recbole_signed.online.learners.neighbours import Neighbours
 from recbole_signed.online.learners.recipe import TrainingRecipe, embeddings_of
-from recbole_signed.online.store import EdgeState
-from recbole_signed.online.store.edges import Changes, EdgeArrays
+from recbole_signed.online.store import Changes, EdgeArrays, EdgeState
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from recbole_signed.data import UnseenItems
 from recbole_signed.evaluation import ndcg_at
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.learners.recipe import TrainingRecipe, embeddings_of
-from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.online.store import EdgeArrays
 
 TOP = 20
 MAX_USERS = 2000

@@ -11,8 +11,7 @@ import torch
 from recbole_signed.errors import UsageError
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed
 from recbole_signed.online.learners.neighbours import NEAR
-from recbole_signed.online.store import EdgeState, RecentCounts
-from recbole_signed.online.store.edges import Changes, EdgeArrays
+from recbole_signed.online.store import Changes, EdgeArrays, EdgeState, RecentCounts
 
 
 class PopularLearner(LearnerDefaults):

@@ -23,7 +23,7 @@ from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import BipartiteOperator, Pair, SignedGraph
 from recbole_signed.model import SignedRecommender
-from recbole_signed.online.store.edges import EdgeArrays
+from recbole_signed.online.store import EdgeArrays
 from recbole_signed.plugin import registry
 
 TRAINING_KEYS = (

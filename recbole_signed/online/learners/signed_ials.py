@@ -20,8 +20,7 @@ from recbole_signed.graph import SignedLeastSquares, right_factors, symmetric
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed, graph_of, matrices, user_rows
 from recbole_signed.online.learners.growing_items import GrowingItems
 from recbole_signed.online.learners.neighbours import Neighbours
-from recbole_signed.online.store import EdgeState, Rows
-from recbole_signed.online.store.edges import Changes, EdgeArrays
+from recbole_signed.online.store import Changes, EdgeArrays, EdgeState, Rows
 
 
 class LeastSquaresLearner(LearnerDefaults):

@@ -9,6 +9,8 @@ from .edge_views import PIECE as PIECE
 from .edge_views import ItemSide as ItemSide
 from .edge_views import Row as Row
 from .edge_views import Rows as Rows
+from .edges import Changes as Changes
+from .edges import EdgeArrays as EdgeArrays
 from .edges import EdgeState as EdgeState
 from .erasure import Pending as Pending
 from .event_log import EventLog as EventLog
