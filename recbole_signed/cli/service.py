@@ -144,29 +144,32 @@ def report_text(result: dict[str, Any]) -> str:
 def off_policy(
     state: State,
     name: Name,
-    variant: Annotated[str, typer.Option("--variant", help="The variant whose value is estimated for all users.")],
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="A variant whose value is estimated for all users.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option("--policy", help="A variant or policy that is judged by drawn first places.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Estimate likes and dislikes per impression, had everybody got one variant (IPS and SNIPS)."""
-    from recbole_signed.serve import policy_value
+    """Estimate likes and dislikes per impression, had everybody got one variant or policy."""
+    from recbole_signed.serve import value_of_policy, value_of_variant
 
     log, found = _log_and_experiment(state, name)
-    if variant not in found.variants:
-        raise UsageError(f"the experiment '{name}' has no variant '{variant}'; it has {', '.join(found.variants)}.")
-    rows = log.logged(name)
-    target = (rows["variant"] == variant).cast(float).to_numpy()
-    propensity = rows["propensity"].to_numpy()
-    result: dict[str, dict[str, float]] = {}
-    for outcome in ("like", "dislike"):
-        rewards = rows[outcome].cast(float).to_numpy()
-        for estimator, normalised in (("ips", False), ("snips", True)):
-            estimate = policy_value(rewards, propensity, target, self_normalised=normalised)
-            result[f"{outcome}_rate_{estimator}"] = vars(estimate)
-    if as_json:
-        print_json(result)
+    if (variant is None) == (policy is None):
+        raise UsageError("off-policy needs one of --variant NAME and --policy NAME.")
+    if variant is not None:
+        result = value_of_variant(log, name, found, variant)
     else:
-        for key, value in result.items():
-            typer.echo(f"{key:20} {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]")
+        result = value_of_policy(log, name, found, str(policy))
+    if as_json:
+        print_json({key: vars(value) for key, value in result.items()})
+        return
+    for key, value in result.items():
+        note = f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]"
+        typer.echo(
+            f"{key:20} {note}  {value.effective_size:,.0f} effective impressions, mean weight {value.weight:.2f}"
+        )
 
 
 @experiment.command("power")

@@ -11,12 +11,15 @@ from .experiments import Experiments as Experiments
 from .experiments import merged_parameters as merged_parameters
 from .experiments import parse_experiment as parse_experiment
 from .experiments import team_draft as team_draft
+from .exploration import probabilities as probabilities
 from .keys import ApiKeys as ApiKeys
 from .keys import RateLimit as RateLimit
 from .keys import hashed as hashed
 from .keys import make_key as make_key
 from .maintenance import Maintenance as Maintenance
 from .off_policy import policy_value as policy_value
+from .off_policy import value_of_policy as value_of_policy
+from .off_policy import value_of_variant as value_of_variant
 from .quality import BINS as BINS
 from .quality import MINUTE as MINUTE
 from .quality import Case as Case

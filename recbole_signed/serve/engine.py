@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from recbole_signed.online import Follower, OnlineRecommender, OnlineReplica, co
 from recbole_signed.online.learners import best_items, without
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
-from recbole_signed.serve.experiments import Assignment, Experiments, merged_parameters, team_draft
+from recbole_signed.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
+from recbole_signed.serve.exploration import CANDIDATES, probabilities, to_the_front
 from recbole_signed.serve.quality import LiveQuality
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.telemetry import Telemetry, resident_bytes
@@ -43,6 +45,8 @@ class Ranked:
     assignments: list[Assignment]
     teams: list[str] | None = None
     request_id: str = ""
+    draws: Sequence[tuple[str, str, float, float]] = ()
+    """See :class:`~recbole_signed.serve.traffic.Shown`."""
 
     @property
     def variant(self) -> str:
@@ -186,13 +190,20 @@ class Engine:
             filters = self._filters(exclude, include_only, tags)
             request = uuid.uuid4().hex
             mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
+            draws: list[tuple[str, str, float, float]] = []
             if mixed is None:
                 changed = self.learner_for(learner, assignments, parameters)
-                ranked = self._rank(changed, state, number, k, filters, assignments)
-                found, teams = self._named(state, *ranked), None
+                exploring = next((each for each in assignments if each.settings.explore), None)
+                most = k if exploring is None else max(k, CANDIDATES)
+                items, values = self._rank(changed, state, number, most, filters, assignments)
+                if exploring is not None and len(items):
+                    rank = partial(self._rank_of_policy, exploring, assignments, learner, state, number, filters)
+                    order, draws = self._explored(exploring, rank, items, values, request)
+                    items, values = items[order][:k], values[order][:k]
+                found, teams = self._named(state, items, values), None
             else:
                 found, teams = self._interleaved(mixed, learner, state, number, k, filters, request)
-            answer = Ranked(found, self.seq, self.version, known, assignments, teams, request)
+            answer = Ranked(found, self.seq, self.version, known, assignments, teams, request, draws)
         if log and self.impressions is not None:
             self._keep(user, answer, mixed)
         self.telemetry.impressions.labels(answer.variant).inc(len(found))
@@ -206,7 +217,8 @@ class Engine:
             exposures = [[(each.experiment, each.variant, each.propensity) for each in answer.assignments]]
         items = [item for item, _ in answer.items]
         if self.impressions is not None:
-            self.impressions.put(Shown(answer.request_id, user, items, now_ms(), answer.version, exposures))
+            shown = Shown(answer.request_id, user, items, now_ms(), answer.version, exposures, answer.draws)
+            self.impressions.put(shown)
 
     def _filters(
         self, exclude: Sequence[str], include_only: Sequence[str] | None, tags: Sequence[str] | None
@@ -227,6 +239,35 @@ class Engine:
             hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
             return ranking.most_liked(self._likes(state, other), k, hidden)
         return best_items(learner, state.edges, user, k, **filters)
+
+    def _rank_of_policy(
+        self,
+        exploring: Assignment,
+        assignments: Sequence[Assignment],
+        learner: Any,
+        state: Any,
+        user: int,
+        filters: dict[str, Any],
+        policy: Policy,
+    ) -> tuple[Any, Any]:
+        """Return the candidates of a policy in the place of the variant that explores."""
+        changed = [replace(each, settings=policy) if each is exploring else each for each in assignments]
+        return self._rank(self.learner_for(learner, changed), state, user, CANDIDATES, filters, changed)
+
+    def _explored(
+        self, exploring: Assignment, rank: Callable[[Policy], tuple[Any, Any]], items: Any, values: Any, request: str
+    ) -> tuple[Any, list[tuple[str, str, float, float]]]:
+        """Draw the first item; return the new order, and what each policy would have done."""
+        own = probabilities(values[:CANDIDATES], exploring.settings.explore)
+        place = int(np.random.default_rng(int(request, 16) % 2**63).choice(len(own), p=own))
+        draws = []
+        for name, policy in self.experiments[exploring.experiment].all_policies.items():
+            probability = float(own[place])
+            if name != exploring.variant:
+                theirs, scores = rank(policy)
+                probability = float(probabilities(scores, policy.explore)[theirs == items[place]].sum())
+            draws.append((exploring.experiment, name, float(own[place]), probability))
+        return to_the_front(place, len(items)), draws
 
     def _interleaved(
         self, mixed: Assignment, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], request: str

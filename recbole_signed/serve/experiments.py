@@ -27,18 +27,19 @@ _SHARES = 1e-9
 _BITS = 53
 
 
-class Variant(Spec):
-    """One arm of an experiment.
+class Policy(Spec):
+    """How lists are made.
 
     Attributes:
-        share: part of the experiment's users that get it, above 0.
         parameters: what it changes at query time, by the names of :data:`PARAMETERS`.
-        model: name of the ranking; None is the model that the service runs, ``popularity`` the most liked items.
+        model: name of the ranking; None is the model that the service runs, ``popularity`` the most liked items,
+            ``trending`` those liked now.
+        explore: temperature at which the first place of a list is drawn, see ``exploration.py``; 0: not at all.
     """
 
-    share: float = Field(gt=0, le=1)
     parameters: dict[str, float] = Field(default_factory=dict)
     model: Literal["popularity", "trending"] | None = None
+    explore: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     @field_validator("parameters")
     @classmethod
@@ -51,6 +52,16 @@ class Variant(Spec):
         return value
 
 
+class Variant(Policy):
+    """One arm of an experiment.
+
+    Attributes:
+        share: part of the experiment's users that get it, above 0.
+    """
+
+    share: float = Field(gt=0, le=1)
+
+
 class Experiment(Spec):
     """An experiment: who takes part, and what they get.
 
@@ -61,7 +72,7 @@ class Experiment(Spec):
         status: ``running``, ``stopped`` or ``draft``; only a running one assigns.
         interleave: mix the lists of the two variants into one by team-draft instead of splitting users.
         segment: ``all`` users, those with edges (``known``) or without (``new``).
-        seed: of the draws of interleaving.
+        policies: by name; they never run, and variants that explore log what they would have done.
     """
 
     variants: dict[str, Variant] = Field(min_length=2)
@@ -70,6 +81,12 @@ class Experiment(Spec):
     status: Literal["draft", "running", "stopped"] = "running"
     interleave: bool = False
     segment: Literal["all", "known", "new"] = "all"
+    policies: dict[str, Policy] = Field(default_factory=dict)
+
+    @property
+    def all_policies(self) -> dict[str, Policy]:
+        """Variants and policies by name."""
+        return {**self.policies, **self.variants}
 
     @model_validator(mode="after")
     def _whole(self) -> Experiment:
@@ -78,6 +95,14 @@ class Experiment(Spec):
             raise ValueError(f"the shares of the variants sum to {total:g}; expected 1")
         if self.interleave and len(self.variants) != 2:
             raise ValueError(f"interleaving compares two variants, got {len(self.variants)}")
+        explores = any(variant.explore for variant in self.variants.values())
+        if self.interleave and explores:
+            raise ValueError("an experiment explores or interleaves, not both")
+        if self.policies and not explores:
+            raise ValueError("policies are judged by what is drawn; set 'explore' of a variant to a number above 0")
+        for name in self.policies:
+            if name in self.variants:
+                raise ValueError(f"'{name}' is a variant and a policy; give one of them another name")
         return self
 
 
@@ -95,7 +120,7 @@ class Assignment:
     experiment: str
     variant: str
     propensity: float
-    settings: Variant
+    settings: Policy
 
 
 class Experiments:
@@ -200,7 +225,7 @@ class Experiments:
             if experiment.status != "running":
                 continue
             touched = {key for variant in experiment.variants.values() for key in variant.parameters}
-            if experiment.interleave or any(variant.model for variant in experiment.variants.values()):
+            if experiment.interleave or any(each.model or each.explore for each in experiment.variants.values()):
                 touched.add("the model")
             for key in touched:
                 if key in changed:

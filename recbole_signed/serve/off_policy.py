@@ -15,9 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from scipy.stats import norm
 
 from recbole_signed.errors import UsageError
+from recbole_signed.serve.experiments import Experiment
+from recbole_signed.serve.traffic import TrafficLog
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,12 +33,14 @@ class PolicyValue:
         value: the estimate.
         low, high: bounds of the normal confidence interval.
         effective_size: Kish's effective number of observations, :math:`(\\sum w)^2 / \\sum w^2`.
+        weight: mean weight; about 1 where the log covers what the policy does, else the estimate is biased.
     """
 
     value: float
     low: float
     high: float
     effective_size: float
+    weight: float
 
 
 def policy_value(
@@ -87,4 +92,71 @@ def policy_value(
         deviations = weights * rewards - value
     half = float(norm.ppf(0.5 + confidence / 2) * np.sqrt((deviations**2).mean() / n))
     squares = float((weights**2).sum())
-    return PolicyValue(value, value - half, value + half, float(total**2 / squares) if squares else 0.0)
+    return PolicyValue(value, value - half, value + half, float(total**2 / squares) if squares else 0.0, total / n)
+
+
+def value_of_variant(log: TrafficLog, name: str, experiment: Experiment, variant: str) -> dict[str, PolicyValue]:
+    """Estimate rates per impression, had everybody got one variant, from the shares of the variants.
+
+    Args:
+        log: of impressions.
+        name: of the experiment.
+        experiment: with the variant.
+        variant: its name.
+
+    Returns:
+        ``like_rate_ips``, ``like_rate_snips``, and the same for dislikes.
+
+    Raises:
+        UsageError: there is no such variant, or nothing was logged.
+    """
+    _refuse_unknown(variant, list(experiment.variants), name, "variant")
+    rows = log.logged(name)
+    target = (rows["variant"] == variant).cast(float).to_numpy()
+    return _rates(rows, rows["propensity"].to_numpy(), target, ("ips", "snips"))
+
+
+def value_of_policy(log: TrafficLog, name: str, experiment: Experiment, policy: str) -> dict[str, PolicyValue]:
+    """Estimate rates of the first place under a policy, from first places that were drawn.
+
+    Doubly robust estimates take the mean rate of all that was drawn as the model of the reward.
+
+    Args:
+        log: of impressions.
+        name: of the experiment.
+        experiment: with the policy.
+        policy: its name, or that of a variant.
+
+    Returns:
+        ``like_rate_ips``, ``like_rate_snips``, ``like_rate_dr``, and the same for dislikes.
+
+    Raises:
+        UsageError: there is no such policy, or nothing was drawn.
+    """
+    _refuse_unknown(policy, list(experiment.all_policies), name, "policy")
+    rows = log.drawn(name, policy)
+    return _rates(rows, rows["propensity"].to_numpy(), rows["probability"].to_numpy(), ("ips", "snips", "dr"))
+
+
+def _refuse_unknown(given: str, known: list[str], name: str, what: str) -> None:
+    if given not in known:
+        raise UsageError(f"the experiment '{name}' has no {what} '{given}'; it has {', '.join(known)}.")
+
+
+def _rates(
+    rows: pl.DataFrame, propensity: FloatArray, target: FloatArray, estimators: tuple[str, ...]
+) -> dict[str, PolicyValue]:
+    found = {}
+    for outcome in ("like", "dislike"):
+        rewards = rows[outcome].cast(float).to_numpy()
+        for estimator in estimators:
+            mean = np.full(len(rewards), rewards.mean() if len(rewards) else 0.0) if estimator == "dr" else None
+            found[f"{outcome}_rate_{estimator}"] = policy_value(
+                rewards,
+                propensity,
+                target,
+                model_reward=mean,
+                model_value=mean,
+                self_normalised=estimator == "snips",
+            )
+    return found

@@ -159,12 +159,18 @@ class Models(BaseModel):
     versions: list[VersionInfo]
 
 
-class VariantBody(_Body):
+class PolicyBody(_Body):
+    """A policy that never runs, see :class:`recbole_signed.serve.experiments.Policy`."""
+
+    parameters: dict[str, float] = Field(default_factory=dict)
+    model: str | None = None
+    explore: float = 0.0
+
+
+class VariantBody(PolicyBody):
     """A variant, see :class:`recbole_signed.serve.experiments.Variant`."""
 
     share: float
-    parameters: dict[str, float] = Field(default_factory=dict)
-    model: str | None = None
 
 
 class ExperimentBody(_Body):
@@ -176,6 +182,7 @@ class ExperimentBody(_Body):
     status: str = "running"
     interleave: bool = False
     segment: str = "all"
+    policies: dict[str, PolicyBody] = Field(default_factory=dict)
 
 
 class ExperimentChange(_Body):

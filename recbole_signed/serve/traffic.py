@@ -46,6 +46,12 @@ CREATE TABLE IF NOT EXISTS exposure (
     PRIMARY KEY (experiment, impression)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS of_impression ON exposure (impression);
+CREATE TABLE IF NOT EXISTS draw (
+    impression INTEGER NOT NULL REFERENCES impression (id) ON DELETE CASCADE,
+    experiment TEXT NOT NULL, policy TEXT NOT NULL, propensity REAL NOT NULL, probability REAL NOT NULL,
+    PRIMARY KEY (experiment, policy, impression)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS drawn ON draw (impression);
 """
 
 
@@ -65,6 +71,8 @@ class Shown:
         time: milliseconds since 1970.
         version: of the model.
         exposures: experiment, variant and propensity; of each item, or one for all of them.
+        draws: of the first item where it was drawn: experiment, name of a policy, the probability with which the item
+            was drawn, and that with which the policy would have put it first.
     """
 
     request: str
@@ -73,6 +81,7 @@ class Shown:
     time: int
     version: str
     exposures: Sequence[Sequence[tuple[str, str, float]]]
+    draws: Sequence[tuple[str, str, float, float]] = ()
 
 
 class TrafficLog:
@@ -132,6 +141,9 @@ class TrafficLog:
                         "INSERT INTO exposure VALUES (?, ?, ?, ?)",
                         [(cursor.lastrowid, *exposure) for exposure in exposures],
                     )
+                    if position == 0:
+                        draws = [(cursor.lastrowid, *draw) for draw in each.draws]
+                        self._db.executemany("INSERT INTO draw VALUES (?, ?, ?, ?, ?)", draws)
 
     def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
         """Count verdicts for the newest impression of the item to the user within :data:`ATTRIBUTION`.
@@ -247,6 +259,30 @@ class TrafficLog:
             "like": pl.Int64,
             "dislike": pl.Int64,
             "time": pl.Int64,
+        }
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def drawn(self, experiment: str, policy: str) -> pl.DataFrame:
+        """Return the first places that were drawn: what is told of a policy that never ran.
+
+        Returns:
+            Columns ``item``, ``propensity`` (probability with which it was drawn), ``probability`` (with which the
+            policy would have put it first), ``like``, ``dislike``.
+        """
+        rows = self._query(
+            """
+            SELECT i.item, d.propensity, d.probability, i.like, i.dislike
+            FROM draw d JOIN impression i ON i.id = d.impression
+            WHERE d.experiment = ? AND d.policy = ? ORDER BY i.id
+            """,
+            (experiment, policy),
+        )
+        schema = {
+            "item": pl.String,
+            "propensity": pl.Float64,
+            "probability": pl.Float64,
+            "like": pl.Int64,
+            "dislike": pl.Int64,
         }
         return pl.DataFrame(rows, schema=schema, orient="row")
 

@@ -73,8 +73,14 @@ class Killed:
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )
         assert process.stderr is not None
-        address = next((line.split()[2] for line in process.stderr if line.startswith("Serving on ")), None)
-        assert address is not None, "the service did not start"
+        said = ""
+        for line in process.stderr:
+            said += line
+            if line.startswith("Serving on "):
+                break
+        else:
+            pytest.fail(f"the service did not start: {said}")
+        address = line.split()[2]
         self._port = int(address.rsplit(":", 1)[1])
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         assert self.call(connection, "GET", "/v1/users/u1/recommendations")["items"]
@@ -180,8 +186,10 @@ class Killed:
 def run(folder: Path, n_kills: int, n_users: int, n_items: int) -> Killed:
     """Kill a service so often, and hold the state that is left against all that was acknowledged."""
     killed = Killed(folder, n_users, n_items)
-    for _ in range(n_kills):
+    for n in range(n_kills):
         killed.round()
+        if n % 10 == 9:
+            print(f"{n + 1} kills, {len(killed.acknowledged)} acknowledged events", flush=True)
     left = OnlineRecommender.open(folder)
     with left.reading() as (state, _):
         assert all(state.log.known(event) for event in killed.acknowledged)

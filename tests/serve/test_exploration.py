@@ -1,0 +1,104 @@
+"""What is drawn is logged with its probability, from which the value of a policy that never ran follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.errors import UsageError
+from recbole_signed.serve import Experiments, parse_experiment, probabilities, value_of_policy
+
+VARIANTS = {"control": {"share": 0.5}, "draws": {"share": 0.5, "explore": 1.0}}
+POLICIES = {"careful": {"parameters": {"dislike_aversion": 3.0}}, "popular": {"model": "popularity", "explore": 0.5}}
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=20), st.floats(0, 10))
+def test_probabilities(scores: list[float], temperature: float) -> None:
+    ordered = np.array(sorted(scores, reverse=True))
+    found = probabilities(ordered, temperature)
+    assert found.sum() == pytest.approx(1)
+    assert (np.diff(found) <= 1e-12).all() or np.allclose(ordered, ordered[0])
+    assert len(probabilities(ordered[:0], temperature)) == 0
+
+
+def make(**changes: Any) -> dict[str, Any]:
+    return {"variants": VARIANTS, "policies": POLICIES, **changes}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5}}), "set 'explore' of a variant"),
+        (make(interleave=True), "explores or interleaves, not both"),
+        (make(policies={"draws": {}}), "is a variant and a policy"),
+        (make(policies={"x": {"model": "random"}}), "'policies.x.model' has no 'random'"),
+    ],
+)
+def test_wrong_policies_are_refused(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_experiment("x", raw)
+
+
+def test_the_value_of_a_policy_that_never_ran(serve: Callable[..., TestClient]) -> None:
+    experiment = parse_experiment("first", make(variants={**VARIANTS, "draws": {"share": 0.5, "explore": 2.0}}))
+    client = serve(experiments=Experiments({"first": experiment}))
+    engine: Any = client.engine  # type: ignore[attr-defined]
+    users = [str(user) for user in range(1, 60) if engine.experiments.assign(str(user), True)[0].variant == "draws"]
+    rng = np.random.default_rng(0)
+    truth = dict(zip(map(str, range(1000)), rng.uniform(0.1, 0.9, 1000), strict=True))
+    careful = {}
+    for user in users:
+        listed = engine.recommend(user, 20, parameters={"dislike_aversion": 3.0}, log=False)
+        assert len(listed.items) == 20
+        answer = client.get(f"/v1/users/{user}/recommendations?k=5").json()
+        assert answer["variant"] == "first=draws"
+        assert len({each["item"] for each in answer["items"]}) == 5
+    own = {user: engine.experiments.assign(user, True) for user in users}
+    with engine.trainer.reading() as (state, learner):
+        changed = engine.learner_for(learner, [], {"dislike_aversion": 3.0})
+        for user in users:
+            number = int(state.users.ids([user])[0])
+            filters = {"exclude": engine.hidden(), "include_only": None}
+            careful[user] = engine._named(state, *engine._rank(changed, state, number, 1, filters, own[user]))[0][0]
+    verdicts = []
+    for _ in range(40):
+        for user in users:
+            shown = engine.recommend(user, 3)
+            item = shown.items[0][0]
+            (own_draw,) = [draw for draw in shown.draws if draw[1] == "draws"]
+            assert own_draw[2] == own_draw[3] > 0
+            assert {draw[1] for draw in shown.draws} == {"control", "draws", "careful", "popular"}
+            verdicts.append((user, item, rng.random() < truth[item]))
+    engine.impressions.close()
+    engine.impressions = None
+    log = engine.traffic
+    rows = log.drawn("first", "careful")
+    assert len(rows) == 41 * len(users)
+    liked = np.array([each[2] for each in verdicts])
+    # judged as logged, without learning from it: the state stays as it is
+    found = engine.traffic._db.execute(
+        "SELECT i.id FROM draw d JOIN impression i ON i.id = d.impression WHERE d.policy = 'careful' ORDER BY i.id"
+    ).fetchall()[len(users) :]
+    engine.traffic._db.executemany(
+        "UPDATE impression SET like = ? WHERE id = ?",
+        [(int(like), number) for like, (number,) in zip(liked, found, strict=True)],
+    )
+    first = [number for (number,) in engine.traffic._db.execute("SELECT min(impression) FROM draw").fetchall()]
+    assert first
+    engine.traffic._db.execute("DELETE FROM impression WHERE id < ?", (found[0][0],))
+    result = value_of_policy(log, "first", experiment, "careful")
+    expected = np.mean([truth[item] for item in careful.values()])
+    for name in ("like_rate_ips", "like_rate_snips", "like_rate_dr"):
+        estimate = result[name]
+        sigma = (estimate.high - estimate.low) / 3.92
+        assert abs(estimate.value - expected) < 4 * sigma, (name, estimate, expected)
+        assert 0.5 < estimate.weight < 1.6
+    assert result["dislike_rate_ips"].value == 0
+    with pytest.raises(UsageError, match="has no policy 'none'"):
+        value_of_policy(log, "first", experiment, "none")
