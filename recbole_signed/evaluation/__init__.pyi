@@ -4,10 +4,15 @@ from .group_metrics import EdgeGroups as EdgeGroups
 from .metrics import METRICS as METRICS
 from .metrics import SIGN_AUC as SIGN_AUC
 from .metrics import VERDICTS as VERDICTS
+from .metrics import hit_at as hit_at
 from .metrics import ndcg_at as ndcg_at
 from .metrics import recall_at as recall_at
 from .per_user import Recorded as Recorded
 from .per_user import recorded as recorded
+from .sign_aware_metrics import SIGN_AWARE_METRICS as SIGN_AWARE_METRICS
+from .sign_aware_metrics import gamma_labels as gamma_labels
+from .sign_aware_metrics import gamma_of as gamma_of
+from .sign_aware_metrics import signed_gammas as signed_gammas
 from .significance import DECIMALS as DECIMALS
 from .significance import TESTS as TESTS
 from .significance import Interval as Interval

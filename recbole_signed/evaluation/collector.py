@@ -23,6 +23,7 @@ from recbole_signed.evaluation import cold_metrics, group_metrics
 from recbole_signed.evaluation.cold_metrics import COLD
 from recbole_signed.evaluation.group_metrics import GROUPS, EdgeGroups
 from recbole_signed.evaluation.metrics import DISLIKE, LIKE, METRICS, SIGN_AUC, VERDICTS, unsigned_error
+from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS
 
 _MARK = "_recbole_signed_evaluation"
 _GATHERED = "_recbole_signed_gathered"
@@ -216,7 +217,8 @@ def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwar
 
 
 def _unsigned(collector: Any) -> UsageError:
-    ours = {name.lower() for name in (*METRICS, *group_metrics.GROUP_METRICS, *cold_metrics.COLD_METRICS)}
+    kinds = METRICS, SIGN_AWARE_METRICS, group_metrics.GROUP_METRICS, cold_metrics.COLD_METRICS
+    ours = {name.lower() for kind in kinds for name in kind}
     wanted = [name for name in collector.register.metrics if name in ours]
     config = collector.config
     mode = config["eval_args"]["mode"]

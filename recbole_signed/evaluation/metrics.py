@@ -10,6 +10,8 @@ something about the ranking only where both are over the same users. Popularity 
 how much this matters: DislikeRecall@20 is .051 / .063 / .0013 on Amazon-Music / KuaiRand / KuaiRec so, and
 .053 / .060 / .0012 over everybody with a held-out dislike. A metric for which no user counts is nan, never 0.
 
+RecBole's own metrics with a price on dislikes are in :mod:`recbole_signed.evaluation.sign_aware_metrics`.
+
 The dislike metrics of a list are best, at 0, for a model that shows nothing the user ever rated (only
 :class:`SignAUC` can't be bettered like that): read them beside Recall, and beside the rows of popularity and
 random (Mena-Maldonado et al., SIGIR 2020, on the popularity bias of false-positive metrics).
@@ -80,7 +82,7 @@ class SignedTopkMetric(PerUserMetric, TopkMetric):
 
     def used_info(self, dataobject: Any) -> HeldOut:
         """Unpack what the collector gathered under :data:`VERDICTS`."""
-        table = collected(dataobject, VERDICTS, _key(self)).numpy()
+        table = collected(dataobject, VERDICTS, result_key(self)).numpy()
         codes, counts = table[:, :-2], table[:, -2:]
         return HeldOut((codes & LIKE) > 0, (codes & DISLIKE) > 0, counts[:, 0], counts[:, 1])
 
@@ -89,7 +91,7 @@ class SignedTopkMetric(PerUserMetric, TopkMetric):
         held = self.used_info(dataobject)
         counted = (held.n_likes > 0) & (held.n_dislikes > 0)
         values = np.where(counted[:, None], self.metric_info(held), np.nan)
-        return {f"{_key(self)}@{k}": values[:, k - 1] for k in self.topk}
+        return {f"{result_key(self)}@{k}": values[:, k - 1] for k in self.topk}
 
     def metric_info(self, held: HeldOut) -> FloatArray:
         """Return ``[n_users, max_k]``, the metric at every ``k``; any value for users who do not count."""
@@ -128,7 +130,7 @@ class DislikeHit(SignedTopkMetric):
 
     def metric_info(self, held: HeldOut) -> FloatArray:
         """See :meth:`SignedTopkMetric.metric_info`."""
-        return (np.cumsum(held.dislike, axis=1) > 0).astype(np.float64)
+        return hit_at(held.dislike)
 
 
 class DislikeNDCG(SignedTopkMetric):
@@ -228,7 +230,7 @@ class SignAUC(PerUserMetric):
 
     def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
         """See :meth:`PerUserMetric.per_user`; the key is ``signauc``."""
-        return {_key(self): collected(dataobject, SIGN_AUC, _key(self)).numpy()}
+        return {result_key(self): collected(dataobject, SIGN_AUC, result_key(self)).numpy()}
 
 
 METRICS: dict[str, type[PerUserMetric]] = {
@@ -268,7 +270,8 @@ def unsigned_error(metrics: Iterable[str], what_was_got: str) -> UsageError:
     )
 
 
-def _key(metric: PerUserMetric) -> str:
+def result_key(metric: AbstractMetric) -> str:
+    """Return the name of a metric's result, without its ``k``."""
     return type(metric).__name__.lower()
 
 
@@ -294,3 +297,8 @@ def ndcg_at(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
     discount = 1.0 / np.log2(ranks + 1)
     ideal = np.cumsum(discount)[np.minimum(np.maximum(relevant, 1)[:, None], ranks) - 1]
     return np.asarray(np.cumsum(hits * discount, axis=1) / ideal)
+
+
+def hit_at(hits: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return ``[n_users, max_k]``: 1 at every ``k`` up to which there was a hit, else 0."""
+    return np.asarray(np.cumsum(hits, axis=1) > 0, dtype=np.float64)

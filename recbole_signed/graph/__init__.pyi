@@ -33,6 +33,7 @@ from .spectral import ResidentOperator as ResidentOperator
 from .spectral import RightFactors as RightFactors
 from .spectral import energy_of as energy_of
 from .spectral import inverse_power as inverse_power
+from .spectral import like_rates as like_rates
 from .spectral import n_kept as n_kept
 from .spectral import refreshed_factors as refreshed_factors
 from .spectral import right_factors as right_factors

@@ -45,6 +45,18 @@ def user_degrees(graph: SignedGraph, dislike_weight: float) -> FloatArray:
     return degrees
 
 
+def like_rates(likes: torch.Tensor, dislikes: torch.Tensor, smoothing: float, mean: float) -> torch.Tensor:
+    r"""Return the smoothed like rates of items, :math:`r_i = (p_i + t m) / (p_i + n_i + t)`, ``[n_items]``.
+
+    Args:
+        likes: number of likes :math:`p`, ``[n_items]``.
+        dislikes: number of dislikes :math:`n`, ``[n_items]``.
+        smoothing: t, verdicts of the mean rate that are added to those of each item.
+        mean: m, the share of likes among all verdicts.
+    """
+    return (likes + smoothing * mean) / (likes + dislikes + smoothing)
+
+
 @dataclass(frozen=True)
 class RightFactors:
     """Leading singular values ``values [k]``, descending, and right singular vectors ``vectors [n_items, k]``.

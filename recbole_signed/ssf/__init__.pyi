@@ -26,6 +26,7 @@ from .live_choice import LiveChoice as LiveChoice
 from .live_items import STALE as STALE
 from .live_items import LiveCounters as LiveCounters
 from .search import FIRST_WEIGHT as FIRST_WEIGHT
+from .search import SIGN_AWARE_AVERSIONS as SIGN_AWARE_AVERSIONS
 from .search import WEIGHT_STEPS as WEIGHT_STEPS
 from .search import SearchResult as SearchResult
 from .search import candidate as candidate

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.graph import inverse_power
+from recbole_signed.graph import inverse_power, like_rates
 from recbole_signed.ssf.settings import FilterSettings
 
 UNKNOWN = -1e20
@@ -82,7 +82,7 @@ class ItemCounters:
         return inverse_power(likes + abs(s.dislike_weight) * dislikes, s.degree_smoothing, s.degree_exponent)
 
     def verdict(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor:
-        r"""Return the smoothed like rates :math:`r_i = (p_i + t m) / (p_i + n_i + t)`, ``[n_items]``; m: the mean."""
+        """Return the smoothed like rates, ``[n_items]``, see :func:`~recbole_signed.graph.like_rates`."""
         return self._rates(s, *self._counts(items))
 
     def factor(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor | None:
@@ -164,8 +164,7 @@ class ItemCounters:
         return likes + share * more[0], dislikes + share * more[1]
 
     def _rates(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
-        t = s.verdict_smoothing
-        return (likes + t * self._means(s)[0]) / (likes + dislikes + t)
+        return like_rates(likes, dislikes, s.verdict_smoothing, self._means(s)[0])
 
     def _means(self, s: FilterSettings) -> tuple[float, float]:
         """Return the share of likes among all verdicts, and the mean degree of known items with its smoothing."""

@@ -11,7 +11,7 @@ import torch
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
-from recbole_signed.ssf.search import FACTORS, SearchResult, exposures
+from recbole_signed.ssf.search import SearchResult, exposures, factors
 from recbole_signed.ssf.validation import Candidate, Pieces, Standing, Validation
 
 REGULARISATIONS = (0.02, 0.04, 0.08, 0.2)
@@ -71,7 +71,7 @@ def tune_learned(
     standings = validation.contest([candidate(fitted, each) for each in tried])
     settings, best = max(zip(tried, standings, strict=True), key=lambda each: _rank(each[1]))
     evaluations = len(tried)
-    for name, values in FACTORS.items() if settings.learned_share else ():
+    for name, values in factors(validation).items() if settings.learned_share else ():
         if name in fixed:
             continue
         filters = [fitted.changed(**{name: value}) for value in values if value != getattr(fitted.settings, name)]

@@ -67,7 +67,7 @@ class SSF(TrainingFreeRecommender):
     stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_filter"
     export_recipe: ClassVar[Mapping[str, Any]] = {
         "methods": ("tune", "_choose", "_read_features"),
-        "attributes": ("auto", "given", "tune_users", "valid_metric", "feature_maps"),
+        "attributes": ("auto", "given", "tune_users", "valid_metric", "signed_gamma", "feature_maps"),
         "keys": (
             "auto",
             "tune_users",
@@ -95,6 +95,7 @@ class SSF(TrainingFreeRecommender):
         self.iterations = int(config["iterations"] or 8)
         self.tune_users = int(config["tune_users"] or 3000)
         self.valid_metric = str(config["valid_metric"])
+        self.signed_gamma = config["signed_gamma"]
         self._linear, self._filter = Derived(), Derived()
         counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
@@ -147,12 +148,16 @@ class SSF(TrainingFreeRecommender):
     # ---- fitting ----
 
     def tune(self, valid_data: Any) -> None:
-        """Choose the parameters by ``valid_metric`` (if it is NDCG or Recall; else NDCG@20) on validation data.
+        """Choose the parameters by ``valid_metric`` on validation data.
+
+        That is NDCG, Recall or one of the sign-aware metrics, by which more dislike aversions are tried; else NDCG@20.
 
         Args:
             valid_data: the :class:`~recbole_signed.data.dataloader.SignedFullSortEvalDataLoader` of that part.
         """
-        validation = Validation.from_loader(valid_data, self.graph, self.valid_metric, self.tune_users)
+        validation = Validation.from_loader(
+            valid_data, self.graph, self.valid_metric, self.tune_users, signed_gamma=self.signed_gamma
+        )
         name = type(self).__name__
         if validation is None:
             getLogger().warning(f"{name} has no user to choose its parameters on: the configured ones hold.")

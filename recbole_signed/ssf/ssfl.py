@@ -69,7 +69,9 @@ class SSFL(SSF):
     def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
         found = super()._choose(validation, valid_data)
         # what is left to choose differs by little, and takes few evaluations: they can be of more users
-        more = Validation.from_loader(valid_data, self.graph, self.valid_metric, MORE * self.tune_users)
+        more = Validation.from_loader(
+            valid_data, self.graph, self.valid_metric, MORE * self.tune_users, signed_gamma=self.signed_gamma
+        )
         learned = tune_learned(
             self.graph, more or validation, found, self.learned_settings, self.iterations, self.given
         )

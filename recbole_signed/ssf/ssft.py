@@ -99,7 +99,9 @@ class SSFT(SSF):
         found = super()._choose(validation, valid_data)
         if self.sequences is None or self.exposures is None:
             return found
-        everyone = Validation.from_loader(valid_data, self.graph, self.valid_metric, self.tune_users, new=True)
+        everyone = Validation.from_loader(
+            valid_data, self.graph, self.valid_metric, self.tune_users, signed_gamma=self.signed_gamma, new=True
+        )
         chosen = tune_time(
             self.graph,
             self.sequences,

@@ -13,7 +13,7 @@ import torch
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online.store import DAY, RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.search import FACTORS, SearchResult
+from recbole_signed.ssf.search import SearchResult, factors
 from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.settings import SCALES, FilterSettings, TimeSettings
 from recbole_signed.ssf.transition import TransitionSums, added, sources_now
@@ -146,7 +146,7 @@ class _TimeSearch:
 
     def factors(self) -> None:
         """Try the settings that scores are multiplied by."""
-        for name, values in FACTORS.items():
+        for name, values in factors(self.validation).items():
             if name in self.fixed:
                 continue
             self._contest([(self.fitted.changed(**{name: value}), self.best) for value in values])

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 from pandas.util import hash_array
 
-from recbole_signed.evaluation import ndcg_at, recall_at
+from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at
 from recbole_signed.graph import SignedGraph
+from recbole_signed.stats import split_group
 
 CELLS = 1_000_000
 """Scores that are computed at a time."""
@@ -23,6 +24,9 @@ FIRST_ROUND = 250
 gives up what would have won."""
 LAST_ROUND = 0.8
 """Share of the users beyond which nobody is given up: those left are ranked for to the end."""
+
+METRICS = re.compile(r"(?:Signed)?(NDCG|Recall)@\d+|SignedHit@\d+", re.IGNORECASE)
+"""What a choice can be made by."""
 
 DOUBT = 1.0
 """Standard errors of the paired difference that a candidate may lie behind the leader without being given up."""
@@ -80,13 +84,24 @@ class Validation:
     hidden: tuple[torch.Tensor, torch.Tensor]
     """(row, item), rows ascending, of what must not be recommended."""
     metric: str
-    """``NDCG@k`` or ``Recall@k``, as RecBole defines them."""
+    """``NDCG@k`` or ``Recall@k``, as RecBole defines them, or one of the sign-aware metrics, without its gamma."""
     numbers: np.ndarray | None = None
     """int64 ``[n_users]``: which users of the training graph they are."""
+    gamma: float = 0.0
+    """What a held-out dislike in the list costs, see :mod:`recbole_signed.evaluation.sign_aware_metrics`."""
+    dislike_keys: np.ndarray | None = None
+    """As ``like_keys``, of the held-out dislikes; needed where ``gamma`` is above 0."""
 
     @classmethod
     def from_loader(
-        cls, loader: Any, graph: SignedGraph, metric: str, max_users: int, *, new: bool = False
+        cls,
+        loader: Any,
+        graph: SignedGraph,
+        metric: str,
+        max_users: int,
+        *,
+        signed_gamma: Any = None,
+        new: bool = False,
     ) -> Validation | None:
         """Take what RecBole's evaluation would see of a part; of at most ``max_users`` users.
 
@@ -95,8 +110,9 @@ class Validation:
         Args:
             loader: of the part.
             graph: of the training part.
-            metric: of RecBole's.
+            metric: of RecBole's, or a sign-aware one; NDCG@20 stands in for one that no choice can be made by.
             max_users: how many users at most.
+            signed_gamma: the configuration's key of that name.
             new: take users without training edges, too.
 
         Returns:
@@ -108,14 +124,16 @@ class Validation:
         if not len(chosen):
             return None
         batch, hidden, like_row, like_item = loader.collate_fn(chosen.tolist())
-        understood = re.fullmatch(r"(NDCG|Recall)@(\d+)", metric, re.IGNORECASE)
+        plain = split_group(metric)[0]
         return cls(
             users=graph.rows(loader.users[chosen]),
             like_keys=np.unique((like_row * graph.n_items + like_item).numpy()),
             like_count=batch.like_count.numpy(),
             hidden=hidden,
-            metric=metric if understood else "NDCG@20",
+            metric=plain if METRICS.fullmatch(plain) else "NDCG@20",
             numbers=np.asarray(loader.users[chosen]),
+            gamma=gamma_of(metric, signed_gamma),
+            dislike_keys=np.unique((batch.dislike_u * graph.n_items + batch.dislike_i).numpy()),
         )
 
     @property
@@ -181,10 +199,26 @@ class Validation:
         row, item = self.hidden
         start, end = torch.searchsorted(row, torch.tensor([rows.start, rows.stop])).tolist()
         scores[row[start:end] - rows.start, item[start:end]] = -torch.inf
-        keys = scores.topk(k, dim=1).indices.numpy() + np.arange(rows.start, rows.stop)[:, None] * n_items
-        place = np.searchsorted(self.like_keys, keys).clip(max=len(self.like_keys) - 1)
-        hits, count = self.like_keys[place] == keys, self.like_count[rows]
-        return (recall_at if name.lower() == "recall" else ndcg_at)(hits, count)[:, -1]
+        best = scores.topk(k, dim=1)
+        keys = best.indices.numpy() + np.arange(rows.start, rows.stop)[:, None] * n_items
+        count, kind = self.like_count[rows], name.lower().removeprefix("signed")
+
+        def value(shown: np.ndarray) -> np.ndarray:
+            found = hit_at(shown) if kind == "hit" else (recall_at if kind == "recall" else ndcg_at)(shown, count)
+            return found[:, -1]
+
+        gain = value(_is_in(keys, self.like_keys))
+        if not self.gamma or self.dislike_keys is None:
+            return gain
+        shown = _is_in(keys, self.dislike_keys) & ~torch.isneginf(best.values).numpy()
+        return gain - self.gamma * value(shown)
+
+
+def _is_in(keys: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    if not len(ascending):
+        return np.zeros(keys.shape, dtype=bool)
+    place = np.searchsorted(ascending, keys).clip(max=len(ascending) - 1)
+    return ascending[place] == keys
 
 
 def drawn(users: np.ndarray, at_most: int, names: Any = None) -> np.ndarray:

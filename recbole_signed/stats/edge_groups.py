@@ -17,7 +17,7 @@ KEYS = {USERS: "user_groups", ITEMS: "item_groups"}
 DEFAULT_BOUNDS = {USERS: (0, 5, 20, 50), ITEMS: (5, 20, 50)}
 """The largest number of edges in each group but the last, which has no end."""
 
-_NAME = re.compile(r"(?P<result>[^\[\]]+)\[(?P<group>(?:users|items) \d+(?:-\d+|\+)?)\]")
+_NAME = re.compile(r"(?P<result>[^\[\]]+)\[(?P<group>(?:users|items) \d+(?:-\d+|\+)?|gamma \d[\d.e+-]*)\]")
 
 
 def bounds_of(side: str, value: Any) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,29 @@ def some_users(n_users: int, metric: str = "NDCG@5", seed: int = 0) -> Validatio
     keys = np.concatenate([user * N_ITEMS + items for user, items in enumerate(held)])
     hidden = torch.from_numpy(row), torch.from_numpy(shown[:, :2].ravel())
     return Validation(graph, keys, count, hidden, metric)
+
+
+@pytest.mark.parametrize("metric", ["SignedNDCG@5", "SignedRecall@3", "SignedHit@4"])
+def test_a_held_out_dislike_in_the_list_costs_gamma(metric: str) -> None:
+    validation = some_users(37, metric)
+    rng = np.random.default_rng(5)
+    others = rng.permutation(np.setdiff1d(np.arange(37 * N_ITEMS), validation.like_keys))[:150]
+    validation = replace(validation, gamma=0.5, dislike_keys=np.sort(others))
+    candidate = noisy(validation, 2.0, 1)
+    (standing,) = validation.contest([candidate])
+    assert standing.per_user is not None
+    scores, k = candidate(Pieces(slice(0, 37))), int(metric[-1])
+    weights = 1 / np.log2(np.arange(k) + 2) if "NDCG" in metric else np.ones(k)
+    for user, n in enumerate(validation.like_count):
+        own = scores[user].clone()
+        own[validation.users.likes[user].indices] = -torch.inf
+        order = user * N_ITEMS + own.argsort(descending=True)[:k].numpy()
+        likes, dislikes = np.isin(order, validation.like_keys), np.isin(order, others)
+        if "Hit" in metric:
+            expected = likes.any() - 0.5 * dislikes.any()
+        else:
+            expected = weights @ (likes - 0.5 * dislikes) / (weights[:n].sum() if "NDCG" in metric else n)
+        assert standing.per_user[user] == pytest.approx(expected)
 
 
 def noisy(validation: Validation, noise: float, seed: int, ranked: list[int] | None = None) -> Candidate:

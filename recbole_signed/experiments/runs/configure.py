@@ -12,9 +12,11 @@ from recbole.evaluator.register import metrics_dict
 
 from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import SIGN_AWARE_METRICS, gamma_labels, signed_gammas
 from recbole_signed.experiments.runs.assignments import read_yaml, split_dotted, with_dotted
 from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
 from recbole_signed.plugin import refuse_unknown_keys
+from recbole_signed.stats import split_group
 
 
 def make_config(
@@ -91,6 +93,10 @@ def _add_defaults(config: Any) -> None:
     full_sort = set(config["eval_args"]["mode"].values()) == {"full"}
     if free_metrics and config["signed"] is not None and full_sort:
         config["metrics"] = [*config["metrics"], *SIGNED_METRICS]
+    chosen_by, _ = _split_metric(config["valid_metric"])
+    sign_aware = {name.lower(): name for name in SIGN_AWARE_METRICS}
+    if "metrics" not in given and chosen_by.lower() in sign_aware and full_sort:
+        config["metrics"] = [*config["metrics"], sign_aware[chosen_by.lower()]]
     if "topk" not in given and below["topk"] == list(RECBOLE_TOPK):
         wanted = {*DEFAULT_TOPK, *filter(None, [_split_metric(config["valid_metric"])[1]])}
         config["topk"] = sorted(wanted)
@@ -116,6 +122,9 @@ def _is_evaluated(config: Any, metric: str) -> bool:
     name, k = _split_metric(metric)
     if name.lower() not in [each.lower() for each in config["metrics"]]:
         return False
+    _, label = split_group(metric)
+    if label and label not in gamma_labels(signed_gammas(config["signed_gamma"])):
+        return False
     return k in config["topk"] if _has_k(name) else "@" not in metric
 
 
@@ -126,5 +135,5 @@ def _has_k(name: str) -> bool:
 
 
 def _split_metric(metric: str) -> tuple[str, int | None]:
-    name, _, k = metric.partition("@")
+    name, _, k = split_group(metric)[0].partition("@")
     return name, int(k) if k.isdigit() else None

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.evaluation import gamma_labels, signed_gammas
 from recbole_signed.experiments.runs import (
     BEST,
     COSTS,
@@ -275,13 +276,16 @@ class TableSpec(Spec):
         for column in self.columns:
             plain, group = split_group(column)
             name, at, k = plain.partition("@")
-            name = f"group{name}" if group else name
+            side = group.partition(" ")[0]
+            name = f"group{name}" if side in GROUP_KEYS else name
             if name not in [str(each).lower() for each in metrics]:
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {name} to 'metrics'.")
             if at and int(k) not in topk:
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {k} to 'topk'.")
-            side = group.partition(" ")[0]
-            groups = labels_of(side, bounds_of(side, layers.get(GROUP_KEYS[side]))) if group else [group]
+            if side in GROUP_KEYS:
+                groups = labels_of(side, bounds_of(side, layers.get(GROUP_KEYS[side])))
+            else:
+                groups = [*gamma_labels(signed_gammas(layers.get("signed_gamma"))), ""]
             if group not in groups:
                 raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
 

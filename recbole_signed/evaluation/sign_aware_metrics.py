@@ -1,0 +1,180 @@
+"""RecBole's Recall, NDCG and Hit with a price on dislikes: a held-out dislike in the list counts ``-gamma``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from recbole.evaluator.base_metric import TopkMetric
+
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation.metrics import (
+    DISLIKE,
+    VERDICTS,
+    CountArray,
+    FloatArray,
+    HeldOut,
+    PerUserMetric,
+    collected,
+    hit_at,
+    ndcg_at,
+    recall_at,
+    result_key,
+)
+from recbole_signed.stats import in_group, split_group
+
+TOPK = "rec.topk"
+"""RecBole's own name of what it collects of a ranking: ``[n_users, max_k + 1]``, hits and the number of likes."""
+DEFAULT_GAMMA = 1.0
+
+
+class SignAwareMetric(PerUserMetric, TopkMetric):
+    r"""What the sign-aware metrics share: RecBole's metric, less :math:`\gamma` times what dislikes in the list do.
+
+    After Kim, Hwang & Park, "What Gets Measured Gets Managed: Sign-aware Recommendation Needs Sign-aware Evaluation",
+    arXiv 2609.33346: a disliked item has the gain :math:`-\gamma`. **The denominators are RecBole's**, those of the
+    likes alone. The best list holds likes and no dislike, so its value is that of RecBole's best list: 1 stays the
+    best value at every :math:`\gamma`, values at two of them can be compared, and 0 is RecBole's metric to the last
+    digit. The paper's own denominators could not be read; this is the choice that keeps these properties. A
+    value may be negative, and no lower bound holds for all users: it is :math:`-\gamma` times the dislikes in the list,
+    over the likes that are held out. (A denominator of the dislikes' own gives
+    :class:`DeltaRecall`, which weighs the only dislike of a user as much as all of its likes.)
+
+    The users are RecBole's: those with a held-out like. A user without a held-out dislike counts as in RecBole's
+    metric. An item with both signs has the gain :math:`1 - \gamma`.
+
+    ``signed_gamma`` is :math:`\gamma`, a number of 0 or more (1 by default) or a list of them. ``signedndcg@20`` is of
+    the first; of a list, each has a result of its own too, such as ``signedndcg@20[gamma 0.5]``. All of these names
+    can be ``valid_metric``.
+    """
+
+    metric_need = [TOPK, VERDICTS]  # noqa: RUF012 (RecBole's convention)
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.gammas = signed_gammas(config["signed_gamma"])
+
+    def used_info(self, dataobject: Any) -> HeldOut:
+        """Unpack RecBole's hits, and the dislikes that the collector gathered."""
+        verdicts = collected(dataobject, VERDICTS, result_key(self)).numpy()
+        ranking = dataobject.get(TOPK).numpy()
+        return HeldOut(ranking[:, :-1].astype(bool), (verdicts[:, :-2] & DISLIKE) > 0, ranking[:, -1], verdicts[:, -1])
+
+    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
+        """See :meth:`PerUserMetric.per_user`; no user is left out."""
+        found = list(self._values(dataobject))
+        return {f"{result_key(self)}@{k}{suffix}": values[:, k - 1] for suffix, values in found for k in self.topk}
+
+    def calculate_metric(self, dataobject: Any) -> dict[str, float]:
+        """Return the means, taken and rounded by RecBole."""
+        found: dict[str, float] = {}
+        for suffix, values in self._values(dataobject):
+            means = self.topk_result(result_key(self), values)
+            found |= {f"{name}{suffix}": float(mean) for name, mean in means.items()}
+        return found
+
+    def _values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
+        """Yield ``[n_users, max_k]`` for each gamma, and what follows its names."""
+        held = self.used_info(dataobject)
+        gain, loss = self.value_of(held.like, held.n_likes), self.value_of(held.dislike, held.n_likes)
+        yield "", gain - self.gammas[0] * loss
+        for label, gamma in zip(gamma_labels(self.gammas), self.gammas, strict=False):
+            yield in_group("", label), gain - gamma * loss
+
+    @staticmethod
+    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
+        """Return ``[n_users, max_k]``, RecBole's metric at every ``k`` with the items ``shown`` for its hits.
+
+        Args:
+            shown: ``[n_users, max_k]``, the ranks at which a like (or a dislike) stands.
+            n_likes: ``[n_users]``, what the denominator knows of.
+        """
+        raise NotImplementedError
+
+
+class SignedRecall(SignAwareMetric):
+    r"""Recall with a price on dislikes; higher is better, at most 1.
+
+    .. math::
+        \mathrm{SignedRecall@k} = \frac{1}{|U^+|} \sum_{u \in U^+}
+        \frac{|L_u \cap T^+_u| - \gamma |L_u \cap T^-_u|}{|T^+_u|}
+
+    :math:`U^+` are the users with a held-out like; see the page of metrics for :math:`\gamma` and the denominator.
+    """
+
+    @staticmethod
+    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
+        """See :meth:`SignAwareMetric.value_of`."""
+        return recall_at(shown, n_likes)
+
+
+class SignedNDCG(SignAwareMetric):
+    r"""NDCG in which a dislike has the gain :math:`-\gamma`; higher is better, at most 1.
+
+    .. math::
+        \mathrm{SignedNDCG@k} = \frac{1}{|U^+|} \sum_{u \in U^+} \frac{\sum_{j=1}^{k}
+        ([L_{u,j} \in T^+_u] - \gamma [L_{u,j} \in T^-_u]) / \log_2(j+1)}{\sum_{j=1}^{\min(k, |T^+_u|)} 1 / \log_2(j+1)}
+
+    The denominator is the DCG of the best list, which holds likes alone; see the page of metrics.
+    """
+
+    @staticmethod
+    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
+        """See :meth:`SignAwareMetric.value_of`."""
+        return ndcg_at(shown, n_likes)
+
+
+class SignedHit(SignAwareMetric):
+    r"""Whether the list has a like, less :math:`\gamma` if it has a dislike; higher is better, at most 1.
+
+    .. math::
+        \mathrm{SignedHit@k} = \frac{1}{|U^+|} \sum_{u \in U^+} \left(
+        [L_u \cap T^+_u \neq \emptyset] - \gamma [L_u \cap T^-_u \neq \emptyset] \right)
+    """
+
+    @staticmethod
+    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
+        """See :meth:`SignAwareMetric.value_of`."""
+        return hit_at(shown)
+
+
+def signed_gammas(value: Any) -> tuple[float, ...]:
+    """Return the gammas that ``signed_gamma`` gives; :data:`DEFAULT_GAMMA` for None.
+
+    Raises:
+        UsageError: it is not one or several different finite numbers of 0 or more.
+    """
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    values = [DEFAULT_GAMMA] if value is None else list(values)
+    numbers = [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
+    right = [float(each) for each in numbers if 0 <= each < float("inf")]
+    if not right or len(set(right)) != len(values):
+        raise UsageError(f"signed_gamma is {value!r}; it must be a number of 0 or more, or a list of different ones.")
+    return tuple(right)
+
+
+def gamma_of(metric: str, signed_gamma: Any) -> float:
+    """Return the gamma of a result such as ``SignedNDCG@20`` or ``SignedNDCG@20[gamma 2]``; 0 for other metrics.
+
+    Args:
+        metric: in RecBole's spelling.
+        signed_gamma: what the configuration says.
+    """
+    name, label = split_group(metric)
+    if name.partition("@")[0].lower() not in {each.lower() for each in SIGN_AWARE_METRICS}:
+        return 0.0
+    gammas = signed_gammas(signed_gamma)
+    return dict(zip(gamma_labels(gammas), gammas, strict=False)).get(label, gammas[0])
+
+
+def gamma_labels(gammas: Sequence[float]) -> list[str]:
+    """Return what stands in the brackets of results, such as ``gamma 0.5``; nothing for a single gamma."""
+    return [f"gamma {gamma:g}" for gamma in gammas] if len(gammas) > 1 else []
+
+
+SIGN_AWARE_METRICS: dict[str, type[PerUserMetric]] = {
+    metric.__name__: metric for metric in (SignedRecall, SignedNDCG, SignedHit)
+}
+"""The metrics of this module by class name, as they are written under ``metrics:``."""

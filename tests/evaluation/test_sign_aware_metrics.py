@@ -1,0 +1,165 @@
+"""SignedRecall, SignedNDCG and SignedHit against a slow reference, and what chooses models by them."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from recbole.data.interaction import Interaction
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import SIGN_AWARE_METRICS, gamma_labels, gamma_of, signed_gammas
+from recbole_signed.experiments.runs import run
+
+N_ITEMS, KS = 24, [1, 3, 10]
+Lists = list[list[int]]
+Case = tuple[torch.Tensor, Lists, Lists]
+
+
+def made_up(seed: int) -> Case:
+    """Scores with masked items, likes (some repeated) and dislikes (some of them likes too) of 40 users."""
+    rng = np.random.default_rng(seed)
+    scores = torch.from_numpy(rng.normal(size=(40, N_ITEMS)))
+    scores[torch.from_numpy(rng.random(scores.shape) < 0.2)] = -math.inf
+    scores[:, 0] = -math.inf
+    likes, dislikes = [], []
+    for _ in range(40):
+        items = 1 + rng.permutation(N_ITEMS - 1)
+        n, m = int(rng.integers(0, 6)), int(rng.integers(0, 6))
+        likes.append([*items[:n].tolist(), *items[: min(n, int(rng.integers(0, 2)))].tolist()])
+        dislikes.append([*items[n : n + m].tolist(), *items[: min(n, int(rng.integers(0, 2)))].tolist()])
+    return scores, likes, dislikes
+
+
+def pairs(lists: Lists) -> torch.Tensor:
+    found = [(row, item) for row, items in enumerate(lists) for item in items]
+    return torch.tensor(found, dtype=torch.int64).reshape(-1, 2).T
+
+
+def evaluate(case: Case, metrics: list[str], gamma: Any, size: int = 7) -> dict[str, float]:
+    scores, likes, dislikes = case
+    config = {
+        "metrics": metrics, "topk": KS, "eval_args": {"mode": "full"}, "device": torch.device("cpu"),
+        "metric_decimal_place": 15, "dataset": "toy", "signed_gamma": gamma,
+    }  # fmt: skip
+    collector = importlib.import_module("recbole.evaluator.collector").Collector(config)
+    for rows in torch.arange(len(scores)).split(size):
+        batch = Interaction({"user_id": rows})
+        batch.dislike_u, batch.dislike_i = pairs([sorted(set(dislikes[u])) for u in rows])
+        batch.like_count = torch.tensor([len(likes[u]) for u in rows])
+        like_u, like_i = pairs([sorted(set(likes[u])) for u in rows])
+        collector.eval_batch_collect(scores[rows].clone(), batch, like_u, like_i)
+    evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(config)
+    return dict(evaluator.evaluate(collector.get_data_struct()))
+
+
+def slow(case: Case, metric: str, k: int, gamma: float) -> float:
+    """One user at a time, one item at a time, as the docstrings' formulas read."""
+    values = []
+    for own, likes, dislikes in zip(case[0].tolist(), case[1], case[2], strict=True):
+        if not likes:
+            continue
+        ranking = sorted(range(N_ITEMS), key=lambda item: -own[item])[:k]
+        shown = [item for item in ranking if own[item] != -math.inf]
+        gains = [(item in likes) - gamma * (item in dislikes) for item in shown]
+        if metric == "SignedHit":
+            values.append(any(i in likes for i in shown) - gamma * any(i in dislikes for i in shown))
+        elif metric == "SignedRecall":
+            values.append(sum(gains) / len(likes))
+        else:
+            best = sum(1 / math.log2(rank + 2) for rank in range(min(k, len(likes))))
+            values.append(sum(gain / math.log2(rank + 2) for rank, gain in enumerate(gains)) / best)
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_metric_equals_the_slow_reference(seed: int) -> None:
+    case = made_up(seed)
+    found = evaluate(case, list(SIGN_AWARE_METRICS), [0.5, 1, 2])
+    expected = {}
+    for name in SIGN_AWARE_METRICS:
+        for k in KS:
+            expected[f"{name.lower()}@{k}"] = slow(case, name, k, 0.5)
+            for gamma in (0.5, 1.0, 2.0):
+                expected[f"{name.lower()}@{k}[gamma {gamma:g}]"] = slow(case, name, k, gamma)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, abs=1e-12), key
+    assert min(expected.values()) < 0  # dislikes can weigh more than likes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_gamma_0_is_recboles_metric_to_the_last_digit(seed: int) -> None:
+    case = made_up(seed)
+    found = evaluate(case, [*SIGN_AWARE_METRICS, "Recall", "NDCG", "Hit"], 0)
+    for name in ("recall", "ndcg", "hit"):
+        for k in KS:
+            assert found[f"signed{name}@{k}"] == found[f"{name}@{k}"]
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=2, unique=True), st.integers(0, 5))
+def test_more_gamma_is_never_better_and_1_is_the_best(gammas: list[float], seed: int) -> None:
+    case = made_up(seed)
+    low, high = (evaluate(case, list(SIGN_AWARE_METRICS), gamma) for gamma in sorted(gammas))
+    assert all(low[key] >= high[key] for key in low)
+    assert max(low.values()) <= 1
+    scores, likes, dislikes = case
+    best = torch.full_like(scores, 0.0)
+    for user, own in enumerate(likes):
+        best[user, own], best[user, sorted(set(dislikes[user]) - set(own))] = 1.0, -1.0
+    only = [[item for item in own if item not in likes[user]] for user, own in enumerate(dislikes)]
+    found = evaluate((best, likes, only), ["SignedNDCG"], max(gammas))
+    plain = evaluate((best, likes, only), ["NDCG"], 0)
+    assert found == {f"signed{key}": value for key, value in plain.items()}
+
+
+def test_gammas_are_read_and_named() -> None:
+    assert signed_gammas(None) == (1.0,)
+    assert signed_gammas([0.5, 2]) == (0.5, 2.0)
+    for wrong in (-1, "1", [], [1, 1], [1, None], float("inf"), True):
+        with pytest.raises(UsageError, match="signed_gamma is"):
+            signed_gammas(wrong)
+    assert gamma_labels((1.0,)) == []
+    assert gamma_labels((0.5, 2.0)) == ["gamma 0.5", "gamma 2"]
+    assert gamma_of("SignedNDCG@20", None) == 1
+    assert gamma_of("signedndcg@20[gamma 2]", [0.5, 2]) == 2
+    assert gamma_of("SignedNDCG@20", [0.5, 2]) == 0.5
+    assert gamma_of("NDCG@20", 2) == 0
+
+
+# ---- as valid_metric ----
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> str:
+    convert("toy", None, tmp_path / "atomic_files")
+    return "toy-signed"
+
+
+def test_early_stopping_keeps_the_epoch_that_is_best_by_it(toy: str) -> None:
+    short = {"epochs": 6, "state": "ERROR", "metric_decimal_place": 6, "topk": [5]}
+    row = run("LightGCN", toy, overrides={**short, "valid_metric": "SignedNDCG@5", "max_steps": 10**6}, save=False)
+    assert row.valid_metric == "signedndcg@5"
+    assert row.valid["signedndcg@5"] == max(score for _, score in row.curve)
+    each = run("LightGCN", toy, overrides={**short, "valid_metric": "SignedNDCG@5[gamma 2]", "signed_gamma": [1, 2]})
+    assert {"signedndcg@5", "signedndcg@5[gamma 1]", "signedndcg@5[gamma 2]"} <= each.test.keys()
+    with pytest.raises(UsageError, match=r"valid_metric is 'SignedNDCG@5\[gamma 3\]'"):
+        run("LightGCN", toy, overrides={**short, "valid_metric": "SignedNDCG@5[gamma 3]", "signed_gamma": [1, 2]})
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFL"])
+def test_ssf_chooses_by_it(model: str, toy: str) -> None:
+    """What is chosen by the price on dislikes is better by it on validation than what is chosen without."""
+    given = {"state": "ERROR", "rank": 16, "metric_decimal_place": 6, "signed_gamma": 2, "topk": [5]}
+    metrics = {"metrics": ["NDCG", "SignedNDCG"]}
+    signed = run(model, toy, overrides={**given, **metrics, "valid_metric": "SignedNDCG@5"}, save=False)
+    plain = run(model, toy, overrides={**given, **metrics, "valid_metric": "NDCG@5"}, save=False)
+    assert signed.valid["signedndcg@5"] > plain.valid["signedndcg@5"]
