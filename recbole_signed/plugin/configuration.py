@@ -51,7 +51,7 @@ FREE_KEYS = frozenset((
     "numerical_features", "discretization", "unused_col", "allow_unknown_keys", "neg_sampling",
     "training_neg_sample_num", "training_budget", "max_steps", "eval_every_steps", "lr_milestones", "lr_gamma",
     "resume", "trainer", "online_state", "online_settings", "online_limits", "n_negatives", "negative_exponent",
-    "sift_positives", "user_groups", "item_groups", "threads",
+    "sift_positives", "user_groups", "item_groups", "threads", "signed_gamma", "dislike_aversion", "verdict_smoothing",
     "refit_for_test",
 ))
 # fmt: on

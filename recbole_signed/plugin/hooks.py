@@ -153,9 +153,10 @@ def _on_data_utils(module: ModuleType) -> None:
 
 
 def _on_metric_register(module: ModuleType) -> None:
-    from recbole_signed.evaluation import cold_metrics, group_metrics, metrics
+    from recbole_signed.evaluation import cold_metrics, group_metrics, metrics, sign_aware_metrics
 
     metrics.register(module)
+    metrics.register(module, sign_aware_metrics.SIGN_AWARE_METRICS)
     metrics.register(module, group_metrics.GROUP_METRICS)
     metrics.register(module, cold_metrics.COLD_METRICS)
 
@@ -164,6 +165,20 @@ def _on_collector(module: ModuleType) -> None:
     from recbole_signed.evaluation import collector
 
     collector.install(module)
+
+
+def _on_abstract_recommender(module: ModuleType) -> None:
+    """Let ``dislike_aversion`` weigh the scores of every model that has no such parameter of its own."""
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        config = args[0] if args else kwargs.get("config")
+        if config is not None:
+            from recbole_signed.model.rate_weighted import class_for
+
+            cls = class_for(cls, config)
+        return object.__new__(cls)
+
+    module.AbstractRecommender.__new__ = staticmethod(new)
 
 
 def _on_pop(module: ModuleType) -> None:
@@ -234,6 +249,7 @@ _HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "recbole.data.utils": _on_data_utils,
     "recbole.evaluator.register": _on_metric_register,
     "recbole.evaluator.collector": _on_collector,
+    "recbole.model.abstract_recommender": _on_abstract_recommender,
     "recbole.model.general_recommender.pop": _on_pop,
     "recbole.quick_start.quick_start": _on_quick_start,
     "recbole_gnn.utils": _on_gnn_utils,

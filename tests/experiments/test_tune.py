@@ -16,6 +16,7 @@ from recbole_signed.experiments.tables import read_tuned
 from recbole_signed.experiments.tuning import Plan, Tuning, tune, tuning_table
 from recbole_signed.experiments.tuning import search as module
 from recbole_signed.files import DirectoryLock
+from recbole_signed.ssf import SIGN_AWARE_AVERSIONS
 from recbole_signed.table import to_text
 
 WORKER = """
@@ -83,6 +84,27 @@ def test_the_best_trial_is_written_with_its_origin(toy: str) -> None:
     assert [str(tuning.best.number), f"{tuning.best.value:.4f}"] in [line[:2] for line in lines]
     assert "default configuration" in text
     assert "6 trials (6 complete, 0 pruned), 6 now" in text
+
+
+@pytest.mark.parametrize(("model", "n_keys"), [("EASE", 2), ("Pop", 1)])
+def test_a_price_on_dislikes_tunes_the_aversion_of_every_model(toy: str, model: str, n_keys: int) -> None:
+    """Also of one that has no space of its own; the default is the point 0."""
+    script = """
+def row(value):
+    say(row={"model": task["model"], "dataset": task["dataset"], "seed": 1, "valid": {"signedndcg@10": value}})
+def trial(values):
+    row(-abs(values.get("dislike_aversion", 0) - 4) - 1)
+"""
+    priced = {"valid_metric": "SignedNDCG@10", "signed_gamma": 2}
+    tuning = tuned(toy, script, model, trials=10, settings=priced)
+    assert {len(each.values) for each in tuning.trials[1:]} == {n_keys}
+    if model == "Pop":
+        assert tuning.values == {"dislike_aversion": 4.0}
+        assert sorted(each.values.get("dislike_aversion", 0.0) for each in tuning.trials) == sorted(
+            SIGN_AWARE_AVERSIONS
+        )
+    with pytest.raises(UsageError, match=r"there is no .*Pop\.yaml"):
+        tuned(toy, script, "Pop", settings={**priced, "signed_gamma": 0})
 
 
 def test_a_default_that_is_the_best_is_written_in_full(toy: str) -> None:

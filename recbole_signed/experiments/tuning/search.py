@@ -69,11 +69,11 @@ def tune(
     task = Task(model, dataset, tuple(str(each) for each in config_files), given, seed)
     file_of_space = plan.space or space_file(model)
     facts = facts_of(task)
-    if plan.space is None and not file_of_space.is_file():
+    if plan.space is None and not file_of_space.is_file() and not facts.sign_aware:
         raise UsageError(
             f"there is no {file_of_space} that says what to tune of {model}; write one, or give --space FILE."
         )
-    space = Space.read(file_of_space)
+    space = Space.of(file_of_space, sign_aware=facts.sign_aware and plan.space is None)
     space.check(model, facts.defaults, facts.judging, facts.ranges)
     for key in start or {}:
         if key not in space.parameters:

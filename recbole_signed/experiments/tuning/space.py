@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.experiments.runs import read_yaml
+from recbole_signed.ssf import SIGN_AWARE_AVERSIONS
 
 KINDS = ("uniform", "log_uniform", "int", "log_int")
 EDGE = 0.05
@@ -158,6 +159,18 @@ class Space:
         if not content:
             raise UsageError(f"{path} has no key to tune.")
         return cls(path, {key: _parameter(f"{path}: '{key}'", value) for key, value in content.items()})
+
+    @classmethod
+    def of(cls, path: Path, *, sign_aware: bool) -> Space:
+        """Read a model's own space; for a sign-aware metric with the dislike aversions that SSF tries, file or not.
+
+        Raises:
+            UsageError: as :meth:`read`, or there is no such file.
+        """
+        if not sign_aware:
+            return cls.read(path)
+        own = cls.read(path).parameters if path.is_file() else {}
+        return cls(path, {**own, "dislike_aversion": Choice(SIGN_AWARE_AVERSIONS)})
 
     def without(self, fixed: Iterable[str]) -> Space:
         """Return the space without some keys, which were given a value."""

@@ -11,6 +11,7 @@ from recbole.utils import argument_list
 
 from recbole_signed.data import SETTING_KEYS
 from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import gamma_of
 from recbole_signed.experiments.runs import (
     DataCache,
     RunRow,
@@ -29,6 +30,8 @@ DECIMALS = 6
 """Default ``metric_decimal_place`` of trials: RecBole's 4 makes many of them look equal."""
 
 _HOW_TO_TRAIN = (
+    "dislike_aversion",
+    "verdict_smoothing",
     "weight_decay",
     "n_negatives",
     "negative_exponent",
@@ -95,6 +98,8 @@ class Facts:
     metric: str
     bigger: bool
     """Whether a larger value of the metric is the better one."""
+    sign_aware: bool
+    """Whether a held-out dislike in the list costs something by the metric."""
     split: Any
     """RecBole's ``eval_args``, or ``predefined``."""
     protocol: str
@@ -114,8 +119,12 @@ def facts_of(task: Task) -> Facts:
         raise UsageError(f"eval_step is {config['eval_step']}, so nothing is validated; tuning needs 1 or more.")
     keys = {*config.internal_config_dict, *_HOW_TO_TRAIN}
     folder = Path(config["data_path"])
+    defaults = {key: config[key] for key in sorted(keys)}
+    sign_aware = gamma_of(config["valid_metric"], config["signed_gamma"]) > 0
+    if sign_aware and defaults["dislike_aversion"] is None:
+        defaults["dislike_aversion"] = 0.0  # the same ranking, and a point of the space
     return Facts(
-        defaults={key: config[key] for key in sorted(keys)},
+        defaults=defaults,
         judging=_judging_keys(),
         fixed=given_settings(config),
         model_keys=frozenset(_model_defaults(config["model"])),
@@ -123,6 +132,7 @@ def facts_of(task: Task) -> Facts:
         seed=int(config["seed"]),
         metric=config["valid_metric"],
         bigger=bool(config["valid_metric_bigger"]),
+        sign_aware=sign_aware,
         split="predefined" if config["benchmark_filename"] else config["eval_args"],
         protocol=config["protocol"] or "recbole",
         config_hash=config_hash(config.final_config_dict),

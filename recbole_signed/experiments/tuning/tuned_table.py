@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.evaluation import gamma_of
 from recbole_signed.experiments.runs import space_file
 from recbole_signed.experiments.tables import PlannedRow, TableSpec
 from recbole_signed.experiments.tuning.plan import Plan
@@ -46,7 +47,8 @@ def tune_table(
     for section in sections or spec.datasets:
         for cell in spec.planned_rows(section):
             takes_over = isinstance(cell.tuned, Mapping)  # what was chosen on other data
-            if cell.tuned and not takes_over and space_file(cell.model).is_file():
+            has_space = space_file(cell.model).is_file() or _is_sign_aware(cell)
+            if cell.tuned and not takes_over and has_space:
                 wanted.setdefault((_name(cell) or cell.dataset, cell.model), cell)
     if not wanted:
         raise UsageError(f"{path} wants none of these models tuned: write 'tuned: true' under 'common' or the models.")
@@ -56,6 +58,11 @@ def tune_table(
             settings.pop("training_budget", None)
         there = replace(plan, name=_name(cell))
         yield tune(cell.model, cell.dataset, settings=settings, seed=seed, plan=there, start=cell.start)
+
+
+def _is_sign_aware(cell: PlannedRow) -> bool:
+    """Whether the dislike aversion of any model is tuned, see :meth:`~.space.Space.of`."""
+    return gamma_of(str(cell.settings.get("valid_metric")), cell.settings.get("signed_gamma")) > 0
 
 
 def _name(cell: PlannedRow) -> str | None:

@@ -93,6 +93,11 @@ def learner_of(model: Any, config: Any) -> Learner:
         config: RecBole's configuration.
     """
     name = type(model).__name__
+    if getattr(model, "dislike_aversion", 0.0) and not hasattr(model, "chosen"):
+        raise UsageError(
+            f"dislike_aversion is {model.dislike_aversion:g}, which {name} has at evaluation alone; its live learner "
+            "has none: leave the key out, or use SSF, SSFL or SSFT."
+        )
     online = dict(config["online_settings"] or {})
     push = online.pop("dislike_push", DISLIKE_PUSH)
     factory = registry.load_object(facts_of(name).learner)

@@ -1,0 +1,138 @@
+"""Dislike aversion at evaluation time, for models that have none of their own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from recbole.data.interaction import Interaction
+from recbole.quick_start import load_data_and_model
+from recbole.utils import get_model
+from small_signed import build
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs import run
+from recbole_signed.model import weighed
+
+floats = st.floats(-50, 50, width=32)
+
+
+@given(st.lists(floats, min_size=1, max_size=8), st.floats(0, 8), st.booleans())
+def test_a_lower_rate_never_helps_and_order_within_a_rate_stays(scores: list[float], g: float, logits: bool) -> None:
+    own = torch.tensor(scores, dtype=torch.float64)
+    rates = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    found = weighed(own.expand(3, -1), rates.log()[:, None], g, logits=logits)
+    assert (found.diff(dim=0) >= 0).all()
+    order = own.argsort(stable=True)
+    assert (found[:, order].diff(dim=1) >= 0).all()
+
+
+@given(st.lists(floats, min_size=2, max_size=8), st.floats(0.01, 100), st.floats(-50, 50), st.floats(0, 8))
+def test_a_models_unit_or_zero_changes_no_ranking(scores: list[float], unit: float, shift: float, g: float) -> None:
+    own = torch.tensor(scores, dtype=torch.float64)
+    log_rates = torch.linspace(-2, -0.1, len(own), dtype=torch.float64)
+    estimates = weighed(own * unit, log_rates, g, logits=False)
+    torch.testing.assert_close(estimates, weighed(own, log_rates, g, logits=False) * unit)
+    logits = weighed(own + shift, log_rates, g, logits=True)
+    torch.testing.assert_close(logits, weighed(own, log_rates, g, logits=True) + shift)
+
+
+def test_without_aversion_the_scores_are_not_touched() -> None:
+    scores = torch.randn(3, 4)
+    assert weighed(scores, torch.randn(4), 0.0, logits=True) is scores
+
+
+@pytest.fixture
+def rows() -> list[tuple[int, int, int, int]]:
+    rng = np.random.default_rng(3)
+    keys = rng.permutation(30 * 20)[:300]
+    return [(int(k) // 20, int(k) % 20, 1 if rng.random() < 0.6 else -1, t) for t, k in enumerate(keys)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "logits"),
+    [("EASE", False), ("Pop", False), ("SignedEASE", False), ("SGFCF", False), ("ItemKNN", False), ("LightGCN", True),
+     ("BPR", True), ("SiReN", True)],
+)  # fmt: skip
+def test_scores_are_the_models_own_with_the_rates_in_them(
+    name: str, logits: bool, write_inter: Callable[..., Path], rows: list, tmp_path: Path
+) -> None:
+    def made(**config: Any) -> Any:
+        model = build(name, write_inter, rows, tmp_path, **config)
+        if hasattr(model, "fit"):
+            model.fit()
+        return model.eval()
+
+    plain, still, weighing = made(), made(dislike_aversion=0.0), made(dislike_aversion=1.5, verdict_smoothing=2.0)
+    assert type(plain) is get_model(name)
+    assert isinstance(weighing, get_model(name))
+    assert type(weighing).__name__ == name
+    users = Interaction({"user_id": torch.arange(1, plain.n_users)})
+    own = torch.as_tensor(plain.full_sort_predict(users))
+    np.testing.assert_array_equal(own, still.full_sort_predict(users))
+    counters = build("SSF", write_inter, rows, tmp_path, auto=False)
+    likes, dislikes = counters.item_likes.double().numpy(), counters.item_dislikes.double().numpy()
+    rates = (likes + 2 * likes.sum() / (likes + dislikes).sum()) / (likes + dislikes + 2)
+    assert np.ptp(rates) > 0.1
+    scores = own.numpy().astype(np.float64).reshape(-1, plain.n_items)
+    expected = scores + 1.5 * np.log(rates) if logits else scores * rates ** (1.5 * np.where(scores < 0, -1, 1))
+    found = weighing.full_sort_predict(users)
+    np.testing.assert_allclose(found.reshape(-1, plain.n_items), expected, rtol=1e-5, atol=1e-6)
+    pairs = Interaction({"user_id": torch.tensor([1, 2, 3]), "item_id": torch.tensor([4, 5, 1])})
+    np.testing.assert_allclose(weighing.predict(pairs), expected[[0, 1, 2], [4, 5, 1]], rtol=1e-5, atol=1e-6)
+    copied = copy.deepcopy(weighing)
+    copied.dislike_aversion = 0.0
+    np.testing.assert_array_equal(copied.full_sort_predict(users), own)
+    np.testing.assert_array_equal(weighing.full_sort_predict(users), found)
+    assert weighing.state_dict().keys() == plain.state_dict().keys()
+
+
+# ---- in runs ----
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> str:
+    convert("toy", None, tmp_path / "atomic_files")
+    return "toy-signed"
+
+
+SHORT = {"state": "ERROR", "epochs": 3, "topk": [5], "metric_decimal_place": 8}
+
+
+@pytest.mark.parametrize("model", ["LightGCN", "SignedEASE", "Pop", "SIGformer"])
+def test_an_aversion_of_0_changes_no_result(model: str, toy: str) -> None:
+    plain = run(model, toy, overrides=SHORT, save=False)
+    still = run(model, toy, overrides={**SHORT, "dislike_aversion": 0}, save=False)
+    assert (plain.valid, plain.test) == (still.valid, still.test)
+    averse = run(model, toy, overrides={**SHORT, "dislike_aversion": 4}, save=False)
+    assert averse.test["dislikerecall@5"] < plain.test["dislikerecall@5"]
+
+
+def test_a_checkpoint_carries_it(toy: str) -> None:
+    row = run("LightGCN", toy, overrides={**SHORT, "dislike_aversion": 2.0, "checkpoint_dir": "saved"})
+    (file,) = Path("saved").glob("*.pth")
+    _, model, _, _, _, test_data = load_data_and_model(str(file))
+    assert model.dislike_aversion == 2.0
+    users, *_ = test_data.collate_fn([0, 1])
+    again = model.full_sort_predict(users)
+    model.dislike_aversion = 0.0
+    assert not torch.equal(again, model.full_sort_predict(users))
+    assert row.settings["dislike_aversion"] == 2.0
+
+
+def test_data_without_a_sign_and_live_learners_are_refused(toy: str) -> None:
+    with pytest.raises(UsageError, match="dislike_aversion is set, but the data set 'toy-signed' has no dislikes"):
+        run("LightGCN", toy, overrides={**SHORT, "SIGN_FIELD": None, "dislike_aversion": 1.0}, save=False)
+    with pytest.raises(UsageError, match="LightGCN has at evaluation alone"):
+        run("LightGCN", toy, overrides={**SHORT, "trainer": "OnlineTrainer", "dislike_aversion": 1.0}, save=False)
+    with pytest.raises(UsageError, match="dislike_aversion is -1"):
+        run("LightGCN", toy, overrides={**SHORT, "dislike_aversion": -1}, save=False)
