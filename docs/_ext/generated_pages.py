@@ -88,10 +88,19 @@ def metrics() -> str:
     """Return the docstring of every metric of dislikes."""
     from recbole_signed.evaluation import METRICS
 
-    return "\n\n".join(
-        f"### {name}\n\n" + _rst(f".. autoclass:: {each.__module__}.{name}\n   :no-members:\n   :no-index:")
-        for name, each in METRICS.items()
-    )
+    return "\n\n".join(_class_section(f"{each.__module__}.{name}") for name, each in METRICS.items())
+
+
+def sign_aware_metrics() -> str:
+    """Return the docstring of every sign-aware metric."""
+    from recbole_signed.evaluation import SIGN_AWARE_METRICS
+
+    return "\n\n".join(_class_section(f"{each.__module__}.{name}") for name, each in SIGN_AWARE_METRICS.items())
+
+
+def _class_section(class_name: str) -> str:
+    directive = f".. autoclass:: {class_name}\n   :no-members:\n   :no-index:"
+    return f"### {class_name.rpartition('.')[2]}\n\n{_rst(directive)}"
 
 
 # ---- results ----
@@ -199,6 +208,7 @@ def _rst(text: str) -> str:
 GENERATORS: dict[str, Callable[..., str]] = {
     "models": models,
     "metrics": metrics,
+    "sign_aware_metrics": sign_aware_metrics,
     "commands": commands,
     "table": table,
     "other_tables": other_tables,

@@ -1,4 +1,4 @@
-"""The commands that look into a fitted spectral filter: ``tradeoff`` and ``segments``."""
+"""The commands that look into a fitted model: ``tradeoff``, ``respond`` and ``segments``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ from recbole_signed.cli.output import (
 from recbole_signed.table import to_text
 
 Model = Annotated[str, MODEL]
+Models = Annotated[str, typer.Option("--model", "-m", help="Models, as in A,B,C, or all.")]
+Tuned = Annotated[
+    list[str] | None, typer.Option("--tuned", help="Folders of yaml/model with what 'tune' chose; the first counts.")
+]
 Figures = Annotated[bool, typer.Option(help="Draw the figure.")]
 
 
@@ -34,26 +38,93 @@ def add_to(app: typer.Typer) -> None:
     def tradeoff(
         dataset: Dataset,
         settings: Settings = None,
-        model: Model = "SSF",
+        model: Models = "SSF",
         g: Annotated[str, typer.Option("--g", help="Dislike aversions.")] = "0,0.25,0.5,0.75,1,1.5,2",
         k: Annotated[int, typer.Option("--k", min=1, help="Length of the ranking.")] = 20,
         config: Files = None,
         seed: Seed = None,
+        tuned: Tuned = None,
+        choose: Annotated[bool, typer.Option("--choose", help="Say which g is best on validation, too.")] = False,
         output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/tradeoff"),
         figures: Figures = True,
         as_json: Json = False,
     ) -> None:
-        """Print and plot Recall and NDCG against the dislikes shown: one fit, several dislike aversions g."""
-        from recbole_signed.experiments.analysis import draw_tradeoff, parse_aversions, tradeoff_table
-        from recbole_signed.experiments.analysis import tradeoff as measure
+        """Print and plot Recall and NDCG against the dislikes shown: a fit per model, several dislike aversions g.
+
+        Curves of several models share a figure, with their Pareto front, and a file of rows.
+        """
+        from recbole_signed.experiments.analysis import (
+            chosen_table,
+            draw_tradeoff,
+            mark_front,
+            parse_aversions,
+            tradeoff_models,
+            tradeoff_rows,
+            tradeoff_table,
+            tradeoffs,
+        )
+        from recbole_signed.experiments.runs import parse_assignments
+        from recbole_signed.files import replace_text
+
+        question = {
+            "aversions": parse_aversions(g),
+            "k": k,
+            "config_files": names_in(config),
+            "overrides": parse_assignments(settings or []),
+            "seed": seed,
+            "tuned": names_in(tuned),
+            "choose": choose,
+        }
+        models = tradeoff_models(names_in([model]))
+        with stdout_for_result():
+            curves = tradeoffs(models, dataset, output, **question)
+            mark_front(curves)
+            found, stem = curves[0], output / f"{models[0]}-{dataset}"
+            if len(curves) > 1:
+                found, stem = {"dataset": dataset, "k": k, "curves": curves}, output / dataset
+            written, note = _keep(found, stem, (lambda _, path: draw_tradeoff(curves, path)) if figures else None)
+            if len(curves) > 1:
+                written.append(stem.with_name(f"{stem.name}.jsonl"))
+                replace_text(written[-1], tradeoff_rows(curves))
+        text = to_text(tradeoff_table(curves)) + (f"\n{to_text(chosen_table(curves))}" if choose else "")
+        _print(found, text, written, note, as_json)
+
+    @app.command()
+    def respond(
+        dataset: Dataset,
+        settings: Settings = None,
+        model: Models = "SSF",
+        users: Annotated[int, typer.Option("--users", min=1, help="Users that are probed.")] = 100,
+        k: Annotated[int, typer.Option("--k", min=1, help="Length of the list.")] = 20,
+        config: Files = None,
+        seed: Seed = None,
+        tuned: Tuned = None,
+        output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/respond"),
+        as_json: Json = False,
+    ) -> None:
+        """Audit how lists react to a dislike, to a like of another kind, and to what takes them back.
+
+        Each event goes through the live learner, as in a service; 'all' are the models that have one.
+        """
+        from recbole_signed.experiments.analysis import models_with_learners, respond_all, respond_table
         from recbole_signed.experiments.runs import parse_assignments
 
-        values, overrides = parse_aversions(g), parse_assignments(settings or [])
+        models = names_in([model])
         with stdout_for_result():
-            found = measure(model, dataset, values, k, names_in(config), overrides, seed)
-            stem = output / f"{found['model']}-{found['dataset']}"
-            written, note = _keep(found, stem, draw_tradeoff if figures else None)
-        _print(found, to_text(tradeoff_table(found)), written, note, as_json)
+            audits = respond_all(
+                models_with_learners() if models == ["all"] else models,
+                dataset,
+                output,
+                config_files=names_in(config),
+                overrides=parse_assignments(settings or []),
+                seed=seed,
+                n_users=users,
+                k=k,
+                tuned=names_in(tuned),
+            )
+            found: dict[str, Any] = {"dataset": dataset, "k": k, "audits": audits}
+            written, _ = _keep(found, output / dataset, None)
+        _print(found, to_text(respond_table(audits)), written, None, as_json)
 
     @app.command()
     def segments(

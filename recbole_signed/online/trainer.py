@@ -73,7 +73,7 @@ class OnlineTrainer(OnlineRecommender, Trainer):
             if state.last_seq or len(state.items) > 1:
                 self._resume(state, learner, dataset)
             else:
-                self._begin(state, learner, *_base_of(dataset))
+                self._begin(state, learner, *base_of(dataset))
         except BaseException:
             self.state = self.learner = None
             state.close()
@@ -146,7 +146,7 @@ class _LiveModel:
         return chosen.to(self.device)
 
 
-def _base_of(dataset: Any) -> tuple[list[str], list[str], EdgeColumns]:
+def base_of(dataset: Any) -> tuple[list[str], list[str], EdgeColumns]:
     """Return users, items and edges of a training part; the vocabulary is that of the whole data set, ids included."""
     columns: dict[str, list[np.ndarray]] = {"user": [], "item": [], "kind": [], "time": []}
     for name, kind in KINDS.items():

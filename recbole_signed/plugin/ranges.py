@@ -85,6 +85,7 @@ COUNT, FROM_ZERO = Interval(int, 1), Interval(int, 0)
 NOT_NEGATIVE, POSITIVE = Interval(float, 0), Interval(float, 0, open="low")
 RANGES: dict[str, Interval | Words] = {
     "clip_grad_norm": POSITIVE,
+    "dislike_aversion": NOT_NEGATIVE,
     "dropout_prob": Interval(float, 0, 1, open="high"),
     "embedding_size": COUNT,
     "epochs": FROM_ZERO,
@@ -105,6 +106,7 @@ RANGES: dict[str, Interval | Words] = {
     "temperature": POSITIVE,
     "train_batch_size": FROM_ZERO,
     "training_budget": NOT_NEGATIVE,
+    "verdict_smoothing": POSITIVE,
     "weight_decay": NOT_NEGATIVE,
     "worker": FROM_ZERO,
 }

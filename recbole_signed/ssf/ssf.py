@@ -58,8 +58,6 @@ class SSF(TrainingFreeRecommender):
         "activity_exponent": "[0, inf)",
         "popularity_exponent": "(-inf, inf)",
         "popularity_floor": "[0, inf)",
-        "dislike_aversion": "[0, inf)",
-        "verdict_smoothing": "(0, inf)",
         "linear_weight": "[0, inf)",
     }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"

@@ -11,7 +11,7 @@ import pytest
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import parse_aversions, tradeoff
+from recbole_signed.experiments.analysis import parse_aversions, tradeoff, tradeoff_models
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
@@ -40,7 +40,7 @@ def test_each_point_is_the_run_with_that_aversion(toy: str, monkeypatch: pytest.
     found = tradeoff("SSF", toy, (0.0, 1.5), 5, overrides=FIXED)
     assert len(fits) == 1
     assert found["chosen"] == 0
-    measured = {"metrics": ["Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC"], "topk": [5]}
+    measured = {"metrics": ["Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG"], "topk": [5]}
     for point in found["points"]:
         alone = {**FIXED, **measured, "valid_metric": "NDCG@5", "metric_decimal_place": 6}
         row = run("SSF", toy, overrides={**alone, "dislike_aversion": point["dislike_aversion"]}, save=False)
@@ -84,10 +84,98 @@ def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> 
             parse_aversions(text)
     assert parse_aversions("1, 0,1,0.25") == (0.0, 0.25, 1.0)
     for words, message in (
-        (("-m", "Pop"), "Pop has no 'dislike_aversion'"),
+        (("-m", "Popp"), "there is no model named 'Popp'"),
+        (("-m", ","), "no model is given"),
+        (("-m", "Pop", "SIGN_FIELD=~"), "dislike_aversion is set, but"),
         (("topk=5",), "'topk' can't be set here"),
         (("--k", "1000"), "only 42 items"),
     ):
         status, _, err = outcome(capsys, "tradeoff", "-d", toy, *words, "state=ERROR")
         assert status == 2
         assert message in err
+
+
+def test_curves_of_several_models_share_a_figure_rows_and_a_front(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        "tradeoff",
+        "-m",
+        "EASE,Pop,BPR",
+        "-d",
+        toy,
+        "--g",
+        "0,1,4",
+        "--k",
+        "5",
+        "state=ERROR",
+        "epochs=3",
+        "--json",
+    )
+    status, out, err = outcome(capsys, *words)
+    assert status == 0, err
+    document = json.loads(out)
+    assert [Path(file).name for file in document["files"]] == [f"{toy}.{ending}" for ending in ("json", "png", "jsonl")]
+    rows = [json.loads(line) for line in Path(f"runs/tradeoff/{toy}.jsonl").read_text().splitlines()]
+    assert [(row["model"], row["dislike_aversion"]) for row in rows] == [
+        (model, g) for model in ("EASE", "Pop", "BPR") for g in (0, 1, 4)
+    ]
+    for up in ("recall", "ndcg"):
+        at = [(row["dislikerecall@5"], row[f"{up}@5"]) for row in rows]
+        for (x, y), row in zip(at, rows, strict=True):
+            beaten = any(a <= x and b >= y and (a, b) != (x, y) for a, b in at)
+            assert (up in row["front"]) is not beaten
+    assert any(row["front"] for row in rows)
+    status, out, _ = outcome(capsys, *words[:-1])
+    assert status == 0
+    assert "on the front" in out
+
+
+def test_a_trained_model_is_that_of_its_best_epoch_at_every_aversion(toy: str) -> None:
+    from recbole_signed.experiments.runs import run
+
+    fixed = {"state": "ERROR", "epochs": 8, "learning_rate": 0.05, "stopping_step": 2}
+    found = tradeoff("BPR", toy, (0.0, 2.0), 5, overrides=fixed)
+    measured = {"metrics": ["Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG"], "topk": [5]}
+    plain = run("BPR", toy, overrides={**fixed, **measured, "valid_metric": "NDCG@5", "metric_decimal_place": 6})
+    first, last = ({k: v for k, v in each.items() if k != "dislike_aversion"} for each in found["points"])
+    assert first == plain.test
+    assert last["dislikerecall@5"] < first["dislikerecall@5"]
+    assert not list(Path("runs").glob("BPR*-0.pth"))
+
+
+def test_all_models_are_those_that_rank(toy: str) -> None:
+    everything = tradeoff_models(["all"])
+    assert {"SSF", "SSFL", "EASE", "LightGCN", "Pop", "SIGformer"} <= set(everything)
+    assert "Random" not in everything
+    assert tradeoff_models(["SSF", "EASE", "SSF"]) == ["SSF", "EASE"]
+
+
+def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        "tradeoff",
+        "-m",
+        "EASE,Pop",
+        "-d",
+        toy,
+        "--g",
+        "0,2,8",
+        "--k",
+        "5",
+        "--choose",
+        "state=ERROR",
+        "eval_step=1",
+    )
+    status, out, err = outcome(capsys, *words, "signed_gamma=[0.5,2]")
+    assert status == 0, err
+    assert "with the g that is best by it on validation" in out
+    for model in ("EASE", "Pop"):
+        found = json.loads(Path(f"runs/tradeoff/{model}-{toy}.json").read_text())
+        for name in ("signedndcg@5", "signedndcg@5[gamma 0.5]", "signedndcg@5[gamma 2]"):
+            best = max(found["points"], key=lambda point: point["valid"][name])
+            assert found["best_on_validation"][name] == best["dislike_aversion"]
+            assert f"{best[name]:.4f}" in out
+    kept = Path(f"runs/tradeoff/EASE-{toy}.json")
+    before = kept.stat().st_mtime_ns
+    outcome(capsys, *words, "signed_gamma=[0.5,2]")
+    assert kept.stat().st_mtime_ns == before  # taken from there
+    outcome(capsys, *words, "signed_gamma=[0.5,1]")
+    assert kept.stat().st_mtime_ns > before

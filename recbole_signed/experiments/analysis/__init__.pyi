@@ -1,7 +1,17 @@
+from .responsiveness import models_with_learners as models_with_learners
+from .responsiveness import overlap as overlap
+from .responsiveness import respond as respond
+from .responsiveness import respond_all as respond_all
+from .responsiveness import respond_table as respond_table
+from .tradeoff_curve import chosen_table as chosen_table
 from .tradeoff_curve import draw_tradeoff as draw_tradeoff
+from .tradeoff_curve import mark_front as mark_front
 from .tradeoff_curve import parse_aversions as parse_aversions
 from .tradeoff_curve import tradeoff as tradeoff
+from .tradeoff_curve import tradeoff_models as tradeoff_models
+from .tradeoff_curve import tradeoff_rows as tradeoff_rows
 from .tradeoff_curve import tradeoff_table as tradeoff_table
+from .tradeoff_curve import tradeoffs as tradeoffs
 from .user_segments import centres as centres
 from .user_segments import draw_segments as draw_segments
 from .user_segments import label_nodes as label_nodes

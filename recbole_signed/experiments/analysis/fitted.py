@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from recbole.data import data_preparation
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
-from recbole_signed.compat import own_arguments_hidden
+from recbole_signed import __version__
+from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import configured_data
+from recbole_signed.experiments.runs import (
+    configured_data,
+    data_folder,
+    data_sha256,
+    digest,
+    own_checkpoint,
+    read_yaml,
+)
+from recbole_signed.experiments.tables import tuned_path
+from recbole_signed.files import replace_text
 
 
 @dataclass(frozen=True)
@@ -22,42 +35,87 @@ class Fitted:
     config: Any
     data: Any
     """RecBole's data set before the split: it holds the vocabularies."""
+    train_data: Any
     model: Any
     trainer: Any
+    valid_data: Any
     test_data: Any
     valid: Mapping[str, Any]
     """Metrics on the validation part, as RecBole gives them; empty where there is none."""
+    seconds: float
+    """What the fit took, validation included."""
 
 
 def fit_once(
     model: str,
     dataset: str,
-    attribute: str,
     config_files: Sequence[str | Path] = (),
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    *,
+    attribute: str | None = None,
 ) -> Fitted:
-    """Fit a training-free model as ``run`` does, keeping no checkpoint.
+    """Fit a model as ``run`` does, keeping no checkpoint; one that is trained in epochs is that of its best epoch.
 
     Args:
         model: class name of a model.
         dataset: name of a data set.
-        attribute: what the model's class must have for the command that asks.
         config_files: RecBole yaml files, later ones win.
         overrides: configuration keys above the files.
         seed: RecBole's ``seed``, above all.
+        attribute: what the model's class must have for the command that asks, on a model fitted in one pass.
 
     Raises:
         UsageError: the model lacks ``attribute`` or is trained in epochs, or as :func:`configured_data`.
     """
     config, data = configured_data(model, dataset, config_files, overrides, seed)
     kind = get_model(config["model"])
-    if not hasattr(kind, attribute) or config["MODEL_TYPE"] != ModelType.TRADITIONAL:
+    in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
+    if attribute is not None and (in_epochs or not hasattr(kind, attribute)):
         raise UsageError(f"{model} has no '{attribute}' that works on a model fitted once; SSF has.")
     with own_arguments_hidden():
         train_data, valid_data, test_data = data_preparation(config, data)
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+        started = time.perf_counter()
         made = kind(config, train_data._dataset).to(config["device"])
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, made)
-        _, valid = trainer.fit(train_data, valid_data, saved=False, show_progress=config["show_progress"])
-    return Fitted(config, data, made, trainer, test_data, valid or {})
+        with own_checkpoint(trainer, config, keep=False):
+            _, valid = trainer.fit(train_data, valid_data, saved=in_epochs, show_progress=config["show_progress"])
+            seconds = time.perf_counter() - started
+            file = Path(trainer.saved_model_file)
+            if file.is_file():
+                saved = torch.load(file, config["device"], weights_only=False, pickle_module=CHECKPOINT_PICKLE)
+                made.load_state_dict(saved["state_dict"])
+                made.load_other_parameter(saved.get("other_parameter"))
+    return Fitted(config, data, train_data, made, trainer, valid_data, test_data, valid or {}, seconds)
+
+
+def folder_values(model: str, names: Sequence[str]) -> dict[str, Any]:
+    """Return the content of the first ``yaml/model/NAME/MODEL.yaml`` that is there; nothing where none is."""
+    files = [file for file in (tuned_path(model, name) for name in names) if file.is_file()]
+    return read_yaml(files[0]) if files else {}
+
+
+def kept_or_made(
+    file: Path, model: str, dataset: str, question: Mapping[str, Any], make: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what a file keeps of an analysis, or make it and keep it there.
+
+    Args:
+        file: a JSON file. What it keeps of another question, other data or another version is made again.
+        model: class name of a model.
+        dataset: name of a data set.
+        question: further arguments of ``make``.
+        make: called with model, data set and question.
+    """
+    contents = [read_yaml(Path(each)) for each in question.get("config_files", ())]
+    values = folder_values(model, question.get("tuned", ()))
+    data = data_folder(dataset, (question.get("overrides") or {}).get("data_path"))
+    asked = {**question, "config_files": contents, "tuned": values}  # what the folders hold, not their names
+    request = digest([model, dataset, asked, data_sha256(data, dataset), __version__])
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if kept.get("request") == request:
+        return dict(kept)
+    found = {"request": request, **make(model, dataset, **question)}
+    replace_text(file, json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    return found

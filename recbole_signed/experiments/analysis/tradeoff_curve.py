@@ -1,19 +1,29 @@
-"""Recall and NDCG against the dislikes that users are shown: one fit, many strengths of dislike aversion."""
+"""Recall and NDCG against the dislikes that users are shown: one fit of each model, many strengths of dislike aversion.
+
+SSF has the dislike aversion in its score; every other model gets it at evaluation time
+(:mod:`recbole_signed.model.rate_weighted`), so models are compared curve against curve.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.plugin import STOCK, registry
 from recbole_signed.stats import picture
 from recbole_signed.table import Header, Section, Table, text_lines
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC")
+METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG")
 FIXED = ("metrics", "topk")
 DIGITS = 4
+ACROSS, UP = "dislikerecall", ("recall", "ndcg")
+VALID, BEST = "valid", "best_on_validation"
+FRONT = "front"
+"""Key of a point: the metrics of :data:`UP` by which no point of any model is better and shows fewer dislikes."""
 
 
 def parse_aversions(text: str) -> tuple[float, ...]:
@@ -39,37 +49,53 @@ def tradeoff(
     config_files: Sequence[str | Path] = (),
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    *,
+    tuned: Sequence[str] = (),
+    choose: bool = False,
 ) -> dict[str, Any]:
     """Fit a model once and evaluate it on the test part with each ``dislike_aversion``.
 
     Args:
-        model: class name of a training-free model with a ``dislike_aversion``, such as SSF.
+        model: class name of any model that RecBole finds.
         dataset: name of a data set.
         aversions: the values of g.
         k: length of the ranking.
         config_files: RecBole yaml files, later ones win.
         overrides: configuration keys above the files, but not :data:`FIXED`.
         seed: RecBole's ``seed``.
+        tuned: folders of ``yaml/model``, such as those under which ``tune`` keeps what it chose: the first of them that
+            has the model's file gives values below the overrides.
+        choose: evaluate the validation part too, as ``valid`` of each point, and say as ``best_on_validation`` which g
+            is best there by SignedNDCG, at each gamma: a choice among as many values for every model.
 
     Returns:
         ``model``, ``dataset``, ``seed``, ``k``, ``chosen`` (the g that the model chose or was given), ``settings``
-        (all parameters in force with it, where the model tells them) and ``points``: for each g its
-        ``dislike_aversion`` and the test metrics in RecBole's spelling, None where not defined.
+        (all parameters in force with it, where the model tells them, else those given), what the numbers come from,
+        and ``points``: for each g its ``dislike_aversion`` and the test metrics in RecBole's spelling, None where not
+        defined.
 
     Raises:
         UsageError: something asked for does not exist or does not fit, or the split leaves no test part.
     """
-    from recbole_signed.compat import own_arguments_hidden
-    from recbole_signed.experiments.analysis.fitted import fit_once
-    from recbole_signed.experiments.runs import plain_result
+    from recbole.utils import get_model
 
+    from recbole_signed.compat import own_arguments_hidden
+    from recbole_signed.experiments.analysis.fitted import fit_once, folder_values
+    from recbole_signed.experiments.runs import config_hash, data_sha256, given_settings, plain_result, versions
+
+    known = registry.known_model_names()
+    if model not in known:
+        raise UsageError(f"there is no model named '{model}'{nearest(model, known)}")
     given = dict(overrides or {})
     for key in given:
         if key in FIXED:
             raise UsageError(f"'{key}' can't be set here: a trade-off always has {', '.join(METRICS)} at --k.")
+    given = {**folder_values(model, tuned), **given}
     measured = {"metrics": list(METRICS), "topk": [k]}
     given = {"metric_decimal_place": 6, "valid_metric": f"NDCG@{k}", **given, **measured}
-    fitted = fit_once(model, dataset, "dislike_aversion", config_files, given, seed)
+    if not hasattr(get_model(model), "dislike_aversion"):
+        given.setdefault("dislike_aversion", 0.0)
+    fitted = fit_once(model, dataset, config_files, given, seed)
     config = fitted.config
     chosen = float(fitted.model.dislike_aversion)
     points = []
@@ -80,15 +106,206 @@ def tradeoff(
             if not found:
                 raise UsageError(f"the split leaves nothing of '{dataset}' for the test; look at eval_args.split.")
             points.append({"dislike_aversion": value, **plain_result(found)})
+            if choose:
+                valid = fitted.trainer.evaluate(fitted.valid_data, load_best_model=False, show_progress=False)
+                points[-1][VALID] = plain_result(valid)
+    left_out = {*measured, "dislike_aversion", "metric_decimal_place", "data_path"}
+    settings = getattr(fitted.model, "chosen", None) or {
+        key: value for key, value in given_settings(config).items() if key not in left_out
+    }
     return {
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": int(config["seed"]),
         "k": k,
         "chosen": chosen,
-        "settings": {**getattr(fitted.model, "chosen", {}), "dislike_aversion": chosen},
+        "settings": {**settings, "dislike_aversion": chosen},
+        "fit_seconds": round(fitted.seconds, 2),
+        "stopped_by": getattr(fitted.trainer, "stopped_by", None),
+        "config_hash": config_hash(config.final_config_dict),
+        "data_sha256": data_sha256(Path(config["data_path"]), config["dataset"]),
+        "versions": versions(),
+        **({BEST: _best_on_validation(points)} if choose else {}),
         "points": points,
     }
+
+
+def _best_on_validation(points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return result -> the g whose SignedNDCG is the highest on validation; the smallest of equal ones."""
+    names = [name for name in points[0][VALID] if name.startswith("signedndcg")]
+    best = {name: max(points, key=lambda point: point[VALID][name]) for name in names}
+    return {name: point["dislike_aversion"] for name, point in best.items()}
+
+
+def tradeoffs(models: Sequence[str], dataset: str, folder: Path, **question: Any) -> list[dict[str, Any]]:
+    """Return the curve of each model, and keep each as ``MODEL-DATASET.json``; one that lies there is taken from it.
+
+    Args:
+        models: class names.
+        dataset: name of a data set.
+        folder: where the curves are kept. One of another question, other data or another version is measured again.
+        question: further arguments of :func:`tradeoff`.
+
+    Raises:
+        UsageError: as :func:`tradeoff`.
+    """
+    from recbole_signed.experiments.analysis.fitted import kept_or_made
+
+    curves = [kept_or_made(folder / f"{model}-{dataset}.json", model, dataset, question, tradeoff) for model in models]
+    for point in (point for each in curves for point in each["points"]):
+        point.pop(FRONT, None)  # of other company
+    return curves
+
+
+def tradeoff_models(names: Sequence[str]) -> list[str]:
+    """Return the models of ``-m A,B``; ``all`` is every model that the tables have, but Random.
+
+    Raises:
+        UsageError: no model is named.
+    """
+    if not names:
+        raise UsageError("no model is given; name some, as in -m SSF,EASE, or all of them by -m all.")
+    if list(names) != ["all"]:
+        return list(dict.fromkeys(names))
+    return [name for name in (*registry.models(), *STOCK) if name != "Random"]
+
+
+def mark_front(curves: Sequence[dict[str, Any]]) -> None:
+    """Give each point of the curves, which are of one data set and k, its :data:`FRONT`."""
+    k = curves[0]["k"]
+    points = [point for each in curves for point in each["points"]]
+    for point in points:
+        point[FRONT] = [
+            up for up in UP if not any(_is_better(other, point, f"{ACROSS}@{k}", f"{up}@{k}") for other in points)
+        ]
+
+
+def _is_better(one: Mapping[str, Any], other: Mapping[str, Any], across: str, up: str) -> bool:
+    """Whether a point is at least as good in both, and better in one; what is not defined is worse than all."""
+    if other[across] is None or other[up] is None:
+        return True
+    if one[across] is None or one[up] is None:
+        return False
+    level = one[across] <= other[across] and one[up] >= other[up]
+    return bool(level and (one[across] < other[across] or one[up] > other[up]))
+
+
+def tradeoff_table(curves: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the points of one model or several, a section each."""
+    names = columns(curves[0])
+    sections = []
+    for each in curves:
+        rows = [
+            (
+                f"{point['dislike_aversion']:g}{'*' if point['dislike_aversion'] == each['chosen'] else ''}",
+                *("-" if point[name] is None else f"{point[name]:.{DIGITS}f}" for name in names),
+                ", ".join(point[FRONT]),
+            )
+            for point in each["points"]
+        ]
+        chosen = f"*: the model chose g = {each['chosen']:g} on validation, or was given it."
+        sections.append(Section(each["model"] if len(curves) > 1 else "", text_lines(rows), chosen))
+    first = curves[0]
+    what = first["model"] if len(curves) == 1 else "Trade-off"
+    return Table(
+        f"{what} on {first['dataset']}, seed {first['seed']}, test part",
+        (*(Header(name, name.startswith("dislike")) for name in names), Header("on the front", left=True)),
+        tuple(sections),
+        ("↓: smaller is better; on the front: no point of any model is better by it and shows fewer dislikes.",),
+        head=(Header("g"),),
+    )
+
+
+def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what each model has on the test part at the g that is best on validation, for each gamma.
+
+    Every model has its choice among the same values, and none of it is decided on the test part.
+    """
+    names = list(curves[0][BEST])
+    lines = []
+    for each in curves:
+        at = {point["dislike_aversion"]: point for point in each["points"]}
+        cells = [(f"{g:g}", f"{at[g][name]:.{DIGITS}f}") for name, g in each[BEST].items()]
+        lines.append((each["model"], *(word for cell in cells for word in cell)))
+    return Table(
+        f"SignedNDCG on {curves[0]['dataset']} with the g that is best by it on validation",
+        tuple(header for name in names for header in (Header("g"), Header(name))),
+        (Section("", text_lines(lines)),),
+        (f"g is one of {len(curves[0]['points'])} values for every model.",),
+        head=(Header("Model", left=True),),
+    )
+
+
+def columns(found: Mapping[str, Any]) -> list[str]:
+    """Return the names of the metrics of a trade-off."""
+    return [name for name in found["points"][0] if name not in ("dislike_aversion", FRONT, VALID)]
+
+
+def tradeoff_rows(curves: Sequence[Mapping[str, Any]]) -> str:
+    """Return the points as JSON lines, each with all that is known of its curve."""
+    rows = [
+        {**{key: value for key, value in each.items() if key != "points"}, **point}
+        for each in curves
+        for point in each["points"]
+    ]
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw Recall and NDCG against the share of held-out dislikes that are shown, as PNG, with the Pareto front.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    from itertools import cycle
+
+    first, k = curves[0], curves[0]["k"]
+    name = f"{first['model']} on {first['dataset']}" if len(curves) == 1 else str(first["dataset"])
+    across = f"{ACROSS}@{k}"
+    with picture(path, 10, 4.6) as page:
+        page.suptitle(f"{name}: one fit each, dislike aversion g = {_span(first)}")
+        cells = page.subplots(1, 2)
+        for cell, title in zip(cells, (f"Recall@{k}", f"NDCG@{k}"), strict=True):
+            up = title.lower()
+            for each, (colour, marker) in zip(curves, cycle(_STYLES), strict=False):
+                drawn = [point for point in each["points"] if point[across] is not None and point[up] is not None]
+                xs, ys = ([point[name] for point in drawn] for name in (across, up))
+                cell.plot(xs, ys, marker=marker, ms=4, lw=1, color=colour, label=each["model"])
+                for x, y, point in zip(xs, ys, drawn, strict=True) if len(curves) == 1 else ():
+                    cell.annotate(f"{point['dislike_aversion']:g}", (x, y), textcoords="offset points", xytext=(5, -10))
+            front = [point for each in curves for point in each["points"] if up.partition("@")[0] in point[FRONT]]
+            front.sort(key=lambda point: point[across])
+            if len(curves) > 1:
+                xs, ys = ([point[name] for point in front] for name in (across, up))
+                cell.plot(xs, ys, color="black", lw=6, alpha=0.12, zorder=0, label="Pareto front")
+            cell.set(xlabel=f"DislikeRecall@{k} (lower is better)", ylabel=title)
+            cell.grid(alpha=0.3)
+        if len(curves) > 1:
+            page.legend(*cells[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+
+
+_STYLES = tuple(
+    (colour, marker)
+    for marker in ("o", "s", "^")
+    for colour in (
+        "#1b7837",
+        "#762a83",
+        "#2166ac",
+        "#e08214",
+        "#b2182b",
+        "#4d9221",
+        "#35978f",
+        "#8c510a",
+        "#636363",
+        "#c51b7d",
+    )
+)
+"""Colour and marker of each curve, in the order in which models are named."""
+
+
+def _span(found: Mapping[str, Any]) -> str:
+    values = [point["dislike_aversion"] for point in found["points"]]
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"
 
 
 def _progress(values: Sequence[float]) -> Any:
@@ -96,48 +313,3 @@ def _progress(values: Sequence[float]) -> Any:
     from rich.progress import track
 
     return track(values, "evaluating", console=Console(stderr=True), transient=True)
-
-
-def tradeoff_table(found: Mapping[str, Any]) -> Table:
-    """Return the points as a table."""
-    names = columns(found)
-    rows = [
-        (
-            f"{point['dislike_aversion']:g}{'*' if point['dislike_aversion'] == found['chosen'] else ''}",
-            *("-" if point[name] is None else f"{point[name]:.{DIGITS}f}" for name in names),
-        )
-        for point in found["points"]
-    ]
-    return Table(
-        f"{found['model']} on {found['dataset']}, seed {found['seed']}, test part",
-        tuple(Header(name, name.startswith("dislike")) for name in names),
-        (Section("", text_lines(rows)),),
-        (f"*: the model chose g = {found['chosen']:g} on validation, or was given it; ↓: smaller is better.",),
-        head=(Header("g"),),
-    )
-
-
-def columns(found: Mapping[str, Any]) -> list[str]:
-    """Return the names of the metrics of a trade-off."""
-    return [name for name in found["points"][0] if name != "dislike_aversion"]
-
-
-def draw_tradeoff(found: Mapping[str, Any], path: Path) -> None:
-    """Draw Recall and NDCG against the share of held-out dislikes that are shown, as PNG.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    k, points = found["k"], found["points"]
-    with picture(path, 10, 4.2) as page:
-        page.suptitle(f"{found['model']} on {found['dataset']}: dislike aversion g")
-        across_name = f"dislikerecall@{k}"
-        for cell, title in zip(page.subplots(1, 2), (f"Recall@{k}", f"NDCG@{k}"), strict=True):
-            name = title.lower()
-            drawn = [point for point in points if point[across_name] is not None and point[name] is not None]
-            across, up = ([point[each] for point in drawn] for each in (across_name, name))
-            cell.plot(across, up, marker="o", color="#1b7837")
-            for x, y, point in zip(across, up, drawn, strict=True):
-                cell.annotate(f"{point['dislike_aversion']:g}", (x, y), textcoords="offset points", xytext=(5, -10))
-            cell.set(xlabel=f"DislikeRecall@{k} (lower is better)", ylabel=title)
-            cell.grid(alpha=0.3)

@@ -106,7 +106,7 @@ def segments(
     for option, count in (("--users", n_user_segments), ("--items", n_item_segments)):
         if count < 1:
             raise UsageError(f"{option} is {count}; it must be 1 or more.")
-    fitted = fit_once(model, dataset, "filter", config_files, overrides, seed)
+    fitted = fit_once(model, dataset, config_files, overrides, seed, attribute="filter")
     config, graph = fitted.config, fitted.model.graph
     labels = label_nodes(fitted.model.filter, graph, n_user_segments, n_item_segments, int(config["seed"]))
     tokens = [fitted.data.field2id_token[config[f"{side}_ID_FIELD"]] for side in ("USER", "ITEM")]

@@ -51,6 +51,7 @@ from .rows import read_rows as read_rows
 from .rows import request_id as request_id
 from .runner import Validated as Validated
 from .runner import configured_data as configured_data
+from .runner import own_checkpoint as own_checkpoint
 from .runner import plain_result as plain_result
 from .runner import run as run
 from .user_values import FloatArray as FloatArray

@@ -133,7 +133,7 @@ def run(
         # traditional models are fitted in one pass: there is no better epoch to go back to
         checkpointed = save or (test and in_epochs)
         progress: dict[str, Any] = {"show_progress": config["show_progress"]}
-        with _checkpoint(trainer, config, keep=save):
+        with own_checkpoint(trainer, config, keep=save):
             before_fit, before_fit_cpu = time.perf_counter(), time.process_time()
 
             def watch(epoch: int, score: float) -> None:
@@ -296,7 +296,7 @@ def _serve(trainer: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
+def own_checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
     """Give the trainer's checkpoint a name that no other run has; afterwards remove it unless it is to be kept.
 
     The writer of training curves is closed too: each has a thread, and one process may make many runs.

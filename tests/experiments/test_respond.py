@@ -1,0 +1,103 @@
+"""The command ``respond``: what an event does to a list, and what undoes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.cli import app as cli
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.analysis import models_with_learners, overlap, respond
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> str:
+    convert("toy", None, tmp_path / "atomic_files")
+    return "toy-signed"
+
+
+QUICK: dict[str, Any] = {"state": "ERROR", "epochs": 3, "eval_step": 1, "topk": [5]}
+
+
+def slow_overlap(one: list[int], other: list[int], p: float) -> float:
+    k = len(one)
+    agreements = [len(set(one[:d]) & set(other[:d])) / d for d in range(1, k + 1)]
+    return agreements[-1] * p**k + (1 - p) / p * sum(a * p**d for d, a in enumerate(agreements, 1))
+
+
+@given(st.permutations(range(12)), st.permutations(range(12)), st.integers(1, 12))
+def test_the_overlap_is_the_papers(one: list[int], other: list[int], k: int) -> None:
+    found = overlap(one[:k], other[:k])
+    assert found == pytest.approx(slow_overlap(one[:k], other[:k], 0.9))
+    assert 0 <= found <= 1 + 1e-12
+    assert overlap(one, one) == pytest.approx(1)
+    assert overlap(one[:6], [item + 100 for item in other[:6]]) == 0
+
+
+def test_lists_without_items_do_not_differ() -> None:
+    assert overlap([], []) == 1.0
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFL", "SignedEASE", "SignediALS", "Pop", "LightGCN"])
+def test_a_disliked_item_goes_and_what_is_taken_back_leaves_nothing(model: str, toy: str) -> None:
+    found = respond(model, toy, overrides=QUICK, n_users=6, k=5)
+    summary = found["summary"]
+    assert len(found["probes"]) == summary["users"] == 6
+    assert summary["gone"] == 1
+    assert summary["restored"] == 1
+    assert summary["exact"] == 1 or model == "SignedEASE"  # which corrects an inverse, and leaves its rounding
+    assert 0 <= summary["overlap_dislike"] <= 1
+    if model == "Pop":  # the same list for everybody, but for what is hidden
+        assert summary["overlap_dislike"] > 0.8
+    again = respond(model, toy, overrides=QUICK, n_users=6, k=5)
+    for one, other in zip(found["probes"], again["probes"], strict=True):
+        assert {**one, "milliseconds": 0} == {**other, "milliseconds": 0}
+
+
+def test_the_means_are_those_of_the_probes(toy: str) -> None:
+    found = respond("SSF", toy, overrides=QUICK, n_users=8, k=5)
+    probes, summary = found["probes"], found["summary"]
+    for name in ("near_before", "near_after", "falling", "overlap_dislike"):
+        assert summary[name] == pytest.approx(np.mean([each[name] for each in probes]))
+    before, after = (sum(each[name] for each in probes) for name in ("near_before", "near_after"))
+    assert summary["prevented"] == pytest.approx(1 - after / before)
+
+
+def test_the_command_prints_a_table_keeps_rows_and_goes_on(
+    toy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["respond", "-m", "SSF,Pop", "-d", toy, "--users", "4", "--k", "5", "state=ERROR", "topk=[5]"]
+
+    def outcome(*more: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main([*words, *more])
+        output = capsys.readouterr()
+        return int(exit_.value.code or 0), output.out, output.err
+
+    status, out, err = outcome()
+    assert status == 0, err
+    assert "to the bit" in out
+    heads = [line.split()[0] for line in out.splitlines() if line.strip()]
+    assert [head for head in heads if head in ("SSF", "Pop")] == ["SSF", "Pop"]
+    kept = json.loads(Path(f"runs/respond/Pop-{toy}.json").read_text())
+    monkeypatch.setattr("recbole_signed.experiments.analysis.responsiveness.respond", None)  # nothing is audited again
+    status, out, _ = outcome("--json")
+    assert status == 0
+    assert json.loads(out)["audits"][1] == kept
+
+
+def test_what_cannot_be_audited_is_refused(toy: str) -> None:
+    with pytest.raises(UsageError):
+        respond("GFCF", toy, overrides=QUICK)
+    with pytest.raises(UsageError, match="--users is 0"):
+        respond("SSF", toy, overrides=QUICK, n_users=0)
+    named = models_with_learners()
+    assert {"SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "Pop", "LightGCN", "BPR", "SiReN"} <= set(named)
+    assert not {"EASE", "GFCF", "SGFCF", "ItemKNN", "Random"} & set(named)
