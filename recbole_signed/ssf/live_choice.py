@@ -1,8 +1,9 @@
 """How SSF-T's learner goes on choosing its trend while it follows a stream.
 
 Each refresh and each fit first measures all settings on the likes that have come since the one before, with the model
-as it was then: nothing that is measured has been learned from. The sums over users are kept, and what is older counts
-less, so that few users at a time suffice and the choice follows what changes.
+as it was then: nothing that is measured has been learned from. Kept are sums over users of what each setting gains on
+those that the learner began with, and of the squares; what is older counts less, so that few users at a time suffice
+and the choice follows what changes. The one with the largest gain, less one standard error, goes into force.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ TREND = ("half_life", "trend_smoothing", "trend_exponent", "recent_popularity")
 CHOSEN = (*TREND, "transition_share")
 """What is chosen again; all else stays as it is."""
 
+MEASURED = ("trend_gains", "share_gains", "trend_squares", "share_squares")
+
 Change = dict[str, Any]
 """Values of some settings."""
 
@@ -81,7 +84,7 @@ class LiveChoice:
         shares = ({"transition_share": each} for each in SHARES if start.transition_share)
         self.trends = self._without_held([{}, {"trend_exponent": 0.0, "recent_popularity": 0.0}, *trends])
         self.shares = self._without_held([{}, *shares])
-        self.sums = [np.zeros(len(each)) for each in (self.trends, self.shares)]
+        self.gains, self.squares = ([np.zeros(len(each)) for each in (self.trends, self.shares)] for _ in range(2))
         self.measured = 0.0
         self.until = -np.inf
 
@@ -111,8 +114,8 @@ class LiveChoice:
         if likes is None:
             return
         earlier, validation, sequences, exposures = likes
-        self.measured *= 0.5 ** (validation.n_users / self.users)
-        self.measured += validation.n_users
+        older = 0.5 ** (validation.n_users / self.users)
+        self.measured = self.measured * older + validation.n_users
         scores = TimeScores(
             earlier,
             exposures,
@@ -128,12 +131,14 @@ class LiveChoice:
         for number, (changes, rest) in enumerate(zip((self.trends, self.shares), kept, strict=True)):
             tried = [replace(self.start, **{**rest, **each}) for each in changes]
             near = [n for n, s in enumerate(tried) if not n or s.half_life <= REACH * exposures.days]
-            values = validation.sums([scores.candidate(earlier, tried[n]) for n in near])
-            found = np.full(len(tried), values[0])  # what can't be told apart is no better than the start
-            found[near] = values
-            self.sums[number] = self.sums[number] * 0.5 ** (validation.n_users / self.users) + found
+            values = validation.values([scores.candidate(earlier, tried[n]) for n in near])
+            gained = values - values[0]
+            for sums, new in ((self.gains, gained), (self.squares, gained**2)):
+                sums[number] *= older
+                sums[number][near] += new.sum(axis=1)
             if self.measured >= ENOUGH:
-                best |= changes[int(self.sums[number].argmax())]
+                cautious = self.gains[number] - np.sqrt(self.squares[number])
+                best |= changes[int(cautious.argmax())]
         self.settings = replace(self.start, **best)
 
     # ---- keeping
@@ -144,14 +149,15 @@ class LiveChoice:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return tensors and JSON from which :meth:`load` makes the same."""
-        tensors = {f"measured_{name}": each for name, each in zip(("trends", "shares"), self.sums, strict=True)}
+        tensors = {f"measured_{name}": each for name, each in zip(MEASURED, (*self.gains, *self.squares), strict=True)}
         until = self.until if np.isfinite(self.until) else None
         return tensors, {"settings": asdict(self.settings), "measured": self.measured, "until": until}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave."""
         self.settings = TimeSettings(**meta["settings"])
-        self.sums = [np.array(tensors[f"measured_{name}"]) for name in ("trends", "shares")]
+        sums = [np.array(tensors[f"measured_{name}"]) for name in MEASURED]
+        self.gains, self.squares = sums[:2], sums[2:]
         self.measured = float(meta["measured"])
         self.until = -np.inf if meta["until"] is None else float(meta["until"])
 
@@ -163,7 +169,8 @@ def _unseen(
     user, item, like, time = edges.verdicts
     old = time <= until
     users = drawn(np.unique(user[~old & like]), max_users)
-    if not len(users) or not old.any():
+    # a history that spans less time than what follows it tells nothing of trends: its times may be made up
+    if not len(users) or not old.any() or np.ptp(time[old]) < np.ptp(time[~old]):
         return None
     row = np.full(n_users, -1)
     row[users] = np.arange(len(users))

@@ -165,11 +165,11 @@ class Validation:
             for own in seen
         ]
 
-    def sums(self, candidates: Sequence[Candidate]) -> npt.NDArray[np.float64]:
-        """Return the sum of the metric over all users, of each candidate."""
+    def values(self, candidates: Sequence[Candidate]) -> npt.NDArray[np.float64]:
+        """Return the metric of each user with each candidate, ``[n_candidates, n_users]``."""
         seen = [np.zeros(0) for _ in candidates]
         self._rank(candidates, list(range(len(candidates))), seen, 0, self.n_users)
-        return np.array([each.sum() for each in seen])
+        return np.array(seen)
 
     def _rounds(self) -> Iterator[int]:
         """Yield after how many users the candidates are compared."""
