@@ -1,7 +1,7 @@
 """Pages that are made at build time from the classes, the result rows and the command line.
 
 A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models``, ``metrics``, ``commands``,
-``table NAME`` (a table under yaml/bench), ``other_tables``, ``stream NAME`` (a replay under yaml/online) or
+``hours``, ``table NAME`` (a table under yaml/bench), ``other_tables``, ``stream NAME`` (a replay under yaml/online) or
 ``tutorial NAME`` (a script under examples).
 """
 
@@ -120,6 +120,25 @@ def other_tables() -> str:
     return "\n\n".join(table(name) for name in committed if ("table", name) not in named)
 
 
+def hours() -> str:
+    """Return how many runs each table has and how long they took, from the committed rows."""
+    from recbole_signed.experiments.runs import read_rows
+    from recbole_signed.experiments.tables import View
+
+    folder = ROOT / "yaml" / "bench"
+    rows = {row.id: row for file in sorted(folder.glob("*.jsonl")) for row in read_rows(file)}
+    lines = ["| table | runs | training and test, hours |", "| --- | --- | --- |"]
+    for file in sorted(folder.glob("*.view.json")):
+        view = View.read(file)
+        shown = [id for parts in (view.rows if view else {}).values() for ids in parts.values() for id in ids]
+        known = [rows[id] for id in shown if id in rows]
+        if not known or len(known) < len(shown):  # its rows are not committed
+            continue
+        took = sum((row.fit_seconds or 0.0) + (row.eval_seconds or 0.0) for row in known) / 3600
+        lines.append(f"| `{file.name.partition('.')[0]}` | {len(known)} | {took:.1f} |")
+    return "\n".join(lines)
+
+
 def printed_from_rows(yaml_file: Path) -> str | None:
     """Return the Markdown of a table, with its marks of significance; None where there are no rows."""
     from recbole_signed.experiments.tables import stored_table
@@ -210,6 +229,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "metrics": metrics,
     "sign_aware_metrics": sign_aware_metrics,
     "commands": commands,
+    "hours": hours,
     "table": table,
     "other_tables": other_tables,
     "stream": stream,

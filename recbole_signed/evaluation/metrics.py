@@ -240,7 +240,7 @@ METRICS: dict[str, type[PerUserMetric]] = {
 """The metrics of this package by class name, as they are written under ``metrics:``."""
 
 
-def register(evaluator_register_module: ModuleType, metrics: Mapping[str, type[PerUserMetric]] = METRICS) -> None:
+def register(evaluator_register_module: ModuleType, metrics: Mapping[str, type[AbstractMetric]] = METRICS) -> None:
     """Enter metrics into the tables of ``recbole.evaluator.register``; a second call changes nothing.
 
     In place, because RecBole's other modules hold the tables themselves.

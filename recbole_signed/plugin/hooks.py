@@ -153,12 +153,13 @@ def _on_data_utils(module: ModuleType) -> None:
 
 
 def _on_metric_register(module: ModuleType) -> None:
-    from recbole_signed.evaluation import cold_metrics, group_metrics, metrics, sign_aware_metrics
+    from recbole_signed.evaluation import cold_metrics, group_metrics, metrics, pooled_metrics, sign_aware_metrics
 
     metrics.register(module)
     metrics.register(module, sign_aware_metrics.SIGN_AWARE_METRICS)
     metrics.register(module, group_metrics.GROUP_METRICS)
     metrics.register(module, cold_metrics.COLD_METRICS)
+    metrics.register(module, pooled_metrics.POOLED_METRICS)
 
 
 def _on_collector(module: ModuleType) -> None:

@@ -235,7 +235,31 @@ ML_1M = Profile(
         last_fifth_rows_of_new_users=0.48,
     ),
 )
-PROFILES = {profile.name: profile for profile in (KUAIRAND, EPINIONS, ML_1M)}
+YAMBDA = Profile(
+    name="yambda",
+    source="the published counts of Yambda-50M: 46,467,212 listens of 10,000 users and 934,057 tracks, 881,456 likes "
+    "and 107,776 dislikes in 26,000,000 seconds; degrees, tastes and drift are assumed",
+    user_degree=4_646.7,
+    items_per_user=93.4,
+    user_degrees=Degrees("lognormal", 1.10, 20, 10),
+    item_degrees=Degrees("lognormal", 1.90, 1, 100),
+    like_share=0.891,
+    user_effect=1.0,
+    item_effect=1.0,
+    popularity_effect=0.1,
+    clusters=64,
+    taste_exposure=0.60,
+    taste_effect=0.35,
+    taste_drift=0.25,
+    user_life=3.0,
+    item_drift=1.0,
+    item_births=0.3,
+    like_drift=0.0,
+    start=0,
+    days=26_000_000 / DAY,
+    targets=_targets(like_share=0.891, user_degree_mean=4_646.7, item_degree_mean=49.7),
+)
+PROFILES = {profile.name: profile for profile in (KUAIRAND, EPINIONS, ML_1M, YAMBDA)}
 
 
 def find_profile(name: str) -> Profile:

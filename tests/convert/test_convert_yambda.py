@@ -97,6 +97,31 @@ def test_multi_event_and_pieces(tmp_path: Path, flat: Path, monkeypatch: pytest.
     assert sorted(rows_of(pieces / "yambda-50m.inter")) == sorted(rows_of(apart / "yambda-50m.inter"))
 
 
+def test_the_parts_of_the_official_protocol(tmp_path: Path) -> None:
+    """The last day, the day before, and gaps of half an hour; each part knows its own events alone."""
+    day, gap, end = 86_400, 1_800, 26_000_000
+    test, valid = end - day, end - 2 * day - gap
+    assert {"train": (0, valid - gap), "valid": (valid, test - gap), "test": (test, end + 1)} == yambda.WINDOWS
+    likes = [(1, 100, 1, 1), (1, valid - gap, 2, 1), (1, valid, 3, 1), (2, valid, 3, 1), (1, end, 9, 1), (2, end, 1, 1)]
+    dislikes = [(1, test, 1, 1), (1, valid - gap - 5, 4, 1)]
+    unlikes = [(1, test + 5, 3, 1), (1, valid + 5, 1, 1)]
+    folder = tmp_path / "50m"
+    folder.mkdir()
+    for name, rows in {"likes": likes, "dislikes": dislikes, "unlikes": unlikes}.items():
+        frame(rows).write_parquet(folder / f"{name}.parquet")
+    more = {"played_ratio_pct": pl.UInt16, "track_length_seconds": pl.UInt32}
+    frame([(2, 50, 8, 1, 100, 180), (3, test, 8, 1, 100, 180)], **more).write_parquet(folder / "listens.parquet")
+    made = convert("yambda", folder, tmp_path / "out", split="official", listens="none")
+    parts = {part: [row[:3] for row in rows_of(made / f"yambda-50m.{part}.inter")] for part in yambda.WINDOWS}
+    assert parts["train"] == [("1", "1", "1"), ("1", "4", "-1")]  # the like was taken back later
+    assert parts["valid"] == [("1", "3", "1")]
+    assert parts["test"] == [("1", "1", "-1"), ("1", "9", "1")]  # item 9 is in no other part; user 2 is not known
+    made = convert("yambda", folder, tmp_path / "listens", split="official")
+    parts = {part: [row[:3] for row in rows_of(made / f"yambda-50m.{part}.inter")] for part in yambda.WINDOWS}
+    assert parts["train"] == [("2", "8", "0"), ("1", "1", "1"), ("1", "4", "-1")]
+    assert parts["test"] == [("1", "1", "-1"), ("1", "9", "1"), ("2", "1", "1")]
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.sampled_from([*yambda._EXPLICIT])), max_size=20),

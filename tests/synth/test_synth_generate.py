@@ -53,7 +53,11 @@ def assert_sound(graph: SyntheticGraph, profile: str, edges: int) -> None:
     assert graph.times[-1] < window.start + window.days * DAY
 
 
-@given(profile=st.sampled_from(sorted(PROFILES)), more=st.integers(0, 40_000), seed=st.integers(0, 2**40))
+@given(
+    profile=st.sampled_from(sorted({*PROFILES} - {"yambda"})),  # whose smallest graph has a million edges
+    more=st.integers(0, 40_000),
+    seed=st.integers(0, 2**40),
+)
 @settings(max_examples=6)
 def test_every_graph_is_sound(profile: str, more: int, seed: int) -> None:
     edges = smallest(find_profile(profile)) + more
@@ -78,7 +82,9 @@ def test_a_graph_depends_on_the_seed_and_not_on_threads(monkeypatch: pytest.Monk
     assert len(np.intersect1d(pairs_of(one), pairs_of(other))) < edges // 20
 
 
-@pytest.mark.parametrize(("profile", "edges"), [("kuairand", 263_100), ("epinions", 413_774), ("ml-1m", 1_000_209)])
+@pytest.mark.parametrize(
+    ("profile", "edges"), [("kuairand", 263_100), ("epinions", 413_774), ("ml-1m", 1_000_209), ("yambda", 1_500_000)]
+)
 def test_statistics_match_the_profile(profile: str, edges: int) -> None:
     outside = [each for each in check(generate(profile, edges, 11), find_profile(profile)) if not each.ok]
     assert not outside

@@ -3,6 +3,12 @@
 An unlike or undislike deletes an edge, so explicit feedback becomes the state of each pair at the end of the log:
 liked if the last of its like and unlike events is a like; disliked in the same way; the later of the two if both
 hold. The state carries the time of the event that made it. Listens have no such state; each is a row.
+
+``split=official`` makes the parts of the authors' protocol (their ``constants.py``): the test part is the last day of
+the log, the validation part the day before, each with a gap of 30 minutes before it, and all that is earlier, some 299
+days, is the training part. Each part holds the states of the pairs after its own events alone, so that nothing of a
+later part is in an earlier one. Users of the last two parts who are not in the first are left out; items that are not
+stay.
 """
 
 from __future__ import annotations
@@ -23,8 +29,17 @@ _EXPLICIT = {"like": 1, "unlike": 1, "dislike": -1, "undislike": -1}
 """Which of the two states of a pair an event sets or ends."""
 _ENDS = ("unlike", "undislike")
 _KEYS = ("uid", "item_id", "timestamp", "is_organic")
+END, DAY, GAP = 26_000_000, 86_400, 1_800
+"""Of the official protocol: the end of the log, a day, and the gap before a part, in seconds."""
 _STATE_ROWS = 30_000_000
 """Explicit events whose pairs are worked out at a time, about 40 bytes each."""
+
+
+Window = tuple[int, int]
+_TEST = END - DAY
+_VALID = _TEST - GAP - DAY
+WINDOWS: dict[str, Window] = {"train": (0, _VALID - GAP), "valid": (_VALID, _TEST - GAP), "test": (_TEST, END + 1)}
+"""First moment of each part of the official protocol, and the first after it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Options:
     removed: Literal["drop", "neutral"] = option(
         "drop", "a pair whose like or dislike was taken back and has no other is left out, or is a neutral row"
     )
+    split: Literal["none", "official"] = option("none", "one file, or the parts of the authors' protocol")
 
 
 class Yambda(Converter):
@@ -90,29 +106,49 @@ class Yambda(Converter):
         return [path for event, path in self._files.items() if event != "listen" or self.options.listens != "none"]
 
     def parts(self) -> Iterable[Part]:
-        """One part: the states of pairs, and the listens."""
-        yield Part(None, self._batches(), {"event": "token"})
+        """The states of pairs, and the listens: one part, or those of the protocol."""
+        if self.options.split == "none":
+            yield Part(None, self._batches(None), {"event": "token"})
+            return
+        for name, window in WINDOWS.items():
+            yield Part(name, self._batches(window), {"event": "token"})
 
-    def _batches(self) -> Iterator[Batch | pl.DataFrame]:
+    @cached_property
+    def _known(self) -> pl.Series:
+        """The users of the training part."""
+        wanted = {*_EXPLICIT, "listen"} if self.options.listens != "none" else set(_EXPLICIT)
         with rejects.unrecorded():
-            counts = sum(batch.frame.height for batch in self._explicit())
+            early = (_within(batch, WINDOWS["train"]).frame["uid"].unique() for batch in self._events([*_KEYS], wanted))
+            return pl.concat([pl.Series("uid", [], pl.Int64), *(each.cast(pl.Int64) for each in early)]).unique()
+
+    def _in_part(self, batch: Batch, window: Window | None) -> Batch:
+        if window is None:
+            return batch
+        batch = _within(batch, window)
+        if window is WINDOWS["train"]:
+            return batch
+        return batch.keep(batch.frame["uid"].cast(pl.Int64).is_in(self._known.implode()))
+
+    def _batches(self, window: Window | None) -> Iterator[Batch | pl.DataFrame]:
+        with rejects.unrecorded():
+            counts = sum(batch.frame.height for batch in self._explicit(window))
         pieces = max(1, -(-counts // _STATE_ROWS))
         for piece in range(pieces):
             mine = pl.col("uid").hash(0) % pieces == piece
             with rejects.unrecorded() if piece else contextlib.nullcontext():  # the first reading records bad rows
-                frames = [batch.frame.filter(mine) if pieces > 1 else batch.frame for batch in self._explicit()]
+                frames = [batch.frame.filter(mine) if pieces > 1 else batch.frame for batch in self._explicit(window)]
             if frames:
                 yield _states(pl.concat(frames), removed=self.options.removed)
         if self.options.listens != "none":
-            yield from self._listens()
+            yield from self._listens(window)
 
-    def _explicit(self) -> Iterator[Batch]:
+    def _explicit(self, window: Window | None) -> Iterator[Batch]:
         for batch in self._events(list(_KEYS), set(_EXPLICIT)):
-            yield batch.with_columns(pl.col("event").cast(pl.Enum([*_EXPLICIT])))
+            yield self._in_part(batch, window).with_columns(pl.col("event").cast(pl.Enum([*_EXPLICIT])))
 
-    def _listens(self) -> Iterator[Batch]:
+    def _listens(self, window: Window | None) -> Iterator[Batch]:
         for batch in self._events([*_KEYS, "played_ratio_pct"], {"listen"}):
-            batch = number(batch, "played_ratio_pct", purpose="the share of a listen")
+            batch = number(self._in_part(batch, window), "played_ratio_pct", purpose="the share of a listen")
             liked = pl.col("played_ratio_pct") >= (self.options.listen_pct if self.options.listens == "like" else 1e9)
             yield _interactions(batch, liked.cast(pl.Int8))
 
@@ -129,6 +165,12 @@ class Yambda(Converter):
             elif event in wanted:
                 for batch in open_table(path).batches(columns):
                     yield _checked(batch.with_columns(pl.lit(event).alias("event")))
+
+
+def _within(batch: Batch, window: Window) -> Batch:
+    """Go on with the rows of a part, from its beginning to before its end."""
+    first, end = window
+    return batch.keep((batch.frame["timestamp"] >= first) & (batch.frame["timestamp"] < end))
 
 
 def _of_known_type(batch: Batch) -> Batch:

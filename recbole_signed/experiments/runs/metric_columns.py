@@ -56,7 +56,7 @@ def smaller_is_better(metric: str) -> bool:
 
 
 def _capitalised(name: str) -> str:
-    for prefix in ("dislike", "delta", "signed", "cold"):
+    for prefix in ("dislike", "delta", "signed", "cold", "pooled"):
         if name.startswith(prefix) and name != prefix:
             rest = name[len(prefix) :]
             return prefix.capitalize() + (_NAMES.get(rest) or rest.capitalize())
