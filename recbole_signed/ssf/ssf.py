@@ -271,6 +271,8 @@ class SSF(TrainingFreeRecommender):
             UsageError: an id is not one of the data set's.
         """
         for name, value, end in (("user", user, self.n_users), ("item", item, self.n_items)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise UsageError(f"the {name} is {value!r}; ids are whole numbers here, from 1 to {end - 1}.")
             if not 0 < value < end:
                 raise UsageError(f"there is no {name} with the id {value}; ids go from 1 to {end - 1}.")
         return self.explain_edges(user, item)

@@ -8,11 +8,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-import torch
 from recbole.trainer import Trainer
 from recbole.utils import ModelType
 
-from recbole_signed.compat import CHECKPOINT_PICKLE, VOCABULARY, refuse_other_formats
+from recbole_signed.compat import VOCABULARY
 from recbole_signed.errors import UsageError
 from recbole_signed.trainer.checkpoint_growth import (
     check_vocabulary,
@@ -20,6 +19,7 @@ from recbole_signed.trainer.checkpoint_growth import (
     grown_parameters,
 )
 from recbole_signed.trainer.random_states import rng_state, set_loader_state, set_rng_state, states_in
+from recbole_signed.trainer.restoring import read_checkpoint
 
 
 class _BudgetSpentError(Exception):
@@ -248,10 +248,10 @@ class SignedTrainer(Trainer):
         """Go on from a checkpoint: parameters, optimizer, best score, curve and random generators.
 
         Raises:
-            UsageError: it is one of another model, or it holds no states of the random generators.
+            UsageError: there is no such file, or it is not a checkpoint of this model with these settings and the
+                states of the random generators.
         """
-        refuse_other_formats(resume_file)
-        state = torch.load(resume_file, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)
+        state = read_checkpoint(resume_file)
         if state["config"]["model"] != self.config["model"]:
             raise UsageError(
                 f"{resume_file} is a checkpoint of {state['config']['model']}, and {self.config['model']} is to go on."
@@ -259,7 +259,13 @@ class SignedTrainer(Trainer):
         self.saved_model_file = str(resume_file)
         self.start_epoch = state["epoch"] + 1
         self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
-        self.model.load_state_dict(grown_parameters(state["state_dict"], self.model.state_dict()))
+        try:
+            self.model.load_state_dict(grown_parameters(state["state_dict"], self.model.state_dict()))
+        except RuntimeError as error:
+            raise UsageError(
+                f"{resume_file} holds parameters of other sizes than {self.config['model']} has now; give it the "
+                "settings with which it was trained."
+            ) from error
         self.model.load_other_parameter(state.get("other_parameter"))
         self.optimizer.load_state_dict(grown_optimizer(state["optimizer"], list(self.model.parameters())))
         self._resumed = state.get(VOCABULARY) or state["config"][VOCABULARY]  # older versions had it beside

@@ -204,7 +204,7 @@ def test_what_is_no_checkpoint_is_refused(start: Callable[..., Any], tmp_path: P
 
     path = tmp_path / "evil.pth"
     path.write_bytes(pickle.dumps({"epoch": 1}))
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(UsageError, match="can't be read as a checkpoint"):
         start("SGCN", resume=str(path))
 
 

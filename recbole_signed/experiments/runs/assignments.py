@@ -32,6 +32,9 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"'{key}' is given twice; give it once.")
         if key.endswith("_FIELD") and text == str(Path.home()):  # what a shell makes of KEY=~
             text = "~"
+        if key.endswith("_num_interval"):  # [5,inf) is an interval to RecBole, and no list
+            settings[key] = text
+            continue
         try:
             settings[key] = yaml.load(text, Loader=Loader)
         except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -50,6 +50,10 @@ def make_config(
         config = _config(model, dataset, config_files, {**plain, **nested})
     if not config["allow_unknown_keys"]:
         refuse_unknown_keys(config.external_config_dict, config.internal_config_dict)
+    if (config["nproc"] or 1) != 1:
+        raise UsageError(
+            f"nproc is {config['nproc']}, but a run is one process; leave it out, or call RecBole's run_recboles."
+        )
     _add_defaults(config)
     _check_valid_metric(config)
     return config
