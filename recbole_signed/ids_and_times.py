@@ -38,7 +38,7 @@ def id_text(value: Any, longest: int = MAX_ID) -> str:
     """Return an id as it is compared everywhere.
 
     Raises:
-        ValueError: why it is no id, as the rest of a sentence.
+        ValueError: why it is not an id, as the rest of a sentence.
     """
     if isinstance(value, Integral) and not isinstance(value, bool):
         try:

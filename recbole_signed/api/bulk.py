@@ -19,7 +19,7 @@ from recbole_signed.files import refusing, replacing
 
 FORMATS = (".parquet", ".csv")
 _LINES = 10
-"""Lines of progress at most, where the output is no terminal."""
+"""Lines of progress at most, where the output is not a terminal."""
 
 
 def write_recommendations(

@@ -70,7 +70,7 @@ class Ids:
         found = self.numbers(texts)
         if len(found) and not found.all():
             missing = texts[int(np.flatnonzero(found == 0)[0])]
-            names = not missing.isdigit() and len(self) <= _ENOUGH  # the number next to one is no likelier than others
+            names = not missing.isdigit() and len(self) <= _ENOUGH  # the number next to one is not likelier than others
             near = nearest(missing, self.tokens[1:].to_list()) if names else ""
             raise UsageError(f"the model knows no {self.what} '{missing}'{near or '; ids are compared as text.'}")
         return found

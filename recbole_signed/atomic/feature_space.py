@@ -191,7 +191,7 @@ def _numbers(values: pl.Series, name: str, origin: str) -> npt.NDArray[np.float6
     if wrong.any():
         raise UsageError(
             f"{origin}: the column '{name}' holds {values.filter(wrong)[0]!r}, but a finite number was expected; read "
-            f"it as '{name}:token', or mend the cell."
+            f"it as '{name}:token', or correct the cell."
         )
     return numbers.fill_null(float("nan")).to_numpy()
 

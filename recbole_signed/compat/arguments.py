@@ -1,4 +1,4 @@
-"""The command line of the process, which RecBole's ``Config`` reads whoever made it."""
+"""The command line of the process, which every ``Config`` of RecBole reads."""
 
 from __future__ import annotations
 

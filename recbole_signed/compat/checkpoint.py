@@ -34,10 +34,10 @@ def refuse_other_formats(f: Any) -> None:
         start = file.tell()
         archive = file.read(4) == b"PK\x03\x04"
         file.seek(start)
-        # asked of torch's own reader, lest a crafted file look different to two readers
+        # asked of torch's own reader, since a crafted file may look different to two readers
         if not archive or "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records():
             raise pickle.UnpicklingError(
-                f"'{f}' is no archive as torch.save writes it for RecBole, so it was not loaded."
+                f"'{f}' is not an archive as torch.save writes it for RecBole, so it was not loaded."
             )
         file.seek(start)
 

@@ -1,4 +1,4 @@
-"""RecBole's trainers write training curves into ``log_tensorboard/`` of the current folder, whoever made them."""
+"""RecBole's trainers write training curves into ``log_tensorboard/`` of the current folder."""
 
 from __future__ import annotations
 

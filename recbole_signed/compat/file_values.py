@@ -33,7 +33,7 @@ def literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise NameError(f"{text[:80]!r} is no literal") from error
+        raise NameError(f"{text[:80]!r} is not a literal") from error
 
 
 def settings_are_literals(module: ModuleType) -> None:

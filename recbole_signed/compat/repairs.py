@@ -43,14 +43,14 @@ class _StandIns(importlib.abc.MetaPathFinder):
     """
 
     def __init__(self) -> None:
-        # module: (what to import beforehand, function that gives the stand-ins by name)
+        # module: (what to import first, function that gives the stand-ins by name)
         self.served: dict[str, tuple[tuple[str, ...], Callable[[], dict[str, ModuleType]]]] = {}
         self._searching: set[str] = set()
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname not in self.served or fullname in self._searching:
             return None
-        self._searching.add(fullname)  # the other finders may ask the import system again, hence us
+        self._searching.add(fullname)  # the other finders may ask the import system again, and so this one
         try:
             found = (each.find_spec(fullname, path, target) for each in sys.meta_path if each is not self)
             spec = next((each for each in found if each is not None), None)

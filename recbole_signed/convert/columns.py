@@ -32,7 +32,7 @@ def token(batch: Batch, column: str) -> Batch:
     """Turn a column of ids into text in normal form C; numbers are written as integers.
 
     Raises:
-        UsageError: a type that is no id, a number that is not whole, or a text that is too long.
+        UsageError: a type that is not an id, a number that is not whole, or a text that is too long.
 
     """
     values = batch.frame[column]

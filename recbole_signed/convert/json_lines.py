@@ -55,7 +55,7 @@ def _parse_json(block: bytes, rows: int, columns: list[str]) -> pl.DataFrame | s
 
 
 def _without_broken_json(records: Records, raw: RawText, columns: list[str], origin: str, problem: str) -> Records:
-    """Refuse or leave out the lines of a block that are no JSON objects, or none that the parser takes."""
+    """Refuse or leave out the lines of a block that are not JSON objects, or none that the parser takes."""
     texts = [text + b"\n" for text in records.block.split(b"\n")[:-1]]
     objects = np.array([_is_object(text) for text in texts])
     broken = np.flatnonzero(~objects).tolist() or _unparsable(texts, 0, len(texts), columns)

@@ -7,7 +7,7 @@ A rule is a mapping with a condition for likes and, where there are dislikes, on
     {"like": "rating >= 4", "dislike": "else"}
 
 A condition is ``COLUMN OP NUMBER`` with one of ``>= <= > < == !=``; conditions are joined by ``and`` and
-``or``, where ``and`` binds tighter and there are no parentheses. ``else`` means: every row that is no like.
+``or``, where ``and`` binds tighter and there are no parentheses. ``else`` means: every row that is not a like.
 
 A missing value (NaN) makes every comparison false, ``!=`` included, and ``else`` leaves a row alone when a
 column of the like condition is missing there: without a signal there is no verdict, so the row is neutral.

@@ -253,7 +253,7 @@ class SignedDataset(ColumnarDataset):
             part.history = self._item_lists(touched)
 
     def _other_pairs(self, part: SignedDataset) -> list[tuple[IntArray, IntArray]]:
-        """User and item of the rows of a part that are no likes and are hidden all the same."""
+        """User and item of the rows of a part that are not likes and are hidden all the same."""
         hidden = {"neg_feat": self.signed.mask_dislikes, "neutral_feat": self.signed.mask_neutrals}
         return [self._pairs(getattr(part, name)) for name, is_hidden in hidden.items() if is_hidden]
 

@@ -1,4 +1,4 @@
-"""RecBole's splitting rules, vectorised, and how the rows that are no likes follow them.
+"""RecBole's splitting rules, vectorised, and how the rows that are not likes follow them.
 
 Likes are split exactly as RecBole splits a file that holds nothing else. Dislikes and neutral rows follow the same
 rule, with one addition where the order is time: nothing in a part's graph may come from a later part's time.
@@ -213,7 +213,7 @@ def part_of_others(
     rng: np.random.Generator,
     by_cut_alone: bool = False,
 ) -> IntArray:
-    """Return the part of each row that is no like (a dislike or a neutral row), ``[n_rows]``.
+    """Return the part of each row that is not a like (a dislike or a neutral row), ``[n_rows]``.
 
     In random order the rule is applied to these rows by themselves. In time order without groups they follow the
     likes' cut in time; with groups the rule applies to them too (unless ``by_cut_alone``), and a row that is not
@@ -250,7 +250,7 @@ def split_rows(
         times: the same, None for tables without time.
         rule: of the likes.
         n_users: number of users with the padding user 0.
-        seed: of the random order of the rows that are no likes.
+        seed: of the random order of the rows that are not likes.
         by_cut_alone: the others follow the likes' cuts in time and nothing else, where the order is time.
 
     Returns:

@@ -219,7 +219,7 @@ def holm(p: npt.ArrayLike) -> FloatArray:
     larger than 1 (Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 1979).
 
     Args:
-        p: ``[m]``; nan is no test: it stays nan and does not count in m.
+        p: ``[m]``; nan is not a test: it stays nan and does not count in m.
 
     Returns:
         ``[m]`` adjusted p-values in the order of ``p``, to be compared with alpha itself.

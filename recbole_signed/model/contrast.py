@@ -65,7 +65,7 @@ def uniformity(rows: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
     n = len(rows)
     if n < 2:
         return 0.0 * rows.sum()
-    # |x - y|^2 = 2 - 2 xy; the sum has each row with itself too, which adds 1: hence expm1
+    # |x - y|^2 = 2 - 2 xy; the sum has each row with itself too, which adds 1; so expm1
     log_sums = log_sum_exp(rows, rows, 0.5 / scale) - 2.0 * scale
     total = torch.expm1(log_sums).sum().clamp(min=torch.finfo(rows.dtype).tiny)
     return torch.log(total / (n * (n - 1)))

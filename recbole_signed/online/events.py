@@ -163,10 +163,10 @@ class EventBatch:
 def parse_rows(
     rows: Iterable[Mapping[str, Any]], positions: Iterable[str], limits: Limits | None = None
 ) -> tuple[EventBatch, list[DeadLetter]]:
-    """Turn rows of any origin into a batch, and those that are no events into dead letters.
+    """Turn rows of any origin into a batch, and those that are not events into dead letters.
 
     Args:
-        rows: fields by name; others than `KNOWN_FIELDS` are ignored. A row that is no mapping is a dead letter.
+        rows: fields by name; others than `KNOWN_FIELDS` are ignored. A row that is not a mapping is a dead letter.
         positions: where the source has each row.
         limits: of the time stamps; `Limits()` where not given.
 
@@ -220,7 +220,7 @@ def id_of(value: Any, field: str = "user_id", limits: Limits | None = None) -> s
         limits: of its length.
 
     Raises:
-        UsageError: it is no id.
+        UsageError: it is not an id.
     """
     try:
         return _text(value, field, (limits or Limits()).max_id_length)
@@ -267,7 +267,7 @@ def _timestamp(value: Any, latest: int) -> int:
             f"timestamp {value} looks like seconds; events have milliseconds, so multiply it by 1000"
         )
     if value > latest:
-        raise _InvalidRowError(f"timestamp {quoted(value)} lies in the future, later than {latest} is not accepted")
+        raise _InvalidRowError(f"timestamp {quoted(value)} is in the future, later than {latest} is not accepted")
     if not fits(value, "ms"):
         raise _InvalidRowError(f"timestamp {value} looks like {UNIT_NAMES[unit_of(value)]}; events have milliseconds")
     return value

@@ -46,7 +46,7 @@ class Forgetting:
             timestamp: of the forgetting, in milliseconds; now if None.
 
         Raises:
-            UsageError: ``user`` is no id, or the disk is full; then nothing was forgotten.
+            UsageError: ``user`` is not an id, or the disk is full; then nothing was forgotten.
         """
         token = id_of(user)
         with self._entered() as (state, _):

@@ -434,7 +434,7 @@ class OnlineRecommender(Forgetting):
             include_only: items to choose from; all if None. Those that are not known are passed over.
 
         Raises:
-            UsageError: ``user`` or an item is no id, or ``k`` is not a whole number of 1 or more.
+            UsageError: ``user`` or an item is not an id, or ``k`` is not a whole number of 1 or more.
         """
         token = id_of(user)
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:

@@ -66,7 +66,7 @@ def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> N
     """
     if Path(dataset).name != dataset or dataset in ("", ".", ".."):
         raise UsageError(
-            f"'{dataset}' is no name of a data set; give the name of a folder, and its parent as data_path."
+            f"'{dataset}' is not the name of a data set; give the name of a folder, and its parent as data_path."
         )
     entry = registry.models().get(model)
     if entry is not None and entry.properties is not None and registry.serves(entry, model_class):

@@ -84,7 +84,7 @@ def facts_of(model: str) -> ModelFacts:
     """Return what is known of a model by its name; of an unknown one the defaults.
 
     Raises:
-        UsageError: an attribute of its class is no literal.
+        UsageError: an attribute of its class is not a literal.
     """
     entry = registry.models().get(model)
     if entry is None:

@@ -108,7 +108,7 @@ def _milliseconds(row: Any) -> Any:
         try:
             parsed = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
         except ValueError:
-            return row  # refused with the other rows that are no events
+            return row  # refused with the other rows that are not events
         if parsed.tzinfo is not None:
             return {**row, "timestamp": round(parsed.timestamp() * 1000)}
     return row

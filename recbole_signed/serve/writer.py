@@ -151,7 +151,7 @@ class Writer:
                 self._before(batch)
 
         results = self._trainer.ingest(rows, before=before)
-        if len(batch):  # rows that are no events have no id here
+        if len(batch):  # rows that are not events have no id here
             accepted = [each.status == "accepted" for each in results if each.event_id is not None]
             self._after(batch, np.array(accepted, dtype=bool))
         for status in ("accepted", "duplicate", "refused"):

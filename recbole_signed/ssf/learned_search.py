@@ -100,5 +100,5 @@ class _Learned:
 
 
 def _rank(standing: Standing) -> float:
-    """Return the value of a candidate that was measured on all users; one that was given up is no choice."""
+    """Return the value of a candidate that was measured on all users; one that was given up is not a choice."""
     return -np.inf if standing.per_user is None else standing.value

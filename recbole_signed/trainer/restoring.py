@@ -32,7 +32,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, AttributeError, ImportError) as error:
         raise UsageError(f"{path} can't be read as a checkpoint: {str(error).splitlines()[0]}") from error
     if not isinstance(state, dict) or "config" not in state or "state_dict" not in state:
-        raise UsageError(f"{path} is no checkpoint of RecBole: it holds no configuration and no parameters.")
+        raise UsageError(f"{path} is not a checkpoint of RecBole: it holds no configuration and no parameters.")
     return state
 
 

@@ -1,4 +1,4 @@
-"""``load``: RecBole's own checkpoints of every kind of model, and what is no model."""
+"""``load``: RecBole's own checkpoints of every kind of model, and what is not a model."""
 
 from __future__ import annotations
 

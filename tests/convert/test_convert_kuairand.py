@@ -146,7 +146,7 @@ def test_bad_folders_and_options(tmp_path: Path, raw: Path) -> None:
             convert("kuairand", folder, tmp_path / "out", **options)
 
     refuse("holds no log_standard_.*csv", tmp_path)
-    refuse("keep='clicks' is no signal", keep="clicks")
+    refuse("keep='clicks' is not a signal", keep="clicks")
     refuse("use one of click, long_view", signal="hate")
     data = raw / "data"
     (data / "log_standard_4_08_to_4_21_1k.csv").write_bytes(text(LOG))

@@ -220,7 +220,7 @@ def test_bad_histories(tmp_path: Path, tail: Path) -> None:
 
     refuse("history=true needs signal=long_view, .* signal is click", signal="click")
     refuse("keep='tab' is not known of the history; with history=true keep long_view or is_history", keep="tab")
-    refuse("keep='watch' is no signal of KuaiRand", keep="watch")
+    refuse("keep='watch' is not a signal of KuaiRand", keep="watch")
     refuse("needs a folder that holds the log and user_sequences.parquet", tail / "log_standard_4_25_to_5_08_pure.csv")
     path = tail / "user_sequences.parquet"
     frame = pl.DataFrame(SEQUENCES)

@@ -152,7 +152,7 @@ def test_bad_files(tmp_path: Path, flat: Path) -> None:
             convert("yambda", folder, tmp_path / "out", **options)
         assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
-    refuse("listen_pct=120 is no percentage", listen_pct=120)
+    refuse("listen_pct=120 is not a percentage", listen_pct=120)
     refuse("holds neither likes.parquet and dislikes.parquet nor multi_event.parquet", tmp_path)
     likes = pl.read_parquet(flat / "likes.parquet")
     for bad, message in (

@@ -77,7 +77,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SIGformer": {"alpha": -0.5, "beta": -1.0, "sample_hop": 3},  # the signs with which a dislike is one
     "SignediALS": {"dislike_target": -0.5, "embedding_size": 8},  # a positive target puts dislikes above unknown items
     "SimGCL": {"lambda": 0.01, "learning_rate": 0.05},
-    "SVDAE": {"rank": 4},  # a rank that the data do not have is no regularisation
+    "SVDAE": {"rank": 4},  # a rank that the data do not have is not a regularisation
     "SiReN": {"dislike_coefficient": -1.0},  # the sign with which a dislike is one; the paper's ranks it above unknown
     "UltraGCN": {"learning_rate": 0.05},
     "XSimGCL": {"lambda": 0.01, "learning_rate": 0.05},

@@ -126,13 +126,13 @@ def test_a_file_that_lacks_a_column(tmp_path: Path, suffix: str) -> None:
 
 
 def test_what_is_no_source(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no source of events"):
+    with pytest.raises(UsageError, match="is not a source of events"):
         open_source("events.xlsx")
     for name in ("none.jsonl", "none.csv", "none.parquet"):
         with pytest.raises(UsageError, match="can't be read: No such file"):
             open_source(str(tmp_path / name))
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nonsense")
-    with pytest.raises(UsageError, match="is no parquet file"):
+    with pytest.raises(UsageError, match="is not a parquet file"):
         ParquetSource(tmp_path / "bad.parquet")
 
 

@@ -169,7 +169,7 @@ def test_what_can_not_be_read(url: str, client: Any) -> None:
         source.poll(1)
     with pytest.raises(UsageError, match="can't be read"):
         RedisSource("redis://127.0.0.1:1/0", "events")
-    with pytest.raises(UsageError, match="is no address"):
+    with pytest.raises(UsageError, match="is not an address"):
         RedisSource("http://127.0.0.1", "events")
 
 

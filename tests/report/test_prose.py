@@ -20,7 +20,7 @@ from signed_report.prose import check_folder, stray_numbers
         ("// 40 in a comment\n/* 41 \n 42 */ tier T1, not 43", ["43"]),
         (r"Recall\@20 is escaped, its number stays", ["20"]),
         ("#text(size: 8pt)[a] #data.at(3).x [in brackets 11]", ["11"]),
-        ("https://example.org/ is no comment, 5 is a number", ["5"]),
+        ("https://example.org/ is not a comment, 5 is a number", ["5"]),
         ("#f(1); 2", ["2"]),
     ],
 )

@@ -117,9 +117,9 @@ def test_the_commands(tmp_path: Path) -> None:
     assert (status, "up to seq 1" in text) == (0, True)
     for words, message in (
         (("backup", tmp_path / "nothing", tmp_path / "b"), "holds no online state"),
-        (("backup", tmp_path / "state", tmp_path / "state" / "b"), "lies in the state itself"),
-        (("backup", tmp_path / "state", tmp_path / "again"), "is no backup"),
-        (("restore", tmp_path / "again", tmp_path / "b"), "is no backup"),
+        (("backup", tmp_path / "state", tmp_path / "state" / "b"), "is in the state itself"),
+        (("backup", tmp_path / "state", tmp_path / "again"), "is not a backup"),
+        (("restore", tmp_path / "again", tmp_path / "b"), "is not a backup"),
         (("restore", tmp_path / "backup", tmp_path / "again"), "is not empty"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -286,7 +286,7 @@ def test_r17_a_small_file_does_not_expand_without_limit(
 def test_r17_a_name_of_a_data_set_does_not_leave_its_root(tmp_path: Path, name: str) -> None:
     from recbole.config import Config
 
-    with pytest.raises(UsageError, match="is no name of a data set"):
+    with pytest.raises(UsageError, match="is not the name of a data set"):
         Config(model="SSF", dataset=name, config_dict={"data_path": str(tmp_path)})
 
 

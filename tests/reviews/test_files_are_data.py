@@ -50,7 +50,7 @@ def data(write_inter: Callable[..., Path], signed_rows: list) -> dict[str, Any]:
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("where", ["yaml", "dictionary", "overrides"])
 def test_settings_are_not_evaluated(attack: str, where: str, data: dict[str, Any], quick: dict[str, Any]) -> None:
-    """A text that is no literal stays text, wherever it comes from."""
+    """A text that is not a literal stays text, wherever it comes from."""
     settings: dict[str, Any] = {**data, **quick}
     if where == "overrides":
         with pytest.raises((UsageError, ValueError)):

@@ -43,7 +43,7 @@ class Options:
     """What a like and what a dislike is, and which edition the file is of."""
 
     like: str = option("rating >= 4", "rule for likes")
-    dislike: str = option("rating <= 2", "rule for dislikes, 'else' for every rating that is no like, or 'none'")
+    dislike: str = option("rating <= 2", "rule for dislikes, 'else' for every rating that is not a like, or 'none'")
     edition: Literal["auto", "2014", "2018", "2023"] = option(
         "auto", "of a table without header, 2014 is user,item,rating,time and 2018 item,user,rating,time"
     )

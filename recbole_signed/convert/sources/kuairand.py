@@ -87,7 +87,7 @@ class KuaiRand(Converter):
                 f"keep={unknown[0]!r} is not known of the history; with history=true keep {' or '.join(known)}."
             )
         if unknown:
-            raise UsageError(f"keep={unknown[0]!r} is no signal of KuaiRand; it has {', '.join(known)}.")
+            raise UsageError(f"keep={unknown[0]!r} is not a signal of KuaiRand; it has {', '.join(known)}.")
         if options.history and options.signal != _VIEW:
             raise UsageError(
                 f"history=true needs signal={_VIEW}, since nothing else is known of the history, "

@@ -54,7 +54,7 @@ def history_batches(path: Path, before: float) -> Iterator[Batch]:
         before: unix seconds, the first moment of the log that follows.
 
     Raises:
-        UsageError: another file, or lists that are no lists of ids.
+        UsageError: another file, or lists that are not lists of ids.
 
     """
     columns = ["user_id", "watch_seq", "long_watch_seq"]

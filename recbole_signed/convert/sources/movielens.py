@@ -41,7 +41,7 @@ class Options:
     like: str = option("rating >= 4", "rule for likes")
     dislike: str = option(
         "rating <= 2",
-        "rule for dislikes, 'else' for every rating that is no like, or 'none'; half stars: 2.5 is neutral unless "
+        "rule for dislikes, 'else' for every rating that is not a like, or 'none'; half stars: 2.5 is neutral unless "
         "you say 'rating <= 2.5'",
     )
 

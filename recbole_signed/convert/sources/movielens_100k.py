@@ -46,7 +46,7 @@ class Options:
     """What a like and what a dislike is; a rating of 3 is neutral by default."""
 
     like: str = option("rating >= 4", "rule for likes")
-    dislike: str = option("rating <= 2", "rule for dislikes, or 'else' for every rating that is no like")
+    dislike: str = option("rating <= 2", "rule for dislikes, or 'else' for every rating that is not a like")
 
 
 class MovieLens100K(Converter):

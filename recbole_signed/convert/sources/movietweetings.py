@@ -19,7 +19,7 @@ class Options:
     """No threshold is standard; 7 and more of 10 makes 72% of the ratings likes, and 6 is neutral by default."""
 
     like: str = option("rating >= 7", "rule for likes")
-    dislike: str = option("rating <= 5", "rule for dislikes, 'else' for every rating that is no like, or 'none'")
+    dislike: str = option("rating <= 5", "rule for dislikes, 'else' for every rating that is not a like, or 'none'")
 
 
 class MovieTweetings(Rated):

@@ -44,7 +44,7 @@ class Options:
     """Rules on the third column, where the published meaning of the labels is not the one that is wanted."""
 
     like: str | None = option(None, "rule for likes on label, e.g. 'label >= 5'; default: as published")
-    dislike: str | None = option(None, "rule for dislikes, e.g. 'label <= 2'; default: every row that is no like")
+    dislike: str | None = option(None, "rule for dislikes, e.g. 'label <= 2'; default: every row that is not a like")
     resplit: int | None = option(None, "deal the rows again at random with this seed, in the published sizes")
 
 

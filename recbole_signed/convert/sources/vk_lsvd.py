@@ -151,7 +151,7 @@ class VkLsvd(Converter):
 
 
 def _checked(batch: Batch) -> Batch:
-    """Refuse reactions that are no truth values, and rows without an id; without a reaction there is none."""
+    """Refuse reactions that are not truth values, and rows without an id; without a reaction there is none."""
     for column in _REACTIONS:
         dtype = batch.frame.schema[column]
         if dtype != pl.Boolean and not dtype.is_integer():

@@ -73,7 +73,7 @@ class Yambda(Converter):
     def __init__(self, input: Path | None, options: Any) -> None:
         super().__init__(input, options)
         if not 0 <= options.listen_pct <= 100:
-            raise UsageError(f"listen_pct={options.listen_pct:g} is no percentage; give 0 to 100.")
+            raise UsageError(f"listen_pct={options.listen_pct:g} is not a percentage; give 0 to 100.")
 
     @cached_property
     def _files(self) -> dict[str, Path]:

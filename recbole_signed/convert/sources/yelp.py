@@ -20,7 +20,7 @@ class Options:
     """What a like and what a dislike is; 3 stars are neutral by default."""
 
     like: str = option("rating >= 4", "rule for likes; SiReN's > 3.5 is the same for whole stars")
-    dislike: str = option("rating <= 2", "rule for dislikes, 'else' for every rating that is no like, or 'none'")
+    dislike: str = option("rating <= 2", "rule for dislikes, 'else' for every rating that is not a like, or 'none'")
 
 
 class Yelp(Rated):

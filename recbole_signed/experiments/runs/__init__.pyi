@@ -64,4 +64,4 @@ from .user_values import pooled_sections as pooled_sections
 from .user_values import read_section as read_section
 from .user_values import users_folder as users_folder
 from .user_values import write as write
-from .warm_up import rehearse as rehearse
+from .warm_up import run_warm_up as run_warm_up

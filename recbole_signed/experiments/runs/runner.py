@@ -36,7 +36,7 @@ from recbole_signed.experiments.runs.reading import DataCache
 from recbole_signed.experiments.runs.refit import refitted
 from recbole_signed.experiments.runs.rows import RunRow
 from recbole_signed.experiments.runs.user_values import write
-from recbole_signed.experiments.runs.warm_up import rehearse
+from recbole_signed.experiments.runs.warm_up import run_warm_up
 from recbole_signed.model import SignedRecommender
 
 _SAY_SECONDS = 5.0
@@ -102,7 +102,7 @@ def run(
         UsageError: something asked for does not exist or does not fit; nothing was trained then.
     """
     if serve:
-        rehearse(model, given_settings(make_config(model, dataset, config_files, overrides, seed)))
+        run_warm_up(model, given_settings(make_config(model, dataset, config_files, overrides, seed)))
     reset_peak_memory()
     base_memory, _ = memory_bytes()
     config, data = configured_data(model, dataset, config_files, overrides, seed, cache, quiet=say is not None)

@@ -25,7 +25,7 @@ from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs.configure import given_settings
 from recbole_signed.experiments.runs.provenance import memory_at_rest, memory_bytes, reset_peak_memory
-from recbole_signed.experiments.runs.warm_up import rehearse
+from recbole_signed.experiments.runs.warm_up import run_warm_up
 from recbole_signed.model import SignedRecommender
 from recbole_signed.trainer import read_checkpoint, restore_data, restore_model
 
@@ -54,7 +54,7 @@ def serve_in_new_process(checkpoint: Path) -> dict[str, Any]:
 
 
 def serve(checkpoint: Path) -> dict[str, Any]:
-    """Load a checkpoint, let it rank :data:`N_USERS` users, and measure that, after a rehearsal of its model.
+    """Load a checkpoint, let it rank :data:`N_USERS` users, and measure that, after a warm-up of its model.
 
     The users are drawn with a fixed seed from those that the test part ranks, again and again where they are fewer,
     and come in the batches of an evaluation. Ranking is what it is there: scores, the mask of what must not be
@@ -68,7 +68,7 @@ def serve(checkpoint: Path) -> dict[str, Any]:
     """
     with own_arguments_hidden():
         config = read_checkpoint(checkpoint)["config"]
-        rehearse(config["model"], given_settings(config))
+        run_warm_up(config["model"], given_settings(config))
         init_logger(config)
         _, (train_data, _, loader) = restore_data(config)
         if config["eval_type"] != EvaluatorType.RANKING or not hasattr(loader, "user_df"):

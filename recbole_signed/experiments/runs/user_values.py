@@ -168,7 +168,7 @@ def pooled_sections(name: str, sections: Sequence[SectionValues]) -> SectionValu
     """Join several splits of one data set: each user's value on a split, the mean over seeds, stands for a seed.
 
     Two models are compared on the splits that both have, and a user counts once, with its mean over the splits on which
-    it has test items. The splits share most of their rows, so a user's values on them are no independent units.
+    it has test items. The splits share most of their rows, so a user's values on them are not independent units.
 
     Args:
         name: of the splits together.

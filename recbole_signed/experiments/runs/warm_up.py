@@ -19,7 +19,7 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs.configure import make_config
 
-_NAME = "rehearsal"
+_NAME = "warm-up"
 _USERS, _ITEMS = 120, 96
 _OF_THE_DATA = (
     *("data_path", "benchmark_filename", "load_col", "unload_col", "val_interval", "threshold", "sign_rule"),
@@ -28,7 +28,7 @@ _OF_THE_DATA = (
 )
 
 
-def rehearse(model: str, settings: Mapping[str, Any]) -> None:
+def run_warm_up(model: str, settings: Mapping[str, Any]) -> None:
     """Train a model for one epoch on a planted data set with validation, evaluate it there, and forget it.
 
     It leaves neither files nor handlers of loggers behind, but the random generators seeded.

@@ -14,7 +14,7 @@ from recbole_signed.experiments.runs import digest
 class Claims:
     """The runs that this process makes in a folder of rows: locks on the bytes of one file, one byte for each run.
 
-    The kernel gives them back when the process ends, however it ends. The file lies in the folder for temporary files,
+    The kernel gives them back when the process ends, however it ends. The file is in the folder for temporary files,
     as it is nothing to keep. Other machines that share the folder of rows do not see it.
     """
 

@@ -42,7 +42,7 @@ def tune(
 
     The first trial is the default configuration, so what is written is never worse on validation. The test part is
     never evaluated. A call with the same question (configuration, data, space, version of this package) goes on where
-    an earlier one stopped; ``trials``, ``jobs`` and ``timeout`` are no part of it.
+    an earlier one stopped; ``trials``, ``jobs`` and ``timeout`` are not part of it.
 
     Args:
         model: class name of any model that RecBole finds.

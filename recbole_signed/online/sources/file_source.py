@@ -96,7 +96,7 @@ def parse_lines(
 class CsvSource(EventSource):
     """A CSV file with a header that names the fields of an event; other columns are ignored.
 
-    A row with another number of columns than the header, or that is no UTF-8, is a dead letter.
+    A row with another number of columns than the header, or that is not UTF-8, is a dead letter.
 
     Args:
         path: of the file.
@@ -137,7 +137,7 @@ class CsvSource(EventSource):
         for number, cells in enumerate(taken, self._row + 1):
             place = f"row {number}"
             if isinstance(cells, str):
-                dead.append(DeadLetter(f"the row is no CSV: {cells}", place, None))
+                dead.append(DeadLetter(f"the row is not CSV: {cells}", place, None))
             elif len(cells) == len(self._names):
                 rows.append(dict(zip(self._names, cells, strict=True)))
                 places.append(place)
@@ -172,7 +172,7 @@ class ParquetSource(EventSource):
             self._frame = pl.scan_parquet(path)
             columns = self._frame.collect_schema().names()
         except pl.exceptions.PolarsError as error:
-            raise UsageError(f"{path} is no parquet file: {' '.join(str(error).split())}.") from error
+            raise UsageError(f"{path} is not a parquet file: {' '.join(str(error).split())}.") from error
         _require(columns, path)
         known = [name for name in (*_REQUIRED, "event_id", "value") if name in columns]
         self._frame = self._frame.select(known)

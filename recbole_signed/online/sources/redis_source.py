@@ -15,7 +15,7 @@ class RedisSource(EventSource):
 
     At least once: what was given and not acknowledged is given again, first that of this consumer's name, from before a
     crash, then that of other consumers of the group who have been silent for ``idle`` milliseconds. An entry without an
-    ``event_id`` gets the name of the stream and its own id. Entries that are no event are dead letters, and
+    ``event_id`` gets the name of the stream and its own id. Entries that are not events are dead letters, and
     acknowledged with the rest.
 
     Args:
@@ -59,7 +59,7 @@ class RedisSource(EventSource):
             self._redis: Any = redis.Redis.from_url(url)
             self._redis.xgroup_create(stream, group, id="0", mkstream=True)
         except ValueError as error:
-            raise UsageError(f"'{url}' is no address of a Redis server: {error}.") from error
+            raise UsageError(f"'{url}' is not an address of a Redis server: {error}.") from error
         except redis.ResponseError as error:
             if "BUSYGROUP" not in str(error):  # it is there already
                 raise self._refused(error) from error

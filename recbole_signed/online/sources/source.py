@@ -77,6 +77,6 @@ def open_source(address: str, **options: Any) -> EventSource:
     if path.suffix == ".parquet":
         return ParquetSource(path, **options)
     raise UsageError(
-        f"'{address}' is no source of events; give a .jsonl, .csv, .tsv, .parquet or .inter file, a data set folder, "
-        "redis://... or - for standard input."
+        f"'{address}' is not a source of events; give a .jsonl, .csv, .tsv, .parquet or .inter file, a data set "
+        "folder, redis://... or - for standard input."
     )

@@ -60,9 +60,9 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
     if not (directory / _LOG).exists():
         raise UsageError(f"{directory} holds no online state ({_LOG} is not there).")
     if directory in (target, *target.parents):
-        raise UsageError(f"{target} lies in the state itself; name a folder outside of it, best on another disk.")
+        raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
     if target.exists() and not (target / BACKUP).exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} is there and is no backup; name a folder that is not there yet.")
+        raise UsageError(f"{target} is there and is not a backup; name a folder that is not there yet.")
     with refusing(f"Backing up {directory}"):
         make_folder(target.parent)
         _note(directory, target)
@@ -182,7 +182,7 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
     try:
         info = BackupInfo(**json.loads((backup / BACKUP).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{backup} is no backup; 'state backup' makes one.") from error
+        raise UsageError(f"{backup} is not a backup; 'state backup' makes one.") from error
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} is not empty; move what is there away, or name another directory.")
     log = EventLog(backup / _LOG, read_only=True)

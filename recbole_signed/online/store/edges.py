@@ -332,7 +332,7 @@ class EdgeState:
         try:
             return cls.from_tensors(tensors, n_items)
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-            raise DamagedError(f"{name} is damaged: its edges are no edges ({error}).") from error
+            raise DamagedError(f"{name} is damaged: its edges are not edges ({error}).") from error
 
 
 def _tensors(indptr: np.ndarray, columns: list[np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,9 +1,9 @@
 """Items that newcomers alone have touched, which do not enter the lists of others.
 
 Some hundred invented users can bring an invented item into the lists of many: by the trend, and by neighbours. So an
-item is shown to others once a user has touched it, by a like, a dislike, a skip or a view, who is no newcomer: who
+item is shown to others once a user has touched it, by a like, a dislike, a skip or a view, who is not a newcomer: who
 joined ``newcomer_age`` seconds ago or earlier (a day, by the clock of this machine, whatever the events say) and has
-``newcomer_size`` likes and dislikes (three). Users of the data set that a state was begun with are no newcomers. A
+``newcomer_size`` likes and dislikes (three). Users of the data set that a state was begun with are not newcomers. A
 state that began with none trusts everybody until it is that old itself. An item that was shown once stays.
 """
 
@@ -23,7 +23,7 @@ AGAIN = 60.0
 
 
 class Newcomers:
-    """Which items a user who is no newcomer has touched.
+    """Which items a user who is not a newcomer has touched.
 
     Args:
         connection: to the log.

@@ -249,7 +249,7 @@ class OnlineState(OpenedDirectory):
         """Keep items from being recommended, also such as no event has named yet, until `put_back`.
 
         Raises:
-            UsageError: one of them is no id, or the disk is full; nothing has changed.
+            UsageError: one of them is not an id, or the disk is full; nothing has changed.
 
         """
         self._withdraw(items, withdrawn=True)

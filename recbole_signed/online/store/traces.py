@@ -32,7 +32,7 @@ def traces_of(directory: Path, user: str, event_ids: Sequence[str] = ()) -> Trac
         event_ids: ids of events of the user, to look for too.
 
     Raises:
-        UsageError: ``user`` is no id, or the log is damaged.
+        UsageError: ``user`` is not an id, or the log is damaged.
     """
     found = Traces()
     token = id_of(user)

@@ -9,8 +9,7 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import rehearse, run
-from recbole_signed.experiments.runs import warm_up as rehearsal
+from recbole_signed.experiments.runs import run, run_warm_up, warm_up
 
 
 @pytest.mark.parametrize("model", ["SSF", "LightGCN", "EASE"])
@@ -18,9 +17,9 @@ def test_nothing_stays(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setattr(rehearsal.tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(warm_up.tempfile, "tempdir", str(temporary))
     handlers = list(logging.getLogger().handlers)
-    rehearse(model, {"topk": [10, 20], "valid_metric": "NDCG@20"})
+    run_warm_up(model, {"topk": [10, 20], "valid_metric": "NDCG@20"})
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert logging.getLogger().handlers == handlers
 
@@ -28,26 +27,26 @@ def test_nothing_stays(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_keys_of_the_data_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     keys = {"data_path": "nowhere", "benchmark_filename": ["train", "valid", "test"], "sign_rule": "rating >= 9"}
-    rehearse("SSF", {**keys, "user_inter_num_interval": "[1000,inf)", "auto": False})
+    run_warm_up("SSF", {**keys, "user_inter_num_interval": "[1000,inf)", "auto": False})
 
 
 def test_long_lists_have_more_items_to_choose_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    rehearse("Pop", {"topk": [10, 150], "valid_metric": "NDCG@150"})
-    rehearse("Pop", {"topk": 150, "valid_metric": "NDCG@150"})
+    run_warm_up("Pop", {"topk": [10, 150], "valid_metric": "NDCG@150"})
+    run_warm_up("Pop", {"topk": 150, "valid_metric": "NDCG@150"})
 
 
 def test_a_model_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"^LightGCN fails on the 120 users .* measured \(UsageError: "):
-        rehearse("LightGCN", {"embedding_size": "wide"})
+        run_warm_up("LightGCN", {"embedding_size": "wide"})
 
 
 def test_only_runs_that_measure_serving_begin_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert("toy", None, tmp_path / "atomic_files")
     seen = []
     monkeypatch.setattr(
-        "recbole_signed.experiments.runs.runner.rehearse", lambda model, settings: seen.append((model, settings))
+        "recbole_signed.experiments.runs.runner.run_warm_up", lambda model, settings: seen.append((model, settings))
     )
     monkeypatch.setattr("recbole_signed.experiments.runs.runner._serve", lambda trainer: {"serve_seconds": 1.0})
     run("Pop", "toy-signed", overrides={"topk": [5], "valid_metric": "NDCG@5"}, save=False)
