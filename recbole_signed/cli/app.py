@@ -210,6 +210,9 @@ def doctor(
 def compare(
     table: Annotated[Path, typer.Argument(metavar="TABLE.yaml", help="Models, data sets and seeds; see yaml/bench/.")],
     only: Annotated[list[str] | None, typer.Option(help="Run and show these models alone (A,B).")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", "-d", help="Run and show these data sets alone, or pools of them.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for rows and table.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Runs at a time.")] = 1,
     per_user: Annotated[
@@ -226,7 +229,7 @@ def compare(
     check_format(table_format)
     labels = names_in(only)
     with stdout_for_result():
-        comparison = compare_table(table, labels, output, jobs, per_user)
+        comparison = compare_table(table, labels, output, jobs, per_user, names_in(dataset))
     if latex is not None:
         replace_text(latex, render(comparison.table, "latex"))
     if as_json:

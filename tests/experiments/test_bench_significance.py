@@ -160,6 +160,15 @@ def test_splits_of_one_data_set_are_tested_together(finish: Finish) -> None:
     assert pair["n_users"] == N_USERS
     assert pair["other_mean"] == pytest.approx(np.nanmean(np.stack([first, second]), axis=0).mean(), abs=1e-6)
     assert "mean over the splits 1, 2, taken before the tests" in " ".join(done["notes"])
+    one = by_pair(significance(table, metrics=["recall@5"], datasets=["second"]))["recall@5", "EASE"]
+    assert (one["section"], one["n_users"]) == ("both", 200)
+    assert one["other_mean"] == pytest.approx(np.nanmean(second), abs=1e-6)
+    assert significance(table, metrics=["recall@5"], datasets=["both"])["comparisons"] == done["comparisons"]
+    shown = compare(table, only=["Pop"], datasets=["second"])
+    assert [section.name for section in shown.table.sections] == ["second"]
+    assert not table.with_suffix(".md").exists(), "a part of a table is not its text"
+    with pytest.raises(UsageError, match=r"no data set 'third'; it has both, first, second"):
+        significance(table, datasets=["third"])
 
 
 def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish) -> None:

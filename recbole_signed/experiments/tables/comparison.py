@@ -39,7 +39,12 @@ class Comparison:
 
 
 def compare(
-    path: Path | str, only: Sequence[str] = (), output: Path | None = None, jobs: int = 1, per_user: bool = False
+    path: Path | str,
+    only: Sequence[str] = (),
+    output: Path | None = None,
+    jobs: int = 1,
+    per_user: bool = False,
+    datasets: Sequence[str] = (),
 ) -> Comparison:
     """Run a table: every run that has no finished row yet gets a process of its own and, when it ends, a row.
 
@@ -55,6 +60,7 @@ def compare(
         jobs: processes at a time.
         per_user: repeat finished runs too if their values per user are not there, which tests of significance need
             (older runs have none, and the files are not committed with the rows).
+        datasets: names of data sets, or of pools of them, to run and show, as ``only``.
 
     Raises:
         UsageError: the table asks for something that does not exist.
@@ -63,7 +69,8 @@ def compare(
     if jobs < 1:
         raise UsageError(f"--jobs is {jobs}; it must be 1 or more.")
     path = Path(path)
-    spec = TableSpec.read(path).only(only)
+    part = bool(only or datasets)
+    spec = TableSpec.read(path).only(only, datasets)
     folder = path.parent if output is None else output
     store = RowStore(folder / f"{path.stem}.jsonl")
     requests = [_with_users(request, spec, store.file) for request in spec.requests()]
@@ -82,9 +89,9 @@ def compare(
         if row is not None
     ]
     kept = View.read(view_file(store.file))
-    marks = marks_of(results, spec.columns, store.file, None if only or kept is None else kept.marks)
+    marks = marks_of(results, spec.columns, store.file, None if part or kept is None else kept.marks)
     table = table_of(spec, results, marks)
-    if not only:
+    if not part:
         _write(View.of(spec, results, table, marks), kept, table, store.file, renewed=n_new > 0 and any(before))
     return Comparison(table, [row for _, _, row in results], n_new)
 

@@ -51,6 +51,7 @@ def significance(
     *,
     alpha: float = 0.05,
     only: Sequence[str] = (),
+    datasets: Sequence[str] = (),
     output: Path | None = None,
     resamples: int = 10_000,
     seed: int = 0,
@@ -65,6 +66,7 @@ def significance(
             the best of each data set by the first metric.
         alpha: level of the claims, and 1 - alpha that of the intervals.
         only: labels of the models to compare; all if empty.
+        datasets: names of the data sets, or of pools of them, to compare on; all if empty.
         output: folder of the rows, if it is not that of the yaml.
         resamples: of the permutation test and of the bootstrap.
         seed: of both.
@@ -85,7 +87,7 @@ def significance(
         raise UsageError(f"--alpha is {alpha:g}; it must be between 0 and 1, such as 0.05.")
     if resamples < 1:
         raise UsageError(f"--resamples is {resamples}; it must be 1 or more.")
-    spec = TableSpec.read(path).only(only)
+    spec = TableSpec.read(path).only(only, datasets)
     if against is not None and against not in spec.models:
         raise UsageError(f"--against is '{against}', which the table does not have{nearest(against, spec.models)}")
     rows_file = (path.parent if output is None else output) / f"{path.stem}.jsonl"

@@ -187,19 +187,32 @@ class TableSpec(Spec):
             raise UsageError(f"the costs {', '.join(unmeasured)} are measured under 'serving: true' alone; set it.")
         return self
 
-    def only(self, labels: Sequence[str]) -> TableSpec:
-        """Return the table with some of its models, in the table's order; with all of them for no labels.
+    def only(self, labels: Sequence[str], datasets: Sequence[str] = ()) -> TableSpec:
+        """Return the table with some of its models and data sets, in the table's order; with all of them for none.
+
+        Args:
+            labels: of models.
+            datasets: names of the table's data sets, or of pools of them.
 
         Raises:
-            UsageError: a label that the table does not have.
+            UsageError: a name that the table does not have.
         """
+        pools = self.pools()
+        for name in datasets:
+            if name not in (names := dict.fromkeys([*pools, *self.datasets])):
+                raise UsageError(
+                    f"the table has no data set '{name}'{nearest(name, names)}; it has {', '.join(names)}."
+                )
         for label in labels:
             if label not in self.models:
                 raise UsageError(
                     f"the table has no model '{label}'{nearest(label, self.models)}; it has {', '.join(self.models)}."
                 )
         chosen = {label: each for label, each in self.models.items() if label in labels}
-        return self.model_copy(update={"models": chosen}) if labels else self
+        here = {section for name in datasets for section in pools.get(name, [name])}
+        left = {section: each for section, each in self.datasets.items() if section in here}
+        update = {**({"models": chosen} if labels else {}), **({"datasets": left} if datasets else {})}
+        return self.model_copy(update=update)
 
     def requests(self) -> Iterator[RunSpec]:
         """Yield the runs: data set by data set, model by model, seed by seed.
