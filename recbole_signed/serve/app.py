@@ -117,6 +117,8 @@ def _milliseconds(row: Any) -> Any:
 def _writer(engine: Engine) -> Writer:
     if engine.writer is None:
         raise ProblemError(503, "Service Unavailable", NO_WRITER)
+    if engine.feed is not None:
+        raise ProblemError(409, "Conflict", "Events come from the stream that the service follows; add them to it.")
     return engine.writer
 
 

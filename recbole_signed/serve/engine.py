@@ -22,10 +22,12 @@ from recbole_signed.api.explanations import explained
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Follower, OnlineRecommender, OnlineReplica, compute_by_size
 from recbole_signed.online.learners import best_items, without
+from recbole_signed.online.sources import open_source
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
 from recbole_signed.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
 from recbole_signed.serve.exploration import CANDIDATES, probabilities, to_the_front
+from recbole_signed.serve.feed import Feed
 from recbole_signed.serve.quality import LiveQuality
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.telemetry import Telemetry, resident_bytes
@@ -87,12 +89,15 @@ class Engine:
         self.writer: Writer | None = None
         self.verdicts: VerdictWatch | None = None
         self.follower: Follower | None = None
+        self.feed: Feed | None = None
         if isinstance(trainer, OnlineReplica):
             self.follower = Follower(trainer)
         else:
             trainer.compute = compute_by_size
             watch = self.verdicts = VerdictWatch(self, self.impressions)
             self.writer = Writer(trainer, self.telemetry, watch.before, watch.after, limits.queue, limits.commit)
+            if self.settings.source is not None:
+                self.feed = Feed(open_source(self.settings.source), self.writer)
         with trainer.reading() as (state, _):
             self._likes(state, TRENDING)  # counts all edges the first time
         self.telemetry.watch(self.gauges)
@@ -100,7 +105,7 @@ class Engine:
 
     def close(self) -> None:
         """Finish what waits, then stop; the trainer stays open."""
-        for each in (self.writer, self.follower):
+        for each in (self.feed, self.writer, self.follower):
             if each is not None:
                 each.close()
         if self.impressions is not None:
@@ -410,6 +415,8 @@ class Engine:
                 reasons.append("the writer has stopped")
             if self.waiting >= self.settings.limits.queue:
                 reasons.append("the queue of events is full")
+        if self.feed is not None and self.feed.failure is not None:
+            reasons.append(f"the stream can't be read: {self.feed.failure}")
         if self.follower is not None and self.follower.failure is not None:
             reasons.append(f"the log can't be followed: {self.follower.failure}")
         if self.lag > self.settings.limits.lag:

@@ -12,6 +12,7 @@ from typing import Any
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.settings import Schedule
+from recbole_signed.serve.telemetry import give_memory_back
 
 _logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Maintenance:
         except Exception as fault:  # a failed round must not end the service
             error = str(fault)
             _logger.exception("%s failed", name)
+        give_memory_back()
         seconds = time.perf_counter() - started
         found = self._last[name] = Round(time.time(), seconds, error)
         telemetry.maintenance.labels(name, "failed" if error else "done").inc()

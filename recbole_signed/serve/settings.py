@@ -77,6 +77,7 @@ class ServeSettings(Spec):
         experiments: file of experiments; by default ``experiments.yaml`` in the state's folder.
         impressions: whether answers are logged.
         backup: folder that the state is copied to by schedule, in the place of the copy before; none by default.
+        source: address of a stream that events come from in the place of requests, see ``feed.py``.
         half_life: days after which a like counts half in ``/v1/trending``; that of DecayPop by default.
         allow_origins: origins of pages that may call the service (CORS); none by default.
     """
@@ -88,6 +89,7 @@ class ServeSettings(Spec):
     experiments: Path | None = None
     impressions: bool = True
     backup: Path | None = None
+    source: str | None = None
     half_life: float = Field(default=7.0, gt=0)
     allow_origins: tuple[str, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
@@ -219,6 +220,8 @@ def _run(
 ) -> None:
     """Serve until told to stop, or until the process ``parent`` has gone."""
     sys.setswitchinterval(SWITCH)
+    gc.collect()
+    gc.freeze()  # what is there now stays; looking through it again and again would hold up answers
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
     if parent is not None:
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import resource
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +23,12 @@ def resident_bytes() -> int:
             return int(file.read().split()[1]) * _PAGE
     except OSError:  # other systems tell the peak alone
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def give_memory_back() -> None:
+    """Give what was freed back to the system (glibc), which keeps it in one arena a thread otherwise."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Telemetry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pages import blocks
@@ -38,7 +40,24 @@ def test_the_calls_of_the_page_on_serving_work(demo: str, tmp_path: Path) -> Non
     strict = 'set -euo pipefail\ncurl() { command curl --fail --silent --show-error "$@"; echo; }\n'
     done = subprocess.run(["bash", "-c", strict + script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    first, event, second, *_, metric = [line for line in done.stdout.splitlines() if line]
-    assert '"accepted":1' in event
-    assert first != second
+    *answers, metric = [line for line in done.stdout.splitlines() if line]
+    first, event, near, after, effect, why, undone, again, forgotten, stranger, session, withdrawn = map(
+        json.loads, answers
+    )
+
+    def listed(answer: dict[str, Any]) -> list[str]:
+        return [each["item"] for each in answer["items"]]
+
+    disliked = listed(first)[0]
+    assert (event["accepted"], undone["accepted"], forgotten["accepted"]) == (1, 1, 1)
+    assert disliked not in listed(after)
+    assert effect["item"] == disliked
+    neighbours = set(listed(near))
+    assert neighbours
+    assert neighbours & set(listed(first)) - set(listed(after)) or not neighbours & set(listed(first))
+    assert why["sentence"]
+    assert listed(again) == listed(first)
+    assert not stranger["known_user"]
+    assert len(listed(session["answers"][0])) == 5
+    assert withdrawn == {"withdrawn": True, "tags": []}
     assert metric.split()[1] != "0.0"

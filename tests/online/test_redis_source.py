@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_server import redis_server
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.online.sources import RedisSource, open_source
@@ -20,40 +18,8 @@ from recbole_signed.online.store import OnlineState
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("redis")
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed (Debian package redis-server)")
-    import redis
-
-    for _ in range(5):  # a port that was free may be another's by the time the server wants it
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        folder = tmp_path_factory.mktemp("redis")
-        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-        server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-        try:
-            if _answers(redis.Redis(port=port), server):
-                yield f"redis://127.0.0.1:{port}/0"
-                return
-        finally:
-            server.terminate()
-            server.wait(timeout=20)
-    pytest.fail("redis-server did not start")
-
-
-def _answers(client: Any, server: subprocess.Popen[bytes]) -> bool:
-    """Wait for the answer of this very server."""
-    import redis
-
-    deadline = time.monotonic() + 30
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            return client.info("server")["process_id"] == server.pid
-        except redis.ConnectionError:
-            time.sleep(0.05)
-    return False
+    with redis_server(tmp_path_factory.mktemp("redis")) as address:
+        yield address
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""Events from a stream that several services follow, each with a state of its own.
+
+Every service reads all events of the stream in one order, so states on several machines become the same and answer
+alike. The stream takes the place of ``POST /v1/events``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online import NAMES, Event, EventBatch
+from recbole_signed.online.sources import EventSource
+from recbole_signed.serve.writer import BusyError, Writer
+
+_logger = logging.getLogger(__name__)
+BATCH = 500
+"""Events that are taken at once."""
+PAUSE = 1.0
+"""Seconds until what failed is tried again."""
+
+
+class Feed:
+    """A thread that hands the events of a source to the writer, and tells the source what is durable.
+
+    Args:
+        source: that is read; closed at the end.
+        writer: that takes the events.
+    """
+
+    def __init__(self, source: EventSource, writer: Writer) -> None:
+        self._source, self._writer = source, writer
+        self.failure: str | None = None
+        """Why the last try failed; None where it did not."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish the batch under way, then end."""
+        self._stop.set()
+        self._thread.join()
+        self._source.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                polled = self._source.poll(BATCH)
+                for each in polled.rejected:
+                    _logger.warning("an entry of %s is no event: %s", self._source.name, each.reason)
+                if self._taken(polled.batch):
+                    self._source.commit(polled.position)
+                    self.failure = None
+            except UsageError as error:
+                self._failed(str(error))
+
+    def _taken(self, batch: EventBatch) -> bool:
+        """Hand events over until they are durable; False where the end came first."""
+        events = _events(batch)
+        while events and not self._stop.is_set():
+            try:
+                self._writer.submit(events).result()
+                return True
+            except BusyError:
+                self._stop.wait(PAUSE)
+            except UsageError as error:  # such as a full disk
+                self._failed(str(error))
+        return not events
+
+    def _failed(self, reason: str) -> None:
+        if self.failure is None:
+            _logger.error("%s", reason)
+        self.failure = reason
+        self._stop.wait(PAUSE)
+
+
+def _events(batch: EventBatch) -> list[Event]:
+    columns = (batch.event_id, batch.user_id, batch.item_id, batch.type.tolist(), batch.timestamp.tolist())
+    return [
+        Event(event, user, item, NAMES[kind], time, None if math.isnan(value) else value)
+        for event, user, item, kind, time, value in zip(*columns, batch.value.tolist(), strict=True)
+    ]
