@@ -21,6 +21,7 @@ from recbole_signed.cli.output import (
     print_json,
     stdout_for_result,
 )
+from recbole_signed.errors import UsageError
 from recbole_signed.table import to_text
 
 Model = Annotated[str, MODEL]
@@ -110,6 +111,8 @@ def add_to(app: typer.Typer) -> None:
         from recbole_signed.experiments.runs import parse_assignments
 
         models = names_in([model])
+        if not models:
+            raise UsageError("--model names no model; give one or more, as in SSF,BPR, or all.")
         with stdout_for_result():
             audits = respond_all(
                 models_with_learners() if models == ["all"] else models,

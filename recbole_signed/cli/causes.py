@@ -23,7 +23,7 @@ _OF_SETTINGS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError),
     *(TypeError, ValueError, UnboundLocalError),
 )
-_TAKES_SETTINGS = ("run", "tradeoff", "segments", "serve", "tune")
+_TAKES_SETTINGS = ("run", "tradeoff", "segments", "respond", "serve", "tune")
 
 
 def outside_cause(error: Exception, words: Sequence[str]) -> str | None:

@@ -223,6 +223,10 @@ class OnlineRecommender(Forgetting):
 
     # ---- learning
 
+    @property
+    def _limits(self) -> Limits | None:
+        return None if self.state is None else self.state.settings.event_limits
+
     def update(self, events: EventBatch | Iterable[Event]) -> UpdateResult:
         """Make events durable and take them in; recommendations follow them from then on.
 
@@ -230,7 +234,7 @@ class OnlineRecommender(Forgetting):
             UsageError: an event is not valid, or the disk is full; then none of them was taken.
         """
         started = time.perf_counter()
-        batch = events if isinstance(events, EventBatch) else EventBatch.of(events)
+        batch = events if isinstance(events, EventBatch) else EventBatch.of(events, self._limits)
         self._check_process()
         with self._updating:
             with self._entered() as (state, _):
@@ -261,13 +265,13 @@ class OnlineRecommender(Forgetting):
 
         Args:
             rows: events, or mappings with their fields.
-            limits: of ids and time stamps.
+            limits: of ids and time stamps; those of the state by default.
             before: called with the valid events before they are taken in; some of them may be duplicates.
 
         Raises:
             UsageError: the disk is full; then none of them was taken.
         """
-        parsed = ParsedRows.of(rows, limits)
+        parsed = ParsedRows.of(rows, limits or self._limits)
         if before is not None:
             before(parsed.batch)
         update = self.update(parsed.batch).update

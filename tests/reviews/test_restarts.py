@@ -132,7 +132,9 @@ def test_r8_a_data_set_with_appended_users_and_items_resumes(start: Callable[...
 
 @pytest.mark.parametrize("start", ["SSF"], indirect=True)
 def test_limits_of_the_state_come_from_the_configuration(start: Callable[..., Any]) -> None:
-    trainer = start(online_limits={"grace": 0, "max_batch": 2})
+    trainer = start(online_limits={"grace": 0, "max_batch": 2, "max_id_length": 9})
+    with pytest.raises(UsageError, match="10 characters, and 9 are accepted"):
+        trainer.update([event(9, "0123456789", "i1", "like")])
     with pytest.raises(UsageError, match="max_batch is 2"):
         trainer.update([event(n, "u1", f"i{n}", "like") for n in range(3)])
     trainer.close()

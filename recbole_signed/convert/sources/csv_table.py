@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -70,7 +69,7 @@ class CsvTable(Converter):
     options_class = Options
     options: Options
 
-    def __init__(self, input: Path | None, options: Any) -> None:
+    def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
         if options.like is not None and options.sign is not None:
             raise UsageError("Both sign= and like= were given; the sign comes from a column or from a rule, not both.")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -77,7 +77,7 @@ class KuaiRand(Converter):
     options_class = Options
     options: Options
 
-    def __init__(self, input: Path | None, options: Any) -> None:
+    def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
         known = (_VIEW, _HISTORY) if options.history else SIGNALS
         self._keep: tuple[str, ...] = known if options.keep is None else options.keep

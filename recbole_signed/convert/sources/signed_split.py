@@ -57,7 +57,7 @@ class SignedSplit(Converter):
     options_class = Options
     options: Options
 
-    def __init__(self, input: Path | None, options: Any) -> None:
+    def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
         assert input is not None
         if not input.is_dir():

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -56,7 +56,7 @@ class VkLsvd(Converter):
     unix_time = False
     options: Options
 
-    def __init__(self, input: Path | None, options: Any) -> None:
+    def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
         skipped, watched = options.skipped, options.watched
         if skipped is not None and watched is not None and skipped > watched:

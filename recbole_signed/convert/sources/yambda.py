@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -70,7 +70,7 @@ class Yambda(Converter):
     unix_time = False
     options: Options
 
-    def __init__(self, input: Path | None, options: Any) -> None:
+    def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
         if not 0 <= options.listen_pct <= 100:
             raise UsageError(f"listen_pct={options.listen_pct:g} is not a percentage; give 0 to 100.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -43,7 +43,7 @@ class Zvuk(Converter):
     options_class = Options
     options: Options
 
-    def __init__(self, input: Path | None, options: Any) -> None:
+    def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
         if not 0 < options.dislike_s <= options.like_s:
             raise UsageError(

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.ids_and_times import MAX_ID
+from recbole_signed.online.events import Limits
 
 DAY = 86_400
 
@@ -17,7 +19,7 @@ class StateSettings:
     """Limits of a state directory.
 
     Raises:
-        UsageError: a limit is negative, or no batch would be small enough.
+        UsageError: a limit is negative, or no batch or id would be small enough.
     """
 
     grace: int = 7 * DAY
@@ -29,6 +31,8 @@ class StateSettings:
     """
     max_batch: int = 1_000_000
     """Events of one batch."""
+    max_id_length: int = MAX_ID
+    """Characters of an id that a program hands over; sources have limits of their own."""
     dead_letter_bytes: int = 16_000_000
     """Size of the file of rejected rows, the oldest of which then go; 0: none is kept."""
     newcomer_age: int = DAY
@@ -41,7 +45,7 @@ class StateSettings:
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name != "clock" and (not isinstance(value, int) or value < (each.name == "max_batch")):
+            if each.name != "clock" and (not isinstance(value, int) or value < (each.name.startswith("max_"))):
                 raise UsageError(f"'{each.name}' of a state is {value!r}, but must be a whole number of 0 or more.")
 
     @classmethod
@@ -56,6 +60,11 @@ class StateSettings:
             if key not in known:
                 raise UsageError(f"'online_limits' has an unknown key '{key}'{nearest(str(key), known)}")
         return cls(**(given or {}))
+
+    @property
+    def event_limits(self) -> Limits:
+        """What the rows of a program are held against."""
+        return Limits(max_id_length=self.max_id_length)
 
     def now(self) -> int:
         """Return the time in milliseconds since 1970."""
