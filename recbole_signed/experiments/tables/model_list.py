@@ -59,7 +59,7 @@ def models_table(models: list[ModelInfo]) -> Table:
         tuple(Header(name, left=True) for name in ("Dislikes", "Family", "Source")),
         (Section("", text_lines(rows)),),
         (
-            "RecBole's own models (they learn from likes alone; sequential ones read a user's likes in order of time):",
+            "RecBole's own models (they learn from likes alone):",
             *(f"{family}: {', '.join(names)}" for (family, refused), names in stock.items() if not refused),
             "Not on data with a sign:",
             *(f"{', '.join(names)}: {refused}" for (_, refused), names in stock.items() if refused),
