@@ -19,7 +19,6 @@ from torch import nn
 from torch.nn import functional
 
 from recbole_signed.data.sequential import SIGN_LIST
-from recbole_signed.errors import UsageError
 
 
 class SignedSASRec(SequentialRecommender):
@@ -55,6 +54,7 @@ class SignedSASRec(SequentialRecommender):
     seedless = False
     trained_by_gradients = True
     is_reference = False
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "[0, inf)"}
     learner = "recbole_signed.online.learners.embedding:EmbeddingLearner"
     stream_chooser: str | None = None
     needs_sign = True
@@ -70,8 +70,6 @@ class SignedSASRec(SequentialRecommender):
         super().__init__(config, dataset)
         size, dropout = int(config["hidden_size"]), float(config["hidden_dropout_prob"])
         self.dislike_weight = float(config["dislike_weight"])
-        if self.dislike_weight < 0:
-            raise UsageError(f"dislike_weight is {self.dislike_weight:g}; it must be 0 or more.")
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
         self.sign_embedding = nn.Embedding(3, size, padding_idx=1)  # dislike, padding, like
         self.position_embedding = nn.Embedding(self.max_seq_length, size)

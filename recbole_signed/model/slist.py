@@ -16,7 +16,6 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import gram_inverse
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
@@ -57,6 +56,13 @@ class SLIST(TrainingFreeRecommender):
     source = "SLIST, WWW 2021"
     needs_sign = False
     uses_dislikes = False
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "alpha": "[0, 1]",
+        "reg_weight": "(0, inf)",
+        "train_decay": "(0, inf)",
+        "inference_decay": "(0, inf)",
+        "diagonal_limit": "[0, inf)",
+    }
     export_recipe: ClassVar[Mapping[str, Any]] = {
         "refusal": "it needs exact times of likes, which RecBole rounds to 64 or 128 seconds."
     }
@@ -67,11 +73,6 @@ class SLIST(TrainingFreeRecommender):
         self.alpha, self.reg_weight = float(config["alpha"]), float(config["reg_weight"])
         self.train_decay, self.inference_decay = float(config["train_decay"]), float(config["inference_decay"])
         self.diagonal_limit = float(config["diagonal_limit"])
-        for name in ("reg_weight", "train_decay", "inference_decay"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {config[name]}; it must be above 0.")
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"alpha is {config['alpha']}; it must be from 0 (transitions) to 1 (similarities).")
         user, item = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
         time = dataset.times("inter_feat") if hasattr(dataset, "times") else None
         if time is None:

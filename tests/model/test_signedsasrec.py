@@ -84,5 +84,5 @@ def test_a_place_sees_nothing_that_is_later(model: Any) -> None:
 
 
 def test_a_negative_weight_of_dislikes_is_refused(prepare_model: Callable[..., Any]) -> None:
-    with pytest.raises(UsageError, match="dislike_weight is -1; it must be 0 or more"):
+    with pytest.raises(UsageError, match="dislike_weight is -1; it must be a number 0 or more"):
         prepare_model("SignedSASRec", **SETTINGS, dislike_weight=-1)
