@@ -148,6 +148,14 @@ def printed_from_rows(yaml_file: Path) -> str | None:
     return None if found is None else to_markdown(found.table)
 
 
+def tradeoff(name: str) -> str:
+    """Return what each model has with the dislike aversion that is best on validation, from the rows of its curve."""
+    from recbole_signed.experiments.analysis import chosen_table, read_curves
+    from recbole_signed.table import to_markdown
+
+    return _nested(to_markdown(chosen_table(read_curves(ROOT / "yaml" / "bench" / "signed" / f"{name}.jsonl"))))
+
+
 def stream(name: str) -> str:
     """Return the tables of a replay."""
     return _nested((ROOT / "yaml" / "online" / f"{name}.md").read_text(encoding="utf-8"))
@@ -232,6 +240,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "hours": hours,
     "table": table,
     "other_tables": other_tables,
+    "tradeoff": tradeoff,
     "stream": stream,
     "tutorial": tutorial,
 }

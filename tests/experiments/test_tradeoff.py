@@ -11,7 +11,7 @@ import pytest
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import parse_aversions, tradeoff, tradeoff_models
+from recbole_signed.experiments.analysis import parse_aversions, read_curves, tradeoff, tradeoff_models
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
@@ -124,6 +124,7 @@ def test_curves_of_several_models_share_a_figure_rows_and_a_front(toy: str, caps
             beaten = any(a <= x and b >= y and (a, b) != (x, y) for a, b in at)
             assert (up in row["front"]) is not beaten
     assert any(row["front"] for row in rows)
+    assert read_curves(Path(f"runs/tradeoff/{toy}.jsonl")) == document["curves"]
     status, out, _ = outcome(capsys, *words[:-1])
     assert status == 0
     assert "on the front" in out

@@ -221,11 +221,12 @@ def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
 
     Every model has its choice among the same values, and none of it is decided on the test part.
     """
-    names = list(curves[0][BEST])
+    several = [name for name in curves[0][BEST] if "[" in name]
+    names = several or list(curves[0][BEST])
     lines = []
     for each in curves:
         at = {point["dislike_aversion"]: point for point in each["points"]}
-        cells = [(f"{g:g}", f"{at[g][name]:.{DIGITS}f}") for name, g in each[BEST].items()]
+        cells = [(f"{g:g}", f"{at[g][name]:.{DIGITS}f}") for name, g in each[BEST].items() if name in names]
         lines.append((each["model"], *(word for cell in cells for word in cell)))
     return Table(
         f"SignedNDCG on {curves[0]['dataset']} with the g that is best by it on validation",
@@ -249,6 +250,20 @@ def tradeoff_rows(curves: Sequence[Mapping[str, Any]]) -> str:
         for point in each["points"]
     ]
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def read_curves(path: Path) -> list[dict[str, Any]]:
+    """Return the curves whose rows :func:`tradeoff_rows` gave."""
+    curves: dict[str, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        of_point = {key: row.pop(key) for key in list(row) if _is_of_point(key)}
+        curves.setdefault(row["model"], {**row, "points": []})["points"].append(of_point)
+    return list(curves.values())
+
+
+def _is_of_point(key: str) -> bool:
+    return "@" in key or key in ("dislike_aversion", "signauc", VALID, FRONT)
 
 
 def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -278,6 +293,7 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
             if len(curves) > 1:
                 xs, ys = ([point[name] for point in front] for name in (across, up))
                 cell.plot(xs, ys, color="black", lw=6, alpha=0.12, zorder=0, label="Pareto front")
+                _leave_out_what_is_far_below(cell, curves, up)
             cell.set(xlabel=f"DislikeRecall@{k} (lower is better)", ylabel=title)
             cell.grid(alpha=0.3)
         if len(curves) > 1:
@@ -301,6 +317,18 @@ _STYLES = tuple(
     )
 )
 """Colour and marker of each curve, in the order in which models are named."""
+
+
+def _leave_out_what_is_far_below(cell: Any, curves: Sequence[Mapping[str, Any]], up: str) -> None:
+    """Begin the axis above the models whose best value is less than half of the best, and name them."""
+    best = {each["model"]: max(point[up] or 0.0 for point in each["points"]) for each in curves}
+    far = [model for model, value in best.items() if value < max(best.values()) / 2]
+    near = [point[up] for each in curves if each["model"] not in far for point in each["points"] if point[up]]
+    low, high = min(near, default=0.0), max(near, default=0.0)
+    if far and low < high:
+        cell.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
+        named = ", ".join(f"{model} (at most {best[model]:.3f})" for model in far)
+        cell.text(0.98, 0.02, f"below: {named}", transform=cell.transAxes, ha="right", fontsize=8)
 
 
 def _span(found: Mapping[str, Any]) -> str:
