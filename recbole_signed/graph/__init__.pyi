@@ -7,6 +7,7 @@ from .inverse import replace_rows as replace_rows
 from .least_squares import SignedLeastSquares as SignedLeastSquares
 from .pair_products import SparsePairs as SparsePairs
 from .pair_products import pair_scores as pair_scores
+from .pair_products import pair_sums as pair_sums
 from .propagation import BipartiteOperator as BipartiteOperator
 from .propagation import GramFilter as GramFilter
 from .propagation import Pair as Pair

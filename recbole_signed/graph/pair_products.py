@@ -101,3 +101,22 @@ class _PairScores(torch.autograd.Function):
 def pair_scores(left: torch.Tensor, right: torch.Tensor, pairs: SparsePairs) -> torch.Tensor:
     """Return :meth:`SparsePairs.dots` with gradients for ``left [n_rows, d]`` and ``right [n_columns, d]``."""
     return _PairScores.apply(left.contiguous(), right.contiguous(), pairs)
+
+
+class _PairSums(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, values: torch.Tensor, dense: torch.Tensor, pairs: SparsePairs) -> torch.Tensor:
+        context.save_for_backward(values, dense)
+        context.pairs = pairs
+        return pairs.sum(values, dense)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        values, dense = context.saved_tensors
+        gradient = gradient.contiguous()
+        return context.pairs.dots(gradient, dense), context.pairs.sum_transposed(values, gradient), None
+
+
+def pair_sums(values: torch.Tensor, dense: torch.Tensor, pairs: SparsePairs) -> torch.Tensor:
+    """Return :meth:`SparsePairs.sum` with gradients for ``values [n_pairs]`` and ``dense [n_columns, d]``."""
+    return _PairSums.apply(values.contiguous(), dense.contiguous(), pairs)

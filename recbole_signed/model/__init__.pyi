@@ -19,6 +19,7 @@ from .signedsasrec import SignedSASRec as SignedSASRec
 from .sigrec import SiGRec as SiGRec
 from .simgcl import SimGCL as SimGCL
 from .siren import SiReN as SiReN
+from .slgnn import SLGNN as SLGNN
 from .slist import moments as moments
 from .training_free import TrainingFreeRecommender as TrainingFreeRecommender
 from .ultragcn import UltraGCN as UltraGCN

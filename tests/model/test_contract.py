@@ -43,6 +43,7 @@ WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = 
     "SBGNN": "test_without_dislikes_half_of_the_messages_are_empty",
     "SGCN": "test_without_dislikes_only_the_node_itself_is_disliked",
     "SIGformer": ("SIGformer", {"alpha": 0.0, "beta": 0.0}, {"alpha": -0.5, "beta": -0.5}),
+    "SLGNN": "test_without_dislikes_only_the_likes_are_summed",
     "SiGRec": "test_without_dislikes_it_is_lightgcn_and_a_factorisation",
     "SimGCL": LIKES_ONLY,
     "SiReN": "test_without_dislikes_the_loss_is_plain_bpr",
@@ -77,6 +78,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SIGformer": {"alpha": -0.5, "beta": -1.0, "sample_hop": 3},  # the signs with which a dislike is one
     "SignediALS": {"dislike_target": -0.5, "embedding_size": 8},  # a positive target puts dislikes above unknown items
     "SimGCL": {"lambda": 0.01, "learning_rate": 0.05},
+    "SLGNN": {"dropout_prob": 0.0, "edge_dropout_prob": 0.0, "learning_rate": 0.02},
     "SVDAE": {"rank": 4},  # a rank that the data do not have is not a regularisation
     "SiReN": {"dislike_coefficient": -1.0},  # the sign with which a dislike is one; the paper's ranks it above unknown
     "UltraGCN": {"learning_rate": 0.05},

@@ -1,0 +1,71 @@
+"""SLGNN against its formulas in dense float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from signed_reference import N_ITEMS, N_USERS, assert_same_encoding, assert_same_loss, build, nodes, small_data
+from torch.nn.functional import leaky_relu, logsigmoid
+
+from recbole_signed.model import SLGNN
+
+
+def between_nodes(matrix: np.ndarray) -> torch.Tensor:
+    """Return the 0/1 matrix between all nodes, users first."""
+    zeros = np.zeros((N_USERS, N_USERS)), np.zeros((N_ITEMS, N_ITEMS))
+    return torch.from_numpy(np.block([[zeros[0], matrix], [matrix.T, zeros[1]]]))
+
+
+def layer_of(layer: Any, states: torch.Tensor, likes: torch.Tensor, dislikes: torch.Tensor) -> list[torch.Tensor]:
+    likes = likes + torch.eye(len(likes), dtype=likes.dtype)
+    degrees = (likes + dislikes).sum(1)
+    norm = (degrees[:, None] * degrees).sqrt()
+    found = []
+    for head in range(len(layer.bias)):
+        sides = []
+        for sign, mask in enumerate((likes, dislikes)):
+            hidden = states @ (layer.mixture[head, sign, :, None, None] * layer.bases[head]).sum(0)
+            half = hidden.shape[1]
+            score = (hidden @ layer.attention[head, :half])[:, None] + hidden @ layer.attention[head, half:]
+            sides.append((mask * torch.sigmoid(leaky_relu(score, 0.2)) / norm) @ hidden)
+        found.append(sides[0] - sides[1] + layer.bias[head])
+    return found
+
+
+def embeddings(model: SLGNN, data: Any) -> torch.Tensor:
+    graph = between_nodes(data.likes), between_nodes(data.dislikes)
+    states = torch.relu(torch.cat(layer_of(model.first, nodes(model.user_embedding, model.item_embedding), *graph), 1))
+    return torch.relu(torch.stack(layer_of(model.second, states, *graph)).mean(0))
+
+
+@pytest.mark.parametrize("n_heads", [1, 3])
+def test_embeddings_and_loss_are_those_of_the_formulas(n_heads: int) -> None:
+    data = small_data()
+    model = build(SLGNN, data, n_heads=n_heads)
+    table = embeddings(model, data)
+    assert_same_encoding(model, table)
+    batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
+    u, i, n = (table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS])
+    assert_same_loss(model, batch, -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean())
+
+
+def test_dropout_is_that_of_training_alone() -> None:
+    data = small_data()
+    model = build(SLGNN, data)
+    batch = data.batch(1)
+    assert torch.equal(model.loss(batch), model.loss(batch))
+    model.train()
+    assert not torch.equal(model.loss(batch), model.loss(batch))
+
+
+def test_without_dislikes_only_the_likes_are_summed() -> None:
+    data = small_data(dislikes=False)
+    model = build(SLGNN, data)
+    with torch.no_grad():
+        before = torch.cat(model.encode())
+        for layer in (model.first, model.second):
+            layer.mixture[:, 1] = 7.0  # the bases of dislikes
+        assert torch.equal(torch.cat(model.encode()), before)
