@@ -1,0 +1,62 @@
+"""Which of RecBole's sequential models run on signed data, on today's stack."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recbole.quick_start import run_recbole
+
+from recbole_signed import UsageError
+from recbole_signed.experiments.runs import run
+from recbole_signed.plugin import registry, why_unsigned
+
+SEQUENTIAL = sorted(name for name, family in registry.stock_models() if family == "sequential")
+NEED_FEATURES = ("FDSA", "GRU4RecF", "S3Rec", "SASRecF")
+"""They read features of items, which the toy set does not have."""
+NO_PREDICT = ("GRU4RecCPR", "SASRecCPR")
+"""Their ``predict`` is ``assert False``, and ``run_recbole`` counts FLOPs by it; ``recbole-signed run`` does not."""
+REFUSED = ("GRU4RecKG", "KSR")
+RANKING = [name for name in SEQUENTIAL if name not in (*NEED_FEATURES, *NO_PREDICT, *REFUSED, "DIN", "DIEN")]
+
+
+def settings(toy_root: Path, **changes: Any) -> dict[str, Any]:
+    shared = {"data_path": str(toy_root), "epochs": 1, "show_progress": False, "state": "ERROR"}
+    return {**shared, "MAX_ITEM_LIST_LENGTH": 10, "topk": [10], **changes}
+
+
+SIGNED = {"metrics": ["Recall", "NDCG", "DislikeRecall", "SignAUC"], "valid_metric": "NDCG@10"}
+
+
+def test_the_list_is_recboles() -> None:
+    assert {"SASRec", "GRU4Rec", "BERT4Rec", "NARM", "SRGNN"} <= set(RANKING)
+    assert len(SEQUENTIAL) == 31
+    assert [name for name in SEQUENTIAL if why_unsigned(name, "sequential")] == list(REFUSED)
+
+
+@pytest.mark.parametrize("model", RANKING)
+def test_runs_on_the_toy_set(model: str, toy_root: Path) -> None:
+    config = settings(toy_root, **SIGNED)
+    result = run_recbole(model=model, dataset="toy-signed", config_dict=config, saved=False)["test_result"]
+    assert all(math.isfinite(value) for value in result.values())
+
+
+@pytest.mark.parametrize("model", ["DIN", "DIEN"])
+def test_those_that_recbole_judges_by_auc_run(model: str, toy_root: Path) -> None:
+    found = run_recbole(model=model, dataset="toy-signed", config_dict=settings(toy_root), saved=False)
+    assert 0 <= found["test_result"]["auc"] <= 1
+
+
+@pytest.mark.parametrize("model", NO_PREDICT)
+def test_those_without_predict_run_where_no_flops_are_counted(model: str, toy_root: Path) -> None:
+    few_items = {"reranker_CAN_NUM": 10}
+    row = run(model, "toy-signed", overrides=settings(toy_root, **SIGNED, **few_items), save=False)
+    assert 0 <= row.test["recall@10"] <= 1
+
+
+@pytest.mark.parametrize("model", REFUSED)
+def test_those_of_a_knowledge_graph_are_refused(model: str, toy_root: Path) -> None:
+    with pytest.raises(UsageError, match="it reads a knowledge graph"):
+        run_recbole(model=model, dataset="toy-signed", config_dict=settings(toy_root), saved=False)
