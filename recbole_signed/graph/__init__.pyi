@@ -20,6 +20,7 @@ from .random_walks import WalkGraph as WalkGraph
 from .random_walks import WalkPairs as WalkPairs
 from .random_walks import n_path_types as n_path_types
 from .random_walks import path_attention as path_attention
+from .ridge import RidgeSums as RidgeSums
 from .shards import DegreeCounts as DegreeCounts
 from .shards import EdgeBlock as EdgeBlock
 from .shards import Shards as Shards

@@ -52,7 +52,7 @@ FREE_KEYS = frozenset((
     "training_neg_sample_num", "training_budget", "max_steps", "eval_every_steps", "lr_milestones", "lr_gamma",
     "resume", "trainer", "online_state", "online_settings", "online_limits", "n_negatives", "negative_exponent",
     "sift_positives", "user_groups", "item_groups", "threads", "signed_gamma", "dislike_aversion", "verdict_smoothing",
-    "refit_for_test",
+    "refit_for_test", "features",
 ))
 # fmt: on
 """Keys that RecBole reads but lists nowhere, and those of our trainer, our training batches and our metrics."""

@@ -2,7 +2,6 @@ from .feature_maps import FeatureMaps as FeatureMaps
 from .feature_search import tune_features as tune_features
 from .features import FeatureSettings as FeatureSettings
 from .features import ItemPrediction as ItemPrediction
-from .features import RidgeSums as RidgeSums
 from .features import gains as gains
 from .features import item_sums as item_sums
 from .filter import Exposure as Exposure

@@ -12,8 +12,8 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.evaluation import ndcg_at
-from recbole_signed.graph import SignedGraph
-from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, RidgeSums, item_sums, user_prior, user_sums
+from recbole_signed.graph import RidgeSums, SignedGraph
+from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior

@@ -33,9 +33,11 @@ LIKES_ONLY = "likes only"
 """The model does not look at dislikes: with and without them it is the same."""
 
 WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "ContentKNN": LIKES_ONLY,
     "DFGNN": "test_without_dislikes_the_high_pass_filter_passes_everything",
     "DecayPop": LIKES_ONLY,
     "DirectAU": LIKES_ONLY,
+    "FeaturePop": LIKES_ONLY,
     "LightGCL": LIKES_ONLY,
     "LSGRec": "test_without_dislikes_scores_are_those_of_lightgcn",
     "PANEGNN": "test_without_dislikes_scores_are_those_of_lightgcn_filtered",
@@ -280,8 +282,10 @@ def test_what_is_saved_is_what_is_loaded(name: str, rows: dict, build: Build, tm
 
 
 def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
-    if name == "DecayPop":
+    if name in ("DecayPop", "FeaturePop"):
         pytest.skip("it has one ranking for all users, which no truth about users can be read off")
+    if name == "ContentKNN":
+        pytest.skip("without features an item is near to itself alone")
     truth = planted()
     seen = list(truth.frame.select("user_id", "item_id", "sign").iter_rows())
     unseen = [

@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 from recbole.quick_start import load_data_and_model, run_recbole
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph
+from recbole_signed.graph import RidgeSums, SignedGraph
 from recbole_signed.ssf import (
     UNKNOWN,
     FeatureSettings,
     FilterSettings,
     ItemPrediction,
-    RidgeSums,
     SpectralFilter,
     UserEdges,
     UserPrior,
