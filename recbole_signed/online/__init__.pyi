@@ -4,6 +4,7 @@ from .computing import compute_here as compute_here
 from .events import ABSENT as ABSENT
 from .events import DISLIKE as DISLIKE
 from .events import FORGET_USER as FORGET_USER
+from .events import ITEM as ITEM
 from .events import LIKE as LIKE
 from .events import NAMES as NAMES
 from .events import SKIP as SKIP

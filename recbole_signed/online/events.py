@@ -1,22 +1,25 @@
 """Events of a signed stream: what one is, and which rows are fit to be one.
 
 An event says that a user liked, disliked, skipped or viewed an item at a time, took a verdict back (``unlike``,
-``undislike``), or is to be forgotten (``forget_user``, which needs no item). What is valid:
+``undislike``), or is to be forgotten (``forget_user``, which needs no item); or it announces an item and its features
+(``item``, which needs no user). What is valid:
 
 * ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long.
 * time stamps are whole milliseconds since 1970, not negative, and at most ``future_tolerance`` ahead of the clock.
   Units are never mixed: a number that counts seconds or microseconds by its size is refused.
 * a verdict replaces the other: a dislike ends a like, and ``undislike`` does not bring the like back.
+* ``features`` of an ``item`` map columns to texts, numbers or lists of them; the newest announcement counts.
 * without an ``event_id`` a row gets one made of its content, so that the same row read twice is one event.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,7 @@ from recbole_signed.errors import UsageError, nearest
 from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, quoted, unit_of
 
 ABSENT = 0
-LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER = range(1, 8)
+LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER, ITEM = range(1, 9)
 TYPES: dict[str, int] = {
     "like": LIKE,
     "dislike": DISLIKE,
@@ -34,9 +37,12 @@ TYPES: dict[str, int] = {
     "unlike": UNLIKE,
     "undislike": UNDISLIKE,
     "forget_user": FORGET_USER,
+    "item": ITEM,
 }
 NAMES = {code: name for name, code in TYPES.items()}
-KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value")
+KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value", "features")
+MAX_FEATURES = 65_536
+"""Characters of the features of one item, as JSON."""
 _SIGNS = np.array([0, 1, -1, 0, 0], dtype=np.int8)
 _LATEST = 2**62  # leaves room for sums; beyond any clock
 
@@ -56,6 +62,7 @@ class Event:
     type: str
     timestamp: int
     value: float | None = None
+    features: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,8 @@ class Limits:
 class EventBatch:
     """Valid events in the order of their source, as columns of one length n.
 
-    ``type`` int8 (codes of `TYPES`), ``timestamp`` int64, ``value`` float64 with NaN for none.
+    ``type`` int8 (codes of `TYPES`), ``timestamp`` int64, ``value`` float64 with NaN for none; ``features`` as JSON,
+    empty for none.
     """
 
     event_id: list[str]
@@ -100,6 +108,11 @@ class EventBatch:
     type: np.ndarray
     timestamp: np.ndarray
     value: np.ndarray
+    features: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.features:
+            object.__setattr__(self, "features", [""] * len(self.event_id))
 
     @classmethod
     def empty(cls) -> EventBatch:
@@ -144,20 +157,27 @@ class EventBatch:
             self.type[rows],
             self.timestamp[rows],
             self.value[rows],
+            self.features[rows],
         )
 
     def take(self, rows: np.ndarray) -> EventBatch:
         """Return some of the events."""
         event, user, item = ([each[i] for i in rows.tolist()] for each in (self.event_id, self.user_id, self.item_id))
-        return EventBatch(event, user, item, self.type[rows], self.timestamp[rows], self.value[rows])
+        features = [self.features[i] for i in rows.tolist()]
+        return EventBatch(event, user, item, self.type[rows], self.timestamp[rows], self.value[rows], features)
+
+    def announced(self) -> dict[str, str]:
+        """Give the features of announced items, as JSON by item; the last of each."""
+        return {self.item_id[i]: self.features[i] for i in np.flatnonzero(self.type == ITEM).tolist()}
 
     def events(self) -> Iterator[Event]:
         """Give the events one by one."""
-        columns = (self.type.tolist(), self.timestamp.tolist(), self.value.tolist())
-        for event, user, item, kind, stamp, value in zip(
+        columns = (self.type.tolist(), self.timestamp.tolist(), self.value.tolist(), self.features)
+        for event, user, item, kind, stamp, value, features in zip(
             self.event_id, self.user_id, self.item_id, *columns, strict=True
         ):
-            yield Event(event, user, item, NAMES[kind], stamp, None if math.isnan(value) else value)
+            told = json.loads(features) if features else None
+            yield Event(event, user, item, NAMES[kind], stamp, None if math.isnan(value) else value, told)
 
 
 def parse_rows(
@@ -174,13 +194,17 @@ def parse_rows(
     limits = limits or Limits()
     latest = limits.latest()
     good: list[tuple[str, str, str, int, int, float]] = []
+    features: list[str] = []
     dead: list[DeadLetter] = []
     for row, position in zip(rows, positions, strict=True):
         try:
-            good.append(_parse(row, latest, limits.max_id_length))
+            parsed = _parse(row, latest, limits.max_id_length)
+            features.append(_features(row) if parsed[3] == ITEM else "")
+            good.append(parsed)
         except _InvalidRowError as error:
             dead.append(DeadLetter(str(error), position, row))
-    return EventBatch.of_rows(good), dead
+    batch = EventBatch.of_rows(good)
+    return replace(batch, features=features), dead
 
 
 class _InvalidRowError(ValueError):
@@ -195,14 +219,38 @@ def _parse(row: Any, latest: int, longest: int) -> tuple[str, str, str, int, int
     if kind is None:
         wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
         raise _InvalidRowError(f"{quoted(name)} is not a type of event{wanted}")
-    user = _text(row.get("user_id"), "user_id", longest)
+    user = "" if kind == ITEM else _text(row.get("user_id"), "user_id", longest)
     item = "" if kind == FORGET_USER else _text(row.get("item_id"), "item_id", longest)
     stamp = _timestamp(row.get("timestamp"), latest)
     value = _value(row.get("value"))
     event = row.get("event_id")
     if event is None or event == "":
-        event = content_id(user, item, kind, stamp, value)
+        event = content_id(_features(row) if kind == ITEM else user, item, kind, stamp, value)
     return _text(event, "event_id", longest), user, item, kind, stamp, value
+
+
+def _features(row: Mapping[str, Any]) -> str:
+    """Return the features of an item as JSON, ``{}`` for none."""
+    given = row.get("features")
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError:
+            raise _InvalidRowError(f"features {quoted(given)} is not JSON") from None
+    given = {} if given is None else given
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise _InvalidRowError(f"features is {quoted(given)}; expected columns with their values")
+    for name, value in given.items():
+        several = value if isinstance(value, (list, tuple)) else [value]
+        if not all(each is None or isinstance(each, (str, int, float)) for each in several):
+            raise _InvalidRowError(f"the feature {quoted(name)} is {quoted(value)}; expected text, numbers, or a list")
+    try:
+        text = json.dumps(given, allow_nan=False, sort_keys=True)
+    except (ValueError, TypeError):
+        raise _InvalidRowError("features holds a number that is not finite") from None
+    if len(text) > MAX_FEATURES:
+        raise _InvalidRowError(f"features has {len(text)} characters as JSON; at most {MAX_FEATURES} are taken")
+    return text
 
 
 def content_id(user: str, item: str, kind: int, timestamp: int, value: float) -> str:

@@ -166,6 +166,7 @@ class OnlineRecommender(Forgetting):
                 learner.update(state.edges, update.changes)
         if some:
             learner.attach(state.edges)
+        learner.announce(state.announcements.by_id(state.items))
         self.state, self.learner = state, learner
         if state.erasure.pending().rows:
             self._erase_later()
@@ -250,6 +251,7 @@ class OnlineRecommender(Forgetting):
                 update = state.take_in(appended)
                 if update.n_new:
                     learner.update(state.edges, update.changes)
+                    learner.announce(state.announcements.by_id(state.items, batch.announced()))
                 self._behind = False
                 self._erase_after(update)
         return UpdateResult(update, time.perf_counter() - started)
@@ -345,6 +347,7 @@ class OnlineRecommender(Forgetting):
     def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
         new.dislike_push = old.dislike_push
         new.attach(state.edges)
+        new.announce(state.announcements.by_id(state.items))
         self.learner, self._fitted_seq = new, seq
 
     def snapshot(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,12 @@ class ExpectedCounts:
     """[c] Edges that the prediction counts as."""
     popularity: float
     """[zeta] Further share of popularity in the score, for as much of an item as is predicted."""
+
+    def grown(self, n_items: int) -> ExpectedCounts:
+        """Return the same for more items, of which nothing is expected."""
+        more = torch.zeros(n_items - len(self.likes))
+        likes, dislikes = (torch.cat([each, more]) for each in (self.likes, self.dislikes))
+        return replace(self, likes=likes, dislikes=dislikes, given=torch.cat([self.given, more.bool()]))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.learners import IntArray, LeastSquaresLearner, Refreshed, user_rows
+from recbole_signed.online.learners import IntArray, LeastSquaresLearner, Refreshed
 from recbole_signed.online.store import Changes, EdgeState
 from recbole_signed.ssf.learned_items import LearnedSettings, start_of, unit_of
 from recbole_signed.ssf.learner import SpectralLearner
@@ -51,7 +51,9 @@ class LearnedSpectralLearner(SpectralLearner):
         """
         own, rest = LearnedSettings.split(settings)
         filter_ = SpectralLearner.from_settings(rest)
-        return cls(filter_.settings, own, filter_.iterations, filter_.passes)
+        made = cls(filter_.settings, own, filter_.iterations, filter_.passes)
+        made.feature_settings = filter_.feature_settings
+        return made
 
     # ---- T3 and T2
 
@@ -65,7 +67,7 @@ class LearnedSpectralLearner(SpectralLearner):
         return Refreshed(refreshed.staleness, refreshed.passes + self.learned_settings.learned_passes)
 
     def _learn(self, graph: SignedGraph) -> None:
-        filter_, learned = self.filter, self.learned
+        filter_, learned = self.fitted, self.learned
         start = start_of(filter_, self.learned_settings.learned_rank)
         learned.alternate(graph.likes, graph.dislikes, start, self.learned_settings.learned_passes)
         items = torch.from_numpy(learned.items.base)
@@ -88,13 +90,13 @@ class LearnedSpectralLearner(SpectralLearner):
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
         added = self.learned.scores(edges, users).mul_(self.learned_settings.learned_share * self.unit)
-        return self.filter.scores(self._edges(user_rows(edges, users)), added)
+        return self.filter.scores(self._users(edges, users), added)
 
     def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
         """Return the scores of some items for each user, ``[len(users), m]``."""
         added = torch.from_numpy(self.learned.pair_scores(edges, users, items))
         added *= self.learned_settings.learned_share * self.unit
-        own = self._edges(user_rows(edges, users))
+        own = self._users(edges, users)
         return self.filter.pair_scores(own, torch.from_numpy(items), added).numpy()
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:

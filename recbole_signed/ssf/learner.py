@@ -18,6 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.atomic import Features
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.graph import SignedGraph, inverse_power, refreshed_factors
 from recbole_signed.online import LIKE
@@ -29,11 +30,14 @@ from recbole_signed.online.learners import (
     Refreshed,
     csr,
     graph_of,
+    grown,
     user_rows,
 )
 from recbole_signed.online.store import Changes, EdgeArrays, EdgeState, Rows
+from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.filter import Exposure, LinearTerm, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.live_features import LiveFeatures
 from recbole_signed.ssf.live_items import LiveCounters, TopItems
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.user_edges import UserEdges
@@ -58,6 +62,8 @@ class SpectralLearner(LearnerDefaults):
         self.iterations = iterations
         self.passes = passes
         self.counters = LiveCounters()
+        self.feature_settings = FeatureSettings()
+        self.features: LiveFeatures | None = None
         none = torch.zeros(1, 0)
         self._take(SpectralFilter(none, none[0], ItemCounters.of(*torch.zeros(2, 1)), 0.0, 1.0, settings), none)
 
@@ -77,11 +83,18 @@ class SpectralLearner(LearnerDefaults):
             UsageError: there is no such parameter, or a value is out of its range.
         """
         own, rest = FilterSettings.split(settings)
+        of_features, rest = FeatureSettings.split(rest)
         passes = {name: int(rest.pop(name)) for name in ("iterations", "passes") if name in rest}
         for name in rest:
             known = [*asdict(own), "iterations", "passes"]
             raise UsageError(f"SSF has no parameter '{name}' under a stream{nearest(name, known)}")
-        return cls(own, **passes)
+        made = cls(own, **passes)
+        made.feature_settings = of_features
+        return made
+
+    def take_features(self, items: Features | None, users: Features | None) -> None:
+        """Take the features of the data set that a state begins with, by its ids, for the next fit."""
+        self.features = LiveFeatures(items, users, self.feature_settings)
 
     # ---- T3 and T2
 
@@ -91,7 +104,7 @@ class SpectralLearner(LearnerDefaults):
 
     def _fit(self, graph: SignedGraph) -> None:
         fitted, block = SpectralFilter.fit(graph, self.settings, iterations=self.iterations)
-        self._take(fitted, block)
+        self._take(fitted, block, graph)
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
         """Take ``passes`` steps of subspace iteration over all edges, from the vectors as they are."""
@@ -104,31 +117,70 @@ class SpectralLearner(LearnerDefaults):
         moved = self.items.moved
         start[moved, : self.items.vectors.shape[1]] = torch.from_numpy(self.items.vectors[moved])
         found, staleness = refreshed_factors(exposure.matrix, self.settings.rank, start, self.passes)
-        self._take(exposure.filter(found, self.settings), found.block)
+        self._take(exposure.filter(found, self.settings), found.block, graph)
         return Refreshed(staleness, self.passes + 1)
 
-    def _take(self, fitted: SpectralFilter, block: torch.Tensor) -> None:
+    def _take(self, fitted: SpectralFilter, block: torch.Tensor, graph: SignedGraph | None = None) -> None:
         self.fitted, self.block = fitted, block
         self.counters.start(fitted.counters.likes.numpy(), fitted.counters.dislikes.numpy())
         degree = self.counters.now.degrees(self.settings).numpy()
         self.items = GrowingItems(fitted.vectors.numpy(), degree, self.settings.dislike_weight)
-        self.best, self._near = TopItems(self.items.table), Neighbours(self.items.base, fitted.values.numpy())
+        if self.features is not None and graph is not None:
+            self.features.learn(fitted, graph)
+        self._near = Neighbours(self.items.base, fitted.values.numpy())
+        self._predict()
+
+    def _predict(self) -> None:
+        """Work out again what features say of all items."""
+        self.shown: np.ndarray | None = None
+        if self.features is not None and self.features.tells_of_items:
+            self.counters.expect(self.features.expected(self.items.n_items))
+            self.shown = self.items.table.copy()
+            self._blend(np.arange(self.items.n_items))
+        self.best = TopItems(self.items.table if self.shown is None else self.shown)
         self._filter: SpectralFilter | None = None
+
+    def _blend(self, items: IntArray) -> None:
+        """Put what is shown of items in the place of what their edges alone make of them."""
+        assert self.features is not None
+        assert self.shown is not None
+        self.shown = grown(self.shown, len(self.items.table))
+        share = self.counters.now.share(torch.from_numpy(items)).numpy()
+        self.shown[items] = self.features.blended(self.items.vectors[items], items, share)
+
+    def announce(self, items: Mapping[int, Mapping[str, Any]]) -> None:
+        """Take the features of items by their ids, which may have no edge yet.
+
+        Raises:
+            UsageError: a number or vector can't be read.
+        """
+        if self.features is None or not len(self.features.announce(items)):
+            return
+        self.items.grow(max(items) + 1)
+        self.counters.grow(self.items.n_items)
+        self._predict()
 
     # ---- T0 and T1
 
     def update(self, edges: EdgeState, changes: Changes) -> None:
         """Take over the counters of the touched items, and fold in what has grown."""
         self.counters.update(edges, changes.items)
-        self._moved(self.items.update(edges, changes.users, changes.items, self))
+        moved = self.items.update(edges, changes.users, changes.items, self)
+        self._moved(moved if self.shown is None else np.union1d(moved, changes.items))
 
     def attach(self, edges: EdgeState) -> None:
         """Take over all counters, and fold in what has grown since the refresh."""
         self.counters.start(edges.item_likes, edges.item_dislikes)
-        self._moved(self.items.attach(edges, self))
+        moved = self.items.attach(edges, self)
+        if self.features is None:
+            self._moved(moved)
+        else:
+            self._predict()
 
     def _moved(self, items: np.ndarray) -> None:
-        self.best.update(self.items.table, items)
+        if self.shown is not None:
+            self._blend(items.astype(np.int64))
+        self.best.update(self.items.table if self.shown is None else self.shown, items)
         self._filter = None
 
     def make_users(self, rows: Rows) -> np.ndarray:
@@ -166,7 +218,8 @@ class SpectralLearner(LearnerDefaults):
     def filter(self) -> SpectralFilter:
         """The filter in force, which shares this learner's arrays; it holds until the next update."""
         if self._filter is None:
-            self._filter = self.fitted.following(torch.from_numpy(self.items.vectors), self.counters.now)
+            vectors = self.items.vectors if self.shown is None else self.shown[: self.items.n_items]
+            self._filter = self.fitted.following(torch.from_numpy(vectors), self.counters.now)
         return self._filter
 
     def with_aversion(self, value: float) -> SpectralLearner:
@@ -182,7 +235,11 @@ class SpectralLearner(LearnerDefaults):
 
     def _users(self, edges: EdgeState, users: IntArray) -> UserEdges:
         """Return users with the edges they have now."""
-        return self._edges(user_rows(edges, users))
+        return self._with_prior(self._edges(user_rows(edges, users)), users)
+
+    def _with_prior(self, own: UserEdges, users: IntArray) -> UserEdges:
+        prior = None if self.features is None else self.features.prior(np.asarray(users, dtype=np.int64))
+        return own if prior is None else replace(own, prior=prior)
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Return the ``k`` items with the best scores, best first, and the scores, without working all scores out.
@@ -213,7 +270,8 @@ class SpectralLearner(LearnerDefaults):
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters, by the names in the model's yaml."""
-        return {**asdict(self.settings), "iterations": self.iterations, "passes": self.passes}
+        of_features = {} if self.features is None else asdict(self.feature_settings)
+        return {**asdict(self.settings), **of_features, "iterations": self.iterations, "passes": self.passes}
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return everything but the counters and fold-ins, which are those of the edges."""
@@ -226,7 +284,12 @@ class SpectralLearner(LearnerDefaults):
         }
         if fitted.linear is not None:
             tensors |= {f"linear_{name}": getattr(fitted.linear.gram.matrix, name) for name in LINEAR}
-        return tensors, {
+        own: dict[str, Any] = {}
+        if self.features is not None:
+            of_features, own = self.features.state()
+            tensors |= of_features
+            own["feature_settings"] = asdict(self.feature_settings)
+        return tensors, own | {
             "settings": asdict(self.settings),
             "iterations": self.iterations,
             "passes": self.passes,
@@ -245,5 +308,9 @@ class SpectralLearner(LearnerDefaults):
             linear = LinearTerm.of(csr(data, ids, indptr, len(base)), values, self.settings.linear_weight)
         counters = ItemCounters.of(*torch.zeros(2, len(base)))
         sizes = float(meta["n_users"]), float(meta["median_degree"])
+        self.features = None
+        if "feature_settings" in meta:
+            self.feature_settings = FeatureSettings(**meta["feature_settings"])
+            self.features = LiveFeatures.load(tensors, meta, self.feature_settings)
         self._take(SpectralFilter(base, values, counters, *sizes, self.settings, linear), block)
         self.items = GrowingItems(self.items.base, np.array(tensors["fitted_degree"]), self.settings.dislike_weight)

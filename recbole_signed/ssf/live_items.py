@@ -14,7 +14,7 @@ import torch
 from recbole_signed.online.learners import IntArray, grown
 from recbole_signed.online.store import EdgeState
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.item_counters import UNKNOWN, ItemCounters
+from recbole_signed.ssf.item_counters import UNKNOWN, ExpectedCounts, ItemCounters
 from recbole_signed.ssf.settings import FilterSettings
 
 STALE = 1e-3
@@ -45,6 +45,24 @@ class LiveCounters:
         self._unknown: torch.Tensor | None = None
         self._now: ItemCounters | None = None
         self._ceiling: tuple[FilterSettings, ItemCounters, np.ndarray] | None = None
+        self._expected: ExpectedCounts | None = None
+
+    def expect(self, expected: ExpectedCounts | None) -> None:
+        """Take over what features let expect of items; None for nothing."""
+        self._expected = expected
+        self._now = self._unknown = self._ceiling = None
+
+    def grow(self, n_items: int) -> None:
+        """Make room for items below ``n_items``, without edges."""
+        if n_items > self._n_items:
+            for name in ("_likes", "_dislikes", "_popularity"):
+                setattr(self, name, grown(getattr(self, name), n_items))
+            self._n_items, self._unknown, self._now = n_items, None, None
+            if self._ceiling is not None and len(self._ceiling[2]) < self._n_items:
+                self._ceiling = None
+        if self._expected is not None and len(self._expected.likes) < n_items:
+            self._expected = self._expected.grown(n_items)
+            self._now = self._unknown = None
 
     @property
     def now(self) -> ItemCounters:
@@ -54,19 +72,17 @@ class LiveCounters:
                 torch.from_numpy(each[: self._n_items]) for each in (self._likes, self._dislikes, self._popularity)
             )
             if self._unknown is None:
-                self._unknown = torch.nonzero(likes + dislikes == 0).ravel()
+                unknown = likes + dislikes == 0
+                if self._expected is not None:
+                    unknown &= ~self._expected.given
+                self._unknown = torch.nonzero(unknown).ravel()
             n_likes, n_dislikes = self._sums
-            self._now = ItemCounters(likes, dislikes, popularity, self._unknown, n_likes, n_dislikes)
+            self._now = ItemCounters(likes, dislikes, popularity, self._unknown, n_likes, n_dislikes, self._expected)
         return self._now
 
     def update(self, edges: EdgeState, items: np.ndarray) -> None:
         """Take over the counts of items that changed."""
-        if edges.n_items > self._n_items:
-            for name in ("_likes", "_dislikes", "_popularity"):
-                setattr(self, name, grown(getattr(self, name), edges.n_items))
-            self._n_items, self._unknown = edges.n_items, None
-            if self._ceiling is not None and len(self._ceiling[2]) < self._n_items:
-                self._ceiling = None
+        self.grow(edges.n_items)
         before = self._likes[items], self._dislikes[items]
         after = edges.item_likes[items].astype(np.float32), edges.item_dislikes[items].astype(np.float32)
         self._likes[items], self._dislikes[items] = after

@@ -69,7 +69,9 @@ class TimeLearner(SpectralLearner):
         users = int(rest.pop("choose_again", USERS))
         held = tuple(rest.pop("held", (name for name in CHOSEN if name in settings)))
         filter_ = SpectralLearner.from_settings(rest)
-        return cls(filter_.settings, own, filter_.iterations, filter_.passes, LiveChoice(own, users, held))
+        made = cls(filter_.settings, own, filter_.iterations, filter_.passes, LiveChoice(own, users, held))
+        made.feature_settings = filter_.feature_settings
+        return made
 
     @property
     def time_settings(self) -> TimeSettings:
@@ -147,7 +149,7 @@ class TimeLearner(SpectralLearner):
 
     def _users(self, edges: EdgeState, users: IntArray) -> UserEdges:
         rows = user_rows(edges, users, times=True)
-        return replace(self._edges(rows), sequences=sequences_of(rows))
+        return self._with_prior(replace(self._edges(rows), sequences=sequences_of(rows)), users)
 
     # ---- keeping
 

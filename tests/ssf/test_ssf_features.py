@@ -17,6 +17,9 @@ from recbole.quick_start import load_data_and_model, run_recbole
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import RidgeSums, SignedGraph
+from recbole_signed.online import Event, OnlineRecommender, parse_rows
+from recbole_signed.online.learners import graph_of, learner_of
+from recbole_signed.online.trainer import _base_of
 from recbole_signed.ssf import (
     UNKNOWN,
     FeatureSettings,
@@ -269,3 +272,135 @@ def test_checkpoints_without_features_are_as_before(prepare: Callable[..., Any])
     made, _, _ = prepare(features=None)
     assert not [name for name in made.state_dict() if "feature" in name]
     assert made.features is None
+
+
+# ---- under a stream
+
+COLD = {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+BOTH = {"eval_args": COLD, "feature_weight": 3.0, "user_feature_weight": 2.0, "dislike_aversion": 0.5}
+
+
+def begun(model: Any, parts: Any, directory: Path) -> OnlineRecommender:
+    """A stream that begins with what the model was fitted to."""
+    return OnlineRecommender.begin(directory, learner_of(model, parts[0]._dataset.config), *_base_of(parts[0]._dataset))
+
+
+def all_scores(online: OnlineRecommender) -> torch.Tensor:
+    with online.reading() as (state, learner):
+        return learner.scores(state.edges, np.arange(1, state.edges.n_users))
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
+def test_a_live_learner_scores_as_the_model_does(model: str, prepare: Callable[..., Any], tmp_path: Path) -> None:
+    made, _, parts = prepare(model, iterations=8, **BOTH)
+    made.fit()
+    online = begun(made, parts, tmp_path / "state")
+    live, own = all_scores(online)[:, 1:], made.score(torch.arange(1, made.n_users))[:, 1:]
+    assert live.numpy() == pytest.approx(own.numpy(), rel=1e-3, abs=1e-5)
+    online.close()
+
+
+def test_predictions_survive_a_restart(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    made, _, parts = prepare("SSFT", **BOTH)
+    online = begun(made, parts, tmp_path / "state")
+    before = all_scores(online)
+    online.close()
+    again = OnlineRecommender.open(tmp_path / "state")
+    assert all_scores(again).equal(before)
+    again.close()
+
+
+def test_the_first_edges_of_an_item_take_over_from_its_features(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    made, _, parts = prepare("SSF", eval_args=COLD, feature_weight=2.0)
+    online = begun(made, parts, tmp_path / "state")
+    item = int(parts[2]._dataset.inter_feat["item_id"][0])
+    name = parts[2]._dataset.id2token("item_id", item)
+    with online.reading() as (_, learner):
+        shares = [float(learner.counters.now.share()[item])]
+    for user in range(3):
+        online.update([Event(f"e{user}", str(user), name, "like", 1_700_000_000_000 + user)])
+        with online.reading() as (_, learner):
+            shares.append(float(learner.counters.now.share()[item]))
+            features = learner.features.matrices["item"][item]
+            predicted = (features @ learner.features.item_map[:, :-2])[0] * learner.features.gains
+            own = learner.items.vectors[item]
+            expected = (1 - shares[-1]) * own[: len(predicted)] + shares[-1] * predicted
+            assert learner.shown[item, : len(predicted)] == pytest.approx(expected, abs=1e-6)
+    assert shares == pytest.approx([1.0, 2 / 3, 2 / 4, 2 / 5])
+    online.close()
+
+
+def test_the_sums_after_a_refresh_are_those_of_a_refit(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    made, _, parts = prepare("SSF", eval_args=COLD)
+    online = begun(made, parts, tmp_path / "state")
+    item = parts[2]._dataset.id2token("item_id", int(parts[2]._dataset.inter_feat["item_id"][0]))
+    online.update([Event(f"e{user}", str(user), item, "like", 1_700_000_000_000 + user) for user in range(20)])
+    for _ in range(12):
+        online.refresh()
+    refreshed = all_scores(online)
+    online.refit().result()
+    refit = all_scores(online)
+    assert np.corrcoef(refreshed.flatten().numpy(), refit.flatten().numpy())[0, 1] > 0.999
+    with online.reading() as (state, learner):
+        edges = state.edges.export()
+        graph = graph_of(edges, state.edges.n_users, state.edges.n_items)
+        matrix = learner.features._grown("item", graph.n_items)
+        again = item_sums(learner.fitted, matrix).solve(learner.feature_settings.feature_ridge)
+        assert learner.features.item_map == pytest.approx(again, abs=1e-6)
+    online.close()
+
+
+def announced(name: str, **features: Any) -> Event:
+    return Event(f"announce {name} {features}", "", name, "item", 1_700_000_000_000, features=features)
+
+
+def test_an_announced_item_is_in_answers_at_once_and_after_a_restart(
+    prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    made, _, parts = prepare("SSFT", eval_args=COLD)
+    online = begun(made, parts, tmp_path / "state")
+    online.update([announced("new", group="g1", year=21)])
+
+    def scores(of: OnlineRecommender) -> torch.Tensor:
+        with of.reading() as (state, learner):
+            return learner.scores(state.edges, np.arange(1, state.edges.n_users))[:, state.items.id_of("new")]
+
+    before = scores(online)
+    assert (before > UNKNOWN).all()
+    shown = {item for user in range(60) for item, _ in online.recommend(str(user), 50)}
+    assert "new" in shown
+    online.refresh()
+    assert (scores(online) > UNKNOWN).all()
+    online.close()
+    again = OnlineRecommender.open(tmp_path / "state")
+    assert scores(again).numpy() == pytest.approx(before.numpy(), rel=1e-3, abs=1e-6)
+    again.update([announced("new", group="g2", year=21)])
+    assert not torch.allclose(scores(again), before)
+    again.close()
+
+
+def test_a_model_without_features_takes_announcements_and_shows_nothing_of_them(
+    prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    made, _, parts = prepare("SSF", eval_args=COLD, features=None)
+    online = begun(made, parts, tmp_path / "state")
+    online.update([announced("new", group="g1")])
+    with online.reading() as (state, learner):
+        assert (learner.scores(state.edges, np.array([1]))[:, state.items.id_of("new")] <= UNKNOWN).all()
+    online.close()
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("group", "is not JSON"),
+        ([1], "expected columns with their values"),
+        ({"group": {"a": 1}}, "expected text, numbers, or a list"),
+        ({"year": float("nan")}, "not finite"),
+        ({"text": "x" * 70_000}, "at most 65536 are taken"),
+    ],
+)
+def test_announcements_that_do_not_fit_are_refused(features: Any, message: str) -> None:
+    row = {"type": "item", "item_id": "new", "timestamp": 1_700_000_000_000, "features": features}
+    _, (letter,) = parse_rows([row], ["0"])
+    assert message in letter.reason

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.atomic import Features
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store import PIECE, Changes, EdgeArrays, EdgeState, Rows
@@ -79,6 +80,12 @@ class Learner(Protocol):
     def from_scratch(self) -> Learner:
         """Return this, with no trained parameters to take over in the next :meth:`fit`."""
 
+    def take_features(self, items: Features | None, users: Features | None) -> None:
+        """Take the features of the items and users that a state begins with, by its ids."""
+
+    def announce(self, items: Mapping[int, Mapping[str, Any]]) -> None:
+        """Take the features of items by their ids, which may have no edge yet."""
+
     def parameters(self) -> dict[str, Any]:
         """Return what :func:`make_learner` makes a learner of the same settings from, as JSON."""
 
@@ -115,6 +122,12 @@ class LearnerDefaults:
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Find nothing: all scores have to be worked out."""
         return None
+
+    def take_features(self, items: Features | None, users: Features | None) -> None:
+        """Take no notice: most models know no features."""
+
+    def announce(self, items: Mapping[int, Mapping[str, Any]]) -> None:
+        """Take no notice: most models know no features."""
 
     def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
         """Return the nearest neighbours of items."""

@@ -112,5 +112,8 @@ def learner_of(model: Any, config: Any) -> Learner:
             known = inspect.signature(factory).parameters
             settings = {key: config[key] for key in known if config[key] is not None}
         learner = make_learner(name, settings)
+        features = getattr(model, "features", None)
+        if features is not None:
+            learner.take_features(features.items, features.users)
     learner.dislike_push = checked_push(push)
     return learner

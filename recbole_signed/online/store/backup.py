@@ -26,7 +26,7 @@ from recbole_signed.online.store.versions import CURRENT, PINNED, Versions
 
 BACKUP, BACKUPS = "BACKUP", "BACKUPS"
 _LOG, _VERSIONS, _CATALOGUE = "log.sqlite", "versions", "catalogue.sqlite"
-_PLAIN = ("dead_letters.jsonl",)
+_PLAIN = ("dead_letters.jsonl", "features.jsonl")
 _ATTEMPTS = 5
 
 

@@ -181,7 +181,7 @@ class EventLog:
     def _user_ids(self, tokens: list[str], types: np.ndarray) -> tuple[np.ndarray, NewTokens, list[int]]:
         """Ids of the users row by row, the new ones, and the ids that are forgotten on the way."""
         if not (types == FORGET_USER).any():
-            new = self.users.propose(tokens)
+            new = self.users.propose(filter(None, tokens))  # an announcement has no user
             return _ids(self.users, new, tokens), new, []
         here: dict[str, int] = {}
         new = NewTokens(len(self.users), [], [], [])
@@ -197,7 +197,7 @@ class EventLog:
                     forgotten.append(i)
                 if i >= new.first:  # came and goes within the batch
                     new.erase(i)
-            elif not i:
+            elif not i and token:
                 i = here[token] = new.append(token, make_salt())
             ids.append(i)
         return np.array(ids, dtype=np.int64), new, forgotten

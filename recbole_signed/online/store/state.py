@@ -7,6 +7,7 @@
     base-<seq>/          the edges that rows up to <seq> led to, once the log was compacted or edges were loaded
     versions/            saved models with their edges, and CURRENT
     dead_letters.jsonl   rows that were no events
+    features.jsonl       the features of items that were announced
     BACKUPS              where backups were made, so that forgotten users go from them too
 """
 
@@ -27,6 +28,8 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
 from recbole_signed.online import FORGET_USER, EventBatch, id_of
 from recbole_signed.online.sources import EventSource
+from recbole_signed.online.store.announcements import FILE as ANNOUNCEMENTS
+from recbole_signed.online.store.announcements import Announcements
 from recbole_signed.online.store.backup import BACKUPS, BackupInfo, back_up
 from recbole_signed.online.store.compaction import Base, first_edges
 from recbole_signed.online.store.dead_letters import DeadLetterFile
@@ -70,6 +73,7 @@ class OnlineState(OpenedDirectory):
             self.base = Base(directory, self.log, self.entered)
             self.versions = Versions(directory / VERSIONS)
             self.dead_letters = DeadLetterFile(directory / DEAD_LETTERS, settings.dead_letter_bytes)
+            self.announcements = Announcements(directory / ANNOUNCEMENTS)
             with refusing("Clearing away what a crash left"):
                 self.base.clean()
                 self.versions.clean()
@@ -339,6 +343,7 @@ class OnlineState(OpenedDirectory):
         gone = taken[forgets[taken]]
         if gone.size:  # before the log, which alone knows whom it still has to forget
             self.dead_letters.erase({batch.user_id[i] for i in gone.tolist()})
+        self.announcements.add(batch.announced())
         with self._noting_what_is_behind():
             result = self.log.append(batch.take(taken) if late.any() else batch, source, position)
             at("state:appended")

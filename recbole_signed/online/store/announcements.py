@@ -1,0 +1,83 @@
+"""The features of items that were announced: one JSON object a line, the last one of an item counts.
+
+A line is on the disk before the event that brings it is in the log, so no event that was acknowledged lacks it. A crash
+may leave a line without an event, or half a line, which reading leaves out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.files import at, refusing, replace_file
+from recbole_signed.online.store.vocabulary import Vocabulary
+
+FILE = "features.jsonl"
+_SLACK = 1000
+"""Lines that were replaced by later ones, beyond as many as there are items, after which the file is written again."""
+
+
+class Announcements:
+    """The file of one state, and what it holds.
+
+    Args:
+        path: of the file, which need not be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, str] = {}
+        self._n_lines = 0
+        if path.exists():
+            for line in path.read_bytes().splitlines():
+                try:
+                    row = json.loads(line)
+                    self._known[row["item"]] = json.dumps(row["features"], sort_keys=True)
+                except (ValueError, KeyError, TypeError):  # what a crash left of a line
+                    continue
+                self._n_lines += 1
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, items: Mapping[str, str]) -> None:
+        """Take the features of items, as JSON by token; they are on the disk when this returns.
+
+        Raises:
+            UsageError: the disk is full or can't be written.
+        """
+        if not items:
+            return
+        with refusing("Writing the features of items"):
+            with self.path.open("ab+") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":  # what a crash left of a line
+                        file.write(b"\n")
+                file.write(b"".join(_line(*each) for each in items.items()))
+                file.flush()
+                os.fsync(file.fileno())
+            at("announcements:written")
+            self._known.update(items)
+            self._n_lines += len(items)
+            if self._n_lines > 2 * len(self._known) + _SLACK:
+                replace_file(self.path, b"".join(_line(*each) for each in self._known.items()))
+                self._n_lines = len(self._known)
+
+    def by_id(self, items: Vocabulary, tokens: Iterable[str] | None = None) -> dict[int, dict[str, Any]]:
+        """Return the features of announced items that have an id.
+
+        Args:
+            items: the vocabulary.
+            tokens: of which items; None for all.
+        """
+        wanted = [each for each in (self._known if tokens is None else tokens) if each in self._known]
+        ids = items.ids(wanted).tolist()
+        return {number: json.loads(self._known[token]) for number, token in zip(ids, wanted, strict=True) if number}
+
+
+def _line(item: str, features: str) -> bytes:
+    return (json.dumps({"item": item, "features": json.loads(features)}) + "\n").encode()
