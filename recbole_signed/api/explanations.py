@@ -17,7 +17,7 @@ _VERDICTS = {1: "like", -1: "dislike", 0: "neutral edge"}
 
 @dataclass(frozen=True)
 class ItemExplanation:
-    """Why a user gets an item with its score: ``score = edges["contribution"].sum() + popularity``, exactly.
+    """Why a user gets an item: ``score = edges["contribution"].sum() + user_features + popularity``, exactly.
 
     Attributes:
         user, item: raw ids.
@@ -30,6 +30,11 @@ class ItemExplanation:
         factor: what its like rate and degree multiply the score by; it is in the contributions already.
         trend: what the item's trend multiplies the contributions by; it is in them already. 1 but for SSF-T.
         known: whether the model knows edges of the user.
+        user_features: what the features of the user add; 0 where the model uses none.
+        features: polars frame with a row per feature of the user and of the item, the largest contribution first:
+            ``of`` (String: user or item), ``column``, ``value`` (String, both empty for what all have in common) and
+            ``contribution`` (Float64, in the unit of the score). What an item's features add is in the contributions
+            of the edges, and in ``user_features``; it stands here once more.
         sentence: all that in words.
     """
 
@@ -43,6 +48,8 @@ class ItemExplanation:
     trend: float
     known: bool
     sentence: str
+    user_features: float
+    features: pl.DataFrame
 
     def __str__(self) -> str:
         return self.sentence
@@ -72,9 +79,23 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
     if told.recency is not None:
         edges = edges.with_columns(pl.Series("recency", told.recency[order] * unit, dtype=pl.Float64))
     popularity = float(told.prior * told.factor)
-    said = _sentences(edges, settings, user, item, float(told.score), told.verdict)
+    said = _sentences(edges, settings, user, item, float(told.score), told.verdict, bool(told.from_features))
     if told.trend != 1.0:
         said.append(f"The trend of item {item} multiplies the contributions by {told.trend:.3g}.")
+    features = pl.DataFrame(
+        [
+            (of, part.column, part.value, part.contribution * unit)
+            for of, parts in (("user", told.user_features), ("item", told.item_features))
+            for part in parts
+        ],
+        schema={"of": pl.String, "column": pl.String, "value": pl.String, "contribution": pl.Float64},
+        orient="row",
+    ).sort(pl.col("contribution").abs(), descending=True, maintain_order=True)
+    said += [
+        f"Features of {of} {name} add most: {_named_features(own)}."
+        for of, name in (("user", user), ("item", item))
+        if (own := features.filter((pl.col("of") == of) & (pl.col("column") != ""))).height
+    ]
     return ItemExplanation(
         user=user,
         item=item,
@@ -86,13 +107,28 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
         trend=told.trend,
         known=bool(edges.height),
         sentence=" ".join(said),
+        user_features=float(told.from_features * unit),
+        features=features,
     )
 
 
-def _sentences(edges: pl.DataFrame, settings: Any, user: str, item: str, score: float, like_rate: float) -> list[str]:
+def _named_features(features: pl.DataFrame) -> str:
+    rows = features.head(NAMED).iter_rows(named=True)
+    return ", ".join(f"{row['column']} {row['value']} ({row['contribution']:+.3g})" for row in rows)
+
+
+def _sentences(
+    edges: pl.DataFrame,
+    settings: Any,
+    user: str,
+    item: str,
+    score: float,
+    like_rate: float,
+    from_features: bool,
+) -> list[str]:
     if score <= UNKNOWN:
         return [f"Nobody has liked or disliked item {item} in the training data, so it comes after all other items."]
-    if not edges.height:
+    if not edges.height and not from_features:
         return [
             f"The model knows no edges of user {user}, so item {item} has the score {score:.3g} by its popularity and "
             "like rate alone."

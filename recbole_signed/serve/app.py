@@ -289,16 +289,21 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         """Return the users, among a sample, in whose ranking an item stands highest."""
         return schemas.Audience(users=[schemas.Listener(**each) for each in engine.audience(item_id, min(k, 100))])
 
-    @app.get("/v1/items/{item_id}", **read)
+    @app.get("/v1/items/{item_id}", response_model_exclude_none=True, **read)
     def get_item(item_id: ItemId) -> schemas.ItemBody:
         """Return what the catalogue holds of an item."""
         withdrawn = item_id in engine.trainer.state.withdrawn if engine.trainer.state is not None else False
         return schemas.ItemBody(withdrawn=withdrawn, tags=list(engine.catalogue[item_id]))
 
-    @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"))
-    def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:
-        """Withdraw an item, let it return, or set its tags."""
-        engine.put_item(item_id, body.withdrawn, body.tags)
+    @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"), response_model_exclude_none=True)
+    async def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:
+        """Withdraw an item, let it return, set its tags, or announce it with its features."""
+        if body.features is not None:
+            row = {"item_id": item_id, "type": "item", "timestamp": now_ms(), "features": body.features}
+            (result,) = (await _submit(engine, [row])).results
+            if result.status == "refused":
+                raise ProblemError(422, "Unprocessable Content", f"The item can't be announced: {result.reason}.")
+        await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
         return body
 
 

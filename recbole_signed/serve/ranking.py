@@ -15,7 +15,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE
-from recbole_signed.online.learners import IntArray, Learner, rows_of
+from recbole_signed.online.learners import IntArray, Learner
 from recbole_signed.online.store import EdgeState, Row, Rows
 
 SAMPLE = 256
@@ -98,10 +98,9 @@ def explain(learner: Learner, edges: EdgeState, user: int, item: int) -> Any:
     Raises:
         UsageError: the model can't tell.
     """
-    fitted = getattr(learner, "filter", None)
-    if fitted is None:
+    if not hasattr(learner, "explain"):
         raise UsageError(f"{learner.name} can't explain its recommendations; SSF, SSF-L and SSF-T can.")
-    return fitted.explain(rows_of(edges, np.array([user]), edges.n_items), item)
+    return learner.explain(edges, user, item)
 
 
 def most_liked(counts: np.ndarray, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray]:

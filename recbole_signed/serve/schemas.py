@@ -94,6 +94,10 @@ class ItemBody(_Body):
 
     withdrawn: bool = Field(default=False, description="Never shown while true.")
     tags: list[Id] = Field(default_factory=list, max_length=100)
+    features: dict[str, Any] | None = Field(
+        default=None,
+        description="Announces the item: columns of features, with texts, numbers or lists of them.",
+    )
 
 
 class Contribution(BaseModel):

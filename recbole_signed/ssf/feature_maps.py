@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,10 @@ import torch
 
 from recbole_signed.atomic import Features
 from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf.feature_parts import explained
 from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, gains, item_sums, user_prior, user_sums
-from recbole_signed.ssf.filter import Explanation, FeaturePart, SpectralFilter
+from recbole_signed.ssf.filter import Explanation, SpectralFilter
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 from recbole_signed.ssf.validation import Validation
@@ -91,18 +91,14 @@ class FeatureMaps(torch.nn.Module):
             number: of the user.
             item: by its number.
         """
-        factors = fitted.fold_in(user)[0]
-        ours: list[FeaturePart] = []
-        if self.items is not None and fitted.counters.expected is not None and fitted.counters.expected.given[item]:
-            share = float(fitted.counters.share()[item])
-            weights = self.item_map[:, :-2] @ (factors * gains(fitted, self.settings.feature_gain))
-            ours = _parts(self.items, item, share * weights.cpu().numpy())
-        theirs: list[FeaturePart] = []
-        if user.prior is not None and self.users is not None and told.from_features:
-            band = fitted.response(fitted.degrees(user))[0] * fitted.vectors[item, : fitted.k]
-            share = float(user.prior.share(torch.from_numpy(user.degrees).float())[0, 0])
-            theirs = _parts(self.users, number, share * (self.user_map @ band).cpu().numpy())
-        return replace(told, item_features=tuple(ours), user_features=tuple(theirs))
+        found = gains(fitted, self.settings.feature_gain).cpu().numpy()
+        return explained(
+            told,
+            fitted,
+            user,
+            (self.items, item, self.item_map.cpu().numpy(), found),
+            (self.users, number, self.user_map.cpu().numpy()),
+        )
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
         for name in ("item_map", "user_map"):
@@ -110,15 +106,3 @@ class FeatureMaps(torch.nn.Module):
             if saved is not None and saved.dim() == own.dim() and saved.shape[:-1] == own.shape[:-1]:
                 setattr(self, name, torch.empty_like(saved, device=own.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _parts(features: Features, number: int, weights: npt.NDArray[np.floating]) -> list[FeaturePart]:
-    """Return what each feature of an id adds, the largest first."""
-    row = features.matrix[number]
-    values = row.data * weights[row.indices]
-    names = features.space.names
-    order = np.argsort(-np.abs(values), kind="stable")
-    return [
-        FeaturePart(column, value, float(values[each]))
-        for each, (column, value) in ((each, names[row.indices[each]]) for each in order)
-    ]

@@ -31,11 +31,12 @@ from recbole_signed.online.learners import (
     csr,
     graph_of,
     grown,
+    rows_of,
     user_rows,
 )
 from recbole_signed.online.store import Changes, EdgeArrays, EdgeState, Rows
 from recbole_signed.ssf.features import FeatureSettings
-from recbole_signed.ssf.filter import Exposure, LinearTerm, SpectralFilter
+from recbole_signed.ssf.filter import Explanation, Exposure, LinearTerm, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.live_features import LiveFeatures
 from recbole_signed.ssf.live_items import LiveCounters, TopItems
@@ -240,6 +241,15 @@ class SpectralLearner(LearnerDefaults):
     def _with_prior(self, own: UserEdges, users: IntArray) -> UserEdges:
         prior = None if self.features is None else self.features.prior(np.asarray(users, dtype=np.int64))
         return own if prior is None else replace(own, prior=prior)
+
+    def explain(self, edges: EdgeState, user: int, item: int) -> Explanation:
+        """Return what each of a user's edges, and its features and the item's, add to the filter's score."""
+        own = rows_of(edges, np.array([user]), edges.n_items)
+        if self.features is None:
+            return self.filter.explain(own, item)
+        users = self._with_prior(self.filter.edges(own), np.array([user]))
+        told = self.filter.explain(own, item, users)
+        return self.features.explained(told, self.filter, users, user, item)
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Return the ``k`` items with the best scores, best first, and the scores, without working all scores out.

@@ -20,10 +20,11 @@ import torch
 from recbole_signed.atomic import Features, FeatureSpace, table_of
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf.feature_parts import explained
 from recbole_signed.ssf.features import FeatureSettings, gains, item_sums, user_prior, user_sums
-from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.filter import Explanation, SpectralFilter
 from recbole_signed.ssf.item_counters import ExpectedCounts
-from recbole_signed.ssf.user_edges import UserPrior
+from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 
 IntArray = npt.NDArray[np.int64]
 MATRIX = ("data", "indices", "indptr")
@@ -40,8 +41,9 @@ class LiveFeatures:
 
     def __init__(self, items: Features | None, users: Features | None, settings: FeatureSettings) -> None:
         self.settings = settings
-        self.spaces = {"item": items and items.space, "user": users and users.space}
-        self.matrices = {"item": items and items.matrix, "user": users and users.matrix}
+        sides = {"item": items, "user": users}
+        self.spaces: dict[str, FeatureSpace | None] = {k: None if v is None else v.space for k, v in sides.items()}
+        self.matrices: dict[str, Any] = {k: None if v is None else v.matrix for k, v in sides.items()}
         self.item_map = self.user_map = np.zeros((0, 0), dtype=np.float32)
         self.gains = np.zeros(0, dtype=np.float32)
 
@@ -124,6 +126,22 @@ class LiveFeatures:
         if not self.user_map.size or not self.settings.predict_users or not len(users):
             return None
         return user_prior(self._grown("user", int(users.max()) + 1)[users], self.user_map, self.settings)
+
+    def explained(
+        self, told: Explanation, fitted: SpectralFilter, user: UserEdges, number: int, item: int
+    ) -> Explanation:
+        """Return an explanation that names features; see `feature_parts.explained`."""
+        return explained(
+            told,
+            fitted,
+            user,
+            (self._features("item", item), item, self.item_map, self.gains),
+            (self._features("user", number), number, self.user_map),
+        )
+
+    def _features(self, side: str, number: int) -> Features | None:
+        space = self.spaces[side]
+        return None if space is None else Features(self._grown(side, number + 1), space)
 
     # ---- keeping
 

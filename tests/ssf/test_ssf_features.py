@@ -19,7 +19,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import RidgeSums, SignedGraph
 from recbole_signed.online import Event, OnlineRecommender, parse_rows
 from recbole_signed.online.learners import graph_of, learner_of
-from recbole_signed.online.trainer import _base_of
+from recbole_signed.online.trainer import base_of
 from recbole_signed.ssf import (
     UNKNOWN,
     FeatureSettings,
@@ -282,7 +282,7 @@ BOTH = {"eval_args": COLD, "feature_weight": 3.0, "user_feature_weight": 2.0, "d
 
 def begun(model: Any, parts: Any, directory: Path) -> OnlineRecommender:
     """A stream that begins with what the model was fitted to."""
-    return OnlineRecommender.begin(directory, learner_of(model, parts[0]._dataset.config), *_base_of(parts[0]._dataset))
+    return OnlineRecommender.begin(directory, learner_of(model, parts[0]._dataset.config), *base_of(parts[0]._dataset))
 
 
 def all_scores(online: OnlineRecommender) -> torch.Tensor:

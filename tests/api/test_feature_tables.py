@@ -1,0 +1,81 @@
+"""Features from tables in memory: new items and users, explanations, saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import recbole_signed as rs
+from recbole_signed.errors import UsageError
+
+
+def table(kind: str) -> pl.DataFrame:
+    """Users, or items, of two tastes: even and odd ones; the last cell of each column is blank."""
+    ids = [f"user {each}" for each in range(40)] if kind == "user" else [str(each + 100) for each in range(30)]
+    blank = [None]
+    return pl.DataFrame(
+        {
+            "who" if kind == "user" else "what": ids,
+            "taste": ["even", "odd"] * ((len(ids) - 1) // 2) + ["even"] + blank,
+            "size": [float(each) for each in range(len(ids) - 1)] + blank,
+            "tags": [["a", "b"], ["c"]] * (len(ids) // 2),
+            "vector": [[1.0, 0.0], [0.0, 1.0]] * (len(ids) // 2),
+        }
+    )
+
+
+@pytest.fixture
+def data(frame: pl.DataFrame) -> Any:
+    seen = frame.filter((pl.col("what") != 105) & (pl.col("who") != "user 7"))
+    one = pl.DataFrame({"who": ["user 7"], "what": [105], "rating": [3.0], "when": [1_600_000_000]})
+    return rs.from_frame(
+        pl.concat([seen, one]), user="who", item="what", like="rating >= 4", dislike="rating <= 2", time="when",
+        items=table("item"), users=table("user").to_pandas(),
+    )  # fmt: skip
+
+
+def test_columns_of_any_kind_become_features(data: Any) -> None:
+    header = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()[0]
+    assert header == "item_id:token\ttaste:token\tsize:float\ttags:token_seq\tvector:float_seq"
+    last = (data.folder / f"{data.name}.user").read_text("utf-8").splitlines()[-1]
+    assert last.count("\t") == 4
+
+
+def test_an_item_and_a_user_without_edges_are_known_by_their_features(data: Any, tmp_path: Path) -> None:
+    given = {"item": ["taste", "tags"], "user": ["taste"]}
+    model = rs.fit("SSF", data, features=given, auto=False, rank=8, cutoff=4, dislike_aversion=0.5)
+    shown = model.recommend("user 7", k=29)
+    liked = [int(each) % 2 for each in shown["item"].to_list()[:10]]
+    assert np.mean(liked) > 0.5  # odd ones first
+    assert "105" in model.recommend("user 9", k=29)["item"].to_list()
+    told = model.explain("user 7", "105")
+    assert told.user_features != 0
+    total = told.edges["contribution"].sum() + told.user_features + told.popularity
+    assert told.score == pytest.approx(total, rel=1e-4, abs=1e-7)
+    assert {tuple(row) for row in told.features.select("of", "column").rows()} >= {("user", "taste"), ("item", "tags")}
+    assert "Features of item 105 add most: " in told.sentence
+    model.save(tmp_path / "model.zip")
+    again = rs.load(tmp_path / "model.zip")
+    assert again.recommend("user 7", k=5).equals(model.recommend("user 7", k=5))
+
+
+def test_what_is_open_is_chosen(data: Any) -> None:
+    model = rs.fit("SSF", data, features={"item": "all", "user": "all"}, rank=8)
+    assert {"predict_items", "feature_ridge", "predict_users"} <= model.model.chosen.keys()
+
+
+def test_a_table_without_ids_is_refused(frame: pl.DataFrame) -> None:
+    with pytest.raises(UsageError, match="the table of items has no column 'what' of ids; it has taste"):
+        rs.from_frame(
+            frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=table("item").drop("what")
+        )
+
+
+def test_rows_that_contradict_each_other_are_refused(frame: pl.DataFrame) -> None:
+    twice = pl.concat([table("item"), table("item").with_columns(pl.lit("third").alias("taste"))])
+    with pytest.raises(UsageError, match=r"'1?[0-9]+' has several rows, one was expected"):
+        rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=twice)
