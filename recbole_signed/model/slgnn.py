@@ -26,7 +26,7 @@ class SignedPairs:
         size = n_users + n_items
         loops = torch.arange(size, device=device)
         counts = torch.ones(size, device=device)
-        ends = []
+        ends: list[tuple[torch.Tensor, ...]] = []
         for matrix in (graph.likes, graph.dislikes):
             edges = matrix.tocoo()
             users = torch.from_numpy(edges.row).long().to(device)
@@ -34,7 +34,7 @@ class SignedPairs:
             ends.append((torch.cat([users, items]), torch.cat([items, users])))
             counts += torch.bincount(ends[-1][0], minlength=size)
         ends[0] = tuple(torch.cat([each, loops]) for each in ends[0])  # each node is a liked neighbour of itself
-        self.pairs = [SparsePairs.sorted_by_row(*each, (size, size))[0] for each in ends]
+        self.pairs = [SparsePairs.sorted_by_row(rows, there, (size, size))[0] for rows, there in ends]
         inverse = counts.rsqrt()
         self.norms = [each.spread(inverse) * inverse[each.columns] for each in self.pairs]
 
