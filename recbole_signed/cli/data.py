@@ -114,7 +114,7 @@ def listed(found: list[dict[str, Any]], root: Path, *, verify: bool) -> Table:
         if each["changed_by_hand"]:
             notes.append(f"{each['path']}: {', '.join(each['changed_by_hand'])} changed by hand, and accepted.")
     if any(each["problems"] for each in found):
-        notes.append("Convert what has changed again, or run 'recbole-signed data accept NAME' if the change is meant.")
+        notes.append("Convert what has changed again, or run 'recbole-signed data accept NAME' if it was intended.")
     elif verify:
         notes.append("All files are as they were made.")
     title = f"data sets in {root}" if found else f"no data sets in {root}"

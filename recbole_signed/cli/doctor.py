@@ -125,7 +125,7 @@ def render(report: Report) -> str:
     width = max(map(len, [*present, *report.repairs]), default=0)
     test = report.self_test
     lines = [
-        f"recbole-signed doctor: {'all is well' if report.ok else 'something is wrong'}",
+        f"recbole-signed doctor: {'everything works' if report.ok else 'something is wrong'}",
         "",
         f"Python {report.python}, {report.platform}, {report.cores} cores, {gigabytes} memory, "
         f"device {report.device or 'unknown'}",

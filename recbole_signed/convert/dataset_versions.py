@@ -150,5 +150,5 @@ def changed_message(name: str, found: list[str]) -> str:
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return (
         f"the data set '{name}' has changed since it was made: {found[0].removesuffix('.')}{more}; convert it again, "
-        f"or run 'recbole-signed data accept {name}' if the change is meant."
+        f"or run 'recbole-signed data accept {name}' if the change is intended."
     )

@@ -33,7 +33,7 @@ def find_files(folder: Path, patterns: Iterable[str], below: str | None = None) 
         name = plain_name(path)
         if path.is_file() and any(fnmatchcase(name, pattern) for pattern in patterns):
             if name in found:
-                raise UsageError(f"{folder} holds {found[name].name} and {path.name}; keep the one that is meant.")
+                raise UsageError(f"{folder} holds {found[name].name} and {path.name}; keep one of them.")
             found[name] = path
     if not found and below is not None and (folder / below).is_dir():
         return find_files(folder / below, patterns)
@@ -51,7 +51,7 @@ def find_one(folder: Path, patterns: Iterable[str], what: str, below: str | None
     found = find_files(folder, patterns, below)
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
-        raise UsageError(f"{folder} holds {names}; give the file that is meant as the input.")
+        raise UsageError(f"{folder} holds {names}; give the file that you want to use as the input.")
     if not found:
         beside = [path.name for path in folder.iterdir() if path.is_file()]
         wanted = " or ".join(patterns)

@@ -92,7 +92,7 @@ class _Bounded(io.RawIOBase):
         if self._left < 0:
             raise UsageError(
                 f"{self._path.name} expands to more than {MAX_RATIO} times its size, as no text does; decompress it by "
-                "hand if it is meant to."
+                "hand if that is intended."
             )
         buffer[: len(data)] = data
         return len(data)

@@ -99,11 +99,18 @@ def sampler_for(
     alpha: float = 1.0,
     base_sampler: Any = None,
 ) -> Any:
-    """Return the negative sampler where RecBole would make one by ``stock``; it gives signed data the same draws."""
+    """Return the negative sampler where RecBole would make one by ``stock``; it gives signed data the same draws.
+
+    Raises:
+        UsageError: RecBole's sampler finds nothing to sample for a user.
+    """
     from recbole_signed.data.dataset import SignedDataset
 
     if distribution == "none" or base_sampler is not None or not isinstance(dataset, SignedDataset):
-        return stock(dataset, built_datasets, distribution, repeatable, alpha, base_sampler)
+        try:
+            return stock(dataset, built_datasets, distribution, repeatable, alpha, base_sampler)
+        except ValueError as error:
+            raise UsageError(f"RecBole samples no items for '{dataset.dataset_name}': {error}") from error
     from recbole_signed.data.sampler import SignedSampler
 
     return SignedSampler(built_datasets, distribution, alpha, repeatable)

@@ -183,7 +183,7 @@ def _has_grown(state: OnlineState, dataset: Any) -> bool:
         if other or len(tokens) + 1 < begun:
             raise UsageError(
                 f"{state.directory} was begun with another vocabulary ({field}) than '{dataset.dataset_name}' has "
-                "now, so its rows would be those of others; set online_state to another folder."
+                "now, so edges would be assigned to the wrong ones; set online_state to another folder."
             )
         new = len(tokens) + 1 - begun
         if new:

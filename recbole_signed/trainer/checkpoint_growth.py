@@ -35,8 +35,8 @@ def remember_vocabulary(dataset: Any) -> None:
     trained = config[TRAINED_VOCABULARY]
     if trained and trained != own:
         raise UsageError(
-            f"the model was trained on other ids than '{dataset.dataset_name}' has now, so its rows would be those of "
-            "others; put the files back as they were, or train it again."
+            f"the model was trained on other ids than '{dataset.dataset_name}' has now, so embeddings would be "
+            "assigned to the wrong users and items; restore the files, or train the model again."
         )
 
 
@@ -50,8 +50,9 @@ def check_vocabulary(saved: Mapping[str, Any], dataset: Any, path: Any) -> None:
         tokens = dataset.field2id_token.get(field, ())
         if len(tokens) < n or _hash(dataset, field, n) != wanted:
             raise UsageError(
-                f"{path} was made with other ids of '{field}' than '{dataset.dataset_name}' has now, so its rows would "
-                "be those of others; keep the order of the rows, append new ones at the end, and switch filters off."
+                f"{path} was made with other ids of '{field}' than '{dataset.dataset_name}' has now, so embeddings "
+                "would be assigned to the wrong ones; keep the order of the rows, append new ones at the end, and "
+                "switch filters off."
             )
 
 

@@ -132,7 +132,7 @@ def test_bad_folders(tmp_path: Path, ml_1m: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no ratings of MovieLens, ratings.dat or ratings.csv"):
         convert("movielens", tmp_path, tmp_path / "out")
     (ml_1m / "ratings.csv").write_text("userId,movieId,stars,timestamp\n1,2,3,4\n")
-    with pytest.raises(UsageError, match=r"ratings.csv and ratings.dat; give the file that is meant"):
+    with pytest.raises(UsageError, match=r"ratings.csv and ratings.dat; give the file that you want to use"):
         convert("movielens", ml_1m, tmp_path / "out")
     with pytest.raises(UsageError, match=r"ratings.csv has no column 'rating'"):
         convert("movielens", ml_1m / "ratings.csv", tmp_path / "out")

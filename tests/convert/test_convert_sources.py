@@ -144,7 +144,7 @@ def test_bad_splits(tmp_path: Path) -> None:
     refuse(split(tmp_path / "d", "1 1 0\n", "1 1 0\n", "1 1 0\n"), "leaves no likes")
     refuse(tmp_path / "a" / "train.txt", "is a file; give the folder")
     (tmp_path / "a" / "train.txt.gz").touch()
-    refuse(tmp_path / "a", "holds train.txt and train.txt.gz; keep the one that is meant")
+    refuse(tmp_path / "a", "holds train.txt and train.txt.gz; keep one of them")
     (tmp_path / "b" / "valid.txt.gz").rename(tmp_path / "b" / "validation.txt.gz")
     refuse(tmp_path / "b", "holds no valid.txt .or .gz, .xz, .zst of it.; did you mean")
     (tmp_path / "c" / "test.txt.xz").write_bytes(lzma.compress(b""))

@@ -50,5 +50,5 @@ def test_bad_files(tmp_path: Path) -> None:
             convert("tenrec", path, tmp_path / "out")
     path.write_text("\n".join([HEADER, *ROWS]))
     (tmp_path / "QK-video.csv").write_text("\n".join([HEADER, *ROWS]))
-    with pytest.raises(UsageError, match=r"holds QB-video.csv and QK-video.csv; give the file that is meant"):
+    with pytest.raises(UsageError, match=r"holds QB-video.csv and QK-video.csv; give the file that you want to use"):
         convert("tenrec", tmp_path, tmp_path / "out")

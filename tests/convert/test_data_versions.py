@@ -64,7 +64,7 @@ def test_a_changed_file_is_refused(made: Path, later: bool) -> None:
         ) as error:
             versions.refuse_changed(made, "raw")
         assert "\n" not in str(error.value)
-        assert str(error.value).endswith("or run 'recbole-signed data accept raw' if the change is meant.")
+        assert str(error.value).endswith("or run 'recbole-signed data accept raw' if the change is intended.")
     path.write_text(text)
     assert versions.refuse_changed(made, "raw")
     path.unlink()

@@ -58,7 +58,8 @@ def toy(tmp_path: Path) -> str:
 def tuned(toy: str, script: str = "", model: str = "EASE", seed: int | None = 7, **plan: Any) -> Tuning:
     settings = {"state": "ERROR", "valid_metric": "NDCG@10", **plan.pop("settings", {})}
     command = (sys.executable, "-c", WORKER.replace("SCRIPT", script))
-    return tune(model, toy, plan.pop("files", ()), settings, seed, Plan(**{"trials": 6, **plan}), command)
+    files, start = plan.pop("files", ()), plan.pop("start", None)
+    return tune(model, toy, files, settings, seed, Plan(**{"trials": 6, **plan}), command, start)
 
 
 def values(tuning: Tuning) -> list[dict[str, Any]]:
@@ -267,6 +268,7 @@ def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str,
         ("EASY", {}, "there is no model named 'EASY'; did you mean 'EASE'?"),
         ("EASE", {"settings": {"eval_step": 0}}, "eval_step is 0, so nothing is validated"),
         ("EASE", {"settings": {"reg_wieght": 1.0}}, "did you mean 'reg_weight'"),
+        ("BPR", {"start": {"learning_rate": 0.01}, "settings": {"learning_rate": 0.1}}, "with learning_rate=0.01"),
     ],
 )
 def test_a_wrong_question_is_one_sentence_before_anything_runs(

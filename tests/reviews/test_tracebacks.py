@@ -133,3 +133,9 @@ def test_an_interval_needs_no_quotes() -> None:
 
     assert parse_assignments(["user_inter_num_interval=[5,inf)"]) == {"user_inter_num_interval": "[5,inf)"}
     assert parse_assignments(["item_inter_num_interval=[5,100]"]) == {"item_inter_num_interval": "[5,100]"}
+
+
+def test_users_who_have_all_items_are_named(said: Callable[..., str], write_inter: Callable[..., Path]) -> None:
+    rows = [(user, item) for user in range(8) for item in range(12 if user else 11)]
+    write_inter("whole", ["user_id:token", "item_id:token"], rows)
+    assert "interacted with all items" in said("run", "-m", "BPR", "-d", "whole", "--no-save")

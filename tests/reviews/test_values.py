@@ -33,6 +33,8 @@ WRONG = [
     ("metrics", []),
     ("topk", [0]),
     ("topk", []),
+    ("lr_milestones", 1),
+    ("lr_milestones", ["soon"]),
     ("learner", "foo"),
     ("seed", -1),
     ("seed", 99999999999999),

@@ -72,7 +72,7 @@ class SignedSplit(Converter):
             wanted = [f"{part}.txt{suffix}" for suffix in ("", *COMPRESSIONS)]
             found = [name for name in wanted if name in names]
             if len(found) > 1:
-                raise UsageError(f"{self.input} holds {' and '.join(found)}; keep the one that is meant.")
+                raise UsageError(f"{self.input} holds {' and '.join(found)}; keep one of them.")
             if not found:
                 raise UsageError(
                     f"{self.input} holds no {part}.txt (or .gz, .xz, .zst of it){nearest(wanted[0], names)}."

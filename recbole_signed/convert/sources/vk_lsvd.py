@@ -82,7 +82,7 @@ class VkLsvd(Converter):
             if found is None:
                 raise UsageError(f"{path} has no number of a week; a name like week_07.parquet was expected.")
             if int(found[1]) in weeks:
-                raise UsageError(f"{weeks[int(found[1])]} and {path} are the same week; keep the one that is meant.")
+                raise UsageError(f"{weeks[int(found[1])]} and {path} are the same week; keep one of them.")
             weeks[int(found[1])] = path
         chosen = {week: weeks[week] for week in sorted(weeks)}
         chosen = {w: path for w, path in chosen.items() if self.options.first_week <= w <= self.options.last_week}

@@ -75,11 +75,13 @@ def tune(
         )
     space = Space.of(file_of_space, sign_aware=facts.sign_aware and plan.space is None)
     space.check(model, facts.defaults, facts.judging, facts.ranges)
-    for key in start or {}:
+    for key, value in (start or {}).items():
         if key not in space.parameters:
             raise UsageError(
                 f"the search can't start with '{key}', which {file_of_space} does not vary; give it as a setting."
             )
+        if facts.fixed.get(key, value) != value:
+            raise UsageError(f"the search can't start with {key}={value}: {key} is set to {facts.fixed[key]}.")
     space = space.without(facts.fixed)
     start = {key: value for key, value in (start or {}).items() if key in space.parameters}
 

@@ -35,5 +35,5 @@ def refuse_mismatch(snapshot: Snapshot, log: EventLog, directory: Path, model: s
         if size > len(vocabulary) or vocabulary.hash(size) != expected:
             raise UsageError(
                 f"{where} was made with another vocabulary of {what} than the log has, so its rows would be "
-                "those of others; it belongs to another state directory."
+                "assigned to the wrong ones; it belongs to another state directory."
             )
