@@ -150,9 +150,9 @@ def check_values(
         if not lengths or not all(COUNT.holds(each) for each in lengths):
             raise UsageError(f"topk is {final['topk']!r}; it must be a list of whole numbers of 1 or more.")
     milestones = final.get("lr_milestones")
-    if "lr_milestones" in given and milestones is not None:
-        if not isinstance(milestones, Sequence) or not all(FROM_ZERO.holds(each) for each in milestones):
-            raise UsageError(f"lr_milestones is {milestones!r}; it must be a list of whole numbers, such as [8000].")
+    steps = isinstance(milestones, Sequence) and all(FROM_ZERO.holds(each) for each in milestones)
+    if "lr_milestones" in given and milestones is not None and not steps:
+        raise UsageError(f"lr_milestones is {milestones!r}; it must be a list of whole numbers, such as [8000].")
     if "metrics" in given and not final["metrics"]:
         raise UsageError("metrics is empty; name at least one, such as Recall.")
     learner = final.get("learner")

@@ -136,6 +136,6 @@ def test_an_interval_needs_no_quotes() -> None:
 
 
 def test_users_who_have_all_items_are_named(said: Callable[..., str], write_inter: Callable[..., Path]) -> None:
-    rows = [(user, item) for user in range(8) for item in range(12 if user else 11)]
+    rows = [(user, item) for user in range(8) for item in range(30 if user else 29)]
     write_inter("whole", ["user_id:token", "item_id:token"], rows)
-    assert "interacted with all items" in said("run", "-m", "BPR", "-d", "whole", "--no-save")
+    assert "interacted with all items" in said("run", "-m", "BPR", "-d", "whole", "data_path=dataset", "--no-save")
