@@ -57,6 +57,7 @@ from .trend import Trend as Trend
 from .user_edges import UserEdges as UserEdges
 from .user_edges import UserPrior as UserPrior
 from .validation import FIRST_ROUND as FIRST_ROUND
+from .validation import METRICS as METRICS
 from .validation import Candidate as Candidate
 from .validation import Pieces as Pieces
 from .validation import Standing as Standing

@@ -64,6 +64,22 @@ def test_what_is_given_stays_and_the_rest_is_chosen() -> None:
     assert {"dislike_weight", "cutoff", "popularity_floor"} <= found.keys()
 
 
+def test_a_price_on_dislikes_is_taken_into_account() -> None:
+    """Half of the items are disliked by most: with a high price they are held back more."""
+    rng = np.random.default_rng(5)
+    user = np.repeat(np.arange(300), 20)
+    edges = edges_of(user, rng.permutation(len(user)))
+    bad = edges.item % 2 == 0
+    kind = np.where(rng.random(len(user)) < np.where(bad, 0.7, 0.1), DISLIKE, LIKE).astype(np.int8)
+    edges = EdgeArrays(edges.user, edges.item, kind, edges.timestamp)
+    plain = chosen_settings("SSF", edges, 300, 40, {"rank": 8})
+    priced = chosen_settings("SSF", edges, 300, 40, {"rank": 8, "valid_metric": "SignedNDCG@5", "signed_gamma": 4})
+    assert priced.keys() == plain.keys()
+    assert priced["dislike_aversion"] > plain["dislike_aversion"]
+    with pytest.raises(UsageError, match="valid_metric is 'MRR@5'"):
+        chosen_settings("SSF", edges, 300, 40, {"rank": 8, "valid_metric": "MRR@5"})
+
+
 def test_a_base_without_a_user_to_measure_on_is_refused() -> None:
     edges = edges_of(np.arange(30), np.arange(30))
     with pytest.raises(UsageError, match="has no user to choose settings on"):

@@ -15,6 +15,7 @@ import torch
 
 from recbole_signed.data import ranks
 from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import gamma_of
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store import DAY, EdgeArrays, RecentCounts
@@ -23,6 +24,7 @@ from recbole_signed.ssf import (
     CHOSEN,
     FIRST_ROUND,
     HALF_LIVES,
+    METRICS,
     REACH,
     Candidate,
     Exposures,
@@ -37,8 +39,11 @@ from recbole_signed.ssf import (
     tune_learned,
     tune_time,
 )
+from recbole_signed.stats import split_group
 
 METRIC = "NDCG@20"
+CHOOSES_BY = ("valid_metric", "signed_gamma")
+"""Settings of the choice, none of the model: what it is made by in place of :data:`METRIC`, and its gamma."""
 DECAY_POP = 1.0
 """Half-life of DecayPop, in days, where the base spans too little time to choose it on."""
 VALID_SHARE = 0.1
@@ -53,7 +58,7 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
         edges: what is known before the stream begins.
         n_users: of the graph.
         n_items: the same of the items.
-        given: values of what is not chosen.
+        given: values of what is not chosen, and :data:`CHOOSES_BY`.
 
     Raises:
         UsageError: the model can't choose, or the base has nothing to choose on.
@@ -62,7 +67,7 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
     if chooser is None:
         raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
     found: dict[str, Any] = registry.load_object(chooser)(edges, n_users, n_items, given)
-    return found
+    return {key: value for key, value in found.items() if key not in CHOOSES_BY}
 
 
 def chosen_for_filter(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     train = _in_time(edges)
     held = np.unique(edges.user[~train & (edges.kind == LIKE)])
     graph = _graph(edges, train, n_users, n_items)
-    validation = _validation(edges, train, graph, drawn(held, MAX_USERS))
+    validation = _validation(edges, train, graph, drawn(held, MAX_USERS), given)
     user, item, like, time = edges.where(train).verdicts
     sequences = Sequences.of(user, item, like, time, n_users)
     exposures = Exposures(item.astype(np.int64), time.astype(np.float64))
@@ -100,7 +105,7 @@ def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: 
     train = _in_time(edges)
     held = np.unique(edges.user[~train & (edges.kind == LIKE)])
     graph = _graph(edges, train, n_users, n_items)
-    validation = _validation(edges, train, graph, drawn(held, MAX_USERS))
+    validation = _validation(edges, train, graph, drawn(held, MAX_USERS), given)
     _, item, like, time = edges.where(train).verdicts
     lives = [life for life in HALF_LIVES if life <= REACH * np.ptp(time) / DAY] or [DECAY_POP]
 
@@ -122,7 +127,7 @@ def _tuned(
     if not len(users):
         raise UsageError("the base of the stream has no user to choose settings on; set auto: False, and give them.")
     graph = _graph(edges, train, n_users, n_items)
-    validation = _validation(edges, train, graph, users)
+    validation = _validation(edges, train, graph, users, given)
     start, _ = FilterSettings.split(given)
     return graph, validation, tune(graph, validation, start, 4, fixed)
 
@@ -132,20 +137,31 @@ def _graph(edges: EdgeArrays, train: np.ndarray, n_users: int, n_items: int) -> 
     return SignedGraph.from_edges(sides[0], sides[1], n_users, n_items)
 
 
-def _validation(edges: EdgeArrays, train: np.ndarray, graph: SignedGraph, users: np.ndarray) -> Validation:
-    """Return users and the likes that they give outside of the events ``train``, bool ``[n_edges]``."""
-    held = ~train & (edges.kind == LIKE)
+def _validation(
+    edges: EdgeArrays, train: np.ndarray, graph: SignedGraph, users: np.ndarray, given: dict[str, Any]
+) -> Validation:
+    """Return users and the verdicts that they give outside of the events ``train``, bool ``[n_edges]``."""
     row = np.full(graph.n_users, -1)
     row[users] = np.arange(len(users))
     n_items = graph.n_items
-    keys = np.sort((row[edges.user[held]] * n_items + edges.item[held])[row[edges.user[held]] >= 0])
+
+    def held(kind: int) -> np.ndarray:
+        rows = ~train & (edges.kind == kind) & (row[edges.user] >= 0)
+        return np.sort(row[edges.user[rows]] * n_items + edges.item[rows])
+
+    keys, metric = held(LIKE), str(given.get("valid_metric") or METRIC)
+    plain = split_group(metric)[0]
+    if not METRICS.fullmatch(plain):
+        raise UsageError(f"valid_metric is '{metric}'; a stream's settings are chosen by NDCG, Recall or a signed one.")
     return Validation(
         users=graph.rows(users),
         like_keys=keys,
         like_count=np.bincount(keys // n_items, minlength=len(users)),
         hidden=_hidden(edges, train, row),
-        metric=METRIC,
+        metric=plain,
         numbers=users,
+        gamma=gamma_of(metric, given.get("signed_gamma")),
+        dislike_keys=held(DISLIKE),
     )
 
 
