@@ -8,6 +8,7 @@ A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models`
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -156,6 +157,15 @@ def tradeoff(name: str) -> str:
     return _nested(to_markdown(chosen_table(read_curves(ROOT / "yaml" / "bench" / "signed" / f"{name}.jsonl"))))
 
 
+def respond(name: str) -> str:
+    """Return the audits of responsiveness on a data set, from their rows."""
+    from recbole_signed.experiments.analysis import respond_table
+    from recbole_signed.table import to_markdown
+
+    rows = (ROOT / "yaml" / "bench" / "signed" / f"respond-{name}.jsonl").read_text(encoding="utf-8")
+    return _nested(to_markdown(respond_table([json.loads(line) for line in rows.splitlines()])))
+
+
 def stream(name: str) -> str:
     """Return the tables of a replay."""
     return _nested((ROOT / "yaml" / "online" / f"{name}.md").read_text(encoding="utf-8"))
@@ -241,6 +251,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "table": table,
     "other_tables": other_tables,
     "tradeoff": tradeoff,
+    "respond": respond,
     "stream": stream,
     "tutorial": tutorial,
 }

@@ -107,8 +107,14 @@ def add_to(app: typer.Typer) -> None:
 
         Each event goes through the live learner, as in a service; 'all' are the models that have one.
         """
-        from recbole_signed.experiments.analysis import models_with_learners, respond_all, respond_table
+        from recbole_signed.experiments.analysis import (
+            models_with_learners,
+            respond_all,
+            respond_rows,
+            respond_table,
+        )
         from recbole_signed.experiments.runs import parse_assignments
+        from recbole_signed.files import replace_text
 
         models = names_in([model])
         if not models:
@@ -125,9 +131,10 @@ def add_to(app: typer.Typer) -> None:
                 k=k,
                 tuned=names_in(tuned),
             )
-            found: dict[str, Any] = {"dataset": dataset, "k": k, "audits": audits}
-            written, _ = _keep(found, output / dataset, None)
-        _print(found, to_text(respond_table(audits)), written, None, as_json)
+            rows = output / f"{dataset}.jsonl"
+            replace_text(rows, respond_rows(audits))
+        found: dict[str, Any] = {"dataset": dataset, "k": k, "audits": audits}
+        _print(found, to_text(respond_table(audits)), [rows], None, as_json)
 
     @app.command()
     def segments(

@@ -55,7 +55,8 @@ def test_a_disliked_item_goes_and_what_is_taken_back_leaves_nothing(model: str, 
     assert summary["exact"] == 1 or model == "SignedEASE"  # which corrects an inverse, and leaves its rounding
     assert 0 <= summary["overlap_dislike"] <= 1
     if model == "Pop":  # the same list for everybody, but for what is hidden
-        assert summary["overlap_dislike"] > 0.8
+        assert summary["overlap_dislike"] == pytest.approx(1)
+        assert summary["falling"] == 0.5
     again = respond(model, toy, overrides=QUICK, n_users=6, k=5)
     for one, other in zip(found["probes"], again["probes"], strict=True):
         assert {**one, "milliseconds": 0} == {**other, "milliseconds": 0}
@@ -86,11 +87,14 @@ def test_the_command_prints_a_table_keeps_rows_and_goes_on(
     assert "to the bit" in out
     heads = [line.split()[0] for line in out.splitlines() if line.strip()]
     assert [head for head in heads if head in ("SSF", "Pop")] == ["SSF", "Pop"]
+    rows = [json.loads(line) for line in Path(f"runs/respond/{toy}.jsonl").read_text().splitlines()]
+    assert [row["model"] for row in rows] == ["SSF", "Pop"]
     kept = json.loads(Path(f"runs/respond/Pop-{toy}.json").read_text())
     monkeypatch.setattr("recbole_signed.experiments.analysis.responsiveness.respond", None)  # nothing is audited again
     status, out, _ = outcome("--json")
     assert status == 0
     assert json.loads(out)["audits"][1] == kept
+    assert {**rows[1], "probes": kept["probes"]} == kept
 
 
 def test_what_cannot_be_audited_is_refused(toy: str) -> None:

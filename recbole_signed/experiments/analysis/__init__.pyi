@@ -2,6 +2,7 @@ from .responsiveness import models_with_learners as models_with_learners
 from .responsiveness import overlap as overlap
 from .responsiveness import respond as respond
 from .responsiveness import respond_all as respond_all
+from .responsiveness import respond_rows as respond_rows
 from .responsiveness import respond_table as respond_table
 from .tradeoff_curve import chosen_table as chosen_table
 from .tradeoff_curve import draw_tradeoff as draw_tradeoff

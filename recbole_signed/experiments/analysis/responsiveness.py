@@ -4,10 +4,10 @@ Each probe goes the way of a served event: durable in the log, taken in by the l
 For each of some users, on a state that ends where it began:
 
 1. **A dislike of a shown item**, at a random place of the list. Is it gone? Its *neighbours*, the items whose likes are
-   most alike (cosine over users, of the training part: the same ones for every model), are what the user would call
-   more of the same: how many are shown before and after, and how many fall in the whole ranking. Mozilla's study of
-   YouTube ("Does This Button Work?", 2022) counts the same: the share of unwanted recommendations that a button
-   prevents.
+   most alike (cosine over users, of the training part: the same ones for every model) among those that the user has no
+   edge to, are what the user would call more of the same: how many are shown before and after, and how many fall in the
+   whole ranking. Mozilla's study of YouTube ("Does This Button Work?", 2022) counts the same: the share of unwanted
+   recommendations that a button prevents.
 2. **The dislike is taken back**: is the list as before, and is every score, to the last bit?
 3. **A like of another kind**, of an item that no like of the user has a user in common with: how far does it move the
    list, and does it bring its neighbours in?
@@ -19,6 +19,7 @@ indefinite rankings", TOIS 2010), 1 for equal lists.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,8 @@ class Probes:
     """Neighbours of the disliked item in the list before (the item itself left out)."""
     near_after: int
     falling: float
-    """Share of the neighbours that lose places in the ranking of all items; one that keeps its place counts half."""
+    """Share of the neighbours that lose places among all other items; one that keeps its place counts half, so that a
+    list that does not react has .5."""
     overlap_dislike: float
     """Rank-biased overlap of the lists before (without the disliked item) and after the dislike."""
     overlap_like: float | None
@@ -183,18 +185,20 @@ class _Audit:
     def _probe(self, user: int, rng: np.random.Generator) -> Probes:
         scores, shown = self._ranking(user)
         item = int(shown[rng.integers(len(shown))])
-        near = self._neighbours(item)
+        near = self._neighbours(user, item)
         started = time.perf_counter()
         self._tell(user, item, "dislike")
         after_scores, after = self._ranking(user)
         seconds = [time.perf_counter() - started]
         self._tell(user, item, "undislike")
         undone = [self._ranking(user)]
-        moved = _places(after_scores)[near] - _places(scores)[near]
+        without = scores.copy()
+        without[item] = -np.inf  # or what stood below it would have gained a place
+        moved = _places(after_scores)[near] - _places(without)[near]
         other = self._another_kind(user, rng)
         found: dict[str, Any] = {"overlap_like": None, "near_like_before": None, "near_like_after": None}
         if other:
-            near_other = self._neighbours(other)
+            near_other = self._neighbours(user, other)
             started = time.perf_counter()
             self._tell(user, other, "like")
             _, liked = self._ranking(user)
@@ -236,11 +240,12 @@ class _Audit:
         order = np.argsort(-scores, kind="stable")[: self.k]
         return scores, order[np.isfinite(scores[order])]
 
-    def _neighbours(self, item: int) -> IntArray:
-        """Return the items whose likes are most like those of an item, the nearest first; at most N_NEIGHBOURS."""
+    def _neighbours(self, user: int, item: int) -> IntArray:
+        """Return the items that a user has no edge to whose likes are most like those of an item, the nearest first."""
         common = (self.by_item[[item]] @ self.likes).toarray()[0]
         cosine = common / np.sqrt(np.maximum(self.n_likes, 1.0))
         cosine[[0, item]] = 0.0
+        cosine[self._seen(user)] = 0.0
         order = np.argsort(-cosine, kind="stable")[:N_NEIGHBOURS]
         found: IntArray = order[cosine[order] > 0]
         return found
@@ -354,6 +359,12 @@ def respond_table(audits: Sequence[Mapping[str, Any]]) -> Table:
         ),
         head=(Header("Model", left=True),),
     )
+
+
+def respond_rows(audits: Sequence[Mapping[str, Any]]) -> str:
+    """Return the audits as JSON lines, without their probes."""
+    rows = [{key: value for key, value in each.items() if key != "probes"} for each in audits]
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
 def _cells(found: Mapping[str, float | None]) -> list[str]:
