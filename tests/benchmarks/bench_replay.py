@@ -24,6 +24,17 @@ from http_load import Pool
 
 SCHEDULE = {"refresh": 60.0, "refit": 150.0, "snapshot": 45.0, "compact": 200.0}
 BATCH = 500
+REST = 20
+"""Seconds without events before memory is looked at."""
+
+
+async def at_rest(address: str) -> float:
+    """Return the smallest resident memory of some seconds, MB: a refit that runs needs some for itself."""
+    found = []
+    for _ in range(REST):
+        await asyncio.sleep(1.0)
+        found.append(await asyncio.to_thread(memory, address))
+    return min(found)
 
 
 async def replay(address: str, n_users: int, n_items: int, n_events: int) -> tuple[list[float], int]:
@@ -52,7 +63,7 @@ async def replay(address: str, n_users: int, n_items: int, n_events: int) -> tup
             assert status == 200, content
             accepted += json.loads(content)["accepted"]
         if (start_at + 2 * BATCH) * 10 // n_events > len(sizes):
-            sizes.append(await asyncio.to_thread(memory, address))
+            sizes.append(await at_rest(address))
             print(f"{len(sizes) * 10:3d} %  {sizes[-1]:.0f} MB", flush=True)
     return sizes, accepted
 

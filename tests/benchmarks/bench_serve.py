@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,48 +67,31 @@ def stop(process: subprocess.Popen[str]) -> None:
     process.wait(60)
 
 
-async def paced(client: httpx.AsyncClient, n_users: int, n_items: int, seconds: float, rate: float) -> dict[str, Any]:
-    """Ask for lists and send events at a rate each; each event is followed by its user's list."""
-    rng = np.random.default_rng(1)
-    answers, fresh, failures = [], [], 0
-
-    async def answer(user: int) -> None:
-        nonlocal failures
-        began = time.perf_counter()
-        response = await client.get(f"/v1/users/u{user}/recommendations?k=20")
-        failures += response.status_code != 200
-        answers.append(time.perf_counter() - began)
-
-    async def event(user: int, item: int) -> None:
-        nonlocal failures
-        began = time.perf_counter()
-        row = {"user_id": f"u{user}", "item_id": f"i{item}", "type": "dislike"}
-        written = await client.post("/v1/events", json={"events": [row]})
-        after = await client.get(f"/v1/users/u{user}/recommendations?k=20&min_seq={written.json()['seq']}")
-        failures += f"i{item}" in [each["item"] for each in after.json()["items"]]
-        fresh.append(time.perf_counter() - began)
-
-    tasks, began = [], time.perf_counter()
-    for turn in range(int(seconds * rate)):
-        await asyncio.sleep(max(0.0, began + turn / rate - time.perf_counter()))
-        tasks.append(asyncio.create_task(answer(int(rng.integers(n_users)))))
-        tasks.append(asyncio.create_task(event(int(rng.integers(n_users)), int(n_items * rng.random() ** 2))))
-    await asyncio.gather(*tasks)
-    return {"answer": np.array(answers), "fresh": np.array(fresh), "failures": failures}
+def paced(address: str, n_users: int, n_items: int, seconds: float, rate: float) -> dict[str, Any]:
+    """Ask for lists and send events at a rate each, from a process of its own that needs little (``http_load.py``)."""
+    host, port = address.removeprefix("http://").split(":")
+    words = [host, port, *map(str, (seconds, rate, n_users, n_items))]
+    script = Path(__file__).with_name("http_load.py")
+    done = subprocess.run([sys.executable, str(script), *words], stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout))
 
 
-async def flat_out(client: httpx.AsyncClient, n_users: int, seconds: float, callers: int = 8) -> float:
-    """Return answers a second, asked for by several callers without a pause."""
-    rng, count, until = np.random.default_rng(2), 0, time.perf_counter() + seconds
+def flat_out(address: str, seconds: float) -> str:
+    """Return answers a second that ``wrk`` gets over four connections."""
+    if shutil.which("wrk") is None:
+        return "not measured: wrk is not installed"
+    url = f"{address}/v1/users/u17/recommendations?k=20"
+    words = ["wrk", "-t1", "-c4", f"-d{max(1, int(seconds))}", url]
+    text = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+    found = re.search(r"Requests/sec:\s+(\S+)", text)
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    return f"{float(found.group(1)) if found else float('nan'):.0f}" + (f", {failed.group(1)} failed" if failed else "")
 
-    async def caller() -> None:
-        nonlocal count
-        while time.perf_counter() < until:
-            await client.get(f"/v1/users/u{rng.integers(n_users)}/recommendations?k=20")
-            count += 1
 
-    await asyncio.gather(*(caller() for _ in range(callers)))
-    return count / seconds
+def processor_time(process: subprocess.Popen[str]) -> float:
+    """Return the processor time of a process, seconds."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def bulk(client: httpx.AsyncClient, n_users: int, n_items: int, seconds: float) -> float:
@@ -150,17 +134,25 @@ def quantiles(seconds: np.ndarray) -> str:
     )
 
 
-async def measure(address: str, n_users: int, n_items: int, seconds: float, label: str, everything: bool) -> None:
-    """Run the loads and print what they took."""
-    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-    async with httpx.AsyncClient(base_url=address, timeout=60, limits=limits) as client:
-        found = await paced(client, n_users, n_items, seconds, 100.0)
-        show(f"answers at 100/s beside 100 events/s, {label}", quantiles(found["answer"]))
-        show(f"event to visible in the next answer, {label}", quantiles(found["fresh"]))
-        show("failed answers, and dislikes that were shown again", str(found["failures"]))
-        if everything:
-            show("answers a second, 8 callers", f"{await flat_out(client, n_users, seconds / 2):.0f}")
-            show("durable events a second, batches of 100", f"{await bulk(client, n_users, n_items, seconds / 2):.0f}")
+async def bulk_load(address: str, n_users: int, n_items: int, seconds: float) -> float:
+    """Return durable events a second."""
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+        return await bulk(client, n_users, n_items, seconds)
+
+
+def measure(
+    process: subprocess.Popen[str], address: str, n_users: int, n_items: int, seconds: float, label: str
+) -> None:
+    """Run the paced load and print what it took."""
+    before = processor_time(process)
+    found = paced(address, n_users, n_items, seconds, 100.0)
+    used = processor_time(process) - before
+    show("load of the machine", " ".join(f"{each:.1f}" for each in os.getloadavg()))
+    show(f"answers at 100/s beside 100 events/s, {label}", quantiles(np.array(found["answers"])))
+    show(f"event to visible in the next answer, {label}", quantiles(np.array(found["fresh"])))
+    show("failed answers, and dislikes that were shown again", str(found["failures"]))
+    n = len(found["answers"]) + 2 * len(found["fresh"])
+    show("processor time of the writer, for a request; of the client", f"{1e3 * used / n:.1f} ms; {found['cpu']:.1f} s")
 
 
 def main() -> None:
@@ -179,13 +171,16 @@ def main() -> None:
         process, address, seconds = start(folder, given.workers, {})
         show("start from the state alone, to the first answer", f"{seconds:.1f} s")
         show("resident memory before", f"{memory(address):.0f} MB")
-        asyncio.run(measure(address, n_users, given.items, given.seconds, "quiet", True))
+        measure(process, address, n_users, given.items, given.seconds, "quiet")
+        show("answers a second, wrk with 4 connections", flat_out(address, given.seconds / 2))
+        rate = asyncio.run(bulk_load(address, n_users, given.items, given.seconds / 2))
+        show("durable events a second, batches of 100", f"{rate:.0f}")
         show("resident memory after", f"{memory(address):.0f} MB")
         stop(process)
         often = {"refresh": 5.0, "snapshot": 3.0, "refit": 15.0}
         process, address, _ = start(folder, given.workers, often)
         label = "snapshot every 3 s, refresh 5 s, refit 15 s"
-        asyncio.run(measure(address, n_users, given.items, given.seconds, label, False))
+        measure(process, address, n_users, given.items, given.seconds, label)
         stop(process)
 
 

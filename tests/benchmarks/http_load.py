@@ -25,7 +25,12 @@ class Pool:
 
     async def send(self, head: bytes, body: bytes = b"") -> tuple[int, bytes]:
         """Send a request and return the status and the body of its answer."""
-        reader, writer = self._free.pop() if self._free else await asyncio.open_connection(*self._address)
+        reader = None
+        while self._free and reader is None:  # the service closes connections that were idle for some seconds
+            reader, writer = self._free.pop()
+            reader = None if reader.at_eof() else reader
+        if reader is None:
+            reader, writer = await asyncio.open_connection(*self._address)
         writer.write(head + b"\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         start = answer.lower().index(b"content-length:") + 15

@@ -1,7 +1,11 @@
-"""The page for analysts, in a headless Chromium: figures, look-ups, the keyboard, a phone."""
+"""The page for analysts, in a headless Chromium: figures, look-ups, the keyboard, a phone.
+
+Where the variable SCREENSHOTS names a folder, pictures of the page go there.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -52,6 +56,11 @@ def address(serve: Callable[..., TestClient]) -> Iterator[str]:
     thread.join(20)
 
 
+def photograph(browser: webdriver.Chrome, name: str) -> None:
+    if folder := os.environ.get("SCREENSHOTS"):
+        browser.save_screenshot(os.path.join(folder, f"{name}.png"))
+
+
 def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     browser.set_window_size(1200, 1000)
     browser.get(address)
@@ -82,6 +91,7 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     item.send_keys("no such item", Keys.ENTER)
     wait.until(lambda driver: "there is no item 'no such item'" in driver.find_element(By.ID, "itemresult").text)
 
+    photograph(browser, "desk")
     errors = [each for each in browser.get_log("browser") if "422" not in each["message"]]
     assert errors == []
 
@@ -94,4 +104,5 @@ def test_it_fits_a_phone(browser: webdriver.Chrome, address: str) -> None:
     wait = WebDriverWait(browser, PATIENCE)
     wait.until(lambda driver: driver.find_element(By.ID, "state").text == "● ready")
     width = browser.execute_script("return document.documentElement.scrollWidth")
+    photograph(browser, "phone")
     assert width <= 390
