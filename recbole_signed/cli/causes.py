@@ -21,7 +21,7 @@ _OF_DISK = frozenset((
 # fmt: on
 _OF_SETTINGS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError),
-    *(TypeError, ValueError, UnboundLocalError),
+    *(ImportError, TypeError, ValueError, UnboundLocalError),
 )
 _TAKES_SETTINGS = ("run", "tradeoff", "segments", "respond", "serve", "tune")
 

@@ -29,6 +29,7 @@ RUN = ("run", "-m", "SGCN", "hidden=3", "-c", "a.yaml")
             RUN,
             "KeyError ('nproc') under the settings hidden=3 of a.yaml; correct them",
         ),
+        (ImportError("please install wandb"), ("run", "log_wandb=True"), "ImportError (please install wandb) under"),
     ],
 )
 def test_causes_outside(error: Exception, words: tuple[str, ...], said: str) -> None:

@@ -1,0 +1,131 @@
+"""Reviews, tracebacks: whatever the words of a command are, it ends in a result or in one sentence.
+
+A hundred command lines run with the other tests; two thousand with::
+
+    python -m pytest -m slow tests/reviews/test_command_line.py
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shlex
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from command_words import a_command_line, a_document, write_inputs
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from small_recommender import begin
+
+from recbole_signed.cli import app as cli
+from recbole_signed.convert import convert
+
+SECONDS = 10
+"""After which a command is interrupted, as by Ctrl-C."""
+MEMORY = 3 << 30
+"""Bytes of address space beside those of the process."""
+INTERRUPTED = 130
+MAY_FAIL = {("doctor",), ("data", "list"), ("synth",), ("compare",), ("state", "verify")}
+"""Commands whose status is 1 where something is not as it should be."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with something of everything that a command reads."""
+    import recbole_signed as rs
+
+    folder = tmp_path_factory.mktemp("world")
+    write_inputs(folder)
+    convert("toy", None, folder / "atomic_files")
+    begin(folder / "state").close()
+    rs.fit("SSF", str(folder / "atomic_files" / "toy-signed"), rank=4, auto=False).save(folder / "model.rs")
+    return folder
+
+
+@pytest.fixture
+def _bounded() -> Iterator[None]:
+    """A command that takes too long is interrupted, one that takes too much memory gets none."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def ends_well(words: list[str], document: str, world: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> int:
+    """Run a command in a copy of the world; check its status and what it says where it refuses; return the status."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(world, folder)
+    os.chdir(folder)
+    (folder / "drawn.yaml").write_text(document, encoding="utf-8", errors="replace")
+    capfd.readouterr()
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(words)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    status = exit_.value.code
+    output = capfd.readouterr()
+    allowed = {0, 2, INTERRUPTED} | ({1} if tuple(words[:1]) in MAY_FAIL or tuple(words[:2]) in MAY_FAIL else set())
+    assert status in allowed, output.err
+    assert "Traceback (most recent call last)" not in output.err, output.err
+    if status == 2:
+        last = output.err.splitlines()[-1]
+        assert last.startswith("recbole-signed: "), output.err
+        assert len(last) < 2000, last
+    return int(status)
+
+
+def _check(count: int, world: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> dict[int, int]:
+    seen: dict[int, int] = {}
+
+    @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.randoms(use_true_random=True))
+    def check(random: Random) -> None:
+        words, document = a_command_line(random), a_document(random)
+        note(shlex.join(words))
+        note(document)
+        status = ends_well(words, document, world, folder, capfd)
+        seen[status] = seen.get(status, 0) + 1
+
+    check()
+    return seen
+
+
+@pytest.fixture(autouse=True)
+def _no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service would answer until it is stopped."""
+    for name in ("run_service", "run_replica"):
+        monkeypatch.setattr(f"recbole_signed.serve.{name}", lambda *_, **__: None)
+
+
+@pytest.mark.usefixtures("_bounded")
+def test_a_hundred_commands_end_in_a_result_or_a_sentence(
+    world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen = _check(100, world, tmp_path / "here", capfd)
+    assert seen.get(0, 0) > 0
+    assert seen[2] > 20
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_bounded")
+def test_two_thousand_commands_end_in_a_result_or_a_sentence(
+    world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen = _check(2000, world, tmp_path / "here", capfd)
+    assert seen[0] > 60
