@@ -20,14 +20,14 @@ class Sequences:
 
     indptr: IntArray
     """int64 ``[n_users + 1]``: where the events of each user begin."""
-    item: IntArray
-    """int64 ``[n_events]``."""
+    item: npt.NDArray[np.integer]
+    """``[n_events]``."""
     like: npt.NDArray[np.bool_]
     """bool ``[n_events]``: a like, else a dislike."""
-    start: IntArray
-    """int64 ``[n_events]``: where the moment of each event begins."""
-    end: IntArray
-    """int64 ``[n_events]``: where the moment of each event ends."""
+    start: npt.NDArray[np.integer]
+    """``[n_events]``: where the moment of each event begins."""
+    end: npt.NDArray[np.integer]
+    """``[n_events]``: where the moment of each event ends."""
 
     @classmethod
     def of(
@@ -41,14 +41,15 @@ class Sequences:
         """Put verdicts in order, ``[n_events]`` each; ``time`` in any unit."""
         order = np.lexsort((item, time, user))
         user, item, like, time = user[order], item[order], like[order], time[order]
+        del order  # of a hundred million events each array is half a gigabyte
         indptr = np.zeros(n_users + 1, dtype=np.int64)
         np.cumsum(np.bincount(user, minlength=n_users), out=indptr[1:])
         new = np.ones(len(user), dtype=bool)
         new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
-        first = np.flatnonzero(new)
-        length = np.diff(np.append(first, len(user)))
-        starts = np.repeat(first, length)
-        return cls(indptr, item.astype(np.int64), like, starts, starts + np.repeat(length, length))
+        bounds = np.append(np.flatnonzero(new), len(user)).astype(np.int32 if len(user) < 2**31 else np.int64)
+        del user, time, new
+        length = np.diff(bounds)
+        return cls(indptr, item, like, np.repeat(bounds[:-1], length), np.repeat(bounds[1:], length))
 
     @property
     def n_users(self) -> int:

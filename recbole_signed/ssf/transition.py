@@ -98,7 +98,7 @@ def learned_rows(sequences: Sequences) -> tuple[IntArray, IntArray, IntArray]:
     later = likes[sequences.indptr[1:][owner]] - likes[sequences.end]
     something_before = sequences.start > sequences.indptr[owner]
     rows = np.flatnonzero(sequences.like & (later < LIKES) & something_before)
-    return owner[rows], sequences.start[rows], sequences.item[rows]
+    return owner[rows], sequences.start[rows].astype(np.int64), sequences.item[rows].astype(np.int64)
 
 
 @dataclass
