@@ -1,6 +1,6 @@
 r"""Does a model react when a user says no? An audit of what one event does to a user's list, and of what undoes it.
 
-Each probe goes the way of a served event: durable in the log, taken in by the learner, and the list asked for anew.
+Each probe goes the way of a served event: durable in the log, taken in by the learner, and the list asked for again.
 For each of some users, on a state that ends where it began:
 
 1. **A dislike of a shown item**, at a random place of the list. Is it gone? Its *neighbours*, the items whose likes are
