@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,36 +45,36 @@ class VerdictWatch:
             chosen = [i for i in chosen if self._random.random() < share]
         chosen = sorted(self._random.sample(chosen, most)) if len(chosen) > most else chosen
         self._judged = []
-        if not chosen:
-            return
         lists: dict[int, np.ndarray] = {}
-        with self._engine.trainer.reading() as (state, learner):
-            edges = state.edges
-            users = state.users.ids([batch.user_id[i] for i in chosen]).tolist()
-            items = state.items.ids([batch.item_id[i] for i in chosen]).tolist()
-            version, k = self._engine.version, self._engine.quality.k
-            for i, user, item in zip(chosen, users, items, strict=True):
-                row = edges.of_user(user) if 0 < user < edges.n_users else None
-                known = 0 < item < edges.n_items
-                if not known or (row is not None and item in row.ids):
-                    # nobody could have been shown an unknown item; a judged one is in no list
-                    self._judged.append((i, known, None))
-                    continue
-                assignments = self._engine.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
-                changed = self._engine.learner_for(learner, assignments)
-                if user not in lists:
-                    lists[user] = best_items(changed, edges, user, k, exclude=self._engine.hidden())[0]
-                found = np.flatnonzero(lists[user] == item)
-                case = Case(
-                    time=int(batch.timestamp[i]),
-                    sign=1 if batch.type[i] == LIKE else -1,
-                    position=int(found[0]) if len(found) else None,
-                    percentile=ranking.percentile(changed, edges, user, item),
-                    version=version,
-                    variant=",".join(f"{each.experiment}={each.variant}" for each in assignments),
-                    edges=0 if row is None else len(row.ids),
-                )
-                self._judged.append((i, True, case))
+        for i in chosen:  # one at a time: answers are not held up for the whole batch
+            with self._engine.trainer.reading() as (state, learner):
+                self._judge(state, learner, batch, i, lists)
+
+    def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[int, np.ndarray]) -> None:
+        """Hold one verdict against the list of its user, which is kept in ``lists``."""
+        engine, edges = self._engine, state.edges
+        user, item = int(state.users.ids([batch.user_id[i]])[0]), int(state.items.ids([batch.item_id[i]])[0])
+        row = edges.of_user(user) if 0 < user < edges.n_users else None
+        known = 0 < item < edges.n_items
+        if not known or (row is not None and item in row.ids):
+            # nobody could have been shown an unknown item; a judged one is in no list
+            self._judged.append((i, known, None))
+            return
+        assignments = engine.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
+        changed = engine.learner_for(learner, assignments)
+        if user not in lists:
+            lists[user] = best_items(changed, edges, user, engine.quality.k, exclude=engine.hidden())[0]
+        found = np.flatnonzero(lists[user] == item)
+        case = Case(
+            time=int(batch.timestamp[i]),
+            sign=1 if batch.type[i] == LIKE else -1,
+            position=int(found[0]) if len(found) else None,
+            percentile=ranking.percentile(changed, edges, user, item),
+            version=engine.version,
+            variant=",".join(f"{each.experiment}={each.variant}" for each in assignments),
+            edges=0 if row is None else len(row.ids),
+        )
+        self._judged.append((i, True, case))
 
     def after(self, batch: EventBatch, accepted: np.ndarray) -> None:
         """Count the cases of what was accepted; tell the log of impressions what came of them, and whom to forget."""
