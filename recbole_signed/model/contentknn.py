@@ -29,6 +29,7 @@ class ContentKNN(TrainingFreeRecommender):
 
     family = "content-based neighbours"
     source = "reference"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"idf": "int [0, 1]"}
     uses_dislikes = False
     is_reference = True
     export_recipe: ClassVar[Mapping[str, Any]] = {

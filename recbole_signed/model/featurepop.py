@@ -24,6 +24,7 @@ class FeaturePop(TrainingFreeRecommender):
 
     family = "popularity from features"
     source = "reference"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"feature_ridge": "(0, inf)"}
     uses_dislikes = False
     is_reference = True
     export_recipe: ClassVar[Mapping[str, Any]] = {

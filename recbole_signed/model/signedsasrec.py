@@ -54,7 +54,16 @@ class SignedSASRec(SequentialRecommender):
     seedless = False
     trained_by_gradients = True
     is_reference = False
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "[0, inf)"}
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "dislike_weight": "[0, inf)",
+        "n_heads": "int [1, inf)",
+        "inner_size": "int [1, inf)",
+        "hidden_dropout_prob": "[0, 1)",
+        "attn_dropout_prob": "[0, 1)",
+        "hidden_act": "gelu | relu | swish | tanh | sigmoid",
+        "layer_norm_eps": "(0, inf)",
+        "initializer_range": "[0, inf)",
+    }
     learner = "recbole_signed.online.learners.embedding:EmbeddingLearner"
     stream_chooser: str | None = None
     needs_sign = True

@@ -59,6 +59,14 @@ class SSF(TrainingFreeRecommender):
         "popularity_exponent": "(-inf, inf)",
         "popularity_floor": "[0, inf)",
         "linear_weight": "[0, inf)",
+        "predict_items": "int [0, 1]",
+        "feature_weight": "[0, inf)",
+        "feature_ridge": "(0, inf)",
+        "feature_gain": "(-inf, inf)",
+        "feature_popularity": "[0, inf)",
+        "predict_users": "int [0, 1]",
+        "user_feature_weight": "[0, inf)",
+        "user_feature_ridge": "(0, inf)",
     }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
     learner = "recbole_signed.ssf.learner:SpectralLearner"

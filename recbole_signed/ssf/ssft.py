@@ -44,6 +44,7 @@ class SSFT(SSF):
 
     family = "spectral filter, order and trend"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "choose_again": "int [0, inf)",
         "transition_share": "[0, inf)",
         "transition_rank": "int [1, inf)",
         "transition_ridge": "(0, inf)",
