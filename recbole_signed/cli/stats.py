@@ -32,10 +32,13 @@ def add_to(app: typer.Typer) -> None:
         """Print and plot what is in a data set of atomic files, and what is wrong with it."""
         with stdout_for_result():
             from recbole_signed.atomic import read_rows
-            from recbole_signed.stats import analyse, draw, statistics_table
+            from recbole_signed.stats import analyse, describe_features, draw, statistics_table
 
             rows = read_rows(data_path / dataset)
             report = analyse(rows)
+            features = describe_features(data_path / dataset, rows)
+            if features:
+                report["features"] = features
             picture = output / f"{dataset}.png"
             note = note_of_missing_extra(lambda: draw(dataset, rows, report, picture)) if figures else None
             page = picture if figures and note is None else None

@@ -8,6 +8,7 @@ from .edge_groups import bounds_of as bounds_of
 from .edge_groups import in_group as in_group
 from .edge_groups import labels_of as labels_of
 from .edge_groups import split_group as split_group
+from .features import describe_features as describe_features
 from .figures import draw as draw
 from .figures import picture as picture
 from .measures import gini as gini

@@ -21,6 +21,7 @@ def statistics_table(name: str, report: Mapping[str, Any]) -> Table:
     sections = [_rows_table(report), _degree_table(report), _sign_table(report)]
     if report["time"] is not None:
         sections.append(_drift_table(report["time"]))
+    sections += [_feature_table(side, each) for side, each in report.get("features", {}).items()]
     return Table(title, (), tuple(sections), intro=tuple(intro))
 
 
@@ -108,6 +109,17 @@ def _drift_table(time: Mapping[str, Any]) -> Section:
             f"popularity, last bin to first: similarity {_number(time['first_to_last_similarity'])}"
         )
     return _table(header, rows, "\n".join(lines))
+
+
+def _feature_table(side: str, features: Mapping[str, Any]) -> Section:
+    rows = [
+        [name, each["kind"], f"{each['distinct']:,}", _share(each["missing"])]
+        for name, each in features["columns"].items()
+    ]
+    line = f"{features['covered']:.1%} of the {side}s have a row"
+    if features["unknown_ids"]:
+        line += f"; {features['unknown_ids']:,} rows are of {side}s without interactions"
+    return _table([f"features of {side}s", "kind", "values", "missing"], rows, line)
 
 
 def _counts(values: Iterable[int]) -> list[str]:
