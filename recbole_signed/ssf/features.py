@@ -26,7 +26,7 @@ from recbole_signed.ssf.user_edges import UserPrior
 
 SMALLEST_GAIN = 0.01
 """Singular values, over the largest, below which the gain of a prediction grows no more."""
-MAP_USERS = 10_000
+MAP_USERS = 5_000
 """Users that the prediction of users is learned from at most: there are fewer features than that."""
 
 
