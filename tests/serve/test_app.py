@@ -92,6 +92,21 @@ def test_filters(serve: Make) -> None:
     assert items(client, "1", k=60, dislike_aversion=3.0) != whole
 
 
+def test_an_item_is_announced_with_its_features(serve: Make) -> None:
+    client = serve()
+    announced = client.put("/v1/items/new", json={"features": {"genre": ["drama", "crime"], "year": 1999}})
+    assert (announced.status_code, announced.json()["features"]["year"]) == (200, 1999)
+    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+        assert state.announcements.by_id(state.items) == {
+            state.items.id_of("new"): {"genre": ["drama", "crime"], "year": 1999}
+        }
+    refused = client.put("/v1/items/other", json={"features": {"genre": {"a": 1}}})
+    assert refused.status_code == 422
+    assert "expected text, numbers, or a list" in refused.json()["detail"]
+    event = {"type": "item", "item_id": "third", "timestamp": 1_700_000_000_000, "features": {"year": 1}}
+    assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
+
+
 def test_sessions_and_many_users(serve: Make) -> None:
     client = serve()
     body = {"users": [{"user_id": "1"}, {"likes": ["3", "5"], "dislikes": ["7"]}, {}], "k": 5}

@@ -1,3 +1,5 @@
+from .announcements import ANNOUNCEMENTS as ANNOUNCEMENTS
+from .announcements import Announcements as Announcements
 from .backup import BackupInfo as BackupInfo
 from .backup import back_up as back_up
 from .backup import restore as restore

@@ -15,7 +15,8 @@ from typing import Any
 from recbole_signed.files import at, refusing, replace_file
 from recbole_signed.online.store.vocabulary import Vocabulary
 
-FILE = "features.jsonl"
+ANNOUNCEMENTS = "features.jsonl"
+"""Name of the file in a state directory."""
 _SLACK = 1000
 """Lines that were replaced by later ones, beyond as many as there are items, after which the file is written again."""
 

@@ -28,8 +28,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
 from recbole_signed.online import FORGET_USER, EventBatch, id_of
 from recbole_signed.online.sources import EventSource
-from recbole_signed.online.store.announcements import FILE as ANNOUNCEMENTS
-from recbole_signed.online.store.announcements import Announcements
+from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.online.store.backup import BACKUPS, BackupInfo, back_up
 from recbole_signed.online.store.compaction import Base, first_edges
 from recbole_signed.online.store.dead_letters import DeadLetterFile
