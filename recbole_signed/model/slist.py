@@ -33,11 +33,12 @@ class SLIST(TrainingFreeRecommender):
     .. math::
         \min_B \; \alpha \|X - XB\|^2 + (1-\alpha) \|T - SB\|^2 + \lambda \|B\|^2, \quad B_{jj} \le \xi
 
-    (eq. 11, with the constraint of eq. 4), whose solution is :math:`B = I - P\,\mathrm{diag}(\mu) + C`,
-    :math:`P = (\alpha X^T X + (1-\alpha) S^T S + \lambda I)^{-1}`, :math:`C = -(1-\alpha) P S^T (S - T)`, and
-    :math:`\mu_j = \max(\lambda, (1 - \xi + C_{jj}) / P_{jj})`. Scores are :math:`x_u B`, where a like counts
-    :math:`e^{-r/\delta_\text{inf}}` if r moments of the user are later (eq. 13). With :math:`\alpha = 0` it is SLIT,
-    with :math:`\alpha = 1` SLIS, which is EASE for :math:`\xi = 0`.
+    (the paper's "Unifying Two Linear Models", with the constraint of its SLIS), whose solution is
+    :math:`B = I - P\,\mathrm{diag}(\mu) + C`, :math:`P = (\alpha X^T X + (1-\alpha) S^T S + \lambda I)^{-1}`,
+    :math:`C = -(1-\alpha) P S^T (S - T)`, and :math:`\mu_j = \max(\lambda, (1 - \xi + C_{jj}) / P_{jj})`. Scores are
+    :math:`x_u B`, where a like counts :math:`e^{-r/\delta_\text{inf}}` if r moments of the user are later. With
+    :math:`\alpha = 0` it is SLIT with a limit on the diagonal, with :math:`\alpha = 1` SLIS, which is EASE for
+    :math:`\xi = 0`.
 
     Why this one of the linear transition models: it asks for the order alone. TALE (WSDM 2025) weighs by gaps in time,
     which data such as KuaiRand's history does not have.
@@ -45,7 +46,7 @@ class SLIST(TrainingFreeRecommender):
     Where this departs from the paper:
 
     * a user is one session, so sessions have no weights by age;
-    * :math:`\xi` is 0 by default and no infinity: nobody gets an item again here;
+    * :math:`\xi` is 0 by default, since nobody gets an item again here; the authors' code has 10;
     * likes of one time are one moment, without an order among themselves; weights below .001 are left out;
     * items without a like in training have no row in B.
 
