@@ -19,7 +19,6 @@ from signed_reference import (
 )
 from torch.nn.functional import cosine_similarity, logsigmoid
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model import PoneGNN
 
 
@@ -82,9 +81,3 @@ def test_items_of_disinterest_come_last_in_the_order_of_interest() -> None:
         wanted = sorted(range(len(row)), key=lambda item: (bool(disinterest[item] > 0), -float(interest[item])))
         assert row.argsort(descending=True).tolist() == wanted
     assert (minus > 0).any(dim=1).sum() > 5
-
-
-@pytest.mark.parametrize("wrong", [{"disinterest_every": 0}, {"n_layers": 0}])
-def test_wrong_settings_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="at least 1"):
-        build(PoneGNN, small_data(), **wrong)

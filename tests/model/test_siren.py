@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 from signed_reference import (
     N_USERS,
@@ -19,7 +18,6 @@ from signed_reference import (
 )
 from torch.nn.functional import logsigmoid
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model import SiReN, dropout
 
 
@@ -90,11 +88,6 @@ def test_dropout_keeps_the_mean_and_drops_the_rate() -> None:
         assert not torch.equal(dropout(ones, rate, training=True), dropped)
         assert not torch.equal(kept[:, :-1:4], kept[:, 1::4])
         assert dropout(ones, rate, training=False) is ones
-
-
-def test_a_dropout_of_everything_is_refused() -> None:
-    with pytest.raises(UsageError, match="below 1, but is 1"):
-        build(SiReN, small_data(), dropout_prob=1.0)
 
 
 def test_tables_start_as_one_xavier_matrix() -> None:
