@@ -24,9 +24,9 @@ from recbole_signed.data.sequential import SIGN_LIST
 class SignedSASRec(SequentialRecommender):
     r"""SASRec over likes and dislikes: the sign is part of the input, and disliked next items are pushed down.
 
-    A user's last events :math:`x_1 \dots x_n` with signs s go through SASRec's causal transformer,
+    A user's last events :math:`x_1 \ldots x_n` with signs s go through SASRec's causal transformer,
 
-    .. math:: h_j = \mathrm{SASRec}(e_{x_1} + g_{s_1} + p_1, \dots, e_{x_j} + g_{s_j} + p_j),
+    .. math:: h_j = \mathrm{SASRec}(e_{x_1} + g_{s_1} + p_1, \ldots, e_{x_j} + g_{s_j} + p_j),
 
     and the score of item i after j events is :math:`h_j \cdot e_i`. Each place learns: with :math:`i^+_j` the next
     item liked after place j, and :math:`D` the places whose very next event is a dislike, of item :math:`x_{j+1}`,
