@@ -331,10 +331,10 @@ class OnlineRecommender(Forgetting):
         fresh, _ = self.compute(fresh, "fit", edges, *sizes)
         with self._entered() as (state, _):
             refreshed = self._n_refreshes != n_refreshes
-            copied = copied_edges(state, fresh.refresh_needs_times)
+            copied = copied_edges(state, fresh.refresh_needs_times) if refreshed else None
             sizes = state.edges.n_users, state.edges.n_items
             seq = state.applied_seq if refreshed else seq
-        if refreshed:  # what a refresh brought meanwhile is not in the edges of the fit
+        if copied is not None:  # what a refresh brought meanwhile is not in the edges of the fit
             fresh, _ = self.compute(fresh, "refresh", copied.arrays(), *sizes)
         with self._entered() as (state, learner):
             self._n_fits, self._scratch_seq = self._n_fits + 1, scratch_seq
