@@ -11,7 +11,6 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
-from recbole_signed.errors import UsageError
 
 SIGN = "sign"
 """Column of a batch: 1 for a like, -1 for a dislike."""
@@ -62,11 +61,8 @@ class SignedTrainDataLoader(AbstractDataLoader):
         return UnseenItems.from_pairs(self.users[known].numpy(), self.items[known].numpy(), n_items, weights)
 
     def _init_batch_size_and_step(self) -> None:
-        size = self.config["train_batch_size"]
-        if not isinstance(size, int) or size < 0:
-            raise UsageError(f"train_batch_size must be a number of edges, or 0 for all in one batch, but is {size!r}.")
         self.step = 1
-        self.set_batch_size(size or max(len(self.users), 1))
+        self.set_batch_size(self.config["train_batch_size"] or max(len(self.users), 1))  # 0: all in one batch
         self.sample_size = -(-len(self.users) // self._batch_size)
 
     def set_epoch(self, epoch: int) -> None:

@@ -66,7 +66,7 @@ def test_files_give_all_events_and_go_on_after_any_position(tmp_path: Path, kind
     source = open_source(str(path))
     source.seek(None)
     events, reasons, positions = drain(source, n)
-    assert [vars(event) for event in events] == [{**row, "value": None} for row in GOOD]
+    assert [vars(event) for event in events] == [{**row, "value": None, "features": None} for row in GOOD]
     assert len(reasons) == 1
     assert "'adore' is not a type" in reasons[0]
     again = open_source(str(path))
