@@ -23,3 +23,4 @@ class SignedGFCF(GFCF):
     parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "(-inf, inf)"}
     needs_sign = True
     uses_dislikes = True
+    reads_both_signs = True

@@ -27,3 +27,4 @@ class SignedSGFCF(SGFCF):
     parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "(-inf, inf)"}
     needs_sign = True
     uses_dislikes = True
+    reads_both_signs = True

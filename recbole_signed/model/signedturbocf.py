@@ -25,3 +25,4 @@ class SignedTurboCF(TurboCF):
     parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "(-inf, inf)"}
     needs_sign = True
     uses_dislikes = True
+    reads_both_signs = True

@@ -13,7 +13,7 @@ from recbole_signed.experiments.tuning import Space, Task, facts_of
 from recbole_signed.plugin import registry
 
 FOLDER = registry.PROPERTIES.parent / "tune"
-BASELINES = {"BPR", "EASE", "ItemKNN", "LightGCN", "MultiVAE", "NCL", "SGL"}
+BASELINES = {"BPR", "EASE", "GRU4Rec", "ItemKNN", "LightGCN", "MultiVAE", "NCL", "SASRec", "SGL"}
 
 
 def test_every_bundled_model_and_baseline_has_a_space() -> None:
