@@ -27,6 +27,11 @@ class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
         self.rows = np.flatnonzero(np.isin(users, drawn_users(np.unique(users), config["eval_users"], dataset)))
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
+    @property
+    def users(self) -> torch.Tensor:
+        """The users who are evaluated, in ascending order."""
+        return torch.from_numpy(np.unique(self._dataset.inter_feat[self.uid_field].numpy()[self.rows]))
+
     def _init_batch_size_and_step(self) -> None:
         self.sample_size = len(self.rows)
         super()._init_batch_size_and_step()

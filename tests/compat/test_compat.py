@@ -727,7 +727,7 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, old, _use_new_zipfile_serialization=False)
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(script))
     for file in (bare, old, script):
-        with pytest.raises(pickle.UnpicklingError, match=r"no archive as torch\.save writes it"):
+        with pytest.raises(pickle.UnpicklingError, match=r"not an archive as torch\.save writes it"):
             load_as_recbole(file)
     with pytest.raises(FileNotFoundError):
         load_as_recbole(tmp_path / "absent.pth")

@@ -245,7 +245,7 @@ def test_truncated_matrices(compressed: bool) -> None:
 
 def test_all_sources_of_raw_data_are_here() -> None:
     here = {source.split()[0] for source in (*TEXT, *PARQUET)} | {"ciao", "epinions"}
-    elsewhere = {"csv", "signed-split", "toy"}  # the first two have tests of their own, the last reads nothing
+    elsewhere = {"csv", "signed-split", "vk-lsvd", "toy"}  # three have tests of their own, the last reads nothing
     assert set(source_names()) - elsewhere == here
 
 

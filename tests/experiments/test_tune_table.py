@@ -121,9 +121,11 @@ def test_a_start_outside_the_space_is_refused(start: dict[str, Any], said: str, 
     assert said in str(error.value)
 
 
-def test_a_start_that_is_given_as_a_setting_is_no_start(table: Path) -> None:
+def test_a_start_that_a_setting_overrides_is_refused(table: Path) -> None:
     Path("yaml/tune/EASE.yaml").write_text("reg_weight: [1.0, 2.0]\nlearner: [adam, sgd]\n", encoding="utf-8")
     command = (sys.executable, "-c", WORKER)
     settings = {"valid_metric": "NDCG@10", "state": "ERROR", "reg_weight": 2.0}
-    tuning = tune("EASE", "toy-signed", (), settings, None, Plan(2), command, {"reg_weight": 1.0, "learner": "sgd"})
+    with pytest.raises(UsageError, match=r"can't start with reg_weight=1\.0: reg_weight is set to 2\.0"):
+        tune("EASE", "toy-signed", (), settings, None, Plan(2), command, {"reg_weight": 1.0, "learner": "sgd"})
+    tuning = tune("EASE", "toy-signed", (), settings, None, Plan(2), command, {"learner": "sgd"})
     assert [each.values for each in tuning.trials] == [{}, {"learner": "sgd"}]

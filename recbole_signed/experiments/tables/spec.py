@@ -11,7 +11,6 @@ from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.evaluation import gamma_labels, signed_gammas
 from recbole_signed.experiments.runs import (
     BEST,
     COSTS,
@@ -298,7 +297,7 @@ class TableSpec(Spec):
             if side in GROUP_KEYS:
                 groups = labels_of(side, bounds_of(side, layers.get(GROUP_KEYS[side])))
             else:
-                groups = [*gamma_labels(signed_gammas(layers.get("signed_gamma"))), ""]
+                groups = [*_gamma_labels(layers.get("signed_gamma")), ""]
             if group not in groups:
                 raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
 
@@ -312,3 +311,14 @@ def default_settings(model: str, beside: Path) -> dict[str, Any]:
     entry = registry.models().get(model)
     files = {"model": entry.properties if entry is not None else None, "dataset": beside}
     return {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}
+
+
+def _gamma_labels(signed_gamma: Any) -> list[str]:
+    if signed_gamma is None:
+        return []
+    from recbole_signed.evaluation import (  # with torch, which a printed table can do without
+        gamma_labels,
+        signed_gammas,
+    )
+
+    return gamma_labels(signed_gammas(signed_gamma))
