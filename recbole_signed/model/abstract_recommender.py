@@ -94,8 +94,12 @@ class SignedRecommender(GeneralRecommender):
         raise NotImplementedError(f"{type(self).__name__} gives no embeddings.")
 
     def loss(self, batch: Any) -> torch.Tensor:
-        """Return the loss, a scalar, of a batch; what is in it depends on ``batches``."""
-        raise NotImplementedError(f"{type(self).__name__} is not trained by gradients.")
+        """Return the loss, a scalar, of a batch; what is in it depends on ``batches``.
+
+        Raises:
+            UsageError: the model does not define it.
+        """
+        raise UsageError(f"{type(self).__name__} has no loss(); a model that is trained in epochs must define it.")
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return :meth:`encode`."""

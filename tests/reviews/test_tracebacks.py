@@ -113,6 +113,27 @@ def test_a_model_that_is_not_there_is_refused(said: Callable[..., str], monkeypa
     assert "module_that_does_not_exist" in said("run", "-m", "NowhereModel", "-d", "toy-signed")
 
 
+def test_a_model_without_a_loss_is_refused(
+    said: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from recbole_signed import register_model
+    from recbole_signed.plugin import registry
+
+    (tmp_path / "half_a_model.py").write_text(
+        "import torch\n"
+        "from recbole_signed.model import SignedRecommender\n"
+        "class HalfModel(SignedRecommender):\n"
+        "    def __init__(self, config, dataset):\n"
+        "        super().__init__(config, dataset)\n"
+        "        self.weight = torch.nn.Parameter(torch.zeros(1))\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry._registry, "models", dict(registry._registry.models))
+    register_model("HalfModel", "half_a_model")
+    assert "HalfModel has no loss()" in said("run", "-m", "HalfModel", "-d", "toy-signed")
+
+
 @pytest.mark.parametrize("model", ["FM", "LR", "DSSM"])
 def test_models_of_values_say_what_they_need(model: str, said: Callable[..., str]) -> None:
     """User review 11."""
