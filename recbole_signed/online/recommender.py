@@ -346,6 +346,7 @@ class OnlineRecommender(Forgetting):
 
     def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
         new.dislike_push = old.dislike_push
+        new.keep_without_forgotten(old)
         new.attach(state.edges)
         new.announce(state.announcements.by_id(state.items))
         self.learner, self._fitted_seq = new, seq

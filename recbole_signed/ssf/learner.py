@@ -149,6 +149,11 @@ class SpectralLearner(LearnerDefaults):
         share = self.counters.now.share(torch.from_numpy(items)).numpy()
         self.shown[items] = self.features.blended(self.items.vectors[items], items, share)
 
+    def keep_without_forgotten(self, of: Any) -> None:
+        """Take over what another learner of the state has left of users, who may have been forgotten meanwhile."""
+        if self.features is not None and getattr(of, "features", None) is not None:
+            self.features.matrices["user"] = of.features.matrices["user"]
+
     def announce(self, items: Mapping[int, Mapping[str, Any]]) -> None:
         """Take the features of items by their ids, which may have no edge yet.
 
@@ -165,6 +170,8 @@ class SpectralLearner(LearnerDefaults):
 
     def update(self, edges: EdgeState, changes: Changes) -> None:
         """Take over the counters of the touched items, and fold in what has grown."""
+        if self.features is not None:
+            self.features.forget(changes.forgotten.astype(np.int64))
         self.counters.update(edges, changes.items)
         moved = self.items.update(edges, changes.users, changes.items, self)
         self._moved(moved if self.shown is None else np.union1d(moved, changes.items))

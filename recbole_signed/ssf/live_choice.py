@@ -87,6 +87,13 @@ class LiveChoice:
         self.gains, self.squares = ([np.zeros(len(each)) for each in (self.trends, self.shares)] for _ in range(2))
         self.measured = 0.0
         self.until = -np.inf
+        self.n_cleared = 0
+
+    def clear(self) -> None:
+        """Drop all that was measured, of which users were a part who are to be forgotten; what is in force stays."""
+        for sums in (*self.gains, *self.squares):
+            sums[:] = 0.0
+        self.measured, self.n_cleared = 0.0, self.n_cleared + 1
 
     @property
     def chooses(self) -> bool:

@@ -76,6 +76,17 @@ class LiveFeatures:
         self.matrices["item"] = matrix.tocsr()
         return ids
 
+    def forget(self, users: IntArray) -> None:
+        """Drop the features of users by their ids; what was learned from them goes with the next fit."""
+        matrix = self.matrices["user"]
+        if matrix is None or not len(users):
+            return
+        kept = np.ones(matrix.shape[0], dtype=matrix.dtype)
+        kept[users[users < len(kept)]] = 0
+        matrix = sp.csr_matrix(sp.diags_array(kept) @ matrix)
+        matrix.eliminate_zeros()
+        self.matrices["user"] = matrix
+
     def _grown(self, side: str, n: int) -> sp.csr_matrix:
         """Return the features of ids below ``n`` and of all others that have some."""
         matrix = self.matrices[side]

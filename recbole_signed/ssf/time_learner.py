@@ -123,7 +123,16 @@ class TimeLearner(SpectralLearner):
     def update(self, edges: EdgeState, changes: Changes) -> None:
         """Take over the counters of the touched items, and fold in what has grown."""
         super().update(edges, changes)
+        if len(changes.forgotten):
+            self.choice.clear()
         self.recent = edges.recent(self.time_settings.half_life)
+
+    def keep_without_forgotten(self, of: Any) -> None:
+        """Take over what another learner has left of users, and drop what was measured if it did meanwhile."""
+        super().keep_without_forgotten(of)
+        if of.choice.n_cleared != self.choice.n_cleared:
+            self.choice.clear()
+            self.choice.n_cleared = of.choice.n_cleared
 
     def attach(self, edges: EdgeState) -> None:
         """Take over all counters, and fold in what has grown since the refresh."""

@@ -13,7 +13,7 @@ from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import ndcg_at
-from recbole_signed.online import DISLIKE, LIKE
+from recbole_signed.online import DISLIKE, FORGET_USER, LIKE
 from recbole_signed.online.learners import make_learner
 from recbole_signed.online.store import EdgeArrays
 from recbole_signed.ssf import CHOSEN, FilterSettings, LiveChoice, TimeLearner, TimeSettings
@@ -164,3 +164,17 @@ def test_given_settings_hold_and_chosen_ones_are_chosen_again() -> None:
         make_learner("SSFT", {"held": ["rank"]})
     with pytest.raises(UsageError, match="choose_again is -1"):
         make_learner("SSFT", {"choose_again": -1})
+
+
+def test_a_forgotten_user_takes_all_that_was_measured_along() -> None:
+    """Also out of a fit that was begun before, and what is in force stays."""
+    made, stream = learner(), later()
+    made.refresh(stream.edges.export(), *stream.sizes)
+    in_force, under_way = made.choice.settings, copy.deepcopy(made)
+    assert made.choice.measured > 0
+    made.update(stream.edges, stream.take([(3, 0, FORGET_USER)], [24 * DAY]))
+    under_way.keep_without_forgotten(made)
+    for each in (made, under_way):
+        assert each.choice.settings == in_force
+        assert each.choice.measured == 0
+        assert not any(sums.any() for sums in (*each.choice.gains, *each.choice.squares))

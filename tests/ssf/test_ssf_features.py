@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from recbole.quick_start import load_data_and_model, run_recbole
+from safetensors.numpy import load_file
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import RidgeSums, SignedGraph
@@ -308,6 +309,36 @@ def test_predictions_survive_a_restart(prepare: Callable[..., Any], tmp_path: Pa
     again = OnlineRecommender.open(tmp_path / "state")
     assert all_scores(again).equal(before)
     again.close()
+
+
+def test_a_forgotten_user_leaves_no_features(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    made, _, parts = prepare("SSFT", **BOTH)
+    online = begun(made, parts, tmp_path / "state")
+    number = parts[0]._dataset.token2id("user_id", "7")
+
+    def in_memory() -> int:
+        with online.reading() as (_, learner):
+            return int(np.diff(learner.features.matrices["user"].indptr)[number])
+
+    def on_disk() -> list[int]:
+        files = [load_file(path) for path in sorted((tmp_path / "state").rglob("*.safetensors"))]
+        return [int(np.diff(each["features_user_indptr"])[number]) for each in files if "features_user_indptr" in each]
+
+    online.snapshot()
+    assert in_memory() > 0
+    assert 0 not in on_disk()
+    under_way = online.refit()  # copies the features before the user goes
+    online.forget("7")
+    under_way.result()
+    assert in_memory() == 0
+    online.refit().result()
+    online.snapshot()
+    assert not online.erase()
+    assert set(on_disk()) == {0}
+    online.close()
+    online = OnlineRecommender.open(tmp_path / "state")
+    assert in_memory() == 0
+    online.close()
 
 
 def test_the_first_edges_of_an_item_take_over_from_its_features(prepare: Callable[..., Any], tmp_path: Path) -> None:

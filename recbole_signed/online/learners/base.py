@@ -83,6 +83,9 @@ class Learner(Protocol):
     def take_features(self, items: Features | None, users: Features | None) -> None:
         """Take the features of the items and users that a state begins with, by its ids."""
 
+    def keep_without_forgotten(self, of: Any) -> None:
+        """Take over what another learner of the state has left of users, who may have been forgotten meanwhile."""
+
     def announce(self, items: Mapping[int, Mapping[str, Any]]) -> None:
         """Take the features of items by their ids, which may have no edge yet."""
 
@@ -125,6 +128,9 @@ class LearnerDefaults:
 
     def take_features(self, items: Features | None, users: Features | None) -> None:
         """Take no notice: most models know no features."""
+
+    def keep_without_forgotten(self, of: Any) -> None:
+        """Take no notice: most models know of users what the edges say."""
 
     def announce(self, items: Mapping[int, Mapping[str, Any]]) -> None:
         """Take no notice: most models know no features."""
