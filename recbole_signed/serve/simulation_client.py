@@ -21,15 +21,21 @@ class Client:
         key: API key.
 
     Raises:
-        UsageError: the address is not one of HTTP.
+        UsageError: the address is not one of HTTP, or the key is none that a header can hold.
     """
 
     def __init__(self, url: str, key: str | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if host is None or parts.scheme not in ("http", "https"):
             raise UsageError(f"'{url}' is not an address; expected one like http://127.0.0.1:8080.")
+        if key and not (key.isascii() and key.isprintable()):
+            raise UsageError(f"the API key {key!r} has other characters than those that keys are made of.")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname, parts.port, timeout=60)
+        self._connection = kind(host, port, timeout=60)
         self._headers = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
         self._url = url
 

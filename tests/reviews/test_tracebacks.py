@@ -134,6 +134,13 @@ def test_a_model_without_a_loss_is_refused(
     assert "HalfModel has no loss()" in said("run", "-m", "HalfModel", "-d", "toy-signed")
 
 
+@pytest.mark.parametrize(
+    "words", [("http://127.0.0.1:9", "--key", "k\u12ea"), ("http://127.0.0.1:9", "--key", "a\nb"), ("http://a:99999",)]
+)
+def test_addresses_and_keys_that_no_request_can_have(words: tuple[str, ...], said: Callable[..., str]) -> None:
+    assert "is not an address" in (sentence := said("simulate", *words)) or "the API key" in sentence
+
+
 @pytest.mark.parametrize("model", ["FM", "LR", "DSSM"])
 def test_models_of_values_say_what_they_need(model: str, said: Callable[..., str]) -> None:
     """User review 11."""
