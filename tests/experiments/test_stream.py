@@ -212,6 +212,7 @@ def test_windows_cover_all_events_after_the_cut_once(data: Path, windows: Any) -
         ({"models": {"SSF": {"settings": {"rnk": 3}}}}, "no parameter 'rnk'"),
         ({"models": {"Pop": {"auto": True}}}, "can't choose its settings"),
         ({"models": []}, "'models' must be"),
+        ({"models": {"SSF": "rank"}}, "the settings of the model 'SSF' must be a mapping"),
         ({"cutoffs": [10]}, "with 20 in it"),
         ({"batch": 0}, "'batch' must be"),
     ],

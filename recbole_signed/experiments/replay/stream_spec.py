@@ -39,6 +39,9 @@ def _models(value: Any) -> tuple[ModelSpec, ...]:
         value = {str(name): {} for name in value}
     if not isinstance(value, dict) or not value:
         raise UsageError("'models' must be a list of names, or a mapping from names to their settings.")
+    for label, given in value.items():
+        if given is not None and not isinstance(given, dict):
+            raise UsageError(f"the settings of the model '{label}' must be a mapping, but are {given!r}.")
     return tuple(
         checked(ModelSpec, {"model": str(label), **(given or {}), "label": str(label)}, f"the model '{label}'")
         for label, given in value.items()
