@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from recbole.evaluator.base_metric import TopkMetric
 
-from recbole_signed.evaluation.metrics import FloatArray, PerUserMetric, collected, ndcg_at, recall_at
+from recbole_signed.evaluation.metrics import AtEveryK, FloatArray, PerUserMetric, collected, ndcg_at, recall_at
 
 COLD = "rec.cold"
 """Collected per evaluated user, ``[n_users, max_k + 1]`` integers: 1 at each rank among the items without a training
@@ -32,6 +32,7 @@ def without_edges(dataset: Any) -> torch.Tensor:
 class _ColdMetric(PerUserMetric, TopkMetric):
     metric_need = [COLD]  # noqa: RUF012 (RecBole's convention)
     result = ""
+    at_every_k: AtEveryK
 
     def used_info(self, dataobject: Any) -> npt.NDArray[np.integer[Any]]:
         """Return what the collector gathered."""
@@ -45,29 +46,19 @@ class _ColdMetric(PerUserMetric, TopkMetric):
         found = np.where((relevant > 0)[:, None], self.at_every_k(held[:, :-1] > 0, relevant), np.nan)
         return {f"{self.result}@{k}": found[:, k - 1] for k in self.topk}
 
-    def at_every_k(self, hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.integer[Any]]) -> FloatArray:
-        """Return the metric ``[n_users, max_k]`` of hits ``[n_users, max_k]`` among so many relevant items."""
-        raise NotImplementedError
-
 
 class ColdRecall(_ColdMetric):
     """Recall of the held-out likes of items without a training edge, among these items; higher is better."""
 
     result = "coldrecall"
-
-    def at_every_k(self, hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.integer[Any]]) -> FloatArray:
-        """See :meth:`_ColdMetric.at_every_k`."""
-        return recall_at(hits, relevant)
+    at_every_k = staticmethod(recall_at)
 
 
 class ColdNDCG(_ColdMetric):
     """NDCG of the held-out likes of items without a training edge, among these items; higher is better."""
 
     result = "coldndcg"
-
-    def at_every_k(self, hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.integer[Any]]) -> FloatArray:
-        """See :meth:`_ColdMetric.at_every_k`."""
-        return ndcg_at(hits, relevant)
+    at_every_k = staticmethod(ndcg_at)
 
 
 COLD_METRICS: dict[str, type[PerUserMetric]] = {metric.__name__: metric for metric in (ColdRecall, ColdNDCG)}

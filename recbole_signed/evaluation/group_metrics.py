@@ -18,6 +18,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.metrics import (
     LIKE,
     VERDICTS,
+    AtEveryK,
     FloatArray,
     PerUserMetric,
     collected,
@@ -111,6 +112,7 @@ class _GroupMetric(PerUserMetric, TopkMetric):
 
 class _GroupTopkMetric(_GroupMetric):
     result = ""
+    at_every_k: AtEveryK
 
     def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
         """See :meth:`~recbole_signed.evaluation.metrics.PerUserMetric.per_user`."""
@@ -129,10 +131,6 @@ class _GroupTopkMetric(_GroupMetric):
     def _keep(self, values: dict[str, FloatArray], label: str, found: FloatArray) -> None:
         values.update({in_group(f"{self.result}@{k}", label): found[:, k - 1] for k in self.topk})
 
-    def at_every_k(self, hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.integer[Any]]) -> FloatArray:
-        """Return the metric ``[n_users, max_k]`` of hits ``[n_users, max_k]`` among so many relevant items."""
-        raise NotImplementedError
-
 
 class GroupRecall(_GroupTopkMetric):
     r"""Recall by the number of training edges: ``recall@20[users 1-5]``, ``recall@20[items 51+]``; higher is better.
@@ -146,20 +144,14 @@ class GroupRecall(_GroupTopkMetric):
     """
 
     result = "recall"
-
-    def at_every_k(self, hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.integer[Any]]) -> FloatArray:
-        """See :meth:`_GroupTopkMetric.at_every_k`."""
-        return recall_at(hits, relevant)
+    at_every_k = staticmethod(recall_at)
 
 
 class GroupNDCG(_GroupTopkMetric):
     """NDCG by the number of training edges, ``ndcg@20[users 1-5]``: as :class:`GroupRecall`; higher is better."""
 
     result = "ndcg"
-
-    def at_every_k(self, hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.integer[Any]]) -> FloatArray:
-        """See :meth:`_GroupTopkMetric.at_every_k`."""
-        return ndcg_at(hits, relevant)
+    at_every_k = staticmethod(ndcg_at)
 
 
 class GroupShare(_GroupMetric):

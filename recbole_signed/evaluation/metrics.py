@@ -19,7 +19,7 @@ random (Mena-Maldonado et al., SIGIR 2020, on the popularity bias of false-posit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -32,6 +32,8 @@ from recbole_signed.errors import UsageError
 
 FloatArray = npt.NDArray[np.float64]
 CountArray = npt.NDArray[np.integer[Any]]
+AtEveryK = Callable[[npt.NDArray[np.bool_], CountArray], FloatArray]
+"""The metric ``[n_users, max_k]`` of hits ``[n_users, max_k]`` among so many relevant items ``[n_users]``."""
 
 VERDICTS = "rec.verdicts"
 """Collected per evaluated user, ``[n_users, max_k + 2]`` integers: at each rank 0 or the sum of :data:`LIKE`

@@ -12,7 +12,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 
@@ -22,9 +21,6 @@ class ContentKNN(TrainingFreeRecommender):
     Score :math:`\sum_{j \in P_u} \cos(f_i, f_j)`, with features weighted by :math:`\log(n / n_f)^{\text{idf}}`, for the
     :math:`n_f` of n items that have one. The key ``features`` says what the features are, see SSF; without any, or for
     items without a row, an item is near to itself alone.
-
-    Raises:
-        UsageError: ``idf`` is not 0 or 1.
     """
 
     family = "content-based neighbours"
@@ -39,8 +35,6 @@ class ContentKNN(TrainingFreeRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        if config["idf"] not in (0, 1):
-            raise UsageError(f"idf is {config['idf']!r}; it must be 0 (features count alike) or 1.")
         features = dataset.features_of("item") if hasattr(dataset, "features_of") else None
         if features is None:
             self._matrix = sp.identity(self.n_items, dtype=np.float32, format="csr")
