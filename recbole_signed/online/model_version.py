@@ -12,7 +12,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.online.events import id_of
 from recbole_signed.online.learners import Learner, described, learner_from
-from recbole_signed.online.store import EdgeArrays, EdgeState, ItemSide, OnlineState, Snapshot, Update
+from recbole_signed.online.store import EdgeState, OnlineState, Snapshot, Update
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,6 @@ def refit_version(snapshot: Snapshot, edges: EdgeState) -> tuple[dict[str, np.nd
 def same_settings(one: Learner, other: dict[str, Any]) -> bool:
     """Return whether a learner has the parameters of a description, as JSON has them."""
     return json.dumps(one.parameters(), sort_keys=True) == json.dumps(other.get("parameters"), sort_keys=True)
-
-
-def copied_edges(state: OnlineState, times: bool) -> ItemSide | EdgeArrays:
-    """Return a copy of the edges, without their times where nobody looks at them: that takes less time."""
-    return state.edges.export() if times else state.edges.item_side()
 
 
 def numbers_of(state: OnlineState, items: Iterable[str | int]) -> np.ndarray:

@@ -21,7 +21,6 @@ from recbole_signed.online.forgetting import Forgetting
 from recbole_signed.online.learners import Learner, Refreshed, best_items, described, learner_from
 from recbole_signed.online.model_version import (
     UpdateResult,
-    copied_edges,
     load_version,
     numbers_of,
 )
@@ -302,11 +301,9 @@ class OnlineRecommender(Forgetting):
         while True:
             with self._entered() as (state, learner):
                 fresh, n_fits = copy.deepcopy(learner), self._n_fits
-                copied = copied_edges(state, fresh.refresh_needs_times)
+                frozen = state.edges.freeze(by_item=not fresh.refresh_needs_times)
                 sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
-            edges = copied.arrays()
-            del copied
-            fresh, result = self.compute(fresh, "refresh", edges, *sizes)
+            fresh, result = self.compute(fresh, "refresh", frozen.arrays(state.lock), *sizes)
             with self._entered() as (state, learner):
                 if self._n_fits == n_fits:
                     self._n_refreshes += 1
@@ -325,17 +322,17 @@ class OnlineRecommender(Forgetting):
         with self._entered() as (state, learner):
             wanted, n_refreshes = self.wanted, self._n_refreshes
             fresh = copy.deepcopy(wanted if wanted is not None else learner)
-            edges = copied_edges(state, fresh.needs_times).arrays()
+            frozen = state.edges.freeze(by_item=not fresh.needs_times)
             sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
             scratch_seq = seq
-        fresh, _ = self.compute(fresh, "fit", edges, *sizes)
+        fresh, _ = self.compute(fresh, "fit", frozen.arrays(state.lock), *sizes)
         with self._entered() as (state, _):
             refreshed = self._n_refreshes != n_refreshes
-            copied = copied_edges(state, fresh.refresh_needs_times) if refreshed else None
+            again = state.edges.freeze(by_item=not fresh.refresh_needs_times) if refreshed else None
             sizes = state.edges.n_users, state.edges.n_items
             seq = state.applied_seq if refreshed else seq
-        if copied is not None:  # what a refresh brought meanwhile is not in the edges of the fit
-            fresh, _ = self.compute(fresh, "refresh", copied.arrays(), *sizes)
+        if again is not None:  # what a refresh brought meanwhile is not in the edges of the fit
+            fresh, _ = self.compute(fresh, "refresh", again.arrays(state.lock), *sizes)
         with self._entered() as (state, learner):
             self._n_fits, self._scratch_seq = self._n_fits + 1, scratch_seq
             self._swap(state, learner, fresh, seq)

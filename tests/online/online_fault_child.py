@@ -11,6 +11,7 @@ import hashlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Learned:
         edges = self.edges()
         learn = self.learner.refresh if self.fitted else self.learner.fit
         of_items = self.fitted and not self.learner.refresh_needs_times
-        arrays = edges.item_side().arrays() if of_items else edges.export()
+        arrays = edges.freeze(by_item=of_items).arrays(threading.RLock())
         learn(arrays, edges.n_users, edges.n_items)
         self.learner.attach(edges)
         self.fitted = True

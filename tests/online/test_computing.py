@@ -12,7 +12,7 @@ import pytest
 from small_recommender import begin, event
 
 from recbole_signed.online import compute_apart, compute_here
-from recbole_signed.online.store import EventLog
+from recbole_signed.online.store import EventLog, FrozenEdges
 
 
 def test_a_ranking_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +35,29 @@ def test_a_ranking_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytes
     go_on.set()
     thread.join(60)
     assert before[0][0] not in dict(recommender.recommend("u1", 50))
+    recommender.close()
+
+
+@pytest.mark.parametrize("method", ["refresh", "refit"])
+def test_a_ranking_does_not_wait_until_edges_are_copied(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender = begin(tmp_path / "state")
+    arrays, copying, go_on = FrozenEdges.arrays, threading.Event(), threading.Event()
+
+    def slow(self: FrozenEdges, *args: Any) -> Any:
+        copying.set()
+        assert go_on.wait(60)
+        return arrays(self, *args)
+
+    monkeypatch.setattr(FrozenEdges, "arrays", slow)
+    renewed = threading.Thread(target=getattr(recommender, method))
+    renewed.start()
+    assert copying.wait(60)
+    recommender.update([event(1, "u1", "i1", "dislike")])
+    assert recommender.recommend("u1", 5)
+    go_on.set()
+    renewed.join(60)
     recommender.close()
 
 

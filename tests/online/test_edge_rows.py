@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -57,7 +59,7 @@ def test_an_export_is_all_rows_in_order(edges: EdgeState) -> None:
 
 
 def test_the_item_side_is_an_export_without_times(edges: EdgeState) -> None:
-    wanted, found = edges.export(), edges.item_side().arrays()
+    wanted, found = edges.export(), edges.freeze(by_item=True).arrays(threading.RLock())
     for name in ("user", "item", "kind"):
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
         assert getattr(found, name).dtype == getattr(wanted, name).dtype

@@ -193,7 +193,7 @@ def test_frozen_edges_are_those_of_their_moment() -> None:
         frozen = state.freeze()
         for n, users in sizes:
             apply(n, users, [LIKE, DISLIKE, UNLIKE, UNDISLIKE, SKIP, FORGET_USER])
-        found = state.thawed(frozen, threading.RLock())
+        found = frozen.tensors(threading.RLock())
         assert found.keys() == expected.keys()
         for name, each in expected.items():
             np.testing.assert_array_equal(found[name], each)

@@ -8,12 +8,12 @@ from .database import WAL_BYTES as WAL_BYTES
 from .database import write_meta as write_meta
 from .dead_letters import DeadLetterFile as DeadLetterFile
 from .edge_views import PIECE as PIECE
-from .edge_views import ItemSide as ItemSide
 from .edge_views import Row as Row
 from .edge_views import Rows as Rows
 from .edges import Changes as Changes
 from .edges import EdgeArrays as EdgeArrays
 from .edges import EdgeState as EdgeState
+from .edges import FrozenEdges as FrozenEdges
 from .erasure import Pending as Pending
 from .event_log import EventLog as EventLog
 from .log_batch import LogBatch as LogBatch

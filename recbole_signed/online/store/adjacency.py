@@ -1,18 +1,35 @@
 """Rows of sorted keys with values beside them, that grow in place: what a node is joined to, one row a node.
 
-All rows lie in one arena with room behind some of them. A row that outgrows its room moves to the end of the arena
-with twice the room, so an insertion costs a copy of its own row at most, and reading a row is a slice.
+All rows lie in one arena, each with some room behind it. A row that outgrows its room moves to a place with a quarter
+more, so an insertion costs a copy of its own row at most, and reading a row is a slice. Places that rows have left are
+given to others. Places come in few sizes, so that one fits another.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from recbole_signed.online.store.edge_views import pieces
+
 KEY = "key"
-_SPARE = 1.25
+_RESERVE = 2
+"""Address space of the arena over what is used; the system lends no memory for what was never written to."""
+_DENSE = 0.7
+"""Share of the arena in use below which rows are moved together before it is made longer."""
+
+
+def _sizes() -> np.ndarray:
+    """Sizes of places, each an eighth larger than the one before."""
+    sizes = [2]
+    while sizes[-1] < 2**40:
+        sizes.append(sizes[-1] + max(2, sizes[-1] // 8))
+    return np.array([0, *sizes], dtype=np.int64)
+
+
+_SIZES = _sizes()
 
 
 class Adjacency:
@@ -25,23 +42,32 @@ class Adjacency:
 
     def __init__(self, dtypes: Mapping[str, type]) -> None:
         self._dtypes: dict[str, type] = {KEY: np.int32, **dtypes}
+        self._frozen: list[Frozen] = []
         self.load(np.zeros(1, dtype=np.int64), {name: np.zeros(0, dtype) for name, dtype in self._dtypes.items()})
 
     def load(self, indptr: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
         """Take other rows, as CSR sorted by row and key: ``indptr`` int64 ``[n + 1]``, columns with ``key`` ``[E]``."""
         self._n = len(indptr) - 1
-        self._start = indptr[:-1].astype(np.int64)
         self._length = np.diff(indptr).astype(np.int64)
-        self._room = self._length.copy()
-        self._end = self.n_entries = int(indptr[-1])
-        size = int(self._end * _SPARE) + 1024
-        self.columns: dict[str, np.ndarray] = {}
-        for name, dtype in self._dtypes.items():
-            self.columns[name] = np.empty(size, dtype)
-            self.columns[name][: self._end] = columns[name]
+        self._room = _room_for(self._length, 8)
+        ends = np.cumsum(self._room)
+        self._start = ends - self._room
+        self._end, self.n_entries = int(self._room.sum()), int(indptr[-1])
+        self._free: dict[int, list[int]] = {}  # places that rows have left, by their size
+        self._left: list[tuple[int, int]] = []  # size and place of those that a frozen copy still reads
+        size = _RESERVE * self._end + 1024
+        self.columns: dict[str, np.ndarray] = {name: np.empty(size, dtype) for name, dtype in self._dtypes.items()}
+        for entries, places in _places(indptr, self._start, self._length):
+            for name, column in self.columns.items():
+                column[places] = columns[name][entries]
 
     def __len__(self) -> int:
         return self._n
+
+    @property
+    def extent(self) -> int:
+        """Entries that the arena has come to hold, with the room between them: what it takes of memory."""
+        return self._end
 
     def grow(self, n_rows: int) -> None:
         """Add empty rows until there are ``n_rows``."""
@@ -90,7 +116,7 @@ class Adjacency:
             row, n = int(rows[first]), last - first
             length = int(self._length[row])
             if length + n > self._room[row]:
-                self._move(row, 2 * (length + n))
+                self._move(row, length + n)
             here = self.row(row)
             at = np.searchsorted(self.columns[KEY][here], keys[first:last])
             if n == 1:
@@ -140,29 +166,56 @@ class Adjacency:
         return _gather(self._start[: self._n], self._length[: self._n], self.columns, names)
 
     def freeze(self) -> Frozen:
-        """Remember the rows as they are, at the cost of two numbers a row; `Frozen.keep` has to be told of changes."""
-        return Frozen(self._start[: self._n].copy(), self._length[: self._n].copy(), dict(self.columns))
+        """Remember the rows as they are, at the cost of two numbers a row, until :meth:`thaw`; :meth:`keep` follows."""
+        frozen = Frozen(self._start[: self._n].copy(), self._length[: self._n].copy(), dict(self.columns))
+        self._frozen.append(frozen)
+        return frozen
 
-    def _move(self, row: int, room: int) -> None:
-        """Give a row another place with more room."""
-        if self._end + room > len(self.columns[KEY]):
+    def keep(self, rows: np.ndarray) -> None:
+        """Let what is frozen copy rows, ``[m]`` in any order, that are about to change."""
+        for frozen in self._frozen:
+            frozen.keep(rows)
+
+    def thaw(self, frozen: Frozen) -> None:
+        """Let changes go on without a frozen copy."""
+        self._frozen.remove(frozen)
+        if not self._frozen:
+            for room, start in self._left:
+                self._free.setdefault(room, []).append(start)
+            self._left = []
+
+    def _move(self, row: int, length: int) -> None:
+        """Give a row another place, with room for more than ``length`` entries."""
+        room = int(_room_for(np.array([length]), 4)[0])
+        if not self._free.get(room) and self._end + room > len(self.columns[KEY]):
             self._make_room(room)
+        free = self._free.get(room)
+        if free:
+            start = free.pop()
+        else:
+            start, self._end = self._end, self._end + room
         old = self.row(row)
-        length = old.stop - old.start
         for column in self.columns.values():
-            column[self._end : self._end + length] = column[old]
-        self._start[row] = self._end
-        self._room[row] = room
-        self._end += room
+            column[start : start + old.stop - old.start] = column[old]
+        if self._room[row]:
+            self._leave(int(self._room[row]), old.start)
+        self._start[row], self._room[row] = start, room
+
+    def _leave(self, room: int, start: int) -> None:
+        """Note a place as free; one that something frozen reads waits until that is thawed."""
+        if self._frozen:
+            self._left.append((room, start))
+        else:
+            self._free.setdefault(room, []).append(start)
 
     def _make_room(self, room: int) -> None:
-        if self._room.sum() < 0.7 * self._end:  # mostly places that rows have left
+        if self._room.sum() < _DENSE * self._end:  # mostly places that rows have left
             indptr, columns = self.gather(list(self.columns))
             self.load(indptr, dict(zip(self.columns, columns, strict=True)))
-        size = max(len(self.columns[KEY]), int((self._end + room) * _SPARE) + 1024)
-        for name, column in self.columns.items():
-            if len(column) < size:
-                larger = np.empty(size, column.dtype)
+        size = self._end + room
+        if size > len(self.columns[KEY]):
+            for name, column in self.columns.items():
+                larger = np.empty(_RESERVE * size, column.dtype)
                 larger[: self._end] = column[: self._end]
                 self.columns[name] = larger
 
@@ -195,19 +248,29 @@ class Frozen:
                 column[indptr[row] : indptr[row + 1]] = before[name]
 
 
+def _room_for(length: np.ndarray, part: int) -> np.ndarray:
+    """Size of a place for rows of some lengths, with room for one of ``part`` more; 0 for an empty row."""
+    return np.where(length > 0, _SIZES[np.searchsorted(_SIZES, length + length // part + 1)], 0)
+
+
+def _places(indptr: np.ndarray, start: np.ndarray, length: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Entries of all rows one after the other, a piece at a time, and their places in the arena."""
+    for first, last in pieces(indptr):
+        entries = slice(int(indptr[first]), int(indptr[last]))
+        shift = np.repeat(start[first:last] - indptr[first:last], length[first:last])
+        yield entries, np.arange(entries.start, entries.stop) + shift
+
+
 def _gather(
     start: np.ndarray, length: np.ndarray, columns: Mapping[str, np.ndarray], names: Sequence[str]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     indptr = np.zeros(len(start) + 1, dtype=np.int64)
     np.cumsum(length, out=indptr[1:])
-    if np.array_equal(start[length > 0], indptr[:-1][length > 0]):  # as it was loaded
-        return indptr, [columns[name][: indptr[-1]].copy() for name in names]
-    filled = np.flatnonzero(length)
-    start, end = start[filled], start[filled] + length[filled]
-    breaks = np.flatnonzero(start[1:] != end[:-1]) + 1  # rows in a row that lie in a row are copied at once
-    bounds = zip(start[np.r_[0, breaks]].tolist(), end[np.r_[breaks - 1, len(end) - 1]].tolist(), strict=True)
-    pieces = [slice(first, last) for first, last in bounds]
-    return indptr, [np.concatenate([columns[name][piece] for piece in pieces]) for name in names]
+    found = [np.empty(indptr[-1], columns[name].dtype) for name in names]
+    for entries, places in _places(indptr, start, length):
+        for name, column in zip(names, found, strict=True):
+            column[entries] = columns[name][places]
+    return indptr, found
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,10 +86,6 @@ class EdgeArrays:
         """Users and items of the skips and views, int32 ``[2, m]``."""
         return self._where((self.kind == SKIP) | (self.kind == VIEW))
 
-    def arrays(self) -> EdgeArrays:
-        """Return this, as :meth:`ItemSide.arrays` returns the edges by user."""
-        return self
-
     def where(self, rows: np.ndarray) -> EdgeArrays:
         """Return the edges that a mask ``[E]`` names."""
         return EdgeArrays(self.user[rows], self.item[rows], self.kind[rows], self.timestamp[rows])
@@ -103,28 +100,27 @@ class EdgeArrays:
         return np.stack([self.user[mask], self.item[mask]])
 
 
-@dataclass(frozen=True)
-class ItemSide:
-    """All visible edges by item, without times: what is copied fastest, to be turned round once nobody waits."""
+def pieces(indptr: np.ndarray) -> list[tuple[int, int]]:
+    """Cut rows, ``indptr`` int64 ``[n + 1]``, into ranges of rows with about :data:`PIECE` entries each."""
+    firsts = np.searchsorted(indptr, np.arange(0, indptr[-1], PIECE), side="right") - 1
+    return list(itertools.pairwise(np.unique(np.append(firsts, len(indptr) - 1)).tolist()))
 
-    indptr: np.ndarray
-    """int64 ``[n_items + 1]``."""
-    user: np.ndarray
-    """int32 ``[E]``, rising within an item."""
-    kind: np.ndarray
-    """int8 ``[E]``."""
-    n_users: int
 
-    def arrays(self) -> EdgeArrays:
-        """Return the edges by user."""
-        columns = sp.csc_matrix((self.kind, self.user, self.indptr), shape=(self.n_users, len(self.indptr) - 1))
-        rows = columns.tocsr()  # a counting sort, during which other threads run
-        user = np.empty(len(self.user), dtype=np.int32)
-        for first in range(0, self.n_users, PIECE // 8):
-            bounds = rows.indptr[first : first + PIECE // 8 + 1]
-            names = np.arange(first, first + len(bounds) - 1, dtype=np.int32)
-            user[bounds[0] : bounds[-1]] = np.repeat(names, np.diff(bounds))
-        return EdgeArrays(user, rows.indices.astype(np.int32, copy=False), rows.data, np.zeros(0, dtype=np.int64))
+def owners(indptr: np.ndarray) -> np.ndarray:
+    """Return the row of each entry, int32 ``[E]``."""
+    found = np.empty(indptr[-1], dtype=np.int32)
+    for first, last in pieces(indptr):
+        bounds = indptr[first : last + 1]
+        found[bounds[0] : bounds[-1]] = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(bounds))
+    return found
+
+
+def turned(indptr: np.ndarray, user: np.ndarray, kind: np.ndarray, n_users: int) -> EdgeArrays:
+    """Return edges that are given by item, ``indptr`` ``[n_items + 1]``, by user, without times."""
+    rows = sp.csc_matrix((kind, user, indptr), shape=(n_users, len(indptr) - 1)).tocsr()
+    # a counting sort, during which other threads run
+    item = rows.indices.astype(np.int32, copy=False)
+    return EdgeArrays(owners(rows.indptr), item, rows.data, np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ import numpy as np
 
 from recbole_signed.files import DamagedError
 from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, ITEM, LIKE, SKIP
-from recbole_signed.online.store.adjacency import KEY, Adjacency, Frozen
-from recbole_signed.online.store.edge_views import Changes, EdgeArrays, ItemSide, Row, Rows
+from recbole_signed.online.store.adjacency import KEY, Adjacency
+from recbole_signed.online.store.edge_views import Changes, EdgeArrays, Row, Rows, owners, turned
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.recent_counts import RecentCounts
 from recbole_signed.online.store.registers import COLUMNS, NEVER, PairEvents, Registers
 
+BY_USER, BY_ITEM = [KEY, *COLUMNS], [KEY, "kind"]
+"""Columns of rows by user, and by item."""
 # a batch of more pairs than these many, and than this share of all, is applied faster by making all rows again
 _FEW = 1000
 _MANY = 0.1
@@ -27,7 +29,6 @@ class EdgeState:
     def __init__(self, n_users: int = 1, n_items: int = 1) -> None:
         self._by_user = Adjacency(COLUMNS)
         self._by_item = Adjacency({"kind": np.int8})
-        self._frozen: Frozen | None = None
         self._user_counts = np.zeros((3, 1), dtype=np.int64)  # likes, dislikes, neutral
         self._item_counts = np.zeros((3, 1), dtype=np.int64)
         self._recent: dict[tuple[float, bool], RecentCounts] = {}
@@ -127,17 +128,7 @@ class EdgeState:
 
     def export(self) -> EdgeArrays:
         """Copy all visible edges."""
-        user, item, registers = self._all()
-        kind, time = registers.seen()
-        seen = kind != ABSENT
-        if seen.all():
-            return EdgeArrays(user, item, kind, time)
-        return EdgeArrays(user[seen], item[seen], kind[seen], time[seen])
-
-    def item_side(self) -> ItemSide:
-        """Copy all visible edges without their times: five bytes an edge, in a few hundredths of a second."""
-        indptr, (user, kind) = self._by_item.gather([KEY, "kind"])
-        return ItemSide(indptr, user, kind, self.n_users)
+        return _visible(*self._by_user.gather(BY_USER))
 
     def content_hash(self) -> str:
         """Hash of the visible edges and their times."""
@@ -166,8 +157,7 @@ class EdgeState:
         Rows of users whom a ``forget_user`` of the batch erases must not be in it; the log leaves them out.
         """
         self.grow(batch.n_users, batch.n_items)
-        if self._frozen is not None:
-            self._frozen.keep(np.unique(batch.user))
+        self._by_user.keep(np.unique(batch.user))
         forgets = batch.type == FORGET_USER
         forgotten = np.unique(batch.user[forgets & (batch.user > 0)]).astype(np.int32)
         parts = [self._forget(int(user)) for user in forgotten]
@@ -191,6 +181,8 @@ class EdgeState:
 
     def erase(self, users: Iterable[int]) -> None:
         """Erase users, as a ``forget_user`` does."""
+        users = list(users)
+        self._by_user.keep(np.array(users, dtype=np.int64))
         parts = [self._forget(user) for user in users]
         if parts:
             self._note(*map(np.concatenate, zip(*parts, strict=True)))
@@ -214,6 +206,7 @@ class EdgeState:
         if len(moved) > 1:
             moved = moved[np.lexsort((user[moved], item[moved]))]
         user, item, old, new = user[moved], item[moved], old[moved], new[moved]
+        self._by_item.keep(np.unique(item))
         gone, come = new == ABSENT, old == ABSENT
         stay = ~gone & ~come
         if stay.any():
@@ -243,6 +236,7 @@ class EdgeState:
         row = self.of_user(user)
         users = np.full(len(row.ids), user, dtype=np.int32)
         if len(row.ids):
+            self._by_item.keep(row.ids)
             self._by_item.delete(row.ids, users)
         self._by_user.clear(user)
         assert row.timestamp is not None
@@ -276,9 +270,8 @@ class EdgeState:
     # ---- all of it
 
     def _all(self) -> tuple[np.ndarray, np.ndarray, Registers]:
-        indptr, columns = self._by_user.gather([KEY, *COLUMNS])
-        user = np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(indptr))
-        return user, columns[0], Registers(*columns[1:])
+        indptr, columns = self._by_user.gather(BY_USER)
+        return owners(indptr), columns[0], Registers(*columns[1:])
 
     def _load(self, user: np.ndarray, item: np.ndarray, registers: Registers) -> None:
         """Take pairs sorted by user and item in the place of all that was there; counts stay as they are."""
@@ -291,21 +284,11 @@ class EdgeState:
 
     def to_tensors(self) -> dict[str, np.ndarray]:
         """Give all that is remembered as arrays that `from_tensors` takes."""
-        return _tensors(*self._by_user.gather([KEY, *COLUMNS]))
+        return _tensors(*self._by_user.gather(BY_USER))
 
-    def freeze(self) -> Frozen:
-        """Remember all that `to_tensors` gives, to be copied by `thawed` while changes go on; once at a time."""
-        self._frozen = self._by_user.freeze()
-        return self._frozen
-
-    def thawed(self, frozen: Frozen, lock: contextlib.AbstractContextManager[object]) -> dict[str, np.ndarray]:
-        """Give what `to_tensors` gave when `freeze` was called; ``lock`` is what changes hold."""
-        names = [KEY, *COLUMNS]
-        indptr, columns = frozen.gather(names)
-        with lock:
-            self._frozen = None
-        frozen.overlay(names, indptr, columns)
-        return _tensors(indptr, columns)
+    def freeze(self, *, by_item: bool = False) -> FrozenEdges:
+        """Remember all edges, to be copied while changes go on; ``by_item`` without times and what is not visible."""
+        return FrozenEdges(self._by_item if by_item else self._by_user, self.n_users, by_item=by_item)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray], n_items: int) -> EdgeState:
@@ -333,6 +316,48 @@ class EdgeState:
             return cls.from_tensors(tensors, n_items)
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise DamagedError(f"{name} is damaged: its edges are not edges ({error}).") from error
+
+
+class FrozenEdges:
+    """All edges at one moment; made by :meth:`EdgeState.freeze`, and copied once, by one of its methods.
+
+    Args:
+        rows: by user or by item.
+        n_users: number of user ids, padding included.
+        by_item: which of them.
+    """
+
+    def __init__(self, rows: Adjacency, n_users: int, *, by_item: bool) -> None:
+        self._rows, self._frozen, self._n_users, self._by_item = rows, rows.freeze(), n_users, by_item
+
+    def tensors(self, lock: contextlib.AbstractContextManager[object]) -> dict[str, np.ndarray]:
+        """Give what `EdgeState.to_tensors` gave then, of edges by user; ``lock`` is what changes hold."""
+        return _tensors(*self._copied(BY_USER, lock))
+
+    def arrays(self, lock: contextlib.AbstractContextManager[object]) -> EdgeArrays:
+        """Give what `EdgeState.export` gave then, with ``by_item`` without times; ``lock`` is what changes hold."""
+        if not self._by_item:
+            return _visible(*self._copied(BY_USER, lock))
+        indptr, (user, kind) = self._copied(BY_ITEM, lock)
+        return turned(indptr, user, kind, self._n_users)
+
+    def _copied(
+        self, names: list[str], lock: contextlib.AbstractContextManager[object]
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        try:
+            indptr, columns = self._frozen.gather(names)
+        finally:
+            with lock:
+                self._rows.thaw(self._frozen)
+        self._frozen.overlay(names, indptr, columns)
+        return indptr, columns
+
+
+def _visible(indptr: np.ndarray, columns: list[np.ndarray]) -> EdgeArrays:
+    kind, time = Registers(*columns[1:]).seen()
+    edges = EdgeArrays(owners(indptr), columns[0], kind, time)
+    seen = kind != ABSENT
+    return edges if seen.all() else edges.where(seen)
 
 
 def _tensors(indptr: np.ndarray, columns: list[np.ndarray]) -> dict[str, np.ndarray]:

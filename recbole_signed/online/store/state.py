@@ -436,7 +436,7 @@ class OnlineState(OpenedDirectory):
                 "rng": rng,
                 "meta": dict(meta),
             }
-            return Captured(about, self.edges, self.edges.freeze())
+            return Captured(about, self.edges.freeze())
 
     def save(self, tensors: Mapping[str, np.ndarray], captured: Captured) -> str:
         """Save a version as `snapshot` does, without keeping others from using the state; hold `maintenance`.
@@ -446,7 +446,7 @@ class OnlineState(OpenedDirectory):
             captured: what `capture` gave at the same moment.
 
         """
-        edges = captured.edges.thawed(captured.frozen, self.lock)
+        edges = captured.edges.tensors(self.lock)
         with self.entered():
             pass  # the files are still there
         name = self.versions.save(tensors, edges, captured.about)

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.online.store.adjacency import Frozen
 from recbole_signed.online.store.edge_views import Changes
-from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store.edges import FrozenEdges
 from recbole_signed.online.store.log_batch import LogBatch
 
 
@@ -46,5 +45,4 @@ class Captured:
     """What a version says of itself, and its edges at that moment."""
 
     about: dict[str, Any]
-    edges: EdgeState
-    frozen: Frozen
+    edges: FrozenEdges

@@ -56,6 +56,7 @@ class Vocabulary:
         self._tokens: list[str | None] = [None]
         self._tags = bytearray(TAG)
         self._ids: dict[str, int] = {}
+        self._hashed = hashlib.sha256(), 0  # of the first so many tags, which never change
         self.extend(rows)
 
     def __len__(self) -> int:
@@ -97,7 +98,12 @@ class Vocabulary:
         size = len(self) if size is None else size
         if size > len(self):
             raise IndexError(f"The vocabulary has {len(self)} ids, not {size}.")
-        return hashlib.sha256(memoryview(self._tags)[: size * TAG]).hexdigest()
+        digest, known = self._hashed
+        if size < known:
+            return hashlib.sha256(memoryview(self._tags)[: size * TAG]).hexdigest()
+        digest.update(memoryview(self._tags)[known * TAG : size * TAG])
+        self._hashed = digest, size  # the next one, of more ids, goes on from here
+        return digest.copy().hexdigest()
 
     def content_hash(self) -> str:
         """Hash of ids and tokens themselves, which does not depend on the random salts."""

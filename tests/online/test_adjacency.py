@@ -1,0 +1,76 @@
+"""Rows that grow in place: what they hold, what they take in memory, and copies made while they change."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recbole_signed.online.store.adjacency import KEY, Adjacency, Frozen
+
+Rows = list[dict[int, int]]
+
+
+def loaded(n_rows: int, degree: int) -> tuple[Adjacency, Rows]:
+    """Return rows of even keys, each with its double as its value."""
+    rows = Adjacency({"value": np.int64})
+    keys = np.tile(2 * np.arange(degree), n_rows)
+    rows.load(np.arange(n_rows + 1) * degree, {KEY: keys.astype(np.int32), "value": 2 * keys})
+    return rows, [dict(zip(keys[:degree].tolist(), (2 * keys[:degree]).tolist(), strict=True)) for _ in range(n_rows)]
+
+
+def insert(rows: Adjacency, wanted: Rows, row: int, keys: list[int]) -> None:
+    """Add new keys to a row of both."""
+    new = np.array(sorted(set(keys) - set(wanted[row])), dtype=np.int32)
+    rows.keep(np.array([row]))
+    rows.insert(np.full(len(new), row), new, {"value": new.astype(np.int64) * 2})
+    wanted[row].update((key, 2 * key) for key in new.tolist())
+
+
+def check(found: tuple[np.ndarray, list[np.ndarray]], wanted: Rows) -> None:
+    indptr, (keys, values) = found
+    np.testing.assert_array_equal(np.diff(indptr), [len(row) for row in wanted])
+    np.testing.assert_array_equal(keys, [key for row in wanted for key in sorted(row)])
+    np.testing.assert_array_equal(values, [row[key] for row in wanted for key in sorted(row)])
+
+
+def test_a_few_entries_more_in_every_row_take_no_more_memory() -> None:
+    rows, wanted = loaded(500, 50)
+    before = rows.extent
+    assert before < 1.3 * rows.n_entries
+    for row in range(500):
+        insert(rows, wanted, row, [1, 3, 5])
+    assert rows.extent == before
+    check(rows.gather([KEY, "value"]), wanted)
+
+
+def test_rows_move_to_places_that_others_have_left() -> None:
+    rows, wanted = loaded(40, 30)
+    for row in range(40):
+        for key in range(1, 801, 2):
+            insert(rows, wanted, row, [key])
+    # the first row to grow leaves places of all sizes; the others go through them
+    assert rows.extent < 1.6 * rows.n_entries
+    check(rows.gather([KEY, "value"]), wanted)
+
+
+def test_copies_of_several_moments_are_those_of_their_moments() -> None:
+    rng = np.random.default_rng(0)
+    rows, wanted = loaded(30, 20)
+    held: list[tuple[Frozen, Rows]] = []
+    names = [KEY, "value"]
+    for turn in range(300):
+        row = int(rng.integers(30))
+        insert(rows, wanted, row, rng.integers(0, 2000, int(rng.integers(1, 30))).tolist())
+        gone = np.array(sorted(rng.choice(sorted(wanted[row]), len(wanted[row]) // 3, replace=False)), dtype=np.int32)
+        rows.delete(np.full(len(gone), row), gone)
+        wanted[row] = {key: value for key, value in wanted[row].items() if key not in gone}
+        if turn % 7 == 0:
+            held.append((rows.freeze(), [dict(each) for each in wanted]))
+        if turn % 11 == 0 and held:
+            frozen, then = held.pop(int(rng.integers(len(held))))
+            rows.thaw(frozen)
+            found = frozen.gather(names)
+            frozen.overlay(names, *found)
+            check(found, then)
+        if len(held) > 2:
+            rows.thaw(held.pop(0)[0])
+    check(rows.gather(names), wanted)
