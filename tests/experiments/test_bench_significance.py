@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from recbole_signed.experiments.tables import (
     TableSpec,
     View,
     compare,
+    kept_of,
     pairwise_table,
     pool,
     significance,
@@ -417,3 +419,52 @@ def test_the_command(finish: Finish, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as exit_status:
         main(["significance", str(table), "--format", "html"])
     assert exit_status.value.code == 2
+
+
+# ---- the outcome that is kept ----
+
+
+def without_users(table: Path) -> Path:
+    shutil.rmtree(users_folder(table.with_suffix(".jsonl")))
+    return table
+
+
+def test_an_outcome_is_read_where_the_values_per_user_are_not_there(finish: Finish) -> None:
+    table = finish()
+    assert compare(table).n_new == 0
+    first, other = significance(table), significance(table, against="EASE")
+    without_users(table)
+    for found, against in ((first, None), (other, "EASE")):
+        again = significance(table, against=against)
+        assert again["comparisons"] == found["comparisons"]
+        assert again["notes"][:-1] == found["notes"]
+        assert again["notes"][-1].startswith("Read from tiny.significance.json")
+        assert kept_of(table, against) == found
+    assert kept_of(table, "Pop") is None
+    for question in ({"only": ["SSF", "Pop"]}, {"metrics": ["recall@5"]}, {"resamples": 9}, {"against": "Pop"}):
+        with pytest.raises(UsageError, match="values per user"):
+            significance(table, **question)
+
+
+def test_an_outcome_does_not_outlive_its_rows(finish: Finish) -> None:
+    table = finish()
+    significance(table)
+    finish(lambda label, seed: drawn(label, seed + 1))  # the same runs again, with other values
+    compare(table)
+    without_users(table)
+    assert kept_of(table) is None
+    with pytest.raises(UsageError, match="values per user"):
+        significance(table)
+
+
+def test_a_question_on_a_part_of_a_table_is_not_kept(finish: Finish) -> None:
+    table = finish()
+    significance(table, only=["SSF", "Pop"])
+    assert not table.with_suffix(".significance.json").exists()
+
+
+def test_a_damaged_outcome_is_named(finish: Finish) -> None:
+    table = without_users(finish())
+    table.with_suffix(".significance.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"tiny.significance.json is damaged; remove it"):
+        significance(table)

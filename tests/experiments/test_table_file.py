@@ -263,3 +263,14 @@ def test_the_headline_and_the_cold_table_run_what_others_run() -> None:
         assert mine.datasets == base.datasets
         assert mine.common == base.common
         assert {label: base.models.get(label, each) for label, each in mine.models.items()} == mine.models
+
+
+def test_a_model_may_be_left_out_of_a_data_set(write: Write, started: Callable[[], list[str]]) -> None:
+    table = write(BASE.replace("{again: {epochs: 9}}", "{again: false}").replace("[1, 2]", "1"))
+    assert compare(table).n_new == 5
+    assert "BPR on again, seed 1" not in started()
+    found = stored_table(table)
+    assert found is not None
+    assert (list(found.places["again"]), found.not_run) == (["Pop", "EASE"], {})
+    with pytest.raises(UsageError, match="RecBole keys, or to false"):
+        TableSpec.read(write(BASE.replace("{again: {epochs: 9}}", "{again: true}"), "wrong"))

@@ -27,6 +27,7 @@ from recbole_signed.experiments.runs import (
     smaller_is_better,
 )
 from recbole_signed.experiments.tables.building import Result, was_cut_short
+from recbole_signed.experiments.tables.kept_tests import keep, kept, kept_file, values_digest
 from recbole_signed.experiments.tables.marks import places_of
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.plugin import OWN, facts_of
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 DEFAULT_METRICS = ("recall@20", "ndcg@20")
 _SHOWN_RUNS = 4
 _DIGITS = 8
+_DEFAULT = (0.05, 10_000, 0)
+"""Level, resamples and their seed."""
 
 Places = Mapping[str, Mapping[str, Sequence[RunRow]]]
 """Section -> label -> its rows."""
@@ -49,15 +52,18 @@ def significance(
     metrics: Sequence[str] = (),
     against: str | None = None,
     *,
-    alpha: float = 0.05,
+    alpha: float = _DEFAULT[0],
     only: Sequence[str] = (),
     datasets: Sequence[str] = (),
     output: Path | None = None,
-    resamples: int = 10_000,
-    seed: int = 0,
+    resamples: int = _DEFAULT[1],
+    seed: int = _DEFAULT[2],
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Compare one model of a finished table with every other, on each data set and metric.
+
+    What is found for a whole table by the default metrics, level and resamples is kept beside its rows. It answers the
+    same question where the values per user are not there, as long as the rows are those that it comes from.
 
     Args:
         path: the table's yaml file.
@@ -91,7 +97,16 @@ def significance(
     if against is not None and against not in spec.models:
         raise UsageError(f"--against is '{against}', which the table does not have{nearest(against, spec.models)}")
     rows_file = (path.parent if output is None else output) / f"{path.stem}.jsonl"
-    results = _finished(path, spec, rows_file, output)
+    requests = list(spec.requests())
+    results, missing = _finished(requests, rows_file)
+    whole = not (metrics or only or datasets) and (alpha, resamples, seed) == _DEFAULT
+    values_of = values_digest(spec, results)
+    if missing:
+        before = kept(rows_file, against, values_of) if whole else None
+        if before is None:
+            raise UsageError(_missing_message(path, spec, missing, len(requests), output))
+        note = f"Read from {kept_file(rows_file).name}: the values per user of these rows are not kept here."
+        return {**before, "notes": [*before["notes"], note]}
     notes = [*_failures(results), *_stopped_notes(places_of(results))]
     places = _finished_only(places_of(results))
     chosen = _metrics(metrics, spec, places, rows_file)
@@ -116,7 +131,7 @@ def significance(
     if not found:
         raise UsageError(f"{path}: there is nothing to compare; it takes two models with finished runs on a data set.")
     n_comparisons = _correct(found, alpha)
-    return {
+    outcome = {
         "title": spec.title,
         "alpha": alpha,
         "resamples": resamples,
@@ -125,21 +140,17 @@ def significance(
         "comparisons": found,
         "notes": list(dict.fromkeys([*notes, *_floor_note(found, n_comparisons, resamples, alpha)])),
     }
+    if whole:
+        keep(rows_file, against, values_of, outcome)
+    return outcome
 
 
-def _finished(path: Path, spec: TableSpec, rows_file: Path, output: Path | None) -> list[Result]:
-    """Return the table's rows; all have their values per user, but for failed ones."""
-    requests = list(spec.requests())
+def _finished(requests: Sequence[RunSpec], rows_file: Path) -> tuple[list[Result], list[RunSpec]]:
+    """Return the rows, and the requests that have none, or not their values per user; failed ones need no values."""
     store = RowStore(rows_file)
-    rows = [store.find(request.key) for request in requests]
-    missing = [
-        request
-        for request, row in zip(requests, rows, strict=True)
-        if row is None or (row.ok and not is_there(row, rows_file))
-    ]
-    if missing:
-        raise UsageError(_missing_message(path, spec, missing, len(requests), output))
-    return [(request.section, request.label, row) for request, row in zip(requests, rows, strict=True) if row]
+    rows = [(request, store.find(request.key)) for request in requests]
+    missing = [request for request, row in rows if row is None or (row.ok and not is_there(row, rows_file))]
+    return [(request.section, request.label, row) for request, row in rows if row is not None], missing
 
 
 def _missing_message(path: Path, spec: TableSpec, missing: Sequence[RunSpec], n: int, output: Path | None) -> str:

@@ -171,8 +171,13 @@ class TableSpec(Spec):
             if name not in known:
                 raise UsageError(f"there is no model named '{name}'{nearest(str(name), known)}")
             places = settings.get("per_dataset") or {}
-            if not isinstance(places, dict) or not all(isinstance(keys, dict) for keys in places.values()):
-                raise UsageError(f"'per_dataset' of {label} must map data sets of the table to RecBole keys.")
+            if not isinstance(places, dict) or not all(
+                keys is False or isinstance(keys, dict) for keys in places.values()
+            ):
+                raise UsageError(
+                    f"'per_dataset' of {label} must map data sets of the table to RecBole keys, or to false, which "
+                    "leaves the model out there."
+                )
             for section in places:
                 if section not in (known_places := (*self.datasets, *self.pools())):
                     hint = nearest(str(section), known_places)
@@ -258,11 +263,17 @@ class TableSpec(Spec):
                     )
 
     def planned_rows(self, section: str) -> Iterator[PlannedRow]:
-        """Yield the models on one part of the table, with all that the table says of each there."""
+        """Yield the models on one part of the table, with all that the table says of each there.
+
+        A model whose ``per_dataset`` says ``false`` of the part, or of its pool, is left out.
+        """
         data_settings = self.datasets[section]
         for label, model_settings in self.models.items():
             places = model_settings.get("per_dataset") or {}
-            here = [places.get(name) or {} for name in (data_settings.get(POOL), section)]
+            found = [places.get(name) for name in (data_settings.get(POOL), section)]
+            if False in found:
+                continue
+            here = [each or {} for each in found]
             settings = merged(self.common, data_settings, model_settings, *here)
             start, tuned = settings.pop("start", None) or {}, settings.pop("tuned", None)
             for key in ("per_dataset", "model", "dataset", "seed", POOL):

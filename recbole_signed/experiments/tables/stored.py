@@ -127,7 +127,8 @@ def stored_table(yaml_file: Path) -> StoredTable | None:
     if not places:
         return None
     not_run = {
-        section: [label for label in spec.models if label not in places.get(section, {})] for section in spec.datasets
+        section: [cell.label for cell in spec.planned_rows(section) if cell.label not in places.get(section, {})]
+        for section in spec.datasets
     }
     results = [(section, label, row) for section, of in places.items() for label in of for row in of[label]]
     return StoredTable(

@@ -1,0 +1,86 @@
+"""The tests of a whole table as its folder keeps them: ``NAME.significance.json``.
+
+They come from values per user, which are not committed. So their outcome is, by the model that the others are compared
+with, beside a digest of the checksums of those values: it holds as long as the table's rows are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import UsageError
+from recbole_signed.experiments.runs import digest
+from recbole_signed.experiments.tables.building import Result
+from recbole_signed.experiments.tables.spec import TableSpec
+from recbole_signed.experiments.tables.stored import stored_table
+from recbole_signed.files import replace_text
+
+FIRST = "first"
+"""Stands for the model that is taken where none is named."""
+
+
+def kept_file(rows_file: Path) -> Path:
+    """Return the place of a table's tests."""
+    return rows_file.with_suffix(".significance.json")
+
+
+def keep(rows_file: Path, against: str | None, values: str, found: dict[str, Any]) -> None:
+    """Keep an outcome, in the place of an earlier one with the same ``against``; drop those of other values.
+
+    Args:
+        rows_file: the table's rows.
+        against: label of the model that the others are compared with, as it was asked for.
+        values: :func:`values_digest` of the rows.
+        found: what :func:`recbole_signed.experiments.tables.significance` returns.
+    """
+    file = kept_file(rows_file)
+    before = {name: each for name, each in _read(file).items() if each["values"] == values}
+    after = {**before, against or FIRST: {"values": values, "found": found}}
+    text = json.dumps(dict(sorted(after.items())), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        replace_text(file, text)
+
+
+def kept(rows_file: Path, against: str | None, values: str) -> dict[str, Any] | None:
+    """Return what was kept for these values; None where nothing was.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    each = _read(kept_file(rows_file)).get(against or FIRST)
+    return each["found"] if each is not None and each["values"] == values else None
+
+
+def kept_of(yaml_file: Path, against: str | None = None) -> dict[str, Any] | None:
+    """Return what was kept for a table's committed rows, without any data; None where nothing was, or of other rows.
+
+    Raises:
+        UsageError: a file is damaged.
+    """
+    table = stored_table(yaml_file)
+    if table is None:
+        return None
+    return kept(yaml_file.with_suffix(".jsonl"), against, values_digest(table.spec, table.results))
+
+
+def values_digest(spec: TableSpec, results: Iterable[Result]) -> str:
+    """Return a digest of what the tests of a table depend on: its columns, its pools, and the values of its runs."""
+    values: dict[str, dict[str, list[str | None]]] = {}
+    for section, label, row in results:
+        values.setdefault(section, {}).setdefault(label, []).append(row.per_user_sha256)
+    return digest({"columns": list(spec.columns), "pools": spec.pools(), "values": values})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_bytes())
+        if all({"values", "found"} <= set(each) for each in content.values()):
+            return dict(content)
+    except (ValueError, TypeError, AttributeError):
+        pass
+    raise UsageError(f"{file} is damaged; remove it, and 'recbole-signed significance' makes it again.")
