@@ -1,8 +1,8 @@
 """Pages that are made at build time from the classes, the result rows and the command line.
 
 A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models``, ``metrics``, ``commands``,
-``hours``, ``table NAME`` (a table under yaml/bench), ``other_tables``, ``stream NAME`` (a replay under yaml/online) or
-``tutorial NAME`` (a script under examples).
+``hours``, ``table NAME`` (a table under yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead),
+``other_tables``, ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script under examples).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import typer.main
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = re.compile(r"^<!-- generated: (?P<what>\w+)(?: (?P<name>[\w-]+))? -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- generated: (?P<what>\w+)(?: (?P<name>[\w-]+))?(?: (?P<more>[\w,-]+))? -->$", re.MULTILINE)
 CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
 UNDERLINED = re.compile(r"\A.+\n#+\n")
 PARAMETER = re.compile(r"^(?P<key>\w+): *(?P<default>.*?) *# *\((?P<type>[^)]+)\) *(?P<meaning>.+)$")
@@ -37,7 +37,7 @@ def _fill(app: Sphinx, page: str, source: list[str]) -> None:
 
 def filled(text: str) -> str:
     """Replace the marks of a page."""
-    return MARK.sub(lambda found: GENERATORS[found["what"]](*filter(None, [found["name"]])), text)
+    return MARK.sub(lambda found: GENERATORS[found["what"]](*filter(None, [found["name"], found["more"]])), text)
 
 
 # ---- models and metrics ----
@@ -113,9 +113,20 @@ def table(name: str) -> str:
     return _nested(printed or (ROOT / "yaml" / "bench" / f"{name}.md").read_text(encoding="utf-8"))
 
 
+def leads(name: str, models: str) -> str:
+    """Return how far some models of a table are ahead of its others, from the kept outcome of ``significance``."""
+    from recbole_signed.experiments.tables import kept_outcomes, leads_table
+    from recbole_signed.table import to_markdown
+
+    path = ROOT / "yaml" / "bench" / f"{name}.yaml"
+    found = kept_outcomes(path)
+    kept = [found[model] for model in models.split(",")]
+    return _nested(to_markdown(leads_table(kept[0]["title"], kept)))
+
+
 def other_tables() -> str:
     """Return the tables that no mark of the page of results names, in order of their names."""
-    named = set(MARK.findall((ROOT / "docs" / "results.md").read_text(encoding="utf-8")))
+    named = {each[:2] for each in MARK.findall((ROOT / "docs" / "results.md").read_text(encoding="utf-8"))}
     views = sorted(path.name.partition(".")[0] for path in (ROOT / "yaml" / "bench").glob("*.view.json"))
     committed = [name for name in views if (ROOT / "yaml" / "bench" / f"{name}.md").exists()]
     return "\n\n".join(table(name) for name in committed if ("table", name) not in named)
@@ -155,6 +166,14 @@ def tradeoff(name: str) -> str:
     from recbole_signed.table import to_markdown
 
     return _nested(to_markdown(chosen_table(read_curves(ROOT / "yaml" / "bench" / "signed" / f"{name}.jsonl"))))
+
+
+def front(name: str) -> str:
+    """Return the points of a data set's curves that no other one beats in Recall and in the dislikes that are shown."""
+    from recbole_signed.experiments.analysis import front_table, read_curves
+    from recbole_signed.table import to_markdown
+
+    return _nested(to_markdown(front_table(read_curves(ROOT / "yaml" / "bench" / "signed" / f"{name}.jsonl"))))
 
 
 def respond(name: str) -> str:
@@ -249,8 +268,10 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "commands": commands,
     "hours": hours,
     "table": table,
+    "leads": leads,
     "other_tables": other_tables,
     "tradeoff": tradeoff,
+    "front": front,
     "respond": respond,
     "stream": stream,
     "tutorial": tutorial,

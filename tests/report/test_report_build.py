@@ -57,7 +57,7 @@ def found(results: Results, figures: list[Path]) -> dict[str, Any]:
 def test_the_committed_report_builds(built: Path, results: Results, figures: list[Path]) -> None:
     pdf = (built / "report.pdf").read_bytes()
     n_pages = len(pypdf.PdfReader(io.BytesIO(pdf)).pages)
-    assert 8 <= n_pages <= 15
+    assert 8 <= n_pages <= 20
     assert {path.stem for path in figures} == {"cost", "datasets", "kuairand", "retention", "tradeoff"}
     text = text_of(pdf)
     lines = results.tables[results.main]["sections"]["sigformer-kuairand"]["lines"]
@@ -96,7 +96,7 @@ def test_sections_appear_with_their_results(found: dict[str, Any], figures: list
     served = {"mean": 0.123, "sd": None, "text": "0.123", "mark": "", "decimals": 4}
     for section in whole["sections"].values():
         for line in section["lines"].values():
-            line["values"] |= {"serve_seconds": served, "recall@20[users 1-5]": served}
+            line["values"] |= {"serve_seconds": served, "model_bytes": served, "recall@20[users 1-5]": served}
             line["values"]["recall@20"]["sd"] = 0.01
     group = {"recall@20[users 1-5]": {"header": "Recall@20, users 1-5", "smaller": False}}
     for name in ("standard", "temporal", "cost", "cold"):
@@ -105,16 +105,36 @@ def test_sections_appear_with_their_results(found: dict[str, Any], figures: list
     found["tables"]["cold"]["columns"] |= group
     found["tables"]["standard"]["sections"]["sigformer-kuairec"]["not_run"] = ["MultiVAE"]
     tests = {name: {"p_better": 0.01} for name in ("t", "wilcoxon", "permutation")}
-    comparison = {"section": "sigformer-kuairand", "metric": "recall@20", "model": "SSF", "other": "SIGformer"}
-    comparison |= {"n_users": 10, "difference": 0.018, "low": 0.011, "high": 0.022, "relative": 0.12, "tests": tests}
+    comparison = {"section": "KuaiRand", "model": "SSF-L", "mean": 0.168, "other_mean": 0.15, "n_users": 10}
+    comparison |= {"difference": 0.018, "low": 0.011, "high": 0.022, "relative": 0.12, "tests": tests}
     comparison |= {"better": ["t", "wilcoxon", "permutation"], "worse": []}
-    found["significance"] = {"sigformer": {"n_comparisons": 1, "alpha": 0.05, "comparisons": [comparison]}}
+    comparisons = [
+        {**comparison, "metric": metric, "other": other}
+        for metric in ("recall@20", "ndcg@20")
+        for other in ("SGFCF", "SignedSGFCF")
+    ]
+    comparisons[1] |= {"better": [], "relative": -0.011}
+    outcome = {"n_comparisons": 4, "alpha": 0.05, "comparisons": comparisons}
+    found["significance"] = {"resplits": {"SSF-L": outcome}}
     text = text_of(compile_report(SOURCES, found, figures))
     assert "has no committed results yet" not in text
     assert "Not run yet: MultiVAE on KuaiRec" in text
     assert "+12.0" in text
+    assert "better than SGFCF, not told apart from SignedSGFCF (−1.1" in text
+    assert "in Recall@20, and better than every other model in NDCG@20" in text
     assert "123.0" in text  # milliseconds to rank a thousand users
     assert "±0.01" in text
+
+
+def test_prices_and_audits_are_those_of_the_rows(found: dict[str, Any], figures: list[Path]) -> None:
+    for gamma, value in (("0.5", 0.4321), ("1", 0.0), ("2", -0.0123)):
+        found["signed"]["sigformer-kuairand"]["SGFCF"][gamma] |= {"value": value, "dislike_aversion": 1.5}
+    found["responses"] = {"sigformer-kuairand": {"SSFL": found["responses"]["toy-signed"]["SSF"] | {"prevented": 0.37}}}
+    text = text_of(compile_report(SOURCES, found, figures))
+    assert "0.4321 1.5" in text
+    assert "0.0123 1.5" in text
+    assert "the first is SGFCF at 0.5" in text
+    assert "SSF-L prevents most (37" in text
 
 
 def test_a_number_in_the_text_stops_the_build(clone: Path, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ STRONGEST = "SIGformer"
 LOGARITHMIC = ("train", "own memory")
 WIDE = 20
 """An axis is logarithmic where its largest value is more than this many times the median."""
+OF_TIME = "-time"
+"""Streams of models that know time, which have a table of their own."""
 Curve = tuple[float, float, float]
 """x, y and the dislike aversion of a point of a trade-off curve."""
 
@@ -154,7 +156,7 @@ def _named(lines: Mapping[str, Any], across: str, curve: list[Curve]) -> list[tu
 
 def draw_retention(results: Results, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Draw how much of retraining's Recall@20 each arm keeps, window by window, one panel for each stream."""
-    streams = {name: each for name, each in results.streams.items() if any(_arms(each))}
+    streams = {name: each for name, each in results.streams.items() if any(_arms(each)) and not name.endswith(OF_TIME)}
     if not streams:
         return []
     panels = [(name, model) for name, each in streams.items() for model in each["order"] if _kept(each, model, "none")]

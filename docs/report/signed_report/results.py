@@ -10,8 +10,9 @@ from typing import Any
 
 from recbole_signed.convert.sources import Options as ZvukOptions
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.analysis import read_chosen
 from recbole_signed.experiments.runs import read_yaml
-from recbole_signed.experiments.tables import stored_table
+from recbole_signed.experiments.tables import kept_outcomes, stored_table
 from recbole_signed.plugin import PROPERTIES
 from signed_report.measure import RESULTS
 from signed_report.streams import read_stream
@@ -36,8 +37,13 @@ class Results:
     """The raw signals of KuaiRand's log."""
     published: dict[str, Any]
     """Numbers of other authors, each with its source."""
-    significance: dict[str, dict[str, Any]]
-    """Table -> what ``recbole-signed significance --json`` printed."""
+    significance: dict[str, dict[str, dict[str, Any]]]
+    """Table -> the model that is compared with the others -> what ``recbole-signed significance`` found."""
+    signed: dict[str, dict[str, dict[str, Any]]]
+    """Data set -> model -> gamma -> its SignedNDCG and more on the test part, with the dislike aversion that is best on
+    validation; the file's order of models."""
+    responses: dict[str, dict[str, dict[str, Any]]]
+    """Data set -> model -> the means of its audit by ``recbole-signed respond``."""
     defaults: dict[str, dict[str, Any]]
     """Model -> the settings of its default yaml; source of data -> the options of its converter."""
 
@@ -71,7 +77,12 @@ def read_results(root: Path) -> Results:
         tradeoffs=_documents(results, "tradeoff-SSF-"),
         kuairand=_document(results / "kuairand-log.json"),
         published=_document(results / "published.json"),
-        significance=_documents(results, "significance-"),
+        significance={file.stem: found for file in sorted(bench.glob("*.yaml")) if (found := kept_outcomes(file))},
+        signed={file.stem: read_chosen(file) for file in sorted((bench / "signed").glob("sigformer-*.jsonl"))},
+        responses={
+            file.stem.removeprefix("respond-"): {row["model"]: row["summary"] for row in _lines(file)}
+            for file in sorted((bench / "signed").glob("respond-*.jsonl"))
+        },
         defaults={
             **{path.stem: _plain(read_yaml(path)) for path in sorted(PROPERTIES.glob("*.yaml"))},
             "zvuk": asdict(ZvukOptions()),
@@ -91,6 +102,13 @@ def _document(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UsageError(f"the result file {path} must hold one JSON object.")
     return found
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"can't read the result file {path}: {error}.") from error
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

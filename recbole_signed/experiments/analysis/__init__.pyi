@@ -6,8 +6,10 @@ from .responsiveness import respond_rows as respond_rows
 from .responsiveness import respond_table as respond_table
 from .tradeoff_curve import chosen_table as chosen_table
 from .tradeoff_curve import draw_tradeoff as draw_tradeoff
+from .tradeoff_curve import front_table as front_table
 from .tradeoff_curve import mark_front as mark_front
 from .tradeoff_curve import parse_aversions as parse_aversions
+from .tradeoff_curve import read_chosen as read_chosen
 from .tradeoff_curve import read_curves as read_curves
 from .tradeoff_curve import tradeoff as tradeoff
 from .tradeoff_curve import tradeoff_models as tradeoff_models

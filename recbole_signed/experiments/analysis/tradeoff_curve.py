@@ -237,6 +237,24 @@ def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
+def front_table(curves: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the Pareto front of Recall against the dislikes that are shown: its points, the fewest dislikes first."""
+    k = curves[0]["k"]
+    names = (f"{ACROSS}@{k}", f"{UP[0]}@{k}")
+    points = [(each["model"], point) for each in curves for point in each["points"] if UP[0] in point[FRONT]]
+    points.sort(key=lambda each: (each[1][names[0]], each[1][names[1]]))
+    lines = [
+        (model, f"{point['dislike_aversion']:g}", *(f"{point[name]:.{DIGITS}f}" for name in names))
+        for model, point in points
+    ]
+    return Table(
+        f"Pareto front on {curves[0]['dataset']}, {len(curves)} models",
+        (Header("g"), Header(names[0], smaller=True), Header(names[1])),
+        (Section("", text_lines(lines)),),
+        head=(Header("Model", left=True),),
+    )
+
+
 def columns(found: Mapping[str, Any]) -> list[str]:
     """Return the names of the metrics of a trade-off."""
     return [name for name in found["points"][0] if name not in ("dislike_aversion", FRONT, VALID)]
@@ -260,6 +278,23 @@ def read_curves(path: Path) -> list[dict[str, Any]]:
         of_point = {key: row.pop(key) for key in list(row) if _is_of_point(key)}
         curves.setdefault(row["model"], {**row, "points": []})["points"].append(of_point)
     return list(curves.values())
+
+
+def read_chosen(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what :func:`chosen_table` shows of the curves in a file of rows, and what else is known there.
+
+    Returns:
+        model -> gamma, as in ``signedndcg@20[gamma 0.5]`` -> the point at the g that is best by it on validation, and
+        ``value``, the SignedNDCG there.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for each in read_curves(path):
+        at = {point["dislike_aversion"]: point for point in each["points"]}
+        for name, g in each[BEST].items():
+            if "[" in name:
+                gamma = name.partition("[gamma ")[2].removesuffix("]")
+                found.setdefault(each["model"], {})[gamma] = {**at[g], "value": at[g][name]}
+    return found
 
 
 def _is_of_point(key: str) -> bool:

@@ -4,9 +4,10 @@ from .building import run_table as run_table
 from .comparison import compare as compare
 from .comparison import terminated_like_interrupted as terminated_like_interrupted
 from .footnotes import describe_split as describe_split
-from .kept_tests import kept_of as kept_of
+from .kept_tests import kept_outcomes as kept_outcomes
 from .model_list import list_models as list_models
 from .model_list import models_table as models_table
+from .pairwise_lines import leads_table as leads_table
 from .pairwise_lines import pairwise_table as pairwise_table
 from .pairwise_tests import significance as significance
 from .spec import PlannedRow as PlannedRow

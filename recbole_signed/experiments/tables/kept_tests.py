@@ -54,16 +54,20 @@ def kept(rows_file: Path, against: str | None, values: str) -> dict[str, Any] | 
     return each["found"] if each is not None and each["values"] == values else None
 
 
-def kept_of(yaml_file: Path, against: str | None = None) -> dict[str, Any] | None:
-    """Return what was kept for a table's committed rows, without any data; None where nothing was, or of other rows.
+def kept_outcomes(yaml_file: Path) -> dict[str, dict[str, Any]]:
+    """Return what was kept for a table's committed rows, by the model that the others are compared with.
+
+    Without any data; what was found on other rows is left out.
 
     Raises:
         UsageError: a file is damaged.
     """
-    table = stored_table(yaml_file)
-    if table is None:
-        return None
-    return kept(yaml_file.with_suffix(".jsonl"), against, values_digest(table.spec, table.results))
+    every, table = _read(kept_file(yaml_file.with_suffix(".jsonl"))), stored_table(yaml_file)
+    if not every or table is None:
+        return {}
+    values = values_digest(table.spec, table.results)
+    found = [each["found"] for each in every.values() if each["values"] == values]
+    return {each["comparisons"][0]["model"]: each for each in found}
 
 
 def values_digest(spec: TableSpec, results: Iterable[Result]) -> str:
