@@ -105,4 +105,7 @@ class FeatureMaps(torch.nn.Module):
             saved, own = state_dict.get(prefix + name), getattr(self, name)
             if saved is not None and saved.dim() == own.dim() and saved.shape[:-1] == own.shape[:-1]:
                 setattr(self, name, torch.empty_like(saved, device=own.device))
+        chosen = state_dict.get(prefix + "chosen")
+        if chosen is not None:  # of an older version, which had fewer settings
+            state_dict[prefix + "chosen"] = torch.cat([chosen, self.chosen[len(chosen) :].to(chosen)])
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

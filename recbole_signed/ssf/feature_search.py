@@ -34,6 +34,8 @@ POPULARITIES = (0.0, 0.03, 0.1, 0.3)
 USER_RIDGES = (10.0, 100.0, 1000.0, 10000.0)
 WEIGHTS = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Edges that a prediction counts as; 0 is tried first, and holds unless another is better by a standard error."""
+LIFTS = (1.5, 2.0, 3.0, 5.0)
+"""What scores of predicted items are multiplied by among all; 1 holds unless another is better by a standard error."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def tune_features(
     Items: a fifth of those with features lose their edges, the filter is fitted to the rest, and ridge, gain and
     popularity are those that rank the cold ones best for the users who like some of them. Where features explain next
     to nothing of the factors of these items, nothing is predicted. Users: the validation users are predicted from the
-    others. The weights of predictions beside edges are chosen on the validation likes.
+    others. The weights of predictions beside edges are chosen on the validation likes, and so is what the scores of new
+    items are multiplied by: where new items are among those likes as they are, else with the items that were made cold.
 
     Args:
         graph: the training graph.
@@ -129,7 +132,8 @@ class _FeatureSearch:
         if trial.n_users:
             self._try("feature_gain", GAINS, measure)
             value = self._try("feature_popularity", POPULARITIES, measure)
-        self._weigh("feature_weight", self._item_candidate(features))
+        self._weigh("feature_weight", self._item_candidate(features), self.validation, (0.0, *WEIGHTS))
+        self._lift(features, trial)
         self.said.append(f"items from features: NDCG@{DEPTH} {value:.4f} among {len(cold)} cold ones")
 
     def _explained(self, trial: _ColdItems) -> float:
@@ -147,12 +151,29 @@ class _FeatureSearch:
 
         return candidate
 
-    def _weigh(self, name: str, candidate: Callable[[FeatureSettings], Candidate]) -> None:
-        """Choose how much a prediction counts beside edges: not at all, unless it clearly helps."""
+    def _lift(self, features: sp.csr_matrix, trial: _ColdItems) -> None:
+        """Choose how far the scores of predicted items are lifted in the ranking of all."""
+        items = self.validation.like_keys % self.graph.n_items
+        new = np.diff(features.indptr) > 0
+        new &= ~self._fit().known().numpy()
+        if new[items].sum() >= FEWEST:
+            self._weigh("feature_lift", self._item_candidate(features), self.validation, (1.0, *LIFTS))
+        else:
+            users = replace(self.validation, users=trial.without(self.validation.users))
+            self._weigh("feature_lift", trial.candidate(users), users, (1.0, *LIFTS))
+
+    def _weigh(
+        self,
+        name: str,
+        candidate: Callable[[FeatureSettings], Candidate],
+        validation: Validation,
+        values: Iterable[float],
+    ) -> None:
+        """Choose how much a prediction counts: as the first of the values says, unless another is clearly better."""
         if name in self.fixed:
             return
-        tried = [_changed(self.best, name, value) for value in (0.0, *WEIGHTS)]
-        standings = self.validation.contest([candidate(each) for each in tried])
+        tried = [_changed(self.best, name, value) for value in values]
+        standings = validation.contest([candidate(each) for each in tried])
         none = standings[0].per_user
         for settings, standing in zip(tried, standings, strict=True):
             if none is None or standing.per_user is None or standing.value < max(each.value for each in standings):
@@ -199,7 +220,7 @@ class _FeatureSearch:
 
             return score
 
-        self._weigh("user_feature_weight", candidate)
+        self._weigh("user_feature_weight", candidate, self.validation, (0.0, *WEIGHTS))
         self.said.append(f"users from features: NDCG@{DEPTH} {value:.4f} for {len(cold)} cold ones")
 
 
@@ -229,9 +250,7 @@ class _ColdItems:
         cold: npt.NDArray[np.int64],
         iterations: int,
     ) -> _ColdItems:
-        kept = np.ones(graph.n_items, dtype=bool)
-        kept[cold] = False
-        rest = SignedGraph(_columns(graph.likes, kept), _columns(graph.dislikes, kept))
+        rest = _without_items(graph, cold)
         fitted, _ = SpectralFilter.fit(rest, settings, iterations=iterations)
         liked = np.flatnonzero(np.diff(graph.likes.indptr) > np.diff(rest.likes.indptr))
         users = np.sort(np.random.default_rng(0).permutation(liked)[:USERS])
@@ -266,10 +285,27 @@ class _ColdItems:
         product, energy = float((own * predicted).sum()), float((predicted**2).sum())
         return max(product, 0.0) ** 2 / max(energy * float((own**2).sum()), 1e-30)
 
+    def predicted(self, s: FeatureSettings) -> SpectralFilter:
+        """Return the filter with what features say."""
+        learned = self.sums.solve(s.feature_ridge)
+        return ItemPrediction.of(self.fitted, self.features, learned, s).applied(self.fitted)
+
+    def without(self, users: SignedGraph) -> SignedGraph:
+        """Return users without their edges to the cold items."""
+        return _without_items(users, self.cold)
+
+    def candidate(self, validation: Validation) -> Callable[[FeatureSettings], Candidate]:
+        """Return how to rank all items, the cold ones among them, for users without edges to those."""
+
+        def of(s: FeatureSettings) -> Candidate:
+            made = self.predicted(s)
+            return lambda pieces: made.scores(validation.users.rows(pieces.rows))
+
+        return of
+
     def ndcg(self, s: FeatureSettings) -> float:
         """Return the mean NDCG of the cold items among themselves."""
-        learned = self.sums.solve(s.feature_ridge)
-        made = ItemPrediction.of(self.fitted, self.features, learned, s).applied(self.fitted)
+        made = self.predicted(s)
         items = torch.from_numpy(self.cold)
         exposure = self.factors @ made.vectors[items].T
         return float(_ndcg(made.finished(exposure, items), self.likes).mean()) if self.n_users else 0.0
@@ -278,6 +314,13 @@ class _ColdItems:
 def _changed(settings: FeatureSettings, name: str, value: float) -> FeatureSettings:
     changes: dict[str, Any] = {name: value}
     return replace(settings, **changes)
+
+
+def _without_items(graph: SignedGraph, items: npt.NDArray[np.int64]) -> SignedGraph:
+    """Return the likes and dislikes of a graph but for those of some items."""
+    kept = np.ones(graph.n_items, dtype=bool)
+    kept[items] = False
+    return SignedGraph(_columns(graph.likes, kept), _columns(graph.dislikes, kept))
 
 
 def _columns(matrix: sp.csr_matrix, kept: npt.NDArray[np.bool_]) -> sp.csr_matrix:

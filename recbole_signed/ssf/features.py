@@ -54,12 +54,14 @@ class FeatureSettings(NumberSettings):
     """[c'] Edges that the prediction counts as, for users with edges."""
     user_feature_ridge: float = 100.0
     """[lambda'] Regularisation of the prediction of users."""
+    feature_lift: float = 1.0
+    """[ell] What the score of an item is multiplied by, to the power of how much of it is predicted."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (np.isfinite(value) and value >= 0):
                 raise UsageError(f"{name} is {value}; it must be a finite number of 0 or more.")
-        for name in ("feature_ridge", "user_feature_ridge"):
+        for name in ("feature_ridge", "user_feature_ridge", "feature_lift"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0.")
 
@@ -134,7 +136,7 @@ class ItemPrediction:
         counts[:, items] = found[:, -2:].T.expm1().clamp(min=0.0)
         given = torch.zeros(features.shape[0], dtype=torch.bool, device=found.device)
         given[items] = True
-        expected = ExpectedCounts(counts[0], counts[1], given, s.feature_weight, s.feature_popularity)
+        expected = ExpectedCounts(counts[0], counts[1], given, s.feature_weight, s.feature_popularity, s.feature_lift)
         return cls(items, found[:, :-2] * gains(fitted, s.feature_gain), expected)
 
     def applied(self, fitted: SpectralFilter) -> SpectralFilter:

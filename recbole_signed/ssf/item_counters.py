@@ -31,6 +31,8 @@ class ExpectedCounts:
     """[c] Edges that the prediction counts as."""
     popularity: float
     """[zeta] Further share of popularity in the score, for as much of an item as is predicted."""
+    lift: float = 1.0
+    """[ell] What the score is multiplied by, to the power of how much of an item is predicted."""
 
     def grown(self, n_items: int) -> ExpectedCounts:
         """Return the same for more items, of which nothing is expected."""
@@ -92,7 +94,7 @@ class ItemCounters:
         return self._rates(s, *self._counts(items))
 
     def factor(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor | None:
-        r"""Return :math:`r_i^g (d_i / \text{mean } d)^\pi`, ``[n_items]``, degrees smoothed.
+        r"""Return :math:`r_i^g (d_i / \text{mean } d)^\pi`, ``[n_items]``, degrees smoothed; lifted where predicted.
 
         Args:
             s: the settings.
@@ -101,7 +103,8 @@ class ItemCounters:
         Returns:
             1 for unknown items; None where it is 1 for all.
         """
-        if not self.n_known or not (s.dislike_aversion or s.popularity_exponent):
+        lift = 1.0 if self.expected is None else self.expected.lift
+        if not self.n_known or (lift == 1 and not (s.dislike_aversion or s.popularity_exponent)):
             return None
         likes, dislikes = self._counts(items)
         result = torch.ones_like(likes)
@@ -110,6 +113,8 @@ class ItemCounters:
         if s.popularity_exponent:
             degrees = likes + abs(s.dislike_weight) * dislikes + s.degree_smoothing
             result *= degrees.div_(self._means(s)[1]).pow_(s.popularity_exponent)
+        if lift != 1:
+            result *= lift ** self.share(items)
         if items is None:
             result[self.unknown] = 1.0
         else:

@@ -118,7 +118,8 @@ class LiveFeatures:
         counts = np.expm1(np.asarray(matrix @ self.item_map[:, -2:])).clip(min=0.0)
         given = torch.from_numpy(np.diff(matrix.indptr) > 0)
         likes, dislikes = torch.from_numpy(counts.T.copy()).float() * given
-        return ExpectedCounts(likes, dislikes, given, self.settings.feature_weight, self.settings.feature_popularity)
+        s = self.settings
+        return ExpectedCounts(likes, dislikes, given, s.feature_weight, s.feature_popularity, s.feature_lift)
 
     def blended(self, vectors: np.ndarray, items: IntArray, share: np.ndarray) -> np.ndarray:
         """Return the factors of items ``[n, k]`` with as much of the predicted ones as ``share`` says, ``[n]``."""

@@ -67,6 +67,7 @@ class SSF(TrainingFreeRecommender):
         "predict_users": "int [0, 1]",
         "user_feature_weight": "[0, inf)",
         "user_feature_ridge": "(0, inf)",
+        "feature_lift": "(0, inf)",
     }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
     learner = "recbole_signed.ssf.learner:SpectralLearner"
@@ -86,6 +87,7 @@ class SSF(TrainingFreeRecommender):
             "predict_users",
             "user_feature_weight",
             "user_feature_ridge",
+            "feature_lift",
         ),
         "rewordings": {", never chosen": ""},
         "note": "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: "
