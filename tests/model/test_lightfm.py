@@ -1,0 +1,67 @@
+"""LightFM: the library's model on likes and features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_signed.errors import MissingExtraError, UsageError
+
+COLD = {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+
+
+@pytest.fixture
+def prepare(prepare_model: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """The model on small data whose items have features."""
+
+    def make(**config: Any) -> Any:
+        folder = tmp_path / "dataset" / "small"
+        folder.mkdir(parents=True, exist_ok=True)
+        items = [f"{item}\tg{item % 5}" for item in range(50)]
+        (folder / "small.item").write_text("\n".join(["item_id:token\tgroup:token", *items]) + "\n")
+        return prepare_model("LightFM", **{"features": {"item": "all"}, "eval_args": COLD, **config})
+
+    return make
+
+
+def test_new_items_of_one_group_have_one_taste(prepare: Callable[..., Any]) -> None:
+    """Two items without an edge differ by the start of their own embeddings alone, which nothing trains."""
+    pytest.importorskip("lightfm")
+    model, _, parts = prepare(fm_epochs=30, embedding_size=16)
+    model.fit()
+    known = torch.from_numpy(model.graph.likes.sum(axis=0) > 0).ravel()
+    new = [item for item in parts[2]._dataset.inter_feat["item_id"].unique().tolist() if not known[item]]
+    groups = [int(parts[0]._dataset.id2token("item_id", item)) % 5 for item in new]
+    scores = torch.corrcoef(model.score(torch.arange(1, model.n_users))[:, new].T)
+    same = [scores[a, b] for a in range(len(new)) for b in range(a) if groups[a] == groups[b]]
+    other = [scores[a, b] for a in range(len(new)) for b in range(a) if groups[a] != groups[b]]
+    assert torch.stack(same).mean() > torch.stack(other).mean() + 0.2
+
+
+def test_a_seed_decides_all(prepare: Callable[..., Any]) -> None:
+    pytest.importorskip("lightfm")
+    users = torch.arange(1, 20)
+    scores = []
+    for seed in (1, 1, 2):
+        model, _, _ = prepare(seed=seed, fm_epochs=2)
+        model.seed = seed
+        model.fit()
+        scores.append(model.score(users))
+    assert torch.equal(scores[0], scores[1])
+    assert not torch.equal(scores[0], scores[2])
+
+
+def test_a_missing_library_is_named(prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, _ = prepare()
+    monkeypatch.setitem(__import__("sys").modules, "lightfm", None)
+    with pytest.raises(MissingExtraError, match="baselines"):
+        model.fit()
+
+
+def test_an_unknown_loss_is_refused(prepare: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="fm_loss is 'wrap'"):
+        prepare(fm_loss="wrap")
