@@ -174,14 +174,12 @@ class _FeatureSearch:
             return
         tried = [_changed(self.best, name, value) for value in values]
         standings = validation.contest([candidate(each) for each in tried])
-        none = standings[0].per_user
-        for settings, standing in zip(tried, standings, strict=True):
-            if none is None or standing.per_user is None or standing.value < max(each.value for each in standings):
-                continue
-            difference = standing.per_user - none
-            if difference.mean() > difference.std() / len(difference) ** 0.5:
-                self.best = settings
-            return
+        leader = max(range(len(tried)), key=lambda each: (standings[each].per_user is not None, standings[each].value))
+        none, best = standings[0].per_user, standings[leader].per_user
+        assert best is not None
+        # none: what came first was given up, as clearly worse, before all users were ranked for
+        if none is None or (best - none).mean() > (best - none).std() / len(best) ** 0.5:
+            self.best = tried[leader]
 
     # ---- users
 

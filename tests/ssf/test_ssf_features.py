@@ -176,6 +176,43 @@ def test_features_that_tell_are_used_and_those_that_do_not_are_left_out(seed: in
     assert found.settings.user_feature_weight == 0
 
 
+def test_new_items_are_lifted_where_they_are_liked_next() -> None:
+    """Half of the likes that are held out are of items that are new: their predictions must compete with edges."""
+    case, settings = Chosen(0), FilterSettings(rank=16, cutoff=8)
+    items = features_of(np.arange(300) % N_GROUPS)
+    new = np.arange(150)
+    likes = [case.held, case.graph.likes]
+    case.graph = without(case.graph, new.tolist())
+    whole = sp.csr_matrix((likes[0] + likes[1])[:, new])
+    case.held = sp.csr_matrix(sp.hstack([whole, likes[0][:, 150:]]))
+    lifted = tune_features(case.graph, case.validation(), settings, items, None, FeatureSettings(), 4)
+    assert lifted.settings.feature_lift > 1
+    plain = tune_features(Chosen(0).graph, Chosen(0).validation(), settings, items, None, FeatureSettings(), 4)
+    assert plain.settings.feature_lift == 1
+
+
+@pytest.mark.parametrize("aversion", [0.0, 0.5])
+def test_a_lift_multiplies_the_scores_of_predicted_items_alone(aversion: float) -> None:
+    graph = without(grouped_graph(), [3, 7])
+    settings = replace(SETTINGS, dislike_aversion=aversion, popularity_exponent=0.0)
+    fitted, _ = SpectralFilter.fit(graph, settings)
+    features = features_of(np.arange(N_ITEMS) % N_GROUPS)
+    learned = item_sums(fitted, features).solve(1.0)
+
+    def scores(lift: float, weight: float = 0.0) -> torch.Tensor:
+        s = FeatureSettings(feature_lift=lift, feature_weight=weight)
+        return ItemPrediction.of(fitted, features, learned, s).applied(fitted).scores(graph)
+
+    plain, lifted = scores(1.0), scores(3.0)
+    known = [item for item in range(N_ITEMS) if item not in (3, 7)]
+    assert lifted[:, known].equal(plain[:, known])
+    assert lifted[:, [3, 7]].numpy() == pytest.approx(3 * plain[:, [3, 7]].numpy(), rel=1e-5)
+    degrees = torch.from_numpy(np.asarray(graph.likes.sum(axis=0) + graph.dislikes.sum(axis=0))).ravel()
+    ratio = scores(3.0, weight=4.0) / scores(1.0, weight=4.0)
+    expected = 3.0 ** (4.0 / (degrees + 4.0))
+    assert ratio.numpy() == pytest.approx(expected.expand_as(ratio).numpy(), rel=1e-3)
+
+
 def test_what_is_given_is_not_chosen() -> None:
     case = Chosen(0)
     start = FeatureSettings(predict_items=1, feature_ridge=7.0, feature_weight=2.0, user_feature_ridge=5.0)
@@ -185,7 +222,7 @@ def test_what_is_given_is_not_chosen() -> None:
     assert [getattr(found, name) for name in fixed] == [1, 7.0, 2.0, 5.0]
 
 
-@pytest.mark.parametrize("setting", ["feature_ridge", "user_feature_ridge", "feature_weight"])
+@pytest.mark.parametrize("setting", ["feature_ridge", "user_feature_ridge", "feature_weight", "feature_lift"])
 def test_settings_out_of_range_are_refused(setting: str) -> None:
     with pytest.raises(UsageError, match=setting):
         FeatureSettings(**{setting: -1.0})
@@ -267,6 +304,16 @@ def test_it_runs_saves_and_loads(prepare: Callable[..., Any], tmp_path: Path, qu
     _, model, _, _, _, _ = load_data_and_model(str(file))
     assert model.features.item_map.shape[0] == 1 + N_GROUPS
     assert model.features.user_map.shape[0] == 1 + N_GROUPS
+
+
+def test_a_checkpoint_of_fewer_settings_is_read(prepare: Callable[..., Any]) -> None:
+    made, _, _ = prepare()
+    made.fit()
+    saved = {name: value.clone() for name, value in made.state_dict().items()}
+    saved["feature_maps.chosen"] = saved["feature_maps.chosen"][:-1]  # before there was a lift
+    other, _, _ = prepare(feature_ridge=3.0)
+    other.load_state_dict(saved)
+    assert other.features.settings == made.features.settings
 
 
 def test_checkpoints_without_features_are_as_before(prepare: Callable[..., Any]) -> None:

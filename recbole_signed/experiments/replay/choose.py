@@ -28,6 +28,7 @@ from recbole_signed.ssf import (
     REACH,
     Candidate,
     Exposures,
+    FeatureSettings,
     FilterSettings,
     LearnedSettings,
     SearchResult,
@@ -36,6 +37,7 @@ from recbole_signed.ssf import (
     Validation,
     drawn,
     tune,
+    tune_features,
     tune_learned,
     tune_time,
 )
@@ -116,6 +118,28 @@ def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: 
     standings = validation.contest([candidate(life) for life in lives])
     best = max(zip(standings, lives, strict=True), key=lambda each: each[0].value)[1]
     return {"half_life": best, **given}
+
+
+def chosen_features(
+    edges: EdgeArrays, n_users: int, n_items: int, chosen: dict[str, Any], items: Any, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Choose what the family makes of features of items, on what comes next in time.
+
+    Args:
+        edges: what is known before the stream begins.
+        n_users: of the graph.
+        n_items: the same of the items.
+        chosen: the settings of the filter, among others.
+        items: features ``[n_items, n_features]``.
+        given: values of what is not chosen.
+    """
+    train = _in_time(edges)
+    held = np.unique(edges.user[~train & (edges.kind == LIKE)])
+    graph = _graph(edges, train, n_users, n_items)
+    validation = _validation(edges, train, graph, drawn(held, MAX_USERS), given)
+    start = FeatureSettings.split(given)[0]
+    found = tune_features(graph, validation, FilterSettings.split(chosen)[0], items, None, start, 4, given)
+    return asdict(found.settings)
 
 
 def _tuned(

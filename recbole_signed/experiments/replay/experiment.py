@@ -18,9 +18,12 @@ import polars as pl
 import torch
 from tqdm import tqdm
 
+from recbole_signed.atomic import Features
+from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.cases import Cases
-from recbole_signed.experiments.replay.choose import chosen_settings
+from recbole_signed.experiments.replay.choose import chosen_features, chosen_settings
 from recbole_signed.experiments.replay.stream_events import Replay
+from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import POP, ModelSpec, StreamSpec
 from recbole_signed.experiments.replay.window_metrics import measure
 from recbole_signed.files import replacing
@@ -83,7 +86,7 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
         replay.start(state)
         n_base = state.edges.n_users
-        arms = _arms(spec, state, out)
+        arms = _arms(spec, state, out, folder)
         bar = tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr)
         for number in bar:
             window, path = replay.window(number), out / f"window-{number:03d}.parquet"
@@ -105,12 +108,13 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     return out
 
 
-def _arms(spec: StreamSpec, state: OnlineState, out: Path) -> list[Arm]:
+def _arms(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Arm]:
+    features = told(spec.models, folder, state)
     base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
     arms, chosen = [], {}
     for model in spec.models:
         started = time.perf_counter()
-        learner, chosen[model.label] = chosen_learner(model, state, spec.seed)
+        learner, chosen[model.label] = chosen_learner(model, state, spec.seed, features.get(model.label))
         seconds = time.perf_counter() - started
         for kind in model.arms:
             arm = Arm(model.label, model.model, kind, copy.deepcopy(learner))
@@ -126,22 +130,41 @@ def _arms(spec: StreamSpec, state: OnlineState, out: Path) -> list[Arm]:
     return arms
 
 
-def chosen_learner(model: ModelSpec, state: OnlineState, seed: int) -> tuple[Learner, dict[str, Any]]:
-    """Return a model that was fitted to the base, and its settings."""
+def chosen_learner(
+    model: ModelSpec, state: OnlineState, seed: int, features: Features | None = None
+) -> tuple[Learner, dict[str, Any]]:
+    """Return a model that was fitted to the base, and its settings.
+
+    Args:
+        model: as the experiment describes it.
+        state: with the base.
+        seed: of a fit that draws.
+        features: of items, by their ids.
+
+    Raises:
+        UsageError: it has no such settings, or can't be told of features.
+    """
     base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
-    settings = _settings(model, base, sizes)
+    settings = _settings(model, base, sizes, features)
     learner = make_learner(model.model, settings)
+    if features is not None:
+        learner.take_features(features, None)
+        if getattr(learner, "features", None) is None:
+            raise UsageError(f"{model.label} has features, but {model.model} does not use any under a stream.")
     torch.manual_seed(seed)
     learner.fit(base, *sizes)
     return learner, settings
 
 
-def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int]) -> dict[str, Any]:
+def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int], features: Features | None) -> dict[str, Any]:
     if not model.auto:
         return model.settings
     settings = dict(model.settings)
     kept = {key: settings.pop(key) for key in LIVE if key in settings}
-    return {**chosen_settings(model.model, base, *sizes, settings), **kept}
+    found = chosen_settings(model.model, base, *sizes, settings)
+    if features is not None:
+        found |= chosen_features(base, *sizes, found, features.matrix, settings)
+    return {**found, **kept}
 
 
 def _predict(spec: StreamSpec, arms: list[Arm], state: OnlineState, cases: Cases) -> pl.DataFrame:

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from recbole_signed.experiments.replay.cases import Cases
 from recbole_signed.experiments.replay.experiment import Arm, chosen_learner
 from recbole_signed.experiments.replay.stream_events import Replay
+from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec, milliseconds
 from recbole_signed.experiments.replay.window_metrics import measure
 from recbole_signed.files import replacing
@@ -77,7 +78,7 @@ def run_by_event(spec: StreamSpec, folder: Path, out: Path, *, progress: bool = 
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
         replay.start(state)
         n_base = state.edges.n_users
-        delays = _delays(spec, state, out)
+        delays = _delays(spec, state, out, folder)
         for number in tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr):
             window = replay.window(number)
             tables = [_predict(spec, delays, state, run, n_base) for run in _runs(window)]
@@ -97,11 +98,12 @@ def run_by_event(spec: StreamSpec, folder: Path, out: Path, *, progress: bool = 
     return out
 
 
-def _delays(spec: StreamSpec, state: OnlineState, out: Path) -> list[Delayed]:
+def _delays(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Delayed]:
+    features = told(spec.models, folder, state)
     chosen: dict[str, Any] = {}
     learners = {}
     for model in spec.models:
-        learners[model.label], chosen[model.label] = chosen_learner(model, state, spec.seed)
+        learners[model.label], chosen[model.label] = chosen_learner(model, state, spec.seed, features.get(model.label))
     (out / "settings.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
     found = []
     for label in spec.freshness:

@@ -31,6 +31,8 @@ class ModelSpec(Spec):
     settings: dict[str, Any] = Field({}, description="a mapping from parameters to values")
     auto: bool = Field(False, description="true or false")
     """Choose the settings that are not given on the base alone."""
+    features: dict[str, Any] | None = Field(None, description="a mapping such as {item: [genre]}")
+    """Columns of the data set's ``.item`` file; all items of it are announced at the cut."""
     arms: tuple[ArmName, ...] = Field(ARMS, description=f"a list of {', '.join(ARMS)}")
 
 
@@ -117,4 +119,7 @@ class StreamSpec(Spec):
         """Return a short hash of everything that the results depend on."""
         left_out = {"path", "title", "note", *(() if self.freshness else ("freshness",))}
         values = self.model_dump(exclude=left_out)
+        for model in values["models"]:  # without features it is what it was before there were any
+            if model["features"] is None:
+                del model["features"]
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
