@@ -28,9 +28,10 @@ from recbole_signed.serve.catalogue import Catalogue
 from recbole_signed.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
 from recbole_signed.serve.exploration import CANDIDATES, probabilities, to_the_front
 from recbole_signed.serve.feed import Feed
+from recbole_signed.serve.memory import resident_bytes
 from recbole_signed.serve.quality import LiveQuality
 from recbole_signed.serve.settings import ServeSettings
-from recbole_signed.serve.telemetry import Telemetry, resident_bytes
+from recbole_signed.serve.telemetry import Telemetry
 from recbole_signed.serve.traffic import ImpressionQueue, Shown, TrafficLog, now_ms
 from recbole_signed.serve.verdicts import VerdictWatch
 from recbole_signed.serve.writer import Writer

@@ -11,8 +11,8 @@ from typing import Any
 
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve.engine import Engine
+from recbole_signed.serve.memory import give_memory_back
 from recbole_signed.serve.settings import Schedule
-from recbole_signed.serve.telemetry import give_memory_back
 
 _logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from typing import Any
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.online import OnlineRecommender, OnlineReplica, OnlineTrainer
 from recbole_signed.serve.keys import ApiKeys
+from recbole_signed.serve.memory import hold_memory_down
 from recbole_signed.serve.settings import ServeSettings
 
 try:
@@ -120,6 +121,7 @@ def run_service(
         MissingExtraError: the extra ``serve`` is not installed.
     """
     settings, keys = _checked(host, settings)
+    hold_memory_down()
     trainer = OnlineRecommender.open(directory)
     sockets: list[socket.socket] = []
     replicas: list[subprocess.Popen[bytes]] = []
@@ -176,6 +178,7 @@ def run_replica(
         MissingExtraError: the extra ``serve`` is not installed.
     """
     settings, keys = _checked(host, settings)
+    hold_memory_down()
     replica = OnlineReplica(directory)
     bound = None
     try:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -13,22 +10,6 @@ from prometheus_client.core import GaugeMetricFamily
 
 PREFIX = "recbole_signed"
 BUCKETS = (0.001, 0.002, 0.004, 0.006, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-_PAGE = 4096
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except OSError:  # other systems tell the peak alone
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def give_memory_back() -> None:
-    """Give what was freed back to the system (glibc), which keeps it in one arena a thread otherwise."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Telemetry:

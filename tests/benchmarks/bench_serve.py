@@ -32,13 +32,22 @@ from recbole_signed.online.learners import make_learner
 NOW = 1_700_000_000_000
 
 
+def users_of(n_edges: int) -> int:
+    """Return the number of users that a state of so many edges has."""
+    return max(n_edges // 50, 10)
+
+
+def drawn_pairs(rng: np.random.Generator, n_edges: int, n_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return users and items of pairs, from 0 on, ``[n_edges]``; some come more than once."""
+    return rng.integers(users_of(n_edges), size=n_edges), (n_items * rng.random(n_edges) ** 2).astype(np.int64)
+
+
 def begin(folder: Path, n_edges: int, n_items: int, rank: int) -> int:
     """Begin a state of random edges; return the number of users."""
     rng = np.random.default_rng(0)
-    n_users = max(n_edges // 50, 10)
-    pairs = np.unique(
-        rng.integers(n_users, size=n_edges) * n_items + (n_items * rng.random(n_edges) ** 2).astype(np.int64)
-    )
+    n_users = users_of(n_edges)
+    first, second = drawn_pairs(rng, n_edges, n_items)
+    pairs = np.unique(first * n_items + second)
     kinds = rng.choice([LIKE, DISLIKE], len(pairs), p=[0.7, 0.3]).astype(np.int8)
     edges = pairs // n_items + 1, pairs % n_items + 1, kinds, NOW - len(pairs) + np.arange(len(pairs))
     users, items = [f"u{i}" for i in range(n_users)], [f"i{i}" for i in range(n_items)]
@@ -169,19 +178,23 @@ def main() -> None:
         folder = Path(root) / "state"
         n_users = begin(folder, given.edges, given.items, given.rank)
         process, address, seconds = start(folder, given.workers, {})
-        show("start from the state alone, to the first answer", f"{seconds:.1f} s")
-        show("resident memory before", f"{memory(address):.0f} MB")
-        measure(process, address, n_users, given.items, given.seconds, "quiet")
-        show("answers a second, wrk with 4 connections", flat_out(address, given.seconds / 2))
-        rate = asyncio.run(bulk_load(address, n_users, given.items, given.seconds / 2))
-        show("durable events a second, batches of 100", f"{rate:.0f}")
-        show("resident memory after", f"{memory(address):.0f} MB")
-        stop(process)
+        try:
+            show("start from the state alone, to the first answer", f"{seconds:.1f} s")
+            show("resident memory before", f"{memory(address):.0f} MB")
+            measure(process, address, n_users, given.items, given.seconds, "quiet")
+            show("answers a second, wrk with 4 connections", flat_out(address, given.seconds / 2))
+            rate = asyncio.run(bulk_load(address, n_users, given.items, given.seconds / 2))
+            show("durable events a second, batches of 100", f"{rate:.0f}")
+            show("resident memory after", f"{memory(address):.0f} MB")
+        finally:
+            stop(process)
         often = {"refresh": 5.0, "snapshot": 3.0, "refit": 15.0}
         process, address, _ = start(folder, given.workers, often)
-        label = "snapshot every 3 s, refresh 5 s, refit 15 s"
-        measure(process, address, n_users, given.items, given.seconds, label)
-        stop(process)
+        try:
+            label = "snapshot every 3 s, refresh 5 s, refit 15 s"
+            measure(process, address, n_users, given.items, given.seconds, label)
+        finally:
+            stop(process)
 
 
 if __name__ == "__main__":

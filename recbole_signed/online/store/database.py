@@ -18,6 +18,8 @@ CHECKPOINT = 2000
 """Pages of the write-ahead file after which it is moved into the log; by default every hundredth event would wait."""
 WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)
 """What the write-ahead file has room for before it has to grow."""
+CACHE = 16_384
+"""KB of pages that SQLite keeps; it grows to that under a stream, and the system keeps the file's pages anyway."""
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE users (id INTEGER PRIMARY KEY, token TEXT, salt BLOB, tag BLOB NOT NULL, joined INTEGER NOT NULL);
@@ -114,7 +116,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")
-        connection.execute("PRAGMA cache_size=-65536")
+        connection.execute(f"PRAGMA cache_size=-{CACHE}")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT}")
         connection.execute("PRAGMA trusted_schema=OFF")
     if check:
