@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
+
+import torch
 
 from recbole_signed.online.learners import Learner
 from recbole_signed.online.store import EdgeArrays
@@ -75,12 +78,23 @@ def _compute(connection: Connection) -> None:
     _send(connection, answer)
 
 
+class _Pickler(pickle.Pickler):
+    """Lets tensors pass as arrays do; by themselves they are copied into the pickle."""
+
+    def reducer_override(self, content: Any) -> Any:
+        plain = type(content) is torch.Tensor and content.device.type == "cpu" and content.layout is torch.strided
+        if not plain or content.requires_grad or content.dtype is torch.bfloat16:
+            return NotImplemented
+        return torch.from_numpy, (content.numpy(),)
+
+
 def _send(connection: Connection, content: object) -> None:
     """Send a pickle, its arrays beside it: writing them leaves the interpreter to others."""
     buffers: list[pickle.PickleBuffer] = []
-    content_bytes = pickle.dumps(content, protocol=5, buffer_callback=buffers.append)
+    pickled = io.BytesIO()
+    _Pickler(pickled, protocol=5, buffer_callback=buffers.append).dump(content)
     connection.send(len(buffers))
-    connection.send_bytes(content_bytes)
+    connection.send_bytes(pickled.getbuffer())
     for each in buffers:
         connection.send_bytes(each.raw())
 

@@ -143,7 +143,7 @@ class OnlineRecommender(Forgetting):
         self._n_fits = self._n_refreshes = self._fitted_seq = 0
         self._scratch_seq = 0  # newest event that the last fit from scratch has seen
         self._lock = threading.RLock()
-        self._updating = threading.Lock()  # held, before `_lock`, by the one update under way
+        self._updating = threading.Lock()  # held, before `_lock`, by the one update or snapshot under way
         self._prepare_forgetting()
         self.compute: Compute = compute_here
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refit")
@@ -338,8 +338,8 @@ class OnlineRecommender(Forgetting):
             self._swap(state, learner, fresh, seq)
             if self.wanted is wanted:
                 self.wanted = None
-            if state.erasure.pending():
-                self._erase_later()
+        if state.erasure.pending():
+            self._erase_later()
 
     def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
         new.dislike_push = old.dislike_push
@@ -354,7 +354,8 @@ class OnlineRecommender(Forgetting):
         Others wait only while arrays are copied, not while files are written.
         """
         with self._maintained() as state:
-            with self._entered() as (_, learner):
+            # the state is busy while a batch goes to the disk: waiting for it with the model held would stop answers
+            with self._updating, self._entered() as (_, learner):
                 tensors, meta = learner.state()
                 tensors = {name: np.array(each) for name, each in tensors.items()}
                 about = {

@@ -52,6 +52,7 @@ def begin(folder: Path, n_edges: int, n_items: int, rank: int) -> int:
     edges = pairs // n_items + 1, pairs % n_items + 1, kinds, NOW - len(pairs) + np.arange(len(pairs))
     users, items = [f"u{i}" for i in range(n_users)], [f"i{i}" for i in range(n_items)]
     OnlineRecommender.begin(folder, make_learner("SSF", {"rank": rank}), users, items, edges).close()
+    os.sync()  # else the commits that are measured wait until the disk has taken the state in
     return n_users
 
 

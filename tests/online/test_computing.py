@@ -38,6 +38,37 @@ def test_a_ranking_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytes
     recommender.close()
 
 
+def test_a_ranking_does_not_wait_for_a_snapshot_that_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender = begin(tmp_path / "state")
+    append, written, go_on = EventLog.append, threading.Event(), threading.Event()
+
+    def slow(self: EventLog, *args: Any) -> Any:
+        result = append(self, *args)
+        written.set()
+        assert go_on.wait(60)
+        return result
+
+    monkeypatch.setattr(EventLog, "append", slow)
+    update = threading.Thread(target=recommender.update, args=([event(1, "u1", "i1", "dislike")],))
+    update.start()
+    assert written.wait(60)
+    snapshot = threading.Thread(target=recommender.snapshot)
+    snapshot.start()
+    snapshot.join(0.2)  # it gets as far as it can
+    found: list[Any] = []
+    ranking = threading.Thread(target=lambda: found.append(recommender.recommend("u2", 5)))
+    ranking.start()
+    ranking.join(20)
+    assert found
+    go_on.set()
+    for each in (update, snapshot, ranking):
+        each.join(60)
+    assert recommender.versions.describe()[-1].applied_seq == 1
+    recommender.close()
+
+
 @pytest.mark.parametrize("method", ["refresh", "refit"])
 def test_a_ranking_does_not_wait_until_edges_are_copied(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

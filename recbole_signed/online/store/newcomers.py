@@ -64,7 +64,9 @@ class Newcomers:
             self._looked = settings.clock()
             items = np.flatnonzero(~self._known[: edges.n_items])
             rows = edges.of_items(items)
-            users, place = np.unique(rows.ids, return_inverse=True)
+            users, place = np.arange(edges.n_users), rows.ids
+            if len(place) < len(users):
+                users, place = np.unique(rows.ids, return_inverse=True)
             trusted = self._trusted(edges, users.astype(np.int64))[place]
             owner = np.repeat(items, np.diff(rows.indptr))
             self._known[owner[trusted]], self._hidden = True, None
