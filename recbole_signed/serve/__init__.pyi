@@ -36,5 +36,6 @@ from .start import listening_socket as listening_socket
 from .start import run_replica as run_replica
 from .start import run_service as run_service
 from .traffic import ATTRIBUTION as ATTRIBUTION
+from .traffic import ImpressionQueue as ImpressionQueue
 from .traffic import Shown as Shown
 from .traffic import TrafficLog as TrafficLog

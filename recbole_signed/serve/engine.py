@@ -95,6 +95,8 @@ class Engine:
             self.follower = Follower(trainer)
         else:
             trainer.compute = compute_by_size
+            if self.impressions is not None:
+                self.impressions.reach(self.seq)
             watch = self.verdicts = VerdictWatch(self, self.impressions)
             self.writer = Writer(trainer, self.telemetry, watch.before, watch.after, limits.queue, limits.commit)
             if self.settings.source is not None:
@@ -223,7 +225,7 @@ class Engine:
             exposures = [[(each.experiment, each.variant, each.propensity) for each in answer.assignments]]
         items = [item for item, _ in answer.items]
         if self.impressions is not None:
-            shown = Shown(answer.request_id, user, items, now_ms(), answer.version, exposures, answer.draws)
+            shown = Shown(answer.request_id, user, items, now_ms(), answer.version, exposures, answer.seq, answer.draws)
             self.impressions.put(shown)
 
     def _filters(

@@ -1,7 +1,8 @@
 """What was shown to whom, by which variant, with which probability, and what came of it.
 
 One SQLite file beside the state. Users are kept under a keyed hash whose key lies in the file, so that a look into it
-names nobody; a user that is forgotten is deleted from it, and SQLite overwrites what it deletes.
+names nobody; a user that is forgotten is deleted from it, and SQLite overwrites what it deletes. Answers that were made
+before the last erasure, in whatever process, are not written after it: one of them may be for the user that is gone.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ ATTRIBUTION = DAY
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS secret (key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS erased (seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS impression (
     id INTEGER PRIMARY KEY, request TEXT NOT NULL, user BLOB NOT NULL, item TEXT NOT NULL, position INTEGER NOT NULL,
     time INTEGER NOT NULL, version TEXT NOT NULL, like INTEGER NOT NULL DEFAULT 0, dislike INTEGER NOT NULL DEFAULT 0
@@ -71,6 +73,7 @@ class Shown:
         time: milliseconds since 1970.
         version: of the model.
         exposures: experiment, variant and propensity; of each item, or one for all of them.
+        seq: that the answer reflects.
         draws: of the first item where it was drawn: experiment, name of a policy, the probability with which the item
             was drawn, and that with which the policy would have put it first.
     """
@@ -81,6 +84,7 @@ class Shown:
     time: int
     version: str
     exposures: Sequence[Sequence[tuple[str, str, float]]]
+    seq: int = 0
     draws: Sequence[tuple[str, str, float, float]] = ()
 
 
@@ -109,6 +113,8 @@ class TrafficLog:
                     "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;"
                 )
                 self._db.executescript(_SCHEMA)
+                self._db.execute("INSERT INTO erased SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM erased)")
+                self._db.commit()
                 if self._db.execute("SELECT count(*) FROM secret").fetchone()[0] == 0:
                     self._db.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
                     self._db.commit()
@@ -125,10 +131,14 @@ class TrafficLog:
         return hashlib.blake2b(user.encode(), key=self._key, digest_size=16).digest()
 
     def write(self, answers: Iterable[Shown]) -> None:
-        """Keep answers, all or none of them."""
+        """Keep answers, all or none of them; those from before the last erasure are left out."""
         sql = "INSERT INTO impression (request, user, item, position, time, version) VALUES (?, ?, ?, ?, ?, ?)"
         with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")  # no erasure comes between the look and the rows
+            erased = self._db.execute("SELECT seq FROM erased").fetchone()[0]
             for each in answers:
+                if each.seq < erased:
+                    continue
                 name = self._name(each.user)
                 rows = [(each.request, name, item, i, each.time, each.version) for i, item in enumerate(each.items)]
                 if not any(each.exposures):
@@ -166,12 +176,23 @@ class TrafficLog:
                 found += cursor.rowcount
         return found
 
-    def forget(self, user: str) -> None:
-        """Delete what was shown to a user, and overwrite it."""
+    def forget(self, user: str, seq: int) -> None:
+        """Delete what was shown to a user, overwrite it, and from now on write no answer that reflects less than seq.
+
+        Args:
+            user: its id.
+            seq: that the erasure has, or will have.
+        """
         with self._lock:
             with self._db:
                 self._db.execute("DELETE FROM impression WHERE user = ?", (self._name(user),))
+                self._db.execute("UPDATE erased SET seq = max(seq, ?)", (seq,))
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def reach(self, seq: int) -> None:
+        """Write answers that reflect ``seq``, the newest of the state: an erasure that was to be later never came."""
+        with self._lock, self._db:
+            self._db.execute("UPDATE erased SET seq = min(seq, ?)", (seq,))
 
     def prune(self, before: int) -> int:
         """Delete impressions older than ``before``, milliseconds; return how many."""
@@ -319,8 +340,8 @@ class ImpressionQueue:
 
         self._queue.put(write)
 
-    def forget(self, user: str) -> None:
-        """Delete what was shown to a user until now, and wait until that is done.
+    def forget(self, user: str, seq: int) -> None:
+        """Delete what was shown to a user, see :meth:`TrafficLog.forget`, and wait until that is done.
 
         Raises:
             sqlite3.Error: the log can't be written.
@@ -329,7 +350,7 @@ class ImpressionQueue:
 
         def write() -> None:
             try:
-                self._log.forget(user)
+                self._log.forget(user, seq)
             except sqlite3.Error as error:
                 done.set_exception(error)
             else:
@@ -337,6 +358,10 @@ class ImpressionQueue:
 
         self._queue.put(write)
         done.result()
+
+    def reach(self, seq: int) -> None:
+        """See :meth:`TrafficLog.reach`."""
+        self._queue.put(lambda: self._log.reach(seq))
 
     def close(self) -> None:
         """Write what waits, then end."""
@@ -351,7 +376,8 @@ class ImpressionQueue:
                 answers.append(job)
                 job = self._queue.get() if not self._queue.empty() else _nothing
             try:
-                self._log.write(answers)
+                if answers:
+                    self._log.write(answers)
                 if job is not None:
                     job()
             except sqlite3.Error:

@@ -38,7 +38,13 @@ class VerdictWatch:
         return self._unknown / self._taken if self._taken else None
 
     def before(self, batch: EventBatch) -> None:
-        """Hold the verdicts of a batch against the lists that their users would get now."""
+        """Hold the verdicts of a batch against the lists that their users would get now; forget whom it forgets.
+
+        What was shown to them goes first: once their erasure is in the log, nobody could name them any more.
+        """
+        if self._impressions is not None:
+            for i in np.flatnonzero(batch.type == FORGET_USER).tolist():
+                self._impressions.forget(batch.user_id[i], self._engine.seq + 1)
         share, most = self._engine.settings.quality.sample, self._engine.settings.quality.per_commit
         chosen = np.flatnonzero((batch.type == LIKE) | (batch.type == DISLIKE)).tolist()
         if share < 1:
@@ -77,19 +83,19 @@ class VerdictWatch:
         self._judged.append((i, True, case))
 
     def after(self, batch: EventBatch, accepted: np.ndarray) -> None:
-        """Count the cases of what was accepted; tell the log of impressions what came of them, and whom to forget."""
+        """Count the cases of what was accepted; tell the log of impressions what came of them."""
         judged = [(known, case) for i, known, case in self._judged if accepted[i]]
         self._taken += len(judged)
         self._unknown += sum(not known for known, _ in judged)
         self._engine.quality.add([case for _, case in judged if case is not None], now_ms())
         if self._impressions is None:
             return
+        if (batch.type == FORGET_USER).any():
+            self._impressions.reach(self._engine.seq)
         now, verdicts = now_ms(), []
         for i in np.flatnonzero(accepted).tolist():
             kind = int(batch.type[i])
-            if kind == FORGET_USER:
-                self._impressions.forget(batch.user_id[i])
-            elif kind in (LIKE, DISLIKE):
+            if kind in (LIKE, DISLIKE):
                 verdicts.append((batch.user_id[i], batch.item_id[i], 1 if kind == LIKE else -1, now))
         if verdicts:
             self._impressions.outcomes(verdicts, self._count_outcomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from recbole_signed.serve import Experiments, make_key, parse_experiment
+from recbole_signed.serve import Experiments, ImpressionQueue, Shown, make_key, parse_experiment
 
 Make = Callable[..., TestClient]
 NOW = 1_700_000_000_000
@@ -293,9 +294,28 @@ def test_routes_of_gorse(serve: Make) -> None:
     assert client.delete("/api/user/g").json() == {"RowAffected": 1}
 
 
+def test_an_answer_that_an_erasure_overtakes_is_not_logged(
+    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+    held: list[Shown] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(ImpressionQueue, "put", lambda self, answer: held.append(answer))
+        client.get("/v1/users/1/recommendations")
+    assert client.delete("/v1/users/1").json()["accepted"] == 1
+    log = client.engine.traffic  # type: ignore[attr-defined]
+    log.write(held)
+    name = log._name("1")
+    assert not any(name in each.read_bytes() for each in (tmp_path / "state").glob("traffic*"))
+    client.get("/v1/users/2/recommendations")  # others are logged as before
+    deadline = time.monotonic() + 30
+    while not (rows := log._query("SELECT count(*) FROM impression", ())[0][0]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert rows
+
+
 def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, tmp_path: Path) -> None:
     import threading
-    import time
 
     import uvicorn
 

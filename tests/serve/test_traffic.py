@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_forgotten_user_is_in_no_byte(tmp_path: Path) -> None:
     log.write([shown("request-of-u", "u@example.org", "xy", 0), shown("2", "w", "x", 0)])
     name = log._name("u@example.org")
     assert any(name in each.read_bytes() for each in tmp_path.iterdir())
-    log.forget("u@example.org")
+    log.forget("u@example.org", 0)
     for each in tmp_path.iterdir():
         content = each.read_bytes()
         assert b"u@example.org" not in content
@@ -77,6 +78,22 @@ def test_a_forgotten_user_is_in_no_byte(tmp_path: Path) -> None:
     assert log.prune(10) == 1
     log.close()
     assert TrafficLog(path, read_only=True).logged("test").height == 0
+
+
+def test_what_another_process_still_holds_of_a_forgotten_user_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "traffic.sqlite"
+    writer, replica = TrafficLog(path), TrafficLog(path)
+    held = [shown("1", "u", "xy", 0), shown("2", "w", "xy", 0)]  # seq 0
+    writer.forget("u", 7)
+    replica.write(held)
+    assert replica.logged("test").height == 0
+    replica.write([replace(shown("3", "w", "xy", 0), seq=7)])
+    assert replica.logged("test").height == 2
+    writer.reach(3)  # the erasure was refused
+    replica.write([replace(shown("4", "w", "x", 0), seq=3)])
+    assert replica.logged("test").height == 3
+    for each in (writer, replica):
+        each.close()
 
 
 def test_what_can_not_be_opened(tmp_path: Path) -> None:
