@@ -29,6 +29,8 @@ _MARK = "_recbole_signed_evaluation"
 _GATHERED = "_recbole_signed_gathered"
 _EDGE_GROUPS = "_recbole_signed_edge_groups"
 _COLD_ITEMS = "_recbole_signed_cold_items"
+_OF_LISTS = ("rec.items", "rec.topk")
+_OF_RECBOLE_ALONE = ("rec.meanrank", "rec.score", "data.label")
 _BATCH_ATTRIBUTES = ("dislike_u", "dislike_i", "like_count")
 
 
@@ -38,8 +40,8 @@ def install(collector_module: ModuleType) -> None:
     For batches of signed data, ``eval_batch_collect``
 
     1. leaves users without a held-out like out of RecBole's resources: Recall and NDCG are not defined there;
-    2. sets the last column of ``rec.topk`` to the number of held-out likes with repeated rows, which RecBole
-       can't see (without repeated rows it is what RecBole wrote there);
+    2. collects ``rec.items`` and ``rec.topk`` as RecBole does, from one ``torch.topk``; the last column of ``rec.topk``
+       counts held-out likes with repeated rows, which RecBole can't see (without them it is equal);
     3. collects :data:`~recbole_signed.evaluation.metrics.VERDICTS`,
        :data:`~recbole_signed.evaluation.metrics.SIGN_AUC` and
        :data:`~recbole_signed.evaluation.group_metrics.GROUPS` for the same users, where a metric asks for them.
@@ -47,9 +49,8 @@ def install(collector_module: ModuleType) -> None:
     ``get_data_struct`` adds these to what RecBole returns and forgets them. ``data_collect``, which RecBole's trainer
     calls when training begins, counts the training edges where a metric groups by them.
 
-    Cost beside RecBole's own: one more ``torch.topk`` per batch where no metric asks for ``rec.items`` (else
-    its result is used), O((n_users * max_k + n_held_out) log n_held_out) for the look-ups, no users x items
-    matrix.
+    Cost: one ``torch.topk`` per batch, O((n_users * max_k + n_held_out) log n_held_out) for look-ups, no users x items
+    matrix beside the scores. Where a metric needs mean ranks, scores or labels (GAUC), RecBole collects all of its own.
     """
     if _MARK in vars(collector_module.Collector):
         return
@@ -146,12 +147,18 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
     if not len(batch.scores):
         return  # RecBole can't take an empty batch
     gathered.n_rows += len(batch.scores)
-    wrapped(batch.scores, batch.interaction, batch.like_u, batch.like_i)
-    if instance.register.need("rec.topk"):
-        collected = instance.data_struct["rec.topk"]
-        collected[len(collected) - len(batch.scores) :, -1] = batch.like_count.to(collected)
+    by_recbole = any(instance.register.need(name) for name in _OF_RECBOLE_ALONE)
+    lists = any(instance.register.need(name) for name in _OF_LISTS)
+    if by_recbole:
+        wrapped(batch.scores, batch.interaction, batch.like_u, batch.like_i)
+        if instance.register.need("rec.topk"):
+            collected = instance.data_struct["rec.topk"]
+            collected[len(collected) - len(batch.scores) :, -1] = batch.like_count.to(collected)
+    if lists or VERDICTS in needs:
+        items = torch.topk(batch.scores, max(instance.topk), dim=-1).indices
+    if lists and not by_recbole:
+        _collect_lists(instance, batch, items)
     if VERDICTS in needs:
-        items = _top_items(instance, batch.scores)
         gathered.parts[VERDICTS].append(_verdicts(batch, items))
         if GROUPS in needs:
             gathered.parts[GROUPS].append(_groups(instance, batch, items))
@@ -159,6 +166,22 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
         gathered.parts[SIGN_AUC].append(_sign_auc(batch))
     if COLD in needs:
         gathered.parts[COLD].append(_cold(instance, batch))
+
+
+def _collect_lists(collector: Any, batch: _Batch, items: torch.Tensor) -> None:
+    """Collect what RecBole does of the ``[n_rows, max_k]`` items, without its ``[n_rows, n_items]`` matrix of hits."""
+    if collector.register.need("rec.items"):
+        collector.data_struct.update_tensor("rec.items", items)
+    if collector.register.need("rec.topk"):
+        hits = _is_in(_keys(batch, items), batch.likes.to(items.device))
+        counts = batch.like_count.to(items.device)[:, None]
+        collector.data_struct.update_tensor("rec.topk", torch.cat((hits, counts), dim=1).to(torch.int32))
+
+
+def _keys(batch: _Batch, items: torch.Tensor) -> torch.Tensor:
+    """Return ``row * n_items + item`` of ``[n_rows, k]`` items."""
+    n_rows, n_items = batch.scores.shape
+    return torch.arange(n_rows, device=items.device)[:, None] * n_items + items
 
 
 def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
@@ -227,19 +250,10 @@ def _unsigned(collector: Any) -> UsageError:
     )
 
 
-def _top_items(collector: Any, scores: torch.Tensor) -> torch.Tensor:
-    """Return the ``[n_rows, max_k]`` recommended items: those that RecBole just collected, if it did."""
-    if collector.register.need("rec.items"):
-        items: torch.Tensor = collector.data_struct["rec.items"]
-        return items[len(items) - len(scores) :]
-    return torch.topk(scores, max(collector.topk), dim=-1).indices
-
-
 def _verdicts(batch: _Batch, items: torch.Tensor) -> torch.Tensor:
     """Return ``[n_rows, max_k + 2]`` of type int32, as described at ``VERDICTS``."""
     n_rows, n_items = batch.scores.shape
-    device = batch.scores.device
-    keys = torch.arange(n_rows, device=device)[:, None] * n_items + items
+    device, keys = batch.scores.device, _keys(batch, items)
     codes = LIKE * _is_in(keys, batch.likes.to(device)) + DISLIKE * _is_in(keys, batch.dislikes.to(device))
     codes[torch.isneginf(batch.scores.gather(1, items))] = 0
     n_dislikes = torch.bincount(batch.dislikes // n_items, minlength=n_rows)
