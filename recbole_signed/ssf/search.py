@@ -42,6 +42,8 @@ FACTORS: dict[str, tuple[float, ...]] = {
 """What is tried then: settings that leave the exposure scores as they are, which are computed once for all values."""
 SIGN_AWARE_AVERSIONS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """What is tried of the dislike aversion, here and by ``tune``, by a metric in which dislikes have a price."""
+SEARCH_EDGES = 4_000_000
+"""In a larger graph, weight and smoothing, which take some ten decompositions, are chosen on users with that many."""
 PASSES = 2
 """Times that both are gone through: what was tried already costs nothing. A search that tries more of them each with
 each finds better values on the users it sees, but on five of six data sets no better ones on others."""
@@ -83,7 +85,7 @@ class _Search:
         self.best: _Best | None = None
         self.block: torch.Tensor | None = None
         self.values: dict[FilterSettings, float] = {}
-        self.decompositions = 0
+        self.decompositions = self.ranked_before = 0
         self.fixed: frozenset[str] = frozenset()
 
     def decompose(self, settings: FilterSettings) -> _Fit:
@@ -91,6 +93,13 @@ class _Search:
         fitted, self.block = SpectralFilter.fit(self.graph, settings, iterations=iterations, start=self.block)
         self.decompositions += 1
         return _Fit(fitted, fitted.project(self.validation.users))
+
+    def go_on_with(self, graph: SignedGraph) -> None:
+        """Take the best settings to another graph, and forget what was measured on the one before."""
+        settings, self.graph = self.chosen.settings, graph
+        self.ranked_before += len(self.values)
+        self.best, self.values = None, {}
+        self.offer(self.decompose(settings))
 
     def offer(self, fit: _Fit, changes: Iterable[dict[str, Any]] = ({},)) -> float:
         """Evaluate a decomposition with changes of its settings, keep the best, and return the best value of these.
@@ -177,6 +186,7 @@ def tune(
     start: FilterSettings,
     iterations: int = 8,
     fixed: Iterable[str] = (),
+    part: SignedGraph | None = None,
 ) -> SearchResult:
     """Choose the settings with the highest metric on validation, one coordinate after the other.
 
@@ -197,13 +207,14 @@ def tune(
         start: values of what is not tried yet.
         iterations: of the first decomposition; the others take half of it.
         fixed: names of settings that stay as they are in ``start``; the others are chosen for them.
+        part: some users of a large graph, on which what needs many decompositions is chosen: weight and smoothing.
     """
-    search = _Search(graph, validation, iterations)
-    rank = max(1, min(start.rank, graph.n_users - 1, graph.n_items - 1))
+    search = _Search(graph if part is None or validation.gamma else part, validation, iterations)
+    rank = max(1, min(start.rank, search.graph.n_users - 1, graph.n_items - 1))
     search.fixed = frozenset(fixed)
     start = replace(start, rank=rank)
     if validation.gamma:
-        found = tune(graph, replace(validation, gamma=0.0), start, iterations, fixed)
+        found = tune(graph, replace(validation, gamma=0.0), start, iterations, fixed, part)
         search.offer(search.decompose(found.settings))
         search.all_of("dislike_aversion", SIGN_AWARE_AVERSIONS)
         _step_weight(search)
@@ -215,12 +226,17 @@ def tune(
             start = replace(start, dislike_weight=FIRST_WEIGHT)
         _choose_weight(search, start)
         _choose_smoothing(search)
+        if part is not None:
+            search.go_on_with(graph)
     for _ in range(PASSES):
         for name, values in SWEEPS.items():
             search.walk(name, _values(name, values, search.chosen.settings))
         for name, values in factors(validation).items():
             search.all_of(name, values)
-    n_fits, n_ranked = found.decompositions + search.decompositions, found.evaluations + len(search.values)
+    n_fits, n_ranked = (
+        found.decompositions + search.decompositions,
+        found.evaluations + search.ranked_before + len(search.values),
+    )
     return SearchResult(search.chosen.settings, search.chosen.value, n_fits, n_ranked)
 
 

@@ -20,10 +20,10 @@ from recbole_signed.ssf.feature_maps import FeatureMaps
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.filter import Explanation, LinearTerm, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.search import SearchResult, tune
+from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult, tune
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
-from recbole_signed.ssf.validation import Validation
+from recbole_signed.ssf.validation import Validation, part_of
 
 
 class SSF(TrainingFreeRecommender):
@@ -183,7 +183,8 @@ class SSF(TrainingFreeRecommender):
 
     def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
         """Set what is best on validation; ``valid_data`` is what ``validation`` was drawn from."""
-        found = tune(self.graph, validation, self.settings, self.iterations, self.given)
+        part = part_of(self.graph, valid_data, SEARCH_EDGES)
+        found = tune(self.graph, validation, self.settings, self.iterations, self.given, part)
         self.chosen_settings = found.settings.to_tensor().to(self.device)
         return found
 

@@ -18,6 +18,8 @@ from recbole_signed.stats import split_group
 
 CELLS = 1_000_000
 """Scores that are computed at a time."""
+ROWS, MOST_CELLS = 64, 32_000_000
+"""Users at a time in a large catalogue, and the scores that this may take: the item vectors are read for each piece."""
 
 FIRST_ROUND = 250
 """Users after whom candidates are given up for the first time; then after twice as many, and so on. With fewer, chance
@@ -182,7 +184,8 @@ class Validation:
     def _rank(
         self, candidates: Sequence[Candidate], alive: list[int], seen: list[np.ndarray], start: int, end: int
     ) -> None:
-        size = max(1, CELLS // self.users.n_items)
+        n_items = self.users.n_items
+        size = max(1, CELLS // n_items, min(ROWS, MOST_CELLS // n_items))
         for first in range(start, end, size):
             pieces = Pieces(slice(first, min(first + size, end)))
             for each in alive:
@@ -231,6 +234,22 @@ def drawn(users: np.ndarray, at_most: int, names: Any = None) -> np.ndarray:
     """
     keys = hash_array(np.asarray(users if names is None else names))
     return users[np.argsort(keys, kind="stable")][:at_most]
+
+
+def part_of(graph: SignedGraph, loader: Any, most_edges: int) -> SignedGraph | None:
+    """Return some users of a graph, drawn by their names, with about that many edges; None where it has no more.
+
+    Args:
+        graph: the training graph.
+        loader: of RecBole's, of the same data set.
+        most_edges: how many edges.
+    """
+    edges = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)
+    if edges.sum() <= most_edges:
+        return None
+    known = np.flatnonzero(edges)
+    users = drawn(known, len(known), loader._dataset.id2token(loader.uid_field, known))
+    return graph.rows(np.sort(users[: max(1, int(np.searchsorted(np.cumsum(edges[users]), most_edges)))]))
 
 
 def _may_lead(own: np.ndarray, leader: np.ndarray) -> bool:

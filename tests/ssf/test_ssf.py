@@ -30,7 +30,9 @@ from recbole_signed.ssf import (
     tune,
 )
 from recbole_signed.ssf import search as ssf_tuning
+from recbole_signed.ssf import ssf as ssf_module
 from recbole_signed.ssf import validation as validation_module
+from recbole_signed.ssf.validation import part_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 SETTINGS = {
@@ -289,6 +291,37 @@ def test_the_choice_costs_few_evaluations_of_all_users(
     found = tune(model.graph, validation, model.settings)
     assert ranked[0] < 0.8 * validation.n_users * found.evaluations
     assert found.decompositions <= 11
+
+
+def test_weight_and_smoothing_of_a_large_graph_are_chosen_on_a_part_of_its_users(
+    prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    fit = SpectralFilter.fit.__func__  # type: ignore[attr-defined]
+
+    def recorded(cls: type, graph: SignedGraph, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(graph.likes.nnz + graph.dislikes.nnz)
+        return fit(cls, graph, *args, **kwargs)
+
+    monkeypatch.setattr(SpectralFilter, "fit", classmethod(recorded))
+    model, _, parts = prepare(rank=30)
+    n_edges = model.graph.likes.nnz + model.graph.dislikes.nnz
+    validation = Validation.from_loader(parts[1], model.graph, "NDCG@20", 10_000)
+    part = part_of(model.graph, parts[1], n_edges // 2)
+    assert validation is not None
+    assert part is not None
+    assert part_of(model.graph, parts[1], n_edges) is None
+    part_edges = part.likes.nnz + part.dislikes.nnz
+    assert n_edges // 4 < part_edges <= n_edges // 2
+    found = tune(model.graph, validation, model.settings, part=part)
+    assert sizes == [part_edges] * (len(sizes) - 1) + [n_edges]  # one decomposition of the whole graph
+    assert found.decompositions == len(sizes) > 5
+    best, _ = SpectralFilter.fit(model.graph, found.settings)
+    (standing,) = validation.contest([candidate(best, best.project(validation.users), validation)])
+    assert standing.value == pytest.approx(found.value, rel=0.02)  # measured on the whole graph
+    monkeypatch.setattr(ssf_module, "SEARCH_EDGES", n_edges // 2)
+    model.tune(parts[1])
+    assert model.settings == found.settings
 
 
 def test_the_test_part_is_never_read(prepare: Callable[..., Any]) -> None:
