@@ -12,6 +12,7 @@ from .experiments import merged_parameters as merged_parameters
 from .experiments import parse_experiment as parse_experiment
 from .experiments import team_draft as team_draft
 from .exploration import probabilities as probabilities
+from .exploration import raised as raised
 from .keys import ApiKeys as ApiKeys
 from .keys import RateLimit as RateLimit
 from .keys import hashed as hashed

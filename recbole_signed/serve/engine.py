@@ -26,7 +26,7 @@ from recbole_signed.online.sources import open_source
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
 from recbole_signed.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
-from recbole_signed.serve.exploration import CANDIDATES, probabilities, to_the_front
+from recbole_signed.serve.exploration import CANDIDATES, POOL, probabilities, raised, to_the_front
 from recbole_signed.serve.feed import Feed
 from recbole_signed.serve.memory import resident_bytes
 from recbole_signed.serve.quality import LiveQuality
@@ -239,6 +239,17 @@ class Engine:
         return {"exclude": np.concatenate([hidden, self._ids(exclude)]) if exclude else hidden, "include_only": chosen}
 
     def _rank(
+        self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
+    ) -> tuple[Any, Any]:
+        young = next((each.settings.young for each in assignments if each.settings.young), 0.0)
+        if not young:
+            return self._rank_by_model(learner, state, user, k, filters, assignments)
+        items, scores = self._rank_by_model(learner, state, user, max(k, POOL), filters, assignments)
+        verdicts = state.edges.item_likes[items] + state.edges.item_dislikes[items]
+        order, scores = raised(np.asarray(scores), verdicts, young)
+        return items[order[:k]], scores[:k]
+
+    def _rank_by_model(
         self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
     ) -> tuple[Any, Any]:
         other = next((each.settings.model for each in assignments if each.settings.model), None)

@@ -35,11 +35,13 @@ class Policy(Spec):
         model: name of the ranking; None is the model that the service runs, ``popularity`` the most liked items,
             ``trending`` those liked now.
         explore: temperature at which the first place of a list is drawn, see ``exploration.py``; 0: not at all.
+        young: weight of a bonus for items of whose like rate little is known, see ``exploration.py``; 0: none.
     """
 
     parameters: dict[str, float] = Field(default_factory=dict)
     model: Literal["popularity", "trending"] | None = None
     explore: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    young: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     @field_validator("parameters")
     @classmethod

@@ -3,15 +3,22 @@
 A variant with ``explore`` above 0 draws the first item of a list from its best :data:`CANDIDATES` with probabilities
 that follow the scores (softmax); the others follow in order. With the item the log keeps its probability, and that with
 which every other variant and policy of the experiment would have put the same item first at that moment.
+
+A variant with ``young`` above 0 adds an upper confidence bound's bonus to the scores: for what is not known of the like
+rate of an item. Nothing is drawn for that; with ``explore`` the probabilities are those of the raised scores.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 CANDIDATES = 20
 """Items that the first place is drawn from."""
+POOL = 200
+"""Best items by the model's score that a bonus for young ones can raise."""
 
 
 def probabilities(scores: npt.NDArray[np.floating], temperature: float) -> npt.NDArray[np.float64]:
@@ -30,6 +37,34 @@ def probabilities(scores: npt.NDArray[np.floating], temperature: float) -> npt.N
             found = np.exp((scores - np.max(scores)).astype(np.float64) / (unit or 1.0))
         found /= found.sum()
     return found
+
+
+def uncertainty(verdicts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    r"""Return how uncertain the like rates of items are, 1 for an item without a verdict, ``[n]``.
+
+    The standard deviation of the beta distribution that a uniform prior and evenly divided verdicts lead to, over that
+    of the prior: :math:`\sqrt{3 / (n + 3)}`.
+
+    Args:
+        verdicts: likes and dislikes of each item, ``[n]``.
+    """
+    return np.sqrt(3 / (3 + verdicts.astype(np.float64)))
+
+
+def raised(
+    scores: npt.NDArray[np.floating], verdicts: npt.NDArray[Any], weight: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return the order of candidates with a bonus for what is not known of them, and their scores in it, ``[n]`` each.
+
+    Args:
+        scores: ``[n]`` best first.
+        verdicts: likes and dislikes of each, ``[n]``.
+        weight: of the bonus of an item without a verdict, in standard deviations of the best :data:`CANDIDATES` scores.
+    """
+    unit = weight * float(np.std(scores[:CANDIDATES].astype(np.float64))) if len(scores) else 0.0
+    found = scores.astype(np.float64) + unit * uncertainty(verdicts)
+    order = np.argsort(-found, kind="stable")
+    return order, found[order]
 
 
 def to_the_front(place: int, n: int) -> npt.NDArray[np.int64]:

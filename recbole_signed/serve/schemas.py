@@ -169,6 +169,7 @@ class PolicyBody(_Body):
     parameters: dict[str, float] = Field(default_factory=dict)
     model: str | None = None
     explore: float = 0.0
+    young: float = 0.0
 
 
 class VariantBody(PolicyBody):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import Experiments, parse_experiment, probabilities, value_of_policy
+from recbole_signed.serve import Experiments, parse_experiment, probabilities, raised, value_of_policy
 
 VARIANTS = {"control": {"share": 0.5}, "draws": {"share": 0.5, "explore": 1.0}}
 POLICIES = {"careful": {"parameters": {"dislike_aversion": 3.0}}, "popular": {"model": "popularity", "explore": 0.5}}
@@ -45,8 +45,47 @@ def test_wrong_policies_are_refused(raw: dict[str, Any], message: str) -> None:
         parse_experiment("x", raw)
 
 
-def test_the_value_of_a_policy_that_never_ran(serve: Callable[..., TestClient]) -> None:
-    experiment = parse_experiment("first", make(variants={**VARIANTS, "draws": {"share": 0.5, "explore": 2.0}}))
+@given(st.lists(st.tuples(st.floats(-50, 50), st.integers(0, 1000)), min_size=1, max_size=40), st.floats(0, 10))
+def test_a_bonus_follows_what_is_not_known(items: list[tuple[float, int]], weight: float) -> None:
+    scores = np.array(sorted((score for score, _ in items), reverse=True))
+    verdicts = np.array([count for _, count in items])
+    order, found = raised(scores, verdicts, weight)
+    assert sorted(order) == list(range(len(items)))
+    assert (np.diff(found) <= 0).all()
+    unit = weight * np.std(scores[:20])
+    assert found == pytest.approx(scores[order] + unit * (3 / (3 + verdicts[order])) ** 0.5)
+
+
+def lists_of(serve: Callable[..., TestClient], young: float, explore: float) -> tuple[list[list[str]], float]:
+    """Return a list for each user, and the share of places that items with fewer verdicts than the median have."""
+    variants = {"all": {"share": 1 - 1e-9, "young": young, "explore": explore}, "none": {"share": 1e-9}}
+    client = serve(experiments=Experiments({"newcomers": parse_experiment("newcomers", {"variants": variants})}))
+    engine: Any = client.engine  # type: ignore[attr-defined]
+    lists = [[item for item, _ in engine.recommend(str(user), 10, log=False).items] for user in range(1, 60)]
+    with engine.trainer.reading() as (state, _):
+        verdicts = state.edges.item_likes + state.edges.item_dislikes
+        few = np.flatnonzero(verdicts < np.median(verdicts[1:]))
+        names = set(state.items.tokens(few[few > 0].tolist()))
+    return lists, float(np.mean([item in names for each in lists for item in each]))
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.5])
+def test_young_items_are_shown_more_often_the_higher_their_bonus(
+    explore: float, serve: Callable[..., TestClient]
+) -> None:
+    shares = [lists_of(serve, young, explore)[1] for young in (0.0, 2.0, 8.0)]
+    assert shares[0] < shares[1] < shares[2]
+
+
+def test_a_bonus_draws_nothing(serve: Callable[..., TestClient]) -> None:
+    assert lists_of(serve, 2.0, 0.0) == lists_of(serve, 2.0, 0.0)
+    assert lists_of(serve, 0.0, 0.0)[0] != lists_of(serve, 2.0, 0.0)[0]
+
+
+@pytest.mark.parametrize("young", [0.0, 0.5])
+def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[..., TestClient]) -> None:
+    drawn = {"share": 0.5, "explore": 2.0, "young": young}
+    experiment = parse_experiment("first", make(variants={**VARIANTS, "draws": drawn}))
     client = serve(experiments=Experiments({"first": experiment}))
     engine: Any = client.engine  # type: ignore[attr-defined]
     users = [str(user) for user in range(1, 60) if engine.experiments.assign(str(user), True)[0].variant == "draws"]
