@@ -19,9 +19,21 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
+from recbole_signed.online import ITEM
 from recbole_signed.online.learners import Learner, learner_from
 from recbole_signed.online.model_version import load_version
-from recbole_signed.online.store import LOG, VERSIONS, EdgeState, EventLog, Newcomers, Snapshot, Versions, Vocabulary
+from recbole_signed.online.store import (
+    ANNOUNCEMENTS,
+    LOG,
+    VERSIONS,
+    Announcements,
+    EdgeState,
+    EventLog,
+    Newcomers,
+    Snapshot,
+    Versions,
+    Vocabulary,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +56,7 @@ class OnlineReplica:
         self.log = EventLog(self.directory / LOG, read_only=True, check=False)
         self.versions = Versions(self.directory / VERSIONS)
         self._newcomers = Newcomers.of(self.log)
+        self._announcements = Announcements(self.directory / ANNOUNCEMENTS)
         self.edges = EdgeState()
         self.applied_seq = 0
         self._fitted_seq, self._loaded = 0, ""
@@ -123,9 +136,17 @@ class OnlineReplica:
                 for user in changes.forgotten.tolist():
                     self.users.forget(user)
                 learner.update(self.edges, changes)
+                self._announce(learner, logged.item[logged.type == ITEM])
                 self.applied_seq, some = logged.last_seq, True
             self.behind_since = None if some or self.applied_seq == self.log.last_seq else time.monotonic()
             return self.applied_seq
+
+    def _announce(self, learner: Learner, items: np.ndarray) -> None:
+        """Let a learner take the features of items, by their numbers."""
+        if len(items):
+            self._announcements.follow()  # features are on the disk before their event
+            tokens = [token for token in self.items.tokens(np.unique(items).tolist()) if token is not None]
+            learner.announce(self._announcements.by_id(self.items, tokens))
 
     def _recover(self) -> None:
         """Start again from the newest version that is whole."""
@@ -154,6 +175,9 @@ class OnlineReplica:
 
     def _take(self, snapshot: Snapshot, learner: Learner) -> None:
         learner.attach(self.edges)
+        self._announcements.follow()
+        known = self._announcements.by_id(self.items)
+        learner.announce({item: features for item, features in known.items() if item < self.edges.n_items})
         self._learner, self.model_name = learner, snapshot.model
         self._fitted_seq, self._loaded = int(snapshot.meta.get("fitted_seq", 0)), snapshot.name
 

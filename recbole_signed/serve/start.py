@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recbole_signed.compat import no_training_curves
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.online import OnlineRecommender, OnlineReplica, OnlineTrainer
 from recbole_signed.serve.keys import ApiKeys
@@ -54,7 +55,8 @@ def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[st
         raise UsageError(f"{directory} is not empty; serve it without --init, or name another folder.")
     fitted = api.fit(model, dataset, **(parameters or {}))
     fitted.config["online_state"] = str(directory)
-    trainer = OnlineTrainer(fitted.config, fitted.model)
+    with no_training_curves():
+        trainer = OnlineTrainer(fitted.config, fitted.model)
     try:
         trainer.start(fitted.dataset)
     finally:

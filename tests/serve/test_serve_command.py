@@ -70,6 +70,7 @@ def test_serve_simulate_and_report(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert get(f"{service}/readyz")["ready"]
+    assert not (tmp_path / "log_tensorboard").exists()
     status, out, _ = call(capsys, "simulate", service, "-d", "toy-signed", "--rounds", "30", "--json")
     assert status == 0
     found = json.loads(out)

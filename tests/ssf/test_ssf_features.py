@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import RidgeSums, SignedGraph
-from recbole_signed.online import Event, OnlineRecommender, parse_rows
+from recbole_signed.online import Event, OnlineRecommender, OnlineReplica, parse_rows
 from recbole_signed.online.learners import graph_of, learner_of
 from recbole_signed.online.trainer import base_of
 from recbole_signed.ssf import (
@@ -455,6 +455,40 @@ def test_an_announced_item_is_in_answers_at_once_and_after_a_restart(
     again.update([announced("new", group="g2", year=21)])
     assert not torch.allclose(scores(again), before)
     again.close()
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFT"])
+def test_a_replica_shows_announced_items_as_the_writer_does(
+    model: str, prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    made, _, parts = prepare(model, eval_args=COLD)
+    writer = begun(made, parts, tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+
+    def scores(of: OnlineRecommender | OnlineReplica) -> Any:
+        with of.reading() as (state, learner):
+            return learner.scores(state.edges, np.arange(1, state.edges.n_users)).numpy()
+
+    for turn, events in enumerate(
+        (
+            [announced("new", group="g1", year=21)],
+            [Event("e1", "3", "new", "like", 1_700_000_000_001), announced("newer", group="g2", year=21)],
+            [announced("new", group="g2", year=20)],
+            [announced("newest", group="g1", year=20)],
+        )
+    ):
+        writer.update(events)
+        if turn == 2:  # the replica puts this version in force
+            writer.refresh()
+            writer.snapshot()
+        replica.follow()
+        found = scores(replica)
+        assert (found[:, replica.items.id_of("new")] > UNKNOWN).all()
+        np.testing.assert_allclose(found, scores(writer), rtol=1e-4, atol=1e-6)
+    late = OnlineReplica(tmp_path / "state")
+    np.testing.assert_allclose(scores(late), scores(writer), rtol=1e-4, atol=1e-6)
+    for each in (late, replica, writer):
+        each.close()
 
 
 def test_a_model_without_features_takes_announcements_and_shows_nothing_of_them(

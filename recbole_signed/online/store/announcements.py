@@ -6,6 +6,7 @@ may leave a line without an event, or half a line, which reading leaves out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -32,14 +33,31 @@ class Announcements:
         self.path = path
         self._known: dict[str, str] = {}
         self._n_lines = 0
-        if path.exists():
-            for line in path.read_bytes().splitlines():
-                try:
-                    row = json.loads(line)
-                    self._known[row["item"]] = json.dumps(row["features"], sort_keys=True)
-                except (ValueError, KeyError, TypeError):  # what a crash left of a line
-                    continue
-                self._n_lines += 1
+        self._read = 0, 0  # which file was read, and how far
+        self.follow()
+
+    def follow(self) -> None:
+        """Read what another process has added to the file since; all of it where it was written again."""
+        try:
+            with self.path.open("rb") as file:
+                inode, (known, size) = os.fstat(file.fileno()).st_ino, self._read
+                file.seek(size if inode == known else 0)
+                lines = file.read().splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        if inode != known:
+            size = 0
+        for line in lines:
+            if line.endswith(b"\n"):  # else it is being written, or a crash cut it off
+                size += len(line)
+                self._take(line)
+        self._read = inode, size
+
+    def _take(self, line: bytes) -> None:
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # what a crash left of a line
+            row = json.loads(line)
+            self._known[row["item"]] = json.dumps(row["features"], sort_keys=True)
+            self._n_lines += 1
 
     def __len__(self) -> int:
         return len(self._known)
