@@ -208,6 +208,34 @@ def _on_pop(module: ModuleType) -> None:
     wrapt.wrap_function_wrapper(module, "Pop.calculate_loss", calculate_loss)
 
 
+def _on_ease(module: ModuleType) -> None:
+    """Let RecBole's EASE invert its Gram matrix in place, on signed data.
+
+    Its own way keeps some eight matrices of items by items at a time. Without a sign it stays as it is.
+    """
+    import numpy as np
+    import torch
+
+    def init(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+        config, dataset = (*args, *kwargs.values())[:2]
+        if not config["signed"]:
+            wrapped(*args, **kwargs)
+            return
+        from recbole_signed.graph import gram_inverse
+
+        super(module.EASE, instance).__init__(config, dataset)
+        instance.dummy_param = torch.nn.Parameter(torch.zeros(1))
+        instance.interaction_matrix = dataset.inter_matrix(form="csr").astype(np.float32)
+        weights = gram_inverse(instance.interaction_matrix, config["reg_weight"]).numpy()
+        weights /= -np.diag(weights).copy()
+        np.fill_diagonal(weights, 0.0)
+        instance.item_similarity = weights
+        instance.other_parameter_name = ["interaction_matrix", "item_similarity"]
+        instance.device = config["device"]
+
+    wrapt.wrap_function_wrapper(module, "EASE.__init__", init)
+
+
 def _on_quick_start(module: ModuleType) -> None:
     """Let worker processes know the plugin: they import what a pickled function names as its module.
 
@@ -252,6 +280,7 @@ _HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "recbole.evaluator.collector": _on_collector,
     "recbole.model.abstract_recommender": _on_abstract_recommender,
     "recbole.model.general_recommender.pop": _on_pop,
+    "recbole.model.general_recommender.ease": _on_ease,
     "recbole.quick_start.quick_start": _on_quick_start,
     "recbole_gnn.utils": _on_gnn_utils,
 }

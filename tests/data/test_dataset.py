@@ -457,6 +457,25 @@ def test_pop_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: l
     assert model.item_cnt.sum() > 0
 
 
+def test_ease_is_recboles_own_whether_or_not_it_inverts_in_place(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
+    scores = {}
+    for name in ("signed", "likes"):
+        config, _, (train, _, _) = prepare(name, "EASE", reg_weight=3.0)
+        X = train._dataset.inter_matrix(form="csr").toarray().astype(np.float64)
+        inverse = np.linalg.inv(X.T @ X + 3.0 * np.eye(X.shape[1]))
+        weights = inverse / -np.diag(inverse)
+        np.fill_diagonal(weights, 0.0)
+        model = get_model("EASE")(config, train._dataset)
+        users = torch.arange(X.shape[0])
+        scores[name] = model.full_sort_predict({"user_id": users}).view(X.shape)
+        np.testing.assert_allclose(scores[name].numpy(), X @ weights, atol=1e-5)
+        pairs = {"user_id": users[:5], "item_id": torch.arange(1, 6)}
+        np.testing.assert_allclose(model.predict(pairs).numpy(), (X @ weights)[range(5), range(1, 6)], atol=1e-5)
+        assert isinstance(model.item_similarity, np.matrix) == (name == "likes")  # RecBole's own, without a sign
+
+
 # ---- a sample of users ----
 
 
