@@ -218,6 +218,7 @@ def compare(
     per_user: Annotated[
         bool, typer.Option("--per-user", help="Repeat finished runs whose values per user are not there.")
     ] = False,
+    finished: Annotated[bool, typer.Option("--finished", help="Run nothing; show the rows that are there.")] = False,
     table_format: Annotated[str, typer.Option("--format", help="text, markdown or latex.")] = "text",
     latex: Annotated[Path | None, typer.Option(help="Write the table as LaTeX to this file too.")] = None,
     as_json: Json = False,
@@ -229,7 +230,7 @@ def compare(
     check_format(table_format)
     labels = names_in(only)
     with stdout_for_result():
-        comparison = compare_table(table, labels, output, jobs, per_user, names_in(dataset))
+        comparison = compare_table(table, labels, output, jobs, per_user, names_in(dataset), finished)
     if latex is not None:
         replace_text(latex, render(comparison.table, "latex"))
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -274,3 +275,32 @@ def test_a_model_may_be_left_out_of_a_data_set(write: Write, started: Callable[[
     assert (list(found.places["again"]), found.not_run) == (["Pop", "EASE"], {})
     with pytest.raises(UsageError, match="RecBole keys, or to false"):
         TableSpec.read(write(BASE.replace("{again: {epochs: 9}}", "{again: true}"), "wrong"))
+
+
+def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable[[], list[str]]) -> None:
+    table = write(BASE.replace("[1, 2]", "1"))
+    with pytest.raises(UsageError, match="has no finished rows yet"):
+        compare(table, finished=True)
+    compare(table, only=["Pop"])
+    started()
+    table.write_text(
+        table.read_text(encoding="utf-8")
+        .replace("  again:", "  elsewhere:\n  again:")
+        .replace("again: {epochs: 9}", "again: {tuned: true, epochs: 9}"),
+        encoding="utf-8",
+    )
+    found = compare(table, finished=True)
+    assert (found.n_new, started()) == (0, [])
+    assert [line.label for section in found.table.sections for line in section.lines] == ["Pop", "Pop"]
+    stored = stored_table(table)
+    assert stored is not None
+    assert stored.not_run["again"] == ["BPR", "EASE"]
+    assert to_markdown(stored.table) == table.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_a_table_does_not_lose_what_it_showed(write: Write, started: Callable[[], list[str]], tmp_path: Path) -> None:
+    table = write(BASE.replace("[1, 2]", "1"))
+    compare(table)
+    shutil.rmtree(tmp_path / "atomic_files" / "toy-signed")
+    with pytest.raises(UsageError, match="no finished rows of toy-signed, again any more"):
+        compare(table, finished=True)

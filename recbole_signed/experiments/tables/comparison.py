@@ -13,6 +13,7 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RowStore, RunRow, file_name, is_there, users_folder
+from recbole_signed.experiments.tables.building import Result
 from recbole_signed.experiments.tables.claims import Claims
 from recbole_signed.experiments.tables.marks import marks_of
 from recbole_signed.experiments.tables.pool import run_all
@@ -45,6 +46,7 @@ def compare(
     jobs: int = 1,
     per_user: bool = False,
     datasets: Sequence[str] = (),
+    finished: bool = False,
 ) -> Comparison:
     """Run a table: every run that has no finished row yet gets a process of its own and, when it ends, a row.
 
@@ -61,9 +63,12 @@ def compare(
         per_user: repeat finished runs too if their values per user are not there, which tests of significance need
             (older runs have none, and the files are not committed with the rows).
         datasets: names of data sets, or of pools of them, to run and show, as ``only``.
+        finished: run nothing, and show the rows that are there; data sets that are not there and models that were not
+            tuned yet are left out.
 
     Raises:
-        UsageError: the table asks for something that does not exist.
+        UsageError: the table asks for something that does not exist; with ``finished``, there is no row of it, or a
+            data set is gone of which the table showed rows.
         KeyboardInterrupt: after the running processes were ended; finished rows are kept.
     """
     if jobs < 1:
@@ -73,7 +78,7 @@ def compare(
     spec = TableSpec.read(path).only(only, datasets)
     folder = path.parent if output is None else output
     store = RowStore(folder / f"{path.stem}.jsonl")
-    requests = [_with_users(request, spec, store.file) for request in spec.requests()]
+    requests = [_with_users(request, spec, store.file) for request in spec.requests(possible=finished)]
     if per_user and not spec.per_user:
         raise UsageError(f"{path} says per_user: false, so there are no values per user to repeat runs for.")
 
@@ -81,7 +86,7 @@ def compare(
         return request.is_answered_by(row) and (not per_user or is_there(row, store.file))
 
     before = [store.find(request.key, request.is_answered_by) for request in requests]
-    n_new = _run(requests, answers, jobs, store)
+    n_new = 0 if finished else _run(requests, answers, jobs, store)
     found = [(request, store.find(request.key, partial(answers, request))) for request in requests]
     results = [
         (each.section, each.label, replace(row, section=each.section, label=each.label, tuned=each.tuned))
@@ -89,11 +94,22 @@ def compare(
         if row is not None
     ]
     kept = View.read(view_file(store.file))
+    if finished:
+        _check_finished(path, spec, results, kept)
     marks = marks_of(results, spec.columns, store.file, None if part or kept is None else kept.marks)
     table = table_of(spec, results, marks)
     if not part:
         _write(View.of(spec, results, table, marks), kept, table, store.file, renewed=n_new > 0 and any(before))
     return Comparison(table, [row for _, _, row in results], n_new)
+
+
+def _check_finished(path: Path, spec: TableSpec, results: Sequence[Result], kept: View | None) -> None:
+    """See that a table of what is there does not lose what it showed."""
+    shown = {section for section, _, _ in results}
+    gone = [each for each in (kept.rows if kept else {}) if each in spec.datasets and each not in shown]
+    if gone or not results:
+        what = f"of {', '.join(gone)} any more" if gone else "yet"
+        raise UsageError(f"{path} has no finished rows {what}; convert its data sets, and run it without --finished.")
 
 
 def _write(view: View, kept: View | None, table: Table, rows_file: Path, *, renewed: bool) -> None:

@@ -218,10 +218,13 @@ class TableSpec(Spec):
         update = {**({"models": chosen} if labels else {}), **({"datasets": left} if datasets else {})}
         return self.model_copy(update=update)
 
-    def requests(self) -> Iterator[RunSpec]:
+    def requests(self, possible: bool = False) -> Iterator[RunSpec]:
         """Yield the runs: data set by data set, model by model, seed by seed.
 
         ``tuned: true`` puts what ``tune`` chose for the model on the data set below the table's own keys.
+
+        Args:
+            possible: leave out data sets that are not there and models that were not tuned, instead of raising.
 
         Raises:
             UsageError: a data set that does not exist, a column that the runs' metrics do not have, or models that
@@ -229,12 +232,22 @@ class TableSpec(Spec):
         """
         for section, data_settings in self.datasets.items():
             dataset = data_settings.get("dataset", section)
-            folder = data_folder(dataset, merged(self.common, data_settings).get("data_path"))
-            beside, checksum = folder / f"{dataset}.yaml", data_sha256(folder, dataset)
+            try:
+                folder = data_folder(dataset, merged(self.common, data_settings).get("data_path"))
+                beside, checksum = folder / f"{dataset}.yaml", data_sha256(folder, dataset)
+            except UsageError:
+                if possible:
+                    continue
+                raise
             how: dict[str, dict[str, Any] | None] = {}
             for cell in self.planned_rows(section):
                 model = cell.model
-                tuned = tuned_for(model, dataset, cell.tuned, checksum)
+                try:
+                    tuned = tuned_for(model, dataset, cell.tuned, checksum)
+                except UsageError:
+                    if possible:
+                        continue
+                    raise
                 how[cell.label] = how_in_row(tuned)
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
                 own = settings.pop("seeds", self._seeds_of(model, beside, settings))
