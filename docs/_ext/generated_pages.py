@@ -121,7 +121,7 @@ def leads(name: str, models: str) -> str:
     path = ROOT / "yaml" / "bench" / f"{name}.yaml"
     found = kept_outcomes(path)
     kept = [found[model] for model in models.split(",")]
-    return _nested(to_markdown(leads_table(kept[0]["title"], kept)))
+    return _nested(to_markdown(leads_table(f"{' and '.join(models.split(','))} against the others", kept)))
 
 
 def other_tables() -> str:
@@ -133,7 +133,10 @@ def other_tables() -> str:
 
 
 def hours() -> str:
-    """Return how many runs each table has and how long they took, from the committed rows."""
+    """Return how many runs each table has and how long they took, from the committed rows.
+
+    Training is in processor time where the row has it: some runs were made beside others.
+    """
     from recbole_signed.experiments.runs import read_rows
     from recbole_signed.experiments.tables import View
 
@@ -146,7 +149,7 @@ def hours() -> str:
         known = [rows[id] for id in shown if id in rows]
         if not known or len(known) < len(shown):  # its rows are not committed
             continue
-        took = sum((row.fit_seconds or 0.0) + (row.eval_seconds or 0.0) for row in known) / 3600
+        took = sum((row.fit_cpu_seconds or row.fit_seconds or 0.0) + (row.eval_seconds or 0.0) for row in known) / 3600
         lines.append(f"| `{file.name.partition('.')[0]}` | {len(known)} | {took:.1f} |")
     return "\n".join(lines)
 

@@ -1,27 +1,30 @@
-"""The extract of the results that the README shows; ``python docs/_ext/readme_extract.py`` updates it."""
+"""The extracts of the results that the README shows; ``python docs/_ext/readme_extract.py`` updates them."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from recbole_signed.experiments.tables import stored_table  # noqa: E402
+from recbole_signed.experiments.tables import kept_outcomes, leads_table, stored_table  # noqa: E402
 
-TABLE = ROOT / "yaml" / "bench" / "headline.yaml"
+BENCH = ROOT / "yaml" / "bench"
 SECTIONS = {"sigformer-amazon-music": "Amazon-Music", "sigformer-kuairand": "KuaiRand"}
 MODELS = ("SSF-L", "SSF", "SIGformer", "SignedEASE", "SiReN", "SimGCL", "LightGCN", "EASE", "Pop")
 HEADERS = ("Recall@20", "NDCG@20", "DislikeRecall@20", "Train (s)")
-BLOCK = re.compile(r"(?<=<!-- extract -->\n).*?(?=<!-- end -->)", re.DOTALL)
+RIVALS = ("SSF-L", "SignedSGFCF", "SSF", "SGFCF", "SignedEASE", "EASE", "Pop")
+AHEAD = "SSF-L"
+BLOCK = re.compile(r"(?<=<!-- extract: )(?P<name>\w+) -->\n(?P<content>.*?)(?=<!-- end -->)", re.DOTALL)
 
 
-def extract() -> str:
-    """Return a Markdown table of some models, means over their seeds."""
-    found = stored_table(TABLE)
-    assert found is not None, f"{TABLE} has no rows"
+def headline() -> str:
+    """Return a Markdown table of some models on the published splits, means over their seeds."""
+    found = stored_table(BENCH / "headline.yaml")
+    assert found is not None, "the headline has no rows"
     place = {column.header: number for number, column in enumerate(found.table.columns)}
     sections = {
         section.name: {line.label.split()[0]: line for line in section.lines} for section in found.table.sections
@@ -34,10 +37,47 @@ def extract() -> str:
             chosen = [line.cells[place[header]] for header in HEADERS]
             cells.setdefault(model, []).extend(f"{cell.mean:.{cell.decimals}f}{stopped}" for cell in chosen)
     headers = [f"{title} {header}" for title in SECTIONS.values() for header in HEADERS]
-    rows = [["model", *headers], ["---", *("---:" for _ in headers)], *([model, *cells[model]] for model in MODELS)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _markdown(["model", *headers], [[model, *cells[model]] for model in MODELS])
+
+
+def resplits() -> str:
+    """Return a Markdown table of some models on the re-splits, and how far SSF-L is ahead of each."""
+    outcome = kept_outcomes(BENCH / "resplits.yaml").get(AHEAD)
+    assert outcome is not None, f"recbole-signed significance yaml/bench/resplits.yaml --against {AHEAD}"
+    found = leads_table("", [outcome])
+    chosen = [
+        (number, column.header)
+        for number, column in enumerate(found.columns)
+        if column.header in (*HEADERS, f"{AHEAD} ahead, {HEADERS[0]}")
+    ]
+    headers = [f"{section.name} {header}" for section in found.sections for _, header in chosen]
+    rows = [
+        [
+            model,
+            *(
+                {line.label: line.cells for line in section.lines}.get(model, [""] * len(found.columns))[number]
+                for section in found.sections
+                for number, _ in chosen
+            ),
+        ]
+        for model in RIVALS
+    ]
+    return _markdown(["model", *headers], rows)
+
+
+def _markdown(headers: list[str], rows: list[list[str]]) -> str:
+    lines = [headers, ["---", *("---:" for _ in headers[1:])], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+EXTRACTS: dict[str, Callable[[], str]] = {"headline": headline, "resplits": resplits}
+
+
+def filled(text: str) -> str:
+    """Return the README with its extracts as the rows have them."""
+    return BLOCK.sub(lambda found: f"{found['name']} -->\n{EXTRACTS[found['name']]()}", text)
 
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    readme.write_text(BLOCK.sub(extract(), readme.read_text(encoding="utf-8")), encoding="utf-8")
+    readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")
