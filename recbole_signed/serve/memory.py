@@ -11,10 +11,10 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Numbers of parameters of glibc's ``mallopt``, from its ``malloc.h``."""
 LARGE = 1 << 20
 """Bytes from which on a block is mapped on its own, and given back to the system as soon as it is freed."""
-SPARE = 16 << 20
+SPARE = 4 << 20
 """Bytes that may be free at the end of an arena; what a request takes and frees should not go through the system."""
-ARENAS = 2
-"""Threads share so many arenas: what was freed in one is no use to another."""
+ARENAS = 1
+"""Threads share so many arenas: what was freed in one is no use to another, and few of them allocate at once."""
 
 
 def resident_bytes() -> int:

@@ -15,6 +15,9 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 
+PATIENCE = 120
+"""Seconds that an answer may take: this is no test of speed, and the machine may do other things."""
+
 
 def run(serve: Callable[..., TestClient], cases: int) -> int:
     """Send as many random requests as said; return how many were sent."""
@@ -30,7 +33,7 @@ def run(serve: Callable[..., TestClient], cases: int) -> int:
     def send(case: schemathesis.Case) -> None:
         nonlocal sent
         sent += 1
-        case.call_and_validate(checks=CHECKS)
+        case.call_and_validate(checks=CHECKS, timeout=PATIENCE)
 
     send()
     return sent

@@ -18,7 +18,7 @@ CHECKPOINT = 2000
 """Pages of the write-ahead file after which it is moved into the log; by default every hundredth event would wait."""
 WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)
 """What the write-ahead file has room for before it has to grow."""
-CACHE = 8192
+CACHE = 4096
 """KB of pages that SQLite keeps; it grows to that under a stream, and the system keeps the file's pages anyway."""
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
