@@ -30,8 +30,10 @@ from recbole_signed.ssf.transition import Transition
 from recbole_signed.ssf.trend import Trend
 from recbole_signed.ssf.user_edges import UserEdges
 
-CELLS = 8_000_000
-"""Scores that are held at a time when the best items are looked for."""
+USERS, ITEMS = 128, 16_384
+"""Users and items whose scores are held at a time when the best items are looked for: they fit into the cache."""
+CHUNK = 64
+"""Items of which the largest score is taken first: the best k items lie in the k chunks with the largest scores."""
 
 
 @dataclass(frozen=True)
@@ -307,23 +309,25 @@ class SpectralFilter:
         return found if self.linear is None else found.add_(self.linear.scores(self.rows(users)).to(found.device))
 
     def finished(
-        self, exposure: torch.Tensor, items: torch.Tensor | None = None, out: torch.Tensor | None = None
+        self, exposure: torch.Tensor, items: torch.Tensor | slice | None = None, out: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return the scores that exposure scores come to.
 
         Args:
             exposure: of all items, ``[n_users, n_items]``; else of ``items``, in the same shape.
-            items: int64; None for all.
+            items: int64, or a range of them; None for all.
             out: where the scores are put; may be ``exposure``.
         """
-        prior, factor = self.prior, self.factor if items is None else None
-        if items is not None:
-            prior = prior[items]
-            factor = self.counters.factor(self.settings, items)
+        every = slice(None) if items is None else items
+        prior = self.prior[every]
+        if isinstance(every, slice):
+            factor = None if self.factor is None else self.factor[every]
+        else:  # not worked out for all items
+            factor = self.counters.factor(self.settings, every)
         if self.trend is None:
             scores = torch.add(exposure, prior, out=out)
         else:
-            lift = self.trend.factor if items is None else self.trend.factor[items]
+            lift = self.trend.factor[every]
             scores = torch.addcmul(prior.expand_as(exposure), exposure, lift.expand_as(exposure), out=out)
         return scores if factor is None else scores.mul_(factor)
 
@@ -370,17 +374,41 @@ class SpectralFilter:
         k = min(k, users.n_items)
         best = torch.empty(users.n_users, k, dtype=torch.int64)
         values = torch.empty(users.n_users, k)
-        size = max(1, CELLS // users.n_items)
-        for first in range(0, users.n_users, size):
-            piece = slice(first, first + size)
-            some = users if size >= users.n_users else users.rows(piece)
-            scores = self.scores(some)
-            for edges in (some.likes, some.dislikes, some.neutrals) if hide else ():
-                if edges is not None:
-                    row = np.repeat(np.arange(len(scores)), np.diff(edges.indptr))
-                    scores[torch.from_numpy(row), torch.from_numpy(edges.indices.astype(np.int64))] = -torch.inf
-            values[piece], best[piece] = scores.topk(k, dim=1)
+        for first in range(0, users.n_users, USERS):
+            piece = slice(first, first + USERS)
+            values[piece], best[piece] = self._top_of(
+                users if users.n_users <= USERS else users.rows(piece), k, hide=hide
+            )
         return best, values
+
+    def _top_of(self, users: SignedGraph, k: int, *, hide: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the ``k`` best scores of each of a few users and the items, the items being gone through in blocks."""
+        edges = self.edges(users)
+        factors = self.fold_in(edges)
+        whole = None if self.linear is None else self.exposure_of(factors, edges)
+        row, item = _hidden(users) if hide else (np.zeros(0, dtype=np.int64),) * 2
+        best: tuple[torch.Tensor, torch.Tensor] | None = None
+        size = ITEMS * max(1, USERS // users.n_users)
+        held = factors.new_empty(users.n_users * min(size, users.n_items))
+        for first in range(0, users.n_items, size):
+            block = slice(first, min(first + size, users.n_items))
+            shape = (users.n_users, block.stop - block.start)
+            scores = held[: shape[0] * shape[1]].view(shape)
+            if whole is None:
+                torch.mm(factors, self.vectors[block].T, out=scores)
+            else:
+                scores.copy_(whole[:, block])
+            self.finished(scores, block, out=scores)
+            start, end = np.searchsorted(item, (block.start, block.stop))
+            scores[torch.from_numpy(row[start:end]), torch.from_numpy(item[start:end] - first)] = -torch.inf
+            values, places = _best(scores, min(k, scores.shape[1]))
+            found = values.cpu(), places.cpu() + first
+            if best is not None:
+                values, order = (joined := torch.cat((best[0], found[0]), dim=1)).topk(min(k, joined.shape[1]), dim=1)
+                found = values, torch.cat((best[1], found[1]), dim=1).gather(1, order)
+            best = found
+        assert best is not None
+        return best
 
     def explain(self, user: SignedGraph, item: int, edges: UserEdges | None = None) -> Explanation:
         """Return what each edge of the one user in ``user`` adds to the score of ``item``.
@@ -436,6 +464,27 @@ class SpectralFilter:
         degrees = user_degrees(user, self.settings.dislike_weight)
         edges = UserEdges(np.array([0, len(items)]), items, weights, degrees)
         return items, signs, edges.entries(self.counters, self.settings)
+
+
+def _hidden(users: SignedGraph) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and item of every edge, int64, in the order of the items."""
+    sides = [side for side in (users.likes, users.dislikes, users.neutrals) if side is not None]
+    row = np.concatenate([np.repeat(np.arange(users.n_users), np.diff(side.indptr)) for side in sides])
+    item = np.concatenate([side.indices for side in sides]).astype(np.int64)
+    order = np.argsort(item, kind="stable")
+    return row[order], item[order]
+
+
+def _best(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ``k`` largest scores of each row and their places; what looks at every score is one maximum."""
+    rows, n_items = scores.shape
+    if n_items % CHUNK or n_items < 4 * k * CHUNK:
+        values, place = scores.topk(k, dim=1)
+        return values, place
+    chunks = scores.view(rows, n_items // CHUNK, CHUNK)
+    chosen = chunks.amax(dim=2).topk(k, dim=1).indices
+    values, place = chunks.gather(1, chosen[:, :, None].expand(-1, -1, CHUNK)).flatten(1).topk(k, dim=1)
+    return values, chosen.gather(1, place // CHUNK) * CHUNK + place % CHUNK
 
 
 def _product(rows: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,11 +176,18 @@ def test_a_filter_survives_its_file(tmp_path: Path) -> None:
             load_filter(tmp_path / wrong)
 
 
-@pytest.mark.parametrize("cells", [1, 500, 10**7])
-def test_the_best_items_are_those_of_the_scores(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_signed.ssf.filter.CELLS", cells)
+@pytest.mark.parametrize(("users", "items", "chunk"), [(1, 16, 2), (7, 24, 2), (128, 16, 3), (128, 16_384, 64)])
+@pytest.mark.parametrize("changes", [{"popularity_floor": 0.3, "dislike_aversion": 0.5}, {"linear_weight": 0.2}])
+def test_the_best_items_are_those_of_the_scores(
+    users: int, items: int, chunk: int, changes: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("USERS", users), ("ITEMS", items), ("CHUNK", chunk)):
+        monkeypatch.setattr(f"recbole_signed.ssf.filter.{name}", value)
     graph = graph_of(*edges())
-    fitted = fit_graph(graph, SETTINGS.__class__(**{**SETTINGS.__dict__, "popularity_floor": 0.3}))
+    settings = replace(SETTINGS, **changes)
+    fitted = SpectralFilter.fit(graph, settings)[0] if "linear_weight" in changes else fit_graph(graph, settings)
+    small = fitted.top(graph, 2)
+    np.testing.assert_allclose(small[1], fitted.top(graph, 10)[1][:, :2], rtol=1e-5)
     scores = fitted.scores(graph)
     found, values = fitted.top(graph, 10, hide=False)
     np.testing.assert_allclose(values, scores.topk(10, dim=1).values, rtol=1e-4, atol=1e-6)
