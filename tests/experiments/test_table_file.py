@@ -298,9 +298,28 @@ def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable
     assert to_markdown(stored.table) == table.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_a_table_does_not_lose_what_it_showed(write: Write, started: Callable[[], list[str]], tmp_path: Path) -> None:
+def test_a_table_shows_its_rows_without_its_data(
+    write: Write, started: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    table = write(BASE.replace("[1, 2]", "1"))
+    printed = to_markdown(compare(table).table)
+    shutil.rmtree(tmp_path / "atomic_files" / "toy-signed")
+    started()
+    found = compare(table, finished=True)
+    assert (to_markdown(found.table), found.n_new, started()) == (printed, 0, [])
+
+
+def test_rows_of_older_defaults_are_shown_until_there_are_new_ones(
+    write: Write, started: Callable[[], list[str]]
+) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
     compare(table)
-    shutil.rmtree(tmp_path / "atomic_files" / "toy-signed")
-    with pytest.raises(UsageError, match="no finished rows of toy-signed, again any more"):
-        compare(table, finished=True)
+    shown = table.with_suffix(".view.json").read_text(encoding="utf-8")
+    table.write_text(table.read_text(encoding="utf-8").replace("reg_weight: 7.0", "reg_weight: 8.0"), encoding="utf-8")
+    started()
+    assert len(compare(table, finished=True).rows) == 6
+    assert started() == []
+    assert table.with_suffix(".view.json").read_text(encoding="utf-8") == shown
+    compare(table, only=["EASE"])
+    compare(table, finished=True)
+    assert table.with_suffix(".view.json").read_text(encoding="utf-8") != shown

@@ -63,12 +63,11 @@ def compare(
         per_user: repeat finished runs too if their values per user are not there, which tests of significance need
             (older runs have none, and the files are not committed with the rows).
         datasets: names of data sets, or of pools of them, to run and show, as ``only``.
-        finished: run nothing, and show the rows that are there; data sets that are not there and models that were not
-            tuned yet are left out.
+        finished: run nothing, and show the rows that are there: those that answer the table, and else those that it
+            shows already. No data are needed for the latter.
 
     Raises:
-        UsageError: the table asks for something that does not exist; with ``finished``, there is no row of it, or a
-            data set is gone of which the table showed rows.
+        UsageError: the table asks for something that does not exist; with ``finished``, there is no row of it.
         KeyboardInterrupt: after the running processes were ended; finished rows are kept.
     """
     if jobs < 1:
@@ -95,7 +94,9 @@ def compare(
     ]
     kept = View.read(view_file(store.file))
     if finished:
-        _check_finished(path, spec, results, kept)
+        results = _with_shown(spec, results, kept, store)
+        if not results:
+            raise UsageError(f"{path} has no finished rows yet; run it without --finished.")
     marks = marks_of(results, spec.columns, store.file, None if part or kept is None else kept.marks)
     table = table_of(spec, results, marks)
     if not part:
@@ -103,13 +104,23 @@ def compare(
     return Comparison(table, [row for _, _, row in results], n_new)
 
 
-def _check_finished(path: Path, spec: TableSpec, results: Sequence[Result], kept: View | None) -> None:
-    """See that a table of what is there does not lose what it showed."""
-    shown = {section for section, _, _ in results}
-    gone = [each for each in (kept.rows if kept else {}) if each in spec.datasets and each not in shown]
-    if gone or not results:
-        what = f"of {', '.join(gone)} any more" if gone else "yet"
-        raise UsageError(f"{path} has no finished rows {what}; convert its data sets, and run it without --finished.")
+def _with_shown(spec: TableSpec, results: Sequence[Result], kept: View | None, store: RowStore) -> list[Result]:
+    """Return the rows that were found, and in the place of those that were not what the table shows already.
+
+    Rows that it shows may be of data that are not here, or of older defaults.
+    """
+    fresh: dict[tuple[str, str], list[RunRow]] = {}
+    for section, label, row in results:
+        fresh.setdefault((section, label), []).append(row)
+    by_id = store.by_id()
+    merged: list[Result] = []
+    for section in spec.datasets:
+        for cell in spec.planned_rows(section):
+            here = fresh.get((section, cell.label), [])
+            ids = kept.rows.get(section, {}).get(cell.label, ()) if kept is not None else ()
+            shown = [by_id[each] for each in ids if each in by_id]
+            merged += [(section, cell.label, row) for row in (here if len(here) >= len(shown) else shown)]
+    return merged
 
 
 def _write(view: View, kept: View | None, table: Table, rows_file: Path, *, renewed: bool) -> None:

@@ -44,14 +44,13 @@ def keep(rows_file: Path, against: str | None, values: str, found: dict[str, Any
         replace_text(file, text)
 
 
-def kept(rows_file: Path, against: str | None, values: str) -> dict[str, Any] | None:
-    """Return what was kept for these values; None where nothing was.
+def kept_outcome(yaml_file: Path, rows_file: Path, against: str | None) -> dict[str, Any] | None:
+    """Return what was kept for the rows that a table shows, as it was asked for; None where nothing was, or of others.
 
     Raises:
-        UsageError: the file is damaged.
+        UsageError: a file is damaged.
     """
-    each = _read(kept_file(rows_file)).get(against or FIRST)
-    return each["found"] if each is not None and each["values"] == values else None
+    return _current(yaml_file, rows_file).get(against or FIRST)
 
 
 def kept_outcomes(yaml_file: Path) -> dict[str, dict[str, Any]]:
@@ -62,12 +61,18 @@ def kept_outcomes(yaml_file: Path) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: a file is damaged.
     """
-    every, table = _read(kept_file(yaml_file.with_suffix(".jsonl"))), stored_table(yaml_file)
-    if not every or table is None:
+    found = _current(yaml_file, yaml_file.with_suffix(".jsonl")).values()
+    return {each["comparisons"][0]["model"]: each for each in found}
+
+
+def _current(yaml_file: Path, rows_file: Path) -> dict[str, dict[str, Any]]:
+    """Return what was kept for the rows that a table shows, if it shows all that it asks for."""
+    every = _read(kept_file(rows_file))
+    table = stored_table(yaml_file, rows_file) if every else None
+    if table is None or table.not_run:
         return {}
     values = values_digest(table.spec, table.results)
-    found = [each["found"] for each in every.values() if each["values"] == values]
-    return {each["comparisons"][0]["model"]: each for each in found}
+    return {name: each["found"] for name, each in every.items() if each["values"] == values}
 
 
 def values_digest(spec: TableSpec, results: Iterable[Result]) -> str:

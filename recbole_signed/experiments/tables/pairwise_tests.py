@@ -27,7 +27,7 @@ from recbole_signed.experiments.runs import (
     smaller_is_better,
 )
 from recbole_signed.experiments.tables.building import Result, was_cut_short
-from recbole_signed.experiments.tables.kept_tests import keep, kept, kept_file, values_digest
+from recbole_signed.experiments.tables.kept_tests import keep, kept_file, kept_outcome, values_digest
 from recbole_signed.experiments.tables.marks import places_of
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.plugin import OWN, facts_of
@@ -63,7 +63,8 @@ def significance(
     """Compare one model of a finished table with every other, on each data set and metric.
 
     What is found for a whole table by the default metrics, level and resamples is kept beside its rows. It answers the
-    same question where the values per user are not there, as long as the rows are those that it comes from.
+    same question where the data or the values per user are not there, as long as the table shows the rows that it comes
+    from.
 
     Args:
         path: the table's yaml file.
@@ -97,15 +98,17 @@ def significance(
     if against is not None and against not in spec.models:
         raise UsageError(f"--against is '{against}', which the table does not have{nearest(against, spec.models)}")
     rows_file = (path.parent if output is None else output) / f"{path.stem}.jsonl"
-    requests = list(spec.requests())
-    results, missing = _finished(requests, rows_file)
     whole = not (metrics or only or datasets) and (alpha, resamples, seed) == _DEFAULT
-    values_of = values_digest(spec, results)
-    if missing:
-        before = kept(rows_file, against, values_of) if whole else None
-        if before is None:
+    try:
+        requests = list(spec.requests())
+        results, missing = _finished(requests, rows_file)
+        if missing:
             raise UsageError(_missing_message(path, spec, missing, len(requests), output))
-        note = f"Read from {kept_file(rows_file).name}: the values per user of these rows are not kept here."
+    except UsageError:
+        before = kept_outcome(path, rows_file, against) if whole else None
+        if before is None:
+            raise
+        note = f"Read from {kept_file(rows_file).name}: the values per user of these rows are not here."
         return {**before, "notes": [*before["notes"], note]}
     notes = [*_failures(results), *_stopped_notes(places_of(results))]
     places = _finished_only(places_of(results))
@@ -141,7 +144,7 @@ def significance(
         "notes": list(dict.fromkeys([*notes, *_floor_note(found, n_comparisons, resamples, alpha)])),
     }
     if whole:
-        keep(rows_file, against, values_of, outcome)
+        keep(rows_file, against, values_digest(spec, results), outcome)
     return outcome
 
 

@@ -107,13 +107,17 @@ class StoredTable:
         return [(section, label, row) for section, of in self.places.items() for label in of for row in of[label]]
 
 
-def stored_table(yaml_file: Path) -> StoredTable | None:
+def stored_table(yaml_file: Path, rows_file: Path | None = None) -> StoredTable | None:
     """Read a table from its yaml file, its view and the rows in its folder, without any data; None without rows.
+
+    Args:
+        yaml_file: the table's.
+        rows_file: of its rows, if they are not beside it.
 
     Raises:
         UsageError: the yaml file is wrong, or the view is damaged.
     """
-    rows_file = yaml_file.with_suffix(".jsonl")
+    rows_file = rows_file or yaml_file.with_suffix(".jsonl")
     view = View.read(view_file(rows_file))
     if view is None:
         return None
