@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,14 @@ def load_version(learner: Learner, snapshot: Snapshot) -> None:
     Raises:
         UsageError: it does not hold what the model needs.
     """
-    try:
+    with _explained(snapshot):
         learner.load(snapshot.tensors, snapshot.meta)
+
+
+@contextlib.contextmanager
+def _explained(snapshot: Snapshot) -> Iterator[None]:
+    try:
+        yield
     except UsageError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -41,9 +48,22 @@ def load_version(learner: Learner, snapshot: Snapshot) -> None:
         ) from error
 
 
-def refit_version(snapshot: Snapshot, edges: EdgeState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Fit the model of a version to other edges, and return its tensors and meta."""
+def refit_version(
+    snapshot: Snapshot, edges: EdgeState, forgotten: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Fit the model of a version to other edges, and return its tensors and meta.
+
+    Args:
+        snapshot: the version.
+        edges: those of the version, less those of users who were forgotten.
+        forgotten: ids of these users, int64.
+
+    Raises:
+        UsageError: the version does not hold what the model needs.
+    """
     learner = learner_from(snapshot.meta.get("learner", {}))
+    with _explained(snapshot):
+        learner.take_features_of(snapshot.tensors, snapshot.meta, forgotten)
     learner.fit(edges.export(), edges.n_users, edges.n_items)
     learner.attach(edges)
     tensors, meta = learner.state()

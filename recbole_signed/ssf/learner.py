@@ -97,6 +97,14 @@ class SpectralLearner(LearnerDefaults):
         """Take the features of the data set that a state begins with, by its ids, for the next fit."""
         self.features = LiveFeatures(items, users, self.feature_settings)
 
+    def take_features_of(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], forgotten: IntArray) -> None:
+        """Take the features that :meth:`state` gave, less those of forgotten users, for the next fit."""
+        self.features = None
+        if "feature_settings" in meta:
+            self.feature_settings = FeatureSettings(**meta["feature_settings"])
+            self.features = LiveFeatures.load(tensors, meta, self.feature_settings)
+            self.features.forget(forgotten)
+
     # ---- T3 and T2
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
@@ -325,9 +333,6 @@ class SpectralLearner(LearnerDefaults):
             linear = LinearTerm.of(csr(data, ids, indptr, len(base)), values, self.settings.linear_weight)
         counters = ItemCounters.of(*torch.zeros(2, len(base)))
         sizes = float(meta["n_users"]), float(meta["median_degree"])
-        self.features = None
-        if "feature_settings" in meta:
-            self.feature_settings = FeatureSettings(**meta["feature_settings"])
-            self.features = LiveFeatures.load(tensors, meta, self.feature_settings)
+        self.take_features_of(tensors, meta, np.zeros(0, dtype=np.int64))
         self._take(SpectralFilter(base, values, counters, *sizes, self.settings, linear), block)
         self.items = GrowingItems(self.items.base, np.array(tensors["fitted_degree"]), self.settings.dislike_weight)

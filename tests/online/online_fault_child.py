@@ -89,7 +89,7 @@ class Learned:
         return self.learner.state()
 
 
-def refit(snapshot: Snapshot, edges: EdgeState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def refit(snapshot: Snapshot, edges: EdgeState, forgotten: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Stand for a fit of a pinned version: its tensors hold a number for each user at most."""
     return {name: np.zeros_like(each) for name, each in snapshot.tensors.items()}, snapshot.meta
 

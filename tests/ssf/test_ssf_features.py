@@ -388,6 +388,33 @@ def test_a_forgotten_user_leaves_no_features(prepare: Callable[..., Any], tmp_pa
     online.close()
 
 
+def test_a_pinned_version_that_is_fitted_again_keeps_its_features(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    """Those of items and of other users; what it predicts from them is that of a fit that never knew the user."""
+    made, _, parts = prepare("SSFT", **BOTH)
+    online = begun(made, parts, tmp_path / "state")
+    number = parts[0]._dataset.token2id("user_id", "7")
+    name = online.snapshot()
+    online.versions.pin(name)
+    before = online.versions.load(name)
+    online.forget("7")
+    online.refit().result()
+    assert not online.erase()
+    after, now = online.versions.load(name), online.versions.load(online.snapshot())
+    assert after.meta["feature_spaces"] == before.meta["feature_spaces"]
+    np.testing.assert_array_equal(after.tensors["features_item_data"], before.tensors["features_item_data"])
+    kept = np.arange(before.n_users) != number
+    lengths = [np.diff(each.tensors["features_user_indptr"]) for each in (before, after)]
+    np.testing.assert_array_equal(lengths[1][kept], lengths[0][kept])
+    assert lengths[0][number] > lengths[1][number] == 0
+    for map_ in ("features_item_map", "features_user_map"):
+        assert after.tensors[map_].any()
+        np.testing.assert_allclose(np.abs(after.tensors[map_]), np.abs(now.tensors[map_]), rtol=1e-3, atol=1e-5)
+    online.activate(name)
+    with online.reading() as (_, learner):
+        assert learner.features.tells_of_items
+    online.close()
+
+
 def test_the_first_edges_of_an_item_take_over_from_its_features(prepare: Callable[..., Any], tmp_path: Path) -> None:
     made, _, parts = prepare("SSF", eval_args=COLD, feature_weight=2.0)
     online = begun(made, parts, tmp_path / "state")

@@ -83,6 +83,9 @@ class Learner(Protocol):
     def take_features(self, items: Features | None, users: Features | None) -> None:
         """Take the features of the items and users that a state begins with, by its ids."""
 
+    def take_features_of(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], forgotten: IntArray) -> None:
+        """Take the features that :meth:`state` gave, less those of forgotten users, for the next :meth:`fit`."""
+
     def keep_without_forgotten(self, of: Any) -> None:
         """Take over what another learner of the state has left of users, who may have been forgotten meanwhile."""
 
@@ -127,6 +130,9 @@ class LearnerDefaults:
         return None
 
     def take_features(self, items: Features | None, users: Features | None) -> None:
+        """Take no notice: most models know no features."""
+
+    def take_features_of(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], forgotten: IntArray) -> None:
         """Take no notice: most models know no features."""
 
     def keep_without_forgotten(self, of: Any) -> None:

@@ -31,8 +31,9 @@ from recbole_signed.online.store.versions import Snapshot
 if TYPE_CHECKING:
     from recbole_signed.online.store.state import OnlineState
 
-Refit = Callable[[Snapshot, EdgeState], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
-"""Fits the model of a version to other edges, and returns its tensors and meta."""
+Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
+"""Fits the model of a version to other edges, less what it knows of some users (ids), and returns its tensors and
+meta."""
 ForgetInBackup = Callable[[Path, list[int], int], None]
 """Forgets users, by their ids, in a backup; the last argument is the time stamp."""
 _logger = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class Erasure:
             snapshot = versions.load(name)
             edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
             edges.erase([user for user in users if user < edges.n_users])
-            tensors, meta = refit(snapshot, edges)
+            tensors, meta = refit(snapshot, edges, np.array(users, dtype=np.int64))
             versions.replace(name, tensors, edges.to_tensors(), meta, max(last_rows, last_factors))
         if not versions.names():
             return 2**62
