@@ -72,6 +72,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def is_plain_name(name: Any) -> bool:
+    """Whether a value names a file or folder within any folder: it can't lead out of it, nor into one below."""
+    return isinstance(name, str) and name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder with its parents, and make their names durable."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -120,10 +125,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def replace_text(path: Path, text: str) -> None:
     """Write a file of text as a whole, and only if it says something new."""
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    content = text.encode()
+    if path.is_file() and path.read_bytes() == content:
         return
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON from a file says.
+
+    Raises:
+        ValueError: it is no JSON, no UTF-8, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 @contextlib.contextmanager
@@ -234,9 +252,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if hashlib.sha256(body).hexdigest().encode() != rest.strip():
         raise DamagedError(f"{path} is damaged: its checksum does not fit.")
     try:
-        manifest: dict[str, Any] = json.loads(body)
+        manifest: dict[str, Any] = parse_json(body)
         sound = isinstance(manifest.get("sha256"), dict) and "format" in manifest
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError) as error:
         raise DamagedError(f"{path} is damaged: it is not a manifest ({error}).") from error
     if not sound:
         raise DamagedError(f"{path} is damaged: it is not a manifest.")

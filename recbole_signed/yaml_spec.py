@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +13,57 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recbole_signed.errors import UsageError, nearest
 
+MAX_VALUES = 1_000_000
+"""Values that a file may hold, those behind each alias counted each time: aliases of aliases grow exponentially."""
+MAX_WHOLE = 2**64
+"""Whole numbers beyond it fit no column, seed or size."""
+
 
 class Loader(yaml.SafeLoader):
-    """YAML that reads ``1e-3`` as a number, as RecBole does and YAML 1.1 does not, and refuses a key given twice."""
+    """YAML that reads ``1e-3`` as a number, as RecBole does and YAML 1.1 does not.
+
+    It refuses a key given twice, text that no file or file name can hold (NUL, halves of UTF-16 pairs), whole numbers
+    of 64 bits and more, an alias within its own anchor, and more than :data:`MAX_VALUES` values.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Return the top of the document."""
+        top = super().get_single_node()
+        if top is not None and _size(top, {}) > MAX_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"it holds more than {MAX_VALUES:,} values, aliases counted each time, or an alias within itself",
+                top.start_mark,
+            )
+        return top
+
+    def get_single_data(self) -> Any:
+        """Return the content of the document."""
+        try:
+            return super().get_single_data()
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:  # of dates, !!int x, ...
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a value is not what its form or its tag says ({type(error).__name__}: {error})"
+            ) from error
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        """Return the text of a node."""
+        text = super().construct_scalar(node)
+        if isinstance(text, str) and ("\0" in text or any("\ud800" <= each <= "\udfff" for each in text)):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{text[:80]!r} has a character that no text in UTF-8 or file name holds", node.start_mark
+            )
+        return text
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return the whole number of a node."""
+        number: int = super().construct_yaml_int(node)
+        if not -MAX_WHOLE < number < MAX_WHOLE:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the whole number {node.value[:30]} has more than 64 bits", node.start_mark
+            )
+        return number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping of a node."""
@@ -31,6 +80,17 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _size(node: yaml.Node, known: dict[int, float]) -> float:
+    """Return how many values a node stands for; infinity where it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for each in inner for part in (each if isinstance(each, tuple) else (each,)))
+        known[id(node)] = 1 + sum(_size(each, known) for each in parts)
+    return known[id(node)]
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
@@ -53,7 +113,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid yaml: it is not text in UTF-8 ({error.reason}).") from error
     try:
         content = yaml.load(text, Loader=Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-13-41
+    except yaml.YAMLError as error:
         raise UsageError(f"{path} is not valid yaml: {one_line(error)}") from error
     content = {} if content is None else content
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -95,7 +155,10 @@ def checked(kind: type[AnySpec], content: Mapping[str, Any], where: str | Path) 
 def _sentence(kind: Any, error: Any) -> str:
     place, inner = error["loc"], kind
     for part in place[:-1]:  # models and mappings within the model
-        inner = inner.model_fields[part].annotation if _is_spec(inner) else (get_args(inner) or (None,))[-1]
+        if _is_spec(inner):
+            inner = inner.model_fields[part].annotation if part in inner.model_fields else None
+        else:
+            inner = (get_args(inner) or (None,))[-1]
     fields = inner.model_fields if _is_spec(inner) else {}
     where = ".".join(part for part in place if isinstance(part, str))
     if error["type"] == "value_error":

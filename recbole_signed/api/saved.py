@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import lzma
 import shutil
 import tempfile
 import zipfile
@@ -20,12 +21,14 @@ import torch
 from recbole_signed.api.recommender import Recommender, edges_of
 from recbole_signed.api.sequences import Sequences
 from recbole_signed.compat import no_training_curves
-from recbole_signed.convert import atomic_files, refuse_changed
+from recbole_signed.convert import atomic_files, check_expanded, refuse_changed
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import refusing, replacing
+from recbole_signed.plugin import check_dataset_name
 from recbole_signed.trainer import read_checkpoint, restored
 
 FORMAT = 1
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMAError)
 _FORMAT_FILE, _CHECKPOINT, _DATA = "recbole-signed.json", "checkpoint.pth", "data"
 
 
@@ -85,6 +88,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     for key, value in {**_at(scratch.name), "device": torch.device(device), "show_progress": False}.items():
         config[key] = value
     name = config["dataset"]
+    check_dataset_name(name)
     if bundled:
         config["data_path"] = str(folder / _DATA / name)
     elif data_path is not None:
@@ -112,6 +116,7 @@ def _unpack(path: Path, folder: Path) -> bool:
         if _FORMAT_FILE not in names:
             return False
         try:
+            check_expanded(path, sum(each.file_size for each in archive.infolist()))
             version = json.loads(archive.read(_FORMAT_FILE))["format"]
             for name in names if version == FORMAT else ():
                 parts = PurePosixPath(name).parts
@@ -121,7 +126,9 @@ def _unpack(path: Path, folder: Path) -> bool:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(name) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
-        except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError) as error:
+        except UsageError:
+            raise
+        except (*_DAMAGED, LookupError, RuntimeError, TypeError, ValueError) as error:  # a crafted one fails anywhere
             raise UsageError(f"{path} is damaged ({error}); save the model again.") from error
     if version != FORMAT:
         raise UsageError(f"{path} has the format {version}, but {FORMAT} is read; update recbole-signed.")

@@ -9,7 +9,7 @@ from recbole_signed.convert import ensure_ml100k
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.experiments.replay import StreamSpec, run_stream, summarise
 from recbole_signed.experiments.runs import RUNS
-from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, dataset_names
+from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, check_dataset_name, dataset_names
 
 
 def replay(file: Path | str, data_path: Path | str = DATA_ROOT) -> dict[str, Any]:
@@ -33,6 +33,7 @@ def replay(file: Path | str, data_path: Path | str = DATA_ROOT) -> dict[str, Any
 
 
 def _folder(spec: StreamSpec, data_path: Path) -> Path:
+    check_dataset_name(spec.dataset)
     folder = data_path / spec.dataset
     if not folder.is_dir():
         if spec.dataset != ML_100K_SIGNED:

@@ -33,6 +33,8 @@ from recbole_signed.errors import MissingExtraError, UsageError, nearest
 from recbole_signed.table import check_format, render, to_text
 
 INTERRUPTED = 130
+LONGEST = 1500
+"""Characters of a sentence at most."""
 
 # typer stands on click, or from 0.24 or so on a copy of its own: this finds the base of usage errors in either
 _ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
@@ -252,6 +254,7 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_text(words)
         status = commands(words or ["--help"], standalone_mode=False)
     except (UsageError, MissingExtraError) as error:
         status = _refuse(str(error), words)
@@ -269,8 +272,19 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _check_text(words: Sequence[str]) -> None:
+    """Refuse bytes that are no UTF-8: no result, log or report could name what they stand for."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"the word {word!a} is not text in UTF-8; rename the file, or correct it.") from error
+
+
 def _refuse(message: str, words: Sequence[str]) -> int:
     sentence = printable(" ".join(message.split()))
+    if len(sentence) > LONGEST:  # of a value that somebody made long
+        sentence = f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 3 :]}"
     sys.stderr.write(f"recbole-signed: {sentence}\n")
     if "--json" in words:
         print_json({"error": sentence})

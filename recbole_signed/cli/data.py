@@ -9,6 +9,7 @@ import typer
 
 from recbole_signed.cli.output import Json, print_json
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import is_plain_name
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 app = typer.Typer(name="data", help="The converted data sets: their versions, and whether their files are unchanged.")
@@ -47,7 +48,7 @@ def accept(
     from recbole_signed.convert import read_manifest, version
 
     for name in names:
-        if not (root / name).is_dir():
+        if not is_plain_name(name) or not (root / name).is_dir():
             there = [path.name for path in root.iterdir()] if root.is_dir() else []
             raise UsageError(f"there is no data set '{name}' in {root}{nearest(name, there)}")
     done = []

@@ -32,8 +32,10 @@ def add_to(app: typer.Typer) -> None:
         """Print and plot what is in a data set of atomic files, and what is wrong with it."""
         with stdout_for_result():
             from recbole_signed.atomic import read_rows
+            from recbole_signed.plugin import check_dataset_name
             from recbole_signed.stats import analyse, describe_features, draw, statistics_table
 
+            check_dataset_name(dataset)
             rows = read_rows(data_path / dataset)
             report = analyse(rows)
             features = describe_features(data_path / dataset, rows)

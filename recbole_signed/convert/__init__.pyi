@@ -41,6 +41,7 @@ from .options import read as read
 from .rated import Rated as Rated
 from .raw_files import COMPRESSIONS as COMPRESSIONS
 from .raw_files import blocks as blocks
+from .raw_files import check_expanded as check_expanded
 from .raw_files import existing_file as existing_file
 from .raw_files import open_bytes as open_bytes
 from .raw_files import plain_suffix as plain_suffix

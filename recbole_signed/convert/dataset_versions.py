@@ -12,11 +12,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict
 
 from recbole_signed.convert.manifest import sha256
 from recbole_signed.errors import UsageError
-from recbole_signed.files import replacing
+from recbole_signed.files import is_plain_name, parse_json, replacing
+from recbole_signed.yaml_spec import Spec, checked
 
 MANIFEST = "dataset.json"
 NOT_ATOMIC = ".tsv"
@@ -25,6 +28,29 @@ REJECTED = f".rejected{NOT_ATOMIC}"
 _NO_DATA = (".yaml", ".yml", ".json", NOT_ATOMIC, ".png", ".svg", ".pdf", ".md", ".txt")
 _RECBOLE_READS = (".inter", ".user", ".item", ".kg", ".link", ".net")
 _SHORT = 12
+
+
+def _plain_name(name: str) -> str:
+    if not is_plain_name(name):
+        raise UsageError(f"'name' is {name!r}, which is not the name of a folder.")
+    return name
+
+
+class _Record(Spec):
+    """What is read of a ``dataset.json``; it may hold more."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: Annotated[str, AfterValidator(_plain_name)] = "data"
+    version: str | None = None
+    outputs: dict[str, str]
+    bytes: dict[str, int] | None = None
+    rows: dict[str, int] | None = None
+    users: int | None = None
+    items: int | None = None
+    source: str | None = None
+    package_version: str | None = None
+    changed_by_hand: tuple[str, ...] = ()
 
 
 def is_atomic(name: str) -> bool:
@@ -63,11 +89,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_bytes())
     except ValueError as error:
         raise UsageError(f"{path} is damaged ({error}); convert the data again.") from error
     if not isinstance(record, dict) or not isinstance(record.get("outputs"), dict):
         return None
+    checked(_Record, record, path)
     for file in record["outputs"]:
         if Path(file).is_absolute() or ".." in Path(file).parts:
             raise UsageError(f"{path} names the file {file!r}, which lies outside its folder; convert the data again.")
@@ -109,7 +136,7 @@ def changes(folder: Path, record: Mapping[str, Any], *, thorough: bool) -> list[
         if not path.is_file():
             found.append(f"{path} is missing, dataset.json lists it.")
             continue
-        stat, size = path.stat(), record.get("bytes", {}).get(file)
+        stat, size = path.stat(), (record.get("bytes") or {}).get(file)
         if size is not None and size != stat.st_size:
             found.append(f"{path} has {stat.st_size:,} bytes where dataset.json says {size:,}.")
         elif thorough or size is None or stat.st_mtime_ns >= written:

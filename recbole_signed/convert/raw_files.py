@@ -72,6 +72,20 @@ def open_bytes(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
+def check_expanded(path: Path, size: int) -> None:
+    """Refuse an archive whose content is larger than what such a file can honestly hold.
+
+    Args:
+        path: the archive.
+        size: of its content, in bytes.
+
+    Raises:
+        UsageError: it is more than `MAX_RATIO` times the size of the file and `MAX_EXPANDED` bytes.
+    """
+    if size > max(MAX_EXPANDED, MAX_RATIO * path.stat().st_size):
+        raise UsageError(f"{path} expands to {size:,} bytes, more than {MAX_RATIO} times its size; it was not read.")
+
+
 def _bounded(file: IO[bytes], path: Path) -> IO[bytes]:
     return cast(IO[bytes], io.BufferedReader(_Bounded(file, path), 1 << 18))
 

@@ -91,12 +91,12 @@ class Forgetting:
             self._erase_later()
 
 
-def forget_in_backup(backup: OnlineRecommender, users: list[int], timestamp: int) -> None:
+def forget_in_backup(backup: OnlineRecommender, users: dict[int, bytes], timestamp: int) -> None:
     """Erase users from a backup and from the factors in it, and close it.
 
     Args:
         backup: opened.
-        users: ids, which a state and its backup share.
+        users: ids, which a state and its backup share, with the tags by which it is seen that they do.
         timestamp: of the forgetting, in milliseconds.
 
     Raises:
@@ -104,7 +104,9 @@ def forget_in_backup(backup: OnlineRecommender, users: list[int], timestamp: int
     """
     try:
         with backup.reading() as (state, _):
-            tokens = state.users.tokens(user for user in users if user < len(state.users))
+            known = state.users
+            shared = [user for user, tag in users.items() if user < len(known) and known.tag(user) == tag]
+            tokens = known.tokens(shared)
         gone = [Event("", token, "", "forget_user", timestamp) for token in tokens if token is not None]
         if gone:
             backup.update(EventBatch.of(gone, Limits(future_tolerance=None)))

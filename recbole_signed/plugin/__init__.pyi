@@ -2,6 +2,7 @@ from .configuration import DATA_ROOT as DATA_ROOT
 from .configuration import FREE_KEYS as FREE_KEYS
 from .configuration import ML_100K_SIGNED as ML_100K_SIGNED
 from .configuration import PROTOCOLS as PROTOCOLS
+from .configuration import check_dataset_name as check_dataset_name
 from .configuration import dataset_names as dataset_names
 from .configuration import recbole_keys as recbole_keys
 from .configuration import refuse_unknown_keys as refuse_unknown_keys

@@ -14,6 +14,7 @@ from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.convert import ensure_ml100k, refuse_changed
 from recbole_signed.data import SETTING_KEYS, SignedSettings, inter_columns
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.ranges import check_values
 
@@ -64,10 +65,7 @@ def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> N
     Order, later wins: RecBole's own files, the model's yaml, the yaml that lies in the data set's folder, the
     protocol; then the user's files, dictionaries and command line.
     """
-    if Path(dataset).name != dataset or dataset in ("", ".", ".."):
-        raise UsageError(
-            f"'{dataset}' is not the name of a data set; give the name of a folder, and its parent as data_path."
-        )
+    check_dataset_name(dataset)
     entry = registry.models().get(model)
     if entry is not None and entry.properties is not None and registry.serves(entry, model_class):
         config._update_internal_config_dict(str(entry.properties))
@@ -82,13 +80,25 @@ def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> N
     config.internal_config_dict.update(_protocol(config.external_config_dict.get("protocol", default)))
 
 
+def check_dataset_name(dataset: Any) -> None:
+    """Refuse what is not the plain name of a folder.
+
+    Raises:
+        UsageError: it is a path, or no text.
+    """
+    if not is_plain_name(dataset):
+        raise UsageError(
+            f"'{dataset}' is not the name of a data set; give the name of a folder, and its parent as data_path."
+        )
+
+
 def is_sequential(model_class: Any) -> bool:
     """Whether a model reads sequences: its batches of evaluation are rows, not scores."""
     return getattr(getattr(model_class, "type", None), "name", "") == "SEQUENTIAL"
 
 
 def _protocol(name: Any) -> dict[str, Any]:
-    if name not in PROTOCOLS:
+    if not isinstance(name, str) or name not in PROTOCOLS:
         raise UsageError(
             f"there is no protocol named '{name}'; use one of {', '.join(PROTOCOLS)}{nearest(str(name), PROTOCOLS)}"
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import parse_json
 
 FILE = "catalogue.sqlite"
 
@@ -34,7 +35,7 @@ class Catalogue:
             self._db = sqlite3.connect(":memory:" if path is None else path, check_same_thread=False)
             self._db.execute("CREATE TABLE IF NOT EXISTS item (id TEXT PRIMARY KEY, tags TEXT NOT NULL)")
             self.reload()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, TypeError, ValueError) as error:
             raise UsageError(f"can't open the catalogue {path}: {error}.") from error
 
     def reload(self) -> None:
@@ -43,7 +44,7 @@ class Catalogue:
             (version,) = self._db.execute("PRAGMA data_version").fetchone()
             if version != self._data_version:
                 rows = self._db.execute("SELECT id, tags FROM item").fetchall()
-                self._tags = {item: tuple(json.loads(tags)) for item, tags in rows}
+                self._tags = {str(item): tuple(map(str, parse_json(tags))) for item, tags in rows}
                 self._data_version = version
 
     def __getitem__(self, item: str) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ class Watch:
             return ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait)
         headers = Headers(scope=scope)
         length = headers.get("content-length", "0")
-        if not length.isdigit():
+        if not length.isdecimal():
             return ProblemError(400, "Bad Request", "Content-Length is not a number.")
         if int(length) > self._largest or "chunked" in headers.get("transfer-encoding", ""):
             detail = f"The body must have a Content-Length of at most {self._largest} bytes."

@@ -10,7 +10,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import parse_json
+from recbole_signed.plugin import check_dataset_name
 from recbole_signed.serve.simulator import Outcome, Truth, simulate
+
+LARGEST = 1 << 26
+"""Bytes of an answer that are read."""
 
 
 class Client:
@@ -49,12 +54,30 @@ class Client:
         try:
             self._connection.request(method, path, content, self._headers)
             response = self._connection.getresponse()
-            answer = json.loads(response.read())
-        except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+            answer = parse_json(response.read(LARGEST))
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise UsageError(f"{self._url} does not answer: {error}.") from error
         if response.status >= 400:
-            raise UsageError(f"{self._url} refuses {method} {path}: {answer.get('detail', response.status)}")
+            raise UsageError(f"{self._url} refuses {method} {path}: {_detail(answer, response.status)}")
         return answer
+
+    def items(self, path: str) -> list[str]:
+        """Return the items of a list.
+
+        Raises:
+            UsageError: as a call, or the answer is no list.
+        """
+        answer = self("GET", path)
+        try:
+            return [str(each["item"]) for each in answer["items"]]
+        except (KeyError, TypeError) as error:
+            raise UsageError(
+                f"{self._url} answers {path} otherwise than 'recbole-signed serve'; look at the address."
+            ) from error
+
+
+def _detail(answer: Any, status: int) -> Any:
+    return answer.get("detail", status) if isinstance(answer, dict) else status
 
 
 def drive(url: str, dataset: str | None, rounds: int, k: int, seed: int, key: str | None = None) -> Outcome:
@@ -73,15 +96,16 @@ def drive(url: str, dataset: str | None, rounds: int, k: int, seed: int, key: st
     """
     client = Client(url, key)
     if dataset is None:
-        items = [each["item"] for each in client("GET", "/v1/popular?k=500")["items"]]
+        items = client.items("/v1/popular?k=500")
+        if not items:
+            raise UsageError(f"{url} knows no item yet; give a data set (-d), or send it events.")
         planted = Truth.planted(200, len(items), seed)
         truth = Truth(planted.users, items, planted.like, planted.speaks)
     else:
         truth = _truth_of(dataset)
 
     def ask(user: str, length: int) -> Sequence[str]:
-        answer = client("GET", f"/v1/users/{quote(user, safe='')}/recommendations?k={length}")
-        return [each["item"] for each in answer["items"]]
+        return client.items(f"/v1/users/{quote(user, safe='')}/recommendations?k={length}")
 
     return simulate(
         truth, ask, lambda events: client("POST", "/v1/events", {"events": events}), rounds=rounds, k=k, seed=seed
@@ -93,6 +117,7 @@ def _truth_of(dataset: str) -> Truth:
     from recbole_signed.convert import ensure_ml100k
     from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED
 
+    check_dataset_name(dataset)
     folder = Path(DATA_ROOT) / dataset
     if dataset == ML_100K_SIGNED and not folder.is_dir():
         ensure_ml100k(DATA_ROOT)

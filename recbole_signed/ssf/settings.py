@@ -29,17 +29,18 @@ class NumberSettings:
         for name, kind in cls._kinds().items():
             value = values[name]
             if value is not None:
-                try:
-                    given[name] = kind(value)
-                except (TypeError, ValueError) as error:
-                    raise UsageError(f"{name} is {value!r}; it must be a number.") from error
+                given[name] = _number(name, kind, value)
         return cls(**given)
 
     @classmethod
     def split(cls, given: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """Return the settings that are given by their names, and what is given beside them."""
+        """Return the settings that are given by their names, and what is given beside them.
+
+        Raises:
+            UsageError: a value is not a number, or out of its range.
+        """
         kinds = cls._kinds()
-        own = {name: kinds[name](value) for name, value in given.items() if name in kinds}
+        own = {name: _number(name, kinds[name], value) for name, value in given.items() if name in kinds}
         return cls(**own), {name: value for name, value in given.items() if name not in kinds}
 
     def to_tensor(self) -> torch.Tensor:
@@ -55,6 +56,17 @@ class NumberSettings:
     @classmethod
     def _kinds(cls) -> dict[str, Any]:
         return {each.name: type(each.default) for each in fields(cls)}  # type: ignore[arg-type]
+
+
+def _number(name: str, kind: Any, value: Any) -> Any:
+    try:
+        number = kind(value)
+        fits = number == number and (kind is not int or number == float(value))
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise UsageError(f"{name} is {value!r}; it must be a {'whole ' if kind is int else ''}number.")
+    return number
 
 
 NOT_NEGATIVE = (

@@ -51,9 +51,10 @@ def write(tmp_path: Path) -> Write:
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Callable[[], list[str]]]:
     """Replace the processes by a Python script; the function returned tells which runs were started."""
 
-    def install(script: str = "") -> Callable[[], list[str]]:
+    def install(script: str = "", seconds: float | None = None) -> Callable[[], list[str]]:
         def command(request: RunSpec) -> list[str]:
-            row = RunRow(request.model, request.dataset, request.seed, test={"recall@5": 0.5, "dislikerecall@5": 0.25})
+            found = {"recall@5": 0.5, "dislikerecall@5": 0.25}
+            row = RunRow(request.model, request.dataset, request.seed, test=found, fit_seconds=seconds)
             tell = f"open('started', 'a').write({request.title!r} + '\\n')"
             return [
                 sys.executable,
@@ -156,6 +157,32 @@ def test_figures_that_another_machine_finds_too_leave_the_table_as_it_is(write: 
     append_row(rows, replace(slower[0], test={"recall@5": 0.75, "dislikerecall@5": 0.25}))
     compare(table)
     assert "0.6250" in markdown.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["quickstart", "ml-100k"])  # the two that README tells everybody to run
+def test_u17_compare_leaves_nothing_changed_in_a_clone(name: str, write: Write, fake: Any, tmp_path: Path) -> None:
+    """User review 17: on another machine, with other times, after which git finds every tracked file as it was."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+
+    def run(*words: str) -> str:
+        return subprocess.run([*git, *words], check=True, capture_output=True, text=True).stdout
+
+    ignored = Path(__file__).parents[2] / ".gitignore"
+    (tmp_path / ".gitignore").write_text(ignored.read_text(encoding="utf-8"), encoding="utf-8")
+    table = tmp_path / "yaml" / "bench" / f"{name}.yaml"
+    table.parent.mkdir(parents=True)
+    write(TABLE).rename(table)
+    run("init", "--quiet")
+    for seconds in (1.5, 99.0):
+        fake(seconds=seconds)
+        assert compare(table).n_new == 3
+        assert table.with_suffix(".md").is_file()
+        if seconds == 1.5:
+            run("add", "yaml", ".gitignore")
+            run("commit", "--quiet", "-m", "Add a table")
+            run("clean", "-fdXq", "yaml")  # as a clone is
+            assert not table.with_suffix(".jsonl").exists()
+    assert run("status", "--porcelain", "yaml") == ""
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def refit(snapshot: Snapshot, edges: EdgeState, forgotten: np.ndarray) -> tuple[
     return {name: np.zeros_like(each) for name, each in snapshot.tensors.items()}, snapshot.meta
 
 
-def forget_in_backup(path: Path, users: list[int], timestamp: int) -> None:
+def forget_in_backup(path: Path, users: dict[int, bytes], timestamp: int) -> None:
     with OnlineState.open(path) as backup:
         backup.recover()
         for _ in backup.replay():

@@ -18,13 +18,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from command_words import a_command_line, a_document, write_inputs
+from command_words import a_call, spoil, write_inputs
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from small_recommender import begin
 
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
+from recbole_signed.experiments.tables import compare
 
 SECONDS = 10
 """After which a command is interrupted, as by Ctrl-C."""
@@ -46,7 +47,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_inputs(folder)
     convert("toy", None, folder / "atomic_files")
     begin(folder / "state").close()
+    (folder / "state" / "experiments.yaml").write_text("test: {variants: {a: {share: 0.5}, b: {share: 0.5}}}\n")
     rs.fit("SSF", str(folder / "atomic_files" / "toy-signed"), rank=4, auto=False).save(folder / "model.rs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        compare("table.yaml")
     return folder
 
 
@@ -68,12 +73,19 @@ def _bounded() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-def ends_well(words: list[str], document: str, world: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> int:
-    """Run a command in a copy of the world; check its status and what it says where it refuses; return the status."""
+def prepare(folder: Path, world: Path, document: str, random: Random) -> None:
+    """Make a copy of the world, now and then with a file in it that somebody changed."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(world, folder)
-    os.chdir(folder)
     (folder / "drawn.yaml").write_text(document, encoding="utf-8", errors="replace")
+    if random.random() < 0.2:
+        path = spoil(random, folder)
+        note(f"changed: {path}\n{'' if path is None else path.read_text(encoding='utf-8')}")
+
+
+def ends_well(words: list[str], folder: Path, capfd: pytest.CaptureFixture[str]) -> int:
+    """Run a command in a folder; check its status and what it says where it refuses; return the status."""
+    os.chdir(folder)
     capfd.readouterr()
     STOPPED.clear()
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
@@ -104,10 +116,11 @@ def _check(count: int, world: Path, folder: Path, capfd: pytest.CaptureFixture[s
     @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.randoms(use_true_random=True))
     def check(random: Random) -> None:
-        words, document = a_command_line(random), a_document(random)
+        words, document = a_call(random)
         note(shlex.join(words))
         note(document)
-        status = ends_well(words, document, world, folder, capfd)
+        prepare(folder, world, document, random)
+        status = ends_well(words, folder, capfd)
         seen[status] = seen.get(status, 0) + 1
 
     check()

@@ -6,8 +6,12 @@ parts of others.
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
 import math
 from collections.abc import Iterator
+from datetime import date, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,6 +31,7 @@ FOLDERS = ("state", "atomic_files", "atomic_files/toy-signed", "folder", ".", "n
 OTHERS = ("model.rs", "ratings.csv", "users.txt", "noise.bin", "empty", "out.parquet", "out.csv", "no.yaml")
 
 ODD = (
+    *("&a [*a]", "!!int x", "!!bool x", "!!set [a]", "!!timestamp x", '"\\0"', '"\\ud800"', "9" * 5000),
     *("~", "", "null", "1e400", "2020-01-01", "2020-13-41", "2020-01-01 10:00:00", "&a [*a]", "[1,", "{a: b", "0x1F"),
     *("1:30", "yes", ".inf", ".nan", "- 1", "'", "!!set {a}", "!!binary aGk=", "[0,inf)", "@x", "%"),
     "!!python/object:os.system {}",
@@ -42,17 +47,18 @@ def a_name(random: Random) -> str:
 
 def a_number(random: Random) -> int | float:
     """Draw a number: small ones, shares, and those at the ends of what a computer counts."""
-    ends = (2**31, 2**63, 10**30, -(2**40), math.inf, -math.inf, math.nan, 1e-320, 1e308, -0.0)
+    ends = (2**31, 2**31, 2**63, 2**64, 10**400, -(2**40), math.inf, -math.inf, math.nan, 1e-320, 1e308, -0.0)
     return random.choice([random.randrange(-3, 40), random.random(), random.gauss(0, 1e6), random.choice(ends)])
 
 
 def a_value(random: Random, depth: int = 2) -> Any:
     """Draw a value of any type that yaml can write."""
-    kind = random.randrange(8 if depth else 5)
-    if kind < 5:
-        return (None, random.random() < 0.5, a_number(random), a_number(random), a_name(random))[kind]
+    kind = random.randrange(9 if depth else 6)
+    if kind < 6:
+        odd = random.choice([date(2020, 1, 1), datetime(2020, 1, 1, 10), b"hi", "\0", "\ud800", "²", "../x", "x" * 300])
+        return (None, random.random() < 0.5, a_number(random), a_number(random), a_name(random), odd)[kind]
     inner = [a_value(random, depth - 1) for _ in range(random.randrange(4))]
-    return inner if kind < 7 else {a_value(random, 0): each for each in inner}
+    return inner if kind < 8 else {a_value(random, 0): each for each in inner}
 
 
 def in_yaml(value: Any) -> str:
@@ -83,26 +89,128 @@ def an_assignment(random: Random) -> str:
     return random.choice([plain, number, f"{a_key(random)}={a_text(random)}"])
 
 
-FORMS: tuple[dict[str, Any], ...] = (
-    {"models": ["Pop"], "datasets": ["toy-signed"], "seeds": [1], "columns": ["recall@10"]},
-    {"models": {"Pop": {}}, "datasets": {"toy-signed": {}}, "config": {"topk": [10]}},
-    {"rank": [4, 8], "dislike_aversion": {"uniform": [0.0, 1.0]}, "learning_rate": {"log_uniform": [1, 2]}},
-    {"title": "t", "dataset": "toy-signed", "cut": 0.8, "windows": 2, "models": ["pop"]},
-    {"limits": {"k": 5}, "schedule": {"refit": 1.0}, "quality": {"sample": 0.5}, "impressions": True},
-    {"epochs": 1, "topk": [5], "metrics": ["Recall"], "eval_args": {"order": "TO"}},
-)
+TABLE: dict[str, Any] = {
+    "title": "t",
+    "models": {
+        "Pop": {"seeds": [1], "tuned": False, "start": {"rank": 4}, "per_dataset": {"toy-signed": {"topk": [10]}}},
+        "Other": {"model": "Pop", "eval_args": {"order": "RO"}},
+    },
+    "datasets": {"toy-signed": {"dataset": "toy-signed", "pool": "toy", "data_path": "atomic_files"}},
+    "common": {"topk": [10, 20], "metrics": ["Recall", "NDCG"], "tuned": {"name": "a", "data": "b"}, "protocol": None},
+    "seeds": [1],
+    "columns": ["recall@10"],
+    "costs": ["train"],
+    "relative_to": ["Pop"],
+    "per_user": True,
+    "extends": "table.yaml",
+    "note": "n",
+}
+STREAM: dict[str, Any] = {
+    "title": "t",
+    "dataset": "toy-signed",
+    "cut": 0.5,
+    "windows": 10,
+    "models": {"SSF": {"settings": {"rank": 4}, "arms": ["none", "online"], "auto": False}, "o": {"model": "EASE"}},
+    "sign_rule": None,
+    "cutoffs": [10, 20],
+    "timed_events": 2,
+    "max_windows": 10,
+    "freshness": [],
+    "seed": 1,
+}
+FORMS: dict[str, tuple[dict[str, Any], ...]] = {
+    "table": (TABLE, {"models": ["Pop"], "datasets": ["toy-signed"], "seeds": [1], "columns": ["recall@10"]}),
+    "space": ({"rank": [4, 8], "dislike_aversion": {"uniform": [0.0, 1.0]}, "learning_rate": {"log_uniform": [1, 2]}},),
+    "file": (STREAM,),
+    "service": (
+        {
+            "limits": {"k": 5, "batch": 10},
+            "schedule": {"refit": 1.0},
+            "quality": {"sample": 0.5},
+            "impressions": True,
+            "keys": "keys.txt",
+            "source": "redis://127.0.0.1:9/x",
+            "allow_origins": ["http://a"],
+        },
+    ),
+    "config": (
+        {
+            "epochs": 1,
+            "topk": [5],
+            "metrics": ["Recall"],
+            "eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "mode": {"valid": "full", "test": "full"}},
+            "valid_metric": "NDCG@5",
+            "sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"},
+            "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
+            "val_interval": {"timestamp": "[0,inf)"},
+            "features": {"item": ["class"], "user": "all"},
+        },
+    ),
+}
+"""What a valid file of each kind looks like, with all that it may hold."""
 
 
-def a_document(random: Random) -> str:
-    """Draw the text of a yaml file: a table, a space, a stream, settings; with keys exchanged, left out and added."""
-    content: dict[Any, Any] = dict(random.choice(FORMS))
-    for key in random.sample(sorted(content), random.randrange(3)):
-        content[key] = a_value(random)
-    if random.random() < 0.2:
-        content.pop(random.choice(sorted(content)))
-    for _ in range(random.choice([0, 0, 1, 2])):
-        content[random.choice([a_key(random), a_value(random, 0)])] = a_value(random)
-    return in_yaml(content) if random.random() < 0.8 else a_text(random)
+def _places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path to each value within a document, mappings and lists included."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in inner:
+        yield (*path, key)
+        yield from _places(value, (*path, key))
+
+
+def _exchange(random: Random, content: Any) -> None:
+    """Exchange, leave out or add a value anywhere in a document."""
+    places = list(_places(content))
+    *path, last = random.choice(places)
+    place = content
+    for key in path:
+        place = place[key]
+    chance = random.random()
+    if chance < 0.1:
+        del place[last]
+    elif chance < 0.25 and isinstance(place, dict):
+        place[random.choice([a_key(random), a_value(random, 0)])] = a_value(random)
+    elif chance < 0.35:
+        place[last] = [place[last]] if random.random() < 0.5 else {a_name(random): place[last]}
+    else:
+        place[last] = a_value(random)
+
+
+def a_document(random: Random, kind: str) -> str:
+    """Draw the text of a yaml file: a valid one of its kind with values exchanged, left out and added at any depth."""
+    if random.random() < 0.15:
+        return a_text(random)
+    content = copy.deepcopy(random.choice(FORMS[kind]))
+    optional = [key for key in content if key not in ("models", "datasets", "dataset", "cut", "windows", "title")]
+    for key in random.sample(optional, random.randrange(len(optional) + 1)):
+        del content[key]
+    for _ in range(random.choice([0, 1, 1, 1, 2, 3])):
+        if content:
+            _exchange(random, content)
+    return in_yaml(content)
+
+
+def spoil(random: Random, folder: Path) -> Path | None:
+    """Exchange something in one of the JSON or yaml files below a folder, as someone who crafts it would.
+
+    The checksum of a manifest fits again. Returns the file; None where there is none.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl", ".yaml"))
+    path = random.choice(files)
+    lines = path.read_text(encoding="utf-8")
+    manifest = path.name == "manifest.json"
+    try:
+        content = yaml.safe_load(lines) if path.suffix == ".yaml" else json.JSONDecoder().raw_decode(lines)[0]
+        _exchange(random, content)
+    except (IndexError, ValueError, yaml.YAMLError):  # nothing in it
+        return None
+    if path.suffix == ".yaml":
+        text = in_yaml(content)
+    else:
+        text = json.dumps(content, indent=1 if manifest else None, default=str, skipkeys=True)
+        text += f"\n{hashlib.sha256(text.encode()).hexdigest()}\n" if manifest else "\n"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    return path
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -117,16 +225,19 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 COMMANDS = sorted(commands())
 OF_KEYS = [each for each in COMMANDS if any(parameter.name == "settings" for parameter in each[1].params)]
+OF_FILES = [each for each in COMMANDS if any(parameter.name in ("table", "file") for parameter in each[1].params)]
+_READ_AS = {"table": "table", "space": "space", "file": "file", "config": "config"}
+"""Option -> the kind of file in :data:`FORMS` that it reads."""
 _LIKELY: dict[str, tuple[str, ...]] = {
     "model": (*MODELS, "model.rs"),
     "init": MODELS,
     "dataset": ("toy-signed", "toy-signed", "toy-signed", "bare", "nothing"),
     "source": ("csv", "toy", "movielens", "kuairand", "amazon"),
     "input_path": ("ratings.csv", "folder", "empty"),
-    "config": ("keys.yaml", *FILES),
-    "table": ("table.yaml", "drawn.yaml"),
-    "space": ("space.yaml", "drawn.yaml"),
-    "file": ("stream.yaml", "drawn.yaml"),
+    "config": ("keys.yaml", "drawn.yaml", "drawn.yaml", *FILES),
+    "table": ("table.yaml", "drawn.yaml", "drawn.yaml", "drawn.yaml"),
+    "space": ("space.yaml", "drawn.yaml", "drawn.yaml"),
+    "file": ("stream.yaml", "drawn.yaml", "drawn.yaml", "drawn.yaml"),
     "state": ("state", "folder", "new"),
     "users": ("users.txt", "noise.bin", "4"),
     "url": ("http://127.0.0.1:9", "127.0.0.1", "file:///etc/hostname"),
@@ -155,9 +266,12 @@ def _likely(parameter: Any) -> tuple[str, ...]:
     return *FILES, *FOLDERS, *OTHERS, "name"
 
 
-def a_command_line(random: Random) -> list[str]:
-    """Draw the words of a command, with what it needs more often than not."""
-    path, command = random.choice(random.choice([COMMANDS, OF_KEYS]))
+def a_call(random: Random) -> tuple[list[str], str]:
+    """Draw the words of a command, with what it needs more often than not, and the content of ``drawn.yaml``.
+
+    The content is of the kind that the command reads.
+    """
+    path, command = random.choice(random.choice([COMMANDS, OF_KEYS, OF_FILES]))
     options: list[str] = []
     words: list[str] = []
     for parameter in command.params:
@@ -180,7 +294,9 @@ def a_command_line(random: Random) -> list[str]:
     if path == ("doctor",):
         options.append("--no-self-test")
     extra = [a_text(random)] if random.random() < 0.05 else []
-    return [*path, *options, *words, *extra]
+    kinds = [_READ_AS[each.name] for each in command.params if each.name in _READ_AS] or ["config"]
+    kind = "service" if path == ("serve",) else random.choice(kinds)
+    return [*path, *options, *words, *extra], a_document(random, kind)
 
 
 def write_inputs(folder: Path) -> None:
@@ -197,6 +313,7 @@ def write_inputs(folder: Path) -> None:
         "ratings.csv": "user,item,rating,date\n1,2,5,2020-01-01\n2,2,1,2020-01-02\n2,3,4,2020-01-03\n",
     }.items():
         (folder / name).write_text(content, encoding="utf-8")
+    (folder / "drawn.jsonl").write_text('{"model": "Pop", "dataset": "toy-signed", "seed": 1}\n', encoding="utf-8")
     (folder / "noise.bin").write_bytes(bytes(range(256)) * 8)
     (folder / "folder").mkdir()
     bare = folder / "atomic_files" / "bare"  # ratings without a sign

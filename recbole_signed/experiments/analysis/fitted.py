@@ -25,7 +25,7 @@ from recbole_signed.experiments.runs import (
     read_yaml,
 )
 from recbole_signed.experiments.tables import tuned_path
-from recbole_signed.files import replace_text
+from recbole_signed.files import parse_json, replace_text
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,15 @@ def folder_values(model: str, names: Sequence[str]) -> dict[str, Any]:
     return read_yaml(files[0]) if files else {}
 
 
+def _kept(file: Path) -> dict[str, Any]:
+    """Return what a file keeps; nothing where it is some other file."""
+    try:
+        kept = parse_json(file.read_bytes()) if file.is_file() else {}
+    except ValueError:
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
 def kept_or_made(
     file: Path, model: str, dataset: str, question: Mapping[str, Any], make: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
@@ -113,7 +122,7 @@ def kept_or_made(
     data = data_folder(dataset, (question.get("overrides") or {}).get("data_path"))
     asked = {**question, "config_files": contents, "tuned": values}  # what the folders hold, not their names
     request = digest([model, dataset, asked, data_sha256(data, dataset), __version__])
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    kept = _kept(file)
     if kept.get("request") == request:
         return dict(kept)
     found = {"request": request, **make(model, dataset, **question)}

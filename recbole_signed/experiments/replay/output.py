@@ -10,7 +10,7 @@ from typing import Any
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec
 from recbole_signed.experiments.replay.summary import COMPARED
-from recbole_signed.files import replace_text
+from recbole_signed.files import parse_json, replace_text
 from recbole_signed.stats import picture
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
 
@@ -112,7 +112,7 @@ def read_summary(yaml_file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         specs = {row.pop("spec") for row in rows}
         if len(specs) != 1:
             raise UsageError(f"{file} holds rows of {len(specs)} experiments; run 'recbole-signed replay' again.")

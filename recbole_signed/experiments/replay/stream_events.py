@@ -12,12 +12,12 @@ import polars as pl
 
 from recbole_signed.convert import TokenCodes
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.replay.stream_spec import window_length
 from recbole_signed.online import EventBatch
 from recbole_signed.online.sources import AtomicSource
 from recbole_signed.online.store import OnlineState
 
 MIN_WINDOWS = 10
-DAY = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,5 @@ def _bounds(times: np.ndarray, first: int, windows: int | str) -> np.ndarray:
         # events of one moment stay together
         inner = np.searchsorted(times, times[wanted[1:-1]])
         return np.unique(np.concatenate([[first], inner, [len(times)]]))
-    units = {"d": DAY, "h": DAY // 24}
-    number, unit = windows[:-1], windows[-1:]
-    if unit not in units or not number.isdigit() or not int(number):
-        raise UsageError(f"windows is '{windows}'; give a number of windows, or a length such as 1d or 6h.")
-    edges = np.arange(times[first], times[-1], int(number) * units[unit])
+    edges = np.arange(times[first], times[-1], window_length(windows))
     return np.unique(np.concatenate([np.searchsorted(times, edges), [len(times)]])).astype(np.int64)

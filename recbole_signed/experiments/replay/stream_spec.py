@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, StrictInt
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, PositiveInt, StrictInt
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import read_yaml
+from recbole_signed.experiments.runs import digest, read_yaml
 from recbole_signed.yaml_spec import Spec, checked
 
 ArmName = Literal["none", "fold-in", "online", "refit"]
@@ -21,6 +20,7 @@ WINDOW = "window"
 """The delay until the window ends."""
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 """Milliseconds."""
+MAX_WINDOWS = 1_000_000
 
 
 class ModelSpec(Spec):
@@ -28,12 +28,15 @@ class ModelSpec(Spec):
 
     label: str
     model: str
-    settings: dict[str, Any] = Field({}, description="a mapping from parameters to values")
+    settings: dict[str, JsonValue] = Field({}, description="a mapping from parameters to values")
     auto: bool = Field(False, description="true or false")
     """Choose the settings that are not given on the base alone."""
-    features: dict[str, Any] | None = Field(None, description="a mapping such as {item: [genre]}")
+    features: dict[str, JsonValue] | None = Field(None, description="a mapping such as {item: [genre]}")
     """Columns of the data set's ``.item`` file; all items of it are announced at the cut."""
     arms: tuple[ArmName, ...] = Field(ARMS, description=f"a list of {', '.join(ARMS)}")
+
+
+_LENGTH = re.compile("[0-9]{1,8}[smhd]")
 
 
 def _models(value: Any) -> tuple[ModelSpec, ...]:
@@ -62,12 +65,32 @@ def milliseconds(delay: str) -> int:
     Raises:
         UsageError: it is none.
     """
-    number, unit = delay[:-1], delay[-1:]
-    if unit not in UNITS or not number.isdigit():
+    if not _LENGTH.fullmatch(delay):
         raise UsageError(
             f"'freshness' holds '{delay}'; give a whole number and one of {', '.join(UNITS)}, or {WINDOW}."
         )
-    return int(number) * UNITS[unit]
+    return int(delay[:-1]) * UNITS[delay[-1]]
+
+
+def window_length(text: str) -> int:
+    """Return the length of a window such as 1d in milliseconds.
+
+    Raises:
+        UsageError: it is none, or 0.
+    """
+    if not _LENGTH.fullmatch(text) or text[-1] not in "dh" or not int(text[:-1]):
+        raise UsageError(f"windows is '{text}'; give a number of windows, or a length such as 1d or 6h.")
+    return int(text[:-1]) * UNITS[text[-1]]
+
+
+def _windows(value: Any) -> int | str:
+    if isinstance(value, str):
+        window_length(value)
+    elif type(value) is not int or not 0 < value <= MAX_WINDOWS:
+        raise UsageError(
+            f"windows is {value!r}; give a number of windows, {MAX_WINDOWS:,} at most, or a length such as 1d or 6h."
+        )
+    return value
 
 
 def _delays(value: Any) -> tuple[str, ...]:
@@ -89,7 +112,7 @@ class StreamSpec(Spec):
     title: str
     dataset: str
     cut: Annotated[float | str, BeforeValidator(lambda cut: cut if isinstance(cut, (float, str)) else str(cut))]
-    windows: StrictInt | str
+    windows: Annotated[int | str, BeforeValidator(_windows)]
     models: Annotated[tuple[ModelSpec, ...], BeforeValidator(_models)]
     note: str = ""
     sign_rule: dict[str, str] | None = Field(None, description="a mapping of rules for like, dislike and neutral")
@@ -100,11 +123,11 @@ class StreamSpec(Spec):
     """Events that are taken together."""
     timed_events: Annotated[Whole, Field(description="a whole number")] = 200
     """Events of each window that are taken one by one and timed, up to the user's new list."""
-    max_windows: int | None = Field(None, description="a whole number")
+    max_windows: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="a whole number above 0")
     freshness: Annotated[tuple[str, ...], BeforeValidator(_delays)] = ()
     """Predict each like at its own moment, by models that see events after each of these delays, such as 0s, 1m, 1h;
     ``window``: when the window ends. Arms are not looked at."""
-    seed: int = Field(2020, description="a whole number")
+    seed: Whole = Field(2020, description="a whole number")
 
     @classmethod
     def read(cls, path: Path) -> StreamSpec:
@@ -122,4 +145,4 @@ class StreamSpec(Spec):
         for model in values["models"]:  # without features it is what it was before there were any
             if model["features"] is None:
                 del model["features"]
-        return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        return digest(values)[:12]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.cases import GROUPS
 from recbole_signed.experiments.replay.retention_intervals import Retention, retention
 from recbole_signed.experiments.replay.stream_spec import POP
+from recbole_signed.files import parse_json
 
 COMPARED = ("recall@20", "ndcg@20")
 """What retention and the gate are about."""
@@ -63,17 +63,29 @@ def summarise(folder: Path) -> dict[str, Any]:
         ``windows``: a row per window and arm; ``pooled``: a row per subset and arm, with retention; ``gate``: per
         model whether the data set is informative, and why; ``cost``: per model latency (seconds), refresh, refit;
         ``settings``: per model.
+
+    Raises:
+        UsageError: there are no windows, or what lies there is damaged.
     """
+    try:
+        return _summary(folder)
+    except UsageError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, pl.exceptions.PolarsError) as error:
+        raise UsageError(f"{folder} is damaged ({error}); remove it, and the experiment is run again.") from error
+
+
+def _summary(folder: Path) -> dict[str, Any]:
     cases = read_cases(folder)
     n_windows = cases["window"].n_unique()
-    times = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("window-*.json"))]
+    times = [parse_json(path.read_bytes()) for path in sorted(folder.glob("window-*.json"))]
     pooled = [row for subset in subsets(n_windows) for row in _pooled(cases.filter(subset.condition), subset.name)]
     return {
         "windows": _windows(cases, times),
         "pooled": pooled,
         "gate": _gate(pooled),
         "cost": _cost(times),
-        "settings": json.loads((folder / "settings.json").read_text(encoding="utf-8")),
+        "settings": parse_json((folder / "settings.json").read_bytes()),
         "peak_memory_bytes": max(each["peak_memory_bytes"] for each in times),
     }
 

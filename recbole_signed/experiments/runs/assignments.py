@@ -37,7 +37,7 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
             continue
         try:
             settings[key] = yaml.load(text, Loader=Loader)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except yaml.YAMLError as error:
             raise UsageError(f"the value of '{key}' is not valid yaml: {one_line(error)}") from error
     return settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,4 +141,4 @@ def _has_k(name: str) -> bool:
 
 def _split_metric(metric: str) -> tuple[str, int | None]:
     name, _, k = split_group(metric)[0].partition("@")
-    return name, int(k) if k.isdigit() else None
+    return name, int(k) if re.fullmatch("[0-9]{1,9}", k) else None

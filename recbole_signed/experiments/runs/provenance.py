@@ -22,7 +22,7 @@ from recbole_signed import __version__
 from recbole_signed.convert import dataset_versions as data_versions
 from recbole_signed.convert import ensure_ml100k, sha256
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, unknown_dataset_error
+from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, check_dataset_name, unknown_dataset_error
 
 RECBOLE_DATA_PATH = "dataset"
 """RecBole's default ``data_path``."""
@@ -94,8 +94,11 @@ def data_folder(dataset: str, data_path: str | None = None) -> Path:
     """Return the folder where RecBole will find a data set, and make ml-100k-signed where it is missing.
 
     Raises:
-        UsageError: there is no such data set.
+        UsageError: there is no such data set, or one of both is no name.
     """
+    check_dataset_name(dataset)
+    if data_path is not None and not isinstance(data_path, (str, Path)):
+        raise UsageError(f"data_path is {data_path!r}; it must be the folder of the data sets.")
     if dataset == "ml-100k":  # RecBole reads this one from its own package, whatever data_path says
         spec = find_spec("recbole")
         places = [] if spec is None else list(spec.submodule_search_locations or [])

@@ -11,12 +11,15 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs.provenance import digest
+from recbole_signed.files import parse_json
 
 _logger = logging.getLogger(__name__)
 
@@ -129,7 +132,7 @@ class RunRow:
         return request_id(self.request_hash, self.data_sha256)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row as JSON can hold it: values that are not finite become None."""
+        """Return the row as JSON can hold it: values that are not finite become None, dates and others text."""
         return _finite(asdict(self))
 
     @classmethod
@@ -137,10 +140,12 @@ class RunRow:
         """Make a row of what :meth:`as_dict` gave; fields of other versions of this package are left out.
 
         Raises:
-            TypeError: ``model``, ``dataset`` or ``seed`` is missing.
+            ValueError: ``model``, ``dataset`` or ``seed`` is missing, or a value is of another type.
         """
-        known = {each.name for each in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        return _ROW.validate_python(values)
+
+
+_ROW = TypeAdapter(RunRow)
 
 
 def request_id(request_hash: str | None, data_sha256: str | None) -> str:
@@ -155,7 +160,7 @@ def _finite(value: Any) -> Any:
         return {str(key): _finite(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(each) for each in value]
-    return value
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def append_row(path: Path, row: RunRow) -> None:
@@ -199,8 +204,8 @@ def read_rows(path: Path) -> list[RunRow]:
         if not line.strip():
             continue
         try:
-            rows.append(RunRow.from_dict(json.loads(line)))
-        except (ValueError, TypeError, AttributeError):  # no UTF-8, no JSON, no object, no model
+            rows.append(RunRow.from_dict(parse_json(line)))
+        except ValueError:  # no UTF-8, no JSON, no object, no model
             bad += 1
             _logger.warning("%s, line %d is not a whole result row and is left out.", path, number)
     if bad > 1 and not rows:
@@ -264,7 +269,7 @@ def _finished_beside(path: Path) -> list[RunRow]:
         if other.name == path.name:
             continue
         for line in other.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError, TypeError, AttributeError):  # some other file, or a cut-off line
-                row = RunRow.from_dict(json.loads(line))
+            with contextlib.suppress(ValueError):  # some other file, or a cut-off line
+                row = RunRow.from_dict(parse_json(line))
                 found += [row] if row.ok and row.request_hash else []
     return found

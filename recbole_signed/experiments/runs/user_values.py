@@ -64,6 +64,8 @@ def is_there(row: RunRow, rows_file: Path) -> bool:
     if not row.ok or row.per_user is None or row.per_user_sha256 is None:
         return False
     path = rows_file.parent / row.per_user
+    if path.parent.parent != rows_file.parent or ".." in path.parts[-2:]:
+        return False  # a row that somebody made names a file of another folder
     return path.is_file() and sha256(path) == row.per_user_sha256
 
 

@@ -61,11 +61,6 @@ class Marks:
     values: str | None = None
     """Digest of the checksums of the values per user that they come from."""
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Marks:
-        """Make marks of what :func:`dataclasses.asdict` gave."""
-        return cls(**{**values, "marks": tuple(Mark(**each) for each in values["marks"])})
-
 
 def with_marks(table: Table, marks: Marks) -> Table:
     """Return the table with its marks and a sentence that explains them; the table itself if nothing was compared."""

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, StrictBool, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, nearest
@@ -28,7 +39,7 @@ from recbole_signed.experiments.runs import (
     request_id,
 )
 from recbole_signed.experiments.tables.table_file import read_table_file
-from recbole_signed.experiments.tables.tuned import how_in_row, tuned_for
+from recbole_signed.experiments.tables.tuned import how_in_row, tuned_choice, tuned_for
 from recbole_signed.plugin import PROTOCOLS, facts_of, registry
 from recbole_signed.stats import KEYS as GROUP_KEYS
 from recbole_signed.stats import bounds_of, labels_of, split_group
@@ -105,31 +116,83 @@ def _seeds(value: Any) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
 def _columns(value: Any) -> tuple[str, ...]:
     columns = [str(each).lower() for each in value] if isinstance(value, (list, tuple)) else []
     for column in columns:
         plain, _ = split_group(column)
         _, at, k = plain.partition("@")
-        if (at and not (k.isdigit() and int(k) > 0)) or "[" in plain:
+        if (at and not re.fullmatch("[1-9][0-9]{0,8}", k)) or "[" in plain:
             raise UsageError(f"the column '{column}' must read like recall@20, signauc or recall@20[users 1-5].")
     if not columns:
         raise UsageError(f"'columns' must be a list of metrics such as [recall@20, ndcg@20], but is {value!r}.")
     return tuple(columns)
 
 
-class _Seeds(Spec):
-    """The seeds of one model."""
+class _Keys(Spec):
+    """RecBole keys, of which some are a table's own or read by it."""
 
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)]
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = DEFAULT_SEEDS
+    tuned: Annotated[Any, BeforeValidator(tuned_choice)] = None
+    start: dict[str, Any] | None = Field(None, description="a mapping of the keys with which 'tune' begins")
+
+
+class _DatasetKeys(_Keys):
+    """What a table says of a data set."""
+
+    dataset: str | None = None
+    pool: str | None = None
+
+
+def _or_left_out(value: Any) -> Any:
+    return None if value is False else value
+
+
+class _ModelKeys(_Keys):
+    """What a table says of a model."""
+
+    model: str | None = None
+    per_dataset: dict[str, Annotated[_Keys | None, BeforeValidator(_or_left_out)]] | None = Field(
+        None, description="a mapping from data sets of the table to RecBole keys, or to false"
+    )
+
+
+class _Judged(Spec):
+    """The keys of a run that say whether it fills the columns of a table."""
+
+    metrics: Annotated[tuple[str, ...], BeforeValidator(_listed)]
+    topk: Annotated[tuple[StrictInt, ...], BeforeValidator(_listed)]
+
+
+Content = TypeVar("Content", bound=Mapping[str, Any])
+
+
+def _is_of(kind: type[Spec], value: Content, where: str) -> Content:
+    checked(kind, value, where)
+    return value
+
+
+def _are_of(kind: type[Spec], value: Content) -> Content:
+    for name, keys in value.items():
+        checked(kind, keys, name)
+    return value
 
 
 class TableSpec(Spec):
     """The content of a table's yaml file."""
 
     title: str
-    datasets: dict[str, dict[str, Any]]
-    models: dict[str, dict[str, Any]]
-    common: dict[str, Any] = Field({}, description="a mapping of RecBole keys")
+    datasets: Annotated[dict[str, dict[str, Any]], AfterValidator(partial(_are_of, _DatasetKeys))]
+    models: Annotated[dict[str, dict[str, Any]], AfterValidator(partial(_are_of, _ModelKeys))]
+    common: Annotated[dict[str, Any], AfterValidator(partial(_is_of, _Keys, where="common"))] = Field(
+        {}, description="a mapping of RecBole keys"
+    )
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = DEFAULT_SEEDS
     columns: Annotated[tuple[str, ...], BeforeValidator(_columns)] = DEFAULT_COLUMNS
     note: str | None = None
@@ -170,15 +233,7 @@ class TableSpec(Spec):
             name = settings.get("model", label)
             if name not in known:
                 raise UsageError(f"there is no model named '{name}'{nearest(str(name), known)}")
-            places = settings.get("per_dataset") or {}
-            if not isinstance(places, dict) or not all(
-                keys is False or isinstance(keys, dict) for keys in places.values()
-            ):
-                raise UsageError(
-                    f"'per_dataset' of {label} must map data sets of the table to RecBole keys, or to false, which "
-                    "leaves the model out there."
-                )
-            for section in places:
+            for section in settings.get("per_dataset") or {}:
                 if section not in (known_places := (*self.datasets, *self.pools())):
                     hint = nearest(str(section), known_places)
                     raise UsageError(f"{label} has settings on '{section}', which the table does not have{hint}")
@@ -250,8 +305,7 @@ class TableSpec(Spec):
                     raise
                 how[cell.label] = how_in_row(tuned)
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
-                own = settings.pop("seeds", self._seeds_of(model, beside, settings))
-                seeds = checked(_Seeds, {"seeds": own}, cell.label).seeds
+                seeds = _seeds(settings.pop("seeds", self._seeds_of(model, beside, settings)))
                 self._check_columns(cell.label, beside, settings)
                 for seed in seeds:
                     asked = {
@@ -299,7 +353,8 @@ class TableSpec(Spec):
         if not facts_of(model).seedless:
             return self.seeds
         layers = {**_yaml_if_there(beside), **settings}
-        order = layers.get("eval_args.order", (layers.get("eval_args") or {}).get("order"))
+        eval_args = layers.get("eval_args")
+        order = layers.get("eval_args.order", eval_args.get("order") if isinstance(eval_args, Mapping) else None)
         return self.seeds[:1] if layers.get("benchmark_filename") or order == "TO" else self.seeds
 
     def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> None:
@@ -308,15 +363,15 @@ class TableSpec(Spec):
         protocol = settings.get("protocol", in_data_set.get("protocol"))
         defaults = {"metrics": [*RECBOLE_METRICS, *SIGNED_METRICS], "topk": list(DEFAULT_TOPK)}
         layers = {**defaults, **in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
-        metrics, topk = (value if isinstance(value, list) else [value] for value in (layers["metrics"], layers["topk"]))
+        judged = checked(_Judged, {key: layers[key] for key in ("metrics", "topk")}, label)
         for column in self.columns:
             plain, group = split_group(column)
             name, at, k = plain.partition("@")
             side = group.partition(" ")[0]
             name = f"group{name}" if side in GROUP_KEYS else name
-            if name not in [str(each).lower() for each in metrics]:
+            if name not in [each.lower() for each in judged.metrics]:
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {name} to 'metrics'.")
-            if at and int(k) not in topk:
+            if at and int(k) not in judged.topk:
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {k} to 'topk'.")
             if side in GROUP_KEYS:
                 groups = labels_of(side, bounds_of(side, layers.get(GROUP_KEYS[side])))

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RowStore, RunRow, cost_columns, digest
 from recbole_signed.experiments.tables.building import CUT_SHORT, Result, build_table
 from recbole_signed.experiments.tables.marks import Marks, with_marks
 from recbole_signed.experiments.tables.spec import TableSpec
-from recbole_signed.files import replace_text
+from recbole_signed.files import parse_json, replace_text
 from recbole_signed.table import Table
 
 Places = dict[str, dict[str, list[RunRow]]]
@@ -51,14 +53,16 @@ class View:
         if not file.is_file():
             return None
         try:
-            found = json.loads(file.read_bytes())
-            return cls(found["rows"], found["figures"], found["marks"] and Marks.from_dict(found["marks"]))
-        except (ValueError, TypeError, KeyError) as error:
+            return _VIEW.validate_python(parse_json(file.read_bytes()))
+        except ValueError as error:
             raise UsageError(f"{file} is damaged; remove it, and 'recbole-signed compare' makes it again.") from error
 
     def write(self, file: Path) -> None:
         """Write the view as a whole."""
         replace_text(file, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+
+
+_VIEW = TypeAdapter(View)
 
 
 def view_file(rows_file: Path) -> Path:

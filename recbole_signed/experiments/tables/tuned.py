@@ -5,7 +5,6 @@ The comment is yaml behind ``# ``, so that a table can state the budget; to RecB
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,10 @@ import yaml
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import TUNED, Loader, read_yaml, space_file
+from recbole_signed.files import is_plain_name
 
 _START = "# tuning:"
+_TAKEN_OVER = {"name", "data"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,27 @@ def read_tuned(path: Path) -> Tuned:
     return Tuned(values, how)
 
 
+def tuned_choice(value: Any, *, whole: bool = False) -> Any:
+    """Return what a table's key ``tuned`` says, if it may say that.
+
+    Args:
+        value: see :func:`tuned_for`.
+        whole: False: a mapping may have one of its keys alone, since those of a data set and of a model are joined.
+
+    Raises:
+        UsageError: it may not.
+    """
+    least: set[str] = _TAKEN_OVER if whole else set()
+    taken_over = isinstance(value, Mapping) and least <= set(value) <= _TAKEN_OVER
+    names = value.values() if taken_over else [] if value is None or isinstance(value, bool) else [value]
+    if not all(is_plain_name(each) for each in names):
+        raise UsageError(
+            f"'tuned' is {value!r}; it must be true, false, the name of a folder in {TUNED}, or, for parameters that "
+            "were chosen on another data set, {name: FOLDER, data: DATASET}."
+        )
+    return value
+
+
 def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str) -> Tuned | None:
     """Return what a table's key ``tuned`` asks for.
 
@@ -81,16 +103,12 @@ def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str) -> Tuned 
     Raises:
         UsageError: the model has a space and was not tuned, or was tuned on other data.
     """
+    choice = tuned_choice(choice, whole=True)
     if choice is None or choice is False:
         return None
     chosen_on = None
-    if isinstance(choice, Mapping) and set(choice) == {"name", "data"}:
+    if isinstance(choice, Mapping):
         choice, chosen_on = choice["name"], choice["data"]
-    if choice is not True and not (isinstance(choice, str) and choice and os.sep not in choice):
-        raise UsageError(
-            f"'tuned' is {choice!r}; it must be true, false, the name of a folder in {TUNED}, or, for parameters that "
-            "were chosen on another data set, {name: FOLDER, data: DATASET}."
-        )
     path = tuned_path(model, dataset if choice is True else choice)
     command = f"recbole-signed tune -m {model} -d {chosen_on or dataset}" + (
         "" if choice is True else f" --name {choice}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RUNS, TUNED
 from recbole_signed.experiments.tuning.halving import MIN_STEPS
+from recbole_signed.files import is_plain_name
 
 TRIALS = 50
 """Default number of trials."""
@@ -47,7 +48,7 @@ class Plan:
         ):
             if value < least:
                 raise UsageError(f"{option} is {value}; it must be {least} or more.")
-        if self.name is not None and (not self.name or Path(self.name).name != self.name):
+        if self.name is not None and (not is_plain_name(self.name)):
             raise UsageError(f"--name is '{self.name}'; it must be the plain name of a folder.")
         for option, seconds in (("--budget", self.budget), ("--timeout", self.timeout)):
             if seconds is not None and not seconds > 0:

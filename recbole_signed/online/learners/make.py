@@ -19,11 +19,17 @@ def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learn
         settings: its parameters, by the names in its yaml.
 
     Raises:
-        UsageError: the model can't go on learning, or it has no such parameter.
+        UsageError: the model can't go on learning, or it has no such parameter or no such value of it.
     """
     given = dict(settings or {})
     push = given.pop("dislike_push", DISLIKE_PUSH)
-    learner = _make(model, given)
+    try:
+        learner = _make(model, given)
+    except UsageError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        told = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise UsageError(f"{model} can't follow a stream with {told} ({type(error).__name__}: {error}).") from error
     if learner.dislike_push:  # what has no neighbours has none
         learner.dislike_push = checked_push(push)
     return learner
@@ -48,12 +54,7 @@ def learner_from(description: Mapping[str, Any]) -> Learner:
     known = [*registry.models(), *STOCK]
     if model not in known:
         raise UsageError(f"The version is of the model '{model}', which can't go on learning{nearest(model, known)}.")
-    try:
-        learner = make_learner(model, parameters)
-    except UsageError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"The version gives {model} parameters that are none: {error}.") from error
+    learner = make_learner(model, parameters)
     learner.dislike_push = checked_push(push)
     return learner
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.files import at, refusing, replace_file
+from recbole_signed.files import at, parse_json, refusing, replace_file
 from recbole_signed.online.store.vocabulary import Vocabulary
 
 ANNOUNCEMENTS = "features.jsonl"
@@ -55,9 +55,11 @@ class Announcements:
 
     def _take(self, line: bytes) -> None:
         with contextlib.suppress(ValueError, KeyError, TypeError):  # what a crash left of a line
-            row = json.loads(line)
-            self._known[row["item"]] = json.dumps(row["features"], sort_keys=True)
-            self._n_lines += 1
+            row = parse_json(line)
+            item, features = row["item"], row["features"]
+            if isinstance(item, str) and isinstance(features, dict):
+                self._known[item] = json.dumps(features, sort_keys=True)
+                self._n_lines += 1
 
     def __len__(self) -> int:
         return len(self._known)

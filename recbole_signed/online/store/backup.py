@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, at, make_folder, read_manifest, read_tensors, refusing, sync_folder
+from recbole_signed.files import (
+    DamagedError,
+    at,
+    make_folder,
+    parse_json,
+    read_manifest,
+    read_tensors,
+    refusing,
+    sync_folder,
+)
 from recbole_signed.online import FORGET_USER
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.versions import CURRENT, PINNED, Versions
@@ -180,7 +189,7 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
     """
     backup, directory = backup.absolute(), directory.absolute()
     try:
-        info = BackupInfo(**json.loads((backup / BACKUP).read_text(encoding="utf-8")))
+        info = BackupInfo(**parse_json((backup / BACKUP).read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{backup} is not a backup; 'state backup' makes one.") from error
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

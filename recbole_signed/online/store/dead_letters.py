@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.files import at, refusing, replace_file
+from recbole_signed.files import at, parse_json, refusing, replace_file
 from recbole_signed.online import DeadLetter
 from recbole_signed.online.store.settings import StateSettings
 
@@ -63,7 +63,7 @@ class DeadLetterFile:
         with self.path.open("rb") as file:
             for line in file:
                 try:
-                    yield json.loads(line)
+                    yield parse_json(line)
                 except ValueError:
                     continue  # half a line, see above
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, read_manifest
+from recbole_signed.online.store.backup import BACKUP
 from recbole_signed.online.store.database import explained, transaction, write_small_sum
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.versions import Snapshot
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
 """Fits the model of a version to other edges, less what it knows of some users (ids), and returns its tensors and
 meta."""
-ForgetInBackup = Callable[[Path, list[int], int], None]
-"""Forgets users, by their ids, in a backup; the last argument is the time stamp."""
+ForgetInBackup = Callable[[Path, dict[int, bytes], int], None]
+"""Forgets users, by their ids and tags, in a backup; the last argument is the time stamp."""
 _logger = logging.getLogger(__name__)
 
 
@@ -189,11 +190,12 @@ class Erasure:
             return {"applied_seq": -1, "scratch_seq": -1, "erased_seq": -1}
 
     def _clean_backups(self, rows: list[Any], forget_in_backup: ForgetInBackup | None) -> int:
+        tags = {row[0]: self._state.users.tag(row[0]) for row in rows}
         for path in self._state.backups():
-            if not path.is_dir():
+            if not (path / BACKUP).is_file():  # a state in its place holds other users under these ids
                 _logger.warning("The backup %s is gone; where it was moved to, it still holds forgotten users.", path)
                 continue
             if forget_in_backup is None:
                 raise UsageError(f"the backup {path} holds forgotten users; open the state with its model.")
-            forget_in_backup(path, [row[0] for row in rows], max(row[2] for row in rows))
+            forget_in_backup(path, tags, max(row[2] for row in rows))
         return 0

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
+from recbole_signed.files import DamagedError, at, make_folder, parse_json, refusing, sync_folder
 from recbole_signed.online import FORGET_USER, EventBatch, id_of
 from recbole_signed.online.sources import EventSource
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
@@ -130,12 +129,21 @@ class OnlineState(OpenedDirectory):
             return back_up(self.directory, Path(target))
 
     def backups(self) -> list[Path]:
-        """Return the folders of backups that were made of this state."""
+        """Return the folders of backups that were made of this state.
+
+        Raises:
+            DamagedError: the register is not as it was written: a backup may hold what is to be erased.
+        """
+        path = self.directory / BACKUPS
         try:
-            lines = (self.directory / BACKUPS).read_text(encoding="utf-8").splitlines()
+            found = [parse_json(line) for line in path.read_bytes().splitlines()]
         except FileNotFoundError:
             return []
-        return list(dict.fromkeys(Path(json.loads(line)) for line in lines))
+        except ValueError as error:
+            raise DamagedError(f"{path} is damaged ({error}); write the folders of backups into it.") from error
+        if not all(isinstance(each, str) for each in found):
+            raise DamagedError(f"{path} is damaged: it names what is no folder; write the folders of backups into it.")
+        return list(dict.fromkeys(map(Path, found)))
 
     @property
     def users(self) -> Vocabulary:

@@ -32,6 +32,12 @@ from recbole_signed.files import (
 _NAME = re.compile(r"v\d{6,}")
 CURRENT, PINNED = "CURRENT", "PINNED"
 _RENEWED = ".renewed"
+_ABOUT: dict[str, type] = {
+    **dict.fromkeys(("applied_seq", "n_users", "n_items", "erased_seq"), int),
+    **dict.fromkeys(("users_hash", "items_hash", "model", "data", "created"), str),
+    "meta": dict,
+}
+"""What a manifest says of a version, and of which type."""
 
 
 @dataclass(frozen=True)
@@ -132,22 +138,14 @@ class Versions:
             DamagedError: it is not what was written.
 
         """
-        folder = self.folder / name
-        manifest = read_manifest(folder)
-        about = {key: value for key, value in manifest.items() if key in Snapshot.__dataclass_fields__}
-        tensors, edges = (read_tensors(folder, manifest, part) for part in ("model", "edges"))
-        try:
-            snapshot = Snapshot(name=name, tensors=tensors, edges=edges, **about)
-            numbers = (snapshot.applied_seq, snapshot.n_users, snapshot.n_items)
-            if not all(type(each) is int and each >= 0 for each in numbers) or not isinstance(snapshot.meta, dict):
-                raise TypeError("its numbers are none")
-        except TypeError as error:
-            raise DamagedError(f"{folder} is damaged: its manifest does not describe a version ({error}).") from error
-        return snapshot
+        manifest = self._manifest(name)
+        about = {key: each for key, each in manifest.items() if key in Snapshot.__dataclass_fields__}
+        tensors, edges = (read_tensors(self.folder / name, manifest, part) for part in ("model", "edges"))
+        return Snapshot(name=name, tensors=tensors, edges=edges, **about)
 
     def edges(self, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Read the manifest and the edges of a version alone; raises as `load`."""
-        manifest = read_manifest(self.folder / name)
+        manifest = self._manifest(name)
         return manifest, read_tensors(self.folder / name, manifest, "edges")
 
     def describe(self) -> list[VersionInfo]:
@@ -160,7 +158,7 @@ class Versions:
         size = sum(each.stat().st_size for each in folder.iterdir())
         pinned = (folder / PINNED).exists()
         try:
-            about = read_manifest(folder)
+            about = self._manifest(name)
         except UsageError as error:
             return VersionInfo(name, current, pinned, None, "", "", "", size, str(error))
         return VersionInfo(
@@ -199,9 +197,7 @@ class Versions:
         Raises:
             UsageError: the disk is full or can't be written; the version is as it was.
         """
-        about = {
-            key: value for key, value in read_manifest(self.folder / name).items() if key not in ("sha256", "format")
-        }
+        about = {key: value for key, value in self._manifest(name).items() if key not in ("sha256", "format")}
         meta = {**meta, "scratch_seq": max(erased_seq, int(meta.get("scratch_seq", 0)))}
         about |= {"meta": meta, "erased_seq": erased_seq}
         renewed = self.folder / f"{name}{_RENEWED}"
@@ -272,6 +268,17 @@ class Versions:
             for each in list(self.folder.iterdir()):
                 if each.suffix in (".tmp", ".trash"):
                     shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+    def _manifest(self, name: str) -> dict[str, Any]:
+        """Read the manifest of a version; raises as `load`."""
+        manifest = {"rng": None, "erased_seq": 0, **read_manifest(self.folder / name)}
+        for key, kind in _ABOUT.items():
+            value = manifest.get(key)
+            if type(value) is not kind or (isinstance(value, int) and value < 0):
+                raise DamagedError(
+                    f"{self.folder / name} is damaged: its manifest does not describe a version ('{key}' is {value!r})."
+                )
+        return manifest
 
     def _point(self, name: str) -> None:
         replace_file(self.folder / CURRENT, f"{name}\n".encode())

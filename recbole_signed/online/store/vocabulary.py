@@ -83,6 +83,17 @@ class Vocabulary:
         """
         return [self._tokens[i] for i in ids]
 
+    def tag(self, i: int) -> bytes:
+        """Tag of an id: equal ones are of the same token, which joined once, in a state and in its backups.
+
+        Raises:
+            IndexError: there is no such id.
+
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"The vocabulary has {len(self)} ids, and not {i}.")
+        return bytes(self._tags[i * TAG : (i + 1) * TAG])
+
     @property
     def tombstones(self) -> np.ndarray:
         """Ids whose token was forgotten, int64."""
