@@ -11,7 +11,8 @@ import os
 import secrets
 import shutil
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _DTYPES = {
     "u2": "U16", "u1": "U8", "b1": "BOOL",
 }  # fmt: skip
 MANIFEST = "manifest.json"
+SUM = "sum"
 LOCK = "LOCK"
 FORMAT = 1
 
@@ -287,6 +289,80 @@ def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[s
         return {key: value.copy() for key, value in load(content).items()}  # load gives views that can't be written
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{path} is damaged: it holds no tensors ({error}).") from error
+
+
+# ---- files of lines, which grow
+
+
+def append_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
+    """Append JSON objects to a file, each on a line with a checksum; they are on the disk when this returns.
+
+    What a crash left of a line is cut off first.
+
+    Raises:
+        OSError: the disk is full or can't be written.
+    """
+    with path.open("ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(b"".join(map(summed_line, contents)))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def summed_line(content: Mapping[str, Any]) -> bytes:
+    """Return a JSON object as a line with its checksum."""
+    return (json.dumps({**content, SUM: _sum_of(content)}) + "\n").encode()
+
+
+def read_lines(path: Path, after: tuple[int, int] = (0, 0)) -> tuple[list[Any], tuple[int, int]]:
+    """Read what `append_lines` wrote, but for a line that is being written or that a crash cut off.
+
+    Lines without a checksum, of earlier versions of this package, are returned as they are.
+
+    Args:
+        path: of the file, which need not be there.
+        after: what the last call returned as its end: only lines after it are read, if it is the same file still.
+
+    Returns:
+        the contents, and their end.
+
+    Raises:
+        DamagedError: a line is not what was written.
+    """
+    try:
+        with path.open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            start = after[1] if inode == after[0] else 0
+            file.seek(start)
+            content = file.read()
+    except FileNotFoundError:
+        return [], after
+    *lines, rest = content.split(b"\n")
+    found = [_parsed_line(line) for line in lines]
+    # a whole line behind whose end another character stands: the end was damaged
+    if _Broken in found or (len(rest) > 1 and _parsed_line(rest[:-1]) is not _Broken):
+        raise DamagedError(f"{path} is damaged: a line is not as it was written; put a copy of it in its place.")
+    return found, (inode, start + len(content) - len(rest))
+
+
+class _Broken:
+    """Stands for a line that can't be read."""
+
+
+def _parsed_line(line: bytes) -> Any:
+    try:
+        content = parse_json(line)
+    except ValueError:
+        return _Broken
+    if isinstance(content, dict) and SUM in content:
+        told = content.pop(SUM)
+        return content if told == _sum_of(content) else _Broken
+    return content
+
+
+def _sum_of(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content).encode())
 
 
 class DirectoryLock:

@@ -18,6 +18,7 @@ from random import Random
 from typing import Any
 
 import pytest
+import typer
 from command_words import a_call, spoil, write_inputs
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
@@ -32,6 +33,8 @@ SECONDS = 10
 MEMORY = 3 << 30
 """Bytes of address space beside those of the process."""
 INTERRUPTED = 130
+COMMANDS: Any = typer.main.get_command(cli.app)
+"""Built once: that takes longer than most commands that are refused."""
 STOPPED: list[bool] = []
 """Whether the command at work was interrupted: Python 3.11 makes a SystemError of that inside its parser."""
 MAY_FAIL = {("doctor",), ("data", "list"), ("synth",), ("compare",), ("state", "verify")}
@@ -91,7 +94,7 @@ def ends_well(words: list[str], folder: Path, capfd: pytest.CaptureFixture[str])
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         with pytest.raises(SystemExit) as exit_:
-            cli.main(words)
+            cli.main(words, COMMANDS)
     except SystemError:
         if STOPPED:
             return INTERRUPTED

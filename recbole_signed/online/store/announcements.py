@@ -1,4 +1,4 @@
-"""The features of items that were announced: one JSON object a line, the last one of an item counts.
+"""The features of items that were announced: one JSON object a line, with its checksum; the last one of an item counts.
 
 A line is on the disk before the event that brings it is in the log, so no event that was acknowledged lacks it. A crash
 may leave a line without an event, or half a line, which reading leaves out.
@@ -6,14 +6,12 @@ may leave a line without an event, or half a line, which reading leaves out.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.files import at, parse_json, refusing, replace_file
+from recbole_signed.files import DamagedError, append_lines, at, read_lines, refusing, replace_file, summed_line
 from recbole_signed.online.store.vocabulary import Vocabulary
 
 ANNOUNCEMENTS = "features.jsonl"
@@ -27,39 +25,31 @@ class Announcements:
 
     Args:
         path: of the file, which need not be there.
+
+    Raises:
+        DamagedError: a line is not as it was written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[str, str] = {}
         self._n_lines = 0
-        self._read = 0, 0  # which file was read, and how far
+        self._read = 0, 0
         self.follow()
 
     def follow(self) -> None:
-        """Read what another process has added to the file since; all of it where it was written again."""
-        try:
-            with self.path.open("rb") as file:
-                inode, (known, size) = os.fstat(file.fileno()).st_ino, self._read
-                file.seek(size if inode == known else 0)
-                lines = file.read().splitlines(keepends=True)
-        except FileNotFoundError:
-            return
-        if inode != known:
-            size = 0
-        for line in lines:
-            if line.endswith(b"\n"):  # else it is being written, or a crash cut it off
-                size += len(line)
-                self._take(line)
-        self._read = inode, size
+        """Read what another process has added to the file since; all of it where it was written again.
 
-    def _take(self, line: bytes) -> None:
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # what a crash left of a line
-            row = parse_json(line)
-            item, features = row["item"], row["features"]
-            if isinstance(item, str) and isinstance(features, dict):
-                self._known[item] = json.dumps(features, sort_keys=True)
-                self._n_lines += 1
+        Raises:
+            DamagedError: a line is not as it was written.
+        """
+        rows, self._read = read_lines(self.path, self._read)
+        for row in rows:
+            item, features = (row.get(key) for key in ("item", "features")) if isinstance(row, dict) else (None, None)
+            if not isinstance(item, str) or not isinstance(features, dict):
+                raise DamagedError(f"{self.path} is damaged: a line is not of an item; put a copy of it in its place.")
+            self._known[item] = json.dumps(features, sort_keys=True)
+            self._n_lines += 1
 
     def __len__(self) -> int:
         return len(self._known)
@@ -73,19 +63,12 @@ class Announcements:
         if not items:
             return
         with refusing("Writing the features of items"):
-            with self.path.open("ab+") as file:
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    if file.read(1) != b"\n":  # what a crash left of a line
-                        file.write(b"\n")
-                file.write(b"".join(_line(*each) for each in items.items()))
-                file.flush()
-                os.fsync(file.fileno())
+            append_lines(self.path, (_row(*each) for each in items.items()))
             at("announcements:written")
             self._known.update(items)
             self._n_lines += len(items)
             if self._n_lines > 2 * len(self._known) + _SLACK:
-                replace_file(self.path, b"".join(_line(*each) for each in self._known.items()))
+                replace_file(self.path, b"".join(summed_line(_row(*each)) for each in self._known.items()))
                 self._n_lines = len(self._known)
 
     def by_id(self, items: Vocabulary, tokens: Iterable[str] | None = None) -> dict[int, dict[str, Any]]:
@@ -100,5 +83,5 @@ class Announcements:
         return {number: json.loads(self._known[token]) for number, token in zip(ids, wanted, strict=True) if number}
 
 
-def _line(item: str, features: str) -> bytes:
-    return (json.dumps({"item": item, "features": json.loads(features)}) + "\n").encode()
+def _row(item: str, features: str) -> dict[str, Any]:
+    return {"item": item, "features": json.loads(features)}

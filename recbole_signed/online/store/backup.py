@@ -21,9 +21,11 @@ from typing import Any
 from recbole_signed.errors import UsageError
 from recbole_signed.files import (
     DamagedError,
+    append_lines,
     at,
     make_folder,
     parse_json,
+    read_lines,
     read_manifest,
     read_tensors,
     refusing,
@@ -95,10 +97,20 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
 
 
 def _note(directory: Path, target: Path) -> None:
-    with (directory / BACKUPS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(str(target)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_lines(directory / BACKUPS, [{"path": str(target)}])
+
+
+def noted_backups(directory: Path) -> list[Path]:
+    """Return the folders of the backups that were made of a state.
+
+    Raises:
+        DamagedError: the register is not as it was written: a backup may hold what is to be erased.
+    """
+    rows, _ = read_lines(directory / BACKUPS)
+    found = [row.get("path") if isinstance(row, dict) else row for row in rows]
+    if not all(isinstance(each, str) for each in found):
+        raise DamagedError(f"{directory / BACKUPS} is damaged: it names what is no folder; put a copy in its place.")
+    return list(dict.fromkeys(Path(each) for each in found if isinstance(each, str)))
 
 
 def _copy(directory: Path, folder: Path) -> BackupInfo:

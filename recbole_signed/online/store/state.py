@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, at, make_folder, parse_json, refusing, sync_folder
+from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
 from recbole_signed.online import FORGET_USER, EventBatch, id_of
 from recbole_signed.online.sources import EventSource
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
-from recbole_signed.online.store.backup import BACKUPS, BackupInfo, back_up
+from recbole_signed.online.store.backup import BackupInfo, back_up, noted_backups
 from recbole_signed.online.store.compaction import Base, first_edges
 from recbole_signed.online.store.dead_letters import DeadLetterFile
 from recbole_signed.online.store.edges import EdgeState
@@ -129,21 +129,8 @@ class OnlineState(OpenedDirectory):
             return back_up(self.directory, Path(target))
 
     def backups(self) -> list[Path]:
-        """Return the folders of backups that were made of this state.
-
-        Raises:
-            DamagedError: the register is not as it was written: a backup may hold what is to be erased.
-        """
-        path = self.directory / BACKUPS
-        try:
-            found = [parse_json(line) for line in path.read_bytes().splitlines()]
-        except FileNotFoundError:
-            return []
-        except ValueError as error:
-            raise DamagedError(f"{path} is damaged ({error}); write the folders of backups into it.") from error
-        if not all(isinstance(each, str) for each in found):
-            raise DamagedError(f"{path} is damaged: it names what is no folder; write the folders of backups into it.")
-        return list(dict.fromkeys(map(Path, found)))
+        """Return the folders of backups that were made of this state, see `backup.noted_backups`."""
+        return noted_backups(self.directory)
 
     @property
     def users(self) -> Vocabulary:
