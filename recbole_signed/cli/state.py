@@ -214,8 +214,9 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check the log, every version and the rejected events for damage; exit status 1 where there is any."""
-    from recbole_signed.online.store import DEAD_LETTERS, DeadLetterFile, EventLog, traces_of
+    """Check all files of a state for damage: log, base, versions, registers; exit status 1 where there is any."""
+    from recbole_signed.files import read_lines, read_manifest, read_tensors
+    from recbole_signed.online.store import ANNOUNCEMENTS, BACKUPS, DEAD_LETTERS, DeadLetterFile, EventLog, traces_of
 
     path = _existing(state)
     if forgotten is not None:
@@ -228,10 +229,21 @@ def verify(
         log = EventLog(path, read_only=True)
         try:
             log.verify()
+            base = log.base
         finally:
             log.close()
     except UsageError as error:
-        damage[path.name] = str(error)
+        base, damage[path.name] = None, str(error)
+    if base is not None:
+        try:
+            read_tensors(state / base, read_manifest(state / base), "edges")
+        except UsageError as error:
+            damage[base] = str(error)
+    for register in (BACKUPS, ANNOUNCEMENTS):
+        try:
+            read_lines(state / register)
+        except UsageError as error:
+            damage[register] = str(error)
     versions = _versions(state)
     for name in versions.names():
         try:

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recbole_signed.files import DamagedError
 from recbole_signed.online import Event, EventBatch
 from recbole_signed.online.store import ANNOUNCEMENTS, Announcements, OnlineState, Vocabulary
 
@@ -34,6 +36,20 @@ def test_the_newest_announcement_counts_whatever_a_crash_cuts_off(
     }
     again.add({"a": json.dumps({"year": 7})})
     assert Announcements(path).by_id(vocabulary("a"))[1] == {"year": 7}
+
+
+@pytest.mark.parametrize("line", ['{"item": 5, "features": {}}', '{"item": "a", "features": [1]}', "[]", "nonsense"])
+def test_a_file_with_another_line_is_damaged(tmp_path: Path, line: str) -> None:
+    path = tmp_path / ANNOUNCEMENTS
+    Announcements(path).add({"a": "{}"})
+    path.write_bytes(line.encode() + b"\n" + path.read_bytes())
+    with pytest.raises(DamagedError, match=r"features\.jsonl is damaged"):
+        Announcements(path)
+
+
+def test_lines_without_a_checksum_are_read(tmp_path: Path) -> None:
+    (tmp_path / ANNOUNCEMENTS).write_text('{"item": "a", "features": {"year": 7}}\n')
+    assert Announcements(tmp_path / ANNOUNCEMENTS).by_id(vocabulary("a")) == {1: {"year": 7}}
 
 
 def test_an_announcement_gives_an_item_an_id_and_nobody_an_edge(tmp_path: Path) -> None:

@@ -107,6 +107,49 @@ def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(tmp_path: Pa
     recommender.close()
 
 
+def test_r14_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Path) -> None:
+    """Users are forgotten there by ids, which in another state, or in a backup of a copy of it, are of other users."""
+    recommender = begin(tmp_path / "state")
+    for name in ("moved", "other", "own"):
+        recommender.back_up(tmp_path / name)
+    recommender.update([event(1, "leaves", "i1", "like")])
+    recommender.back_up(tmp_path / "own")
+    for name in ("moved", "other"):  # the copy goes on by itself, and gives the next id to someone else
+        restore(tmp_path / name, tmp_path / f"{name} copy")
+        copy = OnlineRecommender.open(tmp_path / f"{name} copy")
+        copy.update([event(1, "stays", "i1", "like")])
+        if name == "other":
+            copy.back_up(tmp_path / "other")  # a backup, but of the copy
+        copy.close()
+    shutil.rmtree(tmp_path / "moved")
+    (tmp_path / "moved copy").rename(tmp_path / "moved")  # a state, and no backup
+    assert recommender.forget("leaves").rows == 0
+    recommender.close()
+    for name, user, known in (("moved", "stays", True), ("other", "stays", True), ("own", "leaves", False)):
+        with OnlineState.open(tmp_path / name) as state:
+            state.recover()
+            list(state.replay())
+            assert (user in state.users) is known, name
+
+
+@pytest.mark.parametrize("line", [b'{"path": 5}', b"[1]", b"nonsense", b"[" * 100_000, b'{"path": "/tmp", "sum": 1}'])
+def test_a_register_of_backups_that_is_damaged_keeps_the_erasure_pending(tmp_path: Path, line: bytes) -> None:
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "leaves", "i1", "like")])
+    recommender.back_up(tmp_path / "backup")
+    register = tmp_path / "state" / "BACKUPS"
+    whole = register.read_bytes()
+    register.write_bytes(whole + line + b"\n")
+    left = recommender.forget("leaves")
+    assert left.rows == 1
+    assert "BACKUPS is damaged" in left.reasons[0]
+    register.write_bytes(whole + b'{"path": "/half a li')  # as a crash leaves it
+    assert recommender.erase().rows == 0
+    recommender.back_up(tmp_path / "another")
+    assert [each.name for each in recommender.state.backups()] == ["backup", "another"]
+    recommender.close()
+
+
 def test_the_commands(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     recommender.update([event(1, "u1", "i1", "like")])
