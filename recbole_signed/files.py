@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import itertools
@@ -113,9 +114,11 @@ def replace_file(path: Path, content: bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside a file, for whatever writes it; it takes the file's place if all goes well.
 
-    Readers find the old file or the new one. Nothing waits for the disk: what must survive a loss of power is for
-    `replace_file`.
+    Readers find the old file or the new one. A folder is refused with IsADirectoryError. Nothing waits for the disk:
+    what must survive a loss of power is for `replace_file`.
     """
+    if not path.name or path.is_dir():  # with_name() fails on "."
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

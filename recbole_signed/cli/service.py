@@ -184,6 +184,8 @@ def power(
     from recbole_signed.serve import users_needed
 
     n = users_needed(rate, effect, impressions)
+    if users_per_day is not None and not 0 < users_per_day < float("inf"):
+        raise UsageError(f"--users-per-day is {users_per_day:g}; it must be a finite number above 0.")
     days = None if not users_per_day else 2 * n / users_per_day
     if as_json:
         print_json({"users_per_variant": n, "days": days})

@@ -239,8 +239,15 @@ def users_needed(
     Raises:
         UsageError: a value is out of its range.
     """
-    if not (0 < rate < 1 and relative_effect != 0 and impressions_per_user > 0 and overdispersion > 0):
+    given = (rate, relative_effect, impressions_per_user, overdispersion)
+    if not (
+        np.isfinite(given).all() and 0 < rate < 1 and relative_effect and min(impressions_per_user, overdispersion) > 0
+    ):
         raise UsageError("power needs a rate in (0, 1), an effect other than 0, and impressions per user above 0.")
     quantiles = norm.ppf(power) + norm.ppf(0.5 + confidence / 2)
     variance = overdispersion * rate * (1 - rate) / impressions_per_user
-    return int(np.ceil(2 * variance * (quantiles / (rate * relative_effect)) ** 2))
+    with np.errstate(all="ignore"):
+        found = 2 * variance * np.square(quantiles / np.float64(rate * relative_effect))
+    if not np.isfinite(found):
+        raise UsageError(f"no number of users is enough to find an effect of {relative_effect:g}; give a larger one.")
+    return int(np.ceil(found))

@@ -116,8 +116,8 @@ class FilterSettings(NumberSettings):
 
     def __post_init__(self) -> None:
         for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite.")
         if self.rank < 1:
             raise UsageError(f"rank is {self.rank}; it must be 1 or more.")
         if not self.verdict_smoothing > 0:

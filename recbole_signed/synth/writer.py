@@ -50,7 +50,7 @@ def check_target(target: Path, how: str, overwrite: bool) -> None:
     """
     if how not in FORMATS:
         raise UsageError(f"--format is '{how}'; it must be one of {', '.join(FORMATS)}{nearest(how, FORMATS)}")
-    if target.name.startswith(".") or any(each in target.name for each in "\\:\t\n\r\0"):
+    if not target.name or target.name.startswith(".") or any(each in target.name for each in "\\:\t\n\r\0"):
         raise UsageError(f"'{target.name}' cannot be the name of a data set; give another with --name.")
     if not target.exists():
         return

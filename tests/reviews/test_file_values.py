@@ -18,6 +18,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay import StreamSpec
 from recbole_signed.experiments.runs import parse_assignments, read_yaml
 from recbole_signed.experiments.tables import TableSpec
+from recbole_signed.files import replace_text
 from recbole_signed.online.learners import make_learner
 
 
@@ -126,6 +127,37 @@ def test_yaml_with_aliases_is_read(tmp_path: Path) -> None:
 def test_words_that_are_no_text_are_refused(refused: Callable[..., str]) -> None:
     assert "is not text in UTF-8" in refused("stats", "caf\udce9", "--json")
     assert len(refused("stats", "x" * 100_000)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("experiment power --rate 0.5 --effect nan --impressions 1", "power needs a rate in (0, 1)"),
+        ("experiment power --rate 0.5 --effect 1e-320 --impressions 1", "no number of users is enough"),
+        ("experiment power --rate 0.5 --effect 0.1 --impressions inf", "power needs a rate in (0, 1)"),
+        (
+            "experiment power --rate 0.5 --effect 0.1 --impressions 9 --users-per-day nan --json",
+            "--users-per-day is nan",
+        ),
+        ("synth -e 300 --name ../x", "--name is '../x'"),
+        ("synth -e 300 --name .", "--name is '.'"),
+        ("stats ../toy-signed", "is not the name of a data set"),
+        ("data accept ../atomic_files/toy-signed", "there is no data set"),
+        ("tune -m SSF -d toy-signed --name ..", "--name is '..'"),
+        ("run -m Pop -d toy-signed --per-user . epochs=1 --no-save", "Is a directory"),
+    ],
+)
+def test_words_out_of_range(refused: Callable[..., str], words: str, sentence: str) -> None:
+    assert sentence in refused(*words.split())
+
+
+def test_a_file_of_bytes_and_a_folder_in_the_place_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(bytes(range(256)))
+    replace_text(tmp_path / "text", "new")
+    assert (tmp_path / "text").read_text() == "new"
+    for path in (tmp_path, Path(".")):
+        with pytest.raises(IsADirectoryError):
+            replace_text(path, "new")
 
 
 @pytest.mark.parametrize("what", list(CRAFTED))
