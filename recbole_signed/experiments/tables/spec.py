@@ -151,7 +151,11 @@ class _DatasetKeys(_Keys):
 
 
 def _or_left_out(value: Any) -> Any:
-    return None if value is False else value
+    if value is False or value is None:
+        return None
+    if not isinstance(value, dict):
+        raise UsageError("'per_dataset' must map data sets to RecBole keys, or to false, which leaves the model out.")
+    return value
 
 
 class _ModelKeys(_Keys):

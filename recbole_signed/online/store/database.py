@@ -77,6 +77,21 @@ def explained(path: Path, doing: str) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def reading(path: Path, doing: str = "Reading the event log") -> Iterator[None]:
+    """Explain as `explained` does, and take a value of another type for damage: a flipped bit makes bytes of a text.
+
+    Raises:
+        UsageError: in place of what SQLite raises, and of the error that such a value leads to.
+
+    """
+    with explained(path, doing):
+        try:
+            yield
+        except (AttributeError, OverflowError, TypeError) as error:
+            raise damaged(path, f"it holds a value of another type: {error}") from error
+
+
 def damaged(path: Path, what: str) -> UsageError:
     """Give the error for a log that is not what was written."""
     return UsageError(
@@ -95,7 +110,7 @@ def connect(path: Path, *, read_only: bool = False, check: bool = True, now: int
         UsageError: it can't be opened, is damaged, or a newer version of this package wrote it.
 
     """
-    with explained(path, "Opening the event log"):
+    with reading(path, "Opening the event log"):
         if read_only:
             connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False

@@ -27,6 +27,7 @@ from recbole_signed.online.store.database import (
     damaged,
     explained,
     read_meta,
+    reading,
     reserve_wal,
     transaction,
     truncate_wal,
@@ -81,7 +82,7 @@ class EventLog:
             UsageError: the log is damaged.
 
         """
-        with explained(self.path, "Reading the event log"):
+        with reading(self.path):
             meta = read_meta(self.connection, self.path)
             self._seen = Seen(self.connection, meta["key"])
             self.withdrawn = Withdrawn(self.connection, self.path)
@@ -329,7 +330,7 @@ class EventLog:
 
     def catch_up(self) -> None:
         """Read what another process has written since: the end of the log, its base, and tokens that have joined."""
-        with explained(self.path, "Reading the event log"):
+        with reading(self.path):
             meta = read_meta(self.connection, self.path)
             self.base_seq, self.base = meta["base_seq"], meta["base"]
             self.last_seq = self._last_seq()
@@ -339,8 +340,11 @@ class EventLog:
 
     def position(self, source: str) -> str | None:
         """How far a source was read when its last batch became durable; None where it is not known."""
-        row = self.connection.execute("SELECT position, checksum FROM positions WHERE source = ?", (source,)).fetchone()
-        if row and zlib.crc32(row[0].encode()) != row[1]:
+        with reading(self.path):
+            query = "SELECT position, checksum FROM positions WHERE source = ?"
+            row = self.connection.execute(query, (source,)).fetchone()
+            fits = not row or zlib.crc32(row[0].encode()) == row[1]
+        if not fits:
             raise damaged(self.path, f"the position of {source} is not what was written")
         return row[0] if row else None
 
@@ -369,7 +373,7 @@ class EventLog:
             "FROM commits WHERE last_seq > ? ORDER BY last_seq"
         )
         while True:
-            with explained(self.path, "Reading the event log"):
+            with reading(self.path):
                 cursor = self.connection.execute(query, (after_seq,))
                 group: list[tuple[int, ...]] = []
                 rows = 0
@@ -398,7 +402,9 @@ class EventLog:
 
         """
         acknowledged = self._mark.read()
-        if acknowledged > self._last_seq():
+        with reading(self.path):
+            last_seq = self._last_seq()
+        if acknowledged > last_seq:
             raise UsageError(
                 f"The event log {self.path} ends at seq {self.last_seq}, and {acknowledged} was acknowledged: its "
                 f"write-ahead file was damaged or taken away. Restore a backup, or remove {self._mark.path} to go on "
@@ -413,7 +419,7 @@ class EventLog:
 
         """
         self.refuse_lost_events()
-        with explained(self.path, "Reading the event log"):
+        with reading(self.path):
             self.reload(check=True)
         for _ in self.commits(self.base_seq):
             pass
@@ -421,7 +427,7 @@ class EventLog:
     def _select(self, after: int, last: int, limit: int) -> LogBatch:
         if after < self.base_seq:
             raise damaged(self.path, f"rows up to {self.base_seq} were compacted, those after {after} were expected")
-        with explained(self.path, "Reading the event log"):
+        with reading(self.path):
             rows = self.connection.execute(
                 f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (after, last, limit)
             ).fetchall()
