@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from recbole.data.interaction import Interaction
 from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
 from recbole_signed.api.sequences import Sequences, first_items
+from recbole_signed.api.ties import best_of_each, order_of_ids
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
 from recbole_signed.data import ItemLists
 from recbole_signed.errors import UsageError
@@ -107,7 +109,8 @@ class Recommender:
         Returns:
             A polars frame with the columns ``user``, ``item`` (String), ``score`` (Float32; comparable within a user),
             ``rank`` (Int32, from 1) and ``known`` (Boolean: whether the model knows edges of that user). Users come in
-            the order given, items best first.
+            the order given, items best first. Items with equal scores stand in an order that a hash of their ids
+            draws, so a ranking does not depend on the order of the rows that the model was fitted to.
 
         Raises:
             UsageError: an id of a wrong type, k below 1, an item that the model does not know, or a
@@ -154,6 +157,11 @@ class Recommender:
         known: np.ndarray = self._trained.counts(numbers) > 0
         return known
 
+    @cached_property
+    def _order_of_ties(self) -> torch.Tensor:
+        """All item numbers in an order that follows from the ids alone."""
+        return order_of_ids(self.items.tokens)
+
     def _pieces(
         self, model: Any, texts: list[str], k: int, hidden: torch.Tensor, include_seen: bool
     ) -> Iterator[pl.DataFrame]:
@@ -175,7 +183,7 @@ class Recommender:
                 f"the scores of {self.config['model']} are not numbers: its training diverged; fit it again with a "
                 "smaller learning_rate."
             )
-        values, best = scores.topk(min(k, scores.shape[1]), dim=1)
+        values, best = best_of_each(scores, k, self._order_of_ties)
         width = values.shape[1]
         rows = np.repeat(np.arange(len(texts)), width)
         frame = pl.DataFrame(

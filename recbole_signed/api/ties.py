@@ -1,0 +1,40 @@
+"""The best items of users where scores may be equal, as those of users without edges often are.
+
+RecBole numbers items in the order of the rows of a file. Lists are not to depend on it, so what decides between equal
+scores is the item's id: its hash, as ids themselves often follow age or popularity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from pandas.util import hash_array
+
+
+def order_of_ids(ids: Iterable[str]) -> torch.Tensor:
+    """Return the places of ids in the order of their hashes, int64 ``[n]``."""
+    names = np.array(list(ids), dtype=object)
+    return torch.from_numpy(np.lexsort((names, hash_array(names))))
+
+
+def best_of_each(scores: torch.Tensor, k: int, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ``k`` best scores of each row and their columns, two ``[n_rows, <= k]``.
+
+    Args:
+        scores: ``[n_rows, n_columns]``, without NaN.
+        k: how many.
+        order: all columns; of equal scores that comes first which stands first in it.
+    """
+    n_columns = scores.shape[1]
+    values, best = scores.topk(min(k + 1, n_columns), dim=1)
+    tied = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any(dim=1)
+    values, best = values[:, :k], best[:, :k]
+    if not bool(tied.any()):
+        return values, best
+    # the rows with ties alone are sorted
+    found = scores[tied][:, order].sort(dim=1, descending=True, stable=True)
+    values, best = values.clone(), best.clone()
+    values[tied], best[tied] = found.values[:, :k], order[found.indices[:, :k]]
+    return values, best

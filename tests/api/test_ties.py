@@ -1,0 +1,54 @@
+"""Lists of users do not depend on the order of the rows that a model was fitted to, however many scores are equal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import recbole_signed as rs
+from recbole_signed.api.ties import best_of_each, order_of_ids
+
+COLUMNS: dict[str, Any] = {"user": "who", "item": "what", "sign": "sign", "time": "when"}
+
+
+def rows() -> pl.DataFrame:
+    """24 items with four likes and a dislike each at the same moments: nothing tells them apart without taste."""
+    user = [f"user {(item + step) % 24}" for item in range(24) for step in range(5)]
+    sign = [1 if step < 4 else -1 for _ in range(24) for step in range(5)]
+    when = [1_600_000_000 + 3600 * step for _ in range(24) for step in range(5)]
+    what = [f"item {item}" for item in range(24) for _ in range(5)]
+    return pl.DataFrame({"who": user, "what": what, "sign": sign, "when": when})
+
+
+@pytest.mark.parametrize("name", ["SSF", "SSFL", "SSFT", "Pop", "DecayPop", "EASE"])
+def test_lists_of_users_without_edges_do_not_follow_the_order_of_rows(name: str) -> None:
+    lists = []
+    for seed in range(3):
+        shuffled = rows().sample(fraction=1.0, shuffle=True, seed=seed)
+        more = {"auto": False} if name.startswith("SSF") else {}
+        model = rs.fit(name, rs.from_frame(shuffled, **COLUMNS), seed=1, **more)
+        found = model.recommend("nobody", k=10)
+        assert found["score"].n_unique() == 1  # all are equal, and the list is one of very many
+        lists.append(found["item"].to_list())
+    assert lists[0] == lists[1] == lists[2]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.integers(0, 3), min_size=7, max_size=7), min_size=1, max_size=4), st.integers(0, 999))
+def test_columns_in_any_order_give_the_same_lists(table: list[list[int]], seed: int) -> None:
+    """Equal scores in the order of the ids' hashes, all else by score."""
+    scores, ids = torch.tensor(table).float(), np.array([f"item {each}" for each in range(7)])
+    scores[scores == 0] = -torch.inf
+    wanted_values, best = best_of_each(scores, 4, order_of_ids(ids))
+    place = np.random.default_rng(seed).permutation(7)
+    values, moved = best_of_each(scores[:, place], 4, order_of_ids(ids[place]))
+    torch.testing.assert_close(values, wanted_values)
+    shown = wanted_values > -torch.inf
+    assert (ids[place][moved.numpy()][shown] == ids[best.numpy()][shown]).all()
+    torch.testing.assert_close(scores.sort(dim=1, descending=True).values[:, :4], values)
