@@ -4,6 +4,7 @@ from .group_metrics import EdgeGroups as EdgeGroups
 from .metrics import METRICS as METRICS
 from .metrics import SIGN_AUC as SIGN_AUC
 from .metrics import VERDICTS as VERDICTS
+from .metrics import dislike_share_at as dislike_share_at
 from .metrics import hit_at as hit_at
 from .metrics import ndcg_at as ndcg_at
 from .metrics import recall_at as recall_at

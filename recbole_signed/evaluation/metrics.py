@@ -173,9 +173,7 @@ class DislikeShare(SignedTopkMetric):
 
     def metric_info(self, held: HeldOut) -> FloatArray:
         """See :meth:`SignedTopkMetric.metric_info`."""
-        known = np.cumsum(held.like | held.dislike, axis=1).astype(np.float64)
-        known[known == 0] = np.nan
-        return np.cumsum(held.dislike, axis=1) / known
+        return dislike_share_at(held.like, held.dislike)
 
 
 class DeltaRecall(SignedTopkMetric):
@@ -299,6 +297,13 @@ def ndcg_at(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
     discount = 1.0 / np.log2(ranks + 1)
     ideal = np.cumsum(discount)[np.minimum(np.maximum(relevant, 1)[:, None], ranks) - 1]
     return np.asarray(np.cumsum(hits * discount, axis=1) / ideal)
+
+
+def dislike_share_at(like: npt.NDArray[np.bool_], dislike: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return ``[n_users, max_k]`` the share of dislikes among the known verdicts at every ``k``; NaN without any."""
+    known = np.cumsum(like | dislike, axis=1).astype(np.float64)
+    known[known == 0] = np.nan
+    return np.cumsum(dislike, axis=1) / known
 
 
 def hit_at(hits: npt.NDArray[np.bool_]) -> FloatArray:

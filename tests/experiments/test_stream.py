@@ -169,6 +169,8 @@ def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: P
     gain = 1 / np.log2(3)
     np.testing.assert_allclose(found["ndcg@2"], [1 / (1 + gain), gain, 0.0])
     np.testing.assert_equal(found["dislikerecall@1"], [np.nan, 1.0, np.nan])
+    np.testing.assert_equal(found["dislikeshare@1"], [0.0, 1.0, np.nan])
+    np.testing.assert_equal(found["dislikeshare@2"], [0.0, 0.5, np.nan])
     longer = measure(cases, lambda rows: scores[rows].clone(), 4, (2, 5))  # there are three items
     np.testing.assert_array_equal(longer["ndcg@2"], found["ndcg@2"])
     np.testing.assert_allclose(longer["ndcg@5"], [1 / (1 + gain), gain, 0.5])

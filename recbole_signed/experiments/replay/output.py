@@ -21,7 +21,11 @@ COSTS = ("p50 (ms)", "p95 (ms)", "p99 (ms)", "Refresh (s)", "Retraining (s)", "S
 
 def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
     """Return what :func:`~recbole_signed.experiments.replay.summarise` found as a table."""
-    metrics = [f"{name}@{k}" for name in ("recall", "ndcg") for k in spec.cutoffs] + ["dislikerecall@20"]
+    metrics = [f"{name}@{k}" for name in ("recall", "ndcg") for k in spec.cutoffs] + [
+        "dislikerecall@20",
+        "dislikeshare@20",
+    ]
+    metrics = [each for each in metrics if each in summary["pooled"][0]]  # older rows have no share of dislikes
     kept = [f"retention of {metric}" for metric in COMPARED]
     sections = []
     for subset in dict.fromkeys(row["subset"] for row in summary["pooled"]):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from recbole_signed.evaluation import ndcg_at, recall_at
+from recbole_signed.evaluation import dislike_share_at, ndcg_at, recall_at
 from recbole_signed.experiments.replay.cases import Cases
 
 CELLS = 8_000_000
@@ -20,7 +20,8 @@ def measure(
     """Return metric -> values by case, float64 ``[n_cases]``.
 
     ``recall@k``: hits over all likes of the window; ``ndcg@k``: binary, the ideal over ``min(likes, k)``;
-    ``dislikerecall@k``: share of the window's dislikes of known items that enter the list, NaN without any.
+    ``dislikerecall@k``: share of the window's dislikes of known items that enter the list, NaN without any;
+    ``dislikeshare@k``: share of dislikes among what is in the list and was liked or disliked, NaN without any.
 
     Args:
         cases: whom to rank for, and what counts.
@@ -49,13 +50,16 @@ def measure(
         hit.append(_inside(liked, keys))
         bad.append(_inside(disliked, keys))
     hits, bads = (np.concatenate(each) if each else np.zeros((0, depth), dtype=bool) for each in (hit, bad))
-    hits = np.pad(hits, ((0, 0), (0, max(cutoffs) - depth)))  # where there are fewer items than places
+    # where there are fewer items than places
+    hits, bads = (np.pad(each, ((0, 0), (0, max(cutoffs) - depth))) for each in (hits, bads))
     found: dict[str, np.ndarray] = {}
     recall, ndcg = (at(hits, cases.n_likes) for at in (recall_at, ndcg_at))
+    share = dislike_share_at(hits, bads)
     for k in cutoffs:
         found[f"recall@{k}"], found[f"ndcg@{k}"] = recall[:, k - 1], ndcg[:, k - 1]
         with np.errstate(invalid="ignore"):
             found[f"dislikerecall@{k}"] = bads[:, :k].sum(axis=1) / n_dislikes
+        found[f"dislikeshare@{k}"] = share[:, k - 1]
     return found
 
 
