@@ -51,6 +51,7 @@ from .transition import LIKES as LIKES
 from .transition import Transition as Transition
 from .transition import TransitionSums as TransitionSums
 from .transition import added as added
+from .transition import likes_each as likes_each
 from .transition import sources as sources
 from .transition import sources_now as sources_now
 from .trend import Trend as Trend

@@ -276,8 +276,12 @@ class SpectralFilter:
         the items'. It follows from the singular values, so that no user has to be kept or drawn.
         """
         size = self.user_energy * self.k / max(self.counters.n_known, 1) if self.k and self.n_users else 1.0
-        popularity = None if self.trend is None else self.trend.likes(self.counters.believed_likes()).log1p()
-        return self.counters.prior(self.settings, size**0.5, popularity)
+        if self.trend is None:
+            return self.counters.prior(self.settings, size**0.5)
+        popularity = self.trend.likes(self.counters.believed_likes()).log1p()
+        found = self.counters.prior(self.settings, size**0.5, popularity)
+        # recent popularity says by itself how popular an item is: all degrees would bring back what is over
+        return found.div_(self.counters.degree_factor(self.settings)) if self.settings.popularity_exponent else found
 
     @cached_property
     def user_energy(self) -> float:

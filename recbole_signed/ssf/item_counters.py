@@ -111,8 +111,7 @@ class ItemCounters:
         if s.dislike_aversion:
             result = self._rates(s, likes, dislikes).pow_(s.dislike_aversion)
         if s.popularity_exponent:
-            degrees = likes + abs(s.dislike_weight) * dislikes + s.degree_smoothing
-            result *= degrees.div_(self._means(s)[1]).pow_(s.popularity_exponent)
+            result *= self._degree_factor(s, likes, dislikes)
         if lift != 1:
             result *= lift ** self.share(items)
         if items is None:
@@ -120,6 +119,16 @@ class ItemCounters:
         else:
             result[self._is_unknown(items)] = 1.0
         return result
+
+    def degree_factor(self, s: FilterSettings) -> torch.Tensor:
+        r"""Return the part :math:`(d_i / \text{mean } d)^\pi` of :meth:`factor`, ``[n_items]``."""
+        result = self._degree_factor(s, *self._counts(None))
+        result[self.unknown] = 1.0
+        return result
+
+    def _degree_factor(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
+        degrees = likes + abs(s.dislike_weight) * dislikes + s.degree_smoothing
+        return degrees.div_(self._means(s)[1]).pow_(s.popularity_exponent)
 
     def prior(self, s: FilterSettings, typical: float, popularity: torch.Tensor | None = None) -> torch.Tensor:
         """Return eta times log popularity on the scale of a typical score, ``[n_items]``; UNKNOWN for unknown items.

@@ -8,7 +8,7 @@ and the choice follows what changes. The one with the largest gain, less one sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.settings import TimeSettings
 from recbole_signed.ssf.time_search import (
     HALF_LIVES,
+    POPULARITIES,
     REACH,
     SHARES,
     SMOOTHINGS,
@@ -37,15 +38,20 @@ from recbole_signed.ssf.validation import Validation, drawn
 
 METRIC = "NDCG@20"
 USERS = 300
-"""Users whose new likes are measured at a time at most, and after how many more a measurement counts half."""
+"""Users whose new likes are measured at a time at most."""
+MEMORY = 1000
+"""After how many more users a measurement counts half."""
 ENOUGH = 30
 """Users before whom nothing is chosen."""
 EXPONENTS = (0.35, 0.7, 1.0, 1.5)
-TREND = ("half_life", "trend_smoothing", "trend_exponent", "recent_popularity")
+POPULARITY = ("popularity_half_life", "recent_popularity")
+TREND = ("half_life", "trend_smoothing", "trend_exponent", *POPULARITY)
 CHOSEN = (*TREND, "transition_share")
 """What is chosen again; all else stays as it is."""
+WITH = ((1,), (0, 2), (0, 1))
+"""Trends, shares and popularities are measured one after the other: each with what is in force of which others."""
 
-MEASURED = ("trend_gains", "share_gains", "trend_squares", "share_squares")
+MEASURED = tuple(f"{of}_{what}" for what in ("gains", "squares") for of in ("trend", "share", "popularity"))
 
 Change = dict[str, Any]
 """Values of some settings."""
@@ -54,9 +60,10 @@ Change = dict[str, Any]
 class LiveChoice:
     """The settings in force, and what was measured of the others.
 
-    Trends are measured with the share in force, shares with the trend in force. Which is best follows from the edges
-    and from the models that were in force, in order: a learner that starts again from a saved state chooses as one
-    that went on.
+    Trends are measured with the share in force, and popularity follows each of them, so that users with and without
+    edges tell of it. Shares are measured with the trends in force. That popularity forgets faster or slower than the
+    trend in force is measured by itself. Which is best follows from the edges and from the models that were in force,
+    in order: a learner that starts again from a saved state chooses as one that went on.
 
     Args:
         start: the settings to begin with; they are among those that are measured.
@@ -74,17 +81,31 @@ class LiveChoice:
             if name not in CHOSEN:
                 raise UsageError(f"held names '{name}', which is not chosen again; give some of {', '.join(CHOSEN)}.")
         self.start, self.users, self.held = start, users, tuple(sorted(held))
-        self.settings = start
         trends = (
-            dict(zip(TREND, (life, smoothing, exponent, max(exponent, 1.0)), strict=True))
+            dict(zip(TREND, (life, smoothing, exponent, 0.0, max(exponent, 1.0)), strict=True))
             for life in HALF_LIVES
             for smoothing in SMOOTHINGS
             for exponent in EXPONENTS
         )
         shares = ({"transition_share": each} for each in SHARES if start.transition_share)
-        self.trends = self._without_held([{}, {"trend_exponent": 0.0, "recent_popularity": 0.0}, *trends])
-        self.shares = self._without_held([{}, *shares])
-        self.gains, self.squares = ([np.zeros(len(each)) for each in (self.trends, self.shares)] for _ in range(2))
+        popularities = (
+            dict(zip(POPULARITY, (life, exponent), strict=True))
+            for life in HALF_LIVES
+            for exponent in POPULARITIES
+            if exponent
+        )
+        self.changes = [
+            self._without_held(each)
+            for each in (
+                [{}, {"trend_exponent": 0.0, "recent_popularity": 0.0}, *trends],
+                [{}, *shares],
+                [{}, *popularities],
+            )
+        ]
+        """Trends, shares, popularities that are measured; the first of each changes nothing."""
+        self.best: list[Change] = [{} for _ in self.changes]
+        """What is in force of each."""
+        self.gains, self.squares = ([np.zeros(len(each)) for each in self.changes] for _ in range(2))
         self.measured = 0.0
         self.until = -np.inf
         self.n_cleared = 0
@@ -98,12 +119,22 @@ class LiveChoice:
     @property
     def chooses(self) -> bool:
         """Whether there is anything to choose."""
-        return self.users > 0 and len(self.trends) + len(self.shares) > 2
+        return self.users > 0 and any(len(each) > 1 for each in self.changes)
 
     def _without_held(self, changes: list[Change]) -> list[Change]:
         free = [{name: value for name, value in each.items() if name not in self.held} for each in changes]
-        distinct = {replace(self.start, **each): each for each in reversed(free)}
-        return list(distinct.values())[::-1]
+        return list({tuple(sorted(each.items())): each for each in free}.values())
+
+    @property
+    def settings(self) -> TimeSettings:
+        """What is in force."""
+        return self._with(range(len(self.best)), {})
+
+    def _with(self, groups: Iterable[int], change: Change) -> TimeSettings:
+        changes: Change = {}
+        for group in groups:
+            changes |= self.best[group]
+        return replace(self.start, **{**changes, **change})
 
     def measure(
         self, fitted: SpectralFilter, operator: npt.NDArray[np.float32], edges: EdgeArrays, n_users: int, n_items: int
@@ -117,11 +148,13 @@ class LiveChoice:
             n_users: of them.
             n_items: of them.
         """
-        likes = _unseen(fitted, edges, self.until, self.users, n_users, n_items) if self.chooses else None
+        if not self.chooses:
+            return
+        likes = _unseen(fitted, edges, self.start.since, self.until, self.users, n_users, n_items)
         if likes is None:
             return
         earlier, validation, sequences, exposures = likes
-        older = 0.5 ** (validation.n_users / self.users)
+        older = 0.5 ** (validation.n_users / MEMORY)
         self.measured = self.measured * older + validation.n_users
         scores = TimeScores(
             earlier,
@@ -129,15 +162,11 @@ class LiveChoice:
             validation,
             lambda s: torch.from_numpy(sources_now(sequences, leading(earlier.vectors, s), s.scales) @ operator),
         )
-        in_force = asdict(self.settings)
-        kept: list[Change] = [
-            {"transition_share": in_force["transition_share"]},
-            {name: in_force[name] for name in TREND},
-        ]
-        best: Change = {}
-        for number, (changes, rest) in enumerate(zip((self.trends, self.shares), kept, strict=True)):
-            tried = [replace(self.start, **{**rest, **each}) for each in changes]
-            near = [n for n, s in enumerate(tried) if not n or s.half_life <= REACH * exposures.days]
+        best = list(self.best)
+        for number, (others, changes) in enumerate(zip(WITH, self.changes, strict=True)):
+            tried = [self._with(others, each) for each in changes]
+            longest = [max(each.get("half_life", 0.0), each.get("popularity_half_life", 0.0)) for each in changes]
+            near = [n for n, life in enumerate(longest) if life <= REACH * exposures.days]
             values = validation.values([scores.candidate(earlier, tried[n]) for n in near])
             gained = values - values[0]
             for sums, new in ((self.gains, gained), (self.squares, gained**2)):
@@ -145,8 +174,8 @@ class LiveChoice:
                 sums[number][near] += new.sum(axis=1)
             if self.measured >= ENOUGH:
                 cautious = self.gains[number] - np.sqrt(self.squares[number])
-                best |= changes[int(cautious.argmax())]
-        self.settings = replace(self.start, **best)
+                best[number] = changes[int(cautious.argmax())]
+        self.best = best
 
     # ---- keeping
 
@@ -158,26 +187,33 @@ class LiveChoice:
         """Return tensors and JSON from which :meth:`load` makes the same."""
         tensors = {f"measured_{name}": each for name, each in zip(MEASURED, (*self.gains, *self.squares), strict=True)}
         until = self.until if np.isfinite(self.until) else None
-        return tensors, {"settings": asdict(self.settings), "measured": self.measured, "until": until}
+        return tensors, {"best": self.best, "measured": self.measured, "until": until}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave."""
-        self.settings = TimeSettings(**meta["settings"])
+        self.best = [dict(each) for each in meta["best"]]
         sums = [np.array(tensors[f"measured_{name}"]) for name in MEASURED]
-        self.gains, self.squares = sums[:2], sums[2:]
+        self.gains, self.squares = sums[: len(self.changes)], sums[len(self.changes) :]
         self.measured = float(meta["measured"])
         self.until = -np.inf if meta["until"] is None else float(meta["until"])
 
 
 def _unseen(
-    fitted: SpectralFilter, edges: EdgeArrays, until: float, max_users: int, n_users: int, n_items: int
+    fitted: SpectralFilter,
+    edges: EdgeArrays,
+    since: float,
+    until: float,
+    max_users: int,
+    n_users: int,
+    n_items: int,
 ) -> tuple[SpectralFilter, Validation, Sequences, Exposures] | None:
     """Return a filter with counters as they were, users with later likes, their earlier verdicts, and all of these."""
     user, item, like, time = edges.verdicts
     old = time <= until
     users = drawn(np.unique(user[~old & like]), max_users)
     # a history that spans less time than what follows it tells nothing of trends: its times may be made up
-    if not len(users) or not old.any() or np.ptp(time[old]) < np.ptp(time[~old]):
+    timed = old & (time >= since)
+    if not len(users) or not timed.any() or np.ptp(time[timed]) < np.ptp(time[~old]):
         return None
     row = np.full(n_users, -1)
     row[users] = np.arange(len(users))
@@ -198,7 +234,7 @@ def _unseen(
         torch.from_numpy(np.bincount(item[old & each], minlength=n_items)).float() for each in (like, ~like)
     )
     sequences = Sequences.of(row[user[own]], item[own], like[own], time[own], len(users))
-    exposures = Exposures(item[old].astype(np.int64), time[old].astype(np.float64))
+    exposures = Exposures.since(since, item[old], time[old])
     return fitted.following(vectors, ItemCounters.of(likes, dislikes)), validation, sequences, exposures
 
 

@@ -156,6 +156,10 @@ class TimeSettings(NumberSettings):
     """[eps] Tastes and transitions are multiplied by the trend to this power."""
     recent_popularity: float = 1.0
     """[omega] Likes are multiplied by the trend to this power in the share of popularity."""
+    popularity_half_life: float = 0.0
+    """[h'] The half-life of that trend; 0: h."""
+    trend_since: float = 0.0
+    """Seconds since 1970: no exposure from before is part of a trend, as its time tells the order alone."""
     trend_smoothing: float = 2.0
     """[m] Exposures of now of the mean trend, 1, that are added to those of each item."""
 
@@ -174,6 +178,16 @@ class TimeSettings(NumberSettings):
     def scales(self) -> tuple[float, ...]:
         """The time scales in use, in events."""
         return tuple(scale for scale in (self.short_scale, self.middle_scale, self.long_scale) if scale)
+
+    @property
+    def since(self) -> float:
+        """``trend_since`` in milliseconds; minus infinity for 0, all of time."""
+        return 1000.0 * self.trend_since or -np.inf
+
+    @property
+    def half_lives(self) -> tuple[float, float]:
+        """The half-lives of the trend of tastes and of that of popularity, in days."""
+        return self.half_life, self.popularity_half_life or self.half_life
 
     @property
     def tells(self) -> bool:

@@ -54,6 +54,8 @@ class SSFT(SSF):
         "half_life": "(0, inf)",
         "trend_exponent": "[0, inf)",
         "recent_popularity": "[0, inf)",
+        "popularity_half_life": "[0, inf)",
+        "trend_since": "[0, inf)",
         "trend_smoothing": "(0, inf)",
     }
     learner = "recbole_signed.ssf.time_learner:TimeLearner"
@@ -76,9 +78,9 @@ class SSFT(SSF):
         else:
             user, item, time, like = events
             self.sequences = Sequences.of(user, item, like, time, self.n_users)
-            self.exposures = Exposures(item, time)
+            self.exposures = Exposures.since(settings.since, item, time)
         self.register_buffer("transition_map", torch.zeros(0))
-        self.register_buffer("recent_counts", torch.zeros(self.n_items, dtype=torch.float64))
+        self.register_buffer("recent_counts", torch.zeros(2, self.n_items, dtype=torch.float64))
         self.register_buffer("chosen_time", settings.to_tensor())
 
     @property
@@ -126,8 +128,9 @@ class SSFT(SSF):
         if s.transition_share:
             sums = TransitionSums.of(self.sequences, leading(filter_.vectors, s), s.scales)
             self.transition_map = torch.from_numpy(sums.solve(s.transition_ridge)).flatten().to(self.device)
-        recent = RecentCounts.of(self.exposures.item, self.exposures.time, s.half_life, self.n_items)
-        self.recent_counts = torch.from_numpy(recent.counts).to(self.device)
+        item, time = self.exposures.item, self.exposures.time
+        counts = [RecentCounts.of(item, time, life, self.n_items).counts for life in s.half_lives]
+        self.recent_counts = torch.from_numpy(np.stack(counts)).to(self.device)
 
     def _make_filter(self) -> SpectralFilter:
         made, s = super()._make_filter(), self.time_settings

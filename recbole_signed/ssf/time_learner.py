@@ -51,7 +51,7 @@ class TimeLearner(SpectralLearner):
     ) -> None:
         self.choice = LiveChoice(time_settings, 0) if choice is None else choice
         self.operator = np.zeros((0, 0), dtype=np.float32)
-        self.recent = RecentCounts(self.time_settings.half_life)
+        self.recent = self._no_counts()
         super().__init__(settings, iterations, passes)
 
     @classmethod
@@ -111,7 +111,8 @@ class TimeLearner(SpectralLearner):
     def _learn(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         s = self.time_settings
         user, item, like, time = edges.verdicts
-        self.recent, self._filter = RecentCounts.of(item, time, s.half_life, n_items), None
+        self.recent = [RecentCounts.of(item, time, life, n_items, s.since) for life in s.half_lives]
+        self._filter = None
         if not self.choice.start.transition_share:
             return
         sequences = Sequences.of(user, item, like, time, n_users)
@@ -125,7 +126,7 @@ class TimeLearner(SpectralLearner):
         super().update(edges, changes)
         if len(changes.forgotten):
             self.choice.clear()
-        self.recent = edges.recent(self.time_settings.half_life)
+        self._count(edges)
 
     def keep_without_forgotten(self, of: Any) -> None:
         """Take over what another learner has left of users, and drop what was measured if it did meanwhile."""
@@ -137,7 +138,14 @@ class TimeLearner(SpectralLearner):
     def attach(self, edges: EdgeState) -> None:
         """Take over all counters, and fold in what has grown since the refresh."""
         super().attach(edges)
-        self.recent = edges.recent(self.time_settings.half_life)
+        self._count(edges)
+
+    def _count(self, edges: EdgeState) -> None:
+        s = self.time_settings
+        self.recent = [edges.recent(life, since=s.since) for life in s.half_lives]
+
+    def _no_counts(self) -> list[RecentCounts]:
+        return [RecentCounts(life) for life in self.time_settings.half_lives]
 
     # ---- scores
 
@@ -146,9 +154,10 @@ class TimeLearner(SpectralLearner):
         """The filter in force, which shares this learner's arrays; it holds until the next update."""
         if self._filter is None:
             made, s = super().filter, self.time_settings
-            counts = torch.zeros(made.counters.n_items, dtype=torch.float64)
-            recent = self.recent.counts[: len(counts)]
-            counts[: len(recent)] = torch.from_numpy(recent)
+            counts = torch.zeros(2, made.counters.n_items, dtype=torch.float64)
+            for own, each in zip(counts, self.recent, strict=True):
+                recent = each.counts[: len(own)]
+                own[: len(recent)] = torch.from_numpy(recent)
             transition = None
             if s.transition_share and self.operator.size:
                 transition = Transition(torch.from_numpy(self.operator), s.scales, s.transition_share)
@@ -176,7 +185,7 @@ class TimeLearner(SpectralLearner):
         super().load(tensors, meta)
         self.choice.load(tensors, meta["choice"])
         self.operator = np.array(tensors["operator"])
-        self.recent = RecentCounts(self.time_settings.half_life)
+        self.recent = self._no_counts()
 
 
 def sequences_of(rows: Rows) -> Sequences:

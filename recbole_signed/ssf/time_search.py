@@ -43,6 +43,12 @@ class Exposures:
     item: IntArray
     time: npt.NDArray[np.float64]
 
+    @classmethod
+    def since(cls, moment: float, item: npt.NDArray[np.integer], time: npt.NDArray[np.generic]) -> Exposures:
+        """Return those that are not from before a moment in milliseconds."""
+        counted = np.asarray(time) >= moment
+        return cls(item[counted].astype(np.int64), time[counted].astype(np.float64))
+
     @property
     def days(self) -> float:
         """The time they span."""
@@ -103,6 +109,7 @@ def tune_time(
     for _ in range(2):
         if lives:
             search.change({"trend_exponent": each} for each in EXPONENTS)
+            search.change({"popularity_half_life": each} for each in lives)
             search.change({"recent_popularity": each} for each in POPULARITIES)
             search.change({"trend_smoothing": each} for each in SMOOTHINGS)
         search.factors()
@@ -211,10 +218,13 @@ class TimeScores:
         return lambda pieces: timed.finished(pieces.of(key, exposure, alone=True))
 
     def _trend(self, fitted: SpectralFilter, s: TimeSettings) -> Trend:
-        if s.half_life not in self.recent:
-            counts = RecentCounts.of(self.exposures.item, self.exposures.time, s.half_life, fitted.counters.n_items)
-            self.recent[s.half_life] = torch.from_numpy(counts.counts)
-        return trend_of(self.recent[s.half_life], fitted, s)
+        return trend_of([self._recent(life, fitted.counters.n_items) for life in s.half_lives], fitted, s)
+
+    def _recent(self, half_life: float, n_items: int) -> torch.Tensor:
+        if half_life not in self.recent:
+            counts = RecentCounts.of(self.exposures.item, self.exposures.time, half_life, n_items)
+            self.recent[half_life] = torch.from_numpy(counts.counts)
+        return self.recent[half_life]
 
 
 def operator_of(s: TimeSettings) -> tuple[float, ...]:
@@ -227,7 +237,8 @@ def leading(vectors: torch.Tensor, settings: TimeSettings) -> npt.NDArray[np.flo
     return np.ascontiguousarray(vectors[:, : settings.transition_rank].cpu().numpy())
 
 
-def trend_of(counts: torch.Tensor, fitted: SpectralFilter, s: TimeSettings) -> Trend:
-    """Return the trend of a filter's items from recent exposures ``[n_items]``."""
+def trend_of(counts: Iterable[torch.Tensor], fitted: SpectralFilter, s: TimeSettings) -> Trend:
+    """Return the trends of a filter's items from what each of the half-lives leaves of exposures, ``[n_items]``."""
     exposures = fitted.counters.likes + fitted.counters.dislikes
-    return Trend.of(counts.to(exposures.device), exposures, s.trend_smoothing, s.trend_exponent, s.recent_popularity)
+    of_tastes, of_popularity = (each.to(exposures.device) for each in counts)
+    return Trend.of(of_tastes, of_popularity, exposures, s)

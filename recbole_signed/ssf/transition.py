@@ -9,7 +9,7 @@ source z holds both at all scales, :math:`2sk` numbers. Each like is one row: th
 
 and the transition's score of item j is :math:`z B V_j^T`. All that is kept are the sums :math:`Z^T Z` and
 :math:`Z^T Y`, from which a user can be taken away again, and which processes add up. Each user gives the rows of its
-last :data:`LIKES` likes: what is learned is recent, no user weighs much, and one user's share is found in no time.
+last likes, :data:`LIKES` or, where users are few, more: what is learned is recent, and no user weighs much.
 
 Linear transitions between items in closed form are those of SLIST (Choi et al., WWW 2021) and TALE (WSDM 2025); here
 they are signed, at several scales, and between singular vectors.
@@ -29,9 +29,10 @@ import torch
 from recbole_signed.graph import all_reduced
 from recbole_signed.ssf.sequences import IntArray, Sequences
 
-LIKES = 4
-"""Likes of a user that are learned from, the last ones; all of those that were given at one moment. With eight a fit
-takes half as long again, and ranks no better on validation."""
+LIKES, MOST_LIKES, ROWS = 4, 64, 8
+"""How many of each user's last likes are learned from: so many that there are some :data:`ROWS` for each item, but at
+least :data:`LIKES`, and :data:`MOST_LIKES` at most; all of those that were given at one moment. On a few hundred users
+with long histories four likes of each are too few to learn from; where users are many, more cost time alone."""
 EVENTS = 200_000
 """Events whose sources are held at a time."""
 
@@ -91,13 +92,18 @@ def shares_now(sequences: Sequences, scales: Sequence[float]) -> Float64Table:
     return np.exp(-age[:, None] / np.asarray(scales))
 
 
-def learned_rows(sequences: Sequences) -> tuple[IntArray, IntArray, IntArray]:
-    """Return user, end of the source, and item of the likes that are learned from, ``[n_rows]`` each."""
+def likes_each(n_users: int, n_items: int) -> int:
+    """Return how many likes of each of so many users are learned from."""
+    return min(max(ROWS * n_items // max(n_users, 1), LIKES), MOST_LIKES)
+
+
+def learned_rows(sequences: Sequences, n_likes: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Return user, end of the source, and item of each user's last ``n_likes`` likes, ``[n_rows]`` each."""
     likes = np.concatenate([[0], np.cumsum(sequences.like)])
     owner = sequences.owner
     later = likes[sequences.indptr[1:][owner]] - likes[sequences.end]
     something_before = sequences.start > sequences.indptr[owner]
-    rows = np.flatnonzero(sequences.like & (later < LIKES) & something_before)
+    rows = np.flatnonzero(sequences.like & (later < n_likes) & something_before)
     return owner[rows], sequences.start[rows].astype(np.int64), sequences.item[rows].astype(np.int64)
 
 
@@ -109,6 +115,8 @@ class TransitionSums:
     """:math:`Z^T Z`, ``[w, w]``."""
     cross: Float64Table
     """:math:`Z^T Y`, ``[w, k]``."""
+    n_likes: int
+    """Of each user, that are learned from."""
 
     @classmethod
     def of(cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float]) -> TransitionSums:
@@ -120,7 +128,8 @@ class TransitionSums:
             scales: in events.
         """
         width = 2 * len(scales) * vectors.shape[1]
-        found = cls(np.zeros((width, width)), np.zeros((width, vectors.shape[1])))
+        n_users = int(all_reduced(torch.tensor(np.count_nonzero(np.diff(sequences.indptr)))))
+        found = cls(np.zeros((width, width)), np.zeros((width, vectors.shape[1])), likes_each(n_users, len(vectors)))
         for users in sequences.pieces(EVENTS):
             found.add(sequences.of_users(users), vectors, scales)
         for each in (found.gram, found.cross):
@@ -129,7 +138,7 @@ class TransitionSums:
 
     def add(self, sequences: Sequences, vectors: FloatTable, scales: Sequence[float], times: float = 1.0) -> None:
         """Add the rows of users; ``times`` -1: take them away."""
-        user, end, item = learned_rows(sequences)
+        user, end, item = learned_rows(sequences, self.n_likes)
         if not len(user):
             return
         source = sources(sequences, user, end, vectors, scales)

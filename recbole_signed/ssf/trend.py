@@ -12,36 +12,37 @@ from dataclasses import dataclass
 
 import torch
 
+from recbole_signed.ssf.settings import TimeSettings
+
 
 @dataclass(frozen=True)
 class Trend:
-    """The trend of items and what it multiplies."""
+    """The trends of items, which may differ in their half-lives, and what they multiply."""
 
     ratio: torch.Tensor
     """T, float32 ``[n_items]``."""
+    popularity_ratio: torch.Tensor
+    """T', float32 ``[n_items]``."""
     exponent: float
     """[eps] Tastes are multiplied by T to this power."""
     popularity: float
-    """[omega] Likes are multiplied by T to this power."""
+    """[omega] Likes are multiplied by T' to this power."""
 
     @classmethod
     def of(
-        cls, counts: torch.Tensor, exposures: torch.Tensor, smoothing: float, exponent: float, popularity: float
+        cls, counts: torch.Tensor, popularity_counts: torch.Tensor, exposures: torch.Tensor, s: TimeSettings
     ) -> Trend:
-        """Return the trend of items.
+        """Return the trends of items.
 
         Args:
-            counts: what is left of the exposures, ``[n_items]``; zeros where nothing is known of time.
+            counts: what the half-life of T leaves of the exposures, ``[n_items]``; zeros where nothing is known of
+                time.
+            popularity_counts: what that of T' leaves of them, ``[n_items]``.
             exposures: all exposures, ``[n_items]``.
-            smoothing: m.
-            exponent: eps.
-            popularity: omega.
+            s: smoothing and exponents.
         """
-        total, recent = exposures.double().sum(), counts.double().sum()
-        if not recent > 0:
-            return cls(torch.ones_like(exposures, dtype=torch.float32), exponent, popularity)
-        ratio = (counts.double() + smoothing) / (exposures.double() * (recent / total) + smoothing)
-        return cls(ratio.float(), exponent, popularity)
+        ratio, popularity_ratio = (ratios(each, exposures, s.trend_smoothing) for each in (counts, popularity_counts))
+        return cls(ratio, popularity_ratio, s.trend_exponent, s.recent_popularity)
 
     @property
     def factor(self) -> torch.Tensor:
@@ -50,4 +51,12 @@ class Trend:
 
     def likes(self, likes: torch.Tensor) -> torch.Tensor:
         """Return the likes of items as the share of popularity counts them, ``[n_items]``."""
-        return likes * self.ratio**self.popularity
+        return likes * self.popularity_ratio**self.popularity
+
+
+def ratios(counts: torch.Tensor, exposures: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Return T of items, float32 ``[n_items]``, from what is left of their exposures, and all of them."""
+    total, recent = exposures.double().sum(), counts.double().sum()
+    if not recent > 0:
+        return torch.ones_like(exposures, dtype=torch.float32)
+    return ((counts.double() + smoothing) / (exposures.double() * (recent / total) + smoothing)).float()

@@ -68,16 +68,24 @@ def test_what_is_measured_is_the_model_as_it_was_on_likes_that_it_has_not_seen()
     old = edges.timestamp <= until
     before = _begun()
     take(before, *(each[old] for each in (edges.user, edges.item, edges.kind, edges.timestamp)))
+    for group, places in ((0, (0, 1, 7, 40)), (2, (0, 1, 7, 20))):  # trends, and popularities
+        found = _measured(made, before, edges, old, group, places)
+        assert np.ptp([each.sum() for each in found.values()]) > 1
+
+
+def _measured(
+    made: TimeLearner, before: Stream, edges: EdgeArrays, old: np.ndarray, group: int, places: tuple[int, ...]
+) -> dict[int, np.ndarray]:
     found = {}
-    for place in (0, 1, 7, 40):
-        settings = replace(TIME, **made.choice.trends[place])
+    for place in places:
+        settings = replace(TIME, **made.choice.changes[group][place])
         plain = streams.fitted(TimeLearner(SETTINGS, settings), before)
         found[place] = _ndcg(plain, before, edges, old)
     for place, values in found.items():
         gained = values - found[0]
-        assert made.choice.gains[0][place] == pytest.approx(gained.sum(), abs=0.02)
-        assert made.choice.squares[0][place] == pytest.approx((gained**2).sum(), abs=0.02)
-    assert np.ptp([each.sum() for each in found.values()]) > 1
+        assert made.choice.gains[group][place] == pytest.approx(gained.sum(), abs=0.02)
+        assert made.choice.squares[group][place] == pytest.approx((gained**2).sum(), abs=0.02)
+    return found
 
 
 def _ndcg(plain: TimeLearner, before: Stream, edges: EdgeArrays, old: np.ndarray) -> np.ndarray:
@@ -100,7 +108,7 @@ def test_a_trend_that_the_stream_has_is_chosen() -> None:
     assert made.time_settings.half_life < 30
     assert made.time_settings.trend_exponent >= 0.7
     made.attach(stream.edges)
-    assert made.recent.half_life == made.time_settings.half_life
+    assert tuple(each.half_life for each in made.recent) == made.time_settings.half_lives
 
 
 def test_a_fit_chooses_what_a_refresh_chooses() -> None:
@@ -153,7 +161,7 @@ def test_one_that_is_held_stays_and_the_others_are_chosen() -> None:
     made, stream = learner(held=("half_life",)), later()
     made.refresh(stream.edges.export(), *stream.sizes)
     assert made.time_settings.half_life == TIME.half_life
-    assert {each.get("half_life") for each in made.choice.trends} == {None}
+    assert {each.get("half_life") for each in made.choice.changes[0]} == {None}
 
 
 def test_given_settings_hold_and_chosen_ones_are_chosen_again() -> None:

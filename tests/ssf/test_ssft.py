@@ -25,6 +25,7 @@ FIXED: dict[str, Any] = {
     "transition_rank": 8,
     "transition_share": 0.7,
     "half_life": 0.001,
+    "popularity_half_life": 0.004,
 }
 
 
@@ -54,18 +55,22 @@ def test_scores_are_the_formula(fitted: Any) -> None:
     length = [np.linalg.norm(each, axis=1, keepdims=True) for each in (z, moved)]
     z[:, :8] += np.where(length[1] > 0, 0.7 * length[0] / np.maximum(length[1], 1e-12), 0) * moved
     time = fitted.exposures.time
-    weight = np.exp2((time - time.max()) / 86_400_000 / 0.001)
     count = np.bincount(fitted.exposures.item, minlength=fitted.n_items)
-    recent = np.bincount(fitted.exposures.item, weights=weight, minlength=fitted.n_items)
-    recent *= weight.sum() / np.square(weight).sum() / 2
-    trend = (recent + 2) / (count * recent.sum() / count.sum() + 2)
+
+    def trend_of(half_life: float) -> np.ndarray:
+        weight = np.exp2((time - time.max()) / 86_400_000 / half_life)
+        recent = np.bincount(fitted.exposures.item, weights=weight, minlength=fitted.n_items)
+        recent *= weight.sum() / np.square(weight).sum() / 2
+        return (recent + 2) / (count * recent.sum() / count.sum() + 2)
+
+    trend = trend_of(0.001)
     wanted = (z @ vectors.T * trend**0.5 + plain.prior.numpy()) * plain.factor.numpy()
     known = count > 0
     np.testing.assert_allclose(fitted.score(everyone(fitted)).numpy()[:, known], wanted[:, known], rtol=1e-3, atol=1e-5)
     assert np.ptp(trend[known]) > 0.1
-    popularity = np.log1p(fitted.item_likes.numpy() * trend)
-    prior = plain.prior.numpy()
-    np.testing.assert_allclose(prior[known] / prior.max(), popularity[known] / popularity.max(), rtol=1e-4)
+    popularity = np.log1p(fitted.item_likes.numpy() * trend_of(0.004))
+    nobody = (plain.prior * plain.factor / plain.verdict() ** 0.5).numpy()  # a user without edges: no degrees
+    np.testing.assert_allclose(nobody[known] / nobody.max(), popularity[known] / popularity.max(), rtol=1e-4)
 
 
 def test_an_explanation_sums_to_the_score_and_tells_taste_from_recency(fitted: Any) -> None:
@@ -128,6 +133,6 @@ def test_a_checkpoint_holds_all_of_it(prepare: Callable[..., Any], fitted: Any) 
     assert (
         again.time_settings
         == fitted.time_settings
-        == TimeSettings(transition_rank=8, transition_share=0.7, half_life=0.001)
+        == TimeSettings(transition_rank=8, transition_share=0.7, half_life=0.001, popularity_half_life=0.004)
     )
     torch.testing.assert_close(again.score(everyone(again)), fitted.score(everyone(fitted)))

@@ -35,7 +35,16 @@ SETTINGS = FilterSettings(
 )
 HALF_LIFE = 1e-6
 """Eighty-six events of a stream: a millisecond each."""
-TIME = TimeSettings(transition_rank=5, transition_share=0.8, half_life=HALF_LIFE, trend_smoothing=2.0)
+SINCE = 100
+"""Milliseconds; a good part of the stream's events are from before."""
+TIME = TimeSettings(
+    transition_rank=5,
+    transition_share=0.8,
+    half_life=HALF_LIFE,
+    trend_smoothing=2.0,
+    popularity_half_life=3 * HALF_LIFE,
+    trend_since=SINCE / 1000,
+)
 
 
 def new() -> TimeLearner:
@@ -51,16 +60,18 @@ def check(learner: TimeLearner, stream: Stream) -> None:
     """Hold scores against filter, sources and trend that are worked out from the edges alone."""
     edges = stream.edges
     user, item, like, time = edges.export().verdicts
-    counts = RecentCounts.of(item, time, HALF_LIFE, edges.n_items).counts
-    found = edges.recent(HALF_LIFE).counts
-    np.testing.assert_allclose(found / found.sum(), counts / counts.sum(), atol=1e-9)
+    later = time >= SINCE
+    counts = [RecentCounts.of(item[later], time[later], life, edges.n_items).counts for life in TIME.half_lives]
+    for wanted_counts, life in zip(counts, TIME.half_lives, strict=True):
+        found = edges.recent(life, since=SINCE).counts
+        np.testing.assert_allclose(found / found.sum(), wanted_counts / wanted_counts.sum(), atol=1e-9)
     sequences = Sequences.of(user, item, like, time, edges.n_users)
     vectors = torch.from_numpy(learner.items.vectors)
     source = sources_now(sequences, learner.items.vectors[:, : learner.operator.shape[1]], TIME.scales)
     plain = learner.fitted.following(vectors, learner.counters.now)
     taste = plain.fold_in(graph_of(edges.export(), *stream.sizes))
     factors = taste + added(taste, torch.from_numpy(source @ learner.operator), TIME.transition_share)
-    trend = trend_of(torch.from_numpy(counts), plain, TIME)
+    trend = trend_of(map(torch.from_numpy, counts), plain, TIME)
     wanted = replace(plain, trend=trend).finished(factors @ vectors.T)
     torch.testing.assert_close(learner.scores(edges, stream.everyone), wanted, atol=1e-5, rtol=1e-3)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import recbole_signed.ssf.transition as transition
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, UNLIKE
 from recbole_signed.online.learners import make_learner
 from recbole_signed.online.store import DAY, RecentCounts
-from recbole_signed.ssf import LIKES, Sequences, TimeSettings, TransitionSums, Trend, sources_now
+from recbole_signed.ssf import LIKES, Sequences, TimeSettings, TransitionSums, Trend, likes_each, sources_now
 
 ROOT = Path(__file__).parents[2]
 N_USERS, N_ITEMS, K = 5, 9, 3
@@ -30,6 +31,17 @@ Event = tuple[int, int, bool, int]
 _event = st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1), st.booleans(), st.integers(0, 9))
 events = st.lists(_event, max_size=60, unique_by=lambda each: each[:2])
 """User, item, whether it is a like, and time; many times are the same."""
+
+
+MOST_LIKES = transition.MOST_LIKES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _four_likes_of_each() -> Iterator[None]:
+    """Few users would give all their likes here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transition, "MOST_LIKES", LIKES)
+        yield
 
 
 def sequences(rows: list[Event], n_users: int = N_USERS) -> Sequences:
@@ -103,7 +115,7 @@ def test_many_events_in_pieces_and_some_users_alone() -> None:
     pieces = whole.pieces(100)
     assert len(pieces) > 2
     np.testing.assert_array_equal(np.concatenate(pieces), np.arange(40))
-    counted = TransitionSums(np.zeros((12, 12)), np.zeros((12, K)))
+    counted = TransitionSums(np.zeros((12, 12)), np.zeros((12, K)), LIKES)
     for users in pieces:
         counted.add(whole.of_users(users), VECTORS, SCALES)
     wanted = TransitionSums.of(whole, VECTORS, SCALES)
@@ -116,10 +128,21 @@ def test_many_events_in_pieces_and_some_users_alone() -> None:
 def test_the_operator_is_the_ridge_regression() -> None:
     rng = np.random.default_rng(2)
     z, y = rng.normal(size=(50, 6)), rng.normal(size=(50, 3))
-    found = TransitionSums(z.T @ z, z.T @ y).solve(0.1)
+    found = TransitionSums(z.T @ z, z.T @ y, LIKES).solve(0.1)
     regular = 0.1 * np.square(z).sum() / 6
     np.testing.assert_allclose(found, np.linalg.solve(z.T @ z + regular * np.eye(6), z.T @ y), rtol=1e-4)
-    assert not TransitionSums(np.zeros((6, 6)), np.zeros((6, 3))).solve(0.1).any()
+    assert not TransitionSums(np.zeros((6, 6)), np.zeros((6, 3)), LIKES).solve(0.1).any()
+
+
+def test_where_users_are_few_more_likes_of_each_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transition, "MOST_LIKES", 64)
+    assert [likes_each(n, 1000) for n in (0, 100, 1000, 10**6)] == [64, 64, 8, 4]
+    rows = [(0, item, True, item) for item in range(N_ITEMS)]
+    most = TransitionSums.of(sequences(rows), VECTORS, SCALES)
+    assert most.n_likes == 64
+    monkeypatch.setattr(transition, "ROWS", 0)
+    least = TransitionSums.of(sequences(rows), VECTORS, SCALES)
+    assert np.trace(most.gram) > np.trace(least.gram) > 0
 
 
 @settings(max_examples=60)
@@ -184,13 +207,15 @@ def test_a_half_life_must_be_above_zero(prepare_model: Callable[..., Any]) -> No
 
 def test_a_trend_compares_recent_exposures_with_all_and_follows_the_share_of_each() -> None:
     exposures, recent = torch.tensor([10.0, 10.0, 20.0, 0.0]), torch.tensor([4.0, 1.0, 0.0, 0.0], dtype=torch.float64)
-    trend = Trend.of(recent, exposures, 5.0, 0.5, 2.0)
+    s = TimeSettings(trend_smoothing=5.0, trend_exponent=0.5, recent_popularity=2.0)
+    trend = Trend.of(recent, recent.flip(0), exposures, s)
     torch.testing.assert_close(trend.ratio, (recent.float() + 5) / (exposures / 8 + 5))
     torch.testing.assert_close(trend.factor, trend.ratio.sqrt())
-    torch.testing.assert_close(trend.likes(exposures), exposures * trend.ratio**2)
-    few = Trend.of(recent * 0.01, exposures, 5.0, 0.5, 2.0)
+    of_popularity = (recent.flip(0).float() + 5) / (exposures / 8 + 5)
+    torch.testing.assert_close(trend.likes(exposures), exposures * of_popularity**2)
+    few = Trend.of(recent * 0.01, recent, exposures, s)
     assert (few.ratio - 1).abs().max() < 0.02  # too few are left to tell
-    assert (Trend.of(torch.zeros(4), exposures, 5.0, 0.5, 2.0).ratio == 1).all()
+    assert (Trend.of(torch.zeros(4), recent, exposures, s).ratio == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +245,8 @@ dist.destroy_process_group()
 """
 
 
-def test_two_processes_count_the_sums_of_one(tmp_path: Path) -> None:
+def test_two_processes_count_the_sums_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transition, "MOST_LIKES", MOST_LIKES)
     rng = np.random.default_rng(3)
     user, item, like = rng.integers(0, 40, 500), rng.integers(0, N_ITEMS, 500), rng.random(500) < 0.6
     time = rng.integers(0, 60, 500)

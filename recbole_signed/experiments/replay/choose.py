@@ -96,7 +96,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     validation = _validation(edges, train, graph, drawn(held, MAX_USERS), given)
     user, item, like, time = edges.where(train).verdicts
     sequences = Sequences.of(user, item, like, time, n_users)
-    exposures = Exposures(item.astype(np.int64), time.astype(np.float64))
+    exposures = Exposures.since(timed.since, item, time)
     in_time = tune_time(graph, sequences, exposures, validation, found, timed, 4, given)
     chosen = {**asdict(in_time.tuned.settings), **asdict(in_time.settings)}
     return {**chosen, "held": [name for name in CHOSEN if name in given], **given}

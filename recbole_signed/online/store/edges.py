@@ -31,7 +31,7 @@ class EdgeState:
         self._by_item = Adjacency({"kind": np.int8})
         self._user_counts = np.zeros((3, 1), dtype=np.int64)  # likes, dislikes, neutral
         self._item_counts = np.zeros((3, 1), dtype=np.int64)
-        self._recent: dict[tuple[float, bool], RecentCounts] = {}
+        self._recent: dict[tuple[float, bool, float], RecentCounts] = {}
         self.grow(n_users, n_items)
 
     # ---- reading
@@ -88,17 +88,19 @@ class EdgeState:
         kind, time = Registers(*(self._by_user.columns[name][places] for name in COLUMNS)).seen()
         return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind, time if times else None)
 
-    def recent(self, half_life: float, *, likes: bool = False) -> RecentCounts:
+    def recent(self, half_life: float, *, likes: bool = False, since: float = -np.inf) -> RecentCounts:
         """Verdicts on each item that count half after ``half_life`` days, as they are now; with ``likes`` those alone.
+
+        Those from before ``since``, in milliseconds, are not counted.
 
         They are counted when they are first asked for, and follow each change from then on; again where nearly all
         that is recent was taken back.
         """
-        key = half_life, likes
+        key = half_life, likes, since
         if key not in self._recent:
             _, item, like, time = self.export().verdicts
             rows = like | (not likes)
-            self._recent[key] = RecentCounts.of(item[rows], time[rows], half_life, self.n_items)
+            self._recent[key] = RecentCounts.of(item[rows], time[rows], half_life, self.n_items, since)
         return self._recent[key]
 
     def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
@@ -254,7 +256,7 @@ class EdgeState:
     ) -> None:
         """Take changes of pairs into all counters."""
         self._count(user, item, old, new)
-        for (_, likes), recent in self._recent.items():
+        for (_, likes, _), recent in self._recent.items():
             for kinds, times, step in ((old, old_time, -1.0), (new, new_time, 1.0)):
                 rows = (kinds == LIKE) | ((kinds == DISLIKE) & (not likes))
                 recent.add(item[rows], times[rows], step)

@@ -25,10 +25,11 @@ class RecentCounts:
     Args:
         half_life: in days.
         n_items: number of items.
+        since: milliseconds; exposures from before are not counted, nor taken away.
     """
 
-    def __init__(self, half_life: float, n_items: int = 1) -> None:
-        self.half_life = half_life
+    def __init__(self, half_life: float, n_items: int = 1, since: float = -np.inf) -> None:
+        self.half_life, self.since = half_life, since
         self.origin = 0.0
         self._counts = np.zeros(n_items)
         self.n_items = n_items
@@ -36,10 +37,15 @@ class RecentCounts:
 
     @classmethod
     def of(
-        cls, item: npt.NDArray[np.integer], time: npt.NDArray[np.generic], half_life: float, n_items: int
+        cls,
+        item: npt.NDArray[np.integer],
+        time: npt.NDArray[np.generic],
+        half_life: float,
+        n_items: int,
+        since: float = -np.inf,
     ) -> RecentCounts:
         """Count exposures, ``[n_events]`` each; ``time`` in milliseconds."""
-        found = cls(half_life, n_items)
+        found = cls(half_life, n_items, since)
         if len(item):
             found.origin = float(time.max())
         found.add(item, time)
@@ -70,6 +76,9 @@ class RecentCounts:
 
     def add(self, item: npt.NDArray[np.integer], time: npt.NDArray[np.generic], times: float = 1.0) -> None:
         """Add exposures, ``[n_events]`` each; ``times`` -1: take them away."""
+        if self.since > -np.inf:
+            counted = np.asarray(time) >= self.since
+            item, time = item[counted], time[counted]
         if not len(item):
             return
         newest = float(time.max())
