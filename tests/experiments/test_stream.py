@@ -107,6 +107,28 @@ def test_a_committed_stream_is_printed_from_its_rows(file: Path) -> None:
     assert file.with_suffix(".md").read_text("utf-8") == to_markdown(replay_table(StreamSpec.read(file), summary))
 
 
+def test_further_aversions_rank_as_models_of_their_own(
+    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path
+) -> None:
+    """Without a fit of their own; the rest of the experiment is what it was."""
+    settings = {"rank": 8, "cutoff": 4, "dislike_weight": -0.5}
+    one = {"SSF": {"settings": settings, "arms": ["none", "online"], "aversions": [0.7]}}
+    other = {"settings": {**settings, "dislike_aversion": 0.7}, "arms": ["online"], "model": "SSF"}
+    made = summarise(run_stream(spec(models=one), data, tmp_path / "work", progress=False))
+    plain = {**one, "SSF": {**one["SSF"], "aversions": []}, "other": other}
+    wanted = summarise(run_stream(spec(models=plain), data, tmp_path / "work", progress=False))
+    rows, expected = ({(row["model"], row["arm"]): row for row in each["pooled"]} for each in (made, wanted))
+    assert list(rows) == [("SSF", "none"), ("SSF", "online"), ("SSF, g = 0.7", "online"), ("Pop", "pop")]
+    found, own = rows["SSF, g = 0.7", "online"], expected["other", "online"]
+    for metric in ("recall@20", "ndcg@20", "dislikerecall@20", "dislikeshare@20"):
+        assert found[metric] == pytest.approx(own[metric], rel=1e-6)
+        assert rows["SSF", "online"][metric] == expected["SSF", "online"][metric]
+    assert found["ndcg@20"] != rows["SSF", "online"]["ndcg@20"]
+    without = spec(models={"DecayPop": {"settings": {"half_life": 3.0}, "arms": ["online"], "aversions": [0.7]}})
+    with pytest.raises(UsageError, match="DecayPop has no dislike_aversion to vary"):
+        run_stream(without, data, tmp_path / "work", progress=False)
+
+
 def test_an_interrupted_experiment_ends_as_one_that_was_not(
     data: Path, spec: Callable[..., StreamSpec], tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import resource
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,21 @@ class Arm:
     frozen: EdgeState | None = None
     """The edges as they were at the cut, for the arm that is never updated."""
     log: dict[str, Any] = field(default_factory=dict)
+    aversions: tuple[float, ...] = ()
+    """Further values of ``dislike_aversion`` that it ranks with."""
 
     @property
     def follows(self) -> bool:
         """Whether it takes each batch in."""
         return self.kind in ("fold-in", "online", POP)
+
+    def variants(self) -> list[Arm]:
+        """Return it, and for each further aversion one that shares its learner."""
+        with_aversion = getattr(self.learner, "with_aversion", None)
+        if with_aversion is None:
+            return [self]
+        others = [(f"{self.label}, g = {each:g}", with_aversion(each)) for each in self.aversions]
+        return [self, *(replace(self, label=label, learner=learner) for label, learner in others)]
 
     def scores(self, live: EdgeState, users: np.ndarray, n_items: int) -> torch.Tensor:
         """Return the scores of all items known now; those it does not know yet come last."""
@@ -115,9 +125,12 @@ def _arms(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list
     for model in spec.models:
         started = time.perf_counter()
         learner, chosen[model.label] = chosen_learner(model, state, spec.seed, features.get(model.label))
+        if model.aversions and not hasattr(learner, "with_aversion"):
+            raise UsageError(f"{model.model} has no dislike_aversion to vary; leave out 'aversions'.")
         seconds = time.perf_counter() - started
         for kind in model.arms:
-            arm = Arm(model.label, model.model, kind, copy.deepcopy(learner))
+            aversions = model.aversions if kind == "online" else ()
+            arm = Arm(model.label, model.model, kind, copy.deepcopy(learner), aversions=aversions)
             arm.log["fit_seconds"] = seconds
             if kind == "none":
                 arm.frozen = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), sizes[1])
@@ -170,7 +183,7 @@ def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int], features: Fea
 def _predict(spec: StreamSpec, arms: list[Arm], state: OnlineState, cases: Cases) -> pl.DataFrame:
     n_items = state.edges.n_items
     tables = []
-    for arm in arms:
+    for arm in [variant for each in arms for variant in each.variants()]:
         values = measure(cases, partial(_case_scores, arm, state, cases), n_items, spec.cutoffs)
         about = {"user": cases.token, "group": cases.group, "known_likes": cases.n_known_likes}
         counts = {"n_likes": cases.n_likes, "n_unknown": cases.n_unknown}

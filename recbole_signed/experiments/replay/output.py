@@ -90,7 +90,7 @@ def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Pa
     rows = [*summary["pooled"], *summary["windows"]]
     rows += [
         {"model": model, **{key: summary[key].get(model) for key in _OF_MODELS}}
-        for model in dict.fromkeys([*summary["gate"], *summary["cost"]])
+        for model in dict.fromkeys([*summary["cost"], *summary["gate"]])
     ]
     rows.append({"peak_memory_bytes": summary["peak_memory_bytes"]})
     texts = {

@@ -34,6 +34,8 @@ class ModelSpec(Spec):
     features: dict[str, JsonValue] | None = Field(None, description="a mapping such as {item: [genre]}")
     """Columns of the data set's ``.item`` file; all items of it are announced at the cut."""
     arms: tuple[ArmName, ...] = Field(ARMS, description=f"a list of {', '.join(ARMS)}")
+    aversions: tuple[Annotated[float, Field(ge=0)], ...] = Field((), description="a list of numbers of 0 or more")
+    """The online arm ranks with each of these ``dislike_aversion``, too: rows of their own, without another fit."""
 
 
 _LENGTH = re.compile("[0-9]{1,8}[smhd]")
@@ -142,7 +144,8 @@ class StreamSpec(Spec):
         """Return a short hash of everything that the results depend on."""
         left_out = {"path", "title", "note", *(() if self.freshness else ("freshness",))}
         values = self.model_dump(exclude=left_out)
-        for model in values["models"]:  # without features it is what it was before there were any
-            if model["features"] is None:
-                del model["features"]
+        for model in values["models"]:  # without features or aversions it is what it was before there were any
+            for name in ("features", "aversions"):
+                if not model[name]:
+                    del model[name]
         return digest(values)[:12]
