@@ -76,6 +76,9 @@ def tune_time(
 ) -> TimeSearchResult:
     """Choose transition and trend, one after the other, and what multiplies their sum; SSF itself is tried first.
 
+    Either may come first: what is chosen second is fitted to the first, and on few users the wrong one is easily kept.
+    The better of both ends is taken.
+
     Where exposures span too little time to tell half-lives apart, the trend of ``start`` holds.
 
     Args:
@@ -90,32 +93,17 @@ def tune_time(
     """
     fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
     search = _TimeSearch(fitted, sequences, exposures, validation, start, frozenset(fixed))
-    search.offer([start.without_time()])
-    search.change(
-        dict(zip((*SCALES, "transition_ridge", "transition_share"), (*scales, ridge, COARSE_SHARE), strict=True))
-        for scales in SCALE_SETS
-        for ridge in RIDGES
-    )
-    search.change({"transition_share": each} for each in SHARES)
     lives = [life for life in HALF_LIVES if life <= REACH * exposures.days]
-    trend = ("half_life", "trend_exponent", "recent_popularity", "trend_smoothing")
-    if lives:
-        search.change([dict(zip(trend, (life, *each), strict=True)) for life in lives for each in COARSE_TRENDS])
-    else:
-        search.best = replace(search.best, **{name: getattr(start, name) for name in trend})
-        search.value, search.per_user = -np.inf, None  # it holds, whatever the others came to
-        search.known.clear()
-        search.offer([search.best])
-    for _ in range(2):
-        if lives:
-            search.change({"trend_exponent": each} for each in EXPONENTS)
-            search.change({"popularity_half_life": each} for each in lives)
-            search.change({"recent_popularity": each} for each in POPULARITIES)
-            search.change({"trend_smoothing": each} for each in SMOOTHINGS)
-        search.factors()
-        search.change({"transition_share": each} for each in SHARES)
-    tuned = SearchResult(search.fitted.settings, search.value, found.decompositions + 1, found.evaluations + search.n)
-    return TimeSearchResult(search.best, tuned)
+    ends = []
+    refine, transitions, trends = search.refine, search.transitions, search.trends
+    for steps in ((transitions, trends, refine, refine), (trends, refine, transitions, refine)):
+        search.begin(fitted, start.without_time())
+        for step in steps:
+            step(lives)
+        ends.append((search.value, search.fitted.settings, search.best))
+    value, settings, best = max(ends, key=lambda each: each[0])
+    tuned = SearchResult(settings, value, found.decompositions + 1, found.evaluations + search.n)
+    return TimeSearchResult(best, tuned)
 
 
 class _TimeSearch:
@@ -140,6 +128,37 @@ class _TimeSearch:
         self.best, self.value, self.n = start, -np.inf, 0
         self.per_user: np.ndarray | None = None
         self.known: set[tuple[FilterSettings, TimeSettings]] = set()
+
+    def begin(self, fitted: SpectralFilter, settings: TimeSettings) -> None:
+        """Begin with some settings, whatever was found before."""
+        self.fitted, self.best, self.value, self.per_user = fitted, settings, -np.inf, None
+        self.known.clear()
+        self.offer([settings])
+
+    def transitions(self, _: list[float]) -> None:
+        """Choose the scales and the ridge of the transition, and its share."""
+        names = (*SCALES, "transition_ridge", "transition_share")
+        values = ((*scales, ridge, COARSE_SHARE) for scales in SCALE_SETS for ridge in RIDGES)
+        self.change(dict(zip(names, each, strict=True)) for each in values)
+        self.change({"transition_share": each} for each in SHARES)
+
+    def trends(self, lives: list[float]) -> None:
+        """Choose the trend; where no half-lives can be told apart, that of the start holds."""
+        trend = ("half_life", "trend_exponent", "recent_popularity", "trend_smoothing")
+        if lives:
+            self.change([dict(zip(trend, (life, *each), strict=True)) for life in lives for each in COARSE_TRENDS])
+        else:
+            self.begin(self.fitted, replace(self.best, **{name: getattr(self.start, name) for name in trend}))
+
+    def refine(self, lives: list[float]) -> None:
+        """Choose one after the other again."""
+        if lives:
+            self.change({"trend_exponent": each} for each in EXPONENTS)
+            self.change({"popularity_half_life": each} for each in lives)
+            self.change({"recent_popularity": each} for each in POPULARITIES)
+            self.change({"trend_smoothing": each} for each in SMOOTHINGS)
+        self.factors()
+        self.change({"transition_share": each} for each in SHARES)
 
     def change(self, changes: Iterable[dict[str, Any]]) -> None:
         """Try changes of the best settings."""
