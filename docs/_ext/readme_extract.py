@@ -16,7 +16,7 @@ BENCH = ROOT / "yaml" / "bench"
 SECTIONS = {"sigformer-amazon-music": "Amazon-Music", "sigformer-kuairand": "KuaiRand"}
 MODELS = ("SSF-L", "SSF", "SIGformer", "SignedEASE", "SiReN", "SimGCL", "LightGCN", "EASE", "Pop")
 HEADERS = ("Recall@20", "NDCG@20", "DislikeRecall@20", "Train (s)")
-RIVALS = ("SSF-L", "SignedSGFCF", "SSF", "SGFCF", "SignedEASE", "EASE", "Pop")
+RIVALS = ("SSF-L", "SignedSGFCF", "SSF", "SGFCF", "SignedEASE", "Pop")
 AHEAD = "SSF-L"
 BLOCK = re.compile(r"(?<=<!-- extract: )(?P<name>\w+) -->\n(?P<content>.*?)(?=<!-- end -->)", re.DOTALL)
 

@@ -105,7 +105,7 @@ def test_sections_appear_with_their_results(found: dict[str, Any], figures: list
     found["tables"]["cold"]["columns"] |= group
     found["tables"]["standard"]["sections"]["sigformer-kuairec"]["not_run"] = ["MultiVAE"]
     tests = {name: {"p_better": 0.01} for name in ("t", "wilcoxon", "permutation")}
-    comparison = {"section": "KuaiRand", "model": "SSF-L", "mean": 0.168, "n_users": 10}
+    comparison = {"section": "Amazon-Music", "model": "SSF-L", "mean": 0.168, "n_users": 10}
     comparison |= {"difference": 0.018, "low": 0.011, "high": 0.022, "relative": 0.12, "tests": tests}
     comparison |= {"better": ["t", "wilcoxon", "permutation"], "worse": []}
     comparisons = [
