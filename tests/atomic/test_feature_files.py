@@ -151,6 +151,15 @@ def test_rows_that_say_the_same_count_once(write: Write) -> None:
     assert len(read_feature_file(write(*ROWS, ROWS[0]), "item_id").ids) == 4
 
 
+def test_rows_of_unknown_ids_change_nothing(write: Write) -> None:
+    ids, wanted = ["1", "2", "3", "4"], ["genre", "author", "year"]
+    more = [f"x{i}\thorror\tbob\t{1800 + i}\t\t" for i in range(20)]
+    found, names = matrix_of(write(*ROWS), wanted, ids)
+    again, same = matrix_of(write(*more, *ROWS), wanted, ids)
+    assert same == names  # bob, horror and the early years are not theirs
+    assert np.array_equal(again, found)
+
+
 class Settings(dict[str, Any]):
     def __missing__(self, key: str) -> None:
         return None
