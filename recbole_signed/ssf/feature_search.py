@@ -34,8 +34,9 @@ POPULARITIES = (0.0, 0.03, 0.1, 0.3)
 USER_RIDGES = (10.0, 100.0, 1000.0, 10000.0)
 WEIGHTS = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Edges that a prediction counts as; 0 is tried first, and holds unless another is better by a standard error."""
-LIFTS = (1.5, 2.0, 3.0, 5.0)
-"""What scores of predicted items are multiplied by among all; 1 holds unless another is better by a standard error."""
+LIFTS = (0.3, 0.6, 1.5, 2.0, 3.0, 5.0)
+"""What scores of predicted items are multiplied by among all; 1 holds unless another is better by a standard error.
+Those below 1 are for predictions whose scale was chosen among new items, where it is of no account."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ class _FeatureSearch:
         if trial.n_users:
             self._try("feature_gain", GAINS, measure)
             value = self._try("feature_popularity", POPULARITIES, measure)
-        self._weigh("feature_weight", self._item_candidate(features), self.validation, (0.0, *WEIGHTS))
         self._lift(features, trial)
+        self._weigh("feature_weight", self._item_candidate(features), self.validation, (0.0, *WEIGHTS))
         self.said.append(f"items from features: NDCG@{DEPTH} {value:.4f} among {len(cold)} cold ones")
 
     def _explained(self, trial: _ColdItems) -> float:

@@ -275,13 +275,37 @@ class SpectralFilter:
         Its scale is the root mean square length of the users' factors, were all of median degree, times that of
         the items'. It follows from the singular values, so that no user has to be kept or drawn.
         """
-        size = self.user_energy * self.k / max(self.counters.n_known, 1) if self.k and self.n_users else 1.0
+        return self._prior(self.counters)
+
+    def _prior(self, counters: ItemCounters) -> torch.Tensor:
+        size = self.user_energy * self.k / max(counters.n_known, 1) if self.k and self.n_users else 1.0
         if self.trend is None:
-            return self.counters.prior(self.settings, size**0.5)
-        popularity = self.trend.likes(self.counters.believed_likes()).log1p()
-        found = self.counters.prior(self.settings, size**0.5, popularity)
+            return counters.prior(self.settings, size**0.5)
+        popularity = self.trend.likes(counters.believed_likes()).log1p()
+        found = counters.prior(self.settings, size**0.5, popularity)
         # recent popularity says by itself how popular an item is: all degrees would bring back what is over
-        return found.div_(self.counters.degree_factor(self.settings)) if self.settings.popularity_exponent else found
+        return found.div_(counters.degree_factor(self.settings)) if self.settings.popularity_exponent else found
+
+    @cached_property
+    def _prior_of_strangers(self) -> torch.Tensor:
+        """The prior for users of whom nothing is known: predicted popularity counts as any other."""
+        expected = self.counters.expected
+        return self._prior(replace(self.counters, expected=expected and replace(expected, popularity=0.0)))
+
+    def prior_beside(self, exposure: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> torch.Tensor:
+        """Return :attr:`prior` as users with these exposure scores have it.
+
+        A further share of predicted popularity is on the scale of exposure scores. Where these are all 0, for a user
+        without edges, it would put predicted items before all others.
+
+        Args:
+            exposure: ``[..., n]``.
+            items: int64, in the same shape or ``[n]``, or a range of them.
+        """
+        prior = self.prior[items]
+        if self.counters.expected is None or not self.counters.expected.popularity:
+            return prior
+        return torch.where(exposure.any(dim=-1, keepdim=True), prior, self._prior_of_strangers[items])
 
     @cached_property
     def user_energy(self) -> float:
@@ -323,7 +347,7 @@ class SpectralFilter:
             out: where the scores are put; may be ``exposure``.
         """
         every = slice(None) if items is None else items
-        prior = self.prior[every]
+        prior = self.prior_beside(exposure, every)
         if isinstance(every, slice):
             factor = None if self.factor is None else self.factor[every]
         else:  # not worked out for all items
@@ -445,7 +469,7 @@ class SpectralFilter:
             items=items,
             signs=signs,
             contributions=contributions,
-            prior=float(self.prior[item]),
+            prior=float(self.prior_beside(self.fold_in(edges)).expand(1, -1)[0, item]),
             verdict=float(self.verdict()[item]),
             factor=1.0 if self.factor is None else float(self.factor[item]),
             score=float(self.scores(edges)[0, item]),
