@@ -24,7 +24,7 @@ _MANY = 0.1
 
 
 class EdgeState:
-    """Edges by user and by item. About 45 bytes a pair; a change costs a copy of the two rows it touches at most."""
+    """Edges by user and by item, with room to grow about 51 bytes a pair; a change copies two rows at most."""
 
     def __init__(self, n_users: int = 1, n_items: int = 1) -> None:
         self._by_user = Adjacency(COLUMNS)
