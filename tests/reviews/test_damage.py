@@ -167,10 +167,10 @@ def test_r13_every_flipped_bit_of_the_other_files_is_found_or_changes_nothing(tm
 
 
 @pytest.mark.parametrize(
-    ("how", "n"),
+    ("how", "n_times"),
     [("flip", 25), ("cut", 25), ("gone", 1), *(pytest.param(how, 400, marks=MANY) for how in ("flip", "cut"))],
 )
-def test_r13_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path, how: str, n: int) -> None:
+def test_r13_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path, how: str, n_times: int) -> None:
     rng = np.random.default_rng(6)
     state = OnlineState.open(tmp_path / "state")
     state.recover()
@@ -181,7 +181,7 @@ def test_r13_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: 
     content = (tmp_path / "crashed" / "log.sqlite-wal").read_bytes()
     written = np.flatnonzero(np.frombuffer(content, dtype=np.uint8))
     refused = 0
-    for _ in range(n):
+    for _ in range(n_times):
         damaged = bytearray(content)
         place = int(rng.choice(written))
         damaged[place] ^= 1 << int(rng.integers(8))
@@ -200,7 +200,7 @@ def test_r13_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: 
         except UsageError as error:
             assert "was acknowledged" in str(error) or "damaged" in str(error)  # noqa: PT017
             refused += 1
-    print(f"log.sqlite-wal: of {n} times ({how}) {refused} refused, the others without effect")
+    print(f"log.sqlite-wal: of {n_times} times ({how}) {refused} refused, the others without effect")
     assert refused
 
 
