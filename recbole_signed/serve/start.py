@@ -20,6 +20,7 @@ from recbole_signed.online import OnlineRecommender, OnlineReplica, OnlineTraine
 from recbole_signed.serve.keys import ApiKeys
 from recbole_signed.serve.memory import hold_memory_down
 from recbole_signed.serve.settings import ServeSettings
+from recbole_signed.serve.threads import compute_on_one_thread
 
 try:
     import uvicorn
@@ -124,6 +125,7 @@ def run_service(
     """
     settings, keys = _checked(host, settings)
     hold_memory_down()
+    compute_on_one_thread()
     trainer = OnlineRecommender.open(directory)
     sockets: list[socket.socket] = []
     replicas: list[subprocess.Popen[bytes]] = []
@@ -181,6 +183,7 @@ def run_replica(
     """
     settings, keys = _checked(host, settings)
     hold_memory_down()
+    compute_on_one_thread()
     replica = OnlineReplica(directory)
     bound = None
     try:
