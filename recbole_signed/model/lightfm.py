@@ -34,6 +34,7 @@ class LightFM(TrainingFreeRecommender):
     parameter_ranges: ClassVar[Mapping[str, str]] = {
         "embedding_size": "int [1, inf)",
         "fm_epochs": "int [1, inf)",
+        "fm_loss": "warp | bpr | warp-kos | logistic",
         "fm_alpha": "[0, inf)",
     }
     uses_dislikes = False

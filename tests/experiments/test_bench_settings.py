@@ -12,9 +12,9 @@ from recbole_signed.experiments.runs import as_word, merged, parse_assignments, 
 VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(1 - 2**63, 2**63 - 1)
     | st.floats(allow_nan=False)
-    | st.text(st.characters(codec="utf-8"), max_size=15),
+    | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=15),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3)
     ),

@@ -138,5 +138,5 @@ def test_wrong_settings_are_refused(wrong: dict, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         LearnedSettings(**wrong)
     assert LearnedSettings.from_tensor(LearnedSettings(learned_rank=7).to_tensor()) == LearnedSettings(learned_rank=7)
-    with pytest.raises(UsageError, match="must be a number"):
+    with pytest.raises(UsageError, match="must be a whole number"):
         LearnedSettings.from_mapping({**dict.fromkeys(LearnedSettings.__dataclass_fields__), "learned_rank": "many"})
