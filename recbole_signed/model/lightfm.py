@@ -15,10 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.errors import MissingExtraError
 from recbole_signed.model.training_free import TrainingFreeRecommender
-
-LOSSES = ("warp", "bpr", "warp-kos", "logistic")
 
 
 class LightFM(TrainingFreeRecommender):
@@ -47,8 +45,6 @@ class LightFM(TrainingFreeRecommender):
         self.rank, self.passes = int(config["embedding_size"]), int(config["fm_epochs"])
         self.rate, self.alpha = float(config["learning_rate"]), float(config["fm_alpha"])
         self.objective, self.seed = str(config["fm_loss"]), int(config["seed"])
-        if self.objective not in LOSSES:
-            raise UsageError(f"fm_loss is '{self.objective}'; it must be one of {', '.join(LOSSES)}.")
         own = dataset.features_of if hasattr(dataset, "features_of") else lambda _side: None
         self._sides = [_with_own(own(side), n) for side, n in (("user", self.n_users), ("item", self.n_items))]
         self.register_buffer("user_factors", torch.zeros(self.n_users, 0))

@@ -15,9 +15,8 @@ from recbole_signed.online import compute_apart, compute_here
 from recbole_signed.online.store import EventLog, FrozenEdges
 
 
-def test_a_ranking_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender = begin(tmp_path / "state")
-    before = recommender.recommend("u1", 5)
+def held_commits(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Let a commit wait, once it is written; return the events of that and of its end."""
     append, written, go_on = EventLog.append, threading.Event(), threading.Event()
 
     def slow(self: EventLog, *args: Any) -> Any:
@@ -27,6 +26,13 @@ def test_a_ranking_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytes
         return result
 
     monkeypatch.setattr(EventLog, "append", slow)
+    return written, go_on
+
+
+def test_a_ranking_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = begin(tmp_path / "state")
+    before = recommender.recommend("u1", 5)
+    written, go_on = held_commits(monkeypatch)
     thread = threading.Thread(target=recommender.update, args=([event(1, "u1", before[0][0], "dislike")],))
     thread.start()
     assert written.wait(60)
@@ -42,15 +48,7 @@ def test_a_ranking_does_not_wait_for_a_snapshot_that_waits_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recommender = begin(tmp_path / "state")
-    append, written, go_on = EventLog.append, threading.Event(), threading.Event()
-
-    def slow(self: EventLog, *args: Any) -> Any:
-        result = append(self, *args)
-        written.set()
-        assert go_on.wait(60)
-        return result
-
-    monkeypatch.setattr(EventLog, "append", slow)
+    written, go_on = held_commits(monkeypatch)
     update = threading.Thread(target=recommender.update, args=([event(1, "u1", "i1", "dislike")],))
     update.start()
     assert written.wait(60)
