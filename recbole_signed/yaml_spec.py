@@ -91,11 +91,34 @@ def _size(node: yaml.Node, known: dict[int, float]) -> float:
 
 
 Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
+
+
+class Dumper(yaml.SafeDumper):
+    """YAML that :class:`Loader` reads back: text that it would take for a number is quoted."""
+
+
+for _each in (Loader, Dumper):
+    _each.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
+        list("-+0123456789."),
+    )
+
+
+def yaml_text(value: object, *, flow: bool = False, allow_unicode: bool = False) -> str:
+    """Return a value as yaml that :class:`Loader` reads back; ``flow`` puts it in one line.
+
+    With ``allow_unicode`` people can read text in every script, and U+0085 and U+2028 in it are read back as spaces.
+    """
+    text: str = yaml.dump(
+        value,
+        Dumper=Dumper,
+        sort_keys=False,
+        default_flow_style=flow,
+        allow_unicode=allow_unicode,
+        width=2**30,
+    )
+    return text
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

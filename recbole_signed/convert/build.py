@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from recbole_signed.convert import common, manifest, rejects
 from recbole_signed.convert import dataset_versions as versions
@@ -26,6 +25,7 @@ from recbole_signed.convert.rejects import Rejects
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
 from recbole_signed.files import replacing_folder
+from recbole_signed.yaml_spec import yaml_text
 
 _FORMAT_VERSION = 1
 _SPOOL = ".spool"
@@ -152,7 +152,7 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: c
         )
     shutil.rmtree(folder / _SPOOL, ignore_errors=True)
     settings = _settings(converter, schema.fields, list(spools))
-    (folder / f"{name}.yaml").write_text(_YAML_HEADER + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    (folder / f"{name}.yaml").write_text(_YAML_HEADER + yaml_text(settings), encoding="utf-8")
     taker = rejects.current()
     if taker is not None:
         taker.close()

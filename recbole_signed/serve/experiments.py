@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import replace_file
-from recbole_signed.yaml_spec import Spec, checked, read_yaml
+from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 
 PARAMETERS = ("dislike_aversion", "dislike_push")
 """What a variant may change without a model of its own."""
@@ -187,7 +186,7 @@ class Experiments:
         self._experiments = changed._experiments
         if self._path is not None:
             content = {"experiments": {key: each.model_dump(exclude_defaults=True) for key, each in self}}
-            replace_file(self._path, yaml.safe_dump(content, sort_keys=False).encode())
+            replace_file(self._path, yaml_text(content).encode())
 
     def change(self, name: str, **fields: Any) -> Experiment:
         """Change fields of an experiment, such as ``status`` or ``share``.

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import yaml
 
 from recbole_signed.convert import sha256
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import replacing_folder
 from recbole_signed.stats import iso, totals
 from recbole_signed.synth.generator import SyntheticGraph
+from recbole_signed.yaml_spec import yaml_text
 
 FORMATS = ("inter", "npz")
 _MANIFEST = "dataset.json"
@@ -93,7 +93,7 @@ def write(
     with replacing_folder(target, overwrite=overwrite) as folder:
         if how == "inter":
             _write_inter(graph, folder / f"{target.name}.inter", progress)
-            text = yaml.safe_dump(_SETTINGS, sort_keys=False)
+            text = yaml_text(_SETTINGS)
             (folder / f"{target.name}.yaml").write_text(text, encoding="utf-8")
         else:
             arrays = {name: getattr(graph, name) for name in _ARRAYS}

@@ -22,6 +22,7 @@ VALUES = st.recursive(
 )
 
 
+@example("0E0")
 @example("\x85")
 @example("a\u2028b")
 @given(VALUES)

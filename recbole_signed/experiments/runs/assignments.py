@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.yaml_spec import Loader, one_line, read_yaml
+from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
 __all__ = ["Loader", "as_word", "merged", "parse_assignments", "read_yaml", "split_dotted", "with_dotted"]
 
@@ -45,7 +45,7 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
 def as_word(key: str, value: Any) -> str:
     """Return the ``key=value`` that :func:`parse_assignments` reads back."""
     # ASCII alone: yaml takes some other characters (U+0085, U+2028) for line breaks and reads them back as spaces
-    text = yaml.safe_dump(value, default_flow_style=True, width=2**30)
+    text = yaml_text(value, flow=True)
     return f"{key}={text.removesuffix(chr(10)).removesuffix('...').strip()}"
 
 

@@ -15,6 +15,7 @@ import yaml
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import TUNED, Loader, read_yaml, space_file
 from recbole_signed.files import is_plain_name
+from recbole_signed.yaml_spec import yaml_text
 
 _START = "# tuning:"
 _TAKEN_OVER = {"name", "data"}
@@ -38,9 +39,9 @@ def tuned_path(model: str, name: str, root: Path | str = TUNED) -> Path:
 
 def to_yaml(tuned: Tuned, heading: str) -> str:
     """Return the file: a heading of one line or more, how the values were found, the values."""
-    how = yaml.safe_dump({"tuning": tuned.how}, sort_keys=False, allow_unicode=True, width=2**30)
+    how = yaml_text({"tuning": tuned.how}, allow_unicode=True)
     comment = "".join(f"# {line}\n" for line in [*heading.splitlines(), *how.splitlines()])
-    return comment + yaml.safe_dump(tuned.values, sort_keys=False, allow_unicode=True, width=2**30)
+    return comment + yaml_text(tuned.values, allow_unicode=True)
 
 
 def read_tuned(path: Path) -> Tuned:
