@@ -307,7 +307,8 @@ class _ColdItems:
         made = self.predicted(s)
         items = torch.from_numpy(self.cold)
         exposure = self.factors @ made.vectors[items].T
-        return float(_ndcg(made.finished(exposure, items), self.likes).mean()) if self.n_users else 0.0
+        scores = made.finished(exposure, items, strangers=made.strangers(self.factors))
+        return float(_ndcg(scores, self.likes).mean()) if self.n_users else 0.0
 
 
 def _changed(settings: FeatureSettings, name: str, value: float) -> FeatureSettings:

@@ -292,20 +292,37 @@ class SpectralFilter:
         expected = self.counters.expected
         return self._prior(replace(self.counters, expected=expected and replace(expected, popularity=0.0)))
 
-    def prior_beside(self, exposure: torch.Tensor, items: torch.Tensor | slice = slice(None)) -> torch.Tensor:
-        """Return :attr:`prior` as users with these exposure scores have it.
-
-        A further share of predicted popularity is on the scale of exposure scores. Where these are all 0, for a user
-        without edges, it would put predicted items before all others.
+    def strangers(self, factors: torch.Tensor, users: SignedGraph | UserEdges | None = None) -> torch.Tensor | None:
+        """Return of which users nothing is known: no edge and no feature has given them factors.
 
         Args:
-            exposure: ``[..., n]``.
-            items: int64, in the same shape or ``[n]``, or a range of them.
+            factors: of the users, ``[n_users, k]``.
+            users: with their edges, which a linear term reads too; None without one.
+
+        Returns:
+            bool ``[n_users, 1]``; None where it is of no account, see :meth:`prior_for`.
+        """
+        if self.counters.expected is None or not self.counters.expected.popularity:
+            return None
+        nothing = ~factors.any(dim=-1, keepdim=True)
+        if self.linear is not None and users is not None:
+            nothing &= (self.degrees(users) == 0)[:, None]
+        return nothing
+
+    def prior_for(
+        self, strangers: torch.Tensor | None = None, items: torch.Tensor | slice = slice(None)
+    ) -> torch.Tensor:
+        """Return :attr:`prior` as users have it.
+
+        A further share of predicted popularity is on the scale of exposure scores. For a user of whom nothing is known,
+        whose exposure scores are all 0, it would put predicted items before all others.
+
+        Args:
+            strangers: see :meth:`strangers`, ``[..., 1]``; None: something is known of all users.
+            items: int64 ``[..., n]`` or ``[n]``, or a range of them.
         """
         prior = self.prior[items]
-        if self.counters.expected is None or not self.counters.expected.popularity:
-            return prior
-        return torch.where(exposure.any(dim=-1, keepdim=True), prior, self._prior_of_strangers[items])
+        return prior if strangers is None else torch.where(strangers, self._prior_of_strangers[items], prior)
 
     @cached_property
     def user_energy(self) -> float:
@@ -337,7 +354,11 @@ class SpectralFilter:
         return found if self.linear is None else found.add_(self.linear.scores(self.rows(users)).to(found.device))
 
     def finished(
-        self, exposure: torch.Tensor, items: torch.Tensor | slice | None = None, out: torch.Tensor | None = None
+        self,
+        exposure: torch.Tensor,
+        items: torch.Tensor | slice | None = None,
+        out: torch.Tensor | None = None,
+        strangers: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the scores that exposure scores come to.
 
@@ -345,9 +366,10 @@ class SpectralFilter:
             exposure: of all items, ``[n_users, n_items]``; else of ``items``, in the same shape.
             items: int64, or a range of them; None for all.
             out: where the scores are put; may be ``exposure``.
+            strangers: of which users nothing is known, see :meth:`strangers`.
         """
         every = slice(None) if items is None else items
-        prior = self.prior_beside(exposure, every)
+        prior = self.prior_for(strangers, every)
         if isinstance(every, slice):
             factor = None if self.factor is None else self.factor[every]
         else:  # not worked out for all items
@@ -366,10 +388,12 @@ class SpectralFilter:
             users: known or new.
             added: exposure scores from elsewhere, ``[n_users, n_items]``.
         """
-        exposure = self.exposure(users)
+        users = self.edges(users)
+        factors = self.fold_in(users)
+        exposure = self.exposure_of(factors, users)
         if added is not None:
             exposure += added
-        return self.finished(exposure, out=exposure)
+        return self.finished(exposure, out=exposure, strangers=self.strangers(factors, users))
 
     def pair_scores(
         self, users: SignedGraph | UserEdges, items: torch.Tensor, added: torch.Tensor | None = None
@@ -382,12 +406,13 @@ class SpectralFilter:
             added: exposure scores from elsewhere, ``[n_users, m]``.
         """
         users = self.edges(users)
-        exposure = (self.vectors[items][..., : self.k] @ self.fold_in(users)[..., None])[..., 0]
+        factors = self.fold_in(users)
+        exposure = (self.vectors[items][..., : self.k] @ factors[..., None])[..., 0]
         if self.linear is not None:
             exposure += self.linear.scores(self.rows(users)).to(exposure.device).gather(1, items)
         if added is not None:
             exposure += added
-        return self.finished(exposure, items)
+        return self.finished(exposure, items, strangers=self.strangers(factors, users))
 
     def top(self, users: SignedGraph, k: int = 20, hide: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ``k`` best items of each user and their scores, two ``[n_users, <= k]``, best first.
@@ -413,6 +438,7 @@ class SpectralFilter:
         """Return the ``k`` best scores of each of a few users and the items, the items being gone through in blocks."""
         edges = self.edges(users)
         factors = self.fold_in(edges)
+        strangers = self.strangers(factors, edges)
         whole = None if self.linear is None else self.exposure_of(factors, edges)
         row, item = _hidden(users) if hide else (np.zeros(0, dtype=np.int64),) * 2
         best: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -426,7 +452,7 @@ class SpectralFilter:
                 torch.mm(factors, self.vectors[block].T, out=scores)
             else:
                 scores.copy_(whole[:, block])
-            self.finished(scores, block, out=scores)
+            self.finished(scores, block, out=scores, strangers=strangers)
             start, end = np.searchsorted(item, (block.start, block.stop))
             scores[torch.from_numpy(row[start:end]), torch.from_numpy(item[start:end] - first)] = -torch.inf
             values, places = _best(scores, min(k, scores.shape[1]))
@@ -469,7 +495,7 @@ class SpectralFilter:
             items=items,
             signs=signs,
             contributions=contributions,
-            prior=float(self.prior_beside(self.fold_in(edges)).expand(1, -1)[0, item]),
+            prior=float(self.prior_for(self.strangers(self.fold_in(edges), edges)).expand(1, -1)[0, item]),
             verdict=float(self.verdict()[item]),
             factor=1.0 if self.factor is None else float(self.factor[item]),
             score=float(self.scores(edges)[0, item]),

@@ -183,9 +183,11 @@ class TopItems:
         bounds[fitted.counters.unknown.numpy()] = UNKNOWN
         bounds[hidden] = -np.inf
 
+        strangers = fitted.strangers(factors)
+
         def exact(items: IntArray) -> np.ndarray:
             rows = torch.from_numpy(items)
-            return fitted.finished(fitted.vectors[rows] @ factors, rows).numpy()
+            return fitted.finished(fitted.vectors[rows] @ factors, rows, strangers=strangers).numpy()
 
         first = np.argpartition(bounds, n_items - FIRST)[n_items - FIRST :]
         first = first[bounds[first] > UNKNOWN]

@@ -150,6 +150,27 @@ def test_predicted_popularity_is_not_above_all_others_for_a_user_without_edges()
     assert made.pair_scores(nobody, pairs).numpy() == pytest.approx(plain.scores(nobody).numpy(), abs=1e-9)
 
 
+def test_a_users_edges_say_whether_it_is_a_stranger_not_the_items_that_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In blocks and in pairs of items without factors the exposure scores are 0 for everybody."""
+    graph = grouped_graph()
+    fitted, _ = SpectralFilter.fit(without(graph, [3, 7, 11]), replace(SETTINGS, popularity_floor=1e-4))
+    features = features_of(np.arange(N_ITEMS) % N_GROUPS)
+    learned = item_sums(fitted, features).solve(1.0)
+    told = FeatureSettings(feature_popularity=0.3)
+    made = ItemPrediction.of(fitted, features, learned, told).applied(fitted)
+    made.vectors[[3, 7, 11]] = 0.0  # nothing but predicted popularity is known of them
+    users = SignedGraph(graph.likes[:20], graph.dislikes[:20])
+    users = without(users, [3, 7, 11])
+    whole = made.scores(users)
+    assert made.pair_scores(users, torch.tensor([[3, 7, 11]] * 20)).equal(whole[:, [3, 7, 11]])
+    monkeypatch.setattr("recbole_signed.ssf.filter.ITEMS", 1)  # times USERS over the number of users
+    monkeypatch.setattr("recbole_signed.ssf.filter.USERS", 20)
+    items, values = made.top(users, N_ITEMS, hide=False)
+    assert values.numpy() == pytest.approx(whole.gather(1, items).numpy(), rel=1e-5)
+
+
 class Chosen:
     """Validation users of a graph: half of each one's likes are held out."""
 
