@@ -51,10 +51,11 @@ class FeatureMaps(torch.nn.Module):
         settings: FilterSettings,
         iterations: int,
         fixed: Collection[str] = (),
+        fitted: SpectralFilter | None = None,
     ) -> str:
         """Choose the parameters as `feature_search.tune_features` does; return what was chosen, in words."""
         items, users = (None if each is None else each.matrix for each in (self.items, self.users))
-        found = tune_features(graph, validation, settings, items, users, self.settings, iterations, fixed)
+        found = tune_features(graph, validation, settings, items, users, self.settings, iterations, fixed, fitted)
         self.chosen = found.settings.to_tensor().to(self.item_map.device)
         return found.said
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +15,10 @@ from recbole_signed.evaluation import ndcg_at
 from recbole_signed.graph import RidgeSums, SignedGraph
 from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.search import HOPE, candidate
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
-from recbole_signed.ssf.validation import Candidate, Validation
+from recbole_signed.ssf.validation import Candidate, Pieces, Validation
 
 SHARE = 0.2
 """Of the items with features, and of the validation users, that are made cold."""
@@ -57,6 +58,7 @@ def tune_features(
     start: FeatureSettings,
     iterations: int,
     fixed: Collection[str] = (),
+    fitted: SpectralFilter | None = None,
 ) -> FeatureSearchResult:
     """Choose the settings of predictions; a tie leaves features out of what has edges.
 
@@ -75,8 +77,9 @@ def tune_features(
         start: values of what is not tried.
         iterations: of a decomposition.
         fixed: names of settings that stay as they are in ``start``.
+        fitted: the filter, if it was fitted to the graph before.
     """
-    search = _FeatureSearch(graph, validation, settings, start, iterations, frozenset(fixed))
+    search = _FeatureSearch(graph, validation, settings, start, iterations, frozenset(fixed), fitted)
     if items is not None:
         search.items(items)
     if users is not None:
@@ -93,23 +96,20 @@ class _FeatureSearch:
         start: FeatureSettings,
         iterations: int,
         fixed: frozenset[str],
+        fitted: SpectralFilter | None,
     ) -> None:
         self.graph, self.validation, self.settings, self.iterations = graph, validation, settings, iterations
         self.best, self.fixed, self.said = start, fixed, list[str]()
-        self.fitted: SpectralFilter | None = None
+        self.fitted = fitted or SpectralFilter.fit(graph, settings, iterations=iterations)[0]
 
-    def _fit(self) -> SpectralFilter:
-        if self.fitted is None:
-            self.fitted, _ = SpectralFilter.fit(self.graph, self.settings, iterations=self.iterations)
-        return self.fitted
-
-    def _try(self, name: str, values: Iterable[float], measure: Callable[[FeatureSettings], float]) -> float:
+    def _try(
+        self, name: str, values: Iterable[float], measure: Callable[[list[FeatureSettings]], Sequence[float]]
+    ) -> float:
         """Keep the value of a setting that is measured best; return what it is measured."""
         tried = (getattr(self.best, name),) if name in self.fixed else tuple(values)
-        found = {value: measure(_changed(self.best, name, value)) for value in tried}
-        chosen = max(found, key=found.__getitem__)
-        self.best = _changed(self.best, name, chosen)
-        return found[chosen]
+        settings = [_changed(self.best, name, value) for value in tried]
+        measured, self.best = max(zip(measure(settings), settings, strict=True), key=lambda each: each[0])
+        return measured
 
     # ---- items
 
@@ -120,74 +120,107 @@ class _FeatureSearch:
         if len(cold) < FEWEST:
             self.said.append("too few items with features to choose on")
             return
-        trial = _ColdItems.of(self.graph, self.settings, features, cold, self.iterations)
+        trial = _ColdItems.of(self.graph, self.fitted, features, cold, self.iterations)
         if "predict_items" not in self.fixed:
             told = self._explained(trial)
             if told < TELLING:
                 self.best = replace(self.best, predict_items=0)
                 self.said.append(f"features of items explain {told:.1%} of the factors of other items: not used")
                 return
-        measure = trial.ndcg
-        self._try("feature_gain", GAINS, measure)
-        value = self._try("feature_ridge", RIDGES, measure)
-        if trial.n_users:
-            self._try("feature_gain", GAINS, measure)
-            value = self._try("feature_popularity", POPULARITIES, measure)
+        value = 0.0
+        if trial.validation.n_users:
+            self._try("feature_gain", GAINS, trial.ndcg)
+            ridge = self.best.feature_ridge
+            self._try("feature_ridge", RIDGES, trial.ndcg)
+            if self.best.feature_ridge != ridge:
+                self._try("feature_gain", GAINS, trial.ndcg)
+            value = self._try("feature_popularity", POPULARITIES, trial.ndcg)
         self._lift(features, trial)
-        self._weigh("feature_weight", self._item_candidate(features), self.validation, (0.0, *WEIGHTS))
+        self._weigh("feature_weight", self._predicted(features), self.validation, 0.0, [(each,) for each in WEIGHTS])
         self.said.append(f"items from features: NDCG@{DEPTH} {value:.4f} among {len(cold)} cold ones")
 
     def _explained(self, trial: _ColdItems) -> float:
         """Return the part of the variance of cold items' factors that the best ridge explains, and keep that ridge."""
-        return self._try("feature_ridge", RIDGES, trial.explained)
+        return self._try("feature_ridge", RIDGES, lambda tried: [trial.explained(each) for each in tried])
 
-    def _item_candidate(self, features: sp.csr_matrix) -> Callable[[FeatureSettings], Candidate]:
-        fitted = self._fit()
-        learned = item_sums(fitted, features).solve(self.best.feature_ridge)
-
-        def candidate(s: FeatureSettings) -> Candidate:
-            made = ItemPrediction.of(fitted, features, learned, s).applied(fitted)
-            users = self.validation.users
-            return lambda pieces: made.scores(users.rows(pieces.rows))
-
-        return candidate
+    def _predicted(self, features: sp.csr_matrix) -> Callable[[FeatureSettings], SpectralFilter]:
+        """Return what makes the filter with what features say."""
+        learned = item_sums(self.fitted, features).solve(self.best.feature_ridge)
+        return lambda s: ItemPrediction.of(self.fitted, features, learned, s).applied(self.fitted)
 
     def _lift(self, features: sp.csr_matrix, trial: _ColdItems) -> None:
         """Choose how far the scores of predicted items are lifted in the ranking of all."""
         items = self.validation.like_keys % self.graph.n_items
         new = np.diff(features.indptr) > 0
-        new &= ~self._fit().known().numpy()
+        new &= ~self.fitted.known().numpy()
         if new[items].sum() >= FEWEST:
-            self._weigh("feature_lift", self._item_candidate(features), self.validation, (1.0, *LIFTS))
+            predicted, validation = self._predicted(features), self.validation
         else:
-            users = replace(self.validation, users=trial.without(self.validation.users))
-            self._weigh("feature_lift", trial.candidate(users), users, (1.0, *LIFTS))
+            predicted = trial.predicted
+            validation = replace(self.validation, users=_without_items(self.validation.users, trial.cold))
+        self._weigh("feature_lift", predicted, validation, 1.0, (LIFTS,))
 
     def _weigh(
         self,
         name: str,
-        candidate: Callable[[FeatureSettings], Candidate],
+        predicted: Callable[[FeatureSettings], SpectralFilter],
         validation: Validation,
-        values: Iterable[float],
+        first: float,
+        steps: Iterable[Sequence[float]],
     ) -> None:
-        """Choose how much a prediction counts: as the first of the values says, unless another is clearly better."""
+        """Choose how much a prediction of items counts, see :meth:`_choose`."""
         if name in self.fixed:
             return
-        tried = [_changed(self.best, name, value) for value in values]
-        standings = validation.contest([candidate(each) for each in tried])
-        leader = max(range(len(tried)), key=lambda each: (standings[each].per_user is not None, standings[each].value))
-        none, best = standings[0].per_user, standings[leader].per_user
-        assert best is not None
-        # none: what came first was given up, as clearly worse, before all users were ranked for
-        if none is None or (best - none).mean() > (best - none).std() / len(best) ** 0.5:
-            self.best = tried[leader]
+        projected: torch.Tensor | None = None
+
+        def of(s: FeatureSettings) -> Candidate:
+            nonlocal projected
+            made = predicted(s)
+            if name != "feature_lift" or projected is None:  # which leaves the factors as they are
+                projected = made.project(validation.users)
+            return candidate(made, projected, validation)
+
+        self._choose(name, of, validation, first, steps)
+
+    def _choose(
+        self,
+        name: str,
+        of: Callable[[FeatureSettings], Candidate],
+        validation: Validation,
+        first: float,
+        steps: Iterable[Sequence[float]],
+    ) -> None:
+        """Choose how much a prediction counts: as ``first`` says, unless another value is clearly better.
+
+        Args:
+            name: of the setting.
+            of: gives the scoring with some settings.
+            validation: what is ranked.
+            first: the value that holds.
+            steps: further values, those of a step together, as long as there is hope.
+        """
+        if name in self.fixed:
+            return
+        leading = _changed(self.best, name, first)
+        none = validation.values([of(leading)])[0]
+        best = none
+        for values in steps:
+            tried = [_changed(self.best, name, value) for value in values]
+            standings = validation.contest([of(each) for each in tried], best)
+            for each, standing in zip(tried, standings, strict=True):
+                if standing.per_user is not None and standing.value > best.mean():
+                    leading, best = each, standing.per_user
+            if max(each.value for each in standings) < HOPE * best.mean():
+                break
+        if (best - none).mean() > (best - none).std() / len(best) ** 0.5:
+            self.best = leading
 
     # ---- users
 
     def users(self, features: sp.csr_matrix) -> None:
         numbers = self.validation.numbers
         assert numbers is not None
-        fitted = self._fit()
+        fitted = self.fitted
         able = int((np.diff(features.indptr) > 0).sum())
         rows = np.flatnonzero(np.diff(features.indptr)[numbers] > 0)[: min(USERS, int(SHARE * able))]
         if len(rows) < FEWEST:
@@ -203,7 +236,7 @@ class _FeatureSearch:
 
         if not sums.gram.any():
             return
-        value = self._try("user_feature_ridge", USER_RIDGES, lambda s: float(measure(s).mean()))
+        value = self._try("user_feature_ridge", USER_RIDGES, lambda tried: [measure(s).mean() for s in tried])
         difference = measure(self.best) - measure(None)
         if "predict_users" not in self.fixed and difference.mean() <= difference.std() / len(difference) ** 0.5:
             self.best = replace(self.best, predict_users=0)
@@ -211,7 +244,7 @@ class _FeatureSearch:
             return
         learned = sums.solve(self.best.user_feature_ridge)
 
-        def candidate(s: FeatureSettings) -> Candidate:
+        def of(s: FeatureSettings) -> Candidate:
             def score(pieces: Any) -> torch.Tensor:
                 own = numbers[pieces.rows]
                 edges = UserEdges.of(self.graph.rows(own), self.settings.dislike_weight)
@@ -219,7 +252,7 @@ class _FeatureSearch:
 
             return score
 
-        self._weigh("user_feature_weight", candidate, self.validation, (0.0, *WEIGHTS))
+        self._choose("user_feature_weight", of, self.validation, 0.0, [(each,) for each in WEIGHTS])
         self.said.append(f"users from features: NDCG@{DEPTH} {value:.4f} for {len(cold)} cold ones")
 
 
@@ -232,8 +265,8 @@ class _ColdItems:
     cold: npt.NDArray[np.int64]
     factors: torch.Tensor
     """Of the users, ``[n_users, k]``."""
-    likes: sp.csr_matrix
-    """``[n_users, len(cold)]``."""
+    validation: Validation
+    """The users and their likes, of items by their place in ``cold``."""
     own: npt.NDArray[np.float32]
     """The cold items' fold-in of their edges, as much as scores see of it, ``[len(cold), k]``."""
     seen: npt.NDArray[np.float32]
@@ -244,15 +277,26 @@ class _ColdItems:
     def of(
         cls,
         graph: SignedGraph,
-        settings: FilterSettings,
+        whole: SpectralFilter,
         features: sp.csr_matrix,
         cold: npt.NDArray[np.int64],
         iterations: int,
     ) -> _ColdItems:
-        rest = _without_items(graph, cold)
-        fitted, _ = SpectralFilter.fit(rest, settings, iterations=iterations)
+        """Fit to a graph without its edges to the items ``cold``, from the filter of the whole graph."""
+        rest, settings = _without_items(graph, cold), whole.settings
+        fitted, _ = SpectralFilter.fit(rest, settings, iterations=max(1, iterations // 2), start=whole.vectors)
         liked = np.flatnonzero(np.diff(graph.likes.indptr) > np.diff(rest.likes.indptr))
-        users = np.sort(np.random.default_rng(0).permutation(liked)[:USERS])
+        users = np.random.default_rng(0).permutation(liked)[:USERS]
+        likes = graph.likes[users][:, cold].sorted_indices()
+        none = sp.csr_matrix(likes.shape, dtype=np.float32)
+        nobody = torch.zeros(0, dtype=torch.int64)
+        validation = Validation(
+            users=SignedGraph(none, none),
+            like_keys=np.repeat(np.arange(len(users)), np.diff(likes.indptr)) * len(cold) + likes.indices,
+            like_count=np.diff(likes.indptr),
+            hidden=(nobody, nobody),
+            metric=f"NDCG@{DEPTH}",
+        )
         # what the edges of the cold items make of them, V' = S^-2 R' (R V), times S f(S): as much as scores see of it
         projected = fitted.project(rest).numpy()
         scale = (np.diff(rest.likes.indptr) + np.diff(rest.dislikes.indptr) + settings.degree_smoothing) ** -0.5
@@ -267,15 +311,11 @@ class _ColdItems:
             features,
             cold,
             fitted.fold_in(rest.rows(users)),
-            graph.likes[users][:, cold],
+            validation,
             own.astype(np.float32),
             seen,
             item_sums(fitted, features),
         )
-
-    @property
-    def n_users(self) -> int:
-        return len(self.factors)
 
     def explained(self, s: FeatureSettings) -> float:
         """Return the part of the cold items' variance that the prediction explains, the best scale given."""
@@ -289,26 +329,21 @@ class _ColdItems:
         learned = self.sums.solve(s.feature_ridge)
         return ItemPrediction.of(self.fitted, self.features, learned, s).applied(self.fitted)
 
-    def without(self, users: SignedGraph) -> SignedGraph:
-        """Return users without their edges to the cold items."""
-        return _without_items(users, self.cold)
+    def ndcg(self, tried: list[FeatureSettings]) -> list[float]:
+        """Return the mean NDCG of the cold items among themselves, with each of some settings."""
+        return [each.value for each in self.validation.contest([self._candidate(s) for s in tried])]
 
-    def candidate(self, validation: Validation) -> Callable[[FeatureSettings], Candidate]:
-        """Return how to rank all items, the cold ones among them, for users without edges to those."""
+    def _candidate(self, s: FeatureSettings) -> Candidate:
+        made, items = self.predicted(s), torch.from_numpy(self.cold)
+        vectors, strangers = made.vectors[items].T, made.strangers(self.factors)
 
-        def of(s: FeatureSettings) -> Candidate:
-            made = self.predicted(s)
-            return lambda pieces: made.scores(validation.users.rows(pieces.rows))
+        def score(pieces: Pieces) -> torch.Tensor:
+            rows = pieces.rows
+            return made.finished(
+                self.factors[rows] @ vectors, items, strangers=None if strangers is None else strangers[rows]
+            )
 
-        return of
-
-    def ndcg(self, s: FeatureSettings) -> float:
-        """Return the mean NDCG of the cold items among themselves."""
-        made = self.predicted(s)
-        items = torch.from_numpy(self.cold)
-        exposure = self.factors @ made.vectors[items].T
-        scores = made.finished(exposure, items, strangers=made.strangers(self.factors))
-        return float(_ndcg(scores, self.likes).mean()) if self.n_users else 0.0
+        return score
 
 
 def _changed(settings: FeatureSettings, name: str, value: float) -> FeatureSettings:

@@ -80,7 +80,7 @@ def tune_learned(
         for each, standing in zip(filters, standings, strict=True):
             if _rank(standing) > best.value:
                 fitted, best = each, standing
-    tuned = SearchResult(fitted.settings, best.value, found.decompositions + 1, found.evaluations + evaluations)
+    tuned = SearchResult(fitted.settings, best.value, found.decompositions + 1, found.evaluations + evaluations, fitted)
     return TunedLearned(settings, tuned)
 
 

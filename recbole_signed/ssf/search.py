@@ -12,7 +12,7 @@ import torch
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.settings import FilterSettings
-from recbole_signed.ssf.validation import Candidate, Validation
+from recbole_signed.ssf.validation import Candidate, Pieces, Validation
 
 FAINT = 1e-3
 """Share of the largest response below which a singular vector is left out of an evaluation."""
@@ -59,6 +59,8 @@ class SearchResult:
     decompositions: int
     evaluations: int
     """Candidates that were ranked with, most of them for a part of the users."""
+    fitted: SpectralFilter | None = None
+    """The filter that the settings were measured with, fitted to the whole graph."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,13 @@ def candidate(fitted: SpectralFilter, projected: torch.Tensor, validation: Valid
     """
     spectral = tuple(value for name, value in vars(fitted.settings).items() if name not in FACTORS)
     exposure = exposures(fitted, projected, validation)
-    return lambda pieces: fitted.finished(pieces.of((id(projected), spectral), exposure, alone=True))
+    strangers = fitted.strangers(projected[:, : fitted.k], validation.users)
+
+    def score(pieces: Pieces) -> torch.Tensor:
+        whole = pieces.of((id(projected), spectral), exposure, alone=True)
+        return fitted.finished(whole, strangers=None if strangers is None else strangers[pieces.rows])
+
+    return score
 
 
 def exposures(
@@ -237,7 +245,8 @@ def tune(
         found.decompositions + search.decompositions,
         found.evaluations + search.ranked_before + len(search.values),
     )
-    return SearchResult(search.chosen.settings, search.chosen.value, n_fits, n_ranked)
+    best = search.chosen
+    return SearchResult(best.settings, best.value, n_fits, n_ranked, replace(best.fit.fitted, settings=best.settings))
 
 
 def factors(validation: Validation) -> dict[str, tuple[float, ...]]:

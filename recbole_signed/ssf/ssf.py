@@ -172,7 +172,8 @@ class SSF(TrainingFreeRecommender):
             return
         found = self._choose(validation, valid_data)
         if self.features is not None:
-            said = self.features.tune(self.graph, validation, self.settings, self.iterations, self.given)
+            fitted = found.fitted
+            said = self.features.tune(self.graph, validation, self.settings, self.iterations, self.given, fitted)
             getLogger().info(f"{name}: {said}")
         self.settings_ranked = found.evaluations
         getLogger().info(

@@ -102,7 +102,8 @@ def tune_time(
             step(lives)
         ends.append((search.value, search.fitted.settings, search.best))
     value, settings, best = max(ends, key=lambda each: each[0])
-    tuned = SearchResult(settings, value, found.decompositions + 1, found.evaluations + search.n)
+    n_fits, fitted = found.decompositions + 1, replace(fitted, settings=settings)
+    tuned = SearchResult(settings, value, n_fits, found.evaluations + search.n, fitted)
     return TimeSearchResult(best, tuned)
 
 
