@@ -18,6 +18,7 @@ from .sampler import PHASES as PHASES
 from .sampler import SignedSampler as SignedSampler
 from .sequence_loaders import SignedSequenceEvalDataLoader as SignedSequenceEvalDataLoader
 from .sequence_loaders import WindowLoader as WindowLoader
+from .sequential import SIGN_LIST as SIGN_LIST
 from .sequential import SignedSequentialDataset as SignedSequentialDataset
 from .settings import SETTING_KEYS as SETTING_KEYS
 from .settings import SignedSettings as SignedSettings

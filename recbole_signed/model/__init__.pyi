@@ -1,4 +1,5 @@
 from .abstract_recommender import SignedRecommender as SignedRecommender
+from .abstract_recommender import SignedSequentialRecommender as SignedSequentialRecommender
 from .dfgnn import DFGNN as DFGNN
 from .directau import DirectAU as DirectAU
 from .layers import disinterest_filter as disinterest_filter

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.model.abstract_recommender import GeneralRecommender, SequentialRecommender
 from recbole.utils import InputType
 
 from recbole_signed.atomic import HOW_TO_SIGN
@@ -142,3 +142,14 @@ class SignedRecommender(GeneralRecommender):
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return the scores of all items for each user, flat ``[batch * n_items]``."""
         return self.score(interaction[self.USER_ID]).reshape(-1)
+
+
+class SignedSequentialRecommender(SequentialRecommender):
+    """A sequential recommender that reads likes and dislikes in one sequence."""
+
+    def with_signs(self, batch: Any) -> Any:
+        """Return a batch with the items of both signs in order, their signs in ``sign_list``, and their number.
+
+        Here the batches of :class:`~recbole_signed.data.sequential.SignedSequentialDataset` hold them.
+        """
+        return batch

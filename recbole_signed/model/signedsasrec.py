@@ -3,7 +3,7 @@ r"""SignedSASRec
 Reference:
     Wang-Cheng Kang and Julian McAuley. "Self-Attentive Sequential Recommendation." in ICDM 2018.
     Veronika Ivanova et al. "Benefiting from Negative yet Informative Feedback by Contrasting Opposing Sequential
-    Patterns." in RecSys 2025.
+        Patterns." in RecSys 2025.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.model.layers import TransformerEncoder
 from recbole.utils import InputType
 from torch import nn
 from torch.nn import functional
 
 from recbole_signed.data.sequential import SIGN_LIST
+from recbole_signed.model.abstract_recommender import SignedSequentialRecommender
 
 
-class SignedSASRec(SequentialRecommender):
+class SignedSASRec(SignedSequentialRecommender):
     r"""SASRec over likes and dislikes: the sign is part of the input, and disliked next items are pushed down.
 
     A user's last events :math:`x_1 \ldots x_n` with signs s go through SASRec's causal transformer,
@@ -43,10 +43,10 @@ class SignedSASRec(SequentialRecommender):
     * the contrast is between a disliked item and the next liked one at the same place.
 
     Where it departs from RecBole's SASRec: all places of a sequence are learned from at once, as in the SASRec paper,
-    and not the last one of each of as many sequences as there are likes. An epoch costs about the sequence length less.
+    and not the last one of each of as many sequences as there are likes.
 
-    Training batches are windows (:class:`~recbole_signed.data.sequence_loaders.WindowLoader`): the ``train_batch_size``
-    counts these.
+    Training batches are windows, as ``reads`` says (:class:`~recbole_signed.data.sequence_loaders.WindowLoader`), so
+    that an epoch costs about the sequence length less; ``train_batch_size`` counts these.
     """
 
     input_type = InputType.POINTWISE
@@ -72,7 +72,10 @@ class SignedSASRec(SequentialRecommender):
     source = "this package, after SASRec (ICDM 2018) and PNFRec (RecSys 2025)"
     trainer_class = "recbole_signed.trainer.signed_trainer:SignedTrainer"
     export_recipe: ClassVar[Mapping[str, Any]] = {
-        "refusal": "it reads likes and dislikes in one sequence, which no data set of RecBole gives."
+        "attributes": ("reads",),
+        "note": "RecBole's training batches hold one sequence for each like, those of recbole-signed one for each "
+        "`MAX_ITEM_LIST_LENGTH` events of a user. So an epoch costs more, and training does not repeat a run of "
+        "recbole-signed number by number; the loss of a batch and the scores are the same.",
     }
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -108,7 +111,7 @@ class SignedSASRec(SequentialRecommender):
         """Return h of all places, ``[batch, length, d]``."""
         items = batch[self.ITEM_SEQ]
         places = torch.arange(items.shape[1], device=items.device)
-        signs = batch[SIGN_LIST].long() + 1
+        signs = batch[SIGN_LIST].to(torch.int64) + 1
         events = self.item_embedding(items) + self.sign_embedding(signs) + self.position_embedding(places)
         states: torch.Tensor = self.encoder(
             self.dropout(self.norm(events)), self.get_attention_mask(items), output_all_encoded_layers=False
@@ -125,7 +128,7 @@ class SignedSASRec(SequentialRecommender):
         Returns:
             The next liked item (0 for padding), the next item, and whether that one is disliked.
         """
-        items, signs, target = batch[self.ITEM_SEQ], batch[SIGN_LIST].long(), batch[self.ITEM_ID][:, None]
+        items, signs, target = batch[self.ITEM_SEQ], batch[SIGN_LIST].to(torch.int64), batch[self.ITEM_ID][:, None]
         length = batch[self.ITEM_SEQ_LEN][:, None]
         place = torch.arange(items.shape[1], device=items.device)
         ends = place == length - 1
@@ -138,8 +141,9 @@ class SignedSASRec(SequentialRecommender):
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
         """Return L, a scalar."""
-        next_like, following, disliked = self.next_events(interaction)
-        states, learns = self.forward(interaction), next_like > 0
+        batch = self.with_signs(interaction)
+        next_like, following, disliked = self.next_events(batch)
+        states, learns = self.forward(batch), next_like > 0
         logits = states[learns] @ self.item_embedding.weight.T
         loss = functional.cross_entropy(logits, next_like[learns])
         if not self.dislike_weight:
@@ -151,8 +155,9 @@ class SignedSASRec(SequentialRecommender):
 
     def predict(self, interaction: Any) -> torch.Tensor:
         """Return the score of an item after each sequence, ``[batch]``."""
-        return (self._last(interaction) * self.item_embedding(interaction[self.ITEM_ID])).sum(dim=1)
+        last = self._last(self.with_signs(interaction))
+        return (last * self.item_embedding(interaction[self.ITEM_ID])).sum(dim=1)
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return the scores of all items after each sequence, ``[batch, n_items]``."""
-        return self._last(interaction) @ self.item_embedding.weight.T
+        return self._last(self.with_signs(interaction)) @ self.item_embedding.weight.T

@@ -1,7 +1,8 @@
 """How an exported model finds dislikes in stock RecBole, which knows none, and makes its batches.
 
 The exporter puts the methods of :class:`StockRecommender` (and of :class:`StockBatchRecommender`, where a model asks
-for batches of its own) in the place of those of the same name of ``SignedRecommender``, and copies what else they use
+for batches of its own) in the place of those of the same name of ``SignedRecommender``, those of
+:class:`StockSequentialRecommender` in the place of ``SignedSequentialRecommender``'s, and copies what else they use
 from this module. So all of it must do without this package's data set, trainer and loader, and without ``super()``.
 """
 
@@ -12,13 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.model.abstract_recommender import SequentialRecommender
 
-from recbole_signed.data import UnseenItems, sifts_positives
+from recbole_signed.data import SIGN_LIST, UnseenItems, sifts_positives
 from recbole_signed.graph import SignedGraph
-from recbole_signed.model import SignedRecommender
+from recbole_signed.model import SignedRecommender, SignedSequentialRecommender
 
 DISLIKE_FIELDS = ("dislike_user_id", "dislike_item_id")
 """Columns of the file of dislikes."""
+DISLIKE_TIME = "dislike_timestamp"
+"""Its column of times, for sequences."""
 
 Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -189,3 +193,98 @@ class SignedBatches:
         batch = {self.user_field: users, self.item_field: items, "sign": sign}
         batch[self.negative_field] = torch.from_numpy(sampled).to(device)
         return batch, epoch if place == 0 else None
+
+
+class StockSequentialRecommender(SignedSequentialRecommender):
+    """A sequential recommender that reads likes and dislikes in one sequence.
+
+    Likes are the interactions, as RecBole puts them in sequences. Dislikes of the training part come from an additional
+    atomic file ``<dataset>.dislike`` with the columns ``dislike_user_id:token``, ``dislike_item_id:token`` and
+    ``dislike_timestamp:float``, loaded by ``additional_feat_suffix: [dislike]``, ``alias_of_user_id:
+    [dislike_user_id]``, ``alias_of_item_id: [dislike_item_id]`` and ``load_col: {inter: [user_id, item_id, timestamp],
+    dislike: [dislike_user_id, dislike_item_id, dislike_timestamp]}``. Without that file all events are likes.
+
+    A dislike is in a sequence where its time says, if it is earlier than the item to be predicted; among events of one
+    time, likes come first. RecBole's times are 32-bit floats, which hold seconds since 1970 in steps of 64 or 128:
+    count them from the first event of the data.
+    """
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        SequentialRecommender.__init__(self, config, dataset)
+        theirs = getattr(dataset, "dislike_feat", None)
+        self._dislikes = TimedDislikes(dataset) if theirs is not None and len(theirs) else None
+
+    def with_signs(self, batch: Any) -> Any:
+        """Return a batch with the items of both signs in order, their signs in ``sign_list``, and their number."""
+        items, length = batch[self.ITEM_SEQ], batch[self.ITEM_SEQ_LEN]
+        columns = {name: batch[name] for name in (self.USER_ID, self.ITEM_ID) if name in batch}
+        if self._dislikes is None:
+            signs = (items > 0).to(torch.int64)
+        else:
+            items, signs, length = self._dislikes.among(batch, items, length)
+        return {**columns, self.ITEM_SEQ: items, SIGN_LIST: signs, self.ITEM_SEQ_LEN: length}
+
+
+class TimedDislikes:
+    """The dislikes of a data set by user and time, which are put among the likes of sequences.
+
+    Raises:
+        ValueError: times are missing or normalised, or the interactions hold signs.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        config, theirs = dataset.config, dataset.dislike_feat
+        self.user_field, self.time_field = dataset.uid_field, dataset.time_field
+        self.times_field = f"{self.time_field}{config['LIST_SUFFIX']}"
+        if self.time_field not in dataset.inter_feat.columns or DISLIKE_TIME not in theirs.columns:
+            raise ValueError(f"load_col needs '{self.time_field}' of interactions and '{DISLIKE_TIME}' of dislikes.")
+        normalised = {self.time_field, DISLIKE_TIME}.intersection(config["normalize_field"] or [])
+        if config["normalize_all"] or normalised:
+            raise ValueError("times must not be normalised, each file by itself: set normalize_all: False.")
+        if (config["SIGN_FIELD"] or "sign") in dataset.inter_feat.columns:
+            raise ValueError("RecBole would count disliked interactions as hits: put them into the file of dislikes.")
+        user, item, time = (theirs[name].numpy() for name in (*DISLIKE_FIELDS, DISLIKE_TIME))
+        order = np.lexsort((time, user))
+        self.item, self.time = torch.from_numpy(item[order]), torch.from_numpy(time[order])
+        self.indptr = np.searchsorted(user[order], np.arange(dataset.user_num + 1))
+        self.moments = np.unique(time)
+        self.keys = self._keys(user[order], time[order])
+
+    def _keys(self, user: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Return numbers in the order of user and time, ``[n]``."""
+        return user * (len(self.moments) + 1) + np.searchsorted(self.moments, time)
+
+    def among(
+        self, batch: Any, items: torch.Tensor, length: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the last events of both signs before the items to be predicted.
+
+        Args:
+            batch: of RecBole's, with times; without that of the target all dislikes are before it.
+            items: likes, filled from the left, ``[n_rows, longest]``.
+            length: how many likes, ``[n_rows]``.
+
+        Returns:
+            Items and signs, 0 for padding, ``[n_rows, longest]`` each, and how many events, ``[n_rows]``.
+        """
+        longest = items.shape[1]
+        user = batch[self.user_field].cpu().numpy()
+        end = self.indptr[user + 1]
+        if self.time_field in batch:
+            target = batch[self.time_field].cpu().numpy()
+            end = np.searchsorted(self.keys, self._keys(user, target))
+        place = torch.from_numpy(end[:, None] + np.arange(-longest, 0))
+        known = place >= torch.from_numpy(self.indptr[user])[:, None]
+        place = place.clamp(min=0)
+        known, disliked, time = (each.to(items.device) for each in (known, self.item[place], self.time[place]))
+        likes = torch.arange(longest, device=items.device) < length[:, None]
+        both = torch.cat([items * likes, disliked * known], dim=1)
+        signs = torch.cat([likes.to(torch.int64), -known.to(torch.int64)], dim=1)
+        moments = torch.cat([batch[self.times_field], time.to(batch[self.times_field])], dim=1)
+        order = moments.masked_fill(signs == 0, -torch.inf).sort(dim=1, stable=True).indices
+        found = (length + known.sum(dim=1)).clamp(max=longest)
+        # the last ones of the order, from the left
+        column = torch.arange(longest, device=items.device) - found[:, None]
+        order = order.gather(1, (column + order.shape[1]).clamp(max=order.shape[1] - 1))
+        inside = column < 0
+        return both.gather(1, order) * inside, signs.gather(1, order) * inside, found

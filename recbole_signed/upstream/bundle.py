@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from recbole_signed.errors import UsageError
 from recbole_signed.upstream.edits import changed, global_names
-from recbole_signed.upstream.follow import BASE, BUILTINS, STOCK, Followed
+from recbole_signed.upstream.follow import BASE, BASES, BUILTINS, STOCK, Followed
 from recbole_signed.upstream.modules import Import, SourceModule, Sources, Symbol
 from recbole_signed.upstream.python38 import BACKPORTS
 from recbole_signed.upstream.recipes import ExportRecipe
@@ -95,7 +95,7 @@ class Bundler:
         for local in {**module.definitions, **module.imports}:
             target = self._try(module, local)
             if isinstance(target, Symbol):
-                found[local] = BUILTINS.get(target) or self.names.get(BASE if target == STOCK else target, local)
+                found[local] = BUILTINS.get(target) or self.names.get(BASES.get(target, target), local)
         return found
 
     def _try(self, module: SourceModule, local: str) -> Symbol | Import | None:
@@ -174,7 +174,7 @@ class Bundler:
         if not pieces:
             return text
         first = statement.body[0].lineno - statement.lineno  # lines of the head
-        lines = text.splitlines(keepends=True)
+        lines = text.splitlines(keepends=True)[: None if own else first]
         return "".join([*lines[:first], pieces[0], *lines[first:], "\n", "\n".join(pieces[1:])])
 
     def _unused_attributes(self, statement: ast.ClassDef) -> list[ast.stmt]:

@@ -4,24 +4,71 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_signed.errors import UsageError
 
-INIT = "recbole/model/general_recommender/__init__.py"
 TESTS = "tests/model/test_model_auto.py"
 GUIDE = "docs/source/user_guide/model_intro.rst"
-API = "docs/source/recbole/recbole.model.general_recommender.rst"
 LIST = "asset/model_list.json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of RecBole's models, and where those are."""
+
+    name: str
+    """``general`` or ``sequential``."""
+
+    @property
+    def package(self) -> str:
+        """The package of their modules."""
+        return f"recbole.model.{self.name}_recommender"
+
+    @property
+    def folder(self) -> str:
+        """Its folder in a checkout."""
+        return self.package.replace(".", "/")
+
+    @property
+    def init(self) -> str:
+        """The file with their imports."""
+        return f"{self.folder}/__init__.py"
+
+    @property
+    def api(self) -> str:
+        """The list of their API pages."""
+        return f"docs/source/recbole/{self.package}.rst"
+
+    @property
+    def guide(self) -> str:
+        """The folder of their pages in the user guide."""
+        return f"docs/source/user_guide/model/{self.name}"
+
+    @property
+    def tests(self) -> str:
+        """The class of their tests."""
+        return f"Test{self.name.title()}Recommender"
+
+
+GENERAL, SEQUENTIAL = Kind("general"), Kind("sequential")
 
 
 def is_checkout(folder: Path) -> bool:
     """Whether the folder holds RecBole's source code, with or without its tests and documentation."""
-    return (folder / INIT).is_file()
+    return (folder / GENERAL.init).is_file()
 
 
-def insert(folder: Path, path: str, text: str) -> bool:
+def insert(folder: Path, path: str, text: str, kind: Kind) -> bool:
     """Put ``text`` where it belongs in a file of the checkout; return False where the file is not there.
+
+    Args:
+        folder: the checkout.
+        path: of the file in it.
+        text: the lines.
+        kind: of the model that they are about.
 
     Raises:
         UsageError: the file does not look as RecBole's does.
@@ -32,19 +79,25 @@ def insert(folder: Path, path: str, text: str) -> bool:
     old = file.read_text(encoding="utf-8")
     if text.strip(" \n,") in old:
         return True
-    file.write_text(_PLACES[path](old, text), encoding="utf-8")
+    places: dict[str, Callable[[], str]] = {
+        kind.init: lambda: f"{old.rstrip()}\n{text.rstrip()}\n",
+        TESTS: lambda: _at_the_end_of_the_class(kind.tests, old, text),
+        GUIDE: lambda: _into_the_guide(kind, old, text),
+        kind.api: lambda: _after_the_last(rf"^   {re.escape(kind.package)}\.\w+$", kind.api, old, text),
+        LIST: lambda: _into_the_list(kind, old, text),
+    }
+    file.write_text(places[path](), encoding="utf-8")
     return True
 
 
-def _at_the_end(old: str, text: str) -> str:
-    return f"{old.rstrip()}\n{text.rstrip()}\n"
-
-
-def _before_the_second_class(old: str, text: str) -> str:
-    classes = [match.start() for match in re.finditer(r"^class ", old, re.MULTILINE)]
-    if len(classes) < 2 or "TestGeneralRecommender" not in old[classes[0] : classes[1]]:
-        raise UsageError(f"{TESTS} of the checkout does not begin with the class TestGeneralRecommender.")
-    return f"{old[: classes[1]].rstrip()}\n\n{text.rstrip()}\n\n\n{old[classes[1] :]}"
+def _at_the_end_of_the_class(name: str, old: str, text: str) -> str:
+    found = re.search(rf"^class {name}\b", old, re.MULTILINE)
+    if found is None:
+        raise UsageError(f"{TESTS} of the checkout has no class {name}.")
+    following = re.compile(r"^\S", re.MULTILINE).search(old, found.end())
+    end = len(old) if following is None else following.start()
+    rest = f"\n\n{old[end:]}" if following else ""
+    return f"{old[:end].rstrip()}\n\n{text.rstrip()}\n{rest}"
 
 
 def _after_the_last(pattern: str, path: str, old: str, text: str) -> str:
@@ -55,26 +108,17 @@ def _after_the_last(pattern: str, path: str, old: str, text: str) -> str:
     return f"{old[:end]}\n{text.rstrip()}{old[end:]}"
 
 
-def _into_the_guide(old: str, text: str) -> str:
-    new = _after_the_last(r"^   model/general/\w+$", GUIDE, old, text)
+def _into_the_guide(kind: Kind, old: str, text: str) -> str:
+    new = _after_the_last(rf"^   model/{kind.name}/\w+$", GUIDE, old, text)
     return re.sub(r"(?<=We implement )\d+", lambda match: str(int(match[0]) + 1), new, count=1)
 
 
-def _into_the_list(old: str, text: str) -> str:
-    link = old.rfind('"model_link": "/docs/user_guide/model/general/')
+def _into_the_list(kind: Kind, old: str, text: str) -> str:
+    link = old.rfind(f'"model_link": "/docs/user_guide/model/{kind.name}/')
     at = old.rfind('"repository": "RecBole"', 0, old.find("}", link)) if link >= 0 else -1
-    end = old.find("},", at) + 2
-    if at < 0 or end < 2:
-        raise UsageError(f"{LIST} of the checkout has no general recommender of RecBole to put the new row after.")
-    new = f"{old[:end]}\n{text.rstrip()}{old[end:]}"
+    if at < 0:
+        raise UsageError(f"{LIST} of the checkout has no {kind.name} recommender of RecBole to put the new row after.")
+    end, row = old.find("}", at) + 1, text.rstrip().rstrip(",")
+    new = f"{old[:end]},\n{row}{old[end:]}"  # which may be the last row
     json.loads(new)
     return new
-
-
-_PLACES = {
-    INIT: _at_the_end,
-    TESTS: _before_the_second_class,
-    GUIDE: _into_the_guide,
-    API: lambda old, text: _after_the_last(r"^   recbole\.model\.general_recommender\.\w+$", API, old, text),
-    LIST: _into_the_list,
-}

@@ -19,7 +19,6 @@ from recbole_signed.upstream.edits import plain_docstrings
 from recbole_signed.upstream.recipes import TRAINER_KEYS, ExportRecipe, recipe_of
 from recbole_signed.upstream.reference import Description, without_sentences
 
-GENERAL = "recbole/model/general_recommender"
 RANGES = registry.PROPERTIES.parent / "tune"
 
 
@@ -63,44 +62,45 @@ def upstream(
     if recipe.refusal:
         raise UsageError(f"{entry.name} can't be exported: {recipe.refusal}")
     name, lower = entry.name, entry.name.lower()
-    path = folder / GENERAL / f"{lower}.py"
+    bundler = Bundler(entry.module, name, recipe)
+    kind = checkout.SEQUENTIAL if bundler.used.is_sequential else checkout.GENERAL
+    path = folder / kind.folder / f"{lower}.py"
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; --overwrite replaces it.")
     author = author or _git("user.name") or "the authors of recbole-signed"
     email = email or _git("user.email") or ""
     today = datetime.date.today()
-    bundler = Bundler(entry.module, name, recipe)
     dropped = (*recipe.methods, *recipe.attributes, *recipe.keys)
     what = Description.of(bundler.used.sources[entry.module], name, dropped)
     text = model_text(bundler.bundle(), what, _head(author, email, today), dropped)
     python38.check(text, f"{lower}.py")
-    yaml = pages.properties(entry.properties.read_text(encoding="utf-8") if entry.properties else "", recipe)
+    yaml = pages.properties(entry.properties.read_text(encoding="utf-8") if entry.properties else "", recipe, kind)
     whole = {
-        f"{GENERAL}/{lower}.py": (text, "the model"),
+        f"{kind.folder}/{lower}.py": (text, "the model"),
         f"recbole/properties/model/{name}.yaml": (yaml, "its defaults"),
-        f"docs/source/user_guide/model/general/{lower}.rst": (
-            pages.user_page(what, yaml, pages.tuning_ranges(RANGES / f"{name}.yaml", recipe), author),
+        f"{kind.guide}/{lower}.rst": (
+            pages.user_page(what, yaml, pages.tuning_ranges(RANGES / f"{name}.yaml", recipe), author, kind),
             "its page in the user guide",
         ),
-        f"docs/source/recbole/recbole.model.general_recommender.{lower}.rst": (pages.api_page(name), "its API page"),
+        f"docs/source/recbole/{kind.package}.{lower}.rst": (pages.api_page(name, kind), "its API page"),
     }
-    row = pages.model_list_row(what, author, today.year)
+    row = pages.model_list_row(what, author, today.year, kind)
     lines = {
-        checkout.INIT: (f"from recbole.model.general_recommender.{lower} import {name}\n", "its import, at the end"),
-        checkout.TESTS: (pages.test_method(name), "its test, at the end of TestGeneralRecommender"),
-        checkout.GUIDE: (f"   model/general/{lower}\n", "its line in the list of general recommenders"),
-        checkout.API: (f"   recbole.model.general_recommender.{lower}\n", "its line in the list of API pages"),
-        checkout.LIST: (pages.model_list_text(row) + "\n", "its row among RecBole's general recommenders"),
+        kind.init: (f"from {kind.package}.{lower} import {name}\n", "its import, at the end"),
+        checkout.TESTS: (pages.test_method(name), f"its test, at the end of {kind.tests}"),
+        checkout.GUIDE: (f"   model/{kind.name}/{lower}\n", f"its line in the list of {kind.name} recommenders"),
+        kind.api: (f"   {kind.package}.{lower}\n", "its line in the list of API pages"),
+        checkout.LIST: (pages.model_list_text(row) + "\n", f"its row among RecBole's {kind.name} recommenders"),
     }
     inside = checkout.is_checkout(folder)
     written = [_write(folder, each, content) for each, (content, _) in whole.items()]
     described = [(each, about) for each, (_, about) in whole.items()]
     for each, (content, about) in lines.items():
-        if not (inside and checkout.insert(folder, each, content)):
+        if not (inside and checkout.insert(folder, each, content, kind)):
             each = _write(folder, f"insert/{each}", content)
         written.append(each)
         described.append((each, about))
-    note = pages.contribution(name, described, inside, _notes(entry, recipe, text))
+    note = pages.contribution(name, described, inside, _notes(entry, recipe, text, kind), kind)
     written.append(_write(folder, "CONTRIBUTION.md" if not inside else f"CONTRIBUTION-{name}.md", note))
     return Exported(name, str(folder), inside, written, len(text.splitlines()))
 
@@ -160,7 +160,7 @@ def _entry(model: str) -> registry.ModelEntry:
     raise UsageError(f"there is no model named '{model}'{nearest(model, known)}")
 
 
-def _notes(entry: registry.ModelEntry, recipe: ExportRecipe, text: str) -> list[str]:
+def _notes(entry: registry.ModelEntry, recipe: ExportRecipe, text: str, kind: checkout.Kind) -> list[str]:
     """Return what is particular to the model whose file has this text."""
     yaml = entry.properties.read_text(encoding="utf-8") if entry.properties else ""
     dropped = [key for key in TRAINER_KEYS if f"\n{key}:" in f"\n{yaml}"]
@@ -170,13 +170,13 @@ def _notes(entry: registry.ModelEntry, recipe: ExportRecipe, text: str) -> list[
     if dropped:
         names = ", ".join(f"`{each}`" for each in dropped)
         notes.append(f"RecBole's trainer has no {names}: the learning rate stays as it is.")
-    if getattr(importlib.import_module(entry.module), entry.name).batches is not None:
+    if getattr(getattr(importlib.import_module(entry.module), entry.name), "batches", None) is not None:
         notes.append(
             "Batches are RecBole's batches of likes; the model adds the dislikes, in proportion, and samples "
             "`n_negatives` items for each edge by itself. So training does not repeat a run of recbole-signed number "
             "by number; the loss of a batch and the scores are the same."
         )
-    else:
+    elif kind == checkout.GENERAL:
         notes.append("The same data and settings give the same scores as in recbole-signed.")
     return [*notes, recipe.note] if recipe.note else notes
 

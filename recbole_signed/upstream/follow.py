@@ -16,6 +16,11 @@ LIBRARIES = frozenset({"torch", "numpy", "scipy", "recbole", "tqdm"})
 BASE = Symbol("recbole_signed.model.abstract_recommender", "SignedRecommender")
 STOCK = Symbol("recbole_signed.upstream.bridge", "StockRecommender")
 """Whose methods take the place of those of BASE."""
+SEQUENCES = Symbol(BASE.module, "SignedSequentialRecommender")
+STOCK_SEQUENCES = Symbol(STOCK.module, "StockSequentialRecommender")
+"""The same of sequential models."""
+BASES = {STOCK: BASE, STOCK_SEQUENCES: SEQUENCES}
+"""What a class of the bridge stands for."""
 STOCK_BATCHES = Symbol(STOCK.module, "StockBatchRecommender")
 """Whose methods take theirs, where the model sets ``batches``."""
 BUILTINS = {Symbol("recbole_signed.errors", "UsageError"): "ValueError"}
@@ -86,7 +91,7 @@ class Followed:
         target = self.sources.resolve(module, name)
         if target in BUILTINS:
             return None
-        return BASE if target == STOCK else target
+        return BASES.get(target, target) if isinstance(target, Symbol) else target
 
     def _use_external(self, module: SourceModule, local: str, target: Import) -> None:
         root = target.module.partition(".")[0]
@@ -138,7 +143,7 @@ class Followed:
     def members(self, module: SourceModule, statement: ast.ClassDef) -> list[tuple[SourceModule, ast.stmt]]:
         """Return the statements of a class that are kept, each with the module that it is from."""
         symbol, stays = Symbol(module.name, statement.name), self.stands_alone(module, statement)
-        overriding = self._stock_members() if symbol == BASE else []
+        overriding = self._stock_members(symbol) if symbol in BASES.values() else []
         others = {each.name for each in overriding if isinstance(each, _Functions)}
         members: list[tuple[SourceModule, ast.stmt]] = []
         for position, member in enumerate(statement.body):
@@ -150,22 +155,28 @@ class Followed:
                 dropped = True
             if stays and isinstance(member, _Functions) and not _is_special(member.name):
                 dropped = member.name not in self.mentioned
-            if symbol == BASE and position == 0:
+            if overriding and position == 0:
                 dropped = True  # its docstring is that of the stock class
             if not dropped:
                 members.append((module, member))
         bridge = self.sources[STOCK.module]
         return [(bridge, each) for each in overriding[:1]] + members + [(bridge, each) for each in overriding[1:]]
 
-    def _stock_members(self) -> list[ast.stmt]:
-        """Docstring and methods of the class that stands for the base of all models."""
+    @property
+    def is_sequential(self) -> bool:
+        """Whether it is a sequential model."""
+        return SEQUENCES in self.kept
+
+    def _stock_members(self, base: Symbol) -> list[ast.stmt]:
+        """Docstring and methods of the class that stands for a base of models."""
         bridge = self.sources[STOCK.module]
         members: dict[str, ast.stmt] = {}
-        for symbol in (STOCK, STOCK_BATCHES) if self._sets_batches(self.model) else (STOCK,):
+        classes = [stock for stock, of in BASES.items() if of == base]
+        for symbol in (*classes, STOCK_BATCHES) if base == BASE and self._sets_batches(self.model) else classes:
             statement = bridge.definitions[symbol.name]
             assert isinstance(statement, ast.ClassDef)
             for member in statement.body:
-                if symbol == STOCK or isinstance(member, _Functions):
+                if symbol in BASES or isinstance(member, _Functions):
                     members[_member_name(member)] = member
         return list(members.values())
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from recbole_signed.upstream.checkout import GENERAL, SEQUENTIAL, Kind
 from recbole_signed.upstream.recipes import ALL_IN_ONE_BATCH, TRAINER_KEYS, ExportRecipe
 from recbole_signed.upstream.reference import Description
 
@@ -16,7 +17,7 @@ HIDE = (
 _LINE = re.compile(r"^(?P<key>\w+):\s*(?P<value>.*?)\s*#\s*\((?P<kind>[^)]*)\)\s*(?P<text>.*)$")
 
 
-def properties(yaml: str, recipe: ExportRecipe) -> str:
+def properties(yaml: str, recipe: ExportRecipe, kind: Kind = GENERAL) -> str:
     """Return the default yaml without the keys that stock RecBole does not read, and with what it reads otherwise."""
     lines = []
     for line in yaml.splitlines():
@@ -26,12 +27,12 @@ def properties(yaml: str, recipe: ExportRecipe) -> str:
         if key == "train_batch_size":
             all_in_one = re.match(r"train_batch_size:\s*0\s", line) is not None
             size = str(ALL_IN_ONE_BATCH) if all_in_one else line.partition(":")[2].split()[0]
-            text = "The number of likes in a batch" + ("; so many: all of them." if all_in_one else ".")
+            text = f"The number of {_IN_A_BATCH[kind]} in a batch" + ("; so many: all of them." if all_in_one else ".")
             line = f"{f'train_batch_size: {size}':<32}# (int) {text}"
         for phrase, other in recipe.rewordings.items():
             line = line.replace(phrase, other)
         lines.append(line)
-    return "\n".join([*lines, HIDE])
+    return "\n".join([*lines, HIDE if kind == GENERAL else ""])  # RecBole hides nothing from sequential models
 
 
 def parameters(yaml: str) -> list[tuple[str, str, str, str]]:
@@ -41,23 +42,23 @@ def parameters(yaml: str) -> list[tuple[str, str, str, str]]:
 
 
 def test_method(model: str) -> str:
-    """Return the method for ``TestGeneralRecommender`` of RecBole's ``tests/model/test_model_auto.py``."""
+    """Return the method for RecBole's ``tests/model/test_model_auto.py``."""
     return (
         f"    def test_{model.lower()}(self):\n        config_dict = {{\n"
         f'            "model": "{model}",\n        }}\n        quick_test(config_dict)\n'
     )
 
 
-def model_list_row(what: Description, author: str, year: int) -> dict[str, Any]:
+def model_list_row(what: Description, author: str, year: int, kind: Kind = GENERAL) -> dict[str, Any]:
     """Return the entry of RecBole's ``asset/model_list.json``."""
     paper = what.citations[0] if what.citations else None
     return {
-        "category": "General Recommendation",
-        "cate_link": "/docs/user_guide/model_intro.html#general-recommendation",
+        "category": f"{kind.name.title()} Recommendation",
+        "cate_link": f"/docs/user_guide/model_intro.html#{kind.name}-recommendation",
         "year": paper.year if paper else str(year),
         "pub": paper.short_venue if paper else "",
         "model": what.model,
-        "model_link": f"/docs/user_guide/model/general/{what.model.lower()}.html",
+        "model_link": f"/docs/user_guide/model/{kind.name}/{what.model.lower()}.html",
         "paper": paper.title if paper else what.title,
         "paper_link": paper.link if paper else "",
         "authors": paper.authors if paper else author,
@@ -73,15 +74,12 @@ def model_list_text(row: dict[str, Any]) -> str:
     return "\n".join(f"      {line}" for line in text.splitlines()) + ","
 
 
-def api_page(model: str) -> str:
+def api_page(model: str, kind: Kind = GENERAL) -> str:
     """Return the page of the API documentation."""
-    return (
-        f".. automodule:: recbole.model.general_recommender.{model.lower()}\n"
-        "   :members:\n   :undoc-members:\n   :show-inheritance:\n"
-    )
+    return f".. automodule:: {kind.package}.{model.lower()}\n   :members:\n   :undoc-members:\n   :show-inheritance:\n"
 
 
-def user_page(what: Description, yaml: str, ranges: dict[str, Any], author: str) -> str:
+def user_page(what: Description, yaml: str, ranges: dict[str, Any], author: str, kind: Kind = GENERAL) -> str:
     """Return the page of the user guide, in the form of RecBole's pages."""
     name = what.model
     paper = what.citations[0] if what.citations else None
@@ -93,14 +91,14 @@ def user_page(what: Description, yaml: str, ranges: dict[str, Any], author: str)
     lines += ["**Method:**", "", what.method.strip(), "", "Running with RecBole", "-" * 25, ""]
     lines += ["**Model Hyper-Parameters:**", ""]
     lines += [f"- ``{key} ({kind})`` : {text} Defaults to ``{value}``." for key, kind, text, value in parameters(yaml)]
-    lines += ["", "", DISLIKES, "", _RUNNING.format(name=name), "", "Tuning Hyper Parameters", "-" * 25, ""]
+    lines += ["", "", DISLIKES[kind], "", _RUNNING.format(name=name), "", "Tuning Hyper Parameters", "-" * 25, ""]
     if ranges:
         settings = [f"   {key} choice [{','.join(map(str, values))}]" for key, values in ranges.items()]
         lines += [_COPY, "", ".. code:: bash", "", *settings, "", _REFERENCE_ONLY, ""]
     return "\n".join([*lines, _TUNING])
 
 
-DISLIKES = """**Data with Dislikes:**
+_DISLIKES = """**Data with Dislikes:**
 
 The interactions are likes. Dislikes of the training part may be given in an additional atomic file
 ``[dataset_name].dislike``, in the folder of the data set, with the columns ``dislike_user_id:token`` and
@@ -119,6 +117,29 @@ RecBole does not split an additional file: leave dislikes of the validation and 
 the model learns from likes alone. Rows of dislikes must not be among the interactions that are evaluated: RecBole
 counts every held-out interaction as a hit. If the ``.inter`` file has a column ``sign`` of 1 and -1, let
 ``val_interval: {sign: "[1,1]"}`` keep the likes."""
+
+_TIMED_DISLIKES = """**Data with Dislikes:**
+
+The interactions are likes. Dislikes of the training part may be given in an additional atomic file
+``[dataset_name].dislike``, in the folder of the data set, with the columns ``dislike_user_id:token``,
+``dislike_item_id:token`` and ``dislike_timestamp:float``, and these settings:
+
+.. code:: yaml
+
+   load_col:
+     inter: [user_id, item_id, timestamp]
+     dislike: [dislike_user_id, dislike_item_id, dislike_timestamp]
+   additional_feat_suffix: [dislike]
+   alias_of_user_id: [dislike_user_id]
+   alias_of_item_id: [dislike_item_id]
+
+A dislike is in each sequence of its user whose target is later. RecBole does not split an additional file: leave
+dislikes of the validation and test periods out of it. Without the file all events are likes. Times are 32-bit floats,
+which hold seconds since 1970 in steps of 64 or 128: count them from the first event of the data."""
+
+DISLIKES = {GENERAL: _DISLIKES, SEQUENTIAL: _TIMED_DISLIKES}
+"""What the page of a model says of dislikes."""
+_IN_A_BATCH = {GENERAL: "likes", SEQUENTIAL: "sequences"}
 
 _RUNNING = """**A Running Example:**
 
@@ -164,7 +185,9 @@ If you want to change parameters, dataset or evaluation settings, take a look at
 """
 
 
-def contribution(model: str, files: list[tuple[str, str]], inserted: bool, notes: list[str]) -> str:
+def contribution(
+    model: str, files: list[tuple[str, str]], inserted: bool, notes: list[str], kind: Kind = GENERAL
+) -> str:
     """Return what goes where, and what a run in stock RecBole counts, as Markdown.
 
     Args:
@@ -172,6 +195,7 @@ def contribution(model: str, files: list[tuple[str, str]], inserted: bool, notes
         files: path and meaning of each.
         inserted: whether lines went into the files of a checkout.
         notes: what is particular to the model.
+        kind: of RecBole's models.
     """
     rows = "\n".join(f"| `{path}` | {what} |" for path, what in files)
     place = (
@@ -180,8 +204,29 @@ def contribution(model: str, files: list[tuple[str, str]], inserted: bool, notes
         else "Files under `insert/` hold lines that belong into the file of that name; the others are whole files."
     )
     text = "\n".join(f"- {each}" for each in notes)
-    return _CONTRIBUTION.format(model=model, lower=model.lower(), rows=rows, place=place, notes=text)
+    counts = _COUNTS[kind]
+    return _CONTRIBUTION.format(
+        model=model, lower=model.lower(), rows=rows, place=place, counts=counts, notes=text, kind=kind
+    )
 
+
+_COUNTS = {
+    GENERAL: """\
+- Every interaction is a like: in training, in what is not recommended again, and in the ground truth.
+- Dislikes of the training part come from the additional file `<dataset>.dislike` (see the page of the model for the
+  settings). With `hide_dislikes: True` they are not recommended to that user in the full ranking.
+- Without that file the model learns from likes alone.
+- Rows with a `sign` in the `.inter` file are understood by the model too, but not by RecBole's evaluation, which counts
+  a held-out dislike as a hit: keep them out by `val_interval: {sign: "[1,1]"}`.""",
+    SEQUENTIAL: """\
+- Every interaction is a like: in training, in the sequences, and in the ground truth. RecBole hides nothing that a user
+  has seen from sequential models.
+- Dislikes of the training part come from the additional file `<dataset>.dislike` with their times (see the page of the
+  model for the settings), and stand in the sequences where these say. Without that file all events are likes.
+- Rows with a `sign` in the `.inter` file beside that file are refused, as RecBole's evaluation would count a held-out
+  dislike as a hit.
+- Times are 32-bit floats, which round seconds since 1970 to 64 or 128: count them from the first event of the data.""",
+}
 
 _CONTRIBUTION = """# {model} for RecBole
 
@@ -193,22 +238,17 @@ The model is one file that needs RecBole's own requirements alone (Python 3.8 or
 
 ## What a run counts
 
-- Every interaction is a like: in training, in what is not recommended again, and in the ground truth.
-- Dislikes of the training part come from the additional file `<dataset>.dislike` (see the page of the model for the
-  settings). With `hide_dislikes: True` they are not recommended to that user in the full ranking.
-- Without that file the model learns from likes alone.
-- Rows with a `sign` in the `.inter` file are understood by the model too, but not by RecBole's evaluation, which counts
-  a held-out dislike as a hit: keep them out by `val_interval: {{sign: "[1,1]"}}`.
+{counts}
 {notes}
 
 ## Before it is sent
 
 ```bash
-python -m black --check recbole/model/general_recommender/{lower}.py
+python -m black --check {kind.folder}/{lower}.py
 python -m pytest tests/model/test_model_auto.py -k test_{lower}
 ```
 
-Add the paper's abstract to the page in `docs/source/user_guide/model/general/`, and the links that are empty in the row
+Add the paper's abstract to the page in `{kind.guide}/`, and the links that are empty in the row
 of `asset/model_list.json`.
 """
 

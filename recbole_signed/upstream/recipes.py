@@ -12,7 +12,7 @@ ALL_IN_ONE_BATCH = 1_000_000_000
 TRAINER_KEYS = ("lr_milestones", "lr_gamma", "training_budget", "max_steps", "eval_every_steps")
 """Keys of ``SignedTrainer`` that RecBole's trainer does not read."""
 
-METADATA = ("trainer_class", "parameter_ranges", *(each.name for each in fields(ModelFacts)))
+METADATA = ("trainer_class", "parameter_ranges", "reads", *(each.name for each in fields(ModelFacts)))
 """Attributes of a model class that only the commands of this package ask for."""
 
 

@@ -50,6 +50,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def timed_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with times, several events of a user at some of them; each user's last likes are after its dislikes.
+
+    Half of the users like the items with even numbers, the others those with odd ones.
+    """
+    root = tmp_path_factory.mktemp("timed")
+    rng = np.random.default_rng(11)
+    likes, dislikes = [], []
+    for user in range(150):
+        items = rng.permutation(60)[: rng.integers(16, 40)]
+        liked = items % 2 == user % 2
+        kept = liked | (np.arange(len(items)) < np.flatnonzero(liked)[-3])  # no dislike after the third last like
+        items, liked = items[kept], liked[kept]
+        times = np.sort(rng.integers(0, 2 * len(items), len(items)))
+        for item, time, like in zip(items, times, liked, strict=True):
+            (likes if like else dislikes).append((f"u{user}", f"i{item}", float(time)))
+    mixed = [*((*row, 1) for row in likes), *((*row, -1) for row in dislikes)]
+    order = rng.permutation(len(mixed))
+    columns = ["user_id:token", "item_id:token", "timestamp:float"]
+    shuffled = [mixed[place] for place in order]
+    table(root / "signed/signed.inter", [*columns, "sign:float"], shuffled)
+    table(root / "stock/stock.inter", columns, [row[:3] for row in shuffled if row[3] > 0])
+    table(root / "stock/stock.dislike", [f"dislike_{each}" for each in columns], [r[:3] for r in shuffled if r[3] < 0])
+    return root
+
+
+@pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the installed RecBole, with stand-ins for the parts of its repository that are not in the wheel."""
     folder = tmp_path_factory.mktemp("RecBole")
@@ -67,10 +94,11 @@ def exported(checkout: Path) -> Callable[[str], Path]:
     """Export a model into the checkout, once; return its file."""
 
     def export(model: str) -> Path:
-        path = checkout / f"recbole/model/general_recommender/{model.lower()}.py"
-        if not path.exists():
+        kinds = ("general", "sequential")
+        paths = [checkout / f"recbole/model/{each}_recommender/{model.lower()}.py" for each in kinds]
+        if not any(path.exists() for path in paths):
             upstream(model, checkout, author="A. Author", email="a.author@example.org")
-        return path
+        return next(path for path in paths if path.exists())
 
     return export
 

@@ -35,7 +35,7 @@ def run(job):
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.data.interaction import Interaction
-    from recbole.utils import get_model, get_trainer, init_seed
+    from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
     config = Config(model=job["model"], dataset=job["dataset"], config_dict=job["config"])
     getLogger().setLevel("ERROR")
@@ -46,13 +46,15 @@ def run(job):
     trainer.fit(train, valid, show_progress=False)
     losses = [float(each) for each in trainer.train_loss_dict.values()]
     result = {name: float(value) for name, value in trainer.evaluate(test, show_progress=False).items()}
+    common = {"class": type(model).__module__, "result": result, "losses": losses}
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        signs = model.with_signs(train._dataset.inter_feat)["sign_list"]
+        return {**common, "dislikes": int((signs < 0).sum())}
     users = torch.arange(1, model.n_users)
     scores = model.full_sort_predict(Interaction({model.USER_ID: users})).reshape(len(users), -1)
     dataset = train._dataset
     return {
-        "class": type(model).__module__,
-        "result": result,
-        "losses": losses,
+        **common,
         "dislikes": int(model.graph.dislikes.nnz),
         "users": [str(each) for each in dataset.field2id_token[model.USER_ID][1:]],
         "scores": torch.where(scores.isinf(), torch.tensor(-1e30, dtype=scores.dtype), scores).tolist(),

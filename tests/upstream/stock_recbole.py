@@ -23,6 +23,18 @@ DISLIKES = {
     "alias_of_user_id": ["dislike_user_id"],
     "alias_of_item_id": ["dislike_item_id"],
 }
+TIMED_LIKES = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
+TIMED_DISLIKES = {
+    **DISLIKES,
+    "load_col": {**TIMED_LIKES["load_col"], "dislike": ["dislike_user_id", "dislike_item_id", "dislike_timestamp"]},
+}
+SEQUENCES = {
+    "benchmark_filename": None,
+    "eval_args": {"order": "TO", "split": {"LS": "valid_and_test"}, "group_by": "user", "mode": "full"},
+    "train_neg_sample_args": None,
+    "MAX_ITEM_LIST_LENGTH": 10,
+}
+"""Settings of sequential models, on data with times."""
 Runner = Callable[..., list[dict[str, Any]]]
 
 _ROW = """{
@@ -41,14 +53,19 @@ REPOSITORY = {
         "import unittest\n\n\nclass TestGeneralRecommender(unittest.TestCase):\n"
         '    def test_pop(self):\n        config_dict = {\n            "model": "Pop",\n        }\n'
         "        quick_test(config_dict)\n\n\nclass TestContextRecommender(unittest.TestCase):\n"
-        "    def test_lr(self):\n        pass\n"
+        "    def test_lr(self):\n        pass\n\n\nclass TestSequentialRecommender(unittest.TestCase):\n"
+        "    def test_sasrec(self):\n        pass\n\n\nif __name__ == '__main__':\n    unittest.main()\n"
     ),
     "docs/source/user_guide/model_intro.rst": (
         "Model Introduction\n==================\nWe implement 94 recommendation models.\n\n"
-        ".. toctree::\n   :maxdepth: 1\n\n   model/general/pop\n\n\n.. toctree::\n\n   model/context/lr\n"
+        ".. toctree::\n   :maxdepth: 1\n\n   model/general/pop\n\n\n.. toctree::\n\n   model/context/lr\n\n\n"
+        ".. toctree::\n\n   model/sequential/sasrec\n"
     ),
     "docs/source/recbole/recbole.model.general_recommender.rst": (
         "Title\n=====\n\n.. toctree::\n   :maxdepth: 4\n\n   recbole.model.general_recommender.pop\n"
+    ),
+    "docs/source/recbole/recbole.model.sequential_recommender.rst": (
+        "Title\n=====\n\n.. toctree::\n   :maxdepth: 4\n\n   recbole.model.sequential_recommender.sasrec\n"
     ),
     "asset/model_list.json": f'{{\n  "data": [\n      {_ROWS}\n  ]\n}}',
 }

@@ -19,7 +19,7 @@ from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.plugin import registry
 from recbole_signed.upstream import LIBRARIES, Bundler, Citation, ExportRecipe, python38, recipe_of, upstream
 
-QUICK = ["GFCF", "LSGRec"]
+QUICK = ["GFCF", "LSGRec", "SignedSASRec"]
 REST = [name for name in sorted(registry.models()) if name not in QUICK and not recipe_of(name).refusal]
 
 
@@ -36,7 +36,8 @@ def test_the_model_file_is_self_contained_python_38(model: str, exported: Callab
     assert roots - set(sys.stdlib_module_names) <= LIBRARIES
     assert "recbole_signed" not in text
     assert "UsageError" not in text
-    assert "from recbole.model.abstract_recommender import GeneralRecommender" in text
+    base = "SequentialRecommender" if model == "SignedSASRec" else "GeneralRecommender"
+    assert f"from recbole.model.abstract_recommender import {base}" in text
     python38.check(text, "again")
     assert python38.formatted(text) == text
     hints = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.returns is not None]
@@ -79,13 +80,40 @@ def test_lines_go_where_they_belong(exported: Callable[[str], Path], checkout: P
         assert [node.name for node in first.body if isinstance(node, ast.FunctionDef)].count(f"test_{lower}") == 1
     counted = re.search(r"We implement (\d+)", guide)
     assert counted is not None
-    assert int(counted[1]) - 94 == len(re.findall("   model/general/(?!pop)", guide))
+    assert int(counted[1]) - 94 == len(re.findall("   model/(?:general|sequential)/(?!pop|sasrec)", guide))
     row = next(row for row in rows if row["model"] == "LSGRec")
     assert (row["year"], row["pub"], row["paper_link"]) == ("2024", "arXiv'24", "https://arxiv.org/abs/2403.08246")
     assert set(row) == {
         *("category", "cate_link", "year", "pub", "model", "model_link", "paper", "paper_link", "authors", "ref_code"),
         *("repository", "repo_link"),
     }
+
+
+def test_lines_of_a_sequential_model_go_to_those_of_its_kind(exported: Callable[[str], Path], checkout: Path) -> None:
+    assert exported("SignedSASRec") == checkout / "recbole/model/sequential_recommender/signedsasrec.py"
+    upstream("SignedSASRec", checkout, author="A. Author", overwrite=True)  # a second time
+
+    def read(path: str) -> str:
+        return (checkout / path).read_text(encoding="utf-8")
+
+    for kind, times in (("general", 0), ("sequential", 1)):
+        package = f"recbole.model.{kind}_recommender"
+        line = f"from {package}.signedsasrec import SignedSASRec\n"
+        assert read(f"recbole/model/{kind}_recommender/__init__.py").count(line) == times
+        assert read("docs/source/user_guide/model_intro.rst").count(f"   model/{kind}/signedsasrec\n") == times
+        assert read(f"docs/source/recbole/{package}.rst").count(f"   {package}.signedsasrec\n") == times
+    row = json.loads(read("asset/model_list.json"))["data"][-1]
+    assert (row["category"], row["model"], row["pub"]) == ("Sequential Recommendation", "SignedSASRec", "ICDM'18")
+    tests = ast.parse(read("tests/model/test_model_auto.py"))
+    methods = {
+        node.name: [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
+        for node in tests.body
+        if isinstance(node, ast.ClassDef)
+    }
+    assert methods["TestSequentialRecommender"] == ["test_sasrec", "test_signedsasrec"]
+    page = read("docs/source/user_guide/model/sequential/signedsasrec.rst")
+    assert "dislike: [dislike_user_id, dislike_item_id, dislike_timestamp]" in page
+    assert "hide_dislikes" not in page + read("recbole/properties/model/SignedSASRec.yaml")
 
 
 def test_the_page_and_the_yaml_name_the_same_keys(exported: Callable[[str], Path], checkout: Path) -> None:

@@ -15,9 +15,10 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import run_recbole
 from recbole.utils import get_model
-from stock_recbole import COMMON, DISLIKES, LIKES, Runner
+from stock_recbole import COMMON, DISLIKES, LIKES, SEQUENCES, TIMED_DISLIKES, TIMED_LIKES, Runner
 
 from recbole_signed.plugin import registry
+from recbole_signed.upstream import DISLIKE_FIELDS, TimedDislikes
 
 FITTED = ["SSF", "GFCF"]
 TRAINED = {"LSGRec": 3}  # epochs
@@ -26,7 +27,8 @@ SLOW_FITTED = [
     *("SignedEASE", "SignedGFCF", "SignedSGFCF", "SignedTurboCF", "SignediALS"),
 ]
 REFUSED = ["DecayPop", "SSFT"]
-REST = sorted({*registry.models()} - {*REFUSED, *FITTED, *SLOW_FITTED, *TRAINED})
+SEQUENTIAL = ["SignedSASRec"]
+REST = sorted({*registry.models()} - {*REFUSED, *FITTED, *SLOW_FITTED, *TRAINED, *SEQUENTIAL})
 
 
 @pytest.fixture(scope="module")
@@ -117,19 +119,14 @@ def test_so_do_the_other_trained_models(model: str, slow_runs: dict[str, Any]) -
 def test_same_parameters_give_the_same_scores_and_losses(
     model: str, exported: Callable[[str], Path], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = importlib.util.spec_from_file_location(f"exported_{model.lower()}", exported(model))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look
-    spec.loader.exec_module(module)
+    exported_class = _loaded(model, exported(model), monkeypatch)
     settings = {**COMMON, "data_path": str(data), "train_batch_size": 300}
     config = Config(model=model, dataset="signed", config_dict=settings)
     train, _, _ = data_preparation(config, create_dataset(config))
     ours = get_model(model)(config, train._dataset)
-    stock_config = Config(model=getattr(module, model), dataset="stock", config_dict={**settings, **DISLIKES})
+    stock_config = Config(model=exported_class, dataset="stock", config_dict={**settings, **DISLIKES})
     dataset = data_preparation(stock_config, create_dataset(stock_config))[0]._dataset
-    theirs = getattr(module, model)(stock_config, dataset)
+    theirs = exported_class(stock_config, dataset)
     assert not hasattr(dataset, "signed_graph")
     theirs.load_state_dict(ours.state_dict())
 
@@ -141,3 +138,79 @@ def test_same_parameters_give_the_same_scores_and_losses(
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     users = torch.arange(ours.n_users)
     torch.testing.assert_close(theirs.eval().score(users), ours.eval().score(users), rtol=1e-4, atol=1e-5)
+
+
+def _loaded(model: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the class of an exported file, in this process."""
+    spec = importlib.util.spec_from_file_location(f"exported_{model.lower()}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look
+    spec.loader.exec_module(module)
+    return getattr(module, model)
+
+
+# ---- sequential models
+
+
+@pytest.mark.parametrize("model", SEQUENTIAL)
+def test_a_sequential_model_learns_in_stock_recbole(model: str, run_stock: Runner, timed_data: Path) -> None:
+    more = {**SEQUENCES, "data_path": str(timed_data), "epochs": 10, "learning_rate": 0.01, "hidden_size": 16}
+    likes, dislikes = run_stock((model, {**more, **TIMED_LIKES}), (model, {**more, **TIMED_DISLIKES}))
+    for run in (likes, dislikes):
+        assert run["class"] == f"recbole.model.sequential_recommender.{model.lower()}"
+        assert run["losses"][-1] < 0.98 * run["losses"][0]
+        assert run["result"]["recall@10"] > 0.2  # a random order has 0.17
+    assert likes["dislikes"] == 0
+    assert dislikes["dislikes"] > 0
+
+
+@pytest.mark.parametrize("model", SEQUENTIAL)
+def test_sequences_scores_and_losses_of_a_sequential_model_are_the_same(
+    model: str, exported: Callable[[str], Path], timed_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row by row, of all three parts, with events of one time and with sequences that are cut."""
+    settings = {**COMMON, **SEQUENCES, "data_path": str(timed_data)}
+    exported_class = _loaded(model, exported(model), monkeypatch)
+    configs = (
+        Config(model=model, dataset="signed", config_dict={**settings, "dislike_split": "time"}),
+        Config(model=exported_class, dataset="stock", config_dict={**settings, **TIMED_DISLIKES}),
+    )
+    parts = [[loader._dataset for loader in data_preparation(each, create_dataset(each))] for each in configs]
+    kinds = get_model(model), exported_class
+    ours, theirs = (kind(config, own[0]).eval() for kind, config, own in zip(kinds, configs, parts, strict=True))
+    assert not hasattr(parts[1][0], "signed_graph")
+    names = [each.field2id_token["item_id"] for each, _, _ in parts]
+    assert [*names[0]] == [*names[1]]  # or items would have to be renamed
+    theirs.load_state_dict(ours.state_dict())
+    disliked = 0
+    for own, stock in zip(*parts, strict=True):
+        rows = [each.inter_feat for each in (own, stock)]
+        keys = [list(zip(each["user_id"].tolist(), each["item_id"].tolist(), strict=True)) for each in rows]
+        order = [sorted(range(len(each)), key=each.__getitem__) for each in keys]
+        assert sorted(keys[0]) == sorted(keys[1])
+        batches = [each[torch.tensor(places)] for each, places in zip(rows, order, strict=True)]
+        told = theirs.with_signs(batches[1])
+        for name in ("item_id_list", "sign_list", "item_length"):
+            assert torch.equal(told[name], batches[0][name]), name
+        disliked += int((told["sign_list"] < 0).sum())
+        losses = [
+            float(each.calculate_loss(batch).detach()) for each, batch in zip((ours, theirs), batches, strict=True)
+        ]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+        scores = [each.full_sort_predict(batch) for each, batch in zip((ours, theirs), batches, strict=True)]
+        torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-5)
+    assert disliked > 1000
+
+
+def test_what_would_put_dislikes_in_the_wrong_place_is_refused(timed_data: Path) -> None:
+    data = {**COMMON, **SEQUENCES, "data_path": str(timed_data)}
+    untimed = {**TIMED_DISLIKES, "load_col": {**TIMED_LIKES["load_col"], "dislike": list(DISLIKE_FIELDS)}}
+    for more, words in (
+        (untimed, "load_col needs 'timestamp' of interactions and 'dislike_timestamp' of dislikes"),
+        ({**TIMED_DISLIKES, "normalize_all": True}, "times must not be normalised"),
+    ):
+        config = Config(model="SASRec", dataset="stock", config_dict={**data, **more})
+        with pytest.raises(ValueError, match=words):
+            TimedDislikes(create_dataset(config))
