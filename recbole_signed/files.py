@@ -22,6 +22,8 @@ import numpy as np
 from recbole_signed.errors import UsageError
 
 _BLOCK = 1 << 20
+_BEFORE = 256
+"""Bytes of a file of lines by which its end is known again."""
 _DTYPES = {
     "f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u8": "U64", "u4": "U32",
     "u2": "U16", "u1": "U8", "b1": "BOOL",
@@ -318,35 +320,38 @@ def summed_line(content: Mapping[str, Any]) -> bytes:
     return (json.dumps({**content, SUM: _sum_of(content)}) + "\n").encode()
 
 
-def read_lines(path: Path, after: tuple[int, int] = (0, 0)) -> tuple[list[Any], tuple[int, int]]:
+def read_lines(path: Path, after: tuple[int, bytes] = (0, b"")) -> tuple[list[Any], tuple[int, bytes], bool]:
     """Read what `append_lines` wrote, but for a line that is being written or that a crash cut off.
 
     Lines without a checksum, of earlier versions of this package, are returned as they are.
 
     Args:
         path: of the file, which need not be there.
-        after: what the last call returned as its end: only lines after it are read, if it is the same file still.
+        after: what the last call returned as its end: only lines after it are read, if the same stands before it still.
 
     Returns:
-        the contents, and their end.
+        the contents; their end, as its place and the bytes before it; whether these are all contents.
 
     Raises:
         DamagedError: a line is not what was written.
     """
     try:
         with path.open("rb") as file:
-            inode = os.fstat(file.fileno()).st_ino
-            start = after[1] if inode == after[0] else 0
-            file.seek(start)
+            start, before = after
+            file.seek(start - len(before))
+            if file.read(len(before)) != before:  # written again since; the number of the file may be the same
+                start, before = 0, b""
+                file.seek(0)
             content = file.read()
     except FileNotFoundError:
-        return [], after
+        return [], (0, b""), True
     *lines, rest = content.split(b"\n")
     found = [_parsed_line(line) for line in lines]
     # a whole line behind whose end another character stands: the end was damaged
     if _Broken in found or (len(rest) > 1 and _parsed_line(rest[:-1]) is not _Broken):
         raise DamagedError(f"{path} is damaged: a line is not as it was written; put a copy of it in its place.")
-    return found, (inode, start + len(content) - len(rest))
+    whole = before + content.removesuffix(rest)
+    return found, (start + len(content) - len(rest), whole[-_BEFORE:]), not start
 
 
 class _Broken:

@@ -2,6 +2,7 @@ from .computing import compute_apart as compute_apart
 from .computing import compute_by_size as compute_by_size
 from .computing import compute_here as compute_here
 from .events import ABSENT as ABSENT
+from .events import ANNOUNCED as ANNOUNCED
 from .events import DISLIKE as DISLIKE
 from .events import FORGET_USER as FORGET_USER
 from .events import ITEM as ITEM
@@ -11,7 +12,9 @@ from .events import SKIP as SKIP
 from .events import TYPES as TYPES
 from .events import UNDISLIKE as UNDISLIKE
 from .events import UNLIKE as UNLIKE
+from .events import USER as USER
 from .events import VIEW as VIEW
+from .events import AnnouncedFeatures as AnnouncedFeatures
 from .events import DeadLetter as DeadLetter
 from .events import Event as Event
 from .events import EventBatch as EventBatch

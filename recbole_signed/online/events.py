@@ -1,14 +1,15 @@
 """Events of a signed stream: what one is, and which rows are fit to be one.
 
 An event says that a user liked, disliked, skipped or viewed an item at a time, took a verdict back (``unlike``,
-``undislike``), or is to be forgotten (``forget_user``, which needs no item); or it announces an item and its features
-(``item``, which needs no user). What is valid:
+``undislike``), or is to be forgotten (``forget_user``, which needs no item); or it announces the features of an item
+(``item``, which needs no user) or of a user (``user``, which needs no item). What is valid:
 
 * ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long.
 * time stamps are whole milliseconds since 1970, not negative, and at most ``future_tolerance`` ahead of the clock.
   Units are never mixed: a number that counts seconds or microseconds by its size is refused.
 * a verdict replaces the other: a dislike ends a like, and ``undislike`` does not bring the like back.
-* ``features`` of an ``item`` map columns to texts, numbers or lists of them; the newest announcement counts.
+* ``features`` of an ``item`` or ``user`` map columns to texts, numbers or lists of them; the newest announcement of it
+  counts.
 * without an ``event_id`` a row gets one made of its content, so that the same row read twice is one event.
 """
 
@@ -28,7 +29,7 @@ from recbole_signed.errors import UsageError, nearest
 from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, quoted, unit_of
 
 ABSENT = 0
-LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER, ITEM = range(1, 9)
+LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER, ITEM, USER = range(1, 10)
 TYPES: dict[str, int] = {
     "like": LIKE,
     "dislike": DISLIKE,
@@ -38,11 +39,16 @@ TYPES: dict[str, int] = {
     "undislike": UNDISLIKE,
     "forget_user": FORGET_USER,
     "item": ITEM,
+    "user": USER,
 }
+ANNOUNCED = {ITEM: "item", USER: "user"}
+"""What events of a type announce."""
 NAMES = {code: name for name, code in TYPES.items()}
 KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value", "features")
 MAX_FEATURES = 65_536
-"""Characters of the features of one item, as JSON."""
+"""Characters of the features of one item or user, as JSON."""
+AnnouncedFeatures = Mapping[str, Mapping[Any, Any]]
+"""Features by what they are of, ``item`` or ``user``, and by id or number."""
 _SIGNS = np.array([0, 1, -1, 0, 0], dtype=np.int8)
 _LATEST = 2**62  # leaves room for sums; beyond any clock
 
@@ -166,9 +172,24 @@ class EventBatch:
         features = [self.features[i] for i in rows.tolist()]
         return EventBatch(event, user, item, self.type[rows], self.timestamp[rows], self.value[rows], features)
 
-    def announced(self) -> dict[str, str]:
-        """Give the features of announced items, as JSON by item; the last of each."""
-        return {self.item_id[i]: self.features[i] for i in np.flatnonzero(self.type == ITEM).tolist()}
+    @property
+    def announces(self) -> np.ndarray:
+        """Rows that announce an item or a user, int64."""
+        return np.flatnonzero(np.isin(self.type, list(ANNOUNCED)))
+
+    def announced(self) -> dict[str, dict[str, str]]:
+        """Give the features of announced items and users, as JSON by side and id; the last of each.
+
+        Those of a user that a later row forgets are left out.
+        """
+        found: dict[str, dict[str, str]] = {side: {} for side in ANNOUNCED.values()}
+        for i in np.flatnonzero(np.isin(self.type, [*ANNOUNCED, FORGET_USER])).tolist():
+            kind = int(self.type[i])
+            if kind == FORGET_USER:
+                found["user"].pop(self.user_id[i], None)
+            else:
+                found[ANNOUNCED[kind]][self.item_id[i] if kind == ITEM else self.user_id[i]] = self.features[i]
+        return found
 
     def events(self) -> Iterator[Event]:
         """Give the events one by one."""
@@ -199,7 +220,7 @@ def parse_rows(
     for row, position in zip(rows, positions, strict=True):
         try:
             parsed = _parse(row, latest, limits.max_id_length)
-            features.append(_features(row) if parsed[3] == ITEM else "")
+            features.append(_features(row) if parsed[3] in ANNOUNCED else "")
             good.append(parsed)
         except _InvalidRowError as error:
             dead.append(DeadLetter(str(error), position, row))
@@ -220,17 +241,18 @@ def _parse(row: Any, latest: int, longest: int) -> tuple[str, str, str, int, int
         wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
         raise _InvalidRowError(f"{quoted(name)} is not a type of event{wanted}")
     user = "" if kind == ITEM else _text(row.get("user_id"), "user_id", longest)
-    item = "" if kind == FORGET_USER else _text(row.get("item_id"), "item_id", longest)
+    item = "" if kind in (FORGET_USER, USER) else _text(row.get("item_id"), "item_id", longest)
     stamp = _timestamp(row.get("timestamp"), latest)
     value = _value(row.get("value"))
     event = row.get("event_id")
     if event is None or event == "":
-        event = content_id(_features(row) if kind == ITEM else user, item, kind, stamp, value)
+        told = _features(row) if kind in ANNOUNCED else ""
+        event = content_id(user + told, item, kind, stamp, value)
     return _text(event, "event_id", longest), user, item, kind, stamp, value
 
 
 def _features(row: Mapping[str, Any]) -> str:
-    """Return the features of an item as JSON, ``{}`` for none."""
+    """Return the features of an item or a user as JSON, ``{}`` for none."""
     given = row.get("features")
     if isinstance(given, str):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import logging
 import threading
 import time
@@ -16,7 +17,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online.computing import Compute, compute_here
-from recbole_signed.online.events import Event, EventBatch, Limits, id_of
+from recbole_signed.online.events import ANNOUNCED, Event, EventBatch, Limits, id_of
 from recbole_signed.online.forgetting import Forgetting
 from recbole_signed.online.learners import Learner, Refreshed, best_items, described, learner_from
 from recbole_signed.online.model_version import (
@@ -165,7 +166,7 @@ class OnlineRecommender(Forgetting):
                 learner.update(state.edges, update.changes)
         if some:
             learner.attach(state.edges)
-        learner.announce(state.announcements.by_id(state.items))
+        learner.announce(state.announced())
         self.state, self.learner = state, learner
         if state.erasure.pending().rows:
             self._erase_later()
@@ -236,6 +237,9 @@ class OnlineRecommender(Forgetting):
         started = time.perf_counter()
         batch = events if isinstance(events, EventBatch) else EventBatch.of(events, self._limits)
         self._check_process()
+        if batch is not events:
+            for place, reason in self._unfit(batch).items():
+                raise UsageError(f"Event {place} of the batch is not valid: {reason}.")
         with self._updating:
             with self._entered() as (state, _):
                 pass
@@ -250,7 +254,8 @@ class OnlineRecommender(Forgetting):
                 update = state.take_in(appended)
                 if update.n_new:
                     learner.update(state.edges, update.changes)
-                    learner.announce(state.announcements.by_id(state.items, batch.announced()))
+                    if len(batch.announces):
+                        learner.announce(state.announced(batch))
                 self._behind = False
                 self._erase_after(update)
         return UpdateResult(update, time.perf_counter() - started)
@@ -273,11 +278,22 @@ class OnlineRecommender(Forgetting):
             UsageError: the disk is full; then none of them was taken.
         """
         parsed = ParsedRows.of(rows, limits or self._limits)
+        parsed = parsed.without(self._unfit(parsed.batch))
         if before is not None:
             before(parsed.batch)
         update = self.update(parsed.batch).update
         assert update.status is not None
         return parsed.results(update.status, update.first_seq)
+
+    def _unfit(self, batch: EventBatch) -> dict[int, str]:
+        """Return which announcements of a batch the model can't read, by their row, and why."""
+        found: dict[int, str] = {}
+        for kind, side in ANNOUNCED.items() if len(batch.announces) else ():
+            rows = np.flatnonzero(batch.type == kind).tolist()
+            with self._entered() as (_, learner):
+                reasons = learner.unfit(side, [json.loads(batch.features[row]) for row in rows])
+            found |= {rows[place]: reason for place, reason in reasons.items()}
+        return dict(sorted(found.items()))
 
     # ---- what is shown
 
@@ -343,9 +359,10 @@ class OnlineRecommender(Forgetting):
 
     def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
         new.dislike_push = old.dislike_push
-        new.keep_without_forgotten(old)
+        kept = new.keep_without_forgotten(old)
         new.attach(state.edges)
-        new.announce(state.announcements.by_id(state.items))
+        announced = state.announced()
+        new.announce({"item": announced["item"]} if kept else announced)
         self.learner, self._fitted_seq = new, seq
 
     def snapshot(self) -> str:

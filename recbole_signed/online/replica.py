@@ -19,7 +19,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
-from recbole_signed.online import ITEM
+from recbole_signed.online import ITEM, USER
 from recbole_signed.online.learners import Learner, learner_from
 from recbole_signed.online.model_version import load_version
 from recbole_signed.online.store import (
@@ -136,17 +136,22 @@ class OnlineReplica:
                 for user in changes.forgotten.tolist():
                     self.users.forget(user)
                 learner.update(self.edges, changes)
-                self._announce(learner, logged.item[logged.type == ITEM])
+                if len(changes.forgotten):
+                    self._announcements.follow()  # the writer has erased them from the file
+                self._announce(learner, logged.user[logged.type == USER], logged.item[logged.type == ITEM])
                 self.applied_seq, some = logged.last_seq, True
             self.behind_since = None if some or self.applied_seq == self.log.last_seq else time.monotonic()
             return self.applied_seq
 
-    def _announce(self, learner: Learner, items: np.ndarray) -> None:
-        """Let a learner take the features of items, by their numbers."""
-        if len(items):
+    def _announce(self, learner: Learner, users: np.ndarray, items: np.ndarray) -> None:
+        """Let a learner take the features of users and items, by their numbers."""
+        if len(users) or len(items):
             self._announcements.follow()  # features are on the disk before their event
-            tokens = [token for token in self.items.tokens(np.unique(items).tolist()) if token is not None]
-            learner.announce(self._announcements.by_id(self.items, tokens))
+            wanted = {
+                side: [token for token in vocabulary.tokens(np.unique(numbers).tolist()) if token is not None]
+                for side, vocabulary, numbers in (("user", self.users, users), ("item", self.items, items))
+            }
+            learner.announce(self._announcements.by_id(self.users, self.items, wanted))
 
     def _recover(self) -> None:
         """Start again from the newest version that is whole."""
@@ -176,8 +181,11 @@ class OnlineReplica:
     def _take(self, snapshot: Snapshot, learner: Learner) -> None:
         learner.attach(self.edges)
         self._announcements.follow()
-        known = self._announcements.by_id(self.items)
-        learner.announce({item: features for item, features in known.items() if item < self.edges.n_items})
+        known = self._announcements.by_id(self.users, self.items)
+        sizes = {"item": self.edges.n_items, "user": self.edges.n_users}
+        learner.announce(
+            {side: {n: told for n, told in each.items() if n < sizes[side]} for side, each in known.items()}
+        )
         self._learner, self.model_name = learner, snapshot.model
         self._fitted_seq, self._loaded = int(snapshot.meta.get("fitted_seq", 0)), snapshot.name
 

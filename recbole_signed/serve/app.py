@@ -61,7 +61,8 @@ def make_app(
         description="Recommendations that follow every like and dislike.",
         responses=_PROBLEMS,
         openapi_tags=[
-            {"name": name} for name in ("events", "recommendations", "items", "models", "experiments", "health")
+            {"name": name}
+            for name in ("events", "recommendations", "users", "items", "models", "experiments", "health")
         ],
     )
     keys = keys or ApiKeys(None)
@@ -133,6 +134,14 @@ async def _submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
 
 
+async def _announce(engine: Engine, row: dict[str, Any]) -> None:
+    """Take the announcement of an item or a user."""
+    (result,) = (await _submit(engine, [row])).results
+    if result.status == "refused":
+        detail = f"The {row['type']} can't be announced: {result.reason}."
+        raise ProblemError(422, "Unprocessable Content", detail)
+
+
 def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
     write = {"tags": ["events"], "dependencies": needs("write")}
 
@@ -153,6 +162,12 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
     ) -> schemas.EventsAnswer:
         """Take a like or a dislike back."""
         return await single(user_id, item_id, f"un{sign}")
+
+    @app.put("/v1/users/{user_id}", tags=["users"], dependencies=needs("write"))
+    async def put_user(user_id: UserId, body: schemas.UserBody) -> schemas.UserBody:
+        """Announce a user with its features, in place of earlier ones."""
+        await _announce(engine, {"user_id": user_id, "type": "user", "features": body.features})
+        return body
 
     @app.delete("/v1/users/{user_id}", tags=["events"], dependencies=needs("admin"), response_model_exclude_none=True)
     async def delete_user(user_id: UserId) -> schemas.EventsAnswer:
@@ -299,10 +314,7 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
     async def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:
         """Withdraw an item, let it return, set its tags, or announce it with its features."""
         if body.features is not None:
-            row = {"item_id": item_id, "type": "item", "timestamp": now_ms(), "features": body.features}
-            (result,) = (await _submit(engine, [row])).results
-            if result.status == "refused":
-                raise ProblemError(422, "Unprocessable Content", f"The item can't be announced: {result.reason}.")
+            await _announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
         await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
         return body
 

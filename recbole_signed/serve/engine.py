@@ -211,7 +211,8 @@ class Engine:
                 found, teams = self._named(state, items, values), None
             else:
                 found, teams = self._interleaved(mixed, learner, state, number, k, filters, request)
-            answer = Ranked(found, self.seq, self.version, known, assignments, teams, request, draws)
+            told = known or learner.knows(number)
+            answer = Ranked(found, self.seq, self.version, told, assignments, teams, request, draws)
         if log and self.impressions is not None:
             self._keep(user, answer, mixed)
         self.telemetry.impressions.labels(answer.variant).inc(len(found))

@@ -21,7 +21,8 @@ class EventsBody(_Body):
     events: list[Any] = Field(
         min_length=1,
         description="Objects with user_id, item_id, type (like, dislike, skip, view, unlike, undislike) and optionally "
-        "timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value.",
+        "timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value; the types item and user "
+        "announce features, an object of columns with texts, numbers or lists of them.",
         json_schema_extra={"items": {"type": "object"}},
     )
 
@@ -61,7 +62,9 @@ class Answer(BaseModel):
     seq: int
     variant: str = Field(description="experiment=variant of the user, comma-separated; empty without an experiment.")
     request_id: str
-    known_user: bool = Field(default=True, description="False: the user has no edge and gets what all such users get.")
+    known_user: bool = Field(
+        default=True, description="False: the user has neither edges nor features and gets what all such users get."
+    )
 
 
 class UserRequest(_Body):
@@ -97,6 +100,14 @@ class ItemBody(_Body):
     features: dict[str, Any] | None = Field(
         default=None,
         description="Announces the item: columns of features, with texts, numbers or lists of them.",
+    )
+
+
+class UserBody(_Body):
+    """What the service is told of a user."""
+
+    features: dict[str, Any] = Field(
+        description="Columns of features, with texts, numbers or lists of them, in place of earlier ones.",
     )
 
 

@@ -4,6 +4,7 @@ from .features import FeatureSettings as FeatureSettings
 from .features import ItemPrediction as ItemPrediction
 from .features import gains as gains
 from .features import item_sums as item_sums
+from .features import user_sums as user_sums
 from .filter import Exposure as Exposure
 from .filter import FeaturePart as FeaturePart
 from .filter import LinearTerm as LinearTerm

@@ -10,7 +10,7 @@ full fit.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from recbole_signed.atomic import Features
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.graph import SignedGraph, inverse_power, refreshed_factors
-from recbole_signed.online import LIKE
+from recbole_signed.online import LIKE, AnnouncedFeatures
 from recbole_signed.online.learners import (
     GrowingItems,
     IntArray,
@@ -157,22 +157,28 @@ class SpectralLearner(LearnerDefaults):
         share = self.counters.now.share(torch.from_numpy(items)).numpy()
         self.shown[items] = self.features.blended(self.items.vectors[items], items, share)
 
-    def keep_without_forgotten(self, of: Any) -> None:
+    def keep_without_forgotten(self, of: Any) -> bool:
         """Take over what another learner of the state has left of users, who may have been forgotten meanwhile."""
-        if self.features is not None and getattr(of, "features", None) is not None:
-            self.features.matrices["user"] = of.features.matrices["user"]
+        return self.features is None or self.features.take_users(getattr(of, "features", None))
 
-    def announce(self, items: Mapping[int, Mapping[str, Any]]) -> None:
-        """Take the features of items by their ids, which may have no edge yet.
-
-        Raises:
-            UsageError: a number or vector can't be read.
-        """
-        if self.features is None or not len(self.features.announce(items)):
+    def announce(self, announced: AnnouncedFeatures) -> None:
+        """Take features by side and id, in place of earlier ones; the ids may have no edge yet."""
+        if self.features is None:
             return
-        self.items.grow(max(items) + 1)
-        self.counters.grow(self.items.n_items)
-        self._predict()
+        self.features.announce("user", announced.get("user", {}))  # they count when the user is ranked for
+        items = announced.get("item", {})
+        if len(self.features.announce("item", items)):
+            self.items.grow(max(items) + 1)
+            self.counters.grow(self.items.n_items)
+            self._predict()
+
+    def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Return which features of items or users can't be announced, by their place, and why."""
+        return {} if self.features is None else self.features.unfit(side, features)
+
+    def knows(self, user: int) -> bool:
+        """Return whether features say something of a user."""
+        return self.features is not None and self.features.knows(user)
 
     # ---- T0 and T1
 

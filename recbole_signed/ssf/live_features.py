@@ -1,14 +1,15 @@
-"""Features under a stream: those of the data set, those of items that are announced, and what was learned from them.
+"""Features under a stream: those of the data set, those that are announced, and what was learned from them.
 
-What is learned follows from the sums over the items and users that had edges at the last fit or refresh. An item that
-is announced is predicted at once; it enters the sums at the first refresh after its first edge.
+What is learned follows from the sums over the items and users that had edges at the last fit or refresh. An item or a
+user that is announced is predicted at once; it enters the sums at the first refresh after its first edge.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.atomic import Features, FeatureSpace, table_of
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, nearest
 from recbole_signed.graph import SignedGraph
+from recbole_signed.ids_and_times import quoted
 from recbole_signed.ssf.feature_parts import explained
 from recbole_signed.ssf.features import FeatureSettings, gains, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import Explanation, SpectralFilter
@@ -28,6 +30,10 @@ from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 
 IntArray = npt.NDArray[np.int64]
 MATRIX = ("data", "indices", "indptr")
+RECENT = 1024
+"""Announced users whose rows are held beside the matrix, which is copied to take them in."""
+_NOUNS = {"item": "items", "user": "users"}
+_logger = logging.getLogger(__name__)
 
 
 class LiveFeatures:
@@ -44,13 +50,15 @@ class LiveFeatures:
         sides = {"item": items, "user": users}
         self.spaces: dict[str, FeatureSpace | None] = {k: None if v is None else v.space for k, v in sides.items()}
         self.matrices: dict[str, Any] = {k: None if v is None else v.matrix for k, v in sides.items()}
+        self.recent: dict[int, sp.csr_matrix] = {}
+        """Rows of users, in the place of those of the matrix."""
         self.item_map = self.user_map = np.zeros((0, 0), dtype=np.float32)
         self.gains = np.zeros(0, dtype=np.float32)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LiveFeatures:
         """Return a copy that shares the arrays: they are replaced, never written to."""
         made = copy.copy(self)
-        made.spaces, made.matrices = dict(self.spaces), dict(self.matrices)
+        made.spaces, made.matrices, made.recent = dict(self.spaces), dict(self.matrices), dict(self.recent)
         return made
 
     @property
@@ -58,37 +66,116 @@ class LiveFeatures:
         """Whether anything is predicted of items."""
         return bool(self.item_map.size and self.settings.predict_items)
 
-    def announce(self, items: Mapping[int, Mapping[str, Any]]) -> IntArray:
-        """Take the features of items by their ids, in place of earlier ones; return the ids, ascending.
+    def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Return which features of one side can't be read, by their place, and why; nothing where none are used."""
+        space = self.spaces[side]
+        found: dict[int, str] = {}
+        for place, each in enumerate(features if space is not None else ()):
+            assert space is not None
+            wrong = next((name for name in each if name not in space.kinds), None)
+            if wrong is not None:
+                told = nearest(wrong, space.kinds) or f"; it knows {', '.join(space.kinds)}"
+                found[place] = f"the model knows no feature {quoted(wrong)} of {_NOUNS[side]}{told.rstrip('.')}"
+        left = [place for place in range(len(features)) if place not in found]
+        try:
+            self._read(side, [features[place] for place in left])
+        except UsageError:
+            for place in left:
+                try:
+                    self._read(side, [features[place]])
+                except UsageError as error:
+                    found[place] = str(error).rstrip(".")
+        return found
+
+    def announce(self, side: str, features: Mapping[int, Mapping[str, Any]]) -> IntArray:
+        """Take the features of items or users by their ids, in place of earlier ones; return the ids, ascending.
+
+        An item without features is as the mean of all items with some; of a user without, nothing is known. Features
+        that can't be read, which :meth:`unfit` finds before they are in the log, count as none.
+        """
+        if self.spaces[side] is None or not features:
+            return np.zeros(0, dtype=np.int64)
+        ids = np.array(sorted(features), dtype=np.int64)
+        told = [features[number] for number in ids.tolist()]
+        try:
+            rows = self._read(side, told)
+        except UsageError as error:
+            _logger.warning("Announced features can't be read and count as none: %s", error)
+            wrong = self.unfit(side, told)
+            rows = self._read(side, [{} if place in wrong else each for place, each in enumerate(told)])
+        if side == "user":
+            self.recent |= {number: rows[[place]] for place, number in enumerate(ids.tolist())}
+            if len(self.recent) > RECENT:
+                self._take_in_recent()
+        else:
+            self._replace(side, ids, rows)
+        return ids
+
+    def _read(self, side: str, features: Sequence[Mapping[str, Any]]) -> sp.csr_matrix:
+        """Return a row for each of the features.
 
         Raises:
             UsageError: a number or vector can't be read.
         """
-        space = self.spaces["item"]
-        if space is None or not items:
-            return np.zeros(0, dtype=np.int64)
-        ids = np.array(sorted(items), dtype=np.int64)
-        columns = {name: [_text(items[int(each)].get(name)) for each in ids] for name in space.kinds}
-        frame = pl.DataFrame({"\0id": ids.astype(str), **columns}, schema=dict.fromkeys(("\0id", *columns), pl.String))
-        rows = space.matrix(table_of(frame, "\0id", space.kinds, "the features of an item"), frame["\0id"])
-        matrix = self._grown("item", int(ids[-1]) + 1).tolil()
-        matrix[ids] = rows
-        self.matrices["item"] = matrix.tocsr()
-        return ids
+        space = self.spaces[side]
+        if space is None or not features:
+            return sp.csr_matrix((0, 0), dtype=np.float32)
+        places = [str(place) for place in range(len(features))]
+        columns = {name: [_text(each.get(name)) for each in features] for name in space.kinds}
+        frame = pl.DataFrame({"\0id": places, **columns}, schema=dict.fromkeys(("\0id", *columns), pl.String))
+        rows = space.matrix(table_of(frame, "\0id", space.kinds, f"the features of {_NOUNS[side]}"), frame["\0id"])
+        if side == "user":  # an announcement without features takes the one before back
+            rows = _without_rows(rows, np.flatnonzero([not each for each in features]))
+        return rows
+
+    def _replace(self, side: str, ids: IntArray, rows: sp.csr_matrix) -> None:
+        """Put rows in the place of those of some ids, ascending."""
+        old = self._grown(side, int(ids[-1]) + 1)
+        whole = sp.vstack([old, rows], format="csr")
+        places = np.arange(old.shape[0])
+        places[ids] = old.shape[0] + np.arange(len(ids))
+        self.matrices[side] = whole[places]
+
+    def _take_in_recent(self) -> None:
+        if self.recent:
+            recent, self.recent = sorted(self.recent.items()), {}
+            ids = np.array([number for number, _ in recent], dtype=np.int64)
+            self._replace("user", ids, sp.vstack([row for _, row in recent], format="csr"))
+
+    def _user_rows(self, users: IntArray) -> sp.csr_matrix:
+        """Return the features of users, ``[len(users), n_features]``; those that are not known have none."""
+        if len(users) == 1 and int(users[0]) in self.recent:
+            return self.recent[int(users[0])]
+        self._take_in_recent()
+        matrix = self.matrices["user"]
+        assert matrix is not None
+        return matrix[np.where(users < matrix.shape[0], users, 0)]  # nobody has the id 0
+
+    def knows(self, user: int) -> bool:
+        """Return whether something is predicted of a user."""
+        prior = self.prior(np.array([user], dtype=np.int64))
+        return prior is not None and bool(prior.given[0])
 
     def forget(self, users: IntArray) -> None:
         """Drop the features of users by their ids; what was learned from them goes with the next fit."""
+        for user in users.tolist():
+            self.recent.pop(user, None)
         matrix = self.matrices["user"]
-        if matrix is None or not len(users):
-            return
-        kept = np.ones(matrix.shape[0], dtype=matrix.dtype)
-        kept[users[users < len(kept)]] = 0
-        matrix = sp.csr_matrix(sp.diags_array(kept) @ matrix)
-        matrix.eliminate_zeros()
-        self.matrices["user"] = matrix
+        if matrix is not None and len(users):
+            self.matrices["user"] = _without_rows(matrix, users)
+
+    def take_users(self, of: LiveFeatures | None) -> bool:
+        """Take over the features of all users; return whether they are read in the same way."""
+        if of is None or of.spaces["user"] != self.spaces["user"]:
+            return False
+        of._take_in_recent()
+        self.matrices["user"], self.recent = of.matrices["user"], {}
+        return True
 
     def _grown(self, side: str, n: int) -> sp.csr_matrix:
         """Return the features of ids below ``n`` and of all others that have some."""
+        if side == "user":
+            self._take_in_recent()
         matrix = self.matrices[side]
         assert matrix is not None
         if matrix.shape[0] < n:
@@ -137,7 +224,7 @@ class LiveFeatures:
         """Return what features say of users; None for nothing."""
         if not self.user_map.size or not self.settings.predict_users or not len(users):
             return None
-        return user_prior(self._grown("user", int(users.max()) + 1)[users], self.user_map, self.settings)
+        return user_prior(self._user_rows(users), self.user_map, self.settings)
 
     def explained(
         self, told: Explanation, fitted: SpectralFilter, user: UserEdges, number: int, item: int
@@ -159,6 +246,7 @@ class LiveFeatures:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return tensors and JSON from which :meth:`load` makes the same."""
+        self._take_in_recent()
         tensors = {"item_map": self.item_map, "user_map": self.user_map, "gains": self.gains}
         for side, matrix in self.matrices.items():
             if matrix is not None:
@@ -179,6 +267,16 @@ class LiveFeatures:
         for name in ("item_map", "user_map", "gains"):
             setattr(made, name, np.array(tensors[f"features_{name}"]))
         return made
+
+
+def _without_rows(matrix: sp.csr_matrix, rows: IntArray) -> sp.csr_matrix:
+    """Return the matrix with nothing in some rows, of which it need not have all."""
+    lengths = np.diff(matrix.indptr)
+    stays = np.ones(len(lengths), dtype=bool)
+    stays[rows[rows < len(lengths)]] = False
+    kept = np.repeat(stays, lengths)
+    indptr = np.concatenate([[0], np.cumsum(lengths * stays)])
+    return sp.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
 
 
 def _text(value: Any) -> str | None:

@@ -128,12 +128,13 @@ class TimeLearner(SpectralLearner):
             self.choice.clear()
         self._count(edges)
 
-    def keep_without_forgotten(self, of: Any) -> None:
+    def keep_without_forgotten(self, of: Any) -> bool:
         """Take over what another learner has left of users, and drop what was measured if it did meanwhile."""
-        super().keep_without_forgotten(of)
+        kept = super().keep_without_forgotten(of)
         if of.choice.n_cleared != self.choice.n_cleared:
             self.choice.clear()
             self.choice.n_cleared = of.choice.n_cleared
+        return kept
 
     def attach(self, edges: EdgeState) -> None:
         """Take over all counters, and fold in what has grown since the refresh."""

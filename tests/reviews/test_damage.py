@@ -114,6 +114,7 @@ def begin_all(folder: Path) -> None:
     recommender.update([event(n, f"u{n % 50 + 1}", f"i{n % 35 + 1}", "like") for n in range(60)])
     recommender.update(
         [Event(f"a{n}", "", f"new{n}", "item", 10**12, features={"genre": ["x", "y"]}) for n in range(9)]
+        + [Event(f"b{n}", f"u{n}", "", "user", 10**12, features={"age": n}) for n in range(1, 9)]
     )
     recommender.snapshot()
     recommender.compact()
@@ -127,7 +128,7 @@ def told_by(folder: Path) -> tuple[Any, ...]:
     with contextlib.closing(OnlineRecommender.open(folder)) as recommender:
         state = recommender.state
         assert state is not None
-        features = state.announcements.by_id(state.items)
+        features = state.announced()
         told = state.hash(), state.last_seq, json.dumps(features, sort_keys=True), state.backups()
         lists = [recommender.recommend(f"u{n}", 10) for n in range(1, 51, 7)]
     done = CliRunner().invoke(app, ["state", "verify", str(folder)])

@@ -18,12 +18,13 @@ from typer.testing import CliRunner
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
 from recbole_signed.files import read_manifest, read_tensors
-from recbole_signed.online import DISLIKE, LIKE, Event, EventBatch, OnlineRecommender, content_id
+from recbole_signed.online import DISLIKE, LIKE, USER, Event, EventBatch, OnlineRecommender, content_id
 from recbole_signed.online.sources import JsonLinesSource
 from recbole_signed.online.store import OnlineState, StateSettings, Versions
 
 WHO = "maria.berger@example.org"
 OTHER = "somebody-else@example.org"
+TOLD = {"town": "Wanne-Eickel"}
 TIMES = [NOW + 77_000_001 + 13 * n for n in range(8)]
 
 
@@ -43,12 +44,14 @@ def events() -> list[Event]:
     """Give events of the user: some with ids made of its own, some with ids made of their content."""
     kinds = ["like", "dislike"]
     own = [Event(f"{WHO}/{n}" if n % 2 else "", WHO, f"i{n + 1}", kinds[n % 2], TIMES[n]) for n in range(6)]
+    own.append(Event("", WHO, "", "user", TIMES[5], features=TOLD))
     return [*own, Event("", OTHER, "i9", "like", TIMES[6]), Event("other/1", OTHER, "i3", "like", TIMES[7])]
 
 
 def event_ids() -> list[str]:
     given = [f"{WHO}/{n}" for n in range(6)]
     made = [content_id(WHO, f"i{n + 1}", (LIKE, DISLIKE)[n % 2], TIMES[n], float("nan")) for n in range(6)]
+    made.append(content_id(WHO + json.dumps(TOLD), "", USER, TIMES[5], float("nan")))
     return given + made + [content_id(WHO, "", 7, stamp, float("nan")) for stamp in (TIMES[7], TIMES[7] + 1)]
 
 
@@ -69,7 +72,7 @@ def confirmed(folder: Path) -> list[str]:
     """Return which guesses the bytes of a directory confirm: ids, event ids, digests of both, edges."""
     everything = content(folder)
     found = []
-    guesses = [WHO, WHO.upper(), *event_ids()]
+    guesses = [WHO, WHO.upper(), TOLD["town"], *event_ids()]
     keys = keys_of(folder)
     for guess in guesses:
         data = guess.encode()
@@ -128,7 +131,7 @@ def test_r2_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, m
     recommender.refit().result(60)
     assert not recommender.erase()
     late = recommender.update(events()).update
-    assert (late.n_refused, late.n_duplicate, late.n_new) == (6, 2, 0)
+    assert (late.n_refused, late.n_duplicate, late.n_new) == (7, 2, 0)
     assert recommender.recommend(WHO, 5) == recommender.recommend("nobody", 5)
     recommender.close()
 

@@ -98,14 +98,41 @@ def test_an_item_is_announced_with_its_features(serve: Make) -> None:
     announced = client.put("/v1/items/new", json={"features": {"genre": ["drama", "crime"], "year": 1999}})
     assert (announced.status_code, announced.json()["features"]["year"]) == (200, 1999)
     with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
-        assert state.announcements.by_id(state.items) == {
-            state.items.id_of("new"): {"genre": ["drama", "crime"], "year": 1999}
-        }
+        assert state.announced()["item"] == {state.items.id_of("new"): {"genre": ["drama", "crime"], "year": 1999}}
     refused = client.put("/v1/items/other", json={"features": {"genre": {"a": 1}}})
     assert refused.status_code == 422
     assert "expected text, numbers, or a list" in refused.json()["detail"]
     event = {"type": "item", "item_id": "third", "timestamp": 1_700_000_000_000, "features": {"year": 1}}
     assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
+
+
+def test_a_user_is_announced_with_its_features_and_forgotten(serve: Make) -> None:
+    client = serve()
+    for country in ("NO", "IT"):
+        announced = client.put("/v1/users/new", json={"features": {"country": country, "age": 30}})
+        assert (announced.status_code, announced.json()["features"]["country"]) == (200, country)
+    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+        assert state.announced()["user"] == {state.users.id_of("new"): {"country": "IT", "age": 30}}
+    refused = client.put("/v1/users/other", json={"features": {"country": {"a": 1}}})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("The user can't be announced: ")
+    assert client.put("/v1/users/other", json={}).status_code == 422
+    assert client.put("/v1/users/" + "x" * 300, json={"features": {}}).status_code == 422
+    event = {"type": "user", "user_id": "third", "features": {"age": 1}}
+    assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
+    assert client.delete("/v1/users/new").json()["accepted"] == 1
+    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+        assert state.announced()["user"] == {state.users.id_of("third"): {"age": 1}}
+
+
+def test_a_user_of_whom_features_are_known_is_known(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve()
+    client.put("/v1/users/new", json={"features": {"country": "NO"}})
+    assert not client.get("/v1/users/new/recommendations").json()["known_user"]  # the model uses no features
+    learner = client.engine.trainer.learner  # type: ignore[attr-defined]
+    monkeypatch.setattr(learner, "knows", lambda user: user > 0)
+    assert client.get("/v1/users/new/recommendations").json()["known_user"]
+    assert not client.get("/v1/users/nobody/recommendations").json()["known_user"]
 
 
 def test_sessions_and_many_users(serve: Make) -> None:

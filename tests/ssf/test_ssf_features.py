@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import scipy.sparse as sp
 import torch
@@ -18,7 +20,7 @@ from safetensors.numpy import load_file
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import RidgeSums, SignedGraph
-from recbole_signed.online import Event, OnlineRecommender, OnlineReplica, parse_rows
+from recbole_signed.online import Event, EventBatch, OnlineRecommender, OnlineReplica, parse_rows
 from recbole_signed.online.learners import graph_of, learner_of
 from recbole_signed.online.trainer import base_of
 from recbole_signed.ssf import (
@@ -32,6 +34,7 @@ from recbole_signed.ssf import (
     gains,
     item_sums,
     tune_features,
+    user_sums,
 )
 
 N_USERS, N_ITEMS, N_GROUPS = 80, 60, 5
@@ -556,6 +559,213 @@ def test_a_replica_shows_announced_items_as_the_writer_does(
         each.close()
 
 
+def told(user: str, **features: Any) -> Event:
+    return Event(f"announce {user} {features}", user, "", "user", 1_700_000_000_000, features=features)
+
+
+def scores_of(of: OnlineRecommender | OnlineReplica, *users: str) -> npt.NDArray[np.float32]:
+    with of.reading() as (state, learner):
+        return learner.scores(state.edges, state.users.ids(list(users))).numpy()
+
+
+def from_features_of(of: OnlineRecommender, user: str) -> npt.NDArray[np.float32]:
+    """What the features of a user alone predict, ``[1, n_items]``."""
+    with of.reading() as (state, learner):
+        none = np.zeros(0, dtype=np.int32)
+        alone = UserEdges(np.zeros(2, dtype=np.int32), none, none.astype(np.float32), np.zeros(1))
+        prior = learner.features.prior(state.users.ids([user]))
+        return learner.filter.scores(replace(alone, prior=prior)).numpy()
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
+def test_an_announced_user_is_ranked_for_by_its_features_at_once_and_after_a_restart(
+    model: str, prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    made, _, parts = prepare(model, **BOTH)
+    online = begun(made, parts, tmp_path / "state")
+    online.update([told("new", country="c1")])
+    assert not np.allclose(scores_of(online, "new"), scores_of(online, "nobody"))
+    np.testing.assert_array_equal(scores_of(online, "new"), from_features_of(online, "1"))  # whose country is c1
+    before = scores_of(online, "new")
+    assert [item for item, _ in online.recommend("new", 5)] != [item for item, _ in online.recommend("nobody", 5)]
+    online.close()
+    online = OnlineRecommender.open(tmp_path / "state")
+    np.testing.assert_allclose(scores_of(online, "new"), before, rtol=1e-3, atol=1e-6)
+    online.refresh()
+    np.testing.assert_array_equal(scores_of(online, "new"), from_features_of(online, "1"))
+    under_way = online.refit()
+    online.update([told("new", country="c2"), told("newer", country="c1")])
+    under_way.result()
+    for last in (False, True):
+        np.testing.assert_array_equal(scores_of(online, "new"), from_features_of(online, "2"))
+        np.testing.assert_array_equal(scores_of(online, "newer"), from_features_of(online, "1"))
+        online.snapshot()
+        online.close()
+        online = OnlineRecommender.open(tmp_path / "state")
+        if not last:
+            online.update([told("new")])  # takes back what was announced
+            np.testing.assert_array_equal(scores_of(online, "new"), scores_of(online, "nobody"))
+            online.update([Event("again", "new", "", "user", 1_700_000_000_001, features={"country": "c2"})])
+    online.close()
+
+
+@pytest.mark.parametrize("edges", [1, 3, 8])
+def test_edges_of_an_announced_user_take_over_as_they_do_at_a_fit(
+    edges: int, prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A user with the features and the verdicts of another one gets the same scores, live and after a refit."""
+    made, _, parts = prepare("SSF", **BOTH)
+    online = begun(made, parts, tmp_path / "state")
+    online.update([told("one", country="c3"), told("other", country="c3")])
+    given = [
+        Event(f"{user}{item}", user, str(item), "like", 10**12 + item) for user in ("one",) for item in range(edges)
+    ]
+    online.update(given)
+    with online.reading() as (state, learner):
+        users = learner._users(state.edges, state.users.ids(["one"]))
+        own = learner.filter._own_projection(users)
+        share = 2.0 / (edges + 2.0)
+        expected = (1 - share) * own + share * users.prior.projected
+        assert learner.filter.project(users).numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+    online.update([replace(each, event_id=f"other{each.item_id}", user_id="other") for each in given])
+    pair = scores_of(online, "one", "other")
+    np.testing.assert_allclose(pair[0], pair[1], rtol=1e-6)
+    online.refit().result()
+    with online.reading() as (state, learner):
+        graph = graph_of(state.edges.export(), state.edges.n_users, state.edges.n_items)
+        features = learner.features._grown("user", graph.n_users)
+        assert np.diff(features.indptr)[state.users.id_of("one")] > 0
+        again = user_sums(learner.fitted, graph, features).solve(learner.feature_settings.user_feature_ridge)
+        assert learner.features.user_map == pytest.approx(again, abs=1e-6)
+    pair = scores_of(online, "one", "other")
+    np.testing.assert_allclose(pair[0], pair[1], rtol=1e-6)
+    online.close()
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFT"])
+def test_a_replica_ranks_for_announced_users_as_the_writer_does(
+    model: str, prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    made, _, parts = prepare(model, **BOTH)
+    writer = begun(made, parts, tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+    turns: list[list[Event]] = [
+        [told("new", country="c1")],
+        [Event("e1", "new", "3", "like", 1_700_000_000_001), told("newer", country="c2")],
+        [told("new", country="c4")],
+        [Event("", "new", "", "forget_user", 1_700_000_000_002), told("newest", country="c1")],
+        [Event("back", "new", "", "user", 1_700_000_000_003, features={"country": "c0"})],
+    ]
+    users = ("new", "newer", "newest", "7", "nobody")
+    for turn, events in enumerate(turns):
+        writer.update(events)
+        if turn == 2:  # the replica puts this version in force
+            writer.refresh()
+            writer.snapshot()
+        replica.follow()
+        np.testing.assert_allclose(scores_of(replica, *users), scores_of(writer, *users), rtol=1e-4, atol=1e-6)
+    late = OnlineReplica(tmp_path / "state")
+    np.testing.assert_allclose(scores_of(late, *users), scores_of(writer, *users), rtol=1e-4, atol=1e-6)
+    for each in (late, replica, writer):
+        each.close()
+
+
+def test_a_forgotten_user_leaves_nothing_of_what_was_announced(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    """Not in memory, the log, the register, versions, a pinned one among them, or a backup."""
+    made, _, parts = prepare("SSF", **BOTH)
+    online = begun(made, parts, tmp_path / "state")
+    online.update([told("maria-7731", country="c1"), told("else-9915", country="c2")])
+    with online.reading() as (state, _):
+        number = state.users.id_of("maria-7731")
+    online.versions.pin(online.snapshot())
+    online.back_up(tmp_path / "backup")
+
+    def content() -> bytes:
+        return b"".join(path.read_bytes() for path in sorted(tmp_path.glob("*/**/*")) if path.is_file())
+
+    def on_disk() -> list[int]:
+        files = [load_file(path) for path in sorted(tmp_path.rglob("*.safetensors"))]
+        lengths = [np.diff(each["features_user_indptr"]) for each in files if "features_user_indptr" in each]
+        return [int(each[number]) for each in lengths if len(each) > number]
+
+    assert b"maria-7731" in content()
+    assert sum(map(bool, on_disk())) == 2
+    pending = online.forget("maria-7731")
+    assert not pending.rows, pending
+    np.testing.assert_array_equal(scores_of(online, "maria-7731"), scores_of(online, "nobody"))
+    online.refit().result()
+    online.snapshot()
+    assert not online.erase()
+    assert b"maria-7731" not in content()
+    assert b"else-9915" in content()
+    assert set(on_disk()) == {0}
+    with online.reading() as (_, learner):
+        assert np.diff(learner.features._grown("user", number + 1).indptr)[number] == 0
+    online.close()
+    for folder in ("state", "backup"):
+        again = OnlineRecommender.open(tmp_path / folder)
+        np.testing.assert_array_equal(scores_of(again, "maria-7731"), scores_of(again, "nobody"))
+        assert not np.allclose(scores_of(again, "else-9915"), scores_of(again, "nobody"))
+        again.close()
+
+
+def test_many_announced_users_are_those_of_one_matrix(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    made, _, parts = prepare("SSF", **BOTH)
+    online = begun(made, parts, tmp_path / "state")
+    names = [f"n{number}" for number in range(1500)]  # more than are held beside the matrix
+    for first in range(0, len(names), 100):
+        online.update([told(name, country=f"c{int(name[1:]) % N_GROUPS}") for name in names[first : first + 100]])
+    alone = np.concatenate([scores_of(online, name) for name in names[-3:]])
+    np.testing.assert_allclose(scores_of(online, *names)[-3:], alone, rtol=1e-6)
+    np.testing.assert_allclose(
+        scores_of(online, *names[:5]), np.concatenate([from_features_of(online, str(n)) for n in range(5)]), rtol=1e-6
+    )
+    online.close()
+
+
+@pytest.mark.parametrize(
+    ("side", "features", "message"),
+    [
+        ("user", {"cuntry": "c1"}, "the model knows no feature 'cuntry' of users; did you mean 'country'?"),
+        ("user", {"age": 3}, "the model knows no feature 'age' of users; it knows country"),
+        ("item", {"colour": "red"}, "the model knows no feature 'colour' of items; it knows group, year"),
+        ("item", {"year": "soon"}, "the column 'year' holds 'soon', but a finite number was expected"),
+    ],
+)
+def test_announcements_that_the_model_can_not_read_are_refused(
+    side: str, features: dict[str, Any], message: str, prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    made, _, parts = prepare("SSF", **BOTH)
+    online = begun(made, parts, tmp_path / "state")
+    wrong = {"type": side, f"{side}_id": "new", "timestamp": 1_700_000_000_000, "features": features}
+    right = {**wrong, f"{side}_id": "right", "features": {"country": "c1"} if side == "user" else {"year": 20}}
+    refused, taken = online.ingest([wrong, right])
+    assert (refused.status, taken.status) == ("refused", "accepted")
+    assert message in (refused.reason or "")
+    with pytest.raises(UsageError, match=re.escape(message)):
+        online.update([Event("", *(("new", "") if side == "user" else ("", "new")), side, 10**12, features=features)])
+    with online.reading() as (state, _):
+        assert "new" not in (state.users if side == "user" else state.items)
+    online.close()
+
+
+def test_features_in_the_log_that_no_model_can_read_count_as_none(
+    prepare: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as come from a source, which nobody tells that they are refused."""
+    made, _, parts = prepare("SSF", **BOTH)
+    online = begun(made, parts, tmp_path / "state")
+    online.update(EventBatch.of([announced("new", group="g1", year="soon"), announced("other", group="g2", year=20)]))
+    assert "can't be read and count as none" in caplog.text
+    online.update([announced("third", group="g2", year=20)])
+    scores = scores_of(online, "1", "2")
+    with online.reading() as (state, _):
+        first, *same = state.items.ids(["new", "other", "third"])
+    assert (scores[:, first] > UNKNOWN).all()
+    np.testing.assert_allclose(scores[:, same[0]], scores[:, same[1]], rtol=1e-6)
+    online.close()
+
+
 def test_a_model_without_features_takes_announcements_and_shows_nothing_of_them(
     prepare: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -578,6 +788,15 @@ def test_a_model_without_features_takes_announcements_and_shows_nothing_of_them(
     ],
 )
 def test_announcements_that_do_not_fit_are_refused(features: Any, message: str) -> None:
-    row = {"type": "item", "item_id": "new", "timestamp": 1_700_000_000_000, "features": features}
-    _, (letter,) = parse_rows([row], ["0"])
-    assert message in letter.reason
+    for side in ("item", "user"):
+        row = {"type": side, f"{side}_id": "new", "timestamp": 1_700_000_000_000, "features": features}
+        _, (letter,) = parse_rows([row], ["0"])
+        assert message in letter.reason
+
+
+@pytest.mark.parametrize("side", ["item", "user"])
+def test_an_announcement_needs_an_id_that_is_not_too_long(side: str) -> None:
+    row = {"type": side, "timestamp": 1_700_000_000_000, "features": {}}
+    for token, message in ((None, f"{side}_id is missing"), ("x" * 20_000, f"{side}_id has 20000 characters")):
+        _, (letter,) = parse_rows([{**row, f"{side}_id": token}], ["0"])
+        assert message in letter.reason

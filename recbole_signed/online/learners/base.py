@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import torch
 
 from recbole_signed.atomic import Features
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online import DISLIKE, LIKE
+from recbole_signed.online import DISLIKE, LIKE, AnnouncedFeatures
 from recbole_signed.online.store import PIECE, Changes, EdgeArrays, EdgeState, Rows
 
 IntArray = npt.NDArray[np.int64]
@@ -86,11 +86,21 @@ class Learner(Protocol):
     def take_features_of(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], forgotten: IntArray) -> None:
         """Take the features that :meth:`state` gave, less those of forgotten users, for the next :meth:`fit`."""
 
-    def keep_without_forgotten(self, of: Any) -> None:
-        """Take over what another learner of the state has left of users, who may have been forgotten meanwhile."""
+    def keep_without_forgotten(self, of: Any) -> bool:
+        """Take over what another learner of the state has left of users, who may have been forgotten meanwhile.
 
-    def announce(self, items: Mapping[int, Mapping[str, Any]]) -> None:
-        """Take the features of items by their ids, which may have no edge yet."""
+        Returns:
+            Whether that is all that was announced of users.
+        """
+
+    def announce(self, announced: AnnouncedFeatures) -> None:
+        """Take features by side and id, in place of earlier ones; the ids may have no edge yet."""
+
+    def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Return which features of items or users can't be announced, by their place, and why."""
+
+    def knows(self, user: int) -> bool:
+        """Return whether something is known of a user beside its edges."""
 
     def parameters(self) -> dict[str, Any]:
         """Return what :func:`make_learner` makes a learner of the same settings from, as JSON."""
@@ -135,11 +145,20 @@ class LearnerDefaults:
     def take_features_of(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], forgotten: IntArray) -> None:
         """Take no notice: most models know no features."""
 
-    def keep_without_forgotten(self, of: Any) -> None:
+    def keep_without_forgotten(self, of: Any) -> bool:
         """Take no notice: most models know of users what the edges say."""
+        return True
 
-    def announce(self, items: Mapping[int, Mapping[str, Any]]) -> None:
+    def announce(self, announced: AnnouncedFeatures) -> None:
         """Take no notice: most models know no features."""
+
+    def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Find nothing: features that no model looks at need not fit."""
+        return {}
+
+    def knows(self, user: int) -> bool:
+        """Know nothing: most models know of users what the edges say."""
+        return False
 
     def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
         """Return the nearest neighbours of items."""

@@ -1,23 +1,27 @@
-"""The features of items that were announced: one JSON object a line, with its checksum; the last one of an item counts.
+"""The features of announced items and users: a JSON object a line, with its checksum; the last one of an id counts.
 
 A line is on the disk before the event that brings it is in the log, so no event that was acknowledged lacks it. A crash
-may leave a line without an event, or half a line, which reading leaves out.
+may leave a line without an event, or half a line, which reading leaves out. The lines of a user go before its
+forgetting is in the log.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from recbole_signed.files import DamagedError, append_lines, at, read_lines, refusing, replace_file, summed_line
+from recbole_signed.online import ANNOUNCED
 from recbole_signed.online.store.vocabulary import Vocabulary
 
 ANNOUNCEMENTS = "features.jsonl"
 """Name of the file in a state directory."""
+_SIDES = tuple(ANNOUNCED.values())
 _SLACK = 1000
-"""Lines that were replaced by later ones, beyond as many as there are items, after which the file is written again."""
+"""Lines that were replaced by later ones, beyond as many as there are items and users, after which the file is written
+again."""
 
 
 class Announcements:
@@ -32,9 +36,8 @@ class Announcements:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known: dict[str, str] = {}
-        self._n_lines = 0
-        self._read = 0, 0
+        self._n_lines, self._read = 0, (0, b"")
+        self._known: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
         self.follow()
 
     def follow(self) -> None:
@@ -43,45 +46,84 @@ class Announcements:
         Raises:
             DamagedError: a line is not as it was written.
         """
-        rows, self._read = read_lines(self.path, self._read)
+        rows, self._read, whole = read_lines(self.path, self._read)
+        if whole:
+            self._n_lines, self._known = 0, {side: {} for side in _SIDES}
         for row in rows:
-            item, features = (row.get(key) for key in ("item", "features")) if isinstance(row, dict) else (None, None)
-            if not isinstance(item, str) or not isinstance(features, dict):
-                raise DamagedError(f"{self.path} is damaged: a line is not of an item; put a copy of it in its place.")
-            self._known[item] = json.dumps(features, sort_keys=True)
-            self._n_lines += 1
+            found = [(side, row[side]) for side in _SIDES if side in row] if isinstance(row, dict) else []
+            features = row.get("features") if found else None
+            if len(found) != 1 or not isinstance(found[0][1], str) or not isinstance(features, dict):
+                raise DamagedError(
+                    f"{self.path} is damaged: a line is not of an item or a user; put a copy of it in its place."
+                )
+            ((side, token),) = found
+            self._known[side][token] = json.dumps(features, sort_keys=True)
+        self._n_lines += len(rows)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return sum(map(len, self._known.values()))
 
-    def add(self, items: Mapping[str, str]) -> None:
-        """Take the features of items, as JSON by token; they are on the disk when this returns.
+    def add(self, announced: Mapping[str, Mapping[str, str]]) -> None:
+        """Take features, as JSON by side and token; they are on the disk when this returns.
 
         Raises:
             UsageError: the disk is full or can't be written.
         """
-        if not items:
+        if not any(announced.values()):
             return
-        with refusing("Writing the features of items"):
-            append_lines(self.path, (_row(*each) for each in items.items()))
+        with refusing("Writing the features of items and users"):
+            append_lines(self.path, _rows(announced))
             at("announcements:written")
-            self._known.update(items)
-            self._n_lines += len(items)
-            if self._n_lines > 2 * len(self._known) + _SLACK:
-                replace_file(self.path, b"".join(summed_line(_row(*each)) for each in self._known.items()))
-                self._n_lines = len(self._known)
+            for side, features in announced.items():
+                self._known[side].update(features)
+                self._n_lines += len(features)
+            if self._n_lines > 2 * len(self) + _SLACK:
+                self._write_again(self._known)
 
-    def by_id(self, items: Vocabulary, tokens: Iterable[str] | None = None) -> dict[int, dict[str, Any]]:
-        """Return the features of announced items that have an id.
+    def erase(self, users: Iterable[str]) -> None:
+        """Write the file again without the lines of some users, where it may have any.
+
+        Raises:
+            UsageError: the disk is full or can't be written.
+        """
+        gone = set(users)
+        left = {token: each for token, each in self._known["user"].items() if token not in gone}
+        if len(left) < len(self._known["user"]) or self._is_torn():
+            with refusing("Erasing the features of users"):
+                self._write_again({**self._known, "user": left})
+
+    def keep(self, users: Vocabulary) -> None:
+        """Erase the users that are not in a vocabulary; raises as :meth:`erase`."""
+        self.erase([token for token in self._known["user"] if token not in users])
+
+    def _is_torn(self) -> bool:
+        """Return whether a crash has left half a line, which may be of anybody."""
+        return self.path.exists() and not self.path.read_bytes().endswith(b"\n")
+
+    def _write_again(self, known: dict[str, dict[str, str]]) -> None:
+        replace_file(self.path, b"".join(map(summed_line, _rows(known))))
+        self._known, self._n_lines = known, sum(map(len, known.values()))
+
+    def by_id(
+        self, users: Vocabulary, items: Vocabulary, wanted: Mapping[str, Iterable[str]] | None = None
+    ) -> dict[str, dict[int, dict[str, Any]]]:
+        """Return the features of announced items and users that have a number, by side and number.
 
         Args:
-            items: the vocabulary.
-            tokens: of which items; None for all.
+            users: their vocabulary.
+            items: the same of items.
+            wanted: tokens by side; None for all.
         """
-        wanted = [each for each in (self._known if tokens is None else tokens) if each in self._known]
-        ids = items.ids(wanted).tolist()
-        return {number: json.loads(self._known[token]) for number, token in zip(ids, wanted, strict=True) if number}
+        found: dict[str, dict[int, dict[str, Any]]] = {}
+        for side, vocabulary in (("item", items), ("user", users)):
+            known = self._known[side]
+            tokens = list(known) if wanted is None else [each for each in wanted.get(side, ()) if each in known]
+            numbers = vocabulary.ids(tokens).tolist()
+            found[side] = {n: json.loads(known[token]) for n, token in zip(numbers, tokens, strict=True) if n}
+        return found
 
 
-def _row(item: str, features: str) -> dict[str, Any]:
-    return {"item": item, "features": json.loads(features)}
+def _rows(announced: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+    for side, features in announced.items():
+        for token, each in features.items():
+            yield {side: token, "features": json.loads(each)}

@@ -32,12 +32,13 @@ from recbole_signed.files import (
     sync_folder,
 )
 from recbole_signed.online import FORGET_USER
+from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.versions import CURRENT, PINNED, Versions
 
 BACKUP, BACKUPS = "BACKUP", "BACKUPS"
 _LOG, _VERSIONS, _CATALOGUE = "log.sqlite", "versions", "catalogue.sqlite"
-_PLAIN = ("dead_letters.jsonl", "features.jsonl")
+_PLAIN = ("dead_letters.jsonl", ANNOUNCEMENTS)
 _ATTEMPTS = 5
 
 
@@ -106,7 +107,7 @@ def noted_backups(directory: Path) -> list[Path]:
     Raises:
         DamagedError: the register is not as it was written: a backup may hold what is to be erased.
     """
-    rows, _ = read_lines(directory / BACKUPS)
+    rows = read_lines(directory / BACKUPS)[0]
     found = [row.get("path") if isinstance(row, dict) else row for row in rows]
     if not all(isinstance(each, str) for each in found):
         raise DamagedError(f"{directory / BACKUPS} is damaged: it names what is no folder; put a copy in its place.")
@@ -129,13 +130,15 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
     log = EventLog(folder / _LOG, read_only=True, check=True)
     try:
         base, last_seq = log.base, log.last_seq
+        for name in _PLAIN:
+            if (directory / name).exists():
+                shutil.copyfile(directory / name, folder / name)
+        # a user who came after the copy of the log could not be found here when it is to be forgotten
+        Announcements(folder / ANNOUNCEMENTS).keep(log.users)
     finally:
         log.close()
     if base is not None:
         shutil.copytree(directory / base, folder / base)
-    for name in _PLAIN:
-        if (directory / name).exists():
-            shutil.copyfile(directory / name, folder / name)
     _verify(folder, base)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     info = BackupInfo(str(directory), last_seq, names[0] if names else None, made)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from recbole_signed.files import DamagedError
-from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, ITEM, LIKE, SKIP
+from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE
 from recbole_signed.online.store.adjacency import KEY, Adjacency
 from recbole_signed.online.store.edge_views import Changes, EdgeArrays, Row, Rows, owners, turned
 from recbole_signed.online.store.log_batch import LogBatch
@@ -163,7 +163,7 @@ class EdgeState:
         forgets = batch.type == FORGET_USER
         forgotten = np.unique(batch.user[forgets & (batch.user > 0)]).astype(np.int32)
         parts = [self._forget(int(user)) for user in forgotten]
-        rows = ~forgets & (batch.type != ITEM)
+        rows = batch.type <= UNDISLIKE  # the others are of no pair
         if rows.any():
             events = PairEvents.of(batch.user[rows], batch.item[rows], batch.type[rows], batch.timestamp[rows])
             many = len(events.user) > max(_FEW, _MANY * self._by_user.n_entries)

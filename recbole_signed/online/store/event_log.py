@@ -20,7 +20,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at
-from recbole_signed.online import FORGET_USER, EventBatch
+from recbole_signed.online import FORGET_USER, USER, EventBatch
 from recbole_signed.online.store.checksum import row_checksums
 from recbole_signed.online.store.database import (
     connect,
@@ -143,7 +143,7 @@ class EventLog:
             new_items = self.items.propose(
                 batch.item_id[i]
                 for i, kind in zip(fresh, batch.type[fresh].tolist(), strict=True)
-                if kind != FORGET_USER
+                if kind not in (FORGET_USER, USER)
             )
             item = _ids(self.items, new_items, [batch.item_id[i] for i in fresh])
             logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
@@ -351,6 +351,10 @@ class EventLog:
     def known(self, event_id: str) -> bool:
         """Whether an event of that id was ever taken."""
         return bool(self._seen.known([self._seen.digest(event_id)]))
+
+    def first_seen(self, event_ids: list[str]) -> list[int]:
+        """Return the places of events that were never taken, the first of each id."""
+        return self._fresh([self._seen.digest(each) for each in event_ids])
 
     def read(self, after_seq: int, limit: int) -> LogBatch:
         """Read up to ``limit`` rows with a greater ``seq``.

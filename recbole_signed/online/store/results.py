@@ -44,6 +44,14 @@ class ParsedRows:
         reasons = {int(each.position): each.reason for each in dead}
         return cls(batch, [place for place in range(len(listed)) if place not in reasons], reasons)
 
+    def without(self, refused: Mapping[int, str]) -> ParsedRows:
+        """Return them without some of the events, by their places in the batch, with the reasons."""
+        if not refused:
+            return self
+        stay = [row for row in range(len(self.places)) if row not in refused]
+        reasons = self.reasons | {self.places[row]: reason for row, reason in refused.items()}
+        return ParsedRows(self.batch.take(np.array(stay, dtype=np.int64)), [self.places[row] for row in stay], reasons)
+
     def results(self, status: np.ndarray, first_seq: int) -> list[EventResult]:
         """Return a result for each row, from what became of the events."""
         n = len(self.places) + len(self.reasons)

@@ -7,7 +7,7 @@
     base-<seq>/          the edges that rows up to <seq> led to, once the log was compacted or edges were loaded
     versions/            saved models with their edges, and CURRENT
     dead_letters.jsonl   rows that were no events
-    features.jsonl       the features of items that were announced
+    features.jsonl       the features of items and users that were announced
     BACKUPS              where backups were made, so that forgotten users go from them too
 """
 
@@ -336,14 +336,35 @@ class OnlineState(OpenedDirectory):
         taken = np.flatnonzero(~late)
         gone = taken[forgets[taken]]
         if gone.size:  # before the log, which alone knows whom it still has to forget
-            self.dead_letters.erase({batch.user_id[i] for i in gone.tolist()})
-        self.announcements.add(batch.announced())
+            users = {batch.user_id[i] for i in gone.tolist()}
+            self.dead_letters.erase(users)
+            self.announcements.erase(users)
+        if len(batch.announces):
+            self.announcements.add(self._to_announce(batch, taken))
         with self._noting_what_is_behind():
             result = self.log.append(batch.take(taken) if late.any() else batch, source, position)
             at("state:appended")
             self.check_files()  # what was committed to a file that is gone is not acknowledged
             status[taken[result.fresh]] = NEW
             return Appended(result.logged, status)
+
+    def _to_announce(self, batch: EventBatch, taken: np.ndarray) -> dict[str, dict[str, str]]:
+        """Return the features that a batch brings, but for events that were taken before: newer ones may stand."""
+        rows = np.zeros(len(batch), dtype=bool)
+        rows[taken] = True
+        tells = batch.announces[rows[batch.announces]]
+        again = np.ones(len(tells), dtype=bool)
+        again[self.log.first_seen([batch.event_id[i] for i in tells.tolist()])] = False
+        rows[tells[again]] = False
+        return batch.take(np.flatnonzero(rows)).announced()
+
+    def announced(self, batch: EventBatch | None = None) -> dict[str, dict[int, dict[str, Any]]]:
+        """Return the announced features in force by number, of what a batch announces or of all; see `Announcements`.
+
+        Args:
+            batch: whose items and users; None for all.
+        """
+        return self.announcements.by_id(self.users, self.items, None if batch is None else batch.announced())
 
     def _take_in(self, appended: Appended, rejected: int) -> Update:
         status = appended.status
