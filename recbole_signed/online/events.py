@@ -175,7 +175,7 @@ class EventBatch:
     @property
     def announces(self) -> np.ndarray:
         """Rows that announce an item or a user, int64."""
-        return np.flatnonzero(np.isin(self.type, list(ANNOUNCED)))
+        return np.flatnonzero((self.type == ITEM) | (self.type == USER))
 
     def announced(self) -> dict[str, dict[str, str]]:
         """Give the features of announced items and users, as JSON by side and id; the last of each.

@@ -361,8 +361,7 @@ class OnlineRecommender(Forgetting):
         new.dislike_push = old.dislike_push
         kept = new.keep_without_forgotten(old)
         new.attach(state.edges)
-        announced = state.announced()
-        new.announce({"item": announced["item"]} if kept else announced)
+        new.announce(state.announced(sides=("item",) if kept else ("item", "user")))
         self.learner, self._fitted_seq = new, seq
 
     def snapshot(self) -> str:

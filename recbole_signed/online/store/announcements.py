@@ -8,7 +8,7 @@ forgetting is in the log.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,11 @@ class Announcements:
         self._known, self._n_lines = known, sum(map(len, known.values()))
 
     def by_id(
-        self, users: Vocabulary, items: Vocabulary, wanted: Mapping[str, Iterable[str]] | None = None
+        self,
+        users: Vocabulary,
+        items: Vocabulary,
+        wanted: Mapping[str, Iterable[str]] | None = None,
+        sides: Collection[str] = _SIDES,
     ) -> dict[str, dict[int, dict[str, Any]]]:
         """Return the features of announced items and users that have a number, by side and number.
 
@@ -113,10 +117,11 @@ class Announcements:
             users: their vocabulary.
             items: the same of items.
             wanted: tokens by side; None for all.
+            sides: that are asked for.
         """
         found: dict[str, dict[int, dict[str, Any]]] = {}
-        for side, vocabulary in (("item", items), ("user", users)):
-            known = self._known[side]
+        for side in sides:
+            known, vocabulary = self._known[side], items if side == "item" else users
             tokens = list(known) if wanted is None else [each for each in wanted.get(side, ()) if each in known]
             numbers = vocabulary.ids(tokens).tolist()
             found[side] = {n: json.loads(known[token]) for n, token in zip(numbers, tokens, strict=True) if n}

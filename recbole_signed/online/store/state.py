@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
-from recbole_signed.online import FORGET_USER, EventBatch, id_of
+from recbole_signed.online import ANNOUNCED, FORGET_USER, EventBatch, id_of
 from recbole_signed.online.sources import EventSource
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.online.store.backup import BackupInfo, back_up, noted_backups
@@ -358,13 +358,16 @@ class OnlineState(OpenedDirectory):
         rows[tells[again]] = False
         return batch.take(np.flatnonzero(rows)).announced()
 
-    def announced(self, batch: EventBatch | None = None) -> dict[str, dict[int, dict[str, Any]]]:
-        """Return the announced features in force by number, of what a batch announces or of all; see `Announcements`.
+    def announced(
+        self, batch: EventBatch | None = None, sides: Collection[str] = tuple(ANNOUNCED.values())
+    ) -> dict[str, dict[int, dict[str, Any]]]:
+        """Return the announced features in force by side and number.
 
         Args:
             batch: whose items and users; None for all.
+            sides: ``item``, ``user`` or both.
         """
-        return self.announcements.by_id(self.users, self.items, None if batch is None else batch.announced())
+        return self.announcements.by_id(self.users, self.items, None if batch is None else batch.announced(), sides)
 
     def _take_in(self, appended: Appended, rejected: int) -> Update:
         status = appended.status
