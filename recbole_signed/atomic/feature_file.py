@@ -22,6 +22,7 @@ KINDS = {
     "token": "an indicator for each value",
     "tokens": "an indicator for each of several values, separated by blanks",
     "bins": "numbers, as an indicator for each of 16 quantile bins",
+    "levels": "numbers, as an indicator for each of 64, of 16 and of 4 quantile bins",
     "text": "hashed words and pairs of words",
     "vector": "numbers separated by blanks, such as an embedding",
 }

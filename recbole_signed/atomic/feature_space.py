@@ -27,12 +27,14 @@ MAX_TOKENS = 2048
 """Tokens of all columns together."""
 LEAST = 2
 """Known ids that must have a token."""
-N_BINS = 16
-"""Quantile bins of a column of numbers."""
+LEVELS = {"bins": (16,), "levels": (64, 16, 4)}
+"""Quantile bins of a column of numbers, by how it is read. Each number divides the one before."""
 TEXT_BUCKETS = 1024
 """Buckets that words and pairs of words are hashed into, for each column of text."""
 MAX_VECTOR = 1024
 """Longest vector of an embedding."""
+_OF = "/"
+"""Between the number of a bin and its level."""
 BIAS = ""
 """Name of the first column."""
 
@@ -46,7 +48,7 @@ class FeatureSpace:
     tokens: Mapping[str, Sequence[str]]
     """By column: the tokens or bins in the order of their places in the matrix."""
     edges: Mapping[str, Sequence[float]]
-    """By column of numbers: the bounds of its bins, ascending."""
+    """By column of numbers: the bounds of its finest bins, ascending."""
     vectors: Mapping[str, tuple[int, float]]
     """By column of vectors: their length, and what they are divided by."""
 
@@ -64,14 +66,15 @@ class FeatureSpace:
         counts: list[tuple[int, str, str]] = []
         for name, kind in table.kinds.items():
             values = table.columns[name].gather(rows)
-            if kind == "bins":
+            if kind in LEVELS:
                 numbers = _numbers(values, name, table.origin)
                 present = numbers[np.isfinite(numbers)]
-                inner = np.quantile(present, np.linspace(0, 1, N_BINS + 1)[1:-1]) if len(present) else np.zeros(0)
-                edges[name] = np.unique(inner).tolist()
+                shares = np.linspace(0, 1, LEVELS[kind][0] + 1)[1:-1]
+                inner = np.quantile(present, shares) if len(present) else np.zeros(0)
+                edges[name] = (np.unique(inner) if len(LEVELS[kind]) == 1 else inner).tolist()
             if kind == "vector":
                 vectors[name] = _shape(values, name, table.origin)
-            if kind in ("token", "tokens", "bins"):
+            if kind in ("token", "tokens", *LEVELS):
                 found = _tokens(values, kind, edges.get(name, ()), name, table.origin)
                 number = found.unique().group_by("token").len().filter(pl.col("len") >= LEAST)
                 counts += [(-count, name, token) for token, count in number.iter_rows()]
@@ -89,14 +92,18 @@ class FeatureSpace:
                 found += [(name, str(bucket)) for bucket in range(TEXT_BUCKETS)]
             elif kind == "vector":
                 found += [(name, str(place)) for place in range(self.vectors[name][0])]
-            elif kind == "bins":
-                found += [(name, self._bin(name, int(token))) for token in self.tokens[name]]
+            elif kind in LEVELS:
+                found += [(name, self._bin(name, token)) for token in self.tokens[name]]
             else:
                 found += [(name, token) for token in self.tokens[name]]
         return found
 
-    def _bin(self, name: str, number: int) -> str:
-        edges = self.edges[name]
+    def _bin(self, name: str, token: str) -> str:
+        number, _, level = token.partition(_OF)
+        return self._bounds(_coarser(self.edges[name], self.kinds[name], int(level or 0)), int(number))
+
+    @staticmethod
+    def _bounds(edges: Sequence[float], number: int) -> str:
         low = f"{edges[number - 1]:g}" if number else ""
         high = f"{edges[number]:g}" if number < len(edges) else ""
         return f"{low} to {high}" if low and high else f"below {high}" if high else f"from {low}" if low else "any"
@@ -170,11 +177,21 @@ def _tokens(values: pl.Series, kind: str, edges: Sequence[float], name: str, ori
     frame = pl.DataFrame({"row": np.arange(len(values)), "token": values}, schema={"row": pl.Int64, "token": pl.String})
     if kind == "tokens":
         frame = frame.with_columns(pl.col("token").str.split(" ")).explode("token").filter(pl.col("token") != "")
-    elif kind == "bins":
+    elif kind in LEVELS:
         numbers = _numbers(values, name, origin)
-        bins = pl.Series(np.searchsorted(np.asarray(edges), numbers, side="right")).cast(pl.String)
-        frame = frame.with_columns(bins.alias("token")).filter(pl.Series(np.isfinite(numbers)))
+        levels = []
+        for level in range(len(LEVELS[kind])):
+            bins = np.searchsorted(np.asarray(_coarser(edges, kind, level)), numbers, side="right")
+            token = pl.Series(bins).cast(pl.String) + (f"{_OF}{level}" if level else "")
+            levels.append(frame.with_columns(token.alias("token")).filter(pl.Series(np.isfinite(numbers))))
+        frame = pl.concat(levels)
     return frame.drop_nulls()
+
+
+def _coarser(edges: Sequence[float], kind: str, level: int) -> Sequence[float]:
+    """Return the bounds of the bins of a level, 0 for the finest, from those of the finest."""
+    step = LEVELS[kind][0] // LEVELS[kind][level]
+    return edges[step - 1 :: step]
 
 
 def _indicators(found: pl.DataFrame, tokens: Sequence[str], n_rows: int) -> sp.csr_matrix:

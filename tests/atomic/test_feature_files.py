@@ -71,6 +71,31 @@ def test_numbers_fall_into_quantile_bins_and_blanks_into_none(write: Write) -> N
     assert ("year", "below 19.9375") in names
 
 
+def test_levels_are_bins_of_several_widths_one_within_the_other(write: Write) -> None:
+    ids = [str(i) for i in range(320)]
+    rows = [f"{i}\ta\tb\t{i}\tt\t1" for i in range(320)]
+    found, names = matrix_of(write(*rows, "x\ta\tb\t\tt\t1"), ["year:levels"], [*ids, "x"])
+    assert len(names) == 1 + 64 + 16 + 4
+    assert (found[:320, 1:].sum(axis=1) == 3).all()
+    assert sorted(found[:320, 1:].sum(axis=0)) == [5] * 64 + [20] * 16 + [80] * 4
+    assert not found[320, 1:].any()
+    assert {("year", "below 79.75"), ("year", "below 19.9375"), ("year", "from 239.25")} <= set(names)
+    assert len(set(names)) == len(names)
+    # who shares a narrow bin shares the wider ones
+    shared = found[:320, 1:] @ found[:320, 1:].T
+    assert set(np.unique(shared)) == {0, 1, 2, 3}
+    assert shared[0, 1] == 3
+    assert shared[0, 319] == 0
+
+
+def test_levels_of_numbers_that_repeat_leave_empty_bins_out(write: Write) -> None:
+    rows = [f"{i}\ta\tb\t{1900 + i % 3}\tt\t1" for i in range(90)]
+    found, names = matrix_of(write(*rows), ["year:levels"], [str(i) for i in range(90)])
+    assert (found[:, 1:].sum(axis=1) == 3).all()
+    assert (found[:, 1:].sum(axis=0) > 0).all()
+    assert len(names) == 1 + 3 * 3
+
+
 def test_text_is_hashed_and_rows_have_the_length_1(write: Write) -> None:
     found, names = matrix_of(write(*ROWS), ["title:text"], ["1", "2", "3", "4"])
     assert len(names) == 1 + TEXT_BUCKETS
@@ -132,7 +157,7 @@ def test_a_million_distinct_tokens_leave_the_most_frequent() -> None:
     [
         ([*ROWS, "1\tcrime drama\tbob\t1990\tHeat and dust\t1 0"], "all", "'1' has rows with 'ann' and with 'bob' in"),
         (ROWS, ["gender"], "no column 'gender' of features; did you mean 'genre'"),
-        (ROWS, ["genre:colour"], "can't be read as 'colour'; use one of token, tokens, bins, text, vector"),
+        (ROWS, ["genre:colour"], "can't be read as 'colour'; use one of token, tokens, bins, levels, text, vector"),
         (ROWS, ["title:bins"], "holds 'Heat and dust', but a finite number was expected; read it as 'title:token'"),
         (
             ["1\ta\tb\t1\tt\t1 2", "2\ta\tb\t1\tt\t1"],
