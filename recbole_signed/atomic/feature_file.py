@@ -27,6 +27,8 @@ KINDS = {
     "vector": "numbers separated by blanks, such as an embedding",
 }
 """How a column is read."""
+FILLED = ("unknown", "unkonwn")
+"""What converters write in a column of tokens for a missing value, and how RecBole's ``ml-100k.item`` spells it."""
 _KIND_OF_TYPE = {"token": "token", "token_seq": "tokens", "float": "bins", "float_seq": "vector"}
 _ALL = "all"
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
 
-from recbole_signed.atomic.feature_file import FeatureTable
+from recbole_signed.atomic.feature_file import FILLED, FeatureTable
 from recbole_signed.errors import UsageError
 
 MAX_TOKENS = 2048
@@ -203,6 +203,7 @@ def _indicators(found: pl.DataFrame, tokens: Sequence[str], n_rows: int) -> sp.c
 
 def _numbers(values: pl.Series, name: str, origin: str) -> npt.NDArray[np.float64]:
     """Return numbers, NaN where there is none."""
+    values = values.replace(FILLED, [None] * len(FILLED))
     numbers = values.cast(pl.Float64, strict=False)
     wrong = values.is_not_null() & ~numbers.is_finite().fill_null(False)
     if wrong.any():
