@@ -1,7 +1,6 @@
 from .blocks import MISSING as MISSING
 from .blocks import NotPlainError as NotPlainError
 from .blocks import parsed_blocks as parsed_blocks
-from .feature_file import FILLED as FILLED
 from .feature_file import KINDS as KINDS
 from .feature_file import FeatureTable as FeatureTable
 from .feature_file import read_feature_file as read_feature_file

@@ -22,13 +22,11 @@ KINDS = {
     "token": "an indicator for each value",
     "tokens": "an indicator for each of several values, separated by blanks",
     "bins": "numbers, as an indicator for each of 16 quantile bins",
-    "levels": "numbers, as an indicator for each of 64, of 16 and of 4 quantile bins",
+    "levels": "numbers, as an indicator for each of 64, of 16 and of 4 quantile bins, and one for any other word",
     "text": "hashed words and pairs of words",
     "vector": "numbers separated by blanks, such as an embedding",
 }
 """How a column is read."""
-FILLED = ("unknown", "unkonwn")
-"""What converters write in a column of tokens for a missing value, and how RecBole's ``ml-100k.item`` spells it."""
 _KIND_OF_TYPE = {"token": "token", "token_seq": "tokens", "float": "bins", "float_seq": "vector"}
 _ALL = "all"
 

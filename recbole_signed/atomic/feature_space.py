@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
 
-from recbole_signed.atomic.feature_file import FILLED, FeatureTable
+from recbole_signed.atomic.feature_file import FeatureTable
 from recbole_signed.errors import UsageError
 
 MAX_TOKENS = 2048
@@ -33,8 +33,8 @@ TEXT_BUCKETS = 1024
 """Buckets that words and pairs of words are hashed into, for each column of text."""
 MAX_VECTOR = 1024
 """Longest vector of an embedding."""
-_OF = "/"
-"""Between the number of a bin and its level."""
+_OF, _WORD = "/", "="
+"""Between the number of a bin and its level; before a word that is no number."""
 BIAS = ""
 """Name of the first column."""
 
@@ -67,7 +67,7 @@ class FeatureSpace:
         for name, kind in table.kinds.items():
             values = table.columns[name].gather(rows)
             if kind in LEVELS:
-                numbers = _numbers(values, name, table.origin)
+                numbers = _numbers(values, name, table.origin, words=kind == "levels")
                 present = numbers[np.isfinite(numbers)]
                 shares = np.linspace(0, 1, LEVELS[kind][0] + 1)[1:-1]
                 inner = np.quantile(present, shares) if len(present) else np.zeros(0)
@@ -99,6 +99,8 @@ class FeatureSpace:
         return found
 
     def _bin(self, name: str, token: str) -> str:
+        if token.startswith(_WORD):
+            return token.removeprefix(_WORD)
         number, _, level = token.partition(_OF)
         return self._bounds(_coarser(self.edges[name], self.kinds[name], int(level or 0)), int(number))
 
@@ -178,8 +180,9 @@ def _tokens(values: pl.Series, kind: str, edges: Sequence[float], name: str, ori
     if kind == "tokens":
         frame = frame.with_columns(pl.col("token").str.split(" ")).explode("token").filter(pl.col("token") != "")
     elif kind in LEVELS:
-        numbers = _numbers(values, name, origin)
-        levels = []
+        numbers = _numbers(values, name, origin, words=kind == "levels")
+        words = pl.Series(np.isnan(numbers)) & values.is_not_null()
+        levels = [frame.filter(words).with_columns((_WORD + pl.col("token")).alias("token"))]
         for level in range(len(LEVELS[kind])):
             bins = np.searchsorted(np.asarray(_coarser(edges, kind, level)), numbers, side="right")
             token = pl.Series(bins).cast(pl.String) + (f"{_OF}{level}" if level else "")
@@ -201,12 +204,13 @@ def _indicators(found: pl.DataFrame, tokens: Sequence[str], n_rows: int) -> sp.c
     return sp.csr_matrix(entries, shape=(n_rows, len(tokens)))
 
 
-def _numbers(values: pl.Series, name: str, origin: str) -> npt.NDArray[np.float64]:
-    """Return numbers, NaN where there is none."""
-    values = values.replace(FILLED, [None] * len(FILLED))
+def _numbers(values: pl.Series, name: str, origin: str, *, words: bool = False) -> npt.NDArray[np.float64]:
+    """Return numbers, NaN where there is none; with ``words`` where there is something else, too."""
     numbers = values.cast(pl.Float64, strict=False)
     wrong = values.is_not_null() & ~numbers.is_finite().fill_null(False)
-    if wrong.any():
+    if words:
+        numbers = numbers.set(wrong, None)
+    elif wrong.any():
         raise UsageError(
             f"{origin}: the column '{name}' holds {values.filter(wrong)[0]!r}, but a finite number was expected; read "
             f"it as '{name}:token', or correct the cell."

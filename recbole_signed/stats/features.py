@@ -7,8 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from recbole_signed.atomic import FILLED, FeatureTable, RawRows, Settings, read_feature_file
+from recbole_signed.atomic import FeatureTable, RawRows, Settings, read_feature_file
 
+FILLED = "unknown"
+"""What converters write for a missing category."""
 _SIDES = (("user", "USER_ID_FIELD"), ("item", "ITEM_ID_FIELD"))
 
 
@@ -44,7 +46,7 @@ def _describe(table: FeatureTable, ids: pl.Series) -> dict[str, Any]:
     columns = {}
     for name, kind in table.kinds.items():
         values = table.columns[name].gather(known)
-        missing = values.is_null() | values.is_in(FILLED)
+        missing = values.is_null() | (values == FILLED)
         columns[name] = {
             "kind": kind,
             "distinct": values.filter(~missing).n_unique(),

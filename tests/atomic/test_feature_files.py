@@ -90,12 +90,20 @@ def test_levels_are_bins_of_several_widths_one_within_the_other(write: Write) ->
 
 def test_levels_of_numbers_that_repeat_leave_empty_bins_out(write: Write) -> None:
     rows = [f"{i}\ta\tb\t{1900 + i % 3}\tt\t1" for i in range(90)]
-    rows += ["x\ta\tb\tunknown\tt\t1", "y\ta\tb\tunkonwn\tt\t1"]  # as converters and RecBole's ml-100k.item have it
-    found, names = matrix_of(write(*rows), ["year:levels"], [*(str(i) for i in range(90)), "x", "y"])
-    assert (found[:90, 1:].sum(axis=1) == 3).all()
-    assert not found[90:, 1:].any()
+    found, names = matrix_of(write(*rows), ["year:levels"], [str(i) for i in range(90)])
+    assert (found[:, 1:].sum(axis=1) == 3).all()
     assert (found[:, 1:].sum(axis=0) > 0).all()
     assert len(names) == 1 + 3 * 3
+
+
+def test_levels_take_words_among_numbers_as_tokens(write: Write) -> None:
+    years = ["1990", "unknown", "unknown", "V", "", "1990", "2000", "2000", "nan"]
+    rows = [f"{i}\ta\tb\t{year}\tt\t1" for i, year in enumerate(years)]
+    found, names = matrix_of(write(*rows), ["year:levels"], [str(i) for i in range(len(years))])
+    assert ("year", "unknown") in names
+    assert ("year", "V") not in names  # one id has it
+    assert found[:, names.index(("year", "unknown"))].tolist() == [0, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert found[:, 1:].sum(axis=1).tolist() == [3, 1, 1, 0, 0, 3, 3, 3, 0]
 
 
 def test_text_is_hashed_and_rows_have_the_length_1(write: Write) -> None:
