@@ -14,6 +14,8 @@ from recbole_signed.plugin import hooks
 
 # read by OpenMP when torch is loaded: threads that spin at barriers are 4 to 40 times slower on a busy machine
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# read by torch: large tensors in pages of 2 MB; a new array of scores in pages of 4 KB costs as much as filling it
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __version__ = "0.1.0"
 

@@ -14,7 +14,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_signed.data.dataset import SignedDataset
-from recbole_signed.data.item_lists import ItemLists, contains
+from recbole_signed.data.item_lists import ItemLists, contains, users_at_a_time
 from recbole_signed.errors import UsageError
 
 
@@ -66,6 +66,12 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
         if shuffle:
             self.logger.warning("SignedFullSortEvalDataLoader can't shuffle")
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
+
+    def _init_batch_size_and_step(self) -> None:
+        super()._init_batch_size_and_step()
+        if "eval_batch_size" not in getattr(self.config, "external_config_dict", {}):
+            self.step = users_at_a_time(self._dataset.item_num, self.config["eval_batch_size"])
+            self.set_batch_size(self.step * self._dataset.item_num)
 
     @property
     def uid2history_item(self) -> _Histories:

@@ -9,6 +9,19 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 
+ROWS, MOST_CELLS = 64, 32_000_000
+"""Users whose items are scored at a time in a large catalogue, and the scores that this may take."""
+
+
+def users_at_a_time(n_items: int, cells: int) -> int:
+    """Return for how many users all items are scored at a time.
+
+    Args:
+        n_items: of the catalogue.
+        cells: scores at a time. Where that would be of few users, it is more: the items are read once for all of them.
+    """
+    return max(1, cells // n_items, min(ROWS, MOST_CELLS // n_items))
+
 
 def distinct(keys: IntArray) -> IntArray:
     """Return each of ``keys [n]`` once, ascending; by sorting, which is faster than the hash of np.unique."""

@@ -24,6 +24,7 @@ from recbole_signed.evaluation.cold_metrics import COLD
 from recbole_signed.evaluation.group_metrics import GROUPS, EdgeGroups
 from recbole_signed.evaluation.metrics import DISLIKE, LIKE, METRICS, SIGN_AUC, VERDICTS, unsigned_error
 from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS
+from recbole_signed.graph import LONG, largest
 
 _MARK = "_recbole_signed_evaluation"
 _GATHERED = "_recbole_signed_gathered"
@@ -155,7 +156,7 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
             collected = instance.data_struct["rec.topk"]
             collected[len(collected) - len(batch.scores) :, -1] = batch.like_count.to(collected)
     if lists or VERDICTS in needs:
-        items = torch.topk(batch.scores, max(instance.topk), dim=-1).indices
+        _, items = largest(batch.scores, max(instance.topk), LONG)
     if lists and not by_recbole:
         _collect_lists(instance, batch, items)
     if VERDICTS in needs:

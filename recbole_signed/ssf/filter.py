@@ -21,6 +21,7 @@ from recbole_signed.graph import (
     GramFilter,
     RightFactors,
     SignedGraph,
+    largest,
     right_factors,
     user_degrees,
 )
@@ -32,8 +33,6 @@ from recbole_signed.ssf.user_edges import UserEdges
 
 USERS, ITEMS = 128, 16_384
 """Users and items whose scores are held at a time when the best items are looked for: they fit into the cache."""
-CHUNK = 64
-"""Items of which the largest score is taken first: the best k items lie in the k chunks with the largest scores."""
 
 
 @dataclass(frozen=True)
@@ -346,11 +345,13 @@ class SpectralFilter:
         users = self.edges(users)
         return self.exposure_of(self.fold_in(users), users)
 
-    def exposure_of(self, factors: torch.Tensor, users: SignedGraph | UserEdges) -> torch.Tensor:
+    def exposure_of(
+        self, factors: torch.Tensor, users: SignedGraph | UserEdges, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return :meth:`exposure` for the users' factors ``[n_users, <= k]``, of which the last may be left out."""
         vectors = self.vectors[:, : factors.shape[1]]
         # one user is a matrix by a vector: reads the items once, at the speed of the memory
-        found = (vectors @ factors[0])[None] if factors.shape[0] == 1 else factors @ vectors.T
+        found = (vectors @ factors[0])[None] if factors.shape[0] == 1 else torch.mm(factors, vectors.T, out=out)
         return found if self.linear is None else found.add_(self.linear.scores(self.rows(users)).to(found.device))
 
     def finished(
@@ -455,7 +456,7 @@ class SpectralFilter:
             self.finished(scores, block, out=scores, strangers=strangers)
             start, end = np.searchsorted(item, (block.start, block.stop))
             scores[torch.from_numpy(row[start:end]), torch.from_numpy(item[start:end] - first)] = -torch.inf
-            values, places = _best(scores, min(k, scores.shape[1]))
+            values, places = largest(scores, min(k, scores.shape[1]))
             found = values.cpu(), places.cpu() + first
             if best is not None:
                 values, order = (joined := torch.cat((best[0], found[0]), dim=1)).topk(min(k, joined.shape[1]), dim=1)
@@ -527,18 +528,6 @@ def _hidden(users: SignedGraph) -> tuple[np.ndarray, np.ndarray]:
     item = np.concatenate([side.indices for side in sides]).astype(np.int64)
     order = np.argsort(item, kind="stable")
     return row[order], item[order]
-
-
-def _best(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the ``k`` largest scores of each row and their places; what looks at every score is one maximum."""
-    rows, n_items = scores.shape
-    if n_items % CHUNK or n_items < 4 * k * CHUNK:
-        values, place = scores.topk(k, dim=1)
-        return values, place
-    chunks = scores.view(rows, n_items // CHUNK, CHUNK)
-    chosen = chunks.amax(dim=2).topk(k, dim=1).indices
-    values, place = chunks.gather(1, chosen[:, :, None].expand(-1, -1, CHUNK)).flatten(1).topk(k, dim=1)
-    return values, chosen.gather(1, place // CHUNK) * CHUNK + place % CHUNK
 
 
 def _product(rows: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:

@@ -48,7 +48,7 @@ def tune_learned(
     fixed = frozenset(fixed)
     regularisations = (start.learned_regularisation,) if "learned_regularisation" in fixed else REGULARISATIONS
     shares = (start.learned_share,) if "learned_share" in fixed else (0.0, *SHARES)
-    fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
+    fitted = found.fit(graph, iterations)
     filtered = exposures(fitted, fitted.project(validation.users), validation)
     learned = {
         each: _Learned.fit(graph, fitted, replace(start, learned_regularisation=each), validation)
@@ -57,7 +57,7 @@ def tune_learned(
 
     def candidate(filter_: SpectralFilter, settings: LearnedSettings) -> Candidate:
         def score(pieces: Pieces) -> torch.Tensor:
-            exposure = pieces.of("filter", filtered)
+            exposure = pieces.of("filter", lambda rows: filtered(rows, None))
             if not settings.learned_share:
                 return filter_.finished(exposure)
             parts = learned[settings.learned_regularisation]
@@ -80,8 +80,7 @@ def tune_learned(
         for each, standing in zip(filters, standings, strict=True):
             if _rank(standing) > best.value:
                 fitted, best = each, standing
-    tuned = SearchResult(fitted.settings, best.value, found.decompositions + 1, found.evaluations + evaluations, fitted)
-    return TunedLearned(settings, tuned)
+    return TunedLearned(settings, found.followed(fitted, best.value, evaluations))
 
 
 @dataclass(frozen=True)

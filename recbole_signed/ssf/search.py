@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.validation import Candidate, Pieces, Validation
+
+ExposureOf = Callable[[slice, torch.Tensor | None], torch.Tensor]
+"""Gives the exposure scores of all items for some of the users, ``[rows, n_items]``, in the memory given."""
 
 FAINT = 1e-3
 """Share of the largest response below which a singular vector is left out of an evaluation."""
@@ -44,6 +47,8 @@ SIGN_AWARE_AVERSIONS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """What is tried of the dislike aversion, here and by ``tune``, by a metric in which dislikes have a price."""
 SEARCH_EDGES = 4_000_000
 """In a larger graph, weight and smoothing, which take some ten decompositions, are chosen on users with that many."""
+PART_RANK, PART_PASSES = 128, 2
+"""How many singular vectors are looked at there, and passes from one decomposition to the next; all, and half, else."""
 PASSES = 2
 """Times that both are gone through: what was tried already costs nothing. A search that tries more of them each with
 each finds better values on the users it sees, but on five of six data sets no better ones on others."""
@@ -59,8 +64,21 @@ class SearchResult:
     decompositions: int
     evaluations: int
     """Candidates that were ranked with, most of them for a part of the users."""
-    fitted: SpectralFilter | None = None
+    fitted: SpectralFilter | None = field(default=None, repr=False, compare=False)
     """The filter that the settings were measured with, fitted to the whole graph."""
+    alone: bool = False
+    """Whether that is what :meth:`~SpectralFilter.fit` makes of graph and settings, from a random start."""
+
+    def fit(self, graph: SignedGraph, iterations: int) -> SpectralFilter:
+        """Return what the fit makes of graph and settings: :attr:`fitted`, or made now."""
+        if self.fitted is not None and self.alone:
+            return self.fitted
+        return SpectralFilter.fit(graph, self.settings, iterations=iterations)[0]
+
+    def followed(self, fitted: SpectralFilter, value: float, evaluations: int) -> SearchResult:
+        """Return what a further search on :meth:`fit` ends with: its filter and value, and how many it ranked with."""
+        made = self.decompositions + (not self.alone)
+        return SearchResult(fitted.settings, value, made, self.evaluations + evaluations, fitted, alone=True)
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,8 @@ class _Fit:
 
     fitted: SpectralFilter
     projected: torch.Tensor
+    alone: bool
+    """Whether it began at random, and so depends on the graph and the settings alone."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +102,8 @@ class _Best:
 class _Search:
     """The best settings so far, a warm start for the next decomposition, and what has been evaluated."""
 
-    def __init__(self, graph: SignedGraph, validation: Validation, iterations: int) -> None:
-        self.graph, self.validation, self.iterations = graph, validation, iterations
+    def __init__(self, graph: SignedGraph, validation: Validation, iterations: int, fewer: int) -> None:
+        self.graph, self.validation, self.iterations, self.fewer = graph, validation, iterations, fewer
         self.best: _Best | None = None
         self.block: torch.Tensor | None = None
         self.values: dict[FilterSettings, float] = {}
@@ -91,16 +111,17 @@ class _Search:
         self.fixed: frozenset[str] = frozenset()
 
     def decompose(self, settings: FilterSettings) -> _Fit:
-        iterations = self.iterations if self.block is None else max(1, self.iterations // 2)
+        alone = self.block is None
+        iterations = self.iterations if alone else self.fewer
         fitted, self.block = SpectralFilter.fit(self.graph, settings, iterations=iterations, start=self.block)
         self.decompositions += 1
-        return _Fit(fitted, fitted.project(self.validation.users))
+        return _Fit(fitted, fitted.project(self.validation.users), alone)
 
-    def go_on_with(self, graph: SignedGraph) -> None:
+    def go_on_with(self, graph: SignedGraph, rank: int) -> None:
         """Take the best settings to another graph, and forget what was measured on the one before."""
-        settings, self.graph = self.chosen.settings, graph
+        settings, self.graph = replace(self.chosen.settings, rank=rank), graph
         self.ranked_before += len(self.values)
-        self.best, self.values = None, {}
+        self.best, self.block, self.values = None, None, {}
         self.offer(self.decompose(settings))
 
     def offer(self, fit: _Fit, changes: Iterable[dict[str, Any]] = ({},)) -> float:
@@ -160,25 +181,39 @@ def candidate(fitted: SpectralFilter, projected: torch.Tensor, validation: Valid
     spectral = tuple(value for name, value in vars(fitted.settings).items() if name not in FACTORS)
     exposure = exposures(fitted, projected, validation)
     strangers = fitted.strangers(projected[:, : fitted.k], validation.users)
+    return finished_in_rooms(fitted, (id(projected), spectral), exposure, strangers)
+
+
+def finished_in_rooms(
+    fitted: SpectralFilter, key: Hashable, exposure: ExposureOf, strangers: torch.Tensor | None = None
+) -> Candidate:
+    """Return the scoring that finishes exposure scores, which filters with the same ``key`` share.
+
+    Args:
+        fitted: the filter.
+        key: of the exposure scores.
+        exposure: gives them.
+        strangers: of all users, see :meth:`~SpectralFilter.strangers`; None: something is known of all of them.
+    """
 
     def score(pieces: Pieces) -> torch.Tensor:
-        whole = pieces.of((id(projected), spectral), exposure, alone=True)
-        return fitted.finished(whole, strangers=None if strangers is None else strangers[pieces.rows])
+        n_items = fitted.counters.n_items
+        made = pieces.of(key, lambda rows: exposure(rows, pieces.room("exposure", n_items)), alone=True)
+        own = None if strangers is None else strangers[pieces.rows]
+        return fitted.finished(made, out=pieces.room("scores", n_items), strangers=own)
 
     return score
 
 
-def exposures(
-    fitted: SpectralFilter, projected: torch.Tensor, validation: Validation
-) -> Callable[[slice], torch.Tensor]:
+def exposures(fitted: SpectralFilter, projected: torch.Tensor, validation: Validation) -> ExposureOf:
     """Return what gives the exposure scores of some of the users, ``[rows, n_items]``; arguments as in `candidate`."""
     degrees = fitted.degrees(validation.users)
     kept = _loud(fitted.response(degrees))
 
-    def of(rows: slice) -> torch.Tensor:
+    def of(rows: slice, out: torch.Tensor | None = None) -> torch.Tensor:
         # the factors of all users, of each of several candidates, would be more than the scores
         factors = projected[rows, : fitted.k] * fitted.response(degrees[rows])
-        return fitted.exposure_of(factors[:, :kept], validation.users.rows(rows))
+        return fitted.exposure_of(factors[:, :kept], validation.users.rows(rows), out)
 
     return of
 
@@ -213,14 +248,18 @@ def tune(
         graph: the training graph.
         validation: users and held-out likes.
         start: values of what is not tried yet.
-        iterations: of the first decomposition; the others take half of it.
+        iterations: of a decomposition that begins at random; those that begin from another one take half of it.
         fixed: names of settings that stay as they are in ``start``; the others are chosen for them.
         part: some users of a large graph, on which what needs many decompositions is chosen: weight and smoothing.
     """
-    search = _Search(graph if part is None or validation.gamma else part, validation, iterations)
-    rank = max(1, min(start.rank, search.graph.n_users - 1, graph.n_items - 1))
+    rank = _rank(start.rank, graph)
+    if part is None or validation.gamma:
+        search = _Search(graph, validation, iterations, max(1, iterations // 2))
+        start = replace(start, rank=rank)
+    else:
+        search = _Search(part, validation, iterations, PART_PASSES)
+        start = replace(start, rank=_rank(min(rank, PART_RANK), part))
     search.fixed = frozenset(fixed)
-    start = replace(start, rank=rank)
     if validation.gamma:
         found = tune(graph, replace(validation, gamma=0.0), start, iterations, fixed, part)
         search.offer(search.decompose(found.settings))
@@ -235,7 +274,7 @@ def tune(
         _choose_weight(search, start)
         _choose_smoothing(search)
         if part is not None:
-            search.go_on_with(graph)
+            search.go_on_with(graph, rank)
     for _ in range(PASSES):
         for name, values in SWEEPS.items():
             search.walk(name, _values(name, values, search.chosen.settings))
@@ -246,7 +285,13 @@ def tune(
         found.evaluations + search.ranked_before + len(search.values),
     )
     best = search.chosen
-    return SearchResult(best.settings, best.value, n_fits, n_ranked, replace(best.fit.fitted, settings=best.settings))
+    fitted = replace(best.fit.fitted, settings=best.settings)
+    return SearchResult(best.settings, best.value, n_fits, n_ranked, fitted, best.fit.alone)
+
+
+def _rank(wanted: int, graph: SignedGraph) -> int:
+    """Return how many singular vectors a graph has, or as many of them as are wanted."""
+    return max(1, min(wanted, graph.n_users - 1, graph.n_items - 1))
 
 
 def factors(validation: Validation) -> dict[str, tuple[float, ...]]:

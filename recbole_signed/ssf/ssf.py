@@ -105,6 +105,7 @@ class SSF(TrainingFreeRecommender):
         self.valid_metric = str(config["valid_metric"])
         self.signed_gamma = config["signed_gamma"]
         self._linear, self._filter = Derived(), Derived()
+        self._found: SpectralFilter | None = None
         counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
         self.register_buffer("singular_values", torch.zeros(0))
@@ -171,6 +172,7 @@ class SSF(TrainingFreeRecommender):
             getLogger().warning(f"{name} has no user to choose its parameters on: the configured ones hold.")
             return
         found = self._choose(validation, valid_data)
+        self._found = found.fitted if found.alone else None
         if self.features is not None:
             fitted = found.fitted
             said = self.features.tune(self.graph, validation, self.settings, self.iterations, self.given, fitted)
@@ -194,7 +196,9 @@ class SSF(TrainingFreeRecommender):
         self._fit_filter()
 
     def _fit_filter(self) -> SpectralFilter:
-        fitted, _ = SpectralFilter.fit(self.graph, self.settings, iterations=self.iterations)
+        fitted, self._found = self._found, None  # what the choice of parameters left is the same
+        if fitted is None or fitted.settings != self.settings:
+            fitted, _ = SpectralFilter.fit(self.graph, self.settings, iterations=self.iterations)
         self.item_factors = fitted.vectors.to(self.device)
         self.singular_values = fitted.values.to(self.device)
         counted = torch.tensor([fitted.n_users, fitted.median_degree], dtype=torch.float64)

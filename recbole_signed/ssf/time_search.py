@@ -13,7 +13,7 @@ import torch
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online.store import DAY, RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.search import SearchResult, factors
+from recbole_signed.ssf.search import SearchResult, factors, finished_in_rooms
 from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.settings import SCALES, FilterSettings, TimeSettings
 from recbole_signed.ssf.transition import TransitionSums, added, sources_now
@@ -91,7 +91,7 @@ def tune_time(
         iterations: of the filter's decomposition.
         fixed: names of settings, of the filter or of time, that stay as they are.
     """
-    fitted, _ = SpectralFilter.fit(graph, found.settings, iterations=iterations)
+    fitted = found.fit(graph, iterations)
     search = _TimeSearch(fitted, sequences, exposures, validation, start, frozenset(fixed))
     lives = [life for life in HALF_LIVES if life <= REACH * exposures.days]
     ends = []
@@ -100,10 +100,9 @@ def tune_time(
         search.begin(fitted, start.without_time())
         for step in steps:
             step(lives)
-        ends.append((search.value, search.fitted.settings, search.best))
-    value, settings, best = max(ends, key=lambda each: each[0])
-    n_fits, fitted = found.decompositions + 1, replace(fitted, settings=settings)
-    tuned = SearchResult(settings, value, n_fits, found.evaluations + search.n, fitted)
+        ends.append((search.value, search.fitted, search.best))
+    value, fitted, best = max(ends, key=lambda each: each[0])
+    tuned = found.followed(fitted, value, search.n)
     return TimeSearchResult(best, tuned)
 
 
@@ -230,12 +229,12 @@ class TimeScores:
         moved = self.moved(s) if s.transition_share else None
         key = ("time", s.transition_share, *operator_of(s)) if s.transition_share else ("time",)
 
-        def exposure(rows: slice) -> torch.Tensor:
+        def exposure(rows: slice, out: torch.Tensor | None) -> torch.Tensor:
             own = self.taste[rows]
             factors = own if moved is None else own + added(own, moved[rows], s.transition_share)
-            return fitted.exposure_of(factors, self.validation.users.rows(rows))
+            return fitted.exposure_of(factors, self.validation.users.rows(rows), out)
 
-        return lambda pieces: timed.finished(pieces.of(key, exposure, alone=True))
+        return finished_in_rooms(timed, key, exposure)
 
     def _trend(self, fitted: SpectralFilter, s: TimeSettings) -> Trend:
         return trend_of([self._recent(life, fitted.counters.n_items) for life in s.half_lives], fitted, s)

@@ -12,14 +12,13 @@ import numpy.typing as npt
 import torch
 from pandas.util import hash_array
 
+from recbole_signed.data import users_at_a_time
 from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at
-from recbole_signed.graph import SignedGraph
+from recbole_signed.graph import LONG, SignedGraph, largest
 from recbole_signed.stats import split_group
 
 CELLS = 1_000_000
 """Scores that are computed at a time."""
-ROWS, MOST_CELLS = 64, 32_000_000
-"""Users at a time in a large catalogue, and the scores that this may take: the item vectors are read for each piece."""
 
 FIRST_ROUND = 250
 """Users after whom candidates are given up for the first time; then after twice as many, and so on. With fewer, chance
@@ -43,6 +42,19 @@ class Pieces:
 
     rows: slice
     made: dict[Hashable, torch.Tensor] = field(default_factory=dict)
+    rooms: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def room(self, name: str, n_items: int) -> torch.Tensor:
+        """Return memory for scores, ``[rows, n_items]``: the same as for other pieces, as the kernel's is slow to get.
+
+        Args:
+            name: what it is for.
+            n_items: of the catalogue.
+        """
+        size = (self.rows.stop - self.rows.start) * n_items
+        if name not in self.rooms or len(self.rooms[name]) < size:
+            self.rooms[name] = torch.empty(size)
+        return self.rooms[name][:size].view(-1, n_items)
 
     def of(self, key: Hashable, make: Callable[[slice], torch.Tensor], *, alone: bool = False) -> torch.Tensor:
         """Return ``make(rows)``, made by the first who asks for ``key``; it must not be changed.
@@ -184,10 +196,9 @@ class Validation:
     def _rank(
         self, candidates: Sequence[Candidate], alive: list[int], seen: list[np.ndarray], start: int, end: int
     ) -> None:
-        n_items = self.users.n_items
-        size = max(1, CELLS // n_items, min(ROWS, MOST_CELLS // n_items))
+        size, rooms = users_at_a_time(self.users.n_items, CELLS), dict[str, torch.Tensor]()
         for first in range(start, end, size):
-            pieces = Pieces(slice(first, min(first + size, end)))
+            pieces = Pieces(slice(first, min(first + size, end)), rooms=rooms)
             for each in alive:
                 seen[each] = np.append(seen[each], self._per_user(candidates[each](pieces), pieces.rows))
 
@@ -202,8 +213,8 @@ class Validation:
         row, item = self.hidden
         start, end = torch.searchsorted(row, torch.tensor([rows.start, rows.stop])).tolist()
         scores[row[start:end] - rows.start, item[start:end]] = -torch.inf
-        best = scores.topk(k, dim=1)
-        keys = best.indices.numpy() + np.arange(rows.start, rows.stop)[:, None] * n_items
+        values, best = largest(scores, k, LONG)
+        keys = best.numpy() + np.arange(rows.start, rows.stop)[:, None] * n_items
         count, kind = self.like_count[rows], name.lower().removeprefix("signed")
 
         def value(shown: np.ndarray) -> np.ndarray:
@@ -213,7 +224,7 @@ class Validation:
         gain = value(_is_in(keys, self.like_keys))
         if not self.gamma or self.dislike_keys is None:
             return gain
-        shown = _is_in(keys, self.dislike_keys) & ~torch.isneginf(best.values).numpy()
+        shown = _is_in(keys, self.dislike_keys) & ~torch.isneginf(values).numpy()
         return gain - self.gamma * value(shown)
 
 

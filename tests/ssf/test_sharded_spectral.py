@@ -181,8 +181,8 @@ def test_a_filter_survives_its_file(tmp_path: Path) -> None:
 def test_the_best_items_are_those_of_the_scores(
     users: int, items: int, chunk: int, changes: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("USERS", users), ("ITEMS", items), ("CHUNK", chunk)):
-        monkeypatch.setattr(f"recbole_signed.ssf.filter.{name}", value)
+    for name, value in (("ssf.filter.USERS", users), ("ssf.filter.ITEMS", items), ("graph.top_scores.CHUNK", chunk)):
+        monkeypatch.setattr(f"recbole_signed.{name}", value)
     graph = graph_of(*edges())
     settings = replace(SETTINGS, **changes)
     fitted = SpectralFilter.fit(graph, settings)[0] if "linear_weight" in changes else fit_graph(graph, settings)

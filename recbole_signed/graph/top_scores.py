@@ -1,0 +1,32 @@
+"""The largest scores of each user in a large catalogue."""
+
+from __future__ import annotations
+
+import torch
+
+CHUNK = 64
+"""Scores of which the largest is taken first: the best k lie in the k chunks with the largest scores."""
+LONG = 1 << 16
+"""Scores of a user from which on the evaluation goes by chunks, too. The time is that of one maximum instead of that of
+``torch.topk``, a fourth. Which of equal scores come first differs, so that smaller catalogues keep the order of torch.
+"""
+
+
+def largest(scores: torch.Tensor, k: int, chunks_from: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ``k`` largest scores of each row and their places, two ``[n_rows, k]``, the largest first.
+
+    Args:
+        scores: ``[n_rows, n]``, without NaN.
+        k: at most n.
+        chunks_from: shorter rows, and those of few chunks, are left to ``torch.topk``.
+    """
+    n = scores.shape[1]
+    if n < max(4 * k * CHUNK, chunks_from):
+        values, places = torch.topk(scores, k, dim=1)
+        return values, places
+    whole = n - n % CHUNK
+    best = scores[:, :whole].unflatten(1, (-1, CHUNK)).amax(dim=2).topk(k, dim=1).indices
+    inside, rest = torch.arange(CHUNK, device=best.device), torch.arange(whole, n, device=best.device)
+    candidates = torch.cat([(best[:, :, None] * CHUNK + inside).flatten(1), rest.expand(len(best), -1)], dim=1)
+    values, places = scores.gather(1, candidates).topk(k, dim=1)
+    return values, candidates.gather(1, places)
