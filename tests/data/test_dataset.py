@@ -15,7 +15,8 @@ from recbole.quick_start import run_recbole
 from recbole.utils import get_model, init_seed
 
 from recbole_signed import SignedDataset, UsageError
-from recbole_signed.data import SignedEvalBatch, SignedFullSortEvalDataLoader
+from recbole_signed.data import SignedEvalBatch, SignedFullSortEvalDataLoader, item_lists
+from recbole_signed.plugin import configuration
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 LIKE_COLUMNS = ["user_id:token", "item_id:token", "timestamp:float"]
@@ -493,6 +494,23 @@ def test_a_sample_of_users_is_the_same_for_any_order_of_rows(write_inter: Write,
         _, _, (_, _, many) = prepare(name, **split, eval_users=10_000)
         assert (many.users == whole.users).all()
     assert drawn[0] == drawn[1]
+
+
+def test_many_users_at_a_time_where_the_catalogue_is_large(
+    write_inter: Write, signed_rows: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    split = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}}
+    _, data, _ = prepare("signed", **split)
+    n_items = data.item_num
+    monkeypatch.setattr(configuration, "EVAL_CELLS", 2 * n_items)
+    for most, rows in ((1_000 * n_items, 64), (5 * n_items, 5), (1, 2)):
+        monkeypatch.setattr(item_lists, "MOST_CELLS", most)
+        _, _, (_, _, test) = prepare("signed", **split)
+        assert (test.step, test.batch_size) == (rows, rows)
+        assert len(next(iter(test))[0]) == min(rows, len(test.users))
+    _, _, (_, _, test) = prepare("signed", **split, eval_batch_size=3 * n_items)
+    assert test.step == 3  # what is given holds
 
 
 def test_metrics_of_a_sample_are_those_of_its_users(write_inter: Write, signed_rows: list, quick: dict) -> None:

@@ -1,4 +1,4 @@
-"""How many threads torch gets, and that they sleep at barriers."""
+"""How many threads torch gets, that they sleep at barriers, and that large tensors get large pages."""
 
 from __future__ import annotations
 
@@ -50,9 +50,12 @@ def test_wrong_numbers_are_refused(wrong: object, tmp_path: Path) -> None:
         set_threads(wrong, tmp_path)
 
 
-def test_threads_wait_passively_where_nobody_says_otherwise() -> None:
-    code = "import os, recbole_signed; print(os.environ['OMP_WAIT_POLICY'])"
-    for given, wanted in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"), [("OMP_WAIT_POLICY", "PASSIVE", "ACTIVE"), ("THP_MEM_ALLOC_ENABLE", "1", "0")]
+)
+def test_waiting_and_pages_are_set_where_nobody_says_otherwise(name: str, ours: str, theirs: str) -> None:
+    code = f"import os, recbole_signed; print(os.environ[{name!r}])"
+    for given, wanted in (({}, ours), ({name: theirs}, theirs)):
         path = str(Path(configuration.__file__).parents[2])
         done = subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONPATH": path, **given}, capture_output=True, text=True

@@ -322,6 +322,16 @@ def test_weight_and_smoothing_of_a_large_graph_are_chosen_on_a_part_of_its_users
     monkeypatch.setattr(ssf_module, "SEARCH_EDGES", n_edges // 2)
     model.tune(parts[1])
     assert model.settings == found.settings
+    decomposed = len(sizes)
+    model.fit()
+    assert len(sizes) == decomposed  # that one is the fit
+    fresh, _ = SpectralFilter.fit(model.graph, found.settings, iterations=model.iterations)
+    assert torch.equal(model.item_factors, fresh.vectors)
+    model.tune(parts[1])
+    model.chosen_settings = replace(model.settings, degree_smoothing=77.0).to_tensor()
+    model.fit()  # what was chosen no longer holds
+    fresh, _ = SpectralFilter.fit(model.graph, model.settings, iterations=model.iterations)
+    assert torch.equal(model.item_factors, fresh.vectors)
 
 
 def test_the_test_part_is_never_read(prepare: Callable[..., Any]) -> None:
