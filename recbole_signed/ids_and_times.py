@@ -115,3 +115,14 @@ def milliseconds(times: npt.NDArray[Any], where: str) -> npt.NDArray[np.int64]:
     if unit in ("s", "ms"):
         return np.rint(times * (1000 // PER_SECOND[unit])).astype(np.int64)
     return np.rint(times / (PER_SECOND[unit] // 1000)).astype(np.int64)
+
+
+def order_of_hashes(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return the places of ids in the order of their hashes, ``[n]``: one by chance, and the same each time.
+
+    Args:
+        ids: names, or whole numbers, ``[n]``; a name has the same hash whatever the type of the array.
+    """
+    from pandas.util import hash_array
+
+    return np.argsort(hash_array(np.asarray(ids)), kind="stable")

@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 from recbole_signed.atomic import read_rows
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.ids_and_times import MAX_ID, UNITS, fits, hash_of, id_text, milliseconds, unit_of, usual_unit
+from recbole_signed.ids_and_times import (
+    MAX_ID,
+    UNITS,
+    fits,
+    hash_of,
+    id_text,
+    milliseconds,
+    order_of_hashes,
+    unit_of,
+    usual_unit,
+)
 from recbole_signed.online import EventBatch, parse_rows
 from recbole_signed.online.sources import AtomicSource
 
@@ -122,3 +132,14 @@ def test_a_data_set_in_milliseconds_is_replayed_in_milliseconds(write_inter: Cal
     folder = write_inter("set", COLUMNS, rows)
     batch: EventBatch = AtomicSource(folder, end=1_650_812_742).poll(5).batch
     assert batch.timestamp.tolist() == [1_650_812_741_436]
+
+
+def test_the_order_of_hashes_follows_the_ids_alone() -> None:
+    names = np.array([f"u{number}" for number in range(500)])
+    ordered = names[order_of_hashes(names)]
+    assert sorted(ordered) == sorted(names)
+    assert ordered.tolist() != names.tolist()
+    for other in (names[::-1], names.astype(object)[::-1], np.random.default_rng(0).permutation(names)):
+        assert other[order_of_hashes(other)].tolist() == ordered.tolist()
+    numbers = np.arange(500)
+    assert numbers[::-1][order_of_hashes(numbers[::-1])].tolist() == numbers[order_of_hashes(numbers)].tolist()

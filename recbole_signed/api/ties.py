@@ -10,13 +10,13 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from pandas.util import hash_array
+
+from recbole_signed.ids_and_times import order_of_hashes
 
 
 def order_of_ids(ids: Iterable[str]) -> torch.Tensor:
     """Return the places of ids in the order of their hashes, int64 ``[n]``."""
-    names = np.array(list(ids), dtype=object)
-    return torch.from_numpy(np.lexsort((names, hash_array(names))))
+    return torch.from_numpy(order_of_hashes(np.array(list(ids), dtype=object)))
 
 
 def best_of_each(scores: torch.Tensor, k: int, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,3 +1,4 @@
+from .explanation import FeaturePart as FeaturePart
 from .feature_maps import FeatureMaps as FeatureMaps
 from .feature_search import tune_features as tune_features
 from .features import FeatureSettings as FeatureSettings
@@ -6,7 +7,6 @@ from .features import gains as gains
 from .features import item_sums as item_sums
 from .features import user_sums as user_sums
 from .filter import Exposure as Exposure
-from .filter import FeaturePart as FeaturePart
 from .filter import LinearTerm as LinearTerm
 from .filter import SpectralFilter as SpectralFilter
 from .item_counters import UNKNOWN as UNKNOWN

@@ -11,10 +11,11 @@ import torch
 
 from recbole_signed.atomic import Features
 from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_parts import explained
 from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, gains, item_sums, user_prior, user_sums
-from recbole_signed.ssf.filter import Explanation, SpectralFilter
+from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 from recbole_signed.ssf.validation import Validation

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 
 from recbole_signed.atomic import Features
-from recbole_signed.ssf.filter import Explanation, FeaturePart, SpectralFilter
+from recbole_signed.ssf.explanation import Explanation, FeaturePart
+from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.user_edges import UserEdges
 
 FloatArray = npt.NDArray[np.floating]

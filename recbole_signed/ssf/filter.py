@@ -25,6 +25,7 @@ from recbole_signed.graph import (
     right_factors,
     user_degrees,
 )
+from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.transition import Transition
@@ -33,50 +34,6 @@ from recbole_signed.ssf.user_edges import UserEdges
 
 USERS, ITEMS = 128, 16_384
 """Users and items whose scores are held at a time when the best items are looked for: they fit into the cache."""
-
-
-@dataclass(frozen=True)
-class FeaturePart:
-    """What one feature adds to a score."""
-
-    column: str
-    """Empty for what all users or items with features have in common."""
-    value: str
-    contribution: float
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Why a user gets an item: ``score = ((contributions.sum() + from_features) * trend + prior) * factor``.
-
-    Exact, as the score is linear in the user's edges. An item that nobody has an edge to has the score
-    :data:`~.item_counters.UNKNOWN` whatever the edges are.
-    """
-
-    items: np.ndarray
-    """int64 ``[n_edges]``: the items that the user has an edge to, likes first, then dislikes."""
-    signs: np.ndarray
-    """int8 ``[n_edges]``: 1 for a like, -1 for a dislike, 0 for a neutral edge."""
-    contributions: np.ndarray
-    """float64 ``[n_edges]``: what each edge adds to the exposure score, their sum."""
-    prior: float
-    """What popularity adds."""
-    verdict: float
-    """Smoothed share of likes among the verdicts on the item, 0 to 1."""
-    factor: float
-    """``verdict ** dislike_aversion`` times the item's degree, over the mean, to the popularity exponent."""
-    score: float
-    trend: float = 1.0
-    """What the item's trend multiplies the contributions by; 1 for models that know no time."""
-    recency: np.ndarray | None = None
-    """float64 ``[n_edges]``: the part of ``contributions`` that comes from the order of the edges, the rest being
-    taste; None for models that know no order."""
-    from_features: float = 0.0
-    """What the features of the user add to the exposure score."""
-    user_features: tuple[FeaturePart, ...] = ()
-    """What each of them adds; their sum is ``from_features``."""
-    item_features: tuple[FeaturePart, ...] = ()
-    """What each feature of the item adds to the exposure score; it is in ``contributions`` and ``from_features``."""
 
 
 @dataclass(frozen=True)

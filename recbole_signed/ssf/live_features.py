@@ -22,9 +22,10 @@ from recbole_signed.atomic import Features, FeatureSpace, table_of
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import quoted
+from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_parts import explained
 from recbole_signed.ssf.features import FeatureSettings, gains, item_sums, user_prior, user_sums
-from recbole_signed.ssf.filter import Explanation, SpectralFilter
+from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ExpectedCounts
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 

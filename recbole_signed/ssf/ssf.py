@@ -16,9 +16,10 @@ import torch
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.model import TrainingFreeRecommender
+from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_maps import FeatureMaps
 from recbole_signed.ssf.features import FeatureSettings
-from recbole_signed.ssf.filter import Explanation, LinearTerm, SpectralFilter
+from recbole_signed.ssf.filter import LinearTerm, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult, tune
 from recbole_signed.ssf.settings import FilterSettings

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.ssf.filter import Explanation
+from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
 from recbole_signed.ssf.search import SearchResult

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pandas.util import hash_array
 
 from recbole_signed.data import users_at_a_time
 from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at
 from recbole_signed.graph import LONG, SignedGraph, largest
+from recbole_signed.ids_and_times import order_of_hashes
 from recbole_signed.stats import split_group
 
 CELLS = 1_000_000
@@ -243,8 +243,7 @@ def drawn(users: np.ndarray, at_most: int, names: Any = None) -> np.ndarray:
         at_most: how many.
         names: of each user, what the order follows; else the numbers.
     """
-    keys = hash_array(np.asarray(users if names is None else names))
-    return users[np.argsort(keys, kind="stable")][:at_most]
+    return users[order_of_hashes(users if names is None else names)][:at_most]
 
 
 def part_of(graph: SignedGraph, loader: Any, most_edges: int) -> SignedGraph | None:
