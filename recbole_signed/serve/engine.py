@@ -373,6 +373,7 @@ class Engine:
                 "item": item,
                 "score": shown.score,
                 "contributions": edges.select("item", "sign", "contribution").to_dicts(),
+                "from_features": float(told.from_features * told.trend),
                 "prior": float(told.prior),
                 "verdict": float(told.verdict),
                 "factor": float(told.factor),

@@ -120,12 +120,13 @@ class Contribution(BaseModel):
 
 
 class Why(BaseModel):
-    """Why a user gets an item with its score: ``score = (sum of contributions + prior) * factor``."""
+    """Why a user gets an item: ``score = (sum of contributions + from_features + prior) * factor``."""
 
     user: str
     item: str
     score: float
     contributions: list[Contribution]
+    from_features: float = Field(description="What the features of the user add.")
     prior: float
     verdict: float = Field(description="Smoothed share of likes among the verdicts on the item.")
     factor: float

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from recbole_signed.serve import Experiments, ImpressionQueue, Shown, make_key, parse_experiment
+from recbole_signed.online import OnlineTrainer
+from recbole_signed.serve import Engine, Experiments, ImpressionQueue, Shown, make_app, make_key, parse_experiment
 
 Make = Callable[..., TestClient]
 NOW = 1_700_000_000_000
@@ -125,14 +126,39 @@ def test_a_user_is_announced_with_its_features_and_forgotten(serve: Make) -> Non
         assert state.announced()["user"] == {state.users.id_of("third"): {"age": 1}}
 
 
-def test_a_user_of_whom_features_are_known_is_known(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = serve()
-    client.put("/v1/users/new", json={"features": {"country": "NO"}})
-    assert not client.get("/v1/users/new/recommendations").json()["known_user"]  # the model uses no features
-    learner = client.engine.trainer.learner  # type: ignore[attr-defined]
-    monkeypatch.setattr(learner, "knows", lambda user: user > 0)
-    assert client.get("/v1/users/new/recommendations").json()["known_user"]
-    assert not client.get("/v1/users/nobody/recommendations").json()["known_user"]
+def test_an_announced_user_gets_lists_and_explanations_by_its_features(
+    prepare_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "dataset" / "small"
+    folder.mkdir(parents=True)
+    users = [f"{user}\tc{user % 5}" for user in range(60)]
+    (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
+    given = {"auto": False, "rank": 8, "cutoff": 4, "features": {"user": "all"}, "dislike_aversion": 0.5}
+    model, config, parts = prepare_model("SSF", online_state=str(tmp_path / "state"), **given)
+    trainer = OnlineTrainer(config, model)
+    trainer.fit(parts[0], saved=False, show_progress=False)
+    engine = Engine(trainer)
+    client = TestClient(make_app(engine))
+    strangers = client.get("/v1/users/new/recommendations").json()
+    assert not strangers["known_user"]
+    client.put("/v1/users/new", json={"features": {"country": "c3"}}).raise_for_status()
+    answer = client.get("/v1/users/new/recommendations").json()
+    assert answer["known_user"]
+    assert [each["item"] for each in answer["items"]] != [each["item"] for each in strangers["items"]]
+    best = answer["items"][0]
+    why = client.get(f"/v1/users/new/explain/{best['item']}").json()
+    assert why["contributions"] == []
+    assert why["from_features"]
+    assert why["score"] == pytest.approx((why["from_features"] + why["prior"]) * why["factor"], rel=1e-4)
+    assert why["score"] == pytest.approx(best["score"], rel=1e-4)
+    assert "country c3" in why["sentence"]
+    refused = client.put("/v1/users/other", json={"features": {"cuntry": "c3"}}).json()
+    assert "no feature 'cuntry' of users; did you mean 'country'?" in refused["detail"]
+    client.delete("/v1/users/new").raise_for_status()
+    again = client.get("/v1/users/new/recommendations").json()
+    assert [each["item"] for each in again["items"]] == [each["item"] for each in strangers["items"]]
+    engine.close()
+    trainer.close()
 
 
 def test_sessions_and_many_users(serve: Make) -> None:
@@ -158,7 +184,8 @@ def test_explanations_add_up(serve: Make) -> None:
     client = serve()
     first = items(client, "1", k=1)[0]
     why = client.get(f"/v1/users/1/explain/{first}").json()
-    total = (sum(each["contribution"] for each in why["contributions"]) + why["prior"]) * why["factor"]
+    added = sum(each["contribution"] for each in why["contributions"]) + why["from_features"]
+    total = (added + why["prior"]) * why["factor"]
     assert why["score"] == pytest.approx(total, rel=1e-4)
     assert first in why["sentence"]
     listed = client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]
