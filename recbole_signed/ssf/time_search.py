@@ -35,6 +35,9 @@ SMOOTHINGS = (0.03, 0.3, 2.0)
 REACH = 4.0
 """Half-lives of more than so many times the time that exposures span can't be told apart, and are not tried."""
 
+KEPT_CELLS = 32_000_000
+"""Exposure scores of validation users that are kept at most, as long as what is tried does not change them."""
+
 
 @dataclass(frozen=True)
 class Exposures:
@@ -180,6 +183,7 @@ class _TimeSearch:
     def _contest(self, asked: list[tuple[SpectralFilter, TimeSettings]]) -> None:
         tried = [each for each in asked if (each[0].settings, each[1]) not in self.known]
         self.known.update((fitted.settings, settings) for fitted, settings in tried)
+        self.scores.keep(self.best)
         standings = self.validation.contest([self._candidate(*each) for each in tried], self.per_user)
         self.n += len(tried)
         for (fitted, settings), standing in zip(tried, standings, strict=True):
@@ -222,17 +226,32 @@ class TimeScores:
         self.exposures, self.validation, self.moved = exposures, validation, moved
         self.taste = fitted.fold_in(validation.users)
         self.recent: dict[float, torch.Tensor] = {}
+        self.kept_key: tuple[Any, ...] | None = None
+        self.kept: dict[tuple[int, int], torch.Tensor] = {}
+
+    def keep(self, s: TimeSettings) -> None:
+        """From now on keep the exposure scores of some settings, which others share that differ in the trend alone."""
+        if self.kept_key != (key := _exposure_key(s)):
+            self.kept_key, self.kept = key, {}
 
     def candidate(self, fitted: SpectralFilter, s: TimeSettings) -> Candidate:
         """Return the scoring of a filter, which may differ from the first in its factors alone, at some settings."""
         timed = replace(fitted, trend=self._trend(fitted, s))
         moved = self.moved(s) if s.transition_share else None
-        key = ("time", s.transition_share, *operator_of(s)) if s.transition_share else ("time",)
+        key = _exposure_key(s)
 
         def exposure(rows: slice, out: torch.Tensor | None) -> torch.Tensor:
+            held, place = self.kept if key == self.kept_key else {}, (rows.start, rows.stop)
+            if place in held:
+                return held[place]
             own = self.taste[rows]
             factors = own if moved is None else own + added(own, moved[rows], s.transition_share)
-            return fitted.exposure_of(factors, self.validation.users.rows(rows), out)
+            size = len(own) * fitted.counters.n_items
+            stays = key == self.kept_key and sum(each.numel() for each in held.values()) + size <= KEPT_CELLS
+            found = fitted.exposure_of(factors, self.validation.users.rows(rows), None if stays else out)
+            if stays:
+                held[place] = found
+            return found
 
         return finished_in_rooms(timed, key, exposure)
 
@@ -244,6 +263,11 @@ class TimeScores:
             counts = RecentCounts.of(self.exposures.item, self.exposures.time, half_life, n_items)
             self.recent[half_life] = torch.from_numpy(counts.counts)
         return self.recent[half_life]
+
+
+def _exposure_key(s: TimeSettings) -> tuple[Any, ...]:
+    """Return what of the settings exposure scores depend on."""
+    return ("time", s.transition_share, *operator_of(s)) if s.transition_share else ("time",)
 
 
 def operator_of(s: TimeSettings) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ import torch
 from recbole.quick_start import run_recbole
 from recbole.utils import get_trainer
 
-from recbole_signed.ssf import Sequences, TimeSettings, Validation, sources_now
+from recbole_signed.ssf import Sequences, SpectralFilter, TimeSettings, Validation, sources_now
 
 FIXED: dict[str, Any] = {
     "auto": False,
@@ -27,6 +27,8 @@ FIXED: dict[str, Any] = {
     "half_life": 0.001,
     "popularity_half_life": 0.004,
 }
+
+TIME_SPLIT = {"eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}}
 
 
 @pytest.fixture
@@ -106,8 +108,7 @@ def test_where_time_says_nothing_it_is_ssf(
 
 def test_it_chooses_and_what_is_set_holds(prepare: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    time_split = {"eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}}
-    model, config, parts = prepare(rank=12, half_life=0.02, transition_share=1.0, valid_metric="NDCG@10", **time_split)
+    model, config, parts = prepare(rank=12, half_life=0.02, transition_share=1.0, valid_metric="NDCG@10", **TIME_SPLIT)
     assert model.given & vars(model.time_settings).keys() == {"half_life", "transition_share"}
     trainer = get_trainer(config["MODEL_TYPE"], "SSFT")(config, model)
     trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
@@ -119,6 +120,33 @@ def test_it_chooses_and_what_is_set_holds(prepare: Callable[..., Any], caplog: p
     assert validation.numbers is not None
     (standing,) = validation.contest([lambda pieces: model.score(torch.from_numpy(validation.numbers[pieces.rows]))])
     assert f"NDCG@10 {standing.value:.4f}" in caplog.text  # what it measured is what it has become
+
+
+def test_the_choice_is_the_same_whatever_is_kept_of_the_scores(
+    prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All scores of the best settings so far, some or none: they are worked out again less often, that is all."""
+    monkeypatch.setattr("recbole_signed.ssf.validation.FIRST_ROUND", 5)
+    monkeypatch.setattr("recbole_signed.ssf.validation.users_at_a_time", lambda *_: 2)
+    made = []
+    whole = SpectralFilter.exposure_of
+
+    def counted(self: SpectralFilter, *args: Any) -> torch.Tensor:
+        made.append(1)
+        return whole(self, *args)
+
+    monkeypatch.setattr(SpectralFilter, "exposure_of", counted)
+    chosen, times = [], []
+    for cells in (0, 500, 10**9):
+        monkeypatch.setattr("recbole_signed.ssf.time_search.KEPT_CELLS", cells)
+        model, config, parts = prepare(rank=12, valid_metric="NDCG@10", **TIME_SPLIT)
+        trainer = get_trainer(config["MODEL_TYPE"], "SSFT")(config, model)
+        made.clear()
+        model.tune(trainer._ranking(parts[1]))
+        chosen.append((model.chosen, model.settings_ranked))
+        times.append(len(made))
+    assert chosen[0] == chosen[1] == chosen[2]
+    assert times[0] > times[1] > times[2]
 
 
 def test_it_runs_saves_and_loads_through_recbole(tmp_path: Any, toy_root: Any) -> None:
