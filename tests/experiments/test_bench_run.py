@@ -93,6 +93,25 @@ def test_memory_of_training_is_what_training_added(toy: str, monkeypatch: pytest
     assert wasteful.fit_memory_bytes < wasteful.peak_memory_bytes
 
 
+@pytest.mark.parametrize(("model", "reads"), [("SSF", 0), ("EASE", 0), ("BPR", 1)])
+def test_what_was_fitted_in_one_pass_is_not_read_again(
+    toy: str, model: str, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recbole.model.abstract_recommender import GeneralRecommender
+
+    read: list[str] = []
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        read.append(type(self).__name__)
+        return super(GeneralRecommender, self).load_state_dict(*args, **kwargs)
+
+    monkeypatch.setattr(GeneralRecommender, "load_state_dict", counted, raising=False)
+    row = run(model, toy, overrides={"state": "ERROR", "topk": [5], "valid_metric": "NDCG@5", "epochs": 2})
+    assert len(read) == reads
+    assert len(list(Path("runs").glob("*.pth"))) == 1  # it is kept all the same
+    assert row.test
+
+
 def test_it_agrees_with_run_recbole(toy: str) -> None:
     from recbole.quick_start import run_recbole
 

@@ -161,7 +161,9 @@ def run(
                 after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
             before_test = time.perf_counter()
             with recorded(trainer) as seen:
-                tested = trainer.evaluate(test_data, load_best_model=trained, **progress) if test else {}
+                # what was fitted in one pass is what the checkpoint holds: read again it would be there twice
+                best = trained and in_epochs
+                tested = trainer.evaluate(test_data, load_best_model=best, **progress) if test else {}
             after_test = time.perf_counter()
             # the kernel counts the size now and the peak in different ways
             peak_memory = max(base_memory, data_peak, memory_bytes()[1])
