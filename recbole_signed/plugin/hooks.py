@@ -233,7 +233,20 @@ def _on_ease(module: ModuleType) -> None:
         instance.other_parameter_name = ["interaction_matrix", "item_similarity"]
         instance.device = config["device"]
 
+    def other_parameter(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        found = wrapped(*args, **kwargs)
+        kept = found.get("item_similarity")
+        # a tensor is written from where it lies; of an array, pickle makes copies first
+        return {**found, "item_similarity": torch.from_numpy(kept)} if type(kept) is np.ndarray else found
+
+    def load_other_parameter(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+        wrapped(*args, **kwargs)
+        if isinstance(instance.item_similarity, torch.Tensor):
+            instance.item_similarity = instance.item_similarity.cpu().numpy()
+
     wrapt.wrap_function_wrapper(module, "EASE.__init__", init)
+    wrapt.wrap_function_wrapper(module, "EASE.other_parameter", other_parameter)
+    wrapt.wrap_function_wrapper(module, "EASE.load_other_parameter", load_other_parameter)
 
 
 def _on_quick_start(module: ModuleType) -> None:

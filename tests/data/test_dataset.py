@@ -475,6 +475,11 @@ def test_ease_is_recboles_own_whether_or_not_it_inverts_in_place(write_inter: Wr
         pairs = {"user_id": users[:5], "item_id": torch.arange(1, 6)}
         np.testing.assert_allclose(model.predict(pairs).numpy(), (X @ weights)[range(5), range(1, 6)], atol=1e-5)
         assert isinstance(model.item_similarity, np.matrix) == (name == "likes")  # RecBole's own, without a sign
+        kept = model.other_parameter()
+        assert isinstance(kept["item_similarity"], torch.Tensor) == (name == "signed")
+        model.item_similarity = None
+        model.load_other_parameter(kept)
+        assert torch.equal(model.full_sort_predict({"user_id": users}).view(X.shape), scores[name])
 
 
 # ---- a sample of users ----
