@@ -8,8 +8,9 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from recbole_signed.graph import gram_inverse, replace_rows
+from recbole_signed.graph import gram_inverse, inverse, replace_rows
 
 RIDGE = 3.0
 
@@ -77,3 +78,26 @@ def test_errors_do_not_build_up() -> None:
         replace_rows(inverse, sp.csr_matrix(X[[user]]), sp.csr_matrix(row))
         X[user] = row
     close(inverse, refit(X))
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_small_inversion_gets_one_thread(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads() -> list[int]:
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    def watched(*args: object) -> list[object]:
+        def call(function: object, *a: object, **k: object) -> object:
+            seen.append(threads())
+            return function(*a, **k)  # type: ignore[operator]
+
+        return [lambda *a, of=each, **k: call(of, *a, **k) for each in lapack(*args)]
+
+    seen: list[list[int]] = []
+    lapack = inverse.get_lapack_funcs
+    monkeypatch.setattr(inverse, "ONE_THREAD", 17 if small else 16)
+    monkeypatch.setattr(inverse, "get_lapack_funcs", watched)
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        close(gram_inverse(sp.csr_matrix(matrix(0)), RIDGE, torch.float64), refit(matrix(0)))
+        assert threads() == before
+    assert seen == [[1] * len(before) if small else before] * 2
