@@ -3,7 +3,7 @@ r"""SignedSASRec
 Reference:
     Wang-Cheng Kang and Julian McAuley. "Self-Attentive Sequential Recommendation." in ICDM 2018.
     Veronika Ivanova et al. "Benefiting from Negative yet Informative Feedback by Contrasting Opposing Sequential
-        Patterns." in RecSys 2025.
+    Patterns." in RecSys 2025.
 """
 
 from __future__ import annotations

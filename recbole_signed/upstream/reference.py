@@ -12,6 +12,7 @@ from recbole_signed.upstream.modules import SourceModule
 
 _CITATION = re.compile(r'^(?P<authors>[^"]+?)\. "(?P<title>.+?)"\s*(?:in\s+)?(?P<rest>.*)$', re.IGNORECASE)
 _URL = re.compile(r"https?://\S+")
+_ENTRY = re.compile(r'\n(?=\s{4}(?:https?://|[^"\n]+\. "))')  # a line that goes on with one is indented like the first
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Description:
         paragraphs = (ast.get_docstring(module.tree) or model).split("\n\n")
         head = paragraphs[0].splitlines()
         if len(head) > 1 and set(head[1]) == {"#"}:  # RecBole's own form
-            entries = re.split(r"\n(?=\s{4}\S)", "\n".join(head[3:])) if len(head) > 3 else []
+            entries = _ENTRY.split("\n".join(head[3:])) if len(head) > 3 else []
             title = " ".join(head[2:]) if not entries else model
         else:
             title, entries = " ".join(head), paragraphs[1:]
