@@ -15,7 +15,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -299,6 +299,14 @@ def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[s
 # ---- files of lines, which grow
 
 
+def is_torn(file: BinaryIO) -> bool:
+    """Return whether a file of lines, open for reading, ends with a part of a line, as a crash leaves it."""
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
 def append_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
     """Append JSON objects to a file, each on a line with a checksum; they are on the disk when this returns.
 
@@ -308,8 +316,9 @@ def append_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
         OSError: the disk is full or can't be written.
     """
     with path.open("ab+") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        if is_torn(file):
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
         file.write(b"".join(map(summed_line, contents)))
         file.flush()
         os.fsync(file.fileno())

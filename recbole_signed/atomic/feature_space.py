@@ -34,7 +34,7 @@ TEXT_BUCKETS = 1024
 MAX_VECTOR = 1024
 """Longest vector of an embedding."""
 _OF, _WORD = "/", "="
-"""Between the number of a bin and its level; before a word that is no number."""
+"""Separator between the number of a bin and its level; prefix of a word among numbers."""
 BIAS = ""
 """Name of the first column."""
 

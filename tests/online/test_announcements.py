@@ -147,7 +147,7 @@ def test_an_event_that_is_delivered_again_does_not_bring_older_features_back(tmp
 def test_a_backup_has_no_features_of_users_whom_its_log_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever is announced while a backup is made could not be forgotten in it."""
+    """A backup could not forget a user who is announced while it is made."""
     state = opened(tmp_path / "state")
     state.ingest(EventBatch.of([told("ann", 1, town="Oslo")]))
     copy = backup.shutil.copyfile

@@ -12,7 +12,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.files import DamagedError, append_lines, at, read_lines, refusing, replace_file, summed_line
+from recbole_signed.files import (
+    DamagedError,
+    append_lines,
+    at,
+    is_torn,
+    read_lines,
+    refusing,
+    replace_file,
+    summed_line,
+)
 from recbole_signed.online import ANNOUNCED
 from recbole_signed.online.store.vocabulary import Vocabulary
 
@@ -98,7 +107,10 @@ class Announcements:
 
     def _is_torn(self) -> bool:
         """Return whether a crash has left half a line, which may be of anybody."""
-        return self.path.exists() and not self.path.read_bytes().endswith(b"\n")
+        if not self.path.exists():
+            return False
+        with self.path.open("rb") as file:
+            return is_torn(file)
 
     def _write_again(self, known: dict[str, dict[str, str]]) -> None:
         replace_file(self.path, b"".join(map(summed_line, _rows(known))))

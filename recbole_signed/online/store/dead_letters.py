@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.files import at, parse_json, refusing, replace_file
+from recbole_signed.files import at, is_torn, parse_json, refusing, replace_file
 from recbole_signed.online import DeadLetter
 from recbole_signed.online.store.settings import StateSettings
 
@@ -42,10 +42,8 @@ class DeadLetterFile:
             if file.tell() > self._max_bytes:
                 self._drop_oldest()
         with refusing("Writing dead letters"), self.path.open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # what a crash left of a line
-                    file.write(b"\n")
+            if is_torn(file):
+                file.write(b"\n")
             file.write("".join(lines).encode())
             file.flush()
             os.fsync(file.fileno())
