@@ -234,12 +234,12 @@ def test_a_line_that_failed_or_is_not_there_divides_nothing() -> None:
 
 def test_every_cost_has_a_column_that_reads_its_field() -> None:
     full = RunRow(
-        "A", "toy", 1, fit_seconds=1, eval_seconds=2, peak_memory_bytes=3_000_000, fit_memory_bytes=4_000_000,
-        peak_gpu_memory_bytes=5_000_000, serve_seconds=0.006, serve_first_seconds=0.007, serve_memory_bytes=8_000_000,
-        serve_gpu_memory_bytes=9_000_000, model_bytes=10_000_000,
+        "A", "toy", 1, fit_seconds=1, fit_cpu_seconds=1.5, eval_seconds=2, peak_memory_bytes=3_000_000,
+        fit_memory_bytes=4_000_000, peak_gpu_memory_bytes=5_000_000, serve_seconds=0.006, serve_first_seconds=0.007,
+        serve_memory_bytes=8_000_000, serve_gpu_memory_bytes=9_000_000, model_bytes=10_000_000,
     )  # fmt: skip
-    assert [column.value(full) for column in COSTS.values()] == pytest.approx([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-    assert [column.value(RunRow("A", "toy", 1)) for column in COSTS.values()] == [None] * 10
+    assert [column.value(full) for column in COSTS.values()] == pytest.approx([1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    assert [column.value(RunRow("A", "toy", 1)) for column in COSTS.values()] == [None] * len(COSTS)
 
 
 def test_small_print_states_the_training_budgets() -> None:

@@ -73,6 +73,7 @@ def _scaled(field: str, factor: float) -> Callable[[RunRow], float | None]:
 
 COSTS: dict[str, Column] = {
     "train": Column("Train (s)", True, 2, lambda row: row.fit_seconds),
+    "train_cpu": Column("Train (CPU s)", True, 2, lambda row: row.fit_cpu_seconds),
     "test": Column("Test (s)", True, 2, lambda row: row.eval_seconds),
     "memory": Column("Peak memory (MB)", True, 0, _scaled("peak_memory_bytes", 1 / MEGABYTE)),
     "train_memory": Column("Training memory (MB)", True, 1, _scaled("fit_memory_bytes", 1 / MEGABYTE)),
