@@ -12,6 +12,7 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at
+from recbole_signed.online.store.slices import shorter_slices
 
 FORMAT = 2
 CHECKPOINT = 2000
@@ -241,7 +242,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
         at("log:before commit")
-        connection.execute("COMMIT")
+        with shorter_slices():  # the one call of an update that waits for the disk
+            connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
