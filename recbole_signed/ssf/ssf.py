@@ -187,7 +187,8 @@ class SSF(TrainingFreeRecommender):
 
     def _choose(self, validation: Validation, valid_data: Any) -> SearchResult:
         """Set what is best on validation; ``valid_data`` is what ``validation`` was drawn from."""
-        part = part_of(self.graph, valid_data, SEARCH_EDGES)
+        users = part_of(self.graph, valid_data, SEARCH_EDGES)
+        part = None if users is None else self.graph.rows(users)
         found = tune(self.graph, validation, self.settings, self.iterations, self.given, part)
         self.chosen_settings = found.settings.to_tensor().to(self.device)
         return found

@@ -19,14 +19,14 @@ from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.online.store import RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.live_choice import CHOSEN
-from recbole_signed.ssf.search import SearchResult
+from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult
 from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.settings import TimeSettings
 from recbole_signed.ssf.ssf import SSF
-from recbole_signed.ssf.time_search import Exposures, leading, trend_of, tune_time
+from recbole_signed.ssf.time_search import LEARNED_EDGES, Exposures, leading, trend_of, tune_time
 from recbole_signed.ssf.transition import Transition, TransitionSums
 from recbole_signed.ssf.user_edges import UserEdges
-from recbole_signed.ssf.validation import Validation
+from recbole_signed.ssf.validation import Validation, part_of
 
 
 class SSFT(SSF):
@@ -114,6 +114,7 @@ class SSFT(SSF):
             self.time_settings,
             self.iterations,
             self.given,
+            part_of(self.graph, valid_data, LEARNED_EDGES, SEARCH_EDGES),
         )
         self.chosen_settings = chosen.tuned.settings.to_tensor().to(self.device)
         self.chosen_time = chosen.settings.to_tensor().to(self.device)

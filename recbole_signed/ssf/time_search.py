@@ -16,7 +16,7 @@ from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.search import SearchResult, factors, finished_in_rooms
 from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.settings import SCALES, FilterSettings, TimeSettings
-from recbole_signed.ssf.transition import TransitionSums, added, sources_now
+from recbole_signed.ssf.transition import TransitionSums, added, likes_each, sources_now
 from recbole_signed.ssf.trend import Trend
 from recbole_signed.ssf.validation import Candidate, Validation
 
@@ -34,6 +34,10 @@ POPULARITIES = (0.0, 0.5, 1.0, 1.5)
 SMOOTHINGS = (0.03, 0.3, 2.0)
 REACH = 4.0
 """Half-lives of more than so many times the time that exposures span can't be told apart, and are not tried."""
+
+LEARNED_EDGES = 1_000_000
+"""In a large graph, transitions are chosen as users with that many edges teach them: some hundred thousand likes for
+less than a thousand numbers of a source. The fit learns from all."""
 
 KEPT_CELLS = 32_000_000
 """Exposure scores of validation users that are kept at most, as long as what is tried does not change them."""
@@ -76,6 +80,7 @@ def tune_time(
     start: TimeSettings,
     iterations: int,
     fixed: Collection[str] = (),
+    part: IntArray | None = None,
 ) -> TimeSearchResult:
     """Choose transition and trend, one after the other, and what multiplies their sum; SSF itself is tried first.
 
@@ -93,9 +98,10 @@ def tune_time(
         start: values of what is not tried.
         iterations: of the filter's decomposition.
         fixed: names of settings, of the filter or of time, that stay as they are.
+        part: some users of a large graph, who teach the transitions that are tried; None for all.
     """
     fitted = found.fit(graph, iterations)
-    search = _TimeSearch(fitted, sequences, exposures, validation, start, frozenset(fixed))
+    search = _TimeSearch(fitted, sequences, exposures, validation, start, frozenset(fixed), part)
     lives = [life for life in HALF_LIVES if life <= REACH * exposures.days]
     ends = []
     refine, transitions, trends = search.refine, search.transitions, search.trends
@@ -120,9 +126,12 @@ class _TimeSearch:
         validation: Validation,
         start: TimeSettings,
         fixed: frozenset[str],
+        part: IntArray | None,
     ) -> None:
         assert validation.numbers is not None
-        self.fitted, self.sequences, self.validation = fitted, sequences, validation
+        self.fitted, self.validation = fitted, validation
+        self.teachers = sequences if part is None else sequences.of_users(part)
+        self.n_likes = likes_each(int(np.count_nonzero(np.diff(sequences.indptr))), fitted.counters.n_items)
         self.start, self.fixed = start, fixed
         self.own = sequences.of_users(validation.numbers)
         self.scores = TimeScores(fitted, exposures, validation, self._moved)
@@ -200,7 +209,7 @@ class _TimeSearch:
         if key not in self.moved:
             vectors = leading(self.fitted.vectors, s)
             if key[:-1] not in self.sums:
-                self.sums[key[:-1]] = TransitionSums.of(self.sequences, vectors, s.scales)
+                self.sums[key[:-1]] = TransitionSums.of(self.teachers, vectors, s.scales, self.n_likes)
             operator = self.sums[key[:-1]].solve(s.transition_ridge)
             self.moved[key] = torch.from_numpy(sources_now(self.own, vectors, s.scales) @ operator)
         return self.moved[key]

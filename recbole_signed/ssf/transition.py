@@ -119,17 +119,21 @@ class TransitionSums:
     """Of each user, that are learned from."""
 
     @classmethod
-    def of(cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float]) -> TransitionSums:
+    def of(
+        cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float], n_likes: int | None = None
+    ) -> TransitionSums:
         """Count users' events; with torch.distributed initialised each process counts its own users.
 
         Args:
             sequences: of users, in a process group of those of this process.
             vectors: of items, ``[n_items, k]``.
             scales: in events.
+            n_likes: of each user, that are learned from; None: as many as suit the number of users.
         """
         width = 2 * len(scales) * vectors.shape[1]
         n_users = int(all_reduced(torch.tensor(np.count_nonzero(np.diff(sequences.indptr)))))
-        found = cls(np.zeros((width, width)), np.zeros((width, vectors.shape[1])), likes_each(n_users, len(vectors)))
+        n_likes = likes_each(n_users, len(vectors)) if n_likes is None else n_likes
+        found = cls(np.zeros((width, width)), np.zeros((width, vectors.shape[1])), n_likes)
         for users in sequences.pieces(EVENTS):
             found.add(sequences.of_users(users), vectors, scales)
         for each in (found.gram, found.cross):

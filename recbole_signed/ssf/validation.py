@@ -246,20 +246,21 @@ def drawn(users: np.ndarray, at_most: int, names: Any = None) -> np.ndarray:
     return users[order_of_hashes(users if names is None else names)][:at_most]
 
 
-def part_of(graph: SignedGraph, loader: Any, most_edges: int) -> SignedGraph | None:
-    """Return some users of a graph, drawn by their names, with about that many edges; None where it has no more.
+def part_of(graph: SignedGraph, loader: Any, most_edges: int, above: int | None = None) -> npt.NDArray[np.int64] | None:
+    """Return some users of a large graph, drawn by their names, rising, with about ``most_edges`` edges together.
 
     Args:
         graph: the training graph.
         loader: of RecBole's, of the same data set.
-        most_edges: how many edges.
+        most_edges: how many edges; of fewer, the users are some of those with more.
+        above: None is returned where the graph has no more edges than that, ``most_edges`` unless given.
     """
     edges = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)
-    if edges.sum() <= most_edges:
+    if edges.sum() <= (most_edges if above is None else above):
         return None
     known = np.flatnonzero(edges)
     users = drawn(known, len(known), loader._dataset.id2token(loader.uid_field, known))
-    return graph.rows(np.sort(users[: max(1, int(np.searchsorted(np.cumsum(edges[users]), most_edges)))]))
+    return np.sort(users[: max(1, int(np.searchsorted(np.cumsum(edges[users]), most_edges)))])
 
 
 def _may_lead(own: np.ndarray, leader: np.ndarray) -> bool:

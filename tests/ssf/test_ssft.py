@@ -13,7 +13,7 @@ import torch
 from recbole.quick_start import run_recbole
 from recbole.utils import get_trainer
 
-from recbole_signed.ssf import Sequences, SpectralFilter, TimeSettings, Validation, sources_now
+from recbole_signed.ssf import Sequences, SpectralFilter, TimeSettings, TransitionSums, Validation, sources_now
 
 FIXED: dict[str, Any] = {
     "auto": False,
@@ -120,6 +120,34 @@ def test_it_chooses_and_what_is_set_holds(prepare: Callable[..., Any], caplog: p
     assert validation.numbers is not None
     (standing,) = validation.contest([lambda pieces: model.score(torch.from_numpy(validation.numbers[pieces.rows]))])
     assert f"NDCG@10 {standing.value:.4f}" in caplog.text  # what it measured is what it has become
+
+
+def test_the_transition_of_a_large_graph_is_chosen_as_a_part_of_its_users_teaches_it(
+    prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[tuple[int, int]] = []
+    of = TransitionSums.of.__func__  # type: ignore[attr-defined]
+
+    def recorded(cls: type, sequences: Sequences, *args: Any) -> Any:
+        found = of(cls, sequences, *args)
+        taught.append((len(sequences.item), found.n_likes))
+        return found
+
+    monkeypatch.setattr(TransitionSums, "of", classmethod(recorded))
+    model, _, parts = prepare(rank=12, transition_share=0.5, **TIME_SPLIT)
+    n_events = len(model.sequences.item)
+    model.tune(parts[1])
+    (everyone_teaches, n_likes), *_ = taught
+    assert {each for each, _ in taught} == {n_events} == {everyone_teaches}
+    taught.clear()
+    monkeypatch.setattr("recbole_signed.ssf.ssft.SEARCH_EDGES", n_events - 1)
+    monkeypatch.setattr("recbole_signed.ssf.ssft.LEARNED_EDGES", n_events // 3)
+    model.tune(parts[1])
+    assert len(taught) == 2  # of each set of scales
+    assert all(n_events // 6 < each <= n_events // 3 for each, _ in taught)
+    model.fit()
+    assert taught[-1][0] == n_events  # the fit learns from all
+    assert {each for _, each in taught} == {n_likes}  # of each user as many likes
 
 
 def test_the_choice_is_the_same_whatever_is_kept_of_the_scores(
