@@ -12,7 +12,6 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at
-from recbole_signed.online.store.slices import shorter_slices
 
 FORMAT = 2
 CHECKPOINT = 2000
@@ -242,8 +241,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
         at("log:before commit")
-        with shorter_slices():  # the one call of an update that waits for the disk
-            connection.execute("COMMIT")
+        connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
