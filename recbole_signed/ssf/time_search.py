@@ -16,7 +16,7 @@ from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.search import SearchResult, factors, finished_in_rooms
 from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.settings import SCALES, FilterSettings, TimeSettings
-from recbole_signed.ssf.transition import TransitionSums, added, likes_each, sources_now
+from recbole_signed.ssf.transition import TransitionSums, added, likes_of_each, sources_now
 from recbole_signed.ssf.trend import Trend
 from recbole_signed.ssf.validation import Candidate, Validation
 
@@ -131,7 +131,7 @@ class _TimeSearch:
         assert validation.numbers is not None
         self.fitted, self.validation = fitted, validation
         self.teachers = sequences if part is None else sequences.of_users(part)
-        self.n_likes = likes_each(int(np.count_nonzero(np.diff(sequences.indptr))), fitted.counters.n_items)
+        self.n_likes = likes_of_each(sequences, fitted.counters.n_items)
         self.start, self.fixed = start, fixed
         self.own = sequences.of_users(validation.numbers)
         self.scores = TimeScores(fitted, exposures, validation, self._moved)
