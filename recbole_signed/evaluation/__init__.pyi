@@ -1,4 +1,5 @@
 from .collector import pairwise_auc as pairwise_auc
+from .collector import reads_all_scores as reads_all_scores
 from .group_metrics import GROUP_METRICS as GROUP_METRICS
 from .group_metrics import EdgeGroups as EdgeGroups
 from .metrics import METRICS as METRICS

@@ -121,6 +121,11 @@ class _Batch:
         )
 
 
+def reads_all_scores(collector: Any) -> bool:
+    """Return whether a metric needs scores of items that are neither among the best nor held out."""
+    return any(collector.register.need(name) for name in (*_OF_RECBOLE_ALONE, COLD))
+
+
 def _arguments(
     scores_tensor: torch.Tensor, interaction: Any, positive_u: torch.Tensor, positive_i: torch.Tensor
 ) -> tuple[torch.Tensor, Any, torch.Tensor, torch.Tensor]:

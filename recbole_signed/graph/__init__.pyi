@@ -46,5 +46,7 @@ from .subspace import orthonormalise as orthonormalise
 from .subspace import random_panels as random_panels
 from .subspace import rotated as rotated
 from .subspace import split as split
+from .top_scores import CHUNK as CHUNK
 from .top_scores import LONG as LONG
 from .top_scores import largest as largest
+from .top_scores import largest_positive as largest_positive

@@ -25,7 +25,29 @@ def largest(scores: torch.Tensor, k: int, chunks_from: int = 0) -> tuple[torch.T
         values, places = torch.topk(scores, k, dim=1)
         return values, places
     whole = n - n % CHUNK
-    best = scores[:, :whole].unflatten(1, (-1, CHUNK)).amax(dim=2).topk(k, dim=1).indices
+    return _of_chunks(scores, k, scores[:, :whole].unflatten(1, (-1, CHUNK)).amax(dim=2))
+
+
+def largest_positive(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what :func:`largest` does for scores in bfloat16, in a fraction of its time.
+
+    Positive numbers are in the order of their bits, of which whole numbers are faster to compare. So what is returned
+    for a row with fewer than ``k`` positive scores need not be its largest ones; its last value is not positive.
+
+    Args:
+        scores: bfloat16 ``[n_rows, n]``, without NaN.
+        k: at most n / :data:`CHUNK`.
+    """
+    whole = scores.shape[1] - scores.shape[1] % CHUNK
+    bits = scores[:, :whole].view(torch.int16).unflatten(1, (-1, CHUNK)).amax(dim=2)
+    values, places = _of_chunks(scores, k, bits.view(torch.bfloat16).float())
+    return values.float(), places
+
+
+def _of_chunks(scores: torch.Tensor, k: int, maxima: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ``k`` largest scores and their places, given the maxima of whole chunks, ``[n_rows, n // CHUNK]``."""
+    n, whole = scores.shape[1], maxima.shape[1] * CHUNK
+    best = maxima.topk(k, dim=1).indices
     inside, rest = torch.arange(CHUNK, device=best.device), torch.arange(whole, n, device=best.device)
     candidates = torch.cat([(best[:, :, None] * CHUNK + inside).flatten(1), rest.expand(len(best), -1)], dim=1)
     values, places = scores.gather(1, candidates).topk(k, dim=1)

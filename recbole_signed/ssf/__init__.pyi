@@ -39,6 +39,11 @@ from .sharded_filter import fit_shards as fit_shards
 from .sharded_fit import load_filter as load_filter
 from .sharded_fit import main as main
 from .sharded_fit import save_filter as save_filter
+from .shortlist import FactorCandidate as FactorCandidate
+from .shortlist import ListScores as ListScores
+from .shortlist import Rooms as Rooms
+from .shortlist import Shortlist as Shortlist
+from .shortlist import ShortVectors as ShortVectors
 from .ssf import SSF as SSF
 from .ssft import SSFT as SSFT
 from .time_learner import TimeLearner as TimeLearner

@@ -303,13 +303,18 @@ class SpectralFilter:
         return self.exposure_of(self.fold_in(users), users)
 
     def exposure_of(
-        self, factors: torch.Tensor, users: SignedGraph | UserEdges, out: torch.Tensor | None = None
+        self, factors: torch.Tensor, users: SignedGraph | UserEdges | None = None, out: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return :meth:`exposure` for the users' factors ``[n_users, <= k]``, of which the last may be left out."""
+        """Return :meth:`exposure` for the users' factors ``[n_users, <= k]``, of which the last may be left out.
+
+        Without ``users`` the linear term is left out.
+        """
         vectors = self.vectors[:, : factors.shape[1]]
         # one user is a matrix by a vector: reads the items once, at the speed of the memory
         found = (vectors @ factors[0])[None] if factors.shape[0] == 1 else torch.mm(factors, vectors.T, out=out)
-        return found if self.linear is None else found.add_(self.linear.scores(self.rows(users)).to(found.device))
+        if self.linear is None or users is None:
+            return found
+        return found.add_(self.linear.scores(self.rows(users)).to(found.device))
 
     def finished(
         self,
@@ -365,12 +370,28 @@ class SpectralFilter:
         """
         users = self.edges(users)
         factors = self.fold_in(users)
-        exposure = (self.vectors[items][..., : self.k] @ factors[..., None])[..., 0]
         if self.linear is not None:
-            exposure += self.linear.scores(self.rows(users)).to(exposure.device).gather(1, items)
-        if added is not None:
-            exposure += added
-        return self.finished(exposure, items, strangers=self.strangers(factors, users))
+            linear = self.linear.scores(self.rows(users)).to(factors.device).gather(1, items)
+            added = linear if added is None else added + linear
+        return self.scores_of(factors, items, added, self.strangers(factors, users))
+
+    def scores_of(
+        self,
+        factors: torch.Tensor,
+        items: torch.Tensor,
+        added: torch.Tensor | None = None,
+        strangers: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the scores of some items for users by their factors, ``[n_users, m]``, without the linear term.
+
+        Args:
+            factors: of the users, ``[n_users, <= k]``.
+            items: int64 ``[n_users, m]``.
+            added: exposure scores from elsewhere, ``[n_users, m]``.
+            strangers: see :meth:`strangers`.
+        """
+        exposure = (self.vectors[items][..., : factors.shape[1]] @ factors[..., None])[..., 0]
+        return self.finished(exposure if added is None else exposure + added, items, strangers=strangers)
 
     def top(self, users: SignedGraph, k: int = 20, hide: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ``k`` best items of each user and their scores, two ``[n_users, <= k]``, best first.

@@ -57,7 +57,7 @@ def tune_learned(
 
     def candidate(filter_: SpectralFilter, settings: LearnedSettings) -> Candidate:
         def score(pieces: Pieces) -> torch.Tensor:
-            exposure = pieces.of("filter", lambda rows: filtered(rows, None))
+            exposure = pieces.of("filter", filtered)
             if not settings.learned_share:
                 return filter_.finished(exposure)
             parts = learned[settings.learned_regularisation]

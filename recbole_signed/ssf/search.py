@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.settings import FilterSettings
-from recbole_signed.ssf.validation import Candidate, Pieces, Validation
+from recbole_signed.ssf.shortlist import FactorCandidate, FactorsOf, ShortVectors
+from recbole_signed.ssf.validation import Validation
 
-ExposureOf = Callable[[slice, torch.Tensor | None], torch.Tensor]
-"""Gives the exposure scores of all items for some of the users, ``[rows, n_items]``, in the memory given."""
+ExposureOf = Callable[[slice], torch.Tensor]
+"""Gives the exposure scores of all items for some of the users, ``[rows, n_items]``."""
 
 FAINT = 1e-3
 """Share of the largest response below which a singular vector is left out of an evaluation."""
@@ -87,6 +88,7 @@ class _Fit:
 
     fitted: SpectralFilter
     projected: torch.Tensor
+    short: ShortVectors
     alone: bool
     """Whether it began at random, and so depends on the graph and the settings alone."""
 
@@ -115,7 +117,7 @@ class _Search:
         iterations = self.iterations if alone else self.fewer
         fitted, self.block = SpectralFilter.fit(self.graph, settings, iterations=iterations, start=self.block)
         self.decompositions += 1
-        return _Fit(fitted, fitted.project(self.validation.users), alone)
+        return _Fit(fitted, fitted.project(self.validation.users), ShortVectors(fitted.vectors), alone)
 
     def go_on_with(self, graph: SignedGraph, rank: int) -> None:
         """Take the best settings to another graph, and forget what was measured on the one before."""
@@ -132,7 +134,7 @@ class _Search:
         free = [{name: value for name, value in each.items() if name not in self.fixed} for each in changes]
         changed = [fit.fitted.changed(**each) for each in free]
         new = list({each.settings: each for each in changed if each.settings not in self.values}.values())
-        candidates = [candidate(each, fit.projected, self.validation) for each in new]
+        candidates = [candidate(each, fit.projected, self.validation, fit.short) for each in new]
         standings = self.validation.contest(candidates, self.best.per_user if self.best else None)
         for each, standing in zip(new, standings, strict=True):
             self.values[each.settings] = standing.value
@@ -168,7 +170,9 @@ class _Search:
         return self.best
 
 
-def candidate(fitted: SpectralFilter, projected: torch.Tensor, validation: Validation) -> Candidate:
+def candidate(
+    fitted: SpectralFilter, projected: torch.Tensor, validation: Validation, short: ShortVectors | None = None
+) -> FactorCandidate:
     """Return the scoring of a filter, given its :meth:`~SpectralFilter.project` of the validation users.
 
     Filters whose exposure scores are the same share them.
@@ -177,45 +181,26 @@ def candidate(fitted: SpectralFilter, projected: torch.Tensor, validation: Valid
         fitted: the filter.
         projected: ``[n_users, >= k]``.
         validation: the users.
+        short: of the filter's vectors, for a large catalogue.
     """
     spectral = tuple(value for name, value in vars(fitted.settings).items() if name not in FACTORS)
-    exposure = exposures(fitted, projected, validation)
     strangers = fitted.strangers(projected[:, : fitted.k], validation.users)
-    return finished_in_rooms(fitted, (id(projected), spectral), exposure, strangers)
-
-
-def finished_in_rooms(
-    fitted: SpectralFilter, key: Hashable, exposure: ExposureOf, strangers: torch.Tensor | None = None
-) -> Candidate:
-    """Return the scoring that finishes exposure scores, which filters with the same ``key`` share.
-
-    Args:
-        fitted: the filter.
-        key: of the exposure scores.
-        exposure: gives them.
-        strangers: of all users, see :meth:`~SpectralFilter.strangers`; None: something is known of all of them.
-    """
-
-    def score(pieces: Pieces) -> torch.Tensor:
-        n_items = fitted.counters.n_items
-        made = pieces.of(key, lambda rows: exposure(rows, pieces.room("exposure", n_items)), alone=True)
-        own = None if strangers is None else strangers[pieces.rows]
-        return fitted.finished(made, out=pieces.room("scores", n_items), strangers=own)
-
-    return score
+    factors = responding(fitted, projected, validation)
+    return FactorCandidate(fitted, validation.users, factors, (id(projected), spectral), strangers, short)
 
 
 def exposures(fitted: SpectralFilter, projected: torch.Tensor, validation: Validation) -> ExposureOf:
     """Return what gives the exposure scores of some of the users, ``[rows, n_items]``; arguments as in `candidate`."""
+    factors = responding(fitted, projected, validation)
+    return lambda rows: fitted.exposure_of(factors(rows), validation.users.rows(rows))
+
+
+def responding(fitted: SpectralFilter, projected: torch.Tensor, validation: Validation) -> FactorsOf:
+    """Return what gives the factors of some of the users without those that hardly matter; arguments as before."""
     degrees = fitted.degrees(validation.users)
     kept = _loud(fitted.response(degrees))
-
-    def of(rows: slice, out: torch.Tensor | None = None) -> torch.Tensor:
-        # the factors of all users, of each of several candidates, would be more than the scores
-        factors = projected[rows, : fitted.k] * fitted.response(degrees[rows])
-        return fitted.exposure_of(factors[:, :kept], validation.users.rows(rows), out)
-
-    return of
+    # the factors of all users, of each of several candidates, would be more than the scores
+    return lambda rows: (projected[rows, : fitted.k] * fitted.response(degrees[rows]))[:, :kept]
 
 
 def _loud(response: torch.Tensor) -> int:

@@ -39,7 +39,7 @@ class Sequences:
         n_users: int,
     ) -> Sequences:
         """Put verdicts in order, ``[n_events]`` each; ``time`` in any unit."""
-        order = np.lexsort((item, time, user))
+        order = _in_order(user, time, item)
         user, item, like, time = user[order], item[order], like[order], time[order]
         del order  # of a hundred million events each array is half a gigabyte
         indptr = np.zeros(n_users + 1, dtype=np.int64)
@@ -76,3 +76,26 @@ class Sequences:
         run = self.indptr[1:] // max(n_events, 1)
         cuts = np.flatnonzero(np.diff(run)) + 1
         return np.split(np.arange(self.n_users), cuts)
+
+
+def _in_order(
+    user: npt.NDArray[np.integer], time: npt.NDArray[np.generic], item: npt.NDArray[np.integer]
+) -> npt.NDArray[np.integer]:
+    """Return what ``np.lexsort((item, time, user))`` does, in a third of its time where both fit into one number."""
+    if not len(user):
+        return np.zeros(0, dtype=np.int64)
+    whole = time.astype(np.int64)
+    first, span = int(whole.min()), int(whole.max()) - int(whole.min()) + 1
+    if (whole != time).any() or (int(user.max()) + 1) * span >= 2**63:
+        return np.lexsort((item, time, user))
+    key = user.astype(np.int64) * span + (whole - first)
+    del whole
+    order = np.argsort(key)
+    key = key[order]
+    again = np.zeros(len(key), dtype=bool)  # of one moment: they go by their items
+    np.equal(key[1:], key[:-1], out=again[1:])
+    again[:-1] |= again[1:]
+    tied = np.flatnonzero(again)
+    rows = order[tied]
+    order[tied] = rows[np.lexsort((rows, item[rows], key[tied]))]
+    return order

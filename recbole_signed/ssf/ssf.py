@@ -23,6 +23,7 @@ from recbole_signed.ssf.filter import LinearTerm, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult, tune
 from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.shortlist import ListScores
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 from recbole_signed.ssf.validation import Validation, part_of
 
@@ -74,8 +75,8 @@ class SSF(TrainingFreeRecommender):
     learner = "recbole_signed.ssf.learner:SpectralLearner"
     stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_filter"
     export_recipe: ClassVar[Mapping[str, Any]] = {
-        "methods": ("tune", "_choose", "_read_features"),
-        "attributes": ("auto", "given", "tune_users", "valid_metric", "signed_gamma", "feature_maps"),
+        "methods": ("tune", "_choose", "_read_features", "list_scores", "edges_of"),
+        "attributes": ("_lists", "auto", "given", "tune_users", "valid_metric", "signed_gamma", "feature_maps"),
         "keys": (
             "auto",
             "tune_users",
@@ -106,6 +107,7 @@ class SSF(TrainingFreeRecommender):
         self.valid_metric = str(config["valid_metric"])
         self.signed_gamma = config["signed_gamma"]
         self._linear, self._filter = Derived(), Derived()
+        self._lists = Derived()
         self._found: SpectralFilter | None = None
         counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
@@ -242,6 +244,17 @@ class SSF(TrainingFreeRecommender):
             matrix = self._linear.of([self.singular_values], lambda: made.rows(self.graph))
             made = replace(made, linear=LinearTerm.of(matrix, self.singular_values, gamma))
         return made if self.features is None else self.features.applied(made)
+
+    @property
+    def list_scores(self) -> ListScores | None:
+        """What scores faster where only lists are looked at; None where nothing does."""
+        made: ListScores | None = self._lists.of([*self.buffers()], lambda: ListScores.of(self.filter))
+        return made
+
+    def edges_of(self, users: torch.Tensor) -> UserEdges:
+        """Return users by their numbers ``[batch]`` with their training edges."""
+        rows = users.cpu().numpy()
+        return self._edges(self.graph.rows(rows), rows)
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items, ``[batch, n_items]``: the fold-in of the users' own training edges."""

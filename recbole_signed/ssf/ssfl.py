@@ -17,6 +17,7 @@ from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
 from recbole_signed.ssf.search import SearchResult
+from recbole_signed.ssf.shortlist import ListScores
 from recbole_signed.ssf.ssf import SSF, Derived
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
@@ -96,6 +97,11 @@ class SSFL(SSF):
         gram = self._gram.of([factors], lambda: factors.T @ factors)
         problem = self.learned_settings.problem(self.settings.dislike_weight)
         return LearnedItems(factors, gram, float(self.learned_unit), problem)
+
+    @property
+    def list_scores(self) -> ListScores | None:
+        """As of SSF where nothing is learned."""
+        return None if self.learned_factors.shape[1] else super().list_scores
 
     def _scores(self, users: SignedGraph, numbers: np.ndarray | None = None) -> torch.Tensor:
         if not self.learned_factors.shape[1]:

@@ -148,10 +148,7 @@ class SSFT(SSF):
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items, ``[batch, n_items]``, of users with their training edges in their order."""
         with torch.no_grad():
-            return self.filter.scores(self._users(users.cpu().numpy()))
-
-    def _users(self, numbers: IntArray) -> UserEdges:
-        return self._edges(self.graph.rows(numbers), numbers)
+            return self.filter.scores(self.edges_of(users))
 
     def _edges(self, users: SignedGraph, numbers: IntArray | None) -> UserEdges:
         sequences = None if numbers is None else self._of_users(numbers)
@@ -163,7 +160,9 @@ class SSFT(SSF):
     @torch.no_grad()
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return users with what their events lead to, ``[n_users, k]``, and the item factors, ``[n_items, k]``."""
-        return self.filter.fold_in(self._users(np.arange(self.n_users))), self.filter.vectors[:, : self.filter.k]
+        return self.filter.fold_in(self._edges(self.graph, np.arange(self.n_users))), self.filter.vectors[
+            :, : self.filter.k
+        ]
 
 
 def _events_of(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:

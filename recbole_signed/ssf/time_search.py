@@ -13,9 +13,10 @@ import torch
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online.store import DAY, RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.search import SearchResult, factors, finished_in_rooms
+from recbole_signed.ssf.search import SearchResult, factors
 from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.settings import SCALES, FilterSettings, TimeSettings
+from recbole_signed.ssf.shortlist import FactorCandidate, ShortVectors
 from recbole_signed.ssf.transition import TransitionSums, added, likes_of_each, sources_now
 from recbole_signed.ssf.trend import Trend
 from recbole_signed.ssf.validation import Candidate, Validation
@@ -234,6 +235,7 @@ class TimeScores:
     ) -> None:
         self.exposures, self.validation, self.moved = exposures, validation, moved
         self.taste = fitted.fold_in(validation.users)
+        self.short = ShortVectors(fitted.vectors)
         self.recent: dict[float, torch.Tensor] = {}
         self.kept_key: tuple[Any, ...] | None = None
         self.kept: dict[tuple[int, int], torch.Tensor] = {}
@@ -249,20 +251,12 @@ class TimeScores:
         moved = self.moved(s) if s.transition_share else None
         key = _exposure_key(s)
 
-        def exposure(rows: slice, out: torch.Tensor | None) -> torch.Tensor:
-            held, place = self.kept if key == self.kept_key else {}, (rows.start, rows.stop)
-            if place in held:
-                return held[place]
+        def factors(rows: slice) -> torch.Tensor:
             own = self.taste[rows]
-            factors = own if moved is None else own + added(own, moved[rows], s.transition_share)
-            size = len(own) * fitted.counters.n_items
-            stays = key == self.kept_key and sum(each.numel() for each in held.values()) + size <= KEPT_CELLS
-            found = fitted.exposure_of(factors, self.validation.users.rows(rows), None if stays else out)
-            if stays:
-                held[place] = found
-            return found
+            return own if moved is None else own + added(own, moved[rows], s.transition_share)
 
-        return finished_in_rooms(timed, key, exposure)
+        kept = self.kept if key == self.kept_key else None
+        return FactorCandidate(timed, self.validation.users, factors, key, None, self.short, kept, KEPT_CELLS)
 
     def _trend(self, fitted: SpectralFilter, s: TimeSettings) -> Trend:
         return trend_of([self._recent(life, fitted.counters.n_items) for life in s.half_lives], fitted, s)

@@ -9,6 +9,7 @@ counted from cancels: nothing has to be worked out again as time goes by.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -44,7 +45,7 @@ class Trend:
         ratio, popularity_ratio = (ratios(each, exposures, s.trend_smoothing) for each in (counts, popularity_counts))
         return cls(ratio, popularity_ratio, s.trend_exponent, s.recent_popularity)
 
-    @property
+    @cached_property
     def factor(self) -> torch.Tensor:
         """What tastes are multiplied by, ``[n_items]``."""
         return self.ratio**self.exponent

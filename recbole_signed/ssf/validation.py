@@ -15,6 +15,7 @@ from recbole_signed.data import users_at_a_time
 from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at
 from recbole_signed.graph import LONG, SignedGraph, largest
 from recbole_signed.ids_and_times import order_of_hashes
+from recbole_signed.ssf.shortlist import FactorCandidate, Rooms
 from recbole_signed.stats import split_group
 
 CELLS = 1_000_000
@@ -42,19 +43,17 @@ class Pieces:
 
     rows: slice
     made: dict[Hashable, torch.Tensor] = field(default_factory=dict)
-    rooms: dict[str, torch.Tensor] = field(default_factory=dict)
+    rooms: Rooms = field(default_factory=Rooms)
 
-    def room(self, name: str, n_items: int) -> torch.Tensor:
-        """Return memory for scores, ``[rows, n_items]``: the same as for other pieces, as the kernel's is slow to get.
+    def room(self, name: str, n_items: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return memory for scores, ``[rows, n_items]``: the same as for other pieces.
 
         Args:
             name: what it is for.
             n_items: of the catalogue.
+            dtype: of the scores.
         """
-        size = (self.rows.stop - self.rows.start) * n_items
-        if name not in self.rooms or len(self.rooms[name]) < size:
-            self.rooms[name] = torch.empty(size)
-        return self.rooms[name][:size].view(-1, n_items)
+        return self.rooms.take(name, (self.rows.stop - self.rows.start, n_items), dtype)
 
     def of(self, key: Hashable, make: Callable[[slice], torch.Tensor], *, alone: bool = False) -> torch.Tensor:
         """Return ``make(rows)``, made by the first who asks for ``key``; it must not be changed.
@@ -72,7 +71,10 @@ class Pieces:
 
 
 Candidate = Callable[[Pieces], torch.Tensor]
-"""Gives the scores of all items for the users of some pieces, ``[rows, n_items]``; they are used up."""
+"""Gives the scores of all items for the users of some pieces, ``[rows, n_items]``; they are used up.
+
+A :class:`~recbole_signed.ssf.shortlist.FactorCandidate` may also find the best items without them.
+"""
 
 
 @dataclass(frozen=True)
@@ -196,24 +198,33 @@ class Validation:
     def _rank(
         self, candidates: Sequence[Candidate], alive: list[int], seen: list[np.ndarray], start: int, end: int
     ) -> None:
-        size, rooms = users_at_a_time(self.users.n_items, CELLS), dict[str, torch.Tensor]()
+        size, rooms = users_at_a_time(self.users.n_items, CELLS), Rooms()
         for first in range(start, end, size):
             pieces = Pieces(slice(first, min(first + size, end)), rooms=rooms)
             for each in alive:
-                seen[each] = np.append(seen[each], self._per_user(candidates[each](pieces), pieces.rows))
+                seen[each] = np.append(seen[each], self._per_user(candidates[each], pieces))
 
     def _leader(self, seen: list[np.ndarray], alive: list[int], champion: np.ndarray | None, end: int) -> np.ndarray:
         known = [] if champion is None else [champion[:end]]
         return max([*known, *(seen[each] for each in alive)], key=np.sum)
 
-    def _per_user(self, scores: torch.Tensor, rows: slice) -> np.ndarray:
-        n_items = self.users.n_items
+    def _per_user(self, candidate: Candidate, pieces: Pieces) -> np.ndarray:
+        n_items, rows = self.users.n_items, pieces.rows
         name, depth = self.metric.split("@")
         k = min(int(depth), n_items)
         row, item = self.hidden
         start, end = torch.searchsorted(row, torch.tensor([rows.start, rows.stop])).tolist()
-        scores[row[start:end] - rows.start, item[start:end]] = -torch.inf
-        values, best = largest(scores, k, LONG)
+        hidden = row[start:end] - rows.start, item[start:end]
+
+        def hide(scores: torch.Tensor) -> None:
+            scores[hidden] = -torch.inf
+
+        found = candidate.best(pieces, hide, k) if isinstance(candidate, FactorCandidate) else None
+        if found is None:
+            scores = candidate(pieces)
+            hide(scores)
+            found = largest(scores, k, LONG)
+        values, best = found
         keys = best.numpy() + np.arange(rows.start, rows.stop)[:, None] * n_items
         count, kind = self.like_count[rows], name.lower().removeprefix("signed")
 

@@ -517,7 +517,7 @@ def test_many_users_at_a_time_where_the_catalogue_is_large(
     monkeypatch.setattr(item_lists, "LONG", n_items)
     monkeypatch.setattr(item_lists, "MOST_CELLS", 1_000 * n_items)
     _, _, (_, _, test) = prepare("signed", **split)
-    assert test.step == 128
+    assert test.step == 256
     _, _, (_, _, test) = prepare("signed", **split, eval_batch_size=3 * n_items)
     assert test.step == 3  # what is given holds
 

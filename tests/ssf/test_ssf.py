@@ -23,6 +23,7 @@ from recbole_signed.ssf import (
     WEIGHT_STEPS,
     Candidate,
     FilterSettings,
+    Pieces,
     SpectralFilter,
     Standing,
     Validation,
@@ -279,9 +280,9 @@ def test_the_choice_costs_few_evaluations_of_all_users(
     ranked = [0]
     per_user = Validation._per_user
 
-    def counted(self: Validation, scores: torch.Tensor, rows: slice) -> np.ndarray:
-        ranked[0] += rows.stop - rows.start
-        return per_user(self, scores, rows)
+    def counted(self: Validation, candidate: Candidate, pieces: Pieces) -> np.ndarray:
+        ranked[0] += pieces.rows.stop - pieces.rows.start
+        return per_user(self, candidate, pieces)
 
     monkeypatch.setattr(Validation, "_per_user", counted)
     model, _, parts = prepare(rank=30)

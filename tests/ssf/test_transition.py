@@ -36,6 +36,18 @@ events = st.lists(_event, max_size=60, unique_by=lambda each: each[:2])
 MOST_LIKES = transition.MOST_LIKES
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(_event, max_size=60), st.sampled_from([1, 1000, 0.5, 10**15]))
+def test_events_are_in_the_order_of_users_moments_and_items(rows: list[Event], unit: float) -> None:
+    """By one number where user and time fit into it, else by both."""
+    user, item, like, when = (np.array(each) for each in zip(*rows, strict=True)) if rows else [np.zeros(0, int)] * 4
+    found = Sequences.of(user, item, like.astype(bool), when * unit, N_USERS)
+    order = np.lexsort((item, when, user))
+    assert found.item.tolist() == item[order].tolist()
+    assert found.like.tolist() == like[order].tolist()
+    assert found.owner.tolist() == user[order].tolist()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _four_likes_of_each() -> Iterator[None]:
     """Few users would give all their likes here."""
