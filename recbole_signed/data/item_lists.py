@@ -13,7 +13,8 @@ IntArray = npt.NDArray[np.int64]
 
 ROWS, MORE_ROWS, MOST_CELLS = 64, 256, 43_000_000
 """Users whose items are scored at a time in a large catalogue, in one of :data:`~recbole_signed.graph.LONG` items or
-more, and the scores that this may take. Per user, a product of 256 rows with 168k items takes .65 times the time of 64."""
+more, and the scores that this may take. Per user, a product of 256 rows with 168k items takes
+.65 times the time of one of 64."""
 
 
 def users_at_a_time(n_items: int, cells: int) -> int:
