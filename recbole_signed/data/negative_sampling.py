@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ IntArray = npt.NDArray[np.int64]
 
 ROUNDS = 16
 """How often refused draws are repeated before what is left is drawn from the explicit complement."""
+MOST_BITS = 1 << 29
+"""Pairs of a user and an item that are looked up in a table of one bit each, at most: 64 MB. More are searched for."""
+BUCKETS, STEPS = 4, 4
+"""Parts per item that the sum of the weights is divided into, and items that are stepped over from where a part begins
+before the rest is searched for: an item without a weight has no share of a part."""
 
 
 def sifts_positives(config: Any) -> bool:
@@ -78,12 +84,45 @@ class UnseenItems:
     def _draw(self, rng: np.random.Generator, n: int) -> IntArray:
         if self.cumulative is None:
             return rng.integers(1, self.n_items, n)
-        return np.searchsorted(self.cumulative, rng.random(n) * self.cumulative[-1], side="right").astype(np.int64)
+        part = rng.random(n)
+        wanted = np.minimum(part * self.cumulative[-1], np.nextafter(self.cumulative[-1], 0.0))
+        items = self._first[(part * (len(self._first) - 1)).astype(np.int64)]
+        later = np.flatnonzero(self.cumulative[items] <= wanted)
+        for _ in range(STEPS):
+            items[later] += 1
+            later = later[self.cumulative[items[later]] <= wanted[later]]
+        items[later] = np.searchsorted(self.cumulative, wanted[later], side="right")
+        return items
+
+    @cached_property
+    def _first(self) -> IntArray:
+        """An item at or before the first one of each part of the sum of the weights; one part more, for rounding."""
+        assert self.cumulative is not None
+        n_parts = BUCKETS * self.n_items
+        begins = (np.arange(n_parts + 1) - 1) * (self.cumulative[-1] / n_parts)  # one part earlier, for rounding
+        return np.searchsorted(self.cumulative, begins, side="right").astype(np.int64)
+
+    @cached_property
+    def _bits(self) -> npt.NDArray[np.uint8]:
+        """Whether each pair is one of the keys, a bit each, from the lowest; none where that would be too many."""
+        n_bits = int(self.keys[-1]) + 1 if len(self.keys) else 0
+        if n_bits > MOST_BITS:
+            return np.zeros(0, dtype=np.uint8)
+        found = np.zeros(n_bits // 8 + 1, dtype=np.uint8)
+        place = self.keys >> 3
+        first = np.flatnonzero(np.append(True, place[1:] != place[:-1])) if len(place) else place
+        if len(first):
+            found[place[first]] = np.bitwise_or.reduceat(np.left_shift(1, self.keys & 7).astype(np.uint8), first)
+        return found
 
     def _seen(self, users: IntArray, items: IntArray) -> npt.NDArray[np.bool_]:
         if not len(self.keys):
             return np.zeros(len(users), dtype=bool)
         wanted = users * self.n_items + items
+        if len(self._bits):
+            inside = wanted >> 3 < len(self._bits)
+            byte = self._bits[np.where(inside, wanted >> 3, 0)]
+            return ((byte >> (wanted & 7).astype(np.uint8)) & 1).astype(bool) & inside
         place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
         return self.keys[place] == wanted
 

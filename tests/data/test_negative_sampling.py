@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.data import UnseenItems
+from recbole_signed.data import negative_sampling as module
 from recbole_signed.errors import UsageError
 
 N_USERS, N_ITEMS = 6, 9
@@ -38,6 +39,35 @@ def test_proportions_are_those_of_the_weights(weights: np.ndarray | None) -> Non
     wanted = np.ones(N_ITEMS) if weights is None else weights.copy()
     wanted[[0, 1, 2, 8]] = 0.0
     np.testing.assert_allclose(np.bincount(drawn, minlength=N_ITEMS) / 40_000, wanted / wanted.sum(), atol=0.01)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1e-9, 0.3, 1.0, 1e6]), min_size=2, max_size=400).filter(lambda each: any(each[1:])),
+    st.integers(0, 2**32 - 1),
+)
+def test_draws_are_those_of_a_search_in_the_running_sum(weights: list[float], seed: int) -> None:
+    """Also where most items have no weight, or nearly none."""
+    none = np.zeros(0, dtype=np.int64)
+    unseen = UnseenItems.from_pairs(none, none, len(weights), np.array(weights))
+    running = np.cumsum([0.0, *weights[1:]])
+    part = np.random.default_rng(seed).random(60)
+    expected = np.searchsorted(running, np.minimum(part * running[-1], np.nextafter(running[-1], 0.0)), side="right")
+    assert (
+        unseen.draw(np.ones(20, dtype=np.int64), 3, np.random.default_rng(seed)).ravel().tolist() == expected.tolist()
+    )
+
+
+@given(PAIRS, st.integers(0, 2**32 - 1))
+def test_a_search_finds_what_the_table_does(pairs: set[tuple[int, int]], seed: int) -> None:
+    users = np.repeat(np.arange(N_USERS + 3), N_ITEMS)
+    items = np.tile(np.arange(N_ITEMS), N_USERS + 3)
+    table, search = (UnseenItems.from_pairs(*columns(pairs), N_ITEMS) for _ in range(2))
+    found = table._seen(users, items)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MOST_BITS", 0)
+        assert search._seen(users, items).tolist() == found.tolist()
+    wanted = [(int(user), int(item)) in pairs for user, item in zip(users, items, strict=True)]
+    assert found.tolist() == wanted
 
 
 def test_the_last_open_item_is_found_among_a_hundred_thousand() -> None:
