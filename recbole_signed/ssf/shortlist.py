@@ -23,7 +23,7 @@ from recbole_signed.ssf.user_edges import UserEdges
 if TYPE_CHECKING:
     from recbole_signed.ssf.validation import Pieces
 
-ITEMS, PER_PLACE = 64, 2
+ITEMS, PER_PLACE = 32, 2
 """Items of a shortlist: so many, and for long lists so many for each of its places."""
 DOUBT = 2.0
 """How many times the largest error on the shortlist may be, at most, for an item beyond it."""
