@@ -36,7 +36,7 @@ class SSFTrainer(SignedTrainer):
         self, interaction: Any, hidden: Any, like_u: torch.Tensor, like_i: torch.Tensor
     ) -> torch.Tensor | None:
         """Return the scores of a batch that metrics look at, ``[batch, n_items]``; None where nothing is gained."""
-        lists = self.model.list_scores
+        lists = getattr(self.model, "list_scores", None)  # a live learner may stand in for the model
         if lists is None:
             return None
         row, item = hidden
