@@ -160,9 +160,8 @@ class SSFT(SSF):
     @torch.no_grad()
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return users with what their events lead to, ``[n_users, k]``, and the item factors, ``[n_items, k]``."""
-        return self.filter.fold_in(self._edges(self.graph, np.arange(self.n_users))), self.filter.vectors[
-            :, : self.filter.k
-        ]
+        users = self._edges(self.graph, np.arange(self.n_users))
+        return self.filter.fold_in(users), self.filter.vectors[:, : self.filter.k]
 
 
 def _events_of(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
