@@ -104,15 +104,14 @@ class UnseenItems:
 
     @cached_property
     def _bits(self) -> npt.NDArray[np.uint8]:
-        """Whether each pair is one of the keys, a bit each, from the lowest; none where that would be too many."""
-        n_bits = int(self.keys[-1]) + 1 if len(self.keys) else 0
+        """Whether each pair is one of the keys, of which there are some, a bit each; none where those are too many."""
+        n_bits = int(self.keys[-1]) + 1
         if n_bits > MOST_BITS:
             return np.zeros(0, dtype=np.uint8)
         found = np.zeros(n_bits // 8 + 1, dtype=np.uint8)
         place = self.keys >> 3
-        first = np.flatnonzero(np.append(True, place[1:] != place[:-1])) if len(place) else place
-        if len(first):
-            found[place[first]] = np.bitwise_or.reduceat(np.left_shift(1, self.keys & 7).astype(np.uint8), first)
+        first = np.flatnonzero(np.append(True, place[1:] != place[:-1]))
+        found[place[first]] = np.bitwise_or.reduceat(np.left_shift(1, self.keys & 7).astype(np.uint8), first)
         return found
 
     def _seen(self, users: IntArray, items: IntArray) -> npt.NDArray[np.bool_]:
