@@ -1,6 +1,6 @@
 r"""Inner products and weighted sums over the pairs of a sparse pattern, and their gradients.
 
-Nothing of the size ``[n_pairs, d]`` is ever made: the kernels of torch's CSR matrices go through the pairs row by row,
+Nothing of the size ``[n_pairs, d]`` is ever made: torch's kernels go through the pairs row by row,
 so what is held beside the dense matrices is one number for each pair and quantity.
 """
 
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+
+from recbole_signed.graph.sparse_kernels import csr_product
 
 
 class SparsePairs:
@@ -68,7 +70,7 @@ class SparsePairs:
 
     def sum(self, values: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
         """Return for each row ``i`` the sum of ``values * dense[j]`` over its pairs: ``[n_rows, d]``."""
-        return self._matrix(values) @ dense
+        return csr_product(self.indptr, self.columns, values, dense)
 
     def sum_transposed(self, values: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
         """Return for each column ``j`` the sum of ``values * dense[i]`` over its pairs: ``[n_columns, d]``."""

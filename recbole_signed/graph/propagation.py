@@ -14,6 +14,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.graph.sparse_kernels import csr_product
 from recbole_signed.graph.spectral import inverse_power
 
 CELLS = 1 << 25
@@ -38,6 +39,11 @@ def sparse_tensor(matrix: sp.spmatrix, device: torch.device | str = "cpu") -> to
         )
 
 
+def sparse_product(matrix: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
+    """Return the product of a CSR tensor ``[n_rows, n_columns]`` with ``dense [n_columns, width]``, of its type."""
+    return csr_product(matrix.crow_indices(), matrix.col_indices(), matrix.values(), dense)
+
+
 def symmetric(matrix: sp.csr_matrix, *, smoothing: float = 0.0, exponent: float = 0.5) -> sp.csr_matrix:
     r"""Return :math:`(D_u + a)^{-e} M (D_i + a)^{-e}` with the row and column sums of :math:`|M|` as degrees."""
     size = abs(matrix)
@@ -57,11 +63,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, forward: torch.Tensor, backward: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
         context.backward_matrix = backward
-        return forward.to(dense.dtype) @ dense
+        return sparse_product(forward, dense)
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> tuple[None, None, torch.Tensor]:
-        return None, None, context.backward_matrix.to(gradient.dtype) @ gradient.contiguous()
+        return None, None, sparse_product(context.backward_matrix, gradient)
 
 
 class SparseOperator:

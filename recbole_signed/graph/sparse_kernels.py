@@ -1,4 +1,4 @@
-"""Products of sparse matrices with blocks of columns, for matrices that are multiplied many times.
+"""Products of sparse matrices in CSR with dense matrices.
 
 Forward products are bags of embeddings, for which torch has vectorised, threaded kernels: about twice as fast as
 SciPy's and torch's own sparse products, with the same rounding. The transposed product of a few rows adds to a result
@@ -35,6 +35,31 @@ ROWS = 4_096
 """Rows of a product that are worked out at a time."""
 
 
+def csr_product(
+    indptr: torch.Tensor, indices: torch.Tensor, values: torch.Tensor | None, dense: torch.Tensor
+) -> torch.Tensor:
+    """Return the product of a matrix in CSR with ``dense``: ``[n_rows, width]``, on its device and of its type.
+
+    Args:
+        indptr: int32 or int64 ``[n_rows + 1]``.
+        indices: of the same type, ``[n_edges]``; a column may occur several times in a row, in any order.
+        values: ``[n_edges]``; None for ones.
+        dense: ``[n_columns, width]``.
+    """
+    n_rows = len(indptr) - 1
+    if not len(indices):
+        return dense.new_zeros(n_rows, dense.shape[1])
+    if values is not None:
+        values = values.to(dense.dtype)
+    if dense.device.type == "cpu":
+        return embedding_bag(
+            indices, dense.contiguous(), indptr, mode="sum", per_sample_weights=values, include_last_offset=True
+        )
+    values = dense.new_ones(len(indices)) if values is None else values
+    shape = n_rows, dense.shape[0]
+    return torch.sparse_csr_tensor(indptr, indices, values, size=shape, check_invariants=False) @ dense
+
+
 @dataclass(frozen=True)
 class SparseTerm:
     """A matrix ``[len(indptr) - 1, n_columns]`` in CSR, times ``weight``; without ``data`` its values are 1."""
@@ -65,17 +90,8 @@ class SparseTerm:
 
     def times(self, dense: torch.Tensor) -> torch.Tensor:
         """Return the product with ``dense [n_columns, width]``, float32 ``[n_rows, width]``."""
-        if not len(self.indices):
-            return torch.zeros(self.n_rows, dense.shape[1])
         values = None if self.data is None else torch.from_numpy(self.data)
-        product = embedding_bag(
-            torch.from_numpy(self.indices),
-            dense,
-            torch.from_numpy(self.indptr),
-            mode="sum",
-            per_sample_weights=values,
-            include_last_offset=True,
-        )
+        product = csr_product(torch.from_numpy(self.indptr), torch.from_numpy(self.indices), values, dense)
         return product if self.weight == 1 else product.mul_(self.weight)
 
 

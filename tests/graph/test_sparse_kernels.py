@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import SparseTerm, add_transposed_product, multiply, sparse_kernels
+from recbole_signed.graph import SparseTerm, add_transposed_product, csr_product, multiply, sparse_kernels
 
 
 def random_matrix(seed: int, n_rows: int, n_columns: int, density: float = 0.3) -> sp.csr_matrix:
@@ -64,3 +65,23 @@ def test_what_the_kernel_would_read_beyond_is_refused() -> None:
     for other in ((out.astype(np.float64), part, dense, values), (out, part, np.asfortranarray(dense), values)):
         with pytest.raises(ValueError, match="float32"):
             add_transposed_product(*other)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 999), st.integers(0, 30), st.integers(1, 20), st.integers(1, 70), st.booleans(), st.booleans())
+def test_the_product_of_pairs_in_any_order(
+    seed: int, n_rows: int, n_columns: int, width: int, ones: bool, single: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(0, 4, n_rows)  # rows without pairs, and pairs that occur several times
+    indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    columns = rng.integers(0, n_columns, indptr[-1]).astype(np.int32)
+    values = None if ones else rng.standard_normal(len(columns))
+    dense = rng.standard_normal((width, n_columns)).T  # contiguous by columns
+    wanted = np.zeros((n_rows, width))
+    np.add.at(wanted, np.repeat(np.arange(n_rows), sizes), (1.0 if ones else values[:, None]) * dense[columns])
+    table = torch.from_numpy(dense).to(torch.float32 if single else torch.float64)
+    weights = None if values is None else torch.from_numpy(values)
+    result = csr_product(torch.from_numpy(indptr), torch.from_numpy(columns), weights, table)
+    assert result.dtype == table.dtype
+    np.testing.assert_allclose(result.numpy(), wanted, rtol=1e-4 if single else 1e-9, atol=1e-5 if single else 1e-9)
