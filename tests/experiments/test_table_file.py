@@ -245,6 +245,62 @@ def test_serving_is_asked_for_on_the_command_line(write: Write) -> None:
     )
 
 
+SECOND = """
+title: Second
+datasets: {toy-signed: {epochs: 4, pool: both}, third: {dataset: toy-signed, pool: both, embedding_size: 8}}
+common: {metrics: [Recall], topk: [5], valid_metric: NDCG@5}
+models:
+  BPR: {learning_rate: 0.5}
+  LightGCN: {n_layers: 1, per_dataset: {both: {n_layers: 2}, third: {n_layers: 3}}}
+  ItemKNN: {per_dataset: {third: false}}
+columns: [ndcg@5]
+"""
+
+
+def test_a_table_may_join_several(write: Write) -> None:
+    write(SECOND, "second")
+    spec = TableSpec.read(write("extends: [base.yaml, second.yaml]\n"))
+    assert (spec.title, spec.columns, spec.seeds) == ("Base", ("recall@5",), (1, 2))
+    rows = {section: {row.label: row for row in spec.planned_rows(section)} for section in spec.datasets}
+    assert {section: list(found) for section, found in rows.items()} == {
+        "toy-signed": ["Pop", "BPR", "EASE", "LightGCN", "ItemKNN"],
+        "again": ["Pop", "BPR", "EASE"],
+        "third": ["LightGCN"],
+    }
+    for name in ("base", "second"):
+        base = TableSpec.read(write(SECOND, "second").with_name(f"{name}.yaml"))
+        for section in base.datasets:
+            for row in base.planned_rows(section):
+                if (name, row.label) != ("second", "BPR"):  # the first table that has a model says how it runs
+                    assert rows[section][row.label] == row
+    assert spec.pools() == {"both": ["toy-signed", "third"], "again": ["again"]}
+
+
+def test_own_keys_are_above_those_of_joined_tables(write: Write) -> None:
+    write(SECOND, "second")
+    text = """
+extends: [base.yaml, second.yaml]
+title: Mine
+datasets: [third, toy-signed]
+models:
+  LightGCN: {per_dataset: {third: {n_layers: 9}, toy-signed: false}}
+  EASE:
+"""
+    spec = TableSpec.read(write(text))
+    (row,) = spec.planned_rows("third")
+    assert row.settings["n_layers"] == 9
+    assert row.settings["embedding_size"] == 8
+    assert [row.label for row in spec.planned_rows("toy-signed")] == ["EASE"]
+
+
+@pytest.mark.parametrize("value", ["[]", "7", "[base.yaml, 7]", "{base.yaml: 1}"])
+def test_what_is_extended_must_be_named(write: Write, value: str) -> None:
+    with pytest.raises(UsageError, match="'extends' must name"):
+        TableSpec.read(write(f"extends: {value}\n"))
+    with pytest.raises(UsageError, match="leads back"):
+        TableSpec.read(write("extends: [base.yaml, other.yaml]\n"))
+
+
 # ---- the tables that come with the package ----
 
 
@@ -258,12 +314,20 @@ def test_every_table_can_be_read(path: Path) -> None:
     assert spec.title != path.stem
 
 
-def test_the_headline_and_the_cold_table_run_what_others_run() -> None:
-    for own, other in (("headline", "sigformer"), ("cold", "temporal")):
+def test_the_first_pass_and_the_cold_table_run_what_others_run() -> None:
+    for own, other in (("first-pass", "sigformer"), ("cold", "temporal")):
         mine, base = (TableSpec.read(TABLES / f"{name}.yaml") for name in (own, other))
         assert mine.datasets == base.datasets
         assert mine.common == base.common
         assert {label: base.models.get(label, each) for label, each in mine.models.items()} == mine.models
+
+
+def test_the_headline_runs_what_the_tables_of_full_searches_run() -> None:
+    mine, *bases = (TableSpec.read(TABLES / f"{name}.yaml") for name in ("headline", "trained", "closed-forms"))
+    theirs = [row for base in bases for section in base.datasets for row in base.planned_rows(section)]
+    for section in mine.datasets:
+        for row in mine.planned_rows(section):
+            assert row in theirs
 
 
 def test_a_model_may_be_left_out_of_a_data_set(write: Write, started: Callable[[], list[str]]) -> None:

@@ -18,7 +18,7 @@ from signed_report.measure import RESULTS
 from signed_report.streams import read_stream
 from signed_report.tables import table_values
 
-PUBLISHED, ALL_MODELS = "sigformer", "headline"
+PUBLISHED, ALL_MODELS = "sigformer", "first-pass"
 
 
 @dataclass(frozen=True)

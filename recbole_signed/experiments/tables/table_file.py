@@ -1,4 +1,4 @@
-"""The yaml file of a table, which may extend that of another."""
+"""The yaml file of a table, which may extend those of others."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from recbole_signed.experiments.runs import merged, read_yaml
 
 EXTENDS = "extends"
 NAMED = ("datasets", "models")
+IDENTITY = ("dataset", "pool")
+"""Keys of a data set that say what it is, not how models run on it."""
 
 
 def read_table_file(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Return the content of a table's file, with what it takes from the file that its ``extends`` names.
+    """Return the content of a table's file, with what it takes from the file, or files, that its ``extends`` names.
 
     Keys that the file does not have are those of the other. ``common`` is joined, the file's own keys above. Of
     ``datasets`` and ``models`` a file that lists any has those alone, in its order; each has the keys of the other
     table's one of that name, the file's own above. What is asked for in the same way in both is one request: its run is
     not repeated.
 
+    Of several others, each model runs as the first one that has it says, on that table's data sets alone. All other
+    keys (``title``, ``columns``, ``seeds``, ...) are those of the first.
+
     Args:
         path: the file.
         keys: the keys that a table may have.
 
     Raises:
-        UsageError: there is no such file, it has an unknown key, or it extends itself.
+        UsageError: there is no such file, it has an unknown key, it extends itself, or ``extends`` names no file.
     """
     return _read(path, keys, ())
 
@@ -41,18 +46,50 @@ def _read(path: Path, keys: tuple[str, ...], above: tuple[Path, ...]) -> dict[st
             content[key] = _named(path, key, content[key])
     if EXTENDS not in content:
         return content
-    other = path.parent / str(content.pop(EXTENDS))
-    if other.resolve() in (path.resolve(), *above):
-        raise UsageError(f"{path}: 'extends' leads back to {other.name}; a table can't extend itself.")
-    base = _read(other, keys, (*above, path.resolve()))
-    return _extended(base, content)
+    names = content.pop(EXTENDS)
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not names or not all(isinstance(each, str) for each in names):
+        raise UsageError(f"{path}: 'extends' must name a table's file or a list of them, but is {names!r}.")
+    bases = []
+    for other in (path.parent / name for name in names):
+        if other.resolve() in (path.resolve(), *above):
+            raise UsageError(f"{path}: 'extends' leads back to {other.name}; a table can't extend itself.")
+        bases.append(_read(other, keys, (*above, path.resolve())))
+    return _extended(bases[0] if len(bases) == 1 else _joined(bases), content)
+
+
+def _joined(bases: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a table in which each model has all that its own table says of its runs."""
+    datasets: dict[str, Any] = {}
+    for base in reversed(bases):
+        known = {
+            name: {key: keys[key] for key in IDENTITY if key in keys}
+            for name, keys in (base.get("datasets") or {}).items()
+        }
+        datasets = {**known, **{name: merged(keys, known.get(name, {})) for name, keys in datasets.items()}}
+    models: dict[str, Any] = {}
+    for base in bases:
+        for label, settings in (base.get("models") or {}).items():
+            own = {key: each for key, each in settings.items() if key not in ("model", "per_dataset")}
+            places = {}
+            for name in datasets:
+                keys = (base.get("datasets") or {}).get(name)
+                given = settings.get("per_dataset") or {}
+                here = [given[each] for each in ((keys or {}).get("pool"), name) if each in given]
+                if keys is None or False in here:
+                    places[name] = False
+                    continue
+                how = {key: each for key, each in keys.items() if key not in IDENTITY}
+                places[name] = merged(base.get("common") or {}, how, own, *(each or {} for each in here))
+            models.setdefault(label, {"model": settings.get("model", label), "per_dataset": places})
+    return {**bases[0], "datasets": datasets, "models": models, "common": {}}
 
 
 def _extended(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     result = {**base, **own}
     for key in NAMED:
         theirs = base.get(key) or {}
-        result[key] = {name: merged(theirs.get(name, {}), each) for name, each in (own.get(key) or theirs).items()}
+        result[key] = {name: _above(theirs.get(name, {}), each) for name, each in (own.get(key) or theirs).items()}
     if isinstance(base.get("common"), dict) and isinstance(own.get("common"), dict):
         result["common"] = merged(base["common"], own["common"])
     for settings in result["models"].values():
@@ -63,6 +100,17 @@ def _extended(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
                 for name, each in places.items()
                 if name in result["datasets"] or name not in (base.get("datasets") or {})
             }
+    return result
+
+
+def _above(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a model or a data set, ``own`` above those of the other table, also on each data set."""
+    result = merged(base, own)
+    theirs, places = base.get("per_dataset"), result.get("per_dataset")
+    if isinstance(theirs, dict) and isinstance(places, dict):
+        for name, keys in places.items():
+            if isinstance(keys, dict) and isinstance(theirs.get(name), dict):
+                places[name] = merged(theirs[name], keys)
     return result
 
 
