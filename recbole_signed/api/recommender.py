@@ -178,12 +178,12 @@ class Recommender:
         if not include_seen:
             row, item = self._seen.select(numbers)
             scores[torch.from_numpy(row), torch.from_numpy(item)] = -torch.inf
-        if bool(scores.isnan().any()):
+        values, best = best_of_each(scores, k, self._order_of_ties)
+        if bool(values.isnan().any()):
             raise UsageError(
                 f"the scores of {self.config['model']} are not numbers: its training diverged; fit it again with a "
                 "smaller learning_rate."
             )
-        values, best = best_of_each(scores, k, self._order_of_ties)
         width = values.shape[1]
         rows = np.repeat(np.arange(len(texts)), width)
         frame = pl.DataFrame(

@@ -11,7 +11,11 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from recbole_signed.graph import largest
 from recbole_signed.ids_and_times import order_of_hashes
+
+CHUNKS_FROM = 1 << 13
+"""Items from which on the largest scores are found faster by chunks."""
 
 
 def order_of_ids(ids: Iterable[str]) -> torch.Tensor:
@@ -23,12 +27,12 @@ def best_of_each(scores: torch.Tensor, k: int, order: torch.Tensor) -> tuple[tor
     """Return the ``k`` best scores of each row and their columns, two ``[n_rows, <= k]``.
 
     Args:
-        scores: ``[n_rows, n_columns]``, without NaN.
+        scores: ``[n_rows, n_columns]``; NaN comes first.
         k: how many.
         order: all columns; of equal scores that comes first which stands first in it.
     """
     n_columns = scores.shape[1]
-    values, best = scores.topk(min(k + 1, n_columns), dim=1)
+    values, best = largest(scores, min(k + 1, n_columns), CHUNKS_FROM)
     tied = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any(dim=1)
     values, best = values[:, :k], best[:, :k]
     if not bool(tied.any()):

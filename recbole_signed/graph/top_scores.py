@@ -16,7 +16,7 @@ def largest(scores: torch.Tensor, k: int, chunks_from: int = 0) -> tuple[torch.T
     """Return the ``k`` largest scores of each row and their places, two ``[n_rows, k]``, the largest first.
 
     Args:
-        scores: ``[n_rows, n]``, without NaN.
+        scores: ``[n_rows, n]``; NaN counts as the largest.
         k: at most n.
         chunks_from: shorter rows, and those of few chunks, are left to ``torch.topk``.
     """

@@ -52,3 +52,22 @@ def test_columns_in_any_order_give_the_same_lists(table: list[list[int]], seed: 
     shown = wanted_values > -torch.inf
     assert (ids[place][moved.numpy()][shown] == ids[best.numpy()][shown]).all()
     torch.testing.assert_close(scores.sort(dim=1, descending=True).values[:, :4], values)
+
+
+def test_a_large_catalogue_has_the_same_order() -> None:
+    ids = np.array([f"item {each}" for each in range(9_000)])
+    scores = torch.randint(0, 40, (3, 9_000), generator=torch.Generator().manual_seed(0)).float()
+    scores[0] = torch.randn(9_000, generator=torch.Generator().manual_seed(1))
+    order = order_of_ids(ids)
+    values, best = best_of_each(scores, 10, order)
+    wanted = scores[:, order].sort(dim=1, descending=True, stable=True)
+    assert torch.equal(values, wanted.values[:, :10])
+    assert torch.equal(best, order[wanted.indices[:, :10]])
+
+
+@pytest.mark.parametrize("n_items", [50, 9_000])
+def test_what_is_not_a_number_is_seen(n_items: int) -> None:
+    scores = torch.randn(3, n_items, generator=torch.Generator().manual_seed(0))
+    scores[1, n_items - 2] = torch.nan
+    values, _ = best_of_each(scores, 5, torch.arange(n_items))
+    assert values.isnan().any(dim=1).tolist() == [False, True, False]
