@@ -6,7 +6,6 @@ so what is held beside the dense matrices is one number for each pair and quanti
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph.sparse_kernels import csr_product
+from recbole_signed.graph.sparse_kernels import csr_product, csr_tensor
 
 
 class SparsePairs:
@@ -56,9 +55,7 @@ class SparsePairs:
         return SparsePairs(indptr, rows, self.shape[0]), order
 
     def _matrix(self, values: torch.Tensor) -> torch.Tensor:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
-            return torch.sparse_csr_tensor(self.indptr, self.columns, values, size=self.shape, check_invariants=False)
+        return csr_tensor(self.indptr, self.columns, values, self.shape)
 
     def dots(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Return the inner product of row ``i`` of ``left`` and row ``j`` of ``right`` for each pair: ``[n_pairs]``."""

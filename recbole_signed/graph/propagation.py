@@ -6,7 +6,6 @@ A product with a fixed sparse matrix has a gradient that is a product with its t
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph.sparse_kernels import csr_product
+from recbole_signed.graph.sparse_kernels import csr_product, csr_tensor
 from recbole_signed.graph.spectral import inverse_power
 
 CELLS = 1 << 25
@@ -28,15 +27,9 @@ def sparse_tensor(matrix: sp.spmatrix, device: torch.device | str = "cpu") -> to
     matrix = matrix.tocsr()
     large = max(matrix.nnz, *matrix.shape) >= np.iinfo(np.int32).max
     kind = np.int64 if large else np.int32
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)", category=UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(kind)),
-            torch.from_numpy(matrix.indices.astype(kind)),
-            torch.from_numpy(matrix.data.astype(np.float32)),
-            size=matrix.shape,
-            device=device,
-        )
+    indptr, indices = (torch.from_numpy(each.astype(kind)).to(device) for each in (matrix.indptr, matrix.indices))
+    values = torch.from_numpy(matrix.data.astype(np.float32)).to(device)
+    return csr_tensor(indptr, indices, values, matrix.shape)
 
 
 def sparse_product(matrix: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:

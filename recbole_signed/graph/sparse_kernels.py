@@ -9,6 +9,7 @@ public interface: where it is not found, the operator takes its place.
 from __future__ import annotations
 
 import importlib
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,15 @@ ROWS = 4_096
 """Rows of a product that are worked out at a time."""
 
 
+def csr_tensor(
+    indptr: torch.Tensor, indices: torch.Tensor, values: torch.Tensor, shape: tuple[int, int]
+) -> torch.Tensor:
+    """Return a matrix as torch's CSR tensor, which shares the memory."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)", category=UserWarning)
+        return torch.sparse_csr_tensor(indptr, indices, values, size=shape, check_invariants=False)
+
+
 def csr_product(
     indptr: torch.Tensor, indices: torch.Tensor, values: torch.Tensor | None, dense: torch.Tensor
 ) -> torch.Tensor:
@@ -56,8 +66,7 @@ def csr_product(
             indices, dense.contiguous(), indptr, mode="sum", per_sample_weights=values, include_last_offset=True
         )
     values = dense.new_ones(len(indices)) if values is None else values
-    shape = n_rows, dense.shape[0]
-    return torch.sparse_csr_tensor(indptr, indices, values, size=shape, check_invariants=False) @ dense
+    return csr_tensor(indptr, indices, values, (n_rows, dense.shape[0])) @ dense
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from recbole_signed.graph import (
     GramFilter,
     RightFactors,
     SignedGraph,
+    csr_product,
     largest,
     right_factors,
     user_degrees,
@@ -177,7 +178,9 @@ class SpectralFilter:
         if users.n_users == 1 and self.vectors.device.type == "cpu":  # without the cost of making a matrix
             found = users.entries(self.counters, self.settings) @ self.vectors.numpy()[users.items]
             return torch.from_numpy(found[None, : self.k])
-        return _product(self.rows(users), self.vectors)[:, : self.k]
+        rows, device = self.rows(users), self.vectors.device
+        indptr, indices, data = (torch.from_numpy(each).to(device) for each in (rows.indptr, rows.indices, rows.data))
+        return csr_product(indptr, indices, data, self.vectors)[:, : self.k]
 
     def fold_in(self, users: SignedGraph | UserEdges) -> torch.Tensor:
         """Return the factors of any users, ``[n_users, k]``."""
@@ -506,11 +509,3 @@ def _hidden(users: SignedGraph) -> tuple[np.ndarray, np.ndarray]:
     item = np.concatenate([side.indices for side in sides]).astype(np.int64)
     order = np.argsort(item, kind="stable")
     return row[order], item[order]
-
-
-def _product(rows: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:
-    """Sparse times dense, on the device of the dense one; on a CPU SciPy is as fast as torch, with or without MKL."""
-    if dense.device.type == "cpu":
-        return torch.from_numpy(np.asarray(rows @ dense.numpy()))
-    indptr, indices, data = (torch.from_numpy(each).to(dense.device) for each in (rows.indptr, rows.indices, rows.data))
-    return torch.sparse_csr_tensor(indptr, indices, data, size=rows.shape) @ dense

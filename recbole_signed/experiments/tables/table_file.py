@@ -71,7 +71,7 @@ def _joined(bases: list[dict[str, Any]]) -> dict[str, Any]:
     for base in bases:
         for label, settings in (base.get("models") or {}).items():
             own = {key: each for key, each in settings.items() if key not in ("model", "per_dataset")}
-            places = {}
+            places: dict[str, Any] = {}
             for name in datasets:
                 keys = (base.get("datasets") or {}).get(name)
                 given = settings.get("per_dataset") or {}
