@@ -8,20 +8,21 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 
-CELLS = 4_000_000
-"""Products that are held at a time: bounds the memory, not the result."""
+CELLS, CELLS_IN_CACHE = 4_000_000, 1 << 17
+"""Products that are held at a time, on a GPU and on a CPU: bounds the memory, not the result."""
 
 
-def _blocks(n_rows: int, n_keys: int) -> Iterator[slice]:
-    size = max(CELLS // max(n_keys, 1), 1)
-    return (slice(first, first + size) for first in range(0, n_rows, size))
+def _blocks(queries: torch.Tensor, keys: torch.Tensor) -> Iterator[slice]:
+    cells = CELLS_IN_CACHE if queries.device.type == "cpu" else CELLS
+    size = max(cells // max(len(keys), 1), 1)
+    return (slice(first, first + size) for first in range(0, len(queries), size))
 
 
 class _LogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> torch.Tensor:
         result = queries.new_empty(len(queries))
-        for rows in _blocks(len(queries), len(keys)):
+        for rows in _blocks(queries, keys):
             result[rows] = torch.logsumexp(queries[rows] @ keys.T / temperature, dim=1)
         context.save_for_backward(queries, keys, result)
         context.temperature = temperature
@@ -31,7 +32,7 @@ class _LogSumExp(torch.autograd.Function):
     def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         queries, keys, result = context.saved_tensors
         of_queries, of_keys = torch.empty_like(queries), torch.zeros_like(keys)
-        for rows in _blocks(len(queries), len(keys)):
+        for rows in _blocks(queries, keys):
             shares = (queries[rows] @ keys.T / context.temperature - result[rows, None]).exp_()
             shares *= gradient[rows, None] / context.temperature
             of_queries[rows] = shares @ keys

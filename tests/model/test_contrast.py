@@ -10,7 +10,7 @@ from recbole_signed.model import contrast
 
 @pytest.mark.parametrize("cells", [1, 7, 10_000])
 def test_log_sum_exp_and_its_gradients_do_not_depend_on_the_blocks(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contrast, "CELLS", cells)
+    monkeypatch.setattr(contrast, "CELLS_IN_CACHE", cells)
     generator = torch.Generator().manual_seed(0)
     queries, keys = (torch.randn(n, 3, dtype=torch.float64, generator=generator, requires_grad=True) for n in (5, 4))
     dense = (queries @ keys.T / 0.3).exp().sum(dim=1).log()
