@@ -13,16 +13,21 @@ sys.path[:0] = [str(ROOT)]
 from recbole_signed.experiments.tables import kept_outcomes, leads_table, stored_table  # noqa: E402
 
 BENCH = ROOT / "yaml" / "bench"
-SECTIONS = {"sigformer-amazon-music": "Amazon-Music", "sigformer-kuairand": "KuaiRand"}
-MODELS = ("SSF-L", "SSF", "SIGformer", "SignedEASE", "SiReN", "SimGCL", "LightGCN", "EASE", "Pop")
-HEADERS = ("Recall@20", "NDCG@20", "DislikeRecall@20", "Train (s)")
+SECTIONS = {
+    "sigformer-amazon-music": "Amazon-Music",
+    "sigformer-kuairand": "KuaiRand",
+    "sigformer-epinions": "Epinions",
+}
+MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SIGformer", "SiReN", "SiGRec", "SignedEASE", "XSimGCL", "SGFCF", "Pop")
+HEADERS = ("Recall@20", "NDCG@20", "DislikeRecall@20")
+NOT_RUN = "–"
 RIVALS = ("SSF-L", "SignedSGFCF", "SSF", "SGFCF", "SignedEASE", "Pop")
 AHEAD = "SSF-L"
 BLOCK = re.compile(r"(?<=<!-- extract: )(?P<name>\w+) -->\n(?P<content>.*?)(?=<!-- end -->)", re.DOTALL)
 
 
 def headline() -> str:
-    """Return a Markdown table of some models on the published splits, means over their seeds."""
+    """Return a Markdown table of some models on the published splits, means over their seeds; – where there is none."""
     found = stored_table(BENCH / "headline.yaml")
     assert found is not None, "the headline has no rows"
     place = {column.header: number for number, column in enumerate(found.table.columns)}
@@ -31,8 +36,10 @@ def headline() -> str:
     }
     cells: dict[str, list[str]] = {}
     for section in SECTIONS:
-        lines = [sections[section][model] for model in MODELS]
-        for line, model in zip(lines, MODELS, strict=True):
+        for model in MODELS:
+            if (line := sections[section].get(model)) is None:
+                cells.setdefault(model, []).extend([NOT_RUN] * len(HEADERS))
+                continue
             stopped = " †" if line.label.endswith("†") else ""
             chosen = [line.cells[place[header]] for header in HEADERS]
             cells.setdefault(model, []).extend(f"{cell.mean:.{cell.decimals}f}{stopped}" for cell in chosen)
