@@ -13,7 +13,7 @@ from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 from recbole_signed.api.interactions import Interactions
 from recbole_signed.api.recommender import Recommender
-from recbole_signed.api.sequences import Sequences
+from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config
@@ -125,7 +125,7 @@ class _Maker:
         """Return the model fitted to everything."""
         config = self._config(EVERYTHING, chosen)
         model, data = self._train(config)
-        sequences = Sequences(data) if config["MODEL_TYPE"] == ModelType.SEQUENTIAL else None
+        sequences = UserSequences(data) if config["MODEL_TYPE"] == ModelType.SEQUENTIAL else None
         return Recommender(config, model, data, kept=self.kept, sequences=sequences)
 
     def _config(self, ratios: tuple[float, float, float], chosen: Mapping[str, Any] | None = None) -> Any:

@@ -16,7 +16,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
-from recbole_signed.api.sequences import Sequences, first_items
+from recbole_signed.api.sequences import UserSequences, first_items
 from recbole_signed.api.ties import best_of_each, order_of_ids
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
 from recbole_signed.data import ItemLists
@@ -47,7 +47,7 @@ class Recommender:
         dataset: Any,
         seen: ItemLists | None = None,
         kept: Any = None,
-        sequences: Sequences | None = None,
+        sequences: UserSequences | None = None,
     ) -> None:
         self.config, self.model = config, model
         self._dataset, self._kept, self._sequences = dataset, kept, sequences

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from recbole_signed.api.recommender import Recommender, edges_of
-from recbole_signed.api.sequences import Sequences
+from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import no_training_curves
 from recbole_signed.convert import atomic_files, check_expanded, refuse_changed
 from recbole_signed.errors import UsageError, nearest
@@ -99,7 +99,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
         found = restored(state)
     parts = [each._dataset for each in found.parts if each is not None]
     (folder / _CHECKPOINT).unlink(missing_ok=True)
-    sequences = Sequences(found.data) if hasattr(found.data, "item_list_length_field") else None
+    sequences = UserSequences(found.data) if hasattr(found.data, "item_list_length_field") else None
     return Recommender(config, found.model, parts[0], edges_of(*parts), scratch, sequences)
 
 

@@ -11,7 +11,7 @@ from recbole.data.interaction import Interaction
 from recbole_signed.api.ids import IntArray
 
 
-class Sequences:
+class UserSequences:
     """The last items of each user with what is known of them, all parts of the data set together.
 
     RecBole's augmented rows hold a target and what came before it: the sequence of a user is that of the last row with

@@ -17,7 +17,7 @@ from .sign_aware_metrics import gamma_of as gamma_of
 from .sign_aware_metrics import signed_gammas as signed_gammas
 from .significance import DECIMALS as DECIMALS
 from .significance import TESTS as TESTS
-from .significance import Interval as Interval
+from .significance import ConfidenceInterval as ConfidenceInterval
 from .significance import PValues as PValues
 from .significance import bootstrap as bootstrap
 from .significance import holm as holm

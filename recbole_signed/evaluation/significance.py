@@ -58,7 +58,7 @@ class PValues:
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A confidence interval of each mean difference, ``[n_comparisons]`` both; nan where no user counts."""
 
     low: FloatArray
@@ -175,7 +175,7 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Interval:
+) -> ConfidenceInterval:
     """Percentile intervals of the mean differences, by drawing as many users as there are, with replacement.
 
     Args:
@@ -209,7 +209,7 @@ def bootstrap(
     tail = 100.0 * (1.0 - level) / 2.0
     if some.any():
         low[some], high[some] = np.nanpercentile(means[:, some], [tail, 100.0 - tail], axis=0)
-    return Interval(low, high)
+    return ConfidenceInterval(low, high)
 
 
 def holm(p: npt.ArrayLike) -> FloatArray:

@@ -9,7 +9,7 @@ from pydantic import Field
 from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 
-class Limits(Spec):
+class RequestLimits(Spec):
     """What a request may ask for.
 
     Attributes:
@@ -82,7 +82,7 @@ class ServeSettings(Spec):
         allow_origins: origins of pages that may call the service (CORS); none by default.
     """
 
-    limits: Limits = Limits()
+    limits: RequestLimits = RequestLimits()
     schedule: Schedule = Schedule()
     quality: Quality = Quality()
     keys: Path | None = None

@@ -88,14 +88,14 @@ def multiplies_bfloat16() -> bool:
 
 
 @dataclass(frozen=True)
-class Line:
+class Affine:
     """What a filter makes of exposure scores x, about: slope * x + offset, bfloat16 ``[n_items]`` each."""
 
     slope: torch.Tensor
     offset: torch.Tensor
 
     @classmethod
-    def of(cls, fitted: SpectralFilter) -> Line:
+    def of(cls, fitted: SpectralFilter) -> Affine:
         """Return that of a filter, for users of whom something is known."""
         slope = torch.ones_like(fitted.prior) if fitted.trend is None else fitted.trend.factor
         factor = 1.0 if fitted.factor is None else fitted.factor
@@ -191,8 +191,8 @@ class FactorCandidate:
         return values, items
 
     @cached_property
-    def _line(self) -> Line:
-        return Line.of(self.fitted)
+    def _line(self) -> Affine:
+        return Affine.of(self.fitted)
 
     def _strangers(self, rows: slice) -> torch.Tensor | None:
         return None if self.strangers is None else self.strangers[rows]
@@ -218,7 +218,7 @@ class ListScores:
     """
 
     def __init__(self, fitted: SpectralFilter, short: ShortVectors) -> None:
-        self.fitted, self.short, self.line = fitted, short, Line.of(fitted)
+        self.fitted, self.short, self.line = fitted, short, Affine.of(fitted)
         self._rooms = Rooms()
         self._scores = torch.empty(0, len(fitted.vectors))
         self._written: list[tuple[torch.Tensor, ...]] = []

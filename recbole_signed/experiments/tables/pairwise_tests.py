@@ -33,7 +33,7 @@ from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.plugin import OWN, facts_of
 
 if TYPE_CHECKING:
-    from recbole_signed.evaluation import Interval, PValues
+    from recbole_signed.evaluation import ConfidenceInterval, PValues
 
 DEFAULT_METRICS = ("recall@20", "ndcg@20")
 _SHOWN_RUNS = 4
@@ -248,7 +248,7 @@ def _numbers(
     mine: FloatArray,
     theirs: FloatArray,
     ahead: FloatArray,
-    between: Interval,
+    between: ConfidenceInterval,
     tests: Mapping[str, PValues],
     column: int,
 ) -> dict[str, Any]:
