@@ -18,10 +18,10 @@ SECTIONS = {
     "sigformer-kuairand": "KuaiRand",
     "sigformer-epinions": "Epinions",
 }
-MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SIGformer", "SiReN", "SiGRec", "SignedEASE", "XSimGCL", "SGFCF", "Pop")
-HEADERS = ("Recall@20", "NDCG@20", "DislikeRecall@20")
+MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SIGformer", "SiReN", "SiGRec", "SignedEASE", "XSimGCL", "Pop")
+HEADERS = ("Recall@20", "NDCG@20")
 NOT_RUN = "–"
-RIVALS = ("SSF-L", "SignedSGFCF", "SSF", "SGFCF", "SignedEASE", "Pop")
+RIVALS = ("SSF-L", "SignedSGFCF", "SSF", "SIGformer", "SiReN", "SiGRec", "SignedEASE", "XSimGCL", "Pop")
 AHEAD = "SSF-L"
 BLOCK = re.compile(r"(?<=<!-- extract: )(?P<name>\w+) -->\n(?P<content>.*?)(?=<!-- end -->)", re.DOTALL)
 
@@ -55,14 +55,14 @@ def resplits() -> str:
     chosen = [
         (number, column.header)
         for number, column in enumerate(found.columns)
-        if column.header in (*HEADERS, f"{AHEAD} ahead, {HEADERS[0]}")
+        if column.header in (HEADERS[0], f"{AHEAD} ahead, {HEADERS[0]}")
     ]
     headers = [f"{section.name} {header}" for section in found.sections for _, header in chosen]
     rows = [
         [
             model,
             *(
-                {line.label: line.cells for line in section.lines}.get(model, [""] * len(found.columns))[number]
+                {line.label: line.cells for line in section.lines}.get(model, [NOT_RUN] * len(found.columns))[number]
                 for section in found.sections
                 for number, _ in chosen
             ),

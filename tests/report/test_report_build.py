@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from signed_report.build import build_report, compile_report, values
 from signed_report.cli import report
-from signed_report.results import Results, read_results
+from signed_report.results import MAIN, Results, read_results
 
 from recbole_signed.cli import app as cli
 from recbole_signed.errors import MissingExtraError, UsageError
@@ -60,7 +60,7 @@ def test_the_committed_report_builds(built: Path, results: Results, figures: lis
     assert 8 <= n_pages <= 20
     assert {path.stem for path in figures} == {"cost", "datasets", "kuairand", "retention", "tradeoff"}
     text = text_of(pdf)
-    lines = results.tables[results.main]["sections"]["sigformer-kuairand"]["lines"]
+    lines = results.tables[MAIN]["sections"]["sigformer-kuairand"]["lines"]
     assert f"{lines['SSF']['values']['recall@20']['mean']:.4f}" in text
     assert f"{lines['SiReN']['values']['ndcg@20']['mean']:.4f}" in text
     for word in ("Abstract", "References", "SberZvuk", "SGFCF", "†"):

@@ -45,7 +45,7 @@ def put(table: Path, label: str, recall: float, seed: int = 1, section: str = "s
 
 @pytest.mark.parametrize(
     "name",
-    ["cold", "cold-items", "cold-users", "cost", "headline", "sigformer", "ssf-ablation", "standard", "temporal"],
+    ["cold", "cold-items", "cold-users", "cost", "first-pass", "headline", "ssf-ablation", "standard", "temporal"],
 )
 def test_the_committed_tables_print_as_they_were_printed(repository: Path, name: str) -> None:
     found = stored_table(repository / "yaml" / "bench" / f"{name}.yaml")

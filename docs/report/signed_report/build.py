@@ -16,7 +16,7 @@ from recbole_signed.files import replacing
 from signed_report.families import families_by_model
 from signed_report.figures import draw_all
 from signed_report.prose import check_folder
-from signed_report.results import Results, read_results
+from signed_report.results import MAIN, Results, read_results
 
 SOURCES = Path("docs/report")
 NAME = "report.pdf"
@@ -68,7 +68,7 @@ def refuse_numbers(sources: Path) -> None:
 def values(results: Results, figures: Iterable[Path]) -> dict[str, Any]:
     """Return what the sources read: the results, the families of models, and which figures there are."""
     drawn = {path.stem: True for path in figures if path.suffix == ".pdf"}
-    more = {"families": families_by_model(), "figures": drawn, "main": results.main, "version": __version__}
+    more = {"families": families_by_model(), "figures": drawn, "main": MAIN, "version": __version__}
     return {**results.as_dict(), **more}
 
 

@@ -11,7 +11,7 @@ from recbole_signed.experiments.replay import TITLES
 from signed_report.data_figures import draw_datasets, draw_kuairand
 from signed_report.drawing import ARM_STYLE, FAMILY_STYLE, KINDS, NAMES, name_points, page, save, settle
 from signed_report.families import OURS, REFERENCE, SIGNED_TRAINED, family
-from signed_report.results import Results
+from signed_report.results import MAIN, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def _scatter(
     kinds: Sequence[str],
 ) -> list[Path]:
     """Draw a row of panels for each column of the table on the x axis, a panel for each data set."""
-    table = results.tables.get(results.main)
+    table = results.tables.get(MAIN)
     if table is None:
         return []
     sections = {name: table["sections"][name]["lines"] for name in table["order"]}

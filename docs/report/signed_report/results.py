@@ -18,7 +18,8 @@ from signed_report.measure import RESULTS
 from signed_report.streams import read_stream
 from signed_report.tables import table_values
 
-PUBLISHED, ALL_MODELS = "sigformer", "first-pass"
+MAIN = "first-pass"
+"""The table of the published splits with all models."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,6 @@ class Results:
     """Data set -> model -> the means of its audit by ``recbole-signed respond``."""
     defaults: dict[str, dict[str, Any]]
     """Model -> the settings of its default yaml; source of data -> the options of its converter."""
-
-    @property
-    def main(self) -> str:
-        """The table of the published splits: that of all models where it has been run as a whole, else the first."""
-        whole = self.tables.get(ALL_MODELS)
-        complete = whole is not None and not any(each["not_run"] for each in whole["sections"].values())
-        return ALL_MODELS if complete else PUBLISHED
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it."""
