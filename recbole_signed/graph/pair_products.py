@@ -55,7 +55,7 @@ class SparsePairs:
         return SparsePairs(indptr, rows, self.shape[0]), order
 
     def _matrix(self, values: torch.Tensor) -> torch.Tensor:
-        return csr_tensor(self.indptr, self.columns, values, self.shape)
+        return csr_tensor(self.indptr, self.columns, values, self.shape, check_invariants=False)
 
     def dots(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Return the inner product of row ``i`` of ``left`` and row ``j`` of ``right`` for each pair: ``[n_pairs]``."""

@@ -37,12 +37,12 @@ ROWS = 4_096
 
 
 def csr_tensor(
-    indptr: torch.Tensor, indices: torch.Tensor, values: torch.Tensor, shape: tuple[int, int]
+    indptr: torch.Tensor, indices: torch.Tensor, values: torch.Tensor, shape: tuple[int, int], **how: Any
 ) -> torch.Tensor:
-    """Return a matrix as torch's CSR tensor, which shares the memory."""
+    """Return a matrix as torch's CSR tensor, which shares the memory; ``how`` goes to ``sparse_csr_tensor``."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)", category=UserWarning)
-        return torch.sparse_csr_tensor(indptr, indices, values, size=shape, check_invariants=False)
+        return torch.sparse_csr_tensor(indptr, indices, values, size=shape, **how)
 
 
 def csr_product(

@@ -6,10 +6,8 @@ from typing import Any
 
 import torch
 
+from recbole_signed.graph import SparsePairs, pair_scores
 from recbole_signed.model.losses import bpr, half_squared_norm
-
-WIDE = 32
-"""Scores of all items are cheaper than gathered rows where there are at most this many times more of them."""
 
 
 def columns(model: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -24,11 +22,16 @@ def dots(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def scores_of(user_rows: torch.Tensor, item_vectors: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-    """Return the inner products of ``user_rows [B, d]`` with the items ``[B, K]`` of each: ``[B, K]``."""
-    if len(item_vectors) <= WIDE * items.shape[1]:
-        return (user_rows @ item_vectors.T).gather(1, items)
-    rows = item_vectors.index_select(0, items.reshape(-1)).view(*items.shape, -1)
-    return torch.einsum("bd,bkd->bk", user_rows, rows)
+    """Return the inner products of ``user_rows [B, d]`` with the items ``[B, K]`` of each: ``[B, K]``.
+
+    On a CPU, nothing of the size ``[B, K, d]`` is made.
+    """
+    if user_rows.device.type != "cpu":
+        rows = item_vectors.index_select(0, items.reshape(-1)).view(*items.shape, -1)
+        return torch.einsum("bd,bkd->bk", user_rows, rows)
+    begins = torch.arange(len(items) + 1, dtype=torch.int32) * items.shape[1]
+    pairs = SparsePairs(begins, items.reshape(-1).int(), len(item_vectors))
+    return pair_scores(user_rows, item_vectors, pairs).view_as(items)
 
 
 def mean_bpr(
