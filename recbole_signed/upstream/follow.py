@@ -10,8 +10,9 @@ from recbole_signed.upstream.edits import global_names
 from recbole_signed.upstream.modules import Import, SourceModule, Sources, Symbol
 from recbole_signed.upstream.recipes import METADATA, ExportRecipe
 
-LIBRARIES = frozenset({"torch", "numpy", "scipy", "recbole", "tqdm"})
-"""What an exported file may import beside the standard library: what RecBole itself needs."""
+LIBRARIES = frozenset({"torch", "numpy", "scipy", "recbole", "tqdm", "threadpoolctl"})
+"""What an exported file may import beside the standard library: what RecBole itself needs, threadpoolctl through
+scikit-learn."""
 
 BASE = Symbol("recbole_signed.model.abstract_recommender", "SignedRecommender")
 STOCK = Symbol("recbole_signed.upstream.bridge", "StockRecommender")

@@ -19,11 +19,10 @@ from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.plugin import registry
 from recbole_signed.upstream import LIBRARIES, Bundler, Citation, ExportRecipe, python38, recipe_of, upstream
 
-QUICK = ["GFCF", "LSGRec", "SignedSASRec"]
-REST = [name for name in sorted(registry.models()) if name not in QUICK and not recipe_of(name).refusal]
+MODELS = [name for name in sorted(registry.models()) if not recipe_of(name).refusal]
 
 
-@pytest.mark.parametrize("model", [*QUICK, *(pytest.param(each, marks=pytest.mark.slow) for each in REST)])
+@pytest.mark.parametrize("model", MODELS)
 def test_the_model_file_is_self_contained_python_38(model: str, exported: Callable[[str], Path]) -> None:
     text = exported(model).read_text(encoding="utf-8")
     tree = ast.parse(text, feature_version=(3, 8))

@@ -18,7 +18,7 @@ from recbole.utils import get_model
 from stock_recbole import COMMON, DISLIKES, LIKES, SEQUENCES, TIMED_DISLIKES, TIMED_LIKES, Runner
 
 from recbole_signed.plugin import registry
-from recbole_signed.upstream import DISLIKE_FIELDS, TimedDislikes
+from recbole_signed.upstream import DISLIKE_FIELDS, TimedDislikes, recipe_of
 
 FITTED = ["SSF", "GFCF"]
 TRAINED = {"LSGRec": 3}  # epochs
@@ -26,7 +26,7 @@ SLOW_FITTED = [
     *("BSPM", "ChebyCF", "DEQL", "EDLAE", "SGFCF", "SSFL", "SVDAE", "TurboCF"),
     *("SignedEASE", "SignedGFCF", "SignedSGFCF", "SignedTurboCF", "SignediALS"),
 ]
-REFUSED = ["DecayPop", "SSFT"]
+REFUSED = [name for name in registry.models() if recipe_of(name).refusal]
 SEQUENTIAL = ["SignedSASRec"]
 REST = sorted({*registry.models()} - {*REFUSED, *FITTED, *SLOW_FITTED, *TRAINED, *SEQUENTIAL})
 
