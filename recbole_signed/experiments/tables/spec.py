@@ -38,7 +38,7 @@ from recbole_signed.experiments.runs import (
     read_yaml,
     request_id,
 )
-from recbole_signed.experiments.tables.table_file import read_table_file
+from recbole_signed.experiments.tables.table_file import POOL, keys_on, read_table_file
 from recbole_signed.experiments.tables.tuned import how_in_row, tuned_choice, tuned_for
 from recbole_signed.plugin import PROTOCOLS, facts_of, registry
 from recbole_signed.stats import KEYS as GROUP_KEYS
@@ -47,8 +47,6 @@ from recbole_signed.yaml_spec import Spec, checked
 
 DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 DEFAULT_SEEDS = (2020,)
-POOL = "pool"
-"""Key of a data set: splits of the same data have one name here, and ``significance`` takes them together."""
 
 
 @dataclass(frozen=True)
@@ -340,14 +338,11 @@ class TableSpec(Spec):
         """
         data_settings = self.datasets[section]
         for label, model_settings in self.models.items():
-            places = model_settings.get("per_dataset") or {}
-            found = [places.get(name) for name in (data_settings.get(POOL), section)]
-            if False in found:
+            settings = keys_on(section, self.common, data_settings, model_settings)
+            if settings is None:
                 continue
-            here = [each or {} for each in found]
-            settings = merged(self.common, data_settings, model_settings, *here)
             start, tuned = settings.pop("start", None) or {}, settings.pop("tuned", None)
-            for key in ("per_dataset", "model", "dataset", "seed", POOL):
+            for key in ("model", "dataset", "seed", POOL):
                 settings.pop(key, None)
             model, dataset = model_settings.get("model", label), data_settings.get("dataset", section)
             yield PlannedRow(label, section, model, dataset, settings, start, tuned)

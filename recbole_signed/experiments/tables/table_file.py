@@ -11,7 +11,9 @@ from recbole_signed.experiments.runs import merged, read_yaml
 
 EXTENDS = "extends"
 NAMED = ("datasets", "models")
-IDENTITY = ("dataset", "pool")
+POOL = "pool"
+"""Key of a data set: splits of the same data have one name here, and ``significance`` takes them together."""
+IDENTITY = ("dataset", POOL)
 """Keys of a data set that say what it is, not how models run on it."""
 
 
@@ -69,20 +71,34 @@ def _joined(bases: list[dict[str, Any]]) -> dict[str, Any]:
         datasets = {**known, **{name: merged(keys, known.get(name, {})) for name, keys in datasets.items()}}
     models: dict[str, Any] = {}
     for base in bases:
+        known, common = base.get("datasets") or {}, base.get("common") or {}
         for label, settings in (base.get("models") or {}).items():
-            own = {key: each for key, each in settings.items() if key not in ("model", "per_dataset")}
-            places: dict[str, Any] = {}
+            if label in models:
+                continue
+            models[label] = {"model": settings.get("model", label), "per_dataset": (places := {})}
             for name in datasets:
-                keys = (base.get("datasets") or {}).get(name)
-                given = settings.get("per_dataset") or {}
-                here = [given[each] for each in ((keys or {}).get("pool"), name) if each in given]
-                if keys is None or False in here:
-                    places[name] = False
-                    continue
-                how = {key: each for key, each in keys.items() if key not in IDENTITY}
-                places[name] = merged(base.get("common") or {}, how, own, *(each or {} for each in here))
-            models.setdefault(label, {"model": settings.get("model", label), "per_dataset": places})
+                found = keys_on(name, common, known[name], settings) if name in known else None
+                places[name] = False if found is None else _without(found, "model", *IDENTITY)
     return {**bases[0], "datasets": datasets, "models": models, "common": {}}
+
+
+def keys_on(
+    section: str, common: Mapping[str, Any], data_keys: Mapping[str, Any], model_keys: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return all that a table says of a model on one of its data sets; None where it leaves the model out.
+
+    Later ones win: ``common``, the data set's keys, the model's, and those that its ``per_dataset`` has for the pool of
+    the data set and for the data set.
+    """
+    places = model_keys.get("per_dataset") or {}
+    found = [places.get(name) for name in (data_keys.get(POOL), section)]
+    if False in found:
+        return None
+    return _without(merged(common, data_keys, model_keys, *(each or {} for each in found)), "per_dataset")
+
+
+def _without(keys: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
+    return {key: each for key, each in keys.items() if key not in left_out}
 
 
 def _extended(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
