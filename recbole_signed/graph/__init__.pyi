@@ -14,7 +14,6 @@ from .propagation import Pair as Pair
 from .propagation import SparseOperator as SparseOperator
 from .propagation import TwoHopMean as TwoHopMean
 from .propagation import row_mean as row_mean
-from .propagation import sparse_product as sparse_product
 from .propagation import sparse_tensor as sparse_tensor
 from .propagation import symmetric as symmetric
 from .random_walks import WalkGraph as WalkGraph
@@ -33,6 +32,7 @@ from .sparse_kernels import SparseTerm as SparseTerm
 from .sparse_kernels import add_transposed_product as add_transposed_product
 from .sparse_kernels import csr_product as csr_product
 from .sparse_kernels import multiply as multiply
+from .sparse_kernels import rows_product as rows_product
 from .spectral import ResidentOperator as ResidentOperator
 from .spectral import RightFactors as RightFactors
 from .spectral import energy_of as energy_of

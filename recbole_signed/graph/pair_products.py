@@ -1,7 +1,7 @@
 r"""Inner products and weighted sums over the pairs of a sparse pattern, and their gradients.
 
-Nothing of the size ``[n_pairs, d]`` is ever made: torch's kernels go through the pairs row by row,
-so what is held beside the dense matrices is one number for each pair and quantity.
+Nothing of the size ``[n_pairs, d]`` is ever made: torch's kernels go through the pairs row by row, so what is held
+beside the dense matrices is one number for each pair and quantity.
 """
 
 from __future__ import annotations

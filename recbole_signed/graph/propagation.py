@@ -32,7 +32,7 @@ def sparse_tensor(matrix: sp.spmatrix, device: torch.device | str = "cpu") -> to
     return csr_tensor(indptr, indices, values, matrix.shape)
 
 
-def sparse_product(matrix: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
+def _times(matrix: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
     """Return the product of a CSR tensor ``[n_rows, n_columns]`` with ``dense [n_columns, width]``, of its type."""
     return csr_product(matrix.crow_indices(), matrix.col_indices(), matrix.values(), dense)
 
@@ -56,11 +56,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, forward: torch.Tensor, backward: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
         context.backward_matrix = backward
-        return sparse_product(forward, dense)
+        return _times(forward, dense)
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> tuple[None, None, torch.Tensor]:
-        return None, None, sparse_product(context.backward_matrix, gradient)
+        return None, None, _times(context.backward_matrix, gradient)
 
 
 class SparseOperator:

@@ -1,9 +1,9 @@
 """Products of sparse matrices in CSR with dense matrices.
 
-Forward products are bags of embeddings, for which torch has vectorised, threaded kernels: about twice as fast as
-SciPy's and torch's own sparse products, with the same rounding. The transposed product of a few rows adds to a result
-of all columns; SciPy's compiled kernel does that in place and lets other threads run meanwhile, but is not part of its
-public interface: where it is not found, the operator takes its place.
+Forward products are bags of embeddings, for which torch has vectorised, threaded kernels: two to four times as fast
+as SciPy's and torch's own sparse products, with the same rounding. The transposed product of a few rows adds to a
+result of all columns; SciPy's compiled kernel does that in place and lets other threads run meanwhile, but is not part
+of its public interface: where it is not found, the operator takes its place.
 """
 
 from __future__ import annotations
@@ -67,6 +67,12 @@ def csr_product(
         )
     values = dense.new_ones(len(indices)) if values is None else values
     return csr_tensor(indptr, indices, values, (n_rows, dense.shape[0])) @ dense
+
+
+def rows_product(rows: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:
+    """Return the product of a matrix of SciPy's with ``dense [n_columns, width]``, on its device and of its type."""
+    indptr, indices, data = (torch.from_numpy(each).to(dense.device) for each in (rows.indptr, rows.indices, rows.data))
+    return csr_product(indptr, indices, data, dense)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import gram_inverse, sparse_product, sparse_tensor
+from recbole_signed.graph import gram_inverse, rows_product
 from recbole_signed.model.filter_recommender import FilterRecommender
 
 
@@ -53,7 +53,7 @@ class EDLAE(FilterRecommender):
             return torch.zeros(len(users), self.n_items, device=self.device)
         rows = self.signal(users)
         known = torch.from_numpy(rows.toarray()).to(self.device)
-        return known - sparse_product(sparse_tensor(rows, self.device), self.inverse) / self.inverse.diagonal()
+        return known - rows_product(rows, self.inverse) / self.inverse.diagonal()
 
 
 def _energy(signal: sp.csr_matrix) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from recbole_signed.graph import gram_inverse, sparse_product, sparse_tensor
+from recbole_signed.graph import gram_inverse, rows_product
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 
@@ -57,4 +57,4 @@ class SignedEASE(TrainingFreeRecommender):
             return torch.zeros(len(users), self.n_items, device=self.device)
         rows = self.graph.rows(users.cpu().numpy()).weighted(self.dislike_weight)
         known = torch.from_numpy(rows.toarray()).to(self.device)
-        return known - sparse_product(sparse_tensor(rows, self.device), self.inverse) / self.inverse.diagonal()
+        return known - rows_product(rows, self.inverse) / self.inverse.diagonal()

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import inverse_power, sparse_product, sparse_tensor
+from recbole_signed.graph import inverse_power, rows_product
 from recbole_signed.model.filter_recommender import FilterRecommender
 
 CELLS = 1 << 26
@@ -75,4 +75,4 @@ class TurboCF(FilterRecommender):
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
         if not self.item_filter.numel():
             return torch.zeros(len(users), self.n_items, device=self.device)
-        return sparse_product(sparse_tensor(self.signal(users), self.device), self.item_filter)
+        return rows_product(self.signal(users), self.item_filter)

@@ -21,9 +21,9 @@ from recbole_signed.graph import (
     GramFilter,
     RightFactors,
     SignedGraph,
-    csr_product,
     largest,
     right_factors,
+    rows_product,
     user_degrees,
 )
 from recbole_signed.ssf.explanation import Explanation
@@ -178,9 +178,7 @@ class SpectralFilter:
         if users.n_users == 1 and self.vectors.device.type == "cpu":  # without the cost of making a matrix
             found = users.entries(self.counters, self.settings) @ self.vectors.numpy()[users.items]
             return torch.from_numpy(found[None, : self.k])
-        rows, device = self.rows(users), self.vectors.device
-        indptr, indices, data = (torch.from_numpy(each).to(device) for each in (rows.indptr, rows.indices, rows.data))
-        return csr_product(indptr, indices, data, self.vectors)[:, : self.k]
+        return rows_product(self.rows(users), self.vectors)[:, : self.k]
 
     def fold_in(self, users: SignedGraph | UserEdges) -> torch.Tensor:
         """Return the factors of any users, ``[n_users, k]``."""
