@@ -445,6 +445,55 @@ def test_an_outcome_is_read_where_the_values_per_user_are_not_there(finish: Fini
             significance(table, **question)
 
 
+def drop_users(table: Path, *labels: str) -> None:
+    for label in labels:
+        for path in users_folder(table.with_suffix(".jsonl")).glob(f"{label}-*"):
+            path.unlink()
+
+
+def test_one_more_model_takes_its_values_and_those_of_the_reference_alone(finish: Finish) -> None:
+    two = TABLE.replace("EASE: {seeds: [1]}", "ItemKNN: {seeds: [1]}")
+
+    def values(label: str, seed: int) -> Mapping[str, Any]:
+        return drawn("EASE" if label == "ItemKNN" else label, seed)
+
+    table = finish(values, text=two)
+    significance(table)
+    three = TABLE.replace("EASE: {seeds: [1]}", "EASE: {seeds: [1]}, ItemKNN: {seeds: [1]}")
+    whole = significance(finish(values, text=three))
+    table.with_suffix(".significance.json").unlink()
+    significance(finish(values, text=two))
+    finish(values, text=three)
+    drop_users(table, "Pop", "ItemKNN")
+    found = significance(table)
+    assert found["comparisons"] == whole["comparisons"], "the correction is that of all six"
+    assert found["n_comparisons"] == 6
+    assert found["notes"][-1] == "Read from tiny.significance.json: the values per user of Pop, ItemKNN are not here."
+    drop_users(table, "EASE", "SSF")
+    assert significance(table)["comparisons"] == whole["comparisons"]
+    assert kept_outcomes(table) == {}, "the table's text does not show the third model yet"
+    compare(table)
+    assert kept_outcomes(table)["SSF"]["comparisons"] == whole["comparisons"]
+    with pytest.raises(UsageError, match=r"values per user of 5 of 5 runs .*--per-user'"):
+        significance(table, ["recall@5"])
+
+
+def test_a_comparison_does_not_outlive_the_values_of_its_models(finish: Finish) -> None:
+    table = finish()
+    significance(table)
+    significance(table, against="Pop")
+    finish(lambda label, seed: drawn(label, seed + (label == "EASE")))
+    drop_users(table, "EASE", "Pop")
+    with pytest.raises(UsageError, match=r"of 1 of 4 runs are not there \(EASE on toy-signed, seed 1\)"):
+        significance(table)
+    with pytest.raises(UsageError, match=r"of 3 of 4 runs are not there"):
+        significance(table, against="Pop")
+    finish(lambda label, seed: drawn(label, seed + 1))
+    significance(table)
+    kept = json.loads(table.with_suffix(".significance.json").read_text(encoding="utf-8"))
+    assert list(kept) == ["first"], "what fits no row is not kept"
+
+
 def test_an_outcome_does_not_outlive_its_rows(finish: Finish) -> None:
     table = finish()
     significance(table)

@@ -44,6 +44,7 @@ from .provenance import reset_peak_memory as reset_peak_memory
 from .provenance import versions as versions
 from .reading import DataCache as DataCache
 from .rows import FAILED as FAILED
+from .rows import Key as Key
 from .rows import RowStore as RowStore
 from .rows import RunRow as RunRow
 from .rows import append_row as append_row
@@ -57,6 +58,8 @@ from .runner import run as run
 from .user_values import FloatArray as FloatArray
 from .user_values import SectionValues as SectionValues
 from .user_values import best_of as best_of
+from .user_values import comparable_seeds as comparable_seeds
+from .user_values import drawn_by_seed as drawn_by_seed
 from .user_values import file_name as file_name
 from .user_values import is_there as is_there
 from .user_values import kept_metrics as kept_metrics

@@ -80,6 +80,20 @@ def kept_metrics(rows: Iterable[RunRow], rows_file: Path) -> list[str]:
     return [name for name in found if name != USER]
 
 
+def comparable_seeds(mine: Iterable[int], theirs: Iterable[int], drawn_by_seed: bool) -> tuple[list[int], list[int]]:
+    """Return the seeds by which two models can be compared: all of each, or those in common of a random split."""
+    mine, theirs = sorted(mine), sorted(theirs)
+    if not drawn_by_seed:
+        return mine, theirs
+    common = [seed for seed in mine if seed in set(theirs)]
+    return common, common
+
+
+def drawn_by_seed(rows: Iterable[RunRow]) -> bool:
+    """Whether the split of the rows is random: then runs with different seeds have different test items."""
+    return any(isinstance(row.split, dict) and row.split.get("order") == "RO" for row in rows)
+
+
 @dataclass(frozen=True)
 class SectionValues:
     """The values per user of all models on one data set of a table."""
@@ -107,12 +121,8 @@ class SectionValues:
         }
 
     def seeds_of(self, label: str, other: str) -> tuple[list[int], list[int]]:
-        """Return the seeds by which two models can be compared: all of each, or those in common of a random split."""
-        mine, theirs = sorted(self.runs[label]), sorted(self.runs[other])
-        if not self.drawn_by_seed:
-            return mine, theirs
-        common = [seed for seed in mine if seed in self.runs[other]]
-        return common, common
+        """Return the seeds by which two models can be compared."""
+        return comparable_seeds(self.runs[label], self.runs[other], self.drawn_by_seed)
 
     def pair(self, label: str, other: str) -> tuple[FloatArray, FloatArray]:
         """Return the values of two models, ``[n_users, n_metrics]`` each, means over seeds; nan where either has none.
@@ -161,8 +171,7 @@ def read_section(
         missing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in metrics if name not in aligned.columns]
         table = aligned.with_columns(missing).select(pl.col(list(metrics)).cast(pl.Float64).fill_null(np.nan))
         runs[label][seed] = np.ascontiguousarray(table.to_numpy(), dtype=np.float64)
-    splits = [row.split for of_label in rows.values() for row in of_label]
-    drawn = any(isinstance(split, dict) and split.get("order") == "RO" for split in splits)
+    drawn = drawn_by_seed(row for of_label in rows.values() for row in of_label)
     return SectionValues(section, users.height, tuple(metrics), runs, drawn, users=tuple(users[USER].to_list()))
 
 

@@ -1,13 +1,15 @@
 """The tests of a whole table as its folder keeps them: ``NAME.significance.json``.
 
 They come from values per user, which are not committed. So their outcome is, by the model that the others are compared
-with, beside a digest of the checksums of those values: it holds as long as the table's rows are the same.
+with, beside a digest of the checksums of those values: it holds as long as the table's rows are the same. So does each
+comparison by itself, beside a digest of the values of its two models: where rows are added to a table, the comparisons
+of the others hold, and only the correction for their number is made again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +29,41 @@ def kept_file(rows_file: Path) -> Path:
     return rows_file.with_suffix(".significance.json")
 
 
-def keep(rows_file: Path, against: str | None, values: str, found: dict[str, Any]) -> None:
-    """Keep an outcome, in the place of an earlier one with the same ``against``; drop those of other values.
+Pair = tuple[str, str, str, str, str]
+"""Section, metric, model, other model, and the digest of their values (:meth:`.SplitPool.pair_digest`)."""
+
+
+def kept_comparisons(rows_file: Path) -> dict[Pair, dict[str, Any]]:
+    """Return all comparisons that were kept, of rows that the table may have no more; corrected for another number.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    every = [comparison for each in _read(kept_file(rows_file)).values() for comparison in each["found"]["comparisons"]]
+    return {_pair(each): each for each in every}
+
+
+def _pair(comparison: Mapping[str, Any]) -> Pair:
+    section, metric, model, other = (comparison[name] for name in ("section", "metric", "model", "other"))
+    return section, metric, model, other, comparison.get("values", "")  # "": kept by an earlier version
+
+
+def keep(rows_file: Path, against: str | None, values: str, found: dict[str, Any], rows: Container[str]) -> None:
+    """Keep an outcome, in the place of an earlier one with the same ``against``; drop those of other rows altogether.
 
     Args:
         rows_file: the table's rows.
         against: label of the model that the others are compared with, as it was asked for.
         values: :func:`values_digest` of the rows.
         found: what :func:`recbole_signed.experiments.tables.significance` returns.
+        rows: the digests of all pairs of models that the table has.
     """
     file = kept_file(rows_file)
-    before = {name: each for name, each in _read(file).items() if each["values"] == values}
+    before = {
+        name: each
+        for name, each in _read(file).items()
+        if any(comparison.get("values") in rows for comparison in each["found"]["comparisons"])
+    }
     after = {**before, against or FIRST: {"values": values, "found": found}}
     text = json.dumps(dict(sorted(after.items())), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
@@ -88,8 +114,10 @@ def _read(file: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(file.read_bytes())
-        if all({"values", "found"} <= set(each) for each in content.values()):
+        if all(isinstance(each["values"], str) for each in content.values()):
+            for each in content.values():
+                list(map(_pair, each["found"]["comparisons"]))
             return dict(content)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, KeyError):
         pass
     raise UsageError(f"{file} is damaged; remove it, and 'recbole-signed significance' makes it again.")

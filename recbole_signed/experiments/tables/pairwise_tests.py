@@ -7,7 +7,7 @@ found and paired, and the p-values corrected for the number of comparisons.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +16,25 @@ import numpy as np
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.experiments.runs import (
     FloatArray,
+    Key,
     RowStore,
-    RunRow,
     SectionValues,
-    best_of,
     is_there,
     kept_metrics,
-    pooled_sections,
-    read_section,
     smaller_is_better,
 )
 from recbole_signed.experiments.tables.building import Result, was_cut_short
-from recbole_signed.experiments.tables.kept_tests import keep, kept_file, kept_outcome, values_digest
+from recbole_signed.experiments.tables.kept_tests import (
+    Pair,
+    keep,
+    kept_comparisons,
+    kept_file,
+    kept_outcome,
+    values_digest,
+)
 from recbole_signed.experiments.tables.marks import places_of
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
-from recbole_signed.plugin import OWN, facts_of
+from recbole_signed.experiments.tables.split_pool import Places, SplitPool
 
 if TYPE_CHECKING:
     from recbole_signed.evaluation import ConfidenceInterval, PValues
@@ -41,8 +45,8 @@ _DIGITS = 8
 _DEFAULT = (0.05, 10_000, 0)
 """Level, resamples and their seed."""
 
-Places = Mapping[str, Mapping[str, Sequence[RunRow]]]
-"""Section -> label -> its rows."""
+_READ = "Read from {}: the values per user of {} are not here."
+
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is, from 0 to 1."""
 
@@ -63,8 +67,9 @@ def significance(
     """Compare one model of a finished table with every other, on each data set and metric.
 
     What is found for a whole table by the default metrics, level and resamples is kept beside its rows. It answers the
-    same question where the data or the values per user are not there, as long as the table shows the rows that it comes
-    from.
+    same question where the data are not there, as long as the table shows the rows that it comes from; and where the
+    values per user of some models are not there, as far as their own rows are those of then: for one more model in a
+    table it takes the values of that one and of the model that all are compared with.
 
     Args:
         path: the table's yaml file.
@@ -83,9 +88,10 @@ def significance(
         ``title``, ``alpha``, ``resamples``, ``seed``, ``n_comparisons`` (the family of Holm's correction), ``notes``
         and ``comparisons``, each with ``section``, ``metric``, ``model``, ``other``, ``n_users``, their two means over
         these users, the mean ``difference`` with its bootstrap interval ``low``, ``high``, the same ``relative`` to the
-        other's mean, how many ``users_better`` and ``users_worse``, ``tests`` (for each test ``p_better`` and
-        ``p_two_sided``, and both after Holm's correction), and ``better`` and ``worse``: the tests that say so.
-        All p-values of "better" are for the model being better, whichever way the metric points.
+        other's mean, how many ``users_better`` and ``users_worse``, ``values`` (a digest of those of both models),
+        ``tests`` (for each test ``p_better`` and ``p_two_sided``, and both after Holm's correction), and ``better`` and
+        ``worse``: the tests that say so. All p-values of "better" are for the model being better, whichever way the
+        metric points.
 
     Raises:
         UsageError: something asked for does not exist, or the values per user of a run are not there.
@@ -101,40 +107,43 @@ def significance(
     whole = not (metrics or only or datasets) and (alpha, resamples, seed) == _DEFAULT
     try:
         requests = list(spec.requests())
-        results, missing = _finished(requests, rows_file)
-        if missing:
-            raise UsageError(_missing_message(path, spec, missing, len(requests), output))
+        results, missing, unkept = _finished(requests, rows_file)
+        if missing or (unkept and not whole):
+            raise UsageError(_missing_message(path, spec, missing + unkept, len(requests), output))
     except UsageError:
         before = kept_outcome(path, rows_file, against) if whole else None
         if before is None:
             raise
-        note = f"Read from {kept_file(rows_file).name}: the values per user of these rows are not here."
-        return {**before, "notes": [*before["notes"], note]}
-    notes = [*_failures(results), *_stopped_notes(places_of(results))]
+        return {**before, "notes": [*before["notes"], _READ.format(kept_file(rows_file).name, "these rows")]}
     places = _finished_only(places_of(results))
-    chosen = _metrics(metrics, spec, places, rows_file)
-    found: list[dict[str, Any]] = []
-    pools = {name: [each for each in sections if each in places] for name, sections in spec.pools().items()}
-    for number, (section, members) in enumerate(pools.items()):
-        splits = [read_section(each, places[each], rows_file, chosen) for each in members]
-        if not splits:
-            continue
-        values = splits[0] if members == [section] else pooled_sections(section, splits)
-        model = _reference(spec, values, against)
+    notes = [*_failures(results), *_stopped_notes(places_of(results))]
+    kept = kept_comparisons(rows_file) if whole else {}
+    gone = {request.key for request in unkept}
+    chosen = _metrics(metrics, spec, places, gone, rows_file, kept)
+    if unkept and not chosen:
+        raise UsageError(_missing_message(path, spec, unkept, len(requests), output))
+    tests = _Tests(chosen, alpha, resamples, seed, rows_file, gone, kept)
+    pools = SplitPool.all_of(spec, places)
+    for number, each in enumerate(pools):
+        model = each.reference(spec, chosen[0], against)
         if model is None:
-            notes.append(f"{section}: there are not two models to compare that were trained to their end.")
+            notes.append(f"{each.name}: there are not two models to compare that were trained to their end.")
             continue
 
-        def report(share: float, section: str = section, number: int = number) -> None:
+        def report(share: float, section: str = each.name, number: int = number) -> None:
             if progress is not None:
                 progress(section, (number + share) / len(pools))
 
-        found += _compared(values, model, alpha, resamples, seed, report)
-        notes += _seed_notes(values, model)
+        tests.compare(each, model, report)
+        notes += each.seed_notes(model)
+    lacking = [request for request in unkept if request.key in tests.lacking]
+    if lacking:
+        raise UsageError(_missing_message(path, spec, lacking, len(requests), output))
+    found = tests.found
     if not found:
         raise UsageError(f"{path}: there is nothing to compare; it takes two models with finished runs on a data set.")
     n_comparisons = _correct(found, alpha)
-    outcome = {
+    outcome: dict[str, Any] = {
         "title": spec.title,
         "alpha": alpha,
         "resamples": resamples,
@@ -144,16 +153,19 @@ def significance(
         "notes": list(dict.fromkeys([*notes, *_floor_note(found, n_comparisons, resamples, alpha)])),
     }
     if whole:
-        keep(rows_file, against, values_digest(spec, results), outcome)
+        keep(rows_file, against, values_digest(spec, results), outcome, {pair for each in pools for pair in each.pairs})
+    if tests.read:
+        outcome["notes"] = [*outcome["notes"], _READ.format(kept_file(rows_file).name, ", ".join(tests.read))]
     return outcome
 
 
-def _finished(requests: Sequence[RunSpec], rows_file: Path) -> tuple[list[Result], list[RunSpec]]:
-    """Return the rows, and the requests that have none, or not their values per user; failed ones need no values."""
+def _finished(requests: Sequence[RunSpec], rows_file: Path) -> tuple[list[Result], list[RunSpec], list[RunSpec]]:
+    """Return the rows, the requests that have none, and those without their values; failed ones need no values."""
     store = RowStore(rows_file)
     rows = [(request, store.find(request.key)) for request in requests]
-    missing = [request for request, row in rows if row is None or (row.ok and not is_there(row, rows_file))]
-    return [(request.section, request.label, row) for request, row in rows if row is not None], missing
+    missing = [request for request, row in rows if row is None]
+    unkept = [request for request, row in rows if row is not None and row.ok and not is_there(row, rows_file)]
+    return [(request.section, request.label, row) for request, row in rows if row is not None], missing, unkept
 
 
 def _missing_message(path: Path, spec: TableSpec, missing: Sequence[RunSpec], n: int, output: Path | None) -> str:
@@ -193,9 +205,17 @@ def _finished_only(places: Places) -> Places:
     }
 
 
-def _metrics(asked: Sequence[str], spec: TableSpec, places: Places, rows_file: Path) -> tuple[str, ...]:
+def _metrics(
+    asked: Sequence[str],
+    spec: TableSpec,
+    places: Places,
+    gone: Collection[Key],
+    rows_file: Path,
+    compared: Iterable[Pair],
+) -> tuple[str, ...]:
     rows = [row for labels in places.values() for of_label in labels.values() for row in of_label]
-    kept = kept_metrics(rows, rows_file)
+    there = kept_metrics([row for row in rows if row.key not in gone], rows_file)
+    kept = list(dict.fromkeys([*there, *(each[1] for each in compared)]))
     chosen = [metric.lower() for metric in asked]
     for metric in chosen:
         if metric not in kept and any(metric in row.test for row in rows):
@@ -207,16 +227,72 @@ def _metrics(asked: Sequence[str], spec: TableSpec, places: Places, rows_file: P
     return tuple(dict.fromkeys(chosen or default))
 
 
-def _reference(spec: TableSpec, values: SectionValues, against: str | None) -> str | None:
-    """Return the label that the others are compared with; None where it or every other one has failed."""
-    if len(values.runs) < 2:
-        return None
-    if against is not None:
-        return against if against in values.runs else None
-    own = [label for label in values.runs if facts_of(spec.models[label].get("model", label)).source == OWN]
-    if own:
-        return own[0]
-    return best_of(values.means(0), values.metrics[0])
+class _Tests:
+    """The comparisons of a question, one pool of splits after the other: computed, or as they were kept.
+
+    Args:
+        metrics: to compare in.
+        alpha: 1 - alpha is the level of the intervals.
+        resamples: of the permutation test and of the bootstrap.
+        seed: of both.
+        rows_file: of the rows.
+        gone: keys of the rows whose values per user are not there.
+        kept: comparisons that may stand for those that can't be computed.
+    """
+
+    def __init__(
+        self,
+        metrics: tuple[str, ...],
+        alpha: float,
+        resamples: int,
+        seed: int,
+        rows_file: Path,
+        gone: Collection[Key],
+        kept: Mapping[Pair, dict[str, Any]],
+    ) -> None:
+        self.metrics, self.alpha, self.resamples, self.seed = metrics, alpha, resamples, seed
+        self.rows_file, self.gone, self.kept = rows_file, gone, kept
+        self.found: list[dict[str, Any]] = []
+        self.read: dict[str, None] = {}
+        """Models whose comparison was kept, in some pool."""
+        self.lacking: set[Key] = set()
+        """Rows without which something can be neither computed nor read."""
+
+    def compare(self, pool: SplitPool, model: str, progress: Callable[[float], None]) -> None:
+        """Compare a model with all others of some splits."""
+        others = [label for label in pool.labels if label != model]
+        digests = {other: pool.pair_digest(model, other) for other in others}
+        computed = [other for other in others if not self._gone(pool, model) | self._gone(pool, other)]
+        numbers: dict[tuple[str, str], dict[str, Any]] = {}
+        if computed:
+            values = pool.values([model, *computed], self.metrics, self.rows_file)
+            compared = _compared(values, model, self.alpha, self.resamples, self.seed, progress)
+            numbers = {(each["metric"], each["other"]): each for each in compared}
+        for other in others:
+            if other in computed:
+                continue
+            before = [self.kept.get((pool.name, metric, model, other, digests[other])) for metric in self.metrics]
+            if None in before:
+                self.lacking |= self._gone(pool, model) | self._gone(pool, other)
+                continue
+            self.read[other] = None
+            numbers |= {(each["metric"], other): _uncorrected(each) for each in before if each is not None}
+        for metric in self.metrics:
+            ordered = (numbers[metric, other] for other in others if (metric, other) in numbers)
+            self.found += [{**each, "values": digests[each["other"]]} for each in ordered]
+
+    def _gone(self, pool: SplitPool, label: str) -> set[Key]:
+        return {row.key for row in pool.rows(label) if row.key in self.gone}
+
+
+def _uncorrected(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a comparison as it is before :func:`_correct`."""
+    kinds = ("p_better", "p_two_sided")
+    tests = {
+        name: {kind: np.nan if p[kind] is None else p[kind] for kind in kinds}
+        for name, p in comparison["tests"].items()
+    }
+    return {**comparison, "tests": tests}
 
 
 def _compared(
@@ -305,37 +381,6 @@ def _correct(found: list[dict[str, Any]], alpha: float) -> int:
             for name, values in each["tests"].items()
         }
     return n_comparisons
-
-
-def _seed_notes(values: SectionValues, model: str) -> list[str]:
-    """Say over which seeds a user's values were averaged, and which models have nothing to be paired by."""
-    notes = []
-    used: dict[str, list[int]] = {}
-    for other in values.runs:
-        if other == model:
-            continue
-        mine, theirs = values.seeds_of(model, other)
-        if not mine:
-            notes.append(
-                f"{values.section}: {model} and {other} have no {'split' if values.pooled else 'seed'} in common, "
-                "so that they were not tested on the same items and are not compared."
-            )
-        used.setdefault(model, mine)
-        used[other] = theirs
-    several = {label: seeds for label, seeds in used.items() if len(seeds) > 1}
-    if several:
-        kinds = {tuple(seeds) for seeds in used.values()}
-        listed = "; ".join(
-            f"{', '.join(map(str, seeds))}"
-            + (f" ({', '.join(label for label in used if tuple(used[label]) == seeds)})" if len(kinds) > 1 else "")
-            for seeds in sorted(kinds)
-        )
-        over, units = ("splits", "splits") if values.pooled else ("seeds", "trainings")
-        notes.append(
-            f"{values.section}: each user's value is the mean over the {over} {listed}, taken before the tests: "
-            f"users are the units, not {units}."
-        )
-    return notes
 
 
 def _floor_note(found: Sequence[Mapping[str, Any]], n_comparisons: int, resamples: int, alpha: float) -> list[str]:
