@@ -244,13 +244,11 @@ class SignedDataset(ColumnarDataset):
     def _set_histories(self, parts: list[SignedDataset]) -> None:
         train = parts[0]
         touched = [train._liked_pairs(), *self._other_pairs(train)]
-        if self.shows_seen:
-            touched = []
         for number, part in enumerate(parts[1:], start=1):
-            if number == 2 and self.signed.mask_valid_at_test and touched:
+            if number == 2 and self.signed.mask_valid_at_test:
                 known = self._other_pairs(parts[1]) if self.signed.dislike_split == "time" else []
                 touched = [*touched, parts[1]._liked_pairs(), *known]
-            part.history = self._item_lists(touched)
+            part.history = self._item_lists([] if self.shows_seen else [*touched, *part._read_pairs()])
 
     def _other_pairs(self, part: SignedDataset) -> list[tuple[IntArray, IntArray]]:
         """User and item of the rows of a part that are not likes and are hidden all the same."""
@@ -268,6 +266,10 @@ class SignedDataset(ColumnarDataset):
     def _liked_pairs(self) -> tuple[IntArray, IntArray]:
         """User and item of the likes of this part, ``[n_likes]`` each."""
         return self._pairs(self.inter_feat)
+
+    def _read_pairs(self) -> list[tuple[IntArray, IntArray]]:
+        """User and item of the likes that the rows of this part are predicted from, if those are in no earlier part."""
+        return []
 
     # ---- what signed code asks for ----
 

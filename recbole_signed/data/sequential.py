@@ -215,15 +215,23 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
 
     def _liked_pairs(self) -> tuple[IntArray, IntArray]:
         """The targets, and the first like of each user whose second one is in this part."""
-        feat, items = self.inter_feat, self._likes[self.iid_field].numpy()
-        number = self._numbers
-        starts = _starts(self._likes[self.uid_field].numpy())
-        second = number[starts[number] == number - 1]
-        users = self._likes[self.uid_field].numpy()[second]
+        users, items = self._first_likes()
+        feat = self.inter_feat
         return (
             np.concatenate([feat[self.uid_field].numpy(), users]),
-            np.concatenate([feat[self.iid_field].numpy(), items[second - 1]]),
+            np.concatenate([feat[self.iid_field].numpy(), items]),
         )
+
+    def _read_pairs(self) -> list[tuple[IntArray, IntArray]]:
+        """The first likes: the sequences begin with them, and they are no targets."""
+        return [self._first_likes()]
+
+    def _first_likes(self) -> tuple[IntArray, IntArray]:
+        """User and item of the first like of each user whose second one is in this part, ``[n]`` each."""
+        users, items = (self._likes[field].numpy() for field in (self.uid_field, self.iid_field))
+        number = self._numbers
+        second = number[_starts(users)[number] == number - 1]
+        return users[second], items[second - 1]
 
 
 def _starts(users: IntArray) -> IntArray:

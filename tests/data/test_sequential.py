@@ -141,6 +141,7 @@ def test_held_out_dislikes_are_counted_and_are_in_no_mask(write_inter: Write, si
     for loader, earlier in ((valid, [train]), (test, [train, valid])):
         held = set(zip(*(each.tolist() for each in loader._dataset._pairs(loader._dataset.neg_feat)), strict=True))
         likes = {pair for each in earlier for pair in zip(*each._dataset._liked_pairs(), strict=True)}
+        likes |= set(zip(*loader._dataset._first_likes(), strict=True))
         part = train._dataset
         touched = {pair for each in (part.neg_feat, part.neutral_feat) for pair in zip(*part._pairs(each), strict=True)}
         for batch, (row, item), _, like_i in loader:
@@ -316,3 +317,19 @@ def test_wrong_sequences_are_one_sentence(write_inter: Write, signed_rows: list,
         with pytest.raises(UsageError, match=message) as caught:
             prepare(dataset, model, **config)
         assert "\n" not in str(caught.value)
+
+
+def test_a_first_like_is_hidden_where_the_second_one_is_held_out(write_inter: Write) -> None:
+    """General models know it from training, so nobody recommends it."""
+    cut = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "full"}
+    rows = [(user, item, 1, 10 * user + item) for user in range(1, 9) for item in range(1, 9)]
+    rows = [(9, 50, 1, 0), *rows, (9, 51, 1, 999)]
+    write_inter("signed", COLUMNS, rows)
+    _, data, (_, _, test) = prepare("signed", eval_args=cut)
+    user, first = data.token2id("user_id", "9"), data.token2id("item_id", "50")
+    hidden = {
+        (batch["user_id"][r].item(), i)
+        for batch, (row, item), *_ in test
+        for r, i in zip(row.tolist(), item.tolist(), strict=True)
+    }
+    assert (user, first) in hidden
