@@ -173,6 +173,39 @@ def test_splits_of_one_data_set_are_tested_together(finish: Finish) -> None:
         significance(table, datasets=["third"])
 
 
+def test_a_split_without_two_finished_models_has_no_part_in_its_pool(finish: Finish) -> None:
+    splits = {"first": {"dataset": "toy-signed", "pool": "both"}, "second": {"pool": "both"}}
+    convert("toy", None, Path("atomic_files"), name="second")
+    table = finish(text=TABLE.replace("datasets: [toy-signed]", f"datasets: {json.dumps(splits)}"))
+    rows = table.with_suffix(".jsonl")
+    found = read_rows(rows)
+    rows.unlink()
+    for row in found:
+        append_row(rows, replace(row, stopped_by="budget") if row.dataset == "second" else row)
+    told = significance(table)
+    assert {each["section"] for each in told["comparisons"]} == {"both"}
+    alone = significance(table, datasets=["first"])
+    for one, other in zip(told["comparisons"], alone["comparisons"], strict=True):
+        assert (one["mean"], one["other_mean"], one["tests"]) == (other["mean"], other["other_mean"], other["tests"])
+
+
+def test_another_order_of_the_models_is_another_question(finish: Finish) -> None:
+    """The first of this package's own is the one that the others are compared with."""
+    table = finish(
+        lambda label, seed: drawn("EASE" if label == "SSFL" else label, seed),
+        text=TABLE.replace("EASE: {seeds: [1]}", "SSFL: {seeds: [1]}"),
+    )
+    compare(table)
+    assert {each["model"] for each in significance(table)["comparisons"]} == {"SSF"}
+    without_users(table)
+    swapped = TABLE.replace("SSF: {seeds: [1]}, EASE: {seeds: [1]}", "SSFL: {seeds: [1]}, SSF: {seeds: [1]}")
+    table.write_text(swapped, encoding="utf-8")
+    compare(table)
+    assert kept_outcomes(table) == {}
+    with pytest.raises(UsageError, match="values per user"):
+        significance(table)
+
+
 def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish) -> None:
     notes = " ".join(significance(finish())["notes"])
     assert "mean over the seeds 1 (SSF, EASE); 1, 2 (Pop)" in notes

@@ -102,11 +102,11 @@ def _current(yaml_file: Path, rows_file: Path) -> dict[str, dict[str, Any]]:
 
 
 def values_digest(spec: TableSpec, results: Iterable[Result]) -> str:
-    """Return a digest of what the tests of a table depend on: its columns, its pools, and the values of its runs."""
+    """Return a digest of what the tests of a table depend on: its columns, pools, models, and the runs' values."""
     values: dict[str, dict[str, list[str | None]]] = {}
     for section, label, row in results:
         values.setdefault(section, {}).setdefault(label, []).append(row.per_user_sha256)
-    return digest({"columns": list(spec.columns), "pools": spec.pools(), "values": values})
+    return digest({"columns": list(spec.columns), "pools": spec.pools(), "models": list(spec.models), "values": values})
 
 
 def _read(file: Path) -> dict[str, Any]:

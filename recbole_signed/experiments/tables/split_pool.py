@@ -70,11 +70,12 @@ class SplitPool:
         )
 
     def values(self, labels: Sequence[str], metrics: Sequence[str], rows_file: Path) -> SectionValues:
-        """Read the values per user of some models, which must all be there."""
-        splits = [
-            read_section(name, {each: of_section[each] for each in labels if each in of_section}, rows_file, metrics)
+        """Read the values per user of some models, which must all be there; without splits on which none has rows."""
+        wanted = {
+            name: {each: of_section[each] for each in labels if each in of_section}
             for name, of_section in self.sections.items()
-        ]
+        }
+        splits = [read_section(name, rows, rows_file, metrics) for name, rows in wanted.items() if rows]
         return pooled_sections(self.name, splits) if self.pooled else splits[0]
 
     def reference(self, spec: TableSpec, metric: str, against: str | None) -> str | None:
