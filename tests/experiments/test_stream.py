@@ -144,6 +144,20 @@ def test_an_interrupted_experiment_ends_as_one_that_was_not(
         assert pl.read_parquet(path).equals(pl.read_parquet(part / path.name)), path.name
 
 
+def test_windows_of_other_data_are_not_taken_over(
+    write_inter: Callable[..., Path], spec: Callable[..., StreamSpec], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"u{rng.integers(30)}", f"i{rng.integers(60)}", rng.choice([1, -1]), START + n * 60) for n in range(2000)]
+    columns = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+    first = run_stream(spec(dataset="noise"), write_inter("noise", columns, rows), tmp_path / "work", progress=False)
+    folder = write_inter("noise", columns, rows[:1500])
+    again = run_stream(spec(dataset="noise"), folder, tmp_path / "work", progress=False)
+    assert again != first
+    alone = run_stream(spec(dataset="noise"), folder, tmp_path / "alone", progress=False)
+    assert summarise(again)["pooled"] == summarise(alone)["pooled"]
+
+
 def test_an_uninformative_stream_is_called_so(
     write_inter: Callable[..., Path], spec: Callable[..., StreamSpec], tmp_path: Path
 ) -> None:
@@ -191,8 +205,8 @@ def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: P
     gain = 1 / np.log2(3)
     np.testing.assert_allclose(found["ndcg@2"], [1 / (1 + gain), gain, 0.0])
     np.testing.assert_equal(found["dislikerecall@1"], [np.nan, 1.0, np.nan])
-    np.testing.assert_equal(found["dislikeshare@1"], [0.0, 1.0, np.nan])
-    np.testing.assert_equal(found["dislikeshare@2"], [0.0, 0.5, np.nan])
+    np.testing.assert_equal(found["dislikeshare@1"], [np.nan, 1.0, np.nan])
+    np.testing.assert_equal(found["dislikeshare@2"], [np.nan, 0.5, np.nan])
     longer = measure(cases, lambda rows: scores[rows].clone(), 4, (2, 5))  # there are three items
     np.testing.assert_array_equal(longer["ndcg@2"], found["ndcg@2"])
     np.testing.assert_allclose(longer["ndcg@5"], [1 / (1 + gain), gain, 0.5])

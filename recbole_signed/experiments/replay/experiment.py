@@ -18,6 +18,7 @@ import polars as pl
 import torch
 from tqdm import tqdm
 
+from recbole_signed import __version__
 from recbole_signed.atomic import Features
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.cases import Cases
@@ -26,6 +27,7 @@ from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import POP, ModelSpec, StreamSpec
 from recbole_signed.experiments.replay.window_metrics import measure
+from recbole_signed.experiments.runs import data_sha256, digest
 from recbole_signed.files import replacing
 from recbole_signed.online.learners import Learner, best_items, make_learner, ranked_scores
 from recbole_signed.online.store import EdgeState, OnlineState, Update
@@ -83,10 +85,12 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     Args:
         spec: of the experiment.
         folder: of the data set.
-        work: where results go, below a name made of everything they depend on.
+        work: where results go, below a name made of everything they depend on: the yaml file, the data, this package's
+            version.
         progress: show a bar.
     """
-    out = work / f"{spec.path.stem}-{spec.hash()}"
+    state_of = digest([spec.hash(), data_sha256(folder, spec.dataset), __version__])
+    out = work / f"{spec.path.stem}-{state_of[:12]}"
     out.mkdir(parents=True, exist_ok=True)
     if spec.freshness:
         from recbole_signed.experiments.replay.freshness import run_by_event

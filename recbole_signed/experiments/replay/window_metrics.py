@@ -21,7 +21,8 @@ def measure(
 
     ``recall@k``: hits over all likes of the window; ``ndcg@k``: binary, the ideal over ``min(likes, k)``;
     ``dislikerecall@k``: share of the window's dislikes of known items that enter the list, NaN without any;
-    ``dislikeshare@k``: share of dislikes among what is in the list and was liked or disliked, NaN without any.
+    ``dislikeshare@k``: share of dislikes among what is in the list and was liked or disliked, NaN without any, and
+    where nothing was disliked in the window, as in :class:`~recbole_signed.evaluation.metrics.DislikeShare`.
 
     Args:
         cases: whom to rank for, and what counts.
@@ -54,7 +55,7 @@ def measure(
     hits, bads = (np.pad(each, ((0, 0), (0, max(cutoffs) - depth))) for each in (hits, bads))
     found: dict[str, np.ndarray] = {}
     recall, ndcg = (at(hits, cases.n_likes) for at in (recall_at, ndcg_at))
-    share = dislike_share_at(hits, bads)
+    share = np.where(n_dislikes[:, None] > 0, dislike_share_at(hits, bads), np.nan)
     for k in cutoffs:
         found[f"recall@{k}"], found[f"ndcg@{k}"] = recall[:, k - 1], ndcg[:, k - 1]
         with np.errstate(invalid="ignore"):
