@@ -44,10 +44,12 @@ class SignedSampler:
         repeatable: RecBole's key: an item that was liked before may be drawn; only the liked item of the row may not.
 
     Raises:
-        UsageError: a user has liked every item, or the distribution is unknown.
+        UsageError: the distribution is unknown.
     """
 
     phase: str
+    _checked = False
+    """Whether it is known that each user has an item left to draw."""
 
     def __init__(self, parts: Sequence[Any], distribution: str, alpha: float = 1.0, repeatable: bool = False) -> None:
         self.datasets = parts
@@ -56,7 +58,6 @@ class SignedSampler:
         self.alpha, self.repeatable = alpha, repeatable
         self.phases = list(PHASES)
         self._keys = [] if repeatable else [self._liked(part) for part in parts]
-        self._refuse_full_users()
         self.set_distribution(distribution)
 
     def _liked(self, part: Any) -> IntArray:
@@ -71,10 +72,12 @@ class SignedSampler:
                 known |= contains(earlier, keys)
             counts += np.bincount(keys[~known] // self.item_num, minlength=self.user_num)
         if (counts[1:] >= self.item_num - 1).any():
+            user = self.datasets[0].id2token(self.uid_field, int(np.argmax(counts)))
             raise UsageError(
-                f"the user with the id {int(np.argmax(counts))} has liked every item, so no negative can be drawn; "
-                "leave such users out (user_inter_num_interval)."
+                f"the user '{user}' has liked every item, so no negative can be drawn; leave such users out "
+                "(user_inter_num_interval), or take a model that draws none, such as SSF."
             )
+        self._checked = True
 
     def set_distribution(self, distribution: str) -> None:
         """Draw by ``distribution`` from now on."""
@@ -93,7 +96,7 @@ class SignedSampler:
         if phase not in self.phases:
             raise ValueError(f"Phase [{phase}] not exist.")
         new = copy.copy(self)
-        new.phase = phase
+        new.phase, new._checked = phase, False
         new._keys = self._keys[: PHASES.index(phase) + 1]
         return new
 
@@ -117,8 +120,11 @@ class SignedSampler:
             ``[num * batch]``: the first of each row, then the second of each, and so on.
 
         Raises:
+            UsageError: a user has liked every item.
             ValueError: an id is not that of a user.
         """
+        if not self._checked:
+            self._refuse_full_users()
         users = np.asarray(user_ids, dtype=np.int64)
         if len(users) and not 0 <= users.min() <= users.max() < self.user_num:
             wrong = users[(users < 0) | (users >= self.user_num)][0]

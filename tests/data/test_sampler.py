@@ -34,7 +34,12 @@ def parts(n_users: int = 30, n_items: int = 40, seed: int = 0) -> list[Any]:
         table = {"user_id": users, "item_id": items}
         made.append(
             SimpleNamespace(
-                inter_feat=table, uid_field="user_id", iid_field="item_id", user_num=n_users, item_num=n_items
+                inter_feat=table,
+                uid_field="user_id",
+                iid_field="item_id",
+                user_num=n_users,
+                item_num=n_items,
+                id2token=lambda _, number: f"raw {number}",
             )
         )
     return made
@@ -99,8 +104,9 @@ def test_wrong_use_is_named() -> None:
         sampler.set_distribution("popular")
     full = torch.arange(1, 40)
     data[2].inter_feat = {"user_id": torch.full((39,), 3), "item_id": full}
-    with pytest.raises(UsageError, match="the user with the id 3 has liked every item"):
-        SignedSampler(data, "uniform")
+    assert len(SignedSampler(data, "uniform").set_phase("valid").sample_by_user_ids([1], [1], 2)) == 2
+    with pytest.raises(UsageError, match="the user 'raw 3' has liked every item"):
+        SignedSampler(data, "uniform").set_phase("test").sample_by_user_ids([1], [1], 1)
     with pytest.raises(ValueError, match="interacted with all items"):
         Sampler(list(PHASES), data)
 

@@ -81,6 +81,14 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert [name for name in names if f":: recbole_signed.{name}\n" not in page] == []
 
 
+def test_the_messages_that_troubleshooting_quotes_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "recbole_signed").rglob("*.py"))
+    quoted = re.findall(r'^\*\*"([^"]+)"', page, re.MULTILINE)
+    assert len(quoted) > 4
+    assert [text for text in quoted if text not in code] == []
+
+
 def test_the_version_has_one_source() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == recbole_signed.__version__
