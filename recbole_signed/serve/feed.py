@@ -7,11 +7,10 @@ alike. The stream takes the place of ``POST /v1/events``.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import NAMES, Event, EventBatch
+from recbole_signed.online import EventBatch
 from recbole_signed.online.sources import EventSource
 from recbole_signed.serve.writer import BusyError, Writer
 
@@ -53,32 +52,24 @@ class Feed:
                 if self._taken(polled.batch):
                     self._source.commit(polled.position)
                     self.failure = None
-            except UsageError as error:
-                self._failed(str(error))
+            except Exception as error:  # the thread must live on, and /readyz tell why nothing comes
+                self._failed(error)
 
     def _taken(self, batch: EventBatch) -> bool:
         """Hand events over until they are durable; False where the end came first."""
-        events = _events(batch)
+        events = list(batch.events())
         while events and not self._stop.is_set():
             try:
                 self._writer.submit(events).result()
                 return True
             except BusyError:
                 self._stop.wait(PAUSE)
-            except UsageError as error:  # such as a full disk
-                self._failed(str(error))
+            except Exception as error:  # such as a full disk; the source would not give these events again
+                self._failed(error)
         return not events
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, error: Exception) -> None:
         if self.failure is None:
-            _logger.error("%s", reason)
-        self.failure = reason
+            _logger.error("%s", error, exc_info=None if isinstance(error, UsageError) else error)
+        self.failure = str(error) or type(error).__name__
         self._stop.wait(PAUSE)
-
-
-def _events(batch: EventBatch) -> list[Event]:
-    columns = (batch.event_id, batch.user_id, batch.item_id, batch.type.tolist(), batch.timestamp.tolist())
-    return [
-        Event(event, user, item, NAMES[kind], time, None if math.isnan(value) else value)
-        for event, user, item, kind, time, value in zip(*columns, batch.value.tolist(), strict=True)
-    ]

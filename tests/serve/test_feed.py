@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +14,11 @@ from fastapi.testclient import TestClient
 from redis_server import redis_server
 from small_recommender import NOW, begin
 
-from recbole_signed.online import OnlineRecommender
-from recbole_signed.serve import Engine, ServeSettings, make_app
+from recbole_signed.online import EventBatch, OnlineRecommender, parse_rows
+from recbole_signed.online.sources import EventSource
+from recbole_signed.online.sources.source import Polled
+from recbole_signed.serve import Engine, ServeSettings, feed, make_app
+from recbole_signed.serve.feed import Feed
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +87,82 @@ def test_two_services_follow_one_stream(service: Callable[[str], TestClient], ur
     refused = one.post("/v1/events", json={"events": [{"user_id": "u1", "item_id": "i1", "type": "like"}]})
     assert (refused.status_code, "from the stream" in refused.json()["detail"]) == (409, True)
     assert one.get("/readyz").json()["ready"]
+
+
+class Rows(EventSource):
+    """A stream that gives some rows once; before that, an error as long as it has one."""
+
+    name = "rows"
+
+    def __init__(self, rows: list[dict[str, Any]], error: Exception | None = None) -> None:
+        self._rows, self.error = rows, error
+        self.committed, self._ended = threading.Event(), threading.Event()
+
+    def poll(self, max_events: int) -> Polled:
+        if self.error is not None:
+            raise self.error
+        if not self._rows:
+            self._ended.wait(0.01)
+            return Polled(EventBatch.empty(), [], None, exhausted=False)
+        rows, self._rows = self._rows, []
+        return Polled(*parse_rows(rows, map(str, range(len(rows)))), "end", exhausted=False)
+
+    def commit(self, position: str | None) -> None:
+        if position is not None:
+            self.committed.set()
+
+    def close(self) -> None:
+        self._ended.set()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    trainer = begin(tmp_path / "state")
+    engine = Engine(trainer, folder=tmp_path / "state")
+    yield engine
+    engine.close()
+    trainer.close()
+
+
+def test_a_stream_announces_features(engine: Engine) -> None:
+    assert engine.writer is not None
+    kept = {"item_id": "i1", "type": "item", "features": {"genre": "jazz"}, "timestamp": NOW}
+    engine.writer.submit([kept]).result()
+    rows = [
+        {**kept, "timestamp": NOW + 1, "features": {"genre": ["jazz", "live"], "year": 1999}},
+        {"user_id": "u1", "type": "user", "features": {"country": "NO"}, "timestamp": NOW},
+        {"user_id": "u2", "item_id": "i2", "type": "like", "timestamp": NOW},
+    ]
+    source = Rows(rows)
+    engine.feed = Feed(source, engine.writer)
+    assert source.committed.wait(60)
+    with engine.trainer.reading() as (state, _):
+        assert state.announced() == {
+            "item": {state.items.id_of("i1"): {"genre": ["jazz", "live"], "year": 1999}},
+            "user": {state.users.id_of("u1"): {"country": "NO"}},
+        }
+
+
+@pytest.mark.parametrize("where", ["source", "writer"])
+def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    assert engine.writer is not None
+    monkeypatch.setattr(feed, "PAUSE", 0.01)
+    rows = [{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}]
+    source = Rows(rows, RuntimeError("broken") if where == "source" else None)
+    with monkeypatch.context() as patch:
+        if where == "writer":
+            patch.setattr(engine.trainer, "ingest", lambda *_, **__: 1 / 0)
+        client = TestClient(make_app(engine))
+        engine.feed = Feed(source, engine.writer)
+        deadline = time.monotonic() + 60
+        while engine.feed.failure is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        answer = client.get("/readyz")
+        wanted = {"source": "broken", "writer": "division by zero"}[where]
+        assert (answer.status_code, f"the stream can't be read: {wanted}" in answer.json()["reasons"]) == (503, True)
+    source.error = None
+    assert source.committed.wait(60)  # nothing was lost
+    assert engine.seq == 1
+    while engine.feed.failure is not None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert client.get("/readyz").json()["ready"]
