@@ -15,6 +15,8 @@ from recbole_signed.serve.memory import give_memory_back
 from recbole_signed.serve.settings import Schedule
 
 _logger = logging.getLogger(__name__)
+PAUSE = 600.0
+"""Seconds until a task that failed is tried again, where its next time is not sooner."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Round:
 
 
 class Maintenance:
-    """Runs what is due; a task that fails is tried again at its next time, and tells so in the metrics.
+    """Runs what is due; a task that fails is tried again after a pause, and tells so in the metrics.
 
     Args:
         engine: whose trainer is maintained.
@@ -80,7 +82,7 @@ class Maintenance:
         try:
             self._tasks[name]()
         except Exception as fault:  # a failed round must not end the service
-            error = str(fault)
+            error = str(fault) or type(fault).__name__
             _logger.exception("%s failed", name)
         give_memory_back()
         seconds = time.perf_counter() - started
@@ -94,8 +96,10 @@ class Maintenance:
         while not self._stop.wait(min([1.0, *(max(due - time.monotonic(), 0.01) for due in self._due.values())])):
             for name, due in self._due.items():
                 if time.monotonic() >= due and not self._stop.is_set():
-                    seq = self._engine.seq
+                    seq, pause = self._engine.seq, self._every[name]
                     if seq != self._done_at[name]:  # nothing is left to do where nothing has happened
-                        self.run(name)
-                        self._done_at[name] = seq
-                    self._due[name] = time.monotonic() + self._every[name]
+                        if self.run(name).error is None:
+                            self._done_at[name] = seq
+                        else:
+                            pause = min(pause, PAUSE)
+                    self._due[name] = time.monotonic() + pause

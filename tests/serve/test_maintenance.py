@@ -61,3 +61,29 @@ def test_backups_are_made_by_schedule(serve: Callable[..., TestClient], tmp_path
     assert [item for item, _ in copy.recommend("1", 5)] == [each["item"] for each in listed["items"]]
     copy.close()
     assert "backup" not in Maintenance(serve().engine, ServeSettings().schedule)._tasks  # type: ignore[attr-defined]
+
+
+def test_a_failed_round_is_tried_again_without_a_new_event(
+    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    snapshot, tries = engine.trainer.snapshot, [MemoryError(), OSError("disk full")]
+
+    def broken() -> str:
+        if tries:
+            raise tries.pop()
+        return snapshot()
+
+    monkeypatch.setattr(engine.trainer, "snapshot", broken)
+    only = {"refresh": 0, "refit": 0, "snapshot": 0.02, "compact": 0}
+    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": only}).schedule)
+    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
+    maintenance.start()
+    total, counter = engine.telemetry.total, engine.telemetry.maintenance
+    deadline = time.monotonic() + 20
+    while not total(counter, result="done") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    maintenance.stop()
+    assert (total(counter, result="failed"), total(counter, result="done")) == (2, 1)
+    assert maintenance.rounds()["snapshot"]["error"] is None
