@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-from urllib.parse import urlsplit
+import string
+from urllib.parse import quote, urlsplit
 
 from fastapi import Request, Response
 from starlette.types import Scope
@@ -41,7 +42,9 @@ class Forwarder:
         if self._address is None:
             return ProblemError(503, "Service Unavailable", NO_WRITER).response()
         body = await request.body()
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        scope = request.scope
+        raw = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        target = quote(raw, safe=string.punctuation)  # as it came: 'a%2520b' and 'a%20b' are two ids
         names = ("x-api-key", "authorization", "content-type")
         headers = {name: request.headers[name] for name in names if name in request.headers}
         try:
