@@ -62,8 +62,6 @@ class OnlineReplica:
         self._fitted_seq, self._loaded = 0, ""
         self.model_name = ""
         self._learner: Learner | None = None
-        self.behind_since: float | None = None
-        """Clock of :func:`time.monotonic` since when events of the log have not been applied; None: none is left."""
         try:
             self._recover()
             self.follow()
@@ -125,7 +123,6 @@ class OnlineReplica:
                     self.edges = EdgeState.from_tensors(fresh[0].edges, fresh[0].n_items)
                     self.applied_seq = fresh[0].applied_seq
                 self._take(*fresh)
-            some = False
             learner = self._learner
             assert learner is not None
             for logged in self.log.commits(self.applied_seq):
@@ -139,8 +136,7 @@ class OnlineReplica:
                 if len(changes.forgotten):
                     self._announcements.follow()  # the writer has erased them from the file
                 self._announce(learner, logged.user[logged.type == USER], logged.item[logged.type == ITEM])
-                self.applied_seq, some = logged.last_seq, True
-            self.behind_since = None if some or self.applied_seq == self.log.last_seq else time.monotonic()
+                self.applied_seq = logged.last_seq
             return self.applied_seq
 
     def _announce(self, learner: Learner, users: np.ndarray, items: np.ndarray) -> None:
@@ -213,6 +209,8 @@ class Follower:
         self._replica, self._interval = replica, interval
         self.failure: str | None = None
         """Why the last look failed; None where it did not."""
+        self.looked = time.monotonic()
+        """Clock of :func:`time.monotonic` when the last look began that ended well: events before it are applied."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._thread.start()
@@ -224,9 +222,10 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
+            began = time.monotonic()
             try:
                 self._replica.follow()
-                self.failure = None
+                self.looked, self.failure = began, None
             except Exception as error:  # the state may be there again at the next look
                 if self.failure is None:
                     _logger.exception("the replica can't follow")

@@ -436,7 +436,7 @@ class Engine:
         if self.follower is not None and self.follower.failure is not None:
             reasons.append(f"the log can't be followed: {self.follower.failure}")
         if self.lag > self.settings.limits.lag:
-            reasons.append(f"answers are {self.lag:.1f} s behind the log")
+            reasons.append(f"answers may be {self.lag:.1f} s behind the log")
         return reasons
 
     @property
@@ -446,9 +446,8 @@ class Engine:
 
     @property
     def lag(self) -> float:
-        """Seconds that a replica is behind the log; 0 where it is not, and in the writer."""
-        since = getattr(self.trainer, "behind_since", None)
-        return 0.0 if since is None else time.monotonic() - since
+        """Most seconds that a replica may be behind the log: since its last look began that ended; 0 in the writer."""
+        return 0.0 if self.follower is None else time.monotonic() - self.follower.looked
 
     def status(self) -> dict[str, Any]:
         """Return sizes, latencies and rates for the page."""

@@ -19,7 +19,7 @@ class RequestLimits(Spec):
         batch: most events, or users, in one request.
         queue: most events that wait for the writer; beyond it requests get 429.
         commit: most events that become durable together.
-        lag: seconds behind the log after which a replica says that it is not ready.
+        lag: seconds since a replica's last look at the log after which it says that it is not ready.
         requests_per_second: of one key (or address, without keys); 0 for no limit.
     """
 

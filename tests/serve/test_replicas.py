@@ -1,16 +1,21 @@
-"""What a replica hands on to the writer."""
+"""What a replica hands on to the writer, and how it tells that it lags."""
 
 from __future__ import annotations
 
 import http.server
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
+from small_recommender import begin
 from starlette.types import Receive, Scope, Send
 
+from recbole_signed.online import OnlineReplica
+from recbole_signed.serve import Engine, ServeSettings
 from recbole_signed.serve.replicas import Forwarder
 
 
@@ -65,3 +70,32 @@ def test_a_request_is_handed_on_to_the_target_that_it_came_with(writer: Writer, 
 
     assert TestClient(app).delete(target).status_code == 200
     assert writer.targets == [target]
+
+
+def test_a_replica_whose_looks_do_not_end_tells_its_lag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(tmp_path / "state").close()
+    replica = OnlineReplica(tmp_path / "state")
+    stalled, go_on = threading.Event(), threading.Event()
+    follow = replica.follow
+
+    def stall() -> int:
+        stalled.set()
+        assert go_on.wait(60)
+        return follow()
+
+    monkeypatch.setattr(replica, "follow", stall)
+    engine = Engine(replica, ServeSettings.model_validate({"limits": {"lag": 1e-6}}))
+    try:
+        assert stalled.wait(60)
+        started = time.monotonic()
+        assert time.monotonic() - started <= engine.lag
+        assert any("behind the log" in reason for reason in engine.reasons_not_ready())
+        go_on.set()
+        deadline = time.monotonic() + 60
+        while engine.follower.looked < started and time.monotonic() < deadline:  # type: ignore[union-attr]
+            time.sleep(0.001)
+        assert engine.lag < time.monotonic() - started
+    finally:
+        go_on.set()
+        engine.close()
+        replica.close()
