@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
-"""An id of a user or an item."""
+from recbole_signed.ids_and_times import id_text
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]+$"), AfterValidator(id_text)]
+"""An id of a user or an item, in the form that events have: what is behind the routes sees no other."""
 Aversion = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 

@@ -443,3 +443,39 @@ def test_a_variant_may_rank_by_trend(serve: Make) -> None:
             break
     else:
         pytest.fail("no user got the variant")
+
+
+def test_an_id_typed_in_two_ways_is_one_id(serve: Make) -> None:
+    client = serve()
+    typed, kept = "jose\u0301", "jos\u00e9"
+    send(client, typed, "cafe\u0301", "like")
+    assert client.get(f"/v1/users/{typed}/recommendations").json()["known_user"]
+    send(client, "1", "the\u0301", "like")
+    send(client, "2", "the\u0301", "like")
+    both = items(client, kept, k=60)
+    assert "th\u00e9" in both
+    assert items(client, typed, k=60, exclude=["the\u0301"]) == [each for each in both if each != "th\u00e9"]
+    assert items(client, typed, include_only=["the\u0301"]) == ["th\u00e9"]
+    body = {"users": [{"user_id": typed}, {"likes": ["cafe\u0301"]}], "k": 3}
+    answers = client.post("/v1/recommendations", json=body).json()["answers"]
+    assert [each["known_user"] for each in answers] == [True, True]
+    assert "caf\u00e9" not in [each["item"] for answer in answers for each in answer["items"]]
+    for withdrawn in (True, False):  # it returns under the id that it was withdrawn by
+        client.put("/v1/items/the\u0301", json={"withdrawn": withdrawn, "tags": ["a"]}).raise_for_status()
+        assert client.get("/v1/items/the\u0301").json() == {"withdrawn": withdrawn, "tags": ["a"]}
+        assert ("th\u00e9" in items(client, "3", k=60, tags=["a"])) is not withdrawn
+    assert client.get(f"/api/recommend/{typed}?n=60").json() == both
+
+
+def test_an_erasure_under_a_name_typed_otherwise_takes_all_impressions(serve: Make, tmp_path: Path) -> None:
+    client = serve()
+    typed, kept = "jose\u0301", "jos\u00e9"
+    engine = client.engine  # type: ignore[attr-defined]
+    for user in (typed, kept):
+        client.get(f"/v1/users/{user}/recommendations")
+    assert client.delete(f"/v1/users/{typed}").json()["accepted"] == 1
+    client.get("/v1/users/1/recommendations")
+    engine.impressions.close()
+    engine.impressions = None
+    log = engine.traffic
+    assert log._query("SELECT DISTINCT user FROM impression", ()) == [(log._name("1"),)]
