@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import id_text
 from recbole_signed.online import EventBatch, OnlineRecommender
 from recbole_signed.online.store import EventResult
 from recbole_signed.serve.telemetry import Telemetry
@@ -166,5 +167,8 @@ class Writer:
 
 
 def _event_id(row: Any) -> str | None:
-    value = row.get("event_id") if isinstance(row, Mapping) else None
-    return value if isinstance(value, str) else None
+    """Return the id that a refused row came with; None where it has none that can be told."""
+    try:
+        return id_text(row["event_id"])
+    except (KeyError, TypeError, ValueError):
+        return None

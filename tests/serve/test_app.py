@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -479,3 +480,17 @@ def test_an_erasure_under_a_name_typed_otherwise_takes_all_impressions(serve: Ma
     engine.impressions = None
     log = engine.traffic
     assert log._query("SELECT DISTINCT user FROM impression", ()) == [(log._name("1"),)]
+
+
+def test_an_event_id_that_is_no_text_is_refused(serve: Make) -> None:
+    client = serve()
+    good = {"user_id": "1", "item_id": "2", "type": "view", "event_id": "good"}
+    bogus = [{"type": "bogus", "event_id": each} for each in ("\ud800", "b")]
+    rows = [good, {**good, "event_id": "\ud800"}, *bogus]
+    content = json.dumps({"events": rows})
+    answer = client.post("/v1/events", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [each["status"] for each in results] == ["accepted", "refused", "refused", "refused"]
+    assert "event_id holds a lone surrogate" in results[1]["reason"]
+    assert [each.get("event_id") for each in results] == ["good", None, None, "b"]
