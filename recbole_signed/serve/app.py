@@ -24,7 +24,7 @@ from recbole_signed.serve.engine import TRENDING, Engine, Ranked
 from recbole_signed.serve.experiments import parse_experiment
 from recbole_signed.serve.keys import ApiKeys, RateLimit
 from recbole_signed.serve.maintenance import Maintenance
-from recbole_signed.serve.middleware import Watch, answer_errors, key_of
+from recbole_signed.serve.middleware import Watch, answer_errors, key_of, no_key
 from recbole_signed.serve.problems import PROBLEM, ProblemError
 from recbole_signed.serve.replicas import NO_WRITER, Forwarder
 from recbole_signed.serve.traffic import now_ms
@@ -68,7 +68,8 @@ def make_app(
     keys = keys or ApiKeys(None)
     limit = RateLimit(engine.settings.limits.requests_per_second)
     answer_errors(app)
-    app.add_middleware(Watch, engine=engine, limit=limit, forwarder=None if engine.writer else Forwarder(writer))
+    forwarder = None if engine.writer else Forwarder(writer)
+    app.add_middleware(Watch, engine=engine, keys=keys, limit=limit, forwarder=forwarder)
     if engine.settings.allow_origins:
         origins = list(engine.settings.allow_origins)
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
@@ -77,7 +78,7 @@ def make_app(
         async def check(request: Request) -> None:  # a plain function would go through a thread
             allowed = keys.allows(key_of(request.scope), role)
             if allowed is None:
-                raise ProblemError(401, "Unauthorized", "This route needs an API key in the header X-API-Key.")
+                raise no_key()
             if not allowed:
                 raise ProblemError(403, "Forbidden", f"This key may not do what needs the role '{role}'.")
 

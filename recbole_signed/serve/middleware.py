@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_signed.errors import UsageError
 from recbole_signed.serve.engine import Engine
-from recbole_signed.serve.keys import RateLimit
+from recbole_signed.serve.keys import ROLES, ApiKeys, RateLimit
 from recbole_signed.serve.problems import ProblemError
-from recbole_signed.serve.replicas import Forwarder
+from recbole_signed.serve.replicas import READING, Forwarder
 from recbole_signed.serve.writer import BusyError
 
 
@@ -33,18 +33,26 @@ def key_of(scope: Scope) -> str | None:
     return given
 
 
+def no_key() -> ProblemError:
+    """Return the error of a request that needs a key and has none, or a wrong one."""
+    return ProblemError(401, "Unauthorized", "This route needs an API key in the header X-API-Key.")
+
+
 class Watch:
     """Holds requests against the limits, hands some to the writer, and measures how long they take.
 
     Args:
         app: what comes next.
         engine: whose settings and telemetry are used.
-        limit: requests a second.
+        keys: of callers.
+        limit: requests a second, of a caller with a key of its own, and of an address for all others.
         forwarder: of a replica; None in the writer.
     """
 
-    def __init__(self, app: ASGIApp, engine: Engine, limit: RateLimit, forwarder: Forwarder | None) -> None:
-        self._app, self._limit, self._forwarder = app, limit, forwarder
+    def __init__(
+        self, app: ASGIApp, engine: Engine, keys: ApiKeys, limit: RateLimit, forwarder: Forwarder | None
+    ) -> None:
+        self._app, self._keys, self._limit, self._forwarder = app, keys, limit, forwarder
         self._requests, self._largest = engine.telemetry.requests, engine.settings.limits.body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +60,15 @@ class Watch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, size = time.perf_counter(), 500, 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._largest:  # whatever the headers say
+                raise self._too_large()
+            return message
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -61,31 +77,40 @@ class Watch:
             await send(message)
 
         try:
-            refused = self._refused(scope)
-            if refused is not None:
-                await refused.response()(scope, receive, watched)
-            elif self._forwarder is not None and self._forwarder.wants(scope):
-                response: Response = await self._forwarder.send(Request(scope, receive))
+            self._check(scope)
+            if self._forwarder is not None and self._forwarder.wants(scope):
+                response: Response = await self._forwarder.send(Request(scope, counted))
                 await response(scope, receive, watched)
             else:
-                await self._app(scope, receive, watched)
+                await self._app(scope, counted, watched)
+        except ProblemError as refused:
+            await refused.response()(scope, receive, watched)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._requests.labels(route, str(status)).observe(time.perf_counter() - started)
 
-    def _refused(self, scope: Scope) -> ProblemError | None:
-        """Return why a request goes no further; None where it does."""
-        wait = self._limit.wait(key_of(scope) or (scope["client"][0] if scope.get("client") else ""))
+    def _check(self, scope: Scope) -> None:
+        """Refuse what can be refused before a body is read.
+
+        Raises:
+            ProblemError: the request goes no further.
+        """
+        key = key_of(scope)
+        known = self._keys.required and self._keys.allows(key, ROLES[0]) is not None
+        address = scope["client"][0] if scope.get("client") else ""
+        wait = self._limit.wait(key if known and key else address)
         if wait:
-            return ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait)
-        headers = Headers(scope=scope)
-        length = headers.get("content-length", "0")
+            raise ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait)
+        if self._keys.required and not known and scope["method"] not in READING:
+            raise no_key()
+        length = Headers(scope=scope).get("content-length", "0")
         if not length.isdecimal():
-            return ProblemError(400, "Bad Request", "Content-Length is not a number.")
-        if int(length) > self._largest or "chunked" in headers.get("transfer-encoding", ""):
-            detail = f"The body must have a Content-Length of at most {self._largest} bytes."
-            return ProblemError(413, "Content Too Large", detail)
-        return None
+            raise ProblemError(400, "Bad Request", "Content-Length is not a number.")
+        if int(length) > self._largest:
+            raise self._too_large()
+
+    def _too_large(self) -> ProblemError:
+        return ProblemError(413, "Content Too Large", f"A body may have at most {self._largest} bytes.")
 
 
 def answer_errors(app: FastAPI) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 PROBLEM = "application/problem+json"
 
 
-class ProblemError(Exception):
+class ProblemError(HTTPException):  # which FastAPI lets through where it reads a body
     """An error with a status of its own."""
 
     def __init__(self, status: int, title: str, detail: str, retry_after: float | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.title, self.detail, self.retry_after = status, title, detail, retry_after
+        super().__init__(status, detail)
+        self.title, self.retry_after = title, retry_after
 
     def response(self) -> JSONResponse:
         """Return it as problem details."""
         headers = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
-        body = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
-        return JSONResponse(body, self.status, headers, PROBLEM)
+        body = {"type": "about:blank", "title": self.title, "status": self.status_code, "detail": self.detail}
+        return JSONResponse(body, self.status_code, headers, PROBLEM)

@@ -12,6 +12,8 @@ from starlette.types import Scope
 
 from recbole_signed.serve.problems import ProblemError
 
+READING = frozenset(("GET", "HEAD", "OPTIONS"))
+"""Methods that change nothing. Every route of another method needs a key."""
 READING_POSTS = frozenset(("/v1/recommendations", "/api/session/recommend"))
 """What a replica answers itself although it is posted."""
 WRITER_ONLY = frozenset(("/v1/quality", "/v1/status", "/v1/models", "/v1/experiments"))
@@ -35,7 +37,7 @@ class Forwarder:
         path = scope["path"]
         if path in WRITER_ONLY or path.endswith("/report"):
             return True
-        return scope["method"] not in ("GET", "HEAD", "OPTIONS") and path not in READING_POSTS
+        return scope["method"] not in READING and path not in READING_POSTS
 
     async def send(self, request: Request) -> Response:
         """Return the writer's response."""

@@ -20,7 +20,7 @@ class RequestLimits(Spec):
         queue: most events that wait for the writer; beyond it requests get 429.
         commit: most events that become durable together.
         lag: seconds since a replica's last look at the log after which it says that it is not ready.
-        requests_per_second: of one key (or address, without keys); 0 for no limit.
+        requests_per_second: of one valid key, or of one address where a request has none; 0 for no limit.
     """
 
     body_bytes: int = Field(default=1 << 20, ge=1024)

@@ -11,8 +11,17 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from recbole_signed.online import OnlineTrainer
-from recbole_signed.serve import Engine, Experiments, ImpressionQueue, Shown, make_app, make_key, parse_experiment
+from recbole_signed.online import OnlineReplica, OnlineTrainer
+from recbole_signed.serve import (
+    Engine,
+    Experiments,
+    ImpressionQueue,
+    ServeSettings,
+    Shown,
+    make_app,
+    make_key,
+    parse_experiment,
+)
 
 Make = Callable[..., TestClient]
 NOW = 1_700_000_000_000
@@ -494,3 +503,49 @@ def test_an_event_id_that_is_no_text_is_refused(serve: Make) -> None:
     assert [each["status"] for each in results] == ["accepted", "refused", "refused", "refused"]
     assert "event_id holds a lone surrogate" in results[1]["reason"]
     assert [each.get("event_id") for each in results] == ["good", None, None, "b"]
+
+
+def test_a_body_is_counted_whatever_the_headers_say(serve: Make, tmp_path: Path) -> None:
+    client = serve(limits={"body_bytes": 2000})
+    event = b'{"events": [{"user_id": "1", "item_id": "2", "type": "like"}]}'
+
+    def post(blanks: int, **headers: str) -> Any:
+        parts = (part for part in [b" " * 100] * blanks + [event])
+        return client.post("/v1/events", content=parts, headers={"Content-Type": "application/json", **headers})
+
+    for coding in ("chunked", "Chunked", "gzip, chunked"):
+        refused = post(30, **{"Transfer-Encoding": coding})
+        assert (refused.status_code, refused.json()["title"]) == (413, "Content Too Large")
+        assert refused.json()["detail"] == "A body may have at most 2000 bytes."
+        assert post(3, **{"Transfer-Encoding": coding}).status_code == 200
+    replica = OnlineReplica(tmp_path / "state")
+    engine = Engine(replica, ServeSettings.model_validate({"limits": {"body_bytes": 2000}}))
+    client = TestClient(make_app(engine, writer="http://127.0.0.1:9"))
+    assert post(30).status_code == 413  # before it is handed on
+    engine.close()
+    replica.close()
+
+
+def test_a_key_is_checked_before_a_body_is_read(serve: Make, tmp_path: Path) -> None:
+    make_key(tmp_path / "keys", "admin")
+    client = serve(keys=tmp_path / "keys")
+    for headers in ({}, {"X-API-Key": "wrong"}):
+        json_body = {"Content-Type": "application/json", **headers}
+        assert client.post("/v1/events", content=b"{", headers=json_body).status_code == 401
+    for route in client.app.routes:  # type: ignore[attr-defined]
+        for method in getattr(route, "methods", None) or ():
+            if method not in ("GET", "HEAD"):
+                path = route.path.replace("{", "").replace("}", "")
+                assert client.request(method, path, content=b"{").status_code == 401, route
+
+
+def test_the_rate_limit_counts_addresses_where_keys_are_not_valid(serve: Make, tmp_path: Path) -> None:
+    made = [make_key(tmp_path / "keys", "read") for _ in range(2)]
+
+    def statuses(client: TestClient, keys: list[str]) -> list[int]:
+        return [client.get("/v1/popular", headers={"X-API-Key": key}).status_code for key in keys]
+
+    limits = {"requests_per_second": 0.01}  # one request, then none for long
+    client = serve(keys=tmp_path / "keys", limits=limits)
+    assert statuses(client, ["random", "other", *made, made[0]]) == [401, 429, 200, 200, 429]
+    assert statuses(serve(limits=limits), ["random", "other"]) == [200, 429]
