@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -344,20 +345,23 @@ class ImpressionQueue:
         """Delete what was shown to a user, see :meth:`TrafficLog.forget`, and wait until that is done.
 
         Raises:
-            sqlite3.Error: the log can't be written.
+            UsageError: the log can't be written.
         """
         done: Future[None] = Future()
 
         def write() -> None:
             try:
                 self._log.forget(user, seq)
-            except sqlite3.Error as error:
+            except Exception as error:  # whatever it is: somebody waits
                 done.set_exception(error)
             else:
                 done.set_result(None)
 
         self._queue.put(write)
-        done.result()
+        try:
+            done.result()
+        except sqlite3.Error as error:
+            raise UsageError(f"what was shown to a user can't be erased: {error}; send the event again.") from error
 
     def reach(self, seq: int) -> None:
         """See :meth:`TrafficLog.reach`."""
@@ -375,15 +379,19 @@ class ImpressionQueue:
             while isinstance(job, Shown):
                 answers.append(job)
                 job = self._queue.get() if not self._queue.empty() else _nothing
-            try:
-                if answers:
-                    self._log.write(answers)
-                if job is not None:
-                    job()
-            except sqlite3.Error:
-                _logger.exception("the log of impressions could not be written")
+            if answers:
+                _attempt(partial(self._log.write, answers))
             if job is not None:
+                _attempt(job)
                 job = self._queue.get()
+
+
+def _attempt(write: Callable[[], None]) -> None:
+    """Write; a failure ends neither the thread nor what comes next, which somebody may wait for."""
+    try:
+        write()
+    except Exception:
+        _logger.exception("the log of impressions could not be written")
 
 
 def _nothing() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import ATTRIBUTION, Shown, TrafficLog
+from recbole_signed.serve import ATTRIBUTION, ImpressionQueue, Shown, TrafficLog
 
 DAY = 86_400_000
 
@@ -16,6 +20,20 @@ DAY = 86_400_000
 def shown(request: str, user: str, items: str, time: int, variant: str | None = "a", experiment: str = "test") -> Shown:
     exposures = [] if variant is None else [[(experiment, variant, 0.5)]]
     return Shown(request, user, list(items), time, "v1", exposures)
+
+
+def in_a_thread(call: Callable[[], None]) -> Future[None]:
+    """Call where a wait without an end holds up neither the test nor the end of the tests."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except Exception as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
 
 
 @pytest.fixture
@@ -102,3 +120,45 @@ def test_what_can_not_be_opened(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("no database " * 100)
     with pytest.raises(UsageError, match="can't open the log of impressions"):
         TrafficLog(tmp_path / "text.sqlite")
+
+
+def test_what_waits_behind_an_answer_that_can_not_be_written_happens(
+    log: TrafficLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = ImpressionQueue(log)
+    counted: Future[tuple[int, int]] = Future()
+
+    def full(answers: list[Shown]) -> None:
+        if answers[0].request == "1":  # both wait when this returns, and are taken from the queue together
+            waiting.put(shown("2", "u", "x", 0))
+            waiting.outcomes([("u", "x", 1, 0)], lambda likes, dislikes: counted.set_result((likes, dislikes)))
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(log, "write", full)
+    waiting.put(shown("1", "u", "x", 0))
+    assert counted.result(timeout=30) == (0, 0)
+    waiting.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected", "message"),
+    [
+        (sqlite3.OperationalError("database is locked"), UsageError, "can't be erased: database is locked; send"),
+        (ValueError("no user"), ValueError, "no user"),
+    ],
+)
+def test_an_erasure_that_fails_is_told_and_the_next_one_happens(
+    log: TrafficLog, monkeypatch: pytest.MonkeyPatch, fault: Exception, expected: type[Exception], message: str
+) -> None:
+    def broken(user: str, seq: int) -> None:
+        raise fault
+
+    log.write([shown("1", "u", "x", 0)])
+    waiting = ImpressionQueue(log)
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "forget", broken)
+        with pytest.raises(expected, match=message):
+            in_a_thread(lambda: waiting.forget("u", 1)).result(timeout=30)
+    in_a_thread(lambda: waiting.forget("u", 1)).result(timeout=30)
+    assert log.logged("test").height == 0
+    waiting.close()
