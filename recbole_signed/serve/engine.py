@@ -79,6 +79,7 @@ class Engine:
         self.trainer = trainer
         self.settings = settings or ServeSettings()
         self.experiments = experiments or Experiments()
+        self.experiments.refuse_by(self._apply)
         self.telemetry = telemetry or Telemetry()
         self.quality = LiveQuality(self.settings.quality.k)
         self.catalogue = Catalogue(None if folder is None else folder / catalogue.FILE)
@@ -149,6 +150,11 @@ class Engine:
         """Return a learner with the query-time parameters of variants, and those of a request in their place."""
         return ranking.with_parameters(learner, {**merged_parameters(assignments), **(given or {})})
 
+    def _apply(self, policy: Policy) -> None:
+        """Raise UsageError where the model has not all the parameters of a policy."""
+        with self.trainer.reading() as (_, learner):
+            ranking.with_parameters(learner, policy.parameters)
+
     def hidden(self) -> Any:
         """Return the ids of items that are shown to nobody: the withdrawn, and those of newcomers alone."""
         return self._state.hidden_items()
@@ -210,7 +216,7 @@ class Engine:
                     items, values = items[order][:k], values[order][:k]
                 found, teams = self._named(state, items, values), None
             else:
-                found, teams = self._interleaved(mixed, learner, state, number, k, filters, request)
+                found, teams = self._interleaved(mixed, learner, parameters, state, number, k, filters, request)
             told = known or learner.knows(number)
             answer = Ranked(found, self.seq, self.version, told, assignments, teams, request, draws)
         if log and self.impressions is not None:
@@ -290,14 +296,22 @@ class Engine:
         return to_the_front(place, len(items)), draws
 
     def _interleaved(
-        self, mixed: Assignment, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], request: str
+        self,
+        mixed: Assignment,
+        learner: Any,
+        parameters: Mapping[str, float] | None,
+        state: Any,
+        user: int,
+        k: int,
+        filters: dict[str, Any],
+        request: str,
     ) -> tuple[list[tuple[str, float]], list[str]]:
         variants = self.experiments[mixed.experiment].variants
         lists: list[list[str]] = []
         scores: dict[str, float] = {}
         for name, variant in variants.items():
             alone = [Assignment(mixed.experiment, name, variant.share, variant)]
-            changed = self.learner_for(learner, alone)
+            changed = self.learner_for(learner, alone, parameters)
             named = self._named(state, *self._rank(changed, state, user, k, filters, alone))
             lists.append([item for item, _ in named])
             scores |= dict(named)

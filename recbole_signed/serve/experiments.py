@@ -7,7 +7,8 @@ assigns alike, nothing is stored, and two experiments with different salts assig
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.files import replace_file
+from recbole_signed.files import refusing, replace_file
 from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 
 PARAMETERS = ("dislike_aversion", "dislike_push")
@@ -132,14 +133,26 @@ class Experiments:
         path: the file that changes are written to; None keeps them in memory.
 
     Raises:
-        UsageError: two running experiments change the same parameter for the same users.
+        UsageError: two running experiments change the same of what users get.
     """
 
     def __init__(self, experiments: Mapping[str, Experiment] | None = None, path: Path | None = None) -> None:
         self._experiments = dict(experiments or {})
         self._path = path
         self._seen = None if path is None else _stamp(path)
-        self._refuse_conflicts()
+        self._check: Callable[[Policy], object] = lambda _: None
+        self._changing = threading.RLock()
+        self._refuse(self._experiments)
+
+    def refuse_by(self, check: Callable[[Policy], object]) -> None:
+        """Refuse running experiments with a variant or policy that ``check`` raises UsageError for, from now on.
+
+        Raises:
+            UsageError: such an experiment is there already.
+        """
+        with self._changing:
+            self._check = check
+            self._refuse(self._experiments)
 
     @classmethod
     def read(cls, path: Path) -> Experiments:
@@ -166,7 +179,9 @@ class Experiments:
         if stamp != self._seen:
             self._seen = stamp
             with suppress(UsageError):
-                self._experiments = Experiments.read(self._path)._experiments
+                read = Experiments.read(self._path)._experiments
+                self._refuse(read)
+                self._experiments = read
 
     def __getitem__(self, name: str) -> Experiment:
         if name not in self._experiments:
@@ -180,22 +195,29 @@ class Experiments:
         """Add or change an experiment, and keep it in the file.
 
         Raises:
-            UsageError: it conflicts with a running one; nothing is changed.
+            UsageError: it conflicts with a running one, does not fit the model, or the file can't be written; nothing
+                is changed.
         """
-        changed = Experiments({**self._experiments, name: experiment})
-        self._experiments = changed._experiments
-        if self._path is not None:
-            content = {"experiments": {key: each.model_dump(exclude_defaults=True) for key, each in self}}
-            replace_file(self._path, yaml_text(content).encode())
+        with self._changing:
+            changed = {**self._experiments, name: experiment}
+            self._refuse(changed)
+            if self._path is not None:
+                content = {
+                    "experiments": {key: each.model_dump(exclude_defaults=True) for key, each in changed.items()}
+                }
+                with refusing(f"Keeping the experiments in {self._path}"):
+                    replace_file(self._path, yaml_text(content).encode())
+            self._experiments = changed
 
     def change(self, name: str, **fields: Any) -> Experiment:
         """Change fields of an experiment, such as ``status`` or ``share``.
 
         Raises:
-            UsageError: there is no such experiment, or a value is not valid.
+            UsageError: there is no such experiment, a value is not valid, or as :meth:`put`.
         """
-        made = parse_experiment(name, {**self[name].model_dump(), **fields})
-        self.put(name, made)
+        with self._changing:
+            made = parse_experiment(name, {**self[name].model_dump(), **fields})
+            self.put(name, made)
         return made
 
     def assign(self, user: str, known: bool) -> list[Assignment]:
@@ -220,14 +242,22 @@ class Experiments:
             found.append(Assignment(name, label, variant.share, variant))
         return found
 
-    def _refuse_conflicts(self) -> None:
+    def _refuse(self, experiments: Mapping[str, Experiment]) -> None:
+        """Refuse running experiments that conflict with each other or do not fit the model."""
         changed: dict[str, str] = {}
-        for name, experiment in self._experiments.items():
+        for name, experiment in experiments.items():
             if experiment.status != "running":
                 continue
+            for label, policy in experiment.all_policies.items():
+                try:
+                    self._check(policy)
+                except UsageError as error:
+                    raise UsageError(f"'{label}' of the experiment '{name}' does not fit the model: {error}") from error
             touched = {key for variant in experiment.variants.values() for key in variant.parameters}
             if experiment.interleave or any(each.model or each.explore for each in experiment.variants.values()):
                 touched.add("the model")
+            if any(each.young for each in experiment.variants.values()):
+                touched.add("young")
             for key in touched:
                 if key in changed:
                     raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from recbole_signed.serve.traffic import ImpressionQueue, now_ms
 
 if TYPE_CHECKING:
     from recbole_signed.serve.engine import Engine
+
+_logger = logging.getLogger(__name__)
 
 
 class VerdictWatch:
@@ -53,8 +56,11 @@ class VerdictWatch:
         self._judged = []
         lists: dict[int, np.ndarray] = {}
         for i in chosen:  # one at a time: answers are not held up for the whole batch
-            with self._engine.trainer.reading() as (state, learner):
-                self._judge(state, learner, batch, i, lists)
+            try:
+                with self._engine.trainer.reading() as (state, learner):
+                    self._judge(state, learner, batch, i, lists)
+            except Exception:  # live quality must not stop events
+                _logger.exception("a verdict could not be held against the list of its user")
 
     def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[int, np.ndarray]) -> None:
         """Hold one verdict against the list of its user, which is kept in ``lists``."""

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from recbole_signed.online import OnlineReplica, OnlineTrainer
+from recbole_signed.errors import UsageError
+from recbole_signed.online import LIKE, OnlineRecommender, OnlineReplica, OnlineTrainer
+from recbole_signed.online.learners import make_learner
 from recbole_signed.serve import (
     Engine,
     Experiments,
@@ -22,6 +25,7 @@ from recbole_signed.serve import (
     make_key,
     parse_experiment,
 )
+from recbole_signed.serve.experiments import Assignment
 
 Make = Callable[..., TestClient]
 NOW = 1_700_000_000_000
@@ -263,6 +267,41 @@ def test_interleaved_lists(serve: Make) -> None:
     teams = [each["variant"] for each in answer["items"]]
     assert sorted(set(teams)) == ["ours", "popular"]
     assert abs(teams.count("ours") - teams.count("popular")) <= 1
+
+
+def test_parameters_of_a_request_hold_in_interleaved_lists(serve: Make) -> None:
+    variants = {"one": {"share": 0.5}, "same": {"share": 0.5}}
+    mix = parse_experiment("mix", {"variants": variants, "interleave": True})
+    plain, mixed = serve(), serve(experiments=Experiments({"mix": mix}))
+    differ = 0
+    for user in ("1", "2", "3"):
+        careful = items(plain, user, k=10, dislike_aversion=5.0)
+        differ += careful != items(plain, user, k=10)
+        assert items(mixed, user, k=10, dislike_aversion=5.0) == careful
+    assert differ
+
+
+def test_experiments_must_fit_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users, things = [f"u{i}" for i in range(1, 13)], [f"i{i}" for i in range(1, 9)]
+    user, item = np.divmod(np.arange(60), 5)
+    edges = (user + 1, item + 1, np.full(60, LIKE, dtype=np.int8), NOW + np.arange(60))
+    trainer = OnlineRecommender.begin(tmp_path / "ease", make_learner("SignedEASE"), users, things, edges)
+    variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 1.0}}}
+    careful = parse_experiment("careful", {"variants": variants})
+    with pytest.raises(UsageError, match="'careful' of the experiment 'careful' does not fit the model: SignedEASE"):
+        Engine(trainer, experiments=Experiments({"careful": careful}))
+    engine = Engine(trainer)
+    client = TestClient(make_app(engine))
+    refused = client.put("/v1/experiments/careful", json={"variants": variants})
+    assert (refused.status_code, "no parameter 'dislike_aversion'" in refused.json()["detail"]) == (422, True)
+    assert client.get("/v1/experiments").json() == {}
+    # whatever goes wrong with the list of one user, events are taken
+    monkeypatch.setattr(engine.experiments, "assign", lambda user, known: [Assignment("x", "y", 1.0, variant)])
+    variant = careful.variants["careful"]
+    events = [{"user_id": user, "item_id": "i8", "type": "like"} for user in users]
+    assert client.post("/v1/events", json={"events": events}).json()["accepted"] == len(events)
+    engine.close()
+    trainer.close()
 
 
 def test_live_quality_and_metrics(serve: Make) -> None:

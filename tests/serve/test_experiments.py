@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.stats import chi2_contingency, chisquare
 
 from recbole_signed.errors import UsageError
 from recbole_signed.serve import Experiments, merged_parameters, parse_experiment, team_draft
+from recbole_signed.serve.experiments import Policy
 
 USERS = [f"user {i}" for i in range(4000)]
 
@@ -62,6 +64,10 @@ def test_conflicts_are_refused() -> None:
         experiments.put("other", parse_experiment("other", make()))
     assert [name for name, _ in experiments] == ["one"]
     of(one=make(), other=make(status="draft"))
+    young = {"plain": {"share": 0.5}, "young": {"share": 0.5, "young": 1.0}}
+    with pytest.raises(UsageError, match="'one' and 'other' both change young"):
+        of(one=make(variants=young), other=make(variants=young))
+    of(one=make(), other=make(variants=young))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +107,43 @@ def test_changes_are_kept(tmp_path: Path) -> None:
     path.write_text("experiments: {a: !!python/object/apply:os.system ['true']}")
     with pytest.raises(UsageError, match="is not valid yaml"):
         Experiments.read(path)
+
+
+def test_changes_from_several_threads_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    experiments = Experiments(path=path)
+    names = [f"e{i}" for i in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: experiments.put(name, parse_experiment(name, make(status="draft"))), names))
+    assert {name for name, _ in Experiments.read(path)} == {name for name, _ in experiments} == set(names)
+
+
+def test_what_can_not_be_kept_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    experiments = Experiments(path=tmp_path / "file" / "experiments.yaml")
+    with pytest.raises(UsageError, match=r"Keeping the experiments in .*experiments.yaml failed: Not a directory"):
+        experiments.put("one", parse_experiment("one", make()))
+    assert list(experiments) == []
+
+
+def test_running_experiments_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    def check(policy: Policy) -> None:
+        if policy.parameters:
+            raise UsageError("there is none.")
+
+    experiments = of(one=make(status="draft"))
+    experiments.refuse_by(check)
+    with pytest.raises(UsageError, match="'careful' of the experiment 'one' does not fit the model: there is none"):
+        experiments.change("one", status="running")
+    assert experiments["one"].status == "draft"
+    with pytest.raises(UsageError, match="'careful' of the experiment 'two' does not fit"):
+        of(two=make()).refuse_by(check)
+    path = tmp_path / "experiments.yaml"
+    followed = Experiments.read(path)
+    followed.refuse_by(check)
+    Experiments.read(path).put("one", parse_experiment("one", make()))
+    followed.reload()
+    assert list(followed) == []
 
 
 @given(
