@@ -77,6 +77,7 @@ def make_key(path: Path, role: str, comment: str = "") -> str:
     if path.exists():
         ApiKeys(path)  # refuses what is not a file of keys
         before = path.read_text(encoding="utf-8")
+        before += "\n" if before and not before.endswith("\n") else ""
     replace_file(path, f"{before}{role} {hashed(key)} {' '.join(comment.split())}".rstrip().encode() + b"\n")
     path.chmod(0o600)
     return key

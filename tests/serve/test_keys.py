@@ -71,6 +71,15 @@ def test_settings(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
+def test_a_key_is_added_behind_a_last_line_without_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    first = make_key(path, "read", "the phone")
+    path.write_text(path.read_text().rstrip("\n"))
+    second = make_key(path, "admin")
+    keys = ApiKeys(path)
+    assert (keys.allows(first, "admin"), keys.allows(second, "admin")) == (False, True)
+
+
 def test_a_key_is_added_to_a_file_of_keys_alone(tmp_path: Path) -> None:
     for name, content in (("table.yaml", b"models: [Pop]\n"), ("noise.bin", bytes(range(256)))):
         path = tmp_path / name
