@@ -106,7 +106,7 @@ class TrafficLog:
             raise UsageError(f"{path} is not there: the service has not logged an impression yet.")
         try:
             self._db = sqlite3.connect(
-                f"file:{path}?mode={'ro' if read_only else 'rwc'}", uri=True, check_same_thread=False
+                f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}", uri=True, check_same_thread=False
             )
             self._db.execute("PRAGMA foreign_keys = ON")
             if not read_only:
@@ -157,10 +157,10 @@ class TrafficLog:
                         self._db.executemany("INSERT INTO draw VALUES (?, ?, ?, ?, ?)", draws)
 
     def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
-        """Count verdicts for the newest impression of the item to the user within :data:`ATTRIBUTION`.
+        """Count verdicts for the newest impression of the item to the user in the :data:`ATTRIBUTION` before each.
 
         Args:
-            verdicts: user, item, sign (+1 or -1) and time in milliseconds of each.
+            verdicts: user, item, sign (+1 or -1) and time of each, that of the event, in milliseconds.
 
         Returns:
             How many belonged to an impression.
@@ -172,7 +172,7 @@ class TrafficLog:
                 cursor = self._db.execute(
                     f"UPDATE impression SET {column} = 1 WHERE id = (SELECT id FROM impression "
                     "WHERE user = ? AND item = ? AND time BETWEEN ? AND ? ORDER BY time DESC, id DESC LIMIT 1)",
-                    (self._name(user), item, at - ATTRIBUTION, at + HOUR),
+                    (self._name(user), item, at - ATTRIBUTION, at),
                 )
                 found += cursor.rowcount
         return found

@@ -98,11 +98,12 @@ class VerdictWatch:
             return
         if (batch.type == FORGET_USER).any():
             self._impressions.reach(self._engine.seq)
-        now, verdicts = now_ms(), []
+        verdicts = []
         for i in np.flatnonzero(accepted).tolist():
             kind = int(batch.type[i])
             if kind in (LIKE, DISLIKE):
-                verdicts.append((batch.user_id[i], batch.item_id[i], 1 if kind == LIKE else -1, now))
+                sign, time = 1 if kind == LIKE else -1, int(batch.timestamp[i])
+                verdicts.append((batch.user_id[i], batch.item_id[i], sign, time))
         if verdicts:
             self._impressions.outcomes(verdicts, self._count_outcomes)
 

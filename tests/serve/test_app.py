@@ -269,6 +269,17 @@ def test_interleaved_lists(serve: Make) -> None:
     assert abs(teams.count("ours") - teams.count("popular")) <= 1
 
 
+def test_a_verdict_from_before_an_impression_is_no_outcome_of_it(serve: Make) -> None:
+    client = serve()
+    late, prompt = items(client, "1", k=2)
+    send(client, "1", late, "like", timestamp=int(time.time() * 1000) - 3 * 86_400_000)
+    send(client, "1", prompt, "like")
+    engine = client.engine  # type: ignore[attr-defined]
+    engine.impressions.close()
+    engine.impressions = None
+    assert engine.traffic._query("SELECT item FROM impression WHERE like", ()) == [(prompt,)]
+
+
 def test_parameters_of_a_request_hold_in_interleaved_lists(serve: Make) -> None:
     variants = {"one": {"share": 0.5}, "same": {"share": 0.5}}
     mix = parse_experiment("mix", {"variants": variants, "interleave": True})

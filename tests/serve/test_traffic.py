@@ -49,6 +49,19 @@ def test_outcomes_go_to_the_newest_impression(log: TrafficLog) -> None:
     assert rows["like"].to_list() == [0, 0, 1, 0]
     assert rows["dislike"].to_list() == [0, 1, 0, 0]
     assert set(rows["propensity"]) == {0.5}
+    assert log.outcome([("u", "x", -1, -1)]) == 0  # before it was shown
+    assert log.outcome([("u", "x", -1, 500)]) == 1  # before it was shown again
+    assert log.logged("test")["dislike"].to_list() == [1, 1, 0, 0]
+
+
+def test_the_file_is_where_its_path_says(tmp_path: Path) -> None:
+    folder = tmp_path / "a#b?mode=ro c%20d"
+    folder.mkdir()
+    log = TrafficLog(folder / "traffic.sqlite")
+    log.write([shown("1", "u", "x", 0)])
+    log.close()
+    assert [each.name for each in tmp_path.iterdir()] == [folder.name]
+    assert TrafficLog(folder / "traffic.sqlite", read_only=True).logged("test").height == 1
 
 
 def test_per_user_with_the_period_before(log: TrafficLog) -> None:
