@@ -98,7 +98,8 @@ class Engine:
             trainer.compute = compute_by_size
             if self.impressions is not None:
                 self.impressions.reach(self.seq)
-            watch = self.verdicts = VerdictWatch(self, self.impressions)
+            log = None if folder is None else folder / traffic.FILE
+            watch = self.verdicts = VerdictWatch(self, self.impressions, log)
             self.writer = Writer(trainer, self.telemetry, watch.before, watch.after, limits.queue, limits.commit)
             if self.settings.source is not None:
                 self.feed = Feed(open_source(self.settings.source), self.writer)

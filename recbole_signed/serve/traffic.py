@@ -183,12 +183,18 @@ class TrafficLog:
         Args:
             user: its id.
             seq: that the erasure has, or will have.
+
+        Raises:
+            UsageError: the log can't be written.
         """
-        with self._lock:
-            with self._db:
-                self._db.execute("DELETE FROM impression WHERE user = ?", (self._name(user),))
-                self._db.execute("UPDATE erased SET seq = max(seq, ?)", (seq,))
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        try:
+            with self._lock:
+                with self._db:
+                    self._db.execute("DELETE FROM impression WHERE user = ?", (self._name(user),))
+                    self._db.execute("UPDATE erased SET seq = max(seq, ?)", (seq,))
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise UsageError(f"what was shown to a user can't be erased: {error}; send the event again.") from error
 
     def reach(self, seq: int) -> None:
         """Write answers that reflect ``seq``, the newest of the state: an erasure that was to be later never came."""
@@ -358,10 +364,7 @@ class ImpressionQueue:
                 done.set_result(None)
 
         self._queue.put(write)
-        try:
-            done.result()
-        except sqlite3.Error as error:
-            raise UsageError(f"what was shown to a user can't be erased: {error}; send the event again.") from error
+        done.result()
 
     def reach(self, seq: int) -> None:
         """See :meth:`TrafficLog.reach`."""

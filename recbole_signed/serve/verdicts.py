@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, EventBatch
 from recbole_signed.online.learners import best_items
 from recbole_signed.serve import ranking
 from recbole_signed.serve.quality import Case
-from recbole_signed.serve.traffic import ImpressionQueue, now_ms
+from recbole_signed.serve.traffic import ImpressionQueue, TrafficLog, now_ms
 
 if TYPE_CHECKING:
     from recbole_signed.serve.engine import Engine
@@ -26,10 +28,11 @@ class VerdictWatch:
     Args:
         engine: whose live quality is kept up.
         impressions: that are told what came of them; None without them.
+        log: file of the impressions, which may be there from before without ``impressions``; None for none.
     """
 
-    def __init__(self, engine: Engine, impressions: ImpressionQueue | None) -> None:
-        self._engine, self._impressions = engine, impressions
+    def __init__(self, engine: Engine, impressions: ImpressionQueue | None, log: Path | None = None) -> None:
+        self._engine, self._impressions, self._log = engine, impressions, log
         self._taken = self._unknown = 0
         self._random = random.Random()
         self._judged: list[tuple[int, bool, Case | None]] = []
@@ -45,9 +48,8 @@ class VerdictWatch:
 
         What was shown to them goes first: once their erasure is in the log, nobody could name them any more.
         """
-        if self._impressions is not None:
-            for i in np.flatnonzero(batch.type == FORGET_USER).tolist():
-                self._impressions.forget(batch.user_id[i], self._engine.seq + 1)
+        for i in np.flatnonzero(batch.type == FORGET_USER).tolist():
+            self._forget(batch.user_id[i], self._engine.seq + 1)
         share, most = self._engine.settings.quality.sample, self._engine.settings.quality.per_commit
         chosen = np.flatnonzero((batch.type == LIKE) | (batch.type == DISLIKE)).tolist()
         if share < 1:
@@ -61,6 +63,13 @@ class VerdictWatch:
                     self._judge(state, learner, batch, i, lists)
             except Exception:  # live quality must not stop events
                 _logger.exception("a verdict could not be held against the list of its user")
+
+    def _forget(self, user: str, seq: int) -> None:
+        if self._impressions is not None:
+            self._impressions.forget(user, seq)
+        elif self._log is not None and self._log.exists():
+            with contextlib.closing(TrafficLog(self._log)) as log:
+                log.forget(user, seq)
 
     def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[int, np.ndarray]) -> None:
         """Hold one verdict against the list of its user, which is kept in ``lists``."""

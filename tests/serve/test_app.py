@@ -21,6 +21,7 @@ from recbole_signed.serve import (
     ImpressionQueue,
     ServeSettings,
     Shown,
+    TrafficLog,
     make_app,
     make_key,
     parse_experiment,
@@ -426,6 +427,19 @@ def test_an_answer_that_an_erasure_overtakes_is_not_logged(
     while not (rows := log._query("SELECT count(*) FROM impression", ())[0][0]) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert rows
+
+
+def test_what_was_shown_before_impressions_were_switched_off_is_erased(serve: Make, tmp_path: Path) -> None:
+    engine = serve().engine  # type: ignore[attr-defined]
+    name = engine.traffic._name("1")
+    for user in ("1", "2"):
+        engine.recommend(user, 5)
+    engine.close()
+    engine.impressions = engine.traffic = None  # closed
+    later = serve(impressions=False)
+    assert later.delete("/v1/users/1").json()["accepted"] == 1
+    assert not any(name in each.read_bytes() for each in (tmp_path / "state").glob("traffic*"))
+    assert TrafficLog(tmp_path / "state" / "traffic.sqlite")._query("SELECT count(*) FROM impression", ()) == [(5,)]
 
 
 def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, tmp_path: Path) -> None:
