@@ -7,6 +7,9 @@ With actions :math:`a_i` drawn with propensity :math:`p_i`, rewards :math:`r_i`,
 * SNIPS (Swaminathan & Joachims, NeurIPS 2015): :math:`\sum w_i r_i / \sum w_i`;
 * doubly robust (Dudik et al., ICML 2011): mean of
   :math:`\sum_a \pi(a) \hat r(a) + w_i (r_i - \hat r(a_i))` with a model :math:`\hat r` of the reward.
+
+Impressions of one user are alike, and a variant is assigned to users, not to impressions. Intervals of logged traffic
+therefore take users as what was drawn (cluster-robust variances).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from recbole_signed.serve.experiments import Experiment
 from recbole_signed.serve.traffic import TrafficLog
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ def policy_value(
     self_normalised: bool = False,
     clip: float | None = None,
     confidence: float = 0.95,
+    clusters: IntArray | None = None,
 ) -> PolicyValue:
     """Estimate the mean reward of a policy from logged actions.
 
@@ -65,9 +70,10 @@ def policy_value(
         self_normalised: divide by the sum of the weights (SNIPS).
         clip: largest weight; a smaller one lowers the variance for some bias.
         confidence: of the interval.
+        clusters: ``[n]`` numbers of the users that the rows are of; without them each row counts as independent.
 
     Raises:
-        UsageError: the lengths differ, there is no row, or a probability is out of its range.
+        UsageError: the lengths differ, there is no row, a probability is out of its range, or there is one cluster.
     """
     rewards, propensities, target = (np.asarray(each, dtype=np.float64) for each in (rewards, propensities, target))
     if not (len(rewards) and len(rewards) == len(propensities) == len(target)):
@@ -90,7 +96,12 @@ def policy_value(
     else:
         value = float((weights * rewards).mean())
         deviations = weights * rewards - value
-    half = float(norm.ppf(0.5 + confidence / 2) * np.sqrt((deviations**2).mean() / n))
+    if clusters is not None:
+        deviations = np.bincount(np.unique(clusters, return_inverse=True)[1], deviations).astype(np.float64)
+        if len(deviations) < 2:
+            raise UsageError("an interval needs impressions of 2 users or more, got 1.")
+        deviations *= np.sqrt(len(deviations) / (len(deviations) - 1))
+    half = float(norm.ppf(0.5 + confidence / 2) * np.sqrt((deviations**2).sum()) / n)
     squares = float((weights**2).sum())
     return PolicyValue(value, value - half, value + half, float(total**2 / squares) if squares else 0.0, total / n)
 
@@ -108,7 +119,7 @@ def value_of_variant(log: TrafficLog, name: str, experiment: Experiment, variant
         ``like_rate_ips``, ``like_rate_snips``, and the same for dislikes.
 
     Raises:
-        UsageError: there is no such variant, or nothing was logged.
+        UsageError: there is no such variant, nothing was logged, or only of one user.
     """
     _refuse_unknown(variant, list(experiment.variants), name, "variant")
     rows = log.logged(name)
@@ -131,7 +142,7 @@ def value_of_policy(log: TrafficLog, name: str, experiment: Experiment, policy: 
         ``like_rate_ips``, ``like_rate_snips``, ``like_rate_dr``, and the same for dislikes.
 
     Raises:
-        UsageError: there is no such policy, or nothing was drawn.
+        UsageError: there is no such policy, nothing was drawn, or only for one user.
     """
     _refuse_unknown(policy, list(experiment.all_policies), name, "policy")
     rows = log.drawn(name, policy)
@@ -158,5 +169,6 @@ def _rates(
                 model_reward=mean,
                 model_value=mean,
                 self_normalised=estimator == "snips",
+                clusters=rows["user"].to_numpy(),
             )
     return found

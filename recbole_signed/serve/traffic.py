@@ -270,11 +270,13 @@ class TrafficLog:
         """Return every impression of an experiment: what off-policy estimates start from.
 
         Returns:
-            Columns ``item``, ``position``, ``variant``, ``propensity``, ``like``, ``dislike``, ``time``.
+            Columns ``item``, ``position``, ``variant``, ``propensity``, ``like``, ``dislike``, ``time``, ``user`` (a
+            number that counts the users from 1, another one in each answer).
         """
         rows = self._query(
             """
-            SELECT i.item, i.position, e.variant, e.propensity, i.like, i.dislike, i.time
+            SELECT i.item, i.position, e.variant, e.propensity, i.like, i.dislike, i.time,
+                   dense_rank() OVER (ORDER BY i.user)
             FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ? ORDER BY i.id
             """,
             (experiment,),
@@ -287,6 +289,7 @@ class TrafficLog:
             "like": pl.Int64,
             "dislike": pl.Int64,
             "time": pl.Int64,
+            "user": pl.Int64,
         }
         return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -295,11 +298,11 @@ class TrafficLog:
 
         Returns:
             Columns ``item``, ``propensity`` (probability with which it was drawn), ``probability`` (with which the
-            policy would have put it first), ``like``, ``dislike``.
+            policy would have put it first), ``like``, ``dislike``, ``user`` (as in :meth:`logged`).
         """
         rows = self._query(
             """
-            SELECT i.item, d.propensity, d.probability, i.like, i.dislike
+            SELECT i.item, d.propensity, d.probability, i.like, i.dislike, dense_rank() OVER (ORDER BY i.user)
             FROM draw d JOIN impression i ON i.id = d.impression
             WHERE d.experiment = ? AND d.policy = ? ORDER BY i.id
             """,
@@ -311,6 +314,7 @@ class TrafficLog:
             "probability": pl.Float64,
             "like": pl.Int64,
             "dislike": pl.Int64,
+            "user": pl.Int64,
         }
         return pl.DataFrame(rows, schema=schema, orient="row")
 

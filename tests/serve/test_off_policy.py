@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import policy_value
+from recbole_signed.serve import Shown, TrafficLog, parse_experiment, policy_value, value_of_variant
 
 
 def logged(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
@@ -43,6 +44,53 @@ def test_estimates_cover_the_truth() -> None:
         )
         covered += [each.low <= truth <= each.high for each in estimates]
     assert (covered / 200 > 0.88).all()
+
+
+def test_intervals_cover_the_truth_where_variants_are_assigned_to_users(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    variants = {"a": {"share": 0.5}, "b": {"share": 0.5}}
+    experiment = parse_experiment("test", {"variants": variants})
+    covered = dict.fromkeys(("like_rate_ips", "like_rate_snips"), 0)
+    users, each, runs = 200, 50, 400
+    log = TrafficLog(tmp_path / "traffic.sqlite")
+    for _ in range(runs):
+        rates = rng.normal(0.1, 0.03, users).clip(0, 1)
+        rows = pl.DataFrame(
+            {
+                "user": np.repeat(np.arange(users), each),
+                "variant": np.repeat(np.where(rng.random(users) < 0.5, "b", "a"), each),
+                "like": (rng.random((users, each)) < rates[:, None]).ravel().astype(int),
+                "dislike": 0,
+                "propensity": 0.5,
+            }
+        )
+        log.logged = lambda name, rows=rows: rows  # type: ignore[misc,assignment]
+        found = value_of_variant(log, "test", experiment, "b")
+        for name in covered:
+            covered[name] += found[name].low <= 0.1 <= found[name].high
+    assert all(0.92 < count / runs < 0.98 for count in covered.values()), covered
+
+
+def test_users_are_told_apart_in_what_was_logged(tmp_path: Path) -> None:
+    log = TrafficLog(tmp_path / "traffic.sqlite")
+    draws = [("test", "b", 0.5, 0.25)]
+    for request, user in enumerate("uvu"):
+        log.write([Shown(str(request), user, ["x", "y"], request, "v1", [[("test", "b", 0.5)]], draws=draws)])
+    assert [number for number, _ in sorted(log.logged("test")["user"].value_counts().rows())] == [1, 2]
+    for rows, each in ((log.logged("test"), 2), (log.drawn("test", "b"), 1)):
+        u, v, again = rows["user"].to_numpy().reshape(3, each)[:, 0]
+        assert u == again != v
+
+
+def test_clusters_by_hand() -> None:
+    reward, same, users = np.array([1.0, 0.0, 1.0, 0.0]), np.full(4, 0.5), np.array([7, 3, 7, 3])
+    found = policy_value(reward, same, same, clusters=users)
+    # the users' sums of deviations are 1 and -1
+    assert found.high - found.value == pytest.approx(1.959964 * np.sqrt(2 / 1 * (1 + 1)) / 4)
+    own = policy_value(reward, same, same, clusters=np.arange(4))
+    assert own.high - own.value == pytest.approx(np.sqrt(4 / 3) * (policy_value(reward, same, same).high - own.value))
+    with pytest.raises(UsageError, match="of 2 users or more, got 1"):
+        policy_value(reward, same, same, clusters=np.zeros(4, dtype=np.int64))
 
 
 def test_formulas_by_hand() -> None:
