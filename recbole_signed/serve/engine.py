@@ -86,7 +86,8 @@ class Engine:
         keep = folder is not None and self.settings.impressions
         self.traffic = TrafficLog(folder / traffic.FILE) if keep and folder is not None else None
         self._looked = time.monotonic()
-        self.impressions = None if self.traffic is None else ImpressionQueue(self.traffic)
+        age = round(self.settings.keep_impressions * traffic.DAY) or None
+        self.impressions = None if self.traffic is None else ImpressionQueue(self.traffic, age)
         limits = self.settings.limits
         self.writer: Writer | None = None
         self.verdicts: VerdictWatch | None = None
@@ -467,7 +468,7 @@ class Engine:
     def status(self) -> dict[str, Any]:
         """Return sizes, latencies and rates for the page."""
         state = self._state
-        shown = self.telemetry.total(self.telemetry.impressions)
+        shown = 0 if self.traffic is None else self.traffic.added()  # outcomes too are those of all processes
         return {
             "users": state.edges.n_users - 1,
             "items": state.edges.n_items - 1,

@@ -76,6 +76,7 @@ class ServeSettings(Spec):
         keys: file of hashed API keys; without it the service listens on the loopback interface alone.
         experiments: file of experiments; by default ``experiments.yaml`` in the state's folder.
         impressions: whether answers are logged.
+        keep_impressions: days after which they are deleted; 0 keeps them.
         backup: folder that the state is copied to by schedule, in the place of the copy before; none by default.
         source: address of a stream that events come from in the place of requests, see ``feed.py``.
         half_life: days after which a like counts half in ``/v1/trending``; that of DecayPop by default.
@@ -88,6 +89,7 @@ class ServeSettings(Spec):
     keys: Path | None = None
     experiments: Path | None = None
     impressions: bool = True
+    keep_impressions: float = Field(default=90.0, ge=0, le=36_500)
     backup: Path | None = None
     source: str | None = None
     half_life: float = Field(default=7.0, gt=0)

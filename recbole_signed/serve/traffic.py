@@ -31,6 +31,8 @@ WAITING = 1000
 HOUR = 3_600_000
 """Milliseconds."""
 DAY = 24 * HOUR
+STEP = 10_000
+"""Most impressions that are deleted for their age at once: what waits is not held up for long."""
 ATTRIBUTION = DAY
 """Milliseconds after an impression within which a verdict on the item counts as its outcome."""
 
@@ -120,6 +122,7 @@ class TrafficLog:
                     self._db.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
                     self._db.commit()
             self._key: bytes = self._db.execute("SELECT key FROM secret").fetchone()[0]
+            self._first = self._last()
         except sqlite3.Error as error:
             raise UsageError(f"can't open the log of impressions {path}: {error}.") from error
 
@@ -202,9 +205,18 @@ class TrafficLog:
             self._db.execute("UPDATE erased SET seq = min(seq, ?)", (seq,))
 
     def prune(self, before: int) -> int:
-        """Delete impressions older than ``before``, milliseconds; return how many."""
+        """Delete impressions older than ``before``, milliseconds, at most :data:`STEP`; return how many."""
+        sql = "DELETE FROM impression WHERE id IN (SELECT id FROM impression WHERE time < ? ORDER BY time LIMIT ?)"
         with self._lock, self._db:
-            return self._db.execute("DELETE FROM impression WHERE time < ?", (before,)).rowcount
+            return self._db.execute(sql, (before, STEP)).rowcount
+
+    def added(self) -> int:
+        """Return how many impressions all processes have added since this one opened the log, less erased new ones."""
+        with self._lock:
+            return max(self._last() - self._first, 0)
+
+    def _last(self) -> int:
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM impression").fetchone()[0])
 
     # ---- reading
 
@@ -328,10 +340,12 @@ class ImpressionQueue:
 
     Args:
         log: that is written to.
+        keep: milliseconds after which impressions are deleted, looked at once an hour; None keeps them.
     """
 
-    def __init__(self, log: TrafficLog) -> None:
-        self._log = log
+    def __init__(self, log: TrafficLog, keep: int | None = None) -> None:
+        self._log, self._keep = log, keep
+        self._prune_at = time.monotonic()
         self._queue: queue.Queue[Shown | Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
         self._thread.start()
@@ -390,7 +404,14 @@ class ImpressionQueue:
                 _attempt(partial(self._log.write, answers))
             if job is not None:
                 _attempt(job)
+                if self._keep is not None and time.monotonic() >= self._prune_at:
+                    _attempt(partial(self._prune, self._keep))
                 job = self._queue.get()
+
+    def _prune(self, keep: int) -> None:
+        self._prune_at = time.monotonic() + HOUR / 1000
+        if self._log.prune(now_ms() - keep) == STEP:
+            self._prune_at = time.monotonic()  # more are left
 
 
 def _attempt(write: Callable[[], None]) -> None:

@@ -270,6 +270,19 @@ def test_interleaved_lists(serve: Make) -> None:
     assert abs(teams.count("ours") - teams.count("popular")) <= 1
 
 
+def test_dislikes_are_held_against_the_impressions_of_all_processes(serve: Make, tmp_path: Path) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    item = items(client, "1", k=2)[0]
+    replica = TrafficLog(tmp_path / "state" / "traffic.sqlite")
+    replica.write([Shown("r", "2", [f"i{i}" for i in range(8)], round(time.time() * 1000), "v", [[]])])
+    replica.close()
+    send(client, "1", item, "dislike")
+    engine.impressions.close()
+    engine.impressions = None
+    assert engine.gauges()["dislikes_per_impression"][1] == 1 / 10
+
+
 def test_a_verdict_from_before_an_impression_is_no_outcome_of_it(serve: Make) -> None:
     client = serve()
     late, prompt = items(client, "1", k=2)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import ATTRIBUTION, ImpressionQueue, Shown, TrafficLog
+from recbole_signed.serve import ATTRIBUTION, ImpressionQueue, Shown, TrafficLog, traffic
 
 DAY = 86_400_000
 
@@ -133,6 +133,28 @@ def test_what_can_not_be_opened(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("no database " * 100)
     with pytest.raises(UsageError, match="can't open the log of impressions"):
         TrafficLog(tmp_path / "text.sqlite")
+
+
+def test_old_impressions_are_deleted_beside_what_is_written(log: TrafficLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "STEP", 2)
+    now = traffic.now_ms()
+    log.write([shown("1", "u", "abcde", now - 3 * DAY), shown("2", "u", "xy", now - DAY)])
+    for keep, left in ((None, 7), (2 * DAY, 2)):
+        waiting = ImpressionQueue(log, keep)
+        for _ in range(3):
+            in_a_thread(lambda waiting=waiting: waiting.forget("nobody", 0)).result(timeout=30)  # type: ignore[misc]
+        waiting.close()
+        assert log.logged("test").height == left
+    log.write([shown("3", "u", "abc", now - 3 * DAY)])
+    assert [log.prune(now - 2 * DAY) for _ in range(3)] == [2, 1, 0]
+
+
+def test_added_impressions_are_those_of_all_processes(tmp_path: Path) -> None:
+    log, other = TrafficLog(tmp_path / "traffic.sqlite"), TrafficLog(tmp_path / "traffic.sqlite")
+    log.write([shown("1", "u", "xy", 0)])
+    other.write([shown("2", "v", "xyz", 0)])
+    assert log.added() == other.added() == 5
+    assert TrafficLog(tmp_path / "traffic.sqlite").added() == 0
 
 
 def test_what_waits_behind_an_answer_that_can_not_be_written_happens(
