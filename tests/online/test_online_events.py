@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,28 @@ def test_a_forgotten_user_is_erased_from_dead_letters_in_any_spelling(tmp_path: 
     assert "жанна".encode() not in content
     assert json.dumps("жанна")[1:-1].encode() not in content
     assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("user", ["jos\u00e9phine", "\u00e9", "\u00e9\U0001f600", 'l"\u00e9'])
+def test_a_user_is_erased_whatever_normal_form_and_escapes_a_row_came_in(tmp_path: Path, user: str) -> None:
+    file = DeadLetterFile(tmp_path / "dead.jsonl")
+    raw: list[Any] = []
+    for form in (user, unicodedata.normalize("NFD", user)):
+        for text in (json.dumps({"u": form}), json.dumps({"u": form}, ensure_ascii=False)):
+            raw += [{"user_id": form}, {form: 1}, text, text.replace("\\u00e9", "\\u00E9"), text[:-2]]
+    file.write("s", [DeadLetter("why", str(place), each) for place, each in enumerate([*raw, "other"])])
+    file.erase([user])
+    assert [letter["raw"] for letter in file] == [None] * len(raw) + ["other"]
+
+
+def test_half_a_line_of_a_dead_letter_is_erased_with_any_user(tmp_path: Path) -> None:
+    file = DeadLetterFile(tmp_path / "dead.jsonl")
+    half = b'{"reason": "r", "raw": {"user_id": "leaves-for-ever", "it'
+    file.write("s", [DeadLetter("why", "1", "stays")])
+    file.path.write_bytes(half + b"\n" + file.path.read_bytes() + half)  # the first one had more written behind it
+    file.erase(["leaves-for-ever"])
+    assert b"leaves" not in file.path.read_bytes()
+    assert [letter["raw"] for letter in file] == ["stays"]
 
 
 def test_slices_of_a_batch() -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.files import at, is_torn, parse_json, refusing, replace_file
+from recbole_signed.ids_and_times import normal
 from recbole_signed.online import DeadLetter
 from recbole_signed.online.store.settings import StateSettings
 
 _LONG = 8
 """Characters from which on an id is looked for inside words."""
 _ERASED = "erased with a forgotten user"
+_ESCAPES = re.compile(r'(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt]')
+"""Of JSON; those of one character beyond the basic plane come in pairs."""
 
 
 class DeadLetterFile:
@@ -66,29 +69,34 @@ class DeadLetterFile:
                     continue  # half a line, see above
 
     def erase(self, users: Iterable[str]) -> None:
-        """Blank every letter in which the id of one of the users occurs, inside other text too.
+        """Blank every letter in which the id of one of the users occurs, inside other text and in any spelling too.
 
-        A short id, which may be a part of any word, counts where it is a word by itself.
+        A short id, which may be a part of any word, counts where it is a word by itself. Half a line that a crash left
+        may hold anybody, and is dropped.
         """
         if not self.path.exists():
             return
-        spellings = {each for user in users for each in (user, json.dumps(user)[1:-1])}
-        found = re.compile("|".join(map(_pattern, sorted(spellings))))
-        erased = False
+        found = re.compile("|".join(map(_pattern, sorted(set(users)))))
         lines = []
         for letter in self:
-            if any(found.search(text) for text in _texts(letter)):
+            if any(found.search(each) for text in _texts(letter) for each in _spellings(text)):
                 letter = {**letter, "reason": _ERASED, "raw": None, "position": ""}
-                erased = True
             lines.append(_line(letter))
-        if erased:
-            with refusing("Erasing a user from the dead letters"):
-                replace_file(self.path, "".join(lines).encode())
+        content = "".join(lines).encode()
+        with refusing("Erasing a user from the dead letters"):
+            if content != self.path.read_bytes():
+                replace_file(self.path, content)
 
 
-def _pattern(spelling: str) -> str:
-    escaped = re.escape(spelling)
-    return escaped if len(spelling) >= _LONG else rf"(?<!\w){escaped}(?!\w)"
+def _spellings(text: str) -> set[str]:
+    """Return a text as it stands, and in the normal form of ids, without and with what escapes of JSON stand for."""
+    plain = _ESCAPES.sub(lambda escapes: parse_json(f'"{escapes[0]}"'), text)
+    return {text, normal(text), normal(plain)}
+
+
+def _pattern(user: str) -> str:
+    escaped = re.escape(user)
+    return escaped if len(user) >= _LONG else rf"(?<!\w){escaped}(?!\w)"
 
 
 def _line(letter: dict[str, Any]) -> str:

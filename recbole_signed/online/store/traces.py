@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,10 @@ def traces_of(directory: Path, user: str, event_ids: Sequence[str] = ()) -> Trac
 
 
 def _spellings(text: str) -> list[bytes]:
-    return [text.encode(), json.dumps(text)[1:-1].encode(), text.encode("utf-16-le")]
+    forms = {text: None, unicodedata.normalize("NFD", text): None}  # rejected rows are kept as they came
+    return [
+        each for form in forms for each in (form.encode(), json.dumps(form)[1:-1].encode(), form.encode("utf-16-le"))
+    ]
 
 
 def _files(directory: Path) -> list[Path]:
