@@ -92,6 +92,27 @@ def test_lines_that_are_no_json(tmp_path: Path) -> None:
     json.dumps([letter.raw for letter in polled.rejected])
 
 
+def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    text = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in GOOD[:2])
+    first = text.index(b"\n") + 1
+    path.write_bytes(b"")
+    source, found, positions = JsonLinesSource(path), [], []
+    source.seek(None)
+    for end in range(len(text)):  # byte by byte
+        with path.open("ab") as file:
+            file.write(text[end : end + 1])
+        polled = source.poll(10)
+        assert (polled.rejected, polled.exhausted) == ([], True)
+        found += list(polled.batch.events())
+        positions.append(polled.position)
+    assert [event.event_id for event in found] == ["e0", "e1"]
+    assert positions[first - 3 : first] == ["0", str(first - 1), str(first)]
+    again = JsonLinesSource(path)
+    again.seek(str(first - 1))  # the line end is no line
+    assert [event.event_id for event in again.poll(10).batch.events()] == ["e1"]
+
+
 def test_rows_that_are_no_csv(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     path.write_bytes(

@@ -397,6 +397,21 @@ def test_a_full_disk_while_compacting_loses_nothing(tmp_path: Path, monkeypatch:
         assert state.compact() == 50
 
 
+def test_sources_in_the_place_of_each_other_go_on_where_the_log_says(tmp_path: Path) -> None:
+    """A source that is gone leaves its id to the next one, which must not be taken for it."""
+    for name in "ab":
+        row = {"user_id": name, "item_id": "i", "type": "like", "timestamp": 1}
+        (tmp_path / f"{name}.jsonl").write_text("bad\n" + json.dumps(row) + "\n")
+    with ready(tmp_path / "state") as state:
+        for turn in range(3):
+            for name in "ab":
+                source: JsonLinesSource | None = JsonLinesSource(tmp_path / f"{name}.jsonl")
+                assert source is not None
+                assert (state.ingest_from(source) is None) is (turn > 0)
+                source = None
+        assert len(list(state.dead_letters)) == 2
+
+
 def test_a_source_goes_on_where_the_log_says(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     rows = [{"user_id": f"u{i}", "item_id": "i", "type": "like", "timestamp": i} for i in range(10)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +16,15 @@ from recbole_signed.errors import UsageError
 from recbole_signed.online import DeadLetter, EventBatch, Limits, parse_rows
 from recbole_signed.online.sources.source import EventSource, Polled
 
+_logger = logging.getLogger(__name__)
 _REQUIRED = ("user_id", "item_id", "type", "timestamp")
 
 
 class JsonLinesSource(EventSource):
     """One JSON object a line, UTF-8. What can't be read as one is a dead letter, with the line as it stands.
+
+    The file may grow: a last line without a line end is read once it is an object, which no part of one is. Until then
+    it is left for later.
 
     Args:
         path: of the file.
@@ -33,6 +39,7 @@ class JsonLinesSource(EventSource):
         self.name = f"jsonl:{Path(path).absolute()}"
         self._file = _open(Path(path))
         self._limits = limits
+        self._warned = False
 
     def seek(self, position: str | None) -> None:
         """Go to a byte."""
@@ -42,6 +49,11 @@ class JsonLinesSource(EventSource):
         """Read up to ``max_events`` lines."""
         start = self._file.tell()
         lines = list(itertools.islice(self._file, max_events))
+        if lines and _is_unfinished(lines[-1]):
+            self._file.seek(-len(lines.pop()), os.SEEK_CUR)
+            if not self._warned:
+                _logger.warning("The last line of %s is not whole; it is left until it is.", self._file.name)
+                self._warned = True
         ends = itertools.accumulate(map(len, lines), initial=start)
         batch, dead = parse_lines(lines, [f"byte {end}" for end in itertools.islice(ends, len(lines))], self._limits)
         return Polled(batch, dead, str(self._file.tell()), exhausted=len(lines) < max_events)
@@ -49,6 +61,16 @@ class JsonLinesSource(EventSource):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _is_unfinished(line: bytes) -> bool:
+    """Return whether a line is still being written: it has no end and is no JSON object."""
+    if line.endswith(b"\n"):
+        return False
+    try:
+        return not isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return True
 
 
 class StdinSource(EventSource):
@@ -96,7 +118,8 @@ def parse_lines(
 class CsvSource(EventSource):
     """A CSV file with a header that names the fields of an event; other columns are ignored.
 
-    A row with another number of columns than the header, or that is not UTF-8, is a dead letter.
+    A row with another number of columns than the header, or that is not UTF-8, is a dead letter. The file must be
+    whole: a last row without a line end counts, since no part of a row can be told from a row.
 
     Args:
         path: of the file.

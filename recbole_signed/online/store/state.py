@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,7 @@ class OnlineState(OpenedDirectory):
         self.erasure = Erasure(self)
         self._start_from(EdgeState(), _BEHIND)
         self._log_behind = False
-        self._sought: set[int] = set()
+        self._sought: weakref.WeakValueDictionary[int, EventSource] = weakref.WeakValueDictionary()
 
     @classmethod
     def open(
@@ -306,9 +307,9 @@ class OnlineState(OpenedDirectory):
 
         """
         with self.entered():
-            if id(source) not in self._sought:
+            if self._sought.get(id(source)) is not source:
                 source.seek(self.log.position(source.name))
-                self._sought.add(id(source))
+                self._sought[id(source)] = source
         polled = source.poll(max_events)
         if polled.exhausted and not len(polled.batch) and not polled.rejected:
             return None
