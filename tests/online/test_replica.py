@@ -12,6 +12,7 @@ from small_recommender import begin, event
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Event, Follower, OnlineRecommender, OnlineReplica
 from recbole_signed.online.learners import best_items
+from recbole_signed.online.store import LogBatch
 
 NOW = 1_700_000_000_000
 
@@ -92,6 +93,65 @@ def test_an_open_replica_does_not_keep_users_from_being_forgotten(tmp_path: Path
     assert time.perf_counter() - started < 5
     replica.follow()
     assert replica.users.id_of("u3") == 0
+    replica.close()
+    writer.close()
+
+
+def test_a_user_who_is_erased_while_the_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = begin(tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+    writer.update([event(1, "leaves", "i1", "like"), event(2, "stays", "i1", "like")])
+    select = replica.log._select
+
+    def erasing(*words: int) -> LogBatch:
+        monkeypatch.undo()
+        writer.update([event(3, "leaves", "", "forget_user")])
+        return select(*words)
+
+    monkeypatch.setattr(replica.log, "_select", erasing)
+    replica.follow()
+    assert replica.follow() == 3
+    assert (replica.users.id_of("leaves"), replica.users.id_of("stays")) == (0, writer.state.users.id_of("stays"))  # type: ignore[union-attr]
+    assert lists(replica, ["u1", "stays"]) == lists(writer, ["u1", "stays"])
+    replica.close()
+    writer.close()
+
+
+def test_a_log_that_is_compacted_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = begin(tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+    writer.update([event(1, "u1", "i1", "dislike")])
+    catch_up = replica.log.catch_up
+
+    def compacting() -> None:
+        monkeypatch.undo()
+        catch_up()
+        writer.update([event(2, "u2", "i2", "dislike")])
+        for _ in range(3):  # so that no version reaches back behind the base
+            writer.snapshot()
+        writer.compact()
+        writer.update([event(3, "u3", "i3", "dislike")])
+
+    monkeypatch.setattr(replica.log, "catch_up", compacting)
+    replica.follow()
+    assert replica.follow() == 3
+    assert lists(replica, ["u1", "u2", "u3"]) == lists(writer, ["u1", "u2", "u3"])
+    replica.close()
+    writer.close()
+
+
+def test_an_activated_version_has_one_name_on_writer_and_replica(tmp_path: Path) -> None:
+    writer = begin(tmp_path / "state")
+    writer.update([event(1, "u1", "i1", "dislike")])
+    writer.refresh()
+    writer.update([event(2, "u1", "i2", "dislike")])
+    name = writer.snapshot()
+    fitted = writer.version
+    writer.refit().result()
+    writer.snapshot()
+    writer.activate(name)
+    replica = OnlineReplica(tmp_path / "state")
+    assert writer.version == replica.version == fitted
     replica.close()
     writer.close()
 

@@ -26,6 +26,7 @@ from recbole_signed.online.store.database import (
     connect,
     damaged,
     explained,
+    one_view,
     read_meta,
     reading,
     reserve_wal,
@@ -377,7 +378,9 @@ class EventLog:
             "FROM commits WHERE last_seq > ? ORDER BY last_seq"
         )
         while True:
-            with reading(self.path):
+            with reading(self.path), one_view(self.connection):  # an erasure may come between the reads
+                if self.base_seq <= after_seq < read_meta(self.connection, self.path)["base_seq"]:
+                    return  # compacted since `catch_up`, which will tell the next time
                 cursor = self.connection.execute(query, (after_seq,))
                 group: list[tuple[int, ...]] = []
                 rows = 0
@@ -385,9 +388,9 @@ class EventLog:
                     group.append(commit)
                     rows += commit[2]
                 cursor.close()
-            if not group:
-                return
-            block = self._select(after_seq, group[-1][1], -1)
+                if not group:
+                    return
+                block = self._select(after_seq, group[-1][1], -1)
             for first, last, kept, n_users, n_items, checksum in group:
                 if checksum != _checksum((last, first, n_users, n_items)):
                     raise damaged(self.path, f"the commit of seq {last} is not what was written")
