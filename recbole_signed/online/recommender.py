@@ -414,7 +414,7 @@ class OnlineRecommender(Forgetting):
             load_version(fresh, snapshot)
             self._n_fits += 1  # a refresh under way must not undo it
             self._scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
-            self._swap(state, learner, fresh, snapshot.applied_seq)
+            self._swap(state, learner, fresh, int(snapshot.meta.get("fitted_seq", 0)))
 
     def compact(self) -> int:
         """Put edges in the place of old rows of the log, see :meth:`OnlineState.compact`."""
