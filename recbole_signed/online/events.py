@@ -4,7 +4,8 @@ An event says that a user liked, disliked, skipped or viewed an item at a time, 
 ``undislike``), or is to be forgotten (``forget_user``, which needs no item); or it announces the features of an item
 (``item``, which needs no user) or of a user (``user``, which needs no item). What is valid:
 
-* ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long.
+* ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long. A user is forgotten
+  by an id of any length: it may have come before the limit.
 * time stamps are whole milliseconds since 1970, not negative, and at most ``future_tolerance`` ahead of the clock.
   Units are never mixed: a number that counts seconds or microseconds by its size is refused.
 * a verdict replaces the other: a dislike ends a like, and ``undislike`` does not bring the like back.
@@ -240,7 +241,7 @@ def _parse(row: Any, latest: int, longest: int) -> tuple[str, str, str, int, int
     if kind is None:
         wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
         raise _InvalidRowError(f"{quoted(name)} is not a type of event{wanted}")
-    user = "" if kind == ITEM else _text(row.get("user_id"), "user_id", longest)
+    user = "" if kind == ITEM else _text(row.get("user_id"), "user_id", MAX_ID if kind == FORGET_USER else longest)
     item = "" if kind in (FORGET_USER, USER) else _text(row.get("item_id"), "item_id", longest)
     stamp = _timestamp(row.get("timestamp"), latest)
     value = _value(row.get("value"))

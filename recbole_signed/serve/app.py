@@ -135,6 +135,13 @@ async def _submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
 
 
+def _check_length(engine: Engine, given: str) -> None:
+    longest = engine.settings.limits.id_length
+    if len(given) > longest:
+        detail = f"The id has {len(given)} characters; at most {longest} are taken."
+        raise ProblemError(422, "Unprocessable Content", detail)
+
+
 async def _announce(engine: Engine, row: dict[str, Any]) -> None:
     """Take the announcement of an item or a user."""
     (result,) = (await _submit(engine, [row])).results
@@ -167,6 +174,7 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
     @app.put("/v1/users/{user_id}", tags=["users"], dependencies=needs("write"))
     async def put_user(user_id: UserId, body: schemas.UserBody) -> schemas.UserBody:
         """Announce a user with its features, in place of earlier ones."""
+        _check_length(engine, user_id)
         await _announce(engine, {"user_id": user_id, "type": "user", "features": body.features})
         return body
 
@@ -314,6 +322,7 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
     @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"), response_model_exclude_none=True)
     async def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:
         """Withdraw an item, let it return, set its tags, or announce it with its features."""
+        _check_length(engine, item_id)
         if body.features is not None:
             await _announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
         await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)

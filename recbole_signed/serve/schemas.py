@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from recbole_signed.ids_and_times import id_text
+from recbole_signed.ids_and_times import MAX_ID, id_text
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]+$"), AfterValidator(id_text)]
-"""An id of a user or an item, in the form that events have: what is behind the routes sees no other."""
+Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00]+$"), AfterValidator(id_text)]
+"""An id of a user or an item, in the form that events have: what is behind the routes sees no other. What is written is
+held against ``id_length`` too."""
 Aversion = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 

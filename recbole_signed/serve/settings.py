@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from recbole_signed.ids_and_times import MAX_ID
 from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 
@@ -14,7 +15,7 @@ class RequestLimits(Spec):
 
     Attributes:
         body_bytes: largest request body.
-        id_length: longest id, in characters.
+        id_length: longest id of an event, in characters; what is stored can be read and forgotten in any case.
         k: longest list.
         batch: most events, or users, in one request.
         queue: most events that wait for the writer; beyond it requests get 429.
@@ -24,7 +25,7 @@ class RequestLimits(Spec):
     """
 
     body_bytes: int = Field(default=1 << 20, ge=1024)
-    id_length: int = Field(default=256, ge=1)
+    id_length: int = Field(default=256, ge=1, le=MAX_ID)
     k: int = Field(default=1000, ge=1)
     batch: int = Field(default=1000, ge=1)
     queue: int = Field(default=10_000, ge=1)

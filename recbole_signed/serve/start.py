@@ -17,6 +17,7 @@ from typing import Any
 from recbole_signed.compat import no_training_curves
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.online import OnlineRecommender, OnlineReplica, OnlineTrainer
+from recbole_signed.online.store import StateSettings
 from recbole_signed.serve.keys import ApiKeys
 from recbole_signed.serve.memory import hold_memory_down
 from recbole_signed.serve.settings import ServeSettings
@@ -126,7 +127,7 @@ def run_service(
     settings, keys = _checked(host, settings)
     hold_memory_down()
     compute_on_one_thread()
-    trainer = OnlineRecommender.open(directory)
+    trainer = OnlineRecommender.open(directory, settings=StateSettings(max_id_length=settings.limits.id_length))
     sockets: list[socket.socket] = []
     replicas: list[subprocess.Popen[bytes]] = []
     try:

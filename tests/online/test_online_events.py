@@ -187,6 +187,13 @@ def test_half_a_line_of_a_dead_letter_is_erased_with_any_user(tmp_path: Path) ->
     assert [letter["raw"] for letter in file] == ["stays"]
 
 
+def test_a_user_is_forgotten_by_an_id_beyond_the_limit() -> None:
+    rows = [{**GOOD, "user_id": "long", "type": name} for name in ("like", "forget_user")]
+    batch, dead = parse_rows(rows, ["1", "2"], Limits(future_tolerance=None, max_id_length=3))
+    assert batch.user_id == ["long"]
+    assert [letter.reason for letter in dead] == ["user_id has 4 characters, and 3 are accepted"]
+
+
 def test_slices_of_a_batch() -> None:
     batch = EventBatch.of([Event(f"e{i}", f"u{i}", "i", "view", i, float(i)) for i in range(5)])
     assert list(batch[1:3].events()) == list(batch.events())[1:3]

@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import LIKE, OnlineRecommender, OnlineReplica, OnlineTrainer
+from recbole_signed.online import LIKE, Event, OnlineRecommender, OnlineReplica, OnlineTrainer
 from recbole_signed.online.learners import make_learner
 from recbole_signed.serve import (
     Engine,
@@ -217,6 +217,16 @@ def test_a_forgotten_user_is_unknown(serve: Make, tmp_path: Path) -> None:
     answer = client.get("/v1/users/1/recommendations").json()
     assert not answer["known_user"]
     assert [each["item"] for each in answer["items"]] == items(client, "nobody")
+
+
+def test_a_user_whose_id_is_longer_than_the_limit_can_be_read_and_forgotten(serve: Make) -> None:
+    client, user = serve(limits={"id_length": 9}), "x" * 300
+    client.engine.trainer.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
+    assert client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
+    assert client.put(f"/v1/users/{user}", json={"features": {}}).status_code == 422
+    assert client.put("/v1/items/" + "x" * 10, json={"withdrawn": True}).status_code == 422
+    assert client.delete(f"/v1/users/{user}").json()["accepted"] == 1
+    assert not client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
 
 
 def test_versions(serve: Make) -> None:

@@ -84,6 +84,21 @@ def test_serve_simulate_and_report(
     assert status == 2
 
 
+def test_the_service_takes_no_event_whose_id_is_too_long(service: str) -> None:
+    def send(method: str, path: str, document: Any = None) -> Any:
+        body = None if document is None else json.dumps(document).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{service}{path}", body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    events = [{"user_id": "x" * n, "item_id": "i", "type": "like"} for n in (256, 257)]
+    results = send("POST", "/v1/events", {"events": events})["results"]
+    assert [each["status"] for each in results] == ["accepted", "refused"]
+    assert results[1]["reason"] == "user_id has 257 characters, and 256 are accepted"
+    assert send("DELETE", "/v1/users/" + "x" * 257)["accepted"] == 1
+
+
 def test_experiment_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
