@@ -125,11 +125,19 @@ def compact(state: State, as_json: Json = False) -> None:
 def backup(
     state: State,
     target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the backup, new or of an earlier one.")],
+    destroyed: Annotated[
+        bool, typer.Option("--destroyed", help="Note that a backup is no more, so that erasures do not wait for it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Copy a state that opens as it is, while it may be written; users forgotten later go from the copy too."""
-    from recbole_signed.online.store import back_up
+    from recbole_signed.online.store import back_up, note_destroyed
 
+    if destroyed:
+        _existing(state)
+        note_destroyed(state, target)
+        _print({"destroyed": str(target)}, as_json, f"Erasures do not wait for {target} any more.")
+        return
     info = back_up(state, target)
     _print(
         info.as_dict(),

@@ -15,8 +15,9 @@ from recbole_signed.online.store import Pending, Update
 if TYPE_CHECKING:
     from recbole_signed.online.recommender import OnlineRecommender
 
-RETRY = 1.0
-"""Seconds after which a failed erasure is tried again, at the next update."""
+RETRY, LONGEST_RETRY = 1.0, 300.0
+"""Seconds after which a failed erasure is tried again, at the next update; twice as long each time, up to the second.
+"""
 _logger = logging.getLogger(__name__)
 
 
@@ -34,6 +35,7 @@ class Forgetting:
 
     def _prepare_forgetting(self) -> None:
         self._erased, self._erase_again, self._erase_queued = 0.0, False, False
+        self._retry = RETRY
         self._eraser = ThreadPoolExecutor(max_workers=1, thread_name_prefix="eraser")
 
     def forget(self, user: str | int, timestamp: int | None = None) -> Pending:
@@ -69,6 +71,7 @@ class Forgetting:
                 self.snapshot()
             found = state.erasure.finish(refit_version, lambda path, *whom: forget_in_backup(self.open(path), *whom))
             self._erase_again = bool(found.rows)
+            self._retry = min(2 * self._retry, LONGEST_RETRY) if found.rows else RETRY
             self._erased = time.monotonic()
             return found
 
@@ -87,7 +90,7 @@ class Forgetting:
                 _logger.warning("An erasure is pending: %s", error)
 
     def _erase_after(self, update: Update) -> None:
-        if len(update.changes.forgotten) or (self._erase_again and time.monotonic() > self._erased + RETRY):
+        if len(update.changes.forgotten) or (self._erase_again and time.monotonic() > self._erased + self._retry):
             self._erase_later()
 
 

@@ -168,7 +168,7 @@ class OnlineRecommender(Forgetting):
             learner.attach(state.edges)
         learner.announce(state.announced())
         self.state, self.learner = state, learner
-        if state.erasure.pending().rows:
+        if state.erasure.is_due:
             self._erase_later()
 
     @contextlib.contextmanager

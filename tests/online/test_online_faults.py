@@ -45,6 +45,7 @@ STEPS = [
     "wal:emptied",
     "versions:removed",
     "backup:copied",
+    "backup:moved",
     "backup:renamed",
     "state:closing",
     "state:closed",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_recommender import begin, event
 from typer.testing import CliRunner
+from warm_python import WarmPython
 
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
@@ -130,6 +133,165 @@ def test_r14_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Pa
             state.recover()
             list(state.replay())
             assert (user in state.users) is known, name
+
+
+def content(folder: Path) -> bytes:
+    return b"".join(each.read_bytes() for each in folder.rglob("*") if each.is_file())
+
+
+@pytest.mark.parametrize("step", ["backup:copied", "backup:moved", "backup:renamed"])
+def test_what_a_crash_left_of_a_backup_forgets_users(tmp_path: Path, warm_python: WarmPython, step: str) -> None:
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "leaves-for-ever", "i1", "like")])
+    backups = tmp_path / "backups"
+    recommender.back_up(backups / "one")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nfrom pathlib import Path\nfrom recbole_signed import files\n"
+        "from recbole_signed.online.store import back_up\n"
+        f"files.reached = lambda step: os._exit(9) if step == {step!r} else None\n"
+        f"back_up(Path({str(tmp_path / 'state')!r}), Path({str(backups / 'one')!r}))\n"
+    )
+    assert warm_python.run(script, cwd=tmp_path).status == 9
+    assert len(list(backups.iterdir())) > 1 or step == "backup:moved"
+    assert b"leaves-for-ever" in content(backups)
+    assert recommender.forget("leaves-for-ever").rows == 0
+    assert [each.name for each in backups.iterdir()] == ["one"]
+    assert b"leaves-for-ever" not in content(backups)
+    restore(backups / "one", tmp_path / "again")  # whole
+    recommender.close()
+
+
+def test_a_new_backup_removes_what_a_crash_left(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    for name in (".one.17.tmp", ".one.17.old", ".one.1.18.tmp"):  # the last one is of another backup, one.1
+        (tmp_path / "backups" / name).mkdir(parents=True)
+    recommender.back_up(tmp_path / "backups" / "one")
+    assert sorted(each.name for each in (tmp_path / "backups").iterdir()) == [".one.1.18.tmp", "one"]
+    (tmp_path / ".again.17.tmp").mkdir()
+    restore(tmp_path / "backups" / "one", tmp_path / "again")
+    assert not (tmp_path / ".again.17.tmp").exists()
+    recommender.close()
+
+
+def test_an_erasure_waits_for_a_backup_that_is_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its copy may hold the user; what is made beside it is not taken for what a crash left."""
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "leaves-for-ever", "i1", "like")])
+    left = []
+
+    def reached(step: str) -> None:
+        if step == "backup:copied":
+            monkeypatch.undo()
+            left.append(recommender.forget("leaves-for-ever"))
+
+    monkeypatch.setattr("recbole_signed.files.reached", reached)
+    back_up(tmp_path / "state", tmp_path / "backup")  # as another process
+    assert left[0].rows == 1
+    assert "is being made" in left[0].reasons[0]
+    assert recommender.erase().rows == 0
+    assert b"leaves-for-ever" not in content(tmp_path)
+    recommender.close()
+
+
+def other_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let a folder and what is in it be on a disk of its own."""
+    stat = Path.stat
+
+    def told(path: Path, **how: Any) -> os.stat_result:
+        found = stat(path, **how)
+        if folder not in (path, *path.parents):
+            return found
+        return os.stat_result((*found[:2], found.st_dev + 1, *found[3:]))
+
+    monkeypatch.setattr(Path, "stat", told)
+
+
+@pytest.mark.parametrize("deep", ["", "of/a/machine"])
+def test_an_erasure_waits_for_the_disk_of_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deep: str) -> None:
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "leaves-for-ever", "i1", "like")])
+    disk, here = tmp_path / "disk", tmp_path / "here"
+    with monkeypatch.context() as mounted:
+        other_disk(mounted, disk)
+        recommender.back_up(disk / deep / "one")
+    recommender.back_up(here)
+    disk.rename(tmp_path / "unmounted")
+    disk.mkdir()  # where it was mounted
+    left = recommender.forget("leaves-for-ever")
+    assert left.rows == 1
+    assert f"the backup {disk / deep / 'one'} can't be reached" in left.reasons[0]
+    assert b"leaves-for-ever" not in content(here)  # the others do not wait
+    assert f"The backup {disk / deep / 'one'} can't be reached" in run(
+        "verify", tmp_path / "state", "--forgotten", "leaves-for-ever"
+    )[1].replace("\n", " ")
+    with pytest.raises(UsageError, match="can't be reached"):
+        recommender.back_up(disk / deep / "one")
+    assert not list(disk.iterdir())
+    recommender.close()
+    disk.rmdir()
+    (tmp_path / "unmounted").rename(disk)
+    with monkeypatch.context() as mounted:
+        other_disk(mounted, disk)
+        recommender = OnlineRecommender.open(tmp_path / "state")
+        assert recommender.erase().rows == 0
+        recommender.close()
+    assert b"leaves-for-ever" not in content(disk)
+
+
+def test_an_erasure_does_not_wait_for_a_backup_that_was_destroyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "leaves", "i1", "like")])
+    with monkeypatch.context() as mounted:
+        other_disk(mounted, tmp_path / "disk")
+        recommender.back_up(tmp_path / "disk" / "one")
+    words = ("backup", tmp_path / "state", tmp_path / "disk" / "one", "--destroyed")
+    with pytest.raises(UsageError, match="is still there"):
+        CliRunner().invoke(app, ["state", *map(str, words)], catch_exceptions=False, standalone_mode=False)
+    shutil.rmtree(tmp_path / "disk")
+    assert recommender.forget("leaves").rows == 1
+    assert run(*words)[0] == 0
+    assert recommender.erase().rows == 0
+    with pytest.raises(UsageError, match="is not a backup that was made of"):
+        CliRunner().invoke(app, ["state", *map(str, words)], catch_exceptions=False, standalone_mode=False)
+    recommender.close()
+
+
+def test_a_backup_that_is_there_again_forgets(tmp_path: Path) -> None:
+    """On the same disk it can't be told from one that was deleted, for which nobody waits."""
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "leaves-for-ever", "i1", "like")])
+    recommender.back_up(tmp_path / "backup")
+    for _ in range(2):
+        (tmp_path / "backup").rename(tmp_path / "moved")
+        assert recommender.forget("leaves-for-ever").rows == 0
+        (tmp_path / "moved").rename(tmp_path / "backup")
+        recommender.close()
+        recommender = OnlineRecommender.open(tmp_path / "state")
+        recommender.erase()  # as it does by itself, in the background
+        assert b"leaves-for-ever" not in content(tmp_path / "backup")
+    recommender.close()
+
+
+def test_a_restored_state_forgets_in_all_backups_of_the_one_before(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "leaves-for-ever", "i1", "like")])
+    for name in ("one", "two", "three"):
+        recommender.back_up(tmp_path / name)
+    recommender.close()
+    restore(tmp_path / "two", tmp_path / "beside")  # the register of the state tells of later ones
+    shutil.rmtree(tmp_path / "state")
+    restore(tmp_path / "two", tmp_path / "state")
+    with OnlineState.open(tmp_path / "beside") as beside:
+        assert {each.name for each in beside.backups()} == {"one", "two", "three"}
+    recommender = OnlineRecommender.open(tmp_path / "state")
+    assert {each.name for each in recommender.state.backups()} == {"one", "two"}  # type: ignore[union-attr]
+    assert recommender.forget("leaves-for-ever").rows == 0
+    for name in ("one", "two"):
+        assert b"leaves-for-ever" not in content(tmp_path / name)
+    recommender.close()
 
 
 @pytest.mark.parametrize("line", [b'{"path": 5}', b"[1]", b"nonsense", b"[" * 100_000, b'{"path": "/tmp", "sum": 1}'])

@@ -2,19 +2,22 @@
 
 A backup holds the log as it was at one moment, the newest version from before it, and the base. It is made under a
 temporary name, opened and verified, and then renamed. Its folder is noted in ``BACKUPS`` of the state, so that a user
-who is forgotten later goes from it too (``erasure.py``).
+who is forgotten later goes from it too (``erasure.py``), and from what a crash left beside it. Each backup holds a copy
+of that register, which a state that is restored from it goes on with.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,8 @@ from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.versions import CURRENT, PINNED, Versions
 
 BACKUP, BACKUPS = "BACKUP", "BACKUPS"
+_OTHERS = "OTHER_BACKUPS"
+"""The register within a backup, which under its own name would be that of the backup itself."""
 _LOG, _VERSIONS, _CATALOGUE = "log.sqlite", "versions", "catalogue.sqlite"
 _PLAIN = ("dead_letters.jsonl", ANNOUNCEMENTS)
 _ATTEMPTS = 5
@@ -66,7 +71,8 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
         target: folder of the backup, outside the state.
 
     Raises:
-        UsageError: there is no state, the target is something else, the disk is full, or the state is damaged.
+        UsageError: there is no state, the target is something else, its disk is full or not mounted, or the state is
+            damaged.
     """
     directory, target = directory.absolute(), target.absolute()
     if not (directory / _LOG).exists():
@@ -75,18 +81,24 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
         raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
     if target.exists() and not (target / BACKUP).exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is there and is not a backup; name a folder that is not there yet.")
+    for each in noted(directory):
+        if each.path == target:
+            each.refuse_away(directory)  # the copy would lie below the place of its disk
     with refusing(f"Backing up {directory}"):
         make_folder(target.parent)
-        _note(directory, target)
+    with refusing(f"Backing up {directory}"), alone(directory):
+        made = NotedBackup(target, target.parent.stat().st_dev, missed=False)
+        note(directory, replace(made, missed=True))  # until the new copy stands in the place of an older one
+        clear_leftovers(target)
         problem: UsageError | OSError | None = None
         for attempt in range(_ATTEMPTS):
             temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-            shutil.rmtree(temporary, ignore_errors=True)
             try:
                 info = _copy(directory, temporary)
                 at("backup:copied")
                 _put(temporary, target)
                 if _last_forgotten(directory) <= info.last_seq:
+                    note(directory, made)
                     return info
                 shutil.rmtree(target)  # a user was forgotten meanwhile, who is still in this copy
             except (DamagedError, FileNotFoundError, shutil.Error) as error:  # a version or base was replaced meanwhile
@@ -97,21 +109,121 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
     raise UsageError(f"{directory} could not be backed up ({problem}); try again, or run state verify.")
 
 
-def _note(directory: Path, target: Path) -> None:
-    append_lines(directory / BACKUPS, [{"path": str(target)}])
+@contextlib.contextmanager
+def alone(directory: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keep others from making backups of a state, or from forgetting users in them.
+
+    Raises:
+        UsageError: one is being made, and this is not to wait for its end.
+    """
+    with (directory / BACKUPS).open("ab") as register:
+        try:
+            fcntl.flock(register, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise UsageError(f"a backup of {directory} is being made; the erasure waits for its end.") from None
+        yield
 
 
-def noted_backups(directory: Path) -> list[Path]:
-    """Return the folders of the backups that were made of a state.
+def leftovers(folder: Path) -> list[Path]:
+    """Return what a crash left beside a folder that was being made: copies, and what was moved out of the way."""
+    if not folder.parent.is_dir():
+        return []
+    name = re.compile(rf"\.{re.escape(folder.name)}\.\d+\.(tmp|old)")
+    return [each for each in folder.parent.iterdir() if name.fullmatch(each.name)]
+
+
+def clear_leftovers(target: Path) -> None:
+    """Remove what a crash left of the making of a backup, while `alone`; the one before goes back to its place."""
+    for each in leftovers(target):
+        if each.suffix == ".old" and not target.exists():
+            each.rename(target)
+        else:
+            shutil.rmtree(each)
+
+
+# ---- the register
+
+
+@dataclass(frozen=True)
+class NotedBackup:
+    """What a state knows of a backup."""
+
+    path: Path
+    device: int | None
+    """That held the folder above when the backup was made; None: not noted by earlier versions of this package."""
+    missed: bool
+    """Whether it may hold users who were forgotten while it was not there."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder holds a backup."""
+        return (self.path / BACKUP).is_file()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the backup is not there with its whole disk, and not because someone deleted or moved it."""
+        if self.is_there:
+            return False
+        above = next(each for each in self.path.parents if each.exists())
+        return above != self.path.parent if self.device is None else above.stat().st_dev != self.device
+
+    def refuse_away(self, directory: Path) -> None:
+        """Refuse to go on without the disk of a backup of a state.
+
+        Raises:
+            UsageError: it is away.
+        """
+        if self.is_away:
+            raise UsageError(
+                f"the backup {self.path} can't be reached: the disk that it was made on is not there. Mount it; or, if "
+                f"it was destroyed, say so by 'recbole-signed state backup {directory} {self.path} --destroyed'."
+            )
+
+
+def note(directory: Path, *backups: NotedBackup) -> None:
+    """Write backups to the register in a directory."""
+    append_lines(directory / BACKUPS, [{**vars(each), "path": str(each.path)} for each in backups])
+
+
+def note_destroyed(directory: Path, target: Path) -> None:
+    """Take a backup from the register of a state: erasures do not wait for it any more.
+
+    Raises:
+        UsageError: it is not in the register, or still there.
+    """
+    directory, target = directory.absolute(), target.absolute()
+    found = {each.path: each for each in noted(directory)}
+    if target not in found:
+        known = ", ".join(map(str, found)) or "none"
+        raise UsageError(f"{target} is not a backup that was made of {directory}; those are: {known}.")
+    if found[target].is_there:
+        raise UsageError(f"{target} is still there and holds users; delete it first.")
+    with refusing(f"Writing {directory / BACKUPS}"):
+        append_lines(directory / BACKUPS, [{"path": str(target), "destroyed": True}])
+
+
+def noted(directory: Path, name: str = BACKUPS) -> list[NotedBackup]:
+    """Return what the register in a directory says of each backup, in the order in which they were first made.
 
     Raises:
         DamagedError: the register is not as it was written: a backup may hold what is to be erased.
     """
-    rows = read_lines(directory / BACKUPS)[0]
-    found = [row.get("path") if isinstance(row, dict) else row for row in rows]
-    if not all(isinstance(each, str) for each in found):
-        raise DamagedError(f"{directory / BACKUPS} is damaged: it names what is no folder; put a copy in its place.")
-    return list(dict.fromkeys(Path(each) for each in found if isinstance(each, str)))
+    found: dict[str, NotedBackup] = {}
+    for row in read_lines(directory / name)[0]:
+        about = row if isinstance(row, dict) else {"path": row}  # earlier versions wrote the path alone
+        path, device = about.get("path"), about.get("device")
+        if not isinstance(path, str) or not isinstance(device, int | None):
+            raise DamagedError(f"{directory / name} is damaged: it names what is no folder; put a copy in its place.")
+        if about.get("destroyed"):
+            found.pop(path, None)
+        else:
+            found[path] = NotedBackup(Path(path), device, bool(about.get("missed")))
+    return list(found.values())
+
+
+def noted_backups(directory: Path) -> list[Path]:
+    """Return the folders of the backups that were made of a state; raises as `noted`."""
+    return [each.path for each in noted(directory)]
 
 
 def _copy(directory: Path, folder: Path) -> BackupInfo:
@@ -133,6 +245,7 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
         for name in _PLAIN:
             if (directory / name).exists():
                 shutil.copyfile(directory / name, folder / name)
+        shutil.copyfile(directory / BACKUPS, folder / _OTHERS)
         # a user who came after the copy of the log could not be found here when it is to be forgotten
         Announcements(folder / ANNOUNCEMENTS).keep(log.users)
     finally:
@@ -172,9 +285,9 @@ def _verify(folder: Path, base: str | None) -> None:
 
 def _put(temporary: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
+        at("backup:moved")
     temporary.rename(target)
     sync_folder(target.parent)
     at("backup:renamed")
@@ -215,23 +328,37 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
         _verify(backup, log.base)
     finally:
         log.close()
+    register = _register_of(backup, Path(info.directory), directory)
     with refusing(f"Restoring {directory}"), _temporary(directory) as temporary:
-        shutil.copytree(backup, temporary, ignore=shutil.ignore_patterns(BACKUP, "LOCK", BACKUPS), dirs_exist_ok=True)
+        shutil.copytree(
+            backup, temporary, ignore=shutil.ignore_patterns(BACKUP, "LOCK", BACKUPS, _OTHERS), dirs_exist_ok=True
+        )
+        note(temporary, *register)
         _sync(temporary)
         at("restore:copied")
         if directory.exists():
             directory.rmdir()
         temporary.rename(directory)
         sync_folder(directory.parent)
-        _note(directory, backup)
     return info
+
+
+def _register_of(backup: Path, origin: Path, directory: Path) -> list[NotedBackup]:
+    """Return the register for a state that is restored: the backup, and the others of the state that it was made of."""
+    known = {each.path: each for each in noted(backup, _OTHERS)}
+    with contextlib.suppress(UsageError, OSError):  # where it is there still, it knows later ones
+        known |= {each.path: each for each in noted(origin)}
+    known[backup] = NotedBackup(backup, backup.parent.stat().st_dev, missed=False)
+    return [each for each in known.values() if each.path != directory]
 
 
 @contextlib.contextmanager
 def _temporary(directory: Path) -> Iterator[Path]:
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     make_folder(directory.parent)
-    shutil.rmtree(temporary, ignore_errors=True)
+    for each in leftovers(directory):
+        if each.suffix == ".tmp":
+            shutil.rmtree(each)
     try:
         yield temporary
     finally:

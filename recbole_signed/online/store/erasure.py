@@ -5,6 +5,8 @@ the table ``erasures`` until it is done, through crashes and failures:
 
 1. *rows*: the base is written again without the user. Versions that hold its edges are thrown away once there is a
    newer one; a pinned one is fitted again on its own edges, less those of the user. Backups are opened, and forget.
+   Where the disk of one is away, the erasure waits for it; one that was deleted or moved is passed over, and forgets
+   once it is there again. What a crash left of the making of a backup, or of a restoring, is removed.
 2. *factors*: what a model learned from all users together (item vectors, sums, the degrees of its fit) keeps a trace
    of each of them until it is fitted from scratch. Versions of before that fit are then thrown away, or fitted again
    where they are pinned.
@@ -15,8 +17,9 @@ Copies that the medium or the file system keeps by itself are out of reach.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +27,15 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, read_manifest
-from recbole_signed.online.store.backup import BACKUP
+from recbole_signed.online.store.backup import (
+    BACKUPS,
+    NotedBackup,
+    alone,
+    clear_leftovers,
+    leftovers,
+    note,
+    noted,
+)
 from recbole_signed.online.store.database import explained, transaction, write_small_sum
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.versions import Snapshot
@@ -65,6 +76,7 @@ class Erasure:
     def __init__(self, state: OnlineState) -> None:
         self._state = state
         self._reasons: tuple[str, ...] = ()
+        self._backups_done: dict[Path, int] = {}  # seq of the newest erasure; opening one takes long
 
     def pending(self) -> Pending:
         """Return what is left."""
@@ -75,6 +87,17 @@ class Erasure:
     def _rows(self) -> list[tuple[int, int, int, int]]:
         query = "SELECT user, seq, timestamp, files FROM erasures"
         return self._state.log.connection.execute(query).fetchall()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something can be left to be done: of an erasure, or in a backup that is there again."""
+        return bool(self.pending().rows or self._has_returned())
+
+    def _has_returned(self) -> bool:
+        try:
+            return any(each.missed and each.is_there for each in noted(self._state.directory))
+        except (DamagedError, OSError):  # told at the next erasure
+            return False
 
     def needs_version(self, scratch_seq: int) -> bool:
         """Return whether erasures wait for a version to be saved, the model being fitted last at ``scratch_seq``."""
@@ -103,7 +126,8 @@ class Erasure:
         state = self._state
         with state.entered():
             rows = self._rows()
-        if not rows:
+        returned = self._has_returned()
+        if not (rows or returned):
             return Pending(0, 0)
         reasons: list[str] = []
         with_rows = [row for row in rows if row[3]]
@@ -111,6 +135,7 @@ class Erasure:
         if with_rows:
             users = [row[0] for row in with_rows]
             attempts.append(lambda: self._clean_base([row[1] for row in with_rows], users))
+        if with_rows or returned:
             attempts.append(lambda: self._clean_backups(with_rows, forget_in_backup))
         fitted = 0
         for attempt in attempts:
@@ -190,12 +215,43 @@ class Erasure:
             return {"applied_seq": -1, "scratch_seq": -1, "erased_seq": -1}
 
     def _clean_backups(self, rows: list[Any], forget_in_backup: ForgetInBackup | None) -> int:
-        tags = {row[0]: self._state.users.tag(row[0]) for row in rows}
-        for path in self._state.backups():
-            if not (path / BACKUP).is_file():  # a state in its place holds other users under these ids
-                _logger.warning("The backup %s is gone; where it was moved to, it still holds forgotten users.", path)
-                continue
-            if forget_in_backup is None:
-                raise UsageError(f"the backup {path} holds forgotten users; open the state with its model.")
-            forget_in_backup(path, tags, max(row[2] for row in rows))
+        directory = self._state.directory
+        for each in leftovers(directory):
+            shutil.rmtree(each)
+        if not (directory / BACKUPS).exists():
+            return 0
+        newest = max((row[1] for row in rows), default=0)
+        stamp = max((row[2] for row in rows), default=self._state.settings.now())
+        problems: list[str] = []
+        with alone(directory, wait=False):
+            for backup in noted(directory):
+                try:
+                    self._clean_backup(backup, newest, stamp, forget_in_backup)
+                except (UsageError, OSError) as error:  # the others forget nevertheless
+                    problems.append(str(error))
+        if problems:
+            raise UsageError(" ".join(problems))
         return 0
+
+    def _clean_backup(
+        self, backup: NotedBackup, newest: int, stamp: int, forget_in_backup: ForgetInBackup | None
+    ) -> None:
+        directory, path = self._state.directory, backup.path
+        backup.refuse_away(directory)
+        clear_leftovers(path)
+        if not backup.is_there:  # a state in its place holds other users under these ids
+            _logger.warning("The backup %s is gone; where it was moved to, it still holds forgotten users.", path)
+            if not backup.missed:
+                note(directory, replace(backup, missed=True))
+            return
+        if not backup.missed and self._backups_done.get(path, -1) >= newest:
+            return
+        if forget_in_backup is None:
+            raise UsageError(f"the backup {path} holds forgotten users; open the state with its model.")
+        users = self._state.users
+        with self._state.entered():  # all who ever were forgotten: it may have been away before
+            tags = {user: users.tag(user) for user in users.tombstones.tolist()}
+        forget_in_backup(path, tags, stamp)
+        self._backups_done[path] = newest
+        if backup.missed:
+            note(directory, replace(backup, missed=False))

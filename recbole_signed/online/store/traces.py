@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recbole_signed.online import id_of
+from recbole_signed.online.store.backup import noted
 from recbole_signed.online.store.event_log import EventLog
 
 _BLOCK = 1 << 22
@@ -54,6 +55,8 @@ def traces_of(directory: Path, user: str, event_ids: Sequence[str] = ()) -> Trac
         rows, factors = log.connection.execute("SELECT sum(files), count(*) FROM erasures").fetchone()
         if rows:
             found.notes.append(f"Rows of {rows} forgotten users, under numbers, are still to be erased from files.")
+            away = [each.path for each in noted(directory) if each.is_away]
+            found.notes += [f"The backup {path} can't be reached, and may hold forgotten users." for path in away]
         if factors:
             found.notes.append(f"Factors that were learned from {factors} forgotten users go with the next refit.")
     finally:
