@@ -32,6 +32,11 @@ MANIFEST = "manifest.json"
 SUM = "sum"
 LOCK = "LOCK"
 FORMAT = 1
+ANOTHER_FILE = "make room, correct the permissions, or give the path of another file"
+"""What to do where a file that the user named can't be written."""
+
+
+_OF_STATE = "nothing that was acknowledged before is lost, so make room or correct the permissions and start again"
 
 
 class DamagedError(UsageError):
@@ -52,8 +57,12 @@ def at(step: str) -> None:
 
 
 @contextlib.contextmanager
-def refusing(what: str) -> Iterator[None]:
+def refusing(what: str, remedy: str = _OF_STATE) -> Iterator[None]:
     """Turn what the file system refuses (no room, no permission) into one sentence.
+
+    Args:
+        what: was to be done.
+        remedy: what the user is to do; that of a state directory by default.
 
     Raises:
         UsageError: in place of an OSError.
@@ -63,8 +72,7 @@ def refusing(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(
-            f"{what} failed: {error.strerror or error} ({error.filename or 'no file named'}); nothing that was "
-            "acknowledged before is lost, so make room or correct the permissions and start again."
+            f"{what} failed: {error.strerror or error} ({error.filename or 'no file named'}); {remedy}."
         ) from error
 
 
@@ -157,8 +165,12 @@ def replacing_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Raises:
         FileExistsError: ``target`` came to be meanwhile, and is not to be replaced.
+        UsageError: a file stands where a folder above ``target`` is to be.
 
     """
+    for above in target.parents:
+        if above.exists() and not above.is_dir():
+            raise UsageError(f"{above} is a file, and a folder of data sets is written to; name another output folder.")
     target.parent.mkdir(parents=True, exist_ok=True)
     unique = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
     folder, old = target.parent / f"{unique}.tmp", target.parent / f"{unique}.old"

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from recbole_signed.api.recommender import SCHEMA, Recommender
 from recbole_signed.convert import open_table
 from recbole_signed.errors import UsageError
-from recbole_signed.files import refusing, replacing
+from recbole_signed.files import ANOTHER_FILE, refusing, replacing
 
 FORMATS = (".parquet", ".csv")
 _LINES = 10
@@ -56,7 +56,7 @@ def write_recommendations(
     started = time.perf_counter()
     told = {"users": len(chosen), "unknown_users": int((~model.knows(chosen)).sum()), "rows": 0}
     frames = _counted(model.batches(chosen, k, **options), model.batch_size, told, progress)
-    with refusing(f"writing {output}"), replacing(output) as temporary:
+    with refusing(f"writing {output}", ANOTHER_FILE), replacing(output) as temporary:
         if output.suffix.lower() == ".parquet":
             _write_parquet(frames, temporary)
         else:

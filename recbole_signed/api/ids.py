@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -42,11 +42,16 @@ class Ids:
         """Return one id or several as texts.
 
         Raises:
-            UsageError: one is neither a text nor an integer.
+            UsageError: one is neither a text nor an integer, or they are in a table or a mapping.
         """
+        if isinstance(given, Mapping) or hasattr(type(given), "columns"):  # iterating gives keys or column names
+            raise UsageError(
+                f"the ids of {self.what}s are in a {type(given).__name__}; give a list, array or series of them, such "
+                f"as its column: frame['{self.what}']."
+            )
         if isinstance(given, (pl.Series, np.ndarray)) or hasattr(given, "to_list"):
             given = given.tolist() if isinstance(given, np.ndarray) else given.to_list()
-        if isinstance(given, (str, Integral)) or not isinstance(given, Iterable):
+        if isinstance(given, (str, bytes, bytearray, Integral)) or not isinstance(given, Iterable):
             given = [given]
         return [self._text(each) for each in given]
 

@@ -23,7 +23,7 @@ from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import no_training_curves
 from recbole_signed.convert import atomic_files, check_expanded, refuse_changed
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.files import refusing, replacing
+from recbole_signed.files import ANOTHER_FILE, refusing, replacing
 from recbole_signed.plugin import check_dataset_name
 from recbole_signed.trainer import read_checkpoint, restored
 
@@ -38,7 +38,11 @@ def save(recommender: Recommender, path: Path | str) -> None:
     folder, name = Path(config["data_path"]), config["dataset"]
     if not folder.is_dir():
         raise UsageError(f"the data set folder {folder} that the model was fitted to is gone, so it can't be saved.")
-    with refusing(f"saving {path}"), replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with (
+        refusing(f"saving {path}", ANOTHER_FILE),
+        replacing(path) as temporary,
+        zipfile.ZipFile(temporary, "w") as archive,
+    ):
         archive.writestr(_FORMAT_FILE, json.dumps({"format": FORMAT, "model": config["model"], "dataset": name}))
         with archive.open(_CHECKPOINT, "w", force_zip64=True) as file:
             torch.save(_state(recommender), file, pickle_protocol=4)
@@ -73,9 +77,11 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
         The model with raw ids.
 
     Raises:
-        UsageError: no such file, no model in it, or the data set is missing or was changed.
+        UsageError: no such file, no model in it, no such device, or the data set is missing or was changed.
     """
-    path = Path(path)
+    path, place = Path(path), _usable(device)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give the file of a saved model, or a checkpoint (.pth) in it.")
     if not path.is_file():
         beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UsageError(f"there is no file {path}{nearest(path.name, beside)}")
@@ -85,7 +91,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     state = read_checkpoint(folder / _CHECKPOINT if bundled else path)
     config = state["config"]
     # no data set that another process pickled is read in place of the files
-    for key, value in {**_at(scratch.name), "device": torch.device(device), "show_progress": False}.items():
+    for key, value in {**_at(scratch.name), "device": place, "show_progress": False}.items():
         config[key] = value
     name = config["dataset"]
     check_dataset_name(name)
@@ -101,6 +107,19 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     (folder / _CHECKPOINT).unlink(missing_ok=True)
     sequences = UserSequences(found.data) if hasattr(found.data, "item_list_length_field") else None
     return Recommender(config, found.model, parts[0], edges_of(*parts), scratch, sequences)
+
+
+def _usable(device: Any) -> torch.device:
+    """Return a device on which tensors can be made."""
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).item()  # 'meta' holds no values
+    except (AssertionError, RuntimeError, TypeError) as error:  # torch raises any of them
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
+        raise UsageError(
+            f"the device {device!r} can't be used here ({reason}); give 'cpu', or one that torch has, such as 'cuda:0'."
+        ) from error
+    return found
 
 
 def _at(folder: str) -> dict[str, Any]:

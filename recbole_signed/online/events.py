@@ -131,10 +131,17 @@ class EventBatch:
         """Make a batch of events that a program has at hand.
 
         Raises:
-            UsageError: one of them is not valid; none is taken.
+            UsageError: one of them is not valid, or no `Event`; none is taken.
 
         """
-        rows = [vars(event) for event in events]
+        if not isinstance(events, Iterable):
+            raise UsageError(f"the events are given as {type(events).__name__}; give a list of Events.")
+        rows = []
+        for event in events:
+            if not isinstance(event, Event):
+                got = type(event).__name__
+                raise UsageError(f"Event {len(rows)} of the batch is of the type {got}; give a list of Events.")
+            rows.append(vars(event))
         batch, dead = parse_rows(rows, [str(i) for i in range(len(rows))], limits)
         if dead:
             raise UsageError(f"Event {dead[0].position} of the batch is not valid: {dead[0].reason}.")

@@ -86,6 +86,8 @@ WRONG = [
     (["--all", "-k", "0"], "k is 0"),
     (["--all", "--output", "out.xlsx"], "the output is out.xlsx; give a file name that ends in .parquet or .csv."),
     (["--all", "--output", "/proc/no/out.csv"], "writing /proc/no/out.csv failed"),
+    (["--all", "--output", "/proc/out.csv"], "make room, correct the permissions, or give the path of another file."),
+    (["--all", "--device", "cuda:99"], "the device 'cuda:99' can't be used here"),
     (["--all", "--model", "model.rz"], "there is no file model.rz; did you mean 'model.rs'?"),
 ]
 

@@ -171,10 +171,21 @@ def test_what_is_no_model_is_one_sentence(ssf: Any) -> None:
         "half.rs": "can't be read as a checkpoint",
         "spoilt.rs": "is damaged",
         "new.rs": "has the format 2, but 1 is read",
+        ".": "is a folder; give the file of a saved model",
     }.items():
         with pytest.raises(rs.UsageError, match=message) as caught:
             rs.load(file)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", None])
+def test_a_device_that_is_not_there_is_one_sentence(device: Any, ssf: Any) -> None:
+    ssf.save("model.rs")
+    with pytest.raises(
+        rs.UsageError, match=rf"^the device {device!r} can't be used here \(.*\); give 'cpu', or one"
+    ) as it:
+        rs.load("model.rs", device=device)
+    assert "\n" not in str(it.value)
 
 
 @pytest.mark.parametrize("longest", [5, 50])

@@ -119,6 +119,16 @@ WRONG: list[tuple[Any, str]] = [
     (lambda m: m.similar("nothing"), "the model knows no item 'nothing'"),
     (lambda m: m.similar(101, k=-1), "k is -1; give the number of similar items, 1 or more."),
     (lambda m: m.save("/proc/no/model.rs"), "saving /proc/no/model.rs failed"),
+    (
+        lambda m: m.save("/"),
+        "saving / failed: Is a directory (/); make room, correct the permissions, or give the path",
+    ),
+    (lambda m: m.recommend(b"7"), "the user id is b'7', which is neither text nor a whole number."),
+    (lambda m: m.recommend({"7": 1}), "the ids of users are in a dict; give a list, array or series of them"),
+    (lambda m: m.recommend(pd.DataFrame({"user": ["user 3"]})), "users are in a DataFrame; give a list"),
+    (lambda m: m.recommend(pl.DataFrame({"user": ["user 3"]})), "such as its column: frame['user']."),
+    (lambda m: m.recommend(pl.LazyFrame({"user": ["user 3"]})), "users are in a LazyFrame; give a list"),
+    (lambda m: m.recommend("user 3", exclude=pl.DataFrame({"item": [101]})), "the ids of items are in a DataFrame"),
 ]
 
 

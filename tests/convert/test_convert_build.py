@@ -246,6 +246,15 @@ def test_names_that_are_no_folders(tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_in_place_of_the_folder_of_data_sets(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.csv"
+    raw.write_text("text", encoding="utf-8")
+    for output in (raw, raw / "sets"):
+        with pytest.raises(UsageError, match=r"raw.csv is a file, and .*; name another output folder"):
+            convert("toy", None, output)
+    assert raw.read_text(encoding="utf-8") == "text"
+
+
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     def frames() -> Iterator[pl.DataFrame]:
         yield FRAME

@@ -118,6 +118,20 @@ def test_a_program_gets_an_error_for_a_bad_event() -> None:
         EventBatch.of([Event("e", "u", "i", "like", 5), Event("f", "u", "", "like", 5)])
 
 
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        (Event("e", "u", "i", "like", 5), "the events are given as Event; give a list of Events."),
+        (None, "the events are given as NoneType; give a list of Events."),
+        ([vars(Event("e", "u", "i", "like", 5))], "Event 0 of the batch is of the type dict; give a list of Events."),
+        ("e", "Event 0 of the batch is of the type str; give a list of Events."),
+    ],
+)
+def test_a_program_gets_an_error_for_what_is_no_event(events: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        EventBatch.of(events)
+
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
