@@ -109,7 +109,7 @@ def from_frame(
         "rating": rating,
         "time": time,
         "time_unit": time_unit,
-        "keep": tuple(keep),
+        "keep": (keep,) if isinstance(keep, str) else keep,
         "on_error": on_error,
         "dedup": dedup,
         "min_likes": min_likes,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.batch import FIX_ROW, Batch
 from recbole_signed.convert.columns import MISSING_TOKENS, number, sign, token
 from recbole_signed.errors import UsageError
 
@@ -87,13 +87,13 @@ class Schema:
 
 
 def _type_of(batch: Batch, name: str) -> str:
-    dtype = batch.frame.schema[name]
+    dtype, shown = batch.frame.schema[name], batch.called(name)
     if dtype.is_numeric() or dtype == pl.Boolean:
         return "float"
     if dtype == pl.String or isinstance(dtype, (pl.Categorical, pl.Enum)):
         return "token"
     raise UsageError(
-        f"{batch.origin}: column {name!r} holds {dtype}, an atomic file holds numbers and text; leave it out."
+        f"{batch.origin}: column {shown!r} holds {dtype}, an atomic file holds numbers and text; leave it out."
     )
 
 
@@ -105,21 +105,22 @@ def _clean_text(batch: Batch, name: str, blank: bool = False) -> Batch:
     if blank:
         batch = batch.with_columns(pl.col(name).cast(pl.String).fill_null(""))
     batch = token(batch, name)
-    text = batch.frame[name]
+    text, shown = batch.frame[name], batch.called(name)
     empty = text.str.strip_chars() == ""
     batch = batch.require(
         (empty & blank) | ~(empty | text.is_in(list(MISSING_TOKENS))),
         lambda i: (
-            f"no value in column {name!r}"
+            f"no value in column {shown!r}"
             if not (text[i] or "").strip()
-            else f"{text[i]!r} in column {name!r}, which RecBole reads as no value; rename it or drop the row"
+            else f"{text[i]!r} in column {shown!r}, which RecBole reads as no value (rename it to keep the row)"
         ),
         name,
+        remedy=FIX_ROW,
     )
     text = batch.frame[name]
     return batch.require(
         ~text.str.contains(_CONTROL),
-        lambda i: f"{text[i]!r} in column {name!r} holds a tab, a line end or a null byte; replace it by a blank",
+        lambda i: f"{text[i]!r} in column {shown!r} holds a tab, a line end or a null byte; replace it by a blank",
         name,
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,8 @@ from recbole_signed.convert import rejects
 from recbole_signed.errors import UsageError
 
 Frame = pl.DataFrame | pl.LazyFrame
+FIX_ROW = "correct or drop the row, or leave out all bad rows with on_error=skip"
+"""The remedy where a value is missing, or not one that can be used."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Batch:
     """What ``rows`` counts: ``line`` in text files, ``row`` elsewhere."""
     raw: Callable[[int], str] | None = None
     """Gives the text of a row of the file by its number, as it stands there."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """For columns that are called otherwise in the file, their name there."""
+
+    def called(self, column: str) -> str:
+        """Return the name of a column in the file, for the user."""
+        return self.names.get(column, column)
 
     def place(self, index: int) -> str:
         """Name row ``index`` of this batch for the user."""
@@ -61,6 +69,7 @@ class Batch:
         column: str | None = None,
         *,
         skippable: bool = True,
+        remedy: str = "",
     ) -> Batch:
         """Go on with the rows that are ``good`` (bool ``[n]``).
 
@@ -72,6 +81,7 @@ class Batch:
             problem: says what is wrong with row ``i`` of this batch and how to fix it, without its place.
             column: in which column, if it is one.
             skippable: False where the fault lies with an option rather than with the row.
+            remedy: how to fix it, where that is of no use once the row is left out.
 
         Raises:
             UsageError: with file, row and problem of the first row that is not good, unless bad rows are left out.
@@ -84,10 +94,12 @@ class Batch:
         taker = rejects.current()
         if taker is None or not skippable:
             index = int(bad[0])
-            raise UsageError(f"{self.place(index)}: {problem(index)}.")
+            raise UsageError(f"{self.place(index)}: {problem(index)}{remedy and f'; {remedy}'}.")
         for index in map(int, bad):
             row = int(self.rows[index])
-            taker.add(self.origin, self.unit, row, column, problem(index), self._raw(index, row))
+            taker.add(
+                self.origin, self.unit, row, column and self.called(column), problem(index), self._raw(index, row)
+            )
         return self.keep(pl.Series(fit))
 
     def _raw(self, index: int, row: int) -> str:

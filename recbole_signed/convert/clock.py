@@ -6,7 +6,7 @@ from typing import Literal
 
 import polars as pl
 
-from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.batch import FIX_ROW, Batch
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import BELOW, PER_SECOND, UNIT_NAMES, UNITS, fits, unit_of, usual_unit
 
@@ -42,11 +42,11 @@ class Clock:
             UsageError: a missing time, or one that is neither a number nor a date (with file and row).
 
         """
-        values = batch.frame[column]
+        values, shown = batch.frame[column], batch.called(column)
         if values.dtype == pl.String:
             return self._from_text(batch, column)
         missing = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
-        batch = batch.require(~missing, lambda i: f"no time in column {column!r}; {_WANTED}", column)
+        batch = batch.require(~missing, lambda i: f"no time in column {shown!r}; {_WANTED}", column, remedy=FIX_ROW)
         values = batch.frame[column]
         if values.dtype == pl.Date:
             return batch.with_columns(values.cast(pl.Int64).cast(pl.Float64) * 86400)
@@ -54,11 +54,11 @@ class Clock:
             return batch.with_columns(_divide(values.to_physical(), values.dtype.time_unit))
         if values.dtype.is_numeric():
             return self._from_numbers(batch, column, values)
-        raise UsageError(f"{batch.origin}: column {column!r} holds {values.dtype}; {_WANTED}.")
+        raise UsageError(f"{batch.origin}: column {shown!r} holds {values.dtype}; {_WANTED}.")
 
     def _from_numbers(self, batch: Batch, column: str, values: pl.Series, whole: pl.Series | None = None) -> Batch:
         """Divide numbers by the unit; ``whole`` has the same as integers where they are, null elsewhere."""
-        size = values.cast(pl.Float64).abs()
+        size, shown = values.cast(pl.Float64).abs(), batch.called(column)
         if self._unit is None and values.len():
             self._unit = usual_unit(size.to_numpy())
         unit = self._unit or "s"
@@ -69,7 +69,7 @@ class Clock:
         return batch.require(
             size < BELOW[unit] if self._given else fits(size, unit),
             lambda i: (
-                f"time {values[i]} in column {column!r} is too {'large' if size[i] >= BELOW[unit] else 'small'} for "
+                f"time {values[i]} in column {shown!r} is too {'large' if size[i] >= BELOW[unit] else 'small'} for "
                 f"unix time in {unit} (by its size it counts {UNIT_NAMES[unit_of(size[i])]}); correct the row, or give "
                 f"time_unit= one of {', '.join(UNITS)}"
             ),
@@ -78,8 +78,8 @@ class Clock:
 
     def _from_text(self, batch: Batch, column: str) -> Batch:
         batch = batch.with_columns(pl.col(column).str.strip_chars())
-        text = batch.frame[column]
-        batch = batch.require(text != "", lambda i: f"no time in column {column!r}; {_WANTED}", column)
+        text, shown = batch.frame[column], batch.called(column)
+        batch = batch.require(text != "", lambda i: f"no time in column {shown!r}; {_WANTED}", column, remedy=FIX_ROW)
         text = batch.frame[column]
         if not text.len():
             return batch.with_columns(text.cast(pl.Float64))
@@ -95,7 +95,7 @@ class Clock:
         known = numeric if not self._dates else seconds.is_not_null()
         batch = batch.with_columns(seconds.alias(column), whole.alias(_WHOLE)).require(
             known,
-            lambda i: f"time {text[i]!r} in column {column!r}; {_WANTED}, and one kind in the whole column",
+            lambda i: f"time {text[i]!r} in column {shown!r}; {_WANTED}, and one kind in the whole column",
             column,
         )
         rest, whole = batch.frame[column], batch.frame[_WHOLE]

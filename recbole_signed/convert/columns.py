@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.batch import FIX_ROW, Batch
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import MAX_ID
@@ -35,13 +35,13 @@ def token(batch: Batch, column: str) -> Batch:
         UsageError: a type that is not an id, a number that is not whole, or a text that is too long.
 
     """
-    values = batch.frame[column]
+    values, shown = batch.frame[column], batch.called(column)
     if values.dtype == pl.String:
         batch = batch.with_columns(normal_text(values))
         sizes = batch.frame[column].str.len_chars()
         return batch.require(
             (sizes <= MAX_ID) | sizes.is_null(),
-            lambda i: f"the id in column {column!r} has {sizes[i]} characters, and {MAX_ID} are accepted",
+            lambda i: f"the id in column {shown!r} has {sizes[i]} characters, and {MAX_ID} are accepted",
             column,
         )
     if values.dtype.is_float():
@@ -49,13 +49,13 @@ def token(batch: Batch, column: str) -> Batch:
         as_text = values.fill_nan(None).cast(pl.Int64, strict=False).cast(pl.String)
         return batch.with_columns(as_text).require(
             whole | values.is_null() | values.is_nan(),
-            lambda i: f"the id {values[i]!r} in column {column!r} is not a whole number; make the ids text or integers",
+            lambda i: f"the id {values[i]!r} in column {shown!r} is not a whole number; make the ids text or integers",
             column,
         )
     if values.dtype.is_integer() or isinstance(values.dtype, (pl.Categorical, pl.Enum)):
         return batch.with_columns(values.cast(pl.String))
     raise UsageError(
-        f"{batch.origin}: column {column!r} holds {values.dtype}, ids were expected; give text or integers."
+        f"{batch.origin}: column {shown!r} holds {values.dtype}, ids were expected; give text or integers."
     )
 
 
@@ -83,30 +83,34 @@ def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = Fa
         UsageError: text that is not a number, an infinite number, a missing value where none may be.
 
     """
-    raw, made = batch.frame[column], into or column
+    raw, made, shown = batch.frame[column], into or column, batch.called(column)
     if raw.dtype == pl.String:
         batch = _parse_numbers(batch, column, purpose, made)
     elif raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null):
         batch = batch.with_columns(raw.cast(pl.Float64).fill_null(float("nan")).alias(made))
     else:
         raise UsageError(
-            f"{batch.origin}: column {column!r} holds {raw.dtype}, numbers were expected for {purpose}; "
+            f"{batch.origin}: column {shown!r} holds {raw.dtype}, numbers were expected for {purpose}; "
             "give another column."
         )
     if not may_be_missing:
         batch = batch.require(
             batch.frame[made].is_not_nan(),
-            lambda i: f"no value in column {column!r}, {purpose} needs one in every row",
+            lambda i: f"no value in column {shown!r}, {purpose} needs one in every row",
             column,
+            remedy=FIX_ROW,
         )
     values = batch.frame[made]
     return batch.require(
-        ~values.is_infinite(), lambda i: f"{values[i]} in column {column!r}, {purpose} needs a finite number", column
+        ~values.is_infinite(),
+        lambda i: f"{values[i]} in column {shown!r}, {purpose} needs a finite number",
+        column,
+        remedy=FIX_ROW,
     )
 
 
 def _parse_numbers(batch: Batch, column: str, purpose: str, made: str) -> Batch:
-    text = batch.frame[column].str.strip_chars()
+    text, shown = batch.frame[column].str.strip_chars(), batch.called(column)
     parsed = text.cast(pl.Float64, strict=False)
     if parsed.null_count() == 0:
         return batch.with_columns(parsed.alias(made))
@@ -114,8 +118,9 @@ def _parse_numbers(batch: Batch, column: str, purpose: str, made: str) -> Batch:
     blank = text.is_null() | (text == "") | text.is_in(list(MISSING_TOKENS))
     return batch.with_columns(parsed.fill_null(float("nan")).alias(made)).require(
         parsed.is_not_null() | blank,
-        lambda i: f"{purpose} needs numbers in column {column!r}, got {text[i]!r}",
+        lambda i: f"{purpose} needs numbers in column {shown!r}, got {text[i]!r}",
         column,
+        remedy=FIX_ROW,
     )
 
 
@@ -127,11 +132,11 @@ def sign(batch: Batch, column: str) -> Batch:
 
     """
     batch = number(batch, column, purpose="the sign")
-    values = batch.frame[column]
+    values, shown = batch.frame[column], batch.called(column)
     return batch.with_columns(values.cast(pl.Int8, strict=False)).require(
         values.is_in([-1.0, 0.0, 1.0]),
         lambda i: (
-            f"sign {values[i]:g} in column {column!r}, it is 1 (like), -1 (dislike) or 0 (neutral); "
+            f"sign {values[i]:g} in column {shown!r}, it is 1 (like), -1 (dislike) or 0 (neutral); "
             "for other signals give a rule such as like='rating >= 4'"
         ),
         column,

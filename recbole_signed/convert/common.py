@@ -43,7 +43,7 @@ class Common:
 NAMES = tuple(field.name for field in dataclasses.fields(Common))
 
 
-def split(given: Mapping[str, Any], options_class: type, source: str) -> tuple[Common, dict[str, Any]]:
+def split(given: Mapping[str, Any], options_class: type, source: str | None) -> tuple[Common, dict[str, Any]]:
     """Take the common options out of those given; an option that the source has itself stays the source's."""
     own = {field.name for field in dataclasses.fields(options_class)}
     mine = {key: value for key, value in given.items() if key.replace("-", "_") in NAMES and key not in own}

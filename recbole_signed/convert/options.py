@@ -42,13 +42,13 @@ def describe(options_class: type) -> list[OptionInfo]:
     ]
 
 
-def read(options_class: type, given: Mapping[str, Any], source: str, also: Iterable[str] = ()) -> Any:
+def read(options_class: type, given: Mapping[str, Any], source: str | None, also: Iterable[str] = ()) -> Any:
     """Make the options of a source from values or their text; None and absent mean the default.
 
     Args:
         options_class: the dataclass that declares them.
         given: what the user gave.
-        source: whose options they are.
+        source: whose options they are; None for those of ``from_frame``.
         also: further options there are, to be named where an unknown one is refused.
 
     Raises:
@@ -56,6 +56,7 @@ def read(options_class: type, given: Mapping[str, Any], source: str, also: Itera
 
     """
     hints = get_type_hints(options_class)
+    owner, of = ("from_frame", "") if source is None else (f"The source '{source}'", f" of the source '{source}'")
     names = [field.name for field in dataclasses.fields(options_class)]
     values: dict[str, Any] = {}
     for name, value in given.items():
@@ -64,9 +65,9 @@ def read(options_class: type, given: Mapping[str, Any], source: str, also: Itera
             has = f"it has {', '.join(names)}" if names else "it has none"
             every = f"; every source has {', '.join(also)}" if also else ""
             hint = nearest(key, names) or nearest(key, also)
-            raise UsageError(f"The source '{source}' has no option {name!r}{hint}; {has}{every}.")
+            raise UsageError(f"{owner} has no option {name!r}{hint}; {has}{every}.")
         if value is not None:
-            values[key] = _read_value(hints[key], value, f"The option {key} of the source '{source}'")
+            values[key] = _read_value(hints[key], value, f"The option {key}{of}")
     return options_class(**values)
 
 
@@ -102,9 +103,10 @@ def _read_value(hint: Any, value: Any, what: str) -> Any:
             raise UsageError(f"{what} is {value!r}{hint}; use one of {', '.join(choices)}.")
         return value
     if get_origin(hint) is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
-            raise UsageError(f"{what} is {value!r}; give names with commas between them.")
+        given = value.split(",") if isinstance(value, str) else value
+        parts = list(given) if isinstance(given, Iterable) else [given]
+        if not all(isinstance(part, str) for part in parts):
+            raise UsageError(f"{what} is {value!r}; give names with commas between them, or a list.")
         return tuple(part.strip() for part in parts if part.strip())
     if hint is bool:
         if isinstance(value, bool):

@@ -88,14 +88,20 @@ BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("no dislikes", small(), {"like": "rating >= 4", "dislike": "rating < 0"}, "leaves no dislikes among 3 rows"),
     ("both at once", small(), {"like": "rating >= 4", "dislike": "rating >= 5"}, "the frame, row 1: a like and"),
     ("a missing user", small(user=["a", None, "c"]), RULE, "the frame, row 2: "),
-    ("half an item", small(item=[1.0, 2.5, 3.0]), RULE, "the frame, row 2: the id 2.5 in column 'item_id'"),
-    ("ids of lists", small(item=[[1], [2], [3]]), RULE, "column 'item_id' holds List"),
+    ("half an item", small(item=[1.0, 2.5, 3.0]), RULE, "the frame, row 2: the id 2.5 in column 'item'"),
+    ("ids of lists", small(item=[[1], [2], [3]]), RULE, "column 'item' holds List"),
     ("mixed units", small(time=[1.6e9, 1.6e9, 1.6e12]), RULE, "the frame, row 3: time 1600000000000.0"),
     ("no time", small(time=[1, None, 2]), RULE, "the frame, row 2: no time"),
     ("a wrong sign", small(sign=[1, 2, 0]), {"sign": "sign"}, "the frame, row 2: sign 2"),
     ("sign and rule", small(sign=[1, 1, 0]), {"sign": "sign", **RULE}, "Both sign= and like= were given"),
     ("a bad unit", small(), {**RULE, "time_unit": "min"}, "use one of auto, s, ms, us, ns"),
     ("a bad name", small(), {**RULE, "name": "a/b"}, "can't be the name of a data set"),
+    ("no item column", small().drop("item"), RULE, "give item= the one of the item ids."),
+    ("no column to keep", small(), {**RULE, "keep": "price"}, "the frame has no column 'price'"),
+    ("a number to keep", small(), {**RULE, "keep": 3}, "The option keep is 3; give names"),
+    ("a wrong count", small(), {**RULE, "k_core": "many"}, "The option k_core is 'many'; give an integer"),
+    ("no columns", pl.DataFrame(), RULE, "the table has no columns"),
+    ("items without columns", small(), {**RULE, "items": pl.DataFrame()}, "the table has no columns"),
     ("no rows", small().head(0), RULE, "the frame holds no rows"),
 ]
 
@@ -105,6 +111,67 @@ def test_bad_input_is_one_sentence(table: Any, options: dict[str, Any], message:
     with pytest.raises(rs.UsageError, match=re.escape(message)) as caught:
         rs.from_frame(table, **options)
     assert "\n" not in str(caught.value)
+
+
+NAMED = {"user": "userId", "item": "movieId", "rating": "stars", "time": "when", "like": "rating >= 4"}
+FIX = "; correct or drop the row, or leave out all bad rows with on_error=skip."
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("userId", None, "no value in column 'userId'" + FIX),
+        (
+            "movieId",
+            "NA",
+            "'NA' in column 'movieId', which RecBole reads as no value (rename it to keep the row)" + FIX,
+        ),
+        ("movieId", "a\tb", r"'a\tb' in column 'movieId' holds a tab"),
+        ("stars", None, "no value in column 'stars', the rating needs one in every row" + FIX),
+        ("stars", "good", "the sign rule needs numbers in column 'stars', got 'good'" + FIX),
+        ("stars", float("inf"), "inf in column 'stars', the sign rule needs a finite number" + FIX),
+        ("when", None, "no time in column 'when'"),
+        ("when", "soon", "time 'soon' in column 'when'"),
+        ("when", 1.6e15, "time 1600000000000000.0 in column 'when' is too large"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["polars", "pandas"])
+def test_a_bad_row_names_the_column_of_the_table(kind: str, column: str, value: Any, message: str) -> None:
+    cells = {"userId": ["a"] * 3, "movieId": ["x"] * 3, "stars": [5.0] * 3, "when": [1.6e9] * 3}
+    if isinstance(value, str):
+        cells[column] = [str(each) for each in cells[column]]
+    cells[column][1] = value
+    table = (pl.DataFrame if kind == "polars" else pd.DataFrame)(cells)
+    with pytest.raises(rs.UsageError, match=re.escape(f"the frame, row 2: {message}")):
+        rs.from_frame(table, **NAMED)
+
+
+def test_a_bad_row_of_features_names_the_column_of_its_table() -> None:
+    items = pl.DataFrame({"item": [1, None], "genre": ["a", "b"]})
+    with pytest.raises(rs.UsageError, match=r"item features, row 2: no value in column 'item'; correct or drop"):
+        rs.from_frame(small(), **RULE, items=items)
+
+
+@pytest.mark.parametrize("with_arrow", [True, False])
+def test_a_column_of_several_types_is_named(with_arrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not with_arrow:
+        plain = builtins.__import__
+        monkeypatch.setattr(pl, "from_pandas", lambda *_: plain("no module of this name"))
+    table = pd.DataFrame({"item": [1, 2, 3], "user": ["a", 1, 2.0], "rating": [5, 1, 4]})
+    with pytest.raises(rs.UsageError, match=r"the column 'user' of the pandas table .*frame\['user'\]\.astype\(str\)"):
+        rs.from_frame(table, **RULE)
+    assert rs.from_frame(table.assign(user=table["user"].astype(str)), **RULE).n_users == 3
+
+
+def test_a_column_that_is_there_twice_is_named() -> None:
+    table = pd.DataFrame([[1, 1, 2, 5]], columns=["user", "item", "item", "rating"])
+    with pytest.raises(rs.UsageError, match="the pandas table has several columns 'item'"):
+        rs.from_frame(table, **RULE)
+
+
+@pytest.mark.parametrize("keep", ["price", ["price"], ("price",), pd.Index(["price"])])
+def test_a_column_to_keep_is_one_name_or_several(keep: Any) -> None:
+    assert "price:float" in inter_of(rs.from_frame(small(price=[1, 2, 3]), **RULE, keep=keep)).splitlines()[0]
 
 
 def test_bad_rows_can_be_left_out() -> None:

@@ -47,13 +47,13 @@ BAD_ROWS = {
     "u1,i1,3,1": "4 columns where 5 were expected",
     "u1,i1,3,1,5,6": "6 columns where 5 were expected",
     "u1": "1 column where 5 were expected",
-    ",i1,3,1,5": "no value in column 'user_id'",
-    "u1,   ,3,1,5": "no value in column 'item_id'",
-    "u1,NA,3,1,5": "'NA' in column 'item_id', which RecBole reads as no value",
-    "u1,null,3,1,5": "'null' in column 'item_id'",
-    'u1,"a\tb",3,1,5': r"'a\\tb' in column 'item_id' holds a tab",
-    'u1,"a\nb",3,1,5': r"'a\\nb' in column 'item_id' holds a tab, a line end",
-    "u1,a\0b,3,1,5": r"'a\\x00b' in column 'item_id'",
+    ",i1,3,1,5": "no value in column 'user'",
+    "u1,   ,3,1,5": "no value in column 'item'",
+    "u1,NA,3,1,5": "'NA' in column 'item', which RecBole reads as no value",
+    "u1,null,3,1,5": "'null' in column 'item'",
+    'u1,"a\tb",3,1,5': r"'a\\tb' in column 'item' holds a tab",
+    'u1,"a\nb",3,1,5': r"'a\\nb' in column 'item' holds a tab, a line end",
+    "u1,a\0b,3,1,5": r"'a\\x00b' in column 'item'",
     "u1,i1,good,1,5": "the rating needs numbers in column 'rating', got 'good'",
     "u1,i1,,1,5": "no value in column 'rating'",
     "u1,i1,nan,1,5": "no value in column 'rating'",
@@ -62,8 +62,8 @@ BAD_ROWS = {
     "u1,i1,3,0.5,5": "sign 0.5 in column 'sign'",
     "u1,i1,3,,5": "no value in column 'sign'",
     "u1,i1,3,like,5": "the sign needs numbers in column 'sign', got 'like'",
-    "u1,i1,3,1,": "no time in column 'timestamp'",
-    "u1,i1,3,1,soon": "time 'soon' in column 'timestamp'|time '[0-9]+' in column 'timestamp'",
+    "u1,i1,3,1,": "no time in column 'time'",
+    "u1,i1,3,1,soon": "time 'soon' in column 'time'|time '[0-9]+' in column 'time'",
     "u1,i1,3,1,1e30": "too large for unix time",
     'u1,i"1,3,1,5': "a quote .* is never closed",
     'u1,i"1",3,1,5': "a quote .* inside a field",
@@ -145,7 +145,7 @@ def test_broken_json_lines(tmp_path: Path) -> None:
         raw = write(tmp_path, "raw.jsonl", [good, "", good, bad, good])
         refuse(raw, "raw.jsonl, line 4: not a JSON object")
     raw = write(tmp_path, "raw.jsonl", [good, good, '{"user": "a", "sign": 1}'])
-    refuse(raw, "raw.jsonl, line 3: no value in column 'item_id'")
+    refuse(raw, "raw.jsonl, line 3: no value in column 'item'")
     raw = write(tmp_path, "raw.jsonl", ["[", good, "]"])
     refuse(raw, "raw.jsonl, line 1: not a JSON object")
     raw = write(tmp_path, "raw.jsonl", ["[]"])
@@ -164,7 +164,7 @@ def test_broken_and_unfit_parquet(tmp_path: Path) -> None:
     frame.with_columns(sign=pl.Series([[1], [1]])).write_parquet(raw)
     refuse(raw, r"column 'sign' holds List\(Int64\), numbers were expected for the sign")
     frame.with_columns(sign=1, time=pl.Series([[1], [1]])).write_parquet(raw)
-    refuse(raw, r"column 'timestamp' holds List\(Int64\); unix time or a date")
+    refuse(raw, r"column 'time' holds List\(Int64\); unix time or a date")
     frame.with_columns(sign=1, extra=pl.Series([[1], [1]])).write_parquet(raw)
     refuse(raw, r"column 'extra' holds List\(Int64\), an atomic file holds numbers and text", keep="extra")
     frame.clear().write_parquet(raw)

@@ -228,11 +228,11 @@ def test_ids_of_parquet_files(tmp_path: Path) -> None:
     frame.write_parquet(tmp_path / "a.parquet")
     assert rows_of(convert("csv", tmp_path / "a.parquet", tmp_path)) == [("1", "x", 1), ("2", "y", -1)]
     frame.with_columns(user=pl.Series([1.0, 2.5])).write_parquet(tmp_path / "b.parquet")
-    with pytest.raises(UsageError, match=r"b.parquet, row 2: the id 2.5 in column 'user_id' is not a whole number"):
+    with pytest.raises(UsageError, match=r"b.parquet, row 2: the id 2.5 in column 'user' is not a whole number"):
         convert("csv", tmp_path / "b.parquet", tmp_path)
     frame.with_columns(user=pl.Series([1.0, None])).write_parquet(tmp_path / "c.parquet")
-    with pytest.raises(UsageError, match=r"c.parquet, row 2: no value in column 'user_id'"):
+    with pytest.raises(UsageError, match=r"c.parquet, row 2: no value in column 'user'"):
         convert("csv", tmp_path / "c.parquet", tmp_path)
     frame.with_columns(user=pl.Series([[1], [2]])).write_parquet(tmp_path / "d.parquet")
-    with pytest.raises(UsageError, match=r"d.parquet: column 'user_id' holds List\(Int64\), ids were expected"):
+    with pytest.raises(UsageError, match=r"d.parquet: column 'user' holds List\(Int64\), ids were expected"):
         convert("csv", tmp_path / "d.parquet", tmp_path)

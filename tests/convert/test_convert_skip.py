@@ -195,12 +195,12 @@ def test_rows_over_several_lines_are_kept_as_they_stand(tmp_path: Path) -> None:
     left = convert("csv", raw, tmp_path / "out", name="made", on_error="skip")
     assert (left / "made.inter").read_text().splitlines()[1:] == ["u1\ti1\t1", "u3\ti3\t1"]
     assert rejected(left) == [
-        ["raw.csv", "4", "item_id", "no value in column 'item_id'", 'u2,,1,"tab\\t\\nand more"'],
+        ["raw.csv", "4", "item", "no value in column 'item'", 'u2,,1,"tab\\t\\nand more"'],
         [
             "raw.csv",
             "7",
-            "item_id",
-            "'x\\\\ny' in column 'item_id' holds a tab, a line end or a null byte; replace it by a blank",
+            "item",
+            "'x\\\\ny' in column 'item' holds a tab, a line end or a null byte; replace it by a blank",
             'u4,"x\\ny",1,z',
         ],
     ]
@@ -246,7 +246,7 @@ def test_the_unit_and_the_notation_of_times_are_those_of_most_rows(tmp_path: Pat
     dates = [f"u{n},i,1,2020-07-0{n + 1}" for n in range(6)]
     raw.write_text("\n".join(["user,item,sign,time", "x,i,1,5", *dates]))
     left = convert("csv", raw, tmp_path / "dates", name="made", on_error="skip")
-    assert [row[:3] for row in rejected(left)] == [["raw.csv", "2", "timestamp"]]
+    assert [row[:3] for row in rejected(left)] == [["raw.csv", "2", "time"]]
 
 
 NULL = pl.lit(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -107,7 +107,8 @@ class CsvTable(Converter):
                 found[role] = column
         for role in ("user", "item"):
             if role not in found:
-                hint = "" if self.options.columns else "; a file without header needs columns= with all names in order"
+                named = self.options.columns or not self._table.is_text
+                hint = "" if named else "; a file without header needs columns= with all names in order"
                 raise UsageError(
                     f"{self._table.path.name} has the columns {', '.join(map(repr, self._table.columns))}: "
                     f"give {role}= the one of the {role} ids{hint}."
@@ -153,6 +154,7 @@ class CsvTable(Converter):
             # the raw columns are copied first: one of them may also be the time, the rating or the sign
             roles = [role for role in column_of if role != "sign"]
             batch = batch.select(*(pl.col(column_of[role]).alias(_FIELD[role]) for role in roles), *made, *self._keep)
+            batch = replace(batch, names={_FIELD[role]: column for role, column in column_of.items()})
             batch = token(token(batch, "user_id"), "item_id")
             if "rating" in column_of:
                 batch = number(batch, "rating", purpose="the rating")

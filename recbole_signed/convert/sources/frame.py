@@ -20,6 +20,9 @@ _ORIGIN = Path("the frame")
 _FILE_OPTIONS = ("columns", "separator", "quote", "encoding")
 """Options of the source ``csv`` that say how a file is to be read."""
 
+_UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, TypeError, ValueError)
+"""What polars and Arrow raise where a table doesn't suit them."""
+
 
 @dataclass(frozen=True)
 class _Frame(RawTable):
@@ -78,7 +81,8 @@ class FrameTable(CsvTable):
             if name != column:
                 columns.append(values)
         types.pop(column)
-        return Features(frame.select(columns), types, blanks=True)
+        rows = Batch(frame.select(columns), f"{kind} features", range(1, 1 + frame.height), names={id_column: column})
+        return Features(rows, types, blanks=True)
 
     @cached_property
     def _table(self) -> RawTable:
@@ -104,8 +108,8 @@ def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None
     for name in _FILE_OPTIONS:
         if name in options:
             raise UsageError(f"The option {name!r} is about reading a file; leave it out for a table in memory.")
-    shared, own = split(options, Options, "csv")
-    converter = FrameTable(as_polars(frame), read(Options, own, "csv", also=NAMES), items, users)
+    shared, own = split(options, Options, None)
+    converter = FrameTable(as_polars(frame), read(Options, own, None, also=NAMES), items, users)
     return write_dataset(converter, "csv", target, shared)
 
 
@@ -113,8 +117,15 @@ def as_polars(frame: Any) -> pl.DataFrame:
     """Return a polars, pandas or Arrow table as a polars frame, without a copy where that is possible.
 
     Raises:
-        UsageError: it is none of them, or names a column twice.
+        UsageError: it is none of them, has no columns or names one twice, or a column has values of several types.
     """
+    found = _as_polars(frame)
+    if not found.width:
+        raise UsageError("the table has no columns; give one with a column of ids.")
+    return found
+
+
+def _as_polars(frame: Any) -> pl.DataFrame:
     if isinstance(frame, pl.LazyFrame):
         return frame.collect()
     if isinstance(frame, pl.DataFrame):
@@ -127,13 +138,41 @@ def as_polars(frame: Any) -> pl.DataFrame:
             found = pl.from_arrow(frame)
             if isinstance(found, pl.DataFrame):
                 return found
-    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        raise UsageError(f"the {root} table can't be read ({str(error).splitlines()[0]}).") from error
+    except UsageError:
+        raise
+    except _UNREADABLE as error:
+        raise UsageError(f"the {root} table can't be read ({_reason(error)}).") from error
     raise UsageError(f"a table was expected, a polars, pandas or Arrow one, not {type(frame).__name__}.")
 
 
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
 def _from_pandas(frame: Any) -> pl.DataFrame:
-    """Return a pandas frame; its index is left out."""
+    """Return a pandas frame; its index is left out.
+
+    Raises:
+        UsageError: a column can't be read, or there are several of one name; with the name.
+    """
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise UsageError(f"the pandas table has several columns {twice!r}; rename or drop all but one.")
+    try:
+        return _all_of_pandas(frame)
+    except _UNREADABLE:
+        for name in frame.columns:
+            try:
+                _all_of_pandas(frame[[name]])
+            except _UNREADABLE as error:
+                raise UsageError(
+                    f"the column {str(name)!r} of the pandas table can't be read ({_reason(error)}); if its values are "
+                    f"of several types, make them text: frame[{name!r}].astype(str)."
+                ) from error
+        raise
+
+
+def _all_of_pandas(frame: Any) -> pl.DataFrame:
     try:
         return pl.from_pandas(frame)
     except ImportError:  # polars reads columns of objects by pyarrow
