@@ -93,7 +93,7 @@ class _Maker:
         parameters: Mapping[str, Any],
     ) -> None:
         self.model, self.kept = model, data
-        self.name, place = _place(data)
+        self.name, place = _place(data, parameters.get("features"))
         self.seed, self.parameters = seed, parameters
         self.quiet = {"show_progress": progress, "checkpoint_dir": scratch, "save_dataset": False, **place}
         self.data: Any = None
@@ -170,9 +170,16 @@ class _Maker:
         return model.eval(), train_data._dataset
 
 
-def _place(data: Any) -> tuple[str, dict[str, str]]:
-    """Return the name of a data set, and where it is if it is said."""
+def _place(data: Any, features: Any) -> tuple[str, dict[str, str]]:
+    """Return the name of a data set, and where it is if it is said; refuse features that a table does not have."""
     if isinstance(data, Interactions):
+        asked = features if data._kept and isinstance(features, Mapping) else {}
+        for side in ("item", "user"):
+            if asked.get(side) is not None and not (data.folder / f"{data.name}.{side}").is_file():
+                raise UsageError(
+                    f"features.{side} is given, but the data has no table of {side}s; give one to "
+                    f"from_frame(..., {side}s=...), or leave features.{side} out."
+                )
         return data.name, {"data_path": str(data.folder.parent)}
     if not isinstance(data, (str, Path)):
         raise UsageError(

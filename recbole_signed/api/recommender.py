@@ -103,8 +103,8 @@ class Recommender:
             include_only: raw ids of the only items to choose from.
             include_seen: also items that the user has an edge to; by default nobody gets what they have liked,
                 disliked or seen.
-            dislike_aversion: for SSF and SSF-L: how strongly items with a low like rate are held back, in place of
-                the fitted value; 0: not at all.
+            dislike_aversion: for SSF, SSF-L and SSF-T: how strongly items with a low like rate are held back, in
+                place of the fitted value; 0: not at all.
 
         Returns:
             A polars frame with the columns ``user``, ``item`` (String), ``score`` (Float32; comparable within a user),

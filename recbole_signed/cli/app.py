@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,9 +99,11 @@ def run(
     """Train and evaluate one model on one data set."""
     from recbole_signed.experiments.runs import parse_assignments
 
-    for word in settings or []:
+    for word, after in zip_longest(settings or [], (settings or [])[1:], fillvalue="VALUE"):
         if word.startswith("-") and "=" not in word:
-            raise UsageError(f"run has no option '{word}'{nearest(word, _RUN_OPTIONS)}")
+            value = "VALUE" if after.startswith("-") or "=" in after else after
+            setting = f"; a setting of the model or its training is given as {word.strip('-')}={value}."
+            raise UsageError(f"run has no option '{word}'{nearest(word, _RUN_OPTIONS) or setting}")
     overrides = parse_assignments(settings or [])
     if threads is not None:
         overrides["threads"] = threads

@@ -25,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
         everyone: Annotated[bool, typer.Option("--all", help="Recommend to all users that the model knows.")] = False,
         k: Annotated[int, typer.Option("--k", "-k", help="Items for each user.")] = 20,
         dislike_aversion: Annotated[
-            float | None, typer.Option(help="In place of the fitted value (SSF, SSFL).")
+            float | None, typer.Option(help="In place of the fitted value (SSF, SSFL, SSFT).")
         ] = None,
         include_seen: Annotated[
             bool, typer.Option("--include-seen", help="Also items the user has an edge to.")

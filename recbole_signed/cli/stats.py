@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
             from recbole_signed.stats import analyse, describe_features, draw, statistics_table
 
             check_dataset_name(dataset)
-            rows = read_rows(data_path / dataset)
+            rows = read_rows(data_path / dataset, hint="give its parent as --data-path")
             report = analyse(rows)
             features = describe_features(data_path / dataset, rows)
             if features:
@@ -55,7 +55,9 @@ def add_to(app: typer.Typer) -> None:
 
     @app.command()
     def synth(
-        profile: Annotated[str, typer.Option("--profile", "-p", help="kuairand, epinions or ml-1m.")] = "kuairand",
+        profile: Annotated[
+            str, typer.Option("--profile", "-p", help="kuairand, epinions, ml-1m or yambda.")
+        ] = "kuairand",
         edges: Annotated[str, typer.Option("--edges", "-e", help="How many, e.g. 250k, 10M.")] = "1M",
         seed: Annotated[int, typer.Option(help="The same seed gives the same graph.")] = 0,
         output: Annotated[Path, typer.Option("--output", "-o", help="Folder of data sets.")] = Path("atomic_files"),

@@ -68,6 +68,13 @@ def test_what_is_open_is_chosen(data: Any) -> None:
     assert {"predict_items", "feature_ridge", "predict_users"} <= model.model.chosen.keys()
 
 
+@pytest.mark.parametrize("side", ["item", "user"])
+def test_features_without_a_table_are_refused(side: str, frame: pl.DataFrame) -> None:
+    data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2")
+    with pytest.raises(UsageError, match=rf"no table of {side}s; give one to from_frame\(\.\.\., {side}s=\.\.\.\)"):
+        rs.fit("SSF", data, features={side: "all"})
+
+
 def test_a_table_without_ids_is_refused(frame: pl.DataFrame) -> None:
     with pytest.raises(UsageError, match="the table of items has no column 'what' of ids; it has taste"):
         rs.from_frame(

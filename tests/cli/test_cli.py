@@ -260,6 +260,9 @@ def test_compare(table: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "-m", "BPR", "-d", "toy-signed", "metrics=[Recal]"], "did you mean 'Recall'?"),
         (["run", "-m", "BPR", "-d", "toy-signed", "learnin_rate=1"], "did you mean 'learning_rate'?"),
         (["run", "-m", "BPR", "-d", "toy-signed", "--sede", "3"], "run has no option '--sede'; did you mean '--seed'?"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "--epochs", "3"], "training is given as epochs=3."),
+        (["run", "-m", "BPR", "-d", "toy-signed", "--epochs"], "training is given as epochs=VALUE."),
+        (["stats", "nothing"], "there is no data set folder atomic_files/nothing; give its parent as --data-path."),
         (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
         (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
         (

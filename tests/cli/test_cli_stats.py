@@ -11,6 +11,7 @@ from recbole_signed.cli import app as cli
 from recbole_signed.cli.stats import parse_count
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
+from recbole_signed.synth import PROFILES
 
 
 def outcome(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -111,6 +112,11 @@ def test_synth_checks_itself(capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(out)
     assert {each["statistic"] for each in document["check"] if not each["ok"]} >= {"user_degree_p99"}
     assert Path(document["path"], "small.npz").is_file(), "it is written all the same"
+
+
+def test_the_help_of_synth_names_every_profile(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = outcome(capsys, "synth", "--help")
+    assert all(name in out for name in PROFILES)
 
 
 def test_wrong_requests(capsys: pytest.CaptureFixture[str]) -> None:
