@@ -35,6 +35,8 @@ STEP = 10_000
 """Most impressions that are deleted for their age at once: what waits is not held up for long."""
 ATTRIBUTION = DAY
 """Milliseconds after an impression within which a verdict on the item counts as its outcome."""
+SKEW = 60_000
+"""Milliseconds that the clock of a caller may lag behind that of the service."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS secret (key BLOB NOT NULL);
@@ -162,6 +164,8 @@ class TrafficLog:
     def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
         """Count verdicts for the newest impression of the item to the user in the :data:`ATTRIBUTION` before each.
 
+        One of up to :data:`SKEW` after it counts too.
+
         Args:
             verdicts: user, item, sign (+1 or -1) and time of each, that of the event, in milliseconds.
 
@@ -175,7 +179,7 @@ class TrafficLog:
                 cursor = self._db.execute(
                     f"UPDATE impression SET {column} = 1 WHERE id = (SELECT id FROM impression "
                     "WHERE user = ? AND item = ? AND time BETWEEN ? AND ? ORDER BY time DESC, id DESC LIMIT 1)",
-                    (self._name(user), item, at - ATTRIBUTION, at),
+                    (self._name(user), item, at - ATTRIBUTION, at + SKEW),
                 )
                 found += cursor.rowcount
         return found
