@@ -23,14 +23,13 @@ from recbole_signed.files import replace_text
 FIRST = "first"
 """Stands for the model that is taken where none is named."""
 
+Pair = tuple[str, str, str, str, str]
+"""Section, metric, model, other model, and the digest of their values (:meth:`.SplitPool.pair_digest`)."""
+
 
 def kept_file(rows_file: Path) -> Path:
     """Return the place of a table's tests."""
     return rows_file.with_suffix(".significance.json")
-
-
-Pair = tuple[str, str, str, str, str]
-"""Section, metric, model, other model, and the digest of their values (:meth:`.SplitPool.pair_digest`)."""
 
 
 def kept_comparisons(rows_file: Path) -> dict[Pair, dict[str, Any]]:

@@ -115,8 +115,8 @@ def significance(
         if before is None:
             raise
         return {**before, "notes": [*before["notes"], _READ.format(kept_file(rows_file).name, "these rows")]}
-    places = _finished_only(places_of(results))
-    notes = [*_failures(results), *_stopped_notes(places_of(results))]
+    there = places_of(results)
+    places, notes = _finished_only(there), [*_failures(results), *_stopped_notes(there)]
     kept = kept_comparisons(rows_file) if whole else {}
     gone = {request.key for request in unkept}
     chosen = _metrics(metrics, spec, places, gone, rows_file, kept)
