@@ -164,7 +164,7 @@ class TrafficLog:
     def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
         """Count verdicts for the newest impression of the item to the user in the :data:`ATTRIBUTION` before each.
 
-        One of up to :data:`SKEW` after it counts too.
+        Where there is none, the first one of up to :data:`SKEW` after it counts.
 
         Args:
             verdicts: user, item, sign (+1 or -1) and time of each, that of the event, in milliseconds.
@@ -178,8 +178,9 @@ class TrafficLog:
                 column = "like" if sign > 0 else "dislike"
                 cursor = self._db.execute(
                     f"UPDATE impression SET {column} = 1 WHERE id = (SELECT id FROM impression "
-                    "WHERE user = ? AND item = ? AND time BETWEEN ? AND ? ORDER BY time DESC, id DESC LIMIT 1)",
-                    (self._name(user), item, at - ATTRIBUTION, at + SKEW),
+                    "WHERE user = ? AND item = ? AND time BETWEEN ? AND ? "
+                    "ORDER BY max(time - ?, 0), time DESC, id DESC LIMIT 1)",
+                    (self._name(user), item, at - ATTRIBUTION, at + SKEW, at),
                 )
                 found += cursor.rowcount
         return found

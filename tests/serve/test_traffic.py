@@ -13,6 +13,7 @@ import pytest
 
 from recbole_signed.errors import UsageError
 from recbole_signed.serve import ATTRIBUTION, ImpressionQueue, Shown, TrafficLog, traffic
+from recbole_signed.serve.traffic import SKEW
 
 DAY = 86_400_000
 
@@ -49,9 +50,16 @@ def test_outcomes_go_to_the_newest_impression(log: TrafficLog) -> None:
     assert rows["like"].to_list() == [0, 0, 1, 0]
     assert rows["dislike"].to_list() == [0, 1, 0, 0]
     assert set(rows["propensity"]) == {0.5}
-    assert log.outcome([("u", "x", -1, -1)]) == 0  # before it was shown
+    assert log.outcome([("u", "x", -1, -SKEW - 1)]) == 0  # before it was shown
     assert log.outcome([("u", "x", -1, 500)]) == 1  # before it was shown again
     assert log.logged("test")["dislike"].to_list() == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("at", [-1, -SKEW])
+def test_the_clock_of_a_caller_may_lag(log: TrafficLog, at: int) -> None:
+    log.write([shown("1", "u", "x", 0), shown("2", "u", "x", 10)])
+    assert log.outcome([("u", "x", 1, at)]) == 1
+    assert log.logged("test")["like"].to_list() == [1, 0]
 
 
 def test_the_file_is_where_its_path_says(tmp_path: Path) -> None:
