@@ -20,12 +20,13 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from recbole_signed import __version__
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import schemas
-from recbole_signed.serve.engine import TRENDING, Engine, Ranked
+from recbole_signed.serve.engine import TRENDING, Engine
 from recbole_signed.serve.experiments import parse_experiment
 from recbole_signed.serve.keys import ApiKeys, RateLimit
 from recbole_signed.serve.maintenance import Maintenance
 from recbole_signed.serve.middleware import Watch, answer_errors, key_of, no_key
 from recbole_signed.serve.problems import PROBLEM, ProblemError
+from recbole_signed.serve.ranking import Ranked
 from recbole_signed.serve.replicas import NO_WRITER, Forwarder
 from recbole_signed.serve.traffic import now_ms
 from recbole_signed.serve.writer import Writer

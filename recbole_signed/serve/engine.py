@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,31 +30,12 @@ from recbole_signed.serve.exploration import CANDIDATES, POOL, probabilities, ra
 from recbole_signed.serve.feed import Feed
 from recbole_signed.serve.memory import resident_bytes
 from recbole_signed.serve.quality import LiveQuality
+from recbole_signed.serve.ranking import Ranked
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.telemetry import Telemetry
 from recbole_signed.serve.traffic import ImpressionQueue, Shown, TrafficLog, now_ms
 from recbole_signed.serve.verdicts import VerdictWatch
 from recbole_signed.serve.writer import Writer
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A list of items for one user."""
-
-    items: list[tuple[str, float]]
-    seq: int
-    version: str
-    known: bool
-    assignments: list[Assignment]
-    teams: list[str] | None = None
-    request_id: str = ""
-    draws: Sequence[tuple[str, str, float, float]] = ()
-    """See :class:`~recbole_signed.serve.traffic.Shown`."""
-
-    @property
-    def variant(self) -> str:
-        """``experiment=variant`` of each experiment, comma-separated."""
-        return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
 
 
 class Engine:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -17,9 +18,30 @@ from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.learners import IntArray, Learner
 from recbole_signed.online.store import EdgeState, Row, Rows
+from recbole_signed.serve.experiments import Assignment
 
 SAMPLE = 256
 """Items, evenly spaced, among which the percentile of an item's score is told."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A list of items for one user."""
+
+    items: list[tuple[str, float]]
+    seq: int
+    version: str
+    known: bool
+    assignments: list[Assignment]
+    teams: list[str] | None = None
+    request_id: str = ""
+    draws: Sequence[tuple[str, str, float, float]] = ()
+    """See :class:`~recbole_signed.serve.traffic.Shown`."""
+
+    @property
+    def variant(self) -> str:
+        """``experiment=variant`` of each experiment, comma-separated."""
+        return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
 
 
 def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learner:

@@ -7,7 +7,6 @@ from .features import gains as gains
 from .features import item_sums as item_sums
 from .features import user_sums as user_sums
 from .filter import Exposure as Exposure
-from .filter import LinearTerm as LinearTerm
 from .filter import SpectralFilter as SpectralFilter
 from .item_counters import UNKNOWN as UNKNOWN
 from .item_counters import ExpectedCounts as ExpectedCounts
@@ -21,6 +20,7 @@ from .learned_search import REGULARISATIONS as REGULARISATIONS
 from .learned_search import SHARES as SHARES
 from .learned_search import tune_learned as tune_learned
 from .learner import SpectralLearner as SpectralLearner
+from .linear_term import LinearTerm as LinearTerm
 from .live_choice import CHOSEN as CHOSEN
 from .live_choice import LiveChoice as LiveChoice
 from .live_items import STALE as STALE

@@ -37,8 +37,9 @@ from recbole_signed.online.learners import (
 from recbole_signed.online.store import Changes, EdgeArrays, EdgeState, Rows
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.features import FeatureSettings
-from recbole_signed.ssf.filter import Exposure, LinearTerm, SpectralFilter
+from recbole_signed.ssf.filter import Exposure, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.linear_term import LinearTerm
 from recbole_signed.ssf.live_features import LiveFeatures
 from recbole_signed.ssf.live_items import LiveCounters, TopItems
 from recbole_signed.ssf.settings import FilterSettings

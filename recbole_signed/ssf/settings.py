@@ -112,7 +112,7 @@ class FilterSettings(NumberSettings):
     verdict_smoothing: float = 5.0
     """[t] Exposures of the global like rate that are added to those of each item."""
     linear_weight: float = 0.0
-    """[gamma] Weight of the linear filter beside the spectral one, see :class:`.filter.LinearTerm`."""
+    """[gamma] Weight of the linear filter beside the spectral one, see :class:`.linear_term.LinearTerm`."""
 
     def __post_init__(self) -> None:
         for name in NOT_NEGATIVE:

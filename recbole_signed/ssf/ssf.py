@@ -19,8 +19,9 @@ from recbole_signed.model import TrainingFreeRecommender
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_maps import FeatureMaps
 from recbole_signed.ssf.features import FeatureSettings
-from recbole_signed.ssf.filter import LinearTerm, SpectralFilter
+from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.linear_term import LinearTerm
 from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult, tune
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.shortlist import ListScores

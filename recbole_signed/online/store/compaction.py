@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,9 +19,11 @@ from recbole_signed.online.store.database import explained, transaction, truncat
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
+from recbole_signed.online.store.versions import Versions
 from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary
 
 Enter = Callable[[], contextlib.AbstractContextManager[None]]
+_logger = logging.getLogger(__name__)
 _KINDS = (LIKE, DISLIKE, SKIP, VIEW)
 
 
@@ -99,6 +102,24 @@ class Base:
         at("base:switched")
         self.purge()
         at("base:vacuumed")
+
+    def advance(self, versions: Versions) -> bool:
+        """Make the edges of the oldest version that is whole the base, if it is the newer; return whether there is one.
+
+        Raises:
+            UsageError: the disk is full or can't be written; the log is as it was.
+
+        """
+        for name in versions.names():
+            try:
+                about, edges = versions.edges(name)
+            except DamagedError as error:
+                _logger.warning("%s It does not hold the log back.", error)
+                continue
+            if about["applied_seq"] > self._log.base_seq:
+                self.write(about["applied_seq"], edges, about["n_items"])
+            return True
+        return False
 
     def purge(self) -> None:
         """Erase the rows that the base stands for, and give their room back, step by step."""

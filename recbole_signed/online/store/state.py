@@ -396,17 +396,8 @@ class OnlineState(OpenedDirectory):
         changes = self.edges.apply(logged)
         self._newcomers.update(self.edges, changes)
         self.applied_seq = logged.last_seq
-        return Update(
-            logged.first_seq,
-            logged.last_seq,
-            n_new,
-            n_duplicate,
-            n_rejected,
-            logged.n_users,
-            logged.n_items,
-            logged,
-            changes,
-        )
+        sizes = logged.n_users, logged.n_items
+        return Update(logged.first_seq, logged.last_seq, n_new, n_duplicate, n_rejected, *sizes, logged, changes)
 
     def snapshot(
         self,
@@ -492,14 +483,7 @@ class OnlineState(OpenedDirectory):
             return self._compact()
 
     def _compact(self) -> int:
-        for name in self.versions.names():
-            try:
-                about, edges = self.versions.edges(name)
-            except DamagedError as error:
-                _logger.warning("%s It does not hold the log back.", error)
-                continue
-            if about["applied_seq"] > self.log.base_seq:
-                self.base.write(about["applied_seq"], edges, about["n_items"])
+        if self.base.advance(self.versions):
             return self.log.base_seq
         with self.entered():
             if self.applied_seq != self.last_seq:
