@@ -8,16 +8,17 @@ refresh leads where retraining leads. T3: the full fit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.learners import IntArray, LeastSquaresLearner, Refreshed
+from recbole_signed.online.learners import IntArray, LeastSquaresLearner, Refreshed, rows_of
 from recbole_signed.online.store import Changes, EdgeState
-from recbole_signed.ssf.learned_items import LearnedSettings, start_of, unit_of
+from recbole_signed.ssf.explanation import Explanation
+from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings, start_of, unit_of
 from recbole_signed.ssf.learner import SpectralLearner
 from recbole_signed.ssf.settings import FilterSettings
 
@@ -98,6 +99,18 @@ class LearnedSpectralLearner(SpectralLearner):
         added *= self.learned_settings.learned_share * self.unit
         own = self._users(edges, users)
         return self.filter.pair_scores(own, torch.from_numpy(items), added).numpy()
+
+    def explain(self, edges: EdgeState, user: int, item: int) -> Explanation:
+        """Return what each of a user's edges, and its features and the item's, add to the score of both parts."""
+        told, one = super().explain(edges, user, item), np.array([user])
+        items = torch.from_numpy(self.learned.items.vectors)
+        learned = LearnedItems(items, self.learned.gram, self.unit, self.learned.problem)
+        own = learned.contributions(rows_of(edges, one, edges.n_items), item)
+        return replace(
+            told,
+            contributions=told.contributions + self.learned_settings.learned_share * own,
+            score=float(self.pair_scores(edges, one, np.array([[item]]))[0, 0]),
+        )
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
         """Find nothing: all scores have to be worked out, since the filter's bounds say nothing of the sum."""

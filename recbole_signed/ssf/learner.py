@@ -268,11 +268,9 @@ class SpectralLearner(LearnerDefaults):
     def explain(self, edges: EdgeState, user: int, item: int) -> Explanation:
         """Return what each of a user's edges, and its features and the item's, add to the filter's score."""
         own = rows_of(edges, np.array([user]), edges.n_items)
-        if self.features is None:
-            return self.filter.explain(own, item)
-        users = self._with_prior(self.filter.edges(own), np.array([user]))
+        users = self._users(edges, np.array([user]))
         told = self.filter.explain(own, item, users)
-        return self.features.explained(told, self.filter, users, user, item)
+        return told if self.features is None else self.features.explained(told, self.filter, users, user, item)
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Return the ``k`` items with the best scores, best first, and the scores, without working all scores out.

@@ -51,6 +51,12 @@ def test_the_way_to_the_edges_does_not_matter(moves: list[list[streams.Move]]) -
     streams.check_every_way_is_the_same(base(), moves, 1e-3)
 
 
+def test_explanations_add_up_to_the_scores_that_are_ranked_by() -> None:
+    moves = [[(4, 3, DISLIKE), (4, 5, LIKE), (9, 3, LIKE)], [(streams.N_USERS + 1, 3, LIKE)]]
+    stream = streams.small_stream()
+    streams.check_explanations(streams.follow(copy.deepcopy(base()), stream, moves), stream)
+
+
 def test_a_user_is_the_fold_in_of_its_edges_at_once() -> None:
     stream, learner = streams.small_stream(), copy.deepcopy(base())
     known = stream.signs()[4] == 0

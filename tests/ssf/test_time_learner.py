@@ -83,6 +83,12 @@ def test_events_leave_what_a_full_count_gives(moves: list[list[streams.Move]]) -
     check(streams.follow(copy.deepcopy(base()), stream, moves), stream)
 
 
+def test_explanations_add_up_to_the_scores_that_are_ranked_by() -> None:
+    moves = [[(4, 3, DISLIKE), (4, 5, LIKE), (9, 3, LIKE)], [(streams.N_USERS + 1, 3, LIKE)]]
+    stream = streams.small_stream()
+    streams.check_explanations(streams.follow(copy.deepcopy(base()), stream, moves), stream)
+
+
 @settings(max_examples=40)
 @given(streams.batches)
 def test_the_way_to_the_edges_does_not_matter(moves: list[list[streams.Move]]) -> None:

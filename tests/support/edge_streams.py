@@ -149,6 +149,16 @@ def check_every_way_is_the_same(base: Any, moves: list[list[Move]], tolerance: f
             assert difference < tolerance, (way, difference)
 
 
+def check_explanations(learner: Any, stream: Stream) -> None:
+    """Check that the explanation of each pair adds up to its score, likes, dislikes and growing items included."""
+    scores = learner.scores(stream.edges, stream.everyone).numpy()
+    for user in (1, 4, 9, N_USERS + 1):
+        for item in range(1, stream.edges.n_items):
+            told, score = learner.explain(stream.edges, user, item), float(scores[user, item])
+            total = ((told.contributions.sum() + told.from_features) * told.trend + told.prior) * told.factor
+            np.testing.assert_allclose([told.score, total], score, rtol=1e-3, atol=1e-6)
+
+
 def _order_that_times_allow(moves: list[Move]) -> list[int]:
     """Turn the order of pairs round, but not that of a pair's own events."""
     pairs: dict[tuple[int, int], list[int]] = {}
