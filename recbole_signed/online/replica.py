@@ -117,12 +117,9 @@ class OnlineReplica:
             self.log.catch_up()
             self.log.withdrawn.reload()
             if self.log.base_seq > self.applied_seq:  # compacted beyond what was read here
+                self.log.reload()  # users may have been forgotten there
                 self._recover()
-            elif fresh is not None:
-                if fresh[0].applied_seq > self.applied_seq:  # its items may have edges that are not here yet
-                    self.edges = EdgeState.from_tensors(fresh[0].edges, fresh[0].n_items)
-                    self.applied_seq = fresh[0].applied_seq
-                self._take(*fresh)
+                fresh = None
             learner = self._learner
             assert learner is not None
             for logged in self.log.commits(self.applied_seq):
@@ -137,6 +134,8 @@ class OnlineReplica:
                     self._announcements.follow()  # the writer has erased them from the file
                 self._announce(learner, logged.user[logged.type == USER], logged.item[logged.type == ITEM])
                 self.applied_seq = logged.last_seq
+            if fresh is not None and fresh[0].applied_seq <= self.applied_seq:  # else its items are not here yet
+                self._take(*fresh)
             return self.applied_seq
 
     def _announce(self, learner: Learner, users: np.ndarray, items: np.ndarray) -> None:

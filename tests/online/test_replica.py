@@ -97,6 +97,25 @@ def test_an_open_replica_does_not_keep_users_from_being_forgotten(tmp_path: Path
     writer.close()
 
 
+@pytest.mark.parametrize("compacted", [False, True])
+def test_users_who_were_forgotten_before_a_saved_version_are_unknown(tmp_path: Path, compacted: bool) -> None:
+    writer = begin(tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+    writer.update([event(1, "new", "i1", "like")])
+    replica.follow()
+    writer.update([event(2, "u2", "", "forget_user"), event(3, "new", "", "forget_user")])
+    writer.snapshot()
+    if compacted:
+        writer.compact()
+    replica.follow()
+    with writer.reading() as (state, _):
+        assert replica.applied_seq == state.applied_seq
+        assert replica.users.content_hash() == state.users.content_hash()
+        assert not replica.users.id_of("u2")
+    replica.close()
+    writer.close()
+
+
 def test_a_user_who_is_erased_while_the_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = begin(tmp_path / "state")
     replica = OnlineReplica(tmp_path / "state")
