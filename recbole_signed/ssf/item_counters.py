@@ -128,7 +128,8 @@ class ItemCounters:
 
     def _degree_factor(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
         degrees = likes + abs(s.dislike_weight) * dislikes + s.degree_smoothing
-        return degrees.div_(self._means(s)[1]).pow_(s.popularity_exponent)
+        found = degrees.div_(self._means(s)[1]).pow_(s.popularity_exponent)
+        return found.masked_fill_(~found.isfinite(), 0.0)  # as the power of the degree in R
 
     def prior(self, s: FilterSettings, typical: float, popularity: torch.Tensor | None = None) -> torch.Tensor:
         """Return eta times log popularity on the scale of a typical score, ``[n_items]``; UNKNOWN for unknown items.
@@ -189,4 +190,4 @@ class ItemCounters:
     def _means(self, s: FilterSettings) -> tuple[float, float]:
         """Return the share of likes among all verdicts, and the mean degree of known items with its smoothing."""
         mean = (self.n_likes + abs(s.dislike_weight) * self.n_dislikes) / max(1, self.n_known) + s.degree_smoothing
-        return self.n_likes / max(1, self.n_likes + self.n_dislikes), mean
+        return self.n_likes / max(1, self.n_likes + self.n_dislikes), max(mean, 1e-9)

@@ -208,6 +208,21 @@ def test_a_graph_without_edges_gives_numbers() -> None:
     assert torch.isfinite(fitted.scores(graph)).all()
 
 
+@pytest.mark.parametrize("likes", [[], [(1, 1), (2, 1), (2, 2)]])
+@pytest.mark.parametrize("exponent", [-0.1, 0.5])
+def test_items_of_degree_zero_have_numbers_for_scores(likes: list[tuple[int, int]], exponent: float) -> None:
+    """Disliked ones have none where dislikes do not count: their power is infinite, or that of 0 / 0."""
+    edges = [tuple(np.array(side, dtype=int).reshape(-1, 2).T) for side in (likes, [(1, 3), (2, 4)])]
+    graph = SignedGraph.from_edges(edges[0], edges[1], 3, 6)
+    settings = FilterSettings(
+        dislike_weight=0.0, degree_smoothing=0.0, popularity_exponent=exponent, popularity_floor=1.0
+    )
+    fitted, _ = SpectralFilter.fit(graph, settings)
+    scores = fitted.scores(graph)
+    assert scores.isfinite().all()
+    assert (scores[:, 3:5] == 0).all()
+
+
 def test_dislike_aversion_changes_without_a_fit(prepare: Callable[..., Any]) -> None:
     model, _, _ = prepare(auto=False, **{**SETTINGS, "dislike_aversion": 0.0})
     model.fit()
