@@ -13,11 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.model.training_free import TrainingFreeRecommender
 from recbole_signed.online.store import RecentCounts
-
-SECOND = 1000.0
-"""Milliseconds."""
 
 
 class DecayPop(TrainingFreeRecommender):
@@ -48,7 +46,8 @@ class DecayPop(TrainingFreeRecommender):
         if time is None:
             getLogger().warning("DecayPop is Pop here: the data set has no timestamps, so all likes count alike.")
             time = np.zeros(len(dataset.inter_feat))
-        self._likes = dataset.inter_feat[dataset.iid_field].numpy(), np.asarray(time, dtype=np.float64) * SECOND
+        time = milliseconds(np.asarray(time), f"the time of '{dataset.dataset_name}'")
+        self._likes = dataset.inter_feat[dataset.iid_field].numpy(), time
         self.register_buffer("recent_likes", torch.zeros(0, dtype=torch.float64))
 
     def fit(self) -> None:

@@ -210,6 +210,20 @@ def test_decaypop_ranks_by_likes_that_decay_offline_and_live(
     np.testing.assert_allclose(again.likes, learner.likes, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["DecayPop", "SSFT"])
+def test_half_lives_are_days_whatever_the_unit_of_the_file(
+    prepare_model: Callable[..., Any], signed_rows: list, name: str
+) -> None:
+    found = []
+    for unit in (1, 1000, 1000):  # seconds, milliseconds, microseconds
+        signed_rows[:] = [(*row, time * unit) for *row, time in signed_rows]
+        model, *_ = prepare_model(name, half_life=2.0)
+        model.fit()
+        found.append(model.score(torch.tensor([1])))
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
+
+
 def test_a_half_life_must_be_above_zero(prepare_model: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="half_life is 0"):
         make_learner("DecayPop", {"half_life": 0})
