@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -335,9 +336,10 @@ def _timestamp(value: Any, latest: int) -> int:
             value = _float(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, Integral) or isinstance(value, bool):
         got = "is missing" if value is None else f"is {quoted(value)}"
         raise _InvalidRowError(f"timestamp {got}; expected whole milliseconds since 1970")
+    value = int(value)
     if value < 0:
         raise _InvalidRowError(f"timestamp {value} lies before 1970")
     if not fits(value, "ms") and unit_of(value) == "s":
@@ -355,7 +357,7 @@ def _value(value: Any) -> float:
     if value is None or value == "":
         return math.nan
     number = _float(value) if isinstance(value, str) else value
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if isinstance(number, bool) or not isinstance(number, Real):
         raise _InvalidRowError(f"value is {quoted(value)}, which is not a number")
     try:
         number = float(number)

@@ -101,6 +101,14 @@ def test_numbers_are_taken_as_text_and_text_as_numbers() -> None:
     assert one(timestamp="7.0")[0].timestamp.tolist() == [7]
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    plain = one(event_id=..., user_id=12, timestamp=7, value=0.5)[0]
+    batch, dead = one(event_id=..., user_id=np.int32(12), timestamp=np.int64(7), value=np.float32(0.5))
+    assert not dead
+    assert list(batch.events()) == list(plain.events())
+    assert "expected whole milliseconds" in one(timestamp=np.bool_(True))[1][0].reason
+
+
 def test_forget_user_needs_no_item() -> None:
     batch, dead = one(type="forget_user", item_id=...)
     assert not dead
