@@ -59,6 +59,8 @@ class SignedLeastSquares:
         gram = fixed.T @ fixed if gram is None else gram
         edges = _Edges.join(likes, dislikes)
         result = fixed.new_zeros(likes.shape[0], fixed.shape[1])
+        if not result.numel():
+            return result
         weights = fixed.new_tensor([self.like_weight, self.dislike_weight])
         pulls = weights * fixed.new_tensor([1.0, self.dislike_target])
         for rows, items, signs, real in edges.chunks(fixed.shape[1]):

@@ -56,11 +56,16 @@ class SpectralLearner(LearnerDefaults):
         settings: parameters of the filter; they stay as they are.
         iterations: subspace iterations of a full fit.
         passes: those of a refresh.
+
+    Raises:
+        UsageError: one of the latter two is below 1.
     """
 
     name = "SSF"
 
     def __init__(self, settings: FilterSettings, iterations: int = 4, passes: int = 1) -> None:
+        if iterations < 1 or passes < 1:
+            raise UsageError(f"iterations is {iterations}, passes {passes}; both must be 1 or more.")
         self.settings = settings
         self.iterations = iterations
         self.passes = passes
@@ -118,7 +123,11 @@ class SpectralLearner(LearnerDefaults):
         self._take(fitted, block, graph)
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
-        """Take ``passes`` steps of subspace iteration over all edges, from the vectors as they are."""
+        """Take ``passes`` steps of subspace iteration over all edges, from the vectors as they are.
+
+        Where the graph of the last fit or refresh was too small for ``rank`` vectors, and this one has room for more,
+        they are found as a fit finds them, and the staleness is 1.
+        """
         return self._refresh(graph_of(edges, n_users, n_items))
 
     def _refresh(self, graph: SignedGraph) -> Refreshed:
@@ -127,6 +136,9 @@ class SpectralLearner(LearnerDefaults):
         start[: len(self.block)] = self.block
         moved = self.items.moved
         start[moved, : self.items.vectors.shape[1]] = torch.from_numpy(self.items.vectors[moved])
+        if start.shape[1] < min(self.settings.rank, *exposure.matrix.shape):  # the last graph had no room for more
+            self._take(*SpectralFilter.fit(graph, self.settings, iterations=self.iterations, start=start), graph)
+            return Refreshed(1.0, self.iterations + 1)
         found, staleness = refreshed_factors(exposure.matrix, self.settings.rank, start, self.passes)
         self._take(exposure.filter(found, self.settings), found.block, graph)
         return Refreshed(staleness, self.passes + 1)

@@ -65,7 +65,7 @@ class SSF(TrainingFreeRecommender):
         "predict_items": "int [0, 1]",
         "feature_weight": "[0, inf)",
         "feature_ridge": "(0, inf)",
-        "feature_gain": "(-inf, inf)",
+        "feature_gain": "[0, inf)",
         "feature_popularity": "[0, inf)",
         "predict_users": "int [0, 1]",
         "user_feature_weight": "[0, inf)",

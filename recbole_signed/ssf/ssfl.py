@@ -42,7 +42,7 @@ class SSFL(SSF):
     parameter_ranges: ClassVar[Mapping[str, str]] = {
         "learned_rank": "int [1, inf)",
         "learned_share": "[0, inf)",
-        "learned_passes": "int [0, inf)",
+        "learned_passes": "int [1, inf)",
         "learned_regularisation": "(0, inf)",
         "unobserved_weight": "[0, inf)",
     }

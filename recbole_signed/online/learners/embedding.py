@@ -170,7 +170,9 @@ class EmbeddingLearner(LearnerDefaults):
         return Refreshed(float(np.linalg.norm(after - before)) / size if size else 0.0, steps)
 
     def _starts(self, found: Any) -> dict[str, tuple[IntArray, np.ndarray]]:
-        """Cut the fold-ins of new nodes into the rows of the model's tables."""
+        """Cut the fold-ins of new nodes into the rows of the model's tables; none where no node was learned from."""
+        if not self.live.users.degree.any():
+            return {}
         starts, first = {}, dict.fromkeys((USER, ITEM), self.live.vectors.shape[1])
         for name, side in self.weights.tables.items():
             ids, values = found[side == ITEM]

@@ -80,11 +80,15 @@ class LeastSquaresLearner(LearnerDefaults):
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
         """Make one pass over all users and items; the staleness is how far items went, over their size.
 
-        A fit that has not converged moves too where no edge has changed.
+        A fit that has not converged moves too where no edge has changed. Where the likes of the last fit had a lower
+        rank than ``embedding_size``, and those of now may have a higher one, it is a fit.
         """
-        old = torch.zeros(n_items, self.items.vectors.shape[1])
+        graph, width = graph_of(edges, n_users, n_items), self.items.vectors.shape[1]
+        if width < self.size and width < _largest_rank(graph.likes):
+            self.fit(edges, n_users, n_items)
+            return Refreshed(1.0, self.n_iterations)
+        old = torch.zeros(n_items, width)
         old[: self.items.n_items] = torch.from_numpy(self.items.vectors)
-        graph = graph_of(edges, n_users, n_items)
         self.alternate(graph.likes, graph.dislikes, old, 1)
         size = self._base.norm().clamp(min=1e-30)
         return Refreshed(float((self._base - old).norm() / size), 1)
@@ -171,3 +175,8 @@ class LeastSquaresLearner(LearnerDefaults):
         self.size, self.n_iterations = int(meta["size"]), int(meta["n_iterations"])
         items, degree, gram = (np.array(tensors[name]) for name in ("items", "degree", "user_gram"))
         self._take(items, degree, torch.from_numpy(gram), int(meta["n_users"]))
+
+
+def _largest_rank(matrix: sp.csr_matrix) -> int:
+    """Return the number of rows that are not empty, or of columns, whichever is less."""
+    return min(np.count_nonzero(np.diff(matrix.indptr)), np.count_nonzero(np.bincount(matrix.indices)))
