@@ -237,7 +237,7 @@ def tune(
         fixed: names of settings that stay as they are in ``start``; the others are chosen for them.
         part: some users of a large graph, on which what needs many decompositions is chosen: weight and smoothing.
     """
-    rank = _rank(start.rank, graph)
+    wanted, rank = start.rank, _rank(start.rank, graph)
     if part is None or validation.gamma:
         search = _Search(graph, validation, iterations, max(1, iterations // 2))
         start = replace(start, rank=rank)
@@ -270,8 +270,9 @@ def tune(
         found.evaluations + search.ranked_before + len(search.values),
     )
     best = search.chosen
-    fitted = replace(best.fit.fitted, settings=best.settings)
-    return SearchResult(best.settings, best.value, n_fits, n_ranked, fitted, best.fit.alone)
+    settings = replace(best.settings, rank=wanted)  # which a graph that grows has room for later
+    fitted = replace(best.fit.fitted, settings=settings)
+    return SearchResult(settings, best.value, n_fits, n_ranked, fitted, best.fit.alone)
 
 
 def _rank(wanted: int, graph: SignedGraph) -> int:
