@@ -244,3 +244,12 @@ def test_a_linear_term_is_part_of_the_live_model(start: Callable[..., Any]) -> N
     trainer.snapshot()
     trainer.close()
     assert start(linear_weight=0.3).recommend("u1", 5) == after
+
+
+def test_neutral_edges_that_a_live_learner_does_not_know_are_refused(
+    prepare_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name in ("SSF", "SignedEASE"):
+        model, config, parts = prepare_model(name, neutral_weight=0.3, online_state=str(tmp_path / name))
+        with pytest.raises(UsageError, match=f"neutral_weight is 0.3, but the live learner of {name} knows likes"):
+            OnlineTrainer(config, model).start(parts[0]._dataset)

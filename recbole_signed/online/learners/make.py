@@ -105,6 +105,11 @@ def learner_of(model: Any, config: Any) -> Learner:
     if hasattr(factory, "from_model"):
         learner: Learner = factory.from_model(model, config, online)
     else:
+        if getattr(getattr(model, "graph", None), "neutrals", None) is not None:
+            raise UsageError(
+                f"neutral_weight is {model.graph.neutral_weight:g}, but the live learner of {name} knows likes and "
+                "dislikes alone; set neutral_weight: 0."
+            )
         for key in online:
             raise UsageError(f"'online_settings' has a key '{key}' that {name} does not know; only dislike_push.")
         if hasattr(model, "chosen"):
