@@ -84,7 +84,6 @@ class Interval:
 COUNT, FROM_ZERO = Interval(int, 1), Interval(int, 0)
 NOT_NEGATIVE, POSITIVE = Interval(float, 0), Interval(float, 0, open="low")
 RANGES: dict[str, Interval | Words] = {
-    "clip_grad_norm": POSITIVE,
     "dislike_aversion": NOT_NEGATIVE,
     "dropout_prob": Interval(float, 0, 1, open="high"),
     "embedding_size": COUNT,
@@ -153,6 +152,9 @@ def check_values(
     steps = isinstance(milestones, Sequence) and all(FROM_ZERO.holds(each) for each in milestones)
     if "lr_milestones" in given and milestones is not None and not steps:
         raise UsageError(f"lr_milestones is {milestones!r}; it must be a list of whole numbers, such as [8000].")
+    clipped = final.get("clip_grad_norm")
+    if "clip_grad_norm" in given and clipped and not (isinstance(clipped, Mapping) and "max_norm" in clipped):
+        raise UsageError(f"clip_grad_norm is {clipped!r}; it must be a mapping, such as {{max_norm: 5.0}}.")
     if "metrics" in given and not final["metrics"]:
         raise UsageError("metrics is empty; name at least one, such as Recall.")
     learner = final.get("learner")

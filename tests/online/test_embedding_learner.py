@@ -236,6 +236,25 @@ def test_an_anchor_holds_the_parameters(learner: Any, state: OnlineState) -> Non
     assert moved[1] < 0.7 * moved[0]
 
 
+def test_gradients_are_clipped_as_in_training(state: OnlineState) -> None:
+    edges = state.edges.export(), state.edges.n_users, state.edges.n_items
+    moved = []
+    for clip in (None, {"max_norm": 1e-12}):
+        learner = make_learner("BPR", {**MODELS["BPR"], "epochs": 1, "clip_grad_norm": clip})
+        learner.fit(*edges)
+        before = learner.weights.values["item_embedding.weight"]
+        learner.refresh(*edges)
+        moved.append(np.linalg.norm(learner.weights.values["item_embedding.weight"] - before))
+    assert moved[1] < 0.01 * moved[0]
+
+
+def test_what_a_fit_and_a_refresh_do_is_among_the_parameters(state: OnlineState) -> None:
+    given = {**MODELS["BPR"], "clip_grad_norm": {"max_norm": 5.0}, "eval_step": 3, "stopping_step": 2}
+    learner = make_learner("BPR", given)
+    assert learner.parameters().items() >= given.items()
+    assert make_learner("BPR", learner.parameters()).parameters() == learner.parameters()
+
+
 def test_no_steps_change_nothing_but_the_graph(state: OnlineState) -> None:
     learner = make_learner("BPR", {**MODELS["BPR"], "refresh_steps": 0})
     learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)

@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from recbole.config import Config
+from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config, parse_assignments
@@ -36,6 +37,8 @@ WRONG = [
     ("lr_milestones", 1),
     ("lr_milestones", ["soon"]),
     ("learner", "foo"),
+    ("clip_grad_norm", 5.0),
+    ("clip_grad_norm", {"norm_type": 2}),
     ("seed", -1),
     ("seed", 99999999999999),
     ("learning_rate", 0),
@@ -51,6 +54,16 @@ def configure(write_inter: Callable[..., Path], signed_rows: list) -> Callable[.
     return lambda model, **settings: Config(
         model=model, dataset="signed", config_dict={"data_path": "dataset", "state": "ERROR", **settings}
     )
+
+
+def test_gradients_are_clipped_as_recbole_does(prepare_model: Callable[..., Any]) -> None:
+    moved = []
+    for clip in (None, {"max_norm": 1e-12}):
+        model, config, parts = prepare_model("BPR", clip_grad_norm=clip, epochs=1, learning_rate=0.01)
+        start = model.item_embedding.weight.detach().clone()
+        get_trainer(config["MODEL_TYPE"], "BPR")(config, model).fit(parts[0], saved=False)
+        moved.append(float((model.item_embedding.weight.detach() - start).norm()))
+    assert moved[1] < 0.01 * moved[0]
 
 
 @pytest.mark.parametrize(("key", "value"), WRONG, ids=str)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,7 @@ class Batches:
         self.pool = pool
         self.size = int(config["train_batch_size"]) or max(len(pool), 1)
         self.seed = seed
+        self.clip = config["clip_grad_norm"]
         weights, exponent = None, 0.0 if self.stock else float(config["negative_exponent"] or 0.0)
         if exponent:
             degrees = np.bincount(known.item, minlength=n_items).astype(np.float64)
@@ -131,7 +132,7 @@ def train_epoch(
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * len(batches)):
         for group in optimizer.param_groups:
             group["lr"] = rate * gamma ** sum(step >= each for each in milestones)
-        _step(model, optimizer, batch)
+        _step(model, optimizer, batch, batches.clip)
 
 
 def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, steps: int, anchor: float) -> int:
@@ -160,7 +161,7 @@ def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, 
         for batch in batches.epoch(number):
             if taken == steps:
                 break
-            _step(model, optimizer, batch)
+            _step(model, optimizer, batch, batches.clip)
             taken += 1
             pull = anchor * float(optimizer.param_groups[0]["lr"])
             if pull:
@@ -171,10 +172,12 @@ def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, 
     return taken
 
 
-def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Interaction) -> None:
+def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Interaction, clip: Mapping[str, Any] | None) -> None:
     optimizer.zero_grad()
     loss: Any = model.calculate_loss(batch.to(model.device))
     loss.backward()
+    if clip:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), **clip)
     optimizer.step()
 
 

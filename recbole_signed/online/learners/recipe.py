@@ -27,8 +27,8 @@ from recbole_signed.online.store import EdgeArrays
 from recbole_signed.plugin import registry
 
 TRAINING_KEYS = (
-    "clip_grad_norm", "epochs", "learner", "learning_rate", "lr_gamma", "lr_milestones", "n_negatives",
-    "negative_exponent", "reproducibility", "seed", "train_batch_size", "weight_decay",
+    "clip_grad_norm", "epochs", "eval_step", "learner", "learning_rate", "lr_gamma", "lr_milestones", "n_negatives",
+    "negative_exponent", "reproducibility", "seed", "stopping_step", "train_batch_size", "weight_decay",
 )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ class TrainingRecipe:
         )
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of the model and its training that are plain numbers, words or lists of them."""
+        """Return the parameters of the model and its training that are numbers, words, or lists or mappings of them."""
         known = {*TRAINING_KEYS, *_keys_of(self.name)}
         values = self.config.final_config_dict
         return {key: values[key] for key in sorted(known & set(values)) if _is_plain(values[key])}
@@ -133,6 +133,8 @@ def _keys_of(model: str) -> list[str]:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
     if isinstance(value, (list, tuple)):
         return all(_is_plain(each) for each in value)
     if isinstance(value, str):
