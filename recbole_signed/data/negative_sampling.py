@@ -60,6 +60,13 @@ class UnseenItems:
             raise UsageError("weights to draw items by must be finite and not negative, and one must be positive.")
         return cls(keys, n_items, np.cumsum(weights))
 
+    def can_draw(self, users: IntArray) -> npt.NDArray[np.bool_]:
+        """Return for which of ``users [batch]`` there is an item to draw, ``[batch]``."""
+        owner, item = np.divmod(self.keys, self.n_items)
+        able = np.arange(self.n_items) > 0 if self.cumulative is None else np.diff(self.cumulative, prepend=0.0) > 0
+        taken = np.bincount(owner[able[item]], minlength=int(users.max(initial=0)) + 1)
+        return np.asarray(taken[users] < able.sum())
+
     def draw(self, users: IntArray, n: int, rng: np.random.Generator) -> IntArray:
         """Return ``n`` items for each of ``users [batch]``: ``[batch, n]``.
 

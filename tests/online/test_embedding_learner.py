@@ -236,6 +236,19 @@ def test_an_anchor_holds_the_parameters(learner: Any, state: OnlineState) -> Non
     assert moved[1] < 0.7 * moved[0]
 
 
+@pytest.mark.parametrize(("model", "more"), [("BPR", {}), ("LSGRec", {}), ("LSGRec", {"negative_exponent": 0.75})])
+def test_a_user_who_knows_all_items_does_not_stop_a_stream(
+    model: str, more: dict[str, float], state: OnlineState
+) -> None:
+    learner = make_learner(model, {**MODELS[model], "epochs": 1, **more})
+    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    learner.attach(state.edges)
+    take(learner, state, batch(*(("u1", f"i{n}", "like") for n in range(N_ITEMS))))
+    assert refreshed(learner, state).passes == COMMON["refresh_steps"]
+    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    assert all_scores(learner, state).isfinite().all()
+
+
 def test_gradients_are_clipped_as_in_training(state: OnlineState) -> None:
     edges = state.edges.export(), state.edges.n_users, state.edges.n_items
     moved = []

@@ -65,7 +65,7 @@ class Batches:
 
     Args:
         recipe: of the model; its configuration gives ``n_negatives``, ``negative_exponent``, ``train_batch_size``.
-        pool: the edges that batches are made of.
+        pool: the edges that batches are made of, but for those of users without an item that could be sampled.
         known: all edges of the kind: what must not be sampled.
         n_items: number of items, padding included.
         seed: the same seed gives the same batches.
@@ -85,6 +85,8 @@ class Batches:
             degrees = np.bincount(known.item, minlength=n_items).astype(np.float64)
             weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** exponent, 0.0)
         self.unseen = UnseenItems.from_pairs(known.user, known.item, n_items, weights) if len(known) else None
+        if self.n_negatives and self.unseen is not None:  # one user who knows all items must not stop a stream
+            self.pool = pool.take(np.flatnonzero(self.unseen.can_draw(pool.user)))
 
     def __len__(self) -> int:
         """Return the number of batches of a pass."""
