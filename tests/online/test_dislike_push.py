@@ -124,9 +124,9 @@ def test_without_strength_scores_are_those_of_the_model(learner: Any) -> None:
     torch.testing.assert_close(ranked_scores(learner, stream.edges, users), learner.scores(stream.edges, users))
 
 
-@pytest.mark.parametrize("value", [-1, "much", None])
+@pytest.mark.parametrize("value", [-1, "much", None, float("inf")])
 def test_what_is_no_strength_is_refused(value: Any) -> None:
-    with pytest.raises(UsageError, match="'dislike_push' must be a number of 0 or more"):
+    with pytest.raises(UsageError, match="'dislike_push' must be a finite number of 0 or more"):
         make_learner("SignedEASE", {"dislike_push": value})
     assert make_learner("SSF", {"dislike_push": 0.3}).dislike_push == 0.3
 

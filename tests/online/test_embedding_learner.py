@@ -326,7 +326,8 @@ def test_a_fit_can_find_how_long_to_train(state: OnlineState, monkeypatch: pytes
         ("GFCF", {}, "no embeddings of users and items"),
         ("LightGNC", {}, "LightGCN"),
         ("BPR", {"anker": 1.0}, "anker"),
-        ("BPR", {"anchor": -1.0}, "must not be negative"),
+        ("BPR", {"anchor": -1.0}, "'anchor' must be 0 or more"),
+        ("BPR", {"anchor": float("nan")}, "'anchor' must be 0 or more"),
         ("BPR", {"learner": "sgd"}, "Adam alone"),
     ],
 )

@@ -57,8 +57,8 @@ class OnlineSettings:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if getattr(self, each.name) < 0:
-                raise UsageError(f"'{each.name}' must not be negative, but is {getattr(self, each.name)}.")
+            if not 0 <= getattr(self, each.name) < np.inf:
+                raise UsageError(f"'{each.name}' must be 0 or more, and finite, but is {getattr(self, each.name)}.")
         if self.valid_share >= 1:
             raise UsageError(f"'valid_share' must be below 1, but is {self.valid_share}.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,10 +64,10 @@ def checked_push(value: Any) -> float:
     """Return a strength of the push.
 
     Raises:
-        UsageError: it is not a number of 0 or more.
+        UsageError: it is not a finite number of 0 or more.
     """
-    if not isinstance(value, (int, float)) or not value >= 0:
-        raise UsageError(f"'dislike_push' must be a number of 0 or more, but is {value!r}.")
+    if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise UsageError(f"'dislike_push' must be a finite number of 0 or more, but is {value!r}.")
     return float(value)
 
 
