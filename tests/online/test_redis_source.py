@@ -89,6 +89,33 @@ def test_what_was_not_acknowledged_comes_again_and_is_no_second_event(tmp_path: 
         assert state.last_seq == 10
 
 
+def test_entries_that_a_broken_connection_swallowed_come_next(
+    url: str, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import redis
+
+    source = RedisSource(url, "events", block=1)
+    source.poll(2)  # nothing is pending
+    add(client, 5)
+    read = source._redis.xreadgroup
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        read(*args, **{**kwargs, "count": 2})
+        raise redis.ConnectionError("reset by peer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source._redis, "xreadgroup", broken)
+        with pytest.raises(UsageError, match="reset by peer"):
+            source.poll(2)
+    found = []
+    for _ in range(3):
+        polled = source.poll(2)
+        source.commit(polled.position)
+        found += polled.batch.user_id
+    assert found == [f"u{i}" for i in range(5)]
+    assert pending(client) == 0
+
+
 def test_entries_of_a_consumer_who_went_silent_are_taken_over(url: str, client: Any) -> None:
     add(client, 5)
     RedisSource(url, "events", consumer="gone", block=1).poll(3)

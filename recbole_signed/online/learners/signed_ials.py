@@ -179,4 +179,4 @@ class LeastSquaresLearner(LearnerDefaults):
 
 def _largest_rank(matrix: sp.csr_matrix) -> int:
     """Return the number of rows that are not empty, or of columns, whichever is less."""
-    return min(np.count_nonzero(np.diff(matrix.indptr)), np.count_nonzero(np.bincount(matrix.indices)))
+    return int(min(np.count_nonzero(np.diff(matrix.indptr)), np.count_nonzero(np.bincount(matrix.indices))))

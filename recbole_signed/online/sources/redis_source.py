@@ -14,9 +14,9 @@ class RedisSource(EventSource):
     """A Redis stream (5.0 or newer, ``XAUTOCLAIM`` from 6.2 on) whose entries hold the fields of an event.
 
     At least once: what was given and not acknowledged is given again, first that of this consumer's name, from before a
-    crash, then that of other consumers of the group who have been silent for ``idle`` milliseconds. An entry without an
-    ``event_id`` gets the name of the stream and its own id. Entries that are not events are dead letters, and
-    acknowledged with the rest.
+    crash or an error, then that of other consumers of the group who have been silent for ``idle`` milliseconds. An
+    entry without an ``event_id`` gets the name of the stream and its own id. Entries that are not events are dead
+    letters, and acknowledged with the rest.
 
     Args:
         url: ``redis://host:port/db``.
@@ -152,6 +152,7 @@ class RedisSource(EventSource):
         return found[0][1] if found else []
 
     def _refused(self, error: Exception) -> UsageError:
+        self._own = "0"  # the server may have given what did not arrive here
         text = " ".join(str(error).split())
         return UsageError(
             f"The Redis stream '{self._stream}' can't be read ({text}); see that the server runs and that the key is "
