@@ -61,12 +61,14 @@ def check(learner: SpectralLearner, stream: Stream, first: SpectralLearner) -> N
     user_scale, item_degree = scale(degree.sum(axis=1)), degree.sum(axis=0)
     known = np.zeros(x.shape[1])
     known[:n] = first.items.degree
-    grown = (item_degree > fold_in.GROWTH * known) & ((x != 0).sum(axis=0) <= fold_in.MAX_USERS)
+    few = ((x != 0).sum(axis=0) <= fold_in.MAX_USERS) | (known == 0)
+    grown = (item_degree > fold_in.GROWTH * known) & few
     assert set(learner.items.moved) == set(np.flatnonzero(grown))
     image = user_scale[:, None] * ((x[:, :n] * scale(known[:n])) @ before)  # R V_0
     vectors = np.zeros((x.shape[1], before.shape[1]))
     vectors[:n] = before
-    column = (x * user_scale[:, None] * scale(item_degree))[:, grown]
+    first_users = np.cumsum(x != 0, axis=0) <= fold_in.MAX_USERS  # of an item that was not known before
+    column = (x * first_users * user_scale[:, None] * scale((degree * first_users).sum(axis=0)))[:, grown]
     vectors[grown] = column.T @ image / first.fitted.values.double().numpy() ** 2
     np.testing.assert_allclose(learner.items.vectors, vectors, atol=1e-4)
     filter_ = learner.filter
@@ -152,14 +154,31 @@ def streams_graph() -> SignedGraph:
 
 def test_items_that_become_too_large_or_small_again_are_those_of_the_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, learner = streams.small_stream(), copy.deepcopy(base())
-    new_item = streams.N_ITEMS
-    streams.follow(learner, stream, [[(user, new_item, LIKE) for user in range(1, 6)]])
-    assert learner.items.vectors[new_item].any()
-    monkeypatch.setattr(fold_in, "MAX_USERS", 5)
-    streams.follow(learner, stream, [[(6, new_item, LIKE)]])
-    assert not learner.items.vectors[new_item].any()
+    item = int(np.flatnonzero(learner.items.degree > 0)[np.argmin(learner.items.degree[learner.items.degree > 0])])
+    fans = [user for user in range(1, streams.N_USERS) if item not in stream.edges.of_user(user).ids]
+    streams.follow(learner, stream, [[(user, item, LIKE) for user in fans[:-1]]])
+    assert item in learner.items.moved
+    monkeypatch.setattr(fold_in, "MAX_USERS", int((stream.edges.item_likes + stream.edges.item_dislikes)[item]))
+    streams.follow(learner, stream, [[(fans[-1], item, LIKE)]])
+    np.testing.assert_array_equal(learner.items.vectors[item], learner.items.base[item])
     check(learner, stream, base())
-    streams.follow(learner, stream, [[(6, new_item, UNLIKE)], [(user, new_item, UNLIKE) for user in range(1, 6)]])
+    streams.follow(learner, stream, [[(user, item, UNLIKE) for user in fans]])
+    check(learner, stream, base())
+
+
+def test_an_item_that_is_new_since_the_refresh_stays_known_however_many_like_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    new_item = streams.N_ITEMS
+    monkeypatch.setattr(fold_in, "MAX_USERS", 5)
+    moves = [[(user, new_item, LIKE) for user in (9, 4, 12, 7, 2)], [(6, new_item, LIKE), (1, new_item, DISLIKE)]]
+    for each in moves:
+        streams.follow(learner, stream, [each])
+        assert learner.items.vectors[new_item].any()
+        check(learner, stream, base())
+    streams.check_every_way_is_the_same(base(), moves, 1e-4)
+    streams.follow(learner, stream, [[(2, new_item, UNLIKE)], [(4, 0, FORGET_USER)], [(6, 9, LIKE)]])
     check(learner, stream, base())
 
 

@@ -18,7 +18,8 @@ from recbole_signed.online.store import EdgeState, Rows
 GROWTH = 1.25
 """An item is made again once its degree is this many times what the last refresh knew of it."""
 MAX_USERS = 200
-"""An item with more verdicts than these waits for the refresh: their users' edges would all have to be read."""
+"""An item with more verdicts than these waits for the refresh: their users' edges would all have to be read. One that
+the last refresh did not know is made from so many of its users, those with the lowest ids: it has nothing else."""
 CHUNK = 256
 """Items that are made at a time."""
 
@@ -118,7 +119,8 @@ class GrowingItems:
         before = np.zeros(len(items), dtype=np.float32)
         old = items < len(self.degree)
         before[old] = self.degree[items[old]]
-        return (likes + self.dislike_weight * dislikes > GROWTH * before) & (likes + dislikes <= MAX_USERS)
+        few = (likes + dislikes <= MAX_USERS) | (before == 0)
+        return (likes + self.dislike_weight * dislikes > GROWTH * before) & few
 
     def _restore(self, items: np.ndarray) -> None:
         old = items[items < len(self.base)]
@@ -131,7 +133,7 @@ class GrowingItems:
         self._moved[items] = True
         for first in range(0, len(items), CHUNK):
             chunk = items[first : first + CHUNK]
-            rows = edges.of_items(chunk).verdicts
+            rows = _first(edges.of_items(chunk).verdicts, MAX_USERS)
             self._know(edges, np.unique(rows.ids[self._slot[rows.ids] < 0]), maker)
             known = Rows(rows.indptr, self._slot[rows.ids].astype(np.int32), rows.kind)
             likes, dislikes = matrices(known, self._n_users)
@@ -144,6 +146,15 @@ class GrowingItems:
         self._users = grown(self._users, self._n_users)
         self._slot[users] = np.arange(first, self._n_users)
         self._users[first : self._n_users] = maker.make_users(user_rows(edges, users))
+
+
+def _first(rows: Rows, n: int) -> Rows:
+    """Return the first ``n`` edges of each row."""
+    lengths = np.diff(rows.indptr)
+    if not (lengths > n).any():
+        return rows
+    place = np.arange(len(rows.ids)) - np.repeat(rows.indptr[:-1], lengths)
+    return Rows.where(place < n, rows.indptr, rows.ids, rows.kind)
 
 
 def _with_slots(slot: np.ndarray, n_users: int) -> np.ndarray:
