@@ -35,6 +35,8 @@ from recbole_signed.online.store import (
     Vocabulary,
 )
 
+FAR = 10_000
+"""Events between here and a saved version from which on it is faster to start again from that version."""
 _logger = logging.getLogger(__name__)
 
 
@@ -116,7 +118,8 @@ class OnlineReplica:
         with self._lock:
             self.log.catch_up()
             self.log.withdrawn.reload()
-            if self.log.base_seq > self.applied_seq:  # compacted beyond what was read here
+            behind = fresh is not None and fresh[0].applied_seq - self.applied_seq > FAR
+            if behind or self.log.base_seq > self.applied_seq:  # compacted beyond what was read here
                 self.log.reload()  # users may have been forgotten there
                 self._recover()
                 fresh = None

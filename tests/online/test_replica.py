@@ -97,8 +97,11 @@ def test_an_open_replica_does_not_keep_users_from_being_forgotten(tmp_path: Path
     writer.close()
 
 
-@pytest.mark.parametrize("compacted", [False, True])
-def test_users_who_were_forgotten_before_a_saved_version_are_unknown(tmp_path: Path, compacted: bool) -> None:
+@pytest.mark.parametrize(("compacted", "far"), [(False, 10), (False, 0), (True, 10)])
+def test_users_who_were_forgotten_before_a_saved_version_are_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compacted: bool, far: int
+) -> None:
+    monkeypatch.setattr("recbole_signed.online.replica.FAR", far)
     writer = begin(tmp_path / "state")
     replica = OnlineReplica(tmp_path / "state")
     writer.update([event(1, "new", "i1", "like")])
