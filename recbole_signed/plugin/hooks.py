@@ -24,6 +24,7 @@ from recbole_signed.plugin import registry
 def install() -> None:
     """Leave the hooks; called once, by ``import recbole_signed``."""
     registry.register_own_models()
+    registry.register_inherited_models()
     for module_name in compat.REPAIRS:
         _when_imported(module_name, lambda module: compat.apply(module.__name__, module))
     for module_name, hook in _HOOKS.items():

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -27,6 +29,8 @@ PACKAGE = Path(__file__).parents[1]
 PROPERTIES = PACKAGE / "properties" / "model"
 OWN_MODEL_ROOMS = ("ssf", "model")
 """The packages that hold the models of this package."""
+INHERITED = "RECBOLE_SIGNED_REGISTERED"
+"""The environment variable by which the processes that this one starts know what was registered here."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ def register_model(
 ) -> None:
     """Make ``run_recbole(model=name)`` find the class ``name`` of ``module``.
 
-    A package can do the same without a call, by an entry point of the group ``recbole_signed.models`` whose name is
-    the model's and whose value is ``module:Class``; a file ``properties/model/NAME.yaml`` beside that module's
-    package, or ``NAME.yaml`` beside the module itself, then holds its defaults.
+    The processes that ``compare``, ``tune`` and others start from this one find it too. A package can do the same
+    without a call, by an entry point of the group ``recbole_signed.models`` whose name is the model's
+    and whose value is ``module:Class``; a file ``properties/model/NAME.yaml`` beside that module's package, or
+    ``NAME.yaml`` beside the module itself, then holds its defaults.
 
     Args:
         name: the class name; RecBole lower-cases it to look for the module.
@@ -88,6 +93,27 @@ def register_model(
     if folder is not None and (folder / "model" / "general_recommender" / f"{name.lower()}.py").is_file():
         raise UsageError(f"RecBole has a model of the name '{name}'; register yours under another name.")
     _register(ModelEntry(name, module, path, dataset, trainer))
+    _tell_children(_registry.models[name])
+
+
+def _tell_children(entry: ModelEntry) -> None:
+    told = json.loads(os.environ.get(INHERITED, "{}"))
+    told[entry.name] = {
+        "module": entry.module,
+        "properties": None if entry.properties is None else str(entry.properties.absolute()),
+        "dataset": entry.dataset,
+        "trainer": entry.trainer,
+        "path": [str(Path(each).absolute()) for each in sys.path],  # where the module is found
+    }
+    os.environ[INHERITED] = json.dumps(told)
+
+
+def register_inherited_models() -> None:
+    """Register what the process that started this one had registered."""
+    for name, each in json.loads(os.environ.get(INHERITED, "{}")).items():
+        properties = None if each["properties"] is None else Path(each["properties"])
+        _register(ModelEntry(name, each["module"], properties, each["dataset"], each["trainer"]))
+        sys.path.extend(path for path in each["path"] if path not in sys.path)
 
 
 def _register(entry: ModelEntry) -> None:
@@ -100,6 +126,15 @@ def models() -> dict[str, ModelEntry]:
     """Return the models that this package and its third parties add to RecBole, by name."""
     read_entry_points()
     return dict(_registry.models)
+
+
+def foreign_source(name: str) -> Path | None:
+    """Return the file of a model that was registered from outside this package; None for any other."""
+    entry = models().get(name)
+    if entry is None or entry.module.partition(".")[0] == PACKAGE.name:
+        return None
+    spec = importlib.util.find_spec(entry.module)
+    return None if spec is None or spec.origin is None else Path(spec.origin)
 
 
 def register_own_models() -> None:

@@ -73,6 +73,7 @@ def test_a_table_runs_once_and_a_failing_model_is_a_failed_row(write: Write) -> 
     table = write(TABLE.replace("seeds: [1, 2]", "seeds: [1]"))
     first = compare(table, jobs=2)
     assert [(row.model, row.seed, row.ok) for row in first.rows] == [("Pop", 1, True), ("GRU4Rec", 1, False)]
+    assert str(first).startswith("Tiny\n")
     assert first.n_new == 2
     assert "train_neg_sample_args" in str(first.rows[1].reason)
     pop, failed = first.table.sections[0].lines

@@ -237,6 +237,7 @@ def test_ray_workers_know_the_plugin(script: Callable[..., str]) -> None:
         ("bpr", "BPR"),
         ("Poop", "Pop"),
         ("XGBost", "XGBoost"),
+        ("SFF", "SSF"),
     ],
 )
 def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, write_inter: Write, signed_rows: list) -> None:
@@ -266,7 +267,29 @@ def test_a_model_that_needs_a_sign_refuses_data_without(
     assert "Theirs learns from dislikes, but the data set 'unsigned' has no sign" in out
 
 
-def test_names_that_are_taken_are_refused(tmp_path: Path) -> None:
+def test_a_registered_model_runs_in_a_table_until_its_code_changes(script: Callable[..., str], tmp_path: Path) -> None:
+    """The runs of a table are processes of their own, which have not executed the script."""
+    (tmp_path / "Theirs.yaml").write_text("embedding_size: 8\nmy_own_key: 7\n")
+    settings = "{epochs: 1, topk: [1], metrics: [Recall], valid_metric: Recall@1, state: ERROR}"
+    (tmp_path / "own.yaml").write_text(
+        f"title: Own\ndatasets: [signed]\nseeds: [1]\nmodels: {{Theirs: {settings}}}\ncolumns: [recall@1]\n"
+    )
+    code = """
+        import recbole_signed
+        from pathlib import Path
+        from recbole_signed.experiments.tables import TableSpec
+        recbole_signed.register_model("Theirs", "theirs", properties="Theirs.yaml")
+        before = recbole_signed.compare("own.yaml")
+        print([row.ok for row in before.rows])
+        with open("theirs.py", "a") as file:
+            file.write("# changed")
+        print(before.rows[0].request_hash != next(TableSpec.read(Path("own.yaml")).requests()).request_hash)
+    """
+    assert script(code, theirs=MODEL.format(name="Theirs")).splitlines()[-2:] == ["[True]", "True"]
+
+
+def test_names_that_are_taken_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(registry.INHERITED, "{}")
     with pytest.raises(UsageError, match="RecBole has a model of the name 'BPR'"):
         recbole_signed.register_model("BPR", "somewhere")
     with pytest.raises(UsageError, match="does not exist"):

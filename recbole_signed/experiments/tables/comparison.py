@@ -21,7 +21,7 @@ from recbole_signed.experiments.tables.progress import run_progress
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.experiments.tables.stored import View, table_of, view_file
 from recbole_signed.files import replace_text
-from recbole_signed.table import Table, to_markdown
+from recbole_signed.table import Table, to_markdown, to_text
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class Comparison:
     rows: list[RunRow]
     n_new: int
     """How many runs this call made; the others were there already."""
+
+    def __str__(self) -> str:
+        """The table as the command ``compare`` prints it."""
+        return to_text(self.table)
 
     @property
     def failed(self) -> list[RunRow]:

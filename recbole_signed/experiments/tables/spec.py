@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from recbole_signed import __version__
+from recbole_signed.convert import sha256
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.experiments.runs import (
     BEST,
@@ -385,10 +386,15 @@ def _yaml_if_there(path: Path) -> dict[str, Any]:
 
 
 def default_settings(model: str, beside: Path) -> dict[str, Any]:
-    """Return what the files below a run's settings say: this package's defaults of the model, the data set's yaml."""
+    """Return what the files below a run's settings say: the defaults of the model, the data set's yaml.
+
+    Of a model that is not of this package they hold the checksum of its module, too.
+    """
     entry = registry.models().get(model)
     files = {"model": entry.properties if entry is not None else None, "dataset": beside}
-    return {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}
+    found = {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}
+    code = registry.foreign_source(model)
+    return found if code is None else {**found, "code": sha256(code)}
 
 
 def _gamma_labels(signed_gamma: Any) -> list[str]:
