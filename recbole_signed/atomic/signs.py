@@ -107,6 +107,11 @@ def _rule(spec: Any, columns: Mapping[str, str]) -> SignRule:
                 f"sign_rule uses the column '{column}', but the data set has {', '.join(columns)}"
                 f"{nearest(column, columns)}"
             )
+        if column in rule.text_columns:
+            raise UsageError(
+                f"sign_rule compares the column '{column}' with a word, which only 'convert' and from_frame can; give "
+                "the .inter file a column 'sign:float' of -1, 0 and 1."
+            )
         if columns[column] != "float":
             raise UsageError(
                 f"sign_rule compares the column '{column}' with a number, but its type is '{columns[column]}'."

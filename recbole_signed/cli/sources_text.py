@@ -82,6 +82,11 @@ def summary_text(described: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{rows[sign]:,} {sign}s" for sign in ("like", "dislike", "neutral"))
     size = f"{described['users']:,} users, {described['items']:,} items"
     lines = [f"{described['path']}: {rows['total']:,} rows ({counts}), {size}, version {described['version']}"]
+    time = described["time"]
+    if time is None:
+        lines.append("no times" + (" (time= names their column)" if described["source"] == "csv" else ""))
+    elif time.get("first"):
+        lines.append(f"times from {time['first']} to {time['last']}")
     for step in (described.get("cleaning") or {}).get("steps", ()):
         dropped = step["dropped"]
         kinds = ", ".join(f"{dropped[sign]:,} {sign}s" for sign in ("like", "dislike", "neutral"))

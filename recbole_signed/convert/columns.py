@@ -152,12 +152,16 @@ def sign_by_rule(batch: Batch, rule: SignRule, column_of: Mapping[str, str] | No
         column_of: for names of the rule that are called otherwise in the batch, their column there.
 
     Raises:
-        UsageError: a column of the rule that holds no numbers, or a row that is a like and a dislike at once.
+        UsageError: a column of the rule that does not hold what it is compared with, or a row that is a like and a
+            dislike at once.
 
     """
     numbers = {name: f"\0number of {name}" for name in rule.columns}  # no column of a raw file is called so
     for name, made in numbers.items():
         column = (column_of or {}).get(name, name)
+        if name in rule.text_columns:
+            batch = batch.with_columns(_words(batch, column).alias(made))
+            continue
         batch = number(batch, column, purpose="the sign rule", may_be_missing=True, into=made)
     like, dislike = rule.verdicts({name: batch.frame[made].to_numpy() for name, made in numbers.items()})
     batch = batch.select(pl.exclude(*numbers.values()))
@@ -167,6 +171,16 @@ def sign_by_rule(batch: Batch, rule: SignRule, column_of: Mapping[str, str] | No
         lambda i: f"a like and a dislike at once by the rule ({rule}); make its conditions exclude each other",
         skippable=False,
     )
+
+
+def _words(batch: Batch, column: str) -> pl.Series:
+    values = batch.frame[column]
+    if not isinstance(values.dtype, (pl.String, pl.Categorical, pl.Enum)):
+        raise UsageError(
+            f"{batch.origin}: the sign rule compares column {batch.called(column)!r} with a word, but it holds "
+            f"{values.dtype}; compare it with numbers."
+        )
+    return values.cast(pl.String).str.strip_chars().fill_null("")
 
 
 def rule_from(like: str | None, dislike: str | None) -> SignRule | None:

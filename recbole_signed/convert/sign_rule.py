@@ -5,16 +5,20 @@ A rule is a mapping with a condition for likes and, where there are dislikes, on
     {"like": "rating >= 4", "dislike": "rating <= 2"}
     {"like": "is_click == 1 or long_view == 1", "dislike": "is_hate == 1"}
     {"like": "rating >= 4", "dislike": "else"}
+    {"like": "action == like", "dislike": "action == skip"}
 
-A condition is ``COLUMN OP NUMBER`` with one of ``>= <= > < == !=``; conditions are joined by ``and`` and
-``or``, where ``and`` binds tighter and there are no parentheses. ``else`` means: every row that is not a like.
+A condition is ``COLUMN OP NUMBER`` with one of ``>= <= > < == !=``, or ``COLUMN OP WORD`` with ``==`` or
+``!=``; conditions are joined by ``and`` and ``or``, where ``and`` binds tighter and there are no parentheses. ``else``
+means: every row that is not a like.
 
-A missing value (NaN) makes every comparison false, ``!=`` included, and ``else`` leaves a row alone when a
-column of the like condition is missing there: without a signal there is no verdict, so the row is neutral.
+A missing value (NaN, a blank text) makes every comparison false, ``!=`` included, and ``else`` leaves a row alone when
+a column of the like condition is missing there: without a signal there is no verdict, so the row is neutral.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -33,32 +37,33 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
+_ON_WORDS = ("==", "!=")
 _ELSE = "else"
-_CONDITION = re.compile(r"(?P<column>[^\s<>=!]+)\s*(?P<op>[<>=!]+)\s*(?P<number>[^\s<>=!]+)")
-_EXAMPLE = "a condition reads like 'rating >= 4' or 'rating >= 4 and is_hate == 0'"
+_CONDITION = re.compile(r"(?P<column>[^\s<>=!]+)\s*(?P<op>[<>=!]+)\s*(?P<value>[^\s<>=!]+)")
+_EXAMPLE = "a condition reads like 'rating >= 4', 'rating >= 4 and is_hate == 0' or 'action == skip'"
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """One ``COLUMN OP NUMBER``."""
+    """One ``COLUMN OP NUMBER``, or ``COLUMN OP WORD``."""
 
     column: str
     op: str
-    text: str  # of the number, as it was given
+    text: str  # of the number or the word, as it was given
 
     @property
-    def number(self) -> int | float:
-        try:
-            return int(self.text)
-        except ValueError:
-            return float(self.text)
+    def value(self) -> int | float | str:
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(self.text)
+        return self.text
 
     def __str__(self) -> str:
         return f"{self.column} {self.op} {self.text}"
 
     def holds(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         values = columns[self.column]
-        return _OPERATORS[self.op](values, self.number) & ~_missing(values)
+        return _OPERATORS[self.op](values, self.value) & ~_missing(values)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,11 @@ class _Condition:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(c.column for all_of in self.any_of for c in all_of))
+        return tuple(dict.fromkeys(c.column for c in self.comparisons))
+
+    @property
+    def comparisons(self) -> tuple[_Comparison, ...]:
+        return tuple(itertools.chain.from_iterable(self.any_of))
 
     def __str__(self) -> str:
         return " or ".join(" and ".join(map(str, all_of)) for all_of in self.any_of)
@@ -126,6 +135,12 @@ class SignRule:
         return tuple(dict.fromkeys(self.like.columns + dislike))
 
     @property
+    def text_columns(self) -> frozenset[str]:
+        """The columns that are compared with words."""
+        conditions = (self.like, *([self.dislike] if self.dislike else []))
+        return frozenset(c.column for each in conditions for c in each.comparisons if isinstance(c.value, str))
+
+    @property
     def has_dislikes(self) -> bool:
         """Whether the rule asks for dislikes at all."""
         return self.dislike_is_rest or self.dislike is not None
@@ -144,7 +159,8 @@ class SignRule:
         """Tell for each row whether the like and whether the dislike condition holds.
 
         Args:
-            columns: numeric or boolean arrays of one length ``[n]``; booleans count as 0 and 1.
+            columns: numeric or boolean arrays of one length ``[n]``, where booleans count as 0 and 1; of
+                :attr:`text_columns`, arrays of texts.
 
         Returns:
             like ``[n]`` bool, dislike ``[n]`` bool; both may hold on a row.
@@ -187,10 +203,12 @@ class SignRule:
                     f"{', '.join(map(repr, columns)) or 'no columns at all'}{nearest(name, columns)}."
                 )
             used[name] = np.asarray(columns[name])
-            if used[name].ndim != 1 or used[name].dtype.kind not in "biuf":
+            word = name in self.text_columns
+            if used[name].ndim != 1 or used[name].dtype.kind not in ("OU" if word else "biuf"):
                 raise UsageError(
-                    f"The sign rule compares column {name!r} with a number, but it holds {used[name].dtype} "
-                    f"of shape {used[name].shape}; give it a one-dimensional numeric column."
+                    f"The sign rule compares column {name!r} with a {'word' if word else 'number'}, but it holds "
+                    f"{used[name].dtype} of shape {used[name].shape}; give it a one-dimensional "
+                    f"{'column of text' if word else 'numeric column'}."
                 )
         lengths = {name: len(values) for name, values in used.items()}
         if len(set(lengths.values())) > 1:
@@ -200,6 +218,8 @@ class SignRule:
 
 def _missing(values: np.ndarray) -> np.ndarray:
     """Bool ``[n]``: where there is no value."""
+    if values.dtype.kind in "OU":
+        return values == ""
     return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
 
 
@@ -227,15 +247,12 @@ def _parse_comparison(key: str, whole: str, part: str) -> _Comparison:
     if found is None:
         got = repr(part.strip()) if part.strip() else "nothing"
         raise UsageError(f"Expected COLUMN OP NUMBER {where}, got {got}; {_EXAMPLE}.")
-    column, op, number = found["column"], found["op"], found["number"]
+    column, op, given = found["column"], found["op"], found["value"]
     if op not in _OPERATORS:
         fix = {"=": "; did you mean '=='?", "=>": "; did you mean '>='?", "=<": "; did you mean '<='?"}.get(op, "")
         raise UsageError(f"Unknown operator {op!r} {where}, use one of {' '.join(_OPERATORS)}{fix or '.'}")
-    comparison = _Comparison(column, op, number)
-    try:
-        value = comparison.number
-    except ValueError:
-        value = float("nan")
-    if value != value:
-        raise UsageError(f"Expected a number after {op!r} {where}, got {number!r}; {_EXAMPLE}.")
+    comparison = _Comparison(column, op, given.strip("'\""))
+    value = comparison.value
+    if value != value or (isinstance(value, str) and (op not in _ON_WORDS or not value)):
+        raise UsageError(f"Expected a number after {op!r} {where}, got {given!r}; {_EXAMPLE}.")
     return comparison

@@ -184,6 +184,15 @@ def test_the_rule_reads_columns_of_the_file_or_those_of_the_roles(tmp_path: Path
     assert rows_of(made) == [("a", "x", 5, 1), ("a", "y", 1, -1)]
 
 
+def test_the_rule_reads_words(tmp_path: Path) -> None:
+    lines = [
+        {"user": "a", "item": item, "action": action} for item, action in (("x", "like"), ("y", "skip"), ("z", None))
+    ]
+    raw = write(tmp_path / "log.jsonl", "\n".join(json.dumps(line) for line in lines))
+    made = convert("csv", raw, tmp_path, like="action == like", dislike="action == skip")
+    assert rows_of(made) == [("a", "x", 1), ("a", "y", -1), ("a", "z", 0)]
+
+
 def test_rule_columns_may_have_blanks_and_those_rows_are_neutral(tmp_path: Path) -> None:
     raw = write(tmp_path / "log.csv", "user,item,ratio\na,x,2.5\na,y,0.1\nb,y,\nb,x,NaN\n")
     made = convert("csv", raw, tmp_path, like="ratio >= 2", dislike="else")

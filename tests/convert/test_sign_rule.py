@@ -187,3 +187,19 @@ def test_against_the_reference(like: list, dislike: list | str | None, rows: lis
     else:
         with pytest.raises(UsageError, match=f"^Row {conflict} "):
             rule.apply(columns)
+
+
+def test_words_are_compared_as_they_are() -> None:
+    rule = SignRule.parse({"like": "action == like or stars == 5", "dislike": "action == 'skip'"})
+    assert rule.text_columns == {"action"}
+    assert rule.as_dict() == {"like": "action == like or stars == 5", "dislike": "action == skip"}
+    action = np.array(["like", "skip", "play", "", "skips"], dtype=object)
+    assert rule.apply({"action": action, "stars": np.array([1, 1, 5, 1, 1])}).tolist() == [1, -1, 1, 0, 0]
+    others = SignRule.parse({"like": "action == like", "dislike": "else"})
+    assert others.apply({"action": action}).tolist() == [1, -1, -1, 0, -1]  # a blank says nothing
+    unequal = SignRule.parse({"like": "action != skip"})
+    assert unequal.apply({"action": action}).tolist() == [1, 0, 1, 0, 1]
+    with pytest.raises(UsageError, match="column 'action' with a word, but it holds int64"):
+        others.apply({"action": np.array([1, 2])})
+    with pytest.raises(UsageError, match="Expected a number after '>='"):
+        SignRule.parse({"like": "action >= like"})
