@@ -41,8 +41,20 @@ def nearest(name: str, known: Iterable[str], shown: Mapping[str, str] | None = N
         shown: how a known name is shown, if not as itself.
     """
     by_lower = {candidate.lower(): candidate for candidate in known}
-    match = difflib.get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
-    if not match:
+    given = str(name).lower()
+    matches = difflib.get_close_matches(given, list(by_lower), n=5, cutoff=0.6)
+    if not matches:
         return ""
-    found = by_lower[match[0]]
+    # the ratio by which these are near favours long names: of 'SFF' it says 'SGFCF' before 'SSF'
+    found = by_lower[min(matches, key=lambda match: _edits(given, match))]
     return f"; did you mean '{(shown or {}).get(found, found)}'?"
+
+
+def _edits(a: str, b: str) -> int:
+    """Return by how many insertions, deletions and replacements of a letter two names differ."""
+    row = list(range(len(b) + 1))
+    for i, letter in enumerate(a, 1):
+        above, row = row, [i]
+        for j, other in enumerate(b, 1):
+            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (letter != other)))
+    return row[-1]

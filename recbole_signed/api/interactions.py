@@ -35,6 +35,13 @@ class Interactions:
     _kept: Any = field(default=None, repr=False, compare=False)
     """The temporary folder, which lasts as long as this object."""
 
+    def __str__(self) -> str:
+        """What it holds, for a reader."""
+        return (
+            f"{self.n_users:,} users, {self.n_items:,} items: {self.n_likes:,} likes, {self.n_dislikes:,} dislikes, "
+            f"{self.n_neutral:,} neutral rows"
+        )
+
     @property
     def name(self) -> str:
         """Name of the data set."""

@@ -97,7 +97,8 @@ def _drift_table(time: Mapping[str, Any]) -> Section:
     ]
     header = ["bin from", "rows", "new users", "new items", "like rate", "rank correlation", "similarity"]
     lines = [
-        "rank correlation (Spearman), similarity: popularity of items, to the bin before",
+        "popularity of items, to the bin before: rank correlation (Spearman), similarity (cosine without the noise of "
+        "small counts; 1: no change, by chance more)",
         f"time: {time['first'] or time['first_raw']} to {time['last'] or time['last_raw']}; "
         f"{time['moments']:,} moments, {time['tied_rows_share']:.1%} of the rows share theirs",
     ]

@@ -177,6 +177,7 @@ def test_a_column_to_keep_is_one_name_or_several(keep: Any) -> None:
 def test_bad_rows_can_be_left_out() -> None:
     data = rs.from_frame(small(item=[1.0, 2.5, 3.0]), **{"like": "rating >= 4", "on_error": "skip"})
     assert (data.n_likes, data.n_dislikes) == (2, 0)
+    assert str(data).endswith("items: 2 likes, 0 dislikes, 0 neutral rows")
 
 
 def test_cleaning_is_that_of_convert(frame: pl.DataFrame) -> None:

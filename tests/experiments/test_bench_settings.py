@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import as_word, merged, parse_assignments, read_yaml, with_dotted
+from recbole_signed.experiments.runs import as_word, make_config, merged, parse_assignments, read_yaml, with_dotted
 
 VALUES = st.recursive(
     st.none()
@@ -126,3 +126,9 @@ def test_a_missing_yaml_file_names_the_nearest(tmp_path: Path) -> None:
     assert read_yaml(tmp_path / "table.yaml") == {}
     with pytest.raises(UsageError, match=r"did you mean 'table.yaml'"):
         read_yaml(tmp_path / "tabel.yaml")
+
+
+def test_settings_in_the_place_of_files_are_refused() -> None:
+    for wrong in ({"valid_metric": "NDCG@10"}, "mine.yaml"):
+        with pytest.raises(UsageError, match="give a list of yaml files, and settings as overrides="):
+            make_config("Pop", "toy-signed", wrong)  # type: ignore[arg-type]

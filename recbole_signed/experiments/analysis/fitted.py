@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from recbole_signed import __version__
 from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import (
+    announce_run,
     configured_data,
     data_folder,
     data_sha256,
@@ -57,6 +60,8 @@ def fit_once(
 ) -> Fitted:
     """Fit a model as ``run`` does, keeping no checkpoint; one that is trained in epochs is that of its best epoch.
 
+    What is fitted is said on standard error; RecBole's log there shows warnings alone.
+
     Args:
         model: class name of a model.
         dataset: name of a data set.
@@ -68,7 +73,8 @@ def fit_once(
     Raises:
         UsageError: the model lacks ``attribute`` or is trained in epochs, or as :func:`configured_data`.
     """
-    config, data = configured_data(model, dataset, config_files, overrides, seed)
+    config, data = configured_data(model, dataset, config_files, overrides, seed, quiet=True)
+    announce_run(config, data, partial(print, file=sys.stderr))
     kind = get_model(config["model"])
     in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
     if attribute is not None and (in_epochs or not hasattr(kind, attribute)):

@@ -313,7 +313,8 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
     name = f"{first['model']} on {first['dataset']}" if len(curves) == 1 else str(first["dataset"])
     across = f"{ACROSS}@{k}"
     with picture(path, 10, 4.6) as page:
-        page.suptitle(f"{name}: one fit each, dislike aversion g = {_span(first)}")
+        ring = "" if len(curves) == 1 else f" (ring: {first['points'][0]['dislike_aversion']:g})"
+        page.suptitle(f"{name}: one fit each, dislike aversion g = {_span(first)}{ring}")
         cells = page.subplots(1, 2)
         for cell, title in zip(cells, (f"Recall@{k}", f"NDCG@{k}"), strict=True):
             up = title.lower()
@@ -321,6 +322,8 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
                 drawn = [point for point in each["points"] if point[across] is not None and point[up] is not None]
                 xs, ys = ([point[name] for point in drawn] for name in (across, up))
                 cell.plot(xs, ys, marker=marker, ms=4, lw=1, color=colour, label=each["model"])
+                if ring:
+                    cell.plot(xs[:1], ys[:1], marker="o", ms=9, mfc="none", mec=colour)
                 for x, y, point in zip(xs, ys, drawn, strict=True) if len(curves) == 1 else ():
                     cell.annotate(f"{point['dislike_aversion']:g}", (x, y), textcoords="offset points", xytext=(5, -10))
             front = [point for each in curves for point in each["points"] if up.partition("@")[0] in point[FRONT]]

@@ -51,6 +51,7 @@ from .rows import append_row as append_row
 from .rows import read_rows as read_rows
 from .rows import request_id as request_id
 from .runner import Validated as Validated
+from .runner import announce_run as announce_run
 from .runner import configured_data as configured_data
 from .runner import own_checkpoint as own_checkpoint
 from .runner import plain_result as plain_result

@@ -33,6 +33,10 @@ def make_config(
         UsageError: a file or key that does not exist, a model, data set, metric or value that is wrong, or a
             ``valid_metric`` that is not evaluated.
     """
+    if isinstance(config_files, (str, Path, Mapping)):
+        raise UsageError(
+            f"config_files is {config_files!r}; give a list of yaml files, and settings as overrides={{'key': value}}."
+        )
     read = {file: read_yaml(Path(file)) for file in config_files}
     config_files = [file for file, content in read.items() if content]  # RecBole fails on a file without a key
     in_files: dict[str, Any] = {}

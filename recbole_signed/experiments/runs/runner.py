@@ -107,7 +107,7 @@ def run(
     base_memory, _ = memory_bytes()
     config, data = configured_data(model, dataset, config_files, overrides, seed, cache, quiet=say is not None)
     if say is not None:
-        _announce(config, data, say)
+        announce_run(config, data, say)
         on_validation = _watched(config["valid_metric"], say, on_validation)
     with own_arguments_hidden():
         logger = getLogger()
@@ -249,7 +249,7 @@ def configured_data(
     return config, data
 
 
-def _announce(config: Any, data: Any, say: Callable[[str], None]) -> None:
+def announce_run(config: Any, data: Any, say: Callable[[str], None]) -> None:
     """Say what is run: the data, and the keys that were given and differ from the defaults."""
     signs = getattr(data, "sign_report", None)
     dislikes = "" if signs is None else f", {signs.dislikes:,} dislikes"

@@ -222,5 +222,6 @@ def run_table(row: RunRow) -> Table:
     title = f"{row.model} on {row.dataset}, seed {row.seed}"
     if not lines:
         return Table(f"{title}: fitted to everything, nothing was held out", (), (), tuple(notes[:1]))
+    notes.insert(0, f"split {describe_split(row.split)}; protocol {row.protocol}")
     head = (Header("Metric", left=True),)
     return Table(title, (Header("Valid"), Header("Test")), (Section("", tuple(lines)),), tuple(notes), head=head)
