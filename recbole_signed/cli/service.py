@@ -34,12 +34,15 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8080,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Yaml file of the service.")] = None,
     init: Annotated[
-        str | None, typer.Option("--init", metavar="MODEL", help="Begin the state with this model.")
+        str | None, typer.Option("--init", metavar="MODEL", help="Begin the state with this model, then serve it.")
     ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Data set for --init.")] = None,
     workers: Annotated[int, typer.Option(help="Processes: one that writes, and read replicas.", min=1, max=64)] = 1,
     follow: Annotated[bool, typer.Option("--follow", help="Be a read replica of a state that is written.")] = False,
-    writer: Annotated[str | None, typer.Option(help="Address of the writer, for a replica to hand events to.")] = None,
+    writer: Annotated[
+        str | None, typer.Option(help="With --follow: address of the service that writes, to which events are handed.")
+    ] = None,
+    parent: Annotated[int | None, typer.Option(hidden=True, help="Process with whose end a replica ends.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Serve SSF on ml-100k-signed, with nothing to prepare.")] = False,
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
@@ -68,13 +71,15 @@ def serve(
             init_state(init, dataset, state, parameters)
     guarded = given.keys is not None
     if follow:
-        run_replica(state, host, port, given, None if writer else lambda at: announce(at, guarded), writer)
+        run_replica(state, host, port, given, None if parent else lambda at: announce(at, guarded), writer, parent)
     else:
         run_service(state, host, port, given, lambda at: announce(at, guarded), workers=workers, config=config)
 
 
 def api_key(
-    role: Annotated[str, typer.Argument(help="read, write or admin.")],
+    role: Annotated[
+        str, typer.Argument(help="read (lists and figures), write (also events and items) or admin (everything).")
+    ],
     keys: Annotated[Path, typer.Option("--keys", help="File of hashed keys; made if it is not there.")],
     comment: Annotated[str, typer.Option(help="Whom it is for.")] = "",
     as_json: Json = False,
@@ -135,8 +140,14 @@ def report_text(result: dict[str, Any]) -> str:
         )
     if result["sample_ratio"]["suspicious"]:
         lines.append("  The numbers of users do not match the shares: the assignment is broken, believe nothing here.")
+    else:
+        lines.append(f"  The numbers of users match the shares (p {result['sample_ratio']['pvalue']:.3g}).")
     if result["cuped"]:
         lines.append("  Differences are adjusted by the users' own rates before the experiment (CUPED).")
+    lines.append(
+        "Rates are per impression. Below them: the relative difference to the control and its 95 % interval,\n"
+        "p corrected over all of these, and an interval of the absolute difference that is valid at every look."
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -170,6 +181,8 @@ def off_policy(
         typer.echo(
             f"{key:20} {note}  {value.effective_size:,.0f} effective impressions, mean weight {value.weight:.2f}"
         )
+    of = "impression, had everybody got" if variant is not None else "first place, had everybody got"
+    typer.echo(f"Per {of} '{variant or policy}', with 95 % intervals. The mean weight should be about 1.")
 
 
 @experiment.command("power")
@@ -212,6 +225,6 @@ def simulate(
         print_json(vars(outcome))
     else:
         typer.echo(
-            f"{outcome.shown} items shown, {outcome.likes} likes, {outcome.dislikes} dislikes; "
-            f"the users like {outcome.expected:.1%} of what they were shown."
+            f"{outcome.shown} items looked at in {rounds} lists, {outcome.likes} likes, {outcome.dislikes} dislikes.\n"
+            f"A user looks at the first few and judges some; asked about all, they would like {outcome.expected:.1%}."
         )

@@ -34,11 +34,11 @@ def _versions(state: Path) -> Any:
 
 
 def _existing(state: Path) -> Path:
-    from recbole_signed.online.store import LOG
+    from recbole_signed.online.store import LOG, no_state
 
     path = state / LOG
     if not path.exists():
-        raise UsageError(f"{state} holds no online state ({LOG} is not there).")
+        raise no_state(state)
     return path
 
 

@@ -33,6 +33,7 @@ from recbole_signed.online.store import (
     Snapshot,
     Versions,
     Vocabulary,
+    no_state,
 )
 
 FAR = 10_000
@@ -53,7 +54,7 @@ class OnlineReplica:
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
         if not (self.directory / LOG).exists():
-            raise UsageError(f"{directory} holds no online state ({LOG} is not there).")
+            raise no_state(self.directory)
         self._lock = threading.RLock()
         self.log = EventLog(self.directory / LOG, read_only=True, check=False)
         self.versions = Versions(self.directory / VERSIONS)

@@ -40,7 +40,10 @@ class ApiKeys:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"can't read the API keys: {error}.") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(
+                f"can't read the API keys of {path}: {why}; 'recbole-signed api-key admin --keys {path}' adds one."
+            ) from error
         for number, line in enumerate(lines, 1):
             words = line.split(maxsplit=2)
             if not words or words[0].startswith("#"):

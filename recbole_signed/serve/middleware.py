@@ -35,7 +35,8 @@ def key_of(scope: Scope) -> str | None:
 
 def no_key() -> ProblemError:
     """Return the error of a request that needs a key and has none, or a wrong one."""
-    return ProblemError(401, "Unauthorized", "This route needs an API key in the header X-API-Key.")
+    detail = "This route needs an API key of this service in the header X-API-Key; there was none, or another."
+    return ProblemError(401, "Unauthorized", detail)
 
 
 class Watch:
@@ -133,6 +134,8 @@ def answer_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first: Any = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            first["msg"] = "There is no such key here; /docs lists them"
         return ProblemError(422, "Unprocessable Content", f"{where}: {first['msg']}.").response()
 
     @app.exception_handler(HTTPException)

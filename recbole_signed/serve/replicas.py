@@ -18,7 +18,10 @@ READING_POSTS = frozenset(("/v1/recommendations", "/api/session/recommend"))
 """What a replica answers itself although it is posted."""
 WRITER_ONLY = frozenset(("/v1/quality", "/v1/status", "/v1/models", "/v1/experiments"))
 """What the writer alone knows."""
-NO_WRITER = "This is a read replica without a writer; send events to the process that writes."
+NO_WRITER = (
+    "This is a read replica without a writer; ask the service that writes the state, or start the replica with "
+    "--writer and its address."
+)
 
 
 class Forwarder:

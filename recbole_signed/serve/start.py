@@ -87,7 +87,9 @@ def listening_socket(host: str, port: int, shared: bool = False) -> socket.socke
         made.listen(BACKLOG)
     except OSError as error:
         made.close()
-        raise UsageError(f"can't listen on {host}:{port}: {error.strerror or error}.") from error
+        raise UsageError(
+            f"can't listen on {host}:{port}: {error.strerror or error}; give another --host or --port."
+        ) from error
     return made
 
 
@@ -139,6 +141,7 @@ def run_service(
             sockets.append(listening_socket("127.0.0.1", 0))
             writer = f"http://127.0.0.1:{sockets[1].getsockname()[1]}"
             words = ["--state", str(directory), "--host", host, "--port", str(port), "--follow", "--writer", writer]
+            words += ["--parent", str(os.getpid())]
             words += [] if config is None else ["--config", str(config)]
             command = [sys.executable, "-m", "recbole_signed", "serve", *words]
             replicas = [subprocess.Popen(command) for _ in range(workers - 1)]
@@ -167,6 +170,7 @@ def run_replica(
     settings: ServeSettings | None = None,
     ready: Callable[[str], None] | None = None,
     writer: str | None = None,
+    parent: int | None = None,
 ) -> None:
     """Answer from a state that another process writes, until told to stop.
 
@@ -177,6 +181,7 @@ def run_replica(
         settings: of the service.
         ready: called with the address once it answers.
         writer: address that requests which change anything are handed to; such requests are refused without one.
+        parent: the process with whose end this one is to end.
 
     Raises:
         UsageError: as :func:`run_service`.
@@ -192,7 +197,7 @@ def run_replica(
         engine = _engine(replica, settings, directory)
         try:
             app = make_app(engine, keys, writer=writer)
-            _run(app, [bound], host, bound.getsockname()[1], ready, None if writer is None else os.getppid())
+            _run(app, [bound], host, bound.getsockname()[1], ready, parent)
         finally:
             engine.close()
     finally:

@@ -5,17 +5,20 @@ Where the variable SCREENSHOTS names a folder, pictures of the page go there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from recbole_signed.serve import listening_socket
+from recbole_signed.online import OnlineReplica
+from recbole_signed.serve import Engine, Experiments, listening_socket, make_app
 
 selenium = pytest.importorskip("selenium", reason="the browser test needs selenium, which the extra dev installs")
 
@@ -47,8 +50,14 @@ def address(serve: Callable[..., TestClient]) -> Iterator[str]:
     client = serve()
     listed = client.get("/v1/users/1/recommendations?k=1").json()["items"][0]["item"]
     client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": listed, "type": "dislike"}]})
+    with answering(client.app) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def answering(app: Any) -> Iterator[str]:
     bound = listening_socket("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(client.app, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
@@ -94,6 +103,24 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     photograph(browser, "desk")
     errors = [each for each in browser.get_log("browser") if "422" not in each["message"]]
     assert errors == []
+
+
+def test_a_replica_without_a_writer_says_so(
+    browser: webdriver.Chrome, serve: Callable[..., TestClient], tmp_path: Path
+) -> None:
+    serve()
+    folder = tmp_path / "state"
+    replica = OnlineReplica(folder)
+    engine = Engine(replica, None, Experiments.read(folder / "experiments.yaml"), folder)
+    try:
+        with answering(make_app(engine)) as url:
+            browser.get(url)
+            state = browser.find_element(By.ID, "state")
+            WebDriverWait(browser, PATIENCE).until(lambda _: "read replica without a writer" in state.text)
+            assert "NaN" not in browser.find_element(By.TAG_NAME, "main").text
+    finally:
+        engine.close()
+        replica.close()
 
 
 def test_it_fits_a_phone(browser: webdriver.Chrome, address: str) -> None:

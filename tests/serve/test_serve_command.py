@@ -79,7 +79,7 @@ def test_serve_simulate_and_report(
     quality = get(f"{service}/v1/quality")["windows"]["hour"]["all"]
     assert quality["likes"] > 0
     planted = call(capsys, "simulate", service, "--rounds", "5")
-    assert "items shown" in planted[1]
+    assert "items looked at in 5 lists" in planted[1]
     status, out, _ = call(capsys, "experiment", "report", "none", "--state", "state")
     assert status == 2
 

@@ -32,6 +32,7 @@ from .state import DEAD_LETTERS as DEAD_LETTERS
 from .state import LOG as LOG
 from .state import VERSIONS as VERSIONS
 from .state import OnlineState as OnlineState
+from .state import no_state as no_state
 from .traces import traces_of as traces_of
 from .update import Update as Update
 from .versions import Snapshot as Snapshot

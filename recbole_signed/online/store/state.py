@@ -46,6 +46,16 @@ from recbole_signed.online.store.versions import Snapshot, Versions
 from recbole_signed.online.store.vocabulary import Vocabulary
 
 LOG, VERSIONS, DEAD_LETTERS = "log.sqlite", "versions", "dead_letters.jsonl"
+
+
+def no_state(directory: Path) -> UsageError:
+    """Return the error of a folder that is no state directory."""
+    return UsageError(
+        f"{directory} holds no online state ({LOG} is not there); 'recbole-signed serve --init MODEL --dataset NAME "
+        "--state DIR' or an OnlineTrainer begins one."
+    )
+
+
 _BEHIND = -1
 """In the place of the applied seq where the edges are not, or no longer, those of the log."""
 _logger = logging.getLogger(__name__)
@@ -114,7 +124,7 @@ class OnlineState(OpenedDirectory):
         if keep < 1:
             raise UsageError(f"keep is the number of versions that stay, at least 1, got {keep}.")
         if not create and not (directory / LOG).exists():
-            raise UsageError(f"{directory} holds no online state ({LOG} is not there).")
+            raise no_state(directory)
         with refusing(f"Opening the state directory {directory}"):
             make_folder(directory)
             return cls(directory, keep, check, settings or StateSettings())
