@@ -11,6 +11,7 @@ from recbole_signed.convert.atomic import Schema, write_atomic
 from recbole_signed.convert.base import Features
 from recbole_signed.convert.batch import Batch, as_batches
 from recbole_signed.convert.spool import Spool
+from recbole_signed.errors import UsageError
 
 
 def write_features(
@@ -26,7 +27,7 @@ def write_features(
         new_ids: where ids were numbered again, their columns ``raw`` and ``new``.
 
     Raises:
-        UsageError: a cell that is not fit, or an id with several rows.
+        UsageError: a cell that is not fit, an id with several rows, or no row of an id that has interactions.
 
     """
     id_column = f"{kind}_id"
@@ -35,6 +36,11 @@ def write_features(
     if new_ids is not None:
         used = used.join(new_ids.rename({"new": id_column}), on=id_column).select(pl.col("raw").alias(id_column))
     rows = pl.concat(_used_rows(schema, features, kind, id_column, used), how="vertical")
+    if not rows.height:
+        raise UsageError(
+            f"no id of the {kind} features is in the interactions, whose first one is {used[id_column].min()!r}; give "
+            f"features of the same {kind}s, or none."
+        )
     if new_ids is not None:
         rows = rows.with_columns(pl.col(id_column).replace_strict(new_ids["raw"], new_ids["new"]))
     write_atomic(path, [rows.with_columns(pl.col(pl.Float64).fill_nan(None))], schema.fields)

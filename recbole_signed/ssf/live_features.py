@@ -281,7 +281,7 @@ def _without_rows(matrix: sp.csr_matrix, rows: IntArray) -> sp.csr_matrix:
 
 
 def _text(value: Any) -> str | None:
-    """Return a feature of an event as a cell of an ``.item`` file has it.
+    """Return a feature of an event as a cell of an ``.item`` file has it; a value in a list is one word there.
 
     Raises:
         UsageError: it is no text, number or list of them.
@@ -289,7 +289,7 @@ def _text(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, (list, tuple)):
-        return " ".join(str(each) for each in value if each is not None)
+        return " ".join("-".join(str(each).split()) for each in value if each is not None)
     if isinstance(value, (str, int, float, bool)):
         return str(value)
     raise UsageError(f"a feature is {value!r}; it must be a text, a number, or a list of them.")

@@ -11,6 +11,7 @@ import pytest
 
 import recbole_signed as rs
 from recbole_signed.errors import UsageError
+from recbole_signed.ssf.live_features import _text
 
 
 def table(kind: str) -> pl.DataFrame:
@@ -80,6 +81,26 @@ def test_a_table_without_ids_is_refused(frame: pl.DataFrame) -> None:
         rs.from_frame(
             frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=table("item").drop("what")
         )
+
+
+def test_a_value_of_a_list_is_one_word(frame: pl.DataFrame) -> None:
+    items = table("item").select("what", tags=pl.lit(["Science  fiction", " drama\t", None, ""]))
+    data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=items)
+    cells = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()[1:]
+    assert {cell.partition("\t")[2].strip() for cell in cells} == {"Science-fiction drama"}
+    assert _text(["Science  fiction", " drama\t", None]) == "Science-fiction drama"
+
+
+def test_a_table_of_lists_of_lists_is_refused(frame: pl.DataFrame) -> None:
+    items = table("item").select("what", tags=pl.lit([[1, 2]]))
+    with pytest.raises(UsageError, match=r"column 'tags' of the table of items holds List\(List"):
+        rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=items)
+
+
+def test_a_table_of_other_ids_is_refused(frame: pl.DataFrame) -> None:
+    items = table("item").with_columns(pl.format("item {}", "what").alias("what"))
+    with pytest.raises(UsageError, match="no id of the item features is in the interactions, whose first one is '100'"):
+        rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=items)
 
 
 def test_rows_that_contradict_each_other_are_refused(frame: pl.DataFrame) -> None:

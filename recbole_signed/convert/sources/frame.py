@@ -71,8 +71,10 @@ class FrameTable(CsvTable):
         for name, dtype in frame.schema.items():
             values = pl.col(name)
             if isinstance(dtype, (pl.List, pl.Array)):
+                if dtype.inner.is_nested():
+                    raise UsageError(f"column {name!r} of the table of {kind}s holds {dtype}; give lists of values.")
                 types[name] = "float_seq" if dtype.inner.is_numeric() else "token_seq"
-                values = values.cast(pl.List(pl.String)).list.join(" ")
+                values = values.cast(pl.List(pl.String)).list.eval(_one_word(pl.element())).list.join(" ")
             elif dtype.is_numeric() or dtype == pl.Boolean:
                 types[name] = "float"
             else:
@@ -87,6 +89,11 @@ class FrameTable(CsvTable):
     @cached_property
     def _table(self) -> RawTable:
         return _Frame(_ORIGIN, tuple(self._frame.columns), self._frame)
+
+
+def _one_word(text: pl.Expr) -> pl.Expr:
+    """Join the words of a value in a list by hyphens, as blanks separate the values in a file."""
+    return text.str.strip_chars().str.replace_all(r"\s+", "-")
 
 
 def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None, **options: Any) -> Path:
