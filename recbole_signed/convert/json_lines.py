@@ -103,7 +103,7 @@ def keys_of(sample: Sequence[str], origin: str) -> tuple[str, ...]:
     for text in sample:
         try:
             record: Any = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # the reader of the rows will say which line it is
         if isinstance(record, dict):
             keys.update(dict.fromkeys(record))

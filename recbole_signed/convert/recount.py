@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,6 @@ from recbole_signed.convert.atomic import Schema
 from recbole_signed.convert.spool import Spool
 from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
-
-_SPOOL = ".spool"
 
 
 def accept(folder: Path) -> list[str]:
@@ -43,9 +42,10 @@ def accept(folder: Path) -> list[str]:
     if not changed:
         return []
     parts = {part: folder / ".".join(filter(None, [name, part, "inter"])) for part in record.get("parts") or [None]}
-    spools = {part: _spooled(path, folder / _SPOOL / str(part)) for part, path in parts.items()}
     unix_time = (record.get("time") or {"first": None}).keys() >= {"first"}
-    rows = manifest.describe_rows(spools, unix_time=unix_time)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".spool") as spooled:
+        spools = {part: _spooled(path, Path(spooled) / str(part)) for part, path in parts.items()}
+        rows = manifest.describe_rows(spools, unix_time=unix_time)
     record |= rows
     record |= {
         "warnings": manifest.warnings(rows, unix_time=unix_time),

@@ -67,6 +67,8 @@ class _Delimited(RawTable):
                     f"{records.lines.size} were counted; try quote=none."
                 )
             frame.columns = list(self.columns)
+            if self.quote and byte != self.separator:  # within quotes it is text
+                frame = frame.with_columns(pl.all().str.replace_all(byte, self.separator, literal=True))
             yield Batch(frame.select(pl.col(columns).fill_null("")), name, records.lines, "line", raw)
 
     def _of_right_width(self, records: Records, raw: RawText) -> Records:
@@ -155,6 +157,8 @@ def open_table(
     if separator is None:
         separator = _guess_separator(sample[0], suffix, len(columns) if columns else None)
     separator = SEPARATORS.get(separator, separator)
+    if not separator:
+        raise UsageError(f"separator is empty; give any text, or one of {', '.join(SEPARATORS)}.")
     if len(separator) != 1:
         quote = None  # multi-character separators come from formats without quoting
     names = tuple(columns) if columns else _header(sample[0], separator, quote, path.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,14 +116,19 @@ def load(path: Path | str) -> SyntheticGraph:
     file = path / f"{path.name}.npz" if path.is_dir() else path
     if not file.is_file():
         raise UsageError(f"there is no {file}; 'recbole-signed synth --format npz' makes one.")
-    with np.load(file) as stored:
-        missing = [name for name in (*_ARRAYS, "n_users", "n_items") if name not in stored]
-        if missing:
-            raise UsageError(
-                f"{file} has no array '{missing[0]}'; 'recbole-signed synth --format npz' makes one that has."
-            )
-        arrays = {name: stored[name] for name in _ARRAYS}
-        return SyntheticGraph(**arrays, n_users=int(stored["n_users"]), n_items=int(stored["n_items"]))
+    names = (*_ARRAYS, "n_users", "n_items")
+    try:
+        with np.load(file) as stored:
+            missing = [name for name in names if name not in stored]
+            arrays = {name: stored[name] for name in names if name not in missing}
+    except (EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: a single array
+        raise UsageError(
+            f"{file} is not a whole archive of arrays of numbers; 'recbole-signed synth --format npz' makes one."
+        ) from error
+    if missing:
+        raise UsageError(f"{file} has no array '{missing[0]}'; 'recbole-signed synth --format npz' makes one that has.")
+    n_users, n_items = int(arrays.pop("n_users")), int(arrays.pop("n_items"))
+    return SyntheticGraph(**arrays, n_users=n_users, n_items=n_items)
 
 
 def _write_inter(graph: SyntheticGraph, path: Path, progress: Callable[[int], None]) -> None:

@@ -223,6 +223,19 @@ def test_quotes_can_be_ordinary_characters(tmp_path: Path) -> None:
     assert rows_of(convert("csv", raw, tmp_path, quote="none")) == [("a", '5" disk', 1), ("b", '7" disk', -1)]
 
 
+def test_separators_of_several_bytes(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.txt", 'user§item§sign\n"a§b"§x§1\nc§y§-1\n')
+    assert rows_of(convert("csv", raw, tmp_path, separator="§")) == [("a§b", "x", 1), ("c", "y", -1)]
+    with pytest.raises(UsageError, match="separator is empty; give any text, or one of tab, comma"):
+        convert("csv", raw, tmp_path / "out", separator="")
+
+
+def test_json_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.jsonl", "[" * 100_000 + '\n{"user": "a", "item": "x", "sign": 1}\n')
+    with pytest.raises(UsageError, match=r"log.jsonl, line 1: not a JSON object"):
+        convert("csv", raw, tmp_path / "out")
+
+
 def test_json_numbers_of_any_size_stay_what_they_are(tmp_path: Path) -> None:
     lines = [
         '{"user": 12345678901234567890123, "item": "x", "sign": 1, "extra": [1, {"a": 2}]}',

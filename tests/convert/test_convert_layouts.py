@@ -75,6 +75,20 @@ def test_movielens_100k_as_grouplens_packs_it(tmp_path: Path, ml_100k: Path) -> 
         convert("movielens-100k", ml_100k, tmp_path / "bad")
 
 
+def test_movielens_100k_with_a_header_that_was_not_made_by_recbole(tmp_path: Path) -> None:
+    folder = tmp_path / "ml-100k"
+    folder.mkdir()
+    (folder / "ml-100k.inter").write_text(
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t2\t5\t3\n1\t3\t1\t4\n"
+    )
+    (folder / "ml-100k.item").write_text("item_id\ttitle\n2\tHeat\n3\tKolya\n")
+    made = convert("movielens-100k", folder, tmp_path / "out")
+    assert rows_of(made / "ml-100k-signed.item")[0] == ["item_id:token", "title:token"]
+    (folder / "ml-100k.item").write_bytes(b"item_id:token\ttitle:token\n2\tAm\xe9lie\n")
+    with pytest.raises(UsageError, match=r"ml-100k.item, line 2: byte 0xe9 is not utf-8"):
+        convert("movielens-100k", folder, tmp_path / "bad")
+
+
 def test_genres_of_100k_are_those_in_recboles_wheel(tmp_path: Path) -> None:
     made = convert("movielens-100k", None, tmp_path)
     found = {genre for row in rows_of(made / "ml-100k-signed.item")[1:] for genre in row[3].split()}

@@ -84,6 +84,8 @@ def test_reviews(tmp_path: Path, suffix: str) -> None:
         (user("a", ("1", True, "")), "posted '', a date like"),
         (user("a", ("", True, "Posted July 15, 2011.")), "no value in column 'item_id'"),
         ({"user_id": "a", "reviews": [5]}, "'user_id' of a review is 5; reviews have"),
+        ("{'user_id': 'a', 'reviews': [{[]: 1}]}", "not a Python dict"),
+        (user("a\ud800", ("1", True, "Posted July 15, 2011.")), r"'user_id' of a review is 'a\\ud800'; reviews have"),
     ],
 )
 def test_bad_lines(tmp_path: Path, bad: Any, message: str) -> None:

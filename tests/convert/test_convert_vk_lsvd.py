@@ -118,6 +118,12 @@ def test_wrong_files(tmp_path: Path, raw: Path) -> None:
     with pytest.raises(UsageError, match="has no number of a week"):
         convert("vk-lsvd", raw, tmp_path / "wrong")
     (raw / "test" / "week_last.parquet").unlink()
+    path = raw / "train" / "week_00.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    with pytest.raises(UsageError, match=r"week_00.parquet is not a parquet file that can be read"):
+        convert("vk-lsvd", raw, tmp_path / "wrong")
+    path.write_bytes(whole)
     path = raw / "validation" / "week_02.parquet"
     pl.read_parquet(path).with_columns(like=pl.lit("yes")).write_parquet(path)
     with pytest.raises(UsageError, match=r"column 'like' holds String, true and false were expected"):

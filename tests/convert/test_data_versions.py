@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recbole_signed.convert import accept, convert
+from recbole_signed.convert import accept, convert, spool
 from recbole_signed.convert import dataset_versions as versions
 from recbole_signed.errors import UsageError
 
@@ -136,6 +136,14 @@ def test_a_change_that_is_meant(made: Path) -> None:
     }
     assert versions.refuse_changed(made, "raw") == after["version"]
     assert versions.changes(made, after, thorough=True) == []
+
+
+def test_accepting_many_rows_leaves_nothing_behind(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "MEMORY_ROWS", 1)
+    with (made / "raw.inter").open("a") as file:
+        file.write("c\tz\t-1\t50\n")
+    assert accept(made) == ["raw.inter"]
+    assert sorted(path.name for path in made.iterdir()) == ["dataset.json", "raw.inter", "raw.yaml"]
 
 
 def test_a_change_that_cannot_be_accepted(tmp_path: Path, made: Path) -> None:

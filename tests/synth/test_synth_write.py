@@ -106,3 +106,9 @@ def test_loading_says_what_is_missing(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", users=np.zeros(3))
     with pytest.raises(UsageError, match="has no array 'items'"):
         load(tmp_path / "other.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:100])
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    np.savez(tmp_path / "objects.npz", users=np.array([object()]))
+    for name in ("cut.npz", "one.npy", "objects.npz"):
+        with pytest.raises(UsageError, match=f"{name} is not a whole archive of arrays of numbers"):
+            load(tmp_path / name)

@@ -17,7 +17,6 @@ from recbole_signed.convert import (
     Part,
     SignRule,
     convert,
-    existing_file,
     filled,
     number,
     open_table,
@@ -116,10 +115,10 @@ class MovieLens100K(Converter):
             return None
         if self._ratings.suffix != ".inter":
             return _raw_users(path) if kind == "user" else _raw_items(path)
-        with existing_file(path).open(encoding="utf-8") as file:
-            header = file.readline().rstrip("\n").split("\t")
         table = open_table(path, separator="tab", quote=None)
-        types = dict(field.split(":", 1) for field in header)
+        with path.open(encoding="utf-8") as file:
+            header = file.readline().rstrip("\n").split("\t")
+        types = dict(field.split(":", 1) for field in header if ":" in field)
         batches = list(table.batches(table.columns))
         if len(batches) != 1:
             raise UsageError(f"{path.name} is too large for features of MovieLens 100K; give the file RecBole ships.")

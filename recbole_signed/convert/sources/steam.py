@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ _SCHEMA: dict[str, Any] = {
     "posted": pl.String,
     "problem": pl.String,
 }
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_YEAR = r"^Posted \w+ \d{1,2}\.$"
 
 
@@ -117,14 +119,14 @@ def _of_user(text: str) -> list[tuple[Any, ...]]:
     """Rows of ``_SCHEMA`` of one line: of all its reviews, or one that says what is wrong."""
     try:
         user = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return [_bad("not a Python dict; lines are {'user_id': ..., 'reviews': [...]}")]
     if not isinstance(user, dict) or not isinstance(user.get("reviews"), list):
         return [_bad("a dict with 'user_id' and a list of 'reviews' was expected")]
     rows: list[tuple[Any, ...]] = []
     for review in user["reviews"]:
         record = {**review, "user_id": user.get("user_id")} if isinstance(review, dict) else {}
-        wrong = next((key for key, wanted in _TYPES.items() if not isinstance(record.get(key), wanted)), None)
+        wrong = next((key for key, wanted in _TYPES.items() if not _fits(record.get(key), wanted)), None)
         if wrong is None:
             user_id, item_id, recommend, posted = (record[key] for key in _TYPES)
             rows.append((str(user_id), str(item_id), recommend, posted.strip(), None))
@@ -132,6 +134,11 @@ def _of_user(text: str) -> list[tuple[Any, ...]]:
             got = repr(record.get(wrong)) if record else repr(review)
             rows.append(_bad(f"{wrong!r} of a review is {got}; {_WANTED}"))
     return rows
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether a value is of a type, and no text that UTF-8 can't hold: an escape may spell half of a UTF-16 pair."""
+    return isinstance(value, wanted) and _SURROGATE.search(str(value)) is None
 
 
 def _bad(problem: str) -> tuple[Any, ...]:

@@ -116,8 +116,9 @@ class VkLsvd(Converter):
     def _rows(self, weeks: list[int]) -> Iterator[Batch]:
         for week in weeks:
             path = self._weeks[week]
+            table = open_table(path)
             n_rows = max(1, pl.scan_parquet(path).select(pl.len()).collect().item())
-            for batch in open_table(path).batches(_COLUMNS):
+            for batch in table.batches(_COLUMNS):
                 place = (np.asarray(batch.rows, dtype=np.float64) - 1) / n_rows
                 time = pl.Series("timestamp", np.floor((week - self.options.first_week + place) * WEEK))
                 signed = self._signed(_checked(batch.with_columns(time)))
