@@ -33,4 +33,6 @@ def first_lines(path: str | Path, separator: str, encoding: str, number: int) ->
         raise UsageError(
             f"{path} does not hold {encoding} text ({error}); set 'encoding' to that of the file."
         ) from error
+    except LookupError as error:
+        raise UsageError(f"there is no encoding '{encoding}'; set 'encoding' to that of {path}.") from error
     return [line.removeprefix("\ufeff").rstrip("\r\n").split(separator) for line in lines]

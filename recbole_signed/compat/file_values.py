@@ -13,12 +13,14 @@ import functools
 import importlib
 import io
 import logging
+import os
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from recbole_signed.compat.checkpoint import CheckpointUnpickler
+from recbole_signed.compat.checkpoint import TRAINED_VOCABULARY, VOCABULARY, CheckpointUnpickler
 from recbole_signed.errors import UsageError, nearest
 
 _logger = logging.getLogger(__name__)
@@ -127,18 +129,40 @@ def _tensor_storage(content: bytes) -> Any:
 
 def _read(file: Any) -> Any:
     try:
-        return CachedDataUnpickler(file).load()
+        found = CachedDataUnpickler(file).load()
+        files = Path(found.dataset_path).glob(f"{found.dataset_name}.*") if hasattr(found, "dataset_path") else ()
+        newer = [path for path in files if path.stat().st_mtime_ns > os.fstat(file.fileno()).st_mtime_ns]
+        if newer:
+            raise pickle.UnpicklingError(f"{newer[0]} was changed since")
+        return found
     except pickle.UnpicklingError:
         raise
     except Exception as error:  # a crafted file may fail anywhere
         raise pickle.UnpicklingError(f"the file can't be read: {error}") from error
 
 
+def _of_this_run(dataset: Any, config: Any) -> Any:
+    """Give a cached data set the configuration of this run.
+
+    RecBole (data/utils.py:70, no upstream issue) leaves it that of the run that cached it, and so splits as that did.
+    """
+    if dataset.config is config:
+        return dataset
+    if dataset.dataset_path != config["data_path"] and Path(config["data_path"]).is_dir():
+        raise pickle.UnpicklingError(f"it is that of {dataset.dataset_path}")
+    vocabulary = dataset.config[VOCABULARY]
+    if config[TRAINED_VOCABULARY] not in (None, vocabulary):
+        raise pickle.UnpicklingError("it has other ids than the model was trained on")
+    config[VOCABULARY] = vocabulary
+    dataset.config = config
+    return dataset
+
+
 def cached_data_is_checked(module: ModuleType) -> None:
     """RecBole unpickles data sets and loaders that it finds beside checkpoints (data/utils.py:61 and 122).
 
     They are read by an unpickler that calls nothing; one that it refuses is made again from the data. That is so for
-    loaders, which hold bound methods.
+    loaders, which hold bound methods, and for a data set whose files are newer.
     """
     if getattr(module, "_recbole_signed_reads", False):
         return
@@ -151,7 +175,7 @@ def cached_data_is_checked(module: ModuleType) -> None:
     @functools.wraps(create_dataset)
     def create(config: Any) -> Any:
         try:
-            return create_dataset(config)
+            return _of_this_run(create_dataset(config), config)
         except pickle.UnpicklingError as error:
             _logger.warning("The cached data set is not used, it is made again: %s", error)
             with _without_cache(config, "dataset_save_path"):

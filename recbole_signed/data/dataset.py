@@ -59,8 +59,8 @@ class SignedDataset(ColumnarDataset):
     are normalised among likes only; ``neg_feat`` and ``neutral_feat`` keep raw values.
 
     Raises:
-        UsageError: blank ids, values of the sign column other than -1, 0 and 1, no likes at all, or a sign rule
-            after which no user has both a like and a dislike.
+        UsageError: blank ids or times, values of the sign column other than -1, 0 and 1, no likes at all, or a sign
+            rule after which no user has both a like and a dislike.
     """
 
     neg_feat: Any
@@ -118,6 +118,12 @@ class SignedDataset(ColumnarDataset):
         sign = source.of({column: frame[column].to_numpy() for column in source.columns}, f"'{self.dataset_name}'")
         time = frame[self.time_field].to_numpy() if self.time_field in frame else None
         if time is not None:
+            undated = int((~np.isfinite(time)).sum())
+            if undated:
+                raise UsageError(
+                    f"{undated} rows of '{self.dataset_name}' have no time in the column '{self.time_field}'; correct "
+                    "or drop them, or set TIME_FIELD: ~ to do without times."
+                )
             frame[self.time_field] = frame[self.time_field].astype(np.float64)  # what RecBole converts from
         pairs = pair_keys(codes_of(frame[self.uid_field]), codes_of(frame[self.iid_field]), part)
         stays, repeated, contradicting = resolve(pairs, sign, time, self.signed.duplicate_pairs)
@@ -229,11 +235,11 @@ class SignedDataset(ColumnarDataset):
                 f"eval_args.order is TO, but '{self.dataset_name}' has no column '{self.time_field}'; "
                 "set TIME_FIELD, or eval_args.order to RO."
             )
+        by_cut = self.signed.dislike_split == "time"
         if rule.cold:
             items = {name: getattr(self, name)[self.iid_field].numpy() for name in SIGNS}
             sizes = {"user": self.user_num, "item": self.item_num}
-            return split_cold({"user": users, "item": items}, times, rule, sizes, self.config["seed"])
-        by_cut = self.signed.dislike_split == "time"
+            return split_cold({"user": users, "item": items}, times, rule, sizes, self.config["seed"], by_cut)
         return split_rows(users, times, rule, self.user_num, self.config["seed"], by_cut)
 
     @property

@@ -66,16 +66,17 @@ class SignedSampler:
 
     def _refuse_full_users(self) -> None:
         counts = np.zeros(self.user_num, dtype=np.int64)
+        most = self.item_num - 1 if self.distribution == "uniform" else len(self._candidates)
         for number, keys in enumerate(self._keys):
             known = np.zeros(len(keys), dtype=bool)
             for earlier in self._keys[:number]:
                 known |= contains(earlier, keys)
             counts += np.bincount(keys[~known] // self.item_num, minlength=self.user_num)
-        if (counts[1:] >= self.item_num - 1).any():
+        if (counts[1:] >= most).any():
             user = self.datasets[0].id2token(self.uid_field, int(np.argmax(counts)))
             raise UsageError(
-                f"the user '{user}' has liked every item, so no negative can be drawn; leave such users out "
-                "(user_inter_num_interval), or take a model that draws none, such as SSF."
+                f"the user '{user}' has liked every item that could be drawn, so there is no negative; leave such "
+                "users out (user_inter_num_interval), or take a model that draws none, such as SSF."
             )
         self._checked = True
 
@@ -83,7 +84,7 @@ class SignedSampler:
         """Draw by ``distribution`` from now on."""
         if distribution not in CANDIDATES:
             raise UsageError(f"the sampling distribution is '{distribution}'; it must be {' or '.join(CANDIDATES)}.")
-        self.distribution = distribution
+        self.distribution, self._checked = distribution, False
         if distribution == "popularity":
             self._candidates, self._share, self._alias = self._alias_table()
 

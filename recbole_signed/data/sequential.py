@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_signed.data.dataset import SignedDataset
+from recbole_signed.data.split import SplitRule
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
@@ -58,10 +59,15 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
                 f"{config['model']} reads sequences in the order of time, but '{name}' is split already; give a data "
                 "set that RecBole splits (eval_args)."
             )
-        self.reads = getattr(config.model_class, "reads", "likes")
-        if self.reads not in READS:
-            raise UsageError(f"{config['model']}.reads is '{self.reads}'; it must be one of {', '.join(READS)}.")
+        reads = getattr(config.model_class, "reads", "likes")
+        if reads not in READS:
+            raise UsageError(f"{config['model']}.reads is '{reads}'; it must be one of {', '.join(READS)}.")
         super().__init__(config)
+
+    @property
+    def reads(self) -> str:
+        """What the sequences are of; a data set that one model's run cached may serve another's."""
+        return getattr(self.config.model_class, "reads", "likes")
 
     # ---- rows ----
 
@@ -116,11 +122,16 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         """Split the rows by the split of their targets; dislikes follow as in :class:`SignedDataset`.
 
         Raises:
-            UsageError: ``eval_args.order`` is not ``TO``.
+            UsageError: ``eval_args.order`` is not ``TO``, or ``eval_args.split`` is ``CI``.
         """
         order = self.config["eval_args"]["order"]
         if order != "TO":
             raise UsageError(f"{self.config['model']} reads sequences: set eval_args.order to TO, it is {order}.")
+        if SplitRule.from_eval_args(self.config["eval_args"]).cold == "item":
+            raise UsageError(
+                f"eval_args.split CI holds out all edges of some items, but the sequences that {self.config['model']} "
+                "reads hold them; use RS, LS, TS or CU."
+            )
         parts = SignedDataset.build(self)
         if self.reads != "likes":
             for number, part in enumerate(parts):

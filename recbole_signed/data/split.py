@@ -71,8 +71,11 @@ class SplitRule:
                     f"{nearest(leave, _LEAVE_ONE_OUT)}"
                 )
         else:
-            if not isinstance(value, (list, tuple)) or len(value) != N_PARTS or sum(value) <= 0:
-                raise UsageError(f"eval_args.split {mode} is {value!r}; it must hold three ratios: train, valid, test.")
+            if not _are_ratios(value) or (mode == "TS" and not any(value[:2])):
+                raise UsageError(
+                    f"eval_args.split {mode} is {value!r}; it must hold three ratios: train, valid, test, which are 0 "
+                    "or more, and not all for the test."
+                )
             first, second, third = (float(ratio) / sum(value) for ratio in value)
             ratios = (first, second, third)
         group = str(eval_args.get("group_by") or "none").lower()
@@ -92,6 +95,15 @@ class SplitRule:
     def sizes(self, counts: IntArray) -> IntArray:
         """Return how many rows of groups of ``counts [n_groups]`` rows go to each part, ``[n_groups, 3]``."""
         return _leave_out(counts, self.leave_one_out) if self.mode == "LS" else _by_ratio(counts, self.ratios)
+
+
+def _are_ratios(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == N_PARTS
+        and all(isinstance(each, (int, float)) and 0 <= each < np.inf for each in value)
+        and sum(value) > 0
+    )
 
 
 def holds_nothing_out(eval_args: Mapping[str, Any]) -> bool:
@@ -197,6 +209,8 @@ class TimeCuts:
         for wanted in (1, 2):
             held = part == wanted
             np.minimum.at(cuts[wanted], users[held] if per_user else np.zeros(held.sum(), dtype=np.int64), times[held])
+        if rule.mode == "TS":  # the test part begins at one moment for all, those without a like in it too
+            cuts[2] = cuts[2].min()
         return cls(np.minimum(cuts[1], cuts[2]), cuts[2])
 
     def part_of(self, users: IntArray, times: TimeArray) -> IntArray:
@@ -278,6 +292,7 @@ def split_cold(
     rule: SplitRule,
     sizes: Mapping[str, int],
     seed: int,
+    by_cut_alone: bool = False,
 ) -> dict[str, list[IntArray]]:
     """Hold out all rows of a share of the items, or users, and split the others by the rest of the rule.
 
@@ -287,6 +302,7 @@ def split_cold(
         rule: with :attr:`SplitRule.cold`.
         sizes: ``user`` and ``item``: how many there are, with the padding 0.
         seed: of the draw.
+        by_cut_alone: of the rows that are not held out, as in :func:`split_rows`.
 
     Returns:
         As :func:`split_rows`.
@@ -298,7 +314,7 @@ def split_cold(
     warm = {name: np.flatnonzero(~each) for name, each in held.items()}
     users = {name: ids["user"][name][rows] for name, rows in warm.items()}
     rest = {name: None if times[name] is None else times[name][rows] for name, rows in warm.items()}
-    parts = split_rows(users, rest, rule, sizes["user"], seed)
+    parts = split_rows(users, rest, rule, sizes["user"], seed, by_cut_alone)
     return {
         name: [*(rows[part] for part in parts[name][:-1]), np.flatnonzero(held[name])] for name, rows in warm.items()
     }

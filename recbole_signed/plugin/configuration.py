@@ -17,6 +17,7 @@ from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.ranges import check_values
+from recbole_signed.yaml_spec import read_yaml
 
 DATA_ROOT = "atomic_files"
 """Where the converters write, and where a data set is looked for that is not under RecBole's ``data_path``."""
@@ -72,7 +73,7 @@ def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> N
     folder = _find_folder(config, dataset)
     beside = folder / f"{dataset}.yaml"
     if beside.is_file():
-        config._update_internal_config_dict(str(beside))
+        config.internal_config_dict.update(read_yaml(beside))
     loss = {**config.internal_config_dict, **config.external_config_dict}.get("loss_type")
     if is_sequential(model_class) and loss == "CE":
         config.internal_config_dict["train_neg_sample_args"] = None  # RecBole refuses its own default here

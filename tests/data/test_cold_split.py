@@ -46,6 +46,15 @@ def test_the_test_part_has_all_rows_of_its_items_and_no_other(seed: int, mode: s
         assert all((a == b).all() for a, b in zip(parts, again[name], strict=True))
 
 
+def test_dislikes_follow_the_cuts_in_time_alone_where_that_is_wanted() -> None:
+    ids: dict[str, Any] = {"user": dict.fromkeys(("inter_feat", "neg_feat"), np.ones(20, dtype=np.int64))}
+    ids["item"] = {"inter_feat": np.arange(1, 21), "neg_feat": np.arange(21, 41)}
+    times = {"inter_feat": np.arange(20.0), "neg_feat": np.arange(20.0) - 100}
+    sizes = {"user": 2, "item": 41}
+    valid = [split_cold(ids, times, rule("CI", [0.6, 0.2, 0.2], "TO"), sizes, 0, by)["neg_feat"][1] for by in (0, 1)]
+    assert [len(each) > 0 for each in valid] == [True, False]  # all are earlier than the first held-out like
+
+
 @pytest.mark.parametrize("ratios", [[1, 0, 0], [0, 0.5, 0.5]])
 def test_something_must_be_trained_on_and_something_tested(ratios: list[float]) -> None:
     with pytest.raises(UsageError, match="the shares of train and test must be above 0"):

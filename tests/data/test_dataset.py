@@ -351,6 +351,59 @@ def test_another_rule_does_not_get_the_cached_data_set(write_inter: Write) -> No
     assert counts[0] == counts[2] != counts[1]
 
 
+def test_a_cached_data_set_is_split_as_its_user_says(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    sizes = []
+    for ratios in ([0.8, 0.1, 0.1], [0.4, 0.3, 0.3]):
+        eval_args = {"split": {"RS": ratios}, "order": "TO", "group_by": "none"}
+        data = create_dataset(
+            Config("BPR", "signed", config_dict={"save_dataset": True, "state": "ERROR", "eval_args": eval_args})
+        )
+        assert data.config["vocabulary"]
+        sizes.append([len(part.inter_feat) / len(data.inter_feat) for part in data.build()])
+    assert sizes[0] == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
+    assert sizes[1] == pytest.approx([0.4, 0.3, 0.3], abs=0.02)
+
+
+def test_a_data_set_that_is_newer_than_its_cached_copy_is_read_again(write_inter: Write, signed_rows: list) -> None:
+    settings = {"save_dataset": True, "state": "ERROR"}
+    counts = []
+    for rows in (signed_rows, signed_rows[: len(signed_rows) // 2]):
+        write_inter("signed", COLUMNS, rows)
+        counts.append(len(create_dataset(Config("BPR", "signed", config_dict=settings)).inter_feat))
+    assert counts == [
+        sum(sign > 0 for _, _, sign, _ in rows) for rows in (signed_rows, signed_rows[: len(signed_rows) // 2])
+    ]
+
+
+def test_a_copy_that_one_sequential_model_cached_serves_another(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    settings = {"save_dataset": True, "state": "ERROR", "eval_args": {"order": "TO"}, "train_neg_sample_args": None}
+    columns = [
+        create_dataset(Config(model, "signed", config_dict=settings)).build()[0].inter_feat.columns
+        for model in ("SASRec", "SignedSASRec", "SASRec")
+    ]
+    assert ["sign_list" in each for each in columns] == [False, True, False]
+
+
+def test_rows_without_a_time_are_refused(write_inter: Write, signed_rows: list) -> None:
+    """One held-out like without a time let all dislikes of its user, or of all users, into training."""
+    write_inter("signed", COLUMNS, [*signed_rows, (1, 1, 1, "")])
+    with pytest.raises(UsageError, match="1 rows of 'signed' have no time in the column 'timestamp'; correct or drop"):
+        create_dataset(Config("BPR", "signed", config_dict={"state": "ERROR"}))
+    create_dataset(Config("BPR", "signed", config_dict={"state": "ERROR", "TIME_FIELD": None}))
+
+
+def test_a_broken_yaml_beside_the_data_is_one_sentence(write_inter: Write, signed_rows: list) -> None:
+    folder = write_inter("signed", COLUMNS, signed_rows)
+    (folder / "signed.yaml").write_text("a: [1\n")
+    with pytest.raises(UsageError, match=r"signed.yaml is not valid yaml"):
+        Config("BPR", "signed", config_dict={"state": "ERROR"})
+    (folder / "signed.yaml").unlink()
+    with pytest.raises(UsageError, match="there is no encoding 'utf-9'; set 'encoding' to that of"):
+        Config("BPR", "signed", config_dict={"state": "ERROR", "encoding": "utf-9"})
+
+
 def test_a_cached_data_set_is_used_again_and_splits_alike(write_inter: Write, signed_rows: list, quick: dict) -> None:
     write_inter("signed", COLUMNS, signed_rows)
     runs = [

@@ -70,6 +70,18 @@ def test_draws_what_recbole_draws_where_items_may_repeat(distribution: str, alph
     assert draws(ours) == draws(theirs)
 
 
+def test_a_user_who_likes_all_that_popularity_draws_is_named() -> None:
+    """An item that nobody likes has no share of the draws, so they would never end."""
+    (part,) = parts()[:1]
+    users, items = torch.tensor([1, 1, 2]), torch.tensor([1, 2, 1])
+    part.inter_feat, part.item_num = {"user_id": users, "item_id": items}, 4
+    sampler = SignedSampler([part], "popularity").set_phase("train")
+    with pytest.raises(UsageError, match="the user 'raw 1' has liked every item that could be drawn"):
+        sampler.sample_by_user_ids([1], [1], 1)
+    sampler.set_distribution("uniform")
+    assert sampler.sample_by_user_ids([1], [1], 1).tolist() == [3]
+
+
 def test_uniform_over_what_is_not_liked() -> None:
     data = parts()
     sampler = SignedSampler(data, "uniform").set_phase("valid")

@@ -90,6 +90,16 @@ def test_nothing_in_a_part_comes_from_a_later_parts_time(data: st.DataObject, by
                 assert (other_time[theirs & (other_part < later)] < held.min()).all()
 
 
+def test_the_test_part_of_a_global_cut_begins_for_all_at_once() -> None:
+    rule = SplitRule.from_eval_args({"order": "TO", "split": {"TS": [0.6, 0.2, 0.2]}})
+    times = np.arange(10.0)
+    users = np.ones(10, dtype=np.int64)
+    part = part_of_rows(users, rule, times)
+    cuts = TimeCuts.from_likes(users, times, part, rule, 3)
+    dislikes = part_of_others(np.full(10, 2), times, rule, cuts, np.random.default_rng(0))  # of a user without likes
+    assert ((dislikes == 2) == (part == 2)).all()
+
+
 def test_random_order_gives_every_sign_the_same_ratios() -> None:
     users = np.repeat(np.arange(1, 51), 20)
     rule = SplitRule.from_eval_args({"order": "RO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"})
@@ -112,6 +122,10 @@ def test_leave_one_out_holds_out_one_dislike_of_each_kind() -> None:
     [
         ({"order": "XX", "split": {"RS": [8, 1, 1]}}, "eval_args.order is 'XX'"),
         ({"order": "RO", "split": {"RS": [8, 1]}}, "three ratios"),
+        ({"order": "TO", "split": {"TS": ["a", 1, 1]}}, "three ratios"),
+        ({"order": "TO", "split": {"TS": [0.9, -0.1, 0.2]}}, "which are 0 or more"),
+        ({"order": "TO", "split": {"TS": [0, 0, 1]}}, "not all for the test"),
+        ({"order": "RO", "split": {"CI": [0.8, float("nan"), 0.2]}}, "three ratios"),
         ({"order": "RO", "split": {"XS": 1}}, "must hold one of RS, LS and TS"),
         ({"order": "RO", "split": None}, "must hold one of RS, LS and TS"),
         ({"order": "RO", "split": {"LS": "valid_test"}}, "did you mean 'valid_and_test'"),
