@@ -142,10 +142,9 @@ def table_of(frame: pl.DataFrame, id_column: str, kinds: Mapping[str, str], orig
     Raises:
         UsageError: an id is blank, or has rows that contradict each other.
     """
-    frame = frame.select(
-        normal_text(frame[name].str.strip_chars()).alias(name) for name in dict.fromkeys((id_column, *kinds))
-    )
-    blank = frame[id_column].is_null() | (frame[id_column] == "")
+    cells = {name: frame[name].str.strip_chars() for name in kinds} | {id_column: frame[id_column]}  # ids as they are
+    frame = pl.DataFrame([normal_text(cells[name]).alias(name) for name in dict.fromkeys((id_column, *kinds))])
+    blank = frame[id_column].is_null() | (frame[id_column].str.strip_chars() == "")
     if blank.any():
         raise UsageError(f"{origin}, row {int(blank.arg_max() or 0) + 1}: the column '{id_column}' is blank.")
     frame = frame.unique(maintain_order=True)

@@ -68,15 +68,20 @@ class ColumnarDataset(Dataset):
             vocabularies=self._vocabularies,
             progress=self.config["show_progress"],
         )
+        ids = (self.uid_field, self.iid_field)
         if frame is None:
-            return super()._load_feat(filepath, source)
+            frame = super()._load_feat(filepath, source)
+            for field in ids:
+                if field in frame:
+                    frame[field] = frame[field].str.normalize("NFC")  # as ids are compared
+            types = {}
         for column, kind in types.items():
             self.field2source[column] = source
             self.field2type[column] = FeatureType(kind)
             self.field2seqlen[column] = 1
             if "float" in kind:
                 self.field2bucketnum[column] = 2
-        for field in (self.uid_field, self.iid_field):
+        for field in ids:
             if field not in frame:
                 raise UsageError(
                     f"{filepath} has no column '{field}'; set USER_ID_FIELD and ITEM_ID_FIELD to its id columns."

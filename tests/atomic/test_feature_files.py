@@ -49,6 +49,12 @@ def matrix_of(path: Path, wanted: Any, ids: list[str]) -> tuple[np.ndarray, list
     return made.matrix.toarray(), made.space.names
 
 
+def test_ids_are_read_as_in_interactions(write: Write) -> None:
+    table = read_feature_file(write(" 1\t crime \tann\t1990\tHeat\t1 0", *ROWS), "item_id", ["genre"])
+    assert table.rows_of([" 1", "1"]).tolist() == [0, 1]
+    assert table.columns["genre"][0] == "crime"
+
+
 def test_columns_of_tokens_are_indicators(write: Write) -> None:
     found, names = matrix_of(write(*ROWS), ["genre", "author"], ["4", "2", "no", "1", "3"])
     assert names[0] == ("", "")

@@ -386,6 +386,23 @@ def test_a_copy_that_one_sequential_model_cached_serves_another(write_inter: Wri
     assert ["sign_list" in each for each in columns] == [False, True, False]
 
 
+def test_ids_are_the_same_where_a_sequence_is_loaded(write_inter: Write, signed_rows: list) -> None:
+    """RecBole's own reader serves such files."""
+    rows = [(f"e\u0301{user}", item, sign, time, "a b") for user, item, sign, time in signed_rows]
+    rows[0] = ("\u00e9" + rows[0][0][2:], *rows[0][1:])
+    columns = [*COLUMNS, "tags:token_seq"]
+    names = [column.partition(":")[0] for column in columns]
+    write_inter("signed", columns, rows)
+    numbers = [
+        create_dataset(Config("BPR", "signed", config_dict={"state": "ERROR", "load_col": {"inter": load}})).user_num
+        for load in (names, names[:-1])
+    ]
+    assert numbers[0] == numbers[1]
+    write_inter("signed", columns, [*rows, ("", 1, 1, 1, "a")])
+    with pytest.raises(UsageError, match="the column 'user_id' is blank"):
+        create_dataset(Config("BPR", "signed", config_dict={"state": "ERROR", "load_col": {"inter": names}}))
+
+
 def test_rows_without_a_time_are_refused(write_inter: Write, signed_rows: list) -> None:
     """One held-out like without a time let all dislikes of its user, or of all users, into training."""
     write_inter("signed", COLUMNS, [*signed_rows, (1, 1, 1, "")])
