@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 BATCH = 500
 """Events that are taken at once."""
 PAUSE = 1.0
-"""Seconds until what failed is tried again, and until a file is looked at again."""
+"""Seconds until what failed is tried again."""
 
 
 class Feed:
@@ -52,8 +52,6 @@ class Feed:
                 if self._taken(polled.batch):
                     self._source.commit(polled.position)
                     self.failure = None
-                if polled.exhausted:  # a file, which may grow; a stream waits by itself
-                    self._stop.wait(PAUSE)
             except Exception as error:  # the thread must live on, and /readyz tell why nothing comes
                 self._failed(error)
 

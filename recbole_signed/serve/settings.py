@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import MAX_ID
 from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
@@ -79,7 +80,7 @@ class ServeSettings(Spec):
         impressions: whether answers are logged.
         keep_impressions: days after which they are deleted; 0 keeps them.
         backup: folder that the state is copied to by schedule, in the place of the copy before; none by default.
-        source: address of a stream that events come from in the place of requests, see ``feed.py``.
+        source: address of a Redis stream that events come from in the place of requests, see ``feed.py``.
         half_life: days after which a like counts half in ``/v1/trending``; that of DecayPop by default.
         allow_origins: origins of pages that may call the service (CORS); none by default.
     """
@@ -95,6 +96,16 @@ class ServeSettings(Spec):
     source: str | None = None
     half_life: float = Field(default=7.0, gt=0)
     allow_origins: tuple[str, ...] = ()
+
+    @field_validator("source")
+    @classmethod
+    def _is_a_stream(cls, source: str | None) -> str | None:
+        if source is not None and not source.startswith(("redis://", "rediss://")):
+            raise UsageError(
+                f"source is '{source}'; it must be the address of a Redis stream, redis://HOST:PORT/DB?stream=NAME. A "
+                "file would be read from its start after each restart, events of forgotten users included."
+            )
+        return source
 
     @classmethod
     def read(cls, path: Path | None) -> ServeSettings:

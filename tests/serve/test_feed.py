@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import time
@@ -15,8 +14,9 @@ from fastapi.testclient import TestClient
 from redis_server import redis_server
 from small_recommender import NOW, begin
 
+from recbole_signed.errors import UsageError
 from recbole_signed.online import EventBatch, OnlineRecommender, parse_rows
-from recbole_signed.online.sources import EventSource, open_source
+from recbole_signed.online.sources import EventSource
 from recbole_signed.online.sources.source import Polled
 from recbole_signed.serve import Engine, ServeSettings, feed, make_app
 from recbole_signed.serve.feed import Feed
@@ -169,19 +169,7 @@ def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: p
     assert client.get("/readyz").json()["ready"]
 
 
-def test_a_file_is_followed_without_a_look_at_each_moment(engine: Engine, tmp_path: Path) -> None:
-    assert engine.writer is not None
-    path, looks = tmp_path / "events.jsonl", [0]
-    path.write_text("")
-    source = open_source(str(path))
-    poll = source.poll
-    source.poll = lambda n: (looks.__setitem__(0, looks[0] + 1), poll(n))[1]  # type: ignore[method-assign]
-    engine.feed = Feed(source, engine.writer)
-    time.sleep(0.5)
-    with path.open("a") as file:
-        file.write(json.dumps({"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}) + "\n")
-    deadline = time.monotonic() + 60
-    while engine.seq < 1 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert engine.seq == 1
-    assert looks[0] < 30
+def test_a_file_is_no_stream(tmp_path: Path) -> None:
+    (tmp_path / "serve.yaml").write_text("source: events.jsonl\n")
+    with pytest.raises(UsageError, match=r"'events.jsonl'; it must be the address of a Redis stream"):
+        ServeSettings.read(tmp_path / "serve.yaml")
