@@ -78,7 +78,9 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     tiles = browser.find_element(By.ID, "tiles").text
     assert "Users" in tiles
     assert "Event to visible, p99" in tiles
-    assert "DislikeRecall@20: 1.0000" in browser.find_element(By.ID, "charts").text  # it was on top of the list
+    charts = browser.find_element(By.ID, "charts").text
+    assert "DislikeRecall@20: 1.0000" in charts  # it was on top of the list
+    assert "top line 1, bottom 0" in charts
 
     # a user, by the keyboard alone
     field = browser.find_element(By.ID, "userid")
