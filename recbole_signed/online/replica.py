@@ -54,7 +54,7 @@ class OnlineReplica:
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
         if not (self.directory / LOG).exists():
-            raise no_state(self.directory)
+            raise no_state(self.directory / LOG)
         self._lock = threading.RLock()
         self.log = EventLog(self.directory / LOG, read_only=True, check=False)
         self.versions = Versions(self.directory / VERSIONS)

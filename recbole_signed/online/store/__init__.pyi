@@ -20,6 +20,7 @@ from .erasure import Pending as Pending
 from .event_log import EventLog as EventLog
 from .log_batch import LogBatch as LogBatch
 from .newcomers import Newcomers as Newcomers
+from .owner import no_state as no_state
 from .recent_counts import DAY as DAY
 from .recent_counts import RecentCounts as RecentCounts
 from .results import DUPLICATE as DUPLICATE
@@ -32,7 +33,6 @@ from .state import DEAD_LETTERS as DEAD_LETTERS
 from .state import LOG as LOG
 from .state import VERSIONS as VERSIONS
 from .state import OnlineState as OnlineState
-from .state import no_state as no_state
 from .traces import traces_of as traces_of
 from .update import Update as Update
 from .versions import Snapshot as Snapshot

@@ -112,6 +112,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def no_state(log: Path) -> UsageError:
+    """Return the error of a folder that is no state directory, by the path that its log would have."""
+    return UsageError(
+        f"{log.parent} holds no online state ({log.name} is not there); 'recbole-signed serve --init MODEL --dataset "
+        "NAME --state DIR' or an OnlineTrainer begins one."
+    )
+
+
 def refuse_missing_log(log: Path, versions: Path) -> None:
     """Refuse to begin from nothing where versions say that there was a log.
 

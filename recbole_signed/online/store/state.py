@@ -38,7 +38,7 @@ from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.matching import refuse_mismatch
 from recbole_signed.online.store.newcomers import Newcomers
-from recbole_signed.online.store.owner import OpenedDirectory, refuse_missing_log
+from recbole_signed.online.store.owner import OpenedDirectory, no_state, refuse_missing_log
 from recbole_signed.online.store.results import DUPLICATE, LATE, NEW
 from recbole_signed.online.store.settings import StateSettings
 from recbole_signed.online.store.update import Appended, Captured, Update
@@ -46,16 +46,6 @@ from recbole_signed.online.store.versions import Snapshot, Versions
 from recbole_signed.online.store.vocabulary import Vocabulary
 
 LOG, VERSIONS, DEAD_LETTERS = "log.sqlite", "versions", "dead_letters.jsonl"
-
-
-def no_state(directory: Path) -> UsageError:
-    """Return the error of a folder that is no state directory."""
-    return UsageError(
-        f"{directory} holds no online state ({LOG} is not there); 'recbole-signed serve --init MODEL --dataset NAME "
-        "--state DIR' or an OnlineTrainer begins one."
-    )
-
-
 _BEHIND = -1
 """In the place of the applied seq where the edges are not, or no longer, those of the log."""
 _logger = logging.getLogger(__name__)
@@ -124,7 +114,7 @@ class OnlineState(OpenedDirectory):
         if keep < 1:
             raise UsageError(f"keep is the number of versions that stay, at least 1, got {keep}.")
         if not create and not (directory / LOG).exists():
-            raise no_state(directory)
+            raise no_state(directory / LOG)
         with refusing(f"Opening the state directory {directory}"):
             make_folder(directory)
             return cls(directory, keep, check, settings or StateSettings())
