@@ -27,19 +27,10 @@ def _print(document: Any, as_json: bool, text: str) -> None:
 
 
 def _versions(state: Path) -> Any:
-    from recbole_signed.online.store import VERSIONS, Versions
+    from recbole_signed.online.store import VERSIONS, Versions, existing_log
 
-    _existing(state)
+    existing_log(state)
     return Versions(state / VERSIONS)
-
-
-def _existing(state: Path) -> Path:
-    from recbole_signed.online.store import LOG, no_state
-
-    path = state / LOG
-    if not path.exists():
-        raise no_state(state)
-    return path
 
 
 @versions.command("list")
@@ -104,16 +95,17 @@ def gc(
 @app.command()
 def compact(state: State, as_json: Json = False) -> None:
     """Replace the rows up to the oldest version (all, without one) by the edges they led to."""
-    from recbole_signed.online.store import LOG, OnlineState
+    from recbole_signed.online.store import OnlineState, existing_log
 
-    before = _existing(state).stat().st_size
+    log = existing_log(state)
+    before = log.stat().st_size
     with OnlineState.open(state, create=False) as opened:
         if not opened.versions.names():
             opened.recover()
             for _ in opened.replay():
                 pass
         seq = opened.compact()
-    after = (state / LOG).stat().st_size
+    after = log.stat().st_size
     _print(
         {"base_seq": seq, "bytes_before": before, "bytes_after": after},
         as_json,
@@ -131,10 +123,10 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Copy a state that opens as it is, while it may be written; users forgotten later go from the copy too."""
-    from recbole_signed.online.store import back_up, note_destroyed
+    from recbole_signed.online.store import back_up, existing_log, note_destroyed
 
     if destroyed:
-        _existing(state)
+        existing_log(state)
         note_destroyed(state, target)
         _print({"destroyed": str(target)}, as_json, f"Erasures do not wait for {target} any more.")
         return
@@ -171,9 +163,9 @@ def inspect(
 ) -> None:
     """Check the log for damage and show its size and its rows; it may be written meanwhile."""
     from recbole_signed.online import NAMES
-    from recbole_signed.online.store import DEAD_LETTERS, DeadLetterFile, EventLog
+    from recbole_signed.online.store import DEAD_LETTERS, DeadLetterFile, EventLog, existing_log
 
-    opened = EventLog(_existing(state), read_only=True)
+    opened = EventLog(existing_log(state), read_only=True)
     try:
         opened.verify()
         rows = opened.read(max(after, opened.base_seq), limit)
@@ -224,9 +216,17 @@ def verify(
 ) -> None:
     """Check all files of a state for damage: log, base, versions, registers; exit status 1 where there is any."""
     from recbole_signed.files import read_lines, read_manifest, read_tensors
-    from recbole_signed.online.store import ANNOUNCEMENTS, BACKUPS, DEAD_LETTERS, DeadLetterFile, EventLog, traces_of
+    from recbole_signed.online.store import (
+        ANNOUNCEMENTS,
+        BACKUPS,
+        DEAD_LETTERS,
+        DeadLetterFile,
+        EventLog,
+        existing_log,
+        traces_of,
+    )
 
-    path = _existing(state)
+    path = existing_log(state)
     if forgotten is not None:
         found = traces_of(state, forgotten, event_id or [])
         lines = [*found.traces, *found.notes] or ["No trace of the user is left."]

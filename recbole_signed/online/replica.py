@@ -24,7 +24,6 @@ from recbole_signed.online.learners import Learner, learner_from
 from recbole_signed.online.model_version import load_version
 from recbole_signed.online.store import (
     ANNOUNCEMENTS,
-    LOG,
     VERSIONS,
     Announcements,
     EdgeState,
@@ -33,7 +32,7 @@ from recbole_signed.online.store import (
     Snapshot,
     Versions,
     Vocabulary,
-    no_state,
+    existing_log,
 )
 
 FAR = 10_000
@@ -53,10 +52,8 @@ class OnlineReplica:
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
-        if not (self.directory / LOG).exists():
-            raise no_state(self.directory / LOG)
         self._lock = threading.RLock()
-        self.log = EventLog(self.directory / LOG, read_only=True, check=False)
+        self.log = EventLog(existing_log(self.directory), read_only=True, check=False)
         self.versions = Versions(self.directory / VERSIONS)
         self._newcomers = Newcomers.of(self.log)
         self._announcements = Announcements(self.directory / ANNOUNCEMENTS)

@@ -78,9 +78,10 @@ def test_wrong_input(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path:
     status, _, err = run(capsys, "state", "versions", "rollback", folder, "v000009")
     assert status == 2
     assert "There is no version 'v000009'" in err
-    status, _, err = run(capsys, "state", "log", tmp_path)
-    assert status == 2
-    assert "holds no online state" in err
+    for command in (("log", tmp_path), ("verify", tmp_path), ("versions", "list", tmp_path), ("backup", tmp_path, "b")):
+        status, _, err = run(capsys, "state", *command)
+        assert status == 2
+        assert f"{tmp_path} holds no online state (log.sqlite is not there)" in " ".join(err.split())
     with OnlineState.open(folder):
         for command in (("rollback", folder, "v000003"), ("gc", folder)):
             status, _, err = run(capsys, "state", "versions", *command)

@@ -20,7 +20,8 @@ from .erasure import Pending as Pending
 from .event_log import EventLog as EventLog
 from .log_batch import LogBatch as LogBatch
 from .newcomers import Newcomers as Newcomers
-from .owner import no_state as no_state
+from .owner import LOG as LOG
+from .owner import existing_log as existing_log
 from .recent_counts import DAY as DAY
 from .recent_counts import RecentCounts as RecentCounts
 from .results import DUPLICATE as DUPLICATE
@@ -30,7 +31,6 @@ from .results import EventResult as EventResult
 from .results import ParsedRows as ParsedRows
 from .settings import StateSettings as StateSettings
 from .state import DEAD_LETTERS as DEAD_LETTERS
-from .state import LOG as LOG
 from .state import VERSIONS as VERSIONS
 from .state import OnlineState as OnlineState
 from .traces import traces_of as traces_of

@@ -37,12 +37,13 @@ from recbole_signed.files import (
 from recbole_signed.online import FORGET_USER
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.online.store.event_log import EventLog
+from recbole_signed.online.store.owner import LOG, existing_log
 from recbole_signed.online.store.versions import CURRENT, PINNED, Versions
 
 BACKUP, BACKUPS = "BACKUP", "BACKUPS"
 _OTHERS = "OTHER_BACKUPS"
 """The register within a backup, which under its own name would be that of the backup itself."""
-_LOG, _VERSIONS, _CATALOGUE = "log.sqlite", "versions", "catalogue.sqlite"
+_VERSIONS, _CATALOGUE = "versions", "catalogue.sqlite"
 _PLAIN = ("dead_letters.jsonl", ANNOUNCEMENTS)
 _ATTEMPTS = 5
 
@@ -75,8 +76,7 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
             damaged.
     """
     directory, target = directory.absolute(), target.absolute()
-    if not (directory / _LOG).exists():
-        raise UsageError(f"{directory} holds no online state ({_LOG} is not there).")
+    existing_log(directory)
     if directory in (target, *target.parents):
         raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
     if target.exists() and not (target / BACKUP).exists() and (not target.is_dir() or any(target.iterdir())):
@@ -236,10 +236,10 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
         )
         (folder / _VERSIONS / CURRENT).write_text(f"{names[0]}\n", encoding="ascii")
     # after the version: a log may hold more than a version reflects, but not less
-    for name in (_LOG, _CATALOGUE):
+    for name in (LOG, _CATALOGUE):
         if (directory / name).exists():
             _copy_database(directory / name, folder / name)
-    log = EventLog(folder / _LOG, read_only=True, check=True)
+    log = EventLog(folder / LOG, read_only=True, check=True)
     try:
         base, last_seq = log.base, log.last_seq
         for name in _PLAIN:
@@ -300,7 +300,7 @@ def _sync(folder: Path) -> None:
 
 
 def _last_forgotten(directory: Path) -> int:
-    with contextlib.closing(sqlite3.connect(f"{(directory / _LOG).as_uri()}?mode=ro", uri=True)) as log:
+    with contextlib.closing(sqlite3.connect(f"{(directory / LOG).as_uri()}?mode=ro", uri=True)) as log:
         query = "SELECT max(seq) FROM events WHERE type = ? UNION ALL SELECT max(seq) FROM erasures"
         return max(row[0] or 0 for row in log.execute(query, (FORGET_USER,)))
 
@@ -322,7 +322,7 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
         raise UsageError(f"{backup} is not a backup; 'state backup' makes one.") from error
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} is not empty; move what is there away, or name another directory.")
-    log = EventLog(backup / _LOG, read_only=True)
+    log = EventLog(backup / LOG, read_only=True)
     try:
         log.verify()
         _verify(backup, log.base)

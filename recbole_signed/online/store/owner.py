@@ -13,6 +13,7 @@ from typing import TypeVar
 from recbole_signed.errors import UsageError
 from recbole_signed.files import LOCK, DirectoryLock, at
 
+LOG = "log.sqlite"
 Opened = TypeVar("Opened", bound="OpenedDirectory")
 
 
@@ -112,12 +113,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def no_state(log: Path) -> UsageError:
-    """Return the error of a folder that is no state directory, by the path that its log would have."""
-    return UsageError(
-        f"{log.parent} holds no online state ({log.name} is not there); 'recbole-signed serve --init MODEL --dataset "
-        "NAME --state DIR' or an OnlineTrainer begins one."
-    )
+def existing_log(directory: Path) -> Path:
+    """Return the log of a state directory.
+
+    Raises:
+        UsageError: it is no state directory.
+    """
+    log = directory / LOG
+    if not log.exists():
+        raise UsageError(
+            f"{directory} holds no online state ({LOG} is not there); 'recbole-signed serve --init MODEL --dataset "
+            "NAME --state DIR' or an OnlineTrainer begins one."
+        )
+    return log
 
 
 def refuse_missing_log(log: Path, versions: Path) -> None:

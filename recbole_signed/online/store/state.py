@@ -38,14 +38,14 @@ from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.matching import refuse_mismatch
 from recbole_signed.online.store.newcomers import Newcomers
-from recbole_signed.online.store.owner import OpenedDirectory, no_state, refuse_missing_log
+from recbole_signed.online.store.owner import LOG, OpenedDirectory, existing_log, refuse_missing_log
 from recbole_signed.online.store.results import DUPLICATE, LATE, NEW
 from recbole_signed.online.store.settings import StateSettings
 from recbole_signed.online.store.update import Appended, Captured, Update
 from recbole_signed.online.store.versions import Snapshot, Versions
 from recbole_signed.online.store.vocabulary import Vocabulary
 
-LOG, VERSIONS, DEAD_LETTERS = "log.sqlite", "versions", "dead_letters.jsonl"
+VERSIONS, DEAD_LETTERS = "versions", "dead_letters.jsonl"
 _BEHIND = -1
 """In the place of the applied seq where the edges are not, or no longer, those of the log."""
 _logger = logging.getLogger(__name__)
@@ -113,8 +113,8 @@ class OnlineState(OpenedDirectory):
         directory = Path(directory).absolute()
         if keep < 1:
             raise UsageError(f"keep is the number of versions that stay, at least 1, got {keep}.")
-        if not create and not (directory / LOG).exists():
-            raise no_state(directory / LOG)
+        if not create:
+            existing_log(directory)
         with refusing(f"Opening the state directory {directory}"):
             make_folder(directory)
             return cls(directory, keep, check, settings or StateSettings())
@@ -389,7 +389,7 @@ class OnlineState(OpenedDirectory):
     def _is_behind(self) -> bool:
         try:
             return self.log.durable() != (self.applied_seq, len(self.users), len(self.items))
-        except Exception:
+        except Exception:  # whatever keeps the log from being read: what it holds is not known
             return True
 
     def _apply(self, logged: LogBatch, n_new: int, n_duplicate: int, n_rejected: int) -> Update:

@@ -12,9 +12,9 @@ from pathlib import Path
 from recbole_signed.online import id_of
 from recbole_signed.online.store.backup import noted
 from recbole_signed.online.store.event_log import EventLog
+from recbole_signed.online.store.owner import LOG
 
 _BLOCK = 1 << 22
-_LOG = "log.sqlite"
 
 
 @dataclass
@@ -40,7 +40,7 @@ def traces_of(directory: Path, user: str, event_ids: Sequence[str] = ()) -> Trac
     token = id_of(user)
     for spelling in dict.fromkeys(each for text in (token, *event_ids) for each in _spellings(text)):
         found.traces += [f"{path} holds {spelling!r}." for path in _files(directory) if _holds(path, spelling)]
-    log = EventLog(directory / _LOG, read_only=True)
+    log = EventLog(directory / LOG, read_only=True)
     try:
         if token in log.users:
             found.traces.append("The vocabulary has the user: it was not forgotten, or came back.")
