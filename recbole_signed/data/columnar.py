@@ -20,6 +20,7 @@ from recbole_signed.data.kcore import Side, core
 from recbole_signed.data.remap import codes_of, renumber
 from recbole_signed.data.split import ranks
 from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import normal
 
 
 class ColumnarDataset(Dataset):
@@ -73,7 +74,7 @@ class ColumnarDataset(Dataset):
             frame = super()._load_feat(filepath, source)
             for field in ids:
                 if field in frame:
-                    frame[field] = frame[field].str.normalize("NFC")  # as ids are compared
+                    frame[field] = frame[field].map(normal, na_action="ignore")
             types = {}
         for column, kind in types.items():
             self.field2source[column] = source

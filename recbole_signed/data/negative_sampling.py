@@ -63,7 +63,7 @@ class UnseenItems:
     def can_draw(self, users: IntArray) -> npt.NDArray[np.bool_]:
         """Return for which of ``users [batch]`` there is an item to draw, ``[batch]``."""
         owner, item = np.divmod(self.keys, self.n_items)
-        able = np.arange(self.n_items) > 0 if self.cumulative is None else np.diff(self.cumulative, prepend=0.0) > 0
+        able = self._weights() > 0
         taken = np.bincount(owner[able[item]], minlength=int(users.max(initial=0)) + 1)
         return np.asarray(taken[users] < able.sum())
 
@@ -87,6 +87,12 @@ class UnseenItems:
             places = open_places[rows[open_places] == user]
             drawn[places] = self._draw_from_complement(int(user), len(places), rng)
         return drawn.reshape(len(users), n)
+
+    def _weights(self) -> npt.NDArray[np.float64]:
+        """Return the weights of the items, ``[n_items]``, 0 at the padding item."""
+        weights = np.ones(self.n_items) if self.cumulative is None else np.diff(self.cumulative, prepend=0.0)
+        weights[0] = 0.0
+        return weights
 
     def _draw(self, rng: np.random.Generator, n: int) -> IntArray:
         if self.cumulative is None:
@@ -134,8 +140,7 @@ class UnseenItems:
 
     def _draw_from_complement(self, user: int, n: int, rng: np.random.Generator) -> IntArray:
         first, last = np.searchsorted(self.keys, (user * self.n_items, (user + 1) * self.n_items))
-        weights = np.ones(self.n_items) if self.cumulative is None else np.diff(self.cumulative, prepend=0.0)
-        weights[0] = 0.0
+        weights = self._weights()
         weights[self.keys[first:last] - user * self.n_items] = 0.0
         if not weights.any():
             raise UsageError(

@@ -10,13 +10,14 @@ There is no user table here either.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph, SignedLeastSquares
+from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.settings import NumberSettings
 
@@ -113,6 +114,21 @@ class LearnedItems:
         normal.diagonal().add_(penalty)
         solved = torch.linalg.solve(normal, self.factors[item].double())
         return (self.unit * pulls * (own @ solved)).numpy()
+
+    def explained(self, told: Explanation, user: SignedGraph, item: int, share: float, score: float) -> Explanation:
+        """Return the explanation of the sum of a filter's score and ``share`` of the learned one.
+
+        Args:
+            told: that of the filter's score: likes, then dislikes, then neutral edges, which are not learned from.
+            user: the one user.
+            item: whose score.
+            share: of the learned score in the sum.
+            score: the sum, as it is ranked by.
+        """
+        own = share * self.contributions(user, item)
+        contributions = told.contributions.copy()
+        contributions[: len(own)] += own
+        return replace(told, contributions=contributions, score=score)
 
 
 def start_of(fitted: SpectralFilter, rank: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ refresh leads where retraining leads. T3: the full fit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -105,12 +105,8 @@ class LearnedSpectralLearner(SpectralLearner):
         told, one = super().explain(edges, user, item), np.array([user])
         items = torch.from_numpy(self.learned.items.vectors)
         learned = LearnedItems(items, self.learned.gram, self.unit, self.learned.problem)
-        own = learned.contributions(rows_of(edges, one, edges.n_items), item)
-        return replace(
-            told,
-            contributions=told.contributions + self.learned_settings.learned_share * own,
-            score=float(self.pair_scores(edges, one, np.array([[item]]))[0, 0]),
-        )
+        user_edges, score = rows_of(edges, one, edges.n_items), self.pair_scores(edges, one, np.array([[item]]))
+        return learned.explained(told, user_edges, item, self.learned_settings.learned_share, float(score[0, 0]))
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
         """Find nothing: all scores have to be worked out, since the filter's bounds say nothing of the sum."""

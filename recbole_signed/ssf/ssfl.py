@@ -6,7 +6,7 @@ SSF-L: the signed spectral filter and item factors learned from its singular vec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
@@ -122,8 +122,6 @@ class SSFL(SSF):
         told = super()._explain(edges, user, item)
         if not self.learned_factors.shape[1]:
             return told
-        contributions = told.contributions.copy()
-        own = self.learned_settings.learned_share * self.learned.contributions(user, item)
-        contributions[: len(own)] += own  # neutral edges come last, and are not learned from
-        added = (self.learned_settings.learned_share * self.learned.fold_in(user)) @ self.learned.factors.T
-        return replace(told, contributions=contributions, score=float(self.filter.scores(edges, added)[0, item]))
+        share = self.learned_settings.learned_share
+        added = (share * self.learned.fold_in(user)) @ self.learned.factors.T
+        return self.learned.explained(told, user, item, share, float(self.filter.scores(edges, added)[0, item]))

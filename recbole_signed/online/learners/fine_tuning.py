@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,6 @@ class Batches:
         self.pool = pool
         self.size = int(config["train_batch_size"]) or max(len(pool), 1)
         self.seed = seed
-        self.clip = config["clip_grad_norm"]
         weights, exponent = None, 0.0 if self.stock else float(config["negative_exponent"] or 0.0)
         if exponent:
             degrees = np.bincount(known.item, minlength=n_items).astype(np.float64)
@@ -109,10 +108,17 @@ class Batches:
 
 
 def adam(recipe: TrainingRecipe, model: Any, rate: float | None = None) -> torch.optim.Adam:
-    """Return the optimizer of a model's configuration."""
+    """Return the optimizer of a model's configuration; it clips gradients before a step where that says so."""
     config = recipe.config
-    decay = float(config["weight_decay"] or 0.0)
-    return torch.optim.Adam(model.parameters(), lr=rate or float(config["learning_rate"]), weight_decay=decay)
+    decay, clip = float(config["weight_decay"] or 0.0), config["clip_grad_norm"]
+    made = torch.optim.Adam(model.parameters(), lr=rate or float(config["learning_rate"]), weight_decay=decay)
+    if clip:
+
+        def clip_gradients(*_: Any) -> None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), **clip)
+
+        made.register_step_pre_hook(clip_gradients)
+    return made
 
 
 def last_rate(recipe: TrainingRecipe) -> float:
@@ -134,7 +140,7 @@ def train_epoch(
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * len(batches)):
         for group in optimizer.param_groups:
             group["lr"] = rate * gamma ** sum(step >= each for each in milestones)
-        _step(model, optimizer, batch, batches.clip)
+        _step(model, optimizer, batch)
 
 
 def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, steps: int, anchor: float) -> int:
@@ -163,7 +169,7 @@ def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, 
         for batch in batches.epoch(number):
             if taken == steps:
                 break
-            _step(model, optimizer, batch, batches.clip)
+            _step(model, optimizer, batch)
             taken += 1
             pull = anchor * float(optimizer.param_groups[0]["lr"])
             if pull:
@@ -174,12 +180,10 @@ def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, 
     return taken
 
 
-def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Interaction, clip: Mapping[str, Any] | None) -> None:
+def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Interaction) -> None:
     optimizer.zero_grad()
     loss: Any = model.calculate_loss(batch.to(model.device))
     loss.backward()
-    if clip:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), **clip)
     optimizer.step()
 
 
