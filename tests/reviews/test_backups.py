@@ -18,7 +18,7 @@ from warm_python import WarmPython
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
 from recbole_signed.online import OnlineRecommender
-from recbole_signed.online.store import OnlineState, back_up, restore
+from recbole_signed.online.store import OnlineState, back_up, restore, traces_of
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -205,6 +205,27 @@ def other_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         return os.stat_result((*found[:2], found.st_dev + 1, *found[3:]))
 
     monkeypatch.setattr(Path, "stat", told)
+
+
+def test_files_that_are_replaced_while_they_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer makes the base again without a user, under another name."""
+    begin(tmp_path / "state").close()
+    old, new = (tmp_path / "state" / f"base-0.{number}" / "edges" for number in (1, 2))
+    old.parent.mkdir()
+    old.write_bytes(b"an earlier base")
+    opened = Path.open
+
+    def replaced(path: Path, *words: Any, **more: Any) -> Any:
+        if path == old and old.exists():
+            shutil.rmtree(old.parent)
+            new.parent.mkdir()
+            new.write_bytes(b"this holds 'stays-here'")
+        return opened(path, *words, **more)
+
+    monkeypatch.setattr(Path, "open", replaced)
+    found = traces_of(tmp_path / "state", "stays-here")
+    assert not old.exists()
+    assert found.traces == [f"{new} holds {b'stays-here'!r}."]
 
 
 @pytest.mark.parametrize("deep", ["", "of/a/machine"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def traces_of(directory: Path, user: str, event_ids: Sequence[str] = ()) -> Trac
     found = Traces()
     token = id_of(user)
     for spelling in dict.fromkeys(each for text in (token, *event_ids) for each in _spellings(text)):
-        found.traces += [f"{path} holds {spelling!r}." for path in _files(directory) if _holds(path, spelling)]
+        found.traces += [f"{path} holds {spelling!r}." for path in _holding(directory, spelling)]
     log = EventLog(directory / LOG, read_only=True)
     try:
         if token in log.users:
@@ -71,13 +73,23 @@ def _spellings(text: str) -> list[bytes]:
     ]
 
 
+def _holding(directory: Path, spelling: bytes) -> Iterator[Path]:
+    """Yield the files that hold a spelling; those that a writer puts in place of others meanwhile are read, too."""
+    looked: set[Path] = set()
+    while files := [path for path in _files(directory) if path not in looked]:
+        looked.update(files)
+        yield from (path for path in files if _holds(path, spelling))
+
+
 def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file())
+    # unlike rglob, which ends in an error where a folder has gone since its parent was read
+    found = (Path(folder) / name for folder, _, names in os.walk(directory) for name in names)
+    return sorted(path for path in found if path.is_file())
 
 
 def _holds(path: Path, spelling: bytes) -> bool:
     tail = b""
-    with path.open("rb") as file:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         while block := file.read(_BLOCK):
             if spelling in tail + block:
                 return True
