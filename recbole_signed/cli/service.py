@@ -118,12 +118,15 @@ def report(state: State, name: Name, as_json: Json = False) -> None:
 def report_text(result: dict[str, Any]) -> str:
     """Return a report for a reader."""
     if "wins" in result:
-        wins = ", ".join(f"{name} {count}" for name, count in result["wins"].items())
         if result["share"] is None:
             return f"{result['experiment']}: no list with a verdict on either side yet.\n"
+        users, requests = (
+            ", ".join(f"{name} {count:,}" for name, count in result[wins].items()) for wins in ("wins", "request_wins")
+        )
         return (
-            f"{result['experiment']}, interleaved: wins {wins}, ties {result['ties']}; the second wins "
+            f"{result['experiment']}, interleaved: users won by {users}, ties {result['ties']:,}; the second wins "
             f"{result['share']:.1%} [{result['low']:.1%}, {result['high']:.1%}], p {result['pvalue']:.3g}\n"
+            f"  (requests won by {requests}, ties {result['request_ties']:,})\n"
         )
     lines = [f"{result['experiment']}: control is {result['control']}"]
     for name, each in result["variants"].items():

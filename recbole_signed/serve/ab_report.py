@@ -187,24 +187,34 @@ def confidence_sequence(variance: float, n: int, confidence: float = 0.95, tight
 def interleaving_report(requests: pl.DataFrame, names: tuple[str, str], confidence: float = 0.95) -> dict[str, Any]:
     """Tell which of two interleaved rankings users prefer.
 
-    A request goes to the ranking whose items got more likes minus dislikes; ties count for neither.
+    A request goes to the ranking whose items got more likes minus dislikes, a user to the ranking that won more of its
+    requests. Users are independent of each other, requests of one user are not: the test and the interval count users.
 
     Args:
         requests: see :meth:`~recbole_signed.serve.traffic.TrafficLog.interleaved`.
         names: of the two variants; the share is that of the second.
 
     Returns:
-        ``wins`` of each, ``ties``, ``share`` (of the second among requests without a tie) with ``low``, ``high``, and
-        the p-value of the exact binomial test against one half.
+        ``wins`` of each and ``ties`` among users, ``request_wins`` and ``request_ties`` among requests, ``share`` (of
+        the second among users without a tie) with ``low``, ``high``, and the p-value of the exact binomial test
+        against one half.
     """
-    net = requests.with_columns(net=pl.col("likes") - pl.col("dislikes")).pivot(
-        on="variant", index="request", values="net"
+    side = pl.when(pl.col("variant") == names[1]).then(1).otherwise(-1)
+    by_request = requests.group_by("user", "request").agg(
+        won=((pl.col("likes") - pl.col("dislikes")) * side).sum().sign()
     )
-    columns = [net[name].fill_null(0) if name in net.columns else pl.zeros(net.height, eager=True) for name in names]
-    difference = (columns[1] - columns[0]).to_numpy()
-    wins = {names[0]: int((difference < 0).sum()), names[1]: int((difference > 0).sum())}
+    by_user = by_request.group_by("user").agg(pl.col("won").sum().sign())
+    request_wins, request_ties = _wins(by_request["won"], names)
+    wins, ties = _wins(by_user["won"], names)
+    found: dict[str, Any] = {
+        "wins": wins,
+        "ties": ties,
+        "request_wins": request_wins,
+        "request_ties": request_ties,
+        "share": None,
+        "pvalue": None,
+    }
     decided = sum(wins.values())
-    found: dict[str, Any] = {"wins": wins, "ties": len(difference) - decided, "share": None, "pvalue": None}
     if decided:
         test = binomtest(wins[names[1]], decided)
         low, high = test.proportion_ci(confidence, method="wilson")
@@ -215,6 +225,12 @@ def interleaving_report(requests: pl.DataFrame, names: tuple[str, str], confiden
             "pvalue": float(test.pvalue),
         }
     return found
+
+
+def _wins(won: pl.Series, names: tuple[str, str]) -> tuple[dict[str, int], int]:
+    """Count the -1 (the first) and 1 (the second), and the 0."""
+    first, ties, second = (int((won == value).sum()) for value in (-1, 0, 1))
+    return {names[0]: first, names[1]: second}, ties
 
 
 def users_needed(

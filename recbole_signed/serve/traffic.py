@@ -270,17 +270,19 @@ class TrafficLog:
         """Return likes and dislikes per request and variant of an interleaved experiment.
 
         Returns:
-            Columns ``request``, ``variant``, ``likes``, ``dislikes``.
+            Columns ``user`` (as in :meth:`logged`), ``request``, ``variant``, ``likes``, ``dislikes``.
         """
         rows = self._query(
             """
-            SELECT i.request, e.variant, sum(i.like), sum(i.dislike)
+            SELECT dense_rank() OVER (ORDER BY i.user), i.request, e.variant, sum(i.like), sum(i.dislike)
             FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?
-            GROUP BY i.request, e.variant ORDER BY i.request
+            GROUP BY i.user, i.request, e.variant ORDER BY i.request
             """,
             (experiment,),
         )
-        schema = {"request": pl.String, "variant": pl.String, "likes": pl.Int64, "dislikes": pl.Int64}
+        counts = ("user", "likes", "dislikes")
+        names = ("user", "request", "variant", "likes", "dislikes")
+        schema = {name: pl.Int64 if name in counts else pl.String for name in names}
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def logged(self, experiment: str) -> pl.DataFrame:

@@ -109,14 +109,31 @@ def test_a_variant_without_users_is_refused() -> None:
 
 
 def test_interleaving() -> None:
-    rows = {"request": ["1", "1", "2", "2", "3", "4", "5", "5"], "variant": list("ababbbab")}
+    rows = {"user": [1, 1, 2, 2, 3, 4, 5, 5], "request": list("11223455"), "variant": list("ababbbab")}
     requests = pl.DataFrame({**rows, "likes": [0, 1, 1, 0, 1, 1, 1, 1], "dislikes": [0, 0, 0, 0, 0, 0, 0, 0]})
     found = interleaving_report(requests, ("a", "b"))
     assert found["wins"] == {"a": 1, "b": 3}
     assert found["ties"] == 1
+    assert (found["request_wins"], found["request_ties"]) == (found["wins"], found["ties"])
     assert found["share"] == 0.75
     assert found["low"] < 0.75 < found["high"]
     assert interleaving_report(requests.head(0), ("a", "b"))["share"] is None
+
+
+def test_one_user_of_many_requests_is_one_vote() -> None:
+    """A user that asks a hundred times is no evidence about others."""
+    heavy = pl.DataFrame(
+        {"user": [1] * 100, "request": [f"h{i}" for i in range(100)], "variant": ["b"] * 100, "likes": [1] * 100}
+    )
+    others = pl.DataFrame(
+        {"user": [2, 3, 4, 4], "request": ["x", "y", "z", "w"], "variant": list("aaab"), "likes": [1] * 4}
+    )
+    found = interleaving_report(pl.concat([heavy, others]).with_columns(dislikes=0), ("a", "b"))
+    assert found["wins"] == {"a": 2, "b": 1}
+    assert found["ties"] == 1
+    assert (found["request_wins"], found["request_ties"]) == ({"a": 3, "b": 101}, 0)
+    assert found["share"] == pytest.approx(1 / 3)
+    assert found["pvalue"] == 1
 
 
 @pytest.mark.parametrize("wrong", [(0.0, 0.1, 10.0), (0.1, 0.0, 10.0), (0.1, 0.1, 0.0)])

@@ -98,6 +98,7 @@ def test_interleaved_lists(log: TrafficLog) -> None:
     log.write([Shown("1", "u", ["x", "y", "z"], 0, "v1", exposures)])
     log.outcome([("u", "y", 1, 5), ("u", "z", -1, 5)])
     rows = {row["variant"]: row for row in log.interleaved("mix").to_dicts()}
+    assert (rows["a"]["user"], rows["b"]["user"], rows["a"]["request"]) == (1, 1, "1")
     assert (rows["a"]["likes"], rows["a"]["dislikes"], rows["b"]["likes"]) == (0, 1, 1)
 
 
