@@ -23,6 +23,7 @@ from pathlib import Path
 import polars as pl
 
 from recbole_signed.errors import UsageError
+from recbole_signed.online.store.database import truncate_wal
 
 _logger = logging.getLogger(__name__)
 FILE = "traffic.sqlite"
@@ -125,6 +126,8 @@ class TrafficLog:
                     self._db.commit()
             self._key: bytes = self._db.execute("SELECT key FROM secret").fetchone()[0]
             self._first = self._last()
+            self._erase_due = not read_only  # a process that ended too early may have left what was erased
+            self._empty_wal()
         except sqlite3.Error as error:
             raise UsageError(f"can't open the log of impressions {path}: {error}.") from error
 
@@ -132,6 +135,11 @@ class TrafficLog:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+    def _empty_wal(self) -> None:
+        """Overwrite what was erased; where a reader or the disk does not let it, at the next write or opening."""
+        if self._erase_due:
+            self._erase_due = not truncate_wal(self._db)
 
     def _name(self, user: str) -> bytes:
         return hashlib.blake2b(user.encode(), key=self._key, digest_size=16).digest()
@@ -160,6 +168,8 @@ class TrafficLog:
                     if position == 0:
                         draws = [(cursor.lastrowid, *draw) for draw in each.draws]
                         self._db.executemany("INSERT INTO draw VALUES (?, ?, ?, ?, ?)", draws)
+        with self._lock:
+            self._empty_wal()
 
     def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
         """Count verdicts for the newest impression of the item to the user in the :data:`ATTRIBUTION` before each.
@@ -200,7 +210,8 @@ class TrafficLog:
                 with self._db:
                     self._db.execute("DELETE FROM impression WHERE user = ?", (self._name(user),))
                     self._db.execute("UPDATE erased SET seq = max(seq, ?)", (seq,))
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._erase_due = True
+                self._empty_wal()
         except sqlite3.Error as error:
             raise UsageError(f"what was shown to a user can't be erased: {error}; send the event again.") from error
 

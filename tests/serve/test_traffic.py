@@ -120,6 +120,28 @@ def test_a_forgotten_user_is_in_no_byte(tmp_path: Path) -> None:
     assert TrafficLog(path, read_only=True).logged("test").height == 0
 
 
+@pytest.mark.parametrize("again", ["write", "open"])
+def test_a_reader_does_not_keep_a_forgotten_user_for_good(tmp_path: Path, again: str) -> None:
+    """While somebody reads, SQLite can't overwrite what was deleted: it is tried again."""
+    path = tmp_path / "traffic.sqlite"
+    log = TrafficLog(path)
+    log.write([shown("request-of-u", "u", "xy", 0), shown("2", "w", "x", 0)])
+    name = log._name("u")
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM impression").fetchone() == (3,)
+    log.forget("u", 0)
+    assert any(name in each.read_bytes() for each in tmp_path.iterdir())
+    reader.execute("ROLLBACK")
+    if again == "write":
+        log.write([shown("3", "w", "y", 1)])
+    else:
+        TrafficLog(path).close()
+    assert not any(name in each.read_bytes() for each in tmp_path.iterdir())
+    reader.close()
+    log.close()
+
+
 def test_what_another_process_still_holds_of_a_forgotten_user_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "traffic.sqlite"
     writer, replica = TrafficLog(path), TrafficLog(path)
