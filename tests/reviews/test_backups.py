@@ -364,3 +364,16 @@ def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is damaged"):
         restore(tmp_path / "backup", tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_a_backup_names_nobody_whom_the_log_does_not_know(tmp_path: Path) -> None:
+    """A user of rejected rows alone has no number by which an erasure would find it in a backup."""
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "u1", "i1", "like")])
+    (tmp_path / "state" / "dead_letters.jsonl").write_text('{"reason": "?", "raw": {"user_id": "known-to-nobody"}}\n')
+    recommender.back_up(tmp_path / "backup")
+    recommender.forget("known-to-nobody")
+    recommender.close()
+    for folder in ("state", "backup"):
+        found = [each for each in (tmp_path / folder).rglob("*") if each.is_file()]
+        assert not any(b"known-to-nobody" in each.read_bytes() for each in found)

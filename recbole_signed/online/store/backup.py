@@ -1,6 +1,7 @@
 """Backups: a copy of a state directory that opens as it is, made while the state may be written; and the way back.
 
-A backup holds the log as it was at one moment, the newest version from before it, and the base. It is made under a
+A backup holds the log as it was at one moment, the newest version from before it, and the base. Rejected rows are not
+in it: they may name users whom the log does not know, so that an erasure could not find them there. It is made under a
 temporary name, opened and verified, and then renamed. Its folder is noted in ``BACKUPS`` of the state, so that a user
 who is forgotten later goes from it too (``erasure.py``), and from what a crash left beside it. Each backup holds a copy
 of that register, which a state that is restored from it goes on with.
@@ -44,7 +45,6 @@ BACKUP, BACKUPS = "BACKUP", "BACKUPS"
 _OTHERS = "OTHER_BACKUPS"
 """The register within a backup, which under its own name would be that of the backup itself."""
 _VERSIONS, _CATALOGUE = "versions", "catalogue.sqlite"
-_PLAIN = ("dead_letters.jsonl", ANNOUNCEMENTS)
 _ATTEMPTS = 5
 
 
@@ -242,9 +242,8 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
     log = EventLog(folder / LOG, read_only=True, check=True)
     try:
         base, last_seq = log.base, log.last_seq
-        for name in _PLAIN:
-            if (directory / name).exists():
-                shutil.copyfile(directory / name, folder / name)
+        if (directory / ANNOUNCEMENTS).exists():
+            shutil.copyfile(directory / ANNOUNCEMENTS, folder / ANNOUNCEMENTS)
         shutil.copyfile(directory / BACKUPS, folder / _OTHERS)
         # a user who came after the copy of the log could not be found here when it is to be forgotten
         Announcements(folder / ANNOUNCEMENTS).keep(log.users)
