@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from time import time as now
 from typing import Any
 
 import polars as pl
@@ -15,6 +16,7 @@ from recbole_signed.convert.spool import Spool
 _PAIR = ["user_id", "item_id"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SUSPICIOUS_BEFORE = 5 * 365 * 86400
+_CLOCKS_DIFFER = 86400
 
 
 def sha256(path: Path) -> str:
@@ -72,8 +74,15 @@ def warnings(rows: Mapping[str, Any], *, unix_time: bool = True) -> list[str]:
         for earlier, shared in part["pairs_also_in"].items():
             if shared:
                 found.append(f"{shared} pairs of '{name}' are also in '{earlier}'")
-    if unix_time and rows["time"] is not None and 0 <= rows["time"]["last_raw"] < _SUSPICIOUS_BEFORE:
-        found.append("all times lie before 1975: they may not be unix times")
+    if unix_time and rows["time"] is not None:
+        last = rows["time"]["last_raw"]
+        if 0 <= last < _SUSPICIOUS_BEFORE:
+            found.append("all times lie before 1975: they may not be unix times")
+        elif last > now() + _CLOCKS_DIFFER:
+            found.append(
+                f"the last time, {rows['time']['last'] or last}, lies in the future: models of time count ages from it, and a "
+                "split by time tests on it; correct or leave out such rows"
+            )
     return found
 
 

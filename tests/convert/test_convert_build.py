@@ -129,6 +129,10 @@ def test_times_without_a_date_and_suspicious_ones(tmp_path: Path) -> None:
     far = frame.with_columns(timestamp=1e15)
     record = manifest_of(convert(source_of([Part(None, [far])]), None, tmp_path, name="far"))
     assert record["time"]["last"] is None
+    assert any("the last time, 1000000000000000, lies in the future" in each for each in record["warnings"])
+    late = frame.with_columns(timestamp=4102444800.0)
+    record = manifest_of(convert(source_of([Part(None, [late])]), None, tmp_path, name="late"))
+    assert any("the last time, 2100-01-01T00:00:00Z, lies in the future" in each for each in record["warnings"])
 
 
 def test_parts_become_benchmark_files(tmp_path: Path) -> None:
