@@ -75,13 +75,13 @@ def warnings(rows: Mapping[str, Any], *, unix_time: bool = True) -> list[str]:
             if shared:
                 found.append(f"{shared} pairs of '{name}' are also in '{earlier}'")
     if unix_time and rows["time"] is not None:
-        last = rows["time"]["last_raw"]
+        last, date = rows["time"]["last_raw"], rows["time"]["last"]
         if 0 <= last < _SUSPICIOUS_BEFORE:
             found.append("all times lie before 1975: they may not be unix times")
         elif last > now() + _CLOCKS_DIFFER:
             found.append(
-                f"the last time, {rows['time']['last'] or last}, lies in the future: models of time count ages from it, and a "
-                "split by time tests on it; correct or leave out such rows"
+                f"the last time, {date or last}, lies in the future: models of time count ages from it, and a split by "
+                "time tests on it; correct or leave out such rows"
             )
     return found
 

@@ -18,7 +18,7 @@ from warm_python import WarmPython
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
 from recbole_signed.online import OnlineRecommender
-from recbole_signed.online.store import OnlineState, back_up, restore, traces_of
+from recbole_signed.online.store import OnlineState, back_up, restore, traces, traces_of
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -226,6 +226,21 @@ def test_files_that_are_replaced_while_they_are_looked_at(tmp_path: Path, monkey
     found = traces_of(tmp_path / "state", "stays-here")
     assert not old.exists()
     assert found.traces == [f"{new} holds {b'stays-here'!r}."]
+
+
+@pytest.mark.parametrize("before", range(6))
+def test_traces_are_found_across_the_blocks_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    begin(tmp_path / "state").close()
+    monkeypatch.setattr(traces, "_BLOCK", 5)
+    path = tmp_path / "state" / "notes.txt"
+    path.write_bytes(b"-" * before + b"of-somebody, order-77")
+    found = traces_of(tmp_path / "state", "of-somebody", ["order-77", "order-78"])
+    assert [each for each in found.traces if str(path) in each] == [
+        f"{path} holds {b'of-somebody'!r}.",
+        f"{path} holds {b'order-77'!r}.",
+    ]
 
 
 @pytest.mark.parametrize("deep", ["", "of/a/machine"])

@@ -40,8 +40,8 @@ def traces_of(directory: Path, user: str, event_ids: Sequence[str] = ()) -> Trac
     """
     found = Traces()
     token = id_of(user)
-    for spelling in dict.fromkeys(each for text in (token, *event_ids) for each in _spellings(text)):
-        found.traces += [f"{path} holds {spelling!r}." for path in _holding(directory, spelling)]
+    spellings = [each for text in (token, *event_ids) for each in _spellings(text)]
+    found.traces += [f"{path} holds {spelling!r}." for path, spelling in _holding(directory, spellings)]
     log = EventLog(directory / LOG, read_only=True)
     try:
         if token in log.users:
@@ -73,12 +73,12 @@ def _spellings(text: str) -> list[bytes]:
     ]
 
 
-def _holding(directory: Path, spelling: bytes) -> Iterator[Path]:
-    """Yield the files that hold a spelling; those that a writer puts in place of others meanwhile are read, too."""
+def _holding(directory: Path, spellings: Sequence[bytes]) -> Iterator[tuple[Path, bytes]]:
+    """Yield files with what each holds; those that a writer puts in place of others meanwhile are read, too."""
     looked: set[Path] = set()
     while files := [path for path in _files(directory) if path not in looked]:
         looked.update(files)
-        yield from (path for path in files if _holds(path, spelling))
+        yield from ((path, spelling) for path in files for spelling in _held(path, spellings))
 
 
 def _files(directory: Path) -> list[Path]:
@@ -87,11 +87,14 @@ def _files(directory: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def _holds(path: Path, spelling: bytes) -> bool:
-    tail = b""
+def _held(path: Path, spellings: Sequence[bytes]) -> list[bytes]:
+    """Return the spellings that a file holds; it is read once."""
+    sought, tail = dict.fromkeys(spellings), b""
+    longest = max(map(len, sought))
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            if spelling in tail + block:
-                return True
-            tail = block[-len(spelling) :]
-    return False
+        while sought and (block := file.read(_BLOCK)):
+            window = tail + block
+            for spelling in [each for each in sought if each in window]:
+                del sought[spelling]
+            tail = window[-longest:]
+    return [each for each in dict.fromkeys(spellings) if each not in sought]
