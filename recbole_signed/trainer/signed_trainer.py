@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from recbole_signed.trainer.checkpoint_growth import (
     check_vocabulary,
     grown_optimizer,
     grown_parameters,
+    vocabulary_of,
 )
 from recbole_signed.trainer.random_states import rng_state, set_loader_state, set_rng_state, states_in
 from recbole_signed.trainer.restoring import read_checkpoint
@@ -103,6 +105,8 @@ class SignedTrainer(Trainer):
         self._states: dict[str, Any] | None = None
         self._batches: Iterator[Any] = iter(())
         self._resumed: dict[str, Any] | None = None
+        self._resumed_file = ""
+        self._last_result: Any = None
         if config["resume"]:
             self.resume_checkpoint(config["resume"])
 
@@ -120,12 +124,19 @@ class SignedTrainer(Trainer):
             UsageError: it was to go on from a checkpoint of other users or items.
         """
         self._dataset = train_data._dataset
+        grown = False
         if self._resumed:
-            check_vocabulary(self._resumed, self._dataset, self.saved_model_file)
+            check_vocabulary(self._resumed, self._dataset, self._resumed_file)
+            grown = self._resumed != vocabulary_of(self._dataset)
+        if grown:  # a score on other data is no measure
+            self.best_valid_score, self.best_valid_result = -math.inf if self.valid_metric_bigger else math.inf, None
         if self._states and not self.one_pass:
             set_loader_state(self._states, train_data)
         if not self.one_pass:
             self._plan_rounds(train_data)
+        if self._states and saved and not grown and self.saved_model_file != self._resumed_file:
+            self.recbole_signed_loader = train_data
+            self._save_checkpoint(self.start_epoch - 1, verbose=False)  # it stays the best where nothing better comes
         self._started_at = time.process_time()
         try:
             result = super().fit(train_data, valid_data, verbose, saved, **kwargs)
@@ -159,7 +170,9 @@ class SignedTrainer(Trainer):
         )
         if valid_data and (not self.curve or self.curve[-1][0] != self._epoch):
             score, result = self._valid_epoch(valid_data)
-            if self.best_valid_result is None or (score > self.best_valid_score) == bool(self.valid_metric_bigger):
+            best = self.best_valid_score
+            better = score > best if self.valid_metric_bigger else score < best
+            if better or not math.isfinite(best):
                 self.best_valid_score, self.best_valid_result = score, result
                 if saved:
                     self._save_checkpoint(self._round)
@@ -233,11 +246,13 @@ class SignedTrainer(Trainer):
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
         score, result = super()._valid_epoch(*args, **kwargs)
         self.curve.append([self._epoch, float(score)])
+        self._last_result = result
         return score, result
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         extra = {
-            "best_valid_result": self.best_valid_result,
+            # the best validation is the last one then; RecBole notes its result after it has saved
+            "best_valid_result": self._last_result or self.best_valid_result,
             "curve": self.curve,
             "place": divmod(self.steps, self._pass_length),
             "pass_rng": self._pass_rng,
@@ -256,8 +271,8 @@ class SignedTrainer(Trainer):
             raise UsageError(
                 f"{resume_file} is a checkpoint of {state['config']['model']}, and {self.config['model']} is to go on."
             )
-        self.saved_model_file = str(resume_file)
-        self.start_epoch = state["epoch"] + 1
+        self.saved_model_file = self._resumed_file = str(resume_file)
+        self.start_epoch, self._round = state["epoch"] + 1, state["epoch"]
         self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
         try:
             self.model.load_state_dict(grown_parameters(state["state_dict"], self.model.state_dict()))

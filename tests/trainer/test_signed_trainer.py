@@ -153,6 +153,14 @@ def test_a_training_goes_on_in_the_middle_of_a_pass_as_if_nothing_had_happened(
     assert same_parameters(whole[0].model, second[0].model)
 
 
+def test_an_undefined_last_validation_is_not_the_best(start: Callable[..., Any]) -> None:
+    keys = {"metrics": ["DislikeRecall"], "valid_metric": "DislikeRecall@10", "epochs": 3, "eval_step": 2}
+    trainer, parts = start("LightGCN", **keys, training_budget=600, max_steps=1)
+    trainer.best_valid_score, trainer.best_valid_result = 0.25, {"dislikerecall@10": 0.25}
+    trainer.evaluator.evaluate = lambda _: {"dislikerecall@10": float("nan")}
+    assert fit((trainer, parts))[0] == 0.25
+
+
 @pytest.mark.parametrize("value", [-1, 2.5, True, "many"])
 def test_steps_are_whole_numbers(value: Any, start: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match=r"max_steps is .*; it must be a whole number of optimiser steps"):
@@ -176,6 +184,29 @@ def test_a_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(name: s
     assert same_parameters(whole[0].model, second[0].model)
     assert second[0].train_loss_dict[3] == whole[0].train_loss_dict[3]
     assert second[0].curve[-1][0] == 4
+
+
+def test_the_best_epoch_stays_the_best_where_nothing_better_comes_after_it(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = {"learning_rate": 0.05, "train_batch_size": 64, "stopping_step": 3, "epochs": 30, "training_budget": 600}
+    first = start("LightGCN", **keys)
+    score, result = fit(first, saved=True)
+    assert first[0].stopped_by == "early stopping"
+    kept = torch.load(first[0].saved_model_file, weights_only=False)
+    assert kept["best_valid_result"] == result
+    assert kept["epoch"] + 1 < first[0].curve[-1][0]
+
+    again = start("LightGCN", **keys, resume=first[0].saved_model_file)
+    again[0].saved_model_file = str(tmp_path / "saved" / "again.pth")  # as a run names it
+    assert fit(again, saved=True) == (score, result)
+    copied = torch.load(again[0].saved_model_file, weights_only=False)
+    assert copied["epoch"] == kept["epoch"]
+    assert all(torch.equal(value, kept["state_dict"][name]) for name, value in copied["state_dict"].items())
+
+    over = start("LightGCN", **{**keys, "epochs": kept["epoch"] + 1}, resume=first[0].saved_model_file)
+    assert fit(over) == (score, result)
+    assert over[0].stopped_by == "epochs"
 
 
 def test_what_can_not_go_on_exactly_is_refused(start: Callable[..., Any]) -> None:
@@ -236,8 +267,10 @@ def test_a_checkpoint_goes_on_with_appended_rows_and_knows_whose_rows_it_has(
     for key, value in grown.model.state_dict().items():
         if value.dim() == 2 and len(value) in (grown.model.n_users, grown.model.n_items):
             assert torch.equal(value[:-1], trained[key])
-    fit((grown, parts))
+    grown.best_valid_score = 2.0  # of the data as it was: nothing that comes could be better
+    score, result = fit((grown, parts))
     assert list(grown.train_loss_dict) == [2]
+    assert score == result["ndcg@10"]
 
     write_inter("rows", columns, rows[::-1])
     with pytest.raises(UsageError, match="other ids of 'user_id'"):
