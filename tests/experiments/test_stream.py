@@ -158,6 +158,38 @@ def test_windows_of_other_data_are_not_taken_over(
     assert summarise(again)["pooled"] == summarise(alone)["pooled"]
 
 
+def test_windows_under_another_rule_of_signs_are_not_taken_over(
+    write_inter: Callable[..., Path], spec: Callable[..., StreamSpec], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"u{rng.integers(30)}", f"i{rng.integers(60)}", rng.integers(1, 6), START + n * 60) for n in range(2000)]
+    folder = write_inter("noise", ["user_id:token", "item_id:token", "rating:float", "timestamp:float"], rows)
+    cases = []
+    for like in (4, 5):
+        rule = {"sign_rule": {"like": f"rating >= {like}", "dislike": "rating <= 2"}}
+        (folder / "noise.yaml").write_text(yaml.safe_dump(rule))
+        summary = summarise(run_stream(spec(dataset="noise"), folder, tmp_path / "work", progress=False))
+        cases.append(pooled(summary, "pop")["n_likes"])
+    assert cases[1] < 0.7 * cases[0]
+
+
+@pytest.mark.parametrize("freshness", [[], ["0s", "window"]])
+def test_a_window_without_likes_has_no_cases_and_is_a_window(
+    write_inter: Callable[..., Path], spec: Callable[..., StreamSpec], tmp_path: Path, freshness: list[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    signs = rng.choice([1, -1], 2000)
+    signs[1200:1300] = -1  # the third of ten windows of a hundred events
+    rows = [(f"u{rng.integers(90)}", f"i{rng.integers(99)}", sign, START + n * 60) for n, sign in enumerate(signs)]
+    folder = write_inter("sad", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    experiment = spec(dataset="sad", freshness=freshness)
+    summary = summarise(run_stream(experiment, folder, tmp_path / "work", progress=False))
+    assert {row["window"] for row in summary["windows"]} == set(range(10)) - {2}
+    arm = summary["pooled"][0]["arm"]
+    last = sum(row["cases"] for row in summary["windows"] if row["arm"] == arm and row["window"] >= 8)
+    assert pooled(summary, arm, "last fifth")["cases"] == last
+
+
 def test_an_uninformative_stream_is_called_so(
     write_inter: Callable[..., Path], spec: Callable[..., StreamSpec], tmp_path: Path
 ) -> None:

@@ -155,6 +155,23 @@ def test_the_best_third_of_those_that_reached_a_rung_goes_on(bigger: bool, tmp_p
     assert {one.value for one in each.tried() if one.state == "pruned"} == {None}
 
 
+def test_a_trial_that_was_cut_off_counts_once_at_its_rungs(tmp_path: Path) -> None:
+    first = study(tmp_path)
+    for score in (0.1, 0.9, 0.8):
+        asked = first.ask()
+        assert first.report(asked, score, 1) or score == 0.8
+        first.complete(asked, score, {})
+    again = first
+    for _ in range(2):  # the process dies twice before it can say so
+        assert not again.report(again.ask(), 0.2, 1)
+        again = study(tmp_path)
+    repeated = again.ask()
+    assert not again.report(repeated, 0.2, 1)
+    again.prune(repeated, {"curve": []})
+    asked = again.ask()
+    assert not again.report(asked, 0.85, 1), "one of five is better, as without the two that were cut off"
+
+
 def test_a_training_that_ended_by_itself_counts_at_the_rungs_it_did_not_see(tmp_path: Path) -> None:
     each = study(tmp_path)
     for score in (0.1, 0.9, 0.8):

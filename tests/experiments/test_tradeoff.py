@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import parse_aversions, read_curves, tradeoff, tradeoff_models
+from recbole_signed.experiments.analysis import parse_aversions, read_curves, tradeoff, tradeoff_models, tradeoffs
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
@@ -180,3 +181,12 @@ def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.Captur
     assert kept.stat().st_mtime_ns == before  # taken from there
     outcome(capsys, *words, "signed_gamma=[0.5,1]")
     assert kept.stat().st_mtime_ns > before
+
+
+def test_a_curve_of_other_settings_of_the_data_is_measured_again(toy: str) -> None:
+    settings = Path(f"atomic_files/{toy}/{toy}.yaml")
+    question: dict[str, Any] = {"aversions": (0.0, 2.0), "k": 5, "overrides": {"state": "ERROR"}}
+    [first] = tradeoffs(["Pop"], toy, Path("runs"), **question)
+    settings.write_text(settings.read_text() + "\nverdict_smoothing: 500\n")
+    [second] = tradeoffs(["Pop"], toy, Path("runs"), **question)
+    assert second["points"] == tradeoff("Pop", toy, **question)["points"] != first["points"]

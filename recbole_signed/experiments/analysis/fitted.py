@@ -27,7 +27,7 @@ from recbole_signed.experiments.runs import (
     own_checkpoint,
     read_yaml,
 )
-from recbole_signed.experiments.tables import tuned_path
+from recbole_signed.experiments.tables import default_settings, tuned_path
 from recbole_signed.files import parse_json, replace_text
 
 
@@ -117,7 +117,8 @@ def kept_or_made(
     """Return what a file keeps of an analysis, or make it and keep it there.
 
     Args:
-        file: a JSON file. What it keeps of another question, other data or another version is made again.
+        file: a JSON file. What it keeps of another question, other data, other defaults or another version is made
+            again.
         model: class name of a model.
         dataset: name of a data set.
         question: further arguments of ``make``.
@@ -128,9 +129,10 @@ def kept_or_made(
     data = data_folder(dataset, (question.get("overrides") or {}).get("data_path"))
     asked = {**question, "config_files": contents, "tuned": values}  # what the folders hold, not their names
     request = digest([model, dataset, asked, data_sha256(data, dataset), __version__])
+    defaults = digest(default_settings(model, data / f"{dataset}.yaml"))
     kept = _kept(file)
-    if kept.get("request") == request:
+    if kept.get("request") == request and kept.get("defaults", defaults) == defaults:  # older ones do not say
         return dict(kept)
-    found = {"request": request, **make(model, dataset, **question)}
+    found = {"request": request, "defaults": defaults, **make(model, dataset, **question)}
     replace_text(file, json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     return found

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import POP, ModelSpec, StreamSpec
 from recbole_signed.experiments.replay.window_metrics import measure
-from recbole_signed.experiments.runs import data_sha256, digest
+from recbole_signed.experiments.runs import data_sha256, digest, yaml_if_there
 from recbole_signed.files import replacing
 from recbole_signed.online.learners import Learner, best_items, make_learner, ranked_scores
 from recbole_signed.online.store import EdgeState, OnlineState, Update
@@ -85,11 +84,12 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     Args:
         spec: of the experiment.
         folder: of the data set.
-        work: where results go, below a name made of everything they depend on: the yaml file, the data, this package's
-            version.
+        work: where results go, below a name made of everything they depend on: the yaml file, the data with their
+            settings, this package's version.
         progress: show a bar.
     """
-    state_of = digest([spec.hash(), data_sha256(folder, spec.dataset), __version__])
+    settings = yaml_if_there(folder / f"{folder.name}.yaml")
+    state_of = digest([spec.hash(), data_sha256(folder, spec.dataset), settings, __version__])
     out = work / f"{spec.path.stem}-{state_of[:12]}"
     out.mkdir(parents=True, exist_ok=True)
     if spec.freshness:
@@ -188,16 +188,30 @@ def _predict(spec: StreamSpec, arms: list[Arm], state: OnlineState, cases: Cases
     n_items = state.edges.n_items
     tables = []
     for arm in [variant for each in arms for variant in each.variants()]:
-        values = measure(cases, partial(_case_scores, arm, state, cases), n_items, spec.cutoffs)
-        about = {"user": cases.token, "group": cases.group, "known_likes": cases.n_known_likes}
-        counts = {"n_likes": cases.n_likes, "n_unknown": cases.n_unknown}
-        frame = pl.DataFrame({**about, **counts, **values})
-        tables.append(frame.with_columns(pl.lit(arm.label).alias("model"), pl.lit(arm.kind).alias("arm")))
+        tables.append(case_table(spec, arm, state.edges, cases, n_items))
     return pl.concat(tables)
 
 
-def _case_scores(arm: Arm, state: OnlineState, cases: Cases, rows: np.ndarray) -> torch.Tensor:
-    return arm.scores(state.edges, cases.user[rows], state.edges.n_items)
+def case_table(spec: StreamSpec, arm: Arm, edges: EdgeState, cases: Cases, n_items: int) -> pl.DataFrame:
+    """Return a row per case: who it is of, and what an arm makes of it.
+
+    Args:
+        spec: of the experiment.
+        arm: to rank with; its kind is the column ``arm``.
+        edges: that it sees.
+        cases: to predict; there may be none.
+        n_items: items known at the moment, padding included.
+    """
+
+    def scores(rows: np.ndarray) -> torch.Tensor:
+        return arm.scores(edges, cases.user[rows], n_items)
+
+    values = measure(cases, scores, n_items, spec.cutoffs)
+    user = pl.Series(cases.token, dtype=pl.String)
+    about = {"user": user, "group": cases.group, "known_likes": cases.n_known_likes}
+    counts = {"n_likes": cases.n_likes, "n_unknown": cases.n_unknown}
+    frame = pl.DataFrame({**about, **counts, **values})
+    return frame.with_columns(pl.lit(arm.label).alias("model"), pl.lit(arm.kind).alias("arm"))
 
 
 def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -> dict[str, Any]:

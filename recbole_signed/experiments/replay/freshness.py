@@ -15,21 +15,17 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-import torch
 from tqdm import tqdm
 
 from recbole_signed.experiments.replay.cases import Cases
-from recbole_signed.experiments.replay.experiment import Arm, chosen_learner
+from recbole_signed.experiments.replay.experiment import Arm, case_table, chosen_learner
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec, milliseconds
-from recbole_signed.experiments.replay.window_metrics import measure
 from recbole_signed.files import replacing
 from recbole_signed.online.events import EventBatch
 from recbole_signed.online.store import EdgeState, LogBatch, OnlineState
@@ -94,7 +90,7 @@ def run_by_event(spec: StreamSpec, folder: Path, out: Path, *, progress: bool = 
             path = out / f"window-{number:03d}.parquet"
             path.with_suffix(".json").write_text(json.dumps(times), encoding="utf-8")
             with replacing(path) as partial_file:
-                pl.concat([table for table in tables if table is not None]).write_parquet(partial_file)
+                pl.concat(tables).write_parquet(partial_file)
     return out
 
 
@@ -126,26 +122,14 @@ def _runs(window: EventBatch) -> Iterator[EventBatch]:
     yield window[first : len(window)]
 
 
-def _predict(
-    spec: StreamSpec, delays: list[Delayed], state: OnlineState, run: EventBatch, n_base: int
-) -> pl.DataFrame | None:
+def _predict(spec: StreamSpec, delays: list[Delayed], state: OnlineState, run: EventBatch, n_base: int) -> pl.DataFrame:
     """Predict the likes of a run with all models and delays, and then take it in."""
     cases = Cases.of(state, run, n_base)
     tables = []
-    for each in delays if len(cases) else ():
+    for each in delays:
         each.see(int(run.timestamp[0]))
-        for arm in each.arms:
-            scores = partial(_scores, arm, each.edges, cases, state.edges.n_items)
-            values = measure(cases, scores, state.edges.n_items, spec.cutoffs)
-            about = {"user": cases.token, "group": cases.group, "known_likes": cases.n_known_likes}
-            counts = {"n_likes": cases.n_likes, "n_unknown": cases.n_unknown}
-            frame = pl.DataFrame({**about, **counts, **values})
-            tables.append(frame.with_columns(pl.lit(arm.label).alias("model"), pl.lit(each.label).alias("arm")))
+        tables += [case_table(spec, arm, each.edges, cases, state.edges.n_items) for arm in each.arms]
     logged, last = state.ingest(run).logged, int(run.timestamp[-1])
     for each in delays:
         each.waiting.append((last, logged))
-    return pl.concat(tables) if tables else None
-
-
-def _scores(arm: Arm, edges: EdgeState, cases: Cases, n_items: int, rows: np.ndarray) -> torch.Tensor:
-    return arm.scores(edges, cases.user[rows], n_items)
+    return pl.concat(tables)

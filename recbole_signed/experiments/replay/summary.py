@@ -77,9 +77,8 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 def _summary(folder: Path) -> dict[str, Any]:
     cases = read_cases(folder)
-    n_windows = cases["window"].n_unique()
     times = [parse_json(path.read_bytes()) for path in sorted(folder.glob("window-*.json"))]
-    pooled = [row for subset in subsets(n_windows) for row in _pooled(cases.filter(subset.condition), subset.name)]
+    pooled = [row for subset in subsets(len(times)) for row in _pooled(cases.filter(subset.condition), subset.name)]
     return {
         "windows": _windows(cases, times),
         "pooled": pooled,

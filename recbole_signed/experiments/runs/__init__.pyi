@@ -4,6 +4,7 @@ from .assignments import merged as merged
 from .assignments import parse_assignments as parse_assignments
 from .assignments import read_yaml as read_yaml
 from .assignments import with_dotted as with_dotted
+from .assignments import yaml_if_there as yaml_if_there
 from .configure import given_settings as given_settings
 from .configure import make_config as make_config
 from .defaults import DEFAULT_TOPK as DEFAULT_TOPK

@@ -13,7 +13,21 @@ import yaml
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
-__all__ = ["Loader", "as_word", "merged", "parse_assignments", "read_yaml", "split_dotted", "with_dotted"]
+__all__ = [
+    "Loader",
+    "as_word",
+    "merged",
+    "parse_assignments",
+    "read_yaml",
+    "split_dotted",
+    "with_dotted",
+    "yaml_if_there",
+]
+
+
+def yaml_if_there(path: Path) -> dict[str, Any]:
+    """Return the content of a yaml file; nothing where there is no file."""
+    return read_yaml(path) if path.is_file() else {}
 
 
 def parse_assignments(words: Iterable[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .pairwise_tests import significance as significance
 from .spec import PlannedRow as PlannedRow
 from .spec import RunSpec as RunSpec
 from .spec import TableSpec as TableSpec
+from .spec import default_settings as default_settings
 from .stored import Places as Places
 from .stored import StoredTable as StoredTable
 from .stored import View as View

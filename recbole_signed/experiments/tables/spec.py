@@ -38,6 +38,7 @@ from recbole_signed.experiments.runs import (
     merged,
     read_yaml,
     request_id,
+    yaml_if_there,
 )
 from recbole_signed.experiments.tables.table_file import POOL, keys_on, read_table_file
 from recbole_signed.experiments.tables.tuned import how_in_row, tuned_choice, tuned_for
@@ -352,14 +353,14 @@ class TableSpec(Spec):
         """Return the table's seeds; the first alone where neither the model nor the split draws anything."""
         if not facts_of(model).seedless:
             return self.seeds
-        layers = {**_yaml_if_there(beside), **settings}
+        layers = {**yaml_if_there(beside), **settings}
         eval_args = layers.get("eval_args")
         order = layers.get("eval_args.order", eval_args.get("order") if isinstance(eval_args, Mapping) else None)
         return self.seeds[:1] if layers.get("benchmark_filename") or order == "TO" else self.seeds
 
     def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> None:
         """See that the metrics of a run will fill the columns, before anything is run."""
-        in_data_set = _yaml_if_there(beside)
+        in_data_set = yaml_if_there(beside)
         protocol = settings.get("protocol", in_data_set.get("protocol"))
         defaults = {"metrics": [*RECBOLE_METRICS, *SIGNED_METRICS], "topk": list(DEFAULT_TOPK)}
         layers = {**defaults, **in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
@@ -379,10 +380,6 @@ class TableSpec(Spec):
                 groups = [*_gamma_labels(layers.get("signed_gamma")), ""]
             if group not in groups:
                 raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
-
-
-def _yaml_if_there(path: Path) -> dict[str, Any]:
-    return read_yaml(path) if path.is_file() else {}
 
 
 def default_settings(model: str, beside: Path) -> dict[str, Any]:

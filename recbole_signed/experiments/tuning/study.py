@@ -207,9 +207,7 @@ class Study:
         for each in new:
             trial.report(best, each)
         toward = 1.0 if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
-        others = [
-            _at_rung(each, rung) for each in self._study.get_trials(deepcopy=False) if each.number != trial.number
-        ]
+        others = [_at_rung(each, rung) for each in self._ran() if each.number != trial.number]
         scores = [each for each in others if each is not None]
         ahead = sum(toward * each > toward * best for each in scores)
         exempt = asked.is_default or bool(trial.user_attrs.get(_KEPT))
