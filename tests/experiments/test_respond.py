@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,19 @@ def test_a_disliked_item_goes_and_what_is_taken_back_leaves_nothing(model: str, 
     again = respond(model, toy, overrides=QUICK, n_users=6, k=5)
     for one, other in zip(found["probes"], again["probes"], strict=True):
         assert {**one, "milliseconds": 0} == {**other, "milliseconds": 0}
+
+
+def test_a_user_with_an_edge_to_every_item_is_not_probed(write_inter: Callable[..., Path], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"u{u}", f"i{i}", rng.choice([1, -1])) for u in range(6) for i in range(9) if not u or rng.random() < 0.5]
+    folder = write_inter("full", ["user_id:token", "item_id:token", "sign:float"], rows)
+    (folder / "full.yaml").write_text("load_col: {inter: [user_id, item_id, sign]}\n")
+    all_known = {"eval_args": {"split": {"RS": [1, 0, 0]}, "order": "RO", "group_by": "user", "mode": "full"}}
+    given = {**QUICK, **all_known, "data_path": str(tmp_path / "dataset"), "valid_metric": "NDCG@5"}
+    with_like = {user for user, _, sign in rows if sign > 0}
+    assert "u0" in with_like
+    found = respond("Pop", "full", overrides=given, n_users=6, k=5)
+    assert found["summary"]["users"] == len(with_like) - 1
 
 
 def test_the_means_are_those_of_the_probes(toy: str) -> None:

@@ -172,13 +172,14 @@ class _Audit:
         self.likes = sp.csr_matrix((ones, (edges.user[liked], edges.item[liked])), shape=shape)
         self.by_item = self.likes.T.tocsr()
         self.n_likes = np.diff(self.by_item.indptr)
+        self.n_edges = np.bincount(edges.user, minlength=self.users)
         self.clock = max(int(edges.timestamp.max(initial=0)), 0)
 
     def of_users(self, n_users: int) -> list[Probes]:
-        """Probe so many of the users with a like; all of them where there are fewer."""
+        """Probe so many of the users with a like and something left to be shown; all of them where there are fewer."""
         from recbole_signed.ssf import drawn
 
-        known = np.flatnonzero(np.diff(self.likes.indptr))
+        known = np.flatnonzero((np.diff(self.likes.indptr) > 0) & (self.n_edges < self.items - 1))
         chosen = drawn(known, n_users, np.array([self.names[user] for user in known], dtype=object))
         return [self._probe(int(user), np.random.default_rng([self.seed, place])) for place, user in enumerate(chosen)]
 
