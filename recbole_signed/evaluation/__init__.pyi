@@ -8,6 +8,7 @@ from .metrics import VERDICTS as VERDICTS
 from .metrics import dislike_share_at as dislike_share_at
 from .metrics import hit_at as hit_at
 from .metrics import ndcg_at as ndcg_at
+from .metrics import of_both_signs as of_both_signs
 from .metrics import recall_at as recall_at
 from .per_user import Recorded as Recorded
 from .per_user import recorded as recorded

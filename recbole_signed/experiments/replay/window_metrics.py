@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from recbole_signed.evaluation import dislike_share_at, ndcg_at, recall_at
+from recbole_signed.evaluation import dislike_share_at, ndcg_at, of_both_signs, recall_at
 from recbole_signed.experiments.replay.cases import Cases
 
 CELLS = 8_000_000
@@ -53,15 +53,10 @@ def measure(
     hits, bads = (np.concatenate(each) if each else np.zeros((0, depth), dtype=bool) for each in (hit, bad))
     # where there are fewer items than places
     hits, bads = (np.pad(each, ((0, 0), (0, max(cutoffs) - depth))) for each in (hits, bads))
-    found: dict[str, np.ndarray] = {}
-    recall, ndcg = (at(hits, cases.n_likes) for at in (recall_at, ndcg_at))
-    share = np.where(n_dislikes[:, None] > 0, dislike_share_at(hits, bads), np.nan)
-    for k in cutoffs:
-        found[f"recall@{k}"], found[f"ndcg@{k}"] = recall[:, k - 1], ndcg[:, k - 1]
-        with np.errstate(invalid="ignore"):
-            found[f"dislikerecall@{k}"] = bads[:, :k].sum(axis=1) / n_dislikes
-        found[f"dislikeshare@{k}"] = share[:, k - 1]
-    return found
+    found = {"recall": recall_at(hits, cases.n_likes), "ndcg": ndcg_at(hits, cases.n_likes)}
+    of_dislikes = {"dislikerecall": recall_at(bads, n_dislikes), "dislikeshare": dislike_share_at(hits, bads)}
+    found |= {name: of_both_signs(each, cases.n_likes, n_dislikes) for name, each in of_dislikes.items()}
+    return {f"{name}@{k}": each[:, k - 1] for k in cutoffs for name, each in found.items()}
 
 
 def _inside(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
