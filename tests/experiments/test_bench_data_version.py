@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,20 @@ def test_a_table_refuses_them_before_anything_runs(folder: Path, tmp_path: Path)
     table.write_text("models: [BPR]\ndatasets: [toy-signed]\nseeds: [1]\n")
     with pytest.raises(UsageError, match="has changed since it was made"):
         compare(table, [], tmp_path / "out", 1)
+
+
+def test_a_model_that_reads_other_files_has_other_rows(folder: Path, tmp_path: Path) -> None:
+    from recbole_signed.experiments.tables import TableSpec
+
+    other = tmp_path / "other" / folder.name
+    shutil.copytree(folder, other)
+    change(other)
+    (other / "dataset.json").unlink()
+    table = tmp_path / "paths.yaml"
+    table.write_text(
+        "datasets: [toy-signed]\ncolumns: [recall@10]\nmodels:\n  Pop:\n"
+        f"  elsewhere: {{model: Pop, data_path: {other.parent}}}\n"
+    )
+    here, there = TableSpec.read(table).requests()
+    assert (here.data_sha256, there.data_sha256) == (data_sha256(folder, folder.name), data_sha256(other, folder.name))
+    assert here.key != there.key

@@ -123,6 +123,15 @@ def test_fewer_dislikes_are_better(finish: Finish) -> None:
     assert found["tests"]["t"]["p_better"] > 0.999
 
 
+def test_a_lead_over_a_mean_below_0_has_no_share_of_it(finish: Finish) -> None:
+    def priced(label: str, seed: int) -> dict[str, Any]:
+        return {name: each - 2.0 for name, each in drawn(label, seed).items()}
+
+    found = by_pair(significance(finish(priced)))["recall@5", "Pop"]
+    assert found["difference"] > 0 > found["other_mean"]
+    assert found["relative"] is None
+
+
 @pytest.mark.parametrize(
     ("given", "models"),
     [

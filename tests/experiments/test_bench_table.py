@@ -265,6 +265,8 @@ def test_a_model_that_only_ranks_by_popularity_is_named() -> None:
     assert "no more than 5% above popularity on validation: Flat" in small_print(flat, late, popular, fitted, old)
     assert "popularity" not in small_print(late, popular, fitted, old)
     assert "popularity" not in small_print(flat, late), "there is no Pop in the table"
+    below, popular = trained("Below", -0.2), trained("Pop", -0.2, 0)
+    assert "above popularity on validation: Below" in small_print(below, popular), "with a price on dislikes"
 
 
 def small_print(*rows: RunRow) -> str:

@@ -78,10 +78,11 @@ def on_the_plateau(lines: Mapping[str, Sequence[RunRow]]) -> str:
     level = None if popular is None or metric is None else popular.valid.get(metric)
     if level is None or metric is None or smaller_is_better(metric):
         return ""
+    highest = level + (PLATEAU - 1) * abs(level)  # a sign-aware metric may be negative
     found = [
         label
         for label, rows in lines.items()
-        if any(row.steps for row in rows) and all((row.valid.get(metric) or 0.0) <= PLATEAU * level for row in rows)
+        if any(row.steps for row in rows) and all((row.valid.get(metric) or 0.0) <= highest for row in rows)
     ]
     return f"no more than {PLATEAU - 1:.0%} above popularity on validation: {', '.join(found)}" if found else ""
 

@@ -88,10 +88,10 @@ def significance(
         ``title``, ``alpha``, ``resamples``, ``seed``, ``n_comparisons`` (the family of Holm's correction), ``notes``
         and ``comparisons``, each with ``section``, ``metric``, ``model``, ``other``, ``n_users``, their two means over
         these users, the mean ``difference`` with its bootstrap interval ``low``, ``high``, the same ``relative`` to the
-        other's mean, how many ``users_better`` and ``users_worse``, ``values`` (a digest of those of both models),
-        ``tests`` (for each test ``p_better`` and ``p_two_sided``, and both after Holm's correction), and ``better`` and
-        ``worse``: the tests that say so. All p-values of "better" are for the model being better, whichever way the
-        metric points.
+        other's mean where that is above 0, how many ``users_better`` and ``users_worse``, ``values`` (a digest of those
+        of both models), ``tests`` (for each test ``p_better`` and ``p_two_sided``, and both after Holm's correction),
+        and ``better`` and ``worse``: the tests that say so. All p-values of "better" are for the model being better,
+        whichever way the metric points.
 
     Raises:
         UsageError: something asked for does not exist, or the values per user of a run are not there.
@@ -342,7 +342,7 @@ def _numbers(
         "difference": _plain(difference),
         "low": _plain(between.low[column]),
         "high": _plain(between.high[column]),
-        "relative": _plain(difference / their_mean) if their_mean else None,
+        "relative": _plain(difference / their_mean) if their_mean > 0 else None,
         "users_better": int((rounded > 0).sum()),
         "users_worse": int((rounded < 0).sum()),
         "tests": {

@@ -289,24 +289,20 @@ class TableSpec(Spec):
             UsageError: a data set that does not exist, a column that the runs' metrics do not have, or models that
                 were not tuned.
         """
-        for section, data_settings in self.datasets.items():
-            dataset = data_settings.get("dataset", section)
-            try:
-                folder = data_folder(dataset, merged(self.common, data_settings).get("data_path"))
-                beside, checksum = folder / f"{dataset}.yaml", data_sha256(folder, dataset)
-            except UsageError:
-                if possible:
-                    continue
-                raise
+        checksums: dict[Path, str] = {}
+        for section in self.datasets:
             how: dict[str, dict[str, Any] | None] = {}
             for cell in self.planned_rows(section):
-                model = cell.model
+                model, dataset = cell.model, cell.dataset
                 try:
+                    folder = data_folder(dataset, cell.settings.get("data_path"))
+                    checksum = checksums[folder] = checksums.get(folder) or data_sha256(folder, dataset)
                     tuned = tuned_for(model, dataset, cell.tuned, checksum)
                 except UsageError:
                     if possible:
                         continue
                     raise
+                beside = folder / f"{dataset}.yaml"
                 how[cell.label] = how_in_row(tuned)
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
                 seeds = _seeds(settings.pop("seeds", self._seeds_of(model, beside, settings)))
