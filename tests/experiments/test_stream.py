@@ -278,6 +278,8 @@ def test_windows_cover_all_events_after_the_cut_once(data: Path, windows: Any) -
         ({"windows": "3w"}, "give a number of windows"),
         ({"windws": 3}, "unknown key 'windws'; did you mean 'windows'"),
         ({"models": {"SSF": {"arms": ["onlin"]}}}, "'arms' has no 'onlin'; did you mean 'online'"),
+        ({"models": {"SSF": {"arms": ["online", "online"]}}}, "the list online, online has an entry twice"),
+        ({"models": {"SSF": {"aversions": [0.5, 1, 0.5]}}}, "the list 0.5, 1.0, 0.5 has an entry twice"),
         ({"models": {"SSF": {"setings": {}}}}, "unknown key 'setings'"),
         ({"models": {"SSF": {"settings": {"rnk": 3}}}}, "no parameter 'rnk'"),
         ({"models": {"Pop": {"auto": True}}}, "can't choose its settings"),
@@ -332,7 +334,7 @@ def test_each_like_is_predicted_at_its_own_moment_after_each_delay(
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("delays", ["1d", ["1w"], ["d"]])
+@pytest.mark.parametrize("delays", ["1d", ["1w"], ["d"], ["1d", "1d"]])
 def test_delays_that_are_none_are_refused(spec: Callable[..., StreamSpec], delays: Any) -> None:
     with pytest.raises(UsageError, match="freshness"):
         spec(freshness=delays)

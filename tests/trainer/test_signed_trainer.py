@@ -152,6 +152,13 @@ def test_a_training_goes_on_in_the_middle_of_a_pass_as_if_nothing_had_happened(
     assert second[0].steps == 11
     assert same_parameters(whole[0].model, second[0].model)
 
+    spent = start(name, **keys, max_steps=6, resume=first[0].saved_model_file)
+    spent[0].saved_model_file += "-copy"
+    spent[0].fit(spent[1][0], None, saved=True, show_progress=False)
+    third = start(name, **keys, max_steps=11, resume=spent[0].saved_model_file)
+    third[0].fit(third[1][0], None, saved=False, show_progress=False)
+    assert same_parameters(whole[0].model, third[0].model), "what is kept as the best goes on like the checkpoint"
+
 
 def test_an_undefined_last_validation_is_not_the_best(start: Callable[..., Any]) -> None:
     keys = {"metrics": ["DislikeRecall"], "valid_metric": "DislikeRecall@10", "epochs": 3, "eval_step": 2}

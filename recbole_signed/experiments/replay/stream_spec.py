@@ -23,6 +23,13 @@ UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 MAX_WINDOWS = 1_000_000
 
 
+def _each_once(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse a list with a repetition, whose rows could not be told apart."""
+    if len(set(value)) < len(value):
+        raise UsageError(f"the list {', '.join(map(str, value))} has an entry twice; give each once.")
+    return value
+
+
 class ModelSpec(Spec):
     """A model under test."""
 
@@ -33,8 +40,12 @@ class ModelSpec(Spec):
     """Choose the settings that are not given on the base alone."""
     features: dict[str, JsonValue] | None = Field(None, description="a mapping such as {item: [genre]}")
     """Columns of the data set's ``.item`` file; all items of it are announced at the cut."""
-    arms: tuple[ArmName, ...] = Field(ARMS, description=f"a list of {', '.join(ARMS)}")
-    aversions: tuple[Annotated[float, Field(ge=0)], ...] = Field((), description="a list of numbers of 0 or more")
+    arms: Annotated[tuple[ArmName, ...], AfterValidator(_each_once)] = Field(
+        ARMS, description=f"a list of {', '.join(ARMS)}"
+    )
+    aversions: Annotated[tuple[Annotated[float, Field(ge=0)], ...], AfterValidator(_each_once)] = Field(
+        (), description="a list of numbers of 0 or more"
+    )
     """The online arm ranks with each of these ``dislike_aversion``, too: rows of their own, without another fit."""
 
 
@@ -96,8 +107,8 @@ def _windows(value: Any) -> int | str:
 
 
 def _delays(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise UsageError(f"'freshness' must be a list of delays such as [0s, 1m, 1h, 1d], but is {value!r}.")
+    if not isinstance(value, (list, tuple)) or len(set(map(str, value))) < len(value):
+        raise UsageError(f"'freshness' must be a list of different delays such as [0s, 1m, 1h, 1d], but is {value!r}.")
     for each in value:
         if each != WINDOW:
             milliseconds(str(each))
