@@ -94,6 +94,22 @@ def test_seeds_are_averaged_and_a_random_split_needs_those_in_common(tmp_path: P
     assert all(np.isnan(each).all() for each in values.pair("A", "C")), "they saw different test items"
 
 
+@pytest.mark.parametrize(("split", "expected"), [("predefined", (0.5, 0.5)), (RANDOM_SPLIT, (0.25, 0.5))])
+def test_on_random_splits_a_value_without_a_partner_does_not_count(
+    tmp_path: Path, split: object, expected: tuple[float, float]
+) -> None:
+    """As in DislikeShare: a list without a rated item says nothing, and which lists have one depends on the model."""
+    rows_file = tmp_path / "t.jsonl"
+    of_both = {"A": (0.25, 0.75), "B": (0.5, NAN)}
+    rows = {
+        model: [run_of(rows_file, model, seed, {"u": value}, split) for seed, value in enumerate(of_two)]
+        for model, of_two in of_both.items()
+    }
+    values = read_section("d", rows, rows_file, ["recall@5"])
+    assert tuple(each.item() for each in values.pair("A", "B")) == expected
+    assert tuple(each.item() for each in values.pair("B", "A")) == expected[::-1]
+
+
 def test_the_best_by_the_direction_of_the_metric() -> None:
     means = {"A": 0.1, "B": 0.3, "C": 0.3}
     assert best_of(means, "recall@5") == "B"

@@ -127,7 +127,8 @@ class SectionValues:
     def pair(self, label: str, other: str) -> tuple[FloatArray, FloatArray]:
         """Return the values of two models, ``[n_users, n_metrics]`` each, means over seeds; nan where either has none.
 
-        All nan where the split is random and the models have no seed in common.
+        Where the split is random, a user's value on a split counts if both models have one there; all are nan where the
+        models have no seed in common.
         """
         from recbole_signed.evaluation import mean_over_seeds
 
@@ -136,12 +137,20 @@ class SectionValues:
             nothing = np.full((self.n_users, len(self.metrics)), np.nan)
             return nothing, nothing.copy()
         mine, theirs = (
-            mean_over_seeds(np.stack([self.runs[name][seed] for seed in chosen]))
+            np.stack([self.runs[name][seed] for seed in chosen])
             for name, chosen in zip((label, other), seeds, strict=True)
         )
-        missing = np.isnan(mine) | np.isnan(theirs)
-        mine[missing] = theirs[missing] = np.nan
+        if self.drawn_by_seed:
+            _leave_out_unpaired(mine, theirs)
+        mine, theirs = mean_over_seeds(mine), mean_over_seeds(theirs)
+        _leave_out_unpaired(mine, theirs)
         return mine, theirs
+
+
+def _leave_out_unpaired(mine: FloatArray, theirs: FloatArray) -> None:
+    """Make nan in both arrays, of one shape, what is nan in either."""
+    missing = np.isnan(mine) | np.isnan(theirs)
+    mine[missing] = theirs[missing] = np.nan
 
 
 def read_section(
