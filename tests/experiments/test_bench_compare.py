@@ -255,6 +255,14 @@ def test_reasons_of_failures(write: Write, fake: Any, script: str, reason: str) 
     assert row.versions
 
 
+def test_a_run_on_other_data_than_was_asked_for_is_no_row(write: Write, fake: Any) -> None:
+    row = RunRow("Pop", "toy-signed", 1, test={"recall@5": 0.5, "dislikerecall@5": 0.25}, data_sha256="of other files")
+    fake(f"print({json.dumps(row.as_dict())!r}); sys.exit()")
+    found = compare(write(TABLE), only=["Pop"])
+    assert [row.ok for row in found.rows] == [False, False]
+    assert "the files of the data set have changed since the table was begun" in str(found.rows[0].reason)
+
+
 def test_output_folder_and_latex(write: Write, fake: Any, tmp_path: Path) -> None:
     fake()
     table = write(TABLE)

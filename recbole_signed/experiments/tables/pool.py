@@ -101,7 +101,8 @@ def _row(child: _Child) -> RunRow:
     document = _document(child.out)
     common: dict[str, Any] = {"request_hash": request.request_hash, "tuned": request.tuned}
     common |= {"section": request.section, "label": request.label}
-    if status == 0 and "error" not in document and document:
+    changed = document.get("data_sha256") not in (None, request.data_sha256)
+    if status == 0 and "error" not in document and document and not changed:
         if request.per_user is not None and document.get("per_user"):
             common["per_user"] = f"{request.per_user.parent.name}/{request.per_user.name}"
         return RunRow.from_dict({**document, **common, "data_sha256": request.data_sha256})
@@ -110,7 +111,9 @@ def _row(child: _Child) -> RunRow:
         dataset=request.dataset,
         seed=request.seed,
         status=FAILED,
-        reason=document.get("error") or reason_of_end(status, child.log),
+        reason="the files of the data set have changed since the table was begun; run it again"
+        if changed
+        else document.get("error") or reason_of_end(status, child.log),
         data_sha256=request.data_sha256,
         settings=request.settings,
         versions=versions(),
