@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import POP, ModelSpec, StreamSpec
 from recbole_signed.experiments.replay.window_metrics import measure
-from recbole_signed.experiments.runs import data_sha256, digest, yaml_if_there
+from recbole_signed.experiments.runs import data_sha256, digest, memory_bytes, yaml_if_there
 from recbole_signed.files import replacing
 from recbole_signed.online.learners import Learner, best_items, make_learner, ranked_scores
 from recbole_signed.online.store import EdgeState, OnlineState, Update
@@ -115,7 +114,7 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
             times.update(_renew(arms, state, refit=number + 1 < len(replay) and not following.exists()))
             if not done:
                 times["n_events"], times["start"] = len(window), int(window.timestamp[0])
-                times["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+                times["peak_memory_bytes"] = memory_bytes()[1]
                 path.with_suffix(".json").write_text(json.dumps(times), encoding="utf-8")
                 with replacing(path) as partial:
                     table.write_parquet(partial)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import resource
 import sys
 import tempfile
 from collections import deque
@@ -26,6 +25,7 @@ from recbole_signed.experiments.replay.experiment import Arm, case_table, chosen
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec, milliseconds
+from recbole_signed.experiments.runs import memory_bytes
 from recbole_signed.files import replacing
 from recbole_signed.online.events import EventBatch
 from recbole_signed.online.store import EdgeState, LogBatch, OnlineState
@@ -85,7 +85,7 @@ def run_by_event(spec: StreamSpec, folder: Path, out: Path, *, progress: bool = 
                 **{name: {} for name in ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")},
                 "n_events": len(window),
                 "start": int(window.timestamp[0]),
-                "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak_memory_bytes": memory_bytes()[1],
             }
             path = out / f"window-{number:03d}.parquet"
             path.with_suffix(".json").write_text(json.dumps(times), encoding="utf-8")
