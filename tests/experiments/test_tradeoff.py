@@ -183,6 +183,12 @@ def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.Captur
     assert kept.stat().st_mtime_ns > before
 
 
+def test_a_fit_before_the_test_is_refused(toy: str) -> None:
+    last_likes = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}}
+    with pytest.raises(UsageError, match="refit_for_test fits a model twice, and here it is fitted once"):
+        tradeoff("Pop", toy, (0.0,), 5, overrides={"state": "ERROR", "refit_for_test": True, **last_likes})
+
+
 def test_a_curve_of_other_settings_of_the_data_is_measured_again(toy: str) -> None:
     settings = Path(f"atomic_files/{toy}/{toy}.yaml")
     question: dict[str, Any] = {"aversions": (0.0, 2.0), "k": 5, "overrides": {"state": "ERROR"}}

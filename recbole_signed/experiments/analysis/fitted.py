@@ -71,9 +71,12 @@ def fit_once(
         attribute: what the model's class must have for the command that asks, on a model fitted in one pass.
 
     Raises:
-        UsageError: the model lacks ``attribute`` or is trained in epochs, or as :func:`configured_data`.
+        UsageError: the model lacks ``attribute`` or is trained in epochs, it is to be fitted again for the test, or as
+            :func:`configured_data`.
     """
     config, data = configured_data(model, dataset, config_files, overrides, seed, quiet=True)
+    if config["refit_for_test"]:
+        raise UsageError("refit_for_test fits a model twice, and here it is fitted once; leave it out.")
     announce_run(config, data, partial(print, file=sys.stderr))
     kind = get_model(config["model"])
     in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
