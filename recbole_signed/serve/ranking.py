@@ -22,6 +22,8 @@ from recbole_signed.serve.experiments import Assignment
 
 SAMPLE = 256
 """Items, evenly spaced, among which the percentile of an item's score is told."""
+SESSION = 2**31 - 2
+"""The id under which a session is asked for; no user has it, so a model knows nothing of it but the edges."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class SessionEdges:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._edges, name)
 
+    @property
+    def n_users(self) -> int:
+        """Number of ids, that of the session included."""
+        return SESSION + 1
+
     def of_user(self, user: int) -> Row:
         """Return the session's edges."""
         return Row(self._ids, self._kinds, self._times)
@@ -99,10 +106,6 @@ class SessionEdges:
     def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
         """Return the last dislike, once for each user."""
         return np.full(len(users), self._newest_dislike, dtype=np.int64)
-
-
-SESSION = 1
-"""The id under which a session is asked for; any that is neither padding nor unknown."""
 
 
 def percentile(learner: Learner, edges: EdgeState, user: int, item: int) -> float:

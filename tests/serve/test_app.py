@@ -195,6 +195,30 @@ def test_sessions_and_many_users(serve: Make) -> None:
         assert each["score"] == pytest.approx(scores[each["item"]], rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["SSF", "BPR"])
+def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
+    name: str, prepare_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "dataset" / "small"
+    folder.mkdir(parents=True)
+    users = [f"{user}\tc{user % 5}" for user in range(60)]
+    (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
+    more = {"auto": False, "rank": 8, "features": {"user": "all"}} if name == "SSF" else {"epochs": 2}
+    model, config, parts = prepare_model(name, online_state=str(tmp_path / "state"), **more)
+    trainer = OnlineTrainer(config, model)
+    trainer.fit(parts[0], saved=False, show_progress=False)
+    engine = Engine(trainer)
+    client = TestClient(make_app(engine))
+    for item, kind in (("3", "like"), ("5", "like"), ("7", "dislike")):
+        send(client, "somebody", item, kind)
+    for user, edges in (("nobody", ([], [])), ("somebody", (["3", "5"], ["7"]))):
+        session, live = engine.session(*edges, 9).items, engine.recommend(user, 9).items
+        assert [item for item, _ in session] == [item for item, _ in live]
+        assert [score for _, score in session] == pytest.approx([score for _, score in live], rel=1e-4)
+    engine.close()
+    trainer.close()
+
+
 def test_explanations_add_up(serve: Make) -> None:
     client = serve()
     first = items(client, "1", k=1)[0]
