@@ -154,12 +154,16 @@ async def _announce(engine: Engine, row: dict[str, Any]) -> None:
 def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
     write = {"tags": ["events"], "dependencies": needs("write")}
 
+    (erasing,) = needs("admin")
+
     @app.post("/v1/events", response_model_exclude_none=True, **write)
-    async def post_events(body: schemas.EventsBody) -> schemas.EventsAnswer:
+    async def post_events(body: schemas.EventsBody, request: Request) -> schemas.EventsAnswer:
         """Take events; the answer comes when they are on the disk and recommendations reflect them.
 
-        Each event is judged by itself: a refused one does not spoil the others.
+        Each event is judged by itself: a refused one does not spoil the others. `forget_user` needs the role admin.
         """
+        if any(isinstance(row, dict) and row.get("type") == "forget_user" for row in body.events):
+            await erasing.dependency(request)
         return await _submit(engine, body.events)
 
     async def single(user: str, item: str, kind: str) -> schemas.EventsAnswer:

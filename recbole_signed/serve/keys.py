@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import threading
 import time
@@ -14,7 +15,7 @@ from recbole_signed.files import replace_file
 
 ROLES = ("read", "write", "admin")
 """Each may do what the ones before it may."""
-_HEX = 64
+_HASH = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def hashed(key: str) -> str:
@@ -50,7 +51,7 @@ class ApiKeys:
                 continue
             if words[0] not in ROLES:
                 raise UsageError(f"{path}:{number}: there is no role '{words[0]}'{nearest(words[0], ROLES)}")
-            if len(words) < 2 or len(words[1]) != _HEX:
+            if len(words) < 2 or not _HASH.fullmatch(words[1]):
                 raise UsageError(f"{path}:{number}: expected a role and the SHA-256 of a key, in hexadecimal digits.")
             self._roles[words[1].lower()] = ROLES.index(words[0])
 

@@ -434,7 +434,12 @@ def test_roles(serve: Make, tmp_path: Path) -> None:
     bearer = {"Authorization": f"Bearer {made['write']}"}
     assert client.post("/v1/events", json=event, headers=bearer).status_code == 200
     assert client.delete("/v1/users/1", headers=bearer).status_code == 403
-    assert client.delete("/v1/users/1", headers={"X-API-Key": made["admin"]}).status_code == 200
+    erasure = {"events": [*event["events"], {"user_id": "1", "type": "forget_user"}]}
+    assert client.post("/v1/events", json=erasure, headers=bearer).status_code == 403
+    assert client.get("/v1/users/1/recommendations", headers=read).json()["known_user"]
+    admin = {"X-API-Key": made["admin"]}
+    assert client.post("/v1/events", json=erasure, headers=admin).json()["accepted"] == 2
+    assert client.delete("/v1/users/1", headers=admin).status_code == 200
 
 
 def test_routes_of_gorse(serve: Make) -> None:

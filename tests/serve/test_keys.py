@@ -26,7 +26,12 @@ def test_roles(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("boss abc", "no role 'boss'"), ("raed " + hashed("x"), "did you mean 'read'"), ("read abc", "SHA-256 of a key")],
+    [
+        ("boss abc", "no role 'boss'"),
+        ("raed " + hashed("x"), "did you mean 'read'"),
+        ("read abc", "SHA-256 of a key"),
+        ("read " + "é" * 64, "SHA-256 of a key"),
+    ],
 )
 def test_wrong_key_files(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "keys").write_text(f"# keys\n\n{line}\n")
