@@ -37,6 +37,9 @@ from recbole_signed.serve.traffic import ImpressionQueue, Shown, TrafficLog, now
 from recbole_signed.serve.verdicts import VerdictWatch
 from recbole_signed.serve.writer import Writer
 
+RankOfPolicy = Callable[[Policy, int], tuple[Any, Any]]
+"""Gives the best items, so many, with a policy in the place of a variant of the user, and their scores."""
+
 
 class Engine:
     """What the routes call; its methods may be called from any thread.
@@ -188,18 +191,21 @@ class Engine:
             request = uuid.uuid4().hex
             mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
             draws: list[tuple[str, str, float, float]] = []
+
+            def rank(of: Assignment | None, policy: Policy, most: int) -> tuple[Any, Any]:
+                theirs = [replace(each, settings=policy) if each is of else each for each in assignments]
+                changed = self.learner_for(learner, theirs, parameters)
+                return self.rank(changed, state, number, most, filters, theirs)
+
             if mixed is None:
-                changed = self.learner_for(learner, assignments, parameters)
                 exploring = next((each for each in assignments if each.settings.explore), None)
-                most = k if exploring is None else max(k, CANDIDATES)
-                items, values = self._rank(changed, state, number, most, filters, assignments)
+                items, values = rank(None, Policy(), k if exploring is None else max(k, CANDIDATES))
                 if exploring is not None and len(items):
-                    rank = partial(self._rank_of_policy, exploring, assignments, learner, state, number, filters)
-                    order, draws = self._explored(exploring, rank, items, values, request)
+                    order, draws = self._explored(exploring, partial(rank, exploring), items, values, request)
                     items, values = items[order][:k], values[order][:k]
                 found, teams = self._named(state, items, values), None
             else:
-                found, teams = self._interleaved(mixed, learner, parameters, state, number, k, filters, request)
+                found, teams = self._interleaved(mixed, partial(rank, mixed), state, k, request)
             told = known or learner.knows(number)
             answer = Ranked(found, self.seq, self.version, told, assignments, teams, request, draws)
         if log and self.impressions is not None:
@@ -208,11 +214,10 @@ class Engine:
         return answer
 
     def _keep(self, user: str, answer: Ranked, mixed: Assignment | None) -> None:
-        exposures: list[list[tuple[str, str, float]]]
+        whole = [(each.experiment, each.variant, each.propensity) for each in answer.assignments if each is not mixed]
+        exposures = [whole]
         if answer.teams is not None and mixed is not None:
-            exposures = [[(mixed.experiment, team, 0.5)] for team in answer.teams]
-        else:
-            exposures = [[(each.experiment, each.variant, each.propensity) for each in answer.assignments]]
+            exposures = [[(mixed.experiment, team, 0.5), *whole] for team in answer.teams]
         items = [item for item, _ in answer.items]
         if self.impressions is not None:
             shown = Shown(answer.request_id, user, items, now_ms(), answer.version, exposures, answer.seq, answer.draws)
@@ -228,9 +233,19 @@ class Engine:
         hidden = self.hidden()
         return {"exclude": np.concatenate([hidden, self._ids(exclude)]) if exclude else hidden, "include_only": chosen}
 
-    def _rank(
+    def rank(
         self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
     ) -> tuple[Any, Any]:
+        """Return the best items under the variants of a user, and their scores; nothing is drawn or interleaved.
+
+        Args:
+            learner: with the parameters of the variants.
+            state: as it is now.
+            user: its number.
+            k: how many items.
+            filters: ``exclude`` and ``include_only``, numbers of items.
+            assignments: the variants.
+        """
         young = next((each.settings.young for each in assignments if each.settings.young), 0.0)
         if not young:
             return self._rank_by_model(learner, state, user, k, filters, assignments)
@@ -242,29 +257,20 @@ class Engine:
     def _rank_by_model(
         self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
     ) -> tuple[Any, Any]:
-        other = next((each.settings.model for each in assignments if each.settings.model), None)
-        if other is not None:
-            seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
-            hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
-            return ranking.most_liked(self._likes(state, other), k, hidden)
-        return best_items(learner, state.edges, user, k, **filters)
+        counts = self.counts(state, assignments)
+        if counts is None:
+            return best_items(learner, state.edges, user, k, **filters)
+        seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
+        hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
+        return ranking.most_liked(counts, k, hidden, filters["include_only"])
 
-    def _rank_of_policy(
-        self,
-        exploring: Assignment,
-        assignments: Sequence[Assignment],
-        learner: Any,
-        state: Any,
-        user: int,
-        filters: dict[str, Any],
-        policy: Policy,
-    ) -> tuple[Any, Any]:
-        """Return the candidates of a policy in the place of the variant that explores."""
-        changed = [replace(each, settings=policy) if each is exploring else each for each in assignments]
-        return self._rank(self.learner_for(learner, changed), state, user, CANDIDATES, filters, changed)
+    def counts(self, state: Any, assignments: Sequence[Assignment]) -> np.ndarray | None:
+        """Return the likes by which a variant ranks in the place of the model, ``[n_items]``; None where none does."""
+        other = next((each.settings.model for each in assignments if each.settings.model), None)
+        return None if other is None else self._likes(state, other)
 
     def _explored(
-        self, exploring: Assignment, rank: Callable[[Policy], tuple[Any, Any]], items: Any, values: Any, request: str
+        self, exploring: Assignment, rank: RankOfPolicy, items: Any, values: Any, request: str
     ) -> tuple[Any, list[tuple[str, str, float, float]]]:
         """Draw the first item; return the new order, and what each policy would have done."""
         own = probabilities(values[:CANDIDATES], exploring.settings.explore)
@@ -273,34 +279,20 @@ class Engine:
         for name, policy in self.experiments[exploring.experiment].all_policies.items():
             probability = float(own[place])
             if name != exploring.variant:
-                theirs, scores = rank(policy)
+                theirs, scores = rank(policy, CANDIDATES)
                 probability = float(probabilities(scores, policy.explore)[theirs == items[place]].sum())
             draws.append((exploring.experiment, name, float(own[place]), probability))
         return to_the_front(place, len(items)), draws
 
     def _interleaved(
-        self,
-        mixed: Assignment,
-        learner: Any,
-        parameters: Mapping[str, float] | None,
-        state: Any,
-        user: int,
-        k: int,
-        filters: dict[str, Any],
-        request: str,
+        self, mixed: Assignment, rank: RankOfPolicy, state: Any, k: int, request: str
     ) -> tuple[list[tuple[str, float]], list[str]]:
         variants = self.experiments[mixed.experiment].variants
-        lists: list[list[str]] = []
-        scores: dict[str, float] = {}
-        for name, variant in variants.items():
-            alone = [Assignment(mixed.experiment, name, variant.share, variant)]
-            changed = self.learner_for(learner, alone, parameters)
-            named = self._named(state, *self._rank(changed, state, user, k, filters, alone))
-            lists.append([item for item, _ in named])
-            scores |= dict(named)
-        items, teams = team_draft(lists, k, np.random.default_rng(int(request, 16) % 2**63))
-        names = list(variants)
-        return [(item, scores[item]) for item in items], [names[team] for team in teams]
+        lists = [dict(self._named(state, *rank(variant, k))) for variant in variants.values()]
+        drawn = np.random.default_rng(int(request, 16) % 2**63)
+        items, teams = team_draft([list(each) for each in lists], k, drawn)
+        picks = list(zip(items, teams, strict=True))
+        return [(item, lists[team][item]) for item, team in picks], [list(variants)[team] for team in teams]
 
     @staticmethod
     def _named(state: Any, items: Any, values: Any) -> list[tuple[str, float]]:

@@ -108,11 +108,20 @@ class SessionEdges:
         return np.full(len(users), self._newest_dislike, dtype=np.int64)
 
 
-def percentile(learner: Learner, edges: EdgeState, user: int, item: int) -> float:
-    """Return the share of a sample of items that score below ``item`` for a user, ties counting one half."""
+def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts: np.ndarray | None = None) -> float:
+    """Return the share of a sample of items that score below ``item`` for a user, ties counting one half.
+
+    Args:
+        learner: that ranks.
+        edges: as they are now.
+        user: its number.
+        item: its number.
+        counts: what ranks in the place of the learner, ``[n_items]``.
+    """
     n = edges.n_items
     sample = np.linspace(1, n - 1, min(SAMPLE, max(n - 1, 1))).astype(np.int64)
-    found = learner.pair_scores(edges, np.array([user]), np.append(sample, item)[None])[0]
+    items = np.append(sample, item)
+    found = learner.pair_scores(edges, np.array([user]), items[None])[0] if counts is None else counts[items]
     others, own = found[:-1], found[-1]
     return float(((others < own).sum() + 0.5 * (others == own).sum()) / len(others))
 
@@ -128,15 +137,20 @@ def explain(learner: Learner, edges: EdgeState, user: int, item: int) -> Any:
     return learner.explain(edges, user, item)
 
 
-def most_liked(counts: np.ndarray, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray]:
+def most_liked(
+    counts: np.ndarray, k: int, hidden: IntArray, include_only: IntArray | None = None
+) -> tuple[IntArray, np.ndarray]:
     """Return the ``k`` items with the highest counts, and these, best first, ties by id.
 
     Args:
         counts: ``[n_items]`` likes of each item, whatever their weights.
         k: how many; fewer where there are no more.
         hidden: items that are left out.
+        include_only: items to choose from; all of them if None.
     """
-    counts = counts.astype(np.float64)
+    shown = np.full(len(counts), include_only is None)
+    shown[[] if include_only is None else include_only] = True
+    counts = np.where(shown, counts.astype(np.float64), -np.inf)
     counts[0] = -np.inf
     counts[hidden] = -np.inf
     best = np.lexsort((np.arange(len(counts)), -counts))[: min(k, len(counts) - 1)]

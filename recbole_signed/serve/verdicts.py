@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, EventBatch
-from recbole_signed.online.learners import best_items
 from recbole_signed.serve import ranking
 from recbole_signed.serve.quality import Case
 from recbole_signed.serve.traffic import ImpressionQueue, TrafficLog, now_ms
@@ -84,13 +83,14 @@ class VerdictWatch:
         assignments = engine.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
         changed = engine.learner_for(learner, assignments)
         if user not in lists:
-            lists[user] = best_items(changed, edges, user, engine.quality.k, exclude=engine.hidden())[0]
+            filters = {"exclude": engine.hidden(), "include_only": None}
+            lists[user] = engine.rank(changed, state, user, engine.quality.k, filters, assignments)[0]
         found = np.flatnonzero(lists[user] == item)
         case = Case(
             time=int(batch.timestamp[i]),
             sign=1 if batch.type[i] == LIKE else -1,
             position=int(found[0]) if len(found) else None,
-            percentile=ranking.percentile(changed, edges, user, item),
+            percentile=ranking.percentile(changed, edges, user, item, engine.counts(state, assignments)),
             version=engine.version,
             variant=",".join(f"{each.experiment}={each.variant}" for each in assignments),
             edges=0 if row is None else len(row.ids),

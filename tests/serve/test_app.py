@@ -568,9 +568,51 @@ def test_a_variant_may_rank_by_trend(serve: Make) -> None:
         listed = [each["item"] for each in answer["items"]]
         if answer["variant"] == "trend=trend":
             assert listed == [item for item in trending if item in listed]
+            some = listed[1:3]
+            assert items(client, user, k=5, include_only=some) == some
+            assert items(client, user, k=5, tags=["none"]) == []
             break
     else:
         pytest.fail("no user got the variant")
+
+
+def test_live_quality_holds_verdicts_against_the_list_of_the_variant(serve: Make) -> None:
+    variants = {"ours": {"share": 1e-9}, "popular": {"share": 1 - 1e-9, "model": "popularity"}}
+    raw = {"variants": variants, "status": "draft"}
+    client = serve(experiments=Experiments({"rank": parse_experiment("rank", raw)}), quality={"k": 3})
+    by_model = {user: items(client, user, k=3) for user in map(str, range(1, 60))}
+    client.engine.experiments.change("rank", status="running")  # type: ignore[attr-defined]
+    for user in map(str, range(1, 60)):
+        if best := [item for item in items(client, user, k=3) if item not in by_model[user]]:
+            send(client, user, best[0], "like")
+            break
+    figures = client.get("/v1/quality?by=variant").json()["windows"]["hour"]["rank=popular"]
+    assert (figures["likes"], figures["recall"]) == (1, 1.0)
+    send(client, user, items(client, user, k=60)[-1], "dislike")
+    assert client.get("/v1/quality?by=variant").json()["windows"]["hour"]["rank=popular"]["sign_auc"] == 1.0
+
+
+def test_an_experiment_goes_on_beside_an_interleaved_one(serve: Make) -> None:
+    mix = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
+    held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
+    raw = {"mix": {"variants": mix, "interleave": True}, "held": {"variants": held, "status": "draft"}}
+    client = serve(experiments=Experiments({name: parse_experiment(name, each) for name, each in raw.items()}))
+    engine = client.engine  # type: ignore[attr-defined]
+    aware = client.get("/v1/users/1/recommendations?k=9&dislike_aversion=50").json()["items"]
+    engine.experiments.change("held", status="running")
+    answer = client.get("/v1/users/1/recommendations?k=9").json()
+    scores = [
+        {each["item"]: each["score"] for each in shown if each["variant"] == "ours"}
+        for shown in (aware, answer["items"])
+    ]
+    both = scores[0].keys() & scores[1].keys()
+    assert both
+    assert [scores[0][item] for item in both] == [scores[1][item] for item in both]
+    assert answer["variant"].endswith(",held=careful")
+    engine.impressions.close()
+    engine.impressions = None
+    assert engine.traffic.logged("held")["variant"].to_list() == ["careful"] * 9
+    assert set(engine.traffic.logged("mix")["variant"].tail(9)) == {"ours", "popular"}
 
 
 def test_an_id_typed_in_two_ways_is_one_id(serve: Make) -> None:

@@ -104,7 +104,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
         for user in users:
             number = int(state.users.ids([user])[0])
             filters = {"exclude": engine.hidden(), "include_only": None}
-            careful[user] = engine._named(state, *engine._rank(changed, state, number, 1, filters, own[user]))[0][0]
+            careful[user] = engine._named(state, *engine.rank(changed, state, number, 1, filters, own[user]))[0][0]
     verdicts = []
     for _ in range(40):
         for user in users:
@@ -141,3 +141,14 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
     assert result["dislike_rate_ips"].value == 0
     with pytest.raises(UsageError, match="has no policy 'none'"):
         value_of_policy(log, "first", experiment, "none")
+
+
+def test_a_parameter_of_a_request_holds_for_the_policies_too(serve: Callable[..., TestClient]) -> None:
+    variants = {"draws": {"share": 1 - 1e-9, "explore": 2.0}, "none": {"share": 1e-9}}
+    raw = make(variants=variants, policies={"same": {"explore": 2.0}})
+    client = serve(experiments=Experiments({"first": parse_experiment("first", raw)}))
+    engine: Any = client.engine  # type: ignore[attr-defined]
+    for user in map(str, range(1, 20)):
+        shown = engine.recommend(user, 5, parameters={"dislike_aversion": 5.0}, log=False)
+        chances = {name: (propensity, probability) for _, name, propensity, probability in shown.draws}
+        assert chances["same"] == pytest.approx(chances["draws"])
