@@ -136,10 +136,10 @@ def report_text(result: dict[str, Any]) -> str:
         )
     for each in result["comparisons"]:
         low, high = each["always_valid"]
+        relative, least, most = (_shown(each[name], "+.1%") for name in ("relative", "relative_low", "relative_high"))
         lines.append(
-            f"  {each['variant']:16} {each['metric']:14} {each['relative']:+7.1%} "
-            f"[{each['relative_low']:+.1%}, {each['relative_high']:+.1%}]  p {each['pvalue_corrected']:.3g}  "
-            f"always valid: {low:+.4f} to {high:+.4f}"
+            f"  {each['variant']:16} {each['metric']:14} {relative:>7} [{least}, {most}]  "
+            f"p {_shown(each['pvalue_corrected'], '.3g')}  always valid: {low:+.4f} to {high:+.4f}"
         )
     if result["sample_ratio"]["suspicious"]:
         lines.append("  The numbers of users do not match the shares: the assignment is broken, believe nothing here.")
@@ -152,6 +152,10 @@ def report_text(result: dict[str, Any]) -> str:
         "p corrected over all of these, and an interval of the absolute difference that is valid at every look."
     )
     return "\n".join(lines) + "\n"
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 @experiment.command("off-policy")

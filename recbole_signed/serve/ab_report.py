@@ -7,6 +7,7 @@ moment at once (asymptotic confidence sequences), and the preference of interlea
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,9 @@ def experiment_report(
 
     Returns:
         ``variants`` (users, impressions, likes, dislikes and rates of each), ``sample_ratio`` (p-value and whether it
-        is X
-        its interval, p-value, corrected p-value, and ``always_valid``: bounds that hold however often one looks.
+        is suspicious), ``cuped`` (whether covariates were used), and ``comparisons``: of each variant and metric the
+        difference to the control, its interval, p-value, corrected p-value, and ``always_valid``: bounds that hold
+        however often one looks. What can't be told, such as a relative difference to a rate of 0, is None.
 
     Raises:
         UsageError: a variant has fewer than two users.
@@ -51,7 +53,8 @@ def experiment_report(
     if few:
         raise UsageError(f"the variant '{few[0]}' has {groups[few[0]].height} users; a comparison needs 2 or more.")
     variants = {name: _summary(group) for name, group in groups.items()}
-    comparisons, results = [], {}
+    comparisons: list[dict[str, Any]] = []
+    results = {}
     use_before = bool((users["impressions_before"] > 0).any())
     for name in shares:
         if name == control:
@@ -70,11 +73,15 @@ def experiment_report(
             found = results[name][metric]
             bounds = _always_valid_difference(groups[name], groups[control], metric, confidence)
             comparisons.append({"variant": name, "metric": metric, **_numbers(found), "always_valid": bounds})
-    named = {(control, name): result for name, result in results.items()}
-    corrected = tt.adjust_fwer(named, {*METRICS, "likes_per_user"}, alpha=1 - confidence).to_dicts()
+    tested: dict[Any, Any] = {}  # a metric that does not vary has no p-value, and would break the order of the others
+    for each in comparisons:
+        if each["pvalue"] is not None:
+            own = tested.setdefault((control, each["variant"]), tt.experiment.ExperimentResult())
+            own[each["metric"]] = results[each["variant"]][each["metric"]]
+    corrected = tt.adjust_fwer(tested, alpha=1 - confidence).to_dicts() if tested else ()
     adjusted = {(row["comparison"], row["metric"]): float(row["pvalue_adj"]) for row in corrected}
     for each in comparisons:
-        each["pvalue_corrected"] = adjusted[str((control, each["variant"])), each["metric"]]
+        each["pvalue_corrected"] = adjusted.get((str((control, each["variant"])), each["metric"]))
     ratio = {name: float(result[SAMPLE_RATIO].pvalue) for name, result in results.items()}
     worst = min(ratio.values())
     return {
@@ -132,8 +139,8 @@ def _usable(pair: pl.DataFrame, covariates: dict[str, str | None]) -> dict[str, 
     return covariates if varying else dict.fromkeys(covariates)
 
 
-def _numbers(found: Any) -> dict[str, float]:
-    return {
+def _numbers(found: Any) -> dict[str, float | None]:
+    numbers = {
         "control": float(found.control),
         "treatment": float(found.treatment),
         "difference": float(found.effect_size),
@@ -144,6 +151,7 @@ def _numbers(found: Any) -> dict[str, float]:
         "relative_high": float(found.rel_effect_size_ci_upper),
         "pvalue": float(found.pvalue),
     }
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def _always_valid_difference(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import binom
 
+from recbole_signed.cli.service import report_text
 from recbole_signed.errors import UsageError
 from recbole_signed.serve import confidence_sequence, experiment_report, interleaving_report, users_needed
 
@@ -101,6 +104,22 @@ def test_a_broken_assignment_is_noticed() -> None:
     assert not experiment_report(simulate(3000, np.random.default_rng(3)), "control", SHARES)["sample_ratio"][
         "suspicious"
     ]
+
+
+def test_a_metric_that_does_not_vary_is_told_as_unknown_and_leaves_the_others_corrected() -> None:
+    users = simulate(2000, np.random.default_rng(4), effect=0.2).with_columns(dislikes=0, dislikes_before=0)
+    report = experiment_report(users, "control", SHARES)
+    json.dumps(report, allow_nan=False)
+    found = {each["metric"]: each for each in report["comparisons"]}
+    unknown = found.pop("dislike_rate")
+    assert [unknown[name] for name in ("relative", "low", "pvalue", "pvalue_corrected")] == [None] * 4
+    pvalues = sorted(each["pvalue"] for each in found.values())
+    corrected = sorted(each["pvalue_corrected"] for each in found.values())
+    assert corrected == pytest.approx([min(1 - (1 - pvalues[0]) ** 2, pvalues[1]), pvalues[1]])
+    text = report_text({"experiment": "x", **report})
+    assert "dislike_rate         – [–, –]  p –" in text
+    silent = experiment_report(users.with_columns(likes=0), "control", SHARES)
+    assert {each["pvalue_corrected"] for each in silent["comparisons"]} == {None}
 
 
 def test_a_variant_without_users_is_refused() -> None:
