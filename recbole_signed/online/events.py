@@ -277,6 +277,9 @@ def _features(row: Mapping[str, Any]) -> str:
             raise _InvalidRowError(f"the feature {quoted(name)} is {quoted(value)}; expected text, numbers, or a list")
     try:
         text = json.dumps(given, allow_nan=False, sort_keys=True)
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _InvalidRowError("features holds a lone surrogate, which is not a character") from None
     except (ValueError, TypeError):
         raise _InvalidRowError("features holds a number that is not finite") from None
     if len(text) > MAX_FEATURES:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import refusing, replace_file
@@ -23,6 +23,8 @@ from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 
 PARAMETERS = ("dislike_aversion", "dislike_push")
 """What a variant may change without a model of its own."""
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+"""What a file can hold: pydantic also refuses halves of UTF-16 pairs where it has a pattern to match."""
 _SHARES = 1e-9
 _BITS = 53
 
@@ -38,7 +40,7 @@ class Policy(Spec):
         young: weight of a bonus for items of whose like rate little is known, see ``exploration.py``; 0: none.
     """
 
-    parameters: dict[str, float] = Field(default_factory=dict)
+    parameters: dict[Text, float] = Field(default_factory=dict)
     model: Literal["popularity", "trending"] | None = None
     explore: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     young: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -77,13 +79,13 @@ class Experiment(Spec):
         policies: by name; they never run, and variants that explore log what they would have done.
     """
 
-    variants: dict[str, Variant] = Field(min_length=2)
+    variants: dict[Text, Variant] = Field(min_length=2)
     share: float = Field(default=1.0, ge=0, le=1)
-    salt: str = ""
+    salt: Text = ""
     status: Literal["draft", "running", "stopped"] = "running"
     interleave: bool = False
     segment: Literal["all", "known", "new"] = "all"
-    policies: dict[str, Policy] = Field(default_factory=dict)
+    policies: dict[Text, Policy] = Field(default_factory=dict)
 
     @property
     def all_policies(self) -> dict[str, Policy]:

@@ -18,5 +18,6 @@ class ProblemError(HTTPException):  # which FastAPI lets through where it reads 
     def response(self) -> JSONResponse:
         """Return it as problem details."""
         headers = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
-        body = {"type": "about:blank", "title": self.title, "status": self.status_code, "detail": self.detail}
+        detail = str(self.detail).encode(errors="backslashreplace").decode()  # it may quote what UTF-8 can't hold
+        body = {"type": "about:blank", "title": self.title, "status": self.status_code, "detail": detail}
         return JSONResponse(body, self.status_code, headers, PROBLEM)

@@ -294,6 +294,25 @@ def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
     assert client.get("/v1/experiments/none/report").status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("items/x", {"features": {"genre": "\ud800"}}),
+        ("users/x", {"features": {"\ud800": "drama"}}),
+        ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}, "salt": "\ud800"}),
+        ("experiments/x", {"variants": {"a": {"share": 0.5}, "\ud800": {"share": 0.5}}}),
+        ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"\ud800": 1}}}}),
+    ],
+)
+def test_halves_of_utf_16_pairs_are_refused(path: str, body: dict[str, Any], serve: Make) -> None:
+    client = serve()
+    answer = client.put(f"/v1/{path}", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"]
+    assert items(client, "1", k=3)
+    assert client.get("/v1/experiments").json() == {}
+
+
 def test_interleaved_lists(serve: Make) -> None:
     variants = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
     mix = parse_experiment("mix", {"variants": variants, "interleave": True})
