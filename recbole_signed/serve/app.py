@@ -31,8 +31,8 @@ from recbole_signed.serve.replicas import NO_WRITER, Forwarder
 from recbole_signed.serve.traffic import now_ms
 from recbole_signed.serve.writer import Writer
 
-UserId = Annotated[schemas.Id, Path(description="Id of a user, as events have it.")]
-ItemId = Annotated[schemas.Id, Path(description="Id of an item, as events have it.")]
+UserId = Annotated[schemas.PathId, Path(description="Id of a user, as events have it.")]
+ItemId = Annotated[schemas.PathId, Path(description="Id of an item, as events have it.")]
 VersionName = Annotated[str, Path(pattern=r"^v\d{1,12}$", description="Name of a version.")]
 ExperimentName = Annotated[str, Path(pattern=r"^[\w.-]{1,64}$", description="Name of an experiment.")]
 K = Annotated[int, Query(ge=1, description="How many items; fewer where the catalogue has no more.")]

@@ -79,7 +79,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         return RowAffected(RowAffected=(await _submit(engine, rows)).accepted if rows else 0)
 
     @app.delete("/api/feedback/{feedback_type}/{user_id}/{item_id}", dependencies=needs("write"), **tag)
-    async def delete_feedback(feedback_type: str, user_id: schemas.Id, item_id: schemas.Id) -> RowAffected:
+    async def delete_feedback(feedback_type: str, user_id: schemas.PathId, item_id: schemas.PathId) -> RowAffected:
         """Take a verdict back."""
         kind = event_type(feedback_type)
         if kind not in ("like", "dislike"):
@@ -88,13 +88,13 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         return RowAffected(RowAffected=(await _submit(engine, [row])).accepted)
 
     @app.delete("/api/user/{user_id}", dependencies=needs("admin"), **tag)
-    async def delete_user(user_id: schemas.Id) -> RowAffected:
+    async def delete_user(user_id: schemas.PathId) -> RowAffected:
         """Erase a user."""
         row = {"user_id": user_id, "item_id": "", "type": "forget_user", "timestamp": now_ms()}
         return RowAffected(RowAffected=(await _submit(engine, [row])).accepted)
 
     @app.get("/api/recommend/{user_id}", dependencies=needs("read"), **tag)
-    def recommend(user_id: schemas.Id, n: Annotated[int, Query(ge=1)] = 10) -> list[str]:
+    def recommend(user_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[str]:
         """Return the ids of the best items."""
         _check_k(engine, n)
         return [item for item, _ in engine.recommend(user_id, n).items]
@@ -110,7 +110,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         return [Score(Id=item, Score=score) for item, score in ranked.items]
 
     @app.get("/api/item/{item_id}/neighbors", dependencies=needs("read"), **tag)
-    def neighbors(item_id: schemas.Id, n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
+    def neighbors(item_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the nearest items."""
         _check_k(engine, n)
         return [Score(Id=item, Score=score) for item, score in engine.similar(item_id, n).items]

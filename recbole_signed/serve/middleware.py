@@ -5,8 +5,10 @@ Written for ASGI itself: Starlette's ``BaseHTTPMiddleware`` costs a task and two
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
+from urllib.parse import quote, unquote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,7 +22,10 @@ from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.keys import ROLES, ApiKeys, RateLimit
 from recbole_signed.serve.problems import ProblemError
 from recbole_signed.serve.replicas import READING, Forwarder
+from recbole_signed.serve.schemas import SLASH
 from recbole_signed.serve.writer import BusyError
+
+_SLASH = re.compile(b"%2f", re.IGNORECASE)
 
 
 def key_of(scope: Scope) -> str | None:
@@ -91,11 +96,16 @@ class Watch:
             self._requests.labels(route, str(status)).observe(time.perf_counter() - started)
 
     def _check(self, scope: Scope) -> None:
-        """Refuse what can be refused before a body is read.
+        """Refuse what can be refused before a body is read; keep slashes in ids apart from those of the path.
 
         Raises:
             ProblemError: the request goes no further.
         """
+        raw = scope.get("raw_path") or b""
+        if b"%00" in raw:
+            raise ProblemError(422, "Unprocessable Content", "The path holds a null character, which no id has.")
+        if _SLASH.search(raw):
+            scope["path"] = unquote(_SLASH.sub(quote(SLASH).encode(), raw).decode())
         key = key_of(scope)
         known = self._keys.required and self._keys.allows(key, ROLES[0]) is not None
         address = scope["client"][0] if scope.get("client") else ""

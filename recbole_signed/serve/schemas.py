@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from recbole_signed.ids_and_times import MAX_ID, id_text
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00]+$"), AfterValidator(id_text)]
 """An id of a user or an item, in the form that events have: what is behind the routes sees no other. What is written is
 held against ``id_length`` too."""
+SLASH = "\x00"
+"""What a slash within an id is while a path is taken apart at its slashes: no id holds it."""
+PathId = Annotated[Id, BeforeValidator(lambda text: text.replace(SLASH, "/"))]
+"""The same in a path."""
 Aversion = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 

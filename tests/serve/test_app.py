@@ -656,6 +656,24 @@ def test_an_id_typed_in_two_ways_is_one_id(serve: Make) -> None:
     assert client.get(f"/api/recommend/{typed}?n=60").json() == both
 
 
+def test_an_id_may_hold_slashes(serve: Make) -> None:
+    client = serve()
+    first = items(client, "7", k=1)[0]
+    send(client, "a/b", "films/1", "like")
+    send(client, "a/b", first, "dislike")
+    assert client.put("/v1/items/films%2F1", json={"tags": ["x/y"]}).json()["tags"] == ["x/y"]
+    assert client.get("/v1/items/films%2f1").json()["tags"] == ["x/y"]
+    assert client.get("/v1/users/a%2Fb/recommendations").json()["known_user"]
+    assert client.get("/v1/users/a%2Fb/last-dislike").json()["item"] == first
+    assert client.get("/v1/users/a%2Fb/explain/films%2F1").json()["item"] == "films/1"
+    assert client.get("/api/recommend/a%2Fb?n=3").status_code == 200
+    assert client.delete("/v1/users/a%2Fb/verdicts/films%2F1?sign=like").json()["accepted"] == 1
+    assert client.delete("/v1/users/a%2Fb").json()["accepted"] == 1
+    assert not client.get("/v1/users/a%2Fb/recommendations").json()["known_user"]
+    assert client.get("/v1/users/a%2Fb%00/recommendations").status_code == 422
+    assert client.get("/v1/users/a/b/recommendations").status_code == 404
+
+
 def test_an_erasure_under_a_name_typed_otherwise_takes_all_impressions(serve: Make, tmp_path: Path) -> None:
     client = serve()
     typed, kept = "jose\u0301", "jos\u00e9"
