@@ -321,8 +321,8 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
     @app.get("/v1/items/{item_id}", response_model_exclude_none=True, **read)
     def get_item(item_id: ItemId) -> schemas.ItemBody:
         """Return what the catalogue holds of an item."""
-        withdrawn = item_id in engine.trainer.state.withdrawn if engine.trainer.state is not None else False
-        return schemas.ItemBody(withdrawn=withdrawn, tags=list(engine.catalogue[item_id]))
+        withdrawn, tags = engine.item(item_id)
+        return schemas.ItemBody(withdrawn=withdrawn, tags=list(tags))
 
     @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"), response_model_exclude_none=True)
     async def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:

@@ -145,6 +145,11 @@ class Engine:
         """Return the ids of items that are shown to nobody: the withdrawn, and those of newcomers alone."""
         return self._state.hidden_items()
 
+    def item(self, item: str) -> tuple[bool, tuple[str, ...]]:
+        """Return whether an item is withdrawn, and its tags."""
+        self._look_again()
+        return item in self._state.withdrawn, self.catalogue[item]
+
     def put_item(self, item: str, withdrawn: bool, tags: Sequence[str]) -> None:
         """Withdraw an item or let it return, and set its tags; it is on the disk when this returns."""
         if (item in self._state.withdrawn) != withdrawn:
@@ -311,6 +316,7 @@ class Engine:
             exclude: items that are left out.
             **filters: ``include_only``, ``tags`` and ``parameters`` as in :meth:`recommend`.
         """
+        self._look_again()
         with self.trainer.reading() as (state, learner):
             edges = ranking.SessionEdges(state.edges, self._ids(likes), self._ids(dislikes))
             chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))

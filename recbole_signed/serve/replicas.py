@@ -38,7 +38,7 @@ class Forwarder:
     def wants(scope: Scope) -> bool:
         """Whether a request changes anything, or asks for what the writer alone knows."""
         path = scope["path"]
-        if path in WRITER_ONLY or path.endswith("/report"):
+        if path in WRITER_ONLY or path.startswith("/v1/experiments/"):
             return True
         return scope["method"] not in READING and path not in READING_POSTS
 

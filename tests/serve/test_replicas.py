@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from recbole_signed.online import OnlineReplica
 from recbole_signed.serve import Engine, ServeSettings
+from recbole_signed.serve.catalogue import Catalogue
 from recbole_signed.serve.replicas import Forwarder
 
 
@@ -99,3 +100,37 @@ def test_a_replica_whose_looks_do_not_end_tells_its_lag(tmp_path: Path, monkeypa
         go_on.set()
         engine.close()
         replica.close()
+
+
+def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(tmp_path / "state").close()
+    replica = OnlineReplica(tmp_path / "state")
+    engine = Engine(replica, folder=tmp_path / "state")
+    monkeypatch.setattr("recbole_signed.serve.engine.SECOND", 0.0)
+    written = Catalogue(tmp_path / "state" / "catalogue.sqlite")
+    try:
+        item = engine.popular(1).items[0][0]
+        written.put(item, ["new"])
+        assert engine.item(item) == (False, ("new",))
+        written.put(item, ["newer"])
+        assert [name for name, _ in engine.session([], [], 3, tags=["newer"]).items] == [item]
+    finally:
+        written.close()
+        engine.close()
+        replica.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "wanted"),
+    [
+        ("GET", "/v1/experiments/x/report", True),
+        ("GET", "/v1/items/report", False),
+        ("GET", "/api/recommend/report", False),
+        ("POST", "/v1/recommendations", False),
+        ("DELETE", "/v1/users/report", True),
+    ],
+)
+def test_what_a_replica_hands_on(method: str, path: str, wanted: bool) -> None:
+    assert Forwarder.wants({"method": method, "path": path}) is wanted
