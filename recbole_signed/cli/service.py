@@ -64,6 +64,8 @@ def serve(
         raise UsageError("--init MODEL and --dataset NAME go together.")
     if parameters and not init:
         raise UsageError("parameters of the model are given with --init; a state that is there keeps its own.")
+    if writer is not None and not follow:
+        raise UsageError("--writer is the address that a read replica hands events to; give --follow too.")
     if follow and (init or workers > 1):
         raise UsageError("--follow reads a state that another process writes; leave out --init and --workers.")
     if init and dataset:
@@ -220,7 +222,7 @@ def simulate(
     ] = None,
     rounds: Annotated[int, typer.Option(help="Number of lists that are looked at.", min=1)] = 200,
     k: Annotated[int, typer.Option(help="Length of a list.", min=1)] = 10,
-    seed: Annotated[int, typer.Option(help="Of users and verdicts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of users and verdicts.", min=0)] = 0,
     key: Annotated[str | None, typer.Option(envvar="RECBOLE_SIGNED_KEY", help="API key with the role write.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -15,6 +15,8 @@ app = typer.Typer(help="Inspect, verify and compact the state directory of an on
 versions = typer.Typer(help="List, pin, roll back and remove the versions of an online state.")
 app.add_typer(versions, name="versions")
 
+LARGEST = 2**63 - 1
+"""The largest number that a log can be asked for."""
 State = Annotated[Path, typer.Argument(metavar="STATE", help="Folder of the online state.")]
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as 'list' shows it.")]
 
@@ -156,8 +158,8 @@ def restore(
 @app.command("log")
 def inspect(
     state: State,
-    after: Annotated[int, typer.Option(help="Show rows with a greater seq.")] = 0,
-    limit: Annotated[int, typer.Option(help="Number of rows to show.")] = 10,
+    after: Annotated[int, typer.Option(help="Show rows with a greater seq.", min=0, max=LARGEST)] = 0,
+    limit: Annotated[int, typer.Option(help="Number of rows to show.", min=0, max=LARGEST)] = 10,
     event_id: Annotated[str | None, typer.Option(help="Tell whether an event of this id was taken.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -227,6 +229,8 @@ def verify(
     )
 
     path = existing_log(state)
+    if event_id and forgotten is None:
+        raise UsageError("--event-id names events of a forgotten user; give --forgotten TOKEN too.")
     if forgotten is not None:
         found = traces_of(state, forgotten, event_id or [])
         lines = [*found.traces, *found.notes] or ["No trace of the user is left."]

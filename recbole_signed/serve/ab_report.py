@@ -268,6 +268,11 @@ def users_needed(
         np.isfinite(given).all() and 0 < rate < 1 and relative_effect and min(impressions_per_user, overdispersion) > 0
     ):
         raise UsageError("power needs a rate in (0, 1), an effect other than 0, and impressions per user above 0.")
+    changed = rate * (1 + relative_effect)
+    if not 0 <= changed <= 1:
+        raise UsageError(
+            f"an effect of {relative_effect:g} makes a rate of {changed:g} of {rate:g}; give a nearer one."
+        )
     quantiles = norm.ppf(power) + norm.ppf(0.5 + confidence / 2)
     variance = overdispersion * rate * (1 - rate) / impressions_per_user
     with np.errstate(all="ignore"):

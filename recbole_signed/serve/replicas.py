@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 from fastapi import Request, Response
 from starlette.types import Scope
 
+from recbole_signed.errors import UsageError
 from recbole_signed.serve.problems import ProblemError
 
 READING = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -24,15 +25,36 @@ NO_WRITER = (
 )
 
 
+def connection_to(address: str) -> http.client.HTTPConnection:
+    """Return a connection to a service, which is made with its first request.
+
+    Raises:
+        UsageError: it is no address of HTTP.
+    """
+    try:
+        parts = urlsplit(address)
+        kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}[parts.scheme]
+        if parts.hostname:
+            return kind(parts.hostname, parts.port, timeout=60)
+    except (KeyError, ValueError, http.client.InvalidURL):
+        pass
+    raise UsageError(f"'{address}' is not an address; expected one like http://127.0.0.1:8080.")
+
+
 class Forwarder:
     """Hands requests on.
 
     Args:
         address: of the process that writes; None refuses such requests.
+
+    Raises:
+        UsageError: it is no address of HTTP.
     """
 
     def __init__(self, address: str | None) -> None:
         self._address = address
+        if address is not None:
+            connection_to(address)
 
     @staticmethod
     def wants(scope: Scope) -> bool:
@@ -58,8 +80,7 @@ class Forwarder:
             return ProblemError(503, "Service Unavailable", f"The writer does not answer: {error}.", 1.0).response()
 
     def _exchange(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Response:
-        parts = urlsplit(str(self._address))
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        connection = connection_to(str(self._address))
         try:
             connection.request(method, target, body, headers)
             answer = connection.getresponse()

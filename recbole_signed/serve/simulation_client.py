@@ -7,11 +7,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json
 from recbole_signed.plugin import check_dataset_name
+from recbole_signed.serve.replicas import connection_to
 from recbole_signed.serve.simulator import Outcome, Truth, simulate
 
 LARGEST = 1 << 26
@@ -30,17 +31,9 @@ class Client:
     """
 
     def __init__(self, url: str, key: str | None = None) -> None:
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = port = None
-        if host is None or parts.scheme not in ("http", "https"):
-            raise UsageError(f"'{url}' is not an address; expected one like http://127.0.0.1:8080.")
         if key and not (key.isascii() and key.isprintable()):
             raise UsageError(f"the API key {key!r} has other characters than those that keys are made of.")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(host, port, timeout=60)
+        self._connection = connection_to(url)
         self._headers = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
         self._url = url
 

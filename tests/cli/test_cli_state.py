@@ -61,6 +61,9 @@ def test_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert (found["last_seq"], found["base_seq"], found["users"], found["event_known"]) == (100, 0, 25, True)
     assert [row["user_id"] for row in found["rows"]] == ["u0", "u1"]
     assert as_json(capsys, "state", "compact", folder)["base_seq"] == 50
+    for option in ("--after", "--limit"):
+        status, _, err = run(capsys, "state", "log", folder, option, 2**63)
+        assert (status, option in err) == (2, True)
     _, out, _ = run(capsys, "state", "log", folder)
     assert "base seq: 50" in out
     assert "like" in out.splitlines()[-1]
@@ -94,6 +97,8 @@ def test_wrong_input(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path:
 
 def test_verify(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert as_json(capsys, "state", "verify", folder) == {"damage": {}, "versions": 3, "dead_letters": 0}
+    status, _, err = run(capsys, "state", "verify", folder, "--event-id", "x")
+    assert (status, "give --forgotten TOKEN too" in err) == (2, True)
     damaged = sorted((folder / "versions").glob("v*"))[0]
     tensors = damaged / "model.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1])

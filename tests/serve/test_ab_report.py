@@ -159,3 +159,5 @@ def test_one_user_of_many_requests_is_one_vote() -> None:
 def test_power_needs_sensible_values(wrong: tuple[float, float, float]) -> None:
     with pytest.raises(UsageError, match="power needs"):
         users_needed(*wrong)
+    with pytest.raises(UsageError, match=r"makes a rate of -0\.1 of 0\.1"):
+        users_needed(0.1, -2.0, 10.0)

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from small_recommender import begin
 from starlette.types import Receive, Scope, Send
 
+from recbole_signed.errors import UsageError
 from recbole_signed.online import OnlineReplica
 from recbole_signed.serve import Engine, ServeSettings
 from recbole_signed.serve.catalogue import Catalogue
@@ -120,6 +121,12 @@ def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
         written.close()
         engine.close()
         replica.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8080", "redis://a", "http://", "http://a:99999", "http://a b"])
+def test_what_is_no_address_of_a_writer_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="is not an address"):
+        Forwarder(address)
 
 
 @pytest.mark.parametrize(
