@@ -37,6 +37,7 @@ VersionName = Annotated[str, Path(pattern=r"^v\d{1,12}$", description="Name of a
 ExperimentName = Annotated[str, Path(pattern=r"^[\w.-]{1,64}$", description="Name of an experiment.")]
 K = Annotated[int, Query(ge=1, description="How many items; fewer where the catalogue has no more.")]
 Ids = Annotated[list[schemas.Id], Query()]
+PAGE_SOURCES = "default-src 'self' 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 SHORT = 100
 """Items of a list that is made at once."""
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -453,5 +454,7 @@ def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
         return {**engine.status(), "maintenance": {} if maintenance is None else maintenance.rounds()}
 
     @app.get("/", include_in_schema=False, response_class=HTMLResponse)
-    def page() -> str:
-        return files("recbole_signed.serve").joinpath("page.html").read_text(encoding="utf-8")
+    def page() -> HTMLResponse:
+        html = files("recbole_signed.serve").joinpath("page.html").read_text(encoding="utf-8")
+        # no foreign host is asked for anything, and no page shows this one in a frame to have its buttons pressed
+        return HTMLResponse(html, headers={"Content-Security-Policy": f"{PAGE_SOURCES}; frame-ancestors 'none'"})

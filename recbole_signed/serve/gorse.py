@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from recbole_signed.serve import schemas
@@ -127,6 +127,8 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         return {"Ready": True}
 
     @app.get("/api/health/ready", **tag)
-    def ready() -> dict[str, bool]:
-        """Say whether answers are current."""
-        return {"Ready": not engine.reasons_not_ready()}
+    def ready(response: Response) -> dict[str, bool]:
+        """Say whether answers are current; 503 where they are not."""
+        reasons = engine.reasons_not_ready()
+        response.status_code = 503 if reasons else 200
+        return {"Ready": not reasons}

@@ -73,7 +73,7 @@ class Maintenance:
 
     def rounds(self) -> dict[str, dict[str, Any]]:
         """Return the last round of each task that had one."""
-        return {name: asdict(each) for name, each in self._last.items()}
+        return {name: asdict(each) for name, each in self._last.copy().items()}
 
     def run(self, name: str) -> Round:
         """Run a task now."""

@@ -60,6 +60,7 @@ class Watch:
     ) -> None:
         self._app, self._keys, self._limit, self._forwarder = app, keys, limit, forwarder
         self._requests, self._largest = engine.telemetry.requests, engine.settings.limits.body_bytes
+        self._origins = frozenset(engine.settings.allow_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -114,7 +115,13 @@ class Watch:
             raise ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait)
         if self._keys.required and not known and scope["method"] not in READING:
             raise no_key()
-        length = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        # browsers send what needs no body and no key for any page, without asking first
+        foreign = headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in READING
+        if foreign and not self._origins & {"*", headers.get("origin")}:
+            detail = "A page of another site asks for a change; 'allow_origins' in the settings lets it."
+            raise ProblemError(403, "Forbidden", detail)
+        length = headers.get("content-length", "0")
         if not length.isdecimal():
             raise ProblemError(400, "Bad Request", "Content-Length is not a number.")
         if int(length) > self._largest:

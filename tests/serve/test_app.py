@@ -438,6 +438,20 @@ def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) 
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
     assert not client.get("/readyz").json()["ready"]
+    unready = client.get("/api/health/ready")
+    assert (unready.status_code, unready.json()) == (503, {"Ready": False})
+
+
+def test_a_page_of_another_site_changes_nothing(serve: Make) -> None:
+    client = serve()
+    foreign = {"Origin": "http://other.example", "Sec-Fetch-Site": "cross-site"}
+    refused = client.post("/v1/models", headers=foreign)
+    assert (refused.status_code, "allow_origins" in refused.json()["detail"]) == (403, True)
+    assert client.get("/v1/popular", headers=foreign).status_code == 200
+    assert client.post("/v1/models", headers={**foreign, "Sec-Fetch-Site": "same-origin"}).status_code == 201
+    assert "frame-ancestors 'none'" in client.get("/").headers["content-security-policy"]
+    for origins in (["http://other.example"], ["*"]):
+        assert serve(allow_origins=origins).post("/v1/models", headers=foreign).status_code == 201
 
 
 def test_roles(serve: Make, tmp_path: Path) -> None:
