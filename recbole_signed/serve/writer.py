@@ -115,15 +115,16 @@ class Writer:
             size = 0
             job = self._queue.get()
             while job is not _STOP:
-                jobs.append(job)
+                if job.done.set_running_or_notify_cancel():  # else its request has ended, and nobody waits
+                    jobs.append(job)
                 size += len(job.rows)
                 if size >= self._commit_size or self._queue.empty():
                     break
                 job = self._queue.get()
             if jobs:
                 self._commit(jobs)
-                with self._room:
-                    self.waiting -= size
+            with self._room:
+                self.waiting -= size
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         try:

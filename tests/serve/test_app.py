@@ -442,6 +442,21 @@ def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) 
     assert (unready.status_code, unready.json()) == (503, {"Ready": False})
 
 
+def test_a_cancelled_request_does_not_end_the_writer(serve: Make) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    with engine.trainer.reading():  # the writer waits
+        first = engine.writer.submit([{"user_id": "1", "item_id": "1", "type": "like", "timestamp": NOW}])
+        deadline = time.monotonic() + 20
+        while not first.running() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        second = engine.writer.submit([{"user_id": "1", "item_id": "2", "type": "like", "timestamp": NOW}])
+        assert not first.cancel()
+        assert second.cancel()
+    assert first.result(20).seq == 1
+    assert send(client, "1", "3", "like")["seq"] == 2
+
+
 def test_a_page_of_another_site_changes_nothing(serve: Make) -> None:
     client = serve()
     foreign = {"Origin": "http://other.example", "Sec-Fetch-Site": "cross-site"}
