@@ -248,15 +248,11 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         await _wait_for(engine, min_seq)
 
         def work() -> schemas.Answer:
+            given = _parameters(dislike_aversion)
             ranked = engine.recommend(
-                user_id,
-                k,
-                exclude=exclude,
-                include_only=include_only,
-                tags=tags,
-                parameters=_parameters(dislike_aversion),
+                user_id, k, exclude=exclude, include_only=include_only, tags=tags, parameters=given
             )
-            return _answer(ranked, (lambda item: engine.explain(user_id, item)) if explain else None)
+            return _answer(ranked, (lambda item: engine.explain(user_id, item, given)) if explain else None)
 
         # rankings take turns anyway, so a short list is not worth the way through a thread
         return await asyncio.to_thread(work) if explain or k > SHORT else work()

@@ -21,7 +21,7 @@ import polars as pl
 from recbole_signed.api.explanations import explained
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Follower, OnlineRecommender, OnlineReplica, compute_by_size
-from recbole_signed.online.learners import best_items, without
+from recbole_signed.online.learners import best_items
 from recbole_signed.online.sources import open_source
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
@@ -189,9 +189,7 @@ class Engine:
         """
         self._look_again()
         with self.trainer.reading() as (state, learner):
-            number = int(state.users.ids([user])[0])
-            known = 0 < number < state.edges.n_users and bool(len(state.edges.of_user(number).ids))
-            assignments = self.experiments.assign(user, known)
+            number, known, assignments = self._variants_of(state, user)
             filters = self._filters(exclude, include_only, tags)
             request = uuid.uuid4().hex
             mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
@@ -217,6 +215,12 @@ class Engine:
             self._keep(user, answer, mixed)
         self.telemetry.impressions.labels(answer.variant).inc(len(found))
         return answer
+
+    def _variants_of(self, state: Any, user: str) -> tuple[int, bool, list[Assignment]]:
+        """Return the number of a user, whether it has edges, and its variants."""
+        number = int(state.users.ids([user])[0])
+        known = 0 < number < state.edges.n_users and bool(len(state.edges.of_user(number).ids))
+        return number, known, self.experiments.assign(user, known)
 
     def _keep(self, user: str, answer: Ranked, mixed: Assignment | None) -> None:
         whole = [(each.experiment, each.variant, each.propensity) for each in answer.assignments if each is not mixed]
@@ -318,10 +322,10 @@ class Engine:
         """
         self._look_again()
         with self.trainer.reading() as (state, learner):
-            edges = ranking.SessionEdges(state.edges, self._ids(likes), self._ids(dislikes))
+            edges = ranking.session_edges(state.edges, self._ids(likes), self._ids(dislikes))
             chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))
             changed = self.learner_for(learner, [], filters.get("parameters"))
-            found = best_items(changed, edges, ranking.SESSION, k, **chosen)  # type: ignore[arg-type]
+            found = best_items(changed, edges, ranking.SESSION, k, **chosen)
             known = bool(likes or dislikes)
             return Ranked(self._named(state, *found), self.seq, self.version, known, [], None, uuid.uuid4().hex)
 
@@ -350,18 +354,31 @@ class Engine:
             return np.asarray(state.edges.item_likes)
         return np.asarray(state.edges.recent(self.settings.half_life, likes=True).counts)
 
-    def explain(self, user: str, item: str) -> dict[str, Any]:
+    def _told_of(
+        self, state: Any, learner: Any, user: str, given: Mapping[str, float] | None = None
+    ) -> tuple[int, Any]:
+        """Return the number of a user, and the learner with the parameters of its variants, but interleaved ones."""
+        number, _, assignments = self._variants_of(state, user)
+        whole = [each for each in assignments if not self.experiments[each.experiment].interleave]
+        return number, self.learner_for(learner, whole, given)
+
+    def explain(self, user: str, item: str, parameters: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Return why a user gets an item, with the ids that events have.
+
+        Args:
+            user: its id.
+            item: its id.
+            parameters: of the request; they take the place of those of a variant.
 
         Raises:
             UsageError: there is no such item, or the model can't tell.
         """
         with self.trainer.reading() as (state, learner):
-            number = self._item(state, item)
-            told = ranking.explain(learner, state.edges, int(state.users.ids([user])[0]), number)
+            number, learner = self._told_of(state, learner, user, parameters)
+            told = ranking.explain(learner, state.edges, number, self._item(state, item))
             tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
             here = replace(told, items=np.arange(len(tokens)))
-            shown = explained(here, learner.settings, user, item, pl.Series(tokens, dtype=pl.String))  # type: ignore[attr-defined]
+            shown = explained(here, learner.settings, user, item, pl.Series(tokens, dtype=pl.String))
             edges = shown.edges.with_columns(pl.col("contribution") / told.factor if told.factor else 0.0)
             return {
                 "user": user,
@@ -378,39 +395,27 @@ class Engine:
             }
 
     def last_dislike(self, user: str, k: int) -> dict[str, Any]:
-        """Return the item of a user's newest verdict where that is a dislike, and what the list would be without it."""
+        """Return the item of a user's newest verdict where that is a dislike, and what it changed in the list."""
         with self.trainer.reading() as (state, learner):
-            number = int(state.users.ids([user])[0])
+            number, learner = self._told_of(state, learner, user)
             edges = state.edges
             item = int(edges.newest_dislikes(np.array([number]))[0]) if 0 < number < edges.n_users else 0
             if not item:
                 return {"item": None, "gone": [], "come": []}
-            hidden = self.hidden()
-            now = best_items(learner, edges, number, k, exclude=hidden)
-            then = best_items(learner, without(edges, np.array([item])), number, k, exclude=hidden)
-            lists = [[name for name, _ in self._named(state, *each)] for each in (now, then)]
+            found = ranking.lists_without(learner, edges, number, item, k, self.hidden())
+            lists = [[name for name, _ in self._named(state, *each)] for each in found]
             (name,) = state.items.tokens([item])
             gone = [each for each in lists[1] if each not in lists[0]]
             return {"item": name, "gone": gone, "come": [each for each in lists[0] if each not in lists[1]]}
 
     def audience(self, item: str, k: int) -> list[dict[str, Any]]:
-        """Return the users, among :data:`AUDIENCE` with edges and none to the item, that rank it highest."""
+        """Return the users, among a sample of those with edges and none to the item, that rank it highest."""
         with self.trainer.reading() as (state, learner):
-            number, edges = self._item(state, item), state.edges
-            active = np.flatnonzero(edges.user_likes + edges.user_dislikes)
-            active = active[~np.isin(active, edges.of_item(number).ids)]
-            some = active[:: max(1, len(active) // AUDIENCE)][:AUDIENCE]
-            if not len(some):
-                return []
-            sample = np.linspace(1, edges.n_items - 1, min(ranking.SAMPLE, edges.n_items - 1)).astype(np.int64)
-            items = np.broadcast_to(np.append(sample, number), (len(some), len(sample) + 1))
-            found = learner.pair_scores(edges, some, np.ascontiguousarray(items))
-            below = (found[:, :-1] < found[:, -1:]).mean(axis=1)
-            best = np.argsort(-below, kind="stable")[:k]
-            tokens = state.users.tokens(some[best].tolist())
+            users, below = ranking.audience(learner, state.edges, self._item(state, item), k)
+            tokens = state.users.tokens(users.tolist())
             return [
                 {"user": token, "percentile": float(value)}
-                for token, value in zip(tokens, below[best], strict=True)
+                for token, value in zip(tokens, below, strict=True)
                 if token is not None
             ]
 
@@ -493,5 +498,3 @@ TRENDING = "trending"
 RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
 SECOND = 1.0
 """Seconds between a replica's looks at catalogue and experiments."""
-AUDIENCE = 500
-"""Users among whom those that rank an item highest are looked for."""

@@ -16,12 +16,14 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE
-from recbole_signed.online.learners import IntArray, Learner
+from recbole_signed.online.learners import IntArray, Learner, best_items
 from recbole_signed.online.store import EdgeState, Row, Rows
 from recbole_signed.serve.experiments import Assignment
 
 SAMPLE = 256
 """Items, evenly spaced, among which the percentile of an item's score is told."""
+AUDIENCE = 500
+"""Users among whom those that rank an item highest are looked for."""
 SESSION = 2**31 - 2
 """The id under which a session is asked for; no user has it, so a model knows nothing of it but the edges."""
 
@@ -65,47 +67,77 @@ def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learne
     return cast(Learner, changed)
 
 
-class SessionEdges:
-    """The edges of a session without an id, in front of those of the state: every user that is asked for is it.
+class OwnEdges:
+    """Edges in which each user that is asked for has those of a row; all else is as in the state.
+
+    Args:
+        edges: of the state.
+        row: with times.
+        n_users: number of ids, if not that of the state.
+    """
+
+    def __init__(self, edges: EdgeState, row: Row, n_users: int | None = None) -> None:
+        assert row.timestamp is not None
+        self._edges, self._row, self._times = edges, row, row.timestamp
+        self.n_users = edges.n_users if n_users is None else n_users
+        verdicts = np.flatnonzero((row.kind == LIKE) | (row.kind == DISLIKE))
+        newest = verdicts[self._times[verdicts] == self._times[verdicts].max(initial=0)]
+        only = len(newest) == 1 and row.kind[newest[0]] == DISLIKE  # as in the state
+        self._newest_dislike = int(row.ids[newest[0]]) if only else 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._edges, name)
+
+    def of_user(self, user: int) -> Row:
+        """Return the edges of the row."""
+        return self._row
+
+    def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
+        """Return the edges of the row, once for each user."""
+        n = len(users)
+        ids, kinds, stamps = (np.tile(each, n) for each in (self._row.ids, self._row.kind, self._times))
+        return Rows(np.arange(n + 1) * len(self._row.ids), ids, kinds, stamps if times else None)
+
+    def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
+        """Return the item of the newest verdict where that is a dislike, else 0, once for each user."""
+        return np.full(len(users), self._newest_dislike, dtype=np.int64)
+
+
+def session_edges(edges: EdgeState, likes: IntArray, dislikes: IntArray) -> EdgeState:
+    """Return edges in which :data:`SESSION`, somebody without an id, has some of its own.
 
     Args:
         edges: of the state.
         likes, dislikes: ids of items, the newest last.
     """
+    items = np.concatenate([likes, dislikes])
+    kinds = np.repeat(np.array([LIKE, DISLIKE], dtype=np.int8), [len(likes), len(dislikes)])
+    last = {int(item): place for place, item in enumerate(items)}  # a later verdict replaces an earlier one
+    ids = np.array(sorted(last), dtype=np.int32)
+    places = np.array([last[int(item)] for item in ids], dtype=np.int64)
+    row = Row(ids, kinds[places], time.time_ns() // 1_000_000 - len(items) + places)
+    return cast(EdgeState, OwnEdges(edges, row, SESSION + 1))
 
-    def __init__(self, edges: EdgeState, likes: IntArray, dislikes: IntArray) -> None:
-        self._edges = edges
-        items = np.concatenate([likes, dislikes])
-        kinds = np.repeat(np.array([LIKE, DISLIKE], dtype=np.int8), [len(likes), len(dislikes)])
-        last = {int(item): place for place, item in enumerate(items)}  # a later verdict replaces an earlier one
-        ids = np.array(sorted(last), dtype=np.int32)
-        places = np.array([last[int(item)] for item in ids], dtype=np.int64)
-        self._ids, self._kinds = ids, kinds[places]
-        self._times = time.time_ns() // 1_000_000 - len(items) + places
-        self._newest_dislike = int(dislikes[-1]) if len(dislikes) else 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._edges, name)
+def lists_without(
+    learner: Learner, edges: EdgeState, user: int, item: int, k: int, hidden: IntArray
+) -> tuple[tuple[IntArray, np.ndarray], tuple[IntArray, np.ndarray]]:
+    """Return the list of a user as it is, and as it would be without its edge to an item.
 
-    @property
-    def n_users(self) -> int:
-        """Number of ids, that of the session included."""
-        return SESSION + 1
-
-    def of_user(self, user: int) -> Row:
-        """Return the session's edges."""
-        return Row(self._ids, self._kinds, self._times)
-
-    def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
-        """Return the session's edges, once for each user."""
-        n = len(users)
-        columns = (np.tile(each, n) for each in (self._ids, self._kinds, self._times))
-        ids, kinds, stamps = columns
-        return Rows(np.arange(n + 1) * len(self._ids), ids, kinds, stamps if times else None)
-
-    def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
-        """Return the last dislike, once for each user."""
-        return np.full(len(users), self._newest_dislike, dtype=np.int64)
+    Args:
+        learner: that ranks.
+        edges: as they are now.
+        user: its number.
+        item: its number.
+        k: length of the lists.
+        hidden: items that are left out.
+    """
+    row = edges.of_user(user)
+    assert row.timestamp is not None
+    stays = row.ids != item
+    others = cast(EdgeState, OwnEdges(edges, Row(row.ids[stays], row.kind[stays], row.timestamp[stays])))
+    now, then = (best_items(learner, each, user, k, exclude=hidden) for each in (edges, others))
+    return now, then
 
 
 def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts: np.ndarray | None = None) -> float:
@@ -118,12 +150,40 @@ def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts:
         item: its number.
         counts: what ranks in the place of the learner, ``[n_items]``.
     """
-    n = edges.n_items
-    sample = np.linspace(1, n - 1, min(SAMPLE, max(n - 1, 1))).astype(np.int64)
-    items = np.append(sample, item)
+    items = _beside_others(edges, item)
     found = learner.pair_scores(edges, np.array([user]), items[None])[0] if counts is None else counts[items]
     others, own = found[:-1], found[-1]
     return float(((others < own).sum() + 0.5 * (others == own).sum()) / len(others))
+
+
+def _beside_others(edges: EdgeState, item: int) -> IntArray:
+    """Return a sample of items, and an item behind it."""
+    n = edges.n_items
+    return np.append(np.linspace(1, n - 1, min(SAMPLE, max(n - 1, 1))).astype(np.int64), item)
+
+
+def audience(learner: Learner, edges: EdgeState, item: int, k: int) -> tuple[IntArray, np.ndarray]:
+    """Return ``k`` users, among :data:`AUDIENCE` with edges and none to an item, in whose ranking it stands highest.
+
+    Args:
+        learner: that ranks.
+        edges: as they are now.
+        item: its number.
+        k: how many.
+
+    Returns:
+        The users, and the share of a sample of items that each ranks below the item.
+    """
+    active = np.flatnonzero(edges.user_likes + edges.user_dislikes)
+    active = active[~np.isin(active, edges.of_item(item).ids)]
+    some = active[:: max(1, len(active) // AUDIENCE)][:AUDIENCE]
+    if not len(some):
+        return some, np.zeros(0)
+    items = _beside_others(edges, item)
+    found = learner.pair_scores(edges, some, np.ascontiguousarray(np.broadcast_to(items, (len(some), len(items)))))
+    below = (found[:, :-1] < found[:, -1:]).mean(axis=1)
+    best = np.argsort(-below, kind="stable")[:k]
+    return some[best], below[best]
 
 
 def explain(learner: Learner, edges: EdgeState, user: int, item: int) -> Any:

@@ -60,6 +60,9 @@ def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(serve: Make) 
     assert near
     effect = client.get("/v1/users/1/last-dislike?k=5").json()
     assert effect["item"] == first
+    lists = [[each["item"] for each in answer["items"][:5]] for answer in (before, after)]
+    assert effect["gone"] == [item for item in lists[0] if item not in lists[1]]
+    assert effect["come"] == [item for item in lists[1] if item not in lists[0]]
     undone = client.delete(f"/v1/users/1/verdicts/{first}?sign=dislike").json()
     assert undone["accepted"] == 1
     again = client.get("/v1/users/1/recommendations?k=5").json()
@@ -229,6 +232,11 @@ def test_explanations_add_up(serve: Make) -> None:
     assert first in why["sentence"]
     listed = client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]
     assert listed["why"]["sentence"] == why["sentence"]
+    held = {name: {"share": 0.5, "parameters": {"dislike_aversion": value}} for name, value in (("a", 2.0), ("b", 4.0))}
+    client.put("/v1/experiments/held", json={"variants": held}).raise_for_status()
+    for query in ("", "&dislike_aversion=3"):
+        for each in client.get(f"/v1/users/1/recommendations?k=5&explain=true{query}").json()["items"]:
+            assert each["why"]["score"] == pytest.approx(each["score"], rel=1e-4)
     audience = client.get(f"/v1/items/{first}/audience?k=3").json()["users"]
     assert len(audience) == 3
     assert audience[0]["percentile"] >= audience[2]["percentile"]

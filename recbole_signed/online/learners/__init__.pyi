@@ -9,7 +9,6 @@ from .base import rows_of as rows_of
 from .base import user_rows as user_rows
 from .dislike_push import best_items as best_items
 from .dislike_push import ranked_scores as ranked_scores
-from .dislike_push import without as without
 from .ease import EaseLearner as EaseLearner
 from .embedding import EmbeddingLearner as EmbeddingLearner
 from .fine_tuning import Batches as Batches
