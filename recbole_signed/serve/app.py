@@ -7,8 +7,9 @@ model's version, the seq that it reflects, and the variant.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from importlib.resources import files
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from recbole_signed import __version__
+from recbole_signed.errors import UsageError
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import TRENDING, Engine
@@ -126,12 +128,22 @@ def _writer(engine: Engine) -> Writer:
     return engine.writer
 
 
+@contextlib.contextmanager
+def _disk() -> Iterator[None]:
+    """Answer 503 where something can't be kept: nothing is wrong with the request, which may be sent again."""
+    try:
+        yield
+    except UsageError as error:
+        raise ProblemError(503, "Service Unavailable", str(error), 1.0) from error
+
+
 async def _submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
     if len(rows) > engine.settings.limits.batch:
         raise ProblemError(
             413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
         )
-    written = await asyncio.wrap_future(_writer(engine).submit([_milliseconds(row) for row in rows]))
+    with _disk():
+        written = await asyncio.wrap_future(_writer(engine).submit([_milliseconds(row) for row in rows]))
     results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
     count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
@@ -327,7 +339,8 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         _check_length(engine, item_id)
         if body.features is not None:
             await _announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
-        await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
+        with _disk():
+            await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
         return body
 
 

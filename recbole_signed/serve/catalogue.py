@@ -51,12 +51,20 @@ class Catalogue:
         return self._tags.get(item, ())
 
     def put(self, item: str, tags: Sequence[str]) -> None:
-        """Keep the tags of an item; they are on the disk when this returns."""
-        with self._lock, self._db:
-            self._db.execute(
-                "INSERT INTO item VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET tags = excluded.tags",
-                (item, json.dumps(list(tags))),
-            )
+        """Keep the tags of an item; they are on the disk when this returns.
+
+        Raises:
+            UsageError: they can't be written.
+        """
+        with self._lock:
+            try:
+                with self._db:
+                    self._db.execute(
+                        "INSERT INTO item VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET tags = excluded.tags",
+                        (item, json.dumps(list(tags))),
+                    )
+            except sqlite3.Error as error:
+                raise UsageError(f"the tags of an item can't be kept: {error}; send them again.") from error
             self._tags = {**self._tags, item: tuple(tags)}
 
     def with_tags(self, tags: Iterable[str]) -> list[str]:

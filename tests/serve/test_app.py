@@ -450,6 +450,25 @@ def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) 
     assert (unready.status_code, unready.json()) == (503, {"Ready": False})
 
 
+def test_what_the_disk_refuses_is_no_fault_of_the_request(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise UsageError("Writing the log failed: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.trainer, "ingest", full)
+        refused = client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "1", "type": "like"}]})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "No space left" in refused.json()["detail"]
+        assert client.put("/v1/users/x", json={"features": {}}).status_code == 503
+    engine.catalogue._db.execute("PRAGMA query_only = ON")
+    refused = client.put("/v1/items/1", json={"tags": ["a"]})
+    assert (refused.status_code, "can't be kept" in refused.json()["detail"]) == (503, True)
+    assert client.get("/v1/items/1").json()["tags"] == []
+
+
 def test_a_cancelled_request_does_not_end_the_writer(serve: Make) -> None:
     client = serve()
     engine = client.engine  # type: ignore[attr-defined]
