@@ -14,6 +14,9 @@ experiment = typer.Typer(help="What experiments on live traffic say, and how man
 DEMO = Path("runs") / "demo"
 
 State = Annotated[Path, typer.Option("--state", help="Folder of the online state.")]
+ExperimentsFile = Annotated[
+    Path | None, typer.Option("--experiments", help="File of experiments, if it is not experiments.yaml in the state.")
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the experiment.")]
 
 
@@ -96,19 +99,19 @@ def api_key(
         typer.echo(made)
 
 
-def _log_and_experiment(state: Path, name: str) -> tuple[Any, Any]:
+def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any, Any]:
     from recbole_signed.serve import EXPERIMENTS, Experiments, TrafficLog
     from recbole_signed.serve.traffic import FILE
 
-    return TrafficLog(state / FILE, read_only=True), Experiments.read(state / EXPERIMENTS)[name]
+    return TrafficLog(state / FILE, read_only=True), Experiments.read(file or state / EXPERIMENTS)[name]
 
 
 @experiment.command("report")
-def report(state: State, name: Name, as_json: Json = False) -> None:
+def report(state: State, name: Name, experiments: ExperimentsFile = None, as_json: Json = False) -> None:
     """Compare the variants of an experiment: rates, differences with intervals, corrected p-values."""
     from recbole_signed.serve import report_of
 
-    log, found = _log_and_experiment(state, name)
+    log, found = _log_and_experiment(state, name, experiments)
     with stdout_for_result():
         result = report_of(log, name, found)
     if as_json:
@@ -170,12 +173,13 @@ def off_policy(
     policy: Annotated[
         str | None, typer.Option("--policy", help="A variant or policy that is judged by drawn first places.")
     ] = None,
+    experiments: ExperimentsFile = None,
     as_json: Json = False,
 ) -> None:
     """Estimate likes and dislikes per impression, had everybody got one variant or policy."""
     from recbole_signed.serve import value_of_policy, value_of_variant
 
-    log, found = _log_and_experiment(state, name)
+    log, found = _log_and_experiment(state, name, experiments)
     if (variant is None) == (policy is None):
         raise UsageError("off-policy needs one of --variant NAME and --policy NAME.")
     if variant is not None:

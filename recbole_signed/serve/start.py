@@ -247,7 +247,7 @@ def _run(
 
         threading.Thread(target=watch, name="parent", daemon=True).start()
     if ready is not None:
-        ready(f"http://{host}:{port}")
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     server.run(sockets=sockets)
 
 

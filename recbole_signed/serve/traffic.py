@@ -411,8 +411,14 @@ class ImpressionQueue:
         self._queue.put(None)
         self._thread.join()
 
+    def _next(self) -> Shown | Callable[[], None] | None:
+        try:
+            return self._queue.get(timeout=HOUR / 1000)
+        except queue.Empty:  # impressions grow old where nothing happens, too
+            return _nothing
+
     def _run(self) -> None:
-        job = self._queue.get()
+        job = self._next()
         while job is not None:
             answers: list[Shown] = []
             while isinstance(job, Shown):
@@ -424,7 +430,7 @@ class ImpressionQueue:
                 _attempt(job)
                 if self._keep is not None and time.monotonic() >= self._prune_at:
                     _attempt(partial(self._prune, self._keep))
-                job = self._queue.get()
+                job = self._next()
 
     def _prune(self, keep: int) -> None:
         self._prune_at = time.monotonic() + HOUR / 1000

@@ -126,6 +126,10 @@ def test_experiment_commands(
     assert "like_rate_ips" in call(capsys, *words)[1]
     status, _, err = call(capsys, *words[:-1], "none")
     assert (status, "has no variant 'none'" in err) == (2, True)
+    (state / "experiments.yaml").rename(tmp_path / "mine.yaml")
+    assert json.loads(call(capsys, *words, "--experiments", "mine.yaml", "--json")[1]) == value
+    elsewhere = ["experiment", "report", "aversion", "--state", "state", "--experiments", "mine.yaml", "--json"]
+    assert json.loads(call(capsys, *elsewhere)[1]) == report
     power = ["experiment", "power", "--rate", "0.1", "--effect", "0.05", "--impressions", "20"]
     assert json.loads(call(capsys, *power, "--users-per-day", "100", "--json")[1])["days"] > 10
     assert "users in each variant" in call(capsys, *power)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -178,6 +179,17 @@ def test_old_impressions_are_deleted_beside_what_is_written(log: TrafficLog, mon
         assert log.logged("test").height == left
     log.write([shown("3", "u", "abc", now - 3 * DAY)])
     assert [log.prune(now - 2 * DAY) for _ in range(3)] == [2, 1, 0]
+
+
+def test_impressions_grow_old_where_nothing_happens(log: TrafficLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "HOUR", 10)
+    waiting = ImpressionQueue(log, 2 * DAY)
+    log.write([shown("1", "u", "abc", traffic.now_ms() - 3 * DAY)])
+    deadline = time.monotonic() + 30
+    while log.logged("test").height and time.monotonic() < deadline:
+        time.sleep(0.01)
+    waiting.close()
+    assert log.logged("test").height == 0
 
 
 def test_added_impressions_are_those_of_all_processes(tmp_path: Path) -> None:
