@@ -6,6 +6,7 @@ standard error. A wrong input ends in one sentence and exit status 2.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -290,5 +291,6 @@ def _refuse(message: str, words: Sequence[str]) -> int:
         sentence = f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 3 :]}"
     sys.stderr.write(f"recbole-signed: {sentence}\n")
     if "--json" in words:
-        print_json({"error": sentence})
+        with contextlib.suppress(OSError):  # the output may be what can't be written
+            print_json({"error": sentence})
     return 2

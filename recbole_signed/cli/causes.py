@@ -19,6 +19,7 @@ _OF_DISK = frozenset((
     errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.ELOOP, errno.EINVAL,
 ))
 # fmt: on
+_OF_WRITING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO))
 _OF_SETTINGS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError),
     *(ImportError, TypeError, ValueError, UnboundLocalError),
@@ -42,6 +43,8 @@ def outside_cause(error: Exception, words: Sequence[str]) -> str | None:
         return f"there is not enough memory ({_brief(error)}); use a smaller model or batch, or a larger machine."
     if isinstance(error, OSError) and error.errno in _OF_DISK and error.filename is not None:
         return f"the file system refuses {os.fsdecode(error.filename)}: {error.strerror}."
+    if isinstance(error, OSError) and error.errno in _OF_WRITING:  # of a file that is open, such as the output
+        return f"the file system refuses to write: {error.strerror}; make room."
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in ("recbole_signed", ""):
         return f"this needs the Python module '{error.name}', which is not installed; install the package that has it."
     given = _given(words)

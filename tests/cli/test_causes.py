@@ -21,6 +21,7 @@ RUN = ("run", "-m", "SGCN", "hidden=3", "-c", "a.yaml")
             "the file system refuses runs/a",
         ),
         (PermissionError(errno.EACCES, "Permission denied", b"runs"), ("stats",), "refuses runs: Permission denied."),
+        (OSError(errno.ENOSPC, "No space left on device"), ("stats",), "refuses to write: No space left on device"),
         (MemoryError("Unable to allocate 8 TiB"), ("synth",), "not enough memory (Unable to allocate 8 TiB)"),
         (RuntimeError("[enforce fail] can't allocate memory: you tried 8 TB"), ("models",), "not enough memory"),
         (ModuleNotFoundError("No module named 'faiss'", name="faiss"), ("run",), "needs the Python module 'faiss'"),
