@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from recbole_signed.convert import TimeUnit, convert_frame, read_manifest
 from recbole_signed.errors import UsageError
+from recbole_signed.files import is_plain_name
 
 NAME = "frame"
 """Name of a data set that is made from a table, where the user gives none."""
@@ -122,7 +123,7 @@ def from_frame(
         "min_likes": min_likes,
         "k_core": k_core,
     }
-    if not name or Path(name).name != name or name.startswith("."):
+    if not is_plain_name(name) or name.startswith("."):
         raise UsageError(f"{name!r} can't be the name of a data set; give one without slashes and leading dots.")
     kept = tempfile.TemporaryDirectory(prefix="recbole-signed-")
     folder = convert_frame(frame, Path(kept.name) / name, items, users, **options)

@@ -96,6 +96,8 @@ BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("sign and rule", small(sign=[1, 1, 0]), {"sign": "sign", **RULE}, "Both sign= and like= were given"),
     ("a bad unit", small(), {**RULE, "time_unit": "min"}, "use one of auto, s, ms, us, ns"),
     ("a bad name", small(), {**RULE, "name": "a/b"}, "can't be the name of a data set"),
+    ("a name that no file has", small(), {**RULE, "name": "a\0b"}, "can't be the name of a data set"),
+    ("a name that is no text", small(), {**RULE, "name": 5}, "can't be the name of a data set"),
     ("no item column", small().drop("item"), RULE, "give item= the one of the item ids."),
     ("no column to keep", small(), {**RULE, "keep": "price"}, "the frame has no column 'price'"),
     ("a number to keep", small(), {**RULE, "keep": 3}, "The option keep is 3; give names"),
