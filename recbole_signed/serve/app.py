@@ -253,6 +253,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         tags: Annotated[list[schemas.Id] | None, Query()] = None,
         dislike_aversion: Annotated[schemas.Aversion | None, Query()] = None,
         explain: bool = False,
+        log: Annotated[bool, Query(description="False: it is looked at, not shown to the user.")] = True,
         min_seq: Annotated[int | None, Query(ge=0)] = None,
     ) -> schemas.Answer:
         """Return the best items that the user has no edge to, none of them withdrawn."""
@@ -262,7 +263,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         def work() -> schemas.Answer:
             given = _parameters(dislike_aversion)
             ranked = engine.recommend(
-                user_id, k, exclude=exclude, include_only=include_only, tags=tags, parameters=given
+                user_id, k, exclude=exclude, include_only=include_only, tags=tags, parameters=given, log=log
             )
             return _answer(ranked, (lambda item: engine.explain(user_id, item, given)) if explain else None)
 

@@ -182,7 +182,7 @@ class Engine:
             include_only: items to choose from.
             tags: choose from items with any of these tags.
             parameters: of the request; they take the place of those of a variant.
-            log: keep the answer as impressions.
+            log: keep the answer as impressions, and count it as such.
 
         Raises:
             UsageError: the model has no such parameter.
@@ -211,9 +211,9 @@ class Engine:
                 found, teams = self._interleaved(mixed, partial(rank, mixed), state, k, request)
             told = known or learner.knows(number)
             answer = Ranked(found, self.seq, self.version, told, assignments, teams, request, draws)
-        if log and self.impressions is not None:
+        if log:
             self._keep(user, answer, mixed)
-        self.telemetry.impressions.labels(answer.variant).inc(len(found))
+            self.telemetry.impressions.labels(answer.variant).inc(len(found))
         return answer
 
     def _variants_of(self, state: Any, user: str) -> tuple[int, bool, list[Assignment]]:

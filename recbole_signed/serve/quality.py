@@ -32,7 +32,6 @@ class Case:
     """One verdict that was ranked before it was learned.
 
     Attributes:
-        time: milliseconds since 1970.
         sign: +1 or -1.
         position: of the item in the user's list, from 0; None where it is not in it.
         percentile: share of a sample of items that score below the item, 0 to 1.
@@ -41,7 +40,6 @@ class Case:
         edges: number of edges of the user before.
     """
 
-    time: int
     sign: int
     position: int | None
     percentile: float

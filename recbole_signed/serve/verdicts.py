@@ -87,7 +87,6 @@ class VerdictWatch:
             lists[user] = engine.rank(changed, state, user, engine.quality.k, filters, assignments)[0]
         found = np.flatnonzero(lists[user] == item)
         case = Case(
-            time=int(batch.timestamp[i]),
             sign=1 if batch.type[i] == LIKE else -1,
             position=int(found[0]) if len(found) else None,
             percentile=ranking.percentile(changed, edges, user, item, engine.counts(state, assignments)),

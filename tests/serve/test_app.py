@@ -344,6 +344,15 @@ def test_dislikes_are_held_against_the_impressions_of_all_processes(serve: Make,
     assert engine.gauges()["dislikes_per_impression"][1] == 1 / 10
 
 
+def test_a_list_that_is_looked_at_is_no_impression(serve: Make) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    assert items(client, "1", k=5, log=False) == items(client, "1", k=5)
+    engine.impressions.close()
+    engine.impressions = None
+    assert engine.traffic.added() == engine.telemetry.total(engine.telemetry.impressions) == 5
+
+
 def test_a_verdict_from_before_an_impression_is_no_outcome_of_it(serve: Make) -> None:
     client = serve()
     early, slow, prompt = items(client, "1", k=3)

@@ -13,7 +13,6 @@ from recbole_signed.serve import BINS, MINUTE, Case, LiveQuality
 CASES = st.lists(
     st.builds(
         Case,
-        time=st.just(0),
         sign=st.sampled_from([1, -1]),
         position=st.none() | st.integers(0, 19),
         percentile=st.integers(0, BINS - 1).map(lambda bin_: (bin_ + 0.5) / BINS),
@@ -52,7 +51,7 @@ def test_figures(cases: list[Case]) -> None:
 
 def test_windows_and_curve() -> None:
     quality = LiveQuality()
-    hit, miss = (Case(0, 1, position, 0.5, "v", "", 3) for position in (0, None))
+    hit, miss = (Case(1, position, 0.5, "v", "", 3) for position in (0, None))
     quality.add([miss], 0)
     quality.add([hit], 90 * MINUTE)
     now = 95 * MINUTE
@@ -64,4 +63,4 @@ def test_windows_and_curve() -> None:
 
 
 def test_groups() -> None:
-    assert [Case(0, 1, None, 0, "", "", n).group for n in (0, 1, 9, 10)] == ["new", "light", "light", "heavy"]
+    assert [Case(1, None, 0, "", "", n).group for n in (0, 1, 9, 10)] == ["new", "light", "light", "heavy"]
