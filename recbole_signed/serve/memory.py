@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import resource
+import sys
 
-_PAGE = 4096
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Numbers of parameters of glibc's ``mallopt``, from its ``malloc.h``."""
 LARGE = 1 << 20
@@ -21,9 +21,9 @@ def resident_bytes() -> int:
     """Return the resident memory of this process."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except OSError:  # other systems tell the peak alone
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:  # other systems tell the peak alone, macOS in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def hold_memory_down() -> None:

@@ -85,8 +85,11 @@ class Truth:
         rate = (likes + 5 * liked.mean()) / (counts + 5)
         residual = sp.csr_matrix((liked - rate[item], (user, item)), shape=(len(users), len(items)))
         k = min(rank, min(residual.shape) - 1)
-        left, values, right = svds(residual, k, random_state=0)
-        like = np.clip(rate + 4 * (left * values) @ right, 0.02, 0.98)
+        taste = np.zeros(residual.shape)
+        if k > 0 and residual.data.any():  # else all users think alike, such as where nobody dislikes anything
+            left, values, right = svds(residual, k, random_state=0)
+            taste = (left * values) @ right
+        like = np.clip(rate + 4 * taste, 0.02, 0.98)
         return cls(list(users), list(items), like.astype(np.float32), np.clip(counts / counts.max(), 0.05, 0.9))
 
 

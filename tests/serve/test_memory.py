@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from recbole_signed.serve import memory
+
 SCRIPT = """
 import sys
 import numpy as np
@@ -33,3 +35,10 @@ def test_what_is_freed_does_not_stay_resident() -> None:
     }
     assert found["as it is"] > 50 << 20  # else the script shows nothing
     assert found["held"] < 5 << 20
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_pages_have_the_size_that_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = memory.resident_bytes()
+    monkeypatch.setattr(memory.resource, "getpagesize", lambda: 1 << 16)
+    assert memory.resident_bytes() > 8 * before

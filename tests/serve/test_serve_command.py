@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import recbole_signed
@@ -211,3 +212,13 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
     bound = listening_socket("127.0.0.1", 0)
     assert bound.proto == socket.IPPROTO_TCP
     bound.close()
+
+
+@pytest.mark.parametrize("n_users", [1, 6])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
+    from recbole_signed.serve.simulator import Truth
+
+    user, item = np.divmod(np.arange(n_users * 5), 5)
+    truth = Truth.of_edges([f"u{i}" for i in range(n_users)], list("abcde"), user, item, np.full(len(user), sign))
+    assert ((truth.like > 0.5) == (sign > 0)).all()
