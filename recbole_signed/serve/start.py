@@ -139,16 +139,17 @@ def run_service(
         port = sockets[0].getsockname()[1]
         if workers > 1:
             sockets.append(listening_socket("127.0.0.1", 0))
-            writer = f"http://127.0.0.1:{sockets[1].getsockname()[1]}"
-            words = ["--state", str(directory), "--host", host, "--port", str(port), "--follow", "--writer", writer]
-            words += ["--parent", str(os.getpid())]
-            words += [] if config is None else ["--config", str(config)]
-            command = [sys.executable, "-m", "recbole_signed", "serve", *words]
-            replicas = [subprocess.Popen(command) for _ in range(workers - 1)]
         engine = _engine(trainer, settings, directory)
         maintenance = Maintenance(engine, settings.schedule)
-        maintenance.start()
         try:
+            if workers > 1:  # once catalogue and impressions have their files: only one process can make them
+                writer = f"http://127.0.0.1:{sockets[1].getsockname()[1]}"
+                words = ["--state", str(directory), "--host", host, "--port", str(port), "--follow", "--writer", writer]
+                words += ["--parent", str(os.getpid())]
+                words += [] if config is None else ["--config", str(config)]
+                command = [sys.executable, "-m", "recbole_signed", "serve", *words]
+                replicas = [subprocess.Popen(command) for _ in range(workers - 1)]
+            maintenance.start()
             _run(make_app(engine, keys, maintenance), sockets, host, port, ready)
         finally:
             maintenance.stop()

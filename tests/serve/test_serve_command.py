@@ -222,3 +222,28 @@ def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
     user, item = np.divmod(np.arange(n_users * 5), 5)
     truth = Truth.of_edges([f"u{i}" for i in range(n_users)], list("abcde"), user, item, np.full(len(user), sign))
     assert ((truth.like > 0.5) == (sign > 0)).all()
+
+
+def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes that make the log of impressions at once get in each other's way."""
+    from small_recommender import begin
+
+    from recbole_signed.serve import start
+
+    begin(tmp_path / "state").close()
+    found: list[bool] = []
+
+    class Replica:
+        def __init__(self, command: list[str]) -> None:
+            found.append((tmp_path / "state" / "traffic.sqlite").is_file())
+
+        def terminate(self) -> None:
+            pass
+
+        wait = terminate
+
+    monkeypatch.setattr(start.subprocess, "Popen", Replica)
+    for name in ("_run", "hold_memory_down", "compute_on_one_thread"):
+        monkeypatch.setattr(start, name, lambda *_: None)
+    start.run_service(tmp_path / "state", port=0, workers=3)
+    assert found == [True, True]
