@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recbole_signed.convert.options import option, read
-from recbole_signed.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,6 @@ class Common:
     gap_filling: bool = option(
         False, "number users and items again from 0, in the order of their numbers, without gaps"
     )
-
-    def __post_init__(self) -> None:
-        for name in ("min_likes", "k_core"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name}={getattr(self, name)} is below 0; give 0 (off) or more.")
 
     @property
     def cleans(self) -> bool:

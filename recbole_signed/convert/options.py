@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -121,6 +122,10 @@ def _read_value(hint: Any, value: Any, what: str) -> Any:
     try:
         if isinstance(value, bool) or (hint is int and isinstance(value, float) and value != int(value)):
             raise ValueError
-        return hint(value)
+        number = hint(value)
+        if not 0 <= number < math.inf:  # of all options: counts, seeds, seconds, shares
+            raise ValueError
+        return number
     except (TypeError, ValueError, OverflowError):
-        raise UsageError(f"{what} is {value!r}; give {'an integer' if hint is int else 'a number'}.") from None
+        kind = "an integer" if hint is int else "a number"
+        raise UsageError(f"{what} is {value!r}; give {kind} of 0 or more.") from None
