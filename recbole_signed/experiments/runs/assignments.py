@@ -26,7 +26,7 @@ __all__ = [
 
 
 def yaml_if_there(path: Path) -> dict[str, Any]:
-    """Return the content of a yaml file; nothing where there is no file."""
+    """Return the content of a yaml file, an empty mapping if the file does not exist."""
     return read_yaml(path) if path.is_file() else {}
 
 

@@ -40,7 +40,7 @@ def traces_of(directory: Path, user: str, event_ids: Sequence[str] = ()) -> Trac
     """
     found = Traces()
     token = id_of(user)
-    spellings = [each for text in (token, *event_ids) for each in _spellings(text)]
+    spellings = list(dict.fromkeys(each for text in (token, *event_ids) for each in _spellings(text)))
     found.traces += [f"{path} holds {spelling!r}." for path, spelling in _holding(directory, spellings)]
     log = EventLog(directory / LOG, read_only=True)
     try:
@@ -89,12 +89,11 @@ def _files(directory: Path) -> list[Path]:
 
 def _held(path: Path, spellings: Sequence[bytes]) -> list[bytes]:
     """Return the spellings that a file holds; it is read once."""
-    sought, tail = dict.fromkeys(spellings), b""
-    longest = max(map(len, sought))
+    sought, tail = set(spellings), b""
+    longest = max(map(len, spellings))
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         while sought and (block := file.read(_BLOCK)):
             window = tail + block
-            for spelling in [each for each in sought if each in window]:
-                del sought[spelling]
+            sought = {each for each in sought if each not in window}
             tail = window[-longest:]
-    return [each for each in dict.fromkeys(spellings) if each not in sought]
+    return [each for each in spellings if each not in sought]
