@@ -6,7 +6,6 @@ import gc
 import ipaddress
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from recbole_signed.serve.keys import ApiKeys
 from recbole_signed.serve.memory import hold_memory_down
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.threads import compute_on_one_thread
+from recbole_signed.serve.workers import ReplicaProcesses
 
 try:
     import uvicorn
@@ -131,7 +131,7 @@ def run_service(
     compute_on_one_thread()
     trainer = OnlineRecommender.open(directory, settings=StateSettings(max_id_length=settings.limits.id_length))
     sockets: list[socket.socket] = []
-    replicas: list[subprocess.Popen[bytes]] = []
+    replicas: ReplicaProcesses | None = None
     try:
         from recbole_signed.serve.maintenance import Maintenance
 
@@ -142,23 +142,25 @@ def run_service(
         engine = _engine(trainer, settings, directory)
         maintenance = Maintenance(engine, settings.schedule)
         try:
+            server = _server(make_app(engine, keys, maintenance))
             if workers > 1:  # once catalogue and impressions have their files: only one process can make them
                 writer = f"http://127.0.0.1:{sockets[1].getsockname()[1]}"
                 words = ["--state", str(directory), "--host", host, "--port", str(port), "--follow", "--writer", writer]
                 words += ["--parent", str(os.getpid())]
                 words += [] if config is None else ["--config", str(config)]
                 command = [sys.executable, "-m", "recbole_signed", "serve", *words]
-                replicas = [subprocess.Popen(command) for _ in range(workers - 1)]
+                replicas = ReplicaProcesses(
+                    command, workers - 1, engine.telemetry.replica_restarts.inc, lambda: server.should_exit
+                )
+                replicas.start()
             maintenance.start()
-            _run(make_app(engine, keys, maintenance), sockets, host, port, ready)
+            _run(server, sockets, host, port, ready)
         finally:
             maintenance.stop()
             engine.close()
     finally:
-        for each in replicas:
-            each.terminate()
-        for each in replicas:
-            each.wait()
+        if replicas is not None:
+            replicas.stop()
         for bound in sockets:
             bound.close()
         trainer.close()
@@ -197,8 +199,8 @@ def run_replica(
         bound = listening_socket(host, port, shared=True)
         engine = _engine(replica, settings, directory)
         try:
-            app = make_app(engine, keys, writer=writer)
-            _run(app, [bound], host, bound.getsockname()[1], ready, parent)
+            server = _server(make_app(engine, keys, writer=writer))
+            _run(server, [bound], host, bound.getsockname()[1], ready, parent)
         finally:
             engine.close()
     finally:
@@ -225,8 +227,12 @@ def _engine(source: OnlineRecommender | OnlineReplica, settings: ServeSettings, 
     return Engine(source, settings, experiments, directory)
 
 
+def _server(app: Any) -> Any:
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+
+
 def _run(
-    app: Any,
+    server: Any,
     sockets: list[socket.socket],
     host: str,
     port: int,
@@ -237,7 +243,6 @@ def _run(
     sys.setswitchinterval(SWITCH)
     gc.collect()
     gc.freeze()  # what is there now stays; looking through it again and again would hold up answers
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
     if parent is not None:
 
         def watch() -> None:

@@ -35,6 +35,9 @@ class Telemetry:
         self.maintenance = Counter(f"{PREFIX}_maintenance_total", "Rounds of maintenance.", ["task", "result"], **make)
         self.maintenance_seconds = Gauge(f"{PREFIX}_maintenance_seconds", "Time of the last round.", ["task"], **make)
         self.maintenance_failed = Gauge(f"{PREFIX}_maintenance_failed", "1 if the last round failed.", ["task"], **make)
+        self.replica_restarts = Counter(
+            f"{PREFIX}_replica_restarts_total", "Read replicas that ended and were started again.", **make
+        )
 
     def watch(self, gauges: Callable[[], dict[str, tuple[str, float]]]) -> None:
         """Add gauges that are read when they are asked for.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +206,105 @@ def test_two_processes_behind_one_port(service: str) -> None:
             assert after["items"][0]["item"] != first
 
 
+@pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
+def test_a_killed_replica_is_started_again(service: str) -> None:
+    def figures() -> dict[str, float]:
+        with urllib.request.urlopen(f"{service}/metrics", timeout=30) as answer:
+            lines = [line.split() for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return {name.removeprefix("recbole_signed_"): float(value) for name, value in lines if "{" not in name}
+
+    def both_answer(known: int = 0) -> set[int]:
+        """Numbers of the two processes, one of which is `known`."""
+        seen: set[int] = set()
+        deadline = time.monotonic() + 60
+        while len(seen) < 2 and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):  # a connection that the killed process had accepted
+                seen.add(int(figures()["process_pid"]))
+        assert len(seen) == 2
+        return seen
+
+    processes = both_answer()
+    parents = {
+        process: int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]) for process in processes
+    }
+    (replica,) = (process for process in processes if parents[process] in processes)
+    os.kill(replica, signal.SIGKILL)
+    (writer,) = processes - {replica}
+    while Path(f"/proc/{replica}/stat").exists() and "Z" not in Path(f"/proc/{replica}/stat").read_text():
+        time.sleep(0.05)
+    again = both_answer()
+    assert writer in again
+    assert replica not in again
+    restarts = 0.0
+    while not restarts:  # the writer's answer
+        found = figures()
+        restarts = found["replica_restarts_total"] if int(found["process_pid"]) == writer else 0.0
+    assert restarts == 1.0
+
+
+def test_replicas_that_end_at_once_are_started_again_later_and_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from recbole_signed.serve import workers
+
+    monkeypatch.setattr(workers, "LOOK", 0.005)
+    monkeypatch.setattr(workers, "PAUSE", 0.1)
+    started = tmp_path / "started"
+    command = ["sh", "-c", f"echo x >> {started}; exit 3"]
+    restarts = []
+    processes = workers.ReplicaProcesses(command, 1, lambda: restarts.append(time.monotonic()), lambda: False)
+    processes.start()
+    deadline = time.monotonic() + 30
+    while len(restarts) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    processes.stop()
+    assert len(restarts) == 3
+    assert restarts[1] - restarts[0] >= 0.2
+    assert restarts[2] - restarts[1] >= 0.4
+    assert len(started.read_text().split()) == 4
+    assert "a read replica ended with status 3; it is started again in" in caplog.text
+    before = len(restarts)
+    time.sleep(0.2)
+    assert len(restarts) == before  # none after the stop
+
+
+def test_replicas_that_end_with_the_service_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C and systemd send the signal to all processes of a service."""
+    from recbole_signed.serve import workers
+
+    monkeypatch.setattr(workers, "LOOK", 0.005)
+    monkeypatch.setattr(workers, "PAUSE", 0.01)
+    restarts = []
+    processes = workers.ReplicaProcesses(["sleep", "0"], 2, lambda: restarts.append(1), lambda: True)
+    processes.start()
+    time.sleep(0.3)
+    processes.stop()
+    assert not restarts
+
+
+def test_a_replica_that_the_system_does_not_start_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from recbole_signed.serve import workers
+
+    monkeypatch.setattr(workers, "LOOK", 0.005)
+    monkeypatch.setattr(workers, "PAUSE", 0.01)
+    real, answers = subprocess.Popen, chain([None, OSError(12, "Cannot allocate memory")], repeat(None))
+
+    def popen(command: list[str]) -> Any:
+        if (error := next(answers)) is not None:
+            raise error
+        return real(command)
+
+    monkeypatch.setattr(workers.subprocess, "Popen", popen)
+    restarted = threading.Event()
+    processes = workers.ReplicaProcesses(["sleep", "0"], 1, restarted.set, lambda: False)
+    processes.start()
+    assert restarted.wait(30)
+    processes.stop()
+    assert "can't be started: Cannot allocate memory" in caplog.text
+
+
 def test_answers_do_not_wait_for_acknowledgements() -> None:
     """asyncio turns Nagle's algorithm off for sockets that name their protocol: beside delayed ACKs it costs 40 ms."""
     import socket
@@ -228,7 +330,7 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
     """Two processes that make the log of impressions at once get in each other's way."""
     from small_recommender import begin
 
-    from recbole_signed.serve import start
+    from recbole_signed.serve import start, workers
 
     begin(tmp_path / "state").close()
     found: list[bool] = []
@@ -237,12 +339,12 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
         def __init__(self, command: list[str]) -> None:
             found.append((tmp_path / "state" / "traffic.sqlite").is_file())
 
-        def terminate(self) -> None:
+        def poll(self) -> None:
             pass
 
-        wait = terminate
+        terminate = wait = poll
 
-    monkeypatch.setattr(start.subprocess, "Popen", Replica)
+    monkeypatch.setattr(workers.subprocess, "Popen", Replica)
     for name in ("_run", "hold_memory_down", "compute_on_one_thread"):
         monkeypatch.setattr(start, name, lambda *_: None)
     start.run_service(tmp_path / "state", port=0, workers=3)

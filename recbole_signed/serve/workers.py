@@ -1,0 +1,88 @@
+"""The read replicas that a service starts itself: one that ends is started again."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+_logger = logging.getLogger(__name__)
+LOOK = 0.5
+"""Seconds between looks at the processes."""
+PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds until a replica that ended is started again; twice as long after each that lived for less than the second."""
+
+
+class ReplicaProcesses:
+    """Processes that run one command, watched by a thread.
+
+    Args:
+        command: words that start a replica.
+        n: how many.
+        restarted: called for each that is started again.
+        stopping: whether this process is about to end; then none is started again, as signals often reach all of them.
+    """
+
+    def __init__(
+        self, command: Sequence[str], n: int, restarted: Callable[[], None], stopping: Callable[[], bool]
+    ) -> None:
+        self._replicas = [_Replica(command) for _ in range(n)]
+        self._restarted, self._stopping = restarted, stopping
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="replicas", daemon=True)
+
+    def start(self) -> None:
+        """Start them.
+
+        Raises:
+            OSError: the system starts no process.
+        """
+        for each in self._replicas:
+            each.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End them, and wait until they have."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()  # nothing is started from here on
+        running = [each.process for each in self._replicas if each.process is not None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+    def _watch(self) -> None:
+        while not (self._stop.wait(LOOK) or self._stopping()):
+            for each in self._replicas:
+                if each.process is None:
+                    if time.monotonic() >= each.due:
+                        try:
+                            each.start()
+                        except OSError as error:
+                            each.postpone(f"can't be started: {error.strerror or error}")
+                        else:
+                            self._restarted()
+                elif each.process.poll() is not None:
+                    each.postpone(f"ended with status {each.process.returncode}")
+
+
+class _Replica:
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command, self._pause, self._started = list(command), PAUSE, 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.due = 0.0
+        """When it is started again, by the monotonic clock, where there is no process."""
+
+    def start(self) -> None:
+        self.process, self._started = subprocess.Popen(self._command), time.monotonic()
+
+    def postpone(self, why: str) -> None:
+        now = time.monotonic()
+        if now - self._started >= LONGEST_PAUSE:
+            self._pause = PAUSE
+        _logger.error("a read replica %s; it is started again in %.0f s", why, self._pause)
+        self.process, self.due = None, now + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
