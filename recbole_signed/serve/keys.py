@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 import secrets
 import threading
@@ -21,6 +22,14 @@ _HASH = re.compile(r"[0-9a-fA-F]{64}")
 def hashed(key: str) -> str:
     """Return the hash of a key as the file holds it; keys are random, so that no salt is needed."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class ApiKeys:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_signed.errors import UsageError
 from recbole_signed.serve.engine import Engine
-from recbole_signed.serve.keys import ROLES, ApiKeys, RateLimit
+from recbole_signed.serve.keys import ROLES, ApiKeys, RateLimit, is_loopback
 from recbole_signed.serve.problems import ProblemError
 from recbole_signed.serve.replicas import READING, Forwarder
 from recbole_signed.serve.schemas import SLASH
@@ -129,6 +130,37 @@ class Watch:
 
     def _too_large(self) -> ProblemError:
         return ProblemError(413, "Content Too Large", f"A body may have at most {self._largest} bytes.")
+
+
+class LocalHosts:
+    """Refuses requests under a name that is not this machine's, in a service without keys.
+
+    A page can let its own name lead to 127.0.0.1 once it has been loaded (DNS rebinding). To the browser the service is
+    then of the page's own origin, so that neither CORS nor ``Sec-Fetch-Site`` stops it.
+
+    Args:
+        app: what comes next.
+        also: names that are answered beside those of the loopback interface.
+    """
+
+    def __init__(self, app: ASGIApp, also: Sequence[str] = ()) -> None:
+        self._app, self._also = app, frozenset(name.lower() for name in also)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and (given := Headers(scope=scope).get("host")):
+            try:
+                name = urlsplit(f"//{given}").hostname or ""
+            except ValueError:
+                name = ""
+            if not (is_loopback(name) or name in self._also or "*" in self._also):
+                detail = (
+                    "A service without API keys answers to localhost alone; name the host of this request under "
+                    "'allow_hosts' in the settings, or make keys."
+                )
+                await ProblemError(421, "Misdirected Request", detail).response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def answer_errors(app: FastAPI) -> None:

@@ -83,6 +83,7 @@ class ServeSettings(Spec):
         source: address of a Redis stream that events come from in the place of requests, see ``feed.py``.
         half_life: days after which a like counts half in ``/v1/trending``; that of DecayPop by default.
         allow_origins: origins of pages that may call the service (CORS); none by default.
+        allow_hosts: names that a service without keys answers to, beside those of the loopback interface.
     """
 
     limits: RequestLimits = RequestLimits()
@@ -96,6 +97,7 @@ class ServeSettings(Spec):
     source: str | None = None
     half_life: float = Field(default=7.0, gt=0)
     allow_origins: tuple[str, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
 
     @field_validator("source")
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import ipaddress
 import os
 import socket
 import sys
@@ -17,7 +16,7 @@ from recbole_signed.compat import no_training_curves
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.online import OnlineRecommender, OnlineReplica, OnlineTrainer
 from recbole_signed.online.store import StateSettings
-from recbole_signed.serve.keys import ApiKeys
+from recbole_signed.serve.keys import ApiKeys, is_loopback
 from recbole_signed.serve.memory import hold_memory_down
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.threads import compute_on_one_thread
@@ -29,6 +28,7 @@ try:
     from recbole_signed.serve.app import make_app
     from recbole_signed.serve.engine import Engine
     from recbole_signed.serve.experiments import Experiments
+    from recbole_signed.serve.middleware import LocalHosts
 except ImportError:  # the extra 'serve', which run_service names
     uvicorn = None  # type: ignore[assignment]
 
@@ -93,14 +93,6 @@ def listening_socket(host: str, port: int, shared: bool = False) -> socket.socke
     return made
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine alone."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def run_service(
     directory: Path,
     host: str = "127.0.0.1",
@@ -142,7 +134,7 @@ def run_service(
         engine = _engine(trainer, settings, directory)
         maintenance = Maintenance(engine, settings.schedule)
         try:
-            server = _server(make_app(engine, keys, maintenance))
+            server = _server(make_app(engine, keys, maintenance), keys, settings)
             if workers > 1:  # once catalogue and impressions have their files: only one process can make them
                 writer = f"http://127.0.0.1:{sockets[1].getsockname()[1]}"
                 words = ["--state", str(directory), "--host", host, "--port", str(port), "--follow", "--writer", writer]
@@ -199,7 +191,7 @@ def run_replica(
         bound = listening_socket(host, port, shared=True)
         engine = _engine(replica, settings, directory)
         try:
-            server = _server(make_app(engine, keys, writer=writer))
+            server = _server(make_app(engine, keys, writer=writer), keys, settings)
             _run(server, [bound], host, bound.getsockname()[1], ready, parent)
         finally:
             engine.close()
@@ -227,7 +219,9 @@ def _engine(source: OnlineRecommender | OnlineReplica, settings: ServeSettings, 
     return Engine(source, settings, experiments, directory)
 
 
-def _server(app: Any) -> Any:
+def _server(app: Any, keys: ApiKeys, settings: ServeSettings) -> Any:
+    if not keys.required:
+        app.add_middleware(LocalHosts, also=settings.allow_hosts)
     return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
 
 

@@ -505,6 +505,35 @@ def test_a_page_of_another_site_changes_nothing(serve: Make) -> None:
         assert serve(allow_origins=origins).post("/v1/models", headers=foreign).status_code == 201
 
 
+def test_a_service_without_keys_answers_under_local_names_alone() -> None:
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    from recbole_signed.serve.middleware import LocalHosts
+
+    def status(host: str, also: tuple[str, ...] = ()) -> int:
+        app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("here"))])
+        app.add_middleware(LocalHosts, also=also)
+        return TestClient(app).get("/", headers={"host": host}).status_code
+
+    local = ("localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:8080", "127.0.0.2", "[::1]:8080", "[::1]")
+    assert {status(host) for host in local} == {200}
+    foreign = (
+        "evil.example",
+        "evil.example:8080",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "[::1",
+        "1.2.3.4",
+        "@",
+    )
+    assert {status(host) for host in foreign} == {421}
+    assert status("Ratings.example:80", ("ratings.Example",)) == 200
+    assert status("evil.example", ("ratings.example",)) == 421
+    assert status("evil.example", ("*",)) == 200
+
+
 def test_roles(serve: Make, tmp_path: Path) -> None:
     path = tmp_path / "keys"
     made = {role: make_key(path, role) for role in ("read", "write", "admin")}

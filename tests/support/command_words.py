@@ -131,6 +131,7 @@ FORMS: dict[str, tuple[dict[str, Any], ...]] = {
             "keys": "keys.txt",
             "source": "redis://127.0.0.1:9/x",
             "allow_origins": ["http://a"],
+            "allow_hosts": ["recommendations.example"],
         },
     ),
     "config": (
