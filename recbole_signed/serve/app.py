@@ -205,7 +205,7 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
 # ---- recommendations
 
 
-def _answer(ranked: Ranked, why: Callable[[str], dict[str, Any]] | None = None) -> schemas.Answer:
+def _answer(ranked: Ranked, why: Callable[[str], dict[str, Any] | None] | None = None) -> schemas.Answer:
     teams = ranked.teams or [None] * len(ranked.items)  # type: ignore[list-item]
     items = [
         schemas.ScoredItem(item=item, score=score, variant=team, why=None if why is None else why(item))
@@ -293,7 +293,13 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
     @app.get("/v1/users/{user_id}/explain/{item_id}", **read)
     def get_explanation(user_id: UserId, item_id: ItemId) -> schemas.Why:
         """Return what each edge of the user adds to the score of an item, exactly."""
-        return schemas.Why(**engine.explain(user_id, item_id))
+        why = engine.explain(user_id, item_id)
+        if why is None:
+            detail = (
+                f"The variant of user '{user_id}' ranks by likes of all users; no edge of the user adds to a score."
+            )
+            raise ProblemError(422, "Unprocessable Content", detail)
+        return schemas.Why(**why)
 
     @app.get("/v1/users/{user_id}/last-dislike", **read)
     def get_last_dislike(user_id: UserId, k: K = 20) -> schemas.DislikeEffect:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -356,14 +357,14 @@ class Engine:
 
     def _told_of(
         self, state: Any, learner: Any, user: str, given: Mapping[str, float] | None = None
-    ) -> tuple[int, Any]:
-        """Return the number of a user, and the learner with the parameters of its variants, but interleaved ones."""
+    ) -> tuple[int, Any, list[Assignment]]:
+        """Return the number of a user, its variants but interleaved ones, and the learner with their parameters."""
         number, _, assignments = self._variants_of(state, user)
         whole = [each for each in assignments if not self.experiments[each.experiment].interleave]
-        return number, self.learner_for(learner, whole, given)
+        return number, self.learner_for(learner, whole, given), whole
 
-    def explain(self, user: str, item: str, parameters: Mapping[str, float] | None = None) -> dict[str, Any]:
-        """Return why a user gets an item, with the ids that events have.
+    def explain(self, user: str, item: str, parameters: Mapping[str, float] | None = None) -> dict[str, Any] | None:
+        """Return why a user gets an item, with the ids that events have; None where its variant does not ask the model.
 
         Args:
             user: its id.
@@ -374,7 +375,9 @@ class Engine:
             UsageError: there is no such item, or the model can't tell.
         """
         with self.trainer.reading() as (state, learner):
-            number, learner = self._told_of(state, learner, user, parameters)
+            number, learner, assignments = self._told_of(state, learner, user, parameters)
+            if self.counts(state, assignments) is not None:
+                return None
             told = ranking.explain(learner, state.edges, number, self._item(state, item))
             tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
             here = replace(told, items=np.arange(len(tokens)))
@@ -397,12 +400,14 @@ class Engine:
     def last_dislike(self, user: str, k: int) -> dict[str, Any]:
         """Return the item of a user's newest verdict where that is a dislike, and what it changed in the list."""
         with self.trainer.reading() as (state, learner):
-            number, learner = self._told_of(state, learner, user)
+            number, learner, assignments = self._told_of(state, learner, user)
             edges = state.edges
             item = int(edges.newest_dislikes(np.array([number]))[0]) if 0 < number < edges.n_users else 0
             if not item:
                 return {"item": None, "gone": [], "come": []}
-            found = ranking.lists_without(learner, edges, number, item, k, self.hidden())
+            filters = self._filters((), None, None)
+            states = (state, SimpleNamespace(edges=ranking.edges_without(edges, number, item)))
+            found = [self.rank(learner, each, number, k, filters, assignments) for each in states]
             lists = [[name for name, _ in self._named(state, *each)] for each in found]
             (name,) = state.items.tokens([item])
             gone = [each for each in lists[1] if each not in lists[0]]

@@ -16,7 +16,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE
-from recbole_signed.online.learners import IntArray, Learner, best_items
+from recbole_signed.online.learners import IntArray, Learner
 from recbole_signed.online.store import EdgeState, Row, Rows
 from recbole_signed.serve.experiments import Assignment
 
@@ -119,25 +119,18 @@ def session_edges(edges: EdgeState, likes: IntArray, dislikes: IntArray) -> Edge
     return cast(EdgeState, OwnEdges(edges, row, SESSION + 1))
 
 
-def lists_without(
-    learner: Learner, edges: EdgeState, user: int, item: int, k: int, hidden: IntArray
-) -> tuple[tuple[IntArray, np.ndarray], tuple[IntArray, np.ndarray]]:
-    """Return the list of a user as it is, and as it would be without its edge to an item.
+def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
+    """Return edges in which a user, the only one that is asked for, lacks its edge to an item.
 
     Args:
-        learner: that ranks.
         edges: as they are now.
         user: its number.
         item: its number.
-        k: length of the lists.
-        hidden: items that are left out.
     """
     row = edges.of_user(user)
     assert row.timestamp is not None
     stays = row.ids != item
-    others = cast(EdgeState, OwnEdges(edges, Row(row.ids[stays], row.kind[stays], row.timestamp[stays])))
-    now, then = (best_items(learner, each, user, k, exclude=hidden) for each in (edges, others))
-    return now, then
+    return cast(EdgeState, OwnEdges(edges, Row(row.ids[stays], row.kind[stays], row.timestamp[stays])))
 
 
 def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts: np.ndarray | None = None) -> float:

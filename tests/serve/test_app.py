@@ -705,6 +705,24 @@ def test_live_quality_holds_verdicts_against_the_list_of_the_variant(serve: Make
     assert client.get("/v1/quality?by=variant").json()["windows"]["hour"]["rank=popular"]["sign_auc"] == 1.0
 
 
+def test_what_is_told_of_a_list_by_popularity_does_not_come_from_the_model(serve: Make) -> None:
+    variants = {"ours": {"share": 1e-9}, "popular": {"share": 1 - 1e-9, "model": "popularity"}}
+    raw = {"variants": variants, "status": "draft"}
+    client = serve(experiments=Experiments({"rank": parse_experiment("rank", raw)}))
+    item = items(client, "1", k=1)[0]
+    assert client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]["why"]["item"] == item
+    client.engine.experiments.change("rank", status="running")  # type: ignore[attr-defined]
+    assert "why" not in client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]
+    refused = client.get(f"/v1/users/1/explain/{item}")
+    assert (refused.status_code, "ranks by likes of all users" in refused.json()["detail"]) == (422, True)
+    before = items(client, "1", k=4)
+    send(client, "1", before[1], "dislike")
+    after = items(client, "1", k=3)
+    assert after == [before[0], *before[2:]]  # nothing is pulled down but the item itself
+    effect = client.get("/v1/users/1/last-dislike?k=3").json()
+    assert effect == {"item": before[1], "gone": [before[1]], "come": [before[3]]}
+
+
 def test_an_experiment_goes_on_beside_an_interleaved_one(serve: Make) -> None:
     mix = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
     held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
