@@ -241,7 +241,8 @@ class TrafficLog:
 
         Args:
             experiment: its name.
-            before_days: length of the period before a user's first exposure whose verdicts are its covariates.
+            before_days: length of the period before a user's first exposure whose verdicts are its covariates. It ends
+                :data:`ATTRIBUTION` before that exposure, so that none of the verdicts came after it.
 
         Returns:
             Columns ``variant``, ``impressions``, ``likes``, ``dislikes``, ``first`` (time of the first exposure,
@@ -260,7 +261,7 @@ class TrafficLog:
                 GROUP BY s.user
             ), before AS (
                 SELECT o.user, count(i.id) AS impressions, sum(i.like) AS likes, sum(i.dislike) AS dislikes
-                FROM own o JOIN impression i ON i.user = o.user AND i.time < o.first AND i.time >= o.first - ?
+                FROM own o JOIN impression i ON i.user = o.user AND i.time <= o.first - ? AND i.time >= o.first - ?
                 GROUP BY o.user
             )
             SELECT o.variant, o.first, count(*) AS impressions, sum(s.like) AS likes, sum(s.dislike) AS dislikes,
@@ -269,7 +270,7 @@ class TrafficLog:
             LEFT JOIN before b ON b.user = o.user
             GROUP BY o.user ORDER BY o.first, o.user
             """,
-            (experiment, before_days * DAY),
+            (experiment, ATTRIBUTION, ATTRIBUTION + before_days * DAY),
         )
         counts = ("impressions", "likes", "dislikes")
         names = ["variant", "first", *counts, *(f"{name}_before" for name in counts)]

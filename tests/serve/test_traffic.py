@@ -56,6 +56,14 @@ def test_outcomes_go_to_the_newest_impression(log: TrafficLog) -> None:
     assert log.logged("test")["dislike"].to_list() == [1, 1, 0, 0]
 
 
+def test_no_covariate_holds_a_verdict_from_after_the_exposure(log: TrafficLog) -> None:
+    log.write([shown("0", "u", "p", 0, variant=None), shown("1", "u", "q", 1, variant=None)])
+    log.write([shown("2", "u", "x", ATTRIBUTION)])
+    log.outcome([("u", "p", 1, ATTRIBUTION), ("u", "q", -1, ATTRIBUTION + 1)])
+    (row,) = log.per_user("test").to_dicts()
+    assert (row["impressions_before"], row["likes_before"], row["dislikes_before"]) == (1, 1, 0)
+
+
 @pytest.mark.parametrize("at", [-1, -SKEW])
 def test_the_clock_of_a_caller_may_lag(log: TrafficLog, at: int) -> None:
     log.write([shown("1", "u", "x", 0), shown("2", "u", "x", 10)])
