@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import gzip
 import io
 import lzma
@@ -30,7 +32,14 @@ _STRAY_QUOTE = (
     "the file with quote=none"
 )
 _NEWLINE = ord("\n")
-_BOM = b"\xef\xbb\xbf"
+_BOM = codecs.BOM_UTF8
+_WIDE = {
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16's, which it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""What a file begins with, and the encoding that this tells of; each byte of its text is not a character."""
 _BROKEN = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
 
 
@@ -162,16 +171,58 @@ class _ZstdFile(io.RawIOBase):
         super().close()
 
 
-def _chunks(path: Path, size: int) -> Iterator[bytes]:
-    """Decompressed pieces of about ``size`` bytes in which every line ends in a plain newline."""
+class _Recoded(io.RawIOBase):
+    """A file of UTF-16 or UTF-32 as UTF-8."""
+
+    def __init__(self, file: IO[bytes], encoding: str, path: Path) -> None:
+        self._file, self._encoding, self._path = file, encoding, path
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._file.read(len(buffer))
+            try:
+                self._ready = self._decoder.decode(data, final=not data).encode()
+            except UnicodeDecodeError as error:
+                raise UsageError(
+                    f"{self._path.name} begins like a file in {self._encoding}, and is none ({error.reason}); save it "
+                    "as UTF-8."
+                ) from error
+            if not data:
+                break
+        data, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes], str]:
+    """Return a file and its encoding; one of UTF-16 or UTF-32, which is known by its first bytes, comes as UTF-8."""
+    buffered = io.BufferedReader(cast(io.RawIOBase, file))
+    begin = buffered.peek(4)
+    wide = next((name for mark, name in _WIDE.items() if begin.startswith(mark)), None)
+    with contextlib.suppress(LookupError):  # blocks tells of it
+        named = codecs.lookup(encoding).name
+        wide = wide or (named if named.startswith(("utf-16", "utf-32")) else None)
+    if wide is None:
+        return buffered, encoding
+    return io.BufferedReader(_Recoded(buffered, wide, path), 1 << 18), "utf-8"
+
+
+def _chunks(path: Path, size: int, encoding: str) -> Iterator[tuple[bytes, str]]:
+    """Decompressed pieces of about ``size`` bytes in which every line ends in a plain newline, and their encoding."""
     try:
-        with open_bytes(path) as file:
+        with open_bytes(path) as opened:
+            file, encoding = _as_text(opened, path, encoding)
             while chunk := file.read(size):
                 while chunk.endswith(b"\r") and (more := file.read(1)):
                     chunk += more  # its newline, if it is half of a pair
                 if b"\r" in chunk:
                     chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-                yield chunk
+                yield chunk, encoding
     except Exception as error:
         if isinstance(error, _BROKEN) or type(error).__name__ == "ZstdError":  # of whichever module reads zstd
             raise UsageError(f"{path.name} is not a whole {path.suffix} file ({error}); fetch it again.") from error
@@ -185,7 +236,8 @@ def blocks(
 
     Args:
         path: a text file, compressed or not.
-        encoding: of the file; an ASCII superset with one byte a character, or UTF-8 (a BOM is dropped).
+        encoding: of the file; an ASCII superset with one byte a character, UTF-8 (a BOM is dropped), or UTF-16 or
+            UTF-32, which a file that begins with their BOM is read as in any case.
         quote: character between two of which a newline does not end a record.
         size: bytes per block, ``BLOCK_BYTES`` by default.
 
@@ -197,8 +249,8 @@ def blocks(
     """
     size = size or BLOCK_BYTES
     skipping = rejects.current() is not None
-    rest, line, first = b"", 1, True
-    for chunk in _chunks(existing_file(path), size):
+    rest, line, first, given = b"", 1, True, encoding
+    for chunk, encoding in _chunks(existing_file(path), size, given):
         rest = rest + chunk
         if first:
             rest, first = rest.removeprefix(_BOM), False
@@ -242,7 +294,9 @@ def _utf8(block: bytes, encoding: str, path: Path, line: int) -> bytes:
     try:
         text = block.decode(encoding)
     except LookupError as error:
-        raise UsageError(f"There is no encoding {encoding!r}; use utf-8, latin-1, cp1252 or the like.") from error
+        raise UsageError(
+            f"There is no encoding {encoding!r}; use utf-8, utf-16, latin-1, cp1252 or the like."
+        ) from error
     except UnicodeDecodeError as error:
         problem = f"is not {encoding}; give the file's encoding, for example encoding=latin-1"
         if rejects.current() is not None:

@@ -216,6 +216,29 @@ def test_encodings(tmp_path: Path) -> None:
         convert("csv", raw, tmp_path / "other", encoding="latin-11")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("mark", [True, False])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_wide_encodings(tmp_path: Path, encoding: str, mark: bool, suffix: str) -> None:
+    """What spreadsheets and PowerShell write: known by its first bytes, or named."""
+    rows = [(f"Ж{n}é𝄞"[: 1 + n % 4] + str(n), f"x{n}", 1) for n in range(300)]
+    text = "user,item,sign\r\n" + "".join(f"{user},{item},{sign}\r\n" for user, item, sign in rows)
+    writes_mark = encoding in ("utf-16", "utf-32", "utf-8-sig")
+    data = ("\ufeff" * (mark and not writes_mark) + text).encode(encoding)
+    raw = tmp_path / f"log.csv{suffix}"
+    raw.write_bytes(gzip.compress(data) if suffix else data)
+    named = {} if mark or writes_mark else {"encoding": encoding}
+    assert sorted(rows_of(convert("csv", raw, tmp_path, **named))) == sorted(rows)
+
+
+def test_a_broken_file_of_a_wide_encoding(tmp_path: Path) -> None:
+    for broken in (b"\xff\xfeu\x00s", b"\xff\xfe\x00\xdca\x00"):
+        raw = tmp_path / "log.csv"
+        raw.write_bytes(broken)
+        with pytest.raises(UsageError, match=r"log.csv begins like a file in utf-16, and is none .*; save it as UTF-8"):
+            convert("csv", raw, tmp_path)
+
+
 def test_quotes_can_be_ordinary_characters(tmp_path: Path) -> None:
     raw = write(tmp_path / "log.tsv", 'user\titem\tsign\na\t5" disk\t1\nb\t7" disk\t-1\n')
     with pytest.raises(UsageError, match=r"log.tsv, line 2: a quote .* inside a field"):

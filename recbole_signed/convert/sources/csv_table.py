@@ -56,7 +56,7 @@ class Options:
     columns: tuple[str, ...] = option((), "names of all columns of a file without header, e.g. 'user,item,rating'")
     separator: str | None = option(None, "tab, comma, semicolon, pipe, space, whitespace or any text; else guessed")
     quote: str = option('"', "character that quotes fields, or none")
-    encoding: str = option("utf-8", "of a text file")
+    encoding: str = option("utf-8", "of a text file; UTF-16 is seen by itself")
     time_unit: TimeUnit = option("auto", "of numeric times; auto goes by their size")  # noqa: RUF009
 
 
