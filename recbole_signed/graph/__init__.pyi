@@ -1,6 +1,7 @@
 from .cooccurrence import homophily_ratio as homophily_ratio
 from .cooccurrence import item_neighbours as item_neighbours
 from .eigenvectors import gram_eigenvectors as gram_eigenvectors
+from .eigenvectors import kept_eigenvectors as kept_eigenvectors
 from .eigenvectors import laplacian_eigenvectors as laplacian_eigenvectors
 from .inverse import gram_inverse as gram_inverse
 from .inverse import replace_rows as replace_rows

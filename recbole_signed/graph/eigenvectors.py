@@ -5,7 +5,11 @@ Randomised iteration (:mod:`~recbole_signed.graph.spectral`) is faster, and enou
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +27,22 @@ EQUAL = 10
 """Decimals of the squared singular values, over the largest one, that have to differ for an order."""
 NULL = 1e-12
 """Squared singular values below this part of the largest one are zero up to rounding."""
+KEPT_BYTES = 1 << 29
+"""Bytes of the decompositions that :func:`kept_eigenvectors` keeps."""
+_kept: ContextVar[OrderedDict[bytes, tuple[FloatArray, FloatArray]] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def kept_eigenvectors() -> Iterator[None]:
+    """Let :func:`gram_eigenvectors` give what it has found for the same matrix and ``k`` again, up to a size.
+
+    For searches: most of what is tuned in a filter does not enter the matrix, whose decomposition takes the time.
+    """
+    token = _kept.set(OrderedDict())
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 def gram_eigenvectors(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatArray]:
@@ -37,6 +57,24 @@ def gram_eigenvectors(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatA
         matrix: M, float64 ``[n_rows, n_columns]``.
         k: how many.
     """
+    kept = _kept.get()
+    if kept is None:
+        return _gram_eigenvectors(matrix, k)
+    content = hashlib.blake2b(repr((k, matrix.shape)).encode())
+    for part in (matrix.indptr, matrix.indices, matrix.data):
+        content.update(np.ascontiguousarray(part).data)
+    key = content.digest()
+    if key in kept:
+        kept.move_to_end(key)
+    else:
+        kept[key] = _gram_eigenvectors(matrix, k)
+        while len(kept) > 1 and sum(vectors.nbytes for _, vectors in kept.values()) > KEPT_BYTES:
+            kept.popitem(last=False)
+    energy, vectors = kept[key]
+    return energy.copy(), vectors.copy()
+
+
+def _gram_eigenvectors(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatArray]:
     found = [(columns, *_of_connected(part, min(k, len(columns)))) for columns, part in _components(matrix)]
     energy = np.concatenate([np.zeros(0), *(values for _, values, _ in found)])
     owner = np.repeat(np.arange(len(found)), [len(values) for _, values, _ in found])

@@ -12,6 +12,7 @@ from recbole_signed.convert import convert
 from recbole_signed.experiments import runs
 from recbole_signed.experiments.runs import DataCache, run
 from recbole_signed.experiments.tuning import Task, worker
+from recbole_signed.graph import eigenvectors
 
 SETTINGS = {"state": "ERROR", "valid_metric": "NDCG@10", "metric_decimal_place": 6}
 GRADIENT = {**SETTINGS, "epochs": 4, "eval_step": 1, "embedding_size": 8}
@@ -56,6 +57,26 @@ def test_a_trial_is_a_run_without_its_test_part(toy: str) -> None:
         assert row["config_hash"] == whole.config_hash
         assert row["data_sha256"] == whole.data_sha256
     assert not list(Path("runs").glob("*.pth"))
+
+
+@pytest.mark.parametrize(("budget", "decompositions"), [({}, 1), ({"training_budget": 100.0}, 3)])
+def test_what_does_not_enter_the_matrix_is_tuned_on_one_decomposition(
+    toy: str, budget: dict[str, float], decompositions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def counted(matrix: Any, k: int) -> Any:
+        found.append(k)
+        return decompose(matrix, k)
+
+    decompose = eigenvectors._gram_eigenvectors
+    monkeypatch.setattr(eigenvectors, "_gram_eigenvectors", counted)
+    task = Task("GFCF", toy, settings={**SETTINGS, "eval_step": 1, "rank": 4, **budget}, seed=5)
+    said = served(task, [{"alpha": each} for each in (0.1, 1.0, 10.0)], going=[True] * 3)
+    rows = [each["row"] for each in said if "row" in each]
+    assert len(found) == decompositions
+    overrides = {**SETTINGS, "eval_step": 1, "rank": 4, "alpha": 10.0}
+    assert rows[2]["valid"] == run("GFCF", toy, overrides=overrides, seed=5, save=False).valid
 
 
 def test_gradients_are_the_same_as_in_a_run_of_its_own(toy: str) -> None:

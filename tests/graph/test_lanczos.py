@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import eigenvectors, gram_eigenvectors
+from recbole_signed.graph import eigenvectors, gram_eigenvectors, kept_eigenvectors
 
 
 def normalised(edges: np.ndarray) -> sp.csr_matrix:
@@ -62,3 +64,33 @@ def test_a_matrix_without_entries_has_none() -> None:
     energy, vectors = gram_eigenvectors(sp.csr_matrix((4, 3), dtype=np.float64), 2)
     assert energy.shape == (0,)
     assert vectors.shape == (3, 0)
+
+
+def test_what_is_kept_is_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    first, second = (sp.random(30, 20, density=0.3, random_state=rng, format="csr") for _ in range(2))
+    alone = {(m, k): gram_eigenvectors(matrix, k) for m, matrix in enumerate((first, second)) for k in (3, 5)}
+    found: list[int] = []
+
+    def counted(matrix: sp.csr_matrix, k: int) -> Any:
+        found.append(k)
+        return decompose(matrix, k)
+
+    decompose = eigenvectors._gram_eigenvectors
+    monkeypatch.setattr(eigenvectors, "_gram_eigenvectors", counted)
+    with kept_eigenvectors():
+        for _ in range(3):
+            for (m, k), (energy, vectors) in alone.items():
+                again = gram_eigenvectors((first, second)[m].copy(), k)
+                np.testing.assert_array_equal(again[0], energy)
+                np.testing.assert_array_equal(again[1], vectors)
+                again[1][:] = 0.0  # of the caller's own copy
+        assert found == [3, 5, 3, 5]
+        monkeypatch.setattr(eigenvectors, "KEPT_BYTES", 20 * 3 * 8 + 1)
+        third = sp.random(30, 20, density=0.3, random_state=rng, format="csr")
+        for matrix in (third, third, first):  # room for one of three vectors: all others go
+            gram_eigenvectors(matrix, 3)
+        assert found == [3, 5, 3, 5, 3, 3]
+    gram_eigenvectors(first, 3)
+    gram_eigenvectors(first, 3)
+    assert found == [3, 5, 3, 5, 3, 3, 3, 3]

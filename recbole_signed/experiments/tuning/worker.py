@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,12 +57,15 @@ def serve(receive: Callable[[], dict[str, Any]], send: Send) -> None:
     import recbole_signed  # noqa: F401  (installs the plugin)
     from recbole_signed.experiments.runs import DataCache
     from recbole_signed.experiments.tuning.task import Task
+    from recbole_signed.graph import kept_eigenvectors
 
     task, cache = Task.from_dict(receive()["task"]), DataCache()
     send({"ready": True})
-    while "end" not in (line := receive()):
-        send(_trial(task, line["values"], cache, receive, send))
-        gc.collect()  # a model and its trainer refer to each other
+    # where processor time is a budget, each trial does all of its work
+    with nullcontext() if (task.settings or {}).get("training_budget") else kept_eigenvectors():
+        while "end" not in (line := receive()):
+            send(_trial(task, line["values"], cache, receive, send))
+            gc.collect()  # a model and its trainer refer to each other
 
 
 def _trial(
