@@ -11,6 +11,7 @@ from .losses import sign_aware_bpr as sign_aware_bpr
 from .lsgrec import LSGRec as LSGRec
 from .panegnn import PANEGNN as PANEGNN
 from .ponegnn import PoneGNN as PoneGNN
+from .rate_weighted import RateWeighted as RateWeighted
 from .rate_weighted import rates_of as rates_of
 from .rate_weighted import weighed as weighed
 from .sbgnn import SBGNN as SBGNN

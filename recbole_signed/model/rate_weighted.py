@@ -62,6 +62,10 @@ class RateWeighted:
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)  # type: ignore[call-arg]
+        self.weigh(config, dataset)
+
+    def weigh(self, config: Any, dataset: Any) -> None:
+        """Take the aversion from the configuration and the like rates from the training part."""
         self.dislike_aversion = float(config["dislike_aversion"])
         self.scores_are_logits = facts_of(str(config["model"])).trained_by_gradients
         smoothing = config["verdict_smoothing"]

@@ -14,6 +14,7 @@ from recbole.utils import get_model, init_seed
 
 from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden, refuse_other_formats
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.model import RateWeighted
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -84,8 +85,10 @@ def _made(model_class: Any, state: dict[str, Any], config: Any, dataset: Any) ->
     stock = model_class.__module__.startswith("recbole.model.") and model_class.__name__ in _FIT_WHEN_MADE
     if not (stock and other):
         return model_class(config, dataset)
-    model = object.__new__(model_class)
+    model = model_class.__new__(model_class, config)  # its weighed kind, where dislike_aversion is set
     GeneralRecommender.__init__(model, config, dataset)
+    if isinstance(model, RateWeighted):
+        model.weigh(config, dataset)
     for name, value in state["state_dict"].items():
         setattr(model, name, torch.nn.Parameter(value))
     model.other_parameter_name = list(other)

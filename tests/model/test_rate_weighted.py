@@ -17,6 +17,7 @@ from recbole.quick_start import load_data_and_model
 from recbole.utils import get_model
 from small_signed import build
 
+from recbole_signed import fit, load
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import run
@@ -127,6 +128,15 @@ def test_a_checkpoint_carries_it(toy: str) -> None:
     model.dislike_aversion = 0.0
     assert not torch.equal(again, model.full_sort_predict(users))
     assert row.settings["dislike_aversion"] == 2.0
+
+
+@pytest.mark.parametrize("name", ["LightGCN", "EASE", "ItemKNN"])
+def test_a_saved_model_carries_it(name: str, toy: str) -> None:
+    fitted = fit(name, toy, dislike_aversion=2.0, **({"epochs": 1} if name == "LightGCN" else {}))
+    fitted.save("model.rs")
+    loaded = load("model.rs")
+    assert loaded.model.dislike_aversion == 2.0
+    assert loaded.recommend("u01").equals(fitted.recommend("u01"))
 
 
 def test_data_without_a_sign_and_live_learners_are_refused(toy: str) -> None:
