@@ -342,10 +342,16 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
 
     @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"), response_model_exclude_none=True)
     async def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:
-        """Withdraw an item, let it return, set its tags, or announce it with its features."""
+        """Withdraw an item, let it return, set its tags, or announce it with its features.
+
+        A body with features alone leaves the rest as it is; any other sets both withdrawal and tags.
+        """
         _check_length(engine, item_id)
         if body.features is not None:
             await _announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
+            if not body.model_fields_set & {"withdrawn", "tags"}:  # the announcement alone, as by an event
+                withdrawn, tags = engine.item(item_id)
+                return schemas.ItemBody(withdrawn=withdrawn, tags=list(tags), features=body.features)
         with _disk():
             await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
         return body

@@ -2,8 +2,8 @@
 
 Served: ``POST``, ``PUT /api/feedback``, ``DELETE /api/feedback/{type}/{user}/{item}``, ``GET /api/recommend/{user}``,
 ``POST /api/session/recommend``, ``GET /api/item/{item}/neighbors``, ``GET /api/popular``, ``DELETE /api/user/{user}``,
-``GET /api/health/live`` and ``/ready``. Feedback types are names: ``like`` and ``dislike`` are verdicts, the names in
-:data:`POSITIVE` count as likes, ``skip`` and every other name as a view.
+``GET /api/health/live`` and ``/ready``. Feedback types are names: those in :data:`POSITIVE` are likes, those in
+:data:`NEGATIVE` dislikes, ``skip`` is a skip, and every other name a view.
 """
 
 from __future__ import annotations
