@@ -77,6 +77,19 @@ def test_a_changed_result_changes_the_text(found: dict[str, Any], figures: list[
     assert "(0.9877 against" in text
 
 
+def test_what_a_budget_stopped_is_a_rival_only_where_it_is_ahead(found: dict[str, Any], figures: list[Path]) -> None:
+    line = found["tables"]["standard"]["sections"]["sigformer-amazon-music"]["lines"]["SIGformer"]
+    assert line["budget"]
+    text = text_of(compile_report(SOURCES, found, figures))
+    assert "Amazon-Music (0.3238 against 0.3077 of SignedEASE)" in text
+    assert "on Amazon-Music, better than every other model on KuaiRand and" in text  # the abstract: one sentence
+    assert text.count("MovieLens latest-small: informative") == 1  # replays without all arms have no gate
+    line["values"]["recall@20"]["mean"] = 0.9
+    assert "behind SIGformer on Amazon-Music (0.3238 against 0.9000 of SIGformer)" in text_of(
+        compile_report(SOURCES, found, figures)
+    )
+
+
 def test_a_result_that_is_not_there_is_named(found: dict[str, Any], figures: list[Path]) -> None:
     del found["tables"][found["main"]]["sections"]["sigformer-kuairand"]["lines"]["SSF"]["values"]["ndcg@20"]
     expected = f"there is no result 'tables / {MAIN} / sections / sigformer-kuairand / lines / SSF / values / ndcg@20"
