@@ -44,10 +44,10 @@ def fit(
 ) -> Recommender:
     """Fit a model to all interactions; nothing is held out of the model that is returned.
 
-    What the parameters leave open is chosen first, on a held-out share of each user's likes: the parameters of SSF and
-    SSF-L that were not given (unless ``auto=False``), and the number of epochs of a model that is trained by gradients
-    (unless ``epochs`` or ``max_steps`` is given). Then the model is fitted again, to everything. A model with nothing
-    open is fitted once.
+    What the parameters leave open is chosen first, on a held-out share of each user's likes: the parameters of SSF,
+    SSF-L and SSF-T that were not given (unless ``auto=False``), and the number of epochs of a model that is trained by
+    gradients (unless ``epochs`` or ``max_steps`` is given). Then the model is fitted again, to everything. A model with
+    nothing open is fitted once.
 
     Args:
         model: class name of any registered model, or of one of RecBole's own (``recbole-signed models`` lists them).

@@ -81,8 +81,8 @@ def from_frame(
             are neither are neutral.
         sign: in place of a rule, the column that holds -1, 0 and 1.
         rating: column of the rating, or ``"none"``; by default ``rating``, if there is one.
-        time: column of the time, or ``"none"``; by default ``timestamp`` or ``time``, if there is one. It holds dates,
-            ``Datetime`` values (without a zone: UTC), ISO texts, or numbers since 1970.
+        time: column of the time, or ``"none"``; by default ``timestamp``, ``time``, ``date`` or ``datetime``. It
+            holds dates, ``Datetime`` values (without a zone: UTC), ISO texts, or numbers since 1970.
         time_unit: of numbers: ``s``, ``ms``, ``us`` or ``ns``; ``auto`` tells them apart by their size, and refuses
             numbers that are too large for the unit of most rows.
         keep: further columns to carry over, such as ``["price", "brand:token"]``.

@@ -94,7 +94,7 @@ class Recommender:
         """Return the best items of one or several users.
 
         A user that the model does not know, or that has no edge in what it was fitted to, gets what the model gives
-        a user without edges: SSF and SSF-L their own scores, other models the items by their number of likes.
+        a user without edges: SSF, SSF-L and SSF-T their own scores, other models the items by their number of likes.
 
         Args:
             users: a raw id, or a list, array or series of them.
