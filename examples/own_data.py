@@ -48,7 +48,7 @@ print(recommended)
 # %% [markdown]
 # ## Why?
 #
-# The contributions of the user's edges sum to the exposure score.
+# The contributions of the user's edges, and what the item's popularity adds, sum to the score.
 
 # %%
 best = recommended["item"][0]
