@@ -48,6 +48,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
     """
 
     stock_name = "SequentialDataset"
+    trains_on = "a like with an earlier one of the same user"
     item_id_list_field: str
     neg_item_list: Any
     neg_item_list_field: str
@@ -149,16 +150,30 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
 
         ``event_place`` is the number of events of the user before the target of each row, int64 ``[n_rows]``.
         """
+        self.inter_feat, self.event_place = self._with_events(self.inter_feat, self._numbers, earlier)
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        """Return rows as the model reads them, before the split too: RecBole counts the operations of a model on one.
+
+        Before it, a row sees all dislikes that are earlier than its target.
+        """
+        if self.reads == "likes" or SIGN_LIST in self.inter_feat.columns:
+            return SequentialDataset.__getitem__(self, index, join)
+        numbers = torch.from_numpy(self._numbers)[index].numpy()
+        rows, _ = self._with_events(self.inter_feat[index], numbers, [self])
+        return self.join(rows) if join else rows
+
+    def _with_events(self, rows: Interaction, numbers: IntArray, earlier: list[Any]) -> tuple[Interaction, IntArray]:
+        """Return rows of likes with the lists of all events, and the number of events before each target."""
         users, item, sign, time, order = self._events(earlier)
         position = np.empty(len(order), dtype=np.int64)
         position[order] = np.arange(len(order))
-        end = position[self._numbers]
+        end = position[numbers]
         start = _starts(users)[end]
         keep = [self.uid_field, self.iid_field, *self._plain_columns()]
-        columns = {field: self.inter_feat[field] for field in keep}
+        columns = {field: rows[field] for field in keep}
         columns |= self._event_lists(users, item, sign, time, start, end)
-        self.event_place = end - start
-        self.inter_feat = Interaction(columns)
+        return Interaction(columns), end - start
 
     def _plain_columns(self) -> list[str]:
         lists = {getattr(self, f"{field}_list_field") for field in self._likes.columns if field != self.uid_field}

@@ -339,3 +339,18 @@ def test_a_first_like_is_hidden_where_the_second_one_is_held_out(write_inter: Wr
         for r, i in zip(row.tolist(), item.tolist(), strict=True)
     }
     assert (user, first) in hidden
+
+
+def test_rows_of_the_whole_data_set_hold_all_events(write_inter: Write, signed_rows: list) -> None:
+    write_inter("small", COLUMNS, signed_rows)
+    _, data, _ = prepare("small", "SignedSASRec", data_path=str(Path("dataset").absolute()))
+    rows = data[torch.tensor([3, 1])]
+    item, length, likes = rows["item_id_list"], rows["item_length"], data.inter_feat[torch.tensor([3, 1])]
+    assert torch.equal(rows["item_id"], likes["item_id"])
+    names = data.field2id_token["item_id"]
+    for row, (user, target) in enumerate(zip(rows["user_id"].tolist(), rows["item_id"].tolist(), strict=True)):
+        who, what = int(data.field2id_token["user_id"][user]), int(names[target])
+        time = next(t for u, i, sign, t in signed_rows if (u, i, sign) == (who, what, 1))
+        events = [(i, sign) for u, i, sign, t in signed_rows if u == who and sign and t < time][-4:]
+        assert [int(names[each]) for each in item[row, : length[row]].tolist()] == [i for i, _ in events]
+        assert rows["sign_list"][row, : length[row]].tolist() == [sign for _, sign in events]

@@ -21,6 +21,8 @@ NO_PREDICT = ("GRU4RecCPR", "SASRecCPR")
 REFUSED = ("GRU4RecKG", "KSR")
 RANKING = [name for name in SEQUENTIAL if name not in (*NEED_FEATURES, *NO_PREDICT, *REFUSED, "DIN", "DIEN")]
 
+SIGNED_SEQUENTIAL = ("SignedSASRec",)
+
 
 def settings(toy_root: Path, **changes: Any) -> dict[str, Any]:
     shared = {"data_path": str(toy_root), "epochs": 1, "show_progress": False, "state": "ERROR"}
@@ -54,6 +56,12 @@ def test_those_without_predict_run_where_no_flops_are_counted(model: str, toy_ro
     few_items = {"reranker_CAN_NUM": 10}
     row = run(model, "toy-signed", overrides=settings(toy_root, **SIGNED, **few_items), save=False)
     assert 0 <= row.test["recall@10"] <= 1
+
+
+@pytest.mark.parametrize("name", SIGNED_SEQUENTIAL)
+def test_those_of_this_package_run_by_run_recbole(name: str, toy_root: Path) -> None:
+    result = run_recbole(model=name, dataset="toy-signed", config_dict=settings(toy_root, **SIGNED), saved=False)
+    assert all(math.isfinite(value) for value in result["test_result"].values())
 
 
 @pytest.mark.parametrize("model", REFUSED)
