@@ -66,6 +66,8 @@ class SignedDataset(ColumnarDataset):
     neg_feat: Any
     neutral_feat: Any
     history: ItemLists
+    trains_on = "a like"
+    """What a training row is, in words."""
     _graph: SignedGraph | None = None
 
     def _get_field_from_config(self) -> None:
@@ -157,6 +159,12 @@ class SignedDataset(ColumnarDataset):
         self._filter_by_inter_num()
         if len(self.inter_feat) == before:
             return
+        if not len(self.inter_feat):
+            users, items = (self.config[f"{side}_inter_num_interval"] for side in ("user", "item"))
+            raise UsageError(
+                f"no like of '{self.dataset_name}' is left by user_inter_num_interval ({users}) and "
+                f"item_inter_num_interval ({items}), which count likes; widen them."
+            )
         self._row_keys["inter_feat"] = self._row_keys["inter_feat"].take(self.inter_feat.index.to_numpy())
         for name in ("neg_feat", "neutral_feat"):
             frame = getattr(self, name)
@@ -224,6 +232,11 @@ class SignedDataset(ColumnarDataset):
             part.neutral_feat = _take(self.neutral_feat, rows["neutral_feat"][number])
             part._row_keys = {name: keys.take(rows[name][number]) for name, keys in self._row_keys.items()}
             parts.append(part)
+        if not len(parts[0].inter_feat):
+            raise UsageError(
+                f"no row of '{self.dataset_name}' is left to train on, which is {self.trains_on}; give the training "
+                "part more (eval_args, benchmark_filename)."
+            )
         self._set_histories(parts)
         return parts
 

@@ -65,8 +65,13 @@ class SignedSampler:
         return distinct(users * self.item_num + items)
 
     def _refuse_full_users(self) -> None:
-        counts = np.zeros(self.user_num, dtype=np.int64)
         most = self.item_num - 1 if self.distribution == "uniform" else len(self._candidates)
+        if self.repeatable and most < 2:
+            raise UsageError(
+                "the data set has one item to draw from, so there is no negative; use data with more, or a model that "
+                "draws none, such as SSF."
+            )
+        counts = np.zeros(self.user_num, dtype=np.int64)
         for number, keys in enumerate(self._keys):
             known = np.zeros(len(keys), dtype=bool)
             for earlier in self._keys[:number]:
@@ -121,7 +126,7 @@ class SignedSampler:
             ``[num * batch]``: the first of each row, then the second of each, and so on.
 
         Raises:
-            UsageError: a user has liked every item.
+            UsageError: a user has liked every item, or there is but one.
             ValueError: an id is not that of a user.
         """
         if not self._checked:

@@ -135,6 +135,10 @@ def _arguments(
 def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
     scores, interaction, like_u, like_i = _arguments(*args, **kwargs)
     needs = [name for name in (VERDICTS, SIGN_AUC, GROUPS, COLD) if instance.register.need(name)]
+    ranks = any(instance.register.need(name) for name in (*_OF_LISTS, VERDICTS))
+    if ranks and max(instance.topk) > scores.shape[1]:
+        n_items = scores.shape[1] - 1
+        raise UsageError(f"topk is {instance.topk}, but '{instance.config['dataset']}' has {n_items} items; lower it.")
     if not all(hasattr(interaction, name) for name in _BATCH_ATTRIBUTES):
         if needs:
             raise _unsigned(instance)

@@ -40,7 +40,7 @@ class DFGNN(SignedRecommender):
     """
 
     source = "arXiv 2405.15280"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"cl_weight": "[0, inf)"}
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"n_negatives": "int [1, inf)", "cl_weight": "[0, inf)"}
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

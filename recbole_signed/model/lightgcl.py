@@ -44,6 +44,7 @@ class LightGCL(SignedRecommender):
     needs_sign = False
     batches = "likes"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_negatives": "int [1, inf)",
         "q": "int [1, inf)",
         "temp": "(0, inf)",
         "lambda1": "[0, inf)",

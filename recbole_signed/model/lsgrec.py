@@ -46,7 +46,11 @@ class LSGRec(SignedRecommender):
     """
 
     source = "arXiv 2024, https://arxiv.org/abs/2403.08246"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"rating_weight": "[0, inf)", "orthogonal_weight": "[0, inf)"}
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_negatives": "int [1, inf)",
+        "rating_weight": "[0, inf)",
+        "orthogonal_weight": "[0, inf)",
+    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

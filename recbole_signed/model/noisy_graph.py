@@ -22,7 +22,12 @@ class NoisyGraphRecommender(SignedRecommender):
     uses_dislikes = False
     needs_sign = False
     batches = "likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"lambda": "[0, inf)", "eps": "[0, inf)"}
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_negatives": "int [1, inf)",
+        "n_layers": "int [1, inf)",
+        "lambda": "[0, inf)",
+        "eps": "[0, inf)",
+    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -48,6 +48,7 @@ class PANEGNN(SignedRecommender):
 
     source = "arXiv 2023, https://arxiv.org/abs/2306.04095"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_negatives": "int [1, inf)",
         "feedback_coefficient": "(-inf, inf)",
         "contrast_weight": "[0, inf)",
         "removed_share": "[0, 1]",

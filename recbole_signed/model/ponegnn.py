@@ -48,6 +48,7 @@ class PoneGNN(SignedRecommender):
 
     source = "TORS 2025, https://doi.org/10.1145/3711666"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_negatives": "int [1, inf)",
         "n_layers": "int [1, inf)",
         "disinterest_every": "int [1, inf)",
         "contrast_weight": "[0, inf)",

@@ -6,7 +6,8 @@ https://arxiv.org/abs/2108.09638
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -83,6 +84,7 @@ class SBGNN(SignedRecommender):
 
     source = "CIKM 2021, https://arxiv.org/abs/2108.09638"
     batches = "likes"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"n_negatives": "int [1, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -5,7 +5,8 @@ Tyler Derr, Yao Ma, Jiliang Tang. "Signed Graph Convolutional Network." ICDM 201
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from recbole.model.init import xavier_uniform_initialization
@@ -63,6 +64,7 @@ class SGCN(SignedRecommender):
 
     source = "ICDM 2018, https://arxiv.org/abs/1808.06354"
     batches = "likes"
+    parameter_ranges: ClassVar[Mapping[str, str]] = {"n_negatives": "int [1, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -57,6 +57,7 @@ class SIGformer(SignedRecommender):
 
     source = "SIGIR 2024, https://arxiv.org/abs/2404.11982"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_negatives": "int [1, inf)",
         "alpha": "(-1, inf)",
         "beta": "(-inf, inf)",
         "eigs_dim": "int [0, inf)",

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from recbole_signed.data.sequential import SIGN_LIST
+from recbole_signed.errors import UsageError
 from recbole_signed.model.abstract_recommender import SignedSequentialRecommender
 
 
@@ -81,6 +82,8 @@ class SignedSASRec(SignedSequentialRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         size, dropout = int(config["hidden_size"]), float(config["hidden_dropout_prob"])
+        if size % int(config["n_heads"]):
+            raise UsageError(f"hidden_size is {size}; it must be a multiple of n_heads, which is {config['n_heads']}.")
         self.dislike_weight = float(config["dislike_weight"])
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
         self.sign_embedding = nn.Embedding(3, size, padding_idx=1)  # dislike, padding, like

@@ -44,7 +44,11 @@ class SiGRec(SignedRecommender):
     """
 
     source = "IP&M 2023, https://doi.org/10.1016/j.ipm.2023.103403"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"cosine_weight": "[0, inf)", "dislike_margin": "[-1, 1]"}
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_negatives": "int [1, inf)",
+        "cosine_weight": "[0, inf)",
+        "dislike_margin": "[-1, 1]",
+    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -49,7 +49,11 @@ class SiReN(SignedRecommender):
     """
 
     source = "TNNLS 2022, https://arxiv.org/abs/2108.08735"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_coefficient": "(-inf, inf)", "mlp_layers": "int [0, inf)"}
+    parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_negatives": "int [1, inf)",
+        "dislike_coefficient": "(-inf, inf)",
+        "mlp_layers": "int [0, inf)",
+    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

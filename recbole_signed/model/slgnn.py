@@ -95,6 +95,7 @@ class SLGNN(SignedRecommender):
     source = "AAAI 2023"
     batches = "likes"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_negatives": "int [1, inf)",
         "n_heads": "int [1, inf)",
         "slope": "[0, inf)",
         "edge_dropout_prob": "[0, 1)",

@@ -43,6 +43,7 @@ class UltraGCN(SignedRecommender):
     needs_sign = False
     batches = "likes"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
+        "n_negatives": "int [1, inf)",
         "initial_weight": "[0, inf)",
         "ii_neighbor_num": "int [0, inf)",
         "w1": "[0, inf)",

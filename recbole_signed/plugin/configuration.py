@@ -139,6 +139,25 @@ def check_given(config: Any) -> None:
             raise UsageError(f"there is no metric named '{metric}'{nearest(metric, known.values())}")
 
 
+def check_valid_metric(config: Any) -> None:
+    """Refuse a ``valid_metric`` that no validation gives: RecBole would fail on it after the first epoch.
+
+    Raises:
+        UsageError: it is none of ``metrics``, or its length none of ``topk``.
+    """
+    from recbole.evaluator.base_metric import TopkMetric
+    from recbole.evaluator.register import metrics_dict
+
+    chosen, metrics, lengths = config["valid_metric"], list(config["metrics"]), list(config["topk"])
+    name, _, length = chosen.partition("@")
+    if name.lower() not in (each.lower() for each in metrics):
+        raise UsageError(f"valid_metric is {chosen}, but metrics are {', '.join(metrics)}; add it to them.")
+    number = re.match(r"\d+", length)
+    fits = int(number[0]) in lengths if number else not issubclass(metrics_dict[name.lower()], TopkMetric)
+    if not fits:
+        raise UsageError(f"valid_metric is {chosen}, but topk is {lengths}; set it to {name}@{lengths[0]}, say.")
+
+
 def add_signed_settings(config: Any) -> None:
     """Find out whether the data has a sign, and keep what that means under ``config['signed']``.
 

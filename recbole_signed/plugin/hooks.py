@@ -124,7 +124,11 @@ def _on_trainer_file(module: ModuleType) -> None:
     """Let RecBole's trainer keep what a training needs to go on: the states of the random generators."""
 
     def fit(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        from recbole_signed.plugin.configuration import check_valid_metric
+
         instance.recbole_signed_loader = args[0] if args else kwargs["train_data"]
+        if instance.eval_step > 0 and (args[1] if len(args) > 1 else kwargs.get("valid_data")):
+            check_valid_metric(instance.config)
         return wrapped(*args, **kwargs)
 
     def save_checkpoint(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
@@ -92,6 +92,7 @@ RANGES: dict[str, Interval | Words] = {
     "eval_step": FROM_ZERO,
     "hidden_size": COUNT,
     "learning_rate": POSITIVE,
+    "MAX_ITEM_LIST_LENGTH": COUNT,
     "lr_gamma": POSITIVE,
     "metric_decimal_place": Interval(int, 0, 15),
     "n_layers": FROM_ZERO,
@@ -123,9 +124,11 @@ def ranges_of(model_class: type) -> dict[str, Interval | Words]:
 
 
 def check_values(
-    given: Mapping[str, Any], final: Mapping[str, Any], defaults: Mapping[str, Any], model_class: type
+    given: Mapping[str, Any], final: MutableMapping[str, Any], defaults: Mapping[str, Any], model_class: type
 ) -> None:
     """Refuse values that the user sets and that no model can mean.
+
+    Whole numbers may be written as 1e4 or 64.0, which yaml reads as floats: they become integers in ``final``.
 
     Args:
         given: what the user sets, in files, dictionaries and on the command line.
@@ -144,10 +147,19 @@ def check_values(
         _check_kind(key, value, defaults.get(key))
         if key in ranges and not ranges[key].holds(value):
             raise UsageError(f"{key} is {value!r}; it must be {ranges[key]}.")
+        if isinstance(ranges.get(key), Interval) and ranges[key].kind is int:  # type: ignore[union-attr]
+            final[key] = int(value)
+    by_recbole = not (getattr(model_class, "batches", None) or hasattr(model_class, "fit"))
+    if by_recbole and "train_batch_size" in given and final["train_batch_size"] == 0:
+        raise UsageError(
+            f"train_batch_size is 0, but {model_class.__name__} gets RecBole's batches, which hold 1 row or more; give "
+            "the number of rows."
+        )
     if "topk" in given:
         lengths = final["topk"] if isinstance(final["topk"], Sequence) else [final["topk"]]
         if not lengths or not all(COUNT.holds(each) for each in lengths):
             raise UsageError(f"topk is {final['topk']!r}; it must be a list of whole numbers of 1 or more.")
+        final["topk"] = [int(each) for each in lengths]
     milestones = final.get("lr_milestones")
     steps = isinstance(milestones, Sequence) and all(FROM_ZERO.holds(each) for each in milestones)
     if "lr_milestones" in given and milestones is not None and not steps:

@@ -305,6 +305,22 @@ def test_k_core_counts_likes_and_other_rows_follow(write_inter: Write, signed_ro
     assert pairs(signed, "neg_feat") == kept
 
 
+def test_a_k_core_of_nothing_is_refused(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    with pytest.raises(UsageError, match=r"no like of 'signed' is left by user_inter_num_interval \(\[99,inf\)\)"):
+        prepare("signed", user_inter_num_interval="[99,inf)")
+
+
+def test_a_training_part_of_nothing_is_refused(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    nothing = {"split": {"RS": [0, 1, 1]}, "order": "RO", "group_by": None, "mode": "full"}
+    with pytest.raises(UsageError, match="no row of 'signed' is left to train on, which is a like; give"):
+        prepare("signed", eval_args=nothing)
+    write_inter("once", COLUMNS, [(user, user % 5, 1, user) for user in range(30)])
+    with pytest.raises(UsageError, match="which is a like with an earlier one of the same user"):
+        prepare("once", "SASRec", train_neg_sample_args=None, load_col=None)
+
+
 def test_a_time_window_applies_to_every_sign(write_inter: Write, signed_rows: list) -> None:
     write_inter("signed", COLUMNS, signed_rows)
     middle = signed_rows[len(signed_rows) // 2][3]

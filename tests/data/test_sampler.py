@@ -82,6 +82,15 @@ def test_a_user_who_likes_all_that_popularity_draws_is_named() -> None:
     assert sampler.sample_by_user_ids([1], [1], 1).tolist() == [3]
 
 
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_a_catalogue_of_one_item_is_refused_where_items_may_repeat(distribution: str) -> None:
+    (part,) = parts()[:1]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 1])}, 2
+    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    with pytest.raises(UsageError, match="one item to draw from"):
+        sampler.sample_by_user_ids([1], [1], 1)
+
+
 def test_uniform_over_what_is_not_liked() -> None:
     data = parts()
     sampler = SignedSampler(data, "uniform").set_phase("valid")

@@ -17,7 +17,7 @@ from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config, parse_assignments
-from recbole_signed.plugin import RANGES, Interval, Words, ranges_of, registry
+from recbole_signed.plugin import RANGES, Interval, Words, facts_of, ranges_of, registry
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 WRONG = [
@@ -33,6 +33,7 @@ WRONG = [
     ("metric_decimal_place", -3),
     ("metrics", []),
     ("topk", [0]),
+    ("MAX_ITEM_LIST_LENGTH", 0),
     ("topk", []),
     ("lr_milestones", 1),
     ("lr_milestones", ["soon"]),
@@ -190,3 +191,67 @@ def test_ratings_without_a_sign_are_named(given: list[str], warns: bool, caplog:
     found = [each.getMessage() for each in caplog.records if "no sign" in each.getMessage()]
     assert len(found) == warns
     assert all("counts as a like" in each and "sign_rule" in each and "SIGN_FIELD=null" in each for each in found)
+
+
+def test_whole_numbers_may_be_written_as_floats(configure: Callable[..., Config]) -> None:
+    config = configure("SGCN", train_batch_size=1e4, n_layers=2.0, epochs="1e2", topk=20.0, valid_metric="MRR@20")
+    found = [config[key] for key in ("train_batch_size", "n_layers", "epochs")]
+    assert (found, config["topk"]) == ([10_000, 2, 100], [20])
+    assert {type(each) for each in (*found, *config["topk"])} == {int}
+
+
+def test_all_rows_in_one_batch_are_for_the_models_that_can(configure: Callable[..., Config]) -> None:
+    for model in ("SGCN", "SSF"):
+        assert configure(model, train_batch_size=0)["train_batch_size"] == 0
+    for model in ("BPR", "SignedSASRec"):
+        with pytest.raises(UsageError, match="train_batch_size is 0"):
+            configure(model, train_batch_size=0)
+
+
+SAMPLING = sorted(
+    {model for model in registry.models() if facts_of(model).trained_by_gradients} - {"DirectAU", "SignedSASRec"}
+)
+
+
+@pytest.mark.parametrize("model", SAMPLING)
+def test_a_model_that_compares_with_sampled_items_needs_some(model: str, configure: Callable[..., Config]) -> None:
+    with pytest.raises(UsageError, match="n_negatives is 0"):
+        configure(model, n_negatives=0)
+
+
+@pytest.mark.parametrize("model", ["SimGCL", "XSimGCL"])
+def test_the_mean_of_no_layer_is_refused(model: str, configure: Callable[..., Config]) -> None:
+    with pytest.raises(UsageError, match="n_layers is 0"):
+        configure(model, n_layers=0)
+
+
+def test_heads_divide_the_width(prepare_model: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="hidden_size is 64; it must be a multiple of n_heads"):
+        prepare_model("SignedSASRec", n_heads=3, state="ERROR")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"topk": [20]}, "valid_metric is MRR@10, but topk is [20]; set it to MRR@20, say."),
+        ({"metrics": ["Recall", "NDCG"]}, "valid_metric is MRR@10, but metrics are Recall, NDCG; add it to them."),
+        ({"valid_metric": "NDCG"}, "valid_metric is NDCG, but topk is [10]; set it to NDCG@10, say."),
+    ],
+)
+def test_a_metric_to_choose_by_is_computed(
+    settings: dict[str, Any], message: str, prepare_model: Callable[..., Any]
+) -> None:
+    model, config, parts = prepare_model("BPR", epochs=1, state="ERROR", **settings)
+    trainer = get_trainer(config["MODEL_TYPE"], "BPR")(config, model)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        trainer.fit(parts[0], parts[1], saved=False)
+    assert not trainer.train_loss_dict
+    trainer.fit(parts[0], saved=False)  # nothing is chosen
+
+
+@pytest.mark.parametrize("metric", ["Recall", "DislikeRecall"])
+def test_lists_that_are_longer_than_the_catalogue_are_refused(metric: str, prepare_model: Callable[..., Any]) -> None:
+    few = {"topk": [60], "metrics": [metric], "valid_metric": f"{metric}@60"}
+    model, config, parts = prepare_model("SGCN", epochs=1, state="ERROR", **few)
+    with pytest.raises(UsageError, match=re.escape("topk is [60], but 'small' has 50 items")):
+        get_trainer(config["MODEL_TYPE"], "SGCN")(config, model).fit(parts[0], parts[1], saved=False)
