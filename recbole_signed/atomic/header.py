@@ -25,10 +25,12 @@ def columns_of(path: str | Path, separator: str, encoding: str) -> dict[str, str
 
 
 def first_lines(path: str | Path, separator: str, encoding: str, number: int) -> list[list[str]]:
-    """Return the fields of the first lines; one blank field for a line that is not there."""
+    """Return the fields of the first line and of those after it that are not blank; a blank field for a missing one."""
     try:
         with open(path, encoding=encoding) as file:
-            lines = [file.readline() for _ in range(number)]
+            lines = [file.readline()]
+            filled = (line for line in file if line.strip("\r\n "))
+            lines += [next(filled, "") for _ in range(number - 1)]
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path} does not hold {encoding} text ({error}); set 'encoding' to that of the file."

@@ -87,6 +87,9 @@ class ColumnarDataset(Dataset):
                 raise UsageError(
                     f"{filepath} has no column '{field}'; set USER_ID_FIELD and ITEM_ID_FIELD to its id columns."
                 )
+            if self.field2type[field] != FeatureType.TOKEN:
+                kind = self.field2type[field].value
+                raise UsageError(f"the id column '{field}' of {filepath} has the type '{kind}'; write '{field}:token'.")
             refuse_blank(filepath, field, frame[field].isna().to_numpy())
         return frame
 
@@ -125,7 +128,7 @@ class ColumnarDataset(Dataset):
             for feat, field, _ in remap_list:
                 if isinstance(feat[field].dtype, pd.CategoricalDtype):
                     feat[field] = feat[field].astype(object)
-            super()._remap(remap_list)
+            super()._remap([each for each in remap_list if len(each[0])])  # it makes a row in a table that has none
         elif remap_list:
             columns, tokens = renumber([feat[field] for feat, field, _ in remap_list])
             token_id = {token: number for number, token in enumerate(tokens.tolist())}
@@ -142,6 +145,8 @@ class ColumnarDataset(Dataset):
                 plain[field] = torch.from_numpy(data[field].to_numpy(np.int64, copy=True))
             elif kind == FeatureType.FLOAT and field not in self.config["numerical_features"]:
                 plain[field] = torch.from_numpy(data[field].to_numpy(np.float32, copy=True))
+            elif not len(data):  # RecBole pads no empty list of sequences
+                plain[field] = torch.zeros(0, 0, dtype=torch.int64 if kind == FeatureType.TOKEN_SEQ else torch.float32)
         if len(plain) < data.shape[1]:
             rest = super()._dataframe_to_interaction(data[[field for field in data if field not in plain]])
             plain.update(rest.interaction)

@@ -39,7 +39,8 @@ def by_pandas(path: Path, time: type | None = None) -> pd.DataFrame:
     frame.columns = [name.split(":")[0] for name in names]
     if time is None:
         with path.open(encoding="utf-8") as file:
-            cells = file.read().split("\n")[1].split("\t")
+            lines = file.read().split("\n")[1:]
+        cells = next((line for line in lines if line.strip(" ")), "").split("\t")
         text = by_pandas(path, str)["timestamp"]
         if len(cells) > 3 and re.fullmatch(r"-*\d+", cells[3]) and all(map(is_int64, text)):
             frame["timestamp"] = np.array([int(cell) for cell in text], dtype=np.int64)
@@ -132,6 +133,15 @@ def test_quotes_and_blank_lines_are_left_to_pandas(text: str, tmp_path: Path) ->
     with pytest.raises(NotPlainError):
         list(parsed_blocks(path, "\t", "utf-8", 4, {0: pl.String(), 1: pl.String()}))
     assert read(path)["user_id"].tolist() == by_pandas(path)["user_id"].tolist()
+
+
+def test_a_blank_line_before_the_rows_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.inter"
+    path.write_text(f"{HEADER}\n\n1\t2\t1\t3\n")
+    assert read(path)["timestamp"].tolist() == [3]
+    path.write_text(f"{HEADER}\n\n\n")
+    with pytest.raises(UsageError, match="holds no rows"):
+        read(path)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -419,6 +419,22 @@ def test_ids_are_the_same_where_a_sequence_is_loaded(write_inter: Write, signed_
         create_dataset(Config("BPR", "signed", config_dict={"state": "ERROR", "load_col": {"inter": names}}))
 
 
+@pytest.mark.parametrize("signs", [(1,), (1, -1), (1, 0)])
+def test_sequences_may_be_loaded_where_a_sign_has_no_row(
+    signs: tuple[int, ...], write_inter: Write, signed_rows: list, quick: dict
+) -> None:
+    rows = [(*row, "a b", "1 2") for row in signed_rows if row[2] in signs]
+    columns = [*COLUMNS, "tags:token_seq", "place:float_seq"]
+    write_inter("signed", columns, rows)
+    _, data, parts = prepare("signed", load_col=None)
+    counts = (len(data.inter_feat), len(data.neg_feat), len(data.neutral_feat))
+    assert counts == tuple(sum(row[2] == sign for row in rows) for sign in (1, -1, 0))
+    assert sum(len(part._dataset.inter_feat) for part in parts) == counts[0]
+    assert data.inter_feat["tags"].shape == (counts[0], 2)
+    found = run_recbole("BPR", "signed", config_dict={**quick, "load_col": None}, saved=False)
+    assert found["test_result"]["recall@10"] >= 0
+
+
 def test_rows_without_a_time_are_refused(write_inter: Write, signed_rows: list) -> None:
     """One held-out like without a time let all dislikes of its user, or of all users, into training."""
     write_inter("signed", COLUMNS, [*signed_rows, (1, 1, 1, "")])
@@ -464,6 +480,7 @@ def test_ignoring_the_sign_is_possible_and_explicit(write_inter: Write, signed_r
         (COLUMNS, [(1, 1, 1, 1), ("", 2, 1, 2)], {}, "line 3: the column 'user_id' is blank"),
         (COLUMNS, [(1, 1, "yes", 1)], {}, "can't be read"),
         (COLUMNS, [], {}, "holds no rows"),
+        (["user_id:float", *COLUMNS[1:]], [(1, 1, 1, 1)], {}, "has the type 'float'; write 'user_id:token'"),
         (["user_id:token", "item_id:token", "sign:token"], [(1, 1, 1)], {}, "write it as 'sign:float'"),
         (["user_id", "item_id:token", "sign:float"], [(1, 1, 1)], {}, "name columns as 'name:type'"),
         ([*COLUMNS, "sign:float"], [(1, 1, 1, 1, 1)], {}, "names the column 'sign' twice"),
