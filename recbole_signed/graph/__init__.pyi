@@ -4,6 +4,7 @@ from .eigenvectors import gram_eigenvectors as gram_eigenvectors
 from .eigenvectors import kept_eigenvectors as kept_eigenvectors
 from .eigenvectors import laplacian_eigenvectors as laplacian_eigenvectors
 from .inverse import gram_inverse as gram_inverse
+from .inverse import refuse_too_large as refuse_too_large
 from .inverse import replace_rows as replace_rows
 from .least_squares import SignedLeastSquares as SignedLeastSquares
 from .pair_products import SparsePairs as SparsePairs

@@ -49,7 +49,7 @@ def gram_inverse(
         raise ValueError(f"the ridge must be positive, but is {np.min(ridge)}")
     n_items = matrix.shape[1]
     number = torch.empty(0, dtype=dtype).numpy().dtype
-    _refuse_too_large(n_items, number.itemsize)
+    refuse_too_large(n_items, number.itemsize)
     gram = np.empty((n_items, n_items), dtype=number)
     matrix = matrix.astype(number)
     rows = matrix.T.tocsr()
@@ -73,8 +73,13 @@ def gram_inverse(
     return torch.from_numpy(gram)
 
 
-def _refuse_too_large(n_items: int, itemsize: int) -> None:
-    needed = n_items**2 * itemsize
+def refuse_too_large(n_items: int, itemsize: int = 4, n_matrices: int = 1) -> None:
+    """Refuse matrices ``[n_items, n_items]`` that do not fit into the memory that is free.
+
+    Raises:
+        UsageError: says how much they need.
+    """
+    needed = n_items**2 * itemsize * n_matrices
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         with open("/proc/meminfo", encoding="ascii") as file:  # what is free or can be freed
@@ -82,9 +87,10 @@ def _refuse_too_large(n_items: int, itemsize: int) -> None:
     except (OSError, ValueError, AttributeError):  # a system that does not tell
         return
     if needed > free:
+        what = "an item-item matrix" if n_matrices == 1 else f"{n_matrices} item-item matrices"
         raise UsageError(
-            f"an item-item matrix of {n_items:,} items needs {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB "
-            "are free; leave rare items out (item_inter_num_interval), or use a model without one, such as SSF."
+            f"{needed / 1e9:.1f} GB of memory are needed for {what} of {n_items:,} items, but {free / 1e9:.1f} GB are "
+            "free; leave rare items out (item_inter_num_interval), or use a model without one, such as SSF."
         )
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import gram_inverse
+from recbole_signed.graph import gram_inverse, refuse_too_large
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 IntArray = npt.NDArray[np.int64]
@@ -113,7 +113,12 @@ class SLIST(TrainingFreeRecommender):
         return before, after
 
     def fit(self) -> None:
-        """Solve for B; the same likes in the same order give the same model."""
+        """Solve for B; the same likes in the same order give the same model.
+
+        Raises:
+            UsageError: two matrices of the liked items do not fit into the memory that is free.
+        """
+        refuse_too_large(len(self.liked), n_matrices=2)
         user, column, *_ = self._rows
         shape = self.n_users, len(self.liked)
         likes = sp.csr_matrix((np.full(len(user), 1.0, np.float32), (user, column)), shape=shape)

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import inverse_power, rows_product
+from recbole_signed.graph import inverse_power, refuse_too_large, rows_product
 from recbole_signed.model.filter_recommender import FilterRecommender
 
 CELLS = 1 << 26
@@ -46,7 +46,12 @@ class TurboCF(FilterRecommender):
         self.register_buffer("item_filter", torch.zeros(self.n_items, 0))
 
     def fit(self) -> None:
-        """Compute the filter of the item graph."""
+        """Compute the filter of the item graph.
+
+        Raises:
+            UsageError: it does not fit into the memory that is free.
+        """
+        refuse_too_large(self.n_items, n_matrices=1 if self.order == 1 else 3)
         signal = self.signal()
         degrees = [np.asarray(abs(signal).sum(axis=axis), np.float64).ravel() for axis in (1, 0)]
         users = sp.diags(inverse_power(degrees[0], 0.0, self.alpha))

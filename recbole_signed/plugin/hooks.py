@@ -106,10 +106,16 @@ def _on_trainer(module: ModuleType) -> None:
 
             if not issubclass(cls, OnlineTrainer):
                 cls = online(cls)
-        elif cls is module.Trainer and config is not None and any(config[key] for key in OWN_TRAINER_KEYS):
-            from recbole_signed.trainer import SignedTrainer
+        elif cls is module.Trainer and config is not None:
+            # of a model that is given as a class, and not registered by its name
+            own = getattr(getattr(config, "model_class", None), "trainer_class", None)
+            found = None if own is None else registry.load_object(own)
+            if isinstance(found, type) and issubclass(found, cls):
+                cls = found
+            elif any(config[key] for key in OWN_TRAINER_KEYS):
+                from recbole_signed.trainer import SignedTrainer
 
-            cls = SignedTrainer
+                cls = SignedTrainer
         if config is not None and config["resume"] and not hasattr(cls, "resumes"):
             raise UsageError(
                 f"{config['model']} has a trainer of its own, {cls.__name__}, which can't resume a training exactly; "

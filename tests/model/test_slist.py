@@ -16,6 +16,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, init_seed
 
+from recbole_signed.errors import UsageError
 from recbole_signed.model import moments
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
@@ -121,3 +122,10 @@ def test_moments_are_distinct_times(rows: list[tuple[int, int]]) -> None:
         times = sorted({t for u, t in rows if u == owner})
         assert moment[place] == times.index(when)
         assert last[place] == len(times) - 1
+
+
+def test_weights_that_do_not_fit_into_memory_are_refused(fitted: Callable[..., Any], signed_rows: list) -> None:
+    model, _ = fitted(signed_rows)
+    model.liked = torch.zeros(10_000_000, dtype=torch.int8)
+    with pytest.raises(UsageError, match="are needed for 2 item-item matrices of 10,000,000 items"):
+        model.fit()

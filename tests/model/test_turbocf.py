@@ -10,6 +10,7 @@ import pytest
 import torch
 from small_signed import build, dense, normalised
 
+from recbole_signed.errors import UsageError
 from recbole_signed.model import turbocf
 
 
@@ -33,3 +34,12 @@ def test_scores_are_the_formula(
     found = model.score(torch.arange(model.n_users)).numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     assert model.item_filter.dtype == torch.float32
+
+
+def test_a_filter_that_does_not_fit_into_memory_is_refused(
+    write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path
+) -> None:
+    model = build("TurboCF", write_inter, signed_rows, tmp_path, filter_order=3)
+    model.n_items = 10_000_000
+    with pytest.raises(UsageError, match=r"1200000\.0 GB of memory are needed for 3 item-item matrices of 10,000,000"):
+        model.fit()

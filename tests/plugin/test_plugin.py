@@ -8,18 +8,21 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from recbole.config import Config
-from recbole.data import create_dataset
+from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import run_recbole
 from recbole.utils import get_model, get_trainer
 from warm_python import WarmPython
 
 import recbole_signed
 from recbole_signed import UsageError
+from recbole_signed.model.ponegnn import PoneGNN
 from recbole_signed.plugin import registry
+from recbole_signed.trainer import SignedTrainer
+from recbole_signed.yaml_spec import read_yaml
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Write = Callable[..., Path]
@@ -113,7 +116,7 @@ def test_recbole_may_be_imported_first(first: str, script: Callable[..., str]) -
         import {first}
         from recbole.config import Config
         import recbole_signed
-        from recbole.data import create_dataset
+        from recbole.data import create_dataset, data_preparation
         config = Config(model="BPR", dataset="signed", config_dict={{**{QUICK}, "metrics": ["Recall", "DislikeRecall"],
                                                                   "valid_metric": "Recall@10"}})
         print(type(create_dataset(config)).__name__)
@@ -387,3 +390,25 @@ def test_a_trainer_falls_back_to_recboles(write_inter: Write, signed_rows: list)
     config: Any = Config(model="BPR", dataset="signed", config_dict={"state": "ERROR"})
     assert get_trainer(config["MODEL_TYPE"], "BPR").__name__ == "Trainer"
     assert create_dataset(config).sign_report.likes == sum(row[2] > 0 for row in signed_rows)
+
+
+def test_a_model_that_is_given_as_a_class_has_its_trainer(write_inter: Write, signed_rows: list, quick: dict) -> None:
+    class Mine(PoneGNN):
+        epochs: ClassVar[list[int]] = []
+
+        def start_epoch(self, epoch: int) -> None:
+            self.epochs.append(epoch)
+            super().start_epoch(epoch)
+
+    write_inter("signed", COLUMNS, signed_rows)
+    small = read_yaml(registry.models()["PoneGNN"].properties) | {
+        "eval_step": 1,
+        "embedding_size": 8,
+        "allow_unknown_keys": True,
+    }
+    config: Any = Config(model=Mine, dataset="signed", config_dict={**small, **quick})
+    train, valid, _ = data_preparation(config, create_dataset(config))
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, Mine(config, train._dataset))
+    trainer.fit(train, valid, saved=False)
+    assert isinstance(trainer, SignedTrainer)
+    assert Mine.epochs == [0, 1]

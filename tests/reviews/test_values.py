@@ -34,6 +34,8 @@ WRONG = [
     ("metrics", []),
     ("topk", [0]),
     ("MAX_ITEM_LIST_LENGTH", 0),
+    ("benchmark_filename", ["train", "test"]),
+    ("benchmark_filename", "train"),
     ("topk", []),
     ("lr_milestones", 1),
     ("lr_milestones", ["soon"]),
