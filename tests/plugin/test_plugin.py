@@ -401,11 +401,8 @@ def test_a_model_that_is_given_as_a_class_has_its_trainer(write_inter: Write, si
             super().start_epoch(epoch)
 
     write_inter("signed", COLUMNS, signed_rows)
-    small = read_yaml(registry.models()["PoneGNN"].properties) | {
-        "eval_step": 1,
-        "embedding_size": 8,
-        "allow_unknown_keys": True,
-    }
+    own = {"lr_milestones": None, "embedding_size": 8, "allow_unknown_keys": True}
+    small = read_yaml(registry.models()["PoneGNN"].properties) | own
     config: Any = Config(model=Mine, dataset="signed", config_dict={**small, **quick})
     train, valid, _ = data_preparation(config, create_dataset(config))
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, Mine(config, train._dataset))
