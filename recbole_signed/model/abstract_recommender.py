@@ -1,4 +1,4 @@
-"""What all models of this package share: the signed graph, cached embeddings, and scoring for RecBole."""
+"""What signed recommenders share: the signed graph, cached embeddings, and scoring for RecBole."""
 
 from __future__ import annotations
 

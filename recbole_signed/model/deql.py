@@ -1,7 +1,8 @@
 r"""DEQL
 ################################################
 Reference:
-    Generalizing Linear Autoencoder Recommenders with Decoupled Expected Quadratic Loss. ICLR 2026.
+    Ruixin Guo et al. "Generalizing Linear Autoencoder Recommenders with Decoupled Expected Quadratic Loss." in ICLR
+    2026.
 Reference code:
     https://github.com/coderaBruce/DEQL
 """

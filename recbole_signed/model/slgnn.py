@@ -1,6 +1,7 @@
 r"""SLGNN: attention over likes minus attention over dislikes, with a ranking loss.
 
 Yu Li, Meng Qu, Jian Tang, Yi Chang. "Signed Laplacian Graph Neural Networks." AAAI 2023.
+
 Code: https://github.com/liyu1990/slgnn
 """
 

@@ -6,6 +6,8 @@ from .bridge import signed_rows as signed_rows
 from .bundle import Bundler as Bundler
 from .export import upstream as upstream
 from .follow import LIBRARIES as LIBRARIES
+from .modules import SourceModule as SourceModule
 from .recipes import ExportRecipe as ExportRecipe
 from .recipes import recipe_of as recipe_of
 from .reference import Citation as Citation
+from .reference import Description as Description

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import textwrap
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ class Description:
         paragraphs = (ast.get_docstring(module.tree) or model).split("\n\n")
         head = paragraphs[0].splitlines()
         if len(head) > 1 and set(head[1]) == {"#"}:  # RecBole's own form
-            entries = _ENTRY.split("\n".join(head[3:])) if len(head) > 3 else []
+            papers = list(itertools.takewhile(lambda line: line.startswith(" "), head[3:]))  # not "Reference code:"
+            entries = _ENTRY.split("\n".join(papers)) if papers else []
             title = " ".join(head[2:]) if not entries else model
         else:
             title, entries = " ".join(head), paragraphs[1:]

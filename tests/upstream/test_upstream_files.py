@@ -16,8 +16,18 @@ import yaml
 
 from recbole_signed.cli.app import main
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.plugin import registry
-from recbole_signed.upstream import LIBRARIES, Bundler, Citation, ExportRecipe, python38, recipe_of, upstream
+from recbole_signed.plugin import facts_of, registry
+from recbole_signed.upstream import (
+    LIBRARIES,
+    Bundler,
+    Citation,
+    Description,
+    ExportRecipe,
+    SourceModule,
+    python38,
+    recipe_of,
+    upstream,
+)
 
 MODELS = [name for name in sorted(registry.models()) if not recipe_of(name).refusal]
 
@@ -35,12 +45,22 @@ def test_the_model_file_is_self_contained_python_38(model: str, exported: Callab
     assert roots - set(sys.stdlib_module_names) <= LIBRARIES
     assert "recbole_signed" not in text
     assert "UsageError" not in text
+    assert "this package" not in text  # that is RecBole now
     base = "SequentialRecommender" if model == "SignedSASRec" else "GeneralRecommender"
     assert f"from recbole.model.abstract_recommender import {base}" in text
     python38.check(text, "again")
     assert python38.formatted(text) == text
     hints = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.returns is not None]
     assert hints == []
+
+
+@pytest.mark.parametrize("model", [name for name in MODELS if not facts_of(name).source.startswith("this package")])
+def test_every_paper_is_cited_with_its_authors_and_venue(model: str) -> None:
+    module = SourceModule.read(registry.models()[model].module)
+    citations = Description.of(module, model, ()).citations
+    assert citations
+    assert all(each.year or "arxiv" in each.link for each in citations)
+    assert not any("code" in each.venue.lower() or "github" in each.link for each in citations)
 
 
 def test_the_head_is_recboles(exported: Callable[[str], Path]) -> None:
