@@ -46,6 +46,12 @@ class SignedTrainDataLoader(AbstractDataLoader):
         self.signs = torch.cat(
             [torch.full((len(table),), sign) for table, sign in zip(tables, (1.0, -1.0), strict=False)]
         )
+        given = getattr(config, "external_config_dict", {})
+        if given.get("train_neg_sample_args"):
+            self.logger.warning(
+                f"train_neg_sample_args has no effect on {config['model']}: n_negatives and negative_exponent say how "
+                "its items are sampled."
+            )
         self.n_negatives = int(config["n_negatives"] or 0)
         self.unseen = self._unseen(config, dataset.item_num)
         self.order = torch.arange(len(self.users))

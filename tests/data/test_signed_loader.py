@@ -121,3 +121,12 @@ def test_one_batch_of_everything(loader: Callable[..., Any]) -> None:
 def test_a_wrong_batch_size_is_refused(loader: Callable[..., Any], size: Any) -> None:
     with pytest.raises(UsageError, match=r"train_batch_size'? is"):
         loader(train_batch_size=size)
+
+
+def test_recboles_key_for_sampling_is_not_passed_over_in_silence(
+    loader: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    loader()
+    assert "train_neg_sample_args" not in caplog.text
+    loader(train_neg_sample_args={"sample_num": 5})
+    assert "train_neg_sample_args has no effect on EdgeModel: n_negatives and negative_exponent" in caplog.text
