@@ -163,7 +163,7 @@ class SignedDataset(ColumnarDataset):
             users, items = (self.config[f"{side}_inter_num_interval"] for side in ("user", "item"))
             raise UsageError(
                 f"no like of '{self.dataset_name}' is left by user_inter_num_interval ({users}) and "
-                f"item_inter_num_interval ({items}), which count likes; widen them."
+                f"item_inter_num_interval ({items}), which count likes; check the filtering settings."
             )
         self._row_keys["inter_feat"] = self._row_keys["inter_feat"].take(self.inter_feat.index.to_numpy())
         for name in ("neg_feat", "neutral_feat"):
@@ -222,6 +222,11 @@ class SignedDataset(ColumnarDataset):
         self._change_feat_format()
         self._drop_unused_col()
         if self.benchmark_filename_list is not None and not holds_nothing_out(self.config["eval_args"]):
+            if len(self.benchmark_filename_list) != 3:
+                raise UsageError(
+                    f"benchmark_filename is {self.benchmark_filename_list!r}; a run needs a list of three, such as "
+                    "[train, valid, test]."
+                )
             rows = {name: by_part(keys.part, len(self.file_size_list)) for name, keys in self._row_keys.items()}
         else:
             rows = self._rows_by_rule(SplitRule.from_eval_args(self.config["eval_args"]))

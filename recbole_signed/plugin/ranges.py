@@ -168,8 +168,8 @@ def check_values(
     if "clip_grad_norm" in given and clipped and not (isinstance(clipped, Mapping) and "max_norm" in clipped):
         raise UsageError(f"clip_grad_norm is {clipped!r}; it must be a mapping, such as {{max_norm: 5.0}}.")
     files = final.get("benchmark_filename")
-    if files is not None and not (isinstance(files, list) and len(files) == 3):
-        raise UsageError(f"benchmark_filename is {files!r}; it must be a list of three, such as [train, valid, test].")
+    if files is not None and not (isinstance(files, list) and files):
+        raise UsageError(f"benchmark_filename is {files!r}; it must be a list, such as [train, valid, test].")
     if "metrics" in given and not final["metrics"]:
         raise UsageError("metrics is empty; name at least one, such as Recall.")
     learner = final.get("learner")

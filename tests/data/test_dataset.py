@@ -321,6 +321,18 @@ def test_a_training_part_of_nothing_is_refused(write_inter: Write, signed_rows: 
         prepare("once", "SASRec", train_neg_sample_args=None, load_col=None)
 
 
+def test_two_parts_of_a_split_are_read_but_not_run(write_inter: Write, signed_rows: list) -> None:
+    for part in ("train", "test"):
+        write_inter("split", COLUMNS, signed_rows, part=part)
+    config = Config(
+        model="BPR", dataset="split", config_dict={"benchmark_filename": ["train", "test"], "state": "ERROR"}
+    )
+    dataset = create_dataset(config)
+    assert len(dataset.inter_feat)
+    with pytest.raises(UsageError, match=r"benchmark_filename is \['train', 'test'\]; a run needs a list of three"):
+        dataset.build()
+
+
 def test_a_time_window_applies_to_every_sign(write_inter: Write, signed_rows: list) -> None:
     write_inter("signed", COLUMNS, signed_rows)
     middle = signed_rows[len(signed_rows) // 2][3]

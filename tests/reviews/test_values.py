@@ -34,7 +34,7 @@ WRONG = [
     ("metrics", []),
     ("topk", [0]),
     ("MAX_ITEM_LIST_LENGTH", 0),
-    ("benchmark_filename", ["train", "test"]),
+    ("benchmark_filename", []),
     ("benchmark_filename", "train"),
     ("topk", []),
     ("lr_milestones", 1),
