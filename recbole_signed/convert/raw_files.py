@@ -171,35 +171,24 @@ class _ZstdFile(io.RawIOBase):
         super().close()
 
 
-class _Recoded(io.RawIOBase):
+class _Recoded:
     """A file of UTF-16 or UTF-32 as UTF-8."""
 
     def __init__(self, file: IO[bytes], encoding: str, path: Path) -> None:
-        self._file, self._encoding, self._path = file, encoding, path
-        self._decoder = codecs.getincrementaldecoder(encoding)()
-        self._ready = b""
+        self._text, self._encoding, self._path = io.TextIOWrapper(file, encoding, newline=""), encoding, path
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            data = self._file.read(len(buffer))
-            try:
-                self._ready = self._decoder.decode(data, final=not data).encode()
-            except UnicodeDecodeError as error:
-                raise UsageError(
-                    f"{self._path.name} begins like a file in {self._encoding}, and is none ({error.reason}); save it "
-                    "as UTF-8."
-                ) from error
-            if not data:
-                break
-        data, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
-        buffer[: len(data)] = data
-        return len(data)
+    def read(self, size: int) -> bytes:
+        """Return the next ``size`` characters; nothing at the end."""
+        try:
+            return self._text.read(size).encode()
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{self._path.name} begins like a file in {self._encoding}, and is none ({error.reason}); save it as "
+                "UTF-8."
+            ) from error
 
 
-def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes], str]:
+def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes] | _Recoded, str]:
     """Return a file and its encoding; one of UTF-16 or UTF-32, which is known by its first bytes, comes as UTF-8."""
     buffered = io.BufferedReader(cast(io.RawIOBase, file))
     begin = buffered.peek(4)
@@ -209,7 +198,7 @@ def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes], str
         wide = wide or (named if named.startswith(("utf-16", "utf-32")) else None)
     if wide is None:
         return buffered, encoding
-    return io.BufferedReader(_Recoded(buffered, wide, path), 1 << 18), "utf-8"
+    return _Recoded(buffered, wide, path), "utf-8"
 
 
 def _chunks(path: Path, size: int, encoding: str) -> Iterator[tuple[bytes, str]]:

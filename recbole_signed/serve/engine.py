@@ -276,7 +276,7 @@ class Engine:
 
     def counts(self, state: Any, assignments: Sequence[Assignment]) -> np.ndarray | None:
         """Return the likes by which a variant ranks in the place of the model, ``[n_items]``; None where none does."""
-        other = next((each.settings.model for each in assignments if each.settings.model), None)
+        other = _without_model(assignments)
         return None if other is None else self._likes(state, other)
 
     def _explored(
@@ -358,7 +358,7 @@ class Engine:
     def _told_of(
         self, state: Any, learner: Any, user: str, given: Mapping[str, float] | None = None
     ) -> tuple[int, Any, list[Assignment]]:
-        """Return the number of a user, its variants but interleaved ones, and the learner with their parameters."""
+        """Return the number of a user, the learner as its variants have it, and these, both but interleaved ones."""
         number, _, assignments = self._variants_of(state, user)
         whole = [each for each in assignments if not self.experiments[each.experiment].interleave]
         return number, self.learner_for(learner, whole, given), whole
@@ -376,7 +376,7 @@ class Engine:
         """
         with self.trainer.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user, parameters)
-            if self.counts(state, assignments) is not None:
+            if _without_model(assignments):
                 return None
             told = ranking.explain(learner, state.edges, number, self._item(state, item))
             tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
@@ -496,6 +496,11 @@ class Engine:
         if not 0 < number < state.edges.n_items:
             raise UsageError(f"there is no item '{item}'; an item is known from its first event on.")
         return number
+
+
+def _without_model(assignments: Sequence[Assignment]) -> str | None:
+    """Return the ranking by likes that a variant puts in the place of the model; None where none does."""
+    return next((each.settings.model for each in assignments if each.settings.model), None)
 
 
 TRENDING = "trending"
