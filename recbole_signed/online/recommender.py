@@ -20,16 +20,13 @@ from recbole_signed.online.computing import Compute, compute_here
 from recbole_signed.online.events import ANNOUNCED, Event, EventBatch, Limits, id_of
 from recbole_signed.online.forgetting import Forgetting
 from recbole_signed.online.learners import Learner, Refreshed, best_items, described, learner_from
-from recbole_signed.online.model_version import (
-    UpdateResult,
-    load_version,
-    numbers_of,
-)
+from recbole_signed.online.model_version import UpdateResult, load_version, numbers_of
 from recbole_signed.online.store import (
     BackupInfo,
     EventResult,
     OnlineState,
     ParsedRows,
+    Pending,
     Snapshot,
     StateSettings,
     Versions,
@@ -39,7 +36,7 @@ EdgeColumns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _logger = logging.getLogger(__name__)
 
 
-class OnlineRecommender(Forgetting):
+class OnlineRecommender:
     """The state directory and the model that follows it, opened by :meth:`open`; calls may come from several threads.
 
     * :meth:`update` makes events durable and takes them in (T0 and T1);
@@ -57,6 +54,9 @@ class OnlineRecommender(Forgetting):
     model_name: str
     state: OnlineState | None
     learner: Learner | None
+    scratch_seq: int
+    """Seq of the newest event that the last fit from scratch has seen."""
+    closed: bool
     wanted: Learner | None
     """Unfitted, of the parameters that the next refit brings in force; None: those in force."""
 
@@ -140,12 +140,12 @@ class OnlineRecommender(Forgetting):
     def _prepare(self, directory: Path, model_name: str) -> None:
         self.directory, self.model_name = directory, model_name
         self.state = self.learner = self.wanted = None
-        self._closed = self._behind = False
+        self.closed = self._behind = False
         self._n_fits = self._n_refreshes = self._fitted_seq = 0
-        self._scratch_seq = 0  # newest event that the last fit from scratch has seen
+        self.scratch_seq = 0
         self._lock = threading.RLock()
         self._updating = threading.Lock()  # held, before `_lock`, by the one update or snapshot under way
-        self._prepare_forgetting()
+        self._forgetting = Forgetting(self)
         self.compute: Compute = compute_here
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refit")
 
@@ -153,10 +153,10 @@ class OnlineRecommender(Forgetting):
         """Bring a learner and the edges from a version that was just recovered to the end of the log."""
         if snapshot is None:
             learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
-            self._scratch_seq = state.applied_seq
+            self.scratch_seq = state.applied_seq
         else:
             load_version(learner, snapshot)
-            self._scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
+            self.scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
         self._fitted_seq = state.applied_seq if snapshot is None else int(snapshot.meta.get("fitted_seq", 0))
         learner.attach(state.edges)
         some = False
@@ -168,8 +168,7 @@ class OnlineRecommender(Forgetting):
             learner.attach(state.edges)
         learner.announce(state.announced())
         self.state, self.learner = state, learner
-        if state.erasure.is_due:
-            self._erase_later()
+        self._forgetting.at_opening(state)
 
     @contextlib.contextmanager
     def _entered(self) -> Iterator[tuple[OnlineState, Learner]]:
@@ -206,7 +205,7 @@ class OnlineRecommender(Forgetting):
         return self._ready()[0].versions
 
     def _ready(self) -> tuple[OnlineState, Learner]:
-        if self._closed:
+        if self.closed:
             raise UsageError(f"The state {self.directory} was closed; open it again.")
         if self.state is None or self.learner is None:
             raise UsageError("the trainer has no online state yet; call fit(), or start() with the training data set.")
@@ -257,7 +256,7 @@ class OnlineRecommender(Forgetting):
                     if len(batch.announces):
                         learner.announce(state.announced(batch))
                 self._behind = False
-                self._erase_after(update)
+                self._forgetting.after_update(update)
         return UpdateResult(update, time.perf_counter() - started)
 
     def ingest(
@@ -307,6 +306,35 @@ class OnlineRecommender(Forgetting):
         with self._entered() as (state, _):
             state.put_back(items)
 
+    # ---- forgetting
+
+    def forget(self, user: str | int, timestamp: int | None = None) -> Pending:
+        """Erase a user from all files but what its edges left in factors, which the next :meth:`refit` removes.
+
+        ``update`` with an event ``forget_user`` does the same, with the files in the background.
+
+        Args:
+            user: its id as events have it.
+            timestamp: of the forgetting, in milliseconds; now if None.
+
+        Raises:
+            UsageError: ``user`` is not an id, or the disk is full; then nothing was forgotten.
+        """
+        token = id_of(user)
+        with self._entered() as (state, _):
+            stamp = state.settings.now() if timestamp is None else timestamp
+        self.update([Event("", token, "", "forget_user", stamp)])
+        return self.erase()
+
+    @property
+    def pending_erasure(self) -> Pending:
+        """What is left of users who were forgotten."""
+        return self._forgetting.pending()
+
+    def erase(self) -> Pending:
+        """Do what is left of erasures, and return what still is; it is tried again at updates and at opening."""
+        return self._forgetting.now()
+
     # ---- renewing
 
     def refresh(self) -> Refreshed:
@@ -350,12 +378,11 @@ class OnlineRecommender(Forgetting):
         if again is not None:  # what a refresh brought meanwhile is not in the edges of the fit
             fresh, _ = self.compute(fresh, "refresh", again.arrays(state.lock), *sizes)
         with self._entered() as (state, learner):
-            self._n_fits, self._scratch_seq = self._n_fits + 1, scratch_seq
+            self._n_fits, self.scratch_seq = self._n_fits + 1, scratch_seq
             self._swap(state, learner, fresh, seq)
             if self.wanted is wanted:
                 self.wanted = None
-        if state.erasure.pending():
-            self._erase_later()
+        self._forgetting.after_refit(state)
 
     def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
         new.dislike_push = old.dislike_push
@@ -369,7 +396,7 @@ class OnlineRecommender(Forgetting):
 
         Others wait only while arrays are copied, not while files are written.
         """
-        with self._maintained() as state:
+        with self.maintaining() as state:
             # the state is busy while a batch goes to the disk: waiting for it with the model held would stop answers
             with self._updating, self._entered() as (_, learner):
                 tensors, meta = learner.state()
@@ -377,13 +404,13 @@ class OnlineRecommender(Forgetting):
                 about = {
                     "learner": described(learner),
                     "fitted_seq": self._fitted_seq,
-                    "scratch_seq": self._scratch_seq,
+                    "scratch_seq": self.scratch_seq,
                 }
                 captured = state.capture({**meta, **about}, model=self.model_name)
             return state.save(tensors, captured)
 
     @contextlib.contextmanager
-    def _maintained(self) -> Iterator[OnlineState]:
+    def maintaining(self) -> Iterator[OnlineState]:
         """Hold what writes versions, the base or backups; it is never waited for while state and learner are held."""
         with self._entered() as (state, _):
             pass
@@ -392,7 +419,7 @@ class OnlineRecommender(Forgetting):
 
     def back_up(self, target: str | Path) -> BackupInfo:
         """Copy the state to a folder, while it goes on; see `OnlineState.back_up`."""
-        with self._maintained() as state:
+        with self.maintaining() as state:
             return state.back_up(target)
 
     def activate(self, name: str) -> None:
@@ -404,7 +431,7 @@ class OnlineRecommender(Forgetting):
         Raises:
             UsageError: there is no such version, it is damaged, or it is of another model.
         """
-        with self._maintained(), self._entered() as (state, learner):
+        with self.maintaining(), self._entered() as (state, learner):
             snapshot = state.versions.load(name) if name in state.versions.names() else None
             state.versions.rollback(name)
             assert snapshot is not None
@@ -413,12 +440,12 @@ class OnlineRecommender(Forgetting):
             fresh = learner_from(snapshot.meta.get("learner") or described(learner))
             load_version(fresh, snapshot)
             self._n_fits += 1  # a refresh under way must not undo it
-            self._scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
+            self.scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
             self._swap(state, learner, fresh, int(snapshot.meta.get("fitted_seq", 0)))
 
     def compact(self) -> int:
         """Put edges in the place of old rows of the log, see :meth:`OnlineState.compact`."""
-        with self._maintained() as state:
+        with self.maintaining() as state:
             return state.compact()
 
     def close(self) -> None:
@@ -428,9 +455,9 @@ class OnlineRecommender(Forgetting):
         except UsageError:
             return
         with self._updating, self._lock:
-            self._closed = True
+            self.closed = True
         self._pool.shutdown(wait=True)
-        self._eraser.shutdown(wait=True)
+        self._forgetting.close()
         if self.state is not None:
             self.state.close()  # waits for a version that is being saved, which waits for the lock
             self.state = None

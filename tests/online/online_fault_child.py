@@ -20,7 +20,7 @@ import numpy as np
 from recbole_signed import files
 from recbole_signed.online import Event, EventBatch, Limits, sign_of
 from recbole_signed.online.sources import JsonLinesSource
-from recbole_signed.online.store import EdgeState, OnlineState, Snapshot, Update
+from recbole_signed.online.store import EdgeState, Erasure, OnlineState, Snapshot, Update
 
 BATCH, SNAPSHOT_EVERY, COMPACT_EVERY, BACKUP_EVERY = 40, 200, 700, 1100
 
@@ -103,7 +103,7 @@ def forget_in_backup(path: Path, users: dict[int, bytes], timestamp: int) -> Non
         gone = [Event("", token, "", "forget_user", timestamp) for token in known if token is not None]
         backup.ingest(EventBatch.of(gone))
         backup.snapshot({}, {}, model="test")
-        assert not backup.erasure.finish().rows
+        assert not Erasure(backup).finish().rows
         refuse_forgotten(backup)
 
 
@@ -132,7 +132,7 @@ def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "
         snapshot = state.recover("test")
         assert snapshot is not None or state.log.base_seq == 0, "the log was compacted and no version is left"
         model = Small(state, snapshot) if name == "small" else Learned(name, state, snapshot)
-        backed_up = state.last_seq // BACKUP_EVERY
+        erasure, backed_up = Erasure(state), state.last_seq // BACKUP_EVERY
         saved, compacted = snapshot.applied_seq if snapshot else 0, state.log.base_seq
 
         def take(update: Update) -> None:
@@ -144,7 +144,7 @@ def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "
                 saved = state.applied_seq
                 if len(state.versions.names()) == 2 and not state.versions.is_pinned(state.versions.names()[0]):
                     state.versions.pin(state.versions.names()[0])
-                state.erasure.finish(refit, forget_in_backup)
+                erasure.finish(refit, forget_in_backup)
             if state.applied_seq // BACKUP_EVERY > backed_up:
                 backed_up = state.applied_seq // BACKUP_EVERY
                 state.back_up(state.directory.with_name(f"{state.directory.name}-backup"))
@@ -158,9 +158,9 @@ def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "
         while update_or_none := state.ingest_from(source, BATCH):
             say("ack", state.last_seq)
             take(update_or_none)
-        if state.erasure.pending().rows:
+        if erasure.pending().rows:
             state.snapshot(*model.state(), model="test")
-            pending = state.erasure.finish(refit, forget_in_backup)
+            pending = erasure.finish(refit, forget_in_backup)
             assert not pending.rows, pending
         refuse_forgotten(state)
         digest = hashlib.sha256()

@@ -16,6 +16,7 @@ from .edges import Changes as Changes
 from .edges import EdgeArrays as EdgeArrays
 from .edges import EdgeState as EdgeState
 from .edges import FrozenEdges as FrozenEdges
+from .erasure import Erasure as Erasure
 from .erasure import Pending as Pending
 from .event_log import EventLog as EventLog
 from .log_batch import LogBatch as LogBatch

@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -38,10 +38,8 @@ from recbole_signed.online.store.backup import (
 )
 from recbole_signed.online.store.database import explained, transaction, write_small_sum
 from recbole_signed.online.store.edges import EdgeState
+from recbole_signed.online.store.state import OnlineState
 from recbole_signed.online.store.versions import Snapshot
-
-if TYPE_CHECKING:
-    from recbole_signed.online.store.state import OnlineState
 
 Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
 """Fits the model of a version to other edges, less what it knows of some users (ids), and returns its tensors and
@@ -74,19 +72,19 @@ class Erasure:
     """
 
     def __init__(self, state: OnlineState) -> None:
-        self._state = state
+        self.state = state
         self._reasons: tuple[str, ...] = ()
         self._backups_done: dict[Path, int] = {}  # seq of the newest erasure; opening one takes long
 
     def pending(self) -> Pending:
         """Return what is left."""
-        with self._state.entered(writes=False):
+        with self.state.entered(writes=False):
             rows = self._rows()
         return Pending(sum(files for _, _, _, files in rows), len(rows), self._reasons)
 
     def _rows(self) -> list[tuple[int, int, int, int]]:
         query = "SELECT user, seq, timestamp, files FROM erasures"
-        return self._state.log.connection.execute(query).fetchall()
+        return self.state.log.connection.execute(query).fetchall()
 
     @property
     def is_due(self) -> bool:
@@ -95,19 +93,19 @@ class Erasure:
 
     def _has_returned(self) -> bool:
         try:
-            return any(each.missed and each.is_there for each in noted(self._state.directory))
+            return any(each.missed and each.is_there for each in noted(self.state.directory))
         except (DamagedError, OSError):  # told at the next erasure
             return False
 
     def needs_version(self, scratch_seq: int) -> bool:
         """Return whether erasures wait for a version to be saved, the model being fitted last at ``scratch_seq``."""
-        with self._state.entered():
+        with self.state.entered():
             rows = self._rows()
         if not rows:
             return False
         newest = self._newest_whole()
         if newest is None:
-            return bool(self._state.versions.names())
+            return bool(self.state.versions.names())
         with_rows = max((row[1] for row in rows if row[3]), default=0)
         factors = max((row[1] for row in rows if row[1] <= scratch_seq), default=0)
         return newest["applied_seq"] < with_rows or newest["scratch_seq"] < factors
@@ -119,11 +117,11 @@ class Erasure:
             refit: for pinned versions; they are left without it.
             forget_in_backup: for backups; they are left without it.
         """
-        with self._state.maintenance:
+        with self.state.maintenance:
             return self._finish(refit, forget_in_backup)
 
     def _finish(self, refit: Refit | None, forget_in_backup: ForgetInBackup | None) -> Pending:
-        state = self._state
+        state = self.state
         with state.entered():
             rows = self._rows()
         returned = self._has_returned()
@@ -155,15 +153,15 @@ class Erasure:
         return self.pending()
 
     def _clean_base(self, seqs: list[int], users: list[int]) -> int:
-        with self._state.entered():
-            log = self._state.log
+        with self.state.entered():
+            log = self.state.log
             if log.base is not None and log.base_seq < max(seqs):
-                self._state.base.erase(users)
+                self.state.base.erase(users)
         return 0
 
     def _clean_versions(self, rows: list[Any], with_rows: list[Any], refit: Refit | None) -> int:
         """Throw away or fit again what holds users; return the seq up to which saved factors know no forgotten user."""
-        versions = self._state.versions
+        versions = self.state.versions
         newest = self._newest_whole()
         fitted = newest["scratch_seq"] if newest else 0
         last_rows = max((row[1] for row in with_rows), default=0)
@@ -196,9 +194,9 @@ class Erasure:
         return int(fitted)
 
     def _newest_whole(self) -> dict[str, Any] | None:
-        for name in self._state.versions.candidates():
+        for name in self.state.versions.candidates():
             try:
-                self._state.versions.load(name)
+                self.state.versions.load(name)
             except DamagedError:
                 continue
             return self._about(name)
@@ -207,7 +205,7 @@ class Erasure:
     def _about(self, name: str) -> dict[str, Any]:
         """Return what a version says of itself; one that is damaged may hold anybody."""
         try:
-            about = read_manifest(self._state.versions.folder / name)
+            about = read_manifest(self.state.versions.folder / name)
             meta = about["meta"]
             seqs = {"scratch_seq": int(meta.get("scratch_seq", 0)), "erased_seq": int(about.get("erased_seq", 0))}
             return {"applied_seq": int(about["applied_seq"]), **seqs}
@@ -215,13 +213,13 @@ class Erasure:
             return {"applied_seq": -1, "scratch_seq": -1, "erased_seq": -1}
 
     def _clean_backups(self, rows: list[Any], forget_in_backup: ForgetInBackup | None) -> int:
-        directory = self._state.directory
+        directory = self.state.directory
         for each in leftovers(directory):
             shutil.rmtree(each)
         if not (directory / BACKUPS).exists():
             return 0
         newest = max((row[1] for row in rows), default=0)
-        stamp = max((row[2] for row in rows), default=self._state.settings.now())
+        stamp = max((row[2] for row in rows), default=self.state.settings.now())
         problems: list[str] = []
         with alone(directory, wait=False):
             for backup in noted(directory):
@@ -236,7 +234,7 @@ class Erasure:
     def _clean_backup(
         self, backup: NotedBackup, newest: int, stamp: int, forget_in_backup: ForgetInBackup | None
     ) -> None:
-        directory, path = self._state.directory, backup.path
+        directory, path = self.state.directory, backup.path
         backup.refuse_away(directory)
         clear_leftovers(path)
         if not backup.is_there:  # a state in its place holds other users under these ids
@@ -248,8 +246,8 @@ class Erasure:
             return
         if forget_in_backup is None:
             raise UsageError(f"the backup {path} holds forgotten users; open the state with its model.")
-        users = self._state.users
-        with self._state.entered():  # all who ever were forgotten: it may have been away before
+        users = self.state.users
+        with self.state.entered():  # all who ever were forgotten: it may have been away before
             tags = {user: users.tag(user) for user in users.tombstones.tolist()}
         forget_in_backup(path, tags, stamp)
         self._backups_done[path] = newest

@@ -33,7 +33,6 @@ from recbole_signed.online.store.backup import BackupInfo, back_up, noted_backup
 from recbole_signed.online.store.compaction import Base, first_edges
 from recbole_signed.online.store.dead_letters import DeadLetterFile
 from recbole_signed.online.store.edges import EdgeState
-from recbole_signed.online.store.erasure import Erasure
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.matching import refuse_mismatch
@@ -81,7 +80,6 @@ class OnlineState(OpenedDirectory):
         except BaseException:
             self._held.release()
             raise
-        self.erasure = Erasure(self)
         self._start_from(EdgeState(), _BEHIND)
         self._log_behind = False
         self._sought: weakref.WeakValueDictionary[int, EventSource] = weakref.WeakValueDictionary()
