@@ -25,6 +25,9 @@ from .live_choice import CHOSEN as CHOSEN
 from .live_choice import LiveChoice as LiveChoice
 from .live_items import STALE as STALE
 from .live_items import LiveCounters as LiveCounters
+from .pieces import Candidate as Candidate
+from .pieces import Pieces as Pieces
+from .pieces import Rooms as Rooms
 from .search import FIRST_WEIGHT as FIRST_WEIGHT
 from .search import SIGN_AWARE_AVERSIONS as SIGN_AWARE_AVERSIONS
 from .search import WEIGHT_STEPS as WEIGHT_STEPS
@@ -41,7 +44,6 @@ from .sharded_fit import main as main
 from .sharded_fit import save_filter as save_filter
 from .shortlist import FactorCandidate as FactorCandidate
 from .shortlist import ListScores as ListScores
-from .shortlist import Rooms as Rooms
 from .shortlist import Shortlist as Shortlist
 from .shortlist import ShortVectors as ShortVectors
 from .ssf import SSF as SSF
@@ -65,8 +67,6 @@ from .user_edges import UserEdges as UserEdges
 from .user_edges import UserPrior as UserPrior
 from .validation import FIRST_ROUND as FIRST_ROUND
 from .validation import METRICS as METRICS
-from .validation import Candidate as Candidate
-from .validation import Pieces as Pieces
 from .validation import Standing as Standing
 from .validation import Validation as Validation
 from .validation import drawn as drawn

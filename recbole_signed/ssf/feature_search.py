@@ -15,10 +15,11 @@ from recbole_signed.evaluation import ndcg_at
 from recbole_signed.graph import RidgeSums, SignedGraph
 from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.search import HOPE, candidate
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
-from recbole_signed.ssf.validation import Candidate, Pieces, Validation
+from recbole_signed.ssf.validation import Validation
 
 SHARE = 0.2
 """Of the items with features, and of the validation users, that are made cold."""

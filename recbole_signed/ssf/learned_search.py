@@ -11,8 +11,9 @@ import torch
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
+from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.search import SearchResult, exposures, factors
-from recbole_signed.ssf.validation import Candidate, Pieces, Standing, Validation
+from recbole_signed.ssf.validation import Standing, Validation
 
 REGULARISATIONS = (0.02, 0.04, 0.08, 0.2)
 SHARES = (0.3, 0.6, 1.0, 1.5)

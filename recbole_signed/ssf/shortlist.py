@@ -11,17 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 
 from recbole_signed.graph import CHUNK, LONG, SignedGraph, largest, largest_positive
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import UNKNOWN
+from recbole_signed.ssf.pieces import Pieces, Rooms
 from recbole_signed.ssf.user_edges import UserEdges
-
-if TYPE_CHECKING:
-    from recbole_signed.ssf.validation import Pieces
 
 ITEMS, PER_PLACE = 32, 2
 """Items of a shortlist: so many, and for long lists so many for each of its places."""
@@ -30,26 +27,6 @@ DOUBT = 2.0
 
 FactorsOf = Callable[[slice], torch.Tensor]
 """Gives the factors of some users by a range of their rows, ``[rows, <= k]``."""
-
-
-class Rooms:
-    """Memory that is used again, as the kernel's is slow to get."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, torch.Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Return uninitialised memory of a shape, the same for a name as before.
-
-        Args:
-            name: what it is for.
-            shape: of the tensor.
-            dtype: of the tensor.
-        """
-        held, size = self._held.get(name), shape[0] * shape[1]
-        if held is None or len(held) < size or held.dtype != dtype:
-            held = self._held[name] = torch.empty(size, dtype=dtype)
-        return held[:size].view(shape)
 
 
 class ShortVectors:
@@ -140,7 +117,7 @@ def shortlisted(k: int) -> int:
 
 @dataclass(frozen=True)
 class FactorCandidate:
-    """Scores validation users by factors; a :data:`~recbole_signed.ssf.validation.Candidate`."""
+    """Scores validation users by factors; a :data:`~recbole_signed.ssf.pieces.Candidate`."""
 
     fitted: SpectralFilter
     users: SignedGraph

@@ -13,13 +13,14 @@ import torch
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online.store import DAY, RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.pieces import Candidate
 from recbole_signed.ssf.search import SearchResult, factors
 from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.settings import SCALES, FilterSettings, TimeSettings
 from recbole_signed.ssf.shortlist import FactorCandidate, ShortVectors
 from recbole_signed.ssf.transition import TransitionSums, added, likes_of_each, sources_now
 from recbole_signed.ssf.trend import Trend
-from recbole_signed.ssf.validation import Candidate, Validation
+from recbole_signed.ssf.validation import Validation
 
 SCALE_SETS = ((2.0, 10.0, 50.0), (1.0, 5.0, 20.0))
 RIDGES = (0.01, 0.1)

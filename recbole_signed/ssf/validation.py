@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from recbole_signed.data import users_at_a_time
 from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at
 from recbole_signed.graph import LONG, SignedGraph, largest
 from recbole_signed.ids_and_times import order_of_hashes
-from recbole_signed.ssf.shortlist import FactorCandidate, Rooms
+from recbole_signed.ssf.pieces import Candidate, Pieces, Rooms
+from recbole_signed.ssf.shortlist import FactorCandidate
 from recbole_signed.stats import split_group
 
 CELLS = 1_000_000
@@ -32,49 +33,6 @@ METRICS = re.compile(r"(?:Signed)?(NDCG|Recall)@\d+|SignedHit@\d+", re.IGNORECAS
 
 DOUBT = 1.0
 """Standard errors of the paired difference that a candidate may lie behind the leader without being given up."""
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """Some users, and what the scores of several candidates for them have in common, worked out once.
-
-    Of what was made the two that were asked for last are kept: candidates that share something stand side by side.
-    """
-
-    rows: slice
-    made: dict[Hashable, torch.Tensor] = field(default_factory=dict)
-    rooms: Rooms = field(default_factory=Rooms)
-
-    def room(self, name: str, n_items: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Return memory for scores, ``[rows, n_items]``: the same as for other pieces.
-
-        Args:
-            name: what it is for.
-            n_items: of the catalogue.
-            dtype: of the scores.
-        """
-        return self.rooms.take(name, (self.rows.stop - self.rows.start, n_items), dtype)
-
-    def of(self, key: Hashable, make: Callable[[slice], torch.Tensor], *, alone: bool = False) -> torch.Tensor:
-        """Return ``make(rows)``, made by the first who asks for ``key``; it must not be changed.
-
-        Args:
-            key: what it is made of.
-            make: makes it.
-            alone: nothing else is kept beside it.
-        """
-        found = self.made.pop(key, None)
-        for oldest in list(self.made)[: len(self.made) if alone else -1]:
-            del self.made[oldest]
-        self.made[key] = make(self.rows) if found is None else found
-        return self.made[key]
-
-
-Candidate = Callable[[Pieces], torch.Tensor]
-"""Gives the scores of all items for the users of some pieces, ``[rows, n_items]``; they are used up.
-
-A :class:`~recbole_signed.ssf.shortlist.FactorCandidate` may also find the best items without them.
-"""
 
 
 @dataclass(frozen=True)

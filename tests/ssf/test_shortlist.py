@@ -31,7 +31,7 @@ from recbole_signed.ssf import (
     candidate,
 )
 from recbole_signed.ssf import shortlist as module
-from recbole_signed.ssf.validation import Candidate
+from recbole_signed.ssf.pieces import Candidate
 
 N_USERS, N_ITEMS, K = 60, 6000, 10
 PARTS = ("best_valid_result", "test_result")
