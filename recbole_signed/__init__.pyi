@@ -1,8 +1,8 @@
 from .api.fitting import fit as fit
 from .api.interactions import Interactions as Interactions
 from .api.interactions import from_frame as from_frame
+from .api.loading import load as load
 from .api.recommender import Recommender as Recommender
-from .api.saved import load as load
 from .api.streams import replay as replay
 from .convert.build import convert as convert
 from .data.dataset import SignedDataset as SignedDataset

@@ -16,6 +16,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
+from recbole_signed.api.saving import save
 from recbole_signed.api.sequences import UserSequences, first_items
 from recbole_signed.api.ties import best_of_each, order_of_ids
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
@@ -75,9 +76,7 @@ class Recommender:
         Raises:
             UsageError: it can't be written, or the data set folder is gone.
         """
-        from recbole_signed.api.saved import save
-
-        save(self, path)
+        save(self.config, self.model, path)
 
     # ---- recommendations ----
 

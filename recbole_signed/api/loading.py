@@ -1,12 +1,7 @@
-"""A fitted model as one file, and RecBole's own checkpoints: read without running what a pickle may ask for.
-
-A saved model is a zip archive: ``checkpoint.pth`` in RecBole's format, and under ``data/`` the atomic files that the
-model was fitted to, since RecBole's models are made from their data set.
-"""
+"""Reads a fitted model: a saved one, or a checkpoint of RecBole's trainers; nothing that a pickle asks for is run."""
 
 from __future__ import annotations
 
-import copy
 import json
 import lzma
 import shutil
@@ -19,46 +14,15 @@ from typing import Any
 import torch
 
 from recbole_signed.api.recommender import Recommender, edges_of
+from recbole_signed.api.saving import CHECKPOINT, DATA, FORMAT, FORMAT_FILE, copies_in
 from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import no_training_curves
-from recbole_signed.convert import atomic_files, check_expanded, refuse_changed
+from recbole_signed.convert import check_expanded, refuse_changed
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.files import ANOTHER_FILE, refusing, replacing
 from recbole_signed.plugin import check_dataset_name
 from recbole_signed.trainer import read_checkpoint, restored
 
-FORMAT = 1
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMAError)
-_FORMAT_FILE, _CHECKPOINT, _DATA = "recbole-signed.json", "checkpoint.pth", "data"
-
-
-def save(recommender: Recommender, path: Path | str) -> None:
-    """Write a fitted model with the data that it was fitted to; see :meth:`Recommender.save`."""
-    path, config = Path(path), recommender.config
-    folder, name = Path(config["data_path"]), config["dataset"]
-    if not folder.is_dir():
-        raise UsageError(f"the data set folder {folder} that the model was fitted to is gone, so it can't be saved.")
-    with (
-        refusing(f"saving {path}", ANOTHER_FILE),
-        replacing(path) as temporary,
-        zipfile.ZipFile(temporary, "w") as archive,
-    ):
-        archive.writestr(_FORMAT_FILE, json.dumps({"format": FORMAT, "model": config["model"], "dataset": name}))
-        with archive.open(_CHECKPOINT, "w", force_zip64=True) as file:
-            torch.save(_state(recommender), file, pickle_protocol=4)
-        for each in atomic_files(folder, name):
-            archive.write(each, f"{_DATA}/{name}/{each.name}", zipfile.ZIP_DEFLATED, compresslevel=6)
-
-
-def _state(recommender: Recommender) -> dict[str, Any]:
-    config = copy.copy(recommender.config)
-    # nothing of the machine on which it was fitted
-    config.final_config_dict = {**config.final_config_dict, **_at("."), "data_path": config["dataset"]}
-    config.external_config_dict = {
-        key: value for key, value in config.external_config_dict.items() if key not in ("data_path", "checkpoint_dir")
-    }
-    model = recommender.model
-    return {"config": config, "state_dict": model.state_dict(), "other_parameter": model.other_parameter()}
 
 
 def load(path: Path | str, *, data_path: Path | str | None = None, device: str = "cpu") -> Recommender:
@@ -88,15 +52,15 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     scratch = tempfile.TemporaryDirectory(prefix="recbole-signed-")
     folder = Path(scratch.name)
     bundled = zipfile.is_zipfile(path) and _unpack(path, folder)
-    state = read_checkpoint(folder / _CHECKPOINT if bundled else path)
+    state = read_checkpoint(folder / CHECKPOINT if bundled else path)
     config = state["config"]
     # no data set that another process pickled is read in place of the files
-    for key, value in {**_at(scratch.name), "device": place, "show_progress": False}.items():
+    for key, value in {**copies_in(scratch.name), "device": place, "show_progress": False}.items():
         config[key] = value
     name = config["dataset"]
     check_dataset_name(name)
     if bundled:
-        config["data_path"] = str(folder / _DATA / name)
+        config["data_path"] = str(folder / DATA / name)
     elif data_path is not None:
         config["data_path"] = str(Path(data_path) / name)
     if not bundled and Path(config["data_path"]).is_dir():
@@ -104,7 +68,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     with no_training_curves():
         found = restored(state)
     parts = [each._dataset for each in found.parts if each is not None]
-    (folder / _CHECKPOINT).unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     sequences = UserSequences(found.data) if hasattr(found.data, "item_list_length_field") else None
     return Recommender(config, found.model, parts[0], edges_of(*parts), scratch, sequences)
 
@@ -122,24 +86,18 @@ def _usable(device: Any) -> torch.device:
     return found
 
 
-def _at(folder: str) -> dict[str, Any]:
-    """Return the keys that say where RecBole writes and looks for copies of data sets."""
-    none = ("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders")
-    return {"checkpoint_dir": folder, **dict.fromkeys(none)}
-
-
 def _unpack(path: Path, folder: Path) -> bool:
     """Unpack a saved model; False where the archive is another one, as torch writes it."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-        if _FORMAT_FILE not in names:
+        if FORMAT_FILE not in names:
             return False
         try:
             check_expanded(path, sum(each.file_size for each in archive.infolist()))
-            version = json.loads(archive.read(_FORMAT_FILE))["format"]
+            version = json.loads(archive.read(FORMAT_FILE))["format"]
             for name in names if version == FORMAT else ():
                 parts = PurePosixPath(name).parts
-                if name != _CHECKPOINT and (len(parts) != 3 or parts[0] != _DATA or ".." in parts):
+                if name != CHECKPOINT and (len(parts) != 3 or parts[0] != DATA or ".." in parts):
                     continue
                 target = folder.joinpath(*parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
