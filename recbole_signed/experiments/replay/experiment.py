@@ -7,71 +7,27 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from tqdm import tqdm
 
 from recbole_signed import __version__
-from recbole_signed.atomic import Features
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.replay.arms import Arm, case_table, chosen_learner
 from recbole_signed.experiments.replay.cases import Cases
-from recbole_signed.experiments.replay.choose import chosen_features, chosen_settings
+from recbole_signed.experiments.replay.freshness import run_by_event
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
-from recbole_signed.experiments.replay.stream_spec import POP, ModelSpec, StreamSpec
-from recbole_signed.experiments.replay.window_metrics import measure
+from recbole_signed.experiments.replay.stream_spec import POP, StreamSpec
 from recbole_signed.experiments.runs import data_sha256, digest, memory_bytes, yaml_if_there
 from recbole_signed.files import replacing
-from recbole_signed.online.learners import Learner, best_items, make_learner, ranked_scores
+from recbole_signed.online.learners import best_items, make_learner
 from recbole_signed.online.store import EdgeState, OnlineState, Update
 
 TOP = 20
-LIVE = ("choose_again", "dislike_push", "iterations", "passes")
-"""Settings of following a stream, which are not chosen."""
-
-
-@dataclass
-class Arm:
-    """A learner and what it does between windows."""
-
-    label: str
-    model: str
-    kind: str
-    learner: Learner
-    frozen: EdgeState | None = None
-    """The edges as they were at the cut, for the arm that is never updated."""
-    log: dict[str, Any] = field(default_factory=dict)
-    aversions: tuple[float, ...] = ()
-    """Further values of ``dislike_aversion`` that it ranks with."""
-
-    @property
-    def follows(self) -> bool:
-        """Whether it takes each batch in."""
-        return self.kind in ("fold-in", "online", POP)
-
-    def variants(self) -> list[Arm]:
-        """Return it, and for each further aversion one that shares its learner."""
-        with_aversion = getattr(self.learner, "with_aversion", None)
-        if with_aversion is None:
-            return [self]
-        others = [(f"{self.label}, g = {each:g}", with_aversion(each)) for each in self.aversions]
-        return [self, *(replace(self, label=label, learner=learner) for label, learner in others)]
-
-    def scores(self, live: EdgeState, users: np.ndarray, n_items: int) -> torch.Tensor:
-        """Return the scores of all items known now; those it does not know yet come last."""
-        edges = self.frozen or live
-        known = np.where(users < edges.n_users, users, 0)
-        found = ranked_scores(self.learner, edges, known)
-        missing = n_items - found.shape[1]
-        if missing > 0:
-            worst = found.amin(dim=1, keepdim=True) - 1.0
-            found = torch.cat([found, worst.expand(-1, missing)], dim=1)
-        return found
 
 
 def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = True) -> Path:
@@ -92,8 +48,6 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     out = work / f"{spec.path.stem}-{state_of[:12]}"
     out.mkdir(parents=True, exist_ok=True)
     if spec.freshness:
-        from recbole_signed.experiments.replay.freshness import run_by_event
-
         return run_by_event(spec, folder, out, progress=progress)
     replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
@@ -146,71 +100,12 @@ def _arms(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list
     return arms
 
 
-def chosen_learner(
-    model: ModelSpec, state: OnlineState, seed: int, features: Features | None = None
-) -> tuple[Learner, dict[str, Any]]:
-    """Return a model that was fitted to the base, and its settings.
-
-    Args:
-        model: as the experiment describes it.
-        state: with the base.
-        seed: of a fit that draws.
-        features: of items, by their ids.
-
-    Raises:
-        UsageError: it has no such settings, or can't be told of features.
-    """
-    base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
-    settings = _settings(model, base, sizes, features)
-    learner = make_learner(model.model, settings)
-    if features is not None:
-        learner.take_features(features, None)
-        if getattr(learner, "features", None) is None:
-            raise UsageError(f"{model.label} has features, but {model.model} does not use any under a stream.")
-    torch.manual_seed(seed)
-    learner.fit(base, *sizes)
-    return learner, settings
-
-
-def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int], features: Features | None) -> dict[str, Any]:
-    if not model.auto:
-        return model.settings
-    settings = dict(model.settings)
-    kept = {key: settings.pop(key) for key in LIVE if key in settings}
-    found = chosen_settings(model.model, base, *sizes, settings)
-    if features is not None:
-        found |= chosen_features(base, *sizes, found, features.matrix, settings)
-    return {**found, **kept}
-
-
 def _predict(spec: StreamSpec, arms: list[Arm], state: OnlineState, cases: Cases) -> pl.DataFrame:
     n_items = state.edges.n_items
     tables = []
     for arm in [variant for each in arms for variant in each.variants()]:
         tables.append(case_table(spec, arm, state.edges, cases, n_items))
     return pl.concat(tables)
-
-
-def case_table(spec: StreamSpec, arm: Arm, edges: EdgeState, cases: Cases, n_items: int) -> pl.DataFrame:
-    """Return a row per case: who it is of, and what an arm makes of it.
-
-    Args:
-        spec: of the experiment.
-        arm: to rank with; its kind is the column ``arm``.
-        edges: that it sees.
-        cases: to predict; there may be none.
-        n_items: items known at the moment, padding included.
-    """
-
-    def scores(rows: np.ndarray) -> torch.Tensor:
-        return arm.scores(edges, cases.user[rows], n_items)
-
-    values = measure(cases, scores, n_items, spec.cutoffs)
-    user = pl.Series(cases.token, dtype=pl.String)
-    about = {"user": user, "group": cases.group, "known_likes": cases.n_known_likes}
-    counts = {"n_likes": cases.n_likes, "n_unknown": cases.n_unknown}
-    frame = pl.DataFrame({**about, **counts, **values})
-    return frame.with_columns(pl.lit(arm.label).alias("model"), pl.lit(arm.kind).alias("arm"))
 
 
 def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from typing import Any
 import polars as pl
 from tqdm import tqdm
 
+from recbole_signed.experiments.replay.arms import Arm, case_table, chosen_learner
 from recbole_signed.experiments.replay.cases import Cases
-from recbole_signed.experiments.replay.experiment import Arm, case_table, chosen_learner
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec, milliseconds
