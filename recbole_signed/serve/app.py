@@ -7,10 +7,7 @@ model's version, the seq that it reflects, and the variant.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
@@ -19,10 +16,10 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from recbole_signed import __version__
-from recbole_signed.errors import UsageError
 from recbole_signed.online import OnlineRecommender
-from recbole_signed.serve import schemas
-from recbole_signed.serve.engine import TRENDING, Engine
+from recbole_signed.serve import gorse, schemas
+from recbole_signed.serve.answers import TRENDING
+from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.experiments import parse_experiment
 from recbole_signed.serve.keys import ApiKeys, RateLimit
 from recbole_signed.serve.maintenance import Maintenance
@@ -30,8 +27,8 @@ from recbole_signed.serve.middleware import Watch, answer_errors, key_of, no_key
 from recbole_signed.serve.problems import PROBLEM, ProblemError
 from recbole_signed.serve.ranking import Ranked
 from recbole_signed.serve.replicas import NO_WRITER, Forwarder
+from recbole_signed.serve.requests import announce, check_k, check_length, disk, submit, wait_for
 from recbole_signed.serve.traffic import now_ms
-from recbole_signed.serve.writer import Writer
 
 UserId = Annotated[schemas.PathId, Path(description="Id of a user, as events have it.")]
 ItemId = Annotated[schemas.PathId, Path(description="Id of an item, as events have it.")]
@@ -94,74 +91,11 @@ def make_app(
     _add_models(app, engine, needs)
     _add_experiments(app, engine, needs)
     _add_health(app, engine, needs, maintenance)
-    from recbole_signed.serve import gorse
-
     gorse.add_routes(app, engine, needs)
     return app
 
 
 # ---- events
-
-
-def _milliseconds(row: Any) -> Any:
-    """Return a row with a time stamp in milliseconds: now where it has none, ISO 8601 turned into a number."""
-    if not isinstance(row, dict):
-        return row
-    stamp = row.get("timestamp")
-    if stamp is None:
-        return {**row, "timestamp": now_ms()}
-    if isinstance(stamp, str) and not stamp.lstrip("-").replace(".", "", 1).isdigit():
-        try:
-            parsed = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
-        except ValueError:
-            return row  # refused with the other rows that are not events
-        if parsed.tzinfo is not None:
-            return {**row, "timestamp": round(parsed.timestamp() * 1000)}
-    return row
-
-
-def _writer(engine: Engine) -> Writer:
-    if engine.writer is None:
-        raise ProblemError(503, "Service Unavailable", NO_WRITER)
-    if engine.feed is not None:
-        raise ProblemError(409, "Conflict", "Events come from the stream that the service follows; add them to it.")
-    return engine.writer
-
-
-@contextlib.contextmanager
-def _disk() -> Iterator[None]:
-    """Answer 503 where something can't be kept: nothing is wrong with the request, which may be sent again."""
-    try:
-        yield
-    except UsageError as error:
-        raise ProblemError(503, "Service Unavailable", str(error), 1.0) from error
-
-
-async def _submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
-    if len(rows) > engine.settings.limits.batch:
-        raise ProblemError(
-            413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
-        )
-    with _disk():
-        written = await asyncio.wrap_future(_writer(engine).submit([_milliseconds(row) for row in rows]))
-    results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
-    count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
-    return schemas.EventsAnswer(results=results, seq=written.seq, **count)
-
-
-def _check_length(engine: Engine, given: str) -> None:
-    longest = engine.settings.limits.id_length
-    if len(given) > longest:
-        detail = f"The id has {len(given)} characters; at most {longest} are taken."
-        raise ProblemError(422, "Unprocessable Content", detail)
-
-
-async def _announce(engine: Engine, row: dict[str, Any]) -> None:
-    """Take the announcement of an item or a user."""
-    (result,) = (await _submit(engine, [row])).results
-    if result.status == "refused":
-        detail = f"The {row['type']} can't be announced: {result.reason}."
-        raise ProblemError(422, "Unprocessable Content", detail)
 
 
 def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
@@ -177,10 +111,10 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
         """
         if any(isinstance(row, dict) and row.get("type") == "forget_user" for row in body.events):
             await erasing.dependency(request)
-        return await _submit(engine, body.events)
+        return await submit(engine, body.events)
 
     async def single(user: str, item: str, kind: str) -> schemas.EventsAnswer:
-        return await _submit(engine, [{"user_id": user, "item_id": item, "type": kind, "timestamp": now_ms()}])
+        return await submit(engine, [{"user_id": user, "item_id": item, "type": kind, "timestamp": now_ms()}])
 
     @app.delete("/v1/users/{user_id}/verdicts/{item_id}", response_model_exclude_none=True, **write)
     async def delete_verdict(
@@ -192,8 +126,8 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
     @app.put("/v1/users/{user_id}", tags=["users"], dependencies=needs("write"))
     async def put_user(user_id: UserId, body: schemas.UserBody) -> schemas.UserBody:
         """Announce a user with its features, in place of earlier ones."""
-        _check_length(engine, user_id)
-        await _announce(engine, {"user_id": user_id, "type": "user", "features": body.features})
+        check_length(engine, user_id)
+        await announce(engine, {"user_id": user_id, "type": "user", "features": body.features})
         return body
 
     @app.delete("/v1/users/{user_id}", tags=["events"], dependencies=needs("admin"), response_model_exclude_none=True)
@@ -221,24 +155,8 @@ def _answer(ranked: Ranked, why: Callable[[str], dict[str, Any] | None] | None =
     )
 
 
-def _check_k(engine: Engine, k: int) -> None:
-    if k > engine.settings.limits.k:
-        raise ProblemError(422, "Unprocessable Content", f"k is {k}; at most {engine.settings.limits.k} are served.")
-
-
 def _parameters(aversion: float | None) -> dict[str, float]:
     return {} if aversion is None else {"dislike_aversion": aversion}
-
-
-async def _wait_for(engine: Engine, seq: int | None) -> None:
-    """Wait until answers reflect ``seq``, a second at most: a replica may lag behind the writer."""
-    if seq is None:
-        return
-    deadline = time.monotonic() + 1.0
-    while engine.seq < seq:
-        if time.monotonic() > deadline:
-            raise ProblemError(409, "Conflict", f"Answers reflect seq {engine.seq}, not {seq} yet.", 1.0)
-        await asyncio.sleep(0.002)
 
 
 def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
@@ -257,8 +175,8 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         min_seq: Annotated[int | None, Query(ge=0)] = None,
     ) -> schemas.Answer:
         """Return the best items that the user has no edge to, none of them withdrawn."""
-        _check_k(engine, k)
-        await _wait_for(engine, min_seq)
+        check_k(engine, k)
+        await wait_for(engine, min_seq)
 
         def work() -> schemas.Answer:
             given = _parameters(dislike_aversion)
@@ -273,7 +191,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
     @app.post("/v1/recommendations", response_model_exclude_none=True, **read)
     async def post_recommendations(body: schemas.ManyBody) -> schemas.ManyAnswer:
         """Return lists for several users; one without a user_id is a session, given by its likes and dislikes."""
-        _check_k(engine, body.k)
+        check_k(engine, body.k)
         if len(body.users) > engine.settings.limits.batch:
             detail = f"A request holds at most {engine.settings.limits.batch} users."
             raise ProblemError(413, "Content Too Large", detail)
@@ -304,7 +222,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
     @app.get("/v1/users/{user_id}/last-dislike", **read)
     def get_last_dislike(user_id: UserId, k: K = 20) -> schemas.DislikeEffect:
         """Return what the newest verdict of a user changed, where it is a dislike."""
-        _check_k(engine, k)
+        check_k(engine, k)
         return schemas.DislikeEffect(**engine.last_dislike(user_id, k))
 
 
@@ -314,19 +232,19 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
     @app.get("/v1/items/{item_id}/similar", response_model_exclude_none=True, **read)
     def get_similar(item_id: ItemId, k: K = 10) -> schemas.Answer:
         """Return the items nearest to one."""
-        _check_k(engine, k)
+        check_k(engine, k)
         return _answer(engine.similar(item_id, k))
 
     @app.get("/v1/popular", response_model_exclude_none=True, **read)
     def get_popular(k: K = 20) -> schemas.Answer:
         """Return the most liked items."""
-        _check_k(engine, k)
+        check_k(engine, k)
         return _answer(engine.popular(k))
 
     @app.get("/v1/trending", response_model_exclude_none=True, **read)
     def get_trending(k: K = 20) -> schemas.Answer:
         """Return the items with most likes, of which each counts half after each half-life (see the settings)."""
-        _check_k(engine, k)
+        check_k(engine, k)
         return _answer(engine.popular(k, TRENDING))
 
     @app.get("/v1/items/{item_id}/audience", **read)
@@ -346,13 +264,13 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
 
         A body with features alone leaves the rest as it is; any other sets both withdrawal and tags.
         """
-        _check_length(engine, item_id)
+        check_length(engine, item_id)
         if body.features is not None:
-            await _announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
+            await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
             if not body.model_fields_set & {"withdrawn", "tags"}:  # the announcement alone, as by an event
                 withdrawn, tags = engine.item(item_id)
                 return schemas.ItemBody(withdrawn=withdrawn, tags=list(tags), features=body.features)
-        with _disk():
+        with disk():
             await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
         return body
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
+from recbole_signed.serve.requests import check_k, submit
 from recbole_signed.serve.traffic import now_ms
 
 POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
@@ -59,8 +60,6 @@ def event_type(name: str) -> str:
 
 def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
     """Add the routes to an application."""
-    from recbole_signed.serve.app import _check_k, _submit
-
     tag: dict[str, Any] = {"tags": ["gorse"]}
 
     @app.post("/api/feedback", dependencies=needs("write"), **tag)
@@ -76,7 +75,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
             }
             for each in body
         ]
-        return RowAffected(RowAffected=(await _submit(engine, rows)).accepted if rows else 0)
+        return RowAffected(RowAffected=(await submit(engine, rows)).accepted if rows else 0)
 
     @app.delete("/api/feedback/{feedback_type}/{user_id}/{item_id}", dependencies=needs("write"), **tag)
     async def delete_feedback(feedback_type: str, user_id: schemas.PathId, item_id: schemas.PathId) -> RowAffected:
@@ -85,24 +84,24 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         if kind not in ("like", "dislike"):
             return RowAffected(RowAffected=0)
         row = {"user_id": user_id, "item_id": item_id, "type": f"un{kind}", "timestamp": now_ms()}
-        return RowAffected(RowAffected=(await _submit(engine, [row])).accepted)
+        return RowAffected(RowAffected=(await submit(engine, [row])).accepted)
 
     @app.delete("/api/user/{user_id}", dependencies=needs("admin"), **tag)
     async def delete_user(user_id: schemas.PathId) -> RowAffected:
         """Erase a user."""
         row = {"user_id": user_id, "item_id": "", "type": "forget_user", "timestamp": now_ms()}
-        return RowAffected(RowAffected=(await _submit(engine, [row])).accepted)
+        return RowAffected(RowAffected=(await submit(engine, [row])).accepted)
 
     @app.get("/api/recommend/{user_id}", dependencies=needs("read"), **tag)
     def recommend(user_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[str]:
         """Return the ids of the best items."""
-        _check_k(engine, n)
+        check_k(engine, n)
         return [item for item, _ in engine.recommend(user_id, n).items]
 
     @app.post("/api/session/recommend", dependencies=needs("read"), **tag)
     async def session(body: list[Feedback], n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the best items for a session, given by its feedback, oldest first."""
-        _check_k(engine, n)
+        check_k(engine, n)
         kinds = [(each.ItemId, event_type(each.FeedbackType)) for each in body]
         likes, dislikes = ([item for item, kind in kinds if kind == wanted] for wanted in ("like", "dislike"))
         seen = [item for item, _ in kinds]
@@ -112,13 +111,13 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
     @app.get("/api/item/{item_id}/neighbors", dependencies=needs("read"), **tag)
     def neighbors(item_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the nearest items."""
-        _check_k(engine, n)
+        check_k(engine, n)
         return [Score(Id=item, Score=score) for item, score in engine.similar(item_id, n).items]
 
     @app.get("/api/popular", dependencies=needs("read"), **tag)
     def popular(n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the most liked items."""
-        _check_k(engine, n)
+        check_k(engine, n)
         return [Score(Id=item, Score=score) for item, score in engine.popular(n).items]
 
     @app.get("/api/health/live", **tag)

@@ -6,17 +6,15 @@ import contextlib
 import logging
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, EventBatch
 from recbole_signed.serve import ranking
+from recbole_signed.serve.answers import Answers
 from recbole_signed.serve.quality import Case
 from recbole_signed.serve.traffic import ImpressionQueue, TrafficLog, now_ms
-
-if TYPE_CHECKING:
-    from recbole_signed.serve.engine import Engine
 
 _logger = logging.getLogger(__name__)
 
@@ -25,13 +23,13 @@ class VerdictWatch:
     """Called by the writer, before and after each batch.
 
     Args:
-        engine: whose live quality is kept up.
+        answers: whose live quality is kept up.
         impressions: that are told what came of them; None without them.
         log: file of the impressions, which may be there from before without ``impressions``; None for none.
     """
 
-    def __init__(self, engine: Engine, impressions: ImpressionQueue | None, log: Path | None = None) -> None:
-        self._engine, self._impressions, self._log = engine, impressions, log
+    def __init__(self, answers: Answers, impressions: ImpressionQueue | None, log: Path | None = None) -> None:
+        self._answers, self._impressions, self._log = answers, impressions, log
         self._taken = self._unknown = 0
         self._random = random.Random()
         self._judged: list[tuple[int, bool, Case | None]] = []
@@ -48,8 +46,8 @@ class VerdictWatch:
         What was shown to them goes first: once their erasure is in the log, nobody could name them any more.
         """
         for i in np.flatnonzero(batch.type == FORGET_USER).tolist():
-            self._forget(batch.user_id[i], self._engine.seq + 1)
-        share, most = self._engine.settings.quality.sample, self._engine.settings.quality.per_commit
+            self._forget(batch.user_id[i], self._answers.seq + 1)
+        share, most = self._answers.settings.quality.sample, self._answers.settings.quality.per_commit
         chosen = np.flatnonzero((batch.type == LIKE) | (batch.type == DISLIKE)).tolist()
         if share < 1:
             chosen = [i for i in chosen if self._random.random() < share]
@@ -58,7 +56,7 @@ class VerdictWatch:
         lists: dict[int, np.ndarray] = {}
         for i in chosen:  # one at a time: answers are not held up for the whole batch
             try:
-                with self._engine.trainer.reading() as (state, learner):
+                with self._answers.trainer.reading() as (state, learner):
                     self._judge(state, learner, batch, i, lists)
             except Exception:  # live quality must not stop events
                 _logger.exception("a verdict could not be held against the list of its user")
@@ -72,7 +70,7 @@ class VerdictWatch:
 
     def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[int, np.ndarray]) -> None:
         """Hold one verdict against the list of its user, which is kept in ``lists``."""
-        engine, edges = self._engine, state.edges
+        answers, edges = self._answers, state.edges
         user, item = int(state.users.ids([batch.user_id[i]])[0]), int(state.items.ids([batch.item_id[i]])[0])
         row = edges.of_user(user) if 0 < user < edges.n_users else None
         known = 0 < item < edges.n_items
@@ -80,17 +78,17 @@ class VerdictWatch:
             # nobody could have been shown an unknown item; a judged one is in no list
             self._judged.append((i, known, None))
             return
-        assignments = engine.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
-        changed = engine.learner_for(learner, assignments)
+        assignments = answers.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
+        changed = answers.learner_for(learner, assignments)
         if user not in lists:
-            filters = {"exclude": engine.hidden(), "include_only": None}
-            lists[user] = engine.rank(changed, state, user, engine.quality.k, filters, assignments)[0]
+            filters = {"exclude": answers.hidden(), "include_only": None}
+            lists[user] = answers.rank(changed, state, user, answers.quality.k, filters, assignments)[0]
         found = np.flatnonzero(lists[user] == item)
         case = Case(
             sign=1 if batch.type[i] == LIKE else -1,
             position=int(found[0]) if len(found) else None,
-            percentile=ranking.percentile(changed, edges, user, item, engine.counts(state, assignments)),
-            version=engine.version,
+            percentile=ranking.percentile(changed, edges, user, item, answers.counts(state, assignments)),
+            version=answers.version,
             variant=",".join(f"{each.experiment}={each.variant}" for each in assignments),
             edges=0 if row is None else len(row.ids),
         )
@@ -101,11 +99,11 @@ class VerdictWatch:
         judged = [(known, case) for i, known, case in self._judged if accepted[i]]
         self._taken += len(judged)
         self._unknown += sum(not known for known, _ in judged)
-        self._engine.quality.add([case for _, case in judged if case is not None], now_ms())
+        self._answers.quality.add([case for _, case in judged if case is not None], now_ms())
         if self._impressions is None:
             return
         if (batch.type == FORGET_USER).any():
-            self._impressions.reach(self._engine.seq)
+            self._impressions.reach(self._answers.seq)
         verdicts = []
         for i in np.flatnonzero(accepted).tolist():
             kind = int(batch.type[i])
@@ -117,4 +115,4 @@ class VerdictWatch:
 
     def _count_outcomes(self, likes: int, dislikes: int) -> None:
         for name, count in (("like", likes), ("dislike", dislikes)):
-            self._engine.telemetry.outcomes.labels(name).inc(count)
+            self._answers.telemetry.outcomes.labels(name).inc(count)

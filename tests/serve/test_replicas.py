@@ -109,7 +109,7 @@ def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
     begin(tmp_path / "state").close()
     replica = OnlineReplica(tmp_path / "state")
     engine = Engine(replica, folder=tmp_path / "state")
-    monkeypatch.setattr("recbole_signed.serve.engine.SECOND", 0.0)
+    monkeypatch.setattr("recbole_signed.serve.answers.SECOND", 0.0)
     written = Catalogue(tmp_path / "state" / "catalogue.sqlite")
     try:
         item = engine.popular(1).items[0][0]

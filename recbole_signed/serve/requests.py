@@ -1,0 +1,102 @@
+"""What routes do with a request before the engine answers: take its events, hold it against limits, wait for a seq."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from recbole_signed.errors import UsageError
+from recbole_signed.serve import schemas
+from recbole_signed.serve.engine import Engine
+from recbole_signed.serve.problems import ProblemError
+from recbole_signed.serve.replicas import NO_WRITER
+from recbole_signed.serve.traffic import now_ms
+from recbole_signed.serve.writer import Writer
+
+
+def _milliseconds(row: Any) -> Any:
+    """Return a row with a time stamp in milliseconds: now where it has none, ISO 8601 turned into a number."""
+    if not isinstance(row, dict):
+        return row
+    stamp = row.get("timestamp")
+    if stamp is None:
+        return {**row, "timestamp": now_ms()}
+    if isinstance(stamp, str) and not stamp.lstrip("-").replace(".", "", 1).isdigit():
+        try:
+            parsed = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
+        except ValueError:
+            return row  # refused with the other rows that are not events
+        if parsed.tzinfo is not None:
+            return {**row, "timestamp": round(parsed.timestamp() * 1000)}
+    return row
+
+
+def _writer(engine: Engine) -> Writer:
+    if engine.writer is None:
+        raise ProblemError(503, "Service Unavailable", NO_WRITER)
+    if engine.feed is not None:
+        raise ProblemError(409, "Conflict", "Events come from the stream that the service follows; add them to it.")
+    return engine.writer
+
+
+@contextlib.contextmanager
+def disk() -> Iterator[None]:
+    """Answer 503 where something can't be kept: nothing is wrong with the request, which may be sent again."""
+    try:
+        yield
+    except UsageError as error:
+        raise ProblemError(503, "Service Unavailable", str(error), 1.0) from error
+
+
+async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
+    """Take events; the answer comes when they are on the disk and recommendations reflect them.
+
+    Raises:
+        ProblemError: 413 for too many; 503 where the process does not write, or the disk can't; 409 beside a stream.
+    """
+    if len(rows) > engine.settings.limits.batch:
+        raise ProblemError(
+            413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
+        )
+    with disk():
+        written = await asyncio.wrap_future(_writer(engine).submit([_milliseconds(row) for row in rows]))
+    results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
+    count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
+    return schemas.EventsAnswer(results=results, seq=written.seq, **count)
+
+
+def check_length(engine: Engine, given: str) -> None:
+    """Raise ProblemError (422) for an id that is longer than the settings allow."""
+    longest = engine.settings.limits.id_length
+    if len(given) > longest:
+        detail = f"The id has {len(given)} characters; at most {longest} are taken."
+        raise ProblemError(422, "Unprocessable Content", detail)
+
+
+async def announce(engine: Engine, row: dict[str, Any]) -> None:
+    """Take the announcement of an item or a user."""
+    (result,) = (await submit(engine, [row])).results
+    if result.status == "refused":
+        detail = f"The {row['type']} can't be announced: {result.reason}."
+        raise ProblemError(422, "Unprocessable Content", detail)
+
+
+def check_k(engine: Engine, k: int) -> None:
+    """Raise ProblemError (422) for a list that is longer than the settings allow."""
+    if k > engine.settings.limits.k:
+        raise ProblemError(422, "Unprocessable Content", f"k is {k}; at most {engine.settings.limits.k} are served.")
+
+
+async def wait_for(engine: Engine, seq: int | None) -> None:
+    """Wait until answers reflect ``seq``, a second at most: a replica may lag behind the writer."""
+    if seq is None:
+        return
+    deadline = time.monotonic() + 1.0
+    while engine.seq < seq:
+        if time.monotonic() > deadline:
+            raise ProblemError(409, "Conflict", f"Answers reflect seq {engine.seq}, not {seq} yet.", 1.0)
+        await asyncio.sleep(0.002)
