@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, normalize
 
 from recbole_signed.graph import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model.contrast import info_nce
 from recbole_signed.model.layers import interest_scores, side_by_side, xavier_tables
 from recbole_signed.model.losses import SampledEdges, reversed_bpr, sign_aware_bpr
 
@@ -104,11 +104,8 @@ class PANEGNN(SignedRecommender):
         total = total + 0.5 * self.reg_weight * norms
         if self.contrast_weight:
             sides = zip(negative, self.disinterest(self.distorted), (edges.users, edges.items), strict=True)
-            total = total + self.contrast_weight * sum(self._contrast(*side) for side in sides)
+            for first, second, ids in sides:
+                rows = ids.unique()
+                views = first.index_select(0, rows), second.index_select(0, rows)
+                total = total + self.contrast_weight * info_nce(*views, self.temperature)
         return total
-
-    def _contrast(self, first: torch.Tensor, second: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """InfoNCE between two views of the distinct ``ids``, the mean over them."""
-        rows = ids.unique()
-        views = [normalize(each.index_select(0, rows), dim=1) for each in (first, second)]
-        return cross_entropy(views[0] @ views[1].T / self.temperature, torch.arange(len(rows), device=rows.device))
