@@ -165,18 +165,30 @@ def printed_from_rows(yaml_file: Path) -> str | None:
 
 def tradeoff(name: str) -> str:
     """Return what each model has with the dislike aversion that is best on validation, from the rows of its curve."""
-    from recbole_signed.experiments.analysis import chosen_table, read_curves
-    from recbole_signed.table import to_markdown
+    from recbole_signed.experiments.analysis import chosen_table
 
-    return _nested(to_markdown(chosen_table(read_curves(ROOT / "yaml" / "bench" / "signed" / f"{name}.jsonl"))))
+    return _of_curves(name, chosen_table)
 
 
 def front(name: str) -> str:
     """Return the points of a data set's curves that no other one beats in Recall and in the dislikes that are shown."""
-    from recbole_signed.experiments.analysis import front_table, read_curves
+    from recbole_signed.experiments.analysis import front_table
+
+    return _of_curves(name, front_table)
+
+
+def matched(name: str) -> str:
+    """Return the dislikes that the first model of a data set's curves shows with at least the Recall of each other."""
+    from recbole_signed.experiments.analysis import matched_table
+
+    return _of_curves(name, matched_table)
+
+
+def _of_curves(name: str, table_of: Callable[[Any], Any]) -> str:
+    from recbole_signed.experiments.analysis import read_curves
     from recbole_signed.table import to_markdown
 
-    return _nested(to_markdown(front_table(read_curves(ROOT / "yaml" / "bench" / "signed" / f"{name}.jsonl"))))
+    return _nested(to_markdown(table_of(read_curves(ROOT / "yaml" / "bench" / "signed" / f"{name}.jsonl"))))
 
 
 def respond(name: str) -> str:
@@ -275,6 +287,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "other_tables": other_tables,
     "tradeoff": tradeoff,
     "front": front,
+    "matched": matched,
     "respond": respond,
     "stream": stream,
     "tutorial": tutorial,

@@ -58,6 +58,7 @@ def add_to(app: typer.Typer) -> None:
             chosen_table,
             draw_tradeoff,
             mark_front,
+            matched_table,
             parse_aversions,
             tradeoff_models,
             tradeoff_rows,
@@ -87,7 +88,10 @@ def add_to(app: typer.Typer) -> None:
             if len(curves) > 1:
                 written.append(stem.with_name(f"{stem.name}.jsonl"))
                 replace_text(written[-1], tradeoff_rows(curves))
-        text = to_text(tradeoff_table(curves)) + (f"\n{to_text(chosen_table(curves))}" if choose else "")
+        tables = [tradeoff_table(curves), *([chosen_table(curves)] if choose else [])]
+        if choose and len(curves) > 1:
+            tables.append(matched_table(curves))
+        text = "\n".join(map(to_text, tables))
         _print(found, text, written, note, as_json)
 
     @app.command()

@@ -12,7 +12,14 @@ import pytest
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import parse_aversions, read_curves, tradeoff, tradeoff_models, tradeoffs
+from recbole_signed.experiments.analysis import (
+    matched_table,
+    parse_aversions,
+    read_curves,
+    tradeoff,
+    tradeoff_models,
+    tradeoffs,
+)
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
@@ -169,6 +176,7 @@ def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.Captur
     status, out, err = outcome(capsys, *words, "signed_gamma=[0.5,2]")
     assert status == 0, err
     assert "with the g that is best by it on validation" in out
+    assert f"Dislikes shown by EASE on {toy} with at least the Recall" in out
     for model in ("EASE", "Pop"):
         found = json.loads(Path(f"runs/tradeoff/{model}-{toy}.json").read_text())
         for name in ("signedndcg@5", "signedndcg@5[gamma 0.5]", "signedndcg@5[gamma 2]"):
@@ -196,3 +204,34 @@ def test_a_curve_of_other_settings_of_the_data_is_measured_again(toy: str) -> No
     settings.write_text(settings.read_text() + "\nverdict_smoothing: 500\n")
     [second] = tradeoffs(["Pop"], toy, Path("runs"), **question)
     assert second["points"] == tradeoff("Pop", toy, **question)["points"] != first["points"]
+
+
+def curve(model: str, *points: tuple[float | None, float, float | None]) -> dict[str, Any]:
+    """Return a curve with g = 0, 1, ...: the Recall on validation, and Recall and DislikeRecall on the test part."""
+    made = [
+        {
+            "dislike_aversion": float(g),
+            "recall@5": recall,
+            "dislikerecall@5": dislikes,
+            "valid": {"recall@5": valid, "dislikerecall@5": 0.5},
+        }
+        for g, (valid, recall, dislikes) in enumerate(points)
+    ]
+    return {"model": model, "dataset": "d", "k": 5, "points": made}
+
+
+def test_dislikes_are_compared_where_recall_on_validation_is_equal() -> None:
+    first = curve("A", (0.4, 0.41, 0.30), (0.35, 0.34, 0.20), (0.3, 0.29, 0.15), (0.2, 0.21, 0.10))
+    others = (
+        curve("Lower", (0.25, 0.26, 0.20), (0.3, 0.31, 0.25), (0.3, 0.30, 0.25)),  # of equal ones the larger g
+        curve("Higher", (0.5, 0.49, 0.40)),
+        curve("Silent", (0.3, 0.28, 0.0)),
+        curve("Unknown", (None, 0.3, 0.2), (0.3, 0.3, None)),
+    )
+    rows = [[str(cell) for cell in line.cells] for line in matched_table([first, *others]).sections[0].lines]
+    assert rows == [
+        ["2", "0.3000", "0.2500", "2", "0.2900", "0.1500", "-40.0%"],
+        ["0", "0.4900", "0.4000", "-", "-", "-", "-"],
+        ["0", "0.2800", "0.0000", "2", "0.2900", "0.1500", "-"],
+        ["-", "-", "-", "-", "-", "-", "-"],
+    ]

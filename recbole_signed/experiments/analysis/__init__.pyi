@@ -4,9 +4,6 @@ from .responsiveness import respond as respond
 from .responsiveness import respond_all as respond_all
 from .responsiveness import respond_rows as respond_rows
 from .responsiveness import respond_table as respond_table
-from .tradeoff_curve import chosen_table as chosen_table
-from .tradeoff_curve import draw_tradeoff as draw_tradeoff
-from .tradeoff_curve import front_table as front_table
 from .tradeoff_curve import mark_front as mark_front
 from .tradeoff_curve import parse_aversions as parse_aversions
 from .tradeoff_curve import read_chosen as read_chosen
@@ -14,8 +11,12 @@ from .tradeoff_curve import read_curves as read_curves
 from .tradeoff_curve import tradeoff as tradeoff
 from .tradeoff_curve import tradeoff_models as tradeoff_models
 from .tradeoff_curve import tradeoff_rows as tradeoff_rows
-from .tradeoff_curve import tradeoff_table as tradeoff_table
 from .tradeoff_curve import tradeoffs as tradeoffs
+from .tradeoff_figure import draw_tradeoff as draw_tradeoff
+from .tradeoff_tables import chosen_table as chosen_table
+from .tradeoff_tables import front_table as front_table
+from .tradeoff_tables import matched_table as matched_table
+from .tradeoff_tables import tradeoff_table as tradeoff_table
 from .user_segments import centres as centres
 from .user_segments import draw_segments as draw_segments
 from .user_segments import label_nodes as label_nodes

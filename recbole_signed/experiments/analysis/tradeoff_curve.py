@@ -13,13 +13,10 @@ from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.plugin import STOCK, registry
-from recbole_signed.stats import picture
-from recbole_signed.table import Header, Section, Table, text_lines
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG")
 FIXED = ("metrics", "topk")
-DIGITS = 4
 ACROSS, UP = "dislikerecall", ("recall", "ndcg")
 VALID, BEST = "valid", "best_on_validation"
 FRONT = "front"
@@ -190,76 +187,6 @@ def _is_better(one: Mapping[str, Any], other: Mapping[str, Any], across: str, up
     return bool(level and (one[across] < other[across] or one[up] > other[up]))
 
 
-def tradeoff_table(curves: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the points of one model or several, a section each."""
-    names = columns(curves[0])
-    sections = []
-    for each in curves:
-        rows = [
-            (
-                f"{point['dislike_aversion']:g}{'*' if point['dislike_aversion'] == each['chosen'] else ''}",
-                *("-" if point[name] is None else f"{point[name]:.{DIGITS}f}" for name in names),
-                ", ".join(point[FRONT]),
-            )
-            for point in each["points"]
-        ]
-        chosen = f"*: the model chose g = {each['chosen']:g} on validation, or was given it."
-        sections.append(Section(each["model"] if len(curves) > 1 else "", text_lines(rows), chosen))
-    first = curves[0]
-    what = first["model"] if len(curves) == 1 else "Trade-off"
-    return Table(
-        f"{what} on {first['dataset']}, seed {first['seed']}, test part",
-        (*(Header(name, name.startswith("dislike")) for name in names), Header("on the front", left=True)),
-        tuple(sections),
-        ("↓: smaller is better; on the front: no point of any model is better by it and shows fewer dislikes.",),
-        head=(Header("g"),),
-    )
-
-
-def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
-    """Return what each model has on the test part at the g that is best on validation, for each gamma.
-
-    Every model has its choice among the same values, and none of it is decided on the test part.
-    """
-    several = [name for name in curves[0][BEST] if "[" in name]
-    names = several or list(curves[0][BEST])
-    lines = []
-    for each in curves:
-        at = {point["dislike_aversion"]: point for point in each["points"]}
-        cells = [(f"{g:g}", f"{at[g][name]:.{DIGITS}f}") for name, g in each[BEST].items() if name in names]
-        lines.append((each["model"], *(word for cell in cells for word in cell)))
-    return Table(
-        f"SignedNDCG on {curves[0]['dataset']} with the g that is best by it on validation",
-        tuple(header for name in names for header in (Header("g"), Header(name))),
-        (Section("", text_lines(lines)),),
-        (f"g is one of {len(curves[0]['points'])} values for every model.",),
-        head=(Header("Model", left=True),),
-    )
-
-
-def front_table(curves: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the Pareto front of Recall against the dislikes that are shown: its points, the fewest dislikes first."""
-    k = curves[0]["k"]
-    names = (f"{ACROSS}@{k}", f"{UP[0]}@{k}")
-    points = [(each["model"], point) for each in curves for point in each["points"] if UP[0] in point[FRONT]]
-    points.sort(key=lambda each: (each[1][names[0]], each[1][names[1]]))
-    lines = [
-        (model, f"{point['dislike_aversion']:g}", *(f"{point[name]:.{DIGITS}f}" for name in names))
-        for model, point in points
-    ]
-    return Table(
-        f"Pareto front on {curves[0]['dataset']}, {len(curves)} models",
-        (Header("g"), Header(names[0], smaller=True), Header(names[1])),
-        (Section("", text_lines(lines)),),
-        head=(Header("Model", left=True),),
-    )
-
-
-def columns(found: Mapping[str, Any]) -> list[str]:
-    """Return the names of the metrics of a trade-off."""
-    return [name for name in found["points"][0] if name not in ("dislike_aversion", FRONT, VALID)]
-
-
 def tradeoff_rows(curves: Sequence[Mapping[str, Any]]) -> str:
     """Return the points as JSON lines, each with all that is known of its curve."""
     rows = [
@@ -299,79 +226,6 @@ def read_chosen(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _is_of_point(key: str) -> bool:
     return "@" in key or key in ("dislike_aversion", "signauc", VALID, FRONT)
-
-
-def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw Recall and NDCG against the share of held-out dislikes that are shown, as PNG, with the Pareto front.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    from itertools import cycle
-
-    first, k = curves[0], curves[0]["k"]
-    name = f"{first['model']} on {first['dataset']}" if len(curves) == 1 else str(first["dataset"])
-    across = f"{ACROSS}@{k}"
-    with picture(path, 10, 4.6) as page:
-        ring = "" if len(curves) == 1 else f" (ring: {first['points'][0]['dislike_aversion']:g})"
-        page.suptitle(f"{name}: one fit each, dislike aversion g = {_span(first)}{ring}")
-        cells = page.subplots(1, 2)
-        for cell, title in zip(cells, (f"Recall@{k}", f"NDCG@{k}"), strict=True):
-            up = title.lower()
-            for each, (colour, marker) in zip(curves, cycle(_STYLES), strict=False):
-                drawn = [point for point in each["points"] if point[across] is not None and point[up] is not None]
-                xs, ys = ([point[name] for point in drawn] for name in (across, up))
-                cell.plot(xs, ys, marker=marker, ms=4, lw=1, color=colour, label=each["model"])
-                if ring:
-                    cell.plot(xs[:1], ys[:1], marker="o", ms=9, mfc="none", mec=colour)
-                for x, y, point in zip(xs, ys, drawn, strict=True) if len(curves) == 1 else ():
-                    cell.annotate(f"{point['dislike_aversion']:g}", (x, y), textcoords="offset points", xytext=(5, -10))
-            front = [point for each in curves for point in each["points"] if up.partition("@")[0] in point[FRONT]]
-            front.sort(key=lambda point: point[across])
-            if len(curves) > 1:
-                xs, ys = ([point[name] for point in front] for name in (across, up))
-                cell.plot(xs, ys, color="black", lw=6, alpha=0.12, zorder=0, label="Pareto front")
-                _leave_out_what_is_far_below(cell, curves, up)
-            cell.set(xlabel=f"DislikeRecall@{k} (lower is better)", ylabel=title)
-            cell.grid(alpha=0.3)
-        if len(curves) > 1:
-            page.legend(*cells[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-
-
-_STYLES = tuple(
-    (colour, marker)
-    for marker in ("o", "s", "^")
-    for colour in (
-        "#1b7837",
-        "#762a83",
-        "#2166ac",
-        "#e08214",
-        "#b2182b",
-        "#4d9221",
-        "#35978f",
-        "#8c510a",
-        "#636363",
-        "#c51b7d",
-    )
-)
-"""Colour and marker of each curve, in the order in which models are named."""
-
-
-def _leave_out_what_is_far_below(cell: Any, curves: Sequence[Mapping[str, Any]], up: str) -> None:
-    """Begin the axis above the models whose best value is less than half of the best, and name them."""
-    best = {each["model"]: max(point[up] or 0.0 for point in each["points"]) for each in curves}
-    far = [model for model, value in best.items() if value < max(best.values()) / 2]
-    near = [point[up] for each in curves if each["model"] not in far for point in each["points"] if point[up]]
-    low, high = min(near, default=0.0), max(near, default=0.0)
-    if far and low < high:
-        cell.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
-        named = ", ".join(f"{model} (at most {best[model]:.3f})" for model in far)
-        cell.text(0.98, 0.02, f"below: {named}", transform=cell.transAxes, ha="right", fontsize=8)
-
-
-def _span(found: Mapping[str, Any]) -> str:
-    values = [point["dislike_aversion"] for point in found["points"]]
-    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"
 
 
 def _progress(values: Sequence[float]) -> Any:

@@ -1,0 +1,83 @@
+"""The figure of trade-off curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.experiments.analysis.tradeoff_curve import ACROSS, FRONT
+from recbole_signed.stats import picture
+
+
+def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw Recall and NDCG against the share of held-out dislikes that are shown, as PNG, with the Pareto front.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    from itertools import cycle
+
+    first, k = curves[0], curves[0]["k"]
+    name = f"{first['model']} on {first['dataset']}" if len(curves) == 1 else str(first["dataset"])
+    across = f"{ACROSS}@{k}"
+    with picture(path, 10, 4.6) as page:
+        ring = "" if len(curves) == 1 else f" (ring: {first['points'][0]['dislike_aversion']:g})"
+        page.suptitle(f"{name}: one fit each, dislike aversion g = {_span(first)}{ring}")
+        cells = page.subplots(1, 2)
+        for cell, title in zip(cells, (f"Recall@{k}", f"NDCG@{k}"), strict=True):
+            up = title.lower()
+            for each, (colour, marker) in zip(curves, cycle(_STYLES), strict=False):
+                drawn = [point for point in each["points"] if point[across] is not None and point[up] is not None]
+                xs, ys = ([point[name] for point in drawn] for name in (across, up))
+                cell.plot(xs, ys, marker=marker, ms=4, lw=1, color=colour, label=each["model"])
+                if ring:
+                    cell.plot(xs[:1], ys[:1], marker="o", ms=9, mfc="none", mec=colour)
+                for x, y, point in zip(xs, ys, drawn, strict=True) if len(curves) == 1 else ():
+                    cell.annotate(f"{point['dislike_aversion']:g}", (x, y), textcoords="offset points", xytext=(5, -10))
+            front = [point for each in curves for point in each["points"] if up.partition("@")[0] in point[FRONT]]
+            front.sort(key=lambda point: point[across])
+            if len(curves) > 1:
+                xs, ys = ([point[name] for point in front] for name in (across, up))
+                cell.plot(xs, ys, color="black", lw=6, alpha=0.12, zorder=0, label="Pareto front")
+                _leave_out_what_is_far_below(cell, curves, up)
+            cell.set(xlabel=f"DislikeRecall@{k} (lower is better)", ylabel=title)
+            cell.grid(alpha=0.3)
+        if len(curves) > 1:
+            page.legend(*cells[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+
+
+_STYLES = tuple(
+    (colour, marker)
+    for marker in ("o", "s", "^")
+    for colour in (
+        "#1b7837",
+        "#762a83",
+        "#2166ac",
+        "#e08214",
+        "#b2182b",
+        "#4d9221",
+        "#35978f",
+        "#8c510a",
+        "#636363",
+        "#c51b7d",
+    )
+)
+"""Colour and marker of each curve, in the order in which models are named."""
+
+
+def _leave_out_what_is_far_below(cell: Any, curves: Sequence[Mapping[str, Any]], up: str) -> None:
+    """Begin the axis above the models whose best value is less than half of the best, and name them."""
+    best = {each["model"]: max(point[up] or 0.0 for point in each["points"]) for each in curves}
+    far = [model for model, value in best.items() if value < max(best.values()) / 2]
+    near = [point[up] for each in curves if each["model"] not in far for point in each["points"] if point[up]]
+    low, high = min(near, default=0.0), max(near, default=0.0)
+    if far and low < high:
+        cell.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
+        named = ", ".join(f"{model} (at most {best[model]:.3f})" for model in far)
+        cell.text(0.98, 0.02, f"below: {named}", transform=cell.transAxes, ha="right", fontsize=8)
+
+
+def _span(found: Mapping[str, Any]) -> str:
+    values = [point["dislike_aversion"] for point in found["points"]]
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"
