@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, PositiveInt, StrictInt
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, PositiveInt, StrictInt, ValidationInfo
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import digest, read_yaml
@@ -23,10 +23,10 @@ UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 MAX_WINDOWS = 1_000_000
 
 
-def _each_once(value: tuple[Any, ...]) -> tuple[Any, ...]:
+def _each_once(value: tuple[Any, ...], about: ValidationInfo) -> tuple[Any, ...]:
     """Refuse a list with a repetition, whose rows could not be told apart."""
     if len(set(value)) < len(value):
-        raise UsageError(f"the list {', '.join(map(str, value))} has an entry twice; give each once.")
+        raise UsageError(f"'{about.field_name}' has an entry twice: {', '.join(map(str, value))}; give each once.")
     return value
 
 
@@ -107,8 +107,8 @@ def _windows(value: Any) -> int | str:
 
 
 def _delays(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or len(set(map(str, value))) < len(value):
-        raise UsageError(f"'freshness' must be a list of different delays such as [0s, 1m, 1h, 1d], but is {value!r}.")
+    if not isinstance(value, (list, tuple)):
+        raise UsageError(f"'freshness' must be a list of delays such as [0s, 1m, 1h, 1d], but is {value!r}.")
     for each in value:
         if each != WINDOW:
             milliseconds(str(each))
@@ -137,7 +137,7 @@ class StreamSpec(Spec):
     timed_events: Annotated[Whole, Field(description="a whole number")] = 200
     """Events of each window that are taken one by one and timed, up to the user's new list."""
     max_windows: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="a whole number above 0")
-    freshness: Annotated[tuple[str, ...], BeforeValidator(_delays)] = ()
+    freshness: Annotated[tuple[str, ...], BeforeValidator(_delays), AfterValidator(_each_once)] = ()
     """Predict each like at its own moment, by models that see events after each of these delays, such as 0s, 1m, 1h;
     ``window``: when the window ends. Arms are not looked at."""
     seed: Whole = Field(2020, description="a whole number")
