@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from recbole_signed.memory import memory_bytes
 from recbole_signed.online import Follower, OnlineRecommender, OnlineReplica, compute_by_size
 from recbole_signed.online.sources import open_source
 from recbole_signed.serve import traffic
 from recbole_signed.serve.answers import Answers
 from recbole_signed.serve.experiments import Experiments
 from recbole_signed.serve.feed import Feed
-from recbole_signed.serve.memory import resident_bytes
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.telemetry import Telemetry
 from recbole_signed.serve.traffic import now_ms
@@ -112,7 +112,7 @@ class Engine(Answers):
             "waiting": self.waiting,
             "answer_p99": self.telemetry.quantile(self.telemetry.requests, 0.99, route=RECOMMENDATIONS),
             "visible_p99": self.telemetry.quantile(self.telemetry.visible, 0.99),
-            "resident_bytes": resident_bytes(),
+            "resident_bytes": memory_bytes()[0],
             "dislike_rate": self.telemetry.total(self.telemetry.outcomes, sign="dislike") / shown if shown else None,
             "unknown_item_share": None if self.verdicts is None else self.verdicts.unknown_item_share,
         }

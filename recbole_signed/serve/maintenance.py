@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from recbole_signed.memory import give_memory_back
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve.engine import Engine
-from recbole_signed.serve.memory import give_memory_back
 from recbole_signed.serve.settings import Schedule
 
 _logger = logging.getLogger(__name__)

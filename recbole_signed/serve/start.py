@@ -14,10 +14,10 @@ from typing import Any
 
 from recbole_signed.compat import no_training_curves
 from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.memory import hold_memory_down
 from recbole_signed.online import OnlineRecommender, OnlineReplica, OnlineTrainer
 from recbole_signed.online.store import StateSettings
 from recbole_signed.serve.keys import ApiKeys, is_loopback
-from recbole_signed.serve.memory import hold_memory_down
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.threads import compute_on_one_thread
 from recbole_signed.serve.workers import ReplicaProcesses

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from recbole_signed.experiments.runs import (
     data_sha256,
     digest,
     machine,
-    memory_bytes,
     versions,
 )
 
@@ -247,16 +245,3 @@ def test_digests_do_not_depend_on_order_or_container() -> None:
     assert digest({"a": (1, 2), "b": {"y", "x"}}) == digest({"b": {"x", "y"}, "a": [1, 2]})
     assert config_hash({"a": 1, "gpu_id": "0"}) == config_hash({"gpu_id": "1", "a": 1, "checkpoint_dir": "x"})
     assert config_hash({"a": 1}) != config_hash({"a": 2})
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="VmHWM is Linux'")
-def test_peak_memory_is_of_this_run_alone() -> None:
-    from recbole_signed.experiments.runs import reset_peak_memory
-
-    block = bytearray(os.urandom(1) * 200_000_000)
-    high = memory_bytes()[1]
-    del block
-    reset_peak_memory()
-    now, low = memory_bytes()
-    assert low < high - 100_000_000
-    assert now <= low

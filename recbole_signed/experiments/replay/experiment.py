@@ -22,8 +22,9 @@ from recbole_signed.experiments.replay.freshness import run_by_event
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import POP, StreamSpec
-from recbole_signed.experiments.runs import data_sha256, digest, memory_bytes, yaml_if_there
+from recbole_signed.experiments.runs import data_sha256, digest, yaml_if_there
 from recbole_signed.files import replacing
+from recbole_signed.memory import memory_bytes
 from recbole_signed.online.learners import best_items, make_learner
 from recbole_signed.online.store import EdgeState, OnlineState, Update
 

@@ -25,8 +25,8 @@ from recbole_signed.experiments.replay.cases import Cases
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec, milliseconds
-from recbole_signed.experiments.runs import memory_bytes
 from recbole_signed.files import replacing
+from recbole_signed.memory import memory_bytes
 from recbole_signed.online.events import EventBatch
 from recbole_signed.online.store import EdgeState, LogBatch, OnlineState
 

@@ -40,8 +40,6 @@ from .provenance import data_sha256 as data_sha256
 from .provenance import data_version as data_version
 from .provenance import digest as digest
 from .provenance import machine as machine
-from .provenance import memory_bytes as memory_bytes
-from .provenance import reset_peak_memory as reset_peak_memory
 from .provenance import versions as versions
 from .reading import DataCache as DataCache
 from .rows import FAILED as FAILED

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import enum
-import gc
 import hashlib
 import json
 import os
 import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -173,41 +169,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def reset_peak_memory() -> None:
-    """Let the peak count from now on, where the system allows it (Linux): another run may have gone before."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def memory_at_rest() -> int:
-    """Give freed memory back to the system, and return the process' resident size then, in bytes.
-
-    What reading the data left behind would otherwise be used by whatever comes next, which then seems to need none.
-    """
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).malloc_trim(0)
-    return memory_bytes()[0]
-
-
-def memory_bytes() -> tuple[int, int]:
-    """Return the process' resident size now and its largest so far, in bytes.
-
-    Linux' VmHWM belongs to this program alone; ``ru_maxrss`` would be inherited from the process that started it.
-    Elsewhere both are ``ru_maxrss``.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return _rusage()
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return (int(fields["VmRSS"].split()[0]) * 1024, int(fields["VmHWM"].split()[0]) * 1024)
-
-
-def _rusage() -> tuple[int, int]:
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return peak, peak

@@ -27,9 +27,6 @@ from recbole_signed.experiments.runs.provenance import (
     config_hash,
     data_version,
     machine,
-    memory_at_rest,
-    memory_bytes,
-    reset_peak_memory,
     versions,
 )
 from recbole_signed.experiments.runs.reading import DataCache
@@ -37,6 +34,7 @@ from recbole_signed.experiments.runs.refit import refitted
 from recbole_signed.experiments.runs.rows import RunRow
 from recbole_signed.experiments.runs.user_values import write
 from recbole_signed.experiments.runs.warm_up import run_warm_up
+from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.model import SignedRecommender
 
 _SAY_SECONDS = 5.0

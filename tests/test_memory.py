@@ -1,29 +1,31 @@
-"""What a service frees goes back to the system."""
+"""Memory is measured, and what is freed goes back to the system."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from recbole_signed.serve import memory
+from recbole_signed.memory import memory_bytes, reset_peak_memory
 
 SCRIPT = """
 import sys
 import numpy as np
-from recbole_signed.serve.memory import hold_memory_down, resident_bytes
+from recbole_signed.memory import hold_memory_down, memory_bytes
 
 if sys.argv[1] == "held":
     hold_memory_down()
 np.ones(30 << 20, dtype=np.int8).sum()  # freed: from now on glibc takes blocks up to this from its arena
-before, kept = resident_bytes(), []
+before, kept = memory_bytes()[0], []
 for _ in range(20):
     copy = np.ones(4 << 20, dtype=np.int8)
     kept.append((np.ones(50_000), copy))  # small ones that stay lie between large ones that go
 kept = [small for small, _ in kept]
 del copy
-print(resident_bytes() - before - sum(each.nbytes for each in kept))
+print(memory_bytes()[0] - before - sum(each.nbytes for each in kept))
 """
 
 
@@ -38,7 +40,17 @@ def test_what_is_freed_does_not_stay_resident() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
-def test_pages_have_the_size_that_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = memory.resident_bytes()
-    monkeypatch.setattr(memory.resource, "getpagesize", lambda: 1 << 16)
-    assert memory.resident_bytes() > 8 * before
+def test_the_size_is_what_the_system_counts_in_pages() -> None:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    assert memory_bytes()[0] == pytest.approx(pages * os.sysconf("SC_PAGE_SIZE"), rel=0.05)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="VmHWM is Linux'")
+def test_peak_memory_is_of_this_run_alone() -> None:
+    block = bytearray(os.urandom(1) * 200_000_000)
+    high = memory_bytes()[1]
+    del block
+    reset_peak_memory()
+    now, low = memory_bytes()
+    assert low < high - 100_000_000
+    assert now <= low

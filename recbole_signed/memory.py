@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import resource
+import gc
 import sys
+from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Numbers of parameters of glibc's ``mallopt``, from its ``malloc.h``."""
@@ -15,15 +16,6 @@ SPARE = 4 << 20
 """Bytes that may be free at the end of an arena; what a request takes and frees should not go through the system."""
 ARENAS = 1
 """Threads share so many arenas: what was freed in one is no use to another, and few of them allocate at once."""
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:  # other systems tell the peak alone, macOS in bytes
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def hold_memory_down() -> None:
@@ -42,3 +34,40 @@ def give_memory_back() -> None:
     """Give what was freed back to the system (glibc), which keeps it in one arena a thread otherwise."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def reset_peak_memory() -> None:
+    """Let the peak count from now on, where the system allows it (Linux): another run may have gone before."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def memory_at_rest() -> int:
+    """Give freed memory back to the system, and return the process' resident size then, in bytes.
+
+    What reading the data left behind would otherwise be used by whatever comes next, which then seems to need none.
+    """
+    gc.collect()
+    give_memory_back()
+    return memory_bytes()[0]
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Return the process' resident size now and its largest so far, in bytes.
+
+    Linux' VmHWM belongs to this program alone; ``ru_maxrss`` would be inherited from the process that started it.
+    Elsewhere both are ``ru_maxrss``.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return _rusage()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return (int(fields["VmRSS"].split()[0]) * 1024, int(fields["VmHWM"].split()[0]) * 1024)
+
+
+def _rusage() -> tuple[int, int]:
+    import resource  # Windows has none
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak, peak
