@@ -176,7 +176,7 @@ def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.Captur
     status, out, err = outcome(capsys, *words, "signed_gamma=[0.5,2]")
     assert status == 0, err
     assert "with the g that is best by it on validation" in out
-    assert f"Dislikes shown by EASE on {toy} with at least the Recall" in out
+    assert f"Dislikes shown by EASE on {toy} with the Recall of each other model" in out
     for model in ("EASE", "Pop"):
         found = json.loads(Path(f"runs/tradeoff/{model}-{toy}.json").read_text())
         for name in ("signedndcg@5", "signedndcg@5[gamma 0.5]", "signedndcg@5[gamma 2]"):
@@ -224,6 +224,8 @@ def test_dislikes_are_compared_where_recall_on_validation_is_equal() -> None:
     first = curve("A", (0.4, 0.41, 0.30), (0.35, 0.34, 0.20), (0.3, 0.29, 0.15), (0.2, 0.21, 0.10))
     others = (
         curve("Lower", (0.25, 0.26, 0.20), (0.3, 0.31, 0.25), (0.3, 0.30, 0.25)),  # of equal ones the larger g
+        curve("Between", (0.25, 0.26, 0.25)),
+        curve("Least", (0.1, 0.11, 0.08)),
         curve("Higher", (0.5, 0.49, 0.40)),
         curve("Silent", (0.3, 0.28, 0.0)),
         curve("Unknown", (None, 0.3, 0.2), (0.3, 0.3, None)),
@@ -231,6 +233,8 @@ def test_dislikes_are_compared_where_recall_on_validation_is_equal() -> None:
     rows = [[str(cell) for cell in line.cells] for line in matched_table([first, *others]).sections[0].lines]
     assert rows == [
         ["2", "0.3000", "0.2500", "2", "0.2900", "0.1500", "-40.0%"],
+        ["0", "0.2600", "0.2500", "2.5", "0.2500", "0.1250", "-50.0%"],
+        ["0", "0.1100", "0.0800", "3", "0.2100", "0.1000", "+25.0%"],
         ["0", "0.4900", "0.4000", "-", "-", "-", "-"],
         ["0", "0.2800", "0.0000", "2", "0.2900", "0.1500", "-"],
         ["-", "-", "-", "-", "-", "-", "-"],

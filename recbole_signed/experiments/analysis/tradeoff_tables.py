@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from recbole_signed.experiments.analysis.tradeoff_curve import ACROSS, BEST, FRONT, UP, VALID
@@ -62,48 +62,68 @@ def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
 def matched_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     """Return how many dislikes the first model shows where it finds as many likes as each other model.
 
-    Every other model has the g with its best Recall on validation, the first one the largest g with which its Recall
-    there is not below that. Nothing is decided on the test part.
+    Every other model has the g with its best Recall on validation, the first one the largest g with the same Recall
+    there, on the straight line between two of its points. Nothing is decided on the test part.
 
     Args:
         curves: of two models or more, with their validation part.
     """
     first, k = curves[0], curves[0]["k"]
-    up, across = names = f"{UP[0]}@{k}", f"{ACROSS}@{k}"
+    up, across = f"{UP[0]}@{k}", f"{ACROSS}@{k}"
     lines = []
     for each in curves[1:]:
-        theirs = max(_measured(each, names), key=lambda at: (at[VALID][up], at["dislike_aversion"]), default=None)
-        enough = [at for at in _measured(first, names) if theirs and at[VALID][up] >= theirs[VALID][up]]
-        ours = max(enough, key=lambda at: at["dislike_aversion"], default=None)
-        fewer = f"{ours[across] / theirs[across] - 1:+.1%}" if ours and theirs and theirs[across] else "-"
-        lines.append((each["model"], *_cells(theirs, names), *_cells(ours, names), fewer))
+        theirs = max(_measured(each, up, across), key=lambda at: (at.valid, at.g), default=None)
+        ours = None if theirs is None else _with_valid(_measured(first, up, across), theirs.valid)
+        fewer = f"{ours.across / theirs.across - 1:+.1%}" if ours and theirs and theirs.across else "-"
+        lines.append((each["model"], *_cells(theirs), *_cells(ours), fewer))
     headers = (Header("g"), Header(up), Header(across, smaller=True))
     return Table(
-        f"Dislikes shown by {first['model']} on {first['dataset']} with at least the Recall of each other model",
+        f"Dislikes shown by {first['model']} on {first['dataset']} with the Recall of each other model",
         (
             *headers,
             *(replace(each, header=f"{first['model']}: {each.header}") for each in headers),
             Header("difference", smaller=True),
         ),
         (Section("", text_lines(lines)),),
-        (f"g: with the best {up} on validation; of {first['model']} the largest with at least that.",),
+        (f"g: with the best {up} on validation; of {first['model']} the largest with the same, between its points.",),
         head=(Header("Model", left=True),),
     )
 
 
-def _measured(curve: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the points of a curve at which metrics are defined, on the validation part too."""
-    return [
-        point
-        for point in curve["points"]
-        if all(part[name] is not None for part in (point, point[VALID]) for name in names)
-    ]
+@dataclass(frozen=True)
+class _Point:
+    """A point of a curve, or one on the line between two: g, Recall on validation, both metrics on the test part."""
+
+    g: float
+    valid: float
+    up: float
+    across: float
+
+    def towards(self, other: _Point, valid: float) -> _Point:
+        """Return the point on the line to another one that has a Recall on validation between theirs."""
+        share = (self.valid - valid) / (self.valid - other.valid)
+        return _Point(*(a + share * (b - a) for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-def _cells(point: Mapping[str, Any] | None, names: Sequence[str]) -> list[str]:
+def _measured(curve: Mapping[str, Any], up: str, across: str) -> list[_Point]:
+    """Return the points of a curve at which the metrics are defined, by ascending g."""
+    points = sorted(curve["points"], key=lambda each: each["dislike_aversion"])
+    values = [(each["dislike_aversion"], each[VALID][up], each[up], each[across]) for each in points]
+    return [_Point(*each) for each in values if None not in each]
+
+
+def _with_valid(points: Sequence[_Point], valid: float) -> _Point | None:
+    """Return the point of the largest g that has a Recall on validation; None where none has as much."""
+    last = max((place for place, each in enumerate(points) if each.valid >= valid), default=None)
+    if last is None or last + 1 == len(points):
+        return None if last is None else points[last]
+    return points[last].towards(points[last + 1], valid)
+
+
+def _cells(point: _Point | None) -> list[str]:
     if point is None:
-        return ["-"] * (1 + len(names))
-    return [f"{point['dislike_aversion']:g}", *(f"{point[name]:.{DIGITS}f}" for name in names)]
+        return ["-"] * 3
+    return [f"{point.g:.3g}", f"{point.up:.{DIGITS}f}", f"{point.across:.{DIGITS}f}"]
 
 
 def front_table(curves: Sequence[Mapping[str, Any]]) -> Table:
