@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
+from recbole_signed.experiments.analysis import matched_table, read_curves  # noqa: E402
 from recbole_signed.experiments.tables import kept_outcomes, leads_table, stored_table  # noqa: E402
 
 BENCH = ROOT / "yaml" / "bench"
@@ -23,6 +24,7 @@ HEADERS = ("Recall@20", "NDCG@20")
 NOT_RUN = "–"
 RIVALS = ("SSF-L", "SignedSGFCF", "SSF", "SIGformer", "SiReN", "SiGRec", "SignedEASE", "XSimGCL", "Pop")
 AHEAD = "SSF-L"
+MATCHED = ("SIGformer", "SiReN", "SignedSGFCF", "SGFCF")
 BLOCK = re.compile(r"(?<=<!-- extract: )(?P<name>\w+) -->\n(?P<content>.*?)(?=<!-- end -->)", re.DOTALL)
 
 
@@ -72,12 +74,22 @@ def resplits() -> str:
     return _markdown(["model", *headers], rows)
 
 
+def dislikes() -> str:
+    """Return a Markdown table of how many more or fewer dislikes SSF-L shows at the Recall of some models."""
+    cells = {}
+    for name, title in SECTIONS.items():
+        (section,) = matched_table(read_curves(BENCH / "signed" / f"{name}.jsonl")).sections
+        cells[title] = {line.label: line.cells[-1] for line in section.lines}
+    rows = [[model, *(str(cells[title][model]) for title in cells)] for model in MATCHED]
+    return _markdown(["at the Recall of", *cells], rows)
+
+
 def _markdown(headers: list[str], rows: list[list[str]]) -> str:
     lines = [headers, ["---", *("---:" for _ in headers[1:])], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-EXTRACTS: dict[str, Callable[[], str]] = {"headline": headline, "resplits": resplits}
+EXTRACTS: dict[str, Callable[[], str]] = {"headline": headline, "resplits": resplits, "dislikes": dislikes}
 
 
 def filled(text: str) -> str:
