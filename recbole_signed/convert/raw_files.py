@@ -181,10 +181,11 @@ class _Recoded:
         """Return the next ``size`` characters; nothing at the end."""
         try:
             return self._text.read(size).encode()
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:  # its subclass for what can't be decoded, or that the byte order is open
+            reason = error.reason if isinstance(error, UnicodeDecodeError) else error
             raise UsageError(
-                f"{self._path.name} begins like a file in {self._encoding}, and is none ({error.reason}); save it as "
-                "UTF-8."
+                f"{self._path.name} is not a whole file in {self._encoding} ({reason}); save it as UTF-8, or give its "
+                "encoding, for example encoding=utf-16-le."
             ) from error
 
 

@@ -235,8 +235,15 @@ def test_a_broken_file_of_a_wide_encoding(tmp_path: Path) -> None:
     for broken in (b"\xff\xfeu\x00s", b"\xff\xfe\x00\xdca\x00"):
         raw = tmp_path / "log.csv"
         raw.write_bytes(broken)
-        with pytest.raises(UsageError, match=r"log.csv begins like a file in utf-16, and is none .*; save it as UTF-8"):
+        with pytest.raises(UsageError, match=r"log.csv is not a whole file in utf-16 .*; save it as UTF-8, or give"):
             convert("csv", raw, tmp_path)
+
+
+def test_text_of_two_bytes_a_character_needs_its_byte_order(tmp_path: Path) -> None:
+    raw = tmp_path / "log.csv"
+    raw.write_bytes("user,item,sign\na,x,1\n".encode("utf-16-le"))
+    with pytest.raises(UsageError, match=r"log.csv is not a whole file in utf-16 \(.*BOM\).* encoding=utf-16-le"):
+        convert("csv", raw, tmp_path, encoding="utf-16")
 
 
 def test_quotes_can_be_ordinary_characters(tmp_path: Path) -> None:
