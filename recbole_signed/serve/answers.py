@@ -327,26 +327,43 @@ class Answers:
         return np.asarray(state.edges.recent(self.settings.half_life, likes=True).counts)
 
     def _told_of(
-        self, state: Any, learner: Any, user: str, given: Mapping[str, float] | None = None
+        self,
+        state: Any,
+        learner: Any,
+        user: str,
+        given: Mapping[str, float] | None = None,
+        team: str | None = None,
     ) -> tuple[int, Any, list[Assignment]]:
-        """Return the number of a user, the learner as its variants have it, and these, both but interleaved ones."""
-        number, _, assignments = self._variants_of(state, user)
-        whole = [each for each in assignments if not self.experiments[each.experiment].interleave]
-        return number, self.learner_for(learner, whole, given), whole
+        """Return the number of a user, the learner as its variants have it, and these; of an interleaved one ``team``.
 
-    def explain(self, user: str, item: str, parameters: Mapping[str, float] | None = None) -> dict[str, Any] | None:
+        Without a team both are those of the variants that are not interleaved.
+        """
+        number, _, assignments = self._variants_of(state, user)
+        holding = []
+        for each in assignments:
+            experiment = self.experiments[each.experiment]
+            if not experiment.interleave:
+                holding.append(each)
+            elif team in experiment.variants:
+                holding.append(replace(each, settings=experiment.variants[team]))
+        return number, self.learner_for(learner, holding, given), holding
+
+    def explain(
+        self, user: str, item: str, parameters: Mapping[str, float] | None = None, team: str | None = None
+    ) -> dict[str, Any] | None:
         """Return why a user gets an item, with the ids that events have; None where its variant does not ask the model.
 
         Args:
             user: its id.
             item: its id.
             parameters: of the request; they take the place of those of a variant.
+            team: the variant that the item is from in an interleaved list.
 
         Raises:
             UsageError: there is no such item, or the model can't tell.
         """
         with self.trainer.reading() as (state, learner):
-            number, learner, assignments = self._told_of(state, learner, user, parameters)
+            number, learner, assignments = self._told_of(state, learner, user, parameters, team)
             if _without_model(assignments):
                 return None
             told = ranking.explain(learner, state.edges, number, self._item(state, item))

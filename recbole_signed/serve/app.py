@@ -139,10 +139,10 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
 # ---- recommendations
 
 
-def _answer(ranked: Ranked, why: Callable[[str], dict[str, Any] | None] | None = None) -> schemas.Answer:
+def _answer(ranked: Ranked, why: Callable[[str, str | None], dict[str, Any] | None] | None = None) -> schemas.Answer:
     teams = ranked.teams or [None] * len(ranked.items)  # type: ignore[list-item]
     items = [
-        schemas.ScoredItem(item=item, score=score, variant=team, why=None if why is None else why(item))
+        schemas.ScoredItem(item=item, score=score, variant=team, why=None if why is None else why(item, team))
         for (item, score), team in zip(ranked.items, teams, strict=True)
     ]
     return schemas.Answer(
@@ -183,7 +183,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
             ranked = engine.recommend(
                 user_id, k, exclude=exclude, include_only=include_only, tags=tags, parameters=given, log=log
             )
-            return _answer(ranked, (lambda item: engine.explain(user_id, item, given)) if explain else None)
+            return _answer(ranked, (lambda item, team: engine.explain(user_id, item, given, team)) if explain else None)
 
         # rankings take turns anyway, so a short list is not worth the way through a thread
         return await asyncio.to_thread(work) if explain or k > SHORT else work()

@@ -337,6 +337,20 @@ def test_interleaved_lists(serve: Make) -> None:
     assert abs(teams.count("ours") - teams.count("popular")) <= 1
 
 
+def test_items_of_an_interleaved_list_are_explained_by_the_variant_that_they_are_from(serve: Make) -> None:
+    for other in ({"model": "popularity"}, {"parameters": {"dislike_aversion": 5.0}}):
+        variants = {"ours": {"share": 0.5}, "other": {"share": 0.5, **other}}
+        mix = parse_experiment("mix", {"variants": variants, "interleave": True})
+        client = serve(experiments=Experiments({"mix": mix}))
+        listed = client.get("/v1/users/1/recommendations?k=10&explain=true").json()["items"]
+        for each in listed:
+            if "model" in other and each["variant"] == "other":
+                assert "why" not in each
+            else:
+                assert each["why"]["score"] == pytest.approx(each["score"], rel=1e-4)
+        assert {each["variant"] for each in listed} == {"ours", "other"}
+
+
 def test_dislikes_are_held_against_the_impressions_of_all_processes(serve: Make, tmp_path: Path) -> None:
     client = serve()
     engine = client.engine  # type: ignore[attr-defined]
