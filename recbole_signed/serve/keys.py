@@ -51,15 +51,15 @@ class ApiKeys:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            raise UsageError(
-                f"can't read the API keys of {path}: {why}; 'recbole-signed api-key admin --keys {path}' adds one."
-            ) from error
+            makes = f"'recbole-signed api-key admin --keys {path}' makes it"
+            how = makes if isinstance(error, FileNotFoundError) else "name a file that 'recbole-signed api-key' made"
+            raise UsageError(f"can't read the API keys of {path}: {why}; {how}.") from error
         for number, line in enumerate(lines, 1):
             words = line.split(maxsplit=2)
             if not words or words[0].startswith("#"):
                 continue
             if words[0] not in ROLES:
-                raise UsageError(f"{path}:{number}: there is no role '{words[0]}'{nearest(words[0], ROLES)}")
+                raise UsageError(f"{path}:{number}: {_no_role(words[0])}")
             if len(words) < 2 or not _HASH.fullmatch(words[1]):
                 raise UsageError(f"{path}:{number}: expected a role and the SHA-256 of a key, in hexadecimal digits.")
             self._roles[words[1].lower()] = ROLES.index(words[0])
@@ -84,7 +84,7 @@ def make_key(path: Path, role: str, comment: str = "") -> str:
         UsageError: there is no such role, or the file is not one of keys.
     """
     if role not in ROLES:
-        raise UsageError(f"there is no role '{role}'{nearest(role, ROLES)}")
+        raise UsageError(_no_role(role))
     key = secrets.token_urlsafe(32)
     before = ""
     if path.exists():
@@ -94,6 +94,10 @@ def make_key(path: Path, role: str, comment: str = "") -> str:
     replace_file(path, f"{before}{role} {hashed(key)} {' '.join(comment.split())}".rstrip().encode() + b"\n")
     path.chmod(0o600)
     return key
+
+
+def _no_role(name: str) -> str:
+    return f"there is no role '{name}'{nearest(name, ROLES) or '; the roles are ' + ', '.join(ROLES) + '.'}"
 
 
 class RateLimit:

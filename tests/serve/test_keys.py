@@ -27,7 +27,7 @@ def test_roles(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("boss abc", "no role 'boss'"),
+        ("boss abc", "no role 'boss'; the roles are read, write, admin"),
         ("raed " + hashed("x"), "did you mean 'read'"),
         ("read abc", "SHA-256 of a key"),
         ("read " + "é" * 64, "SHA-256 of a key"),
@@ -37,8 +37,10 @@ def test_wrong_key_files(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "keys").write_text(f"# keys\n\n{line}\n")
     with pytest.raises(UsageError, match=message):
         ApiKeys(tmp_path / "keys")
-    with pytest.raises(UsageError, match="can't read the API keys"):
+    with pytest.raises(UsageError, match=r"can't read the API keys .*api-key admin --keys .*none' makes it"):
         ApiKeys(tmp_path / "none")
+    with pytest.raises(UsageError, match=r"can't read the API keys .*Is a directory; name a file"):
+        ApiKeys(tmp_path)
     with pytest.raises(UsageError, match="no role"):
         make_key(tmp_path / "keys", "boss")
 
