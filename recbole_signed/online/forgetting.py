@@ -128,10 +128,12 @@ class Forgetting:
         self._queued = False
         try:
             self.now()
-        except UsageError as error:
+        except Exception as error:  # whatever it is: nobody waits for this thread
             self._again, self._erased = True, time.monotonic()
+            self._retry = min(2 * self._retry, LONGEST_RETRY)
             if not self._model.closed:  # then it is tried again at opening
-                _logger.warning("An erasure is pending: %s", error)
+                fault = None if isinstance(error, UsageError) else error
+                _logger.warning("An erasure is pending: %s", error, exc_info=fault)
 
     def _forget_in_backup(self, path: Path, users: dict[int, bytes], timestamp: int) -> None:
         """Erase users from a backup and from the factors in it.

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,33 @@ def test_r4_an_erasure_of_files_that_fails_is_pending_and_retried(
             break
         time.sleep(0.05)
     assert recommender.pending_erasure.rows == 0
+    recommender.close()
+
+
+def test_an_erasure_that_fails_unexpectedly_in_the_background_is_told_and_retried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin(tmp_path / "state").close()
+    recommender = open_with(tmp_path / "state", Clock())
+    recommender.update(events())
+
+    def short_of_memory(*_: Any, **__: Any) -> None:
+        raise MemoryError("no room for the edges")
+
+    def wait_until(done: Callable[[], bool]) -> None:
+        for _ in range(400):
+            if done():
+                return
+            time.sleep(0.05)
+        pytest.fail("nothing happened")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OnlineState, "save", short_of_memory)  # of the version without the user
+        recommender.update([event(599, WHO, "", "forget_user")])
+        wait_until(lambda: "An erasure is pending: no room for the edges" in caplog.text)
+    time.sleep(2.1)  # until it is due
+    recommender.update([event(600, "u1", "i1", "like")])
+    wait_until(lambda: not recommender.pending_erasure.rows)
     recommender.close()
 
 
