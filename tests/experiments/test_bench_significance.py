@@ -321,6 +321,7 @@ def test_a_metric_that_is_no_mean_over_users_can_not_be_tested(finish: Finish) -
         ({"only": ["SFF"]}, "no model 'SFF'"),
         ({"alpha": 0.0}, "--alpha is 0; it must be between"),
         ({"resamples": 0}, "--resamples is 0"),
+        ({"seed": -1}, "--seed is -1; it must be 0 or more"),
         ({"only": ["SSF"]}, "nothing to compare"),
     ],
 )

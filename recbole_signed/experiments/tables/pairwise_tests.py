@@ -100,6 +100,8 @@ def significance(
         raise UsageError(f"--alpha is {alpha:g}; it must be between 0 and 1, such as 0.05.")
     if resamples < 1:
         raise UsageError(f"--resamples is {resamples}; it must be 1 or more.")
+    if seed < 0:
+        raise UsageError(f"--seed is {seed}; it must be 0 or more.")
     spec = TableSpec.read(path).only(only, datasets)
     if against is not None and against not in spec.models:
         raise UsageError(f"--against is '{against}', which the table does not have{nearest(against, spec.models)}")
