@@ -96,7 +96,8 @@ def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> 
         (("-m", ","), "no model is given"),
         (("-m", "Pop", "SIGN_FIELD=~"), "dislike_aversion is set, but"),
         (("topk=5",), "'topk' can't be set here"),
-        (("--k", "1000"), "only 42 items"),
+        (("--k", "1000"), "only 42 items; set a smaller topk and valid_metric, or --k of a trade-off"),
+        (("--choose", "--k", "5", *WORDS[:3], "eval_args.split={RS: [1, 0, 1]}"), "nothing of 'toy-signed' to"),
     ):
         status, _, err = outcome(capsys, "tradeoff", "-d", toy, *words, "state=ERROR")
         assert status == 2

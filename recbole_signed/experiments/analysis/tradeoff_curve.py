@@ -72,7 +72,8 @@ def tradeoff(
         defined.
 
     Raises:
-        UsageError: something asked for does not exist or does not fit, or the split leaves no test part.
+        UsageError: something asked for does not exist or does not fit, or the split leaves no test part, or none to
+            choose on.
     """
     from recbole.utils import get_model
 
@@ -105,6 +106,11 @@ def tradeoff(
             points.append({"dislike_aversion": value, **plain_result(found)})
             if choose:
                 valid = fitted.trainer.evaluate(fitted.valid_data, load_best_model=False, show_progress=False)
+                if not valid:
+                    raise UsageError(
+                        f"the split leaves nothing of '{dataset}' to choose g on; give the validation part a share "
+                        "(eval_args.split), or leave out --choose."
+                    )
                 points[-1][VALID] = plain_result(valid)
     left_out = {*measured, "dislike_aversion", "metric_decimal_place", "data_path"}
     settings = getattr(fitted.model, "chosen", None) or {

@@ -242,7 +242,7 @@ def configured_data(
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= data.item_num:
         raise UsageError(
             f"topk is {max(config['topk'])}, but '{dataset}' has only {data.item_num - 1} items; "
-            "set a smaller topk and valid_metric."
+            "set a smaller topk and valid_metric, or --k of a trade-off."
         )
     return config, data
 
