@@ -2,8 +2,8 @@
 # # Own data to recommendations
 #
 # From a table of ratings to recommendations for every user: signs, a fit, explanations, a file that is loaded again.
-# The script runs as it is: `python examples/own_data.py`. Give it the name of a CSV file with the columns `userId`,
-# `movieId`, `rating` and `timestamp` to use your own; without one it takes MovieLens 100K out of RecBole's wheel.
+# The script runs as it is: `python examples/own_data.py`. It takes `ratings.csv` of the folder that it runs in, with
+# the columns `userId`, `movieId`, `rating` and `timestamp`; without that file MovieLens 100K out of RecBole's wheel.
 
 # %%
 from pathlib import Path

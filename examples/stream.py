@@ -5,13 +5,18 @@
 # script runs as it is: `python examples/stream.py`.
 
 # %%
+import shutil
+from pathlib import Path
+
 import recbole_signed as rs  # before recbole: it repairs RecBole for today's libraries
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model
 
 dataset = "ml-100k-signed"  # makes itself; the name of any signed data set
-config = Config(model="SSF", dataset=dataset, config_dict={"online_state": f"runs/online/tutorial-{dataset}"})
+state = Path(f"runs/online/tutorial-{dataset}")
+shutil.rmtree(state, ignore_errors=True)  # of an earlier run of this script, which this one would go on with
+config = Config(model="SSF", dataset=dataset, config_dict={"online_state": str(state)})
 train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
 model = get_model("SSF")(config, train_data.dataset)
 
