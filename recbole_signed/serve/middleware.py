@@ -150,7 +150,7 @@ class LocalHosts:
         """Answer one request."""
         if scope["type"] == "http" and (given := Headers(scope=scope).get("host")):
             try:
-                name = urlsplit(f"//{given}").hostname or ""
+                name = (urlsplit(f"//{given}").hostname or "").removesuffix(".")
             except ValueError:
                 name = ""
             if not (is_loopback(name) or name in self._also or "*" in self._also):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -99,6 +101,17 @@ class ServeSettings(Spec):
     allow_origins: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()
 
+    @field_validator("allow_hosts")
+    @classmethod
+    def _are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if host != "*" and not _is_host(host):
+                raise UsageError(
+                    f"allow_hosts has '{host}'; give names alone, such as ratings.example, without a scheme, a port or "
+                    "a path."
+                )
+        return hosts
+
     @field_validator("source")
     @classmethod
     def _is_a_stream(cls, source: str | None) -> str | None:
@@ -119,3 +132,11 @@ class ServeSettings(Spec):
         if path is None:
             return cls()
         return checked(cls, read_yaml(path), path)
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return re.fullmatch(r"[\w.-]+", text) is not None
+    return True

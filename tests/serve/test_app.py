@@ -537,7 +537,16 @@ def test_a_service_without_keys_answers_under_local_names_alone() -> None:
         app.add_middleware(LocalHosts, also=also)
         return TestClient(app).get("/", headers={"host": host}).status_code
 
-    local = ("localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:8080", "127.0.0.2", "[::1]:8080", "[::1]")
+    local = (
+        "localhost",
+        "localhost:8080",
+        "localhost.",
+        "LOCALHOST",
+        "127.0.0.1:8080",
+        "127.0.0.2",
+        "[::1]:8080",
+        "[::1]",
+    )
     assert {status(host) for host in local} == {200}
     foreign = (
         "evil.example",

@@ -71,6 +71,11 @@ def test_settings(tmp_path: Path) -> None:
         ("limits: {bach: 5}", "did you mean 'batch'"),
         ("[1]", "must hold 'key: value' lines"),
         ("a: [", "is not valid yaml"),
+        (
+            "allow_hosts: ['*', ratings.example, '::1', 'ratings.example:8443']",
+            "allow_hosts has 'ratings.example:8443'",
+        ),
+        ("allow_hosts: ['https://ratings.example']", "without a scheme, a port or a path"),
     ):
         path.write_text(text)
         with pytest.raises(UsageError, match=message) as error:
