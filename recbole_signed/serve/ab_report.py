@@ -55,7 +55,7 @@ def experiment_report(
     variants = {name: _summary(group) for name, group in groups.items()}
     comparisons: list[dict[str, Any]] = []
     results = {}
-    use_before = bool((users["impressions_before"] > 0).any())
+    use_before, used_before = bool((users["impressions_before"] > 0).any()), False
     for name in shares:
         if name == control:
             continue
@@ -65,7 +65,9 @@ def experiment_report(
         for metric, (over, under) in METRICS.items():
             if use_before:
                 covariates = {"numer_covariate": f"{over}_before", "denom_covariate": f"{under}_before"}
-            metrics[metric] = tt.RatioOfMeans(over, under, **_usable(pair, covariates), confidence_level=confidence)
+            usable = _usable(pair, covariates)
+            used_before = used_before or usable["numer_covariate"] is not None
+            metrics[metric] = tt.RatioOfMeans(over, under, **usable, confidence_level=confidence)
         metrics["likes_per_user"] = tt.Mean("likes", confidence_level=confidence)
         metrics[SAMPLE_RATIO] = tt.SampleRatio({control: shares[control], name: shares[name]})
         results[name] = tt.Experiment(metrics).analyze(pair, control=control)
@@ -89,7 +91,7 @@ def experiment_report(
         "variants": variants,
         "sample_ratio": {"pvalue": worst, "suspicious": worst < SUSPICIOUS},
         "comparisons": comparisons,
-        "cuped": use_before,
+        "cuped": used_before,
     }
 
 

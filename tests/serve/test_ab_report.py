@@ -72,6 +72,8 @@ def test_the_period_before_narrows_the_interval() -> None:
     with_before, without = (experiment_report(each, "control", SHARES) for each in (users, blind))
     assert with_before["cuped"]
     assert not without["cuped"]
+    alike = users.with_columns(impressions_before=20)  # by which nothing can be explained
+    assert not experiment_report(alike, "control", SHARES)["cuped"]
     width = [like_rate(each)["high"] - like_rate(each)["low"] for each in (with_before, without)]
     assert width[0] < 0.95 * width[1]
 
