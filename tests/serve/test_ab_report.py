@@ -94,6 +94,17 @@ def test_intervals_hold_under_continuous_looking() -> None:
     assert fixed_wrong > 0.15 * n_tests  # which is why they are there
 
 
+def test_rates_are_those_of_all_impressions_of_a_variant() -> None:
+    users = simulate(500, np.random.default_rng(8), share=0.3)
+    report = experiment_report(users, "control", {"control": 0.7, "treated": 0.3})
+    for name, found in report["variants"].items():
+        group = users.filter(pl.col("variant") == name)
+        shown, likes, dislikes = (int(group[each].sum()) for each in ("impressions", "likes", "dislikes"))
+        counted = {"users": group.height, "impressions": shown, "likes": likes, "dislikes": dislikes}
+        rates = {"like_rate": likes / shown, "dislike_rate": dislikes / shown, "likes_per_user": likes / group.height}
+        assert found == pytest.approx({**counted, **rates})
+
+
 def test_the_report_holds_an_always_valid_interval_around_the_difference() -> None:
     found = like_rate(experiment_report(simulate(1000, np.random.default_rng(1)), "control", SHARES))
     low, high = found["always_valid"]  # type: ignore[misc]
@@ -106,6 +117,47 @@ def test_a_broken_assignment_is_noticed() -> None:
     assert not experiment_report(simulate(3000, np.random.default_rng(3)), "control", SHARES)["sample_ratio"][
         "suspicious"
     ]
+
+
+def test_the_assignment_is_held_against_the_planned_shares() -> None:
+    shares = {"control": 0.8, "treated": 0.2}
+    for share, suspicious in ((0.2, False), (0.5, True)):
+        report = experiment_report(simulate(3000, np.random.default_rng(3), share=share), "control", shares)
+        assert report["sample_ratio"]["suspicious"] == suspicious
+
+
+def test_one_variant_with_too_few_users_breaks_the_assignment() -> None:
+    users = simulate(3000, np.random.default_rng(3))
+    few = users.filter(pl.col("variant") == "treated").head(900).with_columns(variant=pl.lit("few"))
+    shares = dict.fromkeys(("control", "treated", "few"), 1 / 3)
+    assert experiment_report(pl.concat([users, few]), "control", shares)["sample_ratio"]["suspicious"]
+
+
+@pytest.mark.parametrize(("metric", "under"), [("like_rate", "impressions"), ("likes_per_user", None)])
+def test_always_valid_bounds_follow_from_the_users_of_each_variant(metric: str, under: str | None) -> None:
+    """By the delta method, from variants that are not equally large."""
+    users = simulate(1000, np.random.default_rng(6), effect=0.5, share=0.1)
+    report = experiment_report(users, "control", {"control": 0.9, "treated": 0.1})
+    (found,) = (each["always_valid"] for each in report["comparisons"] if each["metric"] == metric)
+    difference = variance = 0.0
+    for sign, name in ((1, "treated"), (-1, "control")):
+        group = users.filter(pl.col("variant") == name)
+        likes = group["likes"].to_numpy()
+        of = np.ones(len(likes)) if under is None else group[under].to_numpy()
+        difference += sign * likes.sum() / of.sum()
+        variance += ((likes - likes.sum() / of.sum() * of) / of.mean()).var(ddof=1) / len(likes)
+    half = confidence_sequence(variance, 1000)
+    assert found == pytest.approx((difference - half, difference + half))
+
+
+def test_a_confidence_sequence_is_that_of_the_paper() -> None:
+    """Waudby-Smith et al., equation (14), and as tight as can be at the sample size that it is made for."""
+    rho2 = (2 * np.log(1 / 0.05) + np.log(2 * np.log(1 / 0.05) + 1)) / 5000
+    sizes = np.array([100, 1000, 5000, 20_000, 100_000])
+    found = np.array([confidence_sequence(4.0 / n, int(n)) for n in sizes])
+    wanted = 2.0 * np.sqrt((sizes * rho2 + 1) / (sizes**2 * rho2) * np.log((sizes * rho2 + 1) / 0.05**2))
+    assert found == pytest.approx(wanted)
+    assert (found * np.sqrt(sizes)).argmin() == 2
 
 
 def test_a_metric_that_does_not_vary_is_told_as_unknown_and_leaves_the_others_corrected() -> None:
@@ -155,6 +207,13 @@ def test_one_user_of_many_requests_is_one_vote() -> None:
     assert (found["request_wins"], found["request_ties"]) == ({"a": 3, "b": 101}, 0)
     assert found["share"] == pytest.approx(1 / 3)
     assert found["pvalue"] == 1
+
+
+def test_a_dislike_speaks_against_a_ranking() -> None:
+    rows = {"user": [1, 1, 2, 2, 3], "request": list("11223"), "variant": list("ababa")}
+    requests = pl.DataFrame({**rows, "likes": [0, 0, 1, 1, 0], "dislikes": [1, 0, 1, 0, 2]})
+    found = interleaving_report(requests, ("a", "b"))
+    assert found["request_wins"] == found["wins"] == {"a": 0, "b": 3}
 
 
 @pytest.mark.parametrize("wrong", [(0.0, 0.1, 10.0), (0.1, 0.0, 10.0), (0.1, 0.1, 0.0)])

@@ -49,6 +49,20 @@ def test_experiments_are_independent_and_a_ramp_keeps_users() -> None:
     assert all(large[user] == small[user] for user in USERS if small[user])
 
 
+def test_shares_hold_among_the_users_of_a_small_part() -> None:
+    """Who takes part says nothing about the variant."""
+    experiments = of(one=make(share=0.2))
+    found = [each.variant for user in USERS for each in experiments.assign(user, True)]
+    assert chisquare([found.count(name) for name in ("control", "careful")]).pvalue > 1e-3
+
+
+def test_a_salt_and_not_the_name_decides_who_gets_what() -> None:
+    plain = {"x": {"share": 0.5}, "y": {"share": 0.5}}
+    experiments = of(one=make(variants=plain, salt="s"), two=make(variants=plain, salt="s"), s=make(variants=plain))
+    for user in USERS[:100]:
+        assert len({each.variant for each in experiments.assign(user, True)}) == 1
+
+
 def test_only_running_experiments_and_segments_assign() -> None:
     assert of(one=make(status="stopped")).assign("u", True) == []
     assert of(one=make(segment="new")).assign("u", True) == []

@@ -102,6 +102,10 @@ def test_formulas_by_hand() -> None:
     doubly = policy_value(reward, propensity, target, model_reward=model, model_value=value)
     assert doubly.value == pytest.approx(0.4 + (0.5 * 0.5 - 2 * 0.5 + 0.5 * 0.5) / 3)
     assert policy_value(reward, propensity, target).effective_size == pytest.approx(9 / 4.5)
+    seldom = policy_value(reward, propensity, target / 2, self_normalised=True)  # weights 1/4, 1, 1/4
+    assert (seldom.weight, seldom.effective_size) == pytest.approx((0.5, 1.5**2 / 1.125))
+    squares = (0.25 * 2 / 3) ** 2 * 2 + (1 / 3) ** 2
+    assert seldom.high - seldom.value == pytest.approx(1.959964 * np.sqrt(squares) / 1.5)
 
 
 def test_estimates_are_those_of_obp() -> None:

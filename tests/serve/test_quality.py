@@ -62,5 +62,13 @@ def test_windows_and_curve() -> None:
     assert quality.figures(24 * 60 * MINUTE)["day"]["all"]["likes"] == 2
 
 
+@pytest.mark.parametrize(("window", "minutes"), [("hour", 60), ("day", 24 * 60)])
+def test_a_window_is_so_many_minutes(window: str, minutes: int) -> None:
+    quality = LiveQuality()
+    quality.add([Case(1, 0, 0.5, "v", "", 3)], 7 * MINUTE)
+    assert quality.figures((7 + minutes) * MINUTE - 1)[window]["all"]["likes"] == 1
+    assert quality.figures((7 + minutes) * MINUTE)[window] == {}
+
+
 def test_groups() -> None:
     assert [Case(1, None, 0, "", "", n).group for n in (0, 1, 9, 10)] == ["new", "light", "light", "heavy"]

@@ -1,0 +1,50 @@
+"""What a request lays over the edges of a state, and what is told of the place of an item."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from edge_streams import Stream
+
+from recbole_signed.online import DISLIKE, LIKE
+from recbole_signed.serve import ranking
+
+
+def scoring(table: np.ndarray) -> Any:
+    """Return a learner that scores the pairs of users and items so."""
+    return SimpleNamespace(pair_scores=lambda edges, users, items: table[users[:, None], items])
+
+
+def test_the_last_verdict_of_a_session_on_an_item_counts() -> None:
+    edges = ranking.session_edges(Stream(3, 9, [(1, 2, LIKE)]).edges, np.array([3, 5]), np.array([7, 3]))
+    row = edges.of_user(ranking.SESSION)
+    assert dict(zip(row.ids.tolist(), row.kind.tolist(), strict=True)) == {3: DISLIKE, 5: LIKE, 7: DISLIKE}
+    assert edges.newest_dislikes(np.array([ranking.SESSION])).tolist() == [3]
+
+
+def test_without_an_edge_a_user_is_one_who_never_had_it() -> None:
+    for times, newest in (([1, 5, 6, 9], 4), ([1, 5, 5, 9], 0)):  # of two at one moment neither is the newest
+        stream = Stream(3, 9, [(2, 2, LIKE)])
+        stream.take([(1, 2, LIKE), (1, 3, DISLIKE), (1, 4, DISLIKE), (1, 5, LIKE)], times)
+        without = ranking.edges_without(stream.edges, 1, 5)
+        assert without.of_user(1).ids.tolist() == [2, 3, 4]
+        assert without.newest_dislikes(np.array([1])).tolist() == [newest]
+
+
+def test_ties_count_one_half_in_the_percentile_of_an_item() -> None:
+    scores = np.array([[0.0, 1, 2, 2, 2, 3, 4, 4, 5]] * 2)
+    edges = Stream(2, 9, [(1, 1, LIKE)]).edges
+    for item, share in ((1, 0.5), (3, 1 + 1.5), (8, 7.5)):  # the item is one of the eight, too
+        assert ranking.percentile(scoring(scores), edges, 1, item) == share / 8
+        assert ranking.percentile(scoring(scores), edges, 1, item, counts=scores[0]) == share / 8
+
+
+def test_the_audience_of_an_item_has_edges_and_none_to_it() -> None:
+    edges = Stream(6, 9, [(1, 3, DISLIKE), (2, 4, LIKE), (3, 1, LIKE), (4, 3, LIKE), (4, 5, LIKE)]).edges
+    scores = np.tile(np.arange(9.0), (6, 1))
+    scores[:, 3] = [9, 9, 2.5, 6.5, 9, 9]
+    users, below = ranking.audience(scoring(scores), edges, 3, 5)
+    assert users.tolist() == [3, 2]
+    assert below.tolist() == [5 / 8, 2 / 8]
