@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from recbole_signed.files import replace_text, replacing, replacing_folder
+from recbole_signed import files
+from recbole_signed.files import append_lines, replace_file, replace_text, replacing, replacing_folder, write_folder
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -59,3 +61,39 @@ def test_a_folder_that_comes_to_be_meanwhile_is_kept(tmp_path: Path) -> None:
         with_one(target, "theirs")
     assert os.listdir(target) == ["theirs"]
     assert os.listdir(tmp_path) == ["set"]
+
+
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> list[str | int]:
+    """List the steps that are reached, and before them the files and folders (inodes) that were waited for."""
+    found: list[str | int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: found.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(files, "reached", found.append)
+    return found
+
+
+def inode(path: Path) -> int:
+    return path.stat().st_ino
+
+
+def test_a_file_is_on_the_disk_before_it_takes_a_name_and_the_name_before_it_counts(
+    tmp_path: Path, on_disk: list[str | int]
+) -> None:
+    path = tmp_path / "a"
+    replace_file(path, b"one")
+    assert on_disk == [inode(path), "a:written", inode(tmp_path), "a:replaced"]
+
+
+def test_a_folder_is_on_the_disk_before_it_takes_a_name_and_the_name_before_it_counts(
+    tmp_path: Path, on_disk: list[str | int]
+) -> None:
+    folder = tmp_path / "v1"
+    write_folder(folder, {"edges": {"a": np.zeros(3)}, "model": {}}, {}, "set")
+    tensors = [each for name in ("edges", "model") for each in (inode(folder / f"{name}.safetensors"), "set:tensors")]
+    whole = [inode(folder / files.MANIFEST), inode(folder), "set:written"]
+    assert on_disk == [*tensors, *whole, inode(tmp_path), "set:renamed"]
+
+
+def test_lines_are_on_the_disk_when_they_are_appended(tmp_path: Path, on_disk: list[str | int]) -> None:
+    append_lines(tmp_path / "a", [{"b": 1}])
+    assert on_disk == [inode(tmp_path / "a")]

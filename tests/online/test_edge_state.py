@@ -199,3 +199,15 @@ def test_frozen_edges_are_those_of_their_moment() -> None:
             np.testing.assert_array_equal(found[name], each)
         again = state.to_tensors()
         assert any(not np.array_equal(again[name], expected[name]) for name in again)
+
+
+def test_recent_verdicts_are_counted_again_where_nearly_all_of_them_were_taken_back() -> None:
+    """What is left of the others would be rounding: they are a hundred half-lives older."""
+    day = 86_400_000
+    state = EdgeState(N_USERS, N_ITEMS)
+    state.apply(log_batch([(1, 1, LIKE, 0), (1, 2, DISLIKE, day)]))
+    wanted = state.recent(1.0).counts
+    state.apply(log_batch([(2, 3, LIKE, 100 * day)], 3))
+    assert state.recent(1.0).counts[3] > 0
+    state.apply(log_batch([(2, 3, UNLIKE, 100 * day)], 4))
+    np.testing.assert_allclose(state.recent(1.0).counts, wanted, rtol=1e-9)

@@ -427,3 +427,14 @@ def test_a_source_goes_on_where_the_log_says(tmp_path: Path) -> None:
             sizes.append((update.n_new, update.n_duplicate))
         assert sizes == [(4, 0), (2, 0)]
         assert state.users.tokens([5]) == ["u4"]
+
+
+def test_ids_of_a_data_set_are_those_of_events_however_they_are_typed(tmp_path: Path) -> None:
+    one = np.array([1])
+    kind = one.astype(np.int8)
+    with OnlineState.open(tmp_path / "state") as state:
+        state.bulk_load(["jose\u0301"], ["cafe\u0301"], one, one, kind, one)
+        assert (state.users.id_of("jos\u00e9"), state.items.id_of("caf\u00e9")) == (1, 1)
+    twice = pytest.raises(UsageError, match="2 user tokens were given and only 1 differ")
+    with OnlineState.open(tmp_path / "other") as state, twice:
+        state.bulk_load(["jose\u0301", "jos\u00e9"], ["i"], one, one, kind, one)
