@@ -55,6 +55,12 @@ def test_dislikes_follow_the_cuts_in_time_alone_where_that_is_wanted() -> None:
     assert [len(each) > 0 for each in valid] == [True, False]  # all are earlier than the first held-out like
 
 
+def test_the_rows_that_are_not_held_out_keep_their_shares() -> None:
+    """Of 1000 rows of which 200 are held out, 700 and 100 are left."""
+    sizes = rule("CI", [0.7, 0.1, 0.2]).sizes(np.array([800]))
+    assert sizes.tolist() == [[700, 100, 0]]
+
+
 @pytest.mark.parametrize("ratios", [[1, 0, 0], [0, 0.5, 0.5]])
 def test_something_must_be_trained_on_and_something_tested(ratios: list[float]) -> None:
     with pytest.raises(UsageError, match="the shares of train and test must be above 0"):

@@ -82,6 +82,16 @@ def test_who_has_seen_everything_is_named() -> None:
         unseen.draw(np.array([3]), 1, np.random.default_rng(0))
 
 
+def test_who_has_seen_everything_that_can_be_drawn_is_known_before() -> None:
+    """An item without a weight, and the padding item, can't be."""
+    users, items = np.repeat([0, 1, 2], [8, 7, 6]), np.concatenate([np.arange(1, 9), np.arange(1, 8), np.arange(1, 7)])
+    for last, wanted in ((1.0, [False, True, True, True]), (0.0, [False, False, True, True])):
+        weights = np.array([1.0, 1, 1, 1, 1, 1, 1, 1, last])
+        for each in (weights, None) if last else (weights,):
+            unseen = UnseenItems.from_pairs(users, items, N_ITEMS, each)
+            assert unseen.can_draw(np.array([0, 1, 2, 5])).tolist() == wanted
+
+
 @pytest.mark.parametrize("weights", [np.zeros(9), np.full(9, -1.0), np.full(9, np.nan)])
 def test_useless_weights_are_refused(weights: np.ndarray) -> None:
     with pytest.raises(UsageError, match="must be finite"):

@@ -54,11 +54,12 @@ def test_equals_recbole_row_by_row(eval_args: dict, users: list[int]) -> None:
     assert ours == recbole_parts(array, eval_args)
 
 
-def test_global_time_split_equals_recbole() -> None:
-    users = np.random.default_rng(0).integers(1, 9, 200)
+@pytest.mark.parametrize("n", [200, 201], ids=["between", "at a row"])
+def test_global_time_split_equals_recbole(n: int) -> None:
+    users = np.random.default_rng(0).integers(1, 9, n)
     eval_args = {"split": {"TS": [0.7, 0.1, 0.2]}, "group_by": "user", "order": "TO"}
     rule = SplitRule.from_eval_args(eval_args)
-    ours = rows_of_parts(users, part_of_rows(users, rule, np.arange(200.0)), rule)
+    ours = rows_of_parts(users, part_of_rows(users, rule, np.arange(float(n))), rule)
     try:
         wanted = recbole_parts(users, eval_args)
     except NotImplementedError:
@@ -98,6 +99,17 @@ def test_the_test_part_of_a_global_cut_begins_for_all_at_once() -> None:
     cuts = TimeCuts.from_likes(users, times, part, rule, 3)
     dislikes = part_of_others(np.full(10, 2), times, rule, cuts, np.random.default_rng(0))  # of a user without likes
     assert ((dislikes == 2) == (part == 2)).all()
+
+
+def test_dislikes_in_time_order_have_the_same_ratios_unless_the_cuts_alone_count() -> None:
+    """Here they are all earlier than the first held-out like."""
+    users, times = np.ones(20, dtype=np.int64), np.arange(20.0)
+    rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"})
+    cuts = TimeCuts.from_likes(users, times, part_of_rows(users, rule), rule, 2)
+    early, rng = np.random.default_rng(0).permutation(20) / 100, np.random.default_rng(0)
+    part = part_of_others(users, early, rule, cuts, rng)
+    assert part[np.argsort(early)].tolist() == [0] * 16 + [1] * 2 + [2] * 2
+    assert not part_of_others(users, early, rule, cuts, rng, by_cut_alone=True).any()
 
 
 def test_random_order_gives_every_sign_the_same_ratios() -> None:

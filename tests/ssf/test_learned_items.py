@@ -60,6 +60,8 @@ def test_factors_are_those_of_dense_least_squares(weight: float, passes: int) ->
     np.testing.assert_allclose(learned.fold_in(edges).numpy(), folded, rtol=5e-3, atol=1e-4)
     assert not learned.factors[3].any()
     assert not learned.fold_in(edges)[5].any()
+    size = np.square(users @ items.T).sum() / filter_.n_users  # of the users whom the items came from
+    assert learned.unit == pytest.approx((filter_.user_energy / size) ** 0.5, rel=5e-3)
 
 
 def test_the_start_is_the_raw_matrix_in_few_directions() -> None:
@@ -94,9 +96,10 @@ def test_it_can_be_fitted_again_and_gives_the_same() -> None:
     assert first.unit == second.unit
 
 
-def test_contributions_add_up() -> None:
+@pytest.mark.parametrize("weight", [-0.4, 0.6])
+def test_contributions_add_up(weight: float) -> None:
     edges = graph()
-    _, learned, _ = fitted(edges)
+    _, learned, _ = fitted(edges, weight)
     folded = learned.fold_in(edges)
     for user, item in ((0, 4), (7, 9), (12, 3)):
         told = learned.contributions(edges.rows([user]), item)
