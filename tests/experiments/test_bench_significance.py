@@ -19,7 +19,17 @@ from scipy import stats
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import FAILED, RunRow, append_row, file_name, read_rows, users_folder, write
+from recbole_signed.evaluation import TESTS
+from recbole_signed.experiments.runs import (
+    FAILED,
+    RunRow,
+    SectionValues,
+    append_row,
+    file_name,
+    read_rows,
+    users_folder,
+    write,
+)
 from recbole_signed.experiments.tables import (
     RunSpec,
     TableSpec,
@@ -27,10 +37,12 @@ from recbole_signed.experiments.tables import (
     compare,
     kept_outcomes,
     pairwise_table,
+    pairwise_tests,
     pool,
     significance,
     view_file,
 )
+from recbole_signed.experiments.tables.marks import find_marks
 from recbole_signed.table import render, to_text
 
 TABLE = """
@@ -118,9 +130,20 @@ def test_fewer_dislikes_are_better(finish: Finish) -> None:
     found = by_pair(significance(finish()))["dislikerecall@5", "Pop"]
     assert found["n_users"] == 200
     assert found["difference"] > 0.2
+    assert found["low"] < found["difference"] < found["high"]
     assert (found["better"], found["worse"]) == ([], ["t", "wilcoxon", "permutation"])
     assert found["users_worse"] > found["users_better"]
     assert found["tests"]["t"]["p_better"] > 0.999
+
+
+def test_intervals_have_the_level_that_is_asked_for(finish: Finish) -> None:
+    """For a mean of so many users, that of the normal distribution."""
+    table = finish()
+    widths = []
+    for alpha in (0.05, 0.5):
+        found = by_pair(significance(table, alpha=alpha, resamples=2000))["recall@5", "Pop"]
+        widths.append(found["high"] - found["low"])
+    assert widths[1] / widths[0] == pytest.approx(0.6745 / 1.96, rel=0.1)
 
 
 def test_a_lead_over_a_mean_below_0_has_no_share_of_it(finish: Finish) -> None:
@@ -345,6 +368,29 @@ def test_a_best_number_is_marked_if_it_is_better_than_every_other(finish: Finish
     assert "Holm-corrected over the 4 comparisons" in comparison.table.notes[-1]
     for how in ("text", "markdown", "latex"):
         assert render(comparison.table, how).count("‡") == 2, "the number and its explanation"
+
+
+def test_the_best_number_is_not_marked_if_it_is_worse_for_the_users_of_both() -> None:
+    """Where the users who count differ between models, so may the means that the table has and those of a test."""
+    nan = np.nan
+    first, other = np.repeat([[0.5], [0.0]], 100, axis=0), np.repeat([[0.4], [nan]], 100, axis=0)
+    values = SectionValues("data", 200, ("dislikeshare@5",), {"first": {1: first}, "other": {1: other}}, False)
+    assert values.means(0) == pytest.approx({"first": 0.25, "other": 0.4})
+    assert find_marks([values], ["dislikeshare@5"]).marks == ()
+    better = SectionValues("data", 200, ("dislikeshare@5",), {"first": {1: first}, "other": {1: other + 0.2}}, False)
+    assert [each.label for each in find_marks([better], ["dislikeshare@5"]).marks] == ["first"]
+
+
+def test_a_model_is_called_worse_where_it_is_behind() -> None:
+    """The two-sided p-values are a family of their own: in it a lead may be sure that is not in the other."""
+    sides = [(0.005, 0.01), *[(1 - 1e-10, 1e-9)] * 19]
+    found: list[dict[str, Any]] = [
+        {"tests": {test: {"p_better": one, "p_two_sided": two} for test in TESTS}} for one, two in sides
+    ]
+    assert pairwise_tests._correct(found, 0.05) == 20
+    assert found[0]["tests"]["t"]["p_two_sided_holm"] < 0.05 < found[0]["tests"]["t"]["p_better_holm"]
+    assert (found[0]["better"], found[0]["worse"]) == ([], [])
+    assert (found[1]["better"], found[1]["worse"]) == ([], list(TESTS))
 
 
 def test_marks_stay_with_the_rows_where_the_values_are_gone(finish: Finish) -> None:

@@ -257,6 +257,72 @@ def test_retention_is_a_ratio_of_sums_with_a_clustered_interval() -> None:
     assert np.isnan(retention(np.zeros(0), np.zeros(0), np.zeros(0, dtype=int)).ratio)
 
 
+def test_bounds_of_retention_are_those_of_users_drawn_again() -> None:
+    """The 5th and the 95th percentile, however many cases a user has."""
+    n = 400
+    arm, user = np.random.default_rng(2).exponential(0.5, n), np.arange(n)
+    found = retention(arm, np.ones(n), user)
+    error = arm.std() / np.sqrt(n)
+    assert found.low == pytest.approx(arm.mean() - 1.645 * error, abs=0.2 * error)
+    assert found.high == pytest.approx(arm.mean() + 1.645 * error, abs=0.2 * error)
+    often = retention(np.repeat(arm, 10), np.ones(10 * n), np.repeat(user, 10))
+    assert (often.low, often.high) == pytest.approx((found.low, found.high))
+
+
+def figures_of(folder: Path, **arms: list[float]) -> dict[str, Any]:
+    """Summarise a window in which each of these arms has these values of its cases, a user each."""
+    folder.mkdir()
+    cases = [
+        pl.DataFrame(
+            {
+                "user": [f"u{number}" for number in range(len(values))],
+                "model": "Pop" if arm == "pop" else "SSF",
+                "arm": arm,
+                "group": np.arange(len(values)) % 3,
+                "known_likes": np.arange(len(values)) % 2,
+                "n_likes": 1,
+                "n_unknown": 0,
+                "recall@20": values,
+                "ndcg@20": values,
+                "dislikerecall@20": [0.5, *[np.nan] * (len(values) - 1)],
+            }
+        )
+        for arm, values in arms.items()
+    ]
+    pl.concat(cases).write_parquet(folder / "window-000.parquet")
+    took = {f"{name}_seconds": {"SSF": 1.0} for name in ("refresh", "refit")}
+    about = {"start": 0, "latency_seconds": {"SSF": [0.1]}, "staleness": {}, "peak_memory_bytes": 1, **took}
+    (folder / "window-000.json").write_text(json.dumps(about))
+    (folder / "settings.json").write_text("{}")
+    return summarise(folder)
+
+
+def test_a_stream_says_something_where_updates_are_needed_and_the_model_beats_popularity(tmp_path: Path) -> None:
+    refit = [0.2, 0.8] * 20
+    worse, noisy, pop = [0.1, 0.4] * 20, [0.0, 0.98] * 20, [0.1] * 40
+    arms = {"clear": (worse, pop), "perhaps": (noisy, pop), "no better": (worse, refit)}
+    found = {
+        name: figures_of(tmp_path / name, refit=refit, none=none, pop=popular)["gate"]["SSF"]
+        for name, (none, popular) in arms.items()
+    }
+    assert {name: each["informative"] for name, each in found.items()} == {
+        "clear": True,
+        "perhaps": False,
+        "no better": False,
+    }
+    assert "not measurably worse" in found["perhaps"]["reasons"][0]
+    assert "does not beat popularity" in found["no better"]["reasons"][0]
+
+
+def test_means_are_over_the_cases_that_have_a_value(tmp_path: Path) -> None:
+    summary = figures_of(tmp_path / "work", refit=[float(number) for number in range(12)])
+    assert pooled(summary, "refit")["dislikerecall@20"] == 0.5
+    assert pooled(summary, "refit")["recall@20"] == 5.5
+    assert summary["windows"][0]["dislikerecall@20"] == 0.5
+    first = pooled(summary, "refit", "after the first like")  # of users who came after the cut
+    assert (first["cases"], first["recall@20"]) == (4, np.mean([1, 5, 7, 11]))
+
+
 @pytest.mark.parametrize("windows", [12, "6h", "1d"])
 def test_windows_cover_all_events_after_the_cut_once(data: Path, windows: Any) -> None:
     replay = Replay.read(data, 0.5, windows)
