@@ -53,7 +53,7 @@ class VerdictWatch:
             chosen = [i for i in chosen if self._random.random() < share]
         chosen = sorted(self._random.sample(chosen, most)) if len(chosen) > most else chosen
         self._judged = []
-        lists: dict[int, np.ndarray] = {}
+        lists: dict[str, np.ndarray] = {}
         for i in chosen:  # one at a time: answers are not held up for the whole batch
             try:
                 with self._answers.trainer.reading() as (state, learner):
@@ -68,8 +68,11 @@ class VerdictWatch:
             with contextlib.closing(TrafficLog(self._log)) as log:
                 log.forget(user, seq)
 
-    def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[int, np.ndarray]) -> None:
-        """Hold one verdict against the list of its user, which is kept in ``lists``."""
+    def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[str, np.ndarray]) -> None:
+        """Hold one verdict against the list of its user, which is kept in ``lists``, by the user's id.
+
+        Users who are not known yet have one number, and may have several variants.
+        """
         answers, edges = self._answers, state.edges
         user, item = int(state.users.ids([batch.user_id[i]])[0]), int(state.items.ids([batch.item_id[i]])[0])
         row = edges.of_user(user) if 0 < user < edges.n_users else None
@@ -80,10 +83,11 @@ class VerdictWatch:
             return
         assignments = answers.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
         changed = answers.learner_for(learner, assignments)
-        if user not in lists:
+        name = batch.user_id[i]
+        if name not in lists:
             filters = {"exclude": answers.hidden(), "include_only": None}
-            lists[user] = answers.rank(changed, state, user, answers.quality.k, filters, assignments)[0]
-        found = np.flatnonzero(lists[user] == item)
+            lists[name] = answers.rank(changed, state, user, answers.quality.k, filters, assignments)[0]
+        found = np.flatnonzero(lists[name] == item)
         case = Case(
             sign=1 if batch.type[i] == LIKE else -1,
             position=int(found[0]) if len(found) else None,

@@ -757,6 +757,34 @@ def test_an_experiment_goes_on_beside_an_interleaved_one(serve: Make) -> None:
     held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
     raw = {"mix": {"variants": mix, "interleave": True}, "held": {"variants": held, "status": "draft"}}
     client = serve(experiments=Experiments({name: parse_experiment(name, each) for name, each in raw.items()}))
+def test_live_quality_holds_each_newcomer_of_a_batch_against_the_list_of_its_own_variant(serve: Make) -> None:
+    """To the state they are all nobody."""
+    variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 50.0}}}
+    client = serve(
+        experiments=Experiments({"held": parse_experiment("held", {"variants": variants})}), quality={"k": 3}
+    )
+    lists: dict[str, tuple[str, list[str]]] = {}
+    for user in (f"new {n}" for n in range(8)):
+        answer = client.get(f"/v1/users/{user}/recommendations?k=3").json()
+        lists[user] = answer["variant"], [each["item"] for each in answer["items"]]
+    rows = []
+    for user, (variant, own) in lists.items():
+        others = {item for name, listed in lists.values() if name != variant for item in listed}
+        item = next(item for item in own if item not in others)
+        rows.append({"user_id": user, "item_id": item, "type": "like"})
+    assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 8
+    found = client.get("/v1/quality?by=variant").json()["windows"]["hour"]
+    assert {name: each["recall"] for name, each in found.items()} == {"held=plain": 1.0, "held=careful": 1.0}
+
+
+def test_live_quality_counts_an_event_that_comes_twice_once(serve: Make) -> None:
+    client = serve()
+    row = {"user_id": "1", "item_id": items(client, "1", k=1)[0], "type": "like", "event_id": "a"}
+    answer = client.post("/v1/events", json={"events": [row, row]}).json()
+    assert (answer["accepted"], answer["duplicate"]) == (1, 1)
+    assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 1
+
+
     engine = client.engine  # type: ignore[attr-defined]
     aware = client.get("/v1/users/1/recommendations?k=9&dislike_aversion=50").json()["items"]
     engine.experiments.change("held", status="running")
