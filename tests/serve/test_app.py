@@ -102,6 +102,8 @@ def test_filters(serve: Make) -> None:
     }
     assert items(client, "1", k=2) == whole[1:3]
     assert items(client, "1", tags=["a"]) == [whole[3]]
+    assert items(client, "1", tags=["a"], include_only=[whole[1], whole[3]]) == [whole[3]]
+    assert items(client, "1", tags=["a"], include_only=[whole[1]]) == []
     assert whole[0] not in items(client, "nobody", k=60)
     for route in ("popular", f"items/{whole[1]}/similar"):
         found = client.get(f"/v1/{route}?k=60").json()["items"]
@@ -110,6 +112,27 @@ def test_filters(serve: Make) -> None:
     client.put(f"/v1/items/{whole[0]}", json={})
     assert items(client, "1", k=60) == whole
     assert items(client, "1", k=60, dislike_aversion=3.0) != whole
+
+
+def test_similar_items_are_as_many_as_asked_for_though_some_are_withdrawn(serve: Make) -> None:
+    client = serve()
+
+    def similar(k: int) -> list[str]:
+        return [each["item"] for each in client.get(f"/v1/items/7/similar?k={k}").json()["items"]]
+
+    nearest = similar(9)
+    client.put(f"/v1/items/{nearest[0]}", json={"withdrawn": True}).raise_for_status()
+    assert similar(3) == nearest[1:4]
+
+
+def test_a_parameter_of_a_request_takes_the_place_of_that_of_a_variant(serve: Make) -> None:
+    held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
+    raw = {"variants": held, "status": "draft"}
+    client = serve(experiments=Experiments({"held": parse_experiment("held", raw)}))
+    wanted, plain = items(client, "1", k=9, dislike_aversion=3.0), items(client, "1", k=9)
+    client.engine.experiments.change("held", status="running")  # type: ignore[attr-defined]
+    assert items(client, "1", k=9) != plain
+    assert items(client, "1", k=9, dislike_aversion=3.0) == wanted
 
 
 def test_an_item_is_announced_with_its_features(serve: Make) -> None:
@@ -734,29 +757,6 @@ def test_live_quality_holds_verdicts_against_the_list_of_the_variant(serve: Make
     assert client.get("/v1/quality?by=variant").json()["windows"]["hour"]["rank=popular"]["sign_auc"] == 1.0
 
 
-def test_what_is_told_of_a_list_by_popularity_does_not_come_from_the_model(serve: Make) -> None:
-    variants = {"ours": {"share": 1e-9}, "popular": {"share": 1 - 1e-9, "model": "popularity"}}
-    raw = {"variants": variants, "status": "draft"}
-    client = serve(experiments=Experiments({"rank": parse_experiment("rank", raw)}))
-    item = items(client, "1", k=1)[0]
-    assert client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]["why"]["item"] == item
-    client.engine.experiments.change("rank", status="running")  # type: ignore[attr-defined]
-    assert "why" not in client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]
-    refused = client.get(f"/v1/users/1/explain/{item}")
-    assert (refused.status_code, "ranks by likes of all users" in refused.json()["detail"]) == (422, True)
-    before = items(client, "1", k=4)
-    send(client, "1", before[1], "dislike")
-    after = items(client, "1", k=3)
-    assert after == [before[0], *before[2:]]  # nothing is pulled down but the item itself
-    effect = client.get("/v1/users/1/last-dislike?k=3").json()
-    assert effect == {"item": before[1], "gone": [before[1]], "come": [before[3]]}
-
-
-def test_an_experiment_goes_on_beside_an_interleaved_one(serve: Make) -> None:
-    mix = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
-    held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
-    raw = {"mix": {"variants": mix, "interleave": True}, "held": {"variants": held, "status": "draft"}}
-    client = serve(experiments=Experiments({name: parse_experiment(name, each) for name, each in raw.items()}))
 def test_live_quality_holds_each_newcomer_of_a_batch_against_the_list_of_its_own_variant(serve: Make) -> None:
     """To the state they are all nobody."""
     variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 50.0}}}
@@ -785,6 +785,29 @@ def test_live_quality_counts_an_event_that_comes_twice_once(serve: Make) -> None
     assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 1
 
 
+def test_what_is_told_of_a_list_by_popularity_does_not_come_from_the_model(serve: Make) -> None:
+    variants = {"ours": {"share": 1e-9}, "popular": {"share": 1 - 1e-9, "model": "popularity"}}
+    raw = {"variants": variants, "status": "draft"}
+    client = serve(experiments=Experiments({"rank": parse_experiment("rank", raw)}))
+    item = items(client, "1", k=1)[0]
+    assert client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]["why"]["item"] == item
+    client.engine.experiments.change("rank", status="running")  # type: ignore[attr-defined]
+    assert "why" not in client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]
+    refused = client.get(f"/v1/users/1/explain/{item}")
+    assert (refused.status_code, "ranks by likes of all users" in refused.json()["detail"]) == (422, True)
+    before = items(client, "1", k=4)
+    send(client, "1", before[1], "dislike")
+    after = items(client, "1", k=3)
+    assert after == [before[0], *before[2:]]  # nothing is pulled down but the item itself
+    effect = client.get("/v1/users/1/last-dislike?k=3").json()
+    assert effect == {"item": before[1], "gone": [before[1]], "come": [before[3]]}
+
+
+def test_an_experiment_goes_on_beside_an_interleaved_one(serve: Make) -> None:
+    mix = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
+    held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
+    raw = {"mix": {"variants": mix, "interleave": True}, "held": {"variants": held, "status": "draft"}}
+    client = serve(experiments=Experiments({name: parse_experiment(name, each) for name, each in raw.items()}))
     engine = client.engine  # type: ignore[attr-defined]
     aware = client.get("/v1/users/1/recommendations?k=9&dislike_aversion=50").json()["items"]
     engine.experiments.change("held", status="running")

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
 from recbole_signed.serve import Experiments, parse_experiment, probabilities, raised, value_of_policy
+from recbole_signed.serve.experiments import Assignment, Policy
+from recbole_signed.serve.exploration import POOL
 
 VARIANTS = {"control": {"share": 0.5}, "draws": {"share": 0.5, "explore": 1.0}}
 POLICIES = {"careful": {"parameters": {"dislike_aversion": 3.0}}, "popular": {"model": "popularity", "explore": 0.5}}
@@ -25,6 +27,14 @@ def test_probabilities(scores: list[float], temperature: float) -> None:
     assert found.sum() == pytest.approx(1)
     assert (np.diff(found) <= 1e-12).all() or np.allclose(ordered, ordered[0])
     assert len(probabilities(ordered[:0], temperature)) == 0
+
+
+def test_a_temperature_is_in_standard_deviations_of_the_scores() -> None:
+    scores = np.array([3.0, 2.0, 2.0, 1.0])
+    found = probabilities(scores, 0.5)
+    assert np.log(found / found[0]) == pytest.approx((scores - 3) / (0.5 * scores.std()))
+    assert probabilities(100 * scores - 7, 0.5) == pytest.approx(found)
+    assert probabilities(scores, 0.0).tolist() == [1, 0, 0, 0]
 
 
 def make(**changes: Any) -> dict[str, Any]:
@@ -75,6 +85,19 @@ def test_young_items_are_shown_more_often_the_higher_their_bonus(
 ) -> None:
     shares = [lists_of(serve, young, explore)[1] for young in (0.0, 2.0, 8.0)]
     assert shares[0] < shares[1] < shares[2]
+
+
+def test_a_dislike_is_a_verdict_as_a_like_is(serve: Callable[..., TestClient]) -> None:
+    engine: Any = serve().engine  # type: ignore[attr-defined]
+    filters = {"exclude": engine.hidden(), "include_only": None}
+    young = [Assignment("newcomers", "young", 1.0, Policy(young=8.0))]
+    with engine.trainer.reading() as (state, learner):
+        items, scores = engine.rank(learner, state, 1, POOL, filters, [])
+        likes, dislikes = state.edges.item_likes[items], state.edges.item_dislikes[items]
+        order, _ = raised(scores, likes + dislikes, 8.0)
+        assert order.tolist() != raised(scores, likes, 8.0)[0].tolist()
+        found, _ = engine.rank(learner, state, 1, 10, filters, young)
+    assert found.tolist() == items[order][:10].tolist()
 
 
 def test_a_bonus_draws_nothing(serve: Callable[..., TestClient]) -> None:
@@ -152,3 +175,4 @@ def test_a_parameter_of_a_request_holds_for_the_policies_too(serve: Callable[...
         shown = engine.recommend(user, 5, parameters={"dislike_aversion": 5.0}, log=False)
         chances = {name: (propensity, probability) for _, name, propensity, probability in shown.draws}
         assert chances["same"] == pytest.approx(chances["draws"])
+        assert chances["none"][1] in (0.0, 1.0)  # it draws nothing
