@@ -97,6 +97,17 @@ def test_r2_a_forgotten_user_goes_from_backups_too(tmp_path: Path) -> None:
             assert len(state.edges) > 400
 
 
+def test_users_who_are_forgotten_one_after_the_other_go_from_a_backup(tmp_path: Path) -> None:
+    recommender, leaving = begin(tmp_path / "state"), ("leaves-first", "leaves-then")
+    recommender.update([event(n, user, "i1", "like") for n, user in enumerate(leaving, 1)])
+    recommender.back_up(tmp_path / "backup")
+    for user in leaving:
+        assert user.encode() in content(tmp_path / "backup")
+        assert recommender.forget(user).rows == 0
+        assert user.encode() not in content(tmp_path / "backup")
+    recommender.close()
+
+
 def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     recommender.update([event(1, "leaves", "i1", "like")])

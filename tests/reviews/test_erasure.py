@@ -101,6 +101,11 @@ def open_with(folder: Path, clock: Clock, **settings: Any) -> OnlineRecommender:
     return OnlineRecommender.open(folder, settings=StateSettings(clock=clock, **settings))
 
 
+def wait_for_the_background(recommender: OnlineRecommender) -> None:
+    """Wait until the erasure is over that the event of a forgetting begins by itself."""
+    recommender._forgetting._pool.submit(int).result(60)
+
+
 @pytest.mark.parametrize("model", ["SSF", "SignedEASE", "SignediALS", "BPR"])
 def test_r2_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, model: str) -> None:
     folder, clock = tmp_path / "state", Clock()
@@ -144,6 +149,23 @@ def test_r2_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, m
     recommender.close()
     assert confirmed(folder) == []
     assert OTHER.encode() in content(folder)
+
+
+def test_r2_a_refit_ends_by_itself_what_was_left_of_an_erasure(tmp_path: Path) -> None:
+    begin(tmp_path / "state").close()
+    recommender = open_with(tmp_path / "state", Clock())
+    recommender.update(events())
+    recommender.refit().result(60)
+    recommender.snapshot()
+    assert recommender.forget(WHO, TIMES[7]).factors == 1
+    wait_for_the_background(recommender)
+    recommender.refit().result(60)
+    for _ in range(600):
+        if not recommender.pending_erasure:
+            break
+        time.sleep(0.05)
+    assert not recommender.pending_erasure
+    recommender.close()
 
 
 def test_r2_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) -> None:
@@ -297,6 +319,31 @@ def test_an_erasure_that_fails_unexpectedly_in_the_background_is_told_and_retrie
     time.sleep(2.1)  # until it is due
     recommender.update([event(600, "u1", "i1", "like")])
     wait_until(lambda: not recommender.pending_erasure.rows)
+    recommender.close()
+
+
+def test_r4_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("recbole_signed.online.forgetting.RETRY", 1e9)
+    begin(tmp_path / "state").close()
+    recommender = open_with(tmp_path / "state", Clock())
+    recommender.update(events())
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_signed.online.store.compaction.write_folder", full)
+        assert recommender.forget(WHO, TIMES[7]).rows == 1
+        wait_for_the_background(recommender)
+    state = recommender.state
+    assert state is not None
+    other = state.users.id_of(OTHER)
+    recommender.snapshot()
+    assert state.compact() > 0
+    assert len(state.base.load().of_user(other).ids)
+    assert recommender.forget(OTHER, TIMES[7]).rows == 0
+    assert not len(state.base.load().of_user(other).ids)
     recommender.close()
 
 
