@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_recommender import N_ITEMS, N_USERS, begin, small_edges
 
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import models_with_learners, overlap, respond
+from recbole_signed.experiments.analysis import models_with_learners, overlap, respond, responsiveness
+from recbole_signed.online import LIKE
 
 
 @pytest.fixture
@@ -58,9 +60,27 @@ def test_a_disliked_item_goes_and_what_is_taken_back_leaves_nothing(model: str, 
     if model == "Pop":  # the same list for everybody, but for what is hidden
         assert summary["overlap_dislike"] == pytest.approx(1)
         assert summary["falling"] == 0.5
+        assert summary["near_after"] == summary["near_before"]  # in the places that both lists have
     again = respond(model, toy, overrides=QUICK, n_users=6, k=5)
     for one, other in zip(found["probes"], again["probes"], strict=True):
         assert {**one, "milliseconds": 0} == {**other, "milliseconds": 0}
+
+
+def test_neighbours_are_the_items_whose_likes_are_most_alike(tmp_path: Path) -> None:
+    live = begin(tmp_path / "state", "Pop")
+    audit = responsiveness._Audit(live, 0, 5)
+    likes, dislikes = np.zeros((2, N_USERS + 1, N_ITEMS + 1))
+    user, item, kind, _ = small_edges()
+    likes[user[kind == LIKE], item[kind == LIKE]] = 1.0
+    dislikes[user[kind != LIKE], item[kind != LIKE]] = 1.0
+    alike = likes.T @ likes / np.sqrt(np.outer(likes.sum(0), likes.sum(0)).clip(min=1))
+    for one, other in ((3, 7), (20, 11), (40, 30)):
+        seen = likes[one] + dislikes[one] > 0
+        wanted = np.where(seen | (np.arange(N_ITEMS + 1) == other), 0.0, alike[other])
+        found = audit._neighbours(one, other)
+        assert alike[other][found] == pytest.approx(np.sort(wanted)[::-1][: len(found)])
+        assert len(found) == min(responsiveness.N_NEIGHBOURS, np.count_nonzero(wanted))
+    live.close()
 
 
 def test_a_user_with_an_edge_to_every_item_is_not_probed(write_inter: Callable[..., Path], tmp_path: Path) -> None:

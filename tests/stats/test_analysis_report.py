@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.atomic import RawRows
-from recbole_signed.stats import analyse, draw, findings, statistics_table
+from recbole_signed.stats import analyse, draw, findings, similarity, spearman, statistics_table
 from recbole_signed.table import to_text
 
 Event = tuple[int, int, int, int]
@@ -93,9 +93,10 @@ def test_bins_are_those_of_a_plain_count(seed: int, ties: bool) -> None:
     rng = np.random.default_rng(seed)
     n = 700
     times = rng.integers(0, 12 if ties else 10**6, n)
+    items = (rng.random(n) * (1 + 5 * times / times.max())).astype(np.int64)  # they come one after the other
     found = list(
         zip(
-            rng.integers(0, 5, n).tolist(), rng.integers(0, 6, n).tolist(), rng.choice([1, -1, 0], n).tolist(),
+            rng.integers(0, 5, n).tolist(), items.tolist(), rng.choice([1, -1, 0], n).tolist(),
             times.tolist(), strict=True,
         )
     )  # fmt: skip
@@ -109,19 +110,29 @@ def test_bins_are_those_of_a_plain_count(seed: int, ties: bool) -> None:
     ends = [*begins[1:], 10**9]
     seen_users: set[int] = set()
     seen_items: set[int] = set()
+    popularity: list[np.ndarray] = []
     for each, begin, end in zip(report["bins"], begins, ends, strict=True):
         inside = [event for event in found if begin <= event[3] < end]
         assert each["rows"] == len(inside)
         likes, dislikes = (sum(sign == wanted for _, _, sign, _ in inside) for wanted in (1, -1))
         assert each["like_rate"] == pytest.approx(likes / (likes + dislikes))
-        users, items = {u for u, _, _, _ in inside}, {i for _, i, _, _ in inside}
+        users, these = {u for u, _, _, _ in inside}, {i for _, i, _, _ in inside}
         assert each["new_users"] == len(users - seen_users)
-        assert each["new_items"] == len(items - seen_items)
+        assert each["new_items"] == len(these - seen_items)
         assert each["rows_of_new_users"] == pytest.approx(
             sum(u not in seen_users for u, _, _, _ in inside) / len(inside)
         )
+        assert each["rows_on_new_items"] == pytest.approx(
+            sum(i not in seen_items for _, i, _, _ in inside) / len(inside)
+        )
         seen_users |= users
-        seen_items |= items
+        seen_items |= these
+        popularity.append(np.bincount([i for _, i, _, _ in inside], minlength=6))
+        before, now = popularity[-2:] if len(popularity) > 1 else (None, None)
+        known = sorted(seen_items)
+        assert each["similarity"] == (None if before is None else similarity(before, now))
+        assert each["rank_correlation"] == (None if before is None else spearman(before[known], now[known]))
+    assert report["first_to_last_similarity"] == similarity(popularity[0], popularity[-1])
 
 
 def test_drift_is_seen() -> None:
