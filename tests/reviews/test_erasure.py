@@ -168,6 +168,28 @@ def test_r2_a_refit_ends_by_itself_what_was_left_of_an_erasure(tmp_path: Path) -
     recommender.close()
 
 
+def test_r2_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) -> None:
+    """Nor does one that was saved without the rows of the user, and is pinned."""
+    begin(tmp_path / "state").close()
+    recommender = open_with(tmp_path / "state", Clock())
+    recommender.update(events())
+    recommender.refit().result(60)
+    assert recommender.forget(WHO, TIMES[7]).factors == 1
+    wait_for_the_background(recommender)
+    state = recommender.state
+    assert state is not None
+    pinned = state.versions.current()
+    assert pinned is not None
+    assert state.versions.load(pinned).meta["scratch_seq"] < state.last_seq == state.versions.load(pinned).applied_seq
+    state.versions.pin(pinned)
+    recommender.refit().result(60)
+    wait_for_the_background(recommender)
+    assert not recommender.erase()
+    assert pinned in state.versions.names()
+    assert all(state.versions.load(name).meta["scratch_seq"] == state.last_seq for name in state.versions.names())
+    recommender.close()
+
+
 def test_r2_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) -> None:
     folders = tmp_path / "with", tmp_path / "without"
     tensors = []
