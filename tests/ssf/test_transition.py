@@ -183,6 +183,17 @@ def test_recent_counts_follow_events_and_retractions(moves: list[tuple[int, int,
         np.testing.assert_allclose(counts.counts, wanted * wanted.sum() / squares / 2, rtol=1e-6, atol=1e-6)
 
 
+def test_what_is_left_of_old_exposures_where_the_origin_moves() -> None:
+    """Their weights were large until then, and their squares far larger."""
+    counts = RecentCounts(1.0, 3)
+    days = np.array([390.0, 389.0, 401.0, 402.0])
+    items = np.array([0, 1, 2, 0])
+    for item, day in zip(items, days, strict=True):
+        counts.add(np.array([item]), np.array([day * DAY]))
+    again = RecentCounts.of(items, days * DAY, 1.0, 3)
+    np.testing.assert_allclose(counts.counts, again.counts, rtol=1e-9)
+
+
 @pytest.mark.parametrize("half_life", [1.0, 300.0])
 def test_decaypop_ranks_by_likes_that_decay_offline_and_live(
     prepare_model: Callable[..., Any], half_life: float
