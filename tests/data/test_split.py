@@ -91,6 +91,15 @@ def test_nothing_in_a_part_comes_from_a_later_parts_time(data: st.DataObject, by
                 assert (other_time[theirs & (other_part < later)] < held.min()).all()
 
 
+def test_where_a_user_has_no_like_to_validate_by_the_test_like_is_the_cut() -> None:
+    users, times = np.ones(2, dtype=np.int64), np.array([1, 5])
+    rule = SplitRule.from_eval_args({"order": "TO", "split": {"LS": "valid_and_test"}, "group_by": "user"})
+    part = part_of_rows(users, rule)
+    assert part.tolist() == [0, 2]
+    cuts = TimeCuts.from_likes(users, times, part, rule, 2)
+    assert cuts.part_of(np.ones(3, dtype=np.int64), np.array([4, 5, 9])).tolist() == [0, 2, 2]
+
+
 def test_the_test_part_of_a_global_cut_begins_for_all_at_once() -> None:
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"TS": [0.6, 0.2, 0.2]}})
     times = np.arange(10.0)
