@@ -43,7 +43,8 @@ class VerdictWatch:
     def before(self, batch: EventBatch) -> None:
         """Hold the verdicts of a batch against the lists that their users would get now; forget whom it forgets.
 
-        What was shown to them goes first: once their erasure is in the log, nobody could name them any more.
+        In an interleaved experiment that is the list of the one variant that is drawn for the user. What was shown to
+        those who are forgotten goes first: once their erasure is in the log, nobody could name them any more.
         """
         for i in np.flatnonzero(batch.type == FORGET_USER).tolist():
             self._forget(batch.user_id[i], self._answers.seq + 1)
