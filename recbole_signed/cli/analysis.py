@@ -58,6 +58,7 @@ def add_to(app: typer.Typer) -> None:
             chosen_table,
             draw_tradeoff,
             mark_front,
+            matched,
             matched_table,
             parse_aversions,
             tradeoff_models,
@@ -84,6 +85,8 @@ def add_to(app: typer.Typer) -> None:
             found, stem = curves[0], output / f"{models[0]}-{dataset}"
             if len(curves) > 1:
                 found, stem = {"dataset": dataset, "k": k, "curves": curves}, output / dataset
+                if choose:
+                    found["at_same_recall"] = matched(curves)
             written, note = _keep(found, stem, (lambda _, path: draw_tradeoff(curves, path)) if figures else None)
             if len(curves) > 1:
                 written.append(stem.with_name(f"{stem.name}.jsonl"))

@@ -178,6 +178,10 @@ def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.Captur
     assert status == 0, err
     assert "with the g that is best by it on validation" in out
     assert f"Dislikes shown by EASE on {toy} with the Recall of each other model" in out
+    (pop,) = json.loads(Path(f"runs/tradeoff/{toy}.json").read_text())["at_same_recall"]
+    assert pop["model"] == "Pop"
+    assert pop["theirs"]["dislike_aversion"] in (0, 2, 8)
+    assert f"{pop['theirs']['recall@5']:.4f}" in out
     for model in ("EASE", "Pop"):
         found = json.loads(Path(f"runs/tradeoff/{model}-{toy}.json").read_text())
         for name in ("signedndcg@5", "signedndcg@5[gamma 0.5]", "signedndcg@5[gamma 2]"):

@@ -15,6 +15,7 @@ from .tradeoff_curve import tradeoffs as tradeoffs
 from .tradeoff_figure import draw_tradeoff as draw_tradeoff
 from .tradeoff_tables import chosen_table as chosen_table
 from .tradeoff_tables import front_table as front_table
+from .tradeoff_tables import matched as matched
 from .tradeoff_tables import matched_table as matched_table
 from .tradeoff_tables import tradeoff_table as tradeoff_table
 from .user_segments import centres as centres

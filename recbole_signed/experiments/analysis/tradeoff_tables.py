@@ -59,7 +59,7 @@ def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def matched_table(curves: Sequence[Mapping[str, Any]]) -> Table:
+def matched(curves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return how many dislikes the first model shows where it finds as many likes as each other model.
 
     Every other model has the g with its best Recall on validation, the first one the largest g with the same Recall
@@ -67,16 +67,38 @@ def matched_table(curves: Sequence[Mapping[str, Any]]) -> Table:
 
     Args:
         curves: of two models or more, with their validation part.
+
+    Returns:
+        For each other model: its name as ``model``; ``theirs`` and ``ours``, which are ``dislike_aversion``, Recall and
+        DislikeRecall on the test part, or None where there is no such point; and ``difference``, the relative one of
+        the two DislikeRecalls, or None.
     """
     first, k = curves[0], curves[0]["k"]
-    up, across = f"{UP[0]}@{k}", f"{ACROSS}@{k}"
-    lines = []
+    names = f"{UP[0]}@{k}", f"{ACROSS}@{k}"
+    found = []
     for each in curves[1:]:
-        theirs = max(_measured(each, up, across), key=lambda at: (at.valid, at.g), default=None)
-        ours = None if theirs is None else _with_valid(_measured(first, up, across), theirs.valid)
-        fewer = f"{ours.across / theirs.across - 1:+.1%}" if ours and theirs and theirs.across else "-"
-        lines.append((each["model"], *_cells(theirs), *_cells(ours), fewer))
-    headers = (Header("g"), Header(up), Header(across, smaller=True))
+        theirs = max(_measured(each, *names), key=lambda at: (at.valid, at.g), default=None)
+        ours = None if theirs is None else _with_valid(_measured(first, *names), theirs.valid)
+        found.append(
+            {
+                "model": each["model"],
+                "theirs": None if theirs is None else theirs.named(*names),
+                "ours": None if ours is None else ours.named(*names),
+                "difference": ours.across / theirs.across - 1 if ours and theirs and theirs.across else None,
+            }
+        )
+    return found
+
+
+def matched_table(curves: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what :func:`matched` finds as a table."""
+    first, k = curves[0], curves[0]["k"]
+    headers = (Header("g"), Header(f"{UP[0]}@{k}"), Header(f"{ACROSS}@{k}", smaller=True))
+    lines = []
+    for each in matched(curves):
+        cells = [word for side in ("theirs", "ours") for word in _cells(each[side], len(headers))]
+        fewer = "-" if each["difference"] is None else f"{each['difference']:+.1%}"
+        lines.append((each["model"], *cells, fewer))
     return Table(
         f"Dislikes shown by {first['model']} on {first['dataset']} with the Recall of each other model",
         (
@@ -85,7 +107,7 @@ def matched_table(curves: Sequence[Mapping[str, Any]]) -> Table:
             Header("difference", smaller=True),
         ),
         (Section("", text_lines(lines)),),
-        (f"g: with the best {up} on validation; of {first['model']} the largest with the same, between its points.",),
+        (f"g: the best by Recall on validation; of {first['model']} the largest with the same Recall there.",),
         head=(Header("Model", left=True),),
     )
 
@@ -98,6 +120,10 @@ class _Point:
     valid: float
     up: float
     across: float
+
+    def named(self, up: str, across: str) -> dict[str, float]:
+        """Return g and the metrics on the test part by their names."""
+        return {"dislike_aversion": self.g, up: self.up, across: self.across}
 
     def towards(self, other: _Point, valid: float) -> _Point:
         """Return the point on the line to another one that has a Recall on validation between theirs."""
@@ -120,10 +146,11 @@ def _with_valid(points: Sequence[_Point], valid: float) -> _Point | None:
     return points[last].towards(points[last + 1], valid)
 
 
-def _cells(point: _Point | None) -> list[str]:
+def _cells(point: Mapping[str, float] | None, n: int) -> list[str]:
     if point is None:
-        return ["-"] * 3
-    return [f"{point.g:.3g}", f"{point.up:.{DIGITS}f}", f"{point.across:.{DIGITS}f}"]
+        return ["-"] * n
+    g, *values = point.values()
+    return [f"{g:.3g}", *(f"{value:.{DIGITS}f}" for value in values)]
 
 
 def front_table(curves: Sequence[Mapping[str, Any]]) -> Table:
