@@ -161,6 +161,16 @@ def test_files_dotted_keys_and_seed(toy: str, tmp_path: Path) -> None:
     assert row.epochs == 1
 
 
+def test_where_only_metrics_are_given_the_first_of_them_judges_and_its_direction_holds(toy: str) -> None:
+    from recbole_signed.experiments.runs.configure import make_config
+
+    given: dict[str, Any] = {"state": "ERROR", "metrics": ["DislikeRecall", "Recall"], "topk": [3, 7]}
+    config = make_config("Pop", toy, overrides=given)
+    assert (config["valid_metric"], config["valid_metric_bigger"]) == ("DislikeRecall@7", False)
+    config = make_config("Pop", toy, overrides={**given, "metrics": ["Recall", "DislikeRecall"]})
+    assert (config["valid_metric"], config["valid_metric_bigger"]) == ("Recall@7", True)
+
+
 def test_a_published_split_brings_its_protocol(tmp_path: Path) -> None:
     raw = tmp_path / "split"
     raw.mkdir()

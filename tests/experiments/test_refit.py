@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -65,3 +66,18 @@ def test_dislikes_before_the_test_like_are_known_and_hidden(
         for part in parts[:2]:
             for feat in (part.inter_feat, part.neg_feat):
                 assert set(feat["item_id"][feat["user_id"] == user].tolist()) <= hidden
+
+
+def test_a_refit_takes_what_the_first_fit_chose(write_inter: Callable[..., Path], signed_rows: list) -> None:
+    from recbole.config import Config
+    from recbole.data import create_dataset
+
+    from recbole_signed.experiments.runs.refit import refitted
+
+    write_inter("signed", COLUMNS, signed_rows)
+    config = Config(model="SSF", dataset="signed", config_dict={"state": "ERROR", "show_progress": False, **NEXT_LIKE})
+    first = SimpleNamespace(chosen={"rank": 7, "cutoff": 3, "popularity_floor": 0.375})
+    trainer, _ = refitted(config, create_dataset(config), first)
+    settings = trainer.model.settings
+    assert (settings.rank, settings.cutoff, settings.popularity_floor) == (7, 3, 0.375)
+    assert getattr(trainer.model, "settings_ranked", None) is None, "nothing is chosen again"

@@ -103,6 +103,27 @@ def test_the_latest_finished_row_of_a_key_counts(tmp_path: Path) -> None:
     assert latest([done, newer]).find(done.key, lambda row: row.test["recall@5"] == 0.5) == done
 
 
+def test_a_row_that_failed_later_hides_no_finished_one(tmp_path: Path) -> None:
+    done = RunRow("BPR", "toy", 1, request_hash="a", data_sha256="d")
+    store = RowStore(tmp_path / "rows.jsonl")
+    store.add(replace(done, status=FAILED, reason="no"))
+    store.add(done)
+    store.add(replace(done, status=FAILED, reason="no memory"))
+    assert store.find(done.key) == done
+    assert store.by_id() == {done.id: done}
+
+
+def test_the_rows_of_the_table_itself_come_before_those_of_others(tmp_path: Path) -> None:
+    own = RunRow("BPR", "toy", 1, test={"recall@5": 0.5}, request_hash="a", data_sha256="d")
+    other = replace(own, test={"recall@5": 0.75})
+    failed = replace(own, status=FAILED, reason="no")
+    append_row(tmp_path / "a.jsonl", other)
+    append_row(tmp_path / "rows.jsonl", failed)
+    assert RowStore(tmp_path / "rows.jsonl").find(own.key) == other
+    append_row(tmp_path / "rows.jsonl", own)
+    assert RowStore(tmp_path / "rows.jsonl").find(own.key) == own
+
+
 def _append_many(file: Path, model: str) -> None:
     for seed in range(50):
         append_row(file, RunRow(model, "toy", seed, reason="x" * 3000))

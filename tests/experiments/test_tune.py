@@ -193,6 +193,19 @@ def trial(values):
     assert "--trials 9 --prune-after 2500" in read_tuned(later.file).how["command"]
 
 
+def test_a_curve_is_compared_by_its_best_score_so_far(toy: str) -> None:
+    """As a run is: its best epoch counts, and early stopping lets a curve fall for a while."""
+    script = """
+def trial(values):
+    falls = len(open('tried').readlines()) == 9
+    for epoch in range(1, 7):
+        if not score([epoch, 0.0 if falls and epoch > 2 else 0.9 if falls else 0.1 * epoch], 500 * epoch):
+            return say(pruned=True)
+    row(0.6)
+"""
+    assert [each.state for each in tuned(toy, script, model="BPR", trials=9).trials] == ["complete"] * 9
+
+
 def test_with_a_budget_trials_are_compared_at_a_quarter_and_at_half_of_it(toy: str) -> None:
     script = """
 def trial(values):
