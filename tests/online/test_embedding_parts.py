@@ -24,7 +24,9 @@ from recbole_signed.online.learners import (
     adam,
     degree_weights,
     features,
+    fine_tuning,
     grown,
+    ridge_map,
     tables_of,
 )
 from recbole_signed.online.store import EdgeArrays
@@ -76,6 +78,23 @@ def test_noise_is_met_with_a_ridge() -> None:
     plain = np.linalg.lstsq(inputs, inputs @ weights + rng.normal(size=(60, 3)), rcond=None)[0]
     error, plain_error = (np.square(each - other @ weights).mean() for each in (map_(other), other @ plain))
     assert error < 0.5 * plain_error
+
+
+def test_the_ridge_is_that_of_the_least_generalised_cross_validation_error() -> None:
+    rng, n = np.random.default_rng(4), 40
+    inputs = (rng.normal(size=(n, 12)) @ rng.normal(size=(12, 12))).astype(np.float32)
+    targets = 0.05 * inputs @ rng.normal(size=(12, 3)) + rng.normal(size=(n, 3))
+    spread = inputs.astype(np.float64).std(axis=0)
+    x, y = (inputs - inputs.mean(axis=0)) / spread, targets - targets.mean(axis=0)
+    gram = x.T @ x
+
+    def error(ridge: float) -> float:
+        hat = x @ np.linalg.solve(gram + ridge * np.eye(12), x.T)
+        return float(np.square(y - hat @ y).sum()) * n / (n - 1 - np.trace(hat)) ** 2
+
+    best = min(ridge_map.RIDGES * np.trace(gram) / 12, key=error)
+    wanted = np.linalg.solve(gram + best * np.eye(12), x.T @ y) / spread[:, None]
+    np.testing.assert_allclose(RidgeMap.fit(inputs, targets).weights, wanted, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -184,3 +203,102 @@ def test_tables_double() -> None:
     assert len(larger) == 10
     assert larger[:5].all()
     assert not larger[5:].any()
+
+
+def stopped(
+    monkeypatch: pytest.MonkeyPatch, values: list[float], arrays: EdgeArrays, **keys: int
+) -> tuple[int, list[Any]]:
+    """Return the best epoch where validations give ``values``, and what each of them was asked."""
+    recipe = TrainingRecipe.named("BPR", {"embedding_size": 4, **keys})
+    asked: list[Any] = []
+
+    def scripted(_: Any, *what: Any) -> float:
+        asked.append(what)
+        return values[len(asked) - 1]
+
+    monkeypatch.setattr(fine_tuning, "_ndcg", scripted)
+    return fine_tuning.best_epoch(recipe, arrays, 12, 9, 0.25, 0), asked
+
+
+def test_the_best_epoch_is_the_first_of_the_best_and_patience_counts_validations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = {"epochs": 20, "eval_step": 2, "stopping_step": 2}
+    values = [0.1, 0.5, 0.5, 0.2, 0.1, 0.9, 0.0, 0.0, 0.0, 0.0]
+    found, asked = stopped(monkeypatch, values, edges(), **keys)
+    assert (found, len(asked)) == (4, 5), "three validations without a better one are over the patience of two"
+    found, asked = stopped(monkeypatch, values, edges(), **{**keys, "stopping_step": 3})
+    assert (found, len(asked)) == (12, 10)
+
+
+def pairs_of(users: np.ndarray, items: np.ndarray) -> list[tuple[int, int]]:
+    return sorted(zip(users.tolist(), items.tolist(), strict=True))
+
+
+def test_epochs_are_judged_by_the_last_likes_of_users_who_are_known_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = edges()
+    time = np.random.default_rng(5).permutation(len(arrays))
+    time[arrays.user == 11] += 1000  # all of this user's edges are among the last
+    order = np.argsort(time)
+    arrays = EdgeArrays(arrays.user, arrays.item, arrays.kind, time)
+    early, late = order[:45], order[45:]
+    known = set(arrays.user[early].tolist())
+    _, asked = stopped(monkeypatch, [0.5], arrays, epochs=1, eval_step=1, stopping_step=1)
+    ((users, likes, hidden),) = asked
+    wanted = late[(arrays.kind[late] == LIKE) & np.isin(arrays.user[late], list(known))]
+    assert 11 not in known
+    assert LIKE in arrays.kind[arrays.user == 11]
+    assert pairs_of(users[likes[0]], likes[1]) == pairs_of(arrays.user[wanted], arrays.item[wanted])
+    seen = early[np.isin(arrays.user[early], arrays.user[wanted])]
+    assert pairs_of(users[hidden[0]], hidden[1]) == pairs_of(arrays.user[seen], arrays.item[seen])
+
+
+def test_the_learning_rate_falls_over_all_passes_and_a_refresh_goes_on_with_the_last() -> None:
+    keys = {"embedding_size": 4, "learning_rate": 0.1, "lr_milestones": [2, 5], "lr_gamma": 0.5, "train_batch_size": 4}
+    recipe, arrays = TrainingRecipe.named("BPR", keys), edges()
+    known = Verdicts.of(arrays, recipe)
+    batches, model = Batches(recipe, known, known, 9, 0), recipe.build(arrays, 12, 9)
+    assert len(batches) > 2
+    optimizer = adam(recipe, model)
+    rates: list[float] = []
+    optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))
+    for epoch in range(2):
+        fine_tuning.train_epoch(recipe, model, optimizer, batches, epoch)
+    assert rates == [0.1] * 2 + [0.05] * 3 + [0.025] * (2 * len(batches) - 5)
+    assert fine_tuning.last_rate(recipe) == pytest.approx(0.025)
+    assert adam(recipe, model, 0.0625).param_groups[0]["lr"] == 0.0625
+    assert adam(recipe, model).param_groups[0]["lr"] == 0.1
+
+
+def test_popular_items_are_sampled_more_often_where_the_exponent_says_so() -> None:
+    """Item 8 has 11 verdicts and item 7 one; a user who has neither gets them by the power of these numbers."""
+    users = np.array([*range(1, 12), 1, 12], dtype=np.int32)
+    items = np.array([*[8] * 11, 7, 1], dtype=np.int32)
+    arrays = EdgeArrays(users, items, np.full(13, LIKE, dtype=np.int8), np.arange(13, dtype=np.int64))
+    shares: list[list[float]] = []
+    for exponent in (0.0, 1.0):
+        recipe = TrainingRecipe.named(
+            "LSGRec", {"embedding_size": 4, "negative_exponent": exponent, "n_negatives": 600}
+        )
+        known = Verdicts.of(arrays, recipe)
+        pool = known.take(np.flatnonzero(known.user == 12))
+        drawn = next(Batches(recipe, pool, known, 9, 0).epoch(0))["neg_item_id"].numpy()
+        shares.append([float((drawn == item).mean()) for item in (7, 8)])
+    assert shares[0] == pytest.approx([1 / 7, 1 / 7], abs=0.06)
+    assert shares[1] == pytest.approx([1 / 12, 11 / 12], abs=0.06)
+
+
+def test_each_pass_of_a_refresh_has_batches_of_its_own(recipes: dict[str, TrainingRecipe]) -> None:
+    recipe, arrays = recipes["BPR"], edges()
+    known = Verdicts.of(arrays, recipe)
+    passes: list[int] = []
+
+    class Noted(Batches):
+        def epoch(self, number: int) -> Any:
+            passes.append(number)
+            return super().epoch(number)
+
+    batches, model = Noted(recipe, known, known, 9, 0), recipe.build(arrays, 12, 9)
+    steps = 2 * len(batches) + 1
+    assert fine_tuning.train_steps(model, adam(recipe, model), batches, steps, 0.0) == steps
+    assert passes == [0, 1, 2]
