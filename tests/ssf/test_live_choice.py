@@ -16,7 +16,9 @@ from recbole_signed.evaluation import ndcg_at
 from recbole_signed.online import DISLIKE, FORGET_USER, LIKE
 from recbole_signed.online.learners import make_learner
 from recbole_signed.online.store import EdgeArrays
-from recbole_signed.ssf import CHOSEN, FilterSettings, LiveChoice, TimeLearner, TimeSettings
+from recbole_signed.ssf import CHOSEN, FilterSettings, LiveChoice, TimeLearner, TimeSettings, live_choice
+from recbole_signed.ssf.time_search import Exposures
+from recbole_signed.ssf.validation import Validation
 
 DAY = 86_400_000
 SETTINGS = FilterSettings(rank=6, cutoff=4, popularity_floor=0.5)
@@ -186,3 +188,61 @@ def test_a_forgotten_user_takes_all_that_was_measured_along() -> None:
         assert each.choice.settings == in_force
         assert each.choice.measured == 0
         assert not any(sums.any() for sums in (*each.choice.gains, *each.choice.squares))
+
+
+def test_what_was_measured_long_ago_counts_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a memory of no user, the sums are those of a choice that has measured nothing before."""
+    made, stream = learner(users=40), later()
+    made.refresh(stream.edges.export(), *stream.sizes)
+    again = copy.deepcopy(made)
+    again.choice.clear()
+    days(stream, 23, 25)
+    monkeypatch.setattr(live_choice, "MEMORY", 1e-3)
+    for each in (made, again):
+        each.refresh(stream.edges.export(), *stream.sizes)
+    assert made.choice.measured == again.choice.measured == 40
+    for one, other in zip(
+        (*made.choice.gains, *made.choice.squares), (*again.choice.gains, *again.choice.squares), strict=True
+    ):
+        np.testing.assert_allclose(one, other)
+    assert any(each.any() for each in made.choice.gains)
+
+
+def test_nothing_is_chosen_by_a_few_users() -> None:
+    made, stream = learner(users=live_choice.ENOUGH - 1), later()
+    made.refresh(stream.edges.export(), *stream.sizes)
+    assert any(each.any() for each in made.choice.gains)
+    assert made.time_settings == TIME
+
+
+def test_half_lives_that_reach_far_beyond_the_exposures_are_not_measured() -> None:
+    """They can't be told apart by 20 days."""
+    made, stream = learner(), later()
+    made.refresh(stream.edges.export(), *stream.sizes)
+    lives = [max(each.get("half_life", 0.0), each.get("popularity_half_life", 0.0)) for each in made.choice.changes[0]]
+    gains = made.choice.gains[0]
+    measured = {life for life, gain in zip(lives, gains, strict=True) if gain and life}
+    assert measured == {life for life in lives if 0 < life <= 4 * 20}
+
+
+def test_what_is_chosen_is_better_by_more_than_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small gain of everybody counts more than a larger one that is of one user alone."""
+
+    def scripted(self: Validation, scores: list[Any]) -> np.ndarray:
+        values = np.zeros((len(scores), self.n_users))
+        values[1] = 0.1
+        values[2, 0] = 0.5 * self.n_users
+        return values
+
+    made, stream = learner(users=1000), later()
+    monkeypatch.setattr(Validation, "values", scripted)
+    made.refresh(stream.edges.export(), *stream.sizes)
+    n = made.choice.measured
+    for changes, gains, best in zip(made.choice.changes, made.choice.gains, made.choice.best, strict=True):
+        assert gains.max() == pytest.approx(0.5 * n)
+        assert gains[changes.index(best)] == pytest.approx(0.1 * n)
+
+
+def test_exposures_of_the_moment_itself_count() -> None:
+    found = Exposures.since(5.0, np.array([1, 2, 3]), np.array([4, 5, 6]))
+    assert (found.item.tolist(), found.time.tolist()) == ([2, 3], [5.0, 6.0])

@@ -80,6 +80,21 @@ def test_predictions_are_the_ridge_regression_of_the_dense_formula() -> None:
     assert not made.counters.unknown.numel()
 
 
+def test_nothing_is_learned_of_users_who_are_left_out() -> None:
+    """Those by whom the prediction is judged must not teach it."""
+    graph, features = grouped_graph(), features_of(np.arange(N_USERS) % N_GROUPS)
+    fitted, _ = SpectralFilter.fit(graph, SETTINGS)
+    out = np.array([3, 10, 77])
+    others = features.tolil()
+    others[out] = 0
+    found, wanted, whole = (
+        user_sums(fitted, graph, each, left_out).solve(2.0)
+        for each, left_out in ((features, out), (others.tocsr(), None), (features, None))
+    )
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert not np.allclose(found, whole, atol=1e-4)
+
+
 def test_without_a_weight_items_with_edges_stay_as_they_are() -> None:
     graph, features = without(grouped_graph(), [3, 4]), features_of(np.arange(N_ITEMS) % N_GROUPS)
     fitted, _ = SpectralFilter.fit(graph, SETTINGS)
