@@ -116,3 +116,40 @@ def test_what_fails_in_the_process_is_raised_here(tmp_path: Path) -> None:
         with pytest.raises(AttributeError, match="no_such_method"):
             compute_apart(learner, "no_such_method", edges, state.edges.n_users, state.edges.n_items)
     recommender.close()
+
+
+def test_a_refit_learns_what_a_refresh_brought_meanwhile(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    done: list[tuple[str, int]] = []
+
+    def compute(learner: Any, method: str, edges: Any, *sizes: int) -> Any:
+        done.append((method, len(edges.item)))
+        if method == "fit":
+            recommender.update([event(1, "u1", "new", "like"), event(2, "u2", "new", "like")])
+            recommender.refresh()
+        return compute_here(learner, method, edges, *sizes)
+
+    recommender.compute = compute
+    recommender.refit().result(60)
+    (_, before), *refreshes = done
+    assert refreshes == [("refresh", before + 2)] * 2
+    assert recommender.version.endswith("@2")
+    recommender.close()
+
+
+def test_a_refresh_is_done_again_on_what_a_refit_brought_meanwhile(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    done: list[str] = []
+
+    def compute(learner: Any, method: str, edges: Any, *sizes: int) -> Any:
+        done.append(method)
+        if len(done) == 1:
+            recommender.update([event(1, "u1", "new", "like")])
+            recommender.refit().result(60)
+        return compute_here(learner, method, edges, *sizes)
+
+    recommender.compute = compute
+    recommender.refresh()
+    assert done == ["refresh", "fit", "refresh"]
+    assert recommender.version.endswith("@1")
+    recommender.close()
