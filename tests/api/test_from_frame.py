@@ -188,3 +188,9 @@ def test_cleaning_is_that_of_convert(frame: pl.DataFrame) -> None:
     later = timedelta(days=1).total_seconds()
     twice = pl.concat([frame, frame.with_columns(pl.col("when") + int(later), rating=6 - pl.col("rating"))])
     assert rs.from_frame(twice, **COLUMNS, dedup="last").n_likes == whole.n_dislikes
+    likes = frame.filter(pl.col("rating") >= 4).group_by("who").len()
+    least = int(likes["len"].median() or 0)
+    many = likes.filter(pl.col("len") >= least)
+    assert 0 < many.height < whole.n_users
+    fans = rs.from_frame(frame, **COLUMNS, min_likes=least)
+    assert (fans.n_users, fans.n_likes) == (many.height, many["len"].sum())

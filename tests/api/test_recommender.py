@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import recbole_signed as rs
+from recbole_signed.api.ids import Ids
 
 
 def touched(frame: pl.DataFrame, user: str) -> set[str]:
@@ -101,6 +102,12 @@ def test_integers_and_text_are_the_same_id() -> None:
     assert model.recommend([], k=1).height == 0
 
 
+def test_ids_that_recbole_read_as_they_stand_are_found_in_any_spelling() -> None:
+    ids = Ids("user", ["[PAD]", "e\u0301", "b"], {"[PAD]": 0, "e\u0301": 1, "b": 2})
+    assert ids.numbers(ids.texts(["\u00e9", "e\u0301", "b", "e"])).tolist() == [1, 1, 2, 0]
+    assert ids.tokens.to_list()[1] == "e\u0301", "shown as the data set has it"
+
+
 WRONG: list[tuple[Any, str]] = [
     (lambda m: m.recommend("user 3", k=0), "k is 0; give the number of items for each user, 1 or more."),
     (lambda m: m.recommend("user 3", k="5"), "k is '5'"),
@@ -164,6 +171,7 @@ def test_an_item_that_nobody_liked_or_disliked_comes_last_and_says_so(frame: pl.
     assert told.sentence.startswith("Nobody has liked or disliked item 999")
     ranked = model.recommend(user, k=100, include_seen=True)
     assert ranked["item"][-1] == "999"
+    assert "999" not in model.similar(100, k=100)["item"], "nothing is known of it"
     assert ranked["score"][-1] == pytest.approx(told.score, rel=1e-6)
 
 
@@ -260,3 +268,15 @@ def test_item_models_are_asked_for_their_own_similarities(name: str, data: Any) 
     found = rs.fit(name, data).similar(104, k=3)
     assert found.height == 3
     assert "104" not in found["item"]
+
+
+def test_similarities_of_an_item_model_are_what_the_item_gives_to_others(data: Any) -> None:
+    """The weights of EASE are not symmetric: those of the item's row are its part in the scores of others."""
+    model = rs.fit("EASE", data)
+    found = model.similar(104, k=5)
+    number = model._dataset.token2id("item_id", "104")
+    weights = np.asarray(model.model.item_similarity)
+    assert not np.allclose(weights[number], weights[:, number])
+    places = [model._dataset.token2id("item_id", item) for item in found["item"]]
+    np.testing.assert_allclose(found["similarity"], weights[number, places], rtol=1e-5)
+    np.testing.assert_allclose(found["similarity"], np.sort(np.delete(weights[number], [0, number]))[:-6:-1], rtol=1e-5)

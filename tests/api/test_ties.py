@@ -54,6 +54,15 @@ def test_columns_in_any_order_give_the_same_lists(table: list[list[int]], seed: 
     torch.testing.assert_close(scores.sort(dim=1, descending=True).values[:, :4], values)
 
 
+def test_equal_scores_on_both_sides_of_the_last_place_are_told_apart_by_the_order() -> None:
+    """The only ties of this row are those of the last place that is shown."""
+    scores = torch.tensor([[5.0, 4.0, 3.0, 3.0, 3.0, 0.0]])
+    for last in (2, 3, 4):
+        order = torch.tensor([0, 1, 5, last, *(each for each in (2, 3, 4) if each != last)])
+        values, best = best_of_each(scores, 3, order)
+        assert (values.tolist(), best.tolist()) == ([[5.0, 4.0, 3.0]], [[0, 1, last]])
+
+
 def test_a_large_catalogue_has_the_same_order() -> None:
     ids = np.array([f"item {each}" for each in range(9_000)])
     scores = torch.randint(0, 40, (3, 9_000), generator=torch.Generator().manual_seed(0)).float()

@@ -178,6 +178,26 @@ def test_an_activated_version_has_one_name_on_writer_and_replica(tmp_path: Path)
     writer.close()
 
 
+def test_a_replica_hides_what_its_writer_hides(tmp_path: Path) -> None:
+    writer = begin(tmp_path / "state")
+    early = OnlineReplica(tmp_path / "state")
+    writer.withdraw(["i3"])
+    writer.update([event(1, "fake", "invented", "like"), event(2, "fake", "doubtful", "like")])
+    assert writer.state is not None
+    for touched, hidden in (
+        ([], {"i3", "invented", "doubtful"}),
+        ([event(3, "u5", "doubtful", "view")], {"i3", "invented"}),
+    ):
+        writer.update(touched)
+        late = OnlineReplica(tmp_path / "state")
+        early.follow()
+        for each in (writer.state, early, late):
+            assert set(each.items.tokens(each.hidden_items().tolist())) == hidden
+        late.close()
+    early.close()
+    writer.close()
+
+
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no online state"):
         OnlineReplica(tmp_path)

@@ -199,3 +199,12 @@ def test_r17_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) 
         assert state.edges.full_hash() == before
     with OnlineState.open(tmp_path) as state:  # and the checksums fit what is left
         state.recover()
+
+
+def test_only_items_to_choose_from_that_the_user_has_not_seen_are_shown(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "u1", "i1", "like"), event(2, "u1", "i2", "dislike"), event(3, "u1", "i3", "view")])
+    shown = ids(recommender, "u1")
+    assert not {"i1", "i2", "i3"} & set(shown)
+    assert ids(recommender, "u1", include_only=["i1", "i2", "i3", *shown[1:3]]) == shown[1:3]
+    recommender.close()
