@@ -191,3 +191,20 @@ def test_an_announcement_gives_an_item_an_id_and_nobody_an_edge(tmp_path: Path) 
     again.back_up(tmp_path / "backup")
     assert (tmp_path / "backup" / ANNOUNCEMENTS).read_bytes() == (tmp_path / "state" / ANNOUNCEMENTS).read_bytes()
     again.close()
+
+
+def test_a_file_that_is_written_again_has_the_last_line_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recbole_signed.online.store.announcements._SLACK", 3)
+    path = tmp_path / ANNOUNCEMENTS
+    own = Announcements(path)
+    own.add({"user": {"ann": '{"age": 3}'}, "item": {"old": '{"year": 1}'}})
+    reader = Announcements(path)
+    for year in range(20):
+        own.add({"item": {"new": json.dumps({"year": year})}})
+    assert len(path.read_bytes().splitlines()) < 12
+    reader.follow()
+    for each in (own, reader, Announcements(path)):
+        found = each.by_id(vocabulary("ann"), vocabulary("old", "new"))
+        assert found == {"item": {1: {"year": 1}, 2: {"year": 19}}, "user": {1: {"age": 3}}}

@@ -120,6 +120,21 @@ def test_without_an_event_id_equal_content_is_one_event() -> None:
     assert a == b != other
 
 
+@pytest.mark.parametrize(
+    "changed", [{"user_id": "other"}, {"item_id": "other"}, {"type": "dislike"}, {"timestamp": 6}, {"value": 2.5}]
+)
+def test_without_an_event_id_other_content_is_another_event(changed: dict[str, Any]) -> None:
+    assert one(event_id=..., **changed)[0].event_id != one(event_id=...)[0].event_id
+
+
+@pytest.mark.parametrize("side", ["item", "user"])
+def test_without_an_event_id_an_announcement_of_other_features_is_another_event(side: str) -> None:
+    first, same, other = (
+        one(event_id=..., type=side, features={"year": year})[0].event_id for year in (1990, 1990, 1991)
+    )
+    assert first == same != other
+
+
 def test_a_program_gets_an_error_for_a_bad_event() -> None:
     assert len(EventBatch.of([Event("e", "u", "i", "like", 5)])) == 1
     with pytest.raises(UsageError, match="Event 1 of the batch is not valid: item_id is empty"):
@@ -197,6 +212,15 @@ def test_a_user_is_erased_whatever_normal_form_and_escapes_a_row_came_in(tmp_pat
     file.write("s", [DeadLetter("why", str(place), each) for place, each in enumerate([*raw, "other"])])
     file.erase([user])
     assert [letter["raw"] for letter in file] == [None] * len(raw) + ["other"]
+
+
+def test_of_too_many_dead_letters_the_oldest_go(tmp_path: Path) -> None:
+    file = DeadLetterFile(tmp_path / "dead.jsonl", max_bytes=2000)
+    for number in range(200):
+        file.write("s", [DeadLetter("why", str(number), "row")])
+    left = [int(letter["position"]) for letter in file]
+    assert left == list(range(200 - len(left), 200))
+    assert 10 < len(left) < 100
 
 
 def test_half_a_line_of_a_dead_letter_is_erased_with_any_user(tmp_path: Path) -> None:
