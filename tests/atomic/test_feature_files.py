@@ -77,6 +77,18 @@ def test_numbers_fall_into_quantile_bins_and_blanks_into_none(write: Write) -> N
     assert ("year", "below 19.9375") in names
 
 
+@pytest.mark.parametrize("kind", ["bins", "levels"])
+def test_a_number_on_a_bound_lies_in_the_bin_that_begins_there(write: Write, kind: str) -> None:
+    rows = [f"{i}\ta\tb\t{1900 + i // 20}\tt\t1" for i in range(40)]
+    found, names = matrix_of(write(*rows), [f"year:{kind}"], [str(i) for i in range(40)])
+    for number, row in ((1900, found[0]), (1901, found[39])):
+        for _, name in (names[place] for place in np.flatnonzero(row)[1:]):
+            low, _, high = name.removeprefix("from ").replace("below ", " to ").partition(" to ")
+            assert not low or float(low) <= number, name
+            assert not high or number < float(high), name
+    assert not (found[0, 1:] * found[39, 1:]).any()
+
+
 def test_levels_are_bins_of_several_widths_one_within_the_other(write: Write) -> None:
     ids = [str(i) for i in range(320)]
     rows = [f"{i}\ta\tb\t{i}\tt\t1" for i in range(320)]

@@ -121,6 +121,10 @@ def test_logs_and_kept_columns(tmp_path: Path, raw: Path) -> None:
     assert not (made / "kuairand-pure.user").exists()
     made = convert("kuairand", raw, tmp_path / "c", signal="explicit+skip", skip_ms=500)
     assert manifest_of(made)["rows"] == {"total": 6, "like": 1, "dislike": 1, "neutral": 4}
+    # what was played for just so long was not skipped
+    for skip_ms, dislikes in ((863, 1), (864, 2)):
+        made = convert("kuairand", raw, tmp_path / str(skip_ms), signal="explicit+skip", skip_ms=skip_ms)
+        assert manifest_of(made)["rows"]["dislike"] == dislikes
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ def test_parts_as_published(tmp_path: Path, raw: Path) -> None:
 def test_seconds_make_verdicts_where_there_is_none(tmp_path: Path, raw: Path) -> None:
     made = convert("vk-lsvd", raw, tmp_path / "out", name="vk", subsample="ur0.01", watched=20, skipped=3)
     assert [row[2] for row in rows_of(made / "vk.inter")] == ["1", "1", "-1", "-1", "-1", "1", "0", "1"]
+    just = convert("vk-lsvd", raw, tmp_path / "just", name="vk", subsample="ur0.01", watched=38, skipped=1)
+    assert [row[2] for row in rows_of(just / "vk.inter")] == ["1", "1", "-1", "0", "-1", "1", "0", "1"]
 
 
 def test_some_weeks(tmp_path: Path, raw: Path) -> None:

@@ -146,6 +146,13 @@ def test_states_against_a_replay(events: list[tuple[int, int, str]]) -> None:
     assert made.height == len(wanted)
 
 
+@pytest.mark.parametrize("kinds", [("like", "unlike"), ("dislike", "undislike")])
+def test_an_end_of_the_moment_of_its_beginning_comes_after_it_in_any_order_of_rows(kinds: tuple[str, str]) -> None:
+    for events in (kinds, kinds[::-1]):
+        rows = [(0, 5, 0, 1, event) for event in events]
+        assert not yambda._states(frame(rows, event=pl.Enum([*yambda._EXPLICIT])), removed="drop").height
+
+
 def test_bad_files(tmp_path: Path, flat: Path) -> None:
     def refuse(message: str, folder: Path = flat, **options: Any) -> None:
         with pytest.raises(UsageError, match=message):
