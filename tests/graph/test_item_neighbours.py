@@ -29,3 +29,8 @@ def test_blocks_of_any_size_give_the_largest_weights(seed: int, k: int, products
     np.testing.assert_allclose(chosen[weights > 0], weights[weights > 0], rtol=1e-6)
     for row, weight in zip(neighbours, weights, strict=True):
         assert len(set(row[weight > 0])) == (weight > 0).sum()
+
+
+def test_of_equal_weights_the_lower_item_comes_first() -> None:
+    neighbours, _ = module.item_neighbours(sp.csr_matrix(np.ones((4, 5), dtype=np.float32)), 3)
+    assert neighbours.tolist() == [[0, 1, 2]] * 5

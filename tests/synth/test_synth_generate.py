@@ -82,6 +82,22 @@ def test_a_graph_depends_on_the_seed_and_not_on_threads(monkeypatch: pytest.Monk
     assert len(np.intersect1d(pairs_of(one), pairs_of(other))) < edges // 20
 
 
+def test_no_block_draws_what_another_one_has_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (streams, distinct):
+        monkeypatch.setattr(module, "BLOCK", 1 << 12)
+    drawn: list[tuple[int, ...]] = []
+    sequence = np.random.SeedSequence
+
+    def noted(entropy: list[int]) -> np.random.SeedSequence:
+        drawn.append(tuple(entropy))
+        return sequence(entropy)
+
+    monkeypatch.setattr(np.random, "SeedSequence", noted)
+    generate("kuairand", 30_001, 7)
+    blocks = -(-30_001 // (1 << 12))
+    assert len(drawn) == len(set(drawn)) > 3 * blocks
+
+
 @pytest.mark.parametrize(
     ("profile", "edges"), [("kuairand", 263_100), ("epinions", 413_774), ("ml-1m", 1_000_209), ("yambda", 1_500_000)]
 )
