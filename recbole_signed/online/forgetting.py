@@ -95,10 +95,12 @@ class Forgetting:
             if erasure.needs_version(scratch_seq):
                 self._model.snapshot()
             found = erasure.finish(refit_version, self._forget_in_backup)
-            self._again = bool(found.rows)
-            self._retry = min(2 * self._retry, LONGEST_RETRY) if found.rows else RETRY
-            self._erased = time.monotonic()
+            self._attempted(again=bool(found.rows))
             return found
+
+    def _attempted(self, *, again: bool) -> None:
+        self._again, self._erased = again, time.monotonic()
+        self._retry = min(2 * self._retry, LONGEST_RETRY) if again else RETRY
 
     def at_opening(self, state: OnlineState) -> None:
         """Go on in the background with what an earlier process left."""
@@ -129,8 +131,7 @@ class Forgetting:
         try:
             self.now()
         except Exception as error:  # whatever it is: nobody waits for this thread
-            self._again, self._erased = True, time.monotonic()
-            self._retry = min(2 * self._retry, LONGEST_RETRY)
+            self._attempted(again=True)
             if not self._model.closed:  # then it is tried again at opening
                 fault = None if isinstance(error, UsageError) else error
                 _logger.warning("An erasure is pending: %s", error, exc_info=fault)
