@@ -44,7 +44,6 @@ class Answers:
         settings: of the service.
         experiments: on live traffic.
         folder: where catalogue and impressions are kept; None keeps the catalogue in memory and no impressions.
-        telemetry: that is counted in.
     """
 
     def __init__(
@@ -53,13 +52,12 @@ class Answers:
         settings: ServeSettings | None = None,
         experiments: Experiments | None = None,
         folder: Path | None = None,
-        telemetry: Telemetry | None = None,
     ) -> None:
         self.trainer = trainer
         self.settings = settings or ServeSettings()
         self.experiments = experiments or Experiments()
         self.experiments.refuse_by(self._apply)
-        self.telemetry = telemetry or Telemetry()
+        self.telemetry = Telemetry()
         self.quality = LiveQuality(self.settings.quality.k)
         self.catalogue = Catalogue(None if folder is None else folder / catalogue.FILE)
         keep = folder is not None and self.settings.impressions

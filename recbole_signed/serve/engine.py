@@ -19,7 +19,6 @@ from recbole_signed.serve.answers import Answers
 from recbole_signed.serve.experiments import Experiments
 from recbole_signed.serve.feed import Feed
 from recbole_signed.serve.settings import ServeSettings
-from recbole_signed.serve.telemetry import Telemetry
 from recbole_signed.serve.traffic import now_ms
 from recbole_signed.serve.verdicts import VerdictWatch
 from recbole_signed.serve.writer import Writer
@@ -35,7 +34,6 @@ class Engine(Answers):
         settings: of the service.
         experiments: on live traffic.
         folder: where catalogue and impressions are kept; None keeps the catalogue in memory and no impressions.
-        telemetry: that is counted in.
     """
 
     def __init__(
@@ -44,9 +42,8 @@ class Engine(Answers):
         settings: ServeSettings | None = None,
         experiments: Experiments | None = None,
         folder: Path | None = None,
-        telemetry: Telemetry | None = None,
     ) -> None:
-        super().__init__(trainer, settings, experiments, folder, telemetry)
+        super().__init__(trainer, settings, experiments, folder)
         limits = self.settings.limits
         self.writer: Writer | None = None
         self.verdicts: VerdictWatch | None = None
