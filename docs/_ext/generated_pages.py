@@ -2,7 +2,8 @@
 
 A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models``, ``metrics``, ``commands``,
 ``hours``, ``table NAME`` (a table under yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead),
-``other_tables``, ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script under examples).
+``other_tables``, ``tradeoff NAME``, ``front NAME``, ``matched NAME``, ``respond NAME`` (rows under yaml/bench/signed),
+``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script under examples).
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ def front(name: str) -> str:
 
 
 def matched(name: str) -> str:
-    """Return the dislikes that the first model of a data set's curves shows with at least the Recall of each other."""
+    """Return the dislikes that the first model of a data set's curves shows at the Recall of each other one."""
     from recbole_signed.experiments.analysis import matched_table
 
     return _of_curves(name, matched_table)

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from recbole_signed.experiments.analysis import matched_table, read_curves  # noqa: E402
+from recbole_signed.experiments.analysis import matched, read_curves  # noqa: E402
 from recbole_signed.experiments.tables import kept_outcomes, leads_table, stored_table  # noqa: E402
 
 BENCH = ROOT / "yaml" / "bench"
@@ -76,12 +76,12 @@ def resplits() -> str:
 
 def dislikes() -> str:
     """Return a Markdown table of how many more or fewer dislikes SSF-L shows at the Recall of some models."""
-    cells = {}
-    for name, title in SECTIONS.items():
-        (section,) = matched_table(read_curves(BENCH / "signed" / f"{name}.jsonl")).sections
-        cells[title] = {line.label: line.cells[-1] for line in section.lines}
-    rows = [[model, *(str(cells[title][model]) for title in cells)] for model in MATCHED]
-    return _markdown(["at the Recall of", *cells], rows)
+    found = [
+        {each["model"]: each["difference"] for each in matched(read_curves(BENCH / "signed" / f"{name}.jsonl"))}
+        for name in SECTIONS
+    ]
+    rows = [[model, *(f"{of_set[model]:+.1%}" for of_set in found)] for model in MATCHED]
+    return _markdown(["at the Recall of", *SECTIONS.values()], rows)
 
 
 def _markdown(headers: list[str], rows: list[list[str]]) -> str:
