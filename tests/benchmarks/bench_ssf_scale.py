@@ -107,6 +107,7 @@ def measure_shards(folder: Path, n_users: int, n_items: int, threads: int, overs
     import torch
 
     from recbole_signed.graph import write_shards
+    from recbole_signed.memory import reset_peak_memory
     from recbole_signed.ssf import FilterSettings, fit_shards
 
     torch.set_num_threads(threads)
@@ -121,7 +122,7 @@ def measure_shards(folder: Path, n_users: int, n_items: int, threads: int, overs
         clock = Clock()
         shards = write_shards(Path(scratch) / "shards", pieces(), n_users, n_items)
         found = clock.read("write") | {"write_peak": memory("VmHWM")}
-        Path("/proc/self/clear_refs").write_text("5")
+        reset_peak_memory()
         clock = Clock()
         fit_shards(shards, FilterSettings(rank=K, cutoff=16), oversampling=oversampling)
         return found | clock.read("fit") | {"peak": memory("VmHWM")}

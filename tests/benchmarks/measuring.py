@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from recbole_signed.memory import memory_bytes
+
 MIB = 2.0**20
 
 
@@ -37,14 +39,9 @@ class Figure:
 
 
 def memory(what: str) -> float:
-    """Resident memory of this process in bytes: ``VmRSS`` now, ``VmHWM`` at its peak.
-
-    Not ``getrusage``: its peak is inherited from the process that started this one.
-    """
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(what + ":"):
-            return int(line.split()[1]) * 1024.0
-    raise RuntimeError(f"/proc/self/status has no {what}.")
+    """Resident memory of this process in bytes: ``VmRSS`` now, ``VmHWM`` at its peak."""
+    now, peak = memory_bytes()
+    return {"VmRSS": now, "VmHWM": peak}[what]
 
 
 def in_fresh_process(script: str, *arguments: str, folder: Path) -> dict[str, Any]:
