@@ -21,11 +21,13 @@ from recbole_signed.cli.output import (
     print_json,
     stdout_for_result,
 )
-from recbole_signed.errors import UsageError
 from recbole_signed.table import to_text
 
 Model = Annotated[str, MODEL]
-Models = Annotated[str, typer.Option("--model", "-m", help="Models, as in A,B,C, or all.")]
+Models = Annotated[str, typer.Option("--model", "-m", help="Models, as in A,B,C; all: all others.")]
+Table = Annotated[
+    Path | None, typer.Option(help="Take models and settings as this table has them on the data set, tuned ones, too.")
+]
 Tuned = Annotated[
     list[str] | None, typer.Option("--tuned", help="Folders of yaml/model with what 'tune' chose; the first counts.")
 ]
@@ -44,6 +46,7 @@ def add_to(app: typer.Typer) -> None:
         k: Annotated[int, typer.Option("--k", min=1, help="Length of the ranking.")] = 20,
         config: Files = None,
         seed: Seed = None,
+        table: Table = None,
         tuned: Tuned = None,
         choose: Annotated[bool, typer.Option("--choose", help="Say which g is best on validation, too.")] = False,
         output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/tradeoff"),
@@ -55,13 +58,14 @@ def add_to(app: typer.Typer) -> None:
         Curves of several models share a figure, with their Pareto front, and a file of rows.
         """
         from recbole_signed.experiments.analysis import (
+            asked_models,
+            can_trade_off,
             chosen_table,
             draw_tradeoff,
             mark_front,
             matched,
             matched_table,
             parse_aversions,
-            tradeoff_models,
             tradeoff_rows,
             tradeoff_table,
             tradeoffs,
@@ -69,20 +73,22 @@ def add_to(app: typer.Typer) -> None:
         from recbole_signed.experiments.runs import parse_assignments
         from recbole_signed.files import replace_text
 
+        overrides = parse_assignments(settings or [])
         question = {
             "aversions": parse_aversions(g),
             "k": k,
             "config_files": names_in(config),
-            "overrides": parse_assignments(settings or []),
+            "overrides": overrides,
             "seed": seed,
-            "tuned": names_in(tuned),
             "choose": choose,
         }
-        models = tradeoff_models(names_in([model]))
         with stdout_for_result():
+            models = asked_models(
+                names_in([model]), dataset, can_trade_off, table, names_in(tuned), overrides.get("data_path")
+            )
             curves = tradeoffs(models, dataset, output, **question)
             mark_front(curves)
-            found, stem = curves[0], output / f"{models[0]}-{dataset}"
+            found, stem = curves[0], output / f"{curves[0]['model']}-{dataset}"
             if len(curves) > 1:
                 found, stem = {"dataset": dataset, "k": k, "curves": curves}, output / dataset
                 if choose:
@@ -106,6 +112,7 @@ def add_to(app: typer.Typer) -> None:
         k: Annotated[int, typer.Option("--k", min=1, help="Length of the list.")] = 20,
         config: Files = None,
         seed: Seed = None,
+        table: Table = None,
         tuned: Tuned = None,
         output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/respond"),
         as_json: Json = False,
@@ -115,7 +122,8 @@ def add_to(app: typer.Typer) -> None:
         Each event goes through the live learner, as in a service; 'all' are the models that have one.
         """
         from recbole_signed.experiments.analysis import (
-            models_with_learners,
+            asked_models,
+            has_learner,
             respond_all,
             respond_rows,
             respond_table,
@@ -123,20 +131,19 @@ def add_to(app: typer.Typer) -> None:
         from recbole_signed.experiments.runs import parse_assignments
         from recbole_signed.files import replace_text
 
-        models = names_in([model])
-        if not models:
-            raise UsageError("--model names no model; give one or more, as in SSF,BPR, or all.")
+        overrides = parse_assignments(settings or [])
         with stdout_for_result():
             audits = respond_all(
-                models_with_learners() if models == ["all"] else models,
+                asked_models(
+                    names_in([model]), dataset, has_learner, table, names_in(tuned), overrides.get("data_path")
+                ),
                 dataset,
                 output,
                 config_files=names_in(config),
-                overrides=parse_assignments(settings or []),
+                overrides=overrides,
                 seed=seed,
                 n_users=users,
                 k=k,
-                tuned=names_in(tuned),
             )
             rows = output / f"{dataset}.jsonl"
             replace_text(rows, respond_rows(audits))

@@ -16,7 +16,7 @@ from small_recommender import N_ITEMS, N_USERS, begin, small_edges
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import models_with_learners, overlap, respond, responsiveness
+from recbole_signed.experiments.analysis import asked_models, has_learner, overlap, respond, responsiveness
 from recbole_signed.online import LIKE
 
 
@@ -136,6 +136,6 @@ def test_what_cannot_be_audited_is_refused(toy: str) -> None:
         respond("GFCF", toy, overrides=QUICK)
     with pytest.raises(UsageError, match="--users is 0"):
         respond("SSF", toy, overrides=QUICK, n_users=0)
-    named = models_with_learners()
+    named = asked_models(["all"], toy, has_learner)
     assert {"SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "Pop", "LightGCN", "BPR", "SiReN"} <= set(named)
     assert not {"EASE", "GFCF", "SGFCF", "ItemKNN", "Random"} & set(named)

@@ -13,13 +13,15 @@ from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.analysis import (
+    asked_models,
+    can_trade_off,
     matched_table,
     parse_aversions,
     read_curves,
     tradeoff,
-    tradeoff_models,
     tradeoffs,
 )
+from recbole_signed.experiments.runs import data_sha256
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
@@ -93,7 +95,7 @@ def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> 
     assert parse_aversions("1, 0,1,0.25") == (0.0, 0.25, 1.0)
     for words, message in (
         (("-m", "Popp"), "there is no model named 'Popp'"),
-        (("-m", ","), "no model is given"),
+        (("-m", ","), "--model names no model"),
         (("-m", "Pop", "SIGN_FIELD=~"), "dislike_aversion is set, but"),
         (("topk=5",), "'topk' can't be set here"),
         (("--k", "1000"), "only 42 items; set a smaller topk and valid_metric, or --k of a trade-off"),
@@ -153,10 +155,71 @@ def test_a_trained_model_is_that_of_its_best_epoch_at_every_aversion(toy: str) -
 
 
 def test_all_models_are_those_that_rank(toy: str) -> None:
-    everything = tradeoff_models(["all"])
+    everything = asked_models(["all"], toy, can_trade_off)
     assert {"SSF", "SSFL", "EASE", "LightGCN", "Pop", "SIGformer"} <= set(everything)
     assert "Random" not in everything
-    assert tradeoff_models(["SSF", "EASE", "SSF"]) == ["SSF", "EASE"]
+    assert list(asked_models(["SSF", "EASE", "SSF"], toy, can_trade_off)) == ["SSF", "EASE"]
+    first = asked_models(["Random", "EASE", "all"], toy, can_trade_off)
+    assert list(first) == ["Random", "EASE", *(name for name in everything if name != "EASE")]
+
+
+TABLE = """
+datasets: {{toy-signed: {{tuned: full, reg_weight: 7}}, gamma 1: {{dataset: other}}, gamma 2: {{dataset: other}}}}
+models:
+  Filter: {{model: SSF, auto: false, tuned: false}}
+  EASE: {more}
+  Pop:
+  Random:
+  GFCF: {{per_dataset: {{toy-signed: false}}}}
+common: {{state: ERROR, rank: 8, topk: [10, 20]}}
+"""
+
+
+def test_models_and_settings_come_from_a_table(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = Path("yaml/model/full/EASE.yaml")
+    chosen.parent.mkdir(parents=True)
+    sha256 = data_sha256(Path(f"atomic_files/{toy}"), toy)
+    chosen.write_text(f"# tuning:\n#   trials: 8\n#   data_sha256: {sha256}\nreg_weight: 3.5\n")
+    table = Path("table.yaml")
+    words = ("tradeoff", "-d", toy, "--table", "table.yaml", "--g", "0,1", "--k", "5", "--no-figures", "--json")
+    table.write_text(TABLE.format(more="{per_dataset: {toy-signed: {dislike_aversion: 1.0}}}"))
+    status, out, err = outcome(capsys, *words, "-m", "all", "rank=4")
+    assert status == 0, err
+    curves = {each["model"]: each for each in json.loads(out)["curves"]}
+    assert list(curves) == ["SSF", "EASE", "Pop"]
+    assert curves["SSF"]["settings"]["rank"] == 4  # the command line is above the table
+    assert curves["EASE"]["settings"]["reg_weight"] == 7  # and the table above what was chosen
+    assert curves["EASE"]["chosen"] == 1
+    assert list(asked_models(["EASE", "all"], toy, can_trade_off, table)) == ["EASE", "SSF", "Pop"]
+    assert list(asked_models(["Pop", "Filter"], toy, can_trade_off, table)) == ["Pop", "SSF"]
+    table.write_text(TABLE.replace(", reg_weight: 7", "").format(more=""))
+    status, out, err = outcome(capsys, *words, "-m", "EASE")
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["settings"]["reg_weight"] == 3.5
+    alone = tradeoff("EASE", toy, (0.0, 1.0), 5, overrides={"reg_weight": 3.5, "state": "ERROR"})
+    for ours, theirs in zip(found["points"], alone["points"], strict=True):
+        assert ours == {**theirs, "front": ours["front"]}
+
+
+def test_what_a_table_cannot_give_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = Path("table.yaml")
+    table.write_text(TABLE.format(more="{model: Pop, tuned: false}"))
+    for command in ("tradeoff", "respond"):
+        for words, message in (
+            (
+                ("-d", "no-such", "-m", "Pop"),
+                "table.yaml has no part on 'no-such', and one is needed; its data sets are ",
+            ),
+            (("-d", "other", "-m", "Pop"), "table.yaml has 2 parts on 'other', and one is needed"),
+            (("-d", toy, "-m", "GFCF"), "table.yaml leaves GFCF out on 'toy-signed'"),
+            (("-d", toy, "-m", "SSF"), "the table has no model 'SSF'"),
+            (("-d", toy, "-m", "all"), "EASE and Pop are both Pop; name one of them with --model"),
+            (("-d", toy, "-m", "Pop", "--tuned", "full"), "--tuned cannot be combined with --table"),
+        ):
+            status, _, err = outcome(capsys, command, "--table", "table.yaml", *words)
+            assert status == 2
+            assert message in err
 
 
 def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,9 +268,9 @@ def test_a_fit_before_the_test_is_refused(toy: str) -> None:
 def test_a_curve_of_other_settings_of_the_data_is_measured_again(toy: str) -> None:
     settings = Path(f"atomic_files/{toy}/{toy}.yaml")
     question: dict[str, Any] = {"aversions": (0.0, 2.0), "k": 5, "overrides": {"state": "ERROR"}}
-    [first] = tradeoffs(["Pop"], toy, Path("runs"), **question)
+    [first] = tradeoffs({"Pop": {}}, toy, Path("runs"), **question)
     settings.write_text(settings.read_text() + "\nverdict_smoothing: 500\n")
-    [second] = tradeoffs(["Pop"], toy, Path("runs"), **question)
+    [second] = tradeoffs({"Pop": {}}, toy, Path("runs"), **question)
     assert second["points"] == tradeoff("Pop", toy, **question)["points"] != first["points"]
 
 

@@ -27,7 +27,7 @@ from recbole_signed.experiments.runs import (
     own_checkpoint,
     read_yaml,
 )
-from recbole_signed.experiments.tables import default_settings, tuned_path
+from recbole_signed.experiments.tables import default_settings
 from recbole_signed.files import parse_json, replace_text
 
 
@@ -99,12 +99,6 @@ def fit_once(
     return Fitted(config, data, train_data, made, trainer, valid_data, test_data, valid or {}, seconds)
 
 
-def folder_values(model: str, names: Sequence[str]) -> dict[str, Any]:
-    """Return the content of the first ``yaml/model/NAME/MODEL.yaml`` that is there; nothing where none is."""
-    files = [file for file in (tuned_path(model, name) for name in names) if file.is_file()]
-    return read_yaml(files[0]) if files else {}
-
-
 def _kept(file: Path) -> dict[str, Any]:
     """Return what a file keeps; nothing where it is some other file."""
     try:
@@ -115,22 +109,34 @@ def _kept(file: Path) -> dict[str, Any]:
 
 
 def kept_or_made(
-    file: Path, model: str, dataset: str, question: Mapping[str, Any], make: Callable[..., dict[str, Any]]
-) -> dict[str, Any]:
-    """Return what a file keeps of an analysis, or make it and keep it there.
+    models: Mapping[str, Mapping[str, Any]],
+    dataset: str,
+    folder: Path,
+    question: Mapping[str, Any],
+    make: Callable[..., dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return an analysis of each model; what a folder keeps of one as ``MODEL-DATASET.json`` is not made again.
 
     Args:
-        file: a JSON file. What it keeps of another question, other data, other defaults or another version is made
-            again.
-        model: class name of a model.
+        models: class name -> ``values``, an argument of ``make``.
         dataset: name of a data set.
+        folder: of the JSON files. What they keep of another question, other data, other defaults or another version is
+            made again.
         question: further arguments of ``make``.
-        make: called with model, data set and question.
+        make: called with model, data set, question and values.
     """
+    return [
+        _kept_or_made(folder / f"{model}-{dataset}.json", model, dataset, {**question, "values": values}, make)
+        for model, values in models.items()
+    ]
+
+
+def _kept_or_made(
+    file: Path, model: str, dataset: str, question: Mapping[str, Any], make: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
     contents = [read_yaml(Path(each)) for each in question.get("config_files", ())]
-    values = folder_values(model, question.get("tuned", ()))
     data = data_folder(dataset, (question.get("overrides") or {}).get("data_path"))
-    asked = {**question, "config_files": contents, "tuned": values}  # what the folders hold, not their names
+    asked = {**question, "config_files": contents}  # what the files hold, not their names
     request = digest([model, dataset, asked, data_sha256(data, dataset), __version__])
     defaults = digest(default_settings(model, data / f"{dataset}.yaml"))
     kept = _kept(file)

@@ -33,7 +33,6 @@ import scipy.sparse as sp
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin import STOCK, registry
 from recbole_signed.table import Header, Section, Table, text_lines
 
 IntArray = npt.NDArray[np.int64]
@@ -99,7 +98,7 @@ def respond(
     *,
     n_users: int = 100,
     k: int = 20,
-    tuned: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Audit a model on a data set: train it, let its live learner follow the training part, and probe some users.
 
@@ -111,7 +110,7 @@ def respond(
         seed: RecBole's ``seed``, and that of the probes.
         n_users: users that are probed, drawn by their names.
         k: length of the list.
-        tuned: as in :func:`~.tradeoff_curve.tradeoff`.
+        values: as in :func:`~.tradeoff_curve.tradeoff`.
 
     Returns:
         ``model``, ``dataset``, ``seed``, ``k``, what the numbers come from, ``probes`` (one per user, see
@@ -120,7 +119,7 @@ def respond(
     Raises:
         UsageError: the model has no live learner, or something asked for does not exist or does not fit.
     """
-    from recbole_signed.experiments.analysis.fitted import fit_once, folder_values
+    from recbole_signed.experiments.analysis.fitted import fit_once
     from recbole_signed.experiments.runs import config_hash, data_sha256, given_settings, versions
     from recbole_signed.online import OnlineRecommender, base_of
     from recbole_signed.online.learners import learner_of, make_learner
@@ -129,7 +128,7 @@ def respond(
         if value < 1:
             raise UsageError(f"{name} is {value}; it must be 1 or more.")
     make_learner(model)  # a model without a live learner is refused before it is trained
-    given = {**folder_values(model, tuned), **(overrides or {})}
+    given = {**(values or {}), **(overrides or {})}
     fitted = fit_once(model, dataset, config_files, given, seed)
     config, trained_on = fitted.config, fitted.train_data._dataset
     with tempfile.TemporaryDirectory() as folder:
@@ -302,32 +301,31 @@ def summary(probes: Sequence[Probes]) -> dict[str, float | None]:
     return {"users": float(len(probes)), "prevented": 1 - after / before if before else None, **found}
 
 
-def respond_all(models: Sequence[str], dataset: str, folder: Path, **question: Any) -> list[dict[str, Any]]:
+def respond_all(
+    models: Mapping[str, Mapping[str, Any]], dataset: str, folder: Path, **question: Any
+) -> list[dict[str, Any]]:
     """Audit models one after the other; what the folder holds of the same question is taken from it.
 
     Args:
-        models: class names.
+        models: class name -> ``values`` of :func:`respond`.
         dataset: name of a data set.
         folder: where each audit is kept as ``MODEL-DATASET.json``.
         question: further arguments of :func:`respond`.
     """
     from recbole_signed.experiments.analysis.fitted import kept_or_made
 
-    return [kept_or_made(folder / f"{model}-{dataset}.json", model, dataset, question, respond) for model in models]
+    return kept_or_made(models, dataset, folder, question, respond)
 
 
-def models_with_learners() -> list[str]:
-    """Return the names of all models that can go on learning from events."""
+def has_learner(model: str) -> bool:
+    """Return whether a model of that class name can go on learning from events."""
     from recbole_signed.online.learners import make_learner
 
-    found = []
-    for name in (*registry.models(), *STOCK):
-        try:
-            make_learner(name)
-        except UsageError:
-            continue
-        found.append(name)
-    return found
+    try:
+        make_learner(model)
+    except UsageError:
+        return False
+    return True
 
 
 COLUMNS: tuple[tuple[str, Header, str], ...] = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.plugin import STOCK, registry
+from recbole_signed.plugin import registry
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG")
@@ -47,7 +47,7 @@ def tradeoff(
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
     *,
-    tuned: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
     choose: bool = False,
 ) -> dict[str, Any]:
     """Fit a model once and evaluate it on the test part with each ``dislike_aversion``.
@@ -60,8 +60,7 @@ def tradeoff(
         config_files: RecBole yaml files, later ones win.
         overrides: configuration keys above the files, but not :data:`FIXED`.
         seed: RecBole's ``seed``.
-        tuned: folders of ``yaml/model``, such as those under which ``tune`` keeps what it chose: the first of them that
-            has the model's file gives values below the overrides.
+        values: configuration keys below the overrides, such as :func:`~.asked.asked_models` gives.
         choose: evaluate the validation part too, as ``valid`` of each point, and say as ``best_on_validation`` which g
             is best there by SignedNDCG, at each gamma: a choice among as many values for every model.
 
@@ -78,7 +77,7 @@ def tradeoff(
     from recbole.utils import get_model
 
     from recbole_signed.compat import own_arguments_hidden
-    from recbole_signed.experiments.analysis.fitted import fit_once, folder_values
+    from recbole_signed.experiments.analysis.fitted import fit_once
     from recbole_signed.experiments.runs import config_hash, data_sha256, given_settings, plain_result, versions
 
     known = registry.known_model_names()
@@ -88,7 +87,7 @@ def tradeoff(
     for key in given:
         if key in FIXED:
             raise UsageError(f"'{key}' can't be set here: a trade-off always has {', '.join(METRICS)} at --k.")
-    given = {**folder_values(model, tuned), **given}
+    given = {**(values or {}), **given}
     measured = {"metrics": list(METRICS), "topk": [k]}
     given = {"metric_decimal_place": 6, "valid_metric": f"NDCG@{k}", **given, **measured}
     if not hasattr(get_model(model), "dislike_aversion"):
@@ -140,11 +139,13 @@ def _best_on_validation(points: Sequence[Mapping[str, Any]]) -> dict[str, float]
     return {name: point["dislike_aversion"] for name, point in best.items()}
 
 
-def tradeoffs(models: Sequence[str], dataset: str, folder: Path, **question: Any) -> list[dict[str, Any]]:
+def tradeoffs(
+    models: Mapping[str, Mapping[str, Any]], dataset: str, folder: Path, **question: Any
+) -> list[dict[str, Any]]:
     """Return the curve of each model, and keep each as ``MODEL-DATASET.json``; one that lies there is taken from it.
 
     Args:
-        models: class names.
+        models: class name -> ``values`` of :func:`tradeoff`.
         dataset: name of a data set.
         folder: where the curves are kept. One of another question, other data or another version is measured again.
         question: further arguments of :func:`tradeoff`.
@@ -154,23 +155,15 @@ def tradeoffs(models: Sequence[str], dataset: str, folder: Path, **question: Any
     """
     from recbole_signed.experiments.analysis.fitted import kept_or_made
 
-    curves = [kept_or_made(folder / f"{model}-{dataset}.json", model, dataset, question, tradeoff) for model in models]
+    curves = kept_or_made(models, dataset, folder, question, tradeoff)
     for point in (point for each in curves for point in each["points"]):
         point.pop(FRONT, None)  # of other company
     return curves
 
 
-def tradeoff_models(names: Sequence[str]) -> list[str]:
-    """Return the models of ``-m A,B``; ``all`` is every model that the tables have, but Random.
-
-    Raises:
-        UsageError: no model is named.
-    """
-    if not names:
-        raise UsageError("no model is given; name some, as in -m SSF,EASE, or all of them by -m all.")
-    if list(names) != ["all"]:
-        return list(dict.fromkeys(names))
-    return [name for name in (*registry.models(), *STOCK) if name != "Random"]
+def can_trade_off(model: str) -> bool:
+    """Return whether a model of that class name has a curve: all have but Random."""
+    return model != "Random"
 
 
 def mark_front(curves: Sequence[dict[str, Any]]) -> None:
