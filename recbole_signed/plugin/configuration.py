@@ -60,16 +60,16 @@ FREE_KEYS = frozenset((
 """Keys that RecBole reads but lists nowhere, and those of our trainer, our training batches and our metrics."""
 
 
-def load_defaults(config: Any, model: str, model_class: type, dataset: str) -> None:
+def load_defaults(config: Any, model_class: type, dataset: str) -> None:
     """Add this package's defaults below everything that the user sets.
 
-    Order, later wins: RecBole's own files, the model's yaml, the yaml that lies in the data set's folder, the
-    protocol; then the user's files, dictionaries and command line.
+    Order, later wins: RecBole's own files, the yaml of the model or of the one that it extends, the yaml that lies in
+    the data set's folder, the protocol; then the user's files, dictionaries and command line.
     """
     check_dataset_name(dataset)
-    entry = registry.models().get(model)
-    if entry is not None and entry.properties is not None and registry.serves(entry, model_class):
-        config._update_internal_config_dict(str(entry.properties))
+    properties = registry.properties_of(model_class)
+    if properties is not None:
+        config._update_internal_config_dict(str(properties))
     folder = _find_folder(config, dataset)
     beside = folder / f"{dataset}.yaml"
     if beside.is_file():

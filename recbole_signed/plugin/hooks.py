@@ -8,7 +8,7 @@ replaced by another one; a few methods are wrapped, and act only where the data 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -43,9 +43,12 @@ def _on_recbole(module: ModuleType) -> None:
 def _on_configurator(module: ModuleType) -> None:
     from recbole_signed.plugin import configuration as ours
 
-    def load_internal(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+    def load_internal(
+        wrapped: Callable[[str, type, str], None], instance: Any, args: tuple[str, type, str], kwargs: Any
+    ) -> None:
         wrapped(*args, **kwargs)
-        ours.load_defaults(instance, *args, **kwargs)
+        _, model_class, dataset = args
+        ours.load_defaults(instance, model_class, dataset)
 
     def set_defaults(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
         ours.check_given(instance)
@@ -106,13 +109,13 @@ def _on_trainer(module: ModuleType) -> None:
 
             if not issubclass(cls, OnlineTrainer):
                 cls = online(cls)
-        elif cls is module.Trainer and config is not None:
+        elif cls in (module.Trainer, module.TraditionalTrainer) and config is not None:
             # of a model that is given as a class, and not registered by its name
             own = getattr(getattr(config, "model_class", None), "trainer_class", None)
             found = None if own is None else registry.load_object(own)
-            if isinstance(found, type) and issubclass(found, cls):
-                cls = found
-            elif any(config[key] for key in OWN_TRAINER_KEYS):
+            if isinstance(found, type) and issubclass(found, module.Trainer):
+                cls = _as_kind_of(cls, found)
+            elif cls is module.Trainer and any(config[key] for key in OWN_TRAINER_KEYS):
                 from recbole_signed.trainer import SignedTrainer
 
                 cls = SignedTrainer
@@ -124,6 +127,12 @@ def _on_trainer(module: ModuleType) -> None:
         return object.__new__(cls)
 
     module.Trainer.__new__ = staticmethod(new)
+
+
+@cache
+def _as_kind_of(chosen: type, own: type) -> type:
+    """Return a model's own trainer as a class of the kind that RecBole chose: Python initialises no other."""
+    return own if issubclass(own, chosen) else type(own.__name__, (own, chosen), {"__module__": own.__module__})
 
 
 def _on_trainer_file(module: ModuleType) -> None:

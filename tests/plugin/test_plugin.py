@@ -14,7 +14,7 @@ import pytest
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import run_recbole
-from recbole.utils import get_model, get_trainer
+from recbole.utils import get_model, get_trainer, init_seed
 from warm_python import WarmPython
 
 import recbole_signed
@@ -409,3 +409,21 @@ def test_a_model_that_is_given_as_a_class_has_its_trainer(write_inter: Write, si
     trainer.fit(train, valid, saved=False)
     assert isinstance(trainer, SignedTrainer)
     assert Mine.epochs == [0, 1]
+
+
+@pytest.mark.parametrize("base", ["SSF", "SignedEASE"])
+def test_a_class_that_extends_a_registered_model_is_that_model(
+    base: str, write_inter: Write, signed_rows: list, quick: dict
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    results = []
+    for model in (base, type("Mine", (get_model(base),), {"__doc__": "A model of one's own."})):
+        config: Any = Config(model=model, dataset="signed", config_dict=quick)
+        init_seed(config["seed"], True)
+        train, valid, test = data_preparation(config, create_dataset(config))
+        made = (get_model(base) if model == base else model)(config, train._dataset)
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, made)
+        trainer.fit(train, valid, saved=False)
+        results.append((made.auto if base == "SSF" else None, trainer.evaluate(test, load_best_model=False)))
+        assert isinstance(trainer, SignedTrainer)
+    assert results[0] == results[1]  # with the same defaults, and SSF's choice on validation
