@@ -127,7 +127,10 @@ class Contribution(BaseModel):
 
 
 class Why(BaseModel):
-    """Why a user gets an item: ``score = (sum of contributions + from_features + prior) * factor``."""
+    """Why a user gets an item: ``score = (sum of contributions + from_features + prior) * factor``.
+
+    That is the score of the model; in a list, a variant with ``young`` adds its bonus.
+    """
 
     user: str
     item: str

@@ -140,6 +140,30 @@ def test_a_lost_or_damaged_pointer_means_the_newest(versions: Versions) -> None:
     assert versions.candidates() == names[::-1]
 
 
+@pytest.mark.parametrize("last_look", ["names", "manifest"])
+def test_a_version_that_is_thrown_away_while_they_are_listed_is_left_out(
+    versions: Versions, monkeypatch: pytest.MonkeyPatch, last_look: str
+) -> None:
+    first, second = save(versions, 2)
+    names, manifest = versions.names, versions._manifest
+
+    def at_names() -> list[str]:
+        found = names()
+        versions.remove(first)
+        return found
+
+    def at_manifest(name: str) -> dict[str, Any]:
+        if name == first:
+            versions.remove(first)
+        return manifest(name)
+
+    if last_look == "names":
+        monkeypatch.setattr(versions, "names", at_names)
+    else:
+        monkeypatch.setattr(versions, "_manifest", at_manifest)
+    assert [each.name for each in versions.describe()] == [second]
+
+
 @pytest.mark.parametrize("step", ["snapshot:tensors", "snapshot:written", "CURRENT:written"])
 def test_a_full_disk_leaves_the_versions_as_they_were(
     versions: Versions, monkeypatch: pytest.MonkeyPatch, step: str

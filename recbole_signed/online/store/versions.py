@@ -151,15 +151,21 @@ class Versions:
     def describe(self) -> list[VersionInfo]:
         """Describe all versions, oldest first; the manifest of each is verified, its tensors are not read."""
         current = self.current()
-        return [self._describe(name, name == current) for name in self.names()]
+        found = (self._describe(name, name == current) for name in self.names())
+        return [each for each in found if each is not None]
 
-    def _describe(self, name: str, current: bool) -> VersionInfo:
+    def _describe(self, name: str, current: bool) -> VersionInfo | None:
+        """Describe a version; None where a writer threw it away meanwhile."""
         folder = self.folder / name
-        size = sum(each.stat().st_size for each in folder.iterdir())
-        pinned = (folder / PINNED).exists()
         try:
+            size = sum(each.stat().st_size for each in folder.iterdir())
+            pinned = (folder / PINNED).exists()
             about = self._manifest(name)
+        except FileNotFoundError:
+            return None
         except UsageError as error:
+            if not folder.exists():
+                return None
             return VersionInfo(name, current, pinned, None, "", "", "", size, str(error))
         return VersionInfo(
             name, current, pinned, about["applied_seq"], about["model"], about["data"], about["created"], size
