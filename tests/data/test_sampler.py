@@ -82,6 +82,17 @@ def test_a_user_who_likes_all_that_popularity_draws_is_named() -> None:
     assert sampler.sample_by_user_ids([1], [1], 1).tolist() == [3]
 
 
+def test_a_like_that_a_later_part_repeats_is_one_item() -> None:
+    """A user with three liked items in each of two parts has one of four left."""
+    data = parts()[:2]
+    for part in data:
+        part.inter_feat = {"user_id": torch.tensor([1, 1, 1, 2]), "item_id": torch.tensor([1, 2, 3, 4])}
+        part.item_num = 5
+    for distribution in ("uniform", "popularity"):
+        sampler = SignedSampler(data, distribution).set_phase("valid")
+        assert sampler.sample_by_user_ids([1], [1], 3).tolist() == [4, 4, 4]
+
+
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
 def test_a_catalogue_of_one_item_is_refused_where_items_may_repeat(distribution: str) -> None:
     (part,) = parts()[:1]

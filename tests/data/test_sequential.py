@@ -282,6 +282,25 @@ def test_windows_cover_all_events_with_few_rows(write_inter: Write, signed_rows:
     assert chosen < len(users) / 2
 
 
+def test_the_order_of_windows_is_that_of_the_seed_and_the_epoch(
+    write_inter: Write, signed_rows: list, readers: None
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+
+    def targets(loader: Any, epoch: int) -> list[tuple[int, int]]:
+        loader.set_epoch(epoch)
+        batches = list(loader)
+        columns = (torch.cat([batch[name] for batch in batches]).tolist() for name in ("user_id", "item_id"))
+        return list(zip(*columns, strict=True))
+
+    train, other = (prepare("signed", "WindowReader", seed=seed)[2][0] for seed in (7, 8))
+    first, second = targets(train, 0), targets(train, 1)
+    assert first != second
+    assert targets(train, 0) == first
+    assert targets(other, 0) != first
+    assert sorted(first) == sorted(second) == sorted(targets(other, 0))
+
+
 def test_the_latest_sequence_holds_everything(write_inter: Write, signed_rows: list, readers: None) -> None:
     rows = [(u, i, sign, t - 1_600_000_000) for u, i, sign, t in signed_rows]
     write_inter("signed", COLUMNS, rows)
@@ -294,6 +313,10 @@ def test_the_latest_sequence_holds_everything(write_inter: Write, signed_rows: l
             length = int(latest["item_length"][place])
             items = data.id2token("item_id", latest["item_id_list"][place][:length].numpy())
             assert [int(each) for each in items] == [item for *_, item in events][-6:]
+            if model == "EventReader":
+                gaps = [0.0, *(float(b[0] - a[0]) for a, b in pairwise(events))]
+                assert latest["gap_list"][place][:length].tolist() == gaps[-6:]
+                assert latest["sign_list"][place][:length].tolist() == [-sign for _, sign, _ in events][-6:]
 
 
 # ---- what is refused ----

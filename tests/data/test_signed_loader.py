@@ -110,6 +110,29 @@ def test_an_epoch_depends_on_its_number_alone(loader: Callable[..., Any]) -> Non
     assert torch.equal(epoch(second)[0]["neg_item_id"], again[0]["neg_item_id"])
 
 
+def test_batches_and_seeds_draw_items_of_their_own(loader: Callable[..., Any]) -> None:
+    made = loader(LikeModel, sift_positives=False, n_negatives=40)
+    first, second = (batch["neg_item_id"] for batch in epoch(made)[:2])
+    assert float((first == second).float().mean()) < 0.3  # by chance 1 in 11
+    other = epoch(loader(LikeModel, sift_positives=False, n_negatives=40, seed=77))[0]
+    assert float((first == other["neg_item_id"]).float().mean()) < 0.3
+    whole, turned = (epoch(loader(train_batch_size=0, seed=seed))[0]["user_id"] for seed in (7, 8))
+    assert not torch.equal(whole, turned)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 3.0])
+def test_items_are_sampled_by_a_power_of_their_edges(exponent: float, loader: Callable[..., Any]) -> None:
+    made = loader(train_batch_size=0, sift_positives=False, n_negatives=400, negative_exponent=exponent)
+    batch = epoch(made)[0]
+    n_items = made._dataset.item_num
+    degrees = torch.bincount(batch["item_id"], minlength=n_items).double()
+    assert degrees[1:].max() > degrees[1:].min() > 0
+    wanted = degrees**exponent
+    wanted[0] = 0.0
+    found = torch.bincount(batch["neg_item_id"].reshape(-1), minlength=n_items).double()
+    torch.testing.assert_close(found / found.sum(), wanted / wanted.sum(), rtol=0.0, atol=0.01)
+
+
 def test_one_batch_of_everything(loader: Callable[..., Any]) -> None:
     whole = epoch(loader(train_batch_size=0, n_negatives=0))
     assert len(whole) == 1
