@@ -68,6 +68,20 @@ def test_some_rows_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(problem.half_step(likes, dislikes, fixed), whole, rtol=1e-10, atol=1e-12)
 
 
+def test_the_other_side_may_be_given_in_part() -> None:
+    """The rows that are needed, with the Gram matrix and the number of all."""
+    likes, dislikes = edges(3)
+    fixed = torch.randn(31, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    problem = SignedLeastSquares(dislike_target=-1.0, unobserved_weight=0.7, regularisation=0.3)
+    row = 8
+    needed = np.union1d(likes[row].indices, dislikes[row].indices)
+    assert 0 < len(needed) < 31
+    part = problem.half_step(
+        likes[[row]][:, needed], dislikes[[row]][:, needed], fixed[needed], gram=fixed.T @ fixed, n_fixed=31
+    )
+    torch.testing.assert_close(part, problem.half_step(likes, dislikes, fixed)[[row]], rtol=1e-10, atol=1e-12)
+
+
 def test_the_item_side_is_the_transpose() -> None:
     likes, dislikes = edges(5)
     users = torch.randn(23, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

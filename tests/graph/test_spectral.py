@@ -87,6 +87,14 @@ def test_it_repeats_itself_with_positive_peaks() -> None:
     assert (first.vectors.gather(0, peak) > 0).all()
 
 
+def test_the_start_is_that_of_the_seed() -> None:
+    R = exposure_matrix(random_graph(4), -0.3)
+    blocks = [right_factors(R, 4, iterations=0, oversampling=3, seed=seed).block for seed in (1, 1, 2)]
+    assert torch.equal(blocks[0], blocks[1])
+    cosines = torch.linalg.svdvals(blocks[0].T @ blocks[2])
+    assert float(cosines.min()) < 0.9, "another start spans something else"
+
+
 def test_blocks_of_rows_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     R = exposure_matrix(random_graph(5), 0.5)
     whole = right_factors(R, 10)
