@@ -39,17 +39,17 @@ def loss(model: LSGRec, data: Any, batch: dict[str, torch.Tensor], n_layers: int
         c = torch.where(batch["sign"] > 0, like, dislike)
         margins = kind * ((c * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2))
         total = total - logsigmoid(margins).sum(1).mean()
-        total = total + 5e-5 / 2 * (u.square().sum() + i.square().sum() + n.square().sum())
+        total = total + 0.02 / 2 * (u.square().sum() + i.square().sum() + n.square().sum())
     (u, i, _), (u_minus, i_minus, _) = positive, negative
     predicted = model.rating(torch.cat([u, i], dim=1))[:, 0]
-    total = total + ((predicted - batch["sign"]) ** 2).mean()
-    return total + ((u * u_minus).sum(1) ** 2).mean() + ((i * i_minus).sum(1) ** 2).mean()
+    total = total + 0.6 * ((predicted - batch["sign"]) ** 2).mean()
+    return total + 0.3 * (((u * u_minus).sum(1) ** 2).mean() + ((i * i_minus).sum(1) ** 2).mean())
 
 
 @pytest.mark.parametrize("n_layers", [0, 1, 2, 4])
 def test_streams_and_loss_are_those_of_the_formulas(n_layers: int) -> None:
     data = small_data()
-    model = build(LSGRec, data, n_layers=n_layers)
+    model = build(LSGRec, data, n_layers=n_layers, reg_weight=0.02, rating_weight=0.6, orthogonal_weight=0.3)
     for found, wanted in zip(model.streams(), streams(model, data, n_layers), strict=True):
         torch.testing.assert_close(torch.cat(found), wanted, rtol=1e-5, atol=1e-6)
     assert_same_encoding(model, streams(model, data, n_layers)[0])

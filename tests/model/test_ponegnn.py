@@ -21,6 +21,9 @@ from torch.nn.functional import cosine_similarity, logsigmoid
 
 from recbole_signed.model import PoneGNN
 
+EVERY = 9
+SETTINGS = {"reg_weight": 0.02, "contrast_weight": 0.3, "temperature": 0.6, "disinterest_every": EVERY}
+
 
 def step(matrix: np.ndarray, epsilon: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     degrees = torch.from_numpy(np.concatenate([matrix.sum(1), matrix.sum(0)]))
@@ -45,22 +48,22 @@ def loss(model: PoneGNN, data: Any, batch: dict[str, torch.Tensor], disinterest:
         c = torch.where(batch["sign"] > 0, like, dislike)
         margins = kind * ((c * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2))
         total = total - logsigmoid(margins).sum(1).mean()
-        total = total + 5e-5 / 2 * (u.square().sum() + i.square().sum() + n.square().sum())
+        total = total + 0.02 / 2 * (u.square().sum() + i.square().sum() + n.square().sum())
     if disinterest:
-        plus, minus = (cosine_similarity(u, i).exp() for u, i, _ in (positive, negative))
-        total = total - (plus / (plus + minus)).log().mean()
+        plus, minus = ((cosine_similarity(u, i) / 0.6).exp() for u, i, _ in (positive, negative))
+        total = total - 0.3 * (plus / (plus + minus)).log().mean()
     return total
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 9, 10])
 def test_streams_and_loss_are_those_of_the_formulas(epoch: int) -> None:
     data = small_data()
-    model = build(PoneGNN, data)
+    model = build(PoneGNN, data, **SETTINGS)
     assert_same_encoding(model, torch.cat(streams(model, data), dim=1))
     torch.testing.assert_close(torch.cat(model.interest()), streams(model, data)[0], rtol=1e-5, atol=1e-6)
     batch = data.batch(6)
     model.start_epoch(epoch)
-    assert_same_loss(model, batch, loss(model, data, batch, epoch % 10 == 0))
+    assert_same_loss(model, batch, loss(model, data, batch, epoch % EVERY == 0))
 
 
 def test_without_dislikes_disinterest_is_the_second_table() -> None:
@@ -71,13 +74,14 @@ def test_without_dislikes_disinterest_is_the_second_table() -> None:
     assert torch.isfinite(model.loss(data.batch(3)))
 
 
-def test_items_of_disinterest_come_last_in_the_order_of_interest() -> None:
+@pytest.mark.parametrize("threshold", [0.0, 0.4])
+def test_items_of_disinterest_come_last_in_the_order_of_interest(threshold: float) -> None:
     data = small_data()
-    model = build(PoneGNN, data)
+    model = build(PoneGNN, data, disinterest_threshold=threshold)
     plus, minus = (each[:N_USERS] @ each[N_USERS:].T for each in streams(model, data))
     scores = model.score(torch.arange(N_USERS))
     assert torch.isfinite(scores).all()
     for row, interest, disinterest in zip(scores, plus, minus, strict=True):
-        wanted = sorted(range(len(row)), key=lambda item: (bool(disinterest[item] > 0), -float(interest[item])))
+        wanted = sorted(range(len(row)), key=lambda item: (bool(disinterest[item] > threshold), -float(interest[item])))
         assert row.argsort(descending=True).tolist() == wanted
-    assert (minus > 0).any(dim=1).sum() > 5
+    assert (minus > threshold).any(dim=1).sum() > 5

@@ -82,7 +82,7 @@ def test_loss_is_the_formula(make: Callable, monkeypatch: pytest.MonkeyPatch, be
         return drawn[-1]
 
     monkeypatch.setattr(module.WalkGraph, "draw", record)
-    model, train = make(beta=beta)
+    model, train = make(beta=beta, reg_weight=0.02, gate_decay=0.3)
     with torch.no_grad():
         model.gate.copy_(torch.tensor([[0.4], [-0.3]]))
         model.path_logits.normal_(std=0.5)
@@ -118,8 +118,8 @@ def test_loss_is_the_formula(make: Callable, monkeypatch: pytest.MonkeyPatch, be
     factor = torch.where(batch["sign"][chosen] > 0, 1.0, beta).double()
     scores = out_users @ out_items.T
     wanted = torch.nn.functional.softplus(factor * (scores[u, j] - scores[u, i])).mean()
-    wanted = wanted + 1e-4 / 2 * sum(each.square().sum() for each in (users0[u], items0[i], items0[j])) / len(u)
-    wanted = wanted + 0.01 / 2 * gate.square().sum()
+    wanted = wanted + 0.02 / 2 * sum(each.square().sum() for each in (users0[u], items0[i], items0[j])) / len(u)
+    wanted = wanted + 0.3 / 2 * gate.square().sum()
     wanted.backward()
     torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-6)
     for ours, reference in zip((*tables, model.gate, model.path_logits), (users0, items0, gate, phi), strict=True):
@@ -155,6 +155,14 @@ def test_rows_that_repeat_a_pair_are_parallel_edges(make: Callable) -> None:
     kept_once, _ = make(duplicate_pairs="last")
     assert len(kept_once.walks.neighbours) < 2 * 200
     assert len(next(iter(train))) == 200
+
+
+def test_tables_start_small_and_weights_at_one(make: Callable) -> None:
+    model, _ = make(embedding_size=400)
+    for table in (model.user_embedding, model.item_embedding):
+        assert float(table.weight.std()) == pytest.approx(0.1, rel=0.05)
+    assert not model.gate.any()
+    assert not model.path_logits.any()
 
 
 def test_without_eigenvectors(make: Callable) -> None:

@@ -12,7 +12,7 @@ from small_signed import build, dense
 
 CONFIG = {
     "embedding_size": 4,
-    "like_weight": 1.0,
+    "like_weight": 1.4,
     "dislike_weight": 0.6,
     "dislike_target": -0.3,
     "unobserved_weight": 0.2,
@@ -57,7 +57,8 @@ def test_the_fit_ends_where_the_objective_is_flat(
 
 def test_without_dislikes_it_is_ials(write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path) -> None:
     likes = [row for row in signed_rows if row[2] > 0]
-    model = build("SignediALS", write_inter, likes, tmp_path, n_iterations=3, **{**CONFIG, "reg_exponent": 0.0})
+    plain = {"like_weight": 1.0, "reg_exponent": 0.0}
+    model = build("SignediALS", write_inter, likes, tmp_path, n_iterations=3, **{**CONFIG, **plain})
     model.fit()
     P, _ = dense(model)
     W, H = (each.double().numpy() for each in model.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, build, light, nodes, rows_of, small_data
 from torch.nn.functional import cosine_similarity, logsigmoid
@@ -26,7 +27,7 @@ def embeddings(model: SiGRec, data: Any) -> torch.Tensor:
 def loss(model: SiGRec, data: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     u, i, n = rows_of(batch, embeddings(model, data))
     liked = batch["sign"] > 0
-    ranking = -logsigmoid((u * i).sum(1) - (u * n[:, 0]).sum(1))[liked].sum()
+    ranking = -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean(1)[liked].sum()
     cosine = cosine_similarity(u, i)
     signed = (1 - cosine)[liked].sum() + (cosine - 0.1).clamp(min=0)[~liked].sum()
     norms = sum(
@@ -37,11 +38,12 @@ def loss(model: SiGRec, data: Any, batch: dict[str, torch.Tensor]) -> torch.Tens
     return (ranking + 0.7 * signed + 0.03 / 2 * norms) / len(liked)
 
 
-def test_embeddings_and_loss_are_those_of_the_formulas() -> None:
+@pytest.mark.parametrize("n_negatives", [1, 3])
+def test_embeddings_and_loss_are_those_of_the_formulas(n_negatives: int) -> None:
     data = small_data()
     model = build(SiGRec, data, **SETTINGS)
     assert_same_encoding(model, embeddings(model, data))
-    batch = data.batch(1)
+    batch = data.batch(n_negatives)
     assert_same_loss(model, batch, loss(model, data, batch))
 
 

@@ -12,6 +12,8 @@ from torch.nn.functional import leaky_relu, logsigmoid
 
 from recbole_signed.model import SLGNN
 
+SLOPE = 0.6
+
 
 def between_nodes(matrix: np.ndarray) -> torch.Tensor:
     """Return the 0/1 matrix between all nodes, users first."""
@@ -30,7 +32,7 @@ def layer_of(layer: Any, states: torch.Tensor, likes: torch.Tensor, dislikes: to
             hidden = states @ (layer.mixture[head, sign, :, None, None] * layer.bases[head]).sum(0)
             half = hidden.shape[1]
             score = (hidden @ layer.attention[head, :half])[:, None] + hidden @ layer.attention[head, half:]
-            sides.append((mask * torch.sigmoid(leaky_relu(score, 0.2)) / norm) @ hidden)
+            sides.append((mask * torch.sigmoid(leaky_relu(score, SLOPE)) / norm) @ hidden)
         found.append(sides[0] - sides[1] + layer.bias[head])
     return found
 
@@ -44,7 +46,7 @@ def embeddings(model: SLGNN, data: Any) -> torch.Tensor:
 @pytest.mark.parametrize("n_heads", [1, 3])
 def test_embeddings_and_loss_are_those_of_the_formulas(n_heads: int) -> None:
     data = small_data()
-    model = build(SLGNN, data, n_heads=n_heads)
+    model = build(SLGNN, data, n_heads=n_heads, slope=SLOPE)
     table = embeddings(model, data)
     assert_same_encoding(model, table)
     batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
@@ -59,6 +61,25 @@ def test_dropout_is_that_of_training_alone() -> None:
     assert torch.equal(model.loss(batch), model.loss(batch))
     model.train()
     assert not torch.equal(model.loss(batch), model.loss(batch))
+
+
+@pytest.mark.parametrize("kind", ["node", "edge"])
+def test_dropout_of_nodes_is_before_the_head_and_that_of_edges_on_its_weights(kind: str) -> None:
+    """A node without edges has itself alone: its state is dropped, or the weight of its loop."""
+    data = small_data()
+    rates = {"dropout_prob": 0.5 * (kind == "node"), "edge_dropout_prob": 0.5 * (kind == "edge")}
+    model = build(SLGNN, data, n_heads=1, embedding_size=1, slope=SLOPE, **rates).train()
+    state, layer = nodes(model.user_embedding, model.item_embedding), model.first
+    hidden = (state @ (layer.mixture[0, 0, :, None, None] * layer.bases[0]).sum(0))[1, 0]  # user 1
+
+    def of(state: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(leaky_relu(state * layer.attention.sum(), SLOPE)) * state
+
+    wanted = of(2 * hidden) if kind == "node" else 2 * of(hidden)
+    found = torch.stack([layer(state, model.neighbours)[0][1, 0] - layer.bias[0, 0] for _ in range(40)])
+    dropped = found.abs() < 1e-12
+    assert 8 < int(dropped.sum()) < 32
+    torch.testing.assert_close(found[~dropped], wanted.expand(int((~dropped).sum())))
 
 
 def test_without_dislikes_only_the_likes_are_summed() -> None:

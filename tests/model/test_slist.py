@@ -81,7 +81,9 @@ def test_weights_are_the_dense_solution(
     alpha: float, limit: float, fitted: Callable[..., Any], signed_rows: list
 ) -> None:
     rows = [(u, i, sign, t // 30_000) for u, i, sign, t in signed_rows]  # with ties
-    model, dataset = fitted(rows, alpha=alpha, diagonal_limit=limit, train_decay=1.5, reg_weight=3.0)
+    model, dataset = fitted(
+        rows, alpha=alpha, diagonal_limit=limit, train_decay=1.5, inference_decay=2.5, reg_weight=3.0
+    )
     users = {token: place for place, token in enumerate(dataset.field2id_token["user_id"])}
     places = {int(item): place for place, item in enumerate(model.liked)}
     events = [
@@ -95,7 +97,7 @@ def test_weights_are_the_dense_solution(
         own = [(time, item) for owner, item, time in events if owner == user]
         times = sorted({time for time, _ in own})
         for time, item in own:
-            weights[user, item] = math.exp(-(len(times) - 1 - times.index(time)) / 4.0)
+            weights[user, item] = math.exp(-(len(times) - 1 - times.index(time)) / 2.5)
     scores = model.score(torch.arange(len(users)))
     np.testing.assert_allclose(scores[:, model.liked], weights @ model.item_weights.numpy(), rtol=1e-4, atol=1e-5)
     unliked = np.setdiff1d(np.arange(model.n_items), model.liked)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from signed_reference import N_USERS, adjacency, assert_same_encoding, assert_same_loss, build, nodes, small_data
 from torch.nn.functional import logsigmoid
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model import XSimGCL
+from recbole_signed.model import XSimGCL, xsimgcl
 
 
 @pytest.mark.parametrize("layer_cl", [1, 2, 3])
 def test_embeddings_and_loss_are_those_of_the_formulas(layer_cl: int) -> None:
     data = small_data()
-    model = build(XSimGCL, data, eps=0.0, layer_cl=layer_cl, n_layers=3)
+    settings = {"eps": 0.0, "lambda": 0.3, "temperature": 0.4, "reg_weight": 0.02}
+    model = build(XSimGCL, data, layer_cl=layer_cl, n_layers=3, **settings)
     start = nodes(model.user_embedding, model.item_embedding)
     layers = [torch.linalg.matrix_power(adjacency(data.likes), layer) @ start for layer in (1, 2, 3)]
     table = torch.stack(layers).mean(dim=0)
@@ -23,13 +26,13 @@ def test_embeddings_and_loss_are_those_of_the_formulas(layer_cl: int) -> None:
     u, i, n = (table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS])
     wanted = -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean()
     named = [batch["user_id"], batch["item_id"] + N_USERS, (batch["neg_item_id"] + N_USERS).reshape(-1)]
-    wanted = wanted + 1e-4 * sum(start[rows].square().sum() for rows in named) / 2 / len(u)
+    wanted = wanted + 0.02 * sum(start[rows].square().sum() for rows in named) / 2 / len(u)
     for rows in named[:2]:
         chosen = sorted(set(rows.tolist()))
         first, second = (
             each[chosen] / each[chosen].norm(dim=1, keepdim=True) for each in (table, layers[layer_cl - 1])
         )
-        wanted = wanted - 0.2 * torch.log_softmax(first @ second.T / 0.2, dim=1).diagonal().mean()
+        wanted = wanted - 0.3 * torch.log_softmax(first @ second.T / 0.4, dim=1).diagonal().mean()
     assert_same_loss(model, batch, wanted)
 
 
@@ -39,6 +42,29 @@ def test_noise_is_in_the_loss_and_not_in_the_scores() -> None:
     batch = data.batch(1)
     assert not torch.equal(model.loss(batch), model.loss(batch))
     assert torch.equal(torch.cat(model.encode()), torch.cat(model.encode()))
+
+
+def test_one_noisy_pass_is_ranked_by_and_contrasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = small_data()
+    model = build(XSimGCL, data, **{"eps": 0.5, "lambda": 1.0, "reg_weight": 0.0, "layer_cl": 1})
+    passes, contrasted, ranked = [], [], []
+    layers = model.layers
+
+    def drawn(noise: float = 0.0) -> Any:
+        assert noise == 0.5
+        passes.append(layers(noise))
+        return passes[-1]
+
+    monkeypatch.setattr(model, "layers", drawn)
+    monkeypatch.setattr(model, "contrast_of", lambda *views: (contrasted.append(views[:2]), torch.zeros(()))[1])
+    monkeypatch.setattr(xsimgcl, "mean_bpr", lambda *rows: (ranked.append(rows[:2]), torch.zeros(()))[1])
+    model.loss(data.batch(1))
+    (made,) = passes
+    for side in (0, 1):
+        final = torch.stack([each[side] for each in made]).mean(dim=0)
+        for found in (ranked[0][side], contrasted[0][0][side]):
+            torch.testing.assert_close(found, final)
+        assert torch.equal(contrasted[0][1][side], made[0][side])
 
 
 def test_a_layer_that_is_not_there_is_refused() -> None:
