@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,6 +56,55 @@ def test_a_seed_decides_all(prepare: Callable[..., Any]) -> None:
         scores.append(model.score(users))
     assert torch.equal(scores[0], scores[1])
     assert not torch.equal(scores[0], scores[2])
+
+
+class _Library:
+    """Takes note of what it is given; a user or item has the mean of its features' numbers."""
+
+    made: ClassVar[Any] = None
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+        type(self).made = self
+
+    def fit(self, likes: Any, user_features: Any, item_features: Any, **how: Any) -> None:
+        self.given, self.how = (likes.toarray(), user_features.toarray(), item_features.toarray()), how
+
+    def get_user_representations(self, features: Any) -> tuple[np.ndarray, np.ndarray]:
+        return features @ np.arange(features.shape[1]), features @ self._factors(features.shape[1], 1)
+
+    def get_item_representations(self, features: Any) -> tuple[np.ndarray, np.ndarray]:
+        return features @ np.arange(features.shape[1]) ** 0.5, features @ self._factors(features.shape[1], 2)
+
+    @staticmethod
+    def _factors(n: int, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).standard_normal((n, 3))
+
+
+def test_the_library_is_given_the_settings_and_its_biases_count(
+    prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightfm", SimpleNamespace(LightFM=_Library))
+    keys = {"embedding_size": 3, "fm_epochs": 4, "fm_loss": "bpr", "fm_alpha": 0.02, "learning_rate": 0.3, "seed": 5}
+    model, _, parts = prepare(**keys)
+    model.fit()
+    library = _Library.made
+    wanted = {"no_components": 3, "loss": "bpr", "learning_rate": 0.3, "item_alpha": 0.02, "user_alpha": 0.02}
+    assert {key: library.settings[key] for key in wanted} == wanted
+    assert library.settings["random_state"] == 5
+    assert library.how == {"epochs": 4, "num_threads": 1}
+    likes, users, items = library.given
+    np.testing.assert_array_equal(likes, model.graph.likes.toarray())
+    np.testing.assert_array_equal(users, np.eye(model.n_users))
+    np.testing.assert_allclose(items.sum(axis=1), 1.0, rtol=1e-6)
+    own = parts[0]._dataset.features_of("item").matrix.toarray() != 0
+    np.testing.assert_array_equal(items != 0, np.hstack([np.eye(model.n_items, dtype=bool), own]))
+    (user_bias, q), (item_bias, p) = (
+        library.get_user_representations(users),
+        library.get_item_representations(items),
+    )
+    expected = q @ p.T + user_bias[:, None] + item_bias
+    np.testing.assert_allclose(model.score(torch.arange(model.n_users)), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_missing_library_is_named(prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,3 +57,4 @@ def test_a_filter_that_hits_all_or_none_keeps_the_order() -> None:
     mixed = disinterest_filter(scores, torch.tensor([[1.0, -1, 1, -1], [1, -1, 1, -1]]), 0.0)
     assert (mixed[:, [1, 3]].amin(1) > mixed[:, [0, 2]].amax(1)).all()
     assert torch.isfinite(mixed).all()
+    assert torch.equal(disinterest_filter(scores, torch.full_like(scores, 0.3), 0.3), scores), "at the threshold, kept"

@@ -64,6 +64,13 @@ def test_dropout_is_that_of_training_alone() -> None:
     assert not torch.equal(model.loss(batch), model.loss(batch))
 
 
+def test_a_dropout_of_0_drops_nothing() -> None:
+    data = small_data()
+    model = build(SBGNN, data, dropout_prob=0.0)
+    batch = data.batch(1)
+    assert torch.equal(model.loss(batch), model.train().loss(batch))
+
+
 def test_without_dislikes_half_of_the_messages_are_empty() -> None:
     data = small_data(dislikes=False)
     model = build(SBGNN, data, n_layers=1)

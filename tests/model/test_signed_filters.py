@@ -66,6 +66,29 @@ def test_turbocf_is_the_formula(
     np.testing.assert_allclose(model.score(torch.arange(model.n_users)).numpy(), wanted, rtol=1e-3, atol=1e-5)
 
 
+def test_exponents_of_sgfcf_are_those_of_pairs_of_any_verdict(
+    write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path
+) -> None:
+    settings = {"beta_1": 0.6, "beta_2": 1.4, "rank": 4, "dislike_weight": -0.4, "individual_filter": True}
+    model = build("SignedSGFCF", write_inter, signed_rows[:400], tmp_path, **settings)
+    model.fit()
+    P, N = dense(model)
+    rated = P + N > 0
+    found = []
+    for own in (rated, rated.T):
+        shared = (own.T.astype(int) @ own.astype(int)) > 1  # pairs of columns that two rows have
+        ratio = np.zeros(len(own))
+        for row, columns in enumerate(np.flatnonzero(each) for each in own):
+            pairs = shared[np.ix_(columns, columns)][~np.eye(len(columns), dtype=bool)]
+            ratio[row] = pairs.mean() if len(pairs) else 0.0
+        known = ratio[1:]
+        assert np.ptp(known) > 0.3
+        found.append(0.6 + 0.8 * np.clip((ratio - known.min()) / np.ptp(known), 0, 1))
+    np.testing.assert_allclose(model.user_exponents, found[0], rtol=1e-5)
+    response = (model.singular_values / model.singular_values[0]).numpy() ** found[1][:, None]
+    np.testing.assert_allclose(model.item_response, model.item_factors.numpy() * response, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("weight", [-0.4, 0.6])
 def test_sgfcf_is_the_formula(
     write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path, weight: float

@@ -83,6 +83,38 @@ def test_a_place_sees_nothing_that_is_later(model: Any) -> None:
     assert not torch.allclose(before[:, 3:], after[:, 3:])
 
 
+def test_the_encoder_is_recboles_sasrec_with_signs_added_to_items(prepare_model: Callable[..., Any]) -> None:
+    """Each item occurs with one sign, so the sum of both embeddings is an item embedding of SASRec."""
+    keys = {"hidden_size": 8, "inner_size": 12, "n_layers": 2, "n_heads": 2, "MAX_ITEM_LIST_LENGTH": LENGTH}
+    keys |= {"hidden_act": "relu", "layer_norm_eps": 1e-3, "initializer_range": 0.5}
+    keys |= {"hidden_dropout_prob": 0.2, "attn_dropout_prob": 0.6}
+    ours = prepare_model("SignedSASRec", **keys)[0].eval()
+    theirs = prepare_model("SASRec", **keys, train_neg_sample_args=None)[0].eval()
+    items = torch.tensor([[3, 4, 5, 6, 7], [7, 8, 3, 0, 0]])
+    signs = torch.tensor([[1, -1, 1, 1, -1], [-1, -1, 1, 0, 0]])
+    lengths = torch.tensor([5, 3])
+    for own, other in ((ours.norm, theirs.LayerNorm), (ours.encoder, theirs.trm_encoder)):
+        other.load_state_dict(own.state_dict())
+    with torch.no_grad():
+        for each in (ours.sign_embedding.weight, ours.item_embedding.weight, ours.position_embedding.weight):
+            assert float(each.std()) == pytest.approx(0.5, rel=0.3)
+        theirs.position_embedding.weight.copy_(ours.position_embedding.weight)
+        theirs.item_embedding.weight.copy_(ours.item_embedding.weight)
+        liked, disliked = torch.tensor([3, 5, 6]), torch.tensor([4, 7, 8])
+        theirs.item_embedding.weight[disliked] += ours.sign_embedding.weight[0]
+        theirs.item_embedding.weight[liked] += ours.sign_embedding.weight[2]
+        batch = {"item_id_list": items, "sign_list": signs, "item_length": lengths}
+        wanted = theirs.forward(items, lengths)
+        torch.testing.assert_close(ours.forward(batch)[torch.arange(2), lengths - 1], wanted, rtol=1e-4, atol=1e-5)
+        scores = ours.full_sort_predict(batch)
+        dropped = []
+        for each, given in ((ours.train(), (batch,)), (theirs.train(), (items, lengths))):
+            torch.manual_seed(3)
+            dropped.append(each.forward(*given))
+        torch.testing.assert_close(dropped[0][torch.arange(2), lengths - 1], dropped[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores, wanted @ ours.item_embedding.weight.T, rtol=1e-4, atol=1e-5)
+
+
 def test_a_negative_weight_of_dislikes_is_refused(prepare_model: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="dislike_weight is -1; it must be a number 0 or more"):
         prepare_model("SignedSASRec", **SETTINGS, dislike_weight=-1)

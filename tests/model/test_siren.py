@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from signed_reference import (
     N_USERS,
@@ -51,6 +52,15 @@ def test_embeddings_and_loss_are_those_of_the_formulas() -> None:
     assert_same_loss(model, batch, loss(model, data, batch))
 
 
+@pytest.mark.parametrize(("coefficient", "layers"), [(-0.7, 1), (0.5, 3)])
+def test_settings_are_those_of_the_formulas(coefficient: float, layers: int) -> None:
+    data = small_data()
+    model = build(SiReN, data, dislike_coefficient=coefficient, mlp_layers=layers)
+    assert len(model.mlp) == layers
+    batch = data.batch(2)
+    assert_same_loss(model, batch, loss(model, data, batch, coefficient))
+
+
 def test_a_batch_of_few_users_and_items_is_enough() -> None:
     data = small_data()
     model = build(SiReN, data)
@@ -74,6 +84,40 @@ def test_dropout_is_that_of_training_alone() -> None:
     assert not torch.allclose(model.loss(batch), quiet)
     model.dropout = 0.0
     torch.testing.assert_close(model.loss(batch), quiet)
+
+
+def test_dropout_is_after_each_layer_of_the_perceptron() -> None:
+    """With the query at 0 both parts weigh a half, whatever dropout makes of the tanh."""
+    data = small_data()
+    model = build(SiReN, data, mlp_layers=1, embedding_size=40)
+    with torch.no_grad():
+        model.query.weight.zero_()
+    z_p = light(data.likes, nodes(model.user_embedding, model.item_embedding), 4)
+    quiet = 2 * torch.cat(model.encode()) - z_p
+    noisy = 2 * torch.cat(model.train().encode()) - z_p
+    positive = quiet > 1e-6
+    share = noisy[positive] / quiet[positive]
+    assert float((share.abs() < 1e-6).double().mean()) == pytest.approx(0.5, abs=0.08)
+    torch.testing.assert_close(share[share.abs() > 1e-6], torch.full_like(share[share.abs() > 1e-6], 2.0))
+
+
+def test_dropout_is_on_the_tanh_of_both_parts() -> None:
+    """Without a perceptron and with one feature, a logit is 0 or twice what it is without dropout."""
+    data = small_data()
+    model = build(SiReN, data, mlp_layers=0, embedding_size=1)
+    z_p = light(data.likes, nodes(model.user_embedding, model.item_embedding), 4)
+    z_n = nodes(model.user_dislikes, model.item_dislikes)
+    logits = [torch.tanh(each @ model.attention.weight.T + model.attention.bias) @ model.query.weight.T
+              for each in (z_p, z_n)]  # fmt: skip
+    seen = set()
+    for _ in range(5):
+        found = torch.cat(model.train().encode())
+        for drops in ((0, 0), (0, 2), (2, 0), (2, 2)):
+            weight = torch.sigmoid(drops[0] * logits[0] - drops[1] * logits[1])
+            close = (found - z_n - weight * (z_p - z_n)).abs() < 1e-6
+            seen |= {(drops, row) for row in close[:, 0].nonzero()[:, 0].tolist()}
+    assert {row for _, row in seen} == set(range(len(z_p)))
+    assert {drops for drops, _ in seen} == {(0, 0), (0, 2), (2, 0), (2, 2)}
 
 
 def test_dropout_keeps_the_mean_and_drops_the_rate() -> None:
