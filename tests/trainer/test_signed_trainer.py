@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from recbole.config import Config
@@ -260,11 +262,18 @@ def test_what_is_no_checkpoint_is_refused(start: Callable[..., Any], tmp_path: P
 
 def test_random_states_survive(start: Callable[..., Any], tmp_path: Path) -> None:
     trainer, _ = start("SGCN")
+    np.random.standard_normal()  # noqa: NPY002  the second of a pair waits in the generator
     trainer._save_checkpoint(0, verbose=False)
-    drawn = torch.rand(3)
+
+    def draws() -> list[float]:
+        return [*torch.rand(3).tolist(), *np.random.standard_normal(3), random.random()]  # noqa: NPY002
+
+    drawn = draws()
     torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    random.seed(99)
     trainer.resume_checkpoint(trainer.saved_model_file)
-    assert torch.equal(torch.rand(3), drawn)
+    assert draws() == drawn
 
 
 @pytest.mark.parametrize("name", ["LSGRec", "LightGCN"])
@@ -286,6 +295,16 @@ def test_a_checkpoint_goes_on_with_appended_rows_and_knows_whose_rows_it_has(
     for key, value in grown.model.state_dict().items():
         if value.dim() == 2 and len(value) in (grown.model.n_users, grown.model.n_items):
             assert torch.equal(value[:-1], trained[key])
+            assert value[-1].any(), "a new row starts as one of a new model does"
+    states = trainer.optimizer.state_dict()["state"].values(), grown.optimizer.state_dict()["state"].values()
+    n_grown = 0
+    for before, after in zip(*states, strict=True):
+        for moment in ("exp_avg", "exp_avg_sq"):
+            same = after[moment][: len(before[moment])]
+            assert torch.equal(same, before[moment])
+            assert not after[moment][len(same) :].any(), "a row that is new has no moments"
+            n_grown += len(after[moment]) > len(same)
+    assert n_grown >= 4
     grown.best_valid_score = 2.0  # of the data as it was: nothing that comes could be better
     score, result = fit((grown, parts))
     assert list(grown.train_loss_dict) == [2]
