@@ -97,6 +97,16 @@ def test_scores_are_the_models_own_with_the_rates_in_them(
     assert weighing.state_dict().keys() == plain.state_dict().keys()
 
 
+def test_rates_are_smoothed_as_those_of_ssf_by_default(
+    write_inter: Callable[..., Path], rows: list, tmp_path: Path
+) -> None:
+    model = build("Pop", write_inter, rows, tmp_path, dislike_aversion=1.0)
+    counters = build("SSF", write_inter, rows, tmp_path, auto=False)
+    likes, dislikes = counters.item_likes.double(), counters.item_dislikes.double()
+    rates = (likes + 5 * likes.sum() / (likes + dislikes).sum()) / (likes + dislikes + 5)
+    torch.testing.assert_close(model.log_like_rates.double(), rates.log(), rtol=1e-5, atol=1e-6)
+
+
 # ---- in runs ----
 
 
