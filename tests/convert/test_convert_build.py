@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -133,6 +134,10 @@ def test_times_without_a_date_and_suspicious_ones(tmp_path: Path) -> None:
     late = frame.with_columns(timestamp=4102444800.0)
     record = manifest_of(convert(source_of([Part(None, [late])]), None, tmp_path, name="late"))
     assert any("the last time, 2100-01-01T00:00:00Z, lies in the future" in each for each in record["warnings"])
+    for name, seconds, warned in (("hour", 3600, False), ("days", 3 * 86400, True)):
+        ahead = pl.concat([frame, frame.with_columns(timestamp=pl.lit(time.time() + seconds))])
+        record = manifest_of(convert(source_of([Part(None, [ahead])]), None, tmp_path, name=name))
+        assert any("lies in the future" in each for each in record["warnings"]) is warned, name
 
 
 def test_parts_become_benchmark_files(tmp_path: Path) -> None:
@@ -160,6 +165,26 @@ def test_parts_become_benchmark_files(tmp_path: Path) -> None:
     assert "1 pairs of 'test' are also in 'train'" in record["warnings"]
 
 
+def test_parts_are_counted_by_pairs_and_their_times_go_together(tmp_path: Path) -> None:
+    columns = ["user_id", "item_id", "sign", "timestamp"]
+    rows = {
+        "train": [("a", "x", 1, 500), ("a", "y", -1, 900.25)],
+        "valid": [("b", "x", 1, 100), ("b", "y", -1, 200)],
+        "test": [("a", "x", 1, 300), ("a", "x", -1, 400), ("b", "x", 1, 600)],
+    }
+    parts = [Part(name, [pl.DataFrame(part, columns, orient="row")]) for name, part in rows.items()]
+    record = manifest_of(convert(source_of(parts), None, tmp_path))
+    assert record["parts"]["test"]["pairs_also_in"] == {"train": 1, "valid": 1}, "pairs, not rows"
+    assert record["contradicting_pairs"] == record["parts"]["test"]["contradicting_pairs"] == 1
+    assert (record["users"], record["items"], record["repeated_rows"], record["repeated_pairs"]) == (2, 2, 3, 2)
+    assert record["time"] == {
+        "first": "1970-01-01T00:01:40Z",
+        "last": "1970-01-01T00:15:00.250000Z",
+        "first_raw": 100,
+        "last_raw": 900.25,
+    }
+
+
 def test_features_of_those_who_occur(tmp_path: Path) -> None:
     user = Features(pl.DataFrame({"age": [30, 40, 50], "user_id": [1, 9, 2], "zip": ["00501", "x", "y"]}))
     item = Features(pl.DataFrame({"item_id": ["y", "x"], "tags": ["a b", "c"]}), {"tags": "token_seq"})
@@ -170,6 +195,10 @@ def test_features_of_those_who_occur(tmp_path: Path) -> None:
     twice = Features(pl.DataFrame({"user_id": [1, 1], "age": [1, 2]}))
     with pytest.raises(UsageError, match="user features, row 2: user_id '1' has several rows"):
         convert(source_of([Part(None, [FRAME])], twice), None, tmp_path, name="twice")
+    for batches in ([1], [1]), ([1, 2], [3, 2]):  # or in two batches
+        twice = Features([pl.DataFrame({"user_id": ids, "age": ids}) for ids in batches])
+        with pytest.raises(UsageError, match=r"user features, row [24]: user_id '[12]' has several rows"):
+            convert(source_of([Part(None, [FRAME])], twice), None, tmp_path, name="twice")
     blank = Features(pl.DataFrame({"user_id": [1, 2], "age": [1, None]}))
     with pytest.raises(UsageError, match="user features, row 2: no value in column 'age'"):
         convert(source_of([Part(None, [FRAME])], blank), None, tmp_path, name="blank")
@@ -372,6 +401,12 @@ def test_the_way_of_spooling_does_not_show_in_the_files(
     assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
     for path in one.iterdir():
         assert path.read_bytes() == (two / path.name).read_bytes()
+    spooled = Spool(tmp_path / "segments")
+    for begin in range(0, 150, 10):
+        spooled.add(frame[begin : begin + 10])
+    assert list((tmp_path / "segments").iterdir()), "or all is held in memory"
+    assert spooled.pieces > 1
+    assert max(piece.height for piece in spooled.in_time_order()) < 100
 
 
 def test_unknown_sources_and_options(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def test_it_goes_on_until_both_conditions_hold() -> None:
     # closed to a ring nothing has to go
     core = signed_core(user, item % 100, np.ones(200, np.int8), (100, 100), k=2)
     assert not core.step_of_row.any()
+    assert core.rounds == 1
 
 
 def test_repeated_rows_and_neutral_rows_add_no_degree() -> None:

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import MISSING_TOKENS, convert
+from recbole_signed.convert import MISSING_TOKENS, convert, tables
 from recbole_signed.convert import raw_files as files
 from recbole_signed.errors import UsageError
 
@@ -182,6 +182,9 @@ def test_the_rule_reads_columns_of_the_file_or_those_of_the_roles(tmp_path: Path
     raw = write(tmp_path / "log.csv", "user,item,stars\na,x,5\na,y,1\n")
     made = convert("csv", raw, tmp_path, rating="stars", like="rating >= 4", dislike="stars <= 2")
     assert rows_of(made) == [("a", "x", 5, 1), ("a", "y", 1, -1)]
+    raw = write(tmp_path / "both.csv", "user,item,stars,rating\na,x,5,1\na,y,1,5\n")
+    made = convert("csv", raw, tmp_path, rating="stars", like="rating >= 4", dislike="else")
+    assert rows_of(made) == [("a", "x", 5, -1), ("a", "y", 1, 1)], "the column of that very name"
 
 
 def test_the_rule_reads_words(tmp_path: Path) -> None:
@@ -288,3 +291,18 @@ def test_ids_of_parquet_files(tmp_path: Path) -> None:
     frame.with_columns(user=pl.Series([[1], [2]])).write_parquet(tmp_path / "d.parquet")
     with pytest.raises(UsageError, match=r"d.parquet: column 'user' holds List\(Int64\), ids were expected"):
         convert("csv", tmp_path / "d.parquet", tmp_path)
+
+
+@pytest.mark.parametrize("rows", [5, 6])
+def test_parquet_that_is_read_in_several_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(tables, "BATCH_ROWS", 2)
+    numbers = [*range(rows)]
+    frame = pl.DataFrame({"user": numbers, "item": "x", "sign": [1] * rows, "time": numbers})
+    frame.write_parquet(tmp_path / "log.parquet")
+    assert rows_of(convert("csv", tmp_path / "log.parquet", tmp_path)) == [(str(n), "x", 1, n) for n in numbers]
+    frame.with_columns(sign=pl.Series([1, 1, 1, 7, *[1] * (rows - 4)])).write_parquet(tmp_path / "bad.parquet")
+    with pytest.raises(UsageError, match=r"bad.parquet, row 4: sign 7"):
+        convert("csv", tmp_path / "bad.parquet", tmp_path)
+    made = convert("csv", tmp_path / "bad.parquet", tmp_path, on_error="skip")
+    assert [row[0] for row in rows_of(made)] == [str(n) for n in numbers if n != 3]
+    assert "bad.parquet\t4\tsign" in (made / "bad.rejected.tsv").read_text()

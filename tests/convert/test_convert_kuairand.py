@@ -70,6 +70,13 @@ def raw(tmp_path: Path) -> Path:
     return folder
 
 
+def test_what_was_liked_without_a_click_was_not_skipped(tmp_path: Path) -> None:
+    lines = [LOG[0], "0,5543,20220430,1800,1651314030792,0,1,0,0,0,0,0,863,30066,0,0,0,1,1", LOG[1]]
+    (tmp_path / "log_standard_x_1k.csv").write_bytes(text(lines))
+    made = convert("kuairand", tmp_path / "log_standard_x_1k.csv", tmp_path / "out", signal="explicit+skip")
+    assert [row["sign"] for row in rows_of(made / "kuairand-1k.inter")] == ["0", "1", "-1"]
+
+
 @pytest.mark.parametrize("signal", sorted(SIGNS))
 def test_signals(tmp_path: Path, raw: Path, signal: str) -> None:
     made = convert("kuairand", raw, tmp_path / "out", signal=signal)

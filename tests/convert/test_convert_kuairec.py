@@ -51,6 +51,8 @@ def test_ratios(tmp_path: Path, raw: Path) -> None:
     options: dict[str, Any] = {"pos_ratio": 1.5, "neg_ratio": 0.8, "between": "drop"}
     made = convert("kuairec", raw, tmp_path / "b", matrix="big", **options)
     assert [row[2] for row in rows_of(made / "kuairec-big.inter")[1:]] == ["-1", "1", "1", "-1"]
+    made = convert("kuairec", raw, tmp_path / "just", matrix="big", pos_ratio=1.907377, neg_ratio=0.722103)
+    assert [row[2] for row in rows_of(made / "kuairec-big.inter")[1:]] == ["0", "0", "1", "-1"], "more, or less, than"
 
 
 def test_rows_without_a_time(tmp_path: Path, raw: Path) -> None:

@@ -185,7 +185,7 @@ SEQUENCES = {
     "last_time_ms": [1650800000000, 1650814000000, 1650700000000],
     "watch_seq": [[30, 31, 30, 32], [31, 40], []],
     "like_seq": [[], [31], []],
-    "long_watch_seq": [[30], [40, 99], []],
+    "long_watch_seq": [[30, 30], [40, 99], []],
 }
 
 
@@ -221,6 +221,11 @@ def test_history_of_kuairand(tmp_path: Path, tail: Path) -> None:
         ["7", "31", "1", "1650900000", "1", "0"],
     ]
     assert "user_sequences.parquet" in record_of(made)["inputs"]
+    later = tail / "log_standard_5_09_to_5_10_pure.csv"  # before the first of all logs
+    later.write_text("\n".join([LOG, log_line(7, 32, 1652100000000, 0, 1)]))
+    made = convert("kuairand", tail, tmp_path / "two", history=True, signal="long_view")
+    assert rows_of(made / "tail.inter")[1:] == [*rows, ["7", "32", "1", "1652100000", "1", "0"]]
+    later.unlink()
     made = convert("kuairand", tail, tmp_path / "bare", history="yes", signal="long_view", keep="")
     assert len(rows_of(made / "tail.inter")[0]) == 4
     assert "user_sequences.parquet" not in record_of(convert("kuairand", tail, tmp_path / "without"))["inputs"]

@@ -112,6 +112,7 @@ def test_latest_small(tmp_path: Path, shared_data: Callable[[str], Path]) -> Non
     ("row", "message"),
     [
         ("1::2::6::978300760", "rating 6, ratings here go from 0.5 to 5"),
+        ("1::2::0::978300760", "rating 0, ratings here go from 0.5 to 5"),
         ("1::2::978300760::5", "rating 9.78301e.08, ratings here go"),
         ("1::2::::978300760", "no value in column 'rating'"),
         ("1::2::x::978300760", "the rating needs numbers in column 'rating', got 'x'"),

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
-from recbole_signed.convert import convert
+from recbole_signed.convert import convert, tables
 from recbole_signed.errors import UsageError
 
 TYPES = {
@@ -64,13 +64,24 @@ def test_rows_in_order_with_places_as_times(tmp_path: Path, raw: Path) -> None:
     assert header == "user_id:token\titem_id:token\tsign:float\ttimestamp:float\ttimespent:float"
     assert rows_of(made / "vk.inter") == ROWS
     record = json.loads((made / "dataset.json").read_text())
-    assert len(record["inputs"]) == 6
+    assert set(record["inputs"]) == {
+        *(f"subsamples/ur0.01/{name}.parquet" for name in WEEKS),
+        *(f"metadata/{kind}_metadata.parquet" for kind in ("users", "items")),
+    }
     assert record["time"] == {"first_raw": 0, "last_raw": 2116800}
     users, items = (sorted(rows_of(made / f"vk.{kind}")) for kind in ("user", "item"))
     assert users == [("7", "20", "1", "5"), ("8", "30", "2", "5"), ("9", "40", "1", "6")]
     assert ("103", "2", "30") in items
     assert len(items) == 4
     assert "gender:token" in (made / "vk.user").read_text()
+
+
+def test_the_places_of_a_week_go_on_from_batch_to_batch(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "BATCH_ROWS", 2)
+    made = convert("vk-lsvd", raw, tmp_path / "out", name="vk", subsample="ur0.01")
+    assert rows_of(made / "vk.inter") == ROWS
 
 
 def test_parts_as_published(tmp_path: Path, raw: Path) -> None:

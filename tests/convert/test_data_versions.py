@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -43,6 +44,23 @@ def test_the_version_is_that_of_the_atomic_files_alone(tmp_path: Path, made: Pat
     assert versions.version(record) == version
 
 
+def test_files_that_change_places_and_features_make_another_version() -> None:
+    made = {"d.train.inter": "a", "d.test.inter": "b", "d.item": "c", "d.yaml": "d"}
+    version = versions.version_of(made)
+    assert versions.version_of(dict(reversed(made.items()))) == version
+    assert versions.version_of({**made, "d.yaml": "e"}) == version
+    swapped, changed = {**made, "d.train.inter": "b", "d.test.inter": "a"}, {**made, "d.item": "e"}
+    renamed = {name.replace("test", "tests"): content for name, content in made.items()}
+    for other in (swapped, changed, renamed):
+        assert versions.version_of(other) != version
+
+
+def test_the_checksum_is_of_the_whole_file(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 8192  # more than is read at a time
+    (tmp_path / "large").write_bytes(content)
+    assert versions.sha256(tmp_path / "large") == hashlib.sha256(content).hexdigest()
+
+
 def test_a_data_set_as_it_was_made(made: Path) -> None:
     assert versions.refuse_changed(made, "raw") == record_of(made)["version"]
     for thorough in (True, False):
@@ -70,6 +88,20 @@ def test_a_changed_file_is_refused(made: Path, later: bool) -> None:
     path.unlink()
     with pytest.raises(UsageError, match=r"raw.inter is missing"):
         versions.refuse_changed(made, "raw")
+
+
+@pytest.mark.parametrize(
+    ("change", "after"), [("b\tx\t0", 0), ("b\tx\t0", 10**9), ("b\tx\t1\t30\nb\tx\t1", -(10**9)), ("b\t1", -(10**9))]
+)
+def test_a_change_is_seen_whatever_time_the_file_bears(made: Path, change: str, after: int) -> None:
+    """Of the moment of dataset.json, or later; or older, as a copy that keeps times leaves it, but of another size."""
+    path, moment = made / "raw.inter", (made / "dataset.json").stat().st_mtime_ns - 100 * 10**9
+    path.write_text(path.read_text().replace("b\tx\t1", change))
+    for each, time in ((made / "dataset.json", moment), (path, moment + after)):
+        os.utime(each, ns=(time, time))
+    for _ in range(2):  # not the first time only
+        with pytest.raises(UsageError, match="has changed since it was made"):
+            versions.refuse_changed(made, "raw")
 
 
 def test_files_are_read_once_after_they_were_copied(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +168,26 @@ def test_a_change_that_is_meant(made: Path) -> None:
     }
     assert versions.refuse_changed(made, "raw") == after["version"]
     assert versions.changes(made, after, thorough=True) == []
+
+
+def test_all_that_was_ever_changed_by_hand_is_listed(made: Path) -> None:
+    (made / "raw.user").write_text("user_id:token\tage:float\na\t3\n")
+    assert accept(made) == ["raw.user"]
+    with (made / "raw.inter").open("a") as file:
+        file.write("c\tz\t-1\t50\n")
+    assert accept(made) == ["raw.inter"]
+    assert record_of(made)["changed_by_hand"] == ["raw.inter", "raw.user"]
+
+
+def test_times_that_have_no_date_get_none_when_a_change_is_accepted(made: Path) -> None:
+    record = record_of(made)
+    record["time"] = {"first_raw": 10, "last_raw": 40}  # as sources write it whose clock begins nobody knows when
+    (made / "dataset.json").write_text(json.dumps(record))
+    with (made / "raw.inter").open("a") as file:
+        file.write("c\tz\t-1\t50\n")
+    accept(made)
+    assert record_of(made)["time"] == {"first_raw": 10, "last_raw": 50}
+    assert record_of(made)["warnings"] == []
 
 
 def test_accepting_many_rows_leaves_nothing_behind(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
