@@ -77,7 +77,8 @@ def insert(folder: Path, path: str, text: str, kind: Kind) -> bool:
     if not file.is_file():
         return False
     old = file.read_text(encoding="utf-8")
-    if text.strip(" \n,") in old:
+    known = re.escape(text.strip(" \n,"))
+    if re.search(rf"^ *{known},?$", old, re.MULTILINE):  # whole lines: that of SSF begins that of SSFL
         return True
     places: dict[str, Callable[[], str]] = {
         kind.init: lambda: f"{old.rstrip()}\n{text.rstrip()}\n",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stock_recbole import REPOSITORY
 
 from recbole_signed.cli.app import main
 from recbole_signed.errors import MissingExtraError, UsageError
@@ -28,6 +29,7 @@ from recbole_signed.upstream import (
     recipe_of,
     upstream,
 )
+from recbole_signed.upstream.checkout import GENERAL, GUIDE, insert
 
 MODELS = [name for name in sorted(registry.models()) if not recipe_of(name).refusal]
 
@@ -106,6 +108,24 @@ def test_lines_go_where_they_belong(exported: Callable[[str], Path], checkout: P
         *("category", "cate_link", "year", "pub", "model", "model_link", "paper", "paper_link", "authors", "ref_code"),
         *("repository", "repo_link"),
     }
+
+
+def test_a_line_that_begins_another_one_is_put_in_too(tmp_path: Path) -> None:
+    """As SSF, where SSFL is there already."""
+    texts = {
+        GUIDE: "   model/general/{}\n",
+        GENERAL.api: "   recbole.model.general_recommender.{}\n",
+        GENERAL.init: "from recbole.model.general_recommender.{0} import {0}\n",
+    }
+    for path, text in texts.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(REPOSITORY.get(path, ""), encoding="utf-8")
+        for model in ("ssfl", "ssf", "ssfl", "ssf"):
+            assert insert(tmp_path, path, text.format(model), GENERAL)
+        written = (tmp_path / path).read_text(encoding="utf-8")
+        for model in ("ssfl", "ssf"):
+            assert written.splitlines().count(text.format(model).rstrip()) == 1, path
+    assert "We implement 96 " in (tmp_path / GUIDE).read_text(encoding="utf-8")
 
 
 def test_lines_of_a_sequential_model_go_to_those_of_its_kind(exported: Callable[[str], Path], checkout: Path) -> None:
