@@ -130,6 +130,10 @@ def test_text_is_hashed_and_rows_have_the_length_1(write: Write) -> None:
     assert np.linalg.norm(found[:, 1:], axis=1) == pytest.approx([1, 1, 0, 1])
     assert found[0, 1:] @ found[3, 1:] > 0  # both say dust
     assert found[1, 1:] @ found[3, 1:] == 0
+    assert np.count_nonzero(found[0, 1:]) == 5  # three words and two pairs of neighbours
+    for row in (0, 1, 3):  # no pair goes over the end of a row
+        alone, _ = matrix_of(write(ROWS[row]), ["title:text"], [ROWS[row][0]])
+        np.testing.assert_array_equal(alone[0], found[row])
 
 
 def test_vectors_have_the_length_1_on_average(write: Write) -> None:

@@ -90,6 +90,16 @@ def test_a_malformed_row_is_named(at: int, bad: str, block: int, blanks: int) ->
             assert text.startswith(f"raw.csv, line {line}: ")
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_lines_are_counted_alike_whatever_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """Also where what is read at a time ends in the middle of a line end."""
+    raw = tmp_path / "raw.csv"
+    raw.write_bytes(end.join([HEADER, GOOD[0], GOOD[0], "u1,i1,3,7,5", GOOD[0]]).encode())
+    for block in range(len(HEADER), len(HEADER) + 12):
+        monkeypatch.setattr(files, "BLOCK_BYTES", block)
+        assert refuse(raw, "sign 7", time_unit="s").startswith("raw.csv, line 4: "), block
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     junk=st.one_of(

@@ -137,12 +137,17 @@ def test_bad_folders(tmp_path: Path, ml_1m: Path) -> None:
         convert("movielens", ml_1m, tmp_path / "out")
     with pytest.raises(UsageError, match=r"ratings.csv has no column 'rating'"):
         convert("movielens", ml_1m / "ratings.csv", tmp_path / "out")
+    (ml_1m / "ratings.csv").unlink()
+    packed = ml_1m / "ratings.dat.xz"
+    packed.write_bytes(lzma.compress(b"1::2::5::978300760\n"))
+    with pytest.raises(UsageError, match=r"holds ratings.dat and ratings.dat.xz; keep one of them"):
+        convert("movielens", ml_1m, tmp_path / "out")
+    packed.unlink()
     hundred = tmp_path / "ml-100k"
     hundred.mkdir()
     (hundred / "u.data").write_text("1\t2\t3\t4\n")
     with pytest.raises(UsageError, match=r"which is the source 'movielens-100k'"):
         convert("movielens", hundred, tmp_path / "out")
-    (ml_1m / "ratings.csv").unlink()
     (ml_1m / "movies.dat").write_text("1193::A::B::C\n")
     with pytest.raises(UsageError, match=r"movies.dat, line 1: 4 columns where 3 were expected"):
         convert("movielens", ml_1m, tmp_path / "out")

@@ -9,7 +9,7 @@ import pytest
 
 from recbole_signed.atomic import read_rows
 from recbole_signed.errors import UsageError
-from recbole_signed.synth import Origin, SyntheticGraph, generate, load, write
+from recbole_signed.synth import Origin, SyntheticGraph, generate, load, write, writer
 
 ORIGIN = Origin("kuairand", 12_000, 5)
 
@@ -40,6 +40,18 @@ def test_atomic_files_hold_the_graph(graph: SyntheticGraph, tmp_path: Path) -> N
     assert record["outputs"]["g.inter"] == digest
     rows = read_rows(tmp_path / "g")
     assert (len(rows), rows.n_users, rows.n_items) == (12_000, graph.n_users, graph.n_items)
+
+
+def test_rows_are_written_piece_by_piece(
+    graph: SyntheticGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(graph, tmp_path / "whole" / "g", ORIGIN)
+    monkeypatch.setattr(writer, "_CHUNK", 5_000)
+    written: list[int] = []
+    write(graph, tmp_path / "pieces" / "g", ORIGIN, progress=written.append)
+    assert written == [5_000, 5_000, 2_000]
+    whole, pieces = ((tmp_path / each / "g" / "g.inter").read_bytes() for each in ("whole", "pieces"))
+    assert pieces == whole
 
 
 def test_recbole_reads_the_atomic_files(graph: SyntheticGraph, tmp_path: Path) -> None:

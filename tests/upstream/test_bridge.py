@@ -83,6 +83,18 @@ def test_each_dislike_comes_once_an_epoch_and_nothing_known_is_sampled() -> None
     assert orders[0] != orders[1]
 
 
+def test_items_are_sampled_in_proportion_to_a_power_of_their_edges() -> None:
+    edges = [*((user, 1) for user in range(1, 5)), (1, 2), (5, 3)]
+    for exponent, wanted in ((1.0, 4 / 5), (2.0, 16 / 17)):
+        dataset = data(edges, negative_exponent=exponent)
+        dataset.config["n_negatives"] = 2000
+        batches = SignedBatches(dataset, signed_rows(dataset), "edges")
+        batch, _ = batches.of({"user_id": torch.tensor([5]), "item_id": torch.tensor([3])})
+        counts = Counter(batch["neg_item_id"].flatten().tolist())
+        assert set(counts) == {1, 2}, "of those that somebody has an edge to"
+        assert counts[1] / 2000 == pytest.approx(wanted, abs=0.04)
+
+
 def test_batches_of_likes_hold_no_dislike() -> None:
     dataset = data([(*pair, 1.0) for pair in LIKES] + [(*pair, -1.0) for pair in DISLIKES])
     made, _ = epoch(SignedBatches(dataset, signed_rows(dataset), "likes"), dataset, 5)
