@@ -17,7 +17,8 @@ from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.analysis import asked_models, has_learner, overlap, respond, responsiveness
-from recbole_signed.online import LIKE
+from recbole_signed.online import LIKE, OnlineRecommender
+from recbole_signed.online.learners import make_learner
 
 
 @pytest.fixture
@@ -80,6 +81,70 @@ def test_neighbours_are_the_items_whose_likes_are_most_alike(tmp_path: Path) -> 
         found = audit._neighbours(one, other)
         assert alike[other][found] == pytest.approx(np.sort(wanted)[::-1][: len(found)])
         assert len(found) == min(responsiveness.N_NEIGHBOURS, np.count_nonzero(wanted))
+    live.close()
+
+
+@pytest.mark.parametrize(
+    ("lost", "wanted"),
+    [
+        ((), (True, True, True)),
+        (("undislike",), (True, False, False)),
+        (("unlike",), (True, False, False)),
+        (("dislike", "undislike"), (False, True, True)),
+    ],
+)
+def test_an_event_that_is_lost_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: tuple[str, ...], wanted: tuple[bool, ...]
+) -> None:
+    live = begin(tmp_path / "state")
+    audit = responsiveness._Audit(live, 0, 5)
+    tell = audit._tell
+
+    def tell_some(user: int, item: int, kind: str) -> None:
+        if kind not in lost:
+            tell(user, item, kind)
+
+    monkeypatch.setattr(audit, "_tell", tell_some)
+    found = audit._probe(3, np.random.default_rng(0))
+    assert (found.gone, found.restored, found.exact) == wanted
+    assert found.near_before >= found.near_after
+    live.close()
+
+
+def test_what_falls_is_counted_among_all_other_items(tmp_path: Path) -> None:
+    live = begin(tmp_path / "state")
+    audit = responsiveness._Audit(live, 0, 5)
+    shares = []
+    for user in (3, 8, 20, 31):
+        scores, shown = audit._ranking(user)
+        item = int(shown[np.random.default_rng(user).integers(len(shown))])
+        near = audit._neighbours(user, item).tolist()
+        before = [each for each in np.argsort(-scores, kind="stable").tolist() if each != item]
+        audit._tell(user, item, "dislike")
+        after = [each for each in np.argsort(-audit._ranking(user)[0], kind="stable").tolist() if each != item]
+        audit._tell(user, item, "undislike")
+        places = [(before.index(each), after.index(each)) for each in near]
+        found = audit._probe(user, np.random.default_rng(user))
+        assert found.falling == pytest.approx(np.mean([(now > then) + 0.5 * (now == then) for then, now in places]))
+        assert found.near_before == sum(then < len(shown) - 1 for then, _ in places)
+        assert found.near_after == sum(now < len(shown) - 1 for _, now in places)
+        shares.append(found.falling)
+    assert len({*shares}) > 1
+    live.close()
+
+
+def test_a_like_of_another_kind_is_one_that_some_know(tmp_path: Path) -> None:
+    """Users 1 to 6 like items 1 to 5, users 7 to 12 like some of items 6 to 10, which ever fewer of them know."""
+    pairs = [(u, i) for u in range(1, 7) for i in range(1, 6) if u + i != 7]
+    pairs += [(u, i) for i, known in zip(range(6, 11), (6, 5, 4, 3, 1), strict=True) for u in range(7, 7 + known)]
+    user, item = (np.array(each) for each in zip(*pairs, strict=True))
+    edges = user, item, np.full(len(pairs), LIKE, dtype=np.int8), np.arange(len(pairs))
+    names = [f"u{n}" for n in range(1, 13)], [f"i{n}" for n in range(1, 11)]
+    live = OnlineRecommender.begin(tmp_path / "state", make_learner("Pop"), *names, edges)
+    audit = responsiveness._Audit(live, 0, 5)
+    chosen = {audit._another_kind(2, np.random.default_rng(seed)) for seed in range(30)}
+    # item 5 is of its own kind, one like of item 10 says little, and items 8 and 9 are the less popular half
+    assert chosen == {6, 7}
     live.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.analysis import centres, label_nodes
+from recbole_signed.experiments.analysis import fitted as fitting
 from recbole_signed.experiments.analysis import user_segments as module
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf import FilterSettings, SpectralFilter
@@ -48,6 +50,47 @@ def test_a_sample_gives_the_centres(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted, _ = SpectralFilter.fit(graph, FilterSettings(rank=6, cutoff=3))
     users, _ = label_nodes(fitted, graph, 3, 3, seed=0)
     assert (users[:190] == np.repeat([0, 1, 2], [100, 60, 30])).mean() > 0.95
+
+
+def test_factors_have_length_1_and_their_products_are_exposure_scores() -> None:
+    graph = planted()
+    fitted, _ = SpectralFilter.fit(graph, FilterSettings(rank=6, cutoff=3))
+    users = np.flatnonzero(fitted.degrees(graph).numpy() == fitted.median_degree)  # to others the bands differ
+    assert len(users) > 3
+    of_user, of_item = module.user_factors(fitted, graph, users), module.item_factors(fitted)
+    assert np.linalg.norm(of_user, axis=1) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(of_item[:60], axis=1) == pytest.approx(1, abs=1e-5)
+    assert not of_item[60].any()
+    response = fitted.response(fitted.values.new_tensor([fitted.median_degree])).numpy()
+    lengths = np.linalg.norm(fitted.vectors[:, : fitted.k].numpy() * np.sqrt(response), axis=1)
+    exposure = fitted.exposure(graph.rows(users)).numpy()
+    exposure /= np.linalg.norm(exposure, axis=1, keepdims=True)
+    products = (of_user @ of_item.T) * lengths
+    products /= np.linalg.norm(products, axis=1, keepdims=True)
+    np.testing.assert_allclose(products, exposure, atol=1e-4)
+
+
+def test_a_user_of_dislikes_alone_has_a_segment() -> None:
+    whole = planted()
+    user, item = whole.dislikes.nonzero()
+    dislikes = np.append(user, [190, 190]), np.append(item, [0, 1])
+    graph = SignedGraph.from_edges(whole.likes.nonzero(), dislikes, 191, 61)
+    fitted, _ = SpectralFilter.fit(graph, FilterSettings(rank=6, cutoff=3))
+    users, _ = label_nodes(fitted, graph, 3, 3, seed=0)
+    assert users[190] >= 0
+
+
+def test_the_best_of_several_starts_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(0).standard_normal((60, 2)).astype(np.float32)
+
+    def inertia(starts: int, seed: int) -> float:
+        monkeypatch.setattr(module, "STARTS", starts)
+        distance = np.linalg.norm(points[:, None] - centres(points, 9, seed)[None], axis=2).min(axis=1)
+        return float(np.square(distance).sum())
+
+    found = np.array([[inertia(starts, seed) for starts in (1, 2, 3, 5)] for seed in range(4)])
+    assert (np.diff(found, axis=1) <= 1e-4).all()
+    assert (found[:, -1] < found[:, 0] - 1e-3).any()
 
 
 def test_more_segments_than_points() -> None:
@@ -93,6 +136,27 @@ def test_the_command_counts_every_verdict_once(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit):
         cli.main(words)
     assert "Like rate of user segment (row)" in capsys.readouterr().out
+
+
+def test_rates_and_examples_are_those_of_the_training_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert("toy", None, tmp_path / "atomic_files")
+    kept: list[Any] = []
+    fit_once = fitting.fit_once
+    monkeypatch.setattr(fitting, "fit_once", lambda *args, **words: kept.append(fit_once(*args, **words)) or kept[-1])
+    settings = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
+    found = module.segments("toy-signed", 3, 2, overrides=settings)
+    graph, tokens = kept[0].model.graph, kept[0].data.field2id_token["item_id"]
+    likes, dislikes = (each.toarray() for each in (graph.likes, graph.dislikes))
+    for side, axis in (("users", 1), ("items", 0)):
+        names = kept[0].data.field2id_token[f"{side[:-1]}_id"]
+        for number, each in enumerate(found[side]):
+            inside = [node for node, name in enumerate(names) if found["assigned"][side].get(str(name)) == number]
+            of_it = [int(part.sum(axis=axis)[inside].sum()) for part in (likes, dislikes)]
+            assert [each["likes"], each["dislikes"]] == of_it
+            assert each["like_rate"] == pytest.approx(of_it[0] / sum(of_it), abs=1e-6)
+            if side == "items":
+                best = sorted(inside, key=lambda item: (-likes[:, item].sum(), item))[: module.EXAMPLES]
+                assert each["examples"] == [str(tokens[item]) for item in best]
 
 
 def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,8 @@ from recbole_signed.experiments.analysis import (
     tradeoff,
     tradeoffs,
 )
+from recbole_signed.experiments.analysis import fitted as fitting
+from recbole_signed.experiments.analysis import tradeoff_curve as module
 from recbole_signed.experiments.runs import data_sha256
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
@@ -272,6 +274,47 @@ def test_a_curve_of_other_settings_of_the_data_is_measured_again(toy: str) -> No
     settings.write_text(settings.read_text() + "\nverdict_smoothing: 500\n")
     [second] = tradeoffs({"Pop": {}}, toy, Path("runs"), **question)
     assert second["points"] == tradeoff("Pop", toy, **question)["points"] != first["points"]
+
+
+def test_what_is_kept_is_of_the_same_question_files_data_and_version(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+
+    def make(model: str, dataset: str, **question: Any) -> dict[str, Any]:
+        made.append(question)
+        return {"points": []}
+
+    def times(values: dict[str, Any], **question: Any) -> int:
+        """Ask twice, and return how often the answer has been made so far."""
+        for _ in range(2):
+            fitting.kept_or_made({"Pop": values}, toy, Path("kept"), question, make)
+        return len(made)
+
+    Path("s.yaml").write_text("topk: [5]\n")
+    assert times({}, k=5) == 1
+    assert times({}, k=6) == 2
+    assert times({}, k=6, config_files=["s.yaml"]) == 3
+    Path("s.yaml").write_text("topk: [6]\n")
+    assert times({}, k=6, config_files=["s.yaml"]) == 4
+    chosen = {"dislike_aversion": 1.0}
+    assert times(chosen, k=6) == 5
+    convert("toy", None, "atomic_files", overwrite=True, seed=3)
+    assert times(chosen, k=6) == 6
+    monkeypatch.setattr(fitting, "__version__", "another")
+    assert times(chosen, k=6) == 7
+
+
+def test_the_best_aversion_is_the_smallest_of_those_that_are_best_on_validation() -> None:
+    rows = [(0.0, 0.1, 0.9), (0.5, 0.4, 0.1), (1.0, 0.4, 0.2), (2.0, 0.3, 0.3)]
+    name = "signedndcg@5"
+    points = [{"dislike_aversion": g, name: test, "valid": {name: valid, "ndcg@5": -g}} for g, valid, test in rows]
+    assert module._best_on_validation(points) == {name: 0.5}
+
+
+def test_the_front_has_equal_points_and_none_that_is_not_defined() -> None:
+    places = [(0.2, 0.5), (0.2, 0.5), (0.2, 0.4), (0.3, 0.5), (0.3, 0.6), (None, 0.9), (0.1, None)]
+    points = [{"dislikerecall@5": across, "recall@5": up, "ndcg@5": up} for across, up in places]
+    module.mark_front([{"k": 5, "points": points[:3]}, {"k": 5, "points": points[3:]}])
+    assert [point["front"] != [] for point in points] == [True, True, False, False, True, False, False]
 
 
 def curve(model: str, *points: tuple[float | None, float, float | None]) -> dict[str, Any]:
