@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -162,6 +163,26 @@ def test_a_log_that_is_compacted_while_it_is_read(tmp_path: Path, monkeypatch: p
     writer.close()
 
 
+def test_ids_that_come_while_the_log_is_read_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = begin(tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+    catch_up = replica.log.catch_up
+
+    def writing() -> None:
+        monkeypatch.undo()
+        catch_up()
+        writer.update([event(1, "comes", "i1", "like"), event(2, "u1", "appears", "like")])
+
+    monkeypatch.setattr(replica.log, "catch_up", writing)
+    assert replica.follow() == 2
+    assert writer.state is not None
+    assert replica.users.id_of("comes") == writer.state.users.id_of("comes") > 0
+    assert replica.items.id_of("appears") == writer.state.items.id_of("appears") > 0
+    assert lists(replica, ["u1", "comes"]) == lists(writer, ["u1", "comes"])
+    replica.close()
+    writer.close()
+
+
 def test_an_activated_version_has_one_name_on_writer_and_replica(tmp_path: Path) -> None:
     writer = begin(tmp_path / "state")
     writer.update([event(1, "u1", "i1", "dislike")])
@@ -196,6 +217,61 @@ def test_a_replica_hides_what_its_writer_hides(tmp_path: Path) -> None:
         late.close()
     early.close()
     writer.close()
+
+
+def test_a_version_is_not_taken_before_the_events_that_it_reflects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = begin(tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+    before, users = replica.version, ["u1", "u2", "new"]
+    writer.update([event(1, "new", "i1", "like"), event(2, "new", "unseen", "like")])
+    writer.refit().result()
+    writer.snapshot()
+    with monkeypatch.context() as slow:  # the log was read a moment before these events came
+        slow.setattr(replica.log, "commits", lambda seq: iter(()))
+        assert (replica.follow(), replica.version) == (0, before)
+        assert len(lists(replica, ["u1"])[0]) == 8
+    assert (replica.follow(), replica.version) == (2, writer.version)
+    assert writer.version != before
+    assert lists(replica, users) == lists(writer, users)
+    replica.close()
+    writer.close()
+
+
+def test_a_follower_says_since_when_it_knows_all() -> None:
+    """Events that come while it looks at the log may be missing."""
+    entered, released = threading.Semaphore(0), threading.Semaphore(0)
+    broken = threading.Event()
+
+    class Gate:
+        def follow(self) -> int:
+            entered.release()
+            released.acquire()
+            if broken.is_set():
+                raise UsageError("the log is gone.")
+            return 0
+
+    def next_look() -> None:
+        assert entered.acquire(timeout=20)
+
+    follower = Follower(Gate())  # type: ignore[arg-type]
+    next_look()
+    within = time.monotonic()
+    time.sleep(0.005)
+    released.release()
+    next_look()  # so the first one has ended
+    assert (follower.looked <= within, follower.failure) == (True, None)
+    broken.set()
+    released.release()
+    next_look()
+    assert (follower.looked <= within, follower.failure) == (True, "the log is gone.")
+    broken.clear()
+    released.release()
+    next_look()
+    assert (follower.looked <= within, follower.failure) == (False, None)
+    released.release(100)
+    follower.close()
 
 
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:

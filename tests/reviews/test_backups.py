@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from warm_python import WarmPython
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
 from recbole_signed.online import OnlineRecommender
-from recbole_signed.online.store import OnlineState, back_up, restore, traces, traces_of
+from recbole_signed.online.store import OnlineState, back_up, backup, restore, traces, traces_of
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -200,6 +201,12 @@ def test_an_erasure_waits_for_a_backup_that_is_being_made(tmp_path: Path, monkey
     back_up(tmp_path / "state", tmp_path / "backup")  # as another process
     assert left[0].rows == 1
     assert "is being made" in left[0].reasons[0]
+    restore(tmp_path / "backup", tmp_path / "again")
+    with OnlineState.open(tmp_path / "again") as again:
+        again.recover()
+        list(again.replay())
+        assert "leaves-for-ever" not in again.users, "the backup knows who was forgotten while it was made"
+    shutil.rmtree(tmp_path / "again")
     assert recommender.erase().rows == 0
     assert b"leaves-for-ever" not in content(tmp_path)
     recommender.close()
@@ -390,6 +397,90 @@ def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is damaged"):
         restore(tmp_path / "backup", tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def spoil(folder: Path) -> None:
+    """Change a byte of the largest file of tensors of a version or a base."""
+    path = max(folder.rglob("*.safetensors"), key=lambda each: each.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("part", ["versions", "base"])
+def test_a_backup_with_a_damaged_version_or_base_is_not_restored(tmp_path: Path, part: str) -> None:
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "u1", "i1", "like")])
+    for _ in range(3):
+        recommender.snapshot()
+    recommender.compact()
+    recommender.back_up(tmp_path / "backup")
+    recommender.close()
+    (folder,) = (each for each in (tmp_path / "backup").iterdir() if each.is_dir() and each.name.startswith(part))
+    spoil(folder)
+    with pytest.raises(UsageError, match="damaged"):
+        restore(tmp_path / "backup", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_damaged_version_does_not_take_the_place_of_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = begin(tmp_path / "state")
+    first = recommender.back_up(tmp_path / "backup")
+    assert first.version == "v000001"
+    recommender.update([event(1, "u1", "i1", "like")])
+    newest = recommender.snapshot()
+    recommender.close()
+    spoil(tmp_path / "state" / "versions" / newest)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(UsageError, match="could not be backed up"):
+        back_up(tmp_path / "state", tmp_path / "backup")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["backup", "state"]
+    assert restore(tmp_path / "backup", tmp_path / "again") == first
+
+
+def test_a_backup_is_on_the_disk_before_it_is_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = begin(tmp_path / "state")
+    for _ in range(3):
+        recommender.snapshot()
+    recommender.compact()
+    synced: list[str] = []
+    sync = backup.sync_folder
+    monkeypatch.setattr(backup, "sync_folder", lambda path: (synced.append(path.name), sync(path)))
+    steps: list[str] = []
+
+    def reached(step: str) -> None:
+        if step in ("backup:copied", "restore:copied"):
+            (made,) = tmp_path.glob(".*.tmp")
+            assert {each.name for each in (made, *made.rglob("*"))} <= {*synced}, step
+            assert {"model.safetensors", "log.sqlite"} <= {*synced}
+            synced.clear()
+            steps.append(step)
+        if step == "backup:renamed":
+            assert synced == [tmp_path.name]
+            steps.append(step)
+
+    monkeypatch.setattr("recbole_signed.files.reached", reached)
+    recommender.back_up(tmp_path / "backup")
+    recommender.close()
+    restore(tmp_path / "backup", tmp_path / "again")
+    assert steps == ["backup:copied", "backup:renamed", "restore:copied"]
+    assert synced == [tmp_path.name], "the folder that the restored state is in"
+
+
+def test_a_backup_holds_the_catalogue_and_no_pin(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    newest = recommender.snapshot()
+    recommender.versions.pin(newest)
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "catalogue.sqlite")) as catalogue:
+        catalogue.execute("CREATE TABLE titles AS SELECT 'i1' AS item, 'Heat' AS title")
+        catalogue.commit()
+    assert recommender.back_up(tmp_path / "backup").version == newest
+    recommender.close()
+    restore(tmp_path / "backup", tmp_path / "again")
+    with contextlib.closing(sqlite3.connect(tmp_path / "again" / "catalogue.sqlite")) as catalogue:
+        assert catalogue.execute("SELECT * FROM titles").fetchall() == [("i1", "Heat")]
+    assert [*(tmp_path / "state").rglob("PINNED")]
+    assert not [*(tmp_path / "again").rglob("PINNED")], "a pin would keep the version for ever"
 
 
 def test_a_backup_names_nobody_whom_the_log_does_not_know(tmp_path: Path) -> None:
