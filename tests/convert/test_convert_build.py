@@ -311,6 +311,17 @@ def test_who_comes_second_does_not_replace_the_first(tmp_path: Path) -> None:
     assert (tmp_path / "made" / "first").exists()
 
 
+def test_what_somebody_else_puts_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    def frames() -> Iterator[pl.DataFrame]:
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made" / "thesis.txt").touch()
+        yield FRAME
+
+    with pytest.raises(UsageError, match="made is not a data set that recbole-signed made"):
+        convert(source_of([Part(None, frames())]), None, tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "thesis.txt"]
+
+
 def test_a_data_set_that_appears_at_the_last_moment_is_not_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,11 @@ def test_a_rule_makes_the_sign_and_columns_are_found_by_their_usual_names(tmp_pa
     )
 
 
+def test_of_columns_of_one_name_the_first_is_found_and_a_type_in_one_name_is_part_of_it(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "User,user,item,sign,stars:float\na,b,x,1,5\n")
+    assert rows_of(convert("csv", raw, tmp_path, rating="stars:float")) == [("a", "x", 5, 1)]
+
+
 @pytest.mark.parametrize("name", ["date", "DateTime", "time"])
 def test_a_column_of_dates_is_found(tmp_path: Path, name: str) -> None:
     """User review 7."""
@@ -194,6 +199,8 @@ def test_the_rule_reads_words(tmp_path: Path) -> None:
     raw = write(tmp_path / "log.jsonl", "\n".join(json.dumps(line) for line in lines))
     made = convert("csv", raw, tmp_path, like="action == like", dislike="action == skip")
     assert rows_of(made) == [("a", "x", 1), ("a", "y", -1), ("a", "z", 0)]
+    raw = write(tmp_path / "case.csv", "user,item,action\na,x,Like\na,y,like\n")
+    assert rows_of(convert("csv", raw, tmp_path, like="action == Like")) == [("a", "x", 1), ("a", "y", 0)]
 
 
 def test_rule_columns_may_have_blanks_and_those_rows_are_neutral(tmp_path: Path) -> None:
@@ -284,6 +291,9 @@ def test_ids_of_parquet_files(tmp_path: Path) -> None:
     assert rows_of(convert("csv", tmp_path / "a.parquet", tmp_path)) == [("1", "x", 1), ("2", "y", -1)]
     frame.with_columns(user=pl.Series([1.0, 2.5])).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(UsageError, match=r"b.parquet, row 2: the id 2.5 in column 'user' is not a whole number"):
+        convert("csv", tmp_path / "b.parquet", tmp_path)
+    frame.with_columns(user=pl.Series([1.0, 1e19])).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(UsageError, match=r"b.parquet, row 2: the id 1e\+19 in column 'user' is not a whole number"):
         convert("csv", tmp_path / "b.parquet", tmp_path)
     frame.with_columns(user=pl.Series([1.0, None])).write_parquet(tmp_path / "c.parquet")
     with pytest.raises(UsageError, match=r"c.parquet, row 2: no value in column 'user'"):

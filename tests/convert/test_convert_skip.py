@@ -223,7 +223,7 @@ def test_what_is_wrong_with_the_whole_file_still_stops(tmp_path: Path) -> None:
         (
             "user,item,sign\na,x,9\nb,y,9\n",
             {},
-            r"gives no interactions \(2 bad rows were left out, the first: raw.csv, ",
+            r"gives no interactions \(2 bad rows were left out, the first: raw.csv, line 2: ",
         ),
         ("user,item,sign\na\n", {}, r"gives no interactions \(1 bad rows were left out, the first: raw.csv, line 2"),
         ("user,item,sign\na,x,-1\nb\n", {}, r"leaves no likes among 1 rows \(1 bad rows were left out"),
