@@ -33,9 +33,10 @@ class LightGCL(SignedRecommender):
               + \lambda_2 \|\Theta\|^2
 
     (eq. 3-9; the items' side alike, over liked and sampled items; v runs over all users, in blocks whose products are
-    not kept.) Mini-batches of likes; each step propagates over the whole graph. As the authors' code, with two
-    differences: the singular vectors come from more iterations than ``torch.svd_lowrank`` makes by default, and edge
-    dropout, 0 in their settings, is left out.
+    not kept.) Mini-batches of likes; each step propagates over the whole graph. As the authors' code, which has no
+    activation between layers and contrasts their sums, where the paper has a LeakyReLU and contrasts each layer. Two
+    differences to the code: the singular vectors come from more iterations than ``torch.svd_lowrank`` makes by default,
+    and edge dropout, 0 in their settings, is left out.
     """
 
     family = "graph, contrastive"

@@ -59,7 +59,8 @@ class SGCN(SignedRecommender):
     the signs of links, it is trained here, as the signed-graph papers do that compare with it, by BPR: likes above
     sampled items that are not liked; dislikes come in through the convolutions and among those items. So the loss of
     the paper (three classes of edges, and margins) is replaced, and its fixed spectral features are learned tables.
-    Mini-batches of likes; each step propagates over the whole graph.
+    LightGCN's weight decay of the batch's embeddings is added. Mini-batches of likes; each step propagates over
+    the whole graph.
     """
 
     source = "ICDM 2018, https://arxiv.org/abs/1808.06354"

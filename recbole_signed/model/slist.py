@@ -46,9 +46,11 @@ class SLIST(TrainingFreeRecommender):
     Where this departs from the paper:
 
     * a user is one session, so sessions have no weights by age;
-    * :math:`\xi` is 0 by default, since nobody gets an item again here; the authors' code has 10;
+    * :math:`\xi` is 0 by default, since nobody gets an item again here; the authors' code has 10 in its SLIS;
     * likes of one time are one moment, without an order among themselves; weights below .001 are left out;
-    * items without a like in training have no row in B.
+    * items without a like in training have no row in B;
+    * rows of S, T and X are not normalised, as the authors' code does by default; a like that is kept twice counts
+      twice.
 
     Without timestamps it is SLIS, and says so. Memory: two dense matrices over the liked items, in float32.
     """

@@ -98,6 +98,20 @@ def test_an_open_replica_does_not_keep_users_from_being_forgotten(tmp_path: Path
     writer.close()
 
 
+def test_a_replica_keeps_no_features_of_a_forgotten_user(tmp_path: Path) -> None:
+    writer = begin(tmp_path / "state")
+    writer.update([Event("a", "u3", "", "user", NOW, features={"town": "Oslo"})])
+    replica = OnlineReplica(tmp_path / "state")
+    number = replica.users.id_of("u3")
+    told = replica._announcements
+    assert told.by_id(replica.users, replica.items)["user"] == {number: {"town": "Oslo"}}
+    writer.update([Event("f", "u3", "", "forget_user", NOW + 1)])
+    replica.follow()
+    assert len(told) == 0
+    replica.close()
+    writer.close()
+
+
 @pytest.mark.parametrize(("compacted", "far"), [(False, 10), (False, 0), (True, 10)])
 def test_users_who_were_forgotten_before_a_saved_version_are_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compacted: bool, far: int
