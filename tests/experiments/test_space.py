@@ -177,3 +177,20 @@ def test_what_lies_on_an_edge(write: Write) -> None:
     lowest = {"learning_rate": "lowest", "rank": "lowest"}
     assert space.edges(ends) == lowest | dict.fromkeys(("dropout_prob", "embedding_size", "weight_decay"), "highest")
     assert space.edges({"learning_rate": 0.5, "dropout_prob": 0.0}) == {}, "outside, and nothing beyond"
+
+
+def test_a_whole_number_is_the_choice_of_the_same_value(write: Write) -> None:
+    """A default of 1 is one of the choices 0.1, 1.0 and 10.0, and is coded as that one is."""
+    space = Space.read(write("w: [0.1, 1.0, 10.0]"))
+    assert space.point({"w": 1}) == space.point({"w": 1.0}) == {"w": "1.0"}
+
+
+def test_the_points_of_a_space_are_those_that_can_be_drawn(write: Write) -> None:
+    space = Space.read(write("a: {uniform: [-0.3, 0.3], step: 0.1}\nb: {int: [1, 6], step: 2}\nc: [x, y]"))
+    points = list(space.points())
+    assert len(points) == space.size == 7 * 3 * 2
+    assert points[0] == {"a": -0.3, "b": 1, "c": '"x"'}
+    assert {each["a"] for each in points} == {-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3}
+    assert space.rounded({"a": 0.1 + 0.2, "b": 1, "c": "x"}) == {"a": 0.3, "b": 1, "c": "x"}
+    endless = Space.read(write("a: {log_uniform: [1e-14, 1e-12]}"))
+    assert (list(endless.points()), endless.rounded({"a": 1.5e-14})) == ([], {"a": 1.5e-14})

@@ -229,3 +229,30 @@ def test_a_failed_trial_counts_and_says_why(tmp_path: Path) -> None:
     each = study(tmp_path)
     each.fail(each.ask(), "no luck")
     assert [(one.state, one.value, one.about) for one in each.tried()] == [("fail", None, {"reason": "no luck"})]
+
+
+def test_the_last_points_of_a_small_space_are_tried_where_chance_misses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_DRAWS", 1)
+    monkeypatch.setattr(module, "_LEARNED_DRAWS", 0)
+    each = study(tmp_path, "a: {uniform: [0.0, 0.5], step: 0.1}\nb: [x, y]", a=0.3, b="y")
+    while (asked := each.ask()) is not None:
+        each.complete(asked, 1.0, {})
+    found = [{"a": 0.3, "b": "y"} | one.values for one in each.tried()]
+    assert len({(one["a"], one["b"]) for one in found}) == len(found) == 12
+
+
+def test_a_default_that_is_a_sum_of_steps_is_drawn_once(tmp_path: Path) -> None:
+    """0.3 is 3 times 0.1, which Optuna draws as 0.30000000000000004."""
+    each = study(tmp_path, "a: {uniform: [0.0, 0.3], step: 0.1}", a=0.3)
+    while (asked := each.ask()) is not None:
+        each.complete(asked, 1.0, {})
+    assert sorted(one.values.get("a", 0.3) for one in each.tried()) == [0.0, 0.1, 0.2, 0.3]
+
+
+def test_a_study_may_lie_in_any_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "what? {now} 100%"
+    folder.mkdir()
+    assert study(folder).ask() is not None
+    assert (folder / "study.db").is_file()

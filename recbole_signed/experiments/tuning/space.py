@@ -13,9 +13,10 @@ This module knows nothing of Optuna: a trial is anything that has its three ``su
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,8 +63,11 @@ class Choice:
         return json.loads(trial.suggest_categorical(name, [json.dumps(each) for each in self.values]))
 
     def coded(self, value: Any) -> Any:
-        """Return what stands for ``value`` in a trial's parameters; lists may be choices, so all of them are JSON."""
-        return json.dumps(value)
+        """Return what stands for ``value`` in a trial's parameters; lists may be choices, so all of them are JSON.
+
+        It is written as in the space: a default of 1 is the choice 1.0.
+        """
+        return json.dumps(next((each for each in self.values if _same(each, value)), value))
 
     def contains(self, value: Any) -> bool:
         """Whether ``value`` is one of the choices."""
@@ -87,6 +91,10 @@ class Choice:
     def size(self) -> float:
         """How many values there are."""
         return len(self.values)
+
+    def all_coded(self) -> Iterable[Any]:
+        """Return what stands for each value in a trial's parameters."""
+        return (self.coded(each) for each in self.values)
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,11 @@ class Range:
         """How many values there are; infinity for numbers without a step."""
         step = self.step or (1.0 if self.whole else 0.0)
         return math.floor((self.high - self.low) / step + 1e-9) + 1 if step else math.inf
+
+    def all_coded(self) -> Iterable[Any]:
+        """Return each value, where :attr:`size` is finite."""
+        step = int(self.step or 1) if self.whole else self.step or 0.0
+        return (self.coded(round(self.low + number * step, _DECIMALS)) for number in range(int(self.size)))
 
 
 @dataclass(frozen=True)
@@ -218,6 +231,17 @@ class Space:
     def size(self) -> float:
         """How many points there are."""
         return math.prod(each.size for each in self.parameters.values())
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Yield what stands for each point in a trial's parameters; nothing where :attr:`size` is infinite."""
+        if math.isfinite(self.size):
+            for values in itertools.product(*(each.all_coded() for each in self.parameters.values())):
+                yield dict(zip(self.parameters, values, strict=True))
+
+    def rounded(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a trial's parameters without the error of a sum of steps: 3 times 0.1 is 0.3."""
+        in_steps = {key for key, each in self.parameters.items() if isinstance(each, Range) and each.step}
+        return {key: round(each, _DECIMALS) if key in in_steps else each for key, each in params.items()}
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
         """Let ``trial`` choose a value for each key."""

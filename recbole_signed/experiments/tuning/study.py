@@ -165,11 +165,17 @@ class Study:
                 return self._ask_default(trial)
             values = self.space.suggest(trial)
             trial.set_user_attr(_VALUES, values)
-            if trial.params not in known or _AGAIN in trial.user_attrs:
+            if self.space.rounded(trial.params) not in known or _AGAIN in trial.user_attrs:
                 return Asked(values, False, trial)
             trial.set_user_attr(_KNOWN, True)
             self._study.tell(trial, state=TrialState.FAIL)
-        return None
+        rest = next((each for each in self.space.points() if self.space.rounded(each) not in known), None)
+        if rest is None:
+            return None
+        self._study.enqueue_trial(rest)  # chance may miss the last points of a small space for long
+        trial = self._study.ask()
+        trial.set_user_attr(_VALUES, values := self.space.suggest(trial))
+        return Asked(values, False, trial)
 
     def _ask_default(self, trial: Trial) -> Asked:
         if self._default is not None:
@@ -178,8 +184,15 @@ class Study:
         return Asked({}, True, trial)
 
     def _known(self) -> list[dict[str, Any]]:
-        """Return the parameters that were tried, or are being tried: equal ones would give equal results."""
-        return [each.params for each in self._ran() if each.params]
+        """Return the parameters that were tried, or are being tried: equal ones would give equal results.
+
+        Each once, though that of the default may have been drawn again by earlier versions.
+        """
+        found: list[dict[str, Any]] = []
+        for each in self._ran():
+            if each.params and (params := self.space.rounded(each.params)) not in found:
+                found.append(params)
+        return found
 
     def _ran(self) -> list[FrozenTrial]:
         """Return the trials that were run or are running, in order; of one that was cut off, only its repetition."""
@@ -262,7 +275,8 @@ def _storage(file: Path) -> optuna.storages.RDBStorage:
         connection.execute("PRAGMA synchronous=NORMAL")
         return connection
 
-    return optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"creator": connect})
+    # without the path, in which braces and question marks would mean something
+    return optuna.storages.RDBStorage(f"sqlite:///{file.name}", engine_kwargs={"creator": connect})
 
 
 def _tried(number: int, trial: FrozenTrial) -> Tried:
