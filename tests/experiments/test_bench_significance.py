@@ -605,3 +605,18 @@ def test_a_damaged_outcome_is_named(finish: Finish) -> None:
     table.with_suffix(".significance.json").write_text("[]", encoding="utf-8")
     with pytest.raises(UsageError, match=r"tiny.significance.json is damaged; remove it"):
         significance(table)
+
+
+def test_a_metric_without_a_value_takes_no_part_in_the_choice_of_the_model(finish: Finish) -> None:
+    """Where no model is ours, the others are compared with the best of those that have one."""
+    table = finish(
+        text=TABLE.replace("SSF: {seeds: [1]}", "BPR: {seeds: [1]}"), values=lambda _, seed: drawn("SSF", seed)
+    )
+    rows = read_rows(table.with_suffix(".jsonl"))
+    table.with_suffix(".jsonl").unlink()
+    for row in rows:
+        append_row(
+            table.with_suffix(".jsonl"),
+            replace(row, test={**row.test, "recall@5": None}) if row.model == "BPR" else row,
+        )
+    assert {each["model"] for each in significance(table, ["recall@5"])["comparisons"]} <= {"Pop", "EASE"}

@@ -14,7 +14,7 @@ import pytest
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RowStore, RunRow, append_row, read_rows
-from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, stored_table
+from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, stored_table, table_settings
 from recbole_signed.plugin import STOCK, facts_of, registry
 from recbole_signed.table import to_markdown
 
@@ -386,3 +386,32 @@ def test_rows_of_older_defaults_are_shown_until_there_are_new_ones(
     compare(table, only=["EASE"])
     compare(table, finished=True)
     assert table.with_suffix(".view.json").read_text(encoding="utf-8") != shown
+
+
+# ---- names ----
+
+
+def test_a_pool_or_data_set_that_is_left_empty_is_none(write: Write) -> None:
+    """``pool: ~`` takes a data set of another table out of its pool."""
+    path = write("datasets: {toy-signed: {pool: ~, dataset: ~}, b: {pool: ~, dataset: toy-signed}}\nmodels: [Pop]\n")
+    spec = TableSpec.read(path)
+    assert spec.pools() == {"toy-signed": ["toy-signed"], "b": ["b"]}
+    assert [cell.dataset for section in spec.datasets for cell in spec.planned_rows(section)] == ["toy-signed"] * 2
+
+
+def test_what_the_other_table_says_of_a_pool_that_is_left_out_goes_with_it(write: Write) -> None:
+    write("datasets: {p: {pool: P}, toy-signed: }\nmodels: {SSF: {per_dataset: {P: {rank: 4}}}}\n", "pools")
+    spec = TableSpec.read(write("extends: pools.yaml\ndatasets: [toy-signed]\n"))
+    assert spec.models["SSF"]["per_dataset"] == {}
+    kept = TableSpec.read(write("extends: pools.yaml\ndatasets: {q: {pool: P}}\n"))
+    assert next(kept.planned_rows("q")).settings == {"rank": 4}
+
+
+def test_settings_on_a_part_are_its_own_where_a_pool_has_its_name(write: Write) -> None:
+    text = """
+datasets:
+  a: {pool: toy-signed, dataset: none-such}
+  toy-signed: {pool: toy-signed, epochs: 7}
+models: [BPR]
+"""
+    assert table_settings(write(text), "toy-signed") == {"BPR": {"epochs": 7}}

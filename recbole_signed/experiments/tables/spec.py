@@ -227,7 +227,7 @@ class TableSpec(Spec):
         """Return the parts of the table that are tested together, by their common name: mostly each by itself."""
         found: dict[str, list[str]] = {}
         for section, settings in self.datasets.items():
-            found.setdefault(str(settings.get(POOL, section)), []).append(section)
+            found.setdefault(settings.get(POOL) or section, []).append(section)
         return found
 
     @model_validator(mode="after")
@@ -342,7 +342,7 @@ class TableSpec(Spec):
             start, tuned = settings.pop("start", None) or {}, settings.pop("tuned", None)
             for key in ("model", "dataset", "seed", POOL):
                 settings.pop(key, None)
-            model, dataset = model_settings.get("model", label), data_settings.get("dataset", section)
+            model, dataset = model_settings.get("model", label), data_settings.get("dataset") or section
             yield PlannedRow(label, section, model, dataset, settings, start, tuned)
 
     def _seeds_of(self, model: str, beside: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:

@@ -93,7 +93,7 @@ class SplitPool:
         return {
             label: float(np.mean([row.test[metric] for row in of]))
             for label, of in rows.items()
-            if all(metric in row.test for row in of)
+            if all(row.test.get(metric) is not None for row in of)
         }
 
     def seed_notes(self, model: str) -> list[str]:

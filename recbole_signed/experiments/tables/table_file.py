@@ -108,15 +108,17 @@ def _extended(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
         result[key] = {name: _above(theirs.get(name, {}), each) for name, each in (own.get(key) or theirs).items()}
     if isinstance(base.get("common"), dict) and isinstance(own.get("common"), dict):
         result["common"] = merged(base["common"], own["common"])
+    known, here = _places(base.get("datasets") or {}), _places(result["datasets"])
     for settings in result["models"].values():
         places = settings.get("per_dataset")
-        if isinstance(places, dict):  # what the other table says of a data set that this one leaves out
-            settings["per_dataset"] = {
-                name: each
-                for name, each in places.items()
-                if name in result["datasets"] or name not in (base.get("datasets") or {})
-            }
+        if isinstance(places, dict):  # what the other table says of a data set, or of a pool, that this one leaves out
+            settings["per_dataset"] = {name: each for name, each in places.items() if name in here or name not in known}
     return result
+
+
+def _places(datasets: Mapping[str, Mapping[str, Any]]) -> set[Any]:
+    """Return the names of data sets and of their pools."""
+    return {*datasets, *(keys.get(POOL) for keys in datasets.values())}
 
 
 def _above(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,15 +29,18 @@ def table_settings(
             of one class, or as :meth:`TableSpec.read` and :meth:`TableSpec.requests`.
     """
     spec = TableSpec.read(path)
-    parts = [name for name, keys in spec.datasets.items() if keys.get("dataset", name) == dataset]
+    named = {name: keys.get("dataset") or name for name, keys in spec.datasets.items()}
+    parts = [name for name in named if named[name] == dataset]
     if len(parts) != 1:
-        has = ", ".join(dict.fromkeys(keys.get("dataset", name) for name, keys in spec.datasets.items()))
+        has = ", ".join(dict.fromkeys(named.values()))
         found = f"has {len(parts)} parts on" if parts else "has no part on"
         raise UsageError(f"{path} {found} '{dataset}', and one is needed; its data sets are {has}.")
     if data_path is not None:
         spec = spec.model_copy(update={"common": {**spec.common, "data_path": data_path}})
     found_of: dict[str, tuple[str, dict[str, Any]]] = {}
-    for each in spec.only(labels, parts).requests():
+    # a pool may have the name of the part, so it is not named to only()
+    part = spec.only(labels).model_copy(update={"datasets": {parts[0]: spec.datasets[parts[0]]}})
+    for each in part.requests():
         label, _ = found_of.setdefault(each.model, (each.label, each.settings))
         if label != each.label:
             raise UsageError(f"{path}: {label} and {each.label} are both {each.model}; name one of them with --model.")
