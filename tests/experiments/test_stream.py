@@ -406,3 +406,29 @@ def test_each_like_is_predicted_at_its_own_moment_after_each_delay(
 def test_delays_that_are_none_are_refused(spec: Callable[..., StreamSpec], delays: Any) -> None:
     with pytest.raises(UsageError, match="freshness"):
         spec(freshness=delays)
+
+
+def test_windows_are_in_their_order_beyond_a_thousand(tmp_path: Path) -> None:
+    """By their text, the name of window 1000 comes before that of window 101."""
+    figures_of(tmp_path / "work", refit=[1.0])
+    window = pl.read_parquet(tmp_path / "work" / "window-000.parquet")
+    about = json.loads((tmp_path / "work" / "window-000.json").read_text())
+    for number in range(1, 1002):
+        window.write_parquet(tmp_path / "work" / f"window-{number:03d}.parquet")
+        (tmp_path / "work" / f"window-{number:03d}.json").write_text(json.dumps({**about, "start": number}))
+    found = summarise(tmp_path / "work")["windows"]
+    assert [(row["window"], row["start"]) for row in found] == [(number, number) for number in range(1002)]
+
+
+def test_a_stream_without_a_like_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    figures_of(tmp_path / "work", refit=[1.0])
+    file = tmp_path / "work" / "window-000.parquet"
+    pl.read_parquet(file).clear().write_parquet(file)
+    with pytest.raises(UsageError, match="has no like to predict in any window"):
+        summarise(tmp_path / "work")
+
+
+def test_lines_that_are_no_rows_of_a_stream_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.jsonl").write_text("5\n")
+    with pytest.raises(UsageError, match="holds lines that are not rows of a stream"):
+        read_summary(tmp_path / "s.yaml")

@@ -130,7 +130,7 @@ def read_summary(yaml_file: Path) -> dict[str, Any] | None:
         }
     except UsageError:
         raise
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise UsageError(f"{file} holds lines that are not rows of a stream: {error}.") from error
 
 

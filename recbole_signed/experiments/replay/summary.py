@@ -50,10 +50,15 @@ def read_cases(folder: Path) -> pl.DataFrame:
     Raises:
         UsageError: there are none.
     """
-    files = sorted(folder.glob("window-*.parquet"))
+    files = sorted(folder.glob("window-*.parquet"), key=_number_of)
     if not files:
         raise UsageError(f"{folder} holds no windows of a stream; run the experiment first.")
     return pl.concat([pl.read_parquet(file).with_columns(window=number) for number, file in enumerate(files)])
+
+
+def _number_of(file: Path) -> int:
+    """Return the number of a window's file: by their text, that of 1000 comes before that of 101."""
+    return int(file.stem.removeprefix("window-"))
 
 
 def summarise(folder: Path) -> dict[str, Any]:
@@ -77,7 +82,9 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 def _summary(folder: Path) -> dict[str, Any]:
     cases = read_cases(folder)
-    times = [parse_json(path.read_bytes()) for path in sorted(folder.glob("window-*.json"))]
+    if cases.is_empty():
+        raise UsageError(f"{folder} has no like to predict in any window; cut earlier, or look at the sign rule.")
+    times = [parse_json(path.read_bytes()) for path in sorted(folder.glob("window-*.json"), key=_number_of)]
     pooled = [row for subset in subsets(len(times)) for row in _pooled(cases.filter(subset.condition), subset.name)]
     return {
         "windows": _windows(cases, times),
