@@ -350,3 +350,12 @@ def test_dislikes_are_compared_where_recall_on_validation_is_equal() -> None:
         ["0", "0.2800", "0.0000", "2", "0.2900", "0.1500", "-"],
         ["-", "-", "-", "-", "-", "-", "-"],
     ]
+
+
+def test_a_folder_of_tuned_keys_that_is_not_there_is_refused(toy: str) -> None:
+    """Defaults in place of what was tuned would be another result."""
+    Path("yaml/model/full").mkdir(parents=True)
+    Path("yaml/model/full/EASE.yaml").write_text("reg_weight: 3.5\n")
+    assert asked_models(["EASE", "Pop"], toy, can_trade_off, None, ["full"]) == {"EASE": {"reg_weight": 3.5}, "Pop": {}}
+    with pytest.raises(UsageError, match=r"--tuned names 'ful', but there is no folder yaml/model/ful; did you mean"):
+        asked_models(["EASE"], toy, can_trade_off, None, ["ful"])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, nearest
 from recbole_signed.plugin import STOCK, registry
 
 ALL = "all"
@@ -33,7 +33,7 @@ def asked_models(
         data_path: folder of the data sets, where it is given.
 
     Raises:
-        UsageError: no model is named, both sources of keys are given, or as
+        UsageError: no model is named, both sources of keys are given, a folder of ``tuned`` is not there, or as
             :func:`~recbole_signed.experiments.tables.table_settings`.
     """
     if not names:
@@ -57,6 +57,11 @@ def _with_keys(
 
     if table is not None:
         return table_settings(table, dataset, names, data_path)
+    for name in tuned:
+        folder = tuned_path("", name).parent
+        if not folder.is_dir():
+            beside = [each.name for each in folder.parent.glob("*") if each.is_dir()]
+            raise UsageError(f"--tuned names '{name}', but there is no folder {folder}{nearest(name, beside)}")
     found = {}
     for model in names or (*registry.models(), *STOCK):
         files = [file for file in (tuned_path(model, name) for name in tuned) if file.is_file()]
