@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from recbole_signed.experiments.tables import read_tuned
 from recbole_signed.experiments.tuning import Plan, Tuning, tune, tuning_table
 from recbole_signed.experiments.tuning import search as module
 from recbole_signed.files import DirectoryLock
+from recbole_signed.plugin import registry
 from recbole_signed.ssf import SIGN_AWARE_AVERSIONS
 from recbole_signed.table import to_text
 
@@ -328,3 +330,51 @@ def test_a_termination_is_an_interruption(toy: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         tuned(toy, script)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_worker_that_is_ended_while_it_writes_costs_one_trial(toy: str) -> None:
+    half = """
+def trial(values):
+    if len(open('tried').readlines()) != 2:
+        return row(0.5)
+    sys.stdout.write('{"row": {"mod')
+    sys.stdout.flush()
+    os.kill(os.getpid(), 9)
+"""
+    assert [each.state for each in tuned(toy, half, trials=3).trials] == ["complete", "fail", "complete"]
+
+
+def test_trials_on_other_files_of_the_data_set_are_not_taken_for_an_answer(toy: str) -> None:
+    changed = """
+def row(value):
+    sums = {"data_sha256": "0" * 64} if len(open('tried').readlines()) == 2 else {}
+    say(row={"model": task["model"], "dataset": task["dataset"], "seed": 1, "valid": {"ndcg@10": value}, **sums})
+"""
+    with pytest.raises(UsageError, match="files of the data set have changed since the tuning was begun"):
+        tuned(toy, changed, trials=3)
+    again = tuned(toy, trials=3)
+    assert [each.state for each in again.trials] == ["complete"] * 3
+    assert again.n_new == 2
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Register a model that extends one of this package, without defaults of its own; return its module."""
+    file = tmp_path / "own_ssf.py"
+    file.write_text("from recbole_signed.ssf import SSF\n\n\nclass OwnSSF(SSF):\n    pass\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.register_model("OwnSSF", "own_ssf")
+    yield file
+    del registry._registry.models["OwnSSF"]
+    sys.modules.pop("own_ssf", None)
+
+
+def test_a_model_that_extends_one_of_this_package_keeps_its_keys(toy: str, own: Path) -> None:
+    Path("yaml/tune/OwnSSF.yaml").write_text("dislike_aversion: [0.0, 1.0, 2.0]\n", encoding="utf-8")
+    script = "def trial(values): row(0.5)"
+    tuning = tuned(toy, script, "OwnSSF", trials=2, settings={"rank": 4})
+    assert tuning.values == read_tuned(tuning.file).values
+    assert tuning.values["rank"] == 4
+    assert tuned(toy, script, "OwnSSF", trials=2, settings={"rank": 4}).n_new == 0
+    own.write_text(own.read_text(encoding="utf-8") + "\n    more = 1\n", encoding="utf-8")
+    assert tuned(toy, script, "OwnSSF", trials=2, settings={"rank": 4}).n_new == 2, "trials of other code"

@@ -127,7 +127,7 @@ def facts_of(task: Task) -> Facts:
         defaults=defaults,
         judging=_judging_keys(),
         fixed=given_settings(config),
-        model_keys=frozenset(_model_defaults(config["model"])),
+        model_keys=frozenset(_model_defaults(config.model_class)),
         ranges=ranges_of(config.model_class),
         seed=int(config["seed"]),
         metric=config["valid_metric"],
@@ -148,9 +148,9 @@ def _judging_keys() -> frozenset[str]:
     return frozenset(keys - {*_HOW_TO_TRAIN})
 
 
-def _model_defaults(model: str) -> dict[str, Any]:
-    entry = registry.models().get(model)
+def _model_defaults(model_class: type) -> dict[str, Any]:
+    """Return what :func:`recbole_signed.plugin.configuration.load_defaults` takes for the model's own keys."""
     folder = registry.recbole_folder()
-    stock = None if folder is None else folder / "properties" / "model" / f"{model}.yaml"
-    path = stock if entry is None else entry.properties
+    stock = None if folder is None else folder / "properties" / "model" / f"{model_class.__name__}.yaml"
+    path = registry.properties_of(model_class) or stock
     return read_yaml(path) if path is not None and path.is_file() else {}

@@ -76,8 +76,9 @@ class Workers:
 
     def _listen(self, worker: Worker) -> None:
         assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            self._said.put((worker, json.loads(line)))
+        with contextlib.suppress(ValueError):  # half a line: the process was ended while it wrote
+            for line in worker.process.stdout:
+                self._said.put((worker, json.loads(line)))
         self._said.put((worker, None))
 
     def next(self, timeout: float) -> tuple[Worker, dict[str, Any] | None] | None:
