@@ -11,6 +11,7 @@ from .configuration import unknown_dataset_error as unknown_dataset_error
 from .facts import OWN as OWN
 from .facts import STOCK as STOCK
 from .facts import ModelFacts as ModelFacts
+from .facts import default_file as default_file
 from .facts import facts_of as facts_of
 from .facts import why_unsigned as why_unsigned
 from .hooks import PICKLED_FUNCTIONS as PICKLED_FUNCTIONS

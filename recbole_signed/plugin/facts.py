@@ -95,16 +95,23 @@ def facts_of(model: str) -> ModelFacts:
 
 
 def _source(module: str) -> tuple[ast.Module, dict[str, tuple[str, str]]]:
-    """Return a module's syntax tree, and where the names that it imports are from."""
-    spec = importlib.util.find_spec(module)
+    """Return a module's syntax tree, and where the names that it imports are from: module and name (of a module "")."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # of a part of something that is no package
+        spec = None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return ast.Module([], []), {}
     path, package = Path(spec.origin), spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
     trees = [_parsed(each, each.stat().st_mtime_ns) for each in (path, path.with_suffix(".pyi")) if each.is_file()]
     imports: dict[str, tuple[str, str]] = {}
-    for node in [each for tree in trees for each in tree.body if isinstance(each, ast.ImportFrom)]:
-        origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-        imports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
+    for node in [each for tree in trees for each in tree.body]:
+        if isinstance(node, ast.ImportFrom):
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            imports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            whole = ((each.asname, each.name.partition(".")[0], each.name) for each in node.names)
+            imports |= {name or root: (full if name else root, "") for name, root, full in whole}
     return trees[0], imports
 
 
@@ -122,15 +129,48 @@ def _attributes(module: str, name: str) -> dict[str, Any]:
     if statement is None:
         return _attributes(*imports[name]) if name in imports else {}
     found: dict[str, Any] = {}
-    for base in reversed(statement.bases):
-        if isinstance(base, ast.Name):
-            found |= _attributes(module, base.id)
+    for base in reversed(_bases(statement, module, imports)):
+        found |= _attributes(*base)
     for member in statement.body:
         targets = member.targets if isinstance(member, ast.Assign) else [getattr(member, "target", None)]
         for target in targets:
             if isinstance(target, ast.Name) and target.id in NAMES and getattr(member, "value", None) is not None:
                 found[target.id] = _literal(member.value, f"{module}.{name}.{target.id}")  # type: ignore[attr-defined]
     return found
+
+
+def _bases(statement: ast.ClassDef, module: str, imports: Mapping[str, tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return module and name of each class that a class of ``module`` names as its base."""
+    found = []
+    for base in statement.bases:
+        if isinstance(base, ast.Name):
+            # a class may have the name of the imported one that it extends
+            found.append(imports[base.id] if base.id == statement.name and base.id in imports else (module, base.id))
+        elif isinstance(base, ast.Attribute):  # package.Class
+            first, *inner, last = ast.unparse(base).split(".")
+            if first in imports:
+                found.append((".".join(filter(None, (*imports[first], *inner))), last))
+    return found
+
+
+def default_file(model: str) -> Path | None:
+    """Return what :func:`~.registry.properties_of` gives for a registered model, without importing it."""
+    entry = registry.models().get(model)
+    return None if entry is None else entry.properties or _inherited_file(entry.module, entry.name)
+
+
+def _inherited_file(module: str, name: str) -> Path | None:
+    if module.partition(".")[0] in FOREIGN:
+        return None
+    tree, imports = _source(module)
+    statement = next((each for each in tree.body if isinstance(each, ast.ClassDef) and each.name == name), None)
+    if statement is None:
+        return _inherited_file(*imports[name]) if name in imports else None
+    entry = registry.models().get(name)
+    if entry is not None and entry.properties is not None:
+        return entry.properties
+    files = (_inherited_file(*base) for base in _bases(statement, module, imports))
+    return next((file for file in files if file is not None), None)
 
 
 NAMES = frozenset(each.name for each in fields(ModelFacts))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.plugin import registry
+from recbole_signed.plugin import default_file, registry
 from recbole_signed.upstream import checkout, pages, python38
 from recbole_signed.upstream.bundle import Bundle, Bundler
 from recbole_signed.upstream.edits import plain_docstrings
@@ -74,7 +74,8 @@ def upstream(
     what = Description.of(bundler.used.sources[entry.module], name, dropped)
     text = model_text(bundler.bundle(), what, _head(author, email, today), dropped)
     python38.check(text, f"{lower}.py")
-    yaml = pages.properties(entry.properties.read_text(encoding="utf-8") if entry.properties else "", recipe, kind)
+    defaults = _defaults(entry)
+    yaml = pages.properties(defaults, recipe, kind)
     whole = {
         f"{kind.folder}/{lower}.py": (text, "the model"),
         f"recbole/properties/model/{name}.yaml": (yaml, "its defaults"),
@@ -100,7 +101,7 @@ def upstream(
             each = _write(folder, f"insert/{each}", content)
         written.append(each)
         described.append((each, about))
-    note = pages.contribution(name, described, inside, _notes(entry, recipe, text, kind), kind)
+    note = pages.contribution(name, described, inside, _notes(entry, defaults, recipe, text, kind), kind)
     written.append(_write(folder, "CONTRIBUTION.md" if not inside else f"CONTRIBUTION-{name}.md", note))
     return Exported(name, str(folder), inside, written, len(text.splitlines()))
 
@@ -160,9 +161,14 @@ def _entry(model: str) -> registry.ModelEntry:
     raise UsageError(f"there is no model named '{model}'{nearest(model, known)}")
 
 
-def _notes(entry: registry.ModelEntry, recipe: ExportRecipe, text: str, kind: checkout.Kind) -> list[str]:
-    """Return what is particular to the model whose file has this text."""
-    yaml = entry.properties.read_text(encoding="utf-8") if entry.properties else ""
+def _defaults(entry: registry.ModelEntry) -> str:
+    """Return the default yaml of a model, or of the one that it extends."""
+    file = default_file(entry.name)
+    return "" if file is None else file.read_text(encoding="utf-8")
+
+
+def _notes(entry: registry.ModelEntry, yaml: str, recipe: ExportRecipe, text: str, kind: checkout.Kind) -> list[str]:
+    """Return what is particular to the model of these defaults whose file has this text."""
     dropped = [key for key in TRAINER_KEYS if f"\n{key}:" in f"\n{yaml}"]
     notes = []
     if "check_invariants" in text:  # an argument of sparse tensors that torch 1 does not have

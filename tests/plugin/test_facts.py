@@ -15,9 +15,9 @@ from signed_report.families import families_by_model as families
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay import chosen_settings
-from recbole_signed.experiments.tables import TableSpec, list_models
+from recbole_signed.experiments.tables import TableSpec, default_settings, list_models
 from recbole_signed.online.learners import make_learner
-from recbole_signed.plugin import STOCK, ModelFacts, facts_of, registry
+from recbole_signed.plugin import STOCK, ModelFacts, default_file, facts_of, registry
 from recbole_signed.upstream import upstream
 
 BASE = '''
@@ -157,3 +157,36 @@ def test_a_fact_that_is_no_literal_is_refused(tiny: str, tmp_path: Path) -> None
     path.write_text(path.read_text(encoding="utf-8") + "\n    family = str(3)\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"outside\.tiny\.Tiny\.family is str\(3\); write a literal"):
         facts_of(tiny)
+
+
+@pytest.mark.parametrize(
+    ("imported", "base"),
+    [
+        ("import recbole_signed.ssf as family", "family.SSF"),
+        ("import recbole_signed.ssf", "recbole_signed.ssf.SSF"),
+        ("from recbole_signed import ssf", "ssf.SSF"),
+        ("from recbole_signed.ssf import SSF as Tiny", "Tiny"),
+    ],
+)
+def test_the_facts_and_defaults_of_a_class_are_those_of_its_base(imported: str, base: str, tiny: str) -> None:
+    """However it is named; and a table's runs are of the defaults that they use."""
+    origin = registry.foreign_source(tiny)
+    assert origin is not None
+    origin.write_text(f"{imported}\n\n\nclass Tiny({base}):\n    pass\n", encoding="utf-8")
+    assert facts_of(tiny) == facts_of("SSF")
+    defaults = default_settings(tiny, Path("none.yaml"))
+    assert defaults["model"] == default_settings("SSF", Path("none.yaml"))["model"]
+    assert "outside.tiny" not in sys.modules
+    assert default_file(tiny) == registry.properties_of(registry.load_object("outside.tiny:Tiny"))
+
+
+def test_a_model_that_extends_one_of_this_package_is_exported_with_its_defaults(tiny: str, tmp_path: Path) -> None:
+    origin = registry.foreign_source(tiny)
+    assert origin is not None
+    text = (
+        '"""Tiny."""\n\nfrom recbole_signed.model.edlae import EDLAE\n\n\nclass Tiny(EDLAE):\n    """Another name."""\n'
+    )
+    origin.write_text(text, encoding="utf-8")
+    upstream(tiny, tmp_path / "export", author="A. Author", email="a.author@example.org")
+    yaml = (tmp_path / "export/recbole/properties/model/Tiny.yaml").read_text(encoding="utf-8")
+    assert "reg_weight: 200.0" in yaml
