@@ -121,6 +121,8 @@ def leads(name: str, models: str) -> str:
 
     path = ROOT / "yaml" / "bench" / f"{name}.yaml"
     found = kept_outcomes(path)
+    for model in models.split(","):
+        assert model in found, f"recbole-signed significance {path.relative_to(ROOT)} --against {model}"
     kept = [found[model] for model in models.split(",")]
     return _nested(to_markdown(leads_table(f"{' and '.join(models.split(','))} against the others", kept)))
 

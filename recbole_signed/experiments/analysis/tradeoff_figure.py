@@ -9,6 +9,11 @@ from typing import Any
 from recbole_signed.experiments.analysis.tradeoff_curve import ACROSS, FRONT
 from recbole_signed.stats import picture
 
+LEGEND_ROWS = 22
+"""Most lines of a column of the legend; with more curves, those without a point on a front are drawn paler."""
+LEGEND_WIDTH = 1.5
+"""Inches of a further column."""
+
 
 def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw Recall and NDCG against the share of held-out dislikes that are shown, as PNG, with the Pareto front.
@@ -21,7 +26,8 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
     first, k = curves[0], curves[0]["k"]
     name = f"{first['model']} on {first['dataset']}" if len(curves) == 1 else str(first["dataset"])
     across = f"{ACROSS}@{k}"
-    with picture(path, 10, 4.6) as page:
+    columns = -(-(len(curves) + 1) // LEGEND_ROWS)  # of the legend, which the front is in, too
+    with picture(path, 10 + LEGEND_WIDTH * (columns - 1), 4.6) as page:
         ring = "" if len(curves) == 1 else f" (ring: {first['points'][0]['dislike_aversion']:g})"
         page.suptitle(f"{name}: one fit each, dislike aversion g = {_span(first)}{ring}")
         cells = page.subplots(1, 2)
@@ -30,9 +36,11 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
             for each, (colour, marker) in zip(curves, cycle(_STYLES), strict=False):
                 drawn = [point for point in each["points"] if point[across] is not None and point[up] is not None]
                 xs, ys = ([point[name] for point in drawn] for name in (across, up))
-                cell.plot(xs, ys, marker=marker, ms=4, lw=1, color=colour, label=each["model"])
+                behind = len(curves) > LEGEND_ROWS and not any(point[FRONT] for point in each["points"])
+                shade = {"color": colour, "alpha": 0.4 if behind else 1.0, "zorder": 1 if behind else 2}
+                cell.plot(xs, ys, marker=marker, ms=4, lw=1, label=each["model"], **shade)
                 if ring:
-                    cell.plot(xs[:1], ys[:1], marker="o", ms=9, mfc="none", mec=colour)
+                    cell.plot(xs[:1], ys[:1], marker="o", ms=9, mfc="none", **shade)
                 for x, y, point in zip(xs, ys, drawn, strict=True) if len(curves) == 1 else ():
                     cell.annotate(f"{point['dislike_aversion']:g}", (x, y), textcoords="offset points", xytext=(5, -10))
             front = [point for each in curves for point in each["points"] if up.partition("@")[0] in point[FRONT]]
@@ -44,7 +52,8 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
             cell.set(xlabel=f"DislikeRecall@{k} (lower is better)", ylabel=title)
             cell.grid(alpha=0.3)
         if len(curves) > 1:
-            page.legend(*cells[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+            handles = cells[0].get_legend_handles_labels()
+            page.legend(*handles, loc="outside right upper", fontsize=8, ncols=columns)
 
 
 _STYLES = tuple(
