@@ -19,10 +19,19 @@ SECTIONS = {
     "sigformer-kuairand": "KuaiRand",
     "sigformer-epinions": "Epinions",
 }
-MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SIGformer", "SiReN", "SiGRec", "SignedEASE", "XSimGCL", "Pop")
+MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SIGformer", "SiReN", "LSGRec", "SignedEASE", "XSimGCL", "Pop")
 HEADERS = ("Recall@20", "NDCG@20")
 NOT_RUN = "–"
-RIVALS = ("SSF-L", "SignedSGFCF", "SSF", "SIGformer", "SiReN", "SiGRec", "SignedEASE", "XSimGCL", "Pop")
+RIVALS = (
+    "SSF-L",
+    "SignedSGFCF",
+    "SignedSGFCF with aversion",
+    "SSF",
+    "SIGformer",
+    "SIGformer with aversion",
+    "SiReN",
+    "SignedEASE",
+)
 AHEAD = "SSF-L"
 MATCHED = ("SIGformer", "SiReN", "SignedSGFCF", "SGFCF")
 BLOCK = re.compile(r"(?<=<!-- extract: )(?P<name>\w+) -->\n(?P<content>.*?)(?=<!-- end -->)", re.DOTALL)
