@@ -165,7 +165,7 @@ class TransitionSums:
             return np.zeros(self.cross.shape, dtype=np.float32)
         regular = self.gram + ridge * mean * np.eye(len(self.gram))
         solution = scipy.linalg.solve(regular, self.cross, assume_a="pos", overwrite_a=True)
-        return np.asarray(solution, dtype=np.float32)
+        return np.ascontiguousarray(solution, dtype=np.float32)  # as it is read again: the layout decides on rounding
 
 
 @dataclass(frozen=True)

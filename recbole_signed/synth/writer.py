@@ -121,7 +121,8 @@ def load(path: Path | str) -> SyntheticGraph:
         with np.load(file) as stored:
             missing = [name for name in names if name not in stored]
             arrays = {name: stored[name] for name in names if name not in missing}
-    except (EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: a single array
+    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        # a single array: AttributeError in Python 3.10, TypeError from 3.11 on
         raise UsageError(
             f"{file} is not a whole archive of arrays of numbers; 'recbole-signed synth --format npz' makes one."
         ) from error

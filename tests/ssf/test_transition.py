@@ -143,6 +143,7 @@ def test_the_operator_is_the_ridge_regression() -> None:
     found = TransitionSums(z.T @ z, z.T @ y, LIKES).solve(0.1)
     regular = 0.1 * np.square(z).sum() / 6
     np.testing.assert_allclose(found, np.linalg.solve(z.T @ z + regular * np.eye(6), z.T @ y), rtol=1e-4)
+    assert found.flags.c_contiguous  # as a saved version is read: a restart gives the same scores to the bit
     assert not TransitionSums(np.zeros((6, 6)), np.zeros((6, 3)), LIKES).solve(0.1).any()
 
 
