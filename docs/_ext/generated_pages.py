@@ -120,11 +120,12 @@ def leads(name: str, models: str) -> str:
     from recbole_signed.table import to_markdown
 
     path = ROOT / "yaml" / "bench" / f"{name}.yaml"
-    found = kept_outcomes(path)
-    for model in models.split(","):
+    names, found = models.split(","), kept_outcomes(path)
+    for model in names:
         assert model in found, f"recbole-signed significance {path.relative_to(ROOT)} --against {model}"
-    kept = [found[model] for model in models.split(",")]
-    return _nested(to_markdown(leads_table(f"{' and '.join(models.split(','))} against the others", kept)))
+    return _nested(
+        to_markdown(leads_table(f"{' and '.join(names)} against the others", [found[model] for model in names]))
+    )
 
 
 def other_tables() -> str:

@@ -122,21 +122,40 @@ def _parsed(path: Path, changed_ns: int) -> ast.Module:
 
 def _attributes(module: str, name: str) -> dict[str, Any]:
     """Return the facts that a class, or one that it inherits from, sets."""
-    if module.partition(".")[0] in FOREIGN:
+    definition = _class(module, name)
+    if definition is None:
         return {}
-    tree, imports = _source(module)
-    statement = next((each for each in tree.body if isinstance(each, ast.ClassDef) and each.name == name), None)
-    if statement is None:
-        return _attributes(*imports[name]) if name in imports else {}
     found: dict[str, Any] = {}
-    for base in reversed(_bases(statement, module, imports)):
+    for base in reversed(definition.bases):
         found |= _attributes(*base)
-    for member in statement.body:
+    for member in definition.statement.body:
         targets = member.targets if isinstance(member, ast.Assign) else [getattr(member, "target", None)]
         for target in targets:
             if isinstance(target, ast.Name) and target.id in NAMES and getattr(member, "value", None) is not None:
-                found[target.id] = _literal(member.value, f"{module}.{name}.{target.id}")  # type: ignore[attr-defined]
+                found[target.id] = _literal(member.value, f"{definition.name}.{target.id}")  # type: ignore[attr-defined]
     return found
+
+
+@dataclass(frozen=True)
+class _Class:
+    """A class statement, read and not imported."""
+
+    statement: ast.ClassDef
+    name: str
+    """Module and class, with a dot between."""
+    bases: list[tuple[str, str]]
+    """Module and name of each base."""
+
+
+def _class(module: str, name: str) -> _Class | None:
+    """Find a class by a module that has it or imports it; None where it is RecBole's or not there."""
+    if module.partition(".")[0] in FOREIGN:
+        return None
+    tree, imports = _source(module)
+    statement = next((each for each in tree.body if isinstance(each, ast.ClassDef) and each.name == name), None)
+    if statement is None:
+        return _class(*imports[name]) if name in imports else None
+    return _Class(statement, f"{module}.{name}", _bases(statement, module, imports))
 
 
 def _bases(statement: ast.ClassDef, module: str, imports: Mapping[str, tuple[str, str]]) -> list[tuple[str, str]]:
@@ -160,16 +179,13 @@ def default_file(model: str) -> Path | None:
 
 
 def _inherited_file(module: str, name: str) -> Path | None:
-    if module.partition(".")[0] in FOREIGN:
+    definition = _class(module, name)
+    if definition is None:
         return None
-    tree, imports = _source(module)
-    statement = next((each for each in tree.body if isinstance(each, ast.ClassDef) and each.name == name), None)
-    if statement is None:
-        return _inherited_file(*imports[name]) if name in imports else None
-    entry = registry.models().get(name)
+    entry = registry.models().get(definition.statement.name)
     if entry is not None and entry.properties is not None:
         return entry.properties
-    files = (_inherited_file(*base) for base in _bases(statement, module, imports))
+    files = (_inherited_file(*base) for base in definition.bases)
     return next((file for file in files if file is not None), None)
 
 

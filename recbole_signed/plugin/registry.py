@@ -162,7 +162,8 @@ def serves(entry: ModelEntry | None, model_class: type) -> bool:
 
 def properties_of(model_class: type) -> Path | None:
     """Return the yaml of defaults of a class, or of the nearest registered one that it extends; None without any."""
-    entries = [(models().get(kind.__name__), kind) for kind in model_class.__mro__]
+    known = models()
+    entries = ((known.get(kind.__name__), kind) for kind in model_class.__mro__)
     found = (entry.properties for entry, kind in entries if entry is not None and serves(entry, kind))
     return next((path for path in found if path is not None), None)
 
