@@ -217,6 +217,7 @@ def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: P
                 ("6", "b", "y", DISLIKE, 15, np.nan),
                 ("7", "c", "x", LIKE, 16, np.nan),  # nothing is known of this user
                 ("8", "d", "x", DISLIKE, 17, np.nan),  # no like, no case
+                ("9", "c", "x", VIEW, 18, np.nan),  # not a verdict: the like before it stands
             ]
         )
         cases = Cases.of(state, window, n_base_users=2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from recbole_signed.online import DISLIKE, LIKE, EventBatch
+from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW, EventBatch
 from recbole_signed.online.store import OnlineState
 
 BASE, NEW, UNKNOWN = 0, 1, 2
@@ -48,6 +48,7 @@ class Cases:
     def of(cls, state: OnlineState, window: EventBatch, n_base_users: int) -> Cases:
         """Read the cases off a window that ``state`` has not seen; of a repeated pair the last verdict counts."""
         frame = pl.DataFrame({"user": window.user_id, "item": window.item_id, "kind": window.type})
+        frame = frame.filter(~pl.col("kind").is_in([SKIP, VIEW]))  # no verdict, so they withdraw none
         frame = frame.unique(["user", "item"], keep="last", maintain_order=True)
         frame = frame.filter(pl.col("kind").is_in([LIKE, DISLIKE]))
         frame = frame.with_columns(
