@@ -21,6 +21,7 @@ from recbole_signed.cli.output import (
     print_json,
     stdout_for_result,
 )
+from recbole_signed.errors import UsageError
 from recbole_signed.table import to_text
 
 Model = Annotated[str, MODEL]
@@ -55,52 +56,49 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """Print and plot Recall and NDCG against the dislikes shown: a fit per model, several dislike aversions g.
 
-        Curves of several models share a figure, with their Pareto front, and a file of rows.
+        Curves of several models share a figure, with their Pareto front, and a file of rows. With several data sets,
+        as in A,B, or a pool of the table, what is printed says how far the first model is ahead on all of them.
         """
         from recbole_signed.experiments.analysis import (
             asked_models,
             can_trade_off,
-            chosen_table,
-            draw_tradeoff,
             mark_front,
-            matched,
-            matched_table,
+            over_splits,
             parse_aversions,
-            tradeoff_rows,
-            tradeoff_table,
+            splits_table,
             tradeoffs,
         )
         from recbole_signed.experiments.runs import parse_assignments
-        from recbole_signed.files import replace_text
+        from recbole_signed.experiments.tables import table_datasets
 
         overrides = parse_assignments(settings or [])
+        named = names_in([dataset])
         question = {
             "aversions": parse_aversions(g),
             "k": k,
             "config_files": names_in(config),
             "overrides": overrides,
             "seed": seed,
-            "choose": choose,
         }
         with stdout_for_result():
-            models = asked_models(
-                names_in([model]), dataset, can_trade_off, table, names_in(tuned), overrides.get("data_path")
-            )
-            curves = tradeoffs(models, dataset, output, **question)
-            mark_front(curves)
-            found, stem = curves[0], output / f"{curves[0]['model']}-{dataset}"
-            if len(curves) > 1:
-                found, stem = {"dataset": dataset, "k": k, "curves": curves}, output / dataset
-                if choose:
-                    found["at_same_recall"] = matched(curves)
-            written, note = _keep(found, stem, (lambda _, path: draw_tradeoff(curves, path)) if figures else None)
-            if len(curves) > 1:
-                written.append(stem.with_name(f"{stem.name}.jsonl"))
-                replace_text(written[-1], tradeoff_rows(curves))
-        tables = [tradeoff_table(curves), *([chosen_table(curves)] if choose else [])]
-        if choose and len(curves) > 1:
-            tables.append(matched_table(curves))
-        text = "\n".join(map(to_text, tables))
+            parts_of = ((table_datasets(table, name) if table else [name]) for name in named)
+            datasets = list(dict.fromkeys(each for parts in parts_of for each in parts))
+            if not datasets:
+                raise UsageError("--dataset names no data set; give one or more, as in A,B.")
+            question["choose"] = choose = choose or len(datasets) > 1
+            curves_of: dict[str, Any] = {}
+            for each in datasets:
+                models = asked_models(
+                    names_in([model]), each, can_trade_off, table, names_in(tuned), overrides.get("data_path")
+                )
+                curves_of[each] = tradeoffs(models, each, output, **question)
+                mark_front(curves_of[each])
+            parts = [_keep_curves(curves, each, output, figures, choose) for each, curves in curves_of.items()]
+            found, text, written, note = parts[0]
+            if len(parts) > 1:
+                found = over_splits("+".join(named), curves_of)
+                own, _ = _keep(found, output / found["name"], None)
+                text, written = to_text(splits_table(found)), [*(file for part in parts for file in part[2]), *own]
         _print(found, text, written, note, as_json)
 
     @app.command()
@@ -176,6 +174,35 @@ def add_to(app: typer.Typer) -> None:
             stem = output / f"{found['model']}-{found['dataset']}"
             written, note = _keep(found, stem, draw_segments if figures else None)
         _print(found, to_text(segments_table(found)), [*written, *tables], note, as_json)
+
+
+def _keep_curves(
+    curves: list[dict[str, Any]], dataset: str, output: Path, figures: bool, choose: bool
+) -> tuple[dict[str, Any], str, list[Path], str | None]:
+    """Write the files of a data set's curves; return the document, the tables, the files, and the note of a figure."""
+    from recbole_signed.experiments.analysis import (
+        chosen_table,
+        draw_tradeoff,
+        matched,
+        matched_table,
+        tradeoff_rows,
+        tradeoff_table,
+    )
+    from recbole_signed.files import replace_text
+
+    found, stem = curves[0], output / f"{curves[0]['model']}-{dataset}"
+    if len(curves) > 1:
+        found, stem = {"dataset": dataset, "k": curves[0]["k"], "curves": curves}, output / dataset
+        if choose:
+            found["at_same_recall"] = matched(curves)
+    written, note = _keep(found, stem, (lambda _, path: draw_tradeoff(curves, path)) if figures else None)
+    if len(curves) > 1:
+        written.append(stem.with_name(f"{stem.name}.jsonl"))
+        replace_text(written[-1], tradeoff_rows(curves))
+    tables = [tradeoff_table(curves), *([chosen_table(curves)] if choose else [])]
+    if choose and len(curves) > 1:
+        tables.append(matched_table(curves))
+    return found, "\n".join(map(to_text, tables)), written, note
 
 
 def _keep(

@@ -18,6 +18,7 @@ from recbole_signed.experiments.analysis import (
     matched_table,
     parse_aversions,
     read_curves,
+    splits_table,
     tradeoff,
     tradeoffs,
 )
@@ -359,3 +360,76 @@ def test_a_folder_of_tuned_keys_that_is_not_there_is_refused(toy: str) -> None:
     assert asked_models(["EASE", "Pop"], toy, can_trade_off, None, ["full"]) == {"EASE": {"reg_weight": 3.5}, "Pop": {}}
     with pytest.raises(UsageError, match=r"--tuned names 'ful', but there is no folder yaml/model/ful; did you mean"):
         asked_models(["EASE"], toy, can_trade_off, None, ["ful"])
+
+
+POOLED = """
+datasets:
+  one: {dataset: toy-signed, pool: Both}
+  two: {dataset: toy-again, pool: Both}
+models: {EASE: {per_dataset: {two: {reg_weight: 9}}}, Pop: , GFCF: {per_dataset: {two: false}}}
+common: {state: ERROR, eval_step: 1, signed_gamma: [0.5, 2]}
+"""
+
+
+def test_what_holds_on_several_splits(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    convert("toy", None, "atomic_files", name="toy-again", seed=5)
+    Path("table.yaml").write_text(POOLED)
+    words = ("tradeoff", "--table", "table.yaml", "--g", "0,2,8", "--k", "5", "--no-figures")
+    status, out, err = outcome(capsys, *words, "-d", "Both", "-m", "EASE,Pop", "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["name"] == "Both"
+    assert found["datasets"] == [toy, "toy-again"]
+    assert [Path(file).name for file in found["files"]] == [
+        *(f"{dataset}.{ending}" for dataset in (toy, "toy-again") for ending in ("json", "jsonl")),
+        "Both.json",
+    ]
+    ours, theirs = found["models"]
+    name = "signedndcg@5[gamma 2]"
+    for each in (ours, theirs):
+        for dataset, split in zip(found["datasets"], each["splits"], strict=True):
+            curve = json.loads(Path(f"runs/tradeoff/{each['model']}-{dataset}.json").read_text())
+            best = max(curve["points"], key=lambda point: point["valid"][name])
+            assert split["best"][name] == {"dislike_aversion": best["dislike_aversion"], "value": best[name]}
+            assert split["data_sha256"] == curve["data_sha256"]
+            is_set = (each["model"], dataset) == ("EASE", "toy-again")
+            assert curve["settings"].get("reg_weight") == (9 if is_set else None)
+    for dataset, split in zip(found["datasets"], theirs["splits"], strict=True):
+        (alone,) = json.loads(Path(f"runs/tradeoff/{dataset}.json").read_text())["at_same_recall"]
+        assert split["at_same_recall"] == {key: value for key, value in alone.items() if key != "model"}
+
+    status, out, _ = outcome(capsys, *words, "-d", f"{toy},toy-again", "-m", "EASE,Pop")
+    assert status == 0
+    assert f"SignedNDCG and dislikes on {toy}+toy-again, 2 splits" in out
+    values = [[split["best"][name]["value"] for split in each["splits"]] for each in (ours, theirs)]
+    ahead = [a - b for a, b in zip(*values, strict=True)]
+    assert f"{sum(ahead) / 2:+.4f} ({sum(each > 0 for each in ahead)} of 2)" in out
+    assert f"{sum(values[1]) / 2:.4f}" in out
+    status, _, err = outcome(capsys, *words, "-d", "Both", "-m", "EASE,all")
+    assert status == 2
+    assert "GFCF: on one of 'toy-signed' and 'toy-again' alone" in err
+    status, _, err = outcome(capsys, *words, "-d", ",", "-m", "EASE")
+    assert status == 2
+    assert "--dataset names no data set" in err
+
+
+def test_dislikes_over_splits_have_their_range() -> None:
+    def split(difference: float | None, value: float) -> dict[str, Any]:
+        return {"best": {"signedndcg@5": {"value": value}}, "at_same_recall": {"difference": difference}}
+
+    found = {
+        "name": "d",
+        "datasets": ["a", "b"],
+        "aversions": [0.0],
+        "models": [
+            {"model": "A", "splits": [split(None, 0.2), split(None, 0.4)]},
+            {"model": "B", "splits": [split(-0.1, 0.1), split(-0.3, 0.5)]},
+            {"model": "C", "splits": [split(-0.1, 0.1), split(None, 0.1)]},
+        ],
+    }
+    rows = [[line.label, *map(str, line.cells)] for line in splits_table(found).sections[0].lines]
+    assert rows == [
+        ["A", "0.3000", "", ""],
+        ["B", "0.3000", "+0.0000 (1 of 2)", "-20.0% (-30.0% to -10.0%)"],
+        ["C", "0.1000", "+0.2000 (2 of 2)", "-"],
+    ]

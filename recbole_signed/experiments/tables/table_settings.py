@@ -8,6 +8,17 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.tables.spec import TableSpec
+from recbole_signed.experiments.tables.table_file import POOL
+
+
+def table_datasets(path: Path, name: str) -> list[str]:
+    """Return the data sets of a table's pool, or the name itself where no pool has it.
+
+    Raises:
+        UsageError: as :meth:`TableSpec.read`.
+    """
+    parts = TableSpec.read(path).datasets.items()
+    return [keys.get("dataset") or part for part, keys in parts if keys.get(POOL) == name] or [name]
 
 
 def table_settings(
