@@ -2,8 +2,8 @@
 
 A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models``, ``metrics``, ``commands``,
 ``hours``, ``table NAME`` (a table under yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead),
-``other_tables``, ``tradeoff NAME``, ``front NAME``, ``matched NAME``, ``respond NAME`` (rows under yaml/bench/signed),
-``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script under examples).
+``other_tables``, ``tradeoff NAME``, ``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME`` (files under
+yaml/bench/signed), ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script under examples).
 """
 
 from __future__ import annotations
@@ -195,6 +195,15 @@ def _of_curves(name: str, table_of: Callable[[Any], Any]) -> str:
     return _nested(to_markdown(table_of(read_curves(ROOT / "yaml" / "bench" / "signed" / f"{name}.jsonl"))))
 
 
+def splits(name: str) -> str:
+    """Return what models have on several splits, each with the dislike aversion that is best on validation there."""
+    from recbole_signed.experiments.analysis import splits_table
+    from recbole_signed.table import to_markdown
+
+    found = json.loads((ROOT / "yaml" / "bench" / "signed" / f"{name}.json").read_text(encoding="utf-8"))
+    return _nested(to_markdown(splits_table(found)))
+
+
 def respond(name: str) -> str:
     """Return the audits of responsiveness on a data set, from their rows."""
     from recbole_signed.experiments.analysis import respond_table
@@ -293,6 +302,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "front": front,
     "matched": matched,
     "respond": respond,
+    "splits": splits,
     "stream": stream,
     "tutorial": tutorial,
 }

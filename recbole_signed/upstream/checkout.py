@@ -76,7 +76,8 @@ def insert(folder: Path, path: str, text: str, kind: Kind) -> bool:
     file = folder / path
     if not file.is_file():
         return False
-    old = file.read_text(encoding="utf-8")
+    with file.open(encoding="utf-8") as opened:
+        old, ends = opened.read(), opened.newlines
     known = re.escape(text.strip(" \n,"))
     if re.search(rf"^ *{known},?$", old, re.MULTILINE):  # whole lines: that of SSF begins that of SSFL
         return True
@@ -87,7 +88,8 @@ def insert(folder: Path, path: str, text: str, kind: Kind) -> bool:
         kind.api: lambda: _after_the_last(rf"^   {re.escape(kind.package)}\.\w+$", kind.api, old, text),
         LIST: lambda: _into_the_list(kind, old, text),
     }
-    file.write_text(places[path](), encoding="utf-8")
+    # the line ends that it has, or each line of the file would be a change
+    file.write_text(places[path](), encoding="utf-8", newline=ends if isinstance(ends, str) else None)
     return True
 
 

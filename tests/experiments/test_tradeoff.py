@@ -19,6 +19,7 @@ from recbole_signed.experiments.analysis import (
     parse_aversions,
     read_curves,
     splits_table,
+    standings,
     tradeoff,
     tradeoffs,
 )
@@ -433,3 +434,12 @@ def test_dislikes_over_splits_have_their_range() -> None:
         ["B", "0.3000", "+0.0000 (1 of 2)", "-20.0% (-30.0% to -10.0%)"],
         ["C", "0.1000", "+0.2000 (2 of 2)", "-"],
     ]
+    found["models"][1]["splits"][0]["best"]["signedndcg@5"]["value"] = 0.11
+    first = {
+        "model": "B",
+        "value": pytest.approx(0.305),
+        "second": "A",
+        "second_value": pytest.approx(0.3),
+        "splits": 1,
+    }
+    assert standings(found) == {"": first}

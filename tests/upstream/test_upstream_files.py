@@ -128,6 +128,16 @@ def test_a_line_that_begins_another_one_is_put_in_too(tmp_path: Path) -> None:
     assert "We implement 96 " in (tmp_path / GUIDE).read_text(encoding="utf-8")
 
 
+def test_a_file_keeps_its_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / GENERAL.init
+    path.parent.mkdir(parents=True)
+    line = "from recbole.model.general_recommender.{0} import {0}"
+    for ends in ("\r\n", "\n"):
+        path.write_bytes(f"{line.format('bpr')}{ends}".encode())
+        assert insert(tmp_path, GENERAL.init, line.format("ssf"), GENERAL)
+        assert path.read_bytes() == f"{line.format('bpr')}{ends}{line.format('ssf')}{ends}".encode()
+
+
 def test_lines_of_a_sequential_model_go_to_those_of_its_kind(exported: Callable[[str], Path], checkout: Path) -> None:
     assert exported("SignedSASRec") == checkout / "recbole/model/sequential_recommender/signedsasrec.py"
     upstream("SignedSASRec", checkout, author="A. Author", overwrite=True)  # a second time

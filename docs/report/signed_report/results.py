@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole_signed.convert.sources import Options as ZvukOptions
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import read_chosen
+from recbole_signed.experiments.analysis import read_chosen, standings
 from recbole_signed.experiments.runs import read_yaml
 from recbole_signed.experiments.tables import kept_outcomes, stored_table
 from recbole_signed.plugin import PROPERTIES
@@ -43,6 +43,8 @@ class Results:
     signed: dict[str, dict[str, dict[str, Any]]]
     """Data set -> model -> gamma -> its SignedNDCG and more on the test part, with the dislike aversion that is best on
     validation; the file's order of models."""
+    splits: dict[str, dict[str, Any]]
+    """Data -> its fresh splits together: ``n_splits``, the names of the ``models``, and ``standings`` by gamma."""
     responses: dict[str, dict[str, dict[str, Any]]]
     """Data set -> model -> the means of its audit by ``recbole-signed respond``."""
     defaults: dict[str, dict[str, Any]]
@@ -73,6 +75,10 @@ def read_results(root: Path) -> Results:
         published=_document(results / "published.json"),
         significance={file.stem: found for file in sorted(bench.glob("*.yaml")) if (found := kept_outcomes(file))},
         signed={file.stem: read_chosen(file) for file in sorted((bench / "signed").glob("sigformer-*.jsonl"))},
+        splits={
+            file.stem.removeprefix("resplits-"): _standings(_document(file))
+            for file in sorted((bench / "signed").glob("resplits-*.json"))
+        },
         responses={
             file.stem.removeprefix("respond-"): {row["model"]: row["summary"] for row in _lines(file)}
             for file in sorted((bench / "signed").glob("respond-*.jsonl"))
@@ -82,6 +88,14 @@ def read_results(root: Path) -> Results:
             "zvuk": asdict(ZvukOptions()),
         },
     )
+
+
+def _standings(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "n_splits": len(found["datasets"]),
+        "models": [each["model"] for each in found["models"]],
+        "standings": standings(found),
+    }
 
 
 def _documents(folder: Path, prefix: str) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from .tradeoff_curve import tradeoffs as tradeoffs
 from .tradeoff_figure import draw_tradeoff as draw_tradeoff
 from .tradeoff_splits import over_splits as over_splits
 from .tradeoff_splits import splits_table as splits_table
+from .tradeoff_splits import standings as standings
 from .tradeoff_tables import chosen_table as chosen_table
 from .tradeoff_tables import front_table as front_table
 from .tradeoff_tables import matched as matched

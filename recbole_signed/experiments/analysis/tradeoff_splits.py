@@ -65,13 +65,12 @@ def over_splits(name: str, curves_of: Mapping[str, Sequence[Mapping[str, Any]]])
 def splits_table(found: Mapping[str, Any]) -> Table:
     """Return the means of :func:`over_splits`, how far the first model is ahead, and on how many of the splits."""
     first, *others = found["models"]
-    several = [name for name in first["splits"][0]["best"] if "[" in name]
-    names = several or list(first["splits"][0]["best"])
+    names = _measured(found)
     rows = []
     for each in (first, *others):
         cells = []
         for name in names:
-            ours, theirs = ([split["best"][name]["value"] for split in of["splits"]] for of in (first, each))
+            ours, theirs = (_values(of, name) for of in (first, each))
             cells += [f"{fmean(theirs):.{DIGITS}f}", "" if each is first else _ahead(ours, theirs)]
         rows.append((each["model"], *cells, "" if each is first else _fewer(each["splits"])))
     leader = first["model"]
@@ -88,6 +87,40 @@ def splits_table(found: Mapping[str, Any]) -> Table:
         ),
         head=(Header("Model", left=True),),
     )
+
+
+def standings(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return which model is first by the mean of the splits of :func:`over_splits`.
+
+    Returns:
+        gamma, as in ``signedndcg@20[gamma 0.5]`` (empty for one gamma), -> ``model``, the first one; ``value``, its
+        mean on the test part; ``second`` and ``second_value``; and ``splits``, on how many it is ahead of every other
+        model. There must be two models or more.
+    """
+    standing = {}
+    for name in _measured(found):
+        values = {each["model"]: _values(each, name) for each in found["models"]}
+        first, second = sorted(values, key=lambda model: -fmean(values[model]))[:2]
+        others = [each for model, each in values.items() if model != first]
+        ahead = [value > max(theirs) for value, *theirs in zip(values[first], *others, strict=True)]
+        standing[name.partition("[gamma ")[2].removesuffix("]")] = {
+            "model": first,
+            "value": fmean(values[first]),
+            "second": second,
+            "second_value": fmean(values[second]),
+            "splits": sum(ahead),
+        }
+    return standing
+
+
+def _measured(found: Mapping[str, Any]) -> list[str]:
+    """Return the names of the SignedNDCG of each gamma; of the one there is."""
+    names = list(found["models"][0]["splits"][0]["best"])
+    return [name for name in names if "[" in name] or names
+
+
+def _values(model: Mapping[str, Any], name: str) -> list[float]:
+    return [split["best"][name]["value"] for split in model["splits"]]
 
 
 def _ahead(ours: Sequence[float], theirs: Sequence[float]) -> str:
