@@ -137,7 +137,7 @@ def significance(
                 progress(section, (number + share) / len(pools))
 
         tests.compare(each, model, report)
-        notes += each.seed_notes(model)
+        notes += [*each.reference_notes(spec, model, against), *each.seed_notes(model)]
     lacking = [request for request in unkept if request.key in tests.lacking]
     if lacking:
         raise UsageError(_missing_message(path, spec, lacking, len(requests), output))

@@ -85,8 +85,17 @@ class SplitPool:
             return None
         if against is not None:
             return against if against in labels else None
-        own = [label for label in labels if facts_of(spec.models[label].get("model", label)).source == OWN]
+        own = [label for label in labels if _is_own(spec, label)]
         return own[0] if own else best_of(self._means(metric), metric)
+
+    def reference_notes(self, spec: TableSpec, model: str, against: str | None) -> list[str]:
+        """Say where the :meth:`reference` was chosen by what is tested."""
+        if against is not None or _is_own(spec, model):
+            return []
+        return [
+            f"{self.name}: {model} is compared with the others because it is the best by these numbers, so its "
+            "p-values are too small; name a model with --against, one that was chosen before."
+        ]
 
     def _means(self, metric: str) -> dict[str, float]:
         rows = {label: self.rows(label) for label in self.labels}
@@ -132,3 +141,7 @@ class SplitPool:
         if self.pooled:
             return [number for number, of_section in enumerate(self.sections.values(), 1) if label in of_section]
         return [row.seed for row in self.rows(label)]
+
+
+def _is_own(spec: TableSpec, label: str) -> bool:
+    return bool(facts_of(spec.models[label].get("model", label)).source == OWN)
