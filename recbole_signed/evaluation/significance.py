@@ -68,12 +68,14 @@ class ConfidenceInterval:
 def paired_t(differences: FloatArray) -> PValues:
     """Student's paired t test on each column of ``[n_users, n_comparisons]``.
 
-    Where all differences are equal, the statistic has no spread to be measured by: p is 1 if they are 0.
+    Where all differences are equal to :data:`DECIMALS`, the statistic has no spread to be measured by: p is 1 if they
+    are 0.
     """
 
     def test(values: FloatArray, alternative: str) -> float:
-        if not np.ptp(values):  # SciPy warns of lost precision there, and has nan for 0 / 0
-            above = float(np.sign(values[0]))
+        rounded = values.round(DECIMALS)
+        if not np.ptp(rounded):  # what is left is rounding, and the statistic of rounding may be of any size
+            above = float(np.sign(rounded[0]))
             return 1.0 if not above else float(alternative == "greater" and above < 0)
         return float(stats.ttest_1samp(values, 0.0, alternative=alternative).pvalue)
 

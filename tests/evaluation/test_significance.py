@@ -46,6 +46,17 @@ def test_t_is_scipys_paired_test_of_better() -> None:
     assert found.two_sided[0] == pytest.approx(stats.ttest_rel(mine, theirs).pvalue, rel=1e-9)
 
 
+@pytest.mark.parametrize("test", TESTS, ids=IDS)
+def test_models_that_differ_by_rounding_alone_are_not_told_apart(test: Callable[[FloatArray], PValues]) -> None:
+    seeds = np.array([0.1, 0.2, 0.3])[:, None, None]
+    mine, theirs = (mean_over_seeds(np.tile(each, (1, 60, 1))) for each in (seeds, seeds[::-1]))
+    some = np.where(np.arange(60) % 4, mine[:, 0] - theirs[:, 0], 0.0)
+    differences = np.stack([mine[:, 0] - theirs[:, 0], some], axis=1)
+    assert 0 < np.abs(differences).max() < 1e-15
+    found = test(differences)
+    assert found.better.tolist() == found.two_sided.tolist() == [1.0, 1.0]
+
+
 def test_users_who_do_not_count_are_left_out_of_every_test() -> None:
     differences = with_gaps(1)
     for test in (paired_t, wilcoxon):
