@@ -105,7 +105,8 @@ class SignRule:
         """Parse ``{"like": CONDITION, "dislike": CONDITION or "else"}``; without ``dislike`` there are none.
 
         Raises:
-            UsageError: unknown key, no like condition, or a condition that does not parse.
+            UsageError: unknown key, no like condition, a condition that does not parse, or a column that is compared
+                with numbers and with words.
 
         """
         if not isinstance(spec, Mapping):
@@ -123,10 +124,13 @@ class SignRule:
         like = _parse_condition("like", spec["like"])
         dislike = spec.get("dislike")
         if dislike is None:
-            return cls(like, None)
-        if isinstance(dislike, str) and dislike.strip().lower() == _ELSE:
-            return cls(like, None, dislike_is_rest=True)
-        return cls(like, _parse_condition("dislike", dislike))
+            rule = cls(like, None)
+        elif isinstance(dislike, str) and dislike.strip().lower() == _ELSE:
+            rule = cls(like, None, dislike_is_rest=True)
+        else:
+            rule = cls(like, _parse_condition("dislike", dislike))
+        rule._refuse_two_kinds()
+        return rule
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -137,8 +141,22 @@ class SignRule:
     @property
     def text_columns(self) -> frozenset[str]:
         """The columns that are compared with words."""
-        conditions = (self.like, *([self.dislike] if self.dislike else []))
-        return frozenset(c.column for each in conditions for c in each.comparisons if isinstance(c.value, str))
+        return frozenset(c.column for c in self._comparisons if isinstance(c.value, str))
+
+    @property
+    def _comparisons(self) -> tuple[_Comparison, ...]:
+        return self.like.comparisons + (self.dislike.comparisons if self.dislike else ())
+
+    def _refuse_two_kinds(self) -> None:
+        """Refuse a column that is compared with words and with numbers: as text it equals no number."""
+        for number in self._comparisons:
+            if isinstance(number.value, str) or number.column not in self.text_columns:
+                continue
+            word = next(c for c in self._comparisons if c.column == number.column and isinstance(c.value, str))
+            raise UsageError(
+                f"The sign rule compares column {number.column!r} with the number {number.text} and with the word "
+                f"{word.text!r}; a column holds one of the two, so compare it with one kind."
+            )
 
     @property
     def has_dislikes(self) -> bool:
