@@ -196,6 +196,25 @@ def test_ml100k_from_raw_files_and_with_other_rules(tmp_path: Path) -> None:
         convert("movielens-100k", raw, tmp_path / "other")
 
 
+def test_ml100k_is_a_source_of_ratings_like_the_others(tmp_path: Path) -> None:
+    raw = tmp_path / "ml-100k"
+    raw.mkdir()
+    rows = "1\t1\t5\t881250949\n1\t2\t1\t881250950\n"
+    (raw / "u.data.gz").write_bytes(gzip.compress(rows.encode()))
+    (raw / "u.user.gz").write_bytes(gzip.compress(b"1|25|M|writer|40206\n"))
+    made = convert("movielens-100k", raw, tmp_path / "one", dislike="none")
+    assert [row[3] for row in rows_of(made / "ml-100k-signed.inter")] == ["1", "0"]
+    assert (made / "ml-100k-signed.user").is_file()
+    (raw / "u.data.gz").unlink()
+    for row, message in (
+        ("2\t2\t50\t881250951", "rating 50, ratings here go from 1 to 5"),
+        ("2\t2\t4\t881250951000", "time 881250951000 in column 'timestamp' is too large"),
+    ):
+        (raw / "u.data").write_text(f"{rows}{row}\n")
+        with pytest.raises(UsageError, match=f"^u.data, line 3: {message}"):
+            convert("movielens-100k", raw, tmp_path / "two")
+
+
 def test_ml100k_without_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["recbole_signed.convert.sources.movielens_100k"], "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"RecBole's example data .* was not found; install recbole"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,16 +13,16 @@ import polars as pl
 from recbole_signed.convert import (
     AlreadyThere,
     Batch,
-    Converter,
     Features,
-    Part,
-    SignRule,
+    Rated,
     convert,
     filled,
-    number,
+    find_files,
+    open_bytes,
     open_table,
     option,
-    sign_by_rule,
+    plain_name,
+    plain_suffix,
 )
 from recbole_signed.convert.sources.movielens import title_and_year
 from recbole_signed.errors import UsageError
@@ -45,10 +46,10 @@ class Options:
     """What a like and what a dislike is; a rating of 3 is neutral by default."""
 
     like: str = option("rating >= 4", "rule for likes")
-    dislike: str = option("rating <= 2", "rule for dislikes, or 'else' for every rating that is not a like")
+    dislike: str = option("rating <= 2", "rule for dislikes, 'else' for every rating that is not a like, or 'none'")
 
 
-class MovieLens100K(Converter):
+class MovieLens100K(Rated):
     """Reads ``ml-100k.inter`` as RecBole ships it (the default), or GroupLens' raw ``u.data``."""
 
     name = "movielens-100k"
@@ -59,20 +60,12 @@ class MovieLens100K(Converter):
     )
     options_class = Options
     input_needed = False
+    scale = (1.0, 5.0)
     options: Options
-
-    @property
-    def rule(self) -> SignRule:
-        """``>= 4`` like, ``<= 2`` dislike, unless options say otherwise."""
-        return SignRule.parse({"like": self.options.like, "dislike": self.options.dislike})
 
     def default_name(self) -> str:
         """``ml-100k-signed``, so that RecBole's own ``ml-100k`` stays what it is."""
         return ML100K_SIGNED
-
-    def parts(self) -> Iterable[Part]:
-        """One part: all ratings."""
-        yield Part(None, self._batches())
 
     def inputs(self) -> list[Path]:
         """The ratings, and the features beside them."""
@@ -86,38 +79,38 @@ class MovieLens100K(Converter):
         """Title, year and genres, from ``u.item`` or ``ml-100k.item``."""
         return self._features("item")
 
-    @property
+    @cached_property
     def _ratings(self) -> Path:
         folder = _recbole_folder() if self.input is None else self.input
         if folder.is_file():
             return folder
         for name in (_ATOMIC, _RAW):
-            if (folder / name).is_file():
-                return folder / name
+            for path in find_files(folder, [name]):
+                return path
         raise UsageError(f"{folder} holds neither {_ATOMIC} nor {_RAW}; give the folder or file of MovieLens 100K.")
 
-    def _batches(self) -> Iterator[Batch]:
-        path = self._ratings
-        raw = None if path.suffix == ".inter" else _FIELDS
-        table = open_table(path, columns=raw, separator="tab", quote=None)
-        for batch in table.batches(_FIELDS):
-            for column in ("rating", "timestamp"):
-                batch = number(batch, column, purpose=f"the {column}")
-            yield sign_by_rule(batch, self.rule)
+    @property
+    def _is_atomic(self) -> bool:
+        return plain_suffix(self._ratings) == ".inter"
+
+    def raw_batches(self) -> Iterator[Batch]:
+        """Rows of the ratings file."""
+        columns = None if self._is_atomic else _FIELDS
+        yield from open_table(self._ratings, columns=columns, separator="tab", quote=None).batches(_FIELDS)
 
     def _beside(self, kind: str) -> Path | None:
-        path = self._ratings.with_suffix(f".{kind}")
-        return path if path.is_file() else None
+        name = Path(plain_name(self._ratings)).with_suffix(f".{kind}").name
+        return next(iter(find_files(self._ratings.parent, [name])), None)
 
     def _features(self, kind: str) -> Features | None:
         path = self._beside(kind)
         if path is None:
             return None
-        if self._ratings.suffix != ".inter":
+        if not self._is_atomic:
             return _raw_users(path) if kind == "user" else _raw_items(path)
         table = open_table(path, separator="tab", quote=None)
-        with path.open(encoding="utf-8") as file:
-            header = file.readline().rstrip("\n").split("\t")
+        with open_bytes(path) as file:
+            header = file.readline().decode("utf-8").rstrip("\r\n").split("\t")
         types = dict(field.split(":", 1) for field in header if ":" in field)
         batches = list(table.batches(table.columns))
         if len(batches) != 1:
