@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,6 +41,14 @@ _WIDE = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """What a file begins with, and the encoding that this tells of; each byte of its text is not a character."""
+_PACKED = (  # first bytes of a file, and what it is
+    (b"PK\x03\x04", "a zip archive; extract it, and give the file that is in it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; extract it, and give the file that is in it"),
+    (b"\x1f\x8b", "compressed with gzip; give it a name that ends in .gz"),
+    (b"\xfd7zXZ\x00", "compressed with xz; give it a name that ends in .xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd; give it a name that ends in .zst"),
+)
+_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 _BROKEN = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
 
 
@@ -193,6 +202,7 @@ def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes] | _R
     """Return a file and its encoding; one of UTF-16 or UTF-32, which is known by its first bytes, comes as UTF-8."""
     buffered = io.BufferedReader(cast(io.RawIOBase, file))
     begin = buffered.peek(4)
+    _refuse_packed(begin, path)
     wide = next((name for mark, name in _WIDE.items() if begin.startswith(mark)), None)
     with contextlib.suppress(LookupError):  # blocks tells of it
         named = codecs.lookup(encoding).name
@@ -200,6 +210,17 @@ def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes] | _R
     if wide is None:
         return buffered, encoding
     return _Recoded(buffered, wide, path), "utf-8"
+
+
+def _refuse_packed(begin: bytes, path: Path) -> None:
+    """Refuse what is no text by its first bytes: in many encodings any byte is a character."""
+    found = next((what for mark, what in _PACKED if begin.startswith(mark)), None)
+    if begin[257:262] == b"ustar":
+        found = "a tar archive; extract it, and give the file that is in it"
+    if _BZIP2.match(begin):
+        found = "compressed with bzip2, which is not read; decompress it"
+    if found is not None:
+        raise UsageError(f"{path.name} is {found}.")
 
 
 def _chunks(path: Path, size: int, encoding: str) -> Iterator[tuple[bytes, str]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
 import lzma
+import tarfile
 import tempfile
 import unicodedata
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -254,6 +257,39 @@ def test_text_of_two_bytes_a_character_needs_its_byte_order(tmp_path: Path) -> N
     raw.write_bytes("user,item,sign\na,x,1\n".encode("utf-16-le"))
     with pytest.raises(UsageError, match=r"log.csv is not a whole file in utf-16 \(.*BOM\).* encoding=utf-16-le"):
         convert("csv", raw, tmp_path, encoding="utf-16")
+
+
+def _tar(data: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        info = tarfile.TarInfo("log.csv")
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def _zip(data: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("log.csv", data)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "pack", "message"),
+    [
+        ("log.csv.zip", _zip, "is a zip archive; extract it, and give the file that is in it"),
+        ("log.tar.gz", lambda data: gzip.compress(_tar(data)), "is a tar archive; extract it"),
+        ("log.csv.bz2", bz2.compress, "is compressed with bzip2, which is not read; decompress it"),
+        ("log.csv", gzip.compress, "is compressed with gzip; give it a name that ends in .gz"),
+        ("log.txt", lzma.compress, "is compressed with xz; give it a name that ends in .xz"),
+    ],
+)
+def test_archives_are_told_from_text(tmp_path: Path, name: str, pack: Callable[[bytes], bytes], message: str) -> None:
+    (tmp_path / name).write_bytes(pack(b"user,item,sign\nu,i,1\n" * 9))
+    for encoding in ("utf-8", "latin-1"):  # in which any byte is a character
+        with pytest.raises(UsageError, match=f"^{name} {message}"):
+            convert("csv", tmp_path / name, tmp_path / "out", encoding=encoding)
 
 
 def test_quotes_can_be_ordinary_characters(tmp_path: Path) -> None:
