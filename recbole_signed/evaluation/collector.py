@@ -42,7 +42,8 @@ def install(collector_module: ModuleType) -> None:
 
     1. leaves users without a held-out like out of RecBole's resources: Recall and NDCG are not defined there;
     2. collects ``rec.items`` and ``rec.topk`` as RecBole does, from one ``torch.topk``; the last column of ``rec.topk``
-       counts held-out likes with repeated rows, which RecBole can't see (without them it is equal);
+       counts held-out likes with repeated rows, which RecBole can't see (without them it is equal), and a masked item,
+       with which RecBole fills a list that is longer than what is open, is no hit;
     3. collects :data:`~recbole_signed.evaluation.metrics.VERDICTS`,
        :data:`~recbole_signed.evaluation.metrics.SIGN_AUC` and
        :data:`~recbole_signed.evaluation.group_metrics.GROUPS` for the same users, where a metric asks for them.
@@ -159,15 +160,17 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
     gathered.n_rows += len(batch.scores)
     by_recbole = any(instance.register.need(name) for name in _OF_RECBOLE_ALONE)
     lists = any(instance.register.need(name) for name in _OF_LISTS)
+    if lists or VERDICTS in needs:
+        values, items = largest(batch.scores, max(instance.topk), LONG)
+        shown = ~torch.isneginf(values)  # by rank: which of equal items stand there makes no difference
     if by_recbole:
         wrapped(batch.scores, batch.interaction, batch.like_u, batch.like_i)
         if instance.register.need("rec.topk"):
-            collected = instance.data_struct["rec.topk"]
-            collected[len(collected) - len(batch.scores) :, -1] = batch.like_count.to(collected)
-    if lists or VERDICTS in needs:
-        _, items = largest(batch.scores, max(instance.topk), LONG)
-    if lists and not by_recbole:
-        _collect_lists(instance, batch, items)
+            collected = instance.data_struct["rec.topk"][-len(batch.scores) :]
+            collected[:, :-1] *= shown.to(collected)
+            collected[:, -1] = batch.like_count.to(collected)
+    elif lists:
+        _collect_lists(instance, batch, items, shown)
     if VERDICTS in needs:
         gathered.parts[VERDICTS].append(_verdicts(batch, items))
         if GROUPS in needs:
@@ -178,12 +181,19 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
         gathered.parts[COLD].append(_cold(instance, batch))
 
 
-def _collect_lists(collector: Any, batch: _Batch, items: torch.Tensor) -> None:
-    """Collect what RecBole does of the ``[n_rows, max_k]`` items, without its ``[n_rows, n_items]`` matrix of hits."""
+def _collect_lists(collector: Any, batch: _Batch, items: torch.Tensor, shown: torch.Tensor) -> None:
+    """Collect what RecBole does of the ``[n_rows, max_k]`` items, without its ``[n_rows, n_items]`` matrix of hits.
+
+    Args:
+        collector: RecBole's.
+        batch: what is ranked.
+        items: the list of each row.
+        shown: which of them are not masked.
+    """
     if collector.register.need("rec.items"):
         collector.data_struct.update_tensor("rec.items", items)
     if collector.register.need("rec.topk"):
-        hits = _is_in(_keys(batch, items), batch.likes.to(items.device))
+        hits = _is_in(_keys(batch, items), batch.likes.to(items.device)) * shown
         counts = batch.like_count.to(items.device)[:, None]
         collector.data_struct.update_tensor("rec.topk", torch.cat((hits, counts), dim=1).to(torch.int32))
 

@@ -213,6 +213,19 @@ def test_verdicts_and_counts_by_hand(signed: ModuleType) -> None:
     assert collector.get_data_struct()[VERDICTS].tolist() == wanted
 
 
+@pytest.mark.parametrize("with_gauc", [False, True])
+def test_a_masked_like_is_no_hit_where_the_list_is_longer_than_what_is_open(
+    signed: ModuleType, with_gauc: bool
+) -> None:
+    data = Data()
+    data.scores[:, 4:] = -math.inf
+    data.scores[:, 1:4] = 1.0
+    data.likes = [[1, 20, 29] for _ in range(N_USERS)]
+    struct = run(signed, [data.batch(list(range(N_USERS)))], ["Recall", *(["GAUC"] if with_gauc else [])])
+    assert struct.get("rec.topk")[:, :-1].sum(dim=1).tolist() == [1] * N_USERS
+    assert result(struct, ["Recall"])["recall@10"] == pytest.approx(1 / 3)
+
+
 def test_scores_and_batch_are_left_as_they_are(signed: ModuleType) -> None:
     scores, batch, like_u, like_i = Data().batch(list(range(N_USERS)))
     kept = [x.clone() for x in (scores, batch.dislike_u, batch.dislike_i, batch.like_count, like_u, like_i)]
