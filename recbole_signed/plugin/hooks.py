@@ -7,6 +7,8 @@ replaced by another one; a few methods are wrapped, and act only where the data 
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
@@ -142,9 +144,13 @@ def _on_trainer_file(module: ModuleType) -> None:
         from recbole_signed.plugin.configuration import check_valid_metric
 
         instance.recbole_signed_loader = args[0] if args else kwargs["train_data"]
-        if instance.eval_step > 0 and (args[1] if len(args) > 1 else kwargs.get("valid_data")):
+        validates = instance.eval_step > 0 and (args[1] if len(args) > 1 else kwargs.get("valid_data"))
+        if validates:
             check_valid_metric(instance.config)
-        return wrapped(*args, **kwargs)
+        result = wrapped(*args, **kwargs)
+        if validates and (args[3] if len(args) > 3 else kwargs.get("saved", True)):
+            _keep_last(instance)
+        return result
 
     def save_checkpoint(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
         from recbole_signed.trainer import save_checkpoint
@@ -154,6 +160,20 @@ def _on_trainer_file(module: ModuleType) -> None:
     wrapt.wrap_function_wrapper(module, "Trainer.fit", fit)
     wrapt.wrap_function_wrapper(module, "Trainer._save_checkpoint", save_checkpoint)
     wrapt.wrap_function_wrapper(module, "get_tensorboard", tensorboard)
+
+
+def _keep_last(trainer: Any) -> None:
+    """Keep the last state where no validation was the best: RecBole saves nothing then, and tests what it saved."""
+    if (
+        math.isfinite(trainer.best_valid_score)
+        or os.path.exists(trainer.saved_model_file)
+        or not trainer.train_loss_dict
+    ):
+        return
+    trainer.logger.warning(
+        "No epoch was the best one on validation (is valid_metric defined?): the last one is tested."
+    )
+    trainer._save_checkpoint(max(trainer.train_loss_dict), verbose=False)
 
 
 def _on_data_utils(module: ModuleType) -> None:

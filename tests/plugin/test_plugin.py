@@ -411,6 +411,17 @@ def test_a_model_that_is_given_as_a_class_has_its_trainer(write_inter: Write, si
     assert Mine.epochs == [0, 1]
 
 
+@pytest.mark.parametrize("model", ["BPR", "SSF", "PoneGNN"])
+def test_where_no_validation_has_a_value_the_last_state_is_tested(
+    model: str, write_inter: Write, signed_rows: list, quick: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_inter("signed", COLUMNS, [(user, item, abs(sign), time) for user, item, sign, time in signed_rows])
+    settings = quick | {"metrics": ["Recall", "SignAUC"], "valid_metric": "SignAUC", "state": "WARNING"}
+    result: Any = run_recbole(model=model, dataset="signed", config_dict=settings)
+    assert result["test_result"]["recall@10"] > 0
+    assert "No epoch was the best one on validation" in caplog.text
+
+
 @pytest.mark.parametrize("base", ["SSF", "SignedEASE"])
 def test_a_class_that_extends_a_registered_model_is_that_model(
     base: str, write_inter: Write, signed_rows: list, quick: dict

@@ -145,10 +145,6 @@ def run(
             after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
             fit_peak = memory_bytes()[1]
             trained = Path(trainer.saved_model_file).is_file()
-            if checkpointed and not trained:
-                logger.warning(
-                    "No epoch was the best one on validation (is valid_metric defined?): the last one is tested."
-                )
             if config["refit_for_test"] and test and not in_epochs:
                 file = trainer.saved_model_file
                 trainer.tensorboard.close()
