@@ -267,11 +267,11 @@ class SignedDataset(ColumnarDataset):
 
     def _set_histories(self, parts: list[SignedDataset]) -> None:
         train = parts[0]
-        touched = [train._liked_pairs(), *self._other_pairs(train)]
+        touched = [train.liked_pairs(), *self._other_pairs(train)]
         for number, part in enumerate(parts[1:], start=1):
             if number == 2 and self.signed.mask_valid_at_test:
                 known = self._other_pairs(parts[1]) if self.signed.dislike_split == "time" else []
-                touched = [*touched, parts[1]._liked_pairs(), *known]
+                touched = [*touched, parts[1].liked_pairs(), *known]
             part.history = self._item_lists([] if self.shows_seen else [*touched, *part._read_pairs()])
 
     def _other_pairs(self, part: SignedDataset) -> list[tuple[IntArray, IntArray]]:
@@ -287,7 +287,7 @@ class SignedDataset(ColumnarDataset):
     def _pairs(self, feat: Interaction) -> tuple[IntArray, IntArray]:
         return feat[self.uid_field].numpy(), feat[self.iid_field].numpy()
 
-    def _liked_pairs(self) -> tuple[IntArray, IntArray]:
+    def liked_pairs(self) -> tuple[IntArray, IntArray]:
         """User and item of the likes of this part, ``[n_likes]`` each."""
         return self._pairs(self.inter_feat)
 
@@ -328,7 +328,7 @@ class SignedDataset(ColumnarDataset):
         if self._graph is None:
             dislikes, neutrals = self._pairs(self.neg_feat), self._pairs(self.neutral_feat)
             self._graph = SignedGraph.from_edges(
-                self._liked_pairs(), dislikes, self.user_num, self.item_num, neutrals, self.signed.neutral_weight
+                self.liked_pairs(), dislikes, self.user_num, self.item_num, neutrals, self.signed.neutral_weight
             )
         return self._graph
 

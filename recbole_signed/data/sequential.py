@@ -239,7 +239,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         """Whether nothing is hidden; RecBole's ``repeatable`` is always set for sequential models, and says nothing."""
         return not self.signed.mask_seen
 
-    def _liked_pairs(self) -> tuple[IntArray, IntArray]:
+    def liked_pairs(self) -> tuple[IntArray, IntArray]:
         """The targets, and the first like of each user whose second one is in this part."""
         users, items = self._first_likes()
         feat = self.inter_feat

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from recbole.evaluator.base_metric import TopkMetric
 
+from recbole_signed.evaluation.group_metrics import training_edges
 from recbole_signed.evaluation.metrics import AtEveryK, FloatArray, PerUserMetric, collected, ndcg_at, recall_at
 
 COLD = "rec.cold"
@@ -21,11 +22,10 @@ edge where a held-out like is, and the number of distinct held-out likes of such
 
 def without_edges(dataset: Any) -> torch.Tensor:
     """Return which items have no like and no dislike in a training part, bool ``[n_items]``; not the padding item."""
-    tables = [table for table in (dataset.inter_feat, getattr(dataset, "neg_feat", None)) if table is not None]
+    _, items = training_edges(dataset)
     cold = torch.ones(dataset.item_num, dtype=torch.bool)
     cold[0] = False
-    for table in tables:
-        cold[table[dataset.iid_field].long()] = False
+    cold[torch.from_numpy(items)] = False
     return cold
 
 

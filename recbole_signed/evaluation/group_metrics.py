@@ -49,11 +49,7 @@ class EdgeGroups(NamedTuple):
             UsageError: the bounds are not ascending whole numbers.
         """
         n_users, n_items = dataset.user_num, dataset.item_num
-        tables = [table for table in (dataset.inter_feat, getattr(dataset, "neg_feat", None)) if table is not None]
-        users, items = (
-            np.concatenate([table[field].numpy() for table in tables]).astype(np.int64)
-            for field in (dataset.uid_field, dataset.iid_field)
-        )
+        users, items = training_edges(dataset)
         pairs = distinct(users * n_items + items)
         bounds = {side: bounds_of(side, config[key]) for side, key in KEYS.items()}
         return cls(
@@ -75,6 +71,19 @@ class EdgeGroups(NamedTuple):
         counts = torch.bincount(row * self.n_item_groups + group, minlength=len(users) * self.n_item_groups)
         columns = (self.user[users.cpu()][:, None], self.item[items.cpu()], counts.view(len(users), -1))
         return torch.cat(columns, dim=1).to(torch.int32)
+
+
+def training_edges(dataset: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return user and item of the likes and dislikes of a training part, ``[n_edges]`` each.
+
+    The first like of a sequence is one of them, although a sequential data set has no row for it.
+    """
+    tables = [table for table in (dataset.inter_feat, getattr(dataset, "neg_feat", None)) if table is not None]
+    pairs = [tuple(table[field].numpy() for field in (dataset.uid_field, dataset.iid_field)) for table in tables]
+    if hasattr(dataset, "liked_pairs"):
+        pairs[0] = dataset.liked_pairs()
+    users, items = (np.concatenate(each).astype(np.int64) for each in zip(*pairs, strict=True))
+    return users, items
 
 
 def _groups(n_edges: npt.NDArray[np.int64], bounds: tuple[int, ...]) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,8 @@ from recbole.utils import init_seed
 
 from recbole_signed import UsageError, register_model
 from recbole_signed.data import SignedEvalBatch, SignedSequentialDataset, WindowLoader
+from recbole_signed.evaluation import EdgeGroups, cold_metrics
+from recbole_signed.model.rate_weighted import rates_of
 from recbole_signed.plugin import registry
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
@@ -140,7 +143,7 @@ def test_held_out_dislikes_are_counted_and_are_in_no_mask(write_inter: Write, si
     assert type(data) is SignedSequentialDataset
     for loader, earlier in ((valid, [train]), (test, [train, valid])):
         held = set(zip(*(each.tolist() for each in loader._dataset._pairs(loader._dataset.neg_feat)), strict=True))
-        likes = {pair for each in earlier for pair in zip(*each._dataset._liked_pairs(), strict=True)}
+        likes = {pair for each in earlier for pair in zip(*each._dataset.liked_pairs(), strict=True)}
         likes |= set(zip(*loader._dataset._first_likes(), strict=True))
         part = train._dataset
         touched = {pair for each in (part.neg_feat, part.neutral_feat) for pair in zip(*part._pairs(each), strict=True)}
@@ -164,11 +167,29 @@ def test_the_first_likes_are_hidden_and_in_the_graph(write_inter: Write, signed_
     several = {user for user, _ in likes if sum(user == other for other, _ in likes) > 1}
     found: list[tuple[int, int]] = []
     for part in parts:
-        users, items = part._liked_pairs()
+        users, items = part.liked_pairs()
         found += zip(part.id2token("user_id", users), part.id2token("item_id", items), strict=True)
     assert len(found) == len(set(found))
     assert {(int(user), int(item)) for user, item in found} == {pair for pair in likes if pair[0] in several}
-    assert parts[0].signed_graph().likes.nnz == len(parts[0]._liked_pairs()[0])
+    assert parts[0].signed_graph().likes.nnz == len(parts[0].liked_pairs()[0])
+
+
+def test_the_first_likes_are_training_edges_of_groups_cold_items_and_like_rates(
+    write_inter: Write, signed_rows: list
+) -> None:
+    """So that these are what they are for general models: each user's likes are split alike, first to last."""
+    rows = [row for row in signed_rows if row[2] >= 0 or row[0] % 2]
+    write_inter("signed", COLUMNS, rows)
+    split = {"order": "TO", "group_by": "user", "split": {"LS": "valid_and_test"}, "mode": "full"}
+    parts = [prepare("signed", model, eval_args=split)[2] for model in ("GRU4Rec", "BPR")]
+    of_sequences, of_pairs = (train._dataset for train, _, _ in parts)
+    # both number users and items by the likes of the file, in its order
+    default: dict[str, Any] = defaultdict(lambda: None)
+    groups = [EdgeGroups.of_training(each, default) for each in (of_sequences, of_pairs)]
+    assert torch.equal(groups[0].user, groups[1].user)
+    assert torch.equal(groups[0].item, groups[1].item)
+    assert torch.equal(cold_metrics.without_edges(of_sequences), cold_metrics.without_edges(of_pairs))
+    assert torch.equal(rates_of(of_sequences, 5.0), rates_of(of_pairs, 5.0))
 
 
 @pytest.mark.parametrize("count", [1, 7])
