@@ -50,12 +50,25 @@ def accept(folder: Path) -> list[str]:
     record |= {
         "warnings": manifest.warnings(rows, unix_time=unix_time),
         "version": versions.version_of(outputs),
+        "fields": _fields(folder, name, next(iter(parts.values()))),
         "outputs": outputs,
         "bytes": {file: (folder / file).stat().st_size for file in files},
         "changed_by_hand": sorted({*record.get("changed_by_hand", ()), *changed}),
     }
     versions.write_manifest(folder, record)
     return changed
+
+
+def _fields(folder: Path, name: str, interactions: Path) -> dict[str, dict[str, str]]:
+    """Columns and types by kind of file, as their first lines name them."""
+    files = {"inter": interactions, **{kind: folder / f"{name}.{kind}" for kind in ("user", "item")}}
+    found: dict[str, dict[str, str]] = {}
+    for kind, path in files.items():
+        if path.is_file():
+            with path.open(encoding="utf-8-sig") as file:
+                columns = (field.rpartition(":") for field in file.readline().rstrip("\n").split("\t"))
+                found[kind] = {column or type_: type_ if column else "" for column, _, type_ in columns}
+    return found
 
 
 def _spooled(path: Path, folder: Path) -> Spool:

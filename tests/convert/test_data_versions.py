@@ -190,6 +190,19 @@ def test_times_that_have_no_date_get_none_when_a_change_is_accepted(made: Path) 
     assert record_of(made)["warnings"] == []
 
 
+def test_the_fields_are_those_of_the_files_that_are_accepted(made: Path) -> None:
+    lines = (made / "raw.inter").read_text().splitlines()
+    ends = ["price:float", "1", "2", "3", "4"]
+    (made / "raw.inter").write_text("".join(f"{line}\t{end}\n" for line, end in zip(lines, ends, strict=True)))
+    (made / "raw.item").write_text("item_id:token\tgenre:token_seq\nx\ta b\ny\tc\n")
+    before = record_of(made)["fields"]
+    assert accept(made) == ["raw.inter", "raw.item"]
+    assert record_of(made)["fields"] == {
+        "inter": {**before["inter"], "price": "float"},
+        "item": {"item_id": "token", "genre": "token_seq"},
+    }
+
+
 def test_accepting_many_rows_leaves_nothing_behind(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "MEMORY_ROWS", 1)
     with (made / "raw.inter").open("a") as file:
