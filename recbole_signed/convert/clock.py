@@ -14,7 +14,7 @@ TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 _ISO = (
     r"^\s*(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
     r"(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9})\d*)?)?)?"
-    r"\s*(?:Z|UTC|([+-])(\d{2}):?(\d{2}))?\s*$"
+    r"\s*(?:Z|UTC|([+-])(\d{2}):?(\d{2})?)?\s*$"
 )
 _WHOLE = "\0whole"  # no column of a raw file is called so
 _WANTED = "unix time or a date like 2020-07-05 or 2020-07-05T00:08:23Z was expected"
@@ -148,4 +148,8 @@ def _from_iso(text: pl.Series) -> pl.Series:
     )
     offset = offset * (1 - 2 * (parts["side"].fill_null("+") == "-").cast(pl.Int64))
     fraction = ("0." + parts["fraction"].fill_null("0")).cast(pl.Float64)
+    # after a date alone, "-12" may as well be an hour
+    seconds = seconds.set(
+        parts["hour"].is_null() & parts["off_hours"].is_not_null() & parts["off_minutes"].is_null(), None
+    )
     return (seconds - offset).cast(pl.Float64) + fraction

@@ -57,6 +57,8 @@ def test_types_of_numbers(dtype: pl.DataType) -> None:
         ("2020-07-05 00:08", 1593907680),
         ("2020/7/5", 1593907200),
         ("2020-07-05T00:00:00-0230", 1593907200 + 9000),
+        ("2020-07-05 00:08:23.438+00", 1593907703.438),  # as PostgreSQL writes it
+        ("2020-07-05 00:08-03", 1593907680 + 10800),
         ("  2020-07-05 00:00:00 UTC ", 1593907200),
         ("1969-12-31 23:59:59.5", -0.5),
     ],
@@ -87,7 +89,10 @@ def test_iso_text_and_typed_columns_agree_with_datetime(moments: list[datetime],
     assert seconds([date(1970, 1, 2)]) == [86400]
 
 
-@pytest.mark.parametrize("bad", ["2020-02-30", "2020-13-01", "2020-01-01 25:00", "05.07.2020", "now", "2020"])
+@pytest.mark.parametrize(
+    "bad",
+    ["2020-02-30", "2020-13-01", "2020-01-01 25:00", "05.07.2020", "now", "2020", "2020-07-05-12", "2020-07-05 12"],
+)
 def test_no_dates(bad: str) -> None:
     with pytest.raises(UsageError, match=f"^raw, row 2: time '{bad}' in column 't'; unix time or a date"):
         seconds(["2020-07-05", bad])
