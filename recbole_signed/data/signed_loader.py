@@ -11,6 +11,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
+from recbole_signed.errors import UsageError
 
 SIGN = "sign"
 """Column of a batch: 1 for a like, -1 for a dislike."""
@@ -54,6 +55,8 @@ class SignedTrainDataLoader(AbstractDataLoader):
             )
         self.n_negatives = int(config["n_negatives"] or 0)
         self.unseen = self._unseen(config, dataset.item_num)
+        if self.n_negatives:
+            self._refuse_full_users(dataset)
         self.order = torch.arange(len(self.users))
         super().__init__(config, dataset, sampler, shuffle=False)
         self.shuffle = shuffle
@@ -65,6 +68,16 @@ class SignedTrainDataLoader(AbstractDataLoader):
             weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** exponent, 0.0)
         known = slice(None) if sifts_positives(config) else slice(0)
         return UnseenItems.from_pairs(self.users[known].numpy(), self.items[known].numpy(), n_items, weights)
+
+    def _refuse_full_users(self, dataset: Any) -> None:
+        users = np.unique(self.users.numpy())
+        full = users[~self.unseen.can_draw(users)]
+        if len(full):
+            user = dataset.id2token(self.uid_field, int(full[0]))
+            raise UsageError(
+                f"the user '{user}' has an edge to every item that could be drawn, so there is no negative; leave such "
+                "users out (user_inter_num_interval), or take a model that draws none, such as SSF."
+            )
 
     def _init_batch_size_and_step(self) -> None:
         self.step = 1
