@@ -21,6 +21,9 @@ from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
 PHASES = ("train", "valid", "test")
+ROUNDS = 100_000
+"""How often refused draws are repeated before what is left is drawn from the items that may be drawn. RecBole repeats
+them without end, which it may have to where popularity to a high power leaves next to nothing to the others."""
 CANDIDATES = {"uniform": "_uniform", "popularity": "_popular"}
 
 
@@ -139,11 +142,30 @@ class SignedSampler:
         own = np.tile(np.asarray(item_ids, dtype=np.int64), num) if self.repeatable else None
         drawn = np.zeros(len(rows), dtype=np.int64)
         places = np.arange(len(rows))
-        while len(places):
+        for _ in range(ROUNDS):
+            if not len(places):
+                break
             drawn[places] = self.sampling(len(places))
             refused = drawn[places] == own[places] if own is not None else self._is_used(rows[places] + drawn[places])
             places = places[refused]
+        for place in places:
+            drawn[place] = self._allowed_draw(rows[place], None if own is None else own[place])
         return torch.from_numpy(drawn)
+
+    def _allowed_draw(self, row: int, own: int | None) -> int:
+        """Return an item for the user of ``row`` (its number times that of the items), drawn among those allowed."""
+        counts = self._counts()
+        items = np.flatnonzero(counts)
+        items = items[~self._is_used(row + items) if own is None else items != own]
+        weights = scaled_powers(counts[items], self.alpha if self.distribution == "popularity" else 0.0)
+        return int(np.random.choice(items, p=weights / weights.sum()))  # noqa: NPY002
+
+    def _counts(self) -> IntArray:
+        """Return the likes of each item in all parts, ``[n_items]``; 1 of all but the padding item for ``uniform``."""
+        if self.distribution == "uniform":
+            return (np.arange(self.item_num) > 0).astype(np.int64)
+        items = np.concatenate([part.inter_feat[self.iid_field].numpy() for part in self.datasets])
+        return np.bincount(items, minlength=self.item_num)
 
     def _is_used(self, keys: IntArray) -> npt.NDArray[np.bool_]:
         used = np.zeros(len(keys), dtype=bool)
@@ -168,9 +190,13 @@ class SignedSampler:
         first = first_rows(items, self.item_num)
         candidates = np.flatnonzero(first < len(items))
         candidates = candidates[np.argsort(first[candidates])]
-        weights: list[float] = [
-            pow(count / len(items), self.alpha) for count in np.bincount(items)[candidates].tolist()
-        ]
+        counts = np.bincount(items)[candidates]
+        try:
+            weights = [pow(count / len(items), self.alpha) for count in counts.tolist()]
+        except OverflowError:
+            weights = []
+        if not any(weights):  # too large for a float, or too small
+            weights = scaled_powers(counts, self.alpha).tolist()
         total = sum(weights)
         share = [weight / total * len(weights) for weight in weights]
         alias = list(range(len(share)))
@@ -185,3 +211,9 @@ class SignedSampler:
             elif share[giver] > 1:
                 large.append(giver)
         return candidates, np.array(share), candidates[np.array(alias)]
+
+
+def scaled_powers(counts: IntArray, alpha: float) -> npt.NDArray[np.float64]:
+    """Return ``counts [n]``, all above 0, to the power ``alpha``, divided by the largest power."""
+    logs = alpha * np.log(counts)
+    return np.exp(logs - logs.max())

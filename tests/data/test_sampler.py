@@ -18,6 +18,7 @@ from recbole.utils import init_seed
 
 from recbole_signed import UsageError
 from recbole_signed.data import PHASES, SignedSampler
+from recbole_signed.data import sampler as sampler_module
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Write = Callable[..., Path]
@@ -100,6 +101,23 @@ def test_a_catalogue_of_one_item_is_refused_where_items_may_repeat(distribution:
     sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
     with pytest.raises(UsageError, match="one item to draw from"):
         sampler.sample_by_user_ids([1], [1], 1)
+
+
+@pytest.mark.parametrize("alpha", [60.0, 4000.0, -4000.0])
+def test_a_distribution_that_leaves_next_to_nothing_to_the_others_is_drawn_from_all_the_same(
+    alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused draws would go on for ever; the weights of all items may be too small, or too large, for a float."""
+    monkeypatch.setattr(sampler_module, "ROUNDS", 50)
+    (part,) = parts()[:1]
+    counts = {1: 5, 2: 2, 3: 1, 4: 1} if alpha > 0 else {1: 1, 2: 3, 3: 9, 4: 9}
+    items = [item for item, count in counts.items() for _ in range(count)]
+    users = [1 if item == 1 else 2 for item in items]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor(users), "item_id": torch.tensor(items)}, 5
+    sampler = SignedSampler([part], "popularity", alpha).set_phase("train")
+    assert sampler.sample_by_user_ids([1] * 20, [1] * 20, 1).tolist() == [2] * 20  # the next in the order of weights
+    repeatable = SignedSampler([part], "popularity", alpha, repeatable=True).set_phase("train")
+    assert repeatable.sample_by_user_ids([1] * 20, [1] * 20, 1).tolist() == [2] * 20
 
 
 def test_uniform_over_what_is_not_liked() -> None:
