@@ -257,7 +257,8 @@ class SignedTrainer(Trainer):
             "place": divmod(self.steps, self._pass_length),
             "pass_rng": self._pass_rng,
         }
-        super()._save_checkpoint(epoch, verbose, extra=extra, **kwargs)
+        # of a training that is at its end already RecBole saves epoch -1, from which it would count anew
+        super()._save_checkpoint(max(epoch, self.start_epoch - 1), verbose, extra=extra, **kwargs)
 
     def resume_checkpoint(self, resume_file: Any) -> None:
         """Go on from a checkpoint: parameters, optimizer, best score, curve and random generators.

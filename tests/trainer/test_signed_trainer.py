@@ -230,6 +230,19 @@ def test_the_best_epoch_stays_the_best_where_nothing_better_comes_after_it(
     assert over[0].stopped_by == "epochs"
 
 
+def test_a_finished_training_that_goes_on_twice_validates_where_it_would_have(start: Callable[..., Any]) -> None:
+    first, parts = start("SGCN", epochs=3)
+    first.fit(parts[0], saved=True)
+    again, parts = start("SGCN", epochs=3, resume=first.saved_model_file)
+    again.fit(parts[0], parts[1], saved=True)
+    longer = start("SGCN", epochs=6, eval_step=2, resume=again.saved_model_file)
+    fit(longer)
+    through = start("SGCN", epochs=6, eval_step=2)
+    fit(through)
+    assert [epoch for epoch, _ in longer[0].curve] == [4, 6]
+    assert longer[0].curve == through[0].curve[1:]
+
+
 def test_what_can_not_go_on_exactly_is_refused(start: Callable[..., Any]) -> None:
     first = start("LightGCN", epochs=1)
     first[0].fit(first[1][0], None, saved=True, show_progress=False)
