@@ -33,12 +33,13 @@ def add_to(app: typer.Typer) -> None:
         """Print and plot what is in a data set of atomic files, and what is wrong with it."""
         with stdout_for_result():
             from recbole_signed.atomic import read_rows
+            from recbole_signed.convert import has_dates, read_manifest
             from recbole_signed.plugin import check_dataset_name
             from recbole_signed.stats import analyse, describe_features, draw, statistics_table
 
             check_dataset_name(dataset)
             rows = read_rows(data_path / dataset, hint="give its parent as --data-path")
-            report = analyse(rows)
+            report = analyse(rows, dated=has_dates(read_manifest(data_path / dataset)))
             features = describe_features(data_path / dataset, rows)
             if features:
                 report["features"] = features

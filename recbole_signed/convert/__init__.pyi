@@ -26,6 +26,7 @@ from .core import STAYS as STAYS
 from .core import peel as peel
 from .core import signed_core as signed_core
 from .dataset_versions import atomic_files as atomic_files
+from .dataset_versions import has_dates as has_dates
 from .dataset_versions import read_manifest as read_manifest
 from .dataset_versions import refuse_changed as refuse_changed
 from .dataset_versions import version as version

@@ -101,6 +101,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return record
 
 
+def has_dates(record: Mapping[str, Any] | None) -> bool:
+    """Whether the times of a data set are moments with a date; those of some sources count from an unknown one."""
+    time = (record or {}).get("time")
+    return time is None or "first" in time
+
+
 def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     """Write ``dataset.json``, at once and last of all files of the folder."""
     text = json.dumps(record, indent=2, ensure_ascii=False)

@@ -42,7 +42,7 @@ def accept(folder: Path) -> list[str]:
     if not changed:
         return []
     parts = {part: folder / ".".join(filter(None, [name, part, "inter"])) for part in record.get("parts") or [None]}
-    unix_time = (record.get("time") or {"first": None}).keys() >= {"first"}
+    unix_time = versions.has_dates(record)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".spool") as spooled:
         spools = {part: _spooled(path, Path(spooled) / str(part)) for part, path in parts.items()}
         rows = manifest.describe_rows(spools, unix_time=unix_time)

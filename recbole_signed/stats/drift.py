@@ -16,12 +16,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST = 0.2
 
 
-def describe_time(rows: RawRows) -> dict[str, Any] | None:
+def describe_time(rows: RawRows, *, dated: bool = True) -> dict[str, Any] | None:
     """Range and ties of the times, and the drift over them; None where there are no times.
 
     Bins hold about equal numbers of rows, and rows of one moment never lie in two bins. A user is new in the bin of
     its first row. ``rank_correlation`` (Spearman) and ``similarity`` compare how often each item known by then occurs
     in a bin and in the one before; ``last_fifth`` sets the last 20% of the rows against the rows before.
+
+    Args:
+        rows: of the data set.
+        dated: False where times count from an unknown moment; ``first`` and ``last`` are then None.
     """
     if rows.times is None:
         return None
@@ -34,13 +38,13 @@ def describe_time(rows: RawRows) -> dict[str, Any] | None:
     return {
         "first_raw": _number(times[0]),
         "last_raw": _number(times[-1]),
-        "first": iso(times[0]),
-        "last": iso(times[-1]),
+        "first": iso(times[0]) if dated else None,
+        "last": iso(times[-1]) if dated else None,
         "moments": int(len(times) - tied.sum()),
         "tied_rows_share": float(ties.mean()),
         "first_to_last_similarity": ordered.first_to_last(bounds),
         "last_fifth": ordered.last_part(int(len(times) * (1 - _LAST))) if len(times) > 1 else None,
-        "bins": ordered.bins(bounds),
+        "bins": ordered.bins(bounds, dated=dated),
     }
 
 
@@ -75,7 +79,7 @@ class _Ordered:
             return None
         return similarity(self._popularity(bounds[0], bounds[1]), self._popularity(bounds[-2], bounds[-1]))
 
-    def bins(self, bounds: np.ndarray) -> list[dict[str, Any]]:
+    def bins(self, bounds: np.ndarray, *, dated: bool) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         previous: np.ndarray | None = None
         for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
@@ -84,8 +88,8 @@ class _Ordered:
             found.append(
                 {
                     "first_raw": _number(self._times[begin]),
-                    "first": iso(self._times[begin]),
-                    "last": iso(self._times[end - 1]),
+                    "first": iso(self._times[begin]) if dated else None,
+                    "last": iso(self._times[end - 1]) if dated else None,
                     **self._span(begin, end),
                     "new_users": int(((self._first_of_user >= begin) & (self._first_of_user < end)).sum()),
                     "new_items": int(((self._first_of_item >= begin) & (self._first_of_item < end)).sum()),

@@ -14,13 +14,17 @@ from recbole_signed.stats.pairs import describe_pairs
 _TOP = 0.01
 
 
-def analyse(rows: RawRows) -> dict[str, Any]:
+def analyse(rows: RawRows, *, dated: bool = True) -> dict[str, Any]:
     """Describe rows, repetitions, degrees, like rates, popularity and drift.
 
     Degrees count rows. A like rate is likes / (likes + dislikes), over users or items that have any of these;
     ``intraclass`` is the share of the sign's variance that lies between users, or between items.
+
+    Args:
+        rows: of the data set.
+        dated: False where times count from an unknown moment, so that they have no date.
     """
-    return describe_pairs(rows) | describe_nodes(rows) | {"time": describe_time(rows)}
+    return describe_pairs(rows) | describe_nodes(rows) | {"time": describe_time(rows, dated=dated)}
 
 
 def describe_nodes(rows: RawRows) -> dict[str, Any]:

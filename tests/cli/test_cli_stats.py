@@ -49,6 +49,18 @@ def test_stats_of_the_published_split(
     assert report["figures"] is None
 
 
+def test_times_without_a_date_get_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from scipy.io import savemat
+
+    matrix = [[user, item, 1, 1 + 4 * (item % 2), 1, 1 + item] for user in range(1, 9) for item in range(1, 11)]
+    savemat(tmp_path / "rating_with_timestamp.mat", {"rating": matrix})
+    convert("epinions", tmp_path, tmp_path / "atomic_files")
+    status, out, err = outcome(capsys, "stats", "epinions", "--output", "pages")
+    assert status == 0, err
+    assert "time: 2 to 11; 10 moments" in out
+    assert "1970" not in out
+
+
 def test_stats_for_a_reader_and_as_json(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = outcome(capsys, "stats", toy, "--output", "pages")
     assert status == 0
