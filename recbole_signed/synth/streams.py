@@ -1,7 +1,8 @@
 """Random numbers and threads: work in blocks of fixed size, each with a stream of its own.
 
-So the result depends on the seed alone, neither on the number of threads nor on which of them was first. Only
-uniform draws are used: that part of a NumPy generator does not change between versions.
+So the result depends on the seed alone, neither on the number of threads nor on which of them was first. Uniform draws
+are used, the part of a NumPy generator that does not change between versions; but for a permutation in
+:func:`~recbole_signed.synth.nodes.degrees`, which may.
 """
 
 from __future__ import annotations
