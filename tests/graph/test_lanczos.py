@@ -50,6 +50,20 @@ def test_lanczos_finds_them_in_large_components(monkeypatch: pytest.MonkeyPatch)
     check(normalised(sp.block_diag(blocks).toarray()), 9)
 
 
+def test_more_vectors_than_a_large_component_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanczos finds fewer than there are columns, so such a side is decomposed densely whatever its size is."""
+    monkeypatch.setattr(eigenvectors, "DENSE_BELOW", 0)
+    edges = (np.random.default_rng(1).random((25, 20)) < 0.4).astype(float)
+    for k in (19, 20, 21):
+        check(normalised(edges), k)
+
+
+def test_small_eigenvalues_are_found_and_rounding_is_not() -> None:
+    energy, vectors = gram_eigenvectors(sp.diags([1.0, 1e-3, 1e-5, 1e-9]).tocsr(), 4)
+    np.testing.assert_allclose(energy, [1.0, 1e-6, 1e-10], rtol=1e-9)
+    assert vectors.shape == (4, 3)
+
+
 def test_of_equal_eigenvalues_those_of_large_components_come_first() -> None:
     rng = np.random.default_rng(0)
     large = sp.random(3000, 1500, density=0.004, random_state=rng, data_rvs=np.ones)
@@ -94,3 +108,20 @@ def test_what_is_kept_is_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     gram_eigenvectors(first, 3)
     gram_eigenvectors(first, 3)
     assert found == [3, 5, 3, 5, 3, 3, 3, 3]
+
+
+def test_of_what_is_kept_the_one_that_was_asked_for_last_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    matrices = [sp.random(30, 20, density=0.3, random_state=rng, format="csr") for _ in range(3)]
+    decompose, found = eigenvectors._gram_eigenvectors, []
+
+    def counted(matrix: sp.csr_matrix, k: int) -> Any:
+        found.append(next(place for place, each in enumerate(matrices) if each is matrix))
+        return decompose(matrix, k)
+
+    monkeypatch.setattr(eigenvectors, "_gram_eigenvectors", counted)
+    monkeypatch.setattr(eigenvectors, "KEPT_BYTES", 2 * 20 * 3 * 8)  # room for two
+    with kept_eigenvectors():
+        for place in (0, 1, 0, 2, 0, 1):
+            gram_eigenvectors(matrices[place], 3)
+    assert found == [0, 1, 2, 1]

@@ -50,6 +50,15 @@ def test_they_span_what_the_dense_ones_span(
     assert ((found**3).sum(axis=0) > 0).all()
 
 
+@pytest.mark.parametrize("shape", [(60, 40), (40, 60)])
+def test_the_smaller_side_is_decomposed(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = []
+    decompose = module.gram_eigenvectors
+    monkeypatch.setattr(module, "gram_eigenvectors", lambda m, k: (sides.append(m.shape[1]), decompose(m, k))[1])
+    laplacian_eigenvectors(*random_signs(1, shape), 0.3, 4)
+    assert sides == [40]
+
+
 @pytest.mark.parametrize("dense", [True, False])
 def test_equal_eigenvalues_are_all_found(dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three copies of a graph: each eigenvalue three times."""

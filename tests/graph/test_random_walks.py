@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.graph import WalkGraph, n_path_types
+from recbole_signed.graph import WalkGraph, n_path_types, random_walks
 
 N_USERS, N_ITEMS = 6, 5
 
@@ -103,3 +104,11 @@ def test_the_order_of_edges_makes_no_difference_but_the_seed_does() -> None:
 def test_a_walk_needs_a_step() -> None:
     with pytest.raises(ValueError, match="one step or more"):
         WalkGraph.from_edges(*random_edges(0, 5), N_USERS, N_ITEMS).draw(0)
+
+
+def test_more_pairs_than_int32_can_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = WalkGraph.from_edges(*random_edges(0, 12), N_USERS, N_ITEMS)
+    monkeypatch.setattr(random_walks, "np", SimpleNamespace(iinfo=lambda _: SimpleNamespace(max=4 * 24), int32=None))
+    assert len(graph.draw(3).types) > 24
+    with pytest.raises(ValueError, match="24 walks of 4 steps give more pairs than int32 can number"):
+        graph.draw(4)
