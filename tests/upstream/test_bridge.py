@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from recbole_signed.upstream import SignedBatches, graph_of, signed_rows
+from recbole_signed.upstream import SignedBatches, TimedDislikes, graph_of, signed_rows
 
 
 class Config(dict):
@@ -116,3 +117,36 @@ def test_a_sign_column_is_read() -> None:
 def test_a_normalised_sign_is_refused(how: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must not be normalised"):
         signed_rows(data([(1, 1, 1.0), (1, 2, 0.0)], **how))
+
+
+def timed(dislikes: list[tuple[int, int, float]]) -> TimedDislikes:
+    dataset = data(LIKES)
+    users, items, times = (torch.tensor(each) for each in zip(*dislikes, strict=True))
+    dataset.time_field, dataset.config["LIST_SUFFIX"] = "timestamp", "_list"
+    dataset.inter_feat["timestamp"] = torch.zeros(len(LIKES))
+    dataset.dislike_feat = Table(dislike_user_id=users, dislike_item_id=items, dislike_timestamp=times.float())
+    return TimedDislikes(dataset)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("predicts", [True, False])
+def test_a_sequence_holds_the_dislikes_that_are_earlier_than_its_target(seed: int, predicts: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    draw = partial(torch.randint, generator=generator)
+    n_rows, longest = 40, 5
+    dislikes = [(u, i, float(t)) for u, i, t in zip(*draw(1, 6, (3, 30)).tolist(), strict=True)]
+    dislikes = [(u if u != 3 else 2, i, t) for u, i, t in dislikes]  # user 3 dislikes nothing
+    user, length = draw(1, 6, (n_rows,)), draw(1, longest + 1, (n_rows,))
+    items, target = draw(10, 20, (n_rows, longest)), draw(0, 9, (n_rows,)).float()
+    times = draw(0, 9, (n_rows, longest)).float().sort(dim=1).values
+    batch = {"user_id": user, "timestamp_list": times} | ({"timestamp": target} if predicts else {})
+    found = timed(dislikes).among(batch, items, length)
+    for row in range(n_rows):
+        events = [(float(times[row, j]), 0, int(items[row, j]), 1) for j in range(int(length[row]))]
+        late = float(target[row]) if predicts else 99.0
+        events += [(t, 1, i, -1) for u, i, t in dislikes if u == int(user[row]) and t < late]
+        wanted = sorted(events, key=lambda each: each[:2])[-longest:]
+        padding = [0] * (longest - len(wanted))
+        assert found[2][row] == len(wanted)
+        assert found[1][row].tolist() == [sign for *_, sign in wanted] + padding
+        assert found[0][row].tolist() == [item for *_, item, _ in wanted] + padding
