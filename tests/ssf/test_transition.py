@@ -195,6 +195,22 @@ def test_what_is_left_of_old_exposures_where_the_origin_moves() -> None:
     np.testing.assert_allclose(counts.counts, again.counts, rtol=1e-9)
 
 
+def test_old_exposures_survive_that_many_new_ones_are_taken_back_one_by_one() -> None:
+    """As where somebody floods a quiet stream and is forgotten: squares of old weights were lost in those of new ones."""
+    rng = np.random.default_rng(0)
+    old_item, old_time = rng.integers(0, 9, 1000), rng.random(1000) * DAY
+    new_item, new_time = rng.integers(0, 9, 1000), (26 + rng.random(1000)) * DAY
+    wanted = RecentCounts.of(old_item, old_time, 1.0, 9).counts
+    counts = RecentCounts.of(old_item, old_time, 1.0, 9)
+    counts.add(new_item, new_time)
+    assert not counts.worn
+    for item, time in zip(new_item, new_time, strict=True):
+        counts.add(np.array([item]), np.array([time]), -1.0)
+    if counts.worn:  # see above
+        counts = RecentCounts.of(old_item, old_time, 1.0, 9)
+    np.testing.assert_allclose(counts.counts, wanted, rtol=1e-4)
+
+
 @pytest.mark.parametrize("half_life", [1.0, 300.0])
 def test_decaypop_ranks_by_likes_that_decay_offline_and_live(
     prepare_model: Callable[..., Any], half_life: float

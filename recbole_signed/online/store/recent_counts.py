@@ -11,7 +11,8 @@ FAR = 400.0
 """Half-lives after the origin at which it is moved, since squares of weights would overflow later."""
 
 WORN = 1e-6
-"""What is left of all counters, over the largest weight that was ever in them, below which it is mostly rounding."""
+"""What is left of all counters, over the largest weight that was ever in them, below which it is mostly rounding; the
+same for what is left of the sum of squares, over the largest that it ever was."""
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -33,7 +34,7 @@ class RecentCounts:
         self.origin = 0.0
         self._counts = np.zeros(n_items)
         self.n_items = n_items
-        self._total = self._squares = self._peak = 0.0
+        self._total = self._squares = self._peak = self._most_squares = 0.0
 
     @classmethod
     def of(
@@ -54,7 +55,8 @@ class RecentCounts:
     @property
     def worn(self) -> bool:
         """Whether nearly all was taken away, so that it has to be counted again from the exposures that are left."""
-        return self._total < WORN * self._peak
+        # squares of old weights are lost in those of new ones long before the weights are
+        return self._total < WORN * self._peak or self._squares < WORN * self._most_squares
 
     @property
     def counts(self) -> FloatArray:
@@ -85,13 +87,14 @@ class RecentCounts:
         if newest - self.origin > FAR * self.half_life * DAY:
             shift = np.exp2((self.origin - newest) / (self.half_life * DAY))
             self._counts *= shift
-            self._total, self._squares, self._peak = self._total * shift, self._squares * shift**2, self._peak * shift
+            self._total, self._peak = self._total * shift, self._peak * shift
+            self._squares, self._most_squares = self._squares * shift**2, self._most_squares * shift**2
             self.origin = newest
         weight = self._weight(time)
         np.add.at(self._counts, item, times * weight)
         self._total += times * float(weight.sum())
         self._squares += times * float(np.square(weight).sum())
-        self._peak = max(self._peak, float(weight.max()))
+        self._peak, self._most_squares = max(self._peak, float(weight.max())), max(self._most_squares, self._squares)
         # what is left of an item without exposures is rounding
         self._counts[item] = np.maximum(self._counts[item], 0.0)
 
