@@ -180,7 +180,9 @@ class OnlineRecommender:
                 _logger.warning("An exception left the model behind the log; both are read again.")
                 snapshot = state.recover(model=self.model_name)
                 description = snapshot.meta.get("learner") if snapshot is not None else None
-                self._go_on(state, learner_from(description or described(learner)), snapshot)
+                fresh = learner_from(description or described(learner))
+                fresh.dislike_push = learner.dislike_push  # may have been changed since the version was saved
+                self._go_on(state, fresh, snapshot)
                 self._behind = False
                 state, learner = self._ready()
             yield state, learner

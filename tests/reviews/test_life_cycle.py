@@ -201,6 +201,9 @@ def test_r10_after_an_exception_the_next_call_recovers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     plain, recommender = begin(tmp_path / "plain"), begin(tmp_path / "state")
+    for each in (plain, recommender):
+        assert each.learner is not None
+        each.learner.dislike_push = 0.9  # since the version was saved
     events = [event(n, f"user{n}", f"i{n % 7 + 1}", "like") for n in range(20)]
     events.append(event(30, "u1", "", "forget_user"))
 
@@ -222,6 +225,8 @@ def test_r10_after_an_exception_the_next_call_recovers(
             recommender.update(events)
     again = recommender.update(events)  # the sender tries again
     assert (again.update.n_new, again.update.n_duplicate) == (0, len(events))
+    assert recommender.learner is not None
+    assert recommender.learner.dislike_push == 0.9
     plain.update(events)
     for mine, theirs in zip(ranking(recommender), ranking(plain), strict=True):
         assert mine == theirs

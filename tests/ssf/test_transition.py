@@ -196,7 +196,7 @@ def test_what_is_left_of_old_exposures_where_the_origin_moves() -> None:
 
 
 def test_old_exposures_survive_that_many_new_ones_are_taken_back_one_by_one() -> None:
-    """As where somebody floods a quiet stream and is forgotten: squares of old weights were lost in those of new ones."""
+    """As where somebody floods a quiet stream and is forgotten: squares of old weights were lost in those of new."""
     rng = np.random.default_rng(0)
     old_item, old_time = rng.integers(0, 9, 1000), rng.random(1000) * DAY
     new_item, new_time = rng.integers(0, 9, 1000), (26 + rng.random(1000)) * DAY
