@@ -128,7 +128,7 @@ class ItemCounters:
 
     def _degree_factor(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
         degrees = likes + abs(s.dislike_weight) * dislikes + s.degree_smoothing
-        found = degrees.div_(self._means(s)[1]).pow_(s.popularity_exponent)
+        found = degrees.div_(self.means(s)[1]).pow_(s.popularity_exponent)
         return found.masked_fill_(~found.isfinite(), 0.0)  # as the power of the degree in R
 
     def prior(self, s: FilterSettings, typical: float, popularity: torch.Tensor | None = None) -> torch.Tensor:
@@ -155,9 +155,9 @@ class ItemCounters:
         unknown = self.likes[items] + self.dislikes[items] == 0
         return unknown if self.expected is None else unknown & ~self.expected.given[items]
 
-    def drift(self, s: FilterSettings, since: ItemCounters) -> float:
-        """Return how far, as a part, the means may have moved the factors since earlier counters."""
-        (rate, degree), (old_rate, old_degree) = self._means(s), since._means(s)
+    def drift(self, s: FilterSettings, since: tuple[float, float]) -> float:
+        """Return how far, as a part, the means may have moved the factors since they were as :meth:`means` told."""
+        (rate, degree), (old_rate, old_degree) = self.means(s), since
         moved = s.dislike_aversion * abs(np.log(max(rate, 1e-9) / max(old_rate, 1e-9)))
         return float(moved + abs(s.popularity_exponent * np.log(degree / old_degree)))
 
@@ -185,9 +185,9 @@ class ItemCounters:
         return likes + share * more[0], dislikes + share * more[1]
 
     def _rates(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
-        return like_rates(likes, dislikes, s.verdict_smoothing, self._means(s)[0])
+        return like_rates(likes, dislikes, s.verdict_smoothing, self.means(s)[0])
 
-    def _means(self, s: FilterSettings) -> tuple[float, float]:
+    def means(self, s: FilterSettings) -> tuple[float, float]:
         """Return the share of likes among all verdicts, and the mean degree of known items with its smoothing."""
         mean = (self.n_likes + abs(s.dislike_weight) * self.n_dislikes) / max(1, self.n_known) + s.degree_smoothing
         return self.n_likes / max(1, self.n_likes + self.n_dislikes), max(mean, 1e-9)

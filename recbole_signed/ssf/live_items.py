@@ -44,7 +44,7 @@ class LiveCounters:
         self._sums = [int(each.sum(dtype=np.float64)) for each in (self._likes, self._dislikes)]
         self._unknown: torch.Tensor | None = None
         self._now: ItemCounters | None = None
-        self._ceiling: tuple[FilterSettings, ItemCounters, np.ndarray] | None = None
+        self._ceiling: tuple[FilterSettings, tuple[float, float], np.ndarray] | None = None
         self._expected: ExpectedCounts | None = None
 
     def expect(self, expected: ExpectedCounts | None) -> None:
@@ -93,7 +93,7 @@ class LiveCounters:
         self._sums = [total + change for total, change in zip(self._sums, moved, strict=True)]
         self._now = None
         if self._ceiling is not None:
-            self._renew(*self._ceiling, items)
+            self._renew(self._ceiling[0], self._ceiling[2], items)
 
     def ceiling(self, s: FilterSettings) -> np.ndarray | None:
         r"""Return what the factor is at most, float32 ``[n_items]``; None for ones. Of unknown items it is not.
@@ -111,10 +111,10 @@ class LiveCounters:
             return None
         values = np.zeros(len(self._likes), dtype=np.float32)
         values[: self._n_items] = made.numpy() * np.float32(1 + STALE)
-        self._ceiling = s, now, values  # of ``now`` only the sums are looked at later, which do not change
+        self._ceiling = s, now.means(s), values  # the arrays of ``now`` change
         return values[: self._n_items]
 
-    def _renew(self, s: FilterSettings, then: ItemCounters, values: np.ndarray, items: np.ndarray) -> None:
+    def _renew(self, s: FilterSettings, values: np.ndarray, items: np.ndarray) -> None:
         made = self.now.factor(s, torch.from_numpy(items.astype(np.int64)))
         if made is None:
             self._ceiling = None

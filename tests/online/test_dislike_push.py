@@ -34,6 +34,7 @@ from recbole_signed.ssf import (
     TimeSettings,
     live_items,
 )
+from recbole_signed.ssf.item_counters import ExpectedCounts
 
 SETTINGS = FilterSettings(rank=7, cutoff=4, popularity_floor=0.1, popularity_exponent=0.2, dislike_aversion=0.7)
 LEARNERS: dict[str, Any] = {
@@ -213,3 +214,21 @@ def test_a_ceiling_is_above_all_factors_and_close_to_them() -> None:
         some = torch.tensor([3, 170, 9])
         torch.testing.assert_close(counters.now.factor(SETTINGS, some), factor[some])
     assert len(kept) < 40  # not made again each time
+
+
+def test_a_ceiling_is_above_the_factors_of_predicted_items_that_get_their_first_edges() -> None:
+    """The mean degree is one of the items with an edge, whose number changes then."""
+    s, stream, counters = FilterSettings(popularity_exponent=0.5), large(), LiveCounters()
+    likes = stream.edges.item_likes.copy()
+    counters.start(stream.edges.item_likes, stream.edges.item_dislikes)
+    counters.grow(400)
+    given = torch.arange(400) >= len(likes)
+    counters.expect(ExpectedCounts(2.0 * given, 0.5 * given, given, 0.0, 0.0))
+    for item in range(len(likes), 400):
+        counters.update(stream.edges, stream.take([(3, item, LIKE)]).items)
+        ceiling, factor = counters.ceiling(s), counters.now.factor(s)
+        assert ceiling is not None
+        assert factor is not None
+        ratio = ceiling / factor.numpy()
+        assert ratio.min() >= 1.0
+        assert ratio.max() < 1 + 3 * STALE
