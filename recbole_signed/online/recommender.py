@@ -98,6 +98,7 @@ class OnlineRecommender:
         edges: EdgeColumns | None = None,
         *,
         keep: int = 3,
+        unit_known: bool = False,
     ) -> OnlineRecommender:
         """Begin a new state directory with edges, fit a learner to them, and save the first version.
 
@@ -108,6 +109,7 @@ class OnlineRecommender:
             items: see ``users``.
             edges: users, items, kinds and times in milliseconds, ``[E]`` each; see `OnlineState.bulk_load`.
             keep: number of versions that a new one leaves, beside the pinned.
+            unit_known: times that have the size of seconds are milliseconds nevertheless, as those of `base_of` are.
 
         Raises:
             UsageError: the state is not empty, the edges do not fit, or the disk is full.
@@ -116,7 +118,7 @@ class OnlineRecommender:
         state = OnlineState.open(directory, keep=keep)
         try:
             made._prepare(state.directory, learner.name)
-            made._begin(state, learner, users, items, edges)
+            made._begin(state, learner, users, items, edges, unit_known=unit_known)
         except BaseException:
             state.close()
             raise
@@ -129,9 +131,12 @@ class OnlineRecommender:
         users: Sequence[str],
         items: Sequence[str],
         edges: EdgeColumns | None,
+        *,
+        unit_known: bool,
     ) -> None:
         none = np.zeros(0, dtype=np.int64)
-        state.bulk_load(users, items, *(edges if edges is not None else (none, none, none, none)))
+        columns = edges if edges is not None else (none, none, none, none)
+        state.bulk_load(users, items, *columns, unit_known=unit_known)
         learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
         learner.attach(state.edges)
         self.state, self.learner, self._fitted_seq = state, learner, state.applied_seq

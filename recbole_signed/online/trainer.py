@@ -73,7 +73,7 @@ class OnlineTrainer(OnlineRecommender, Trainer):
             if state.last_seq or len(state.items) > 1:
                 self._resume(state, learner, dataset)
             else:
-                self._begin(state, learner, *base_of(dataset))
+                self._begin(state, learner, *base_of(dataset), unit_known=True)
         except BaseException:
             self.state = self.learner = None
             state.close()

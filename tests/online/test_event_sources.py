@@ -220,6 +220,15 @@ def test_a_data_set_in_parts_or_with_faults(write_inter: Callable[..., Path], tm
         AtomicSource(tmp_path / "nothing.inter")
 
 
+def test_times_before_1970_are_refused(write_inter: Callable[..., Path]) -> None:
+    """A pair that has no register yet takes no such event, which would be acknowledged and lost."""
+    columns = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+    folder = write_inter("set", columns, [("a", "x", 1, -30), ("a", "y", 1, 20)])
+    with pytest.raises(UsageError, match=r"holds times before 1970.*give 'start'"):
+        AtomicSource(folder)
+    assert [event.item_id for event in drain(AtomicSource(folder, start=0), 10)[0]] == ["y"]
+
+
 def test_the_toy_set(toy_root: Path) -> None:
     source = AtomicSource(toy_root / "toy-signed")
     events, reasons, _ = drain(source, 500)

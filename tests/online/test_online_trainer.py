@@ -216,6 +216,23 @@ def test_a_state_goes_on_where_it_was(start: Callable[..., Any]) -> None:
         torch.testing.assert_close(scores(again, user), values)
 
 
+def test_times_that_count_from_nought_are_milliseconds_once_they_are_converted(
+    write_inter: Callable[..., Path], signed_rows: list[tuple[int, ...]], tmp_path: Path, quick: dict[str, Any]
+) -> None:
+    """As those of ``convert yambda`` and ``convert vk-lsvd``: milliseconds that have the size of seconds."""
+    rows = [(f"u{user}", f"i{item}", sign, 10_000 * place) for place, (user, item, sign, _) in enumerate(signed_rows)]
+    write_inter("stream", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    given = {**quick, **MODELS["SSF"], "trainer": "OnlineTrainer", "checkpoint_dir": str(tmp_path / "saved")}
+    given |= {"data_path": str(tmp_path / "dataset"), "online_state": str(tmp_path / "state")}
+    settings = Config(model="SSF", dataset="stream", config_dict=given)
+    parts = data_preparation(settings, create_dataset(settings))
+    trainer = OnlineTrainer(settings, get_model("SSF")(settings, parts[0]._dataset))
+    trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
+    newest = trainer.state.edges.export().timestamp.max()
+    assert 10_000_000 < newest <= 10_000_000 * len(rows)
+    trainer.close()
+
+
 def test_another_vocabulary_is_refused(start: Callable[..., Any], write_inter: Callable[..., Path]) -> None:
     start().close()
     rows = [(f"u{60 - n % 60}", f"i{n % 50}", 1 if n % 3 else -1, 1_600_000_000 + n) for n in range(1500)]

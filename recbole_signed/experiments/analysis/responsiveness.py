@@ -132,7 +132,8 @@ def respond(
     fitted = fit_once(model, dataset, config_files, given, seed)
     config, trained_on = fitted.config, fitted.train_data._dataset
     with tempfile.TemporaryDirectory() as folder:
-        live = OnlineRecommender.begin(Path(folder) / "state", learner_of(fitted.model, config), *base_of(trained_on))
+        learner, state = learner_of(fitted.model, config), Path(folder) / "state"
+        live = OnlineRecommender.begin(state, learner, *base_of(trained_on), unit_known=True)
         try:
             probes = _Audit(live, int(config["seed"]), k).of_users(n_users)
         finally:

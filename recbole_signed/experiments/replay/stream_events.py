@@ -76,7 +76,8 @@ class Replay:
         user, item = (
             ids.codes(pl.Series(of)) + np.int64(1) for ids, of in ((users, base.user_id), (items, base.item_id))
         )
-        state.bulk_load(users.series().to_list(), items.series().to_list(), user, item, base.type, base.timestamp)
+        tokens = users.series().to_list(), items.series().to_list()
+        state.bulk_load(*tokens, user, item, base.type, base.timestamp, unit_known=True)
 
 
 def _first_row(times: np.ndarray, cut: float | str, folder: Path) -> int:

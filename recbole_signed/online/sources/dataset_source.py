@@ -54,6 +54,10 @@ class AtomicSource(EventSource):
             taken &= times >= start * _MILLISECONDS
         if end is not None:
             taken &= times < end * _MILLISECONDS
+        if taken.any() and times[taken].min() < 0:
+            raise UsageError(
+                f"{path} holds times before 1970, which no event has; give 'start', or move all times to later ones."
+            )
         order = np.flatnonzero(taken)
         order = order[np.argsort(times[order], kind="stable")]
         self._tokens = rows.tokens

@@ -165,6 +165,8 @@ def first_edges(
     item: np.ndarray,
     kind: np.ndarray,
     timestamp: np.ndarray,
+    *,
+    unit_known: bool = False,
 ) -> tuple[EdgeState, NewTokens, NewTokens]:
     """Make the edges and the tokens that an empty log starts from.
 
@@ -174,6 +176,8 @@ def first_edges(
         user: ids ``[E]``; so ``item``.
         kind: ``[E]`` LIKE, DISLIKE, SKIP or VIEW.
         timestamp: milliseconds ``[E]``; where a pair is repeated the events are taken in the order of these.
+        unit_known: they were worked out from a column of one unit, so that their size, which may be that of seconds,
+            says nothing.
 
     Raises:
         UsageError: the log is not empty, or the arrays do not fit each other.
@@ -189,7 +193,8 @@ def first_edges(
     _within(user, 1, len(user_tokens), "user ids")
     _within(item, 1, len(item_tokens), "item ids")
     _within(timestamp, 0, 2**62, "time stamps")
-    refuse_other_units(np.asarray(timestamp))
+    if not unit_known:
+        refuse_other_units(np.asarray(timestamp))
     if not np.isin(kind, _KINDS).all():
         raise UsageError("An edge to load is a like, a dislike, a skip or a view; leave other events to ingest().")
     edges = EdgeState(len(user_tokens) + 1, len(item_tokens) + 1)

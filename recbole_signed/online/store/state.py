@@ -228,6 +228,8 @@ class OnlineState(OpenedDirectory):
         item: np.ndarray,
         kind: np.ndarray,
         timestamp: np.ndarray,
+        *,
+        unit_known: bool = False,
     ) -> None:
         """Start an empty state from edges that are there at once; for the arguments see `compaction.first_edges`.
 
@@ -236,7 +238,8 @@ class OnlineState(OpenedDirectory):
 
         """
         with self.entered():
-            edges, users, items = first_edges(self.log, user_tokens, item_tokens, user, item, kind, timestamp)
+            columns = user, item, kind, timestamp
+            edges, users, items = first_edges(self.log, user_tokens, item_tokens, *columns, unit_known=unit_known)
             self.base.write(0, edges.to_tensors(), edges.n_items, users, items)
             self._start_from(edges, 0)
 
