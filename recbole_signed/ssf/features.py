@@ -26,6 +26,9 @@ from recbole_signed.ssf.user_edges import UserPrior
 
 SMALLEST_GAIN = 0.01
 """Singular values, over the largest, below which the gain of a prediction grows no more."""
+MOST_LOG = 30.0
+"""Logarithm of more likes than any item has: what is predicted beyond it, of features far from all others, counts as
+it, where the likes would be infinite."""
 MAP_USERS = 5_000
 """Users that the prediction of users is learned from at most: there are fewer features than that."""
 
@@ -133,7 +136,7 @@ class ItemPrediction:
         items = np.flatnonzero(wanted)
         found = torch.from_numpy(np.asarray(features[items] @ learned)).to(fitted.vectors.device)
         counts = torch.zeros(2, features.shape[0], device=found.device)
-        counts[:, items] = found[:, -2:].T.expm1().clamp(min=0.0)
+        counts[:, items] = found[:, -2:].T.clamp(max=MOST_LOG).expm1().clamp(min=0.0)
         given = torch.zeros(features.shape[0], dtype=torch.bool, device=found.device)
         given[items] = True
         expected = ExpectedCounts(counts[0], counts[1], given, s.feature_weight, s.feature_popularity, s.feature_lift)

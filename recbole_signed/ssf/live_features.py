@@ -24,7 +24,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import quoted
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_parts import explained
-from recbole_signed.ssf.features import FeatureSettings, gains, item_sums, user_prior, user_sums
+from recbole_signed.ssf.features import MOST_LOG, FeatureSettings, gains, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ExpectedCounts
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
@@ -33,6 +33,9 @@ IntArray = npt.NDArray[np.int64]
 MATRIX = ("data", "indices", "indptr")
 RECENT = 1024
 """Announced users whose rows are held beside the matrix, which is copied to take them in."""
+LARGEST = 1000.0
+"""How many times as large as the length of a vector of the data set, the root of the mean square, a number of an
+announced one may be: more are of another scale, and would be all that a score is made of."""
 _NOUNS = {"item": "items", "user": "users"}
 _logger = logging.getLogger(__name__)
 
@@ -116,7 +119,7 @@ class LiveFeatures:
         """Return a row for each of the features.
 
         Raises:
-            UsageError: a number or vector can't be read.
+            UsageError: a number or vector can't be read, or is of another scale.
         """
         space = self.spaces[side]
         if space is None or not features:
@@ -124,7 +127,13 @@ class LiveFeatures:
         places = [str(place) for place in range(len(features))]
         columns = {name: [_text(each.get(name)) for each in features] for name in space.kinds}
         frame = pl.DataFrame({"\0id": places, **columns}, schema=dict.fromkeys(("\0id", *columns), pl.String))
-        rows = space.matrix(table_of(frame, "\0id", space.kinds, f"the features of {_NOUNS[side]}"), frame["\0id"])
+        with np.errstate(over="ignore"):  # is found below
+            rows = space.matrix(table_of(frame, "\0id", space.kinds, f"the features of {_NOUNS[side]}"), frame["\0id"])
+        if not (np.abs(rows.data) <= LARGEST).all():
+            raise UsageError(
+                f"the features of {_NOUNS[side]}: a number of a vector is more than {LARGEST:,.0f} times as large as "
+                "the vectors of the data set are long; give vectors of the same scale."
+            )
         if side == "user":  # an announcement without features takes the one before back
             rows = _without_rows(rows, np.flatnonzero([not each for each in features]))
         return rows
@@ -203,7 +212,8 @@ class LiveFeatures:
         if not self.tells_of_items:
             return None
         matrix = self._grown("item", n_items)[:n_items]
-        counts = np.expm1(np.asarray(matrix @ self.item_map[:, -2:])).clip(min=0.0)
+        logs = np.asarray(matrix @ self.item_map[:, -2:])
+        counts = np.expm1(np.minimum(logs, MOST_LOG)).clip(min=0.0)
         given = torch.from_numpy(np.diff(matrix.indptr) > 0)
         likes, dislikes = torch.from_numpy(counts.T.copy()).float() * given
         s = self.settings

@@ -781,6 +781,47 @@ def test_features_in_the_log_that_no_model_can_read_count_as_none(
     online.close()
 
 
+@pytest.mark.parametrize("number", [1e6, 1e300])
+def test_a_vector_of_another_scale_does_not_take_the_lists_over(
+    number: float, prepare: Callable[..., Any], prepare_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Predicted likes grow as the exponential of it: they were infinite, and so was the score of the item."""
+    prepare("SSF")
+    rows = [f"{item}\t{np.cos(item):.3f} {np.sin(item):.3f}" for item in range(50)]
+    (tmp_path / "dataset" / "small" / "small.item").write_text(
+        "\n".join(["item_id:token\tplace:float_seq", *rows]) + "\n"
+    )
+    given = {"features": {"item": ["place:vector"]}, "auto": False, "rank": 12, "cutoff": 6, **BOTH}
+    made, _, parts = prepare_model("SSF", **given)
+    online = begun(made, parts, tmp_path / "state")
+    wrong = {"type": "item", "item_id": "new", "timestamp": 1_700_000_000_000, "features": {"place": [number, number]}}
+    before = [online.recommend(str(user), 60) for user in (1, 2, "nobody")]
+    assert [each.status for each in online.ingest([wrong])] == ["refused"]
+    online.update(EventBatch.of([announced("new", place=[number, number])]))  # as from a source
+    after = [online.recommend(str(user), 60) for user in (1, 2, "nobody")]
+    assert [[each for each in shown if each[0] != "new"] for shown in after] == before
+    assert all(np.isfinite(score) for shown in after for _, score in shown)
+    assert online.ingest([{**wrong, "features": {"place": [9.0, 9.0]}}])[0].status == "accepted"
+    online.close()
+
+
+@pytest.mark.parametrize("side", ["model", "learner"])
+def test_predicted_likes_are_finite(side: str, prepare: Callable[..., Any], tmp_path: Path) -> None:
+    made, _, parts = prepare("SSF", **BOTH)
+    made.fit()
+    online = begun(made, parts, tmp_path / "state")
+    with online.reading() as (_, learner):
+        if side == "model":
+            made.features.item_map *= 1e4
+            expected = made.filter.counters.expected
+        else:
+            learner.features.item_map = learner.features.item_map * 1e4
+            expected = learner.features.expected(50)
+    assert expected.likes.max() > 1e9
+    assert torch.isfinite(expected.likes).all()
+    online.close()
+
+
 def test_a_model_without_features_takes_announcements_and_shows_nothing_of_them(
     prepare: Callable[..., Any], tmp_path: Path
 ) -> None:
