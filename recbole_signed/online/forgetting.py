@@ -152,8 +152,10 @@ class Forgetting:
             with backup.reading() as (state, _):
                 known = state.users
                 shared = [user for user, tag in users.items() if user < len(known) and known.tag(user) == tag]
-                tokens = known.tokens(shared)
-            gone = [Event("", token, "", "forget_user", timestamp) for token in tokens if token is not None]
+                tokens = [token for token in known.tokens(shared) if token is not None]
+                # one who came back there after an earlier forgetting is forgotten by a later one alone
+                stamps = [max(timestamp, state.log.graves.time_of(token) + 1) for token in tokens]
+            gone = [Event("", token, "", "forget_user", at) for token, at in zip(tokens, stamps, strict=True)]
             if gone:
                 backup.update(EventBatch.of(gone, Limits(future_tolerance=None)))
             if backup.pending_erasure:

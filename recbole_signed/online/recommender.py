@@ -322,15 +322,23 @@ class OnlineRecommender:
 
         Args:
             user: its id as events have it.
-            timestamp: of the forgetting, in milliseconds; now if None.
+            timestamp: of the forgetting, in milliseconds; now if None, or later than an earlier forgetting.
 
         Raises:
-            UsageError: ``user`` is not an id, or the disk is full; then nothing was forgotten.
+            UsageError: ``user`` is not an id, it came back after a forgetting that is not older than ``timestamp``, or
+                the disk is full; then nothing was forgotten.
         """
         token = id_of(user)
         with self._entered() as (state, _):
-            stamp = state.settings.now() if timestamp is None else timestamp
+            before = state.log.graves.time_of(token)
+            stamp = max(state.settings.now(), before + 1) if timestamp is None else timestamp
         self.update([Event("", token, "", "forget_user", stamp)])
+        with self._entered() as (state, _):
+            if stamp <= before and token in state.users:
+                raise UsageError(
+                    f"{token!r} came back after it was forgotten at {before}, and a forgetting at {stamp} counts as "
+                    "one that was delayed on its way; give a later timestamp, or none."
+                )
         return self.erase()
 
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_recommender import begin, event
+from small_recommender import NOW, begin, event
 from typer.testing import CliRunner
 from warm_python import WarmPython
 
@@ -326,6 +326,24 @@ def test_a_backup_that_is_there_again_forgets(tmp_path: Path) -> None:
         recommender = OnlineRecommender.open(tmp_path / "state")
         recommender.erase()  # as it does by itself, in the background
         assert b"leaves-for-ever" not in content(tmp_path / "backup")
+    recommender.close()
+
+
+def test_a_user_who_came_back_goes_from_a_backup_that_remembers_the_first_forgetting(tmp_path: Path) -> None:
+    """There an event of forgetting that is older counts as one that was delayed on its way."""
+    recommender, secret, target = begin(tmp_path / "state"), "came-back", tmp_path / "backup"
+    recommender.update([event(1, secret, "i1", "like"), event(300, "other", "i2", "like")])
+    recommender.forget(secret, timestamp=NOW + 100)
+    recommender.update([event(200, secret, "i1", "like")])
+    recommender.back_up(target)
+    target.rename(tmp_path / "moved")
+    recommender.forget(secret, timestamp=NOW + 250)
+    recommender.refit().result()
+    assert not recommender.erase()
+    (tmp_path / "moved").rename(target)
+    assert secret.encode() in content(target)
+    recommender.forget("other", timestamp=NOW + 50)  # this event was delayed itself
+    assert secret.encode() not in content(target)
     recommender.close()
 
 

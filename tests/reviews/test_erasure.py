@@ -247,6 +247,20 @@ def test_r2_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp
     recommender.close()
 
 
+def test_a_user_who_came_back_by_a_clock_that_is_ahead_is_forgotten(tmp_path: Path) -> None:
+    """The time stamps of both the forgetting and the return lie ahead of the clock of this machine."""
+    recommender = begin(tmp_path / "state")
+    assert recommender.state is not None
+    ahead = recommender.state.settings.now() + 200_000
+    recommender.update([Event("a", "leaves", "i1", "like", ahead - 1), Event("b", "leaves", "", "forget_user", ahead)])
+    recommender.update([Event("c", "leaves", "i1", "like", ahead + 1)])
+    with pytest.raises(UsageError, match=rf"'leaves' came back after it was forgotten at {ahead}, .*later timestamp"):
+        recommender.forget("leaves", ahead - 5)
+    recommender.forget("leaves")
+    assert "leaves" not in recommender.state.users
+    recommender.close()
+
+
 def test_r2_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
     begin(tmp_path / "state").close()
     recommender = open_with(tmp_path / "state", Clock(), grace=0)

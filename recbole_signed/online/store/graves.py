@@ -56,13 +56,14 @@ class Graves:
         here: dict[str, int] = {}
         rows = zip(batch.user_id, batch.type.tolist(), batch.timestamp.tolist(), strict=True)
         for row, (token, kind, stamp) in enumerate(rows):
-            if stamp <= max(here.get(token, -1), self._time_of(token)):
+            if stamp <= max(here.get(token, -1), self.time_of(token)):
                 late[row] = True
             elif kind == FORGET_USER:
                 here[token] = stamp
         return late
 
-    def _time_of(self, token: str) -> int:
+    def time_of(self, token: str) -> int:
+        """Return the time stamp up to which events of a user are late, in milliseconds; -1: it has no grave."""
         return max((self._times.get(_digest(token, key), -1) for key in self._keys.values()), default=-1)
 
     def dig(self, forgotten: Mapping[str, int], now: int) -> None:
