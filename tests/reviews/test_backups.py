@@ -19,7 +19,7 @@ from warm_python import WarmPython
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
 from recbole_signed.online import OnlineRecommender
-from recbole_signed.online.store import OnlineState, back_up, backup, restore, traces, traces_of
+from recbole_signed.online.store import OnlineState, back_up, backup, compaction, restore, traces, traces_of
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -291,6 +291,38 @@ def test_an_erasure_waits_for_the_disk_of_a_backup(tmp_path: Path, monkeypatch: 
         assert recommender.erase().rows == 0
         recommender.close()
     assert b"leaves-for-ever" not in content(disk)
+
+
+def test_the_base_is_written_once_while_an_erasure_waits_and_updates_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender = begin(tmp_path / "state")
+    assert recommender.state is not None
+    recommender.update([event(n, user, "i1", "like") for n, user in enumerate(["leaves", "leaves-then"], 1)])
+    with monkeypatch.context() as mounted:
+        other_disk(mounted, tmp_path / "disk")
+        recommender.back_up(tmp_path / "disk" / "one")
+    shutil.rmtree(tmp_path / "disk")
+    write, held = compaction.write_folder, list[bool]()
+
+    def look() -> None:
+        got = recommender.state.lock.acquire(blocking=False)  # type: ignore[union-attr]
+        held.append(not got)
+        if got:
+            recommender.state.lock.release()  # type: ignore[union-attr]
+
+    def watched(*given: Any) -> None:
+        seen = threading.Thread(target=look)
+        seen.start()
+        seen.join()
+        write(*given)
+
+    monkeypatch.setattr(compaction, "write_folder", watched)
+    for user in ("leaves", "leaves-then"):
+        assert recommender.forget(user).rows > 0
+        assert recommender.erase().rows > 0
+    assert held == [False, False]
+    recommender.close()
 
 
 def test_an_erasure_does_not_wait_for_a_backup_that_was_destroyed(

@@ -129,7 +129,7 @@ class Base:
                 more = self._log.purge_step()
 
     def erase(self, users: list[int]) -> None:
-        """Write the base again without some users.
+        """Write the base again without some users; the state is held while it is put in the place of the old one.
 
         Raises:
             UsageError: it is damaged, or the disk is full; it is as it was.
@@ -144,11 +144,12 @@ class Base:
             shutil.rmtree(self._directory / name, ignore_errors=True)
             about = {"seq": log.base_seq, "n_items": edges.n_items}
             write_folder(self._directory / name, {"edges": edges.to_tensors()}, about, "base")
-        with explained(log.path, "Erasing a user from the base"), transaction(log.connection):
-            write_meta(log.connection, {"base": name})
-        log.base = name
-        with refusing("Removing the base of before"):
-            self.clean()
+        with self._enter():
+            with explained(log.path, "Erasing a user from the base"), transaction(log.connection):
+                write_meta(log.connection, {"base": name})
+            log.base = name
+            with refusing("Removing the base of before"):
+                self.clean()
 
     def clean(self) -> None:
         """Remove bases that are not the log's: those before it, and what a crash left."""

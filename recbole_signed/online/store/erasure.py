@@ -75,6 +75,7 @@ class Erasure:
         self.state = state
         self._reasons: tuple[str, ...] = ()
         self._backups_done: dict[Path, int] = {}  # seq of the newest erasure; opening one takes long
+        self._base_done: tuple[str | None, int] = None, 0  # the same, and the base that it led to
 
     def pending(self) -> Pending:
         """Return what is left."""
@@ -153,10 +154,10 @@ class Erasure:
         return self.pending()
 
     def _clean_base(self, seqs: list[int], users: list[int]) -> int:
-        with self.state.entered():
-            log = self.state.log
-            if log.base is not None and log.base_seq < max(seqs):
-                self.state.base.erase(users)
+        log, newest = self.state.log, max(seqs)
+        if log.base is not None and log.base_seq < newest and self._base_done != (log.base, newest):
+            self.state.base.erase(users)
+            self._base_done = log.base, newest
         return 0
 
     def _clean_versions(self, rows: list[Any], with_rows: list[Any], refit: Refit | None) -> int:
