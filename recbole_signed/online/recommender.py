@@ -447,13 +447,12 @@ class OnlineRecommender:
             UsageError: there is no such version, it is damaged, or it is of another model.
         """
         with self.maintaining(), self._entered() as (state, learner):
-            snapshot = state.versions.load(name) if name in state.versions.names() else None
-            state.versions.rollback(name)
-            assert snapshot is not None
+            snapshot = state.versions.existing(name)
             if snapshot.model != self.model_name:
                 raise UsageError(f"version {name} is of {snapshot.model}, not of {self.model_name}.")
             fresh = learner_from(snapshot.meta.get("learner") or described(learner))
             load_version(fresh, snapshot)
+            state.versions.rollback(name)  # once it is known that the next start can begin with it
             self._n_fits += 1  # a refresh under way must not undo it
             self.scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
             self._swap(state, learner, fresh, int(snapshot.meta.get("fitted_seq", 0)))

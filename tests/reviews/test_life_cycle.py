@@ -196,6 +196,23 @@ def test_r9_a_refresh_and_a_refit_that_overlap_keep_what_both_brought(
     recommender.close()
 
 
+def test_a_version_that_can_not_be_in_force_is_not_the_one_of_the_next_start(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    assert recommender.state is not None
+    first, expected = recommender.versions.current(), recommender.recommend("u1")
+    other = recommender.state.snapshot({}, {"learner": {}}, model="Another")
+    empty = recommender.state.snapshot({}, {}, model="SSF")
+    recommender.activate(str(first))
+    for name, message in ((other, "is of Another, not of SSF"), (empty, "does not hold what SSF needs")):
+        with pytest.raises(UsageError, match=message):
+            recommender.activate(name)
+    recommender.close()
+    recommender = OnlineRecommender.open(tmp_path / "state")
+    assert recommender.versions.current() == first
+    assert recommender.recommend("u1") == expected
+    recommender.close()
+
+
 @pytest.mark.parametrize("where", ["log:committed", "state:appended", "learner", "edges"])
 def test_r10_after_an_exception_the_next_call_recovers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

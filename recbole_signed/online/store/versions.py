@@ -143,6 +143,15 @@ class Versions:
         tensors, edges = (read_tensors(self.folder / name, manifest, part) for part in ("model", "edges"))
         return Snapshot(name=name, tensors=tensors, edges=edges, **about)
 
+    def existing(self, name: str) -> Snapshot:
+        """Read a version that a user named, and verify it.
+
+        Raises:
+            UsageError: there is no such version, or it is damaged.
+        """
+        self._existing(name)
+        return self.load(name)
+
     def edges(self, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Read the manifest and the edges of a version alone; raises as `load`."""
         manifest = self._manifest(name)
@@ -239,8 +248,7 @@ class Versions:
             UsageError: there is no such version, or it is damaged.
 
         """
-        self._existing(name)
-        self.load(name)
+        self.existing(name)
         with refusing(f"Going back to version {name}"):
             self._point(name)
 
