@@ -46,6 +46,7 @@ _logger = logging.getLogger(__name__)
 _REPLAY_ROWS = 50_000
 _PURGED_ROWS = 2000  # rows, and pages, that compaction gives back while nobody else may write
 _FREED_PAGES = 100
+_TRIMMED = 100  # ids of events are dropped once this part of those that are kept came: it reads all of them
 _FIRST = 16  # commits after which room is made for many: a log that is opened for a look needs none
 _COLUMNS = "seq, user, item, type, timestamp, value, checksum"
 
@@ -65,6 +66,7 @@ class EventLog:
         self.settings = settings or StateSettings()
         self.connection = connect(path, read_only=read_only, check=check, now=self.settings.now())
         self._read_only = read_only
+        self._trimmed = 0  # up to which seq the ids of events were dropped
         self._appended = 0  # commits since the write-ahead file was empty
         self._erase_due = not read_only  # a crash may have come between an erasure and its checkpoint
         self._mark = HighWaterMark(path.with_name(SEQ), read_only=read_only)
@@ -286,9 +288,10 @@ class EventLog:
                         execute(f"DELETE FROM {table} WHERE {key} <= ?", (last,))
                     return True
             forgotten = self.last_seq - self.settings.keep_seen
-            if forgotten > 0 and execute("SELECT 1 FROM seen WHERE seq <= ? LIMIT 1", (forgotten,)).fetchone():
+            if forgotten >= self._trimmed + max(self.settings.keep_seen // _TRIMMED, 1):
                 with transaction(self.connection):
                     self._seen.trim(forgotten)
+                self._trimmed = forgotten
                 return True
             free = execute("PRAGMA freelist_count").fetchone()[0]
             if free:

@@ -25,7 +25,8 @@ class StateSettings:
     grace: int = 7 * DAY
     """Seconds for which late events of a forgotten user are refused, see :mod:`~recbole_signed.online.store.graves`."""
     keep_seen: int = 10_000_000
-    """Events whose ids are remembered to tell duplicates, about 60 bytes each; compaction drops those of older ones.
+    """Events whose ids are remembered to tell duplicates, about 60 bytes each; compaction drops those of older ones,
+    once there are a hundredth more.
 
     An older event that is delivered once more changes nothing, unless it was taken back at the very same time stamp.
     """
