@@ -77,6 +77,23 @@ def test_files_give_all_events_and_go_on_after_any_position(tmp_path: Path, kind
     again.close()
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_a_file_in_the_place_of_a_longer_one_is_refused(tmp_path: Path, kind: str) -> None:
+    """Where it was read to lies behind its end: nothing of it would ever be read."""
+    path = write(tmp_path / f"events.{kind}", kind)
+    source = open_source(str(path))
+    end = str(drain(source, 10)[2][-1])
+    source.close()
+    again = open_source(str(path))
+    again.seek(end)
+    assert not drain(again, 10)[0]
+    again.close()
+    shorter = open_source(str(path))
+    with pytest.raises(UsageError, match=rf"events\.{kind} has \d+ (bytes|rows), and \d+ were read before"):
+        shorter.seek(str(int(end) + 1))
+    shorter.close()
+
+
 def test_lines_that_are_no_json(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     good = json.dumps(GOOD[0]).encode()

@@ -42,7 +42,8 @@ class JsonLinesSource(EventSource):
         self._warned = False
 
     def seek(self, position: str | None) -> None:
-        """Go to a byte."""
+        """Go to a byte; raises UsageError where the file is shorter."""
+        _refuse_shorter(self._file.name, int(position or 0), self._file.seek(0, os.SEEK_END), "bytes")
         self._file.seek(int(position or 0))
 
     def poll(self, max_events: int) -> Polled:
@@ -147,9 +148,10 @@ class CsvSource(EventSource):
         self._row = 0
 
     def seek(self, position: str | None) -> None:
-        """Skip rows."""
+        """Skip rows; raises UsageError where there are fewer."""
         for _ in itertools.islice(self._rows, int(position or 0)):
             self._row += 1
+        _refuse_shorter(self._file.name, int(position or 0), self._row, "rows")
 
     def poll(self, max_events: int) -> Polled:
         """Read up to ``max_events`` rows."""
@@ -200,11 +202,14 @@ class ParquetSource(EventSource):
         known = [name for name in (*_REQUIRED, "event_id", "value", "features") if name in columns]
         self._frame = self._frame.select(known)
         self._row = 0
-        self._limits = limits
+        self._limits, self._pl = limits, pl
 
     def seek(self, position: str | None) -> None:
-        """Go to a row."""
+        """Go to a row; raises UsageError where there are fewer."""
         self._row = int(position or 0)
+        if self._row:
+            path, n_rows = self.name.removeprefix("parquet:"), int(self._frame.select(self._pl.len()).collect().item())
+            _refuse_shorter(path, self._row, n_rows, "rows")
 
     def poll(self, max_events: int) -> Polled:
         """Read up to ``max_events`` rows."""
@@ -220,6 +225,15 @@ def _open(path: Path) -> IO[bytes]:
         return path.open("rb")
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+
+
+def _refuse_shorter(path: str, position: int, size: int, unit: str) -> None:
+    """Refuse to go on behind the end of a file, where nothing would ever come."""
+    if position > size:
+        raise UsageError(
+            f"{path} has {size} {unit}, and {position} were read before, so it is another file or was cut; give the "
+            "new events in a file of another name."
+        )
 
 
 def _require(names: list[str], path: Path) -> None:
