@@ -30,6 +30,7 @@ from recbole_signed.online.store import (
     EventLog,
     Newcomers,
     Snapshot,
+    StateSettings,
     Versions,
     Vocabulary,
     existing_log,
@@ -45,15 +46,17 @@ class OnlineReplica:
 
     Args:
         directory: of the state, which may be written meanwhile.
+        settings: limits of the state, which its writer was opened with; the default ones if None. Those of newcomers
+            say which items are shown.
 
     Raises:
         UsageError: there is no state, or it holds no version that is whole.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, *, settings: StateSettings | None = None) -> None:
         self.directory = Path(directory)
         self._lock = threading.RLock()
-        self.log = EventLog(existing_log(self.directory), read_only=True, check=False)
+        self.log = EventLog(existing_log(self.directory), read_only=True, check=False, settings=settings)
         self.versions = Versions(self.directory / VERSIONS)
         self._newcomers = Newcomers.of(self.log)
         self._announcements = Announcements(self.directory / ANNOUNCEMENTS)

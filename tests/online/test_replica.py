@@ -13,7 +13,7 @@ from small_recommender import begin, event
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Event, Follower, OnlineRecommender, OnlineReplica
 from recbole_signed.online.learners import best_items
-from recbole_signed.online.store import LogBatch
+from recbole_signed.online.store import LogBatch, StateSettings
 
 NOW = 1_700_000_000_000
 
@@ -210,6 +210,19 @@ def test_an_activated_version_has_one_name_on_writer_and_replica(tmp_path: Path)
     replica = OnlineReplica(tmp_path / "state")
     assert writer.version == replica.version == fitted
     replica.close()
+    writer.close()
+
+
+def test_a_replica_takes_the_limits_of_its_writer(tmp_path: Path) -> None:
+    begin(tmp_path / "state").close()
+    settings = StateSettings(newcomer_age=0)
+    writer = OnlineRecommender.open(tmp_path / "state", settings=settings)
+    writer.update([event(1, "fake", "invented", "like")])
+    for given, hidden in ((settings, []), (None, ["invented"])):
+        replica = OnlineReplica(tmp_path / "state", settings=given)
+        assert replica.items.tokens(replica.hidden_items().tolist()) == hidden
+        replica.close()
+    assert not len(writer.state.hidden_items())  # type: ignore[union-attr]
     writer.close()
 
 
