@@ -279,25 +279,27 @@ class Answers:
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
 
     def session(
-        self, likes: Sequence[str], dislikes: Sequence[str], k: int, *, exclude: Sequence[str] = (), **filters: Any
+        self, verdicts: Sequence[tuple[str, int]], k: int, *, exclude: Sequence[str] = (), **filters: Any
     ) -> Ranked:
-        """Rank for somebody without an id, given by likes and dislikes, oldest first, which are kept nowhere.
+        """Rank for somebody without an id, given by verdicts, oldest first, which are kept nowhere.
 
         Args:
-            likes: ids of liked items; unknown ones are left out.
-            dislikes: the same of disliked ones.
+            verdicts: ids of items, each with LIKE or DISLIKE; unknown ones are left out.
             k: how many items.
             exclude: items that are left out.
             **filters: ``include_only``, ``tags`` and ``parameters`` as in :meth:`recommend`.
         """
         self._look_again()
         with self.trainer.reading() as (state, learner):
-            edges = ranking.session_edges(state.edges, self._ids(likes), self._ids(dislikes))
+            numbers = np.asarray(state.items.ids([item for item, _ in verdicts]), dtype=np.int64)
+            kinds = np.array([kind for _, kind in verdicts], dtype=np.int8)
+            known = (numbers > 0) & (numbers < state.edges.n_items)
+            edges = ranking.session_edges(state.edges, numbers[known], kinds[known])
             chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))
             changed = self.learner_for(learner, [], filters.get("parameters"))
             found = best_items(changed, edges, ranking.SESSION, k, **chosen)
-            known = bool(likes or dislikes)
-            return Ranked(self._named(state, *found), self.seq, self.version, known, [], None, uuid.uuid4().hex)
+            told = bool(known.any())
+            return Ranked(self._named(state, *found), self.seq, self.version, told, [], None, uuid.uuid4().hex)
 
     def similar(self, item: str, k: int) -> Ranked:
         """Return the items nearest to one, best first.

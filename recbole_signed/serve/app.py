@@ -16,7 +16,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from recbole_signed import __version__
-from recbole_signed.online import OnlineRecommender
+from recbole_signed.online import DISLIKE, LIKE, OnlineRecommender
 from recbole_signed.serve import gorse, schemas
 from recbole_signed.serve.answers import TRENDING
 from recbole_signed.serve.engine import Engine
@@ -203,7 +203,8 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
 
         def one(user: schemas.UserRequest) -> schemas.Answer:
             if user.user_id is None:
-                return _answer(engine.session(user.likes, user.dislikes, body.k, exclude=body.exclude, **filters))
+                verdicts = [*((item, LIKE) for item in user.likes), *((item, DISLIKE) for item in user.dislikes)]
+                return _answer(engine.session(verdicts, body.k, exclude=body.exclude, **filters))
             return _answer(engine.recommend(user.user_id, body.k, exclude=body.exclude, **filters))
 
         return await asyncio.to_thread(lambda: schemas.ManyAnswer(answers=[one(user) for user in body.users]))

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from recbole_signed.online import DISLIKE, LIKE, TYPES
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.requests import check_k, submit
@@ -102,10 +103,10 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
     async def session(body: list[Feedback], n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the best items for a session, given by its feedback, oldest first."""
         check_k(engine, n)
-        kinds = [(each.ItemId, event_type(each.FeedbackType)) for each in body]
-        likes, dislikes = ([item for item, kind in kinds if kind == wanted] for wanted in ("like", "dislike"))
+        kinds = [(each.ItemId, TYPES[event_type(each.FeedbackType)]) for each in body]
+        verdicts = [(item, kind) for item, kind in kinds if kind in (LIKE, DISLIKE)]
         seen = [item for item, _ in kinds]
-        ranked = await asyncio.to_thread(lambda: engine.session(likes, dislikes, n, exclude=seen))
+        ranked = await asyncio.to_thread(lambda: engine.session(verdicts, n, exclude=seen))
         return [Score(Id=item, Score=score) for item, score in ranked.items]
 
     @app.get("/api/item/{item_id}/neighbors", dependencies=needs("read"), **tag)

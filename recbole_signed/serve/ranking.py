@@ -103,15 +103,14 @@ class OwnEdges:
         return np.full(len(users), self._newest_dislike, dtype=np.int64)
 
 
-def session_edges(edges: EdgeState, likes: IntArray, dislikes: IntArray) -> EdgeState:
+def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeState:
     """Return edges in which :data:`SESSION`, somebody without an id, has some of its own.
 
     Args:
         edges: of the state.
-        likes, dislikes: ids of items, the newest last.
+        items: ids, those of the newest verdict last, ``[n]``.
+        kinds: LIKE or DISLIKE of each, int8 ``[n]``.
     """
-    items = np.concatenate([likes, dislikes])
-    kinds = np.repeat(np.array([LIKE, DISLIKE], dtype=np.int8), [len(likes), len(dislikes)])
     last = {int(item): place for place, item in enumerate(items)}  # a later verdict replaces an earlier one
     ids = np.array(sorted(last), dtype=np.int32)
     places = np.array([last[int(item)] for item in ids], dtype=np.int64)

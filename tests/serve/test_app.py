@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import LIKE, Event, OnlineRecommender, OnlineReplica, OnlineTrainer
+from recbole_signed.online import DISLIKE, LIKE, Event, OnlineRecommender, OnlineReplica, OnlineTrainer
 from recbole_signed.online.learners import make_learner
 from recbole_signed.serve import (
     Engine,
@@ -227,6 +227,25 @@ def test_sessions_and_many_users(serve: Make) -> None:
         assert each["score"] == pytest.approx(scores[each["item"]], rel=1e-3, abs=1e-4)
 
 
+def test_a_session_of_unknown_items_alone_is_nobody(serve: Make) -> None:
+    body = {"users": [{"likes": ["never seen"]}, {}], "k": 5}
+    unknown, nobody = serve().post("/v1/recommendations", json=body).json()["answers"]
+    assert unknown["items"] == nobody["items"]
+    assert not unknown["known_user"]
+
+
+def test_the_last_feedback_of_a_session_counts(serve: Make) -> None:
+    client = serve()
+
+    def session(*feedback: tuple[str, str]) -> list[Any]:
+        rows = [{"FeedbackType": kind, "UserId": "g", "ItemId": item} for kind, item in feedback]
+        return client.post("/api/session/recommend?n=50", json=rows).json()
+
+    assert session(("dislike", "3"), ("like", "3")) == session(("like", "3"))
+    # what is near a dislike falls while it is the newest verdict
+    assert session(("dislike", "3"), ("like", "5")) != session(("like", "5"), ("dislike", "3"))
+
+
 @pytest.mark.parametrize("name", ["SSF", "BPR"])
 def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
     name: str, prepare_model: Callable[..., Any], tmp_path: Path
@@ -243,8 +262,8 @@ def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
     client = TestClient(make_app(engine))
     for item, kind in (("3", "like"), ("5", "like"), ("7", "dislike")):
         send(client, "somebody", item, kind)
-    for user, edges in (("nobody", ([], [])), ("somebody", (["3", "5"], ["7"]))):
-        session, live = engine.session(*edges, 9).items, engine.recommend(user, 9).items
+    for user, verdicts in (("nobody", []), ("somebody", [("3", LIKE), ("5", LIKE), ("7", DISLIKE)])):
+        session, live = engine.session(verdicts, 9).items, engine.recommend(user, 9).items
         assert [item for item, _ in session] == [item for item, _ in live]
         assert [score for _, score in session] == pytest.approx([score for _, score in live], rel=1e-4)
     engine.close()

@@ -18,7 +18,8 @@ def scoring(table: np.ndarray) -> Any:
 
 
 def test_the_last_verdict_of_a_session_on_an_item_counts() -> None:
-    edges = ranking.session_edges(Stream(3, 9, [(1, 2, LIKE)]).edges, np.array([3, 5]), np.array([7, 3]))
+    items, kinds = np.array([3, 5, 7, 3]), np.array([LIKE, LIKE, DISLIKE, DISLIKE], dtype=np.int8)
+    edges = ranking.session_edges(Stream(3, 9, [(1, 2, LIKE)]).edges, items, kinds)
     row = edges.of_user(ranking.SESSION)
     assert dict(zip(row.ids.tolist(), row.kind.tolist(), strict=True)) == {3: DISLIKE, 5: LIKE, 7: DISLIKE}
     assert edges.newest_dislikes(np.array([ranking.SESSION])).tolist() == [3]

@@ -116,7 +116,7 @@ def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
         written.put(item, ["new"])
         assert engine.item(item) == (False, ("new",))
         written.put(item, ["newer"])
-        assert [name for name, _ in engine.session([], [], 3, tags=["newer"]).items] == [item]
+        assert [name for name, _ in engine.session([], 3, tags=["newer"]).items] == [item]
     finally:
         written.close()
         engine.close()
