@@ -348,6 +348,16 @@ class Answers:
                 holding.append(replace(each, settings=experiment.variants[team]))
         return number, self.learner_for(learner, holding, given), holding
 
+    def refuse_unexplained(self, user: str) -> None:
+        """Refuse a list with explanations before it is made and kept as shown.
+
+        Raises:
+            UsageError: the model, which is asked for that user, can't tell why a user gets an item.
+        """
+        with self.trainer.reading() as (state, learner):
+            if not _without_model(self._told_of(state, learner, user)[2]):
+                ranking.refuse_unexplained(learner)
+
     def explain(
         self, user: str, item: str, parameters: Mapping[str, float] | None = None, team: str | None = None
     ) -> dict[str, Any] | None:

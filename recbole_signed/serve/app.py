@@ -180,6 +180,8 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
 
         def work() -> schemas.Answer:
             given = _parameters(dislike_aversion)
+            if explain:
+                engine.refuse_unexplained(user_id)
             ranked = engine.recommend(
                 user_id, k, exclude=exclude, include_only=include_only, tags=tags, parameters=given, log=log
             )
@@ -251,7 +253,8 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
     @app.get("/v1/items/{item_id}/audience", **read)
     def get_audience(item_id: ItemId, k: K = 10) -> schemas.Audience:
         """Return the users, among a sample, in whose ranking an item stands highest."""
-        return schemas.Audience(users=[schemas.Listener(**each) for each in engine.audience(item_id, min(k, 100))])
+        check_k(engine, k)
+        return schemas.Audience(users=[schemas.Listener(**each) for each in engine.audience(item_id, k)])
 
     @app.get("/v1/items/{item_id}", response_model_exclude_none=True, **read)
     def get_item(item_id: ItemId) -> schemas.ItemBody:

@@ -178,14 +178,23 @@ def audience(learner: Learner, edges: EdgeState, item: int, k: int) -> tuple[Int
     return some[best], below[best]
 
 
-def explain(learner: Learner, edges: EdgeState, user: int, item: int) -> Any:
-    """Return why a user gets an item, see :class:`~recbole_signed.ssf.Explanation`.
+def refuse_unexplained(learner: Learner) -> None:
+    """Refuse to ask a learner for explanations.
 
     Raises:
         UsageError: the model can't tell.
     """
     if not hasattr(learner, "explain"):
         raise UsageError(f"{learner.name} can't explain its recommendations; SSF, SSF-L and SSF-T can.")
+
+
+def explain(learner: Any, edges: EdgeState, user: int, item: int) -> Any:
+    """Return why a user gets an item, see :class:`~recbole_signed.ssf.Explanation`.
+
+    Raises:
+        UsageError: the model can't tell.
+    """
+    refuse_unexplained(learner)
     return learner.explain(edges, user, item)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from recbole_signed.ids_and_times import MAX_ID, id_text
 
@@ -80,6 +80,12 @@ class UserRequest(_Body):
     user_id: Id | None = None
     likes: list[Id] = Field(default_factory=list, max_length=1000)
     dislikes: list[Id] = Field(default_factory=list, max_length=1000)
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> UserRequest:
+        if self.user_id is not None and (self.likes or self.dislikes):
+            raise ValueError("a user with a user_id has the verdicts of its events; leave out likes and dislikes")
+        return self
 
 
 class ManyBody(_Body):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from small_recommender import begin
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, Event, OnlineRecommender, OnlineReplica, OnlineTrainer
@@ -225,6 +226,45 @@ def test_sessions_and_many_users(serve: Make) -> None:
     scores = {each["item"]: each["score"] for each in live}
     for each in again["items"]:
         assert each["score"] == pytest.approx(scores[each["item"]], rel=1e-3, abs=1e-4)
+
+
+def test_verdicts_beside_a_user_id_are_refused(serve: Make) -> None:
+    client = serve()
+    body = {"users": [{"user_id": "1", "likes": ["3"]}], "k": 5}
+    refused = client.post("/v1/recommendations", json=body)
+    assert (refused.status_code, "leave out likes and dislikes" in refused.json()["detail"]) == (422, True)
+    assert client.post("/v1/recommendations", json={"users": [{"user_id": "1", "likes": []}]}).status_code == 200
+
+
+def test_an_audience_is_as_long_as_asked_for_or_refused(tmp_path: Path) -> None:
+    users, things = [f"u{i}" for i in range(1, 142)], [f"i{i}" for i in range(1, 9)]
+    number = np.arange(1, 142)
+    edges = (number, number % 7 + 1, np.full(141, LIKE, dtype=np.int8), NOW + number)
+    trainer = OnlineRecommender.begin(tmp_path / "state", make_learner("Pop"), users, things, edges)
+    engine = Engine(trainer, ServeSettings.model_validate({"limits": {"k": 200}}))
+    client = TestClient(make_app(engine))
+    try:
+        assert len(client.get("/v1/items/i8/audience?k=120").json()["users"]) == 120
+        refused = client.get("/v1/items/i8/audience?k=201")
+        assert (refused.status_code, refused.json()["detail"]) == (422, "k is 201; at most 200 are served.")
+    finally:
+        engine.close()
+        trainer.close()
+
+
+def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> None:
+    trainer = begin(tmp_path / "state", "Pop")
+    engine = Engine(trainer, folder=tmp_path / "state")
+    refused = TestClient(make_app(engine)).get("/v1/users/u1/recommendations?k=5&explain=true")
+    assert (refused.status_code, "can't explain" in refused.json()["detail"]) == (422, True)
+    assert engine.telemetry.total(engine.telemetry.impressions) == 0
+    assert engine.impressions is not None
+    engine.impressions.close()
+    engine.impressions = None
+    assert engine.traffic is not None
+    assert engine.traffic.added() == 0
+    engine.close()
+    trainer.close()
 
 
 def test_a_session_of_unknown_items_alone_is_nobody(serve: Make) -> None:
