@@ -126,6 +126,16 @@ class Answers:
             (self._state.withdraw if withdrawn else self._state.put_back)([item])
         self.catalogue.put(item, tags)
 
+    def time_of(self, user: str, item: str) -> int:
+        """Return the time of what a user said of an item, milliseconds since 1970; 0 where it is nothing."""
+        with self.trainer.reading() as (state, _):
+            number, thing = state.users.id_of(user), state.items.id_of(item)
+            if not 0 < number < state.edges.n_users:
+                return 0
+            row = state.edges.of_user(number)
+            assert row.timestamp is not None
+            return int(row.timestamp[row.ids == thing].max(initial=0))
+
     def _ids(self, items: Sequence[str]) -> Any:
         """Return the ids of known items; the others are in no list anyway."""
         state = self._state

@@ -27,7 +27,7 @@ from recbole_signed.serve.middleware import Watch, answer_errors, key_of, no_key
 from recbole_signed.serve.problems import PROBLEM, ProblemError
 from recbole_signed.serve.ranking import Ranked
 from recbole_signed.serve.replicas import NO_WRITER, Forwarder
-from recbole_signed.serve.requests import announce, check_k, check_length, disk, submit, wait_for
+from recbole_signed.serve.requests import announce, check_k, check_length, disk, submit, take_back, wait_for
 from recbole_signed.serve.traffic import now_ms
 
 UserId = Annotated[schemas.PathId, Path(description="Id of a user, as events have it.")]
@@ -113,15 +113,12 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
             await erasing.dependency(request)
         return await submit(engine, body.events)
 
-    async def single(user: str, item: str, kind: str) -> schemas.EventsAnswer:
-        return await submit(engine, [{"user_id": user, "item_id": item, "type": kind, "timestamp": now_ms()}])
-
     @app.delete("/v1/users/{user_id}/verdicts/{item_id}", response_model_exclude_none=True, **write)
     async def delete_verdict(
         user_id: UserId, item_id: ItemId, sign: Literal["like", "dislike"]
     ) -> schemas.EventsAnswer:
         """Take a like or a dislike back."""
-        return await single(user_id, item_id, f"un{sign}")
+        return await take_back(engine, user_id, item_id, sign)
 
     @app.put("/v1/users/{user_id}", tags=["users"], dependencies=needs("write"))
     async def put_user(user_id: UserId, body: schemas.UserBody) -> schemas.UserBody:
@@ -133,7 +130,7 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
     @app.delete("/v1/users/{user_id}", tags=["events"], dependencies=needs("admin"), response_model_exclude_none=True)
     async def delete_user(user_id: UserId) -> schemas.EventsAnswer:
         """Erase a user from the log, the model and the impressions."""
-        return await single(user_id, "", "forget_user")
+        return await submit(engine, [{"user_id": user_id, "type": "forget_user"}])
 
 
 # ---- recommendations

@@ -9,7 +9,9 @@ Served: ``POST``, ``PUT /api/feedback``, ``DELETE /api/feedback/{type}/{user}/{i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Response
@@ -18,8 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from recbole_signed.online import DISLIKE, LIKE, TYPES
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
-from recbole_signed.serve.requests import check_k, submit
-from recbole_signed.serve.traffic import now_ms
+from recbole_signed.serve.requests import check_k, submit, take_back
 
 POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
 NEGATIVE = frozenset(("dislike", "downvote", "hide", "not_interested", "report"))
@@ -59,6 +60,17 @@ def event_type(name: str) -> str:
     return "skip" if lower == "skip" else "view"
 
 
+def _in_utc(stamp: str | int | None) -> str | int | None:
+    """Return a time with its zone: to gorse one without is in UTC, and may be a date alone."""
+    if not isinstance(stamp, str):
+        return stamp
+    with contextlib.suppress(ValueError):  # refused with the other rows that are not events
+        parsed = datetime.fromisoformat(stamp) if "-" in stamp else None
+        if parsed is not None and parsed.tzinfo is None:
+            return parsed.replace(tzinfo=timezone.utc).isoformat()
+    return stamp
+
+
 def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
     """Add the routes to an application."""
     tag: dict[str, Any] = {"tags": ["gorse"]}
@@ -72,7 +84,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
                 "user_id": each.UserId,
                 "item_id": each.ItemId,
                 "type": event_type(each.FeedbackType),
-                "timestamp": each.Timestamp or None,
+                "timestamp": _in_utc(each.Timestamp or None),
             }
             for each in body
         ]
@@ -84,13 +96,12 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         kind = event_type(feedback_type)
         if kind not in ("like", "dislike"):
             return RowAffected(RowAffected=0)
-        row = {"user_id": user_id, "item_id": item_id, "type": f"un{kind}", "timestamp": now_ms()}
-        return RowAffected(RowAffected=(await submit(engine, [row])).accepted)
+        return RowAffected(RowAffected=(await take_back(engine, user_id, item_id, kind)).accepted)
 
     @app.delete("/api/user/{user_id}", dependencies=needs("admin"), **tag)
     async def delete_user(user_id: schemas.PathId) -> RowAffected:
         """Erase a user."""
-        row = {"user_id": user_id, "item_id": "", "type": "forget_user", "timestamp": now_ms()}
+        row = {"user_id": user_id, "type": "forget_user"}
         return RowAffected(RowAffected=(await submit(engine, [row])).accepted)
 
     @app.get("/api/recommend/{user_id}", dependencies=needs("read"), **tag)

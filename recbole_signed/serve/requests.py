@@ -14,17 +14,16 @@ from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.problems import ProblemError
 from recbole_signed.serve.replicas import NO_WRITER
-from recbole_signed.serve.traffic import now_ms
 from recbole_signed.serve.writer import Writer
 
 
-def _milliseconds(row: Any) -> Any:
+def _milliseconds(row: Any, engine: Engine) -> Any:
     """Return a row with a time stamp in milliseconds: now where it has none, ISO 8601 turned into a number."""
     if not isinstance(row, dict):
         return row
     stamp = row.get("timestamp")
     if stamp is None:
-        return {**row, "timestamp": now_ms()}
+        return {**row, "timestamp": engine.arrivals.now()}
     if isinstance(stamp, str) and not stamp.lstrip("-").replace(".", "", 1).isdigit():
         try:
             parsed = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
@@ -63,7 +62,8 @@ async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
             413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
         )
     with disk():
-        written = await asyncio.wrap_future(_writer(engine).submit([_milliseconds(row) for row in rows]))
+        stamped = [_milliseconds(row, engine) for row in rows]
+        written = await asyncio.wrap_future(_writer(engine).submit(stamped))
     results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
     count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
@@ -75,6 +75,12 @@ def check_length(engine: Engine, given: str) -> None:
     if len(given) > longest:
         detail = f"The id has {len(given)} characters; at most {longest} are taken."
         raise ProblemError(422, "Unprocessable Content", detail)
+
+
+async def take_back(engine: Engine, user: str, item: str, sign: str) -> schemas.EventsAnswer:
+    """Take the like or dislike of a user back, also where the clock that it came with is ahead of this one."""
+    stamp = max(engine.arrivals.now(), engine.time_of(user, item))
+    return await submit(engine, [{"user_id": user, "item_id": item, "type": f"un{sign}", "timestamp": stamp}])
 
 
 async def announce(engine: Engine, row: dict[str, Any]) -> None:

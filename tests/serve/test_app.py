@@ -27,6 +27,7 @@ from recbole_signed.serve import (
     make_key,
     parse_experiment,
 )
+from recbole_signed.serve.engine import SET_BACK
 from recbole_signed.serve.experiments import Assignment
 
 Make = Callable[..., TestClient]
@@ -685,6 +686,47 @@ def test_routes_of_gorse(serve: Make) -> None:
     assert client.get("/api/health/live").json() == {"Ready": True}
     assert client.get("/api/health/ready").json() == {"Ready": True}
     assert client.delete("/api/user/g").json() == {"RowAffected": 1}
+
+
+def test_times_of_gorse_without_a_zone_are_in_utc(serve: Make) -> None:
+    client = serve()
+    for item, stamp in (("3", "2023-11-14"), ("5", "2023-11-14T22:13:20"), ("7", "2023-11-14T23:13:20+01:00")):
+        row = {"FeedbackType": "star", "UserId": "g", "ItemId": item, "Timestamp": stamp}
+        assert client.post("/api/feedback", json=[row]).json() == {"RowAffected": 1}, stamp
+    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+        row = state.edges.of_user(state.users.id_of("g"))
+        times = dict(zip(state.items.tokens(row.ids.tolist()), row.timestamp.tolist(), strict=True))
+    assert times == {"3": NOW - 80_000_000, "5": NOW, "7": NOW}
+    wrong = {"FeedbackType": "star", "UserId": "g", "ItemId": "9", "Timestamp": "14-11-2023"}
+    assert client.post("/api/feedback", json=[wrong]).json() == {"RowAffected": 0}
+
+
+@pytest.mark.parametrize("route", ["v1/users/1/verdicts/{}?sign=dislike", "api/feedback/dislike/1/{}"])
+def test_a_verdict_whose_clock_is_ahead_is_taken_back(serve: Make, route: str) -> None:
+    client = serve()
+    before = items(client, "1", k=50)
+    send(client, "1", before[0], "dislike", timestamp=int(time.time() * 1000) + 120_000)
+    client.delete(f"/{route.format(before[0])}").raise_for_status()
+    assert items(client, "1", k=50) == before
+
+
+def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, clock = serve(), [NOW]
+    monkeypatch.setattr("recbole_signed.serve.engine.now_ms", lambda: clock[0])
+    before = items(client, "1", k=50)
+    send(client, "1", before[0], "dislike")
+    clock[0] -= 30_000
+    assert send(client, "1", before[0], "undislike")["accepted"] == 1
+    assert items(client, "1", k=50) == before
+    for _ in range(2):
+        assert send(client, "1", before[0], "dislike")["accepted"] == 1
+        assert before[0] not in items(client, "1", k=50)
+        assert send(client, "1", before[0], "undislike")["accepted"] == 1
+        assert items(client, "1", k=50) == before
+    arrivals = client.engine.arrivals  # type: ignore[attr-defined]
+    assert arrivals.now() == NOW + 6
+    clock[0] = NOW - SET_BACK  # what is further ahead would be refused
+    assert arrivals.now() == clock[0]
 
 
 def test_an_answer_that_an_erasure_overtakes_is_not_logged(
