@@ -9,7 +9,6 @@ higher in its user's ranking than a random dislike in its, by percentiles among 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,20 +107,18 @@ class LiveQuality:
 
     def __init__(self, k: int = 20) -> None:
         self.k = k
-        self._buckets: deque[tuple[int, dict[tuple[str, str, str], _Sums]]] = deque()
+        self._buckets: dict[int, dict[tuple[str, str, str], _Sums]] = {}
         self._lock = threading.Lock()
 
     def add(self, cases: Iterable[Case], now: int) -> None:
         """Count cases in the minute of ``now``, milliseconds: the time of arrival, not that of the event."""
-        minute = now // MINUTE
+        minute, longest = now // MINUTE, max(WINDOWS.values())
         with self._lock:
-            if not self._buckets or self._buckets[-1][0] != minute:
-                self._buckets.append((minute, {}))
-            sums = self._buckets[-1][1]
+            if minute not in self._buckets:  # also of a clock that was ahead for a while: what it left is of no minute
+                self._buckets = {each: sums for each, sums in self._buckets.items() if abs(each - minute) < longest}
+            sums = self._buckets.setdefault(minute, {})
             for case in cases:
                 sums.setdefault((case.version, case.variant, case.group), _Sums()).add(case)
-            while self._buckets and self._buckets[0][0] <= minute - max(WINDOWS.values()):
-                self._buckets.popleft()
 
     def figures(self, now: int, by: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
         """Return the figures of each window.
@@ -138,8 +135,8 @@ class LiveQuality:
         with self._lock:
             for window, minutes in WINDOWS.items():
                 merged: dict[str, _Sums] = {}
-                for minute, sums in self._buckets:
-                    if minute > now // MINUTE - minutes:
+                for minute, sums in self._buckets.items():
+                    if 0 <= now // MINUTE - minute < minutes:
                         for key, each in sums.items():
                             merged.setdefault("all" if column is None else key[column], _Sums()).merge(each)
                 found[window] = merged
@@ -152,8 +149,8 @@ class LiveQuality:
         last = now // MINUTE
         merged: dict[int, _Sums] = {}
         with self._lock:
-            for minute, sums in self._buckets:
-                if minute > last - WINDOWS["day"]:
+            for minute, sums in self._buckets.items():
+                if 0 <= last - minute < WINDOWS["day"]:
                     target = merged.setdefault(minute // step * step, _Sums())
                     for each in sums.values():
                         target.merge(each)

@@ -70,5 +70,20 @@ def test_a_window_is_so_many_minutes(window: str, minutes: int) -> None:
     assert quality.figures((7 + minutes) * MINUTE)[window] == {}
 
 
+def test_a_clock_that_was_ahead_leaves_nothing() -> None:
+    quality = LiveQuality()
+    hit, miss = (Case(1, position, 0.5, "v", "", 3) for position in (0, None))
+    quality.add([miss], 10**6 * MINUTE)
+    for minute in (3, 4, 5, 4):  # corrected, and set back by a minute once more
+        quality.add([hit], minute * MINUTE)
+    assert quality.figures(5 * MINUTE)["hour"]["all"] == {**quality.figures(5 * MINUTE)["day"]["all"], "likes": 4}
+    assert quality.figures(5 * MINUTE)["hour"]["all"]["recall"] == 1.0
+    assert [each["likes"] for each in quality.curve(5 * MINUTE)] == [4]
+    assert quality.figures(4 * MINUTE)["hour"]["all"]["likes"] == 3
+    for minute in range(5, 5000):
+        quality.add([hit], minute * MINUTE)
+    assert len(quality._buckets) == 24 * 60
+
+
 def test_groups() -> None:
     assert [Case(1, None, 0, "", "", n).group for n in (0, 1, 9, 10)] == ["new", "light", "light", "heavy"]
