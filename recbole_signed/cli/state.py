@@ -233,6 +233,7 @@ def verify(
         raise UsageError("--event-id names events of a forgotten user; give --forgotten TOKEN too.")
     if forgotten is not None:
         found = traces_of(state, forgotten, event_id or [])
+        found.traces += _impressions(state, forgotten)
         lines = [*found.traces, *found.notes] or ["No trace of the user is left."]
         _print({"traces": found.traces, "notes": found.notes}, as_json, "\n".join(lines))
         raise typer.Exit(1 if found.traces else 0)
@@ -272,3 +273,18 @@ def verify(
     )
     _print({"damage": damage, "versions": len(versions.names()), "dead_letters": rejected}, as_json, "\n".join(lines))
     raise typer.Exit(1 if damage else 0)
+
+
+def _impressions(state: Path, user: str) -> list[str]:
+    """Say whether the log of impressions holds a user: under a hash, whose key lies beside it."""
+    from recbole_signed.online import id_of
+    from recbole_signed.serve.traffic import FILE, TrafficLog
+
+    if not (state / FILE).exists():
+        return []
+    log = TrafficLog(state / FILE, read_only=True)
+    try:
+        n = log.holding(id_of(user))
+    finally:
+        log.close()
+    return [f"{state / FILE} holds what was shown to the user, under a hash ({n} impressions)."] if n else []

@@ -106,7 +106,7 @@ class TrafficLog:
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._path = threading.Lock(), path
         if read_only and not path.is_file():
             raise UsageError(f"{path} is not there: the service has not logged an impression yet.")
         try:
@@ -124,7 +124,10 @@ class TrafficLog:
                 if self._db.execute("SELECT count(*) FROM secret").fetchone()[0] == 0:
                     self._db.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
                     self._db.commit()
-            self._key: bytes = self._db.execute("SELECT key FROM secret").fetchone()[0]
+            keys = self._db.execute("SELECT key FROM secret").fetchall()
+            if not keys:  # a process ended while it made the file
+                raise UsageError(f"{path} holds no impression yet: the service has not begun it to the end.")
+            self._key: bytes = keys[0][0]
             self._first = self._last()
             self._erase_due = not read_only  # a process that ended too early may have left what was erased
             self._empty_wal()
@@ -225,6 +228,11 @@ class TrafficLog:
         sql = "DELETE FROM impression WHERE id IN (SELECT id FROM impression WHERE time < ? ORDER BY time LIMIT ?)"
         with self._lock, self._db:
             return self._db.execute(sql, (before, STEP)).rowcount
+
+    def holding(self, user: str) -> int:
+        """Return how many impressions of a user there are."""
+        rows = self._query("SELECT count(*) FROM impression WHERE user = ?", (self._name(user),))
+        return int(str(rows[0][0]))
 
     def added(self) -> int:
         """Return how many impressions all processes have added since this one opened the log, less erased new ones."""
@@ -350,8 +358,11 @@ class TrafficLog:
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def _query(self, sql: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
-        with self._lock:
-            return self._db.execute(sql, values).fetchall()
+        try:
+            with self._lock:
+                return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise UsageError(f"can't read the log of impressions {self._path}: {error}.") from error
 
 
 class ImpressionQueue:

@@ -12,6 +12,7 @@ import pytest
 from recbole_signed.cli.app import main
 from recbole_signed.online import Event, EventBatch
 from recbole_signed.online.store import OnlineState
+from recbole_signed.serve import Shown, TrafficLog
 
 
 @pytest.fixture
@@ -106,6 +107,16 @@ def test_verify(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert status == 1
     assert f"{damaged.name}: " in out
     assert "3 versions, 0 rejected events: damaged." in out
+
+
+def test_verify_finds_what_a_service_has_shown(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    log = TrafficLog(folder / "traffic.sqlite")
+    log.write([Shown("r", user, ["i1", "i2"], 1, "SSF@0", [[]]) for user in ("gone", "here")])
+    status, out, _ = run(capsys, "state", "verify", folder, "--forgotten", "gone")
+    assert (status, f"{folder / 'traffic.sqlite'} holds what was shown to the user" in out) == (1, True)
+    log.forget("gone", 0)
+    log.close()
+    assert run(capsys, "state", "verify", folder, "--forgotten", "gone")[:2] == (0, "No trace of the user is left.\n")
 
 
 def test_verify_finds_a_damaged_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

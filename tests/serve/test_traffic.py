@@ -183,6 +183,25 @@ def test_what_can_not_be_opened(tmp_path: Path) -> None:
         TrafficLog(tmp_path / "text.sqlite")
 
 
+def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "traffic.sqlite"
+    log = TrafficLog(path)
+    log.write([shown(str(i), "u", "xyz", i) for i in range(500)])
+    log.close()
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 8192 * 4096
+    content[middle : middle + 4 * 4096] = b"\xff" * 4 * 4096
+    (tmp_path / "damaged.sqlite").write_bytes(content)
+    with pytest.raises(UsageError, match=r"can't read the log of impressions .*damaged\.sqlite: .*malformed"):
+        TrafficLog(tmp_path / "damaged.sqlite", read_only=True).logged("test")
+    begun = sqlite3.connect(tmp_path / "begun.sqlite")  # and ended before the key was there
+    begun.executescript(traffic._SCHEMA)
+    begun.close()
+    with pytest.raises(UsageError, match="holds no impression yet"):
+        TrafficLog(tmp_path / "begun.sqlite", read_only=True)
+    assert TrafficLog(tmp_path / "begun.sqlite").logged("test").height == 0
+
+
 def test_old_impressions_are_deleted_beside_what_is_written(log: TrafficLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traffic, "STEP", 2)
     now = traffic.now_ms()
