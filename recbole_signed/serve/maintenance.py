@@ -11,6 +11,7 @@ from typing import Any
 
 from recbole_signed.memory import give_memory_back
 from recbole_signed.online import OnlineRecommender
+from recbole_signed.online.store import BACKUP
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.settings import Schedule
 
@@ -43,6 +44,8 @@ class Maintenance:
         self._every = {name: float(getattr(schedule, name)) for name in self._tasks}
         now = time.monotonic()
         self._due = {name: now + every for name, every in self._every.items()}
+        if "backup" in self._due:
+            self._due["backup"] = now + self._until_backup()
         self._last: dict[str, Round] = {}
         self._done_at = dict.fromkeys(self._tasks, engine.seq)
         self._stop = threading.Event()
@@ -60,6 +63,16 @@ class Maintenance:
             "compact": trainer.compact,
             **backup,
         }
+
+    def _until_backup(self) -> float:
+        """Return the seconds until a backup is due, by the age of the copy that is there; 0 without one."""
+        target, every = self._engine.settings.backup, self._every["backup"]
+        assert target is not None
+        try:
+            made = (target / BACKUP).stat().st_mtime
+        except OSError:
+            return 0.0
+        return min(max(made + every - time.time(), 0.0), every)
 
     def start(self) -> None:
         """Begin."""
@@ -97,7 +110,8 @@ class Maintenance:
             for name, due in self._due.items():
                 if time.monotonic() >= due and not self._stop.is_set():
                     seq, pause = self._engine.seq, self._every[name]
-                    if seq != self._done_at[name]:  # nothing is left to do where nothing has happened
+                    # nothing is left to do where nothing has happened, but items are withdrawn without an event
+                    if seq != self._done_at[name] or name == "backup":
                         if self.run(name).error is None:
                             self._done_at[name] = seq
                         else:

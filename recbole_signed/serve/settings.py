@@ -45,7 +45,8 @@ class Schedule(Spec):
         refit: from scratch, in the background.
         snapshot: of the model and the edges; skipped where nothing happened.
         compact: of the log.
-        backup: to the folder that the key ``backup`` names.
+        backup: to the folder that the key ``backup`` names; counted from the copy that is there, also after a restart,
+            and due at once where there is none.
     """
 
     refresh: float = Field(default=600.0, ge=0)

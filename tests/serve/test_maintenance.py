@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +63,38 @@ def test_backups_are_made_by_schedule(serve: Callable[..., TestClient], tmp_path
     assert [item for item, _ in copy.recommend("1", 5)] == [each["item"] for each in listed["items"]]
     copy.close()
     assert "backup" not in Maintenance(serve().engine, ServeSettings().schedule)._tasks  # type: ignore[attr-defined]
+
+
+def test_a_backup_needs_no_event(serve: Callable[..., TestClient], tmp_path: Path) -> None:
+    engine = serve(backup=str(tmp_path / "copy")).engine  # type: ignore[attr-defined]
+    (item,) = (item for item, _ in engine.trainer.recommend("1", 1))
+
+    def copied(schedule: dict[str, float], wanted: Callable[[], bool]) -> Maintenance:
+        maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": schedule}).schedule)
+        maintenance.start()
+        deadline = time.monotonic() + 20
+        while not wanted() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        maintenance.stop()
+        assert wanted()
+        return maintenance
+
+    first = copied({}, (tmp_path / "copy" / "BACKUP").exists)  # daily, and none is there
+    assert set(first.rounds()) == {"backup"}
+    later = Maintenance(engine, ServeSettings().schedule)  # after a restart
+    assert 86_000 < later._due["backup"] - time.monotonic() <= 86_400
+    engine.put_item(item, True, [])
+
+    def withdrawn() -> bool:
+        address = f"file:{tmp_path / 'copy' / 'log.sqlite'}?mode=ro"
+        with (
+            contextlib.suppress(sqlite3.Error),  # while a new copy takes the place of the old one
+            contextlib.closing(sqlite3.connect(address, uri=True)) as log,
+        ):
+            return log.execute("SELECT token FROM withdrawn").fetchall() == [(item,)]
+        return False
+
+    copied({"backup": 0.05}, withdrawn)
 
 
 def test_a_failed_round_is_tried_again_without_a_new_event(

@@ -1,5 +1,6 @@
 from .announcements import ANNOUNCEMENTS as ANNOUNCEMENTS
 from .announcements import Announcements as Announcements
+from .backup import BACKUP as BACKUP
 from .backup import BACKUPS as BACKUPS
 from .backup import BackupInfo as BackupInfo
 from .backup import back_up as back_up
