@@ -33,7 +33,7 @@ RankOfPolicy = Callable[[Policy, int], tuple[Any, Any]]
 TRENDING = "trending"
 """Name of the ranking by recent likes, beside ``popularity``."""
 SECOND = 1.0
-"""Seconds between a replica's looks at catalogue and experiments."""
+"""Seconds between looks at the files of catalogue and experiments."""
 
 
 class Answers:
@@ -77,11 +77,12 @@ class Answers:
             self.traffic.close()
 
     def _look_again(self) -> None:
-        """Read what the writer changed in catalogue and experiments; a replica does it once a second at most."""
+        """Read what another process, or a person, changed in catalogue and experiments; once a second at most."""
         now = time.monotonic()
-        if isinstance(self.trainer, OnlineReplica) and now - self._looked > SECOND:
+        if now - self._looked > SECOND:
             self._looked = now
-            self.catalogue.reload()
+            if isinstance(self.trainer, OnlineReplica):  # the writer alone writes the catalogue
+                self.catalogue.reload()
             self.experiments.reload()
 
     @property
@@ -382,6 +383,7 @@ class Answers:
         Raises:
             UsageError: there is no such item, or the model can't tell.
         """
+        self._look_again()
         with self.trainer.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user, parameters, team)
             if _without_model(assignments):
@@ -407,6 +409,7 @@ class Answers:
 
     def last_dislike(self, user: str, k: int) -> dict[str, Any]:
         """Return the item of a user's newest verdict where that is a dislike, and what it changed in the list."""
+        self._look_again()
         with self.trainer.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user)
             edges = state.edges

@@ -335,6 +335,7 @@ def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) 
     @app.get("/v1/experiments", tags=["experiments"], dependencies=needs("read"))
     def get_experiments() -> dict[str, schemas.ExperimentBody]:
         """Return all experiments."""
+        engine.experiments.reload()
         return {name: body_of(name) for name, _ in engine.experiments}
 
     @app.put("/v1/experiments/{name}", **admin)
@@ -356,6 +357,7 @@ def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) 
 
         if engine.traffic is None:
             raise ProblemError(404, "Not Found", "The service keeps no impressions, so there is nothing to report.")
+        engine.experiments.reload()
         return report_of(engine.traffic, name, engine.experiments[name])
 
 

@@ -7,9 +7,9 @@ assigns alike, nothing is stored, and two experiments with different salts assig
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +25,7 @@ PARAMETERS = ("dislike_aversion", "dislike_push")
 """What a variant may change without a model of its own."""
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 """What a file can hold: pydantic also refuses halves of UTF-16 pairs where it has a pattern to match."""
+_logger = logging.getLogger(__name__)
 _SHARES = 1e-9
 _BITS = 53
 
@@ -142,6 +143,8 @@ class Experiments:
         self._experiments = dict(experiments or {})
         self._path = path
         self._seen = None if path is None else _stamp(path)
+        self._taken = True
+        """Whether the experiments are those of the file as it was then."""
         self._check: Callable[[Policy], object] = lambda _: None
         self._changing = threading.RLock()
         self._refuse(self._experiments)
@@ -163,27 +166,43 @@ class Experiments:
         Raises:
             UsageError: it is not valid; the sentence names the key.
         """
+        seen = _stamp(path)
+        made = cls(cls._read(path), path)
+        made._seen = seen  # what is written while it is read is read again
+        return made
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Experiment]:
         if not path.exists():
-            return cls(path=path)
+            return {}
         content = read_yaml(path)
         if set(content) - {"experiments"}:
             raise UsageError(f"{path} must hold one key, 'experiments', with an experiment by name under it.")
         raw = content.get("experiments") or {}
         if not isinstance(raw, dict):
             raise UsageError(f"'experiments' in {path} must map names to experiments, got {type(raw).__name__}.")
-        return cls({str(name): parse_experiment(str(name), each) for name, each in raw.items()}, path)
+        return {str(name): parse_experiment(str(name), each) for name, each in raw.items()}
 
     def reload(self) -> None:
-        """Read the file again where another process has changed it; one that is not valid leaves all as it was."""
-        if self._path is None:
+        """Read the file again where another process or a person has changed it; one that is not valid changes nothing.
+
+        It does not wait for a change that is under way.
+        """
+        if self._path is None or not self._changing.acquire(blocking=False):
             return
-        stamp = _stamp(self._path)
-        if stamp != self._seen:
-            self._seen = stamp
-            with suppress(UsageError):
-                read = Experiments.read(self._path)._experiments
-                self._refuse(read)
-                self._experiments = read
+        try:
+            if _stamp(self._path) != self._seen:
+                self._take_file(self._path)
+        except UsageError as error:
+            _logger.warning("The experiments stay as they were: %s", error)
+        finally:
+            self._changing.release()
+
+    def _take_file(self, path: Path) -> None:
+        self._seen, self._taken = _stamp(path), False
+        read = self._read(path)
+        self._refuse(read)
+        self._experiments, self._taken = read, True
 
     def __getitem__(self, name: str) -> Experiment:
         if name not in self._experiments:
@@ -197,10 +216,12 @@ class Experiments:
         """Add or change an experiment, and keep it in the file.
 
         Raises:
-            UsageError: it conflicts with a running one, does not fit the model, or the file can't be written; nothing
-                is changed.
+            UsageError: it conflicts with a running one, does not fit the model, or the file can't be written, or holds
+                what somebody else has written and is not valid; nothing is changed.
         """
         with self._changing:
+            if self._path is not None and not (self._taken and _stamp(self._path) == self._seen):
+                self._take_file(self._path)  # else it would be lost
             changed = {**self._experiments, name: experiment}
             self._refuse(changed)
             if self._path is not None:
@@ -209,6 +230,7 @@ class Experiments:
                 }
                 with refusing(f"Keeping the experiments in {self._path}"):
                     replace_file(self._path, yaml_text(content).encode())
+                self._seen = _stamp(self._path)
             self._experiments = changed
 
     def change(self, name: str, **fields: Any) -> Experiment:
@@ -218,6 +240,7 @@ class Experiments:
             UsageError: there is no such experiment, a value is not valid, or as :meth:`put`.
         """
         with self._changing:
+            self.reload()
             made = parse_experiment(name, {**self[name].model_dump(), **fields})
             self.put(name, made)
         return made

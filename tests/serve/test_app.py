@@ -391,6 +391,18 @@ def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
     assert client.get("/v1/experiments/none/report").status_code == 422
 
 
+def test_the_writer_follows_its_file_of_experiments_as_replicas_do(
+    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recbole_signed.serve.answers.SECOND", 0.0)
+    path = tmp_path / "experiments.yaml"
+    client = serve(experiments=Experiments.read(path))
+    path.write_text("experiments: {mine: {variants: {a: {share: 0.5}, b: {share: 0.5}}}}")
+    assert client.get("/v1/users/1/recommendations").json()["variant"] in ("mine=a", "mine=b")
+    path.write_text(path.read_text().replace("mine:", "other:"))
+    assert list(client.get("/v1/experiments").json()) == ["other"]
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

@@ -123,6 +123,30 @@ def test_changes_are_kept(tmp_path: Path) -> None:
         Experiments.read(path)
 
 
+def test_what_somebody_else_writes_is_taken_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "experiments.yaml"
+    writer, replica = Experiments.read(path), Experiments.read(path)
+    writer.put("one", parse_experiment("one", make(status="draft")))
+    path.write_text(path.read_text().replace("one:", "two:"))  # by hand
+    for each in (writer, replica):
+        each.reload()
+        assert [name for name, _ in each] == ["two"]
+    path.write_text(path.read_text().replace("two:", "three:"))
+    writer.put("one", parse_experiment("one", make(status="draft")))
+    assert [name for name, _ in Experiments.read(path)] == ["three", "one"]
+    path.write_text(path.read_text().replace("three:", "three: ["))
+    for _ in range(2):
+        writer.reload()
+        assert [name for name, _ in writer] == ["three", "one"]
+        with pytest.raises(UsageError, match="is not valid yaml"):
+            writer.put("two", parse_experiment("two", make(status="draft")))
+    assert "The experiments stay as they were" in caplog.text
+    assert "three: [" in path.read_text()
+    path.write_text(path.read_text().replace("three: [", "four:"))
+    writer.change("four", share=0.5)
+    assert Experiments.read(path)["four"].share == 0.5
+
+
 def test_changes_from_several_threads_are_all_kept(tmp_path: Path) -> None:
     path = tmp_path / "experiments.yaml"
     experiments = Experiments(path=path)
