@@ -93,7 +93,8 @@ class Recommender:
         """Return the best items of one or several users.
 
         A user that the model does not know, or that has no edge in what it was fitted to, gets what the model gives
-        a user without edges: SSF, SSF-L and SSF-T their own scores, other models the items by their number of likes.
+        a user without edges: SSF, SSF-L and SSF-T their own scores, by the features of the user where they use these,
+        other models the items by their number of likes.
 
         Args:
             users: a raw id, or a list, array or series of them.
@@ -199,8 +200,8 @@ class Recommender:
 
     def _scores(self, model: Any, users: IntArray, known: np.ndarray) -> torch.Tensor:
         """Return the scores of all items, float32 ``[n_users, n_items]`` on the CPU, which the caller may change."""
-        if hasattr(model, "fold_in"):
-            return self._model_scores(model, np.where(known, users, 0))
+        if hasattr(model, "fold_in"):  # without an edge the features of a user are asked, where it has any
+            return self._model_scores(model, users)
         scores = self._popularity.expand(len(users), -1).clone()
         if known.any():
             scores[torch.from_numpy(known)] = self._model_scores(model, users[known])

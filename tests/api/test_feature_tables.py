@@ -46,6 +46,25 @@ def test_columns_of_any_kind_become_features(data: Any) -> None:
     assert last.count("\t") == 4
 
 
+def test_a_user_without_an_edge_in_training_gets_what_its_features_say(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keys = {"features": {"user": ["taste"]}, "auto": False, "rank": 8, "cutoff": 4}
+    place = {"data_path": str(data.folder.parent)}
+    rs.run("SSF", data.name, (), {**keys, **place, "eval_args": {"split": {"CU": [0.7, 0.1, 0.2]}}})
+    (checkpoint,) = (tmp_path / "runs").glob("*.pth")
+    model = rs.load(checkpoint)
+    users = model.users.tokens[1:].to_list()
+    cold = [user for user, known in zip(users, model.knows(users), strict=True) if not known]
+    assert len(cold) > 5
+    for user in cold:
+        shown = model.recommend(user, k=3, include_seen=True)
+        assert not shown["known"].any()
+        for item, score in shown.select("item", "score").rows():
+            assert model.explain(user, item).score == pytest.approx(score, rel=1e-4)
+
+
 def test_an_item_and_a_user_without_edges_are_known_by_their_features(data: Any, tmp_path: Path) -> None:
     given = {"item": ["taste", "tags"], "user": ["taste"]}
     model = rs.fit("SSF", data, features=given, auto=False, rank=8, cutoff=4, dislike_aversion=0.5)
