@@ -50,7 +50,7 @@ def serve(
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
     from recbole_signed.experiments.runs import parse_assignments
-    from recbole_signed.serve import ServeSettings, announce, init_state, run_replica, run_service
+    from recbole_signed.serve import ServeSettings, announce, can_begin, init_state, run_replica, run_service
 
     given = ServeSettings.read(config)
     parameters = parse_assignments(settings or [])
@@ -58,7 +58,7 @@ def serve(
         if init or dataset:
             raise UsageError("--demo brings its own model and data set; leave out --init and --dataset.")
         state = state or DEMO
-        if not state.exists():
+        if can_begin(state):
             init, dataset = "SSF", "ml-100k-signed"
             parameters = {"auto": False, **parameters}  # preset parameters: the first answer comes in seconds
     if state is None:

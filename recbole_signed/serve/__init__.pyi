@@ -32,6 +32,7 @@ from .simulator import Truth as Truth
 from .simulator import simulate as simulate
 from .start import EXPERIMENTS as EXPERIMENTS
 from .start import announce as announce
+from .start import can_begin as can_begin
 from .start import init_state as init_state
 from .start import listening_socket as listening_socket
 from .start import run_replica as run_replica

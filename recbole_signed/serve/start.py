@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import re
+import shutil
 import socket
 import sys
 import threading
@@ -14,9 +16,10 @@ from typing import Any
 
 from recbole_signed.compat import no_training_curves
 from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.files import LOCK, DirectoryLock
 from recbole_signed.memory import hold_memory_down
 from recbole_signed.online import OnlineRecommender, OnlineReplica, OnlineTrainer
-from recbole_signed.online.store import StateSettings
+from recbole_signed.online.store import LOG, VERSIONS, EventLog, StateSettings, Versions
 from recbole_signed.serve.keys import ApiKeys, is_loopback
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.threads import compute_on_one_thread
@@ -33,6 +36,8 @@ except ImportError:  # the extra 'serve', which run_service names
     uvicorn = None  # type: ignore[assignment]
 
 EXPERIMENTS = "experiments.yaml"
+_BEGUN = re.compile(rf"{LOCK}|SEQ|{re.escape(LOG)}(-\w+)?|{VERSIONS}|base-.*")
+"""Names of files that a state has before its first version."""
 SWITCH = 0.0005
 """Seconds after which a thread hands the interpreter on: Python's 5 ms would be a good part of an answer's time."""
 BACKLOG = 1024
@@ -53,9 +58,10 @@ def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[st
     """
     from recbole_signed import api
 
-    if directory.exists() and any(directory.iterdir()):
-        raise UsageError(f"{directory} is not empty; serve it without --init, or name another folder.")
+    _refuse_begun(directory)
     fitted = api.fit(model, dataset, **(parameters or {}))
+    if directory.exists():
+        _clear(directory)
     fitted.config["online_state"] = str(directory)
     with no_training_curves():
         trainer = OnlineTrainer(fitted.config, fitted.model)
@@ -63,6 +69,45 @@ def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[st
         trainer.start(fitted.dataset)
     finally:
         trainer.close()
+
+
+def can_begin(directory: Path) -> bool:
+    """Whether a state can begin in a folder: it is empty, or holds one that was not begun to the end.
+
+    Until its first version is there a state has taken no event, and can't be served.
+    """
+    if not directory.exists():
+        return True
+    if not directory.is_dir() or any(not _BEGUN.fullmatch(each.name) for each in directory.iterdir()):
+        return False
+    if Versions(directory / VERSIONS).names():
+        return False
+    if not (directory / LOG).exists():
+        return True
+    log = EventLog(directory / LOG, read_only=True)
+    try:
+        return log.last_seq == log.base_seq == 0
+    finally:
+        log.close()
+
+
+def _refuse_begun(directory: Path) -> None:
+    if not can_begin(directory):
+        raise UsageError(f"{directory} is not empty; serve it without --init, or name another folder.")
+
+
+def _clear(directory: Path) -> None:
+    """Remove what the beginning of a state has left, unless another process is at it, or has come first."""
+    lock = DirectoryLock(directory)
+    try:
+        _refuse_begun(directory)
+        for each in directory.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each)
+            elif each.name != LOCK:
+                each.unlink()
+    finally:
+        lock.release()
 
 
 def listening_socket(host: str, port: int, shared: bool = False) -> socket.socket:

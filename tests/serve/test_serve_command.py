@@ -23,6 +23,7 @@ import pytest
 import recbole_signed
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
 
 ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 EXPERIMENTS = """
@@ -328,6 +329,38 @@ def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
     user, item = np.divmod(np.arange(n_users * 5), 5)
     truth = Truth.of_edges([f"u{i}" for i in range(n_users)], list("abcde"), user, item, np.full(len(user), sign))
     assert ((truth.like > 0.5) == (sign > 0)).all()
+
+
+@pytest.mark.parametrize("step", ["base:written", "snapshot:tensors", None])
+def test_a_state_whose_beginning_was_cut_off_begins_again(
+    step: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recbole_signed import files
+    from recbole_signed.online import OnlineRecommender
+    from recbole_signed.serve import can_begin, init_state
+
+    monkeypatch.chdir(tmp_path)
+    convert("toy", None, tmp_path / "atomic_files")
+    state, given = tmp_path / "state", ("SSF", "toy-signed")
+
+    def killed(reached: str) -> None:
+        if reached == step:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "reached", killed)
+        with contextlib.suppress(UsageError):
+            init_state(*given, state, {"auto": False, "rank": 4})
+    assert any(state.iterdir())
+    assert can_begin(state) is (step is not None)
+    if can_begin(state):
+        init_state(*given, state, {"auto": False, "rank": 4})
+    OnlineRecommender.open(state).close()
+    with pytest.raises(UsageError, match="is not empty; serve it without --init"):
+        init_state(*given, state)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    assert not can_begin(tmp_path / "other")
 
 
 def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
