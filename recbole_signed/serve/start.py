@@ -160,10 +160,15 @@ def run_service(
         config: the yaml file of the settings, which replicas read too.
 
     Raises:
-        UsageError: the state, the keys or the address are not usable.
+        UsageError: the state, the keys or the address are not usable, or replicas would have other settings.
         MissingExtraError: the extra ``serve`` is not installed.
     """
     settings, keys = _checked(host, settings)
+    if workers > 1 and ServeSettings.read(config) != settings:
+        raise UsageError(
+            f"read replicas read their settings from {config or 'no file'}, and would have others than this process, "
+            "such as no keys; give as config the yaml file that the settings were read from."
+        )
     hold_memory_down()
     compute_on_one_thread()
     trainer = OnlineRecommender.open(directory, settings=StateSettings(max_id_length=settings.limits.id_length))

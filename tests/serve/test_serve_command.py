@@ -363,6 +363,19 @@ def test_a_state_whose_beginning_was_cut_off_begins_again(
     assert not can_begin(tmp_path / "other")
 
 
+def test_replicas_have_the_settings_of_the_writer(tmp_path: Path) -> None:
+    from recbole_signed.serve import ServeSettings, make_key, run_service
+
+    make_key(tmp_path / "keys", "read")
+    (tmp_path / "service.yaml").write_text(f"keys: {tmp_path / 'keys'}")
+    settings = ServeSettings.read(tmp_path / "service.yaml")
+    for given in ({"settings": settings}, {"config": tmp_path / "service.yaml"}):
+        with pytest.raises(UsageError, match="such as no keys; give as config the yaml file"):
+            run_service(tmp_path / "state", port=0, workers=2, **given)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="holds no online state"):
+        run_service(tmp_path / "state", port=0, settings=settings, workers=2, config=tmp_path / "service.yaml")
+
+
 def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes that make the log of impressions at once get in each other's way."""
     from small_recommender import begin
