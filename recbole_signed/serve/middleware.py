@@ -6,6 +6,7 @@ Written for ASGI itself: Starlette's ``BaseHTTPMiddleware`` costs a task and two
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import DamagedError
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.keys import ROLES, ApiKeys, RateLimit, is_loopback
 from recbole_signed.serve.problems import ProblemError
@@ -172,6 +174,9 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(UsageError)
     async def usage(_: Request, error: UsageError) -> Response:
+        # what the disk refuses is no fault of the request, which may be sent again; what is damaged stays so
+        if isinstance(error.__cause__, (OSError, sqlite3.Error)) and not isinstance(error, DamagedError):
+            return ProblemError(503, "Service Unavailable", str(error), 1.0).response()
         return ProblemError(422, "Unprocessable Content", str(error)).response()
 
     @app.exception_handler(BusyError)

@@ -574,8 +574,10 @@ def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) 
     assert (unready.status_code, unready.json()) == (503, {"Ready": False})
 
 
-def test_what_the_disk_refuses_is_no_fault_of_the_request(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = serve()
+def test_what_the_disk_refuses_is_no_fault_of_the_request(
+    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(experiments=Experiments.read(tmp_path / "experiments.yaml"))
     engine = client.engine  # type: ignore[attr-defined]
 
     def full(*_: Any, **__: Any) -> None:
@@ -587,6 +589,23 @@ def test_what_the_disk_refuses_is_no_fault_of_the_request(serve: Make, monkeypat
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert "No space left" in refused.json()["detail"]
         assert client.put("/v1/users/x", json={"features": {}}).status_code == 503
+
+    def no_room(step: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}
+    assert client.put("/v1/experiments/kept", json=body).status_code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_signed.files.reached", no_room)
+        for method, path, given in (
+            ("POST", "models", None),
+            ("PUT", "experiments/other", body),
+            ("PATCH", "experiments/kept", {"status": "stopped"}),
+        ):
+            refused = client.request(method, f"/v1/{path}", json=given)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1"), path
+            assert "No space left" in refused.json()["detail"]
+    assert client.get("/v1/experiments").json().keys() == {"kept"}
     engine.catalogue._db.execute("PRAGMA query_only = ON")
     refused = client.put("/v1/items/1", json={"tags": ["a"]})
     assert (refused.status_code, "can't be kept" in refused.json()["detail"]) == (503, True)
