@@ -335,7 +335,7 @@ class Answers:
         """Return the likes of each item, ``[n_items]``: all of them, or with ``trending`` each by its age."""
         if name != TRENDING:
             return np.asarray(state.edges.item_likes)
-        return np.asarray(state.edges.recent(self.settings.half_life, likes=True).counts)
+        return ranking.without_rounding(state.edges.recent(self.settings.half_life, likes=True).counts)
 
     def _told_of(
         self,

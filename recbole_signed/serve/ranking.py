@@ -24,6 +24,8 @@ SAMPLE = 256
 """Items, evenly spaced, among which the percentile of an item's score is told."""
 AUDIENCE = 500
 """Users among whom those that rank an item highest are looked for."""
+BITS = 36
+"""Of the 53 of a float: the others hold what was rounded in a sum of up to some ten thousand numbers."""
 SESSION = 2**31 - 2
 """The id under which a session is asked for; no user has it, so a model knows nothing of it but the edges."""
 
@@ -196,6 +198,17 @@ def explain(learner: Any, edges: EdgeState, user: int, item: int) -> Any:
     """
     refuse_unexplained(learner)
     return learner.explain(edges, user, item)
+
+
+def without_rounding(counts: np.ndarray) -> np.ndarray:
+    """Return sums of floats, ``[n]``, to :data:`BITS` bits: what is left does not depend on the order of the summands.
+
+    Equal sums would else be ranked one way where likes were added as they came, and another way after a restart or in
+    a replica, which add them by user.
+    """
+    part, exponent = np.frexp(counts)
+    found: np.ndarray = np.ldexp(np.rint(np.ldexp(part, BITS)), exponent - BITS)
+    return found
 
 
 def most_liked(

@@ -25,6 +25,17 @@ def test_the_last_verdict_of_a_session_on_an_item_counts() -> None:
     assert edges.newest_dislikes(np.array([ranking.SESSION])).tolist() == [3]
 
 
+def test_sums_do_not_depend_on_the_order_of_their_summands() -> None:
+    rng = np.random.default_rng(0)
+    weights = np.exp2(-rng.exponential(3.0, (50, 400)))
+    sums = [np.add.accumulate(rng.permuted(weights, axis=1), axis=1)[:, -1] for _ in range(2)]
+    assert (sums[0] != sums[1]).any()
+    for unit in (1.0, 1e-200, 0.0):
+        one, other = (ranking.without_rounding(each * unit) for each in sums)
+        assert (one == other).all()
+        np.testing.assert_allclose(one, sums[0] * unit, rtol=1e-10)
+
+
 def test_without_an_edge_a_user_is_one_who_never_had_it() -> None:
     for times, newest in (([1, 5, 6, 9], 4), ([1, 5, 5, 9], 0)):  # of two at one moment neither is the newest
         stream = Stream(3, 9, [(2, 2, LIKE)])

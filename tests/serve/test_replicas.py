@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
-from small_recommender import begin
+from small_recommender import NOW, begin
 from starlette.types import Receive, Scope, Send
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import OnlineReplica
+from recbole_signed.online import Event, OnlineReplica
 from recbole_signed.serve import Engine, ServeSettings
 from recbole_signed.serve.catalogue import Catalogue
 from recbole_signed.serve.replicas import Forwarder
@@ -121,6 +121,27 @@ def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
         written.close()
         engine.close()
         replica.close()
+
+
+def test_equal_trends_stand_in_one_order_in_writer_and_replica(tmp_path: Path) -> None:
+    """Each item is liked at the same moments, by users in another order."""
+    trainer = begin(tmp_path / "state")
+    writer, names, n = Engine(trainer), [f"new{i}" for i in range(9)], 30
+    for at in range(n):
+        events = [
+            Event(f"{name}-{at}", f"u{(at * 7 + 11 * i) % n + 1}", name, "like", NOW + at * 100_003)
+            for i, name in enumerate(names)
+        ]
+        trainer.update(events)
+    trainer.snapshot()
+    replica = OnlineReplica(tmp_path / "state")
+    follower = Engine(replica)
+    try:
+        lists = [[item for item, _ in each.popular(9, "trending").items] for each in (writer, follower)]
+        assert lists == [names, names]
+    finally:
+        for each in (writer, follower, replica, trainer):
+            each.close()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8080", "redis://a", "http://", "http://a:99999", "http://a b"])
