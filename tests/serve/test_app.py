@@ -253,6 +253,27 @@ def test_an_audience_is_as_long_as_asked_for_or_refused(tmp_path: Path) -> None:
         trainer.close()
 
 
+@pytest.mark.parametrize("model", ["Pop", "SSF"])
+def test_items_of_equal_scores_stand_in_one_order(model: str, tmp_path: Path) -> None:
+    trainer = begin(tmp_path / "state", model)
+    engine = Engine(trainer)
+    client = TestClient(make_app(engine))
+    try:
+        for user in ("u1", "nobody"):
+            whole = items(client, user, k=30)
+            for k in range(1, len(whole)):
+                assert items(client, user, k=k) == whole[:k]
+            assert items(client, user, k=30, exclude=whole[:2]) == whole[2:]
+        if model == "Pop":  # nothing but the item itself changes
+            before = items(client, "u1", k=6)
+            send(client, "u1", before[2], "dislike")
+            effect = client.get("/v1/users/u1/last-dislike?k=5").json()
+            assert effect == {"item": before[2], "gone": [before[2]], "come": [before[5]]}
+    finally:
+        engine.close()
+        trainer.close()
+
+
 def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> None:
     trainer = begin(tmp_path / "state", "Pop")
     engine = Engine(trainer, folder=tmp_path / "state")

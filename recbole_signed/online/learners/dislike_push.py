@@ -54,6 +54,8 @@ def best_items(
 ) -> tuple[IntArray, np.ndarray]:
     """Return the ``k`` best items that a user has no edge to, best first, and what they are ranked by.
 
+    Where all scores are worked out, items with equal ones stand in the order of their numbers, whatever ``k`` is.
+
     Args:
         learner: whose scores they are.
         edges: as they are now.
@@ -76,9 +78,12 @@ def best_items(
         return found
     scores = _pull_down(learner, edges, users, places, disliked)[0]
     scores[torch.from_numpy(hidden)] = -torch.inf
-    top = scores.topk(min(k, len(scores) - 1))
-    known = top.values > -torch.inf
-    return top.indices[known].numpy(), top.values[known].numpy()
+    values, items = scores.topk(min(k + 1, len(scores)))
+    if bool(((values[1:] == values[:-1]) & (values[1:] > -torch.inf)).any()):  # topk leaves their order open
+        values, items = scores.sort(descending=True, stable=True)
+    values, items = values[:k], items[:k]
+    known = values > -torch.inf
+    return items[known].numpy(), values[known].numpy()
 
 
 def _best_without_all_scores(
