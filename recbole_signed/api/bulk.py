@@ -13,7 +13,7 @@ from polars.io.plugins import register_io_source
 from tqdm import tqdm
 
 from recbole_signed.api.recommender import SCHEMA, Recommender
-from recbole_signed.convert import open_table
+from recbole_signed.convert import open_table, plain_suffix
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ANOTHER_FILE, refusing, replacing
 
@@ -68,17 +68,21 @@ def read_users(path: Path) -> list[str]:
     """Read raw user ids: one a line of ``.txt``, else the column ``user``, ``user_id`` or the only one of a table.
 
     Raises:
-        UsageError: no such file, no such column, or no rows.
+        UsageError: no such file, no such column, no rows, or numbers that are not whole ones by their type.
     """
-    table = (
-        open_table(path, columns=("user",), separator="\t", quote=None) if path.suffix == ".txt" else open_table(path)
-    )
+    lines = plain_suffix(path) == ".txt"
+    table = open_table(path, columns=("user",), separator="\t", quote=None) if lines else open_table(path)
     column = next((name for name in ("user", "user_id") if name in table.columns), table.columns[0])
     if len(table.columns) > 1 and column not in ("user", "user_id"):
         raise UsageError(f"{path.name} has the columns {', '.join(table.columns)}; name the one of the users 'user'.")
     texts: list[str] = []
     for batch in table.batches([column]):
-        texts.extend(batch.frame[column].cast(pl.String).to_list())
+        ids = batch.frame[column]
+        if ids.dtype.is_float() or ids.dtype == pl.Boolean:  # as in recommend(): 7.0 is not the id 7
+            raise UsageError(
+                f"the column '{column}' of {path.name} has the type {ids.dtype}; ids are text or integers."
+            )
+        texts.extend(ids.cast(pl.String).to_list())
     return texts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import recbole_signed as rs
 from recbole_signed.api import read_users, recommender, write_recommendations
 from recbole_signed.cli.app import main
+from recbole_signed.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +67,19 @@ def test_users_come_from_a_file(kind: str, ssf: Any, capsys: pytest.CaptureFixtu
 def test_numbers_are_ids_too() -> None:
     pl.DataFrame({"user_id": [3, 8], "n": [1, 2]}).write_parquet("users.parquet")
     assert read_users(Path("users.parquet")) == ["3", "8"]
+
+
+def test_the_first_line_of_a_text_file_is_a_user_whatever_its_suffix_looks_like() -> None:
+    Path("users.TXT").write_text("a\nb\n")
+    with gzip.open("users.txt.gz", "wt") as file:
+        file.write("a\nb\n")
+    assert read_users(Path("users.TXT")) == read_users(Path("users.txt.gz")) == ["a", "b"]
+
+
+def test_users_as_floats_are_refused() -> None:
+    pl.DataFrame({"user": [3.0, None]}).write_parquet("users.parquet")
+    with pytest.raises(UsageError, match=r"the column 'user' of users.parquet has the type Float64; ids are text or"):
+        read_users(Path("users.parquet"))
 
 
 def test_a_checkpoint_of_a_run_recommends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
