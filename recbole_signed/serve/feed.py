@@ -60,7 +60,9 @@ class Feed:
         events = list(batch.events())
         while events and not self._stop.is_set():
             try:
-                self._writer.submit(events).result()
+                for each in self._writer.submit(events).result().results:
+                    if each.status == "refused":  # by this state: others that follow the stream may have taken it
+                        _logger.warning("an event of %s is refused: %s", self._source.name, each.reason)
                 return True
             except BusyError:
                 self._stop.wait(PAUSE)

@@ -144,6 +144,15 @@ def test_a_stream_announces_features(engine: Engine) -> None:
         }
 
 
+def test_events_of_a_stream_that_the_state_refuses_are_told(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    assert engine.writer is not None
+    engine.writer.submit([{"user_id": "u1", "type": "forget_user", "timestamp": NOW}]).result()
+    source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW - 1}])
+    engine.feed = Feed(source, engine.writer)
+    assert source.committed.wait(60)
+    assert "an event of rows is refused: it is older than the forgetting of its user" in caplog.text
+
+
 @pytest.mark.parametrize("where", ["source", "writer"])
 def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     assert engine.writer is not None
