@@ -140,11 +140,11 @@ def report_text(result: dict[str, Any]) -> str:
             f"like rate {each['like_rate']:.4f}  dislike rate {each['dislike_rate']:.4f}"
         )
     for each in result["comparisons"]:
-        low, high = each["always_valid"]
+        low, high = (_shown(bound, "+.4f") for bound in each["always_valid"])
         relative, least, most = (_shown(each[name], "+.1%") for name in ("relative", "relative_low", "relative_high"))
         lines.append(
             f"  {each['variant']:16} {each['metric']:14} {relative:>7} [{least}, {most}]  "
-            f"p {_shown(each['pvalue_corrected'], '.3g')}  always valid: {low:+.4f} to {high:+.4f}"
+            f"p {_shown(each['pvalue_corrected'], '.3g')}  always valid: {low} to {high}"
         )
     if result["sample_ratio"]["suspicious"]:
         lines.append("  The numbers of users do not match the shares: the assignment is broken, believe nothing here.")

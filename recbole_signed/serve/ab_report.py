@@ -23,6 +23,8 @@ FloatArray = npt.NDArray[np.float64]
 METRICS = {"like_rate": ("likes", "impressions"), "dislike_rate": ("dislikes", "impressions")}
 """Rates by name: numerator and denominator."""
 SAMPLE_RATIO = "sample_ratio"
+_NOTHING = 1e-20
+"""Variance of rounding, as a part of the squared mean."""
 SUSPICIOUS = 1e-3
 """p-value of the sample-ratio check below which the assignment is broken and no difference is to be believed."""
 
@@ -42,7 +44,8 @@ def experiment_report(
         ``variants`` (users, impressions, likes, dislikes and rates of each), ``sample_ratio`` (p-value and whether it
         is suspicious), ``cuped`` (whether covariates were used), and ``comparisons``: of each variant and metric the
         difference to the control, its interval, p-value, corrected p-value, and ``always_valid``: bounds that hold
-        however often one looks. What can't be told, such as a relative difference to a rate of 0, is None.
+        however often one looks. What can't be told, such as a relative difference to a rate of 0, or any bound where
+        all users of each variant are alike, is None.
 
     Raises:
         UsageError: a variant has fewer than two users.
@@ -158,10 +161,12 @@ def _numbers(found: Any) -> dict[str, float | None]:
 
 def _always_valid_difference(
     treated: pl.DataFrame, control: pl.DataFrame, metric: str, confidence: float
-) -> tuple[float, float]:
+) -> tuple[float, float] | tuple[None, None]:
     over, under = METRICS.get(metric, ("likes", None))
     a, b = (_linearised(group, over, under) for group in (treated, control))
     difference = a[0] - b[0]
+    if max(a[1], b[1]) <= _NOTHING * max(a[0], b[0]) ** 2:  # such as two users who like all, and two who like nothing
+        return None, None
     half = confidence_sequence(a[1] / len(treated) + b[1] / len(control), len(treated) + len(control), confidence)
     return difference - half, difference + half
 

@@ -160,6 +160,21 @@ def test_a_confidence_sequence_is_that_of_the_paper() -> None:
     assert (found * np.sqrt(sizes)).argmin() == 2
 
 
+@pytest.mark.parametrize("shown", [1, 30])
+def test_users_who_are_all_alike_say_nothing_of_the_error_of_a_difference(shown: int) -> None:
+    """One of eight pairs of two users so looks like a difference that is certain."""
+    counts = {"impressions": [shown, 3 * shown] * 2, "likes": [0, 0, shown, 3 * shown], "dislikes": [0] * 4}
+    before = dict.fromkeys(("impressions_before", "likes_before", "dislikes_before"), [0] * 4)
+    users = pl.DataFrame({"variant": ["control"] * 2 + ["treated"] * 2, "first": range(4), **counts, **before})
+    report = experiment_report(users, "control", SHARES)
+    bounds = {each["metric"]: each["always_valid"] for each in report["comparisons"]}
+    assert "always valid: – to –" in report_text({"experiment": "x", **report})
+    assert bounds["like_rate"] == bounds["dislike_rate"] == (None, None)
+    varied = users.with_columns(likes=pl.Series([0, 0, shown, 2 * shown]))
+    (found,) = (e["always_valid"] for e in experiment_report(varied, "control", SHARES)["comparisons"][:1])
+    assert found[0] < 0 < found[1]
+
+
 def test_a_metric_that_does_not_vary_is_told_as_unknown_and_leaves_the_others_corrected() -> None:
     users = simulate(2000, np.random.default_rng(4), effect=0.2).with_columns(dislikes=0, dislikes_before=0)
     report = experiment_report(users, "control", SHARES)
