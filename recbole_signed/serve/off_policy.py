@@ -119,11 +119,12 @@ def value_of_variant(log: TrafficLog, name: str, experiment: Experiment, variant
         ``like_rate_ips``, ``like_rate_snips``, and the same for dislikes.
 
     Raises:
-        UsageError: there is no such variant, nothing was logged, or only of one user.
+        UsageError: there is no such variant, nothing was logged, nothing by the variant, or only of one user.
     """
     _refuse_unknown(variant, list(experiment.variants), name, "variant")
     rows = log.logged(name)
     target = (rows["variant"] == variant).cast(float).to_numpy()
+    _refuse_unseen(target, f"the variant '{variant}' has shown nothing yet")
     return _rates(rows, rows["propensity"].to_numpy(), target, ("ips", "snips"))
 
 
@@ -142,11 +143,20 @@ def value_of_policy(log: TrafficLog, name: str, experiment: Experiment, policy: 
         ``like_rate_ips``, ``like_rate_snips``, ``like_rate_dr``, and the same for dislikes.
 
     Raises:
-        UsageError: there is no such policy, nothing was drawn, or only for one user.
+        UsageError: there is no such policy, nothing was drawn, nothing that it would have shown, or only for one user.
     """
     _refuse_unknown(policy, list(experiment.all_policies), name, "policy")
     rows = log.drawn(name, policy)
+    _refuse_unseen(
+        rows["probability"].to_numpy(), f"the policy '{policy}' would have put first nothing of what was drawn"
+    )
     return _rates(rows, rows["propensity"].to_numpy(), rows["probability"].to_numpy(), ("ips", "snips", "dr"))
+
+
+def _refuse_unseen(target: FloatArray, why: str) -> None:
+    """Refuse to call a rate 0, without an error, of which nothing was seen."""
+    if len(target) and not target.any():
+        raise UsageError(f"{why}, so its value can't be told.")
 
 
 def _refuse_unknown(given: str, known: list[str], name: str, what: str) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import Shown, TrafficLog, parse_experiment, policy_value, value_of_variant
+from recbole_signed.serve import Shown, TrafficLog, parse_experiment, policy_value, value_of_policy, value_of_variant
 
 
 def logged(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
@@ -80,6 +80,20 @@ def test_users_are_told_apart_in_what_was_logged(tmp_path: Path) -> None:
     for rows, each in ((log.logged("test"), 2), (log.drawn("test", "b"), 1)):
         u, v, again = rows["user"].to_numpy().reshape(3, each)[:, 0]
         assert u == again != v
+
+
+def test_nothing_is_told_of_what_was_never_seen(tmp_path: Path) -> None:
+    log = TrafficLog(tmp_path / "traffic.sqlite")
+    variants = {"a": {"share": 0.5, "explore": 1.0}, "b": {"share": 0.5}}
+    experiment = parse_experiment("test", {"variants": variants, "policies": {"c": {}}})
+    for request, user in enumerate("uvw"):
+        draws = [("test", "a", 0.5, 0.5), ("test", "c", 0.5, 0.0)]
+        log.write([Shown(str(request), user, ["x"], request, "v1", [[("test", "a", 0.5)]], draws=draws)])
+    assert value_of_variant(log, "test", experiment, "a")["like_rate_ips"].weight == 2.0
+    with pytest.raises(UsageError, match="the variant 'b' has shown nothing yet"):
+        value_of_variant(log, "test", experiment, "b")
+    with pytest.raises(UsageError, match="the policy 'c' would have put first nothing of what was drawn"):
+        value_of_policy(log, "test", experiment, "c")
 
 
 def test_clusters_by_hand() -> None:
