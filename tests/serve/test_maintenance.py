@@ -12,7 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from recbole_signed.online import OnlineRecommender
-from recbole_signed.serve import Maintenance, ServeSettings
+from recbole_signed.online.store import restore
+from recbole_signed.serve import Experiments, Maintenance, ServeSettings
+from recbole_signed.serve.catalogue import Catalogue
 
 
 def test_tasks_run_by_their_schedule(serve: Callable[..., TestClient]) -> None:
@@ -63,6 +65,20 @@ def test_backups_are_made_by_schedule(serve: Callable[..., TestClient], tmp_path
     assert [item for item, _ in copy.recommend("1", 5)] == [each["item"] for each in listed["items"]]
     copy.close()
     assert "backup" not in Maintenance(serve().engine, ServeSettings().schedule)._tasks  # type: ignore[attr-defined]
+
+
+def test_experiments_and_tags_are_restored(serve: Callable[..., TestClient], tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    client = serve(experiments=Experiments.read(state / "experiments.yaml"))
+    body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}, "salt": "kept"}
+    client.put("/v1/experiments/test", json=body).raise_for_status()
+    client.put("/v1/items/1", json={"tags": ["film"]}).raise_for_status()
+    client.get("/v1/users/1/recommendations").raise_for_status()
+    client.engine.trainer.back_up(tmp_path / "copy")  # type: ignore[attr-defined]
+    restore(tmp_path / "copy", tmp_path / "again")
+    assert Experiments.read(tmp_path / "again" / "experiments.yaml")["test"].salt == "kept"
+    assert Catalogue(tmp_path / "again" / "catalogue.sqlite")["1"] == ("film",)
+    assert not (tmp_path / "again" / "traffic.sqlite").exists()
 
 
 def test_a_backup_needs_no_event(serve: Callable[..., TestClient], tmp_path: Path) -> None:

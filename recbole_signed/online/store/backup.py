@@ -1,10 +1,12 @@
 """Backups: a copy of a state directory that opens as it is, made while the state may be written; and the way back.
 
-A backup holds the log as it was at one moment, the newest version from before it, and the base. Rejected rows are not
-in it: they may name users whom the log does not know, so that an erasure could not find them there. It is made under a
-temporary name, opened and verified, and then renamed. Its folder is noted in ``BACKUPS`` of the state, so that a user
-who is forgotten later goes from it too (``erasure.py``), and from what a crash left beside it. Each backup holds a copy
-of that register, which a state that is restored from it goes on with.
+A backup holds the log as it was at one moment, the newest version from before it, and the base; of a service also its
+tags and experiments. Rejected rows are not in it: they may name users whom the log does not know, so that an erasure
+could not find them there; nor is what a service has shown, which an erasure looks for in the state alone.
+
+A backup is made under a temporary name, opened and verified, and then renamed. Its folder is noted in ``BACKUPS`` of
+the state, so that a user who is forgotten later goes from it too (``erasure.py``), and from what a crash left beside
+it. Each backup holds a copy of that register, which a state that is restored from it goes on with.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from recbole_signed.online.store.versions import CURRENT, PINNED, Versions
 BACKUP, BACKUPS = "BACKUP", "BACKUPS"
 _OTHERS = "OTHER_BACKUPS"
 """The register within a backup, which under its own name would be that of the backup itself."""
-_VERSIONS, _CATALOGUE = "versions", "catalogue.sqlite"
+_VERSIONS, _CATALOGUE, _EXPERIMENTS = "versions", "catalogue.sqlite", "experiments.yaml"
 _ATTEMPTS = 5
 
 
@@ -239,6 +241,8 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
     for name in (LOG, _CATALOGUE):
         if (directory / name).exists():
             _copy_database(directory / name, folder / name)
+    if (directory / _EXPERIMENTS).exists():
+        shutil.copyfile(directory / _EXPERIMENTS, folder / _EXPERIMENTS)
     log = EventLog(folder / LOG, read_only=True, check=True)
     try:
         base, last_seq = log.base, log.last_seq
