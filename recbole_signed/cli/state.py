@@ -164,7 +164,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Check the log for damage and show its size and its rows; it may be written meanwhile."""
-    from recbole_signed.online import NAMES
+    from recbole_signed.online import NAMES, id_of
     from recbole_signed.online.store import DEAD_LETTERS, DeadLetterFile, EventLog, existing_log
 
     opened = EventLog(existing_log(state), read_only=True)
@@ -194,7 +194,7 @@ def inspect(
             "bytes": opened.path.stat().st_size,
         }
         if event_id is not None:
-            summary["event_known"] = opened.known(event_id)
+            summary["event_known"] = opened.known(id_of(event_id, "event_id"))
     finally:
         opened.close()
     lines = [f"{key.replace('_', ' ')}: {value}" for key, value in summary.items()]

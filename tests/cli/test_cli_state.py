@@ -70,6 +70,20 @@ def test_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert "like" in out.splitlines()[-1]
 
 
+def test_an_event_is_known_however_its_id_is_typed(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    typed, kept = "cafe\u0301", "caf\u00e9"
+    with OnlineState.open(folder) as state:
+        state.recover()
+        list(state.replay())
+        state.ingest(EventBatch.of([Event(typed, "u1", "i1", "view", 1_700_000_000_000)]))
+    for event in (typed, kept):
+        assert as_json(capsys, "state", "log", folder, "--event-id", event)["event_known"], event
+        _, out, _ = run(capsys, "state", "verify", folder, "--forgotten", "nobody", "--event-id", event)
+        assert "is known by its digest" in out, event
+    status, _, err = run(capsys, "state", "log", folder, "--event-id", "")
+    assert (status, "event_id is empty" in err) == (2, True)
+
+
 def test_a_log_without_versions_is_compacted_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with OnlineState.open(tmp_path / "state") as state:
         state.recover()

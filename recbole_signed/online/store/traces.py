@@ -36,17 +36,17 @@ def traces_of(directory: Path, user: str, event_ids: Sequence[str] = ()) -> Trac
         event_ids: ids of events of the user, to look for too.
 
     Raises:
-        UsageError: ``user`` is not an id, or the log is damaged.
+        UsageError: ``user`` or one of ``event_ids`` is not an id, or the log is damaged.
     """
     found = Traces()
-    token = id_of(user)
-    spellings = list(dict.fromkeys(each for text in (token, *event_ids) for each in _spellings(text)))
+    token, events = id_of(user), [id_of(each, "event_id") for each in event_ids]
+    spellings = list(dict.fromkeys(each for text in (token, *events) for each in _spellings(text)))
     found.traces += [f"{path} holds {spelling!r}." for path, spelling in _holding(directory, spellings)]
     log = EventLog(directory / LOG, read_only=True)
     try:
         if token in log.users:
             found.traces.append("The vocabulary has the user: it was not forgotten, or came back.")
-        found.traces += [f"The event {each!r} is known by its digest." for each in event_ids if log.known(each)]
+        found.traces += [f"The event {each!r} is known by its digest." for each in events if log.known(each)]
         until = log.graves.until(token)
         if until is not None:
             day = time.strftime("%Y-%m-%d", time.gmtime(until))
