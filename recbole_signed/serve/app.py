@@ -27,7 +27,16 @@ from recbole_signed.serve.middleware import Watch, answer_errors, key_of, no_key
 from recbole_signed.serve.problems import PROBLEM, ProblemError
 from recbole_signed.serve.ranking import Ranked
 from recbole_signed.serve.replicas import NO_WRITER, Forwarder
-from recbole_signed.serve.requests import announce, check_k, check_length, disk, submit, take_back, wait_for
+from recbole_signed.serve.requests import (
+    announce,
+    check_k,
+    check_length,
+    check_parameters,
+    disk,
+    submit,
+    take_back,
+    wait_for,
+)
 from recbole_signed.serve.traffic import now_ms
 
 UserId = Annotated[schemas.PathId, Path(description="Id of a user, as events have it.")]
@@ -61,6 +70,7 @@ def make_app(
         version=__version__,
         description="Recommendations that follow every like and dislike.",
         responses=_PROBLEMS,
+        dependencies=[Depends(check_parameters)],
         openapi_tags=[
             {"name": name}
             for name in ("events", "recommendations", "users", "items", "models", "experiments", "health")

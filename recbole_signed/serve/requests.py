@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from recbole_signed.errors import UsageError
+from fastapi import Request
+from fastapi.routing import APIRoute
+
+from recbole_signed.errors import UsageError, nearest
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.problems import ProblemError
@@ -67,6 +70,21 @@ async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
     results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
     count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
+
+
+async def check_parameters(request: Request) -> None:
+    """Raise ProblemError (422) for a parameter of the query that a route does not have, as for keys of a body.
+
+    A filter whose name is misspelled would else filter nothing. Clients of gorse may send an ``offset`` of 0.
+    """
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or not route.path.startswith(("/v1/", "/api/")):
+        return  # probes and scrapers may add what they like
+    known = [each.alias for each in route.dependant.query_params]
+    for name, value in request.query_params.multi_items():
+        if name not in known and (name, value) != ("offset", "0"):
+            near = nearest(name, known) or "; /docs lists those that are there."
+            raise ProblemError(422, "Unprocessable Content", f"query: there is no parameter '{name}' here{near}")
 
 
 def check_length(engine: Engine, given: str) -> None:

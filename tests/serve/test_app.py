@@ -583,6 +583,21 @@ def test_limits_and_problems(serve: Make) -> None:
     assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
 
 
+def test_parameters_that_a_route_does_not_have_are_refused(serve: Make) -> None:
+    client = serve()
+    for path, name in (
+        ("v1/users/1/recommendations?exclud=3", "'exclud' here; did you mean 'exclude'?"),
+        ("v1/users/1/recommendations?tag=a&k=3", "'tag' here; did you mean 'tags'?"),
+        ("v1/quality?since=1", "'since' here; "),
+        ("api/recommend/1?n=3&offset=3", "'offset' here; /docs lists"),
+        ("api/recommend/1?write-back-type=read", "'write-back-type' here"),
+    ):
+        refused = client.get(f"/{path}")
+        assert (refused.status_code, name in refused.json()["detail"]) == (422, True), refused.text
+    assert len(client.get("/api/recommend/1?n=3&offset=0").json()) == 3
+    assert client.get("/readyz?probe=1").status_code == client.get("/metrics?a=b").status_code == 200
+
+
 def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve(limits={"queue": 1})
     writer = client.engine.writer  # type: ignore[attr-defined]
