@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from recbole_signed.experiments.analysis import matched, read_curves  # noqa: E402
+from recbole_signed.experiments.analysis import splits_table  # noqa: E402
 from recbole_signed.experiments.tables import kept_outcomes, leads_table, stored_table  # noqa: E402
 
 BENCH = ROOT / "yaml" / "bench"
@@ -33,7 +34,7 @@ RIVALS = (
     "SignedEASE",
 )
 AHEAD = "SSF-L"
-MATCHED = ("SIGformer", "SiReN", "SignedSGFCF", "SGFCF")
+MATCHED = ("SIGformer", "SignedSGFCF", "SGFCF")
 BLOCK = re.compile(r"(?<=<!-- extract: )(?P<name>\w+) -->\n(?P<content>.*?)(?=<!-- end -->)", re.DOTALL)
 
 
@@ -85,11 +86,12 @@ def resplits() -> str:
 
 def dislikes() -> str:
     """Return a Markdown table of how many more or fewer dislikes SSF-L shows at the Recall of some models."""
-    found = [
-        {each["model"]: each["difference"] for each in matched(read_curves(BENCH / "signed" / f"{name}.jsonl"))}
-        for name in SECTIONS
-    ]
-    rows = [[model, *(f"{of_set[model]:+.1%}" for of_set in found)] for model in MATCHED]
+    found = []
+    for name in SECTIONS.values():
+        text = (BENCH / "signed" / f"resplits-{name}.json").read_text(encoding="utf-8")
+        (section,) = splits_table(json.loads(text)).sections
+        found.append({line.label: str(line.cells[-1]) for line in section.lines})
+    rows = [[model, *(of_set[model] for of_set in found)] for model in MATCHED]
     return _markdown(["at the Recall of", *SECTIONS.values()], rows)
 
 

@@ -431,7 +431,7 @@ def test_dislikes_over_splits_have_their_range() -> None:
     rows = [[line.label, *map(str, line.cells)] for line in splits_table(found).sections[0].lines]
     assert rows == [
         ["A", "0.3000", "", ""],
-        ["B", "0.3000", "+0.0000 (1 of 2)", "-20.0% (-30.0% to -10.0%)"],
+        ["B", "0.3000", "+0.0000 (1 of 2)", "-20% (-30% to -10%)"],
         ["C", "0.1000", "+0.2000 (2 of 2)", "-"],
     ]
     found["models"][1]["splits"][0]["best"]["signedndcg@5"]["value"] = 0.11

@@ -133,4 +133,4 @@ def _fewer(splits: Sequence[Mapping[str, Any]]) -> str:
     differences = [split["at_same_recall"]["difference"] for split in splits]
     if None in differences:
         return "-"
-    return f"{fmean(differences):+.1%} ({min(differences):+.1%} to {max(differences):+.1%})"
+    return f"{fmean(differences):+.0%} ({min(differences):+.0%} to {max(differences):+.0%})"
