@@ -94,11 +94,13 @@ def add_to(app: typer.Typer) -> None:
                 curves_of[each] = tradeoffs(models, each, output, **question)
                 mark_front(curves_of[each])
             parts = [_keep_curves(curves, each, output, figures, choose) for each, curves in curves_of.items()]
-            found, text, written, note = parts[0]
+            found, written, note = parts[0]
             if len(parts) > 1:
                 found = over_splits("+".join(named), curves_of)
                 own, _ = _keep(found, output / found["name"], None)
-                text, written = to_text(splits_table(found)), [*(file for part in parts for file in part[2]), *own]
+                text, written = to_text(splits_table(found)), [*(file for part in parts for file in part[1]), *own]
+            else:
+                text = _text_of_curves(curves_of[datasets[0]], choose)
         _print(found, text, written, note, as_json)
 
     @app.command()
@@ -178,16 +180,9 @@ def add_to(app: typer.Typer) -> None:
 
 def _keep_curves(
     curves: list[dict[str, Any]], dataset: str, output: Path, figures: bool, choose: bool
-) -> tuple[dict[str, Any], str, list[Path], str | None]:
-    """Write the files of a data set's curves; return the document, the tables, the files, and the note of a figure."""
-    from recbole_signed.experiments.analysis import (
-        chosen_table,
-        draw_tradeoff,
-        matched,
-        matched_table,
-        tradeoff_rows,
-        tradeoff_table,
-    )
+) -> tuple[dict[str, Any], list[Path], str | None]:
+    """Write the files of a data set's curves; return the document, the files, and the note of a figure."""
+    from recbole_signed.experiments.analysis import draw_tradeoff, matched, tradeoff_rows
     from recbole_signed.files import replace_text
 
     found, stem = curves[0], output / f"{curves[0]['model']}-{dataset}"
@@ -199,10 +194,16 @@ def _keep_curves(
     if len(curves) > 1:
         written.append(stem.with_name(f"{stem.name}.jsonl"))
         replace_text(written[-1], tradeoff_rows(curves))
+    return found, written, note
+
+
+def _text_of_curves(curves: list[dict[str, Any]], choose: bool) -> str:
+    from recbole_signed.experiments.analysis import chosen_table, matched_table, tradeoff_table
+
     tables = [tradeoff_table(curves), *([chosen_table(curves)] if choose else [])]
     if choose and len(curves) > 1:
         tables.append(matched_table(curves))
-    return found, "\n".join(map(to_text, tables)), written, note
+    return "\n".join(map(to_text, tables))
 
 
 def _keep(

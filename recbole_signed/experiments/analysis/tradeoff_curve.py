@@ -7,7 +7,7 @@ SSF has the dislike aversion in its score; every other model gets it at evaluati
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,12 +215,27 @@ def read_chosen(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for each in read_curves(path):
-        at = {point["dislike_aversion"]: point for point in each["points"]}
-        for name, g in each[BEST].items():
-            if "[" in name:
-                gamma = name.partition("[gamma ")[2].removesuffix("]")
-                found.setdefault(each["model"], {})[gamma] = {**at[g], "value": at[g][name]}
+        for name, point in chosen_points(each).items():
+            if gamma := gamma_in(name):
+                found.setdefault(each["model"], {})[gamma] = {**point, "value": point[name]}
     return found
+
+
+def chosen_points(curve: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return, for the name of each SignedNDCG, the point of a curve at the g that is best by it on validation."""
+    at = {point["dislike_aversion"]: point for point in curve["points"]}
+    return {name: at[g] for name, g in curve[BEST].items()}
+
+
+def of_each_gamma(names: Iterable[str]) -> list[str]:
+    """Return the names of the SignedNDCG of single gammas; where there is one gamma, its name is without it."""
+    listed = list(names)
+    return [name for name in listed if "[" in name] or listed
+
+
+def gamma_in(name: str) -> str:
+    """Return the gamma that the name of a result has, as in ``signedndcg@20[gamma 0.5]``; empty for none."""
+    return name.partition("[gamma ")[2].removesuffix("]")
 
 
 def _is_of_point(key: str) -> bool:

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis.tradeoff_curve import BEST
+from recbole_signed.experiments.analysis.tradeoff_curve import chosen_points, gamma_in, of_each_gamma
 from recbole_signed.experiments.analysis.tradeoff_tables import DIGITS, matched
 from recbole_signed.table import Header, Section, Table, text_lines
 
@@ -46,8 +46,10 @@ def over_splits(name: str, curves_of: Mapping[str, Sequence[Mapping[str, Any]]])
             )
         same_recall = {each.pop("model"): each for each in matched(curves)}
         for each in curves:
-            at = {point["dislike_aversion"]: point for point in each["points"]}
-            best = {name: {"dislike_aversion": g, "value": at[g][name]} for name, g in each[BEST].items()}
+            best = {
+                name: {"dislike_aversion": point["dislike_aversion"], "value": point[name]}
+                for name, point in chosen_points(each).items()
+            }
             split = {**{key: each[key] for key in _OF_SPLIT}, "best": best}
             if each["model"] in same_recall:
                 split["at_same_recall"] = same_recall[each["model"]]
@@ -65,7 +67,7 @@ def over_splits(name: str, curves_of: Mapping[str, Sequence[Mapping[str, Any]]])
 def splits_table(found: Mapping[str, Any]) -> Table:
     """Return the means of :func:`over_splits`, how far the first model is ahead, and on how many of the splits."""
     first, *others = found["models"]
-    names = _measured(found)
+    names = of_each_gamma(first["splits"][0]["best"])
     rows = []
     for each in (first, *others):
         cells = []
@@ -98,12 +100,12 @@ def standings(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         model. There must be two models or more.
     """
     standing = {}
-    for name in _measured(found):
+    for name in of_each_gamma(found["models"][0]["splits"][0]["best"]):
         values = {each["model"]: _values(each, name) for each in found["models"]}
         first, second = sorted(values, key=lambda model: -fmean(values[model]))[:2]
         others = [each for model, each in values.items() if model != first]
         ahead = [value > max(theirs) for value, *theirs in zip(values[first], *others, strict=True)]
-        standing[name.partition("[gamma ")[2].removesuffix("]")] = {
+        standing[gamma_in(name)] = {
             "model": first,
             "value": fmean(values[first]),
             "second": second,
@@ -111,12 +113,6 @@ def standings(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "splits": sum(ahead),
         }
     return standing
-
-
-def _measured(found: Mapping[str, Any]) -> list[str]:
-    """Return the names of the SignedNDCG of each gamma; of the one there is."""
-    names = list(found["models"][0]["splits"][0]["best"])
-    return [name for name in names if "[" in name] or names
 
 
 def _values(model: Mapping[str, Any], name: str) -> list[float]:

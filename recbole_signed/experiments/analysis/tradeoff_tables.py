@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from recbole_signed.experiments.analysis.tradeoff_curve import ACROSS, BEST, FRONT, UP, VALID
+from recbole_signed.experiments.analysis.tradeoff_curve import (
+    ACROSS,
+    BEST,
+    FRONT,
+    UP,
+    VALID,
+    chosen_points,
+    of_each_gamma,
+)
 from recbole_signed.table import Header, Section, Table, text_lines
 
 DIGITS = 4
@@ -43,12 +51,11 @@ def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
 
     Every model has its choice among the same values, and none of it is decided on the test part.
     """
-    several = [name for name in curves[0][BEST] if "[" in name]
-    names = several or list(curves[0][BEST])
+    names = of_each_gamma(curves[0][BEST])
     lines = []
     for each in curves:
-        at = {point["dislike_aversion"]: point for point in each["points"]}
-        cells = [(f"{g:g}", f"{at[g][name]:.{DIGITS}f}") for name, g in each[BEST].items() if name in names]
+        points = {name: point for name, point in chosen_points(each).items() if name in names}
+        cells = [(f"{at['dislike_aversion']:g}", f"{at[name]:.{DIGITS}f}") for name, at in points.items()]
         lines.append((each["model"], *(word for cell in cells for word in cell)))
     return Table(
         f"SignedNDCG on {curves[0]['dataset']} with the g that is best by it on validation",
