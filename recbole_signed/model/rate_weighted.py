@@ -89,11 +89,9 @@ class RateWeighted:
 
 def rates_of(dataset: Any, smoothing: float) -> torch.Tensor:
     """Return the smoothed like rates of a training part, float32 ``[n_items]``; the mean where there is no verdict."""
-    rows = dataset.inter_feat[dataset.iid_field].numpy()  # of a sequential data set, all likes but each user's first
-    liked = dataset.liked_pairs()[1] if hasattr(dataset, "liked_pairs") else rows
     likes, dislikes = (
         torch.from_numpy(np.bincount(items, minlength=dataset.item_num)).float()
-        for items in (liked, dataset.neg_feat[dataset.iid_field].numpy())
+        for items in (dataset.liked_pairs()[1], dataset.neg_feat[dataset.iid_field].numpy())
     )
     n_likes, n_dislikes = (float(each.double().sum()) for each in (likes, dislikes))
     return like_rates(likes, dislikes, smoothing, n_likes / max(1.0, n_likes + n_dislikes))
