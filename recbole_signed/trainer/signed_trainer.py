@@ -257,7 +257,7 @@ class SignedTrainer(Trainer):
             "place": divmod(self.steps, self._pass_length),
             "pass_rng": self._pass_rng,
         }
-        # of a training that is at its end already RecBole saves epoch -1, from which it would count anew
+        # of a training that is at its end already RecBole saves epoch -1, from which a later one would count its epochs
         super()._save_checkpoint(max(epoch, self.start_epoch - 1), verbose, extra=extra, **kwargs)
 
     def resume_checkpoint(self, resume_file: Any) -> None:
