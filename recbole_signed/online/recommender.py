@@ -331,7 +331,7 @@ class OnlineRecommender:
         token = id_of(user)
         with self._entered() as (state, _):
             before = state.log.graves.time_of(token)
-            stamp = max(state.settings.now(), before + 1) if timestamp is None else timestamp
+        stamp = self.time_to_forget(token) if timestamp is None else timestamp
         self.update([Event("", token, "", "forget_user", stamp)])
         with self._entered() as (state, _):
             if stamp <= before and token in state.users:
@@ -340,6 +340,17 @@ class OnlineRecommender:
                     "one that was delayed on its way; give a later timestamp, or none."
                 )
         return self.erase()
+
+    def time_to_forget(self, user: str | int) -> int:
+        """Return the time, in milliseconds, at which a user can be forgotten: now, or later than an earlier forgetting.
+
+        Under a clock that was ahead, or set back since, a forgetting at the present time would count as delayed.
+
+        Raises:
+            UsageError: ``user`` is not an id.
+        """
+        with self._entered() as (state, _):
+            return max(state.settings.now(), state.log.graves.time_of(id_of(user)) + 1)
 
     @property
     def pending_erasure(self) -> Pending:

@@ -33,6 +33,7 @@ from recbole_signed.serve.requests import (
     check_length,
     check_parameters,
     disk,
+    erase,
     submit,
     take_back,
     wait_for,
@@ -140,7 +141,7 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
     @app.delete("/v1/users/{user_id}", tags=["events"], dependencies=needs("admin"), response_model_exclude_none=True)
     async def delete_user(user_id: UserId) -> schemas.EventsAnswer:
         """Erase a user from the log, the model and the impressions."""
-        return await submit(engine, [{"user_id": user_id, "type": "forget_user"}])
+        return await erase(engine, user_id)
 
 
 # ---- recommendations

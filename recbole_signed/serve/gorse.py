@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from recbole_signed.online import DISLIKE, LIKE, TYPES
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
-from recbole_signed.serve.requests import check_k, submit, take_back
+from recbole_signed.serve.problems import ProblemError
+from recbole_signed.serve.requests import check_k, erase, submit, take_back
 
 POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
 NEGATIVE = frozenset(("dislike", "downvote", "hide", "not_interested", "report"))
@@ -78,7 +79,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
     @app.post("/api/feedback", dependencies=needs("write"), **tag)
     @app.put("/api/feedback", dependencies=needs("write"), **tag)
     async def feedback(body: list[Feedback]) -> RowAffected:
-        """Take feedback."""
+        """Take feedback; 422 where all of it is refused."""
         rows = [
             {
                 "user_id": each.UserId,
@@ -88,7 +89,13 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
             }
             for each in body
         ]
-        return RowAffected(RowAffected=(await submit(engine, rows)).accepted if rows else 0)
+        if not rows:
+            return RowAffected(RowAffected=0)
+        answer = await submit(engine, rows)
+        if answer.refused == len(rows):
+            detail = f"No feedback was taken; of the first: {answer.results[0].reason}."
+            raise ProblemError(422, "Unprocessable Content", detail)
+        return RowAffected(RowAffected=answer.accepted)
 
     @app.delete("/api/feedback/{feedback_type}/{user_id}/{item_id}", dependencies=needs("write"), **tag)
     async def delete_feedback(feedback_type: str, user_id: schemas.PathId, item_id: schemas.PathId) -> RowAffected:
@@ -101,8 +108,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
     @app.delete("/api/user/{user_id}", dependencies=needs("admin"), **tag)
     async def delete_user(user_id: schemas.PathId) -> RowAffected:
         """Erase a user."""
-        row = {"user_id": user_id, "type": "forget_user"}
-        return RowAffected(RowAffected=(await submit(engine, [row])).accepted)
+        return RowAffected(RowAffected=(await erase(engine, user_id)).accepted)
 
     @app.get("/api/recommend/{user_id}", dependencies=needs("read"), **tag)
     def recommend(user_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[str]:

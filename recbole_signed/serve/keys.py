@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import hmac
 import ipaddress
+import os
 import re
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.files import replace_file
+from recbole_signed.files import refusing, replace_file
 
 ROLES = ("read", "write", "admin")
 """Each may do what the ones before it may."""
@@ -86,14 +90,26 @@ def make_key(path: Path, role: str, comment: str = "") -> str:
     if role not in ROLES:
         raise UsageError(_no_role(role))
     key = secrets.token_urlsafe(32)
-    before = ""
-    if path.exists():
-        ApiKeys(path)  # refuses what is not a file of keys
-        before = path.read_text(encoding="utf-8")
-        before += "\n" if before and not before.endswith("\n") else ""
-    replace_file(path, f"{before}{role} {hashed(key)} {' '.join(comment.split())}".rstrip().encode() + b"\n")
-    path.chmod(0o600)
+    with refusing(f"writing the API keys {path}", "name a file in a folder that can be written to"), _alone(path):
+        before = ""
+        if path.exists():
+            ApiKeys(path)  # refuses what is not a file of keys
+            before = path.read_text(encoding="utf-8")
+            before += "\n" if before and not before.endswith("\n") else ""
+        replace_file(path, f"{before}{role} {hashed(key)} {' '.join(comment.split())}".rstrip().encode() + b"\n")
+        path.chmod(0o600)
     return key
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock on the folder of a file, so that of two keys made at a time none is lost."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _no_role(name: str) -> str:

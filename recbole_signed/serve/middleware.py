@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -108,6 +108,11 @@ class Watch:
         raw = scope.get("raw_path") or b""
         if b"%00" in raw:
             raise ProblemError(422, "Unprocessable Content", "The path holds a null character, which no id has.")
+        for part, name in ((raw, "path"), (scope["query_string"], "query")):
+            try:  # what follows would take each such sequence for one and the same character
+                unquote_to_bytes(part).decode()
+            except UnicodeDecodeError:
+                raise ProblemError(400, "Bad Request", f"The {name} is not percent-encoded UTF-8.") from None
         if _SLASH.search(raw):
             scope["path"] = unquote(_SLASH.sub(quote(SLASH).encode(), raw).decode())
         key = key_of(scope)

@@ -13,6 +13,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.problems import ProblemError
@@ -26,7 +27,11 @@ def _milliseconds(row: Any, engine: Engine) -> Any:
         return row
     stamp = row.get("timestamp")
     if stamp is None:
-        return {**row, "timestamp": engine.arrivals.now()}
+        now = engine.arrivals.now()
+        if row.get("type") == "forget_user" and isinstance(engine.trainer, OnlineRecommender):
+            with contextlib.suppress(UsageError):  # without an id it is refused with the other rows that are not events
+                now = max(now, engine.trainer.time_to_forget(row.get("user_id", "")))
+        return {**row, "timestamp": now}
     if isinstance(stamp, str) and not stamp.lstrip("-").replace(".", "", 1).isdigit():
         try:
             parsed = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
@@ -85,6 +90,18 @@ async def check_parameters(request: Request) -> None:
         if name not in known and (name, value) != ("offset", "0"):
             near = nearest(name, known) or "; /docs lists those that are there."
             raise ProblemError(422, "Unprocessable Content", f"query: there is no parameter '{name}' here{near}")
+
+
+async def erase(engine: Engine, user: str) -> schemas.EventsAnswer:
+    """Forget a user.
+
+    Raises:
+        ProblemError: 409 where it was refused, so that nobody takes it for done.
+    """
+    answer = await submit(engine, [{"user_id": user, "type": "forget_user"}])
+    if answer.refused:
+        raise ProblemError(409, "Conflict", f"The user can't be forgotten: {answer.results[0].reason}.")
+    return answer
 
 
 def check_length(engine: Engine, given: str) -> None:

@@ -361,6 +361,44 @@ def test_a_forgotten_user_is_unknown(serve: Make, tmp_path: Path) -> None:
     assert [each["item"] for each in answer["items"]] == items(client, "nobody")
 
 
+@pytest.mark.parametrize("erase", ["/v1/users/u", "/api/user/u", None])
+def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(serve: Make, erase: str | None) -> None:
+    client = serve()
+    trainer = client.engine.trainer  # type: ignore[attr-defined]
+    ahead = round(time.time() * 1000) + 100_000
+    send(client, "u", "1", "like", timestamp=ahead)
+    trainer.forget("u", ahead)
+    send(client, "u", "2", "like", timestamp=ahead + 1)
+    assert client.get("/v1/users/u/recommendations").json()["known_user"]
+    if erase is None:
+        assert send(client, "u", "", "forget_user")["accepted"] == 1
+    else:
+        client.delete(erase).raise_for_status()
+    assert not client.get("/v1/users/u/recommendations").json()["known_user"]
+
+
+def test_a_user_who_is_not_forgotten_is_an_error(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve()
+    trainer, clock = client.engine.trainer, time.time_ns  # type: ignore[attr-defined]
+    trainer.forget("u")
+    monkeypatch.setattr(time, "time_ns", lambda: clock() - 3_600_000_000_000)
+    for path in ("/v1/users/u", "/api/user/u"):
+        refused = client.delete(path)
+        assert refused.status_code == 409
+        assert "can't be forgotten: timestamp" in refused.json()["detail"]
+
+
+def test_what_is_not_utf_8_is_no_id(serve: Make) -> None:
+    client = serve()
+    send(client, "a\ufffd", "1", "like")
+    for path in ("/v1/users/a%FF", "/v1/users/a%ED%A0%80", "/v1/users/a%C3"):
+        refused = client.delete(path)
+        assert refused.status_code == 400, path
+        assert "percent-encoded UTF-8" in refused.json()["detail"]
+    assert client.get("/v1/users/1/recommendations?exclude=%FF").status_code == 400
+    assert client.get("/v1/users/a%EF%BF%BD/recommendations").json()["known_user"]
+
+
 def test_a_user_whose_id_is_longer_than_the_limit_can_be_read_and_forgotten(serve: Make) -> None:
     client, user = serve(limits={"id_length": 9}), "x" * 300
     client.engine.trainer.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
@@ -765,7 +803,11 @@ def test_times_of_gorse_without_a_zone_are_in_utc(serve: Make) -> None:
         times = dict(zip(state.items.tokens(row.ids.tolist()), row.timestamp.tolist(), strict=True))
     assert times == {"3": NOW - 80_000_000, "5": NOW, "7": NOW}
     wrong = {"FeedbackType": "star", "UserId": "g", "ItemId": "9", "Timestamp": "14-11-2023"}
-    assert client.post("/api/feedback", json=[wrong]).json() == {"RowAffected": 0}
+    refused = client.post("/api/feedback", json=[wrong])
+    assert refused.status_code == 422
+    assert "timestamp" in refused.json()["detail"]
+    right = {**wrong, "Timestamp": "2023-11-14"}
+    assert client.post("/api/feedback", json=[wrong, right]).json() == {"RowAffected": 1}
 
 
 @pytest.mark.parametrize("route", ["v1/users/1/verdicts/{}?sign=dislike", "api/feedback/dislike/1/{}"])

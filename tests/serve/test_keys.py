@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,16 @@ def test_a_key_is_added_to_a_file_of_keys_alone(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"no role 'models:'|can't read the API keys"):
             make_key(path, "read")
         assert path.read_bytes() == content
+
+
+def test_keys_that_are_made_at_a_time_are_all_there(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: make_key(path, "read"), range(40)))
+    keys = ApiKeys(path)
+    assert all(keys.allows(key, "read") for key in made)
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"writing the API keys .* failed: No such file"):
+        make_key(tmp_path / "missing" / "keys", "read")

@@ -11,7 +11,7 @@ from recbole_signed.online.sources.source import EventSource, Polled
 
 
 class RedisSource(EventSource):
-    """A Redis stream (5.0 or newer, ``XAUTOCLAIM`` from 6.2 on) whose entries hold the fields of an event.
+    """A Redis stream (6.2 or newer, for ``XAUTOCLAIM``) whose entries hold the fields of an event.
 
     At least once: what was given and not acknowledged is given again, first that of this consumer's name, from before a
     crash or an error, then that of other consumers of the group who have been silent for ``idle`` milliseconds. An
