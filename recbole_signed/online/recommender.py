@@ -234,8 +234,15 @@ class OnlineRecommender:
     def _limits(self) -> Limits | None:
         return None if self.state is None else self.state.settings.event_limits
 
-    def update(self, events: EventBatch | Iterable[Event]) -> UpdateResult:
+    def update(
+        self, events: EventBatch | Iterable[Event], source: str | None = None, position: str | None = None
+    ) -> UpdateResult:
         """Make events durable and take them in; recommendations follow them from then on.
+
+        Args:
+            events: in order.
+            source: name of the stream that they come from.
+            position: up to which it is read then, kept in the log with the events.
 
         Raises:
             UsageError: an event is not valid, or the disk is full; then none of them was taken.
@@ -250,7 +257,7 @@ class OnlineRecommender:
             with self._entered() as (state, _):
                 pass
             try:
-                appended = state.append(batch)  # rankings do not wait for the disk
+                appended = state.append(batch, source, position)  # rankings do not wait for the disk
             except BaseException:
                 with self._lock:
                     self._behind = state.applied_seq != state.last_seq
@@ -272,6 +279,8 @@ class OnlineRecommender:
         limits: Limits | None = None,
         *,
         before: Callable[[EventBatch], None] | None = None,
+        source: str | None = None,
+        position: str | None = None,
     ) -> list[EventResult]:
         """Take in those rows that are valid events, and tell of each what became of it.
 
@@ -279,6 +288,8 @@ class OnlineRecommender:
             rows: events, or mappings with their fields.
             limits: of ids and time stamps; those of the state by default.
             before: called with the valid events before they are taken in; some of them may be duplicates.
+            source: name of the stream that they come from.
+            position: up to which it is read then.
 
         Raises:
             UsageError: the disk is full; then none of them was taken.
@@ -287,9 +298,14 @@ class OnlineRecommender:
         parsed = parsed.without(self._unfit(parsed.batch))
         if before is not None:
             before(parsed.batch)
-        update = self.update(parsed.batch).update
+        update = self.update(parsed.batch, source, position).update
         assert update.status is not None
         return parsed.results(update.status, update.first_seq)
+
+    def position(self, source: str) -> str | None:
+        """Return up to where a stream was read when its last events became durable; None where that is not known."""
+        with self._entered() as (state, _):
+            return state.log.position(source)
 
     def _unfit(self, batch: EventBatch) -> dict[int, str]:
         """Return which announcements of a batch the model can't read, by their row, and why."""

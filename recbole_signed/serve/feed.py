@@ -44,23 +44,27 @@ class Feed:
         self._source.close()
 
     def _run(self) -> None:
+        sought = False
         while not self._stop.is_set():
             try:
+                if not sought:
+                    self._source.seek(self._writer.position(self._source.name))
+                    sought = True
                 polled = self._source.poll(BATCH)
                 for each in polled.rejected:
                     _logger.warning("an entry of %s is no event: %s", self._source.name, each.reason)
-                if self._taken(polled.batch):
+                if self._taken(polled.batch, polled.position):
                     self._source.commit(polled.position)
                     self.failure = None
             except Exception as error:  # the thread must live on, and /readyz tell why nothing comes
                 self._failed(error)
 
-    def _taken(self, batch: EventBatch) -> bool:
+    def _taken(self, batch: EventBatch, position: str | None) -> bool:
         """Hand events over until they are durable; False where the end came first."""
-        events = list(batch.events())
+        events, read_to = list(batch.events()), None if position is None else (self._source.name, position)
         while events and not self._stop.is_set():
             try:
-                for each in self._writer.submit(events).result().results:
+                for each in self._writer.submit(events, read_to).result().results:
                     if each.status == "refused":  # by this state: others that follow the stream may have taken it
                         _logger.warning("an event of %s is refused: %s", self._source.name, each.reason)
                 return True

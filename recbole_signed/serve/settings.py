@@ -83,7 +83,8 @@ class ServeSettings(Spec):
         impressions: whether answers are logged.
         keep_impressions: days after which they are deleted; 0 keeps them.
         backup: folder that the state is copied to by schedule, in the place of the copy before; none by default.
-        source: address of a Redis stream that events come from in the place of requests, see ``feed.py``.
+        source: address of a Redis stream or a Kafka topic, from which events come in the place of requests, see
+            ``feed.py``.
         half_life: days after which a like counts half in ``/v1/trending``; that of DecayPop by default.
         allow_origins: origins of pages that may call the service (CORS); none by default.
         allow_hosts: names that a service without keys answers to, beside those of the loopback interface.
@@ -116,10 +117,10 @@ class ServeSettings(Spec):
     @field_validator("source")
     @classmethod
     def _is_a_stream(cls, source: str | None) -> str | None:
-        if source is not None and not source.startswith(("redis://", "rediss://")):
+        if source is not None and not source.startswith(("redis://", "rediss://", "kafka://")):
             raise UsageError(
-                f"source is '{source}'; it must be the address of a Redis stream, redis://HOST:PORT/DB?stream=NAME. A "
-                "file would be read from its start after each restart, events of forgotten users included."
+                f"source is '{source}'; it must be the address of a Redis stream, redis://HOST:PORT/DB?stream=NAME, or "
+                "of a Kafka topic, kafka://HOST:PORT/TOPIC; send the events of a file to POST /v1/events."
             )
         return source
 

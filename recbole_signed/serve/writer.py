@@ -49,6 +49,7 @@ class Written:
 class _Job:
     rows: Sequence[Any]
     arrived: float
+    read_to: tuple[str, str] | None
     done: Future[Written] = field(default_factory=Future)
 
 
@@ -94,8 +95,16 @@ class Writer:
         self._queue.put(_STOP)
         self._thread.join()
 
-    def submit(self, rows: Sequence[Any]) -> Future[Written]:
+    def position(self, source: str) -> str | None:
+        """Return up to where a stream is read, as the log has it."""
+        return self._trainer.position(source)
+
+    def submit(self, rows: Sequence[Any], read_to: tuple[str, str] | None = None) -> Future[Written]:
         """Hand events over; the future is done when they are durable and answers reflect them.
+
+        Args:
+            rows: the events.
+            read_to: the name of the stream that they come from, and the position up to which it is read with them.
 
         Raises:
             BusyError: too many events wait already; none of these was taken.
@@ -104,7 +113,7 @@ class Writer:
             if self.waiting and self.waiting + len(rows) > self.queue_size:
                 raise BusyError
             self.waiting += len(rows)
-        job = _Job(rows, time.perf_counter())
+        job = _Job(rows, time.perf_counter(), read_to)
         self._queue.put(job)
         return job.done
 
@@ -128,7 +137,8 @@ class Writer:
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         try:
-            results, seq = self._take([row for job in jobs for row in job.rows])
+            read_to = next((job.read_to for job in reversed(jobs) if job.read_to is not None), None)
+            results, seq = self._take([row for job in jobs for row in job.rows], *(read_to or (None, None)))
         except Exception as error:  # the callers get it, the writer goes on
             self.failure = str(error)
             if not isinstance(error, UsageError):
@@ -143,7 +153,7 @@ class Writer:
             job.done.set_result(Written(results[first : first + len(job.rows)], seq))
             first += len(job.rows)
 
-    def _take(self, rows: Sequence[Any]) -> tuple[list[EventResult], int]:
+    def _take(self, rows: Sequence[Any], source: str | None, position: str | None) -> tuple[list[EventResult], int]:
         batch = EventBatch.empty()
 
         def before(parsed: EventBatch) -> None:
@@ -152,7 +162,7 @@ class Writer:
             if len(batch):
                 self._before(batch)
 
-        results = self._trainer.ingest(rows, before=before)
+        results = self._trainer.ingest(rows, before=before, source=source, position=position)
         if len(batch):  # rows that are not events have no id here
             accepted = [each.status == "accepted" for each in results if each.event_id is not None]
             self._after(batch, np.array(accepted, dtype=bool))

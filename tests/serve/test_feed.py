@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from kafka_brokers import Brokers
 from redis_server import redis_server
 from small_recommender import NOW, begin
 
@@ -28,8 +30,39 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+class Stream:
+    """A stream of events; ``address`` is that of a group, and ``rewind`` puts one to the start."""
+
+    def __init__(
+        self, address: str, add: Callable[[dict[str, Any]], None], rewind: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.address, self.add, self.rewind = address, add, rewind
+
+
+@pytest.fixture(params=["redis", "kafka"])
+def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
+    if request.param == "kafka":
+        brokers = Brokers()
+        turn = itertools.count()
+        brokers.send("events", b"{}")  # a topic comes to be with its first message
+        address = f"kafka://{brokers.address}/events?group="
+        yield Stream(address, lambda row: brokers.send("events", row, partition=next(turn) % 4))
+        brokers.close()
+        return
+    import redis
+
+    url = request.getfixturevalue("url")
+    client = redis.Redis.from_url(url)
+    client.flushall()
+    yield Stream(
+        f"{url}?stream=events&group=",
+        lambda row: client.xadd("events", row),
+        lambda group: client.xgroup_setid("events", group, 0),
+    )
+
+
 @pytest.fixture
-def service(tmp_path: Path, url: str) -> Iterator[Callable[[str], TestClient]]:
+def service(tmp_path: Path, stream: Stream) -> Iterator[Callable[[str], TestClient]]:
     begin(tmp_path / "origin").close()
     opened: list[Any] = []
 
@@ -37,7 +70,7 @@ def service(tmp_path: Path, url: str) -> Iterator[Callable[[str], TestClient]]:
         if not (tmp_path / name).exists():
             shutil.copytree(tmp_path / "origin", tmp_path / name)
         trainer = OnlineRecommender.open(tmp_path / name)
-        settings = ServeSettings.model_validate({"source": f"{url}?stream=events&group={name}"})
+        settings = ServeSettings.model_validate({"source": f"{stream.address}{name}"})
         engine = Engine(trainer, settings, folder=tmp_path / name)
         opened.append((engine, trainer))
         client = TestClient(make_app(engine))
@@ -63,31 +96,46 @@ def lists(client: TestClient, seq: int) -> list[list[tuple[str, float]]]:
     return found
 
 
-def test_two_services_follow_one_stream(service: Callable[[str], TestClient], url: str) -> None:
-    import redis
+def add(stream: Stream, first: int, last: int) -> None:
+    for n in range(first, last):
+        kind = "dislike" if n % 3 else "like"
+        fields = {"user_id": f"u{n % 40 + 1}", "item_id": f"i{n * 7 % 30 + 1}", "type": kind}
+        stream.add({"event_id": f"e{n}", "timestamp": NOW + n, **fields})
 
-    stream = redis.Redis.from_url(url)
 
-    def add(first: int, last: int) -> None:
-        for n in range(first, last):
-            kind = "dislike" if n % 3 else "like"
-            fields = {"user_id": f"u{n % 40 + 1}", "item_id": f"i{n * 7 % 30 + 1}", "type": kind}
-            stream.xadd("events", {"event_id": f"e{n}", "timestamp": NOW + n, **fields})
-
+def test_two_services_follow_one_stream(service: Callable[[str], TestClient], stream: Stream) -> None:
     one, two = service("one"), service("two")
     before = one.get("/v1/users/u1/recommendations?k=10").json()["items"]
-    add(0, 200)
-    stream.xadd("events", {"user_id": "u1", "type": "adore"})  # no event; it holds nobody up
+    add(stream, 0, 200)
+    stream.add({"user_id": "u1", "type": "adore"})  # no event; it holds nobody up
     same = lists(one, 200)
     assert same == lists(two, 200)
     assert same[0] != [(each["item"], each["score"]) for each in before]
     two.stop()  # type: ignore[attr-defined]
-    add(200, 260)
+    add(stream, 200, 260)
     again = lists(one, 260)
     assert lists(service("two"), 260) == again
     refused = one.post("/v1/events", json={"events": [{"user_id": "u1", "item_id": "i1", "type": "like"}]})
     assert (refused.status_code, "from the stream" in refused.json()["detail"]) == (409, True)
     assert one.get("/readyz").json()["ready"]
+
+
+def test_a_state_of_yesterday_gets_what_came_since(
+    service: Callable[[str], TestClient], stream: Stream, tmp_path: Path
+) -> None:
+    one = service("one")
+    add(stream, 0, 50)
+    lists(one, 50)
+    one.stop()  # type: ignore[attr-defined]
+    shutil.copytree(tmp_path / "one", tmp_path / "yesterday")
+    one = service("one")
+    add(stream, 50, 80)
+    today = lists(one, 80)
+    one.stop()  # type: ignore[attr-defined]
+    shutil.rmtree(tmp_path / "one")
+    (tmp_path / "yesterday").rename(tmp_path / "one")
+    stream.rewind("one")
+    assert lists(service("one"), 80) == today
 
 
 class Rows(EventSource):

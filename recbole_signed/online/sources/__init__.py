@@ -1,4 +1,4 @@
-"""Where events come from: atomic files, JSON lines, CSV, Redis streams."""
+"""Where events come from: atomic files, JSON lines, CSV, Redis streams, Kafka topics."""
 
 import lazy_loader
 

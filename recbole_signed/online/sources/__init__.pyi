@@ -4,5 +4,6 @@ from .file_source import CsvSource as CsvSource
 from .file_source import JsonLinesSource as JsonLinesSource
 from .file_source import ParquetSource as ParquetSource
 from .file_source import StdinSource as StdinSource
+from .kafka_source import KafkaSource as KafkaSource
 from .redis_source import RedisSource as RedisSource
 from .source import EventSource as EventSource

@@ -8,6 +8,7 @@ from typing import Any
 from recbole_signed.errors import UsageError
 from recbole_signed.online.sources.dataset_source import AtomicSource
 from recbole_signed.online.sources.file_source import CsvSource, JsonLinesSource, ParquetSource, StdinSource
+from recbole_signed.online.sources.kafka_source import KafkaSource
 from recbole_signed.online.sources.redis_source import RedisSource
 from recbole_signed.online.sources.source import EventSource
 
@@ -15,8 +16,9 @@ from recbole_signed.online.sources.source import EventSource
 def open_source(address: str, **options: Any) -> EventSource:
     """Open the source that an address means.
 
-    ``-`` is standard input (JSON lines); ``redis://host:port/db?stream=S&group=G`` a Redis stream; a folder a data set
-    of atomic files; a file what its suffix says: ``.jsonl``, ``.ndjson``, ``.csv``, ``.tsv``, ``.parquet``, ``.inter``.
+    ``-`` is standard input (JSON lines); ``redis://host:port/db?stream=S&group=G`` a Redis stream;
+    ``kafka://host:port/TOPIC?group=G`` a Kafka topic; a folder a data set of atomic files; a file what its suffix says:
+    ``.jsonl``, ``.ndjson``, ``.csv``, ``.tsv``, ``.parquet``, ``.inter``.
 
     Raises:
         UsageError: no such kind of source, or no such file.
@@ -25,6 +27,8 @@ def open_source(address: str, **options: Any) -> EventSource:
         return StdinSource(**options)
     if address.split("://", 1)[0] in ("redis", "rediss"):
         return RedisSource.of_address(address, **options)
+    if address.split("://", 1)[0] == "kafka":
+        return KafkaSource.of_address(address, **options)
     path = Path(address)
     if path.is_dir() or path.suffix == ".inter":
         return AtomicSource(path, **options)
@@ -36,5 +40,5 @@ def open_source(address: str, **options: Any) -> EventSource:
         return ParquetSource(path, **options)
     raise UsageError(
         f"'{address}' is not a source of events; give a .jsonl, .csv, .tsv, .parquet or .inter file, a data set "
-        "folder, redis://... or - for standard input."
+        "folder, redis://..., kafka://... or - for standard input."
     )

@@ -288,10 +288,10 @@ class OnlineState(OpenedDirectory):
         with self.entered():
             return self._ingest(batch, source, position, 0)
 
-    def append(self, batch: EventBatch) -> Appended:
+    def append(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Appended:
         """Make a batch durable and leave the edges as they are, until :meth:`take_in` gets the result; as `ingest`."""
         with self.entered():
-            return self._append(batch, None, None)
+            return self._append(batch, source, position)
 
     def take_in(self, appended: Appended) -> Update:
         """Apply what was appended, which has to be the newest of the log."""
