@@ -134,9 +134,10 @@ class Engine(Answers):
             "unknown_item_share": None if self.verdicts is None else self.verdicts.unknown_item_share,
         }
 
-    def gauges(self) -> dict[str, tuple[str, float]]:
-        """Return the gauges of the metrics route: name -> help text and value."""
+    def gauges(self) -> dict[str, tuple[str, float | None]]:
+        """Return the gauges of the metrics route: name -> help text and value, None where there is none."""
         status, alerts = self.status(), self.settings.quality
+        behind = None if self.feed is None else self.feed.behind
         unknown, dislikes = status["unknown_item_share"] or 0.0, status["dislike_rate"] or 0.0
         return {
             "users": ("Users that are known.", status["users"]),
@@ -144,6 +145,7 @@ class Engine(Answers):
             "edges": ("Edges in force.", status["edges"]),
             "queue_events": ("Events that wait for the writer.", status["waiting"]),
             "seq": ("Seq that answers reflect.", self.seq),
+            "stream_behind_events": ("Events of the stream that are not read yet.", behind),
             "process_pid": ("Number of the process.", os.getpid()),
             "lag_seconds": ("How far answers are behind the log.", self.lag),
             "resident_memory_bytes": ("Resident memory of the process.", status["resident_bytes"]),

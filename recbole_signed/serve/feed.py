@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import EventBatch
@@ -18,7 +19,7 @@ _logger = logging.getLogger(__name__)
 BATCH = 500
 """Events that are taken at once."""
 PAUSE = 1.0
-"""Seconds until what failed is tried again."""
+"""Seconds until what failed is tried again, and between two looks at how far the stream is ahead."""
 
 
 class Feed:
@@ -33,6 +34,8 @@ class Feed:
         self._source, self._writer = source, writer
         self.failure: str | None = None
         """Why the last try failed; None where it did not."""
+        self.behind: int | None = None
+        """Events of the stream that were not read yet a moment ago; None where that is not known."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()
@@ -44,7 +47,7 @@ class Feed:
         self._source.close()
 
     def _run(self) -> None:
-        sought = False
+        sought, look_at = False, 0.0
         while not self._stop.is_set():
             try:
                 if not sought:
@@ -56,6 +59,8 @@ class Feed:
                 if self._taken(polled.batch, polled.position):
                     self._source.commit(polled.position)
                     self.failure = None
+                if time.monotonic() > look_at:
+                    self.behind, look_at = self._source.behind(), time.monotonic() + PAUSE
             except Exception as error:  # the thread must live on, and /readyz tell why nothing comes
                 self._failed(error)
 

@@ -39,7 +39,7 @@ class Telemetry:
             f"{PREFIX}_replica_restarts_total", "Read replicas that ended and were started again.", **make
         )
 
-    def watch(self, gauges: Callable[[], dict[str, tuple[str, float]]]) -> None:
+    def watch(self, gauges: Callable[[], dict[str, tuple[str, float | None]]]) -> None:
         """Add gauges that are read when they are asked for.
 
         Args:
@@ -78,7 +78,7 @@ class Telemetry:
 
 
 class _Gauges:
-    def __init__(self, gauges: Callable[[], dict[str, tuple[str, float]]]) -> None:
+    def __init__(self, gauges: Callable[[], dict[str, tuple[str, float | None]]]) -> None:
         self._gauges = gauges
 
     def collect(self) -> Any:

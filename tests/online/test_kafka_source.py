@@ -137,6 +137,20 @@ def test_a_state_without_a_position_begins_at_the_offsets_of_its_group(brokers: 
         assert users(source, 5) == [f"u{n}" for n in range(5)]
 
 
+def test_how_far_the_topic_is_ahead(brokers: Brokers, topic: str) -> None:
+    for partition in range(3):
+        brokers.send(topic, *(row(n) for n in range(4)), partition=partition)
+    with closing(KafkaSource(brokers.address, topic, block=0.2)) as source:
+        assert source.behind() == 0  # nothing was fetched
+        deadline = time.monotonic() + 30
+        left = 12 - len(users(source, 5, at_once=1))
+        while source.behind() != left and time.monotonic() < deadline:
+            left -= len(source.poll(1).batch)  # which lets the client take in what the brokers told
+        assert 0 <= left == source.behind()
+        users(source, left)
+        assert source.behind() == 0
+
+
 def test_a_message_is_given_at_once_and_not_when_the_wait_is_over(brokers: Brokers, topic: str) -> None:
     brokers.send(topic, row(0))
     with closing(KafkaSource(brokers.address, topic, block=20.0)) as source:

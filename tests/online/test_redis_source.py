@@ -141,6 +141,19 @@ def test_an_entry_that_was_trimmed_is_a_dead_letter_and_is_acknowledged(url: str
     assert pending(client) == 0
 
 
+def test_how_far_the_stream_is_ahead(url: str, client: Any) -> None:
+    add(client, 5)
+    source = RedisSource(url, "events", block=1)
+    if int(client.info("server")["redis_version"].split(".")[0]) < 7:
+        pytest.skip("Redis tells of the lag from 7 on")
+    assert source.behind() == 5
+    source.poll(2)
+    assert source.behind() == 3
+    client.delete("events")
+    with pytest.raises(UsageError, match="'events' can't be read"):
+        source.behind()
+
+
 def test_addresses(url: str, client: Any) -> None:
     source = open_source(f"{url}?stream=events&group=g&consumer=c", block=1)
     assert source.name == "redis:events:g"

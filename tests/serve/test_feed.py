@@ -118,6 +118,11 @@ def test_two_services_follow_one_stream(service: Callable[[str], TestClient], st
     refused = one.post("/v1/events", json={"events": [{"user_id": "u1", "item_id": "i1", "type": "like"}]})
     assert (refused.status_code, "from the stream" in refused.json()["detail"]) == (409, True)
     assert one.get("/readyz").json()["ready"]
+    behind = "recbole_signed_stream_behind_events 0.0"
+    deadline = time.monotonic() + 30
+    while behind not in one.get("/metrics").text and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert behind in one.get("/metrics").text
 
 
 def test_a_state_of_yesterday_gets_what_came_since(

@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 _OWN = ("bootstrap.servers", "group.id", "enable.auto.commit", "auto.offset.reset", "enable.partition.eof")
 _LOOK = 60.0
 """Seconds after which partitions that were added are looked for."""
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 """Seconds for an answer of the brokers."""
 
 
@@ -145,6 +145,15 @@ class KafkaSource(EventSource):
             self._consumer.commit(offsets=parts, asynchronous=True)
         except self._kafka.KafkaException as error:
             self._note_commit(error, None)
+
+    def behind(self) -> int | None:
+        """Return how many messages were not given yet, as far as the brokers have told with those that were."""
+        behind = 0
+        for number, following in self._next.items():
+            low, high = self._consumer.get_watermark_offsets(self._part(number), cached=True)
+            if high >= 0:  # else nothing of it was fetched yet
+                behind += max(high - max(following, low, 0), 0)
+        return behind
 
     def close(self) -> None:
         """Leave the brokers."""

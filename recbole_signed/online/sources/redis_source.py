@@ -118,6 +118,19 @@ class RedisSource(EventSource):
                 raise self._refused(error) from error
             self._given = []
 
+    def behind(self) -> int | None:
+        """Return how many entries the group was not given yet; None before Redis 7, and where it can't tell.
+
+        Raises:
+            UsageError: the server can't be reached.
+        """
+        try:
+            groups = self._redis.xinfo_groups(self._stream)
+        except self._errors as error:
+            raise self._refused(error) from error
+        lag = next((each.get("lag") for each in groups if each["name"] == self._group.encode()), None)
+        return None if lag is None else int(lag)
+
     def close(self) -> None:
         """Close the connection."""
         self._redis.close()

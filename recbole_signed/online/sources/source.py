@@ -41,6 +41,10 @@ class EventSource(Protocol):
         """Take note that all up to a position that `poll` gave is durable."""
         return
 
+    def behind(self) -> int | None:
+        """Return how many events of the stream were not given yet; None where that is not known."""
+        return None
+
     def close(self) -> None:
         """Let go of files and connections."""
         return
