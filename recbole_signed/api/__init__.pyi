@@ -1,6 +1,7 @@
 from .bulk import read_users as read_users
 from .bulk import write_recommendations as write_recommendations
 from .explanations import ItemExplanation as ItemExplanation
+from .feedback import write_feedback as write_feedback
 from .fitting import fit as fit
 from .interactions import Interactions as Interactions
 from .interactions import from_frame as from_frame

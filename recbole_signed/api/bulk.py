@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +47,36 @@ def write_recommendations(
     Raises:
         UsageError: as :meth:`Recommender.recommend`, another suffix, or a file that can't be written.
     """
-    output = Path(output)
-    if output.suffix.lower() not in FORMATS:
-        raise UsageError(f"the output is {output}; give a file name that ends in {' or '.join(FORMATS)}.")
+    output = checked_format(output)
     chosen = model.users.tokens[1:].to_list() if users is None else model.users.texts(users)
     if not chosen:
         raise UsageError("there is no user to recommend to; give at least one id.")
     started = time.perf_counter()
     told = {"users": len(chosen), "unknown_users": int((~model.knows(chosen)).sum()), "rows": 0}
     frames = _counted(model.batches(chosen, k, **options), model.batch_size, told, progress)
+    write_frames(frames, output, SCHEMA)
+    return {**told, "seconds": round(time.perf_counter() - started, 3), "output": str(output)}
+
+
+def checked_format(output: Path | str) -> Path:
+    """Return the path of a file to write; raises UsageError where its suffix is neither ``.parquet`` nor ``.csv``."""
+    output = Path(output)
+    if output.suffix.lower() not in FORMATS:
+        raise UsageError(f"the output is {output}; give a file name that ends in {' or '.join(FORMATS)}.")
+    return output
+
+
+def write_frames(frames: Iterator[pl.DataFrame], output: Path, schema: Mapping[str, Any]) -> None:
+    """Write frames below each other to a file, which is there as a whole or not at all.
+
+    Raises:
+        UsageError: it can't be written.
+    """
     with refusing(f"writing {output}", ANOTHER_FILE), replacing(output) as temporary:
         if output.suffix.lower() == ".parquet":
-            _write_parquet(frames, temporary)
+            _write_parquet(frames, temporary, schema)
         else:
-            _write_csv(frames, temporary)
-    return {**told, "seconds": round(time.perf_counter() - started, 3), "output": str(output)}
+            _write_csv(frames, temporary, schema)
 
 
 def read_users(path: Path) -> list[str]:
@@ -100,15 +115,16 @@ def _counted(frames: Iterator[pl.DataFrame], size: int, told: dict[str, int], pr
             yield frame
 
 
-def _write_parquet(frames: Iterator[pl.DataFrame], path: Path) -> None:
+def _write_parquet(frames: Iterator[pl.DataFrame], path: Path, schema: Mapping[str, Any]) -> None:
     def source(columns: Any, predicate: Any, n_rows: Any, batch_size: Any) -> Iterator[pl.DataFrame]:
         for frame in frames:
             yield frame if columns is None else frame.select(columns)
 
-    register_io_source(source, schema=SCHEMA).sink_parquet(path, engine="streaming")
+    register_io_source(source, schema=dict(schema)).sink_parquet(path, engine="streaming")
 
 
-def _write_csv(frames: Iterator[pl.DataFrame], path: Path) -> None:
+def _write_csv(frames: Iterator[pl.DataFrame], path: Path, schema: Mapping[str, Any]) -> None:
     with path.open("wb") as file:
-        for number, frame in enumerate(frames):
-            frame.write_csv(file, include_header=not number)
+        pl.DataFrame(schema=dict(schema)).write_csv(file)
+        for frame in frames:
+            frame.write_csv(file, include_header=False)

@@ -155,6 +155,25 @@ def restore(
     )
 
 
+@app.command()
+def export(
+    state: State,
+    output: Annotated[Path, typer.Argument(metavar="FILE", help="A file that ends in .parquet or .csv.")],
+    user: Annotated[str | None, typer.Option(help="Write the rows of this user alone.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the likes and dislikes in force to a file; the state may be written meanwhile."""
+    from recbole_signed.api import write_feedback
+
+    told = write_feedback(state, output, user, progress=not as_json)
+    _print(
+        told,
+        as_json,
+        f"{output}: {told['likes']:,} likes, {told['dislikes']:,} dislikes; users: {told['users']:,}, items: "
+        f"{told['items']:,}; up to seq {told['seq']}.",
+    )
+
+
 @app.command("log")
 def inspect(
     state: State,
