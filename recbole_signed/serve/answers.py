@@ -16,7 +16,7 @@ import polars as pl
 
 from recbole_signed.api.explanations import explained
 from recbole_signed.errors import UsageError
-from recbole_signed.online import OnlineRecommender, OnlineReplica
+from recbole_signed.online import DISLIKE, LIKE, NAMES, TYPES, OnlineRecommender, OnlineReplica
 from recbole_signed.online.learners import best_items
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
@@ -423,6 +423,22 @@ class Answers:
             (name,) = state.items.tokens([item])
             gone = [each for each in lists[1] if each not in lists[0]]
             return {"item": name, "gone": gone, "come": [each for each in lists[0] if each not in lists[1]]}
+
+    def verdicts_of(self, user: str, k: int, sign: str | None = None) -> dict[str, Any]:
+        """Return the likes and dislikes of a user, newest first; those of one sign where it is given."""
+        self._look_again()
+        with self.trainer.reading() as (state, _):
+            number, seq = state.users.id_of(user), self.seq
+            if not 0 < number < state.edges.n_users:
+                return {"verdicts": [], "total": 0, "seq": seq}
+            row = state.edges.of_user(number)
+            assert row.timestamp is not None
+            wanted = np.flatnonzero(np.isin(row.kind, [LIKE, DISLIKE] if sign is None else [TYPES[sign]]))
+            newest = wanted[np.argsort(-row.timestamp[wanted], kind="stable")][:k]
+            items = state.items.tokens(row.ids[newest].tolist())
+            found = zip(items, row.kind[newest].tolist(), row.timestamp[newest].tolist(), strict=True)
+            listed = [{"item": item, "sign": NAMES[kind], "timestamp": time} for item, kind, time in found]
+            return {"verdicts": listed, "total": len(wanted), "seq": seq}
 
     def audience(self, item: str, k: int) -> list[dict[str, Any]]:
         """Return the users, among a sample of those with edges and none to the item, that rank it highest."""

@@ -230,6 +230,18 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
             raise ProblemError(422, "Unprocessable Content", detail)
         return schemas.Why(**why)
 
+    @app.get("/v1/users/{user_id}/verdicts", **read)
+    async def get_verdicts(
+        user_id: UserId,
+        k: K = 100,
+        sign: Literal["like", "dislike"] | None = None,
+        min_seq: Annotated[int | None, Query(ge=0)] = None,
+    ) -> schemas.Verdicts:
+        """Return what a user likes and dislikes, newest first: each can be taken back."""
+        check_k(engine, k)
+        await wait_for(engine, min_seq)
+        return schemas.Verdicts(**engine.verdicts_of(user_id, k, sign))
+
     @app.get("/v1/users/{user_id}/last-dislike", **read)
     def get_last_dislike(user_id: UserId, k: K = 20) -> schemas.DislikeEffect:
         """Return what the newest verdict of a user changed, where it is a dislike."""

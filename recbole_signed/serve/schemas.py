@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
@@ -157,6 +157,22 @@ class DislikeEffect(BaseModel):
     item: str | None
     gone: list[str] = Field(description="Items that would be in the list without it.")
     come: list[str] = Field(description="Items that are in the list because of it.")
+
+
+class Verdict(BaseModel):
+    """What a user says of an item; ``timestamp`` is that of the event, milliseconds since 1970."""
+
+    item: str
+    sign: Literal["like", "dislike"]
+    timestamp: int
+
+
+class Verdicts(BaseModel):
+    """The likes and dislikes of a user that are in force, newest first; ``total`` counts those left out too."""
+
+    verdicts: list[Verdict]
+    total: int
+    seq: int
 
 
 class Listener(BaseModel):

@@ -361,6 +361,24 @@ def test_a_forgotten_user_is_unknown(serve: Make, tmp_path: Path) -> None:
     assert [each["item"] for each in answer["items"]] == items(client, "nobody")
 
 
+def test_what_a_user_said_newest_first(serve: Make) -> None:
+    client = serve()
+    for n, (item, kind) in enumerate([("3", "like"), ("5", "dislike"), ("7", "like"), ("3", "unlike"), ("9", "view")]):
+        written = send(client, "n/1", item, kind, timestamp=NOW + n)
+    path = "/v1/users/n%2F1/verdicts"
+    answer = client.get(path, params={"min_seq": written["seq"]}).json()
+    newest = [
+        {"item": "7", "sign": "like", "timestamp": NOW + 2},
+        {"item": "5", "sign": "dislike", "timestamp": NOW + 1},
+    ]
+    assert answer == {"verdicts": newest, "total": 2, "seq": written["seq"]}
+    assert client.get(f"{path}?k=1").json()["verdicts"] == newest[:1]
+    assert client.get(f"{path}?sign=dislike").json() == {**answer, "verdicts": newest[1:], "total": 1}
+    assert client.get("/v1/users/nobody/verdicts").json()["verdicts"] == []
+    for wrong in ("k=0", "k=1000000", "sign=view", "signs=like"):
+        assert client.get(f"{path}?{wrong}").status_code == 422
+
+
 @pytest.mark.parametrize("erase", ["/v1/users/u", "/api/user/u", None])
 def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(serve: Make, erase: str | None) -> None:
     client = serve()
