@@ -137,6 +137,16 @@ def test_a_state_without_a_position_begins_at_the_offsets_of_its_group(brokers: 
         assert users(source, 5) == [f"u{n}" for n in range(5)]
 
 
+def test_a_partition_that_the_log_does_not_know_is_read_from_its_start(brokers: Brokers, topic: str) -> None:
+    for partition in range(2):
+        brokers.send(topic, *(row(10 * partition + n) for n in range(3)), partition=partition)
+    with closing(KafkaSource(brokers.address, topic, block=0.2)) as source:
+        read = [source._part(0, 3), source._part(1, 2)]  # the log of a restored backup is behind this
+        source._consumer.commit(offsets=read, asynchronous=False)
+        source.seek('{"0": 1}')
+        assert sorted(users(source, 5)) == ["u1", "u10", "u11", "u12", "u2"]
+
+
 def test_how_far_the_topic_is_ahead(brokers: Brokers, topic: str) -> None:
     for partition in range(3):
         brokers.send(topic, *(row(n) for n in range(4)), partition=partition)
@@ -191,6 +201,20 @@ def test_brokers_that_went_away_are_an_error_until_they_are_back(topic: str, mon
         assert len(source.poll(10).batch) == 0
 
 
+def test_after_an_error_the_brokers_are_asked_once(
+    brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brokers.send(topic, row(0))
+    with closing(KafkaSource(brokers.address, topic, block=0.1)) as source:
+        assert users(source, 1) == ["u0"]
+        asked: list[int] = []
+        monkeypatch.setattr(source, "_partitions", lambda: asked.append(1) or [0])
+        source._note("one of the brokers left")
+        source.poll(10)
+        source.poll(10)
+        assert len(asked) == 1
+
+
 def test_partitions_that_are_added_are_read_from_their_start(
     brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +226,8 @@ def test_partitions_that_are_added_are_read_from_their_start(
             brokers.send(topic, row(1), partition=1)
             brokers.send(topic, row(2), partition=0)
             assert users(source, 1) == ["u2"]
+        added = [source._part(1, 1)]  # which another state with the same group has read
+        source._consumer.commit(offsets=added, asynchronous=False)
         source._look_at = 0.0
         assert users(source, 1) == ["u1"]
 
