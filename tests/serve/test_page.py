@@ -86,9 +86,17 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     field = browser.find_element(By.ID, "userid")
     field.send_keys("1", Keys.ENTER)
     wait.until(lambda driver: "The newest verdict is a dislike" in driver.find_element(By.ID, "userresult").text)
-    assert len(browser.find_elements(By.CSS_SELECTOR, "#userresult tbody tr")) == 10
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#userresult table:not(#said) tbody tr")) == 10
     browser.find_element(By.CSS_SELECTOR, "#userresult button").send_keys(Keys.ENTER)
     wait.until(lambda driver: "The like rate of item" in driver.find_element(By.ID, "why").text)
+
+    # what the user said, and taking the newest back
+    said = [row.text for row in browser.find_elements(By.CSS_SELECTOR, "#said tbody tr")]
+    assert 0 < len(said) <= 10
+    assert " dislike " in said[0]
+    browser.find_element(By.CSS_SELECTOR, "#said button").send_keys(Keys.ENTER)
+    wait.until(lambda driver: "The newest verdict" not in driver.find_element(By.ID, "userresult").text)
+    assert browser.find_element(By.CSS_SELECTOR, "#said tbody tr").text != said[0]
 
     # an id is text, whatever it looks like
     field.clear()
