@@ -6,11 +6,13 @@ import gc
 import os
 import re
 import shutil
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,32 @@ SWITCH = 0.0005
 """Seconds after which a thread hands the interpreter on: Python's 5 ms would be a good part of an answer's time."""
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
+GRACE = 10
+"""Seconds that requests under way have once the end is asked for; one whose body never comes would hold it up."""
 
 
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, so that what is open is closed as after Ctrl-C.
+
+    By default it ends a process at once, and not at all the first process of a container. The server takes it while it
+    answers, and raises it again afterwards.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@ended_by_sigterm()
 def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[str, Any] | None = None) -> None:
     """Fit a model to all of a data set and begin a state with it.
 
@@ -138,6 +164,7 @@ def listening_socket(host: str, port: int, shared: bool = False) -> socket.socke
     return made
 
 
+@ended_by_sigterm()
 def run_service(
     directory: Path,
     host: str = "127.0.0.1",
@@ -162,6 +189,7 @@ def run_service(
     Raises:
         UsageError: the state, the keys or the address are not usable, or replicas would have other settings.
         MissingExtraError: the extra ``serve`` is not installed.
+        SystemExit: at the end, where it was asked for with SIGTERM.
     """
     settings, keys = _checked(host, settings)
     if workers > 1 and ServeSettings.read(config) != settings:
@@ -208,6 +236,7 @@ def run_service(
         trainer.close()
 
 
+@ended_by_sigterm()
 def run_replica(
     directory: Path,
     host: str = "127.0.0.1",
@@ -272,7 +301,8 @@ def _engine(source: OnlineRecommender | OnlineReplica, settings: ServeSettings, 
 def _server(app: Any, keys: ApiKeys, settings: ServeSettings) -> Any:
     if not keys.required:
         app.add_middleware(LocalHosts, also=settings.allow_hosts)
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE)
+    return uvicorn.Server(config)
 
 
 def _run(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 
 ROOT = Path(recbole_signed.__file__).resolve().parents[1]
+PID = "recbole_signed_process_pid "
 EXPERIMENTS = """
 experiments:
   aversion:
@@ -106,6 +108,34 @@ def test_the_service_takes_no_event_whose_id_is_too_long(service: str) -> None:
     assert [each["status"] for each in results] == ["accepted", "refused"]
     assert results[1]["reason"] == "user_id has 257 characters, and 256 are accepted"
     assert send("DELETE", "/v1/users/" + "x" * 257)["accepted"] == 1
+
+
+@pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
+def test_sigterm_ends_a_service_in_order(service: str) -> None:
+    """Also while a client holds a request open: its replicas have ended by then, and the status is 0."""
+    deadline = time.monotonic() + 60
+    writer = None
+    while writer is None:  # only this process knows the rounds of maintenance and has the replica as a child
+        with urllib.request.urlopen(f"{service}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+        assert time.monotonic() < deadline
+        pid = int(float(next(line.split()[-1] for line in text.splitlines() if line.startswith(PID))))
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        writer = pid if children else None
+    replicas = [int(each) for each in children]
+    host, port = service.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as stalled:
+        stalled.sendall(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        time.sleep(0.5)
+        os.kill(writer, signal.SIGTERM)
+        ended, deadline = (0, 0), time.monotonic() + 60
+        while not ended[0] and time.monotonic() < deadline:
+            time.sleep(0.1)
+            ended = os.waitpid(writer, os.WNOHANG)
+        if not ended[0]:
+            os.kill(writer, signal.SIGKILL)
+        assert (ended[0] == writer, os.waitstatus_to_exitcode(ended[1])) == (True, 0)
+    assert [each for each in replicas if Path(f"/proc/{each}").exists()] == []
 
 
 def test_experiment_commands(
