@@ -7,6 +7,7 @@ got (``verdicts.py``). A replica follows the log instead.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Engine(Answers):
         folder: Path | None = None,
     ) -> None:
         super().__init__(trainer, settings, experiments, folder)
+        self._folder = folder
         limits = self.settings.limits
         self.writer: Writer | None = None
         self.verdicts: VerdictWatch | None = None
@@ -134,11 +136,20 @@ class Engine(Answers):
             "unknown_item_share": None if self.verdicts is None else self.verdicts.unknown_item_share,
         }
 
+    def _disk(self) -> tuple[float | None, float | None]:
+        """Return the size of the file system that the state is on, and what is free of it."""
+        try:
+            usage = None if self._folder is None else shutil.disk_usage(self._folder)
+        except OSError:  # gone, or not reached
+            usage = None
+        return (None, None) if usage is None else (float(usage.total), float(usage.free))
+
     def gauges(self) -> dict[str, tuple[str, float | None]]:
         """Return the gauges of the metrics route: name -> help text and value, None where there is none."""
         status, alerts = self.status(), self.settings.quality
         behind = None if self.feed is None else self.feed.behind
         unknown, dislikes = status["unknown_item_share"] or 0.0, status["dislike_rate"] or 0.0
+        size, free = self._disk()
         return {
             "users": ("Users that are known.", status["users"]),
             "items": ("Items that are known.", status["items"]),
@@ -149,6 +160,8 @@ class Engine(Answers):
             "process_pid": ("Number of the process.", os.getpid()),
             "lag_seconds": ("How far answers are behind the log.", self.lag),
             "resident_memory_bytes": ("Resident memory of the process.", status["resident_bytes"]),
+            "disk_bytes": ("Size of the file system of the state.", size),
+            "disk_free_bytes": ("What is free of it.", free),
             "unknown_item_share": ("Share of verdicts on items that were not known.", unknown),
             "dislikes_per_impression": ("Dislikes on shown items per item shown.", dislikes),
             "alert_unknown_items": ("1: above its threshold.", float(unknown > alerts.alert_unknown_items)),
