@@ -293,6 +293,59 @@ models:
     assert [row.label for row in spec.planned_rows("toy-signed")] == ["EASE"]
 
 
+def test_own_keys_are_above_those_of_joined_tables_layer_by_layer(write: Write) -> None:
+    """``common``, data sets and models as above a single table; not hidden by what the joined tables say of each."""
+    write(SECOND, "second")
+    text = """
+extends: FILES
+common: {topk: [7], training_budget: 5, metrics: [NDCG]}
+datasets: {toy-signed: {epochs: 8}, again: , new: {dataset: toy-signed}}
+models: {BPR: {learning_rate: 0.02}, EASE: , MultiVAE: {dropout_prob: 0.1}}
+"""
+    joined = TableSpec.read(write(text.replace("FILES", "[base.yaml, second.yaml]")))
+    single = TableSpec.read(write(text.replace("FILES", "base.yaml")))
+    for section in ("toy-signed", "again", "new"):
+        assert list(joined.planned_rows(section)) == list(single.planned_rows(section))
+    settings = {row.label: row.settings for row in joined.planned_rows("toy-signed")}
+    assert (settings["BPR"]["epochs"], settings["BPR"]["learning_rate"], settings["BPR"]["topk"]) == (8, 0.02, [7])
+
+
+def test_a_pool_of_joined_tables_may_be_changed(write: Write) -> None:
+    write(SECOND, "second")
+    text = "extends: [base.yaml, second.yaml]\nmodels: {LightGCN: {per_dataset: {both: {n_layers: 5}}}}\n"
+    spec = TableSpec.read(write(text))
+    found = {section: row.settings["n_layers"] for section in spec.datasets for row in spec.planned_rows(section)}
+    assert found == {"toy-signed": 5, "third": 3}  # its own line of 'third' counts more than one of the pool
+
+
+def test_joined_tables_may_not_mean_different_data_by_one_name(write: Write) -> None:
+    write("datasets: {again: }\nmodels: [Random]\n", "third")
+    with pytest.raises(UsageError, match=r"'again' is the data set toy-signed in base.yaml and again in third.yaml"):
+        TableSpec.read(write("extends: [base.yaml, third.yaml]\n"))
+    told = "extends: [base.yaml, third.yaml]\ndatasets: {again: {dataset: toy-signed}}\n"
+    assert {row.dataset for row in TableSpec.read(write(told)).planned_rows("again")} == {"toy-signed"}
+    assert TableSpec.read(write("extends: [base.yaml, third.yaml]\ndatasets: [toy-signed]\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("common: [1]", "'common' must be a mapping of RecBole keys, but is"),
+        ("models: {Pop: {per_dataset: [again]}}", "Pop: 'per_dataset' must be a mapping"),
+        ("models: {Pop: {per_dataset: {again: true}}}", "which leaves the model out, but says True of again"),
+        ("datasets: {again: {pool: [1]}}", "again: 'pool' must be a name"),
+    ],
+)
+def test_wrong_keys_of_joined_tables_are_refused(write: Write, text: str, message: str) -> None:
+    write(SECOND, "second")
+    write(text, "third")
+    for files in ("[base.yaml, third.yaml]", "[third.yaml, base.yaml]"):
+        with pytest.raises(UsageError, match=f"third.yaml: .*{message}"):
+            TableSpec.read(write(f"extends: {files}\n"))
+    with pytest.raises(UsageError, match=message):
+        TableSpec.read(write(f"extends: [base.yaml, second.yaml]\n{text}\n"))
+
+
 @pytest.mark.parametrize("value", ["[]", "7", "[base.yaml, 7]", "{base.yaml: 1}"])
 def test_what_is_extended_must_be_named(write: Write, value: str) -> None:
     with pytest.raises(UsageError, match="'extends' must name"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ def read_table_file(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     table's one of that name, the file's own above. What is asked for in the same way in both is one request: its run is
     not repeated.
 
-    Of several others, each model runs as the first one that has it says, on that table's data sets alone. All other
-    keys (``title``, ``columns``, ``seeds``, ...) are those of the first.
+    Of several others, each model runs as the first one that has it says, on that table's data sets alone, with the
+    file's own keys above as those of a single other table. All other keys (``title``, ``columns``, ``seeds``, ...) are
+    those of the first.
 
     Args:
         path: the file.
@@ -46,40 +47,111 @@ def _read(path: Path, keys: tuple[str, ...], above: tuple[Path, ...]) -> dict[st
     for key in NAMED:
         if content.get(key):
             content[key] = _named(path, key, content[key])
+    _check_mappings(path, content)
     if EXTENDS not in content:
         return content
     names = content.pop(EXTENDS)
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not names or not all(isinstance(each, str) for each in names):
         raise UsageError(f"{path}: 'extends' must name a table's file or a list of them, but is {names!r}.")
-    bases = []
-    for other in (path.parent / name for name in names):
+    bases = {}
+    for name in names:
+        other = path.parent / name
         if other.resolve() in (path.resolve(), *above):
             raise UsageError(f"{path}: 'extends' leads back to {other.name}; a table can't extend itself.")
-        bases.append(_read(other, keys, (*above, path.resolve())))
-    return _extended(bases[0] if len(bases) == 1 else _joined(bases), content)
+        bases[name] = _read(other, keys, (*above, path.resolve()))
+    return _extended(_joined(path, bases, content) if len(names) > 1 else next(iter(bases.values())), content)
 
 
-def _joined(bases: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a table in which each model has all that its own table says of its runs."""
+def _check_mappings(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse what can't be joined with another table's: these are mappings and names.
+
+    Raises:
+        UsageError: of the first thing that is something else.
+    """
+    common = content.get("common")
+    if common is not None and not isinstance(common, dict):
+        raise UsageError(f"{path}: 'common' must be a mapping of RecBole keys, but is {common!r}.")
+    for name, keys in (content.get("datasets") or {}).items():
+        for key in IDENTITY:
+            if not isinstance(keys.get(key), str | None):
+                raise UsageError(f"{path}: {name}: '{key}' must be a name, but is {keys[key]!r}.")
+    for label, keys in (content.get("models") or {}).items():
+        places = keys.get("per_dataset")
+        what = (
+            f"{path}: {label}: 'per_dataset' must be a mapping from data sets of the table to RecBole keys, or to false"
+        )
+        if not isinstance(places, dict | None):
+            raise UsageError(f"{what}, but is {places!r}.")
+        for name, each in (places or {}).items():
+            if each is not None and each is not False and not isinstance(each, dict):
+                raise UsageError(f"{what}, which leaves the model out, but says {each!r} of {name}.")
+
+
+def _joined(path: Path, others: Mapping[str, Mapping[str, Any]], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table in which each model has all that its own table says of its runs, with the keys of ``own`` above.
+
+    They are put above layer by layer, as above a single table: what is joined tells ``common``, data sets and models no
+    longer apart. Data sets and models that no other table has are added: they have the keys of those that they meet.
+    """
+    added = {key: [name for name in own.get(key) or {} if not _has(others.values(), key, name)] for key in NAMED}
+    bases = [_with_own(base, own, added["datasets"]) for base in others.values()]
+    _refuse_other_data(path, dict(zip(others, bases, strict=True)), own.get("datasets"))
     datasets: dict[str, Any] = {}
     for base in reversed(bases):
-        known = {
-            name: {key: keys[key] for key in IDENTITY if key in keys}
-            for name, keys in (base.get("datasets") or {}).items()
-        }
+        known = {name: {key: keys[key] for key in IDENTITY if key in keys} for name, keys in base["datasets"].items()}
         datasets = {**known, **{name: merged(keys, known.get(name, {})) for name, keys in datasets.items()}}
     models: dict[str, Any] = {}
     for base in bases:
-        known, common = base.get("datasets") or {}, base.get("common") or {}
-        for label, settings in (base.get("models") or {}).items():
-            if label in models:
-                continue
-            models[label] = {"model": settings.get("model", label), "per_dataset": (places := {})}
-            for name in datasets:
-                found = keys_on(name, common, known[name], settings) if name in known else None
-                places[name] = False if found is None else _without(found, "model", *IDENTITY)
+        for label, settings in base["models"].items():
+            models.setdefault(label, _on_each(label, settings, datasets, [base]))
+    for label in added["models"]:
+        models[label] = _on_each(label, own["models"][label], datasets, bases)
     return {**bases[0], "datasets": datasets, "models": models, "common": {}}
+
+
+def _has(bases: Iterable[Mapping[str, Any]], key: str, name: str) -> bool:
+    return any(name in (each.get(key) or {}) for each in bases)
+
+
+def _refuse_other_data(path: Path, bases: Mapping[str, Mapping[str, Any]], wanted: Collection[str] | None) -> None:
+    """Refuse one name for different data sets, among those that are wanted; None: all are.
+
+    Raises:
+        UsageError: of the first such name.
+    """
+    meant: dict[str, tuple[str, str]] = {}
+    for file, base in bases.items():
+        for name, keys in base["datasets"].items():
+            dataset = keys.get("dataset") or name
+            before, known = meant.setdefault(name, (file, dataset))
+            if known != dataset and (not wanted or name in wanted):
+                raise UsageError(
+                    f"{path}: '{name}' is the data set {known} in {before} and {dataset} in {file}, so these tables "
+                    f"can't be joined; say which under 'datasets', as in {name}: {{dataset: {known}}}."
+                )
+
+
+def _with_own(base: Mapping[str, Any], own: Mapping[str, Any], added: Collection[str]) -> dict[str, Any]:
+    """Return one of several tables with the keys of the table that extends it above its own, and its new data sets."""
+    result = {**base, "common": merged(base.get("common") or {}, own.get("common") or {})}
+    for key in NAMED:
+        theirs, ours = base.get(key) or {}, own.get(key) or {}
+        result[key] = {name: _above(each, ours.get(name, {})) for name, each in theirs.items()}
+    result["datasets"] |= {name: own["datasets"][name] for name in added}
+    return result
+
+
+def _on_each(
+    label: str, settings: Mapping[str, Any], datasets: Iterable[str], bases: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a model with all that is said of its runs as that of each data set; false where no table has both."""
+    places: dict[str, Any] = {}
+    for name in datasets:
+        base = next((each for each in bases if name in each["datasets"]), None)
+        found = base and keys_on(name, base["common"], base["datasets"][name], settings)
+        places[name] = False if found is None else _without(found, "model", *IDENTITY)
+    return {"model": settings.get("model", label), "per_dataset": places}
 
 
 def keys_on(
