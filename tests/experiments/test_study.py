@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +259,49 @@ def test_a_study_may_lie_in_any_folder(tmp_path: Path) -> None:
     folder.mkdir()
     assert study(folder).ask() is not None
     assert (folder / "study.db").is_file()
+
+
+class _KilledError(BaseException):
+    """Stands for the death of the process."""
+
+
+@contextlib.contextmanager
+def _killed_at(place: int, storage: type) -> Iterator[list[str]]:
+    """Have the process die before its write number ``place`` to the file of trials; give the names of the writes."""
+    made: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("create_new_trial", "set_trial_state_values", "set_trial_param", "set_trial_user_attr"):
+            write = getattr(storage, name)
+
+            def write_or_die(*args: Any, _write: Any = write, _name: str = name, **kwargs: Any) -> Any:
+                made.append(_name)
+                if len(made) == place:
+                    raise _KilledError
+                return _write(*args, **kwargs)
+
+            patch.setattr(storage, name, write_or_die)
+        yield made
+
+
+def test_no_moment_of_its_death_costs_a_study_a_trial(tmp_path: Path) -> None:
+    """Whatever was written last, the default, the start and the draws are tried once each, as without a death."""
+    start = {"rate": 0.5, "layers": 2}
+    given: dict[str, Any] = {"start": start, "rate": 0.1, "layers": 1}
+    n = 3
+    run(whole := study(tmp_path, name="whole", **given), n)
+    storage = type(whole._study._storage)
+    expected = sorted(tried(whole), key=repr)
+    for place in itertools.count(1):
+        name = f"killed at {place}"
+        with contextlib.suppress(_KilledError), _killed_at(place, storage) as made:
+            first = study(tmp_path, name=name, **given)
+            run(first, 1)
+            first.ask()  # and dies while it runs
+            run(study(tmp_path, name=name, **given), n)
+        again = study(tmp_path, name=name, **given)
+        run(again, n)
+        assert [each.state for each in again.tried()] == ["complete"] * n, (place, made)
+        assert sorted(tried(again), key=repr) == expected, (place, made)
+        assert sum(each.is_default for each in again.tried()) == 1, (place, made)
+        if len(made) < place:
+            return

@@ -24,6 +24,8 @@ RANDOM_TRIALS = 5
 """Trials before the sampler (TPE) learns from what it has seen."""
 
 _DEFAULT, _AGAIN, _VALUES, _KNOWN, _ABOUT, _KEPT = "default", "again", "values", "known", "about", "kept"
+_FIXED = "fixed_params"
+"""Where Optuna keeps the values with which a trial was queued."""
 _LEARNED_DRAWS, _DRAWS = 5, 200
 """Draws of values until there are some that were not tried yet: by TPE, then at random too."""
 
@@ -136,21 +138,27 @@ class Study:
         if not self._study.trials:
             # where the default is a point of the space, the sampler may learn from it
             self._study.enqueue_trial(self._default or {}, {_DEFAULT: True})
-            if start:
-                self._study.enqueue_trial(_start_point(space, {**defaults, **start}), {_KEPT: True})
+        if start and len(self._study.trials) == 1:  # the process may have died between the two
+            self._study.enqueue_trial(_start_point(space, {**defaults, **start}), {_KEPT: True})
         self._repeat_what_was_cut_off()
         self._sampler = _SeededSampler(seed, len(_cut_off(self._study.get_trials(deepcopy=False))))
         self._study.sampler = self._sampler
 
     def _repeat_what_was_cut_off(self) -> None:
-        """End the trials of a process that is gone (nobody else has the study's lock), and queue them again."""
+        """Queue the trials of a process that is gone again (nobody else has the study's lock), and end them.
+
+        In this order: where the process dies in between, the trial is queued already, and known by that.
+        """
+        queued = {each.user_attrs.get(_AGAIN) for each in self._study.get_trials()}
         for each in self._study.get_trials(states=(TrialState.RUNNING,)):
-            self._study.tell(each.number, state=TrialState.FAIL)
+            params = each.params if _VALUES in each.user_attrs else each.system_attrs.get(_FIXED)
             if each.user_attrs.get(_DEFAULT):
-                self._study.enqueue_trial(self._default or {}, {_DEFAULT: True, _AGAIN: each.number})
-            elif _VALUES in each.user_attrs:  # else its values were being drawn, and will be drawn again
-                kept = {_KEPT: True} if each.user_attrs.get(_KEPT) else {}
-                self._study.enqueue_trial(each.params, {_AGAIN: each.number, **kept})
+                params = self._default or {}
+            # without any, its values were being drawn, and will be drawn again
+            if params is not None and each.number not in queued:
+                kept = {key: True for key in (_DEFAULT, _KEPT) if each.user_attrs.get(key)}
+                self._study.enqueue_trial(params, {_AGAIN: each.number, **kept})
+            self._study.tell(each.number, state=TrialState.FAIL)
 
     def ask(self) -> Asked | None:
         """Begin the next trial, with values that were not tried before; None where the space has no more of them."""
