@@ -441,6 +441,17 @@ def test_rows_of_older_defaults_are_shown_until_there_are_new_ones(
     assert table.with_suffix(".view.json").read_text(encoding="utf-8") != shown
 
 
+def test_seeds_that_a_table_asks_for_no_more_are_not_shown(write: Write, started: Callable[[], list[str]]) -> None:
+    seeds = "seeds: [1, 2]"
+    table = write(BASE.replace("toy-signed: {epochs: 3}", "toy-signed: {eval_args: {order: RO}}"))
+    assert [row.seed for row in compare(table, only=["EASE"], datasets=["toy-signed"]).rows] == [1, 2]
+    compare(table, finished=True)
+    text = table.read_text(encoding="utf-8")
+    for now, shown in (("seeds: [2]", [2]), ("seeds: [2, 3]", [2]), (seeds, [1, 2]), ("seeds: [2, 3]", [1, 2])):
+        table.write_text(text.replace(seeds, now), encoding="utf-8")
+        assert [row.seed for row in compare(table, finished=True).rows] == shown
+
+
 # ---- names ----
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -98,7 +99,7 @@ def compare(
     ]
     kept = View.read(view_file(store.file))
     if finished:
-        results = _with_shown(spec, results, kept, store)
+        results = _with_shown(spec, requests, results, kept, store)
         if not results:
             raise UsageError(f"{path} has no finished rows yet; run it without --finished.")
     marks = marks_of(results, spec.columns, store.file, None if part or kept is None else kept.marks)
@@ -108,11 +109,15 @@ def compare(
     return Comparison(table, [row for _, _, row in results], n_new)
 
 
-def _with_shown(spec: TableSpec, results: Sequence[Result], kept: View | None, store: RowStore) -> list[Result]:
+def _with_shown(
+    spec: TableSpec, requests: Sequence[RunSpec], results: Sequence[Result], kept: View | None, store: RowStore
+) -> list[Result]:
     """Return the rows that were found, and in the place of those that were not what the table shows already.
 
-    Rows that it shows may be of data that are not here, or of older defaults.
+    Rows that it shows may be of data that are not here, or of older defaults. Where some seeds of a model were found,
+    they stand in their place if they are more, but not where all were found that are asked for.
     """
+    asked = Counter((request.section, request.label) for request in requests)
     fresh: dict[tuple[str, str], list[RunRow]] = {}
     for section, label, row in results:
         fresh.setdefault((section, label), []).append(row)
@@ -123,7 +128,8 @@ def _with_shown(spec: TableSpec, results: Sequence[Result], kept: View | None, s
             here = fresh.get((section, cell.label), [])
             ids = kept.rows.get(section, {}).get(cell.label, ()) if kept is not None else ()
             shown = [by_id[each] for each in ids if each in by_id]
-            merged += [(section, cell.label, row) for row in (here if len(here) >= len(shown) else shown)]
+            enough = min(len(shown), asked[section, cell.label] or len(shown))
+            merged += [(section, cell.label, row) for row in (here if len(here) >= enough else shown)]
     return merged
 
 
