@@ -455,6 +455,23 @@ def test_seeds_that_a_table_asks_for_no_more_are_not_shown(write: Write, started
 # ---- names ----
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("common: {seed: 7}", "common: 'seed' is no key of a table; write 'seeds'"),
+        ("datasets: {toy-signed: {seed: 7}}", "toy-signed: 'seed' is no key"),
+        ("models: {Pop: {per_dataset: {toy-signed: {seed: 7}}}}", "Pop: 'seed' is no key"),
+        ("models: {Pop: {per_dataset: {toy-signed: {model: EASE}}}}", "Pop: 'model' can't be set here"),
+        ("models: {Pop: {dataset: again}}", "Pop: 'dataset' can't be set here"),
+        ("datasets: {toy-signed: {per_dataset: {}}}", "toy-signed: 'per_dataset' can't be set here"),
+    ],
+)
+def test_keys_that_would_be_ignored_are_refused(write: Write, text: str, message: str) -> None:
+    parts = {"datasets": "datasets: [toy-signed]", "models": "models: [Pop]", text.partition(":")[0]: text}
+    with pytest.raises(UsageError, match=message):
+        TableSpec.read(write("\n".join(parts.values())))
+
+
 def test_a_pool_or_data_set_that_is_left_empty_is_none(write: Write) -> None:
     """``pool: ~`` takes a data set of another table out of its pool."""
     path = write("datasets: {toy-signed: {pool: ~, dataset: ~}, b: {pool: ~, dataset: toy-signed}}\nmodels: [Pop]\n")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -137,15 +137,31 @@ class _Keys(Spec):
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, JsonValue]
+    elsewhere: ClassVar[tuple[str, ...]] = ("model", "dataset", POOL, "per_dataset")
+    """Keys of other parts of a table, which would be ignored here."""
 
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = DEFAULT_SEEDS
     tuned: Annotated[Any, BeforeValidator(tuned_choice)] = None
     start: dict[str, Any] | None = Field(None, description="a mapping of the keys with which 'tune' begins")
 
+    @model_validator(mode="after")
+    def _says_nothing_that_is_ignored(self) -> _Keys:
+        given = self.__pydantic_extra__ or {}
+        if "seed" in given:
+            raise UsageError("'seed' is no key of a table; write 'seeds', a list such as [2020].")
+        for key in self.elsewhere:
+            if key in given:
+                raise UsageError(
+                    f"'{key}' can't be set here: 'model' and 'per_dataset' are keys of a model of the table, 'dataset' "
+                    f"and '{POOL}' of a data set."
+                )
+        return self
+
 
 class _DatasetKeys(_Keys):
     """What a table says of a data set."""
 
+    elsewhere = ("model", "per_dataset")
     dataset: str | None = None
     pool: str | None = None
 
@@ -161,6 +177,7 @@ def _or_left_out(value: Any) -> Any:
 class _ModelKeys(_Keys):
     """What a table says of a model."""
 
+    elsewhere = ("dataset", POOL)
     model: str | None = None
     per_dataset: dict[str, Annotated[_Keys | None, BeforeValidator(_or_left_out)]] | None = Field(
         None, description="a mapping from data sets of the table to RecBole keys, or to false"
