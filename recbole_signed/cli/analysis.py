@@ -210,9 +210,11 @@ def _keep(
     found: dict[str, Any], stem: Path, draw: Callable[[dict[str, Any], Path], None] | None
 ) -> tuple[list[Path], str | None]:
     """Write ``STEM.json`` and ``STEM.png``; return the files, and a note where the figure could not be drawn."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    from recbole_signed.files import replace_text
+
     numbers, picture = (stem.with_name(f"{stem.name}.{ending}") for ending in ("json", "png"))
-    numbers.write_text(json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    # of one model it is the file that the next call takes the curve from
+    replace_text(numbers, json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     note = None if draw is None else note_of_missing_extra(lambda: draw(found, picture))
     return [numbers, *([] if draw is None or note else [picture])], note
 

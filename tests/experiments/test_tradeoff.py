@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from recbole_signed.cli import analysis
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -443,3 +444,21 @@ def test_dislikes_over_splits_have_their_range() -> None:
         "splits": 1,
     }
     assert standings(found) == {"": first}
+
+
+def test_a_death_while_a_curve_is_written_again_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next call takes the curve from the file that the command writes its result to."""
+
+    def half(path: Path, content: str | bytes, **_: Any) -> None:
+        with path.open("wb") as file:
+            file.write(content[:3] if isinstance(content, bytes) else content[:3].encode())
+        raise KeyboardInterrupt
+
+    analysis._keep({"g": 1}, tmp_path / "SSF-toy-signed", None)
+    for name in ("write_text", "write_bytes"):
+        monkeypatch.setattr(Path, name, half)
+    with pytest.raises(KeyboardInterrupt):
+        analysis._keep({"g": 2}, tmp_path / "SSF-toy-signed", None)
+    assert json.loads((tmp_path / "SSF-toy-signed.json").read_bytes()) == {"g": 1}

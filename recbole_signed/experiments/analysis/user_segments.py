@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import replace_text
 from recbole_signed.stats import picture
 from recbole_signed.table import Header, Section, Table, text_lines
 
@@ -200,12 +201,11 @@ def _examples(inside: npt.NDArray[np.bool_], popularity: IntArray, tokens: Seque
 
 def write_assigned(found: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write ``DATASET-users.tsv`` and ``DATASET-items.tsv``: token and segment of each user and item."""
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for side, assigned in found["assigned"].items():
         path = folder / f"{found['dataset']}-{side}.tsv"
         rows = "".join(f"{token}\t{segment}\n" for token, segment in assigned.items())
-        path.write_text(f"{side[:-1]}\tsegment\n{rows}", encoding="utf-8")
+        replace_text(path, f"{side[:-1]}\tsegment\n{rows}")
         written.append(path)
     return written
 
