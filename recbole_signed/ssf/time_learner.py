@@ -88,6 +88,11 @@ class TimeLearner(SpectralLearner):
         """Whether a refresh does: yes."""
         return True
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a fit depends on those before it: it chooses by what they have measured."""
+        return self.choice.chooses
+
     # ---- T3 and T2
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:

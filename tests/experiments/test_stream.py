@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from recbole_signed.experiments.replay import (
 )
 from recbole_signed.online import DISLIKE, LIKE, VIEW
 from recbole_signed.online.store import OnlineState
+from recbole_signed.ssf import live_choice
 from recbole_signed.table import to_markdown
 
 START = 1_600_000_000
@@ -140,6 +142,22 @@ def test_an_interrupted_experiment_ends_as_one_that_was_not(
     again = run_stream(spec(), data, tmp_path / "part", progress=False)
     assert again == part
     assert (part / "window-005.parquet").stat().st_mtime_ns == before
+    for path in sorted(whole.glob("*.parquet")):
+        assert pl.read_parquet(path).equals(pl.read_parquet(part / path.name)), path.name
+
+
+def test_an_interrupted_experiment_keeps_what_retraining_remembers(
+    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fit of SSF-T chooses by what the fits before it have measured."""
+    monkeypatch.setattr(live_choice, "ENOUGH", 1.0)
+    settings = {"rank": 8, "cutoff": 4, "dislike_weight": -0.5, "held": [], "trend_exponent": 0.5}
+    models = {"SSF-T": {"model": "SSFT", "settings": settings, "arms": ["refit"]}}
+    run = partial(run_stream, spec(models=models, timed_events=0), data, progress=False)
+    whole, part = run(tmp_path / "whole"), run(tmp_path / "part")
+    for number in (8, 9):
+        (part / f"window-{number:03d}.parquet").unlink()
+    run(tmp_path / "part")
     for path in sorted(whole.glob("*.parquet")):
         assert pl.read_parquet(path).equals(pl.read_parquet(part / path.name)), path.name
 

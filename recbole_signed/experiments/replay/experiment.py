@@ -55,18 +55,18 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
         replay.start(state)
         n_base = state.edges.n_users
         arms = _arms(spec, state, out, folder)
+        files = [out / f"window-{number:03d}.parquet" for number in range(len(replay))]
+        missing = [number for number, file in enumerate(files) if not file.exists()]
         bar = tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr)
         for number in bar:
-            window, path = replay.window(number), out / f"window-{number:03d}.parquet"
-            done = path.exists()
+            window, path, done = replay.window(number), files[number], number not in missing
             if not done:
                 bar.set_postfix_str("predicting")
                 cases = Cases.of(state, window, n_base)
                 table = _predict(spec, arms, state, cases)
             bar.set_postfix_str("learning")
             times = _learn(spec, arms, state, window)
-            following = out / f"window-{number + 1:03d}.parquet"
-            times.update(_renew(arms, state, refit=number + 1 < len(replay) and not following.exists()))
+            times.update(_renew(arms, state, open_=[each - number for each in missing if each > number]))
             if not done:
                 times["n_events"], times["start"] = len(window), int(window.timestamp[0])
                 times["peak_memory_bytes"] = memory_bytes()[1]
@@ -146,8 +146,14 @@ def _top(arm: Arm, state: OnlineState, update: Update) -> None:
     best_items(arm.learner, state.edges, int(users[0]), TOP)
 
 
-def _renew(arms: list[Arm], state: OnlineState, *, refit: bool) -> dict[str, Any]:
-    """Refresh the online arms, and fit the others from scratch where that will be looked at."""
+def _renew(arms: list[Arm], state: OnlineState, *, open_: list[int]) -> dict[str, Any]:
+    """Refresh the online arms, and fit the others from scratch where that will be looked at.
+
+    Args:
+        arms: of the experiment.
+        state: after a window.
+        open_: how far ahead the windows are that are still to be predicted, from 1.
+    """
     edges = state.edges.export()
     sizes = state.edges.n_users, state.edges.n_items
     refreshing, staleness, fitting = {}, {}, {}
@@ -157,7 +163,7 @@ def _renew(arms: list[Arm], state: OnlineState, *, refit: bool) -> dict[str, Any
             found = arm.learner.refresh(edges, *sizes)
             arm.learner.attach(state.edges)
             refreshing[arm.label], staleness[arm.label] = time.perf_counter() - started, found.staleness
-        elif arm.kind == "refit" and refit:
+        elif arm.kind == "refit" and (1 in open_ or (open_ and arm.learner.remembers)):
             arm.learner.fit(edges, *sizes)
             arm.learner.attach(state.edges)
             fitting[arm.label] = time.perf_counter() - started

@@ -53,6 +53,10 @@ class Learner(Protocol):
     def refresh_needs_times(self) -> bool:
         """Whether :meth:`refresh` does."""
 
+    @property
+    def remembers(self) -> bool:
+        """Whether what :meth:`fit` learns depends on the fits before it, too."""
+
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Learn from scratch (T3)."""
 
@@ -124,6 +128,11 @@ class LearnerDefaults:
     @property
     def needs_times(self) -> bool:
         """Whether a fit looks at the times of edges: no."""
+        return False
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a fit depends on those before it: no."""
         return False
 
     def from_scratch(self) -> Any:
