@@ -17,6 +17,8 @@ from .facts import why_unsigned as why_unsigned
 from .hooks import PICKLED_FUNCTIONS as PICKLED_FUNCTIONS
 from .ranges import RANGES as RANGES
 from .ranges import Interval as Interval
+from .ranges import Listed as Listed
 from .ranges import Words as Words
+from .ranges import declared_for as declared_for
 from .ranges import ranges_of as ranges_of
 from .registry import PROPERTIES as PROPERTIES

@@ -81,6 +81,25 @@ class Interval:
         return above and below
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A parameter that is a list of values, each of which has the same range: RecBole's HGN has two ``reg_weight``."""
+
+    each: Interval | Words
+
+    def __str__(self) -> str:
+        return f"a list, each of its values {self.each}"
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is a list of them."""
+        return isinstance(value, (list, tuple)) and all(self.each.holds(each) for each in value)
+
+
+def declared_for(declared: Interval | Words, default: Any) -> Interval | Words | Listed:
+    """Return a declaration as it counts for a model: where its default of the key is a list, for each value of one."""
+    return Listed(declared) if isinstance(default, (list, tuple)) else declared
+
+
 COUNT, FROM_ZERO = Interval(int, 1), Interval(int, 0)
 NOT_NEGATIVE, POSITIVE = Interval(float, 0), Interval(float, 0, open="low")
 RANGES: dict[str, Interval | Words] = {
@@ -145,9 +164,10 @@ def check_values(
         if value is None:
             continue
         _check_kind(key, value, defaults.get(key))
-        if key in ranges and not ranges[key].holds(value):
-            raise UsageError(f"{key} is {value!r}; it must be {ranges[key]}.")
-        if isinstance(ranges.get(key), Interval) and ranges[key].kind is int:  # type: ignore[union-attr]
+        declared = declared_for(ranges[key], defaults.get(key)) if key in ranges else None
+        if declared is not None and not declared.holds(value):
+            raise UsageError(f"{key} is {value!r}; it must be {declared}.")
+        if isinstance(declared, Interval) and declared.kind is int:
             final[key] = int(value)
     by_recbole = not (getattr(model_class, "batches", None) or hasattr(model_class, "fit"))
     if by_recbole and "train_batch_size" in given and final["train_batch_size"] == 0:

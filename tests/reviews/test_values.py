@@ -17,7 +17,8 @@ from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config, parse_assignments
-from recbole_signed.plugin import RANGES, Interval, Words, facts_of, ranges_of, registry
+from recbole_signed.plugin import RANGES, Interval, Words, declared_for, facts_of, ranges_of, registry
+from recbole_signed.yaml_spec import read_yaml
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 WRONG = [
@@ -115,6 +116,26 @@ def test_sentences() -> None:
 )
 def test_a_declaration_is_an_interval_or_words(text: str, expected: Interval | Words) -> None:
     assert Interval.of(text) == expected
+
+
+@pytest.mark.parametrize(("model", "default"), [("HGN", [0.0, 0.0]), ("SHAN", [0.01, 0.0001])])
+def test_each_value_of_a_list_has_the_range(model: str, default: list[float], configure: Callable[..., Config]) -> None:
+    """RecBole's two models with more than one regularisation."""
+    order = {"eval_args": {"order": "TO"}}
+    assert configure(model, **order)["reg_weight"] == default
+    assert configure(model, reg_weight=[0.1, 0.001], **order)["reg_weight"] == [0.1, 0.001]
+    for wrong in ([0.1, -1.0], 0.1, ["small", 0.1]):
+        with pytest.raises(UsageError, match=r"reg_weight is .* it must be a list, each of its values a number 0"):
+            configure(model, reg_weight=wrong, **order)
+
+
+def test_the_defaults_of_all_models_of_recbole_are_in_their_ranges() -> None:
+    folder = registry.recbole_folder()
+    assert folder is not None
+    for path in sorted((folder / "properties" / "model").glob("*.yaml")):
+        for key, default in (read_yaml(path) or {}).items():
+            if key in RANGES and default is not None:
+                assert declared_for(RANGES[key], default).holds(default), f"{path.stem}: {key}"
 
 
 OF_MODELS = [

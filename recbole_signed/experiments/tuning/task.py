@@ -24,7 +24,7 @@ from recbole_signed.experiments.runs import (
     read_yaml,
     run,
 )
-from recbole_signed.plugin import FREE_KEYS, Interval, Words, ranges_of, registry
+from recbole_signed.plugin import FREE_KEYS, Interval, Listed, Words, declared_for, ranges_of, registry
 
 DECIMALS = 6
 """Default ``metric_decimal_place`` of trials: RecBole's 4 makes many of them look equal."""
@@ -92,7 +92,7 @@ class Facts:
     """Keys that the user gave, in files or by themselves."""
     model_keys: frozenset[str]
     """Keys of the model's own default yaml."""
-    ranges: Mapping[str, Interval | Words]
+    ranges: Mapping[str, Interval | Words | Listed]
     """Key -> the values that it may have."""
     seed: int
     metric: str
@@ -128,7 +128,7 @@ def facts_of(task: Task) -> Facts:
         judging=_judging_keys(),
         fixed=given_settings(config),
         model_keys=frozenset(_model_defaults(config.model_class)),
-        ranges=ranges_of(config.model_class),
+        ranges={key: declared_for(each, defaults.get(key)) for key, each in ranges_of(config.model_class).items()},
         seed=int(config["seed"]),
         metric=config["valid_metric"],
         bigger=bool(config["valid_metric_bigger"]),
