@@ -170,3 +170,12 @@ def test_without_eigenvectors(make: Callable) -> None:
     assert not model.positions.any()
     (batch,) = list(train)
     assert torch.isfinite(model.train().calculate_loss(batch))
+
+
+def test_a_small_batch_may_hold_dislikes_alone(make: Callable) -> None:
+    model, train = make(beta=0.0, train_batch_size=1, reg_weight=0.0, gate_decay=0.0)
+    batch = next(each for each in train if float(each["sign"]) < 0)
+    loss = model.train().calculate_loss(batch)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert not any(each.grad is not None and each.grad.any() for each in model.parameters())
