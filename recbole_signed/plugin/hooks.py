@@ -263,6 +263,8 @@ def _on_ease(module: ModuleType) -> None:
             return
         from recbole_signed.graph import gram_inverse
 
+        if not config["reg_weight"] > 0:
+            raise UsageError(f"reg_weight is {config['reg_weight']}; that of EASE must be a number above 0.")
         super(module.EASE, instance).__init__(config, dataset)
         instance.dummy_param = torch.nn.Parameter(torch.zeros(1))
         instance.interaction_matrix = dataset.inter_matrix(form="csr").astype(np.float32)

@@ -597,6 +597,13 @@ def test_ease_is_recboles_own_whether_or_not_it_inverts_in_place(write_inter: Wr
         assert torch.equal(model.full_sort_predict({"user_id": users}).view(X.shape), scores[name])
 
 
+def test_ease_without_regularisation_is_refused(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    config, _, (train, _, _) = prepare("signed", "EASE", reg_weight=0.0)
+    with pytest.raises(UsageError, match=r"reg_weight is 0\.0; that of EASE must be a number above 0"):
+        get_model("EASE")(config, train._dataset)
+
+
 # ---- a sample of users ----
 
 
