@@ -52,6 +52,8 @@ STOCK = {
     "LightGCN": ModelFacts(),
     "EASE": ModelFacts(seedless=True, trained_by_gradients=False),
     "ItemKNN": ModelFacts(seedless=True, trained_by_gradients=False),
+    "AsymKNN": ModelFacts(seedless=True, trained_by_gradients=False),
+    "NCEPLRec": ModelFacts(trained_by_gradients=False),  # a closed form, whose randomised decomposition has the seed
     "SLIMElastic": ModelFacts(trained_by_gradients=False),
     "ADMMSLIM": ModelFacts(trained_by_gradients=False),
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recbole.utils import ModelType, get_model
 from signed_report.families import LIKES_CLOSED, LIKES_TRAINED, OURS, REFERENCE, SIGNED_CLOSED, family
 from signed_report.families import families_by_model as families
 
@@ -190,3 +191,10 @@ def test_a_model_that_extends_one_of_this_package_is_exported_with_its_defaults(
     upstream(tiny, tmp_path / "export", author="A. Author", email="a.author@example.org")
     yaml = (tmp_path / "export/recbole/properties/model/Tiny.yaml").read_text(encoding="utf-8")
     assert "reg_weight: 200.0" in yaml
+
+
+def test_recboles_models_without_gradients_are_known() -> None:
+    """What their scores are, and so how like rates enter them, depends on it."""
+    general = [name for name, kind in registry.stock_models() if kind == "general"]
+    fitted = {name for name in general if get_model(name).type == ModelType.TRADITIONAL} | {"NCEPLRec"}
+    assert fitted == {name for name in general if not facts_of(name).trained_by_gradients}

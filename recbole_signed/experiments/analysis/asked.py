@@ -63,7 +63,8 @@ def _with_keys(
             beside = [each.name for each in folder.parent.glob("*") if each.is_dir()]
             raise UsageError(f"--tuned names '{name}', but there is no folder {folder}{nearest(name, beside)}")
     found = {}
-    for model in names or (*registry.models(), *STOCK):
+    installed = {name for name, _ in registry.stock_models()}  # RecBole 1.2.0 has fewer
+    for model in names or (*registry.models(), *(name for name in STOCK if name in installed)):
         files = [file for file in (tuned_path(model, name) for name in tuned) if file.is_file()]
         found[model] = read_yaml(files[0]) if files else {}
     return found
