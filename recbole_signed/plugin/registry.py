@@ -84,13 +84,14 @@ def register_model(
     path = None if properties is None else Path(properties)
     if path is not None and not path.is_file():
         raise UsageError(f"the model '{name}' is registered with the file {path}, which does not exist.")
-    known = _registry.models.get(name)
-    if known is not None and known.module != module:
+    known = next((each for each in _registry.models.values() if each.name.lower() == name.lower()), None)
+    if known is not None and (known.name, known.module) != (name, module):
+        why = "" if known.name == name else ", and RecBole finds a model by its name in lower case"
         raise UsageError(
-            f"the model '{name}' is registered already, by {known.module}; give one of the two another name."
+            f"the model '{known.name}' is registered already, by {known.module}{why}; give one of the two another name."
         )
     folder = recbole_folder()
-    if folder is not None and (folder / "model" / "general_recommender" / f"{name.lower()}.py").is_file():
+    if folder is not None and any((folder / "model").glob(f"*_recommender/{name.lower()}.py")):
         raise UsageError(f"RecBole has a model of the name '{name}'; register yours under another name.")
     _register(ModelEntry(name, module, path, dataset, trainer))
     _tell_children(_registry.models[name])

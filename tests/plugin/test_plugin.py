@@ -293,8 +293,13 @@ def test_a_registered_model_runs_in_a_table_until_its_code_changes(script: Calla
 
 def test_names_that_are_taken_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(registry.INHERITED, "{}")
-    with pytest.raises(UsageError, match="RecBole has a model of the name 'BPR'"):
-        recbole_signed.register_model("BPR", "somewhere")
+    for taken in ("BPR", "SASRec", "DeepFM", "KGAT"):  # of each of RecBole's packages
+        with pytest.raises(UsageError, match=f"RecBole has a model of the name '{taken}'"):
+            recbole_signed.register_model(taken, "somewhere")
+    with pytest.raises(
+        UsageError, match=r"'SSF' is registered already, by recbole_signed\.ssf\.ssf, and RecBole finds"
+    ):
+        recbole_signed.register_model("Ssf", "somewhere")
     with pytest.raises(UsageError, match="does not exist"):
         recbole_signed.register_model("Unheard", "somewhere", properties=tmp_path / "nothing.yaml")
     registry.register_model("UnheardOf", "first.module")
