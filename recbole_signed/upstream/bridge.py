@@ -166,8 +166,9 @@ class SignedBatches:
         dislikes = getattr(dataset, "dislike_feat", None) if self.with_dislikes else None
         none = torch.zeros(0, dtype=torch.int64)
         self.dislikes = [none, none] if dislikes is None else [dislikes[name] for name in DISLIKE_FIELDS]
-        times = (config["train_neg_sample_args"] or {}).get("sample_num", 1) or 1
-        self.n_rows = max(len(dataset.inter_feat) * int(times), 1)
+        sampling = config["train_neg_sample_args"] or {}
+        times = 1 if sampling.get("distribution") == "none" else int(sampling.get("sample_num", 1) or 1)
+        self.n_rows = max(len(dataset.inter_feat) * times, 1)
         self.seen = 0
         self.order = np.arange(0)
 

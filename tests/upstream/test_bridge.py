@@ -84,6 +84,17 @@ def test_each_dislike_comes_once_an_epoch_and_nothing_known_is_sampled() -> None
     assert orders[0] != orders[1]
 
 
+@pytest.mark.parametrize("number", ["none", 3])
+def test_recbole_may_sample_nothing(number: Any) -> None:
+    """RecBole makes the word none of ``train_neg_sample_args: ~``; the number beside it has no meaning then."""
+    dataset = data(LIKES, DISLIKES, train_neg_sample_args={"distribution": "none", "sample_num": number})
+    batches = SignedBatches(dataset, signed_rows(dataset), "edges")
+    for each in range(2):
+        made, begun = epoch(batches, dataset, 7)
+        assert begun == [each, None, None]
+        assert sum(int((batch["sign"] < 0).sum()) for batch in made) == len(DISLIKES)
+
+
 def test_items_are_sampled_in_proportion_to_a_power_of_their_edges() -> None:
     edges = [*((user, 1) for user in range(1, 5)), (1, 2), (5, 3)]
     for exponent, wanted in ((1.0, 4 / 5), (2.0, 16 / 17)):
