@@ -117,6 +117,12 @@ def _into_the_guide(kind: Kind, old: str, text: str) -> str:
 
 
 def _into_the_list(kind: Kind, old: str, text: str) -> str:
+    row = text.strip().rstrip(",")
+    before = old.find(f'"model_link": "{json.loads(row)["model_link"]}"')
+    if before >= 0:  # of an export before this one, with another author, say
+        new = old[: old.rindex("{", 0, before)] + row + old[old.index("}", before) + 1 :]
+        json.loads(new)
+        return new
     link = old.rfind(f'"model_link": "/docs/user_guide/model/{kind.name}/')
     at = old.rfind('"repository": "RecBole"', 0, old.find("}", link)) if link >= 0 else -1
     if at < 0:

@@ -29,7 +29,8 @@ from recbole_signed.upstream import (
     recipe_of,
     upstream,
 )
-from recbole_signed.upstream.checkout import GENERAL, GUIDE, insert
+from recbole_signed.upstream.checkout import GENERAL, GUIDE, LIST, insert
+from recbole_signed.upstream.pages import model_list_row, model_list_text
 
 MODELS = [name for name in sorted(registry.models()) if not recipe_of(name).refusal]
 
@@ -126,6 +127,18 @@ def test_a_line_that_begins_another_one_is_put_in_too(tmp_path: Path) -> None:
         for model in ("ssfl", "ssf"):
             assert written.splitlines().count(text.format(model).rstrip()) == 1, path
     assert "We implement 96 " in (tmp_path / GUIDE).read_text(encoding="utf-8")
+
+
+def test_a_row_of_another_author_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    (tmp_path / LIST).parent.mkdir()
+    (tmp_path / LIST).write_text(REPOSITORY[LIST], encoding="utf-8")
+    bundled = SourceModule.read("recbole_signed.ssf.ssf")
+    for author in ("A. Author", "B. Author"):
+        row = model_list_row(Description.of(bundled, "SSF", ()), author, 2026)
+        assert insert(tmp_path, LIST, model_list_text(row) + "\n", GENERAL)
+    rows = json.loads((tmp_path / LIST).read_text(encoding="utf-8"))["data"]
+    assert [each["model"] for each in rows] == ["Pop", "SSF", "LR", "SASRec"]
+    assert rows[1]["authors"] == "B. Author"
 
 
 def test_a_file_keeps_its_line_ends(tmp_path: Path) -> None:
