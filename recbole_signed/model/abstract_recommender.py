@@ -73,9 +73,8 @@ class SignedRecommender(GeneralRecommender):
         if hasattr(dataset, "signed_graph"):
             return dataset.signed_graph()
         if self.needs_sign:
-            raise UsageError(
-                f"{type(self).__name__} learns from dislikes, but {type(dataset).__name__} has none; {HOW_TO_SIGN}"
-            )
+            need = "learns from dislikes" if self.uses_dislikes else "reads data with a sign"
+            raise UsageError(f"{type(self).__name__} {need}, but {type(dataset).__name__} has none; {HOW_TO_SIGN}")
         likes = dataset.inter_feat
         edges = likes[dataset.uid_field].numpy(), likes[dataset.iid_field].numpy()
         none = np.empty(0, dtype=np.int64)

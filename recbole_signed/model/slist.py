@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.graph import gram_inverse, refuse_too_large
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
@@ -52,7 +53,8 @@ class SLIST(TrainingFreeRecommender):
     * rows of S, T and X are not normalised, as the authors' code does by default; a like that is kept twice counts
       twice.
 
-    Without timestamps it is SLIS, and says so. Memory: two dense matrices over the liked items, in float32.
+    Without timestamps, and on data without a sign, it is SLIS, and says so. Memory: two dense matrices over the liked
+    items, in float32.
     """
 
     family = "linear transitions"
@@ -79,7 +81,9 @@ class SLIST(TrainingFreeRecommender):
         user, item = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
         time = dataset.times("inter_feat") if hasattr(dataset, "times") else None
         if time is None:
-            getLogger().warning("SLIST is SLIS here: the data set has no timestamps, so there is no order of likes.")
+            why = f"exact times are read from data with a sign alone; {HOW_TO_SIGN}"
+            why = "the data set has no timestamps." if hasattr(dataset, "times") else why
+            getLogger().warning(f"SLIST is SLIS here, without an order of likes: {why}")
             self.alpha, self.inference_decay, time = 1.0, math.inf, np.zeros(len(user))
         liked = np.flatnonzero(np.bincount(item, minlength=self.n_items))
         self.register_buffer("item_weights", torch.zeros(len(liked), 0))

@@ -173,9 +173,9 @@ def add_signed_settings(config: Any) -> None:
     final["signed"] = settings
     if settings is None:
         if getattr(config.model_class, "needs_sign", False) and _has_files(config):
-            raise UsageError(
-                f"{config.model} learns from dislikes, but the data set '{config.dataset}' has no sign; {HOW_TO_SIGN}"
-            )
+            likes_only = not getattr(config.model_class, "uses_dislikes", True)
+            need = "reads data with a sign" if likes_only else "learns from dislikes"
+            raise UsageError(f"{config.model} {need}, but the data set '{config.dataset}' has no sign; {HOW_TO_SIGN}")
         _warn_of_ratings(config)
         return
     if "eval_batch_size" not in config.external_config_dict and not is_sequential(config.model_class):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,30 @@ def test_with_all_similarity_it_is_ease(fitted: Callable[..., Any], signed_rows:
     np.fill_diagonal(ease, 0.0)
     liked = model.liked.numpy()
     np.testing.assert_allclose(model.item_weights, ease[np.ix_(liked, liked)], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        (["user_id:token", "item_id:token", "timestamp:float"], "exact times are read from data with a sign alone"),
+        (["user_id:token", "item_id:token", "sign:float"], "the data set has no timestamps"),
+    ],
+)
+def test_it_says_why_there_is_no_order(
+    columns: list[str],
+    why: str,
+    write_inter: Callable[..., Path],
+    tmp_path: Path,
+    signed_rows: list,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write_inter("plain", columns, [(u, i, t if "timestamp:float" in columns else s) for u, i, s, t in signed_rows])
+    config = Config(model="SLIST", dataset="plain", config_dict={"data_path": str(tmp_path / "dataset")})
+    train, *_ = data_preparation(config, create_dataset(config))
+    with caplog.at_level(logging.WARNING):
+        model = get_model("SLIST")(config, train._dataset)
+    assert f"SLIST is SLIS here, without an order of likes: {why}" in caplog.text
+    assert model.alpha == 1
 
 
 @settings(max_examples=100)

@@ -270,6 +270,13 @@ def test_a_model_that_needs_a_sign_refuses_data_without(
     assert "Theirs learns from dislikes, but the data set 'unsigned' has no sign" in out
 
 
+@pytest.mark.parametrize("model", ["ContentKNN", "DecayPop", "FeaturePop", "LightFM"])
+def test_a_model_of_likes_that_needs_a_sign_is_not_said_to_learn_from_dislikes(model: str, write_inter: Write) -> None:
+    write_inter("unsigned", COLUMNS[:2], [(1, 1), (2, 2)])
+    with pytest.raises(UsageError, match=f"{model} reads data with a sign, but the data set 'unsigned' has no sign"):
+        Config(model=model, dataset="unsigned", config_dict={"data_path": "dataset", "state": "ERROR"})
+
+
 def test_a_registered_model_runs_in_a_table_until_its_code_changes(script: Callable[..., str], tmp_path: Path) -> None:
     """The runs of a table are processes of their own, which have not executed the script."""
     (tmp_path / "Theirs.yaml").write_text("embedding_size: 8\nmy_own_key: 7\n")
