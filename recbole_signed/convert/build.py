@@ -213,11 +213,14 @@ def _require_signs(converter: Converter, rows: dict[str, Any]) -> None:
     rule, count = converter.rule, rows["rows"]
     what = f"{converter.input or converter.name}: the {f'sign rule ({rule})' if rule else 'sign column'}"
     among = f"among {count['total']} rows{_left_out()}"
+    exact = (
+        "; words are compared letter by letter, 'Like' is not 'like'" if rule is not None and rule.text_columns else ""
+    )
     if count["like"] == 0:
-        raise UsageError(f"{what} leaves no likes {among}; change the rule or the column.")
+        raise UsageError(f"{what} leaves no likes {among}; change the rule or the column{exact}.")
     if rule is not None and rule.has_dislikes and count["dislike"] == 0:
         raise UsageError(
-            f"{what} leaves no dislikes {among}; change its dislike condition, or leave that out to have none."
+            f"{what} leaves no dislikes {among}; change its dislike condition, or leave that out to have none{exact}."
         )
 
 

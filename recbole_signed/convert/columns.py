@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import polars as pl
@@ -69,7 +69,15 @@ def filled(batch: Batch, *columns: str, word: str = "unknown") -> Batch:
     return batch.with_columns(*made)
 
 
-def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = False, into: str | None = None) -> Batch:
+def number(
+    batch: Batch,
+    column: str,
+    *,
+    purpose: str,
+    may_be_missing: bool = False,
+    into: str | None = None,
+    remedy: str = FIX_ROW,
+) -> Batch:
     """Turn a column into float64; true and false count as 1 and 0, a missing value becomes NaN.
 
     Args:
@@ -78,6 +86,7 @@ def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = Fa
         purpose: what the number is for, as the complaint is to say it.
         may_be_missing: whether rows without a value pass.
         into: the column that holds the numbers, where it is to be another one.
+        remedy: what helps where a text is not a number.
 
     Raises:
         UsageError: text that is not a number, an infinite number, a missing value where none may be.
@@ -85,7 +94,7 @@ def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = Fa
     """
     raw, made, shown = batch.frame[column], into or column, batch.called(column)
     if raw.dtype == pl.String:
-        batch = _parse_numbers(batch, column, purpose, made)
+        batch = _parse_numbers(batch, column, purpose, made, remedy)
     elif raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null):
         batch = batch.with_columns(raw.cast(pl.Float64).fill_null(float("nan")).alias(made))
     else:
@@ -109,7 +118,7 @@ def number(batch: Batch, column: str, *, purpose: str, may_be_missing: bool = Fa
     )
 
 
-def _parse_numbers(batch: Batch, column: str, purpose: str, made: str) -> Batch:
+def _parse_numbers(batch: Batch, column: str, purpose: str, made: str, remedy: str) -> Batch:
     text, shown = batch.frame[column].str.strip_chars(), batch.called(column)
     parsed = text.cast(pl.Float64, strict=False)
     if parsed.null_count() == 0:
@@ -120,7 +129,7 @@ def _parse_numbers(batch: Batch, column: str, purpose: str, made: str) -> Batch:
         parsed.is_not_null() | blank,
         lambda i: f"{purpose} needs numbers in column {shown!r}, got {text[i]!r}",
         column,
-        remedy=FIX_ROW,
+        remedy=remedy,
     )
 
 
@@ -128,11 +137,18 @@ def sign(batch: Batch, column: str) -> Batch:
     """Turn a column that already holds -1, 0 and 1 into int8.
 
     Raises:
-        UsageError: any other value, with its row.
+        UsageError: any other value, with its row; true and false, since false as 0 would be no dislike.
 
     """
-    batch = number(batch, column, purpose="the sign")
-    values, shown = batch.frame[column], batch.called(column)
+    raw, shown = batch.frame[column], batch.called(column)
+    if raw.dtype == pl.Boolean or (raw.dtype == pl.String and raw.str.strip_chars().is_in(list(_BOOLEANS)).any()):
+        raise UsageError(
+            f"{batch.origin}: column {shown!r} holds true and false, and a sign is 1 (like), -1 (dislike) or 0 "
+            f"(neutral); give the rule like='{shown} == 1' dislike='{shown} == 0' in place of sign=."
+        )
+    words = f"{FIX_ROW}; for words give a rule such as like='{shown} == like' in place of sign="
+    batch = number(batch, column, purpose="the sign", remedy=words)
+    values = batch.frame[column]
     return batch.with_columns(values.cast(pl.Int8, strict=False)).require(
         values.is_in([-1.0, 0.0, 1.0]),
         lambda i: (
@@ -160,7 +176,7 @@ def sign_by_rule(batch: Batch, rule: SignRule, column_of: Mapping[str, str] | No
     for name, made in numbers.items():
         column = (column_of or {}).get(name, name)
         if name in rule.text_columns:
-            batch = batch.with_columns(_words(batch, column).alias(made))
+            batch = batch.with_columns(_words(batch, column, rule.words_of(name)).alias(made))
             continue
         batch = number(batch, column, purpose="the sign rule", may_be_missing=True, into=made)
     like, dislike = rule.verdicts({name: batch.frame[made].to_numpy() for name, made in numbers.items()})
@@ -173,8 +189,14 @@ def sign_by_rule(batch: Batch, rule: SignRule, column_of: Mapping[str, str] | No
     )
 
 
-def _words(batch: Batch, column: str) -> pl.Series:
+def _words(batch: Batch, column: str, compared: Iterable[str]) -> pl.Series:
+    """Return a column as the words that it is compared with; true and false are those of any case."""
     values = batch.frame[column]
+    if values.dtype == pl.Boolean:
+        spelled = {word.lower(): word for word in compared}
+        if spelled.keys() <= {"true", "false"}:
+            words = {each: spelled.get(str(each).lower(), str(each)) for each in (True, False)}
+            return values.replace_strict(words, default="", return_dtype=pl.String)
     if not isinstance(values.dtype, (pl.String, pl.Categorical, pl.Enum)):
         raise UsageError(
             f"{batch.origin}: the sign rule compares column {batch.called(column)!r} with a word, but it holds "

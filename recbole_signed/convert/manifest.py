@@ -67,7 +67,10 @@ def warnings(rows: Mapping[str, Any], *, unix_time: bool = True) -> list[str]:
     """Sentences about what a reader of results on this data should know."""
     found: list[str] = []
     if rows["rows"]["dislike"] == 0:
-        found.append("no dislikes: signed models have nothing to learn from beyond the likes")
+        found.append(
+            "no dislikes: signed models have nothing to learn from beyond the likes"
+            + ("; where a sign of 0 means a dislike, give a rule for it" if rows["rows"]["neutral"] else "")
+        )
     if rows["contradicting_pairs"]:
         found.append(f"{rows['contradicting_pairs']} pairs are both liked and disliked")
     for name, part in rows.get("parts", {}).items():

@@ -143,6 +143,10 @@ class SignRule:
         """The columns that are compared with words."""
         return frozenset(c.column for c in self._comparisons if isinstance(c.value, str))
 
+    def words_of(self, column: str) -> frozenset[str]:
+        """The words that a column is compared with."""
+        return frozenset(c.text for c in self._comparisons if c.column == column and isinstance(c.value, str))
+
     @property
     def _comparisons(self) -> tuple[_Comparison, ...]:
         return self.like.comparisons + (self.dislike.comparisons if self.dislike else ())

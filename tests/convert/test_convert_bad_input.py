@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recbole_signed import from_frame
 from recbole_signed.convert import convert, tables
 from recbole_signed.convert import raw_files as files
 from recbole_signed.errors import UsageError
@@ -247,6 +248,33 @@ def test_no_dislikes_are_fine_unless_they_were_asked_for_and_are_warned_about(tm
     assert json.loads((made / "dataset.json").read_text())["warnings"][0].startswith("no dislikes")
     signs = write(tmp_path, "signs.csv", ["user,item,sign", "a,x,1", "a,y,0"])
     assert json.loads((convert("csv", signs, tmp_path) / "dataset.json").read_text())["warnings"]
+
+
+def test_true_and_false_are_no_signs_but_a_rule_reads_them(tmp_path: Path) -> None:
+    raw = write(tmp_path, "raw.csv", ["user,item,liked", "a,x,True", "a,y,False", "b,x,"])
+    remedy = r"holds true and false.*give the rule like='liked == 1' dislike='liked == 0'"
+    refuse(raw, remedy, sign="liked")
+    frame = pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "liked": [True, False, None]})
+    with pytest.raises(UsageError, match=remedy):
+        from_frame(frame, sign="liked")
+    for like, dislike in (("== 1", "== 0"), ("== true", "== false"), ("== TRUE", "!= TRUE")):
+        found = from_frame(frame, like=f"liked {like}", dislike=f"liked {dislike}")
+        assert (found.n_likes, found.n_dislikes, found.n_neutral) == (1, 1, 1)
+    with pytest.raises(UsageError, match="compares column 'liked' with a word, but it holds Boolean"):
+        from_frame(frame, like="liked == yes")
+
+
+def test_words_in_place_of_signs_get_a_rule_as_the_remedy(tmp_path: Path) -> None:
+    raw = write(tmp_path, "raw.csv", ["user,item,mood", "a,x,like", "a,y,dislike"])
+    refuse(raw, "got 'like'; .*for words give a rule such as like='mood == like' in place of sign=", sign="mood")
+    refuse(raw, "words are compared letter by letter", like="mood == Like", dislike="mood == dislike")
+    refuse(raw, "words are compared letter by letter", like="mood == like", dislike="mood == Dislike")
+
+
+def test_a_sign_of_0_without_any_dislike_is_warned_about(tmp_path: Path) -> None:
+    raw = write(tmp_path, "raw.csv", ["user,item,sign", "a,x,1", "a,y,0"])
+    (warning,) = json.loads((convert("csv", raw, tmp_path) / "dataset.json").read_text())["warnings"]
+    assert "where a sign of 0 means a dislike, give a rule for it" in warning
 
 
 def test_an_open_quote_does_not_swallow_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
