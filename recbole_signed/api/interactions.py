@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,8 @@ def from_frame(
         name: of the data set.
 
     Returns:
-        The interactions, in a temporary data set folder that goes when they do.
+        The interactions, in a temporary data set folder that goes when they do. What a reader of results should know of
+        them, and how many bad rows were left out, is a warning.
 
     Raises:
         UsageError: no table, an unknown column, a wrong rule, or a bad row (with its number, from 1).
@@ -127,6 +129,12 @@ def from_frame(
         raise UsageError(f"{name!r} can't be the name of a data set; give one without slashes and leading dots.")
     kept = tempfile.TemporaryDirectory(prefix="recbole-signed-")
     folder = convert_frame(frame, Path(kept.name) / name, items, users, **options)
+    record = read_manifest(folder) or {}
+    left_out = (record.get("rejected") or {}).get("rows", 0)
+    if left_out:
+        warnings.warn(f"{left_out:,} bad rows were left out; {folder / f'{name}.rejected.tsv'} has them", stacklevel=2)
+    for sentence in record.get("warnings", ()):
+        warnings.warn(sentence, stacklevel=2)
     return described(folder, kept)
 
 

@@ -176,8 +176,18 @@ def test_a_column_to_keep_is_one_name_or_several(keep: Any) -> None:
     assert "price:float" in inter_of(rs.from_frame(small(price=[1, 2, 3]), **RULE, keep=keep)).splitlines()[0]
 
 
+def test_what_convert_warns_about_is_a_warning() -> None:
+    with pytest.warns(UserWarning, match="the last time, 2100-01-01T00:00:00Z, lies in the future"):
+        rs.from_frame(small(time=["2020-01-01", "2020-01-02", "2100-01-01"]), **RULE)
+
+
 def test_bad_rows_can_be_left_out() -> None:
-    data = rs.from_frame(small(item=[1.0, 2.5, 3.0]), **{"like": "rating >= 4", "on_error": "skip"})
+    with pytest.warns(UserWarning, match="bad rows|no dislikes") as told:
+        data = rs.from_frame(small(item=[1.0, 2.5, 3.0]), **{"like": "rating >= 4", "on_error": "skip"})
+    left_out, no_dislikes = (str(each.message) for each in told)
+    assert left_out == f"1 bad rows were left out; {data.folder / 'frame.rejected.tsv'} has them"
+    assert (data.folder / "frame.rejected.tsv").exists()
+    assert no_dislikes.startswith("no dislikes")
     assert (data.n_likes, data.n_dislikes) == (2, 0)
     assert str(data).endswith("items: 2 likes, 0 dislikes, 0 neutral rows")
 
