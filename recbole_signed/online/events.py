@@ -7,7 +7,8 @@ An event says that a user liked, disliked, skipped or viewed an item at a time, 
 * ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long. A user is forgotten
   by an id of any length: it may have come before the limit.
 * time stamps are whole milliseconds since 1970, not negative, and at most ``future_tolerance`` ahead of the clock.
-  Units are never mixed: a number that counts seconds or microseconds by its size is refused.
+  Units are never mixed: a number that counts seconds or microseconds by its size is refused. A text may be ISO 8601
+  with a time zone.
 * a verdict replaces the other: a dislike ends a like, and ``undislike`` does not bring the like back.
 * ``features`` of an ``item`` or ``user`` map columns to texts, numbers or lists of them; the newest announcement of it
   counts.
@@ -22,6 +23,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from numbers import Integral, Real
 from typing import Any
 
@@ -336,12 +338,15 @@ def _timestamp(value: Any, latest: int) -> int:
         try:
             value = int(value)
         except ValueError:
-            value = _float(value)
+            value = _iso(_float(value))
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, Integral) or isinstance(value, bool):
         got = "is missing" if value is None else f"is {quoted(value)}"
-        raise _InvalidRowError(f"timestamp {got}; expected whole milliseconds since 1970")
+        raise _InvalidRowError(
+            f"timestamp {got}; expected whole milliseconds since 1970, or ISO 8601 with a time zone, such as "
+            "2026-04-09T22:10:48Z"
+        )
     value = int(value)
     if value < 0:
         raise _InvalidRowError(f"timestamp {value} lies before 1970")
@@ -369,6 +374,17 @@ def _value(value: Any) -> float:
     if math.isinf(number):
         raise _InvalidRowError("value is infinite")
     return number
+
+
+def _iso(text: float | str) -> float | str | int:
+    """Return a text of ISO 8601 with a time zone as milliseconds, anything else as it is."""
+    if not isinstance(text, str):
+        return text
+    try:
+        parsed = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        return text
+    return text if parsed.tzinfo is None else round(parsed.timestamp() * 1000)
 
 
 def _float(text: str) -> float | str:

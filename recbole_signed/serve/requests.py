@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from fastapi import Request
@@ -21,25 +20,15 @@ from recbole_signed.serve.replicas import NO_WRITER
 from recbole_signed.serve.writer import Writer
 
 
-def _milliseconds(row: Any, engine: Engine) -> Any:
-    """Return a row with a time stamp in milliseconds: now where it has none, ISO 8601 turned into a number."""
-    if not isinstance(row, dict):
+def _stamped(row: Any, engine: Engine) -> Any:
+    """Return a row with a time stamp: that of now where it has none."""
+    if not isinstance(row, dict) or row.get("timestamp") is not None:
         return row
-    stamp = row.get("timestamp")
-    if stamp is None:
-        now = engine.arrivals.now()
-        if row.get("type") == "forget_user" and isinstance(engine.trainer, OnlineRecommender):
-            with contextlib.suppress(UsageError):  # without an id it is refused with the other rows that are not events
-                now = max(now, engine.trainer.time_to_forget(row.get("user_id", "")))
-        return {**row, "timestamp": now}
-    if isinstance(stamp, str) and not stamp.lstrip("-").replace(".", "", 1).isdigit():
-        try:
-            parsed = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
-        except ValueError:
-            return row  # refused with the other rows that are not events
-        if parsed.tzinfo is not None:
-            return {**row, "timestamp": round(parsed.timestamp() * 1000)}
-    return row
+    now = engine.arrivals.now()
+    if row.get("type") == "forget_user" and isinstance(engine.trainer, OnlineRecommender):
+        with contextlib.suppress(UsageError):  # without an id it is refused with the other rows that are not events
+            now = max(now, engine.trainer.time_to_forget(row.get("user_id", "")))
+    return {**row, "timestamp": now}
 
 
 def _writer(engine: Engine) -> Writer:
@@ -70,7 +59,7 @@ async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
             413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
         )
     with disk():
-        stamped = [_milliseconds(row, engine) for row in rows]
+        stamped = [_stamped(row, engine) for row in rows]
         written = await asyncio.wrap_future(_writer(engine).submit(stamped))
     results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
     count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}

@@ -47,6 +47,7 @@ def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
         ({"timestamp": 1.5}, "whole milliseconds"),
         ({"timestamp": float("nan")}, "whole milliseconds"),
         ({"timestamp": "soon"}, "whole milliseconds"),
+        ({"timestamp": "1970-01-01T00:00:00.5"}, "or ISO 8601 with a time zone, such as"),
         ({"timestamp": True}, "whole milliseconds"),
         ({"timestamp": ...}, "timestamp is missing"),
         ({"value": "much"}, "not a number"),
@@ -99,6 +100,11 @@ def test_numbers_are_taken_as_text_and_text_as_numbers() -> None:
     assert not dead
     assert list(batch.events()) == [Event("e", "12", "i", "like", 7, 3.0)]
     assert one(timestamp="7.0")[0].timestamp.tolist() == [7]
+
+
+def test_a_time_may_be_iso_8601_with_a_time_zone() -> None:
+    for text in ("1970-01-01T00:00:00.500Z", "1970-01-01 01:00:00.500+01:00"):
+        assert one(timestamp=text)[0].timestamp.tolist() == [500]
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
