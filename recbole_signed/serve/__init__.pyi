@@ -25,6 +25,7 @@ from .quality import BINS as BINS
 from .quality import MINUTE as MINUTE
 from .quality import Case as Case
 from .quality import LiveQuality as LiveQuality
+from .quality import RecentShare as RecentShare
 from .settings import ServeSettings as ServeSettings
 from .simulation_client import drive as drive
 from .simulator import Outcome as Outcome

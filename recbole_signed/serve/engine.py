@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from recbole_signed.serve import traffic
 from recbole_signed.serve.answers import Answers
 from recbole_signed.serve.experiments import Experiments
 from recbole_signed.serve.feed import Feed
+from recbole_signed.serve.quality import RecentShare
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.traffic import now_ms
 from recbole_signed.serve.verdicts import VerdictWatch
@@ -71,6 +73,7 @@ class Engine(Answers):
         self.follower: Follower | None = None
         self.feed: Feed | None = None
         self.arrivals = Arrivals()
+        self._dislike_rate, self._unknown_items = RecentShare(), RecentShare()
         if isinstance(trainer, OnlineReplica):
             self.follower = Follower(trainer)
         else:
@@ -124,6 +127,7 @@ class Engine(Answers):
         """Return sizes, latencies and rates for the page."""
         state = self._state
         shown = 0 if self.traffic is None else self.traffic.added()  # outcomes too are those of all processes
+        disliked, judged = self.telemetry.total(self.telemetry.outcomes, sign="dislike"), self.verdicts
         return {
             "users": state.edges.n_users - 1,
             "items": state.edges.n_items - 1,
@@ -132,8 +136,9 @@ class Engine(Answers):
             "answer_p99": self.telemetry.quantile(self.telemetry.requests, 0.99, route=RECOMMENDATIONS),
             "visible_p99": self.telemetry.quantile(self.telemetry.visible, 0.99),
             "resident_bytes": memory_bytes()[0],
-            "dislike_rate": self.telemetry.total(self.telemetry.outcomes, sign="dislike") / shown if shown else None,
-            "unknown_item_share": None if self.verdicts is None else self.verdicts.unknown_item_share,
+            "dislike_rate": self._dislike_rate.of(disliked, shown),
+            "unknown_item_share": None if judged is None else self._unknown_items.of(judged.unknown, judged.taken),
+            "pending_erasure": self._pending_erasure(),
         }
 
     def _disk(self) -> tuple[float | None, float | None]:
@@ -144,12 +149,17 @@ class Engine(Answers):
             usage = None
         return (None, None) if usage is None else (float(usage.total), float(usage.free))
 
+    def _pending_erasure(self) -> dict[str, Any] | None:
+        """Return what is left of users who were forgotten; None in a replica, which does not know."""
+        return asdict(self.trainer.pending_erasure) if isinstance(self.trainer, OnlineRecommender) else None
+
     def gauges(self) -> dict[str, tuple[str, float | None]]:
         """Return the gauges of the metrics route: name -> help text and value, None where there is none."""
         status, alerts = self.status(), self.settings.quality
         behind = None if self.feed is None else self.feed.behind
         unknown, dislikes = status["unknown_item_share"] or 0.0, status["dislike_rate"] or 0.0
         size, free = self._disk()
+        left = status["pending_erasure"] or {"rows": 0, "factors": 0}
         return {
             "users": ("Users that are known.", status["users"]),
             "items": ("Items that are known.", status["items"]),
@@ -162,9 +172,10 @@ class Engine(Answers):
             "resident_memory_bytes": ("Resident memory of the process.", status["resident_bytes"]),
             "disk_bytes": ("Size of the file system of the state.", size),
             "disk_free_bytes": ("What is free of it.", free),
-            "unknown_item_share": ("Share of verdicts on items that were not known.", unknown),
-            "dislikes_per_impression": ("Dislikes on shown items per item shown.", dislikes),
+            "unknown_item_share": ("Share of verdicts on items that were not known, last hour.", unknown),
+            "dislikes_per_impression": ("Dislikes on shown items per item shown, last hour.", dislikes),
             "alert_unknown_items": ("1: above its threshold.", float(unknown > alerts.alert_unknown_items)),
             "alert_dislike_rate": ("1: above its threshold.", float(dislikes > alerts.alert_dislike_rate)),
+            "pending_erasures": ("Forgotten users of whom something is left.", max(left["rows"], left["factors"])),
             "ready": ("1: answers are current.", float(not self.reasons_not_ready())),
         }

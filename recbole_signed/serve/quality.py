@@ -9,7 +9,9 @@ higher in its user's ranking than a random dislike in its, by percentiles among 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +98,38 @@ def _auc(likes: np.ndarray, dislikes: np.ndarray) -> float | None:
         return None
     below = np.cumsum(dislikes) - dislikes
     return float((likes * (below + dislikes / 2)).sum() / pairs)
+
+
+class RecentShare:
+    """Share of one counter in another over the last hour.
+
+    The counters are noted when the share is asked for, once a minute at most. Where nobody has asked for longer than an
+    hour, the share is that since the last time.
+
+    Args:
+        clock: seconds, which are never set back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._noted = deque([(clock(), 0.0, 0.0)])
+
+    def of(self, part: float, whole: float) -> float | None:
+        """Return the share, None where the second counter has not grown.
+
+        Args:
+            part: the first counter now.
+            whole: the second.
+        """
+        with self._lock:
+            now = self._clock()
+            while len(self._noted) > 1 and self._noted[1][0] <= now - 3600:
+                self._noted.popleft()
+            _, part_before, whole_before = self._noted[0]
+            if now - self._noted[-1][0] >= 60:
+                self._noted.append((now, part, whole))
+        grown = whole - whole_before  # below 0 where impressions of users who are forgotten went
+        return max(part - part_before, 0.0) / grown if grown > 0 else None
 
 
 class LiveQuality:

@@ -30,15 +30,11 @@ class VerdictWatch:
 
     def __init__(self, answers: Answers, impressions: ImpressionQueue | None, log: Path | None = None) -> None:
         self._answers, self._impressions, self._log = answers, impressions, log
-        self._taken = self._unknown = 0
+        self.taken = self.unknown = 0
+        """Verdicts that were looked up, and those of them that were on items not known before."""
         self._random = random.Random()
         self._judged: list[tuple[int, bool, Case | None]] = []
         """Of the batch under way: places of verdicts, whether their items are known, and their cases."""
-
-    @property
-    def unknown_item_share(self) -> float | None:
-        """Share of the verdicts that were on items not known before; None without a verdict."""
-        return self._unknown / self._taken if self._taken else None
 
     def before(self, batch: EventBatch) -> None:
         """Hold the verdicts of a batch against the lists that their users would get now; forget whom it forgets.
@@ -102,8 +98,8 @@ class VerdictWatch:
     def after(self, batch: EventBatch, accepted: np.ndarray) -> None:
         """Count the cases of what was accepted; tell the log of impressions what came of them."""
         judged = [(known, case) for i, known, case in self._judged if accepted[i]]
-        self._taken += len(judged)
-        self._unknown += sum(not known for known, _ in judged)
+        self.taken += len(judged)
+        self.unknown += sum(not known for known, _ in judged)
         self._answers.quality.add([case for _, case in judged if case is not None], now_ms())
         if self._impressions is None:
             return
