@@ -59,7 +59,7 @@ class OnlineReplica:
         self.log = EventLog(existing_log(self.directory), read_only=True, check=False, settings=settings)
         self.versions = Versions(self.directory / VERSIONS)
         self._newcomers = Newcomers.of(self.log)
-        self._announcements = Announcements(self.directory / ANNOUNCEMENTS)
+        self.announcements = Announcements(self.directory / ANNOUNCEMENTS)
         self.edges = EdgeState()
         self.applied_seq = 0
         self._fitted_seq, self._loaded = 0, ""
@@ -135,7 +135,7 @@ class OnlineReplica:
                     self.users.forget(user)
                 learner.update(self.edges, changes)
                 if len(changes.forgotten):
-                    self._announcements.follow()  # the writer has erased them from the file
+                    self.announcements.follow()  # the writer has erased them from the file
                 self._announce(learner, logged.user[logged.type == USER], logged.item[logged.type == ITEM])
                 self.applied_seq = logged.last_seq
             if fresh is not None and fresh[0].applied_seq <= self.applied_seq:  # else its items are not here yet
@@ -145,12 +145,12 @@ class OnlineReplica:
     def _announce(self, learner: Learner, users: np.ndarray, items: np.ndarray) -> None:
         """Let a learner take the features of users and items, by their numbers."""
         if len(users) or len(items):
-            self._announcements.follow()  # features are on the disk before their event
+            self.announcements.follow()  # features are on the disk before their event
             wanted = {
                 side: [token for token in vocabulary.tokens(np.unique(numbers).tolist()) if token is not None]
                 for side, vocabulary, numbers in (("user", self.users, users), ("item", self.items, items))
             }
-            learner.announce(self._announcements.by_id(self.users, self.items, wanted))
+            learner.announce(self.announcements.by_id(self.users, self.items, wanted))
 
     def _recover(self) -> None:
         """Start again from the newest version that is whole."""
@@ -179,8 +179,8 @@ class OnlineReplica:
 
     def _take(self, snapshot: Snapshot, learner: Learner) -> None:
         learner.attach(self.edges)
-        self._announcements.follow()
-        known = self._announcements.by_id(self.users, self.items)
+        self.announcements.follow()
+        known = self.announcements.by_id(self.users, self.items)
         sizes = {"item": self.edges.n_items, "user": self.edges.n_users}
         learner.announce(
             {side: {n: told for n, told in each.items() if n < sizes[side]} for side, each in known.items()}

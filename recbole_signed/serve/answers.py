@@ -127,6 +127,23 @@ class Answers:
             (self._state.withdraw if withdrawn else self._state.put_back)([item])
         self.catalogue.put(item, tags)
 
+    def user(self, user: str) -> dict[str, Any]:
+        """Return what is held of a user, as :class:`~recbole_signed.serve.schemas.UserInfo` has it."""
+        edges: list[dict[str, Any]] = []
+        with self.trainer.reading() as (state, _):
+            seq, number = int(state.applied_seq), int(state.users.id_of(user))
+            features = state.announcements.by_id(state.users, state.items, {"user": [user]})["user"].get(number)
+            if 0 < number < state.edges.n_users:
+                row = state.edges.of_user(number)
+                assert row.timestamp is not None
+                newest = np.argsort(-row.timestamp, kind="stable")
+                names = state.items.tokens(row.ids[newest].tolist())
+                columns = zip(names, row.kind[newest].tolist(), row.timestamp[newest].tolist(), strict=True)
+                edges = [{"item": item, "type": NAMES[kind], "timestamp": time} for item, kind, time in columns]
+        shown = None if self.traffic is None else self.traffic.holding(user)
+        known = bool(edges) or features is not None
+        return {"user": user, "known": known, "edges": edges, "features": features, "impressions": shown, "seq": seq}
+
     def time_of(self, user: str, item: str) -> int:
         """Return the time of what a user said of an item, milliseconds since 1970; 0 where it is nothing."""
         with self.trainer.reading() as (state, _):

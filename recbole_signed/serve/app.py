@@ -70,6 +70,8 @@ def make_app(
         title="recbole-signed",
         version=__version__,
         description="Recommendations that follow every like and dislike.",
+        docs_url=None,  # FastAPI's pages load their scripts from a foreign host; _add_pages has one that does not
+        redoc_url=None,
         responses=_PROBLEMS,
         dependencies=[Depends(check_parameters)],
         openapi_tags=[
@@ -102,6 +104,7 @@ def make_app(
     _add_models(app, engine, needs)
     _add_experiments(app, engine, needs)
     _add_health(app, engine, needs, maintenance)
+    _add_pages(app)
     gorse.add_routes(app, engine, needs)
     return app
 
@@ -130,6 +133,11 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
     ) -> schemas.EventsAnswer:
         """Take a like or a dislike back."""
         return await take_back(engine, user_id, item_id, sign)
+
+    @app.get("/v1/users/{user_id}", tags=["users"], dependencies=needs("read"), response_model_exclude_none=True)
+    def get_user(user_id: UserId) -> schemas.UserInfo:
+        """Return what is held of a user: edges, announced features, and how much was shown."""
+        return schemas.UserInfo(**engine.user(user_id))
 
     @app.put("/v1/users/{user_id}", tags=["users"], dependencies=needs("write"))
     async def put_user(user_id: UserId, body: schemas.UserBody) -> schemas.UserBody:
@@ -384,7 +392,7 @@ def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) 
         return report_of(engine.traffic, name, engine.experiments[name])
 
 
-# ---- health, metrics, page
+# ---- health, metrics, pages
 
 
 def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:
@@ -419,8 +427,17 @@ def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
         """Return the figures of the page: sizes, rates, maintenance."""
         return {**engine.status(), "maintenance": {} if maintenance is None else maintenance.rounds()}
 
-    @app.get("/", include_in_schema=False, response_class=HTMLResponse)
-    def page() -> HTMLResponse:
-        html = files("recbole_signed.serve").joinpath("page.html").read_text(encoding="utf-8")
+
+def _add_pages(app: FastAPI) -> None:
+    def page(name: str) -> HTMLResponse:
+        html = files("recbole_signed.serve").joinpath(name).read_text(encoding="utf-8")
         # no foreign host is asked for anything, and no page shows this one in a frame to have its buttons pressed
         return HTMLResponse(html, headers={"Content-Security-Policy": f"{PAGE_SOURCES}; frame-ancestors 'none'"})
+
+    @app.get("/", include_in_schema=False, response_class=HTMLResponse)
+    def figures() -> HTMLResponse:
+        return page("page.html")
+
+    @app.get("/docs", include_in_schema=False, response_class=HTMLResponse)
+    def routes() -> HTMLResponse:
+        return page("routes.html")

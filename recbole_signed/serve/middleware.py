@@ -29,6 +29,7 @@ from recbole_signed.serve.schemas import SLASH
 from recbole_signed.serve.writer import BusyError
 
 _SLASH = re.compile(b"%2f", re.IGNORECASE)
+_NOT_JSON = "It is not taken for JSON; send the header 'Content-Type: application/json'"
 
 
 def key_of(scope: Scope) -> str | None:
@@ -170,6 +171,11 @@ class LocalHosts:
         await self._app(scope, receive, send)
 
 
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
 def answer_errors(app: FastAPI) -> None:
     """Let an application answer errors with problem details."""
 
@@ -190,15 +196,21 @@ def answer_errors(app: FastAPI) -> None:
         return ProblemError(429, "Too Many Requests", detail, error.retry_after).response()
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first: Any = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             first["msg"] = "There is no such key here; /docs lists them"
+        elif first["type"] == "model_attributes_type":  # in pydantic's words a dictionary, which JSON does not have
+            json = first["loc"] != ("body",) or _is_json(request)
+            first["msg"] = "An object was expected; /docs shows it" if json else _NOT_JSON
         return ProblemError(422, "Unprocessable Content", f"{where}: {first['msg']}.").response()
 
     @app.exception_handler(HTTPException)
     async def other(_: Request, error: HTTPException) -> Response:
-        response = ProblemError(error.status_code, "Request refused", f"{error.detail}.").response()
+        detail = f"{error.detail}."
+        if error.status_code in (404, 405):  # of a path, or a method, that no route has
+            detail = f"{error.detail}; /docs lists the routes."
+        response = ProblemError(error.status_code, "Request refused", detail).response()
         response.headers.update(error.headers or {})
         return response

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from recbole_signed.ids_and_times import MAX_ID, id_text
 
@@ -15,6 +24,12 @@ SLASH = "\x00"
 """What a slash within an id is while a path is taken apart at its slashes: no id holds it."""
 PathId = Annotated[Id, BeforeValidator(lambda text: text.replace(SLASH, "/"))]
 """The same in a path."""
+BodyId = Annotated[
+    Id,
+    BeforeValidator(lambda given: str(given) if type(given) is int else given),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_ID}, {"type": "integer"}]}),
+]
+"""The same in a body of JSON, where it may be a whole number, as in events: 7 is \"7\"."""
 Aversion = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
@@ -22,8 +37,15 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _like(**example: Any) -> ConfigDict:
+    """Return the configuration of a body with an example, which the page of routes begins with."""
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
+
+
 class EventsBody(_Body):
     """Events as :mod:`recbole_signed.online.events` has them; each is judged by itself, so that rows are free here."""
+
+    model_config = _like(events=[{"user_id": "196", "item_id": "50", "type": "like"}])
 
     events: list[Any] = Field(
         min_length=1,
@@ -77,9 +99,9 @@ class Answer(BaseModel):
 class UserRequest(_Body):
     """One user, or a session without an id: likes and dislikes that are folded in and kept nowhere."""
 
-    user_id: Id | None = None
-    likes: list[Id] = Field(default_factory=list, max_length=1000)
-    dislikes: list[Id] = Field(default_factory=list, max_length=1000)
+    user_id: BodyId | None = None
+    likes: list[BodyId] = Field(default_factory=list, max_length=1000)
+    dislikes: list[BodyId] = Field(default_factory=list, max_length=1000)
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> UserRequest:
@@ -91,10 +113,12 @@ class UserRequest(_Body):
 class ManyBody(_Body):
     """Recommendations for several users or sessions."""
 
+    model_config = _like(users=[{"user_id": "196"}, {"likes": ["50"], "dislikes": ["181"]}], k=10)
+
     users: list[UserRequest] = Field(min_length=1)
     k: int = Field(default=20, ge=1)
-    exclude: list[Id] = Field(default_factory=list)
-    include_only: list[Id] | None = None
+    exclude: list[BodyId] = Field(default_factory=list)
+    include_only: list[BodyId] | None = None
     tags: list[Id] | None = Field(default=None, description="Only items with any of these tags.")
     dislike_aversion: Aversion | None = None
 
@@ -108,6 +132,8 @@ class ManyAnswer(BaseModel):
 class ItemBody(_Body):
     """What the service is told of an item."""
 
+    model_config = _like(withdrawn=True, tags=["live"])
+
     withdrawn: bool = Field(default=False, description="Never shown while true.")
     tags: list[Id] = Field(default_factory=list, max_length=100)
     features: dict[str, Any] | None = Field(
@@ -119,9 +145,30 @@ class ItemBody(_Body):
 class UserBody(_Body):
     """What the service is told of a user."""
 
+    model_config = _like(features={"country": "NO", "device": ["phone", "tv"]})
+
     features: dict[str, Any] = Field(
         description="Columns of features, with texts, numbers or lists of them, in place of earlier ones.",
     )
+
+
+class Edge(BaseModel):
+    """What a user said of an item, or that it met it."""
+
+    item: str
+    type: str = Field(description="like, dislike, skip or view")
+    timestamp: int = Field(description="Milliseconds since 1970.")
+
+
+class UserInfo(BaseModel):
+    """What is held of a user."""
+
+    user: str
+    known: bool = Field(description="Whether the user has edges or features.")
+    edges: list[Edge] = Field(description="Newest first; the verdict in force on each item.")
+    features: dict[str, Any] | None = Field(default=None, description="Of the newest announcement.")
+    impressions: int | None = Field(default=None, description="Items shown that the log holds, where there is one.")
+    seq: int
 
 
 class Contribution(BaseModel):
@@ -225,6 +272,11 @@ class VariantBody(PolicyBody):
 class ExperimentBody(_Body):
     """An experiment, see :class:`recbole_signed.serve.experiments.Experiment`."""
 
+    model_config = _like(
+        share=0.1,
+        variants={"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 3.0}}},
+    )
+
     variants: dict[str, VariantBody]
     share: float = 1.0
     salt: str = ""
@@ -236,6 +288,8 @@ class ExperimentBody(_Body):
 
 class ExperimentChange(_Body):
     """Fields of an experiment that change while it runs."""
+
+    model_config = _like(status="stopped")
 
     share: float | None = None
     status: str | None = None

@@ -103,7 +103,7 @@ def test_a_replica_keeps_no_features_of_a_forgotten_user(tmp_path: Path) -> None
     writer.update([Event("a", "u3", "", "user", NOW, features={"town": "Oslo"})])
     replica = OnlineReplica(tmp_path / "state")
     number = replica.users.id_of("u3")
-    told = replica._announcements
+    told = replica.announcements
     assert told.by_id(replica.users, replica.items)["user"] == {number: {"town": "Oslo"}}
     writer.update([Event("f", "u3", "", "forget_user", NOW + 1)])
     replica.follow()

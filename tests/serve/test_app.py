@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -296,6 +297,54 @@ def test_a_session_of_unknown_items_alone_is_nobody(serve: Make) -> None:
     assert not unknown["known_user"]
 
 
+def test_ids_in_a_body_may_be_whole_numbers_as_in_events(serve: Make) -> None:
+    client = serve()
+
+    def lists(*users: Any, **body: Any) -> list[Any]:
+        answer = client.post("/v1/recommendations", json={"users": users, "k": 5, **body})
+        assert answer.status_code == 200, answer.text
+        return [each["items"] for each in answer.json()["answers"]]
+
+    numbers = lists({"user_id": 1}, {"likes": [3, 5], "dislikes": [7]}, exclude=[2], include_only=[1, 2, 4, 6, 8])
+    texts = lists({"user_id": "1"}, {"likes": ["3", "5"], "dislikes": ["7"]}, exclude=["2"], include_only=[*"12468"])
+    assert numbers == texts
+    for wrong in (1.5, True, None, ""):
+        refused = client.post("/v1/recommendations", json={"users": [{"likes": [wrong]}]})
+        assert refused.status_code == 422, wrong
+
+
+def test_what_is_no_json_object_is_said_in_words_of_json(serve: Make) -> None:
+    client = serve()
+
+    def detail(content: str, kind: str) -> str:
+        answer = client.post("/v1/recommendations", content=content, headers={"content-type": kind})
+        assert answer.status_code == 422
+        return str(answer.json()["detail"])
+
+    whole = json.dumps({"users": [{"user_id": "1"}]})
+    for kind in ("application/x-www-form-urlencoded", "text/plain", ""):  # the first is what curl -d sends
+        assert "Content-Type: application/json" in detail(whole, kind)
+    assert detail("[]", "application/json") == "body: An object was expected; /docs shows it."
+    assert detail('{"users": ["1"]}', "text/plain; a=b").startswith("body: It is not taken for JSON")
+    assert detail('{"users": ["1"]}', "application/json").startswith("body.users.0: An object was expected")
+
+
+def test_no_page_loads_anything_of_a_foreign_host(serve: Make) -> None:
+    client = serve()
+    for path in ("/", "/docs"):
+        page = client.get(path)
+        assert page.status_code == 200
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", page.text)
+    assert client.get("/redoc").status_code == 404
+
+
+def test_a_path_or_method_that_is_not_there_names_the_page_of_those_that_are(serve: Make) -> None:
+    client = serve()
+    assert client.get("/v1/user/1").json()["detail"] == "Not Found; /docs lists the routes."
+    assert client.get("/v1/events").json()["detail"] == "Method Not Allowed; /docs lists the routes."
+
+
 def test_the_last_feedback_of_a_session_counts(serve: Make) -> None:
     client = serve()
 
@@ -350,6 +399,50 @@ def test_explanations_add_up(serve: Make) -> None:
     audience = client.get(f"/v1/items/{first}/audience?k=3").json()["users"]
     assert len(audience) == 3
     assert audience[0]["percentile"] >= audience[2]["percentile"]
+
+
+def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(serve: Make, tmp_path: Path) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    stranger = {"user": "a/b", "known": False, "edges": [], "impressions": 0, "seq": engine.seq}
+    assert client.get("/v1/users/a%2Fb").json() == stranger
+    announced = {"country": "NO", "age": 30}
+    client.put("/v1/users/a%2Fb", json={"features": announced}).raise_for_status()
+    first, second = items(client, "a%2Fb", k=2)
+    send(client, "a/b", first, "like", timestamp=NOW)
+    send(client, "a/b", second, "dislike", timestamp=NOW + 1)
+    send(client, "a/b", "a new item", "view", timestamp=NOW - 1)
+    deadline = time.monotonic() + 60
+    while engine.traffic.holding("a/b") < 2 and time.monotonic() < deadline:  # they are written in the background
+        time.sleep(0.01)
+    expected = {
+        "user": "a/b",
+        "known": True,
+        "edges": [
+            {"item": second, "type": "dislike", "timestamp": NOW + 1},
+            {"item": first, "type": "like", "timestamp": NOW},
+            {"item": "a new item", "type": "view", "timestamp": NOW - 1},
+        ],
+        "features": announced,
+        "impressions": 2,
+        "seq": engine.seq,
+    }
+    assert client.get("/v1/users/a%2Fb").json() == expected
+    replica = OnlineReplica(tmp_path / "state")
+    reader = Engine(replica, folder=tmp_path / "state")
+    assert TestClient(make_app(reader)).get("/v1/users/a%2Fb").json() == expected
+    assert reader.status()["pending_erasure"] is None
+    reader.close()
+    replica.close()
+    assert not any(client.get("/v1/status").json()["pending_erasure"].values())
+    assert client.delete("/v1/users/a%2Fb").json()["accepted"] == 1
+    assert client.get("/v1/users/a%2Fb").json() == {**stranger, "seq": engine.seq}
+    left = client.get("/v1/status").json()["pending_erasure"]
+    assert left["factors"] <= 1
+    engine.trainer.refit().result()
+    engine.trainer.erase()
+    assert client.get("/v1/status").json()["pending_erasure"] == {"rows": 0, "factors": 0, "reasons": []}
+    assert "recbole_signed_pending_erasures 0.0" in client.get("/metrics").text
 
 
 def test_a_forgotten_user_is_unknown(serve: Make, tmp_path: Path) -> None:

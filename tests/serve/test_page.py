@@ -143,3 +143,37 @@ def test_it_fits_a_phone(browser: webdriver.Chrome, address: str) -> None:
     width = browser.execute_script("return document.documentElement.scrollWidth")
     photograph(browser, "phone")
     assert width <= 390
+
+
+def test_the_page_of_routes_needs_no_foreign_host(browser: webdriver.Chrome, address: str) -> None:
+    browser.set_window_size(1200, 1000)
+    browser.get(f"{address}docs")
+    wait = WebDriverWait(browser, PATIENCE)
+    wait.until(lambda driver: "/v1/users/{user_id}/recommendations" in driver.find_element(By.ID, "routes").text)
+    assert browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)") == [
+        f"{address}openapi.json"
+    ]
+
+    def opened(method: str, path: str) -> Any:
+        for each in browser.find_elements(By.TAG_NAME, "details"):
+            if [each.find_element(By.TAG_NAME, name).text for name in ("b", "code")] == [method, path]:
+                each.find_element(By.TAG_NAME, "summary").click()
+                return each
+        raise AssertionError(path)
+
+    def sent(part: Any) -> str:
+        part.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+        wait.until(lambda _: part.find_element(By.TAG_NAME, "pre").text)
+        return str(part.find_element(By.TAG_NAME, "pre").text)
+
+    lists = opened("GET", "/v1/users/{user_id}/recommendations")
+    user, length = lists.find_elements(By.TAG_NAME, "input")[:2]
+    user.send_keys("1")
+    length.send_keys("3")
+    answer = sent(lists)
+    assert answer.startswith("200")
+    assert answer.count('"score"') == 3
+    events = opened("POST", "/v1/events")  # its example is one that the service takes
+    assert '"accepted": 1' in sent(events)
+    assert sent(opened("POST", "/v1/recommendations")).startswith("200")
+    photograph(browser, "routes")
