@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import signal
 import sys
 import threading
 import time
@@ -328,7 +329,15 @@ def _run(
         threading.Thread(target=watch, name="parent", daemon=True).start()
     if ready is not None:
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    server.run(sockets=sockets)
+    # once it has stopped, uvicorn sends this process the signal again; what ends the process by default would keep it
+    # from writing what waits and from letting go of the state
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda *_: None) if here else None
+    try:
+        server.run(sockets=sockets)
+    finally:
+        if here:
+            signal.signal(signal.SIGTERM, before)  # a second one ends the process at once
 
 
 def announce(address: str, keys: bool) -> None:
