@@ -56,6 +56,7 @@ class Feed:
                 polled = self._source.poll(BATCH)
                 for each in polled.rejected:
                     _logger.warning("an entry of %s is no event: %s", self._source.name, each.reason)
+                self._writer.count_refused(len(polled.rejected))
                 if self._taken(polled.batch, polled.position):
                     self._source.commit(polled.position)
                     self.failure = None

@@ -117,6 +117,10 @@ class Writer:
         self._queue.put(job)
         return job.done
 
+    def count_refused(self, n: int) -> None:
+        """Count rows of a stream that are no events, as those of a request are."""
+        self._telemetry.events.labels("refused").inc(n)
+
     def _run(self) -> None:
         job: Any = None
         while job is not _STOP:

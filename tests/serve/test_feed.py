@@ -178,6 +178,22 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     trainer.close()
 
 
+def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
+    assert engine.writer is not None
+    rows = [
+        {"user_id": "u1", "type": "adore"},
+        {"user_id": "u2", "item_id": "i2", "type": "like", "timestamp": NOW},
+        {},
+    ]
+    source = Rows(rows)
+    feed = Feed(source, engine.writer)
+    assert source.committed.wait(60)
+    feed.close()
+    counted = engine.telemetry.events
+    assert engine.telemetry.total(counted, result="refused") == 2
+    assert engine.telemetry.total(counted, result="accepted") == 1
+
+
 def test_a_stream_announces_features(engine: Engine) -> None:
     assert engine.writer is not None
     kept = {"item_id": "i1", "type": "item", "features": {"genre": "jazz"}, "timestamp": NOW}
