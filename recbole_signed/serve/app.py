@@ -387,6 +387,11 @@ def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) 
         from recbole_signed.serve.ab_report import report_of
 
         if engine.traffic is None:
+    @app.delete("/v1/experiments/{name}", status_code=204, **admin)
+    def delete_experiment(name: ExperimentName) -> None:
+        """Remove an experiment that does not run; what its users were shown stays in the log."""
+        engine.experiments.remove(name)
+
             raise ProblemError(404, "Not Found", "The service keeps no impressions, so there is nothing to report.")
         engine.experiments.reload()
         return report_of(engine.traffic, name, engine.experiments[name])

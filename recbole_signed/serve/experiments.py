@@ -220,18 +220,34 @@ class Experiments:
                 what somebody else has written and is not valid; nothing is changed.
         """
         with self._changing:
-            if self._path is not None and not (self._taken and _stamp(self._path) == self._seen):
-                self._take_file(self._path)  # else it would be lost
-            changed = {**self._experiments, name: experiment}
-            self._refuse(changed)
-            if self._path is not None:
-                content = {
-                    "experiments": {key: each.model_dump(exclude_defaults=True) for key, each in changed.items()}
-                }
-                with refusing(f"Keeping the experiments in {self._path}"):
-                    replace_file(self._path, yaml_text(content).encode())
-                self._seen = _stamp(self._path)
-            self._experiments = changed
+            self._take_what_was_written()
+            self._keep({**self._experiments, name: experiment})
+
+    def remove(self, name: str) -> None:
+        """Take an experiment out of the file; what its users were shown stays in the log of impressions.
+
+        Raises:
+            UsageError: there is no such experiment, it is running, or as :meth:`put`.
+        """
+        with self._changing:
+            self._take_what_was_written()
+            if self[name].status == "running":
+                raise UsageError(f"the experiment '{name}' is running; stop it first.")
+            self._keep({key: each for key, each in self._experiments.items() if key != name})
+
+    def _take_what_was_written(self) -> None:
+        """Take what another process or a person has written to the file, which would else be lost."""
+        if self._path is not None and not (self._taken and _stamp(self._path) == self._seen):
+            self._take_file(self._path)
+
+    def _keep(self, changed: dict[str, Experiment]) -> None:
+        self._refuse(changed)
+        if self._path is not None:
+            content = {"experiments": {key: each.model_dump(exclude_defaults=True) for key, each in changed.items()}}
+            with refusing(f"Keeping the experiments in {self._path}"):
+                replace_file(self._path, yaml_text(content).encode())
+            self._seen = _stamp(self._path)
+        self._experiments = changed
 
     def change(self, name: str, **fields: Any) -> Experiment:
         """Change fields of an experiment, such as ``status`` or ``share``.

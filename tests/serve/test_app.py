@@ -561,6 +561,20 @@ def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
     assert client.get("/v1/experiments/none/report").status_code == 422
 
 
+def test_an_experiment_that_does_not_run_can_be_removed(serve: Make, tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    client = serve(experiments=Experiments.read(path))
+    body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}
+    for name in ("old", "kept"):
+        client.put(f"/v1/experiments/{name}", json=body).raise_for_status()
+    running = client.delete("/v1/experiments/old")
+    assert (running.status_code, running.json()["detail"]) == (422, "the experiment 'old' is running; stop it first.")
+    client.patch("/v1/experiments/old", json={"status": "stopped"}).raise_for_status()
+    assert client.delete("/v1/experiments/old").status_code == 204
+    assert list(client.get("/v1/experiments").json()) == [name for name, _ in Experiments.read(path)] == ["kept"]
+    assert client.delete("/v1/experiments/old").status_code == 422
+
+
 def test_the_writer_follows_its_file_of_experiments_as_replicas_do(
     serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
