@@ -153,7 +153,7 @@ def report_text(result: dict[str, Any]) -> str:
     if result["cuped"]:
         lines.append("  Differences are adjusted by the users' own rates before the experiment (CUPED).")
     lines.append(
-        "Rates are per impression. Below them: the relative difference to the control and its 95 % interval,\n"
+        "Rates are per impression. Below them: the relative difference to the control, the 95 % interval of it alone,\n"
         "p corrected over all of these, and an interval of the absolute difference that is valid at every look."
     )
     return "\n".join(lines) + "\n"

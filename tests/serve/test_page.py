@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from recbole_signed.online import OnlineReplica
-from recbole_signed.serve import Engine, Experiments, listening_socket, make_app
+from recbole_signed.serve import Engine, Experiments, listening_socket, make_app, parse_experiment
 
 selenium = pytest.importorskip("selenium", reason="the browser test needs selenium, which the extra dev installs")
 
@@ -177,3 +178,23 @@ def test_the_page_of_routes_needs_no_foreign_host(browser: webdriver.Chrome, add
     assert '"accepted": 1' in sent(events)
     assert sent(opened("POST", "/v1/recommendations")).startswith("200")
     photograph(browser, "routes")
+
+
+def test_the_report_of_an_experiment(browser: webdriver.Chrome, serve: Callable[..., TestClient]) -> None:
+    variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 4.0}}}
+    client = serve(experiments=Experiments({"aversion": parse_experiment("aversion", {"variants": variants})}))
+    for user in range(1, 30):
+        item = client.get(f"/v1/users/{user}/recommendations?k=1").json()["items"][0]["item"]
+        verdict = {"user_id": str(user), "item_id": item, "type": "like" if user % 3 else "dislike"}
+        client.post("/v1/events", json={"events": [verdict]}).raise_for_status()
+    with answering(client.app) as url:
+        browser.set_window_size(1200, 1000)
+        browser.get(url)
+        wait = WebDriverWait(browser, PATIENCE)
+        wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, "#variants button"))
+        browser.find_element(By.CSS_SELECTOR, "#variants button").send_keys(Keys.ENTER)
+        report = browser.find_element(By.ID, "report")
+        wait.until(lambda _: "Always valid, absolute" in report.text)
+        assert re.search(r"plain: \d+ users, \d+ items shown; careful: \d+ users", report.text)
+        assert re.search(r"dislike_rate .* to .*-?\d\.\d{4} to -?\d\.\d{4}", report.text)
+        photograph(browser, "report")
