@@ -46,6 +46,7 @@ def serve(
         str | None, typer.Option(help="With --follow: address of the service that writes, to which events are handed.")
     ] = None,
     parent: Annotated[int | None, typer.Option(hidden=True, help="Process with whose end a replica ends.")] = None,
+    metrics: Annotated[Path | None, typer.Option(hidden=True, help="File for the metrics of a replica.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Serve SSF on ml-100k-signed, with nothing to prepare.")] = False,
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
@@ -76,7 +77,8 @@ def serve(
             init_state(init, dataset, state, parameters)
     guarded = given.keys is not None
     if follow:
-        run_replica(state, host, port, given, None if parent else lambda at: announce(at, guarded), writer, parent)
+        ready = None if parent else lambda at: announce(at, guarded)
+        run_replica(state, host, port, given, ready, writer, parent, metrics)
     else:
         run_service(state, host, port, given, lambda at: announce(at, guarded), workers=workers, config=config)
 

@@ -56,7 +56,12 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(
-    engine: Engine, keys: ApiKeys | None = None, maintenance: Maintenance | None = None, writer: str | None = None
+    engine: Engine,
+    keys: ApiKeys | None = None,
+    maintenance: Maintenance | None = None,
+    writer: str | None = None,
+    *,
+    hand_metrics_on: bool = False,
 ) -> FastAPI:
     """Return the application.
 
@@ -65,6 +70,7 @@ def make_app(
         keys: of callers; None lets everybody do everything.
         maintenance: whose rounds the health routes tell of.
         writer: address of the process that writes, to which a replica hands on what changes anything.
+        hand_metrics_on: whether the writer has the metrics of this replica too.
     """
     app = FastAPI(
         title="recbole-signed",
@@ -82,7 +88,7 @@ def make_app(
     keys = keys or ApiKeys(None)
     limit = RateLimit(engine.settings.limits.requests_per_second)
     answer_errors(app)
-    forwarder = None if engine.writer else Forwarder(writer)
+    forwarder = None if engine.writer else Forwarder(writer, hand_metrics_on)
     app.add_middleware(Watch, engine=engine, keys=keys, limit=limit, forwarder=forwarder)
     if engine.settings.allow_origins:
         origins = list(engine.settings.allow_origins)
@@ -381,17 +387,17 @@ def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) 
         engine.experiments.change(name, **body.model_dump(exclude_none=True))
         return body_of(name)
 
+    @app.delete("/v1/experiments/{name}", status_code=204, **admin)
+    def delete_experiment(name: ExperimentName) -> None:
+        """Remove an experiment that does not run; what its users were shown stays in the log."""
+        engine.experiments.remove(name)
+
     @app.get("/v1/experiments/{name}/report", tags=["experiments"], dependencies=needs("read"))
     def get_report(name: ExperimentName) -> dict[str, Any]:
         """Return the statistics of an experiment, see ``recbole-signed experiment report``."""
         from recbole_signed.serve.ab_report import report_of
 
         if engine.traffic is None:
-    @app.delete("/v1/experiments/{name}", status_code=204, **admin)
-    def delete_experiment(name: ExperimentName) -> None:
-        """Remove an experiment that does not run; what its users were shown stays in the log."""
-        engine.experiments.remove(name)
-
             raise ProblemError(404, "Not Found", "The service keeps no impressions, so there is nothing to report.")
         engine.experiments.reload()
         return report_of(engine.traffic, name, engine.experiments[name])

@@ -46,21 +46,21 @@ class Forwarder:
 
     Args:
         address: of the process that writes; None refuses such requests.
+        metrics: whether that process has the metrics of this one too.
 
     Raises:
         UsageError: it is no address of HTTP.
     """
 
-    def __init__(self, address: str | None) -> None:
-        self._address = address
+    def __init__(self, address: str | None, metrics: bool = False) -> None:
+        self._address, self._metrics = address, metrics
         if address is not None:
             connection_to(address)
 
-    @staticmethod
-    def wants(scope: Scope) -> bool:
+    def wants(self, scope: Scope) -> bool:
         """Whether a request changes anything, or asks for what the writer alone knows."""
         path = scope["path"]
-        if path in WRITER_ONLY or path.startswith("/v1/experiments/"):
+        if path in WRITER_ONLY or (path == "/metrics" and self._metrics) or path.startswith("/v1/experiments/"):
             return True
         return scope["method"] not in READING and path not in READING_POSTS
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import re
 import shutil
 import signal
 import socket
-import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,14 +36,18 @@ try:
     from recbole_signed.serve.engine import Engine
     from recbole_signed.serve.experiments import Experiments
     from recbole_signed.serve.middleware import LocalHosts
+    from recbole_signed.serve.telemetry import TOLD
 except ImportError:  # the extra 'serve', which run_service names
     uvicorn = None  # type: ignore[assignment]
 
+_logger = logging.getLogger(__name__)
 EXPERIMENTS = "experiments.yaml"
 _BEGUN = re.compile(rf"{LOCK}|SEQ|{re.escape(LOG)}(-\w+)?|{VERSIONS}|base-.*")
 """Names of files that a state has before its first version."""
 SWITCH = 0.0005
 """Seconds after which a thread hands the interpreter on: Python's 5 ms would be a good part of an answer's time."""
+TELL = 2.0
+"""Seconds between the metrics that a replica tells its writer."""
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
 GRACE = 10
@@ -203,6 +208,7 @@ def run_service(
     trainer = OnlineRecommender.open(directory, settings=StateSettings(max_id_length=settings.limits.id_length))
     sockets: list[socket.socket] = []
     replicas: ReplicaProcesses | None = None
+    told: tempfile.TemporaryDirectory[str] | None = None
     try:
         from recbole_signed.serve.maintenance import Maintenance
 
@@ -220,8 +226,14 @@ def run_service(
                 words += ["--parent", str(os.getpid())]
                 words += [] if config is None else ["--config", str(config)]
                 command = [sys.executable, "-m", "recbole_signed", "serve", *words]
+                told = tempfile.TemporaryDirectory(prefix="recbole-signed-metrics-")
+                folder = engine.telemetry.others = Path(told.name)
                 replicas = ReplicaProcesses(
-                    command, workers - 1, engine.telemetry.replica_restarts.inc, lambda: server.should_exit
+                    command,
+                    workers - 1,
+                    engine.telemetry.replica_restarts.inc,
+                    lambda: server.should_exit,
+                    lambda number: ["--metrics", str(folder / f"replica-{number}{TOLD}")],
                 )
                 replicas.start()
             maintenance.start()
@@ -234,6 +246,8 @@ def run_service(
             replicas.stop()
         for bound in sockets:
             bound.close()
+        if told is not None:
+            told.cleanup()
         trainer.close()
 
 
@@ -246,6 +260,7 @@ def run_replica(
     ready: Callable[[str], None] | None = None,
     writer: str | None = None,
     parent: int | None = None,
+    metrics: Path | None = None,
 ) -> None:
     """Answer from a state that another process writes, until told to stop.
 
@@ -257,6 +272,7 @@ def run_replica(
         ready: called with the address once it answers.
         writer: address that requests which change anything are handed to; such requests are refused without one.
         parent: the process with whose end this one is to end.
+        metrics: file from which the writer reads the metrics of this process; without one it shows them itself.
 
     Raises:
         UsageError: as :func:`run_service`.
@@ -271,7 +287,10 @@ def run_replica(
         bound = listening_socket(host, port, shared=True)
         engine = _engine(replica, settings, directory)
         try:
-            server = _server(make_app(engine, keys, writer=writer), keys, settings)
+            app = make_app(engine, keys, writer=writer, hand_metrics_on=metrics is not None)
+            server = _server(app, keys, settings)
+            if metrics is not None:
+                _keep_telling(engine, metrics, server)
             _run(server, [bound], host, bound.getsockname()[1], ready, parent)
         finally:
             engine.close()
@@ -279,6 +298,24 @@ def run_replica(
         if bound is not None:
             bound.close()
         replica.close()
+
+
+def _keep_telling(engine: Engine, path: Path, server: Any) -> None:
+    """Write the metrics of a replica to a file every few seconds, by a thread of its own."""
+
+    def tell() -> None:
+        failed = False
+        while not server.should_exit:
+            try:
+                engine.telemetry.tell(path)
+                failed = False
+            except Exception as error:  # the folder goes with the writer; whatever it is, answers go on
+                if not failed:
+                    _logger.warning("The metrics of a read replica are not up to date: %s", error)
+                failed = True
+            time.sleep(TELL)
+
+    threading.Thread(target=tell, name="metrics", daemon=True).start()
 
 
 def _checked(host: str, settings: ServeSettings | None) -> tuple[ServeSettings, ApiKeys]:
@@ -329,15 +366,7 @@ def _run(
         threading.Thread(target=watch, name="parent", daemon=True).start()
     if ready is not None:
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    # once it has stopped, uvicorn sends this process the signal again; what ends the process by default would keep it
-    # from writing what waits and from letting go of the state
-    here = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, lambda *_: None) if here else None
-    try:
-        server.run(sockets=sockets)
-    finally:
-        if here:
-            signal.signal(signal.SIGTERM, before)  # a second one ends the process at once
+    server.run(sockets=sockets)
 
 
 def announce(address: str, keys: bool) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
 
 PREFIX = "recbole_signed"
+TOLD = ".prom"
+"""End of the names of files of metrics."""
 BUCKETS = (0.001, 0.002, 0.004, 0.006, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
 class Telemetry:
-    """The metrics of one process."""
+    """The metrics of one process, and in the one that writes those of the read replicas that it has started.
+
+    Attributes:
+        others: folder to which these replicas write theirs; None where there are none.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.others: Path | None = None
         make: dict[str, Any] = {"registry": self.registry}
         self.requests = Histogram(
             f"{PREFIX}_request_seconds", "Time to answer.", ["route", "status"], buckets=BUCKETS, **make
@@ -73,8 +83,41 @@ class Telemetry:
         return bound if bound < float("inf") else BUCKETS[-1]
 
     def text(self) -> bytes:
-        """Return the metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """Return the metrics in Prometheus' text format; beside replicas each has the label ``process``."""
+        own = generate_latest(self.registry)
+        if self.others is None:
+            return own
+        told = {each.stem: each.read_bytes() for each in sorted(self.others.glob(f"*{TOLD}"))}
+        return _together({"writer": own, **told})
+
+    def tell(self, path: Path) -> None:
+        """Write the metrics to a file, which is whole whenever it is read.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(generate_latest(self.registry))
+        os.replace(temporary, path)
+
+
+class _Families:
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _together(texts: Mapping[str, bytes]) -> bytes:
+    """Return the metrics of several processes as one text, each with the name of its process as a label."""
+    families: dict[str, Metric] = {}
+    for process, text in texts.items():
+        for each in text_string_to_metric_families(text.decode()):
+            whole = families.setdefault(each.name, Metric(each.name, each.documentation, each.type))
+            for sample in each.samples:
+                whole.samples.append(sample._replace(labels={**sample.labels, "process": process}))
+    return generate_latest(_Families(families.values()))
 
 
 class _Gauges:

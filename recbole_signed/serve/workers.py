@@ -23,12 +23,18 @@ class ReplicaProcesses:
         n: how many.
         restarted: called for each that is started again.
         stopping: whether this process is about to end; then none is started again, as signals often reach all of them.
+        own: further words for each, by its number from 1.
     """
 
     def __init__(
-        self, command: Sequence[str], n: int, restarted: Callable[[], None], stopping: Callable[[], bool]
+        self,
+        command: Sequence[str],
+        n: int,
+        restarted: Callable[[], None],
+        stopping: Callable[[], bool],
+        own: Callable[[int], Sequence[str]] = lambda _: (),
     ) -> None:
-        self._replicas = [_Replica(command) for _ in range(n)]
+        self._replicas = [_Replica([*command, *own(number)]) for number in range(1, n + 1)]
         self._restarted, self._stopping = restarted, stopping
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="replicas", daemon=True)

@@ -161,4 +161,4 @@ def test_what_is_no_address_of_a_writer_is_refused(address: str) -> None:
     ],
 )
 def test_what_a_replica_hands_on(method: str, path: str, wanted: bool) -> None:
-    assert Forwarder.wants({"method": method, "path": path}) is wanted
+    assert Forwarder(None).wants({"method": method, "path": path}) is wanted
