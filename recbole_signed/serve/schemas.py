@@ -157,7 +157,7 @@ class Edge(BaseModel):
 
     item: str
     type: str = Field(description="like, dislike, skip or view")
-    timestamp: int = Field(description="Milliseconds since 1970.")
+    timestamp: int = Field(description="Milliseconds since 1970; 0 where the data had no time.")
 
 
 class UserInfo(BaseModel):
