@@ -241,9 +241,9 @@ def test_two_processes_behind_one_port(service: str) -> None:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240  # it is no test of speed, and the machine may do other things
     while len(pids(service)) < 2 and time.monotonic() < deadline:  # until the replica listens too
-        time.sleep(0.1)
+        time.sleep(0.5)
     assert set(pids(service)) == {"writer", "replica-1"}
     for turn in range(10):
         first = ask("/v1/users/2/recommendations?k=1")["items"][0]["item"]
@@ -264,6 +264,7 @@ def test_a_killed_replica_is_started_again(service: str) -> None:
         while (len(found) < 2 or known in found.values()) and time.monotonic() < deadline:
             with contextlib.suppress(OSError):  # a connection that the killed process had accepted
                 found = pids(service)
+            time.sleep(0.2)
         assert set(found) == {"writer", "replica-1"}
         assert known not in found.values()
         return found
