@@ -53,6 +53,7 @@ def test_the_temporary_folder_goes_with_the_data(frame: pl.DataFrame) -> None:
     assert not folder.parent.exists()
 
 
+@pytest.mark.filterwarnings("ignore:the last time")
 @given(st.integers(1_000_000_000, 4_000_000_000), st.sampled_from(["s", "ms", "us", "ns"]))
 def test_numbers_of_any_unit_are_the_same_moment(second: int, unit: str) -> None:
     factor = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]

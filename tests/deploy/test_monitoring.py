@@ -31,7 +31,9 @@ def test_a_service_has_every_metric_that_is_asked_for(
     dashboard = (deploy.parent / "docs" / "_static" / "grafana.json").read_text(encoding="utf-8")
     asked |= set(METRIC.findall(dashboard))
     assert len(asked) > 20
-    asked.remove("recbole_signed_stream_behind_events")  # of services that follow a stream, see tests/serve/test_feed.py
+    asked.remove(
+        "recbole_signed_stream_behind_events"
+    )  # of services that follow a stream, see tests/serve/test_feed.py
     events = []
     for user, kind in (("1", "like"), ("2", "dislike"), ("3", "like"), ("4", "dislike")):
         shown = json.loads(ask(f"{service}/v1/users/{user}/recommendations?k=1")[1])
