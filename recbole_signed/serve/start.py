@@ -95,7 +95,8 @@ def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[st
     if directory.exists():
         _clear(directory)
     fitted.config["online_state"] = str(directory)
-    with no_training_curves():
+    with no_training_curves(), tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch:
+        fitted.config["checkpoint_dir"] = scratch  # RecBole's trainer makes it, and nothing is saved there
         trainer = OnlineTrainer(fitted.config, fitted.model)
     try:
         trainer.start(fitted.dataset)

@@ -358,6 +358,18 @@ def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
     assert ((truth.like > 0.5) == (sign > 0)).all()
 
 
+def test_a_first_state_leaves_nothing_among_the_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recbole_signed.serve.start import init_state
+
+    convert("toy", None, tmp_path / "data")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    init_state("SSF", str(tmp_path / "data" / "toy-signed"), tmp_path / "state", {"auto": False, "rank": 4})
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 @pytest.mark.parametrize("step", ["base:written", "snapshot:tensors", None])
 def test_a_state_whose_beginning_was_cut_off_begins_again(
     step: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
