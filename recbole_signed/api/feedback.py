@@ -20,7 +20,7 @@ _ROWS = 1_000_000
 
 
 def write_feedback(state: Path | str, output: Path | str, user: Any = None, *, progress: bool = True) -> dict[str, Any]:
-    """Write the edges in force of an online state to a file: each user's newest verdict on each item.
+    """Write the edges in force of an online state to a file: what each user said last of each item.
 
     The state may be written meanwhile by another process. What was taken back or replaced is not in the file, nor are
     users who were forgotten.
@@ -28,7 +28,8 @@ def write_feedback(state: Path | str, output: Path | str, user: Any = None, *, p
     Args:
         state: directory of the state.
         output: the file, ``.parquet`` or ``.csv``, with the columns ``user_id``, ``item_id``, ``type`` (like or
-            dislike) and ``timestamp`` (milliseconds since 1970; 0 where the data of the first fit had none).
+            dislike; skip or view where the user has said neither) and ``timestamp`` (milliseconds since 1970; 0 where
+            the data of the first fit had none).
         user: raw id of the only user whose rows are wanted; all if None.
         progress: show on standard error how far it is.
 
@@ -42,14 +43,7 @@ def write_feedback(state: Path | str, output: Path | str, user: Any = None, *, p
     output = checked_format(output)
     replica = OnlineReplica(state)
     try:
-        edges = replica.edges.export()
-        columns: tuple[np.ndarray, ...] = (edges.user, edges.item, edges.kind, edges.timestamp)
-        if user is not None:
-            token = id_of(user)
-            number = replica.users.id_of(token)
-            if number <= 0:
-                raise UsageError(f"{replica.directory} knows no user {token!r}; ids are as events have them.")
-            columns = tuple(column[edges.user == number] for column in columns)
+        columns = _columns(replica, user)
         users, items = (
             pl.Series(each.tokens(range(len(each))), dtype=pl.String) for each in (replica.users, replica.items)
         )
@@ -66,6 +60,20 @@ def write_feedback(state: Path | str, output: Path | str, user: Any = None, *, p
         "seq": seq,
         "output": str(output),
     }
+
+
+def _columns(replica: OnlineReplica, user: Any) -> tuple[np.ndarray, ...]:
+    """Return users, items, kinds and times of all edges, or of those of one user."""
+    if user is None:
+        edges = replica.edges.export()
+        return edges.user, edges.item, edges.kind, edges.timestamp
+    token = id_of(user)
+    number = replica.users.id_of(token)
+    if number <= 0:
+        raise UsageError(f"{replica.directory} knows no user {token!r}; ids are as events have them.")
+    row = replica.edges.of_user(number)
+    assert row.timestamp is not None
+    return np.full(len(row.ids), number), row.ids, row.kind, row.timestamp
 
 
 def _frames(

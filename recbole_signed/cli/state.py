@@ -162,15 +162,15 @@ def export(
     user: Annotated[str | None, typer.Option(help="Write the rows of this user alone.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the likes and dislikes in force to a file; the state may be written meanwhile."""
+    """Write the likes, dislikes, skips and views in force to a file; the state may be written meanwhile."""
     from recbole_signed.api import write_feedback
 
     told = write_feedback(state, output, user, progress=not as_json)
     _print(
         told,
         as_json,
-        f"{output}: {told['likes']:,} likes, {told['dislikes']:,} dislikes; users: {told['users']:,}, items: "
-        f"{told['items']:,}; up to seq {told['seq']}.",
+        f"{output}: {told['rows']:,} rows, {told['likes']:,} likes and {told['dislikes']:,} dislikes among them; "
+        f"users: {told['users']:,}, items: {told['items']:,}; up to seq {told['seq']}.",
     )
 
 

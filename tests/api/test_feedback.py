@@ -28,6 +28,7 @@ def state(tmp_path: Path) -> Path:
             Event("d", "u2", "i2", "like", NOW + 4),
             Event("e", "u2", "i2", "unlike", NOW + 5),
             Event("f", "u3", "", "forget_user", NOW + 6),
+            Event("g", "u4", "met alone", "view", NOW + 7),
         ]
     )
     live.close()
@@ -45,13 +46,14 @@ def test_the_file_holds_the_edges_in_force(
     monkeypatch.setattr(feedback, "_ROWS", 100)  # several pieces
     told = write_feedback(state, tmp_path / name, progress=False)
     rows = read(tmp_path / name)
-    assert rows.height == told["rows"] == told["likes"] + told["dislikes"]
+    assert rows.height == told["rows"] == told["likes"] + told["dislikes"] + 1
     assert told["users"] == rows["user_id"].n_unique()
-    assert told["seq"] == 6
+    assert told["seq"] == 7
     found = {row[:2]: row[2:] for row in rows.iter_rows()}
     assert len(found) == rows.height
     assert found['ж,"x', "a new, item"] == ("dislike", NOW + 1)
     assert found["u1", "i1"] == ("dislike", NOW + 3)
+    assert found["u4", "met alone"] == ("view", NOW + 7)
     assert ("u2", "i2") not in found
     assert "u3" not in rows["user_id"].to_list()
     live = OnlineRecommender.open(state)
@@ -94,7 +96,7 @@ def test_the_command_while_the_state_is_written(
         assert not ended.value.code
     live.close()
     text, _, document = capsys.readouterr().out.partition("\n")
-    assert "up to seq 7" in text
+    assert "up to seq 8" in text
     assert json.loads(document)["rows"] == read(output).height
     with pytest.raises(UsageError, match=r"ends in \.parquet or \.csv"):
         write_feedback(state, tmp_path / "feedback.txt")
