@@ -16,7 +16,7 @@ import polars as pl
 
 from recbole_signed.api.explanations import explained
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE, NAMES, TYPES, OnlineRecommender, OnlineReplica
+from recbole_signed.online import NAMES, OnlineRecommender, OnlineReplica
 from recbole_signed.online.learners import best_items
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
@@ -129,17 +129,10 @@ class Answers:
 
     def user(self, user: str) -> dict[str, Any]:
         """Return what is held of a user, as :class:`~recbole_signed.serve.schemas.UserInfo` has it."""
-        edges: list[dict[str, Any]] = []
         with self.trainer.reading() as (state, _):
             seq, number = int(state.applied_seq), int(state.users.id_of(user))
             features = state.announcements.by_id(state.users, state.items, {"user": [user]})["user"].get(number)
-            if 0 < number < state.edges.n_users:
-                row = state.edges.of_user(number)
-                assert row.timestamp is not None
-                newest = np.argsort(-row.timestamp, kind="stable")
-                names = state.items.tokens(row.ids[newest].tolist())
-                columns = zip(names, row.kind[newest].tolist(), row.timestamp[newest].tolist(), strict=True)
-                edges = [{"item": item, "type": NAMES[kind], "timestamp": time} for item, kind, time in columns]
+            edges = [{"item": item, "type": kind, "timestamp": time} for item, kind, time in _newest(state, user)]
         shown = None if self.traffic is None else self.traffic.holding(user)
         known = bool(edges) or features is not None
         return {"user": user, "known": known, "edges": edges, "features": features, "impressions": shown, "seq": seq}
@@ -147,12 +140,8 @@ class Answers:
     def time_of(self, user: str, item: str) -> int:
         """Return the time of what a user said of an item, milliseconds since 1970; 0 where it is nothing."""
         with self.trainer.reading() as (state, _):
-            number, thing = state.users.id_of(user), state.items.id_of(item)
-            if not 0 < number < state.edges.n_users:
-                return 0
-            row = state.edges.of_user(number)
-            assert row.timestamp is not None
-            return int(row.timestamp[row.ids == thing].max(initial=0))
+            row = _row(state, user)
+            return 0 if row is None else int(row.timestamp[row.ids == state.items.id_of(item)].max(initial=0))
 
     def _ids(self, items: Sequence[str]) -> Any:
         """Return the ids of known items; the others are in no list anyway."""
@@ -443,19 +432,12 @@ class Answers:
 
     def verdicts_of(self, user: str, k: int, sign: str | None = None) -> dict[str, Any]:
         """Return the likes and dislikes of a user, newest first; those of one sign where it is given."""
-        self._look_again()
+        signs = ("like", "dislike") if sign is None else (sign,)
         with self.trainer.reading() as (state, _):
-            number, seq = state.users.id_of(user), self.seq
-            if not 0 < number < state.edges.n_users:
-                return {"verdicts": [], "total": 0, "seq": seq}
-            row = state.edges.of_user(number)
-            assert row.timestamp is not None
-            wanted = np.flatnonzero(np.isin(row.kind, [LIKE, DISLIKE] if sign is None else [TYPES[sign]]))
-            newest = wanted[np.argsort(-row.timestamp[wanted], kind="stable")][:k]
-            items = state.items.tokens(row.ids[newest].tolist())
-            found = zip(items, row.kind[newest].tolist(), row.timestamp[newest].tolist(), strict=True)
-            listed = [{"item": item, "sign": NAMES[kind], "timestamp": time} for item, kind, time in found]
-            return {"verdicts": listed, "total": len(wanted), "seq": seq}
+            found = [each for each in _newest(state, user) if each[1] in signs]
+            seq = self.seq
+        listed = [{"item": item, "sign": kind, "timestamp": time} for item, kind, time in found[:k]]
+        return {"verdicts": listed, "total": len(found), "seq": seq}
 
     def audience(self, item: str, k: int) -> list[dict[str, Any]]:
         """Return the users, among a sample of those with edges and none to the item, that rank it highest."""
@@ -474,6 +456,22 @@ class Answers:
         if not 0 < number < state.edges.n_items:
             raise UsageError(f"there is no item '{item}'; an item is known from its first event on.")
         return number
+
+
+def _row(state: Any, user: str) -> Any:
+    """Return the edges of a user in a state that is being read; None of an unknown user."""
+    number = state.users.id_of(user)
+    return state.edges.of_user(number) if 0 < number < state.edges.n_users else None
+
+
+def _newest(state: Any, user: str) -> list[tuple[str, str, int]]:
+    """Return the edges of a user, newest first: item, type (like, dislike, skip or view) and time of each."""
+    row = _row(state, user)
+    if row is None:
+        return []
+    order = np.argsort(-row.timestamp, kind="stable")
+    items, kinds = state.items.tokens(row.ids[order].tolist()), [NAMES[kind] for kind in row.kind[order].tolist()]
+    return list(zip(items, kinds, row.timestamp[order].tolist(), strict=True))
 
 
 def _without_model(assignments: Sequence[Assignment]) -> str | None:
