@@ -61,9 +61,16 @@ class Feed:
                     self._source.commit(polled.position)
                     self.failure = None
                 if time.monotonic() > look_at:
-                    self.behind, look_at = self._source.behind(), time.monotonic() + PAUSE
+                    self.behind, look_at = self._behind(), time.monotonic() + PAUSE
             except Exception as error:  # the thread must live on, and /readyz tell why nothing comes
                 self._failed(error)
+
+    def _behind(self) -> int | None:
+        try:
+            return self._source.behind()
+        except Exception as error:  # a figure alone: whether the stream can be read, the next poll says
+            _logger.debug("how far %s is ahead is not known: %s", self._source.name, error)
+            return None
 
     def _taken(self, batch: EventBatch, position: str | None) -> bool:
         """Hand events over until they are durable; False where the end came first."""

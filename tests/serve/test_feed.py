@@ -194,6 +194,26 @@ def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
     assert engine.telemetry.total(counted, result="accepted") == 1
 
 
+def test_a_stream_that_does_not_tell_how_far_it_is_ahead_is_read(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine.writer is not None
+    monkeypatch.setattr(feed, "PAUSE", 0.0)
+    source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}])
+    asked = threading.Event()
+
+    def behind() -> int:
+        asked.set()
+        raise UsageError("no permission for this command")
+
+    monkeypatch.setattr(source, "behind", behind)
+    engine.feed = Feed(source, engine.writer)
+    assert source.committed.wait(60)
+    assert asked.wait(60)
+    assert engine.reasons_not_ready() == []
+    assert engine.feed.behind is None
+
+
 def test_a_stream_announces_features(engine: Engine) -> None:
     assert engine.writer is not None
     kept = {"item_id": "i1", "type": "item", "features": {"genre": "jazz"}, "timestamp": NOW}
