@@ -136,7 +136,7 @@ class SIGformer(SignedRecommender):
         unknown, sign = batch[self.NEG_ITEM_ID].reshape(len(users), -1), batch["sign"]
         if self.beta == 0:
             users, items, unknown, sign = (each[sign > 0] for each in (users, items, unknown, sign))
-        if not len(users):  # a batch of dislikes alone: the mean over no edges is no number
+        if not len(users):  # a batch of dislikes alone: their mean over no edges would be NaN
             return self._decay(users, items, unknown)
         shape = (self.n_users, self.n_items)
         pairs, order = SparsePairs.sorted_by_row(users, items, shape)

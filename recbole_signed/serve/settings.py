@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import MAX_ID
+from recbole_signed.online.sources import STREAMS
 from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 
@@ -117,7 +118,7 @@ class ServeSettings(Spec):
     @field_validator("source")
     @classmethod
     def _is_a_stream(cls, source: str | None) -> str | None:
-        if source is not None and not source.startswith(("redis://", "rediss://", "kafka://")):
+        if source is not None and not source.startswith(tuple(f"{scheme}://" for scheme in STREAMS)):
             raise UsageError(
                 f"source is '{source}'; it must be the address of a Redis stream, redis://HOST:PORT/DB?stream=NAME, or "
                 "of a Kafka topic, kafka://HOST:PORT/TOPIC; send the events of a file to POST /v1/events."

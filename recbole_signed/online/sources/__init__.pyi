@@ -1,3 +1,4 @@
+from .address import STREAMS as STREAMS
 from .address import open_source as open_source
 from .dataset_source import AtomicSource as AtomicSource
 from .file_source import CsvSource as CsvSource

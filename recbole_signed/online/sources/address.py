@@ -12,6 +12,13 @@ from recbole_signed.online.sources.kafka_source import KafkaSource
 from recbole_signed.online.sources.redis_source import RedisSource
 from recbole_signed.online.sources.source import EventSource
 
+STREAMS: dict[str, type[RedisSource | KafkaSource]] = {
+    "redis": RedisSource,
+    "rediss": RedisSource,
+    "kafka": KafkaSource,
+}
+"""The streams that an address can mean, by its scheme."""
+
 
 def open_source(address: str, **options: Any) -> EventSource:
     """Open the source that an address means.
@@ -25,10 +32,9 @@ def open_source(address: str, **options: Any) -> EventSource:
     """
     if address == "-":
         return StdinSource(**options)
-    if address.split("://", 1)[0] in ("redis", "rediss"):
-        return RedisSource.of_address(address, **options)
-    if address.split("://", 1)[0] == "kafka":
-        return KafkaSource.of_address(address, **options)
+    stream = STREAMS.get(address.partition("://")[0]) if "://" in address else None
+    if stream is not None:
+        return stream.of_address(address, **options)
     path = Path(address)
     if path.is_dir() or path.suffix == ".inter":
         return AtomicSource(path, **options)
