@@ -20,6 +20,7 @@ from recbole_signed.convert import convert
 from recbole_signed.convert.sources import Planted, planted
 from recbole_signed.errors import UsageError
 
+PARTS = ("train", "valid", "test")
 SIGFORMER = {
     # rows of train, valid, test; likes and dislikes of all; users, items
     "sigformer-kuairand": ((184_172, 26_309, 52_619), (116_679, 146_421), (16_974, 4_373)),
@@ -62,6 +63,33 @@ def test_rows_are_dealt_again(tmp_path: Path) -> None:
     assert found[0] != found[1] != found[2]
     shared = len(set(found[1]["test"]) & set(found[2]["test"])) / len(found[1]["test"])
     assert shared == pytest.approx(0.2, abs=0.1)
+
+
+def test_a_resplit_may_have_a_validation_part_as_large_as_the_test_part(tmp_path: Path) -> None:
+    """The test part is that of the same seed, and the validation part keeps its rows and gets some of training."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    pairs = [f"{user} {item} {(user * item) % 3 // 2}" for user in range(30) for item in range(20)]
+    for part, lines in {"train": pairs[:420], "valid": pairs[420:480], "test": pairs[480:]}.items():
+        (folder / f"{part}.txt").write_text("\n".join(lines) + "\n")
+    made = [convert("signed-split", folder, tmp_path, resplit=3, even=even) for even in (False, True)]
+    assert [each.name for each in made] == ["raw-resplit3", "raw-resplit3-even"]
+    plain, even = ({part: rows_of(each / f"{each.name}.{part}.inter") for part in PARTS} for each in made)
+    assert even["test"] == plain["test"]
+    assert set(even["valid"]) > set(plain["valid"])
+    assert sorted(even["train"] + even["valid"]) == sorted(plain["train"] + plain["valid"])
+    assert sorted(row[2] for row in even["valid"]) == sorted(row[2] for row in even["test"])
+
+
+def test_even_parts_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for part, lines in {"train": "1 1 1\n1 2 0\n", "valid": "1 3 1\n", "test": "1 4 1\n1 5 1\n"}.items():
+        (folder / f"{part}.txt").write_text(lines)
+    with pytest.raises(UsageError, match="give resplit=SEED, too"):
+        convert("signed-split", folder, tmp_path, even=True)
+    with pytest.raises(UsageError, match="2 of 4 are in the test part; leave even out"):
+        convert("signed-split", folder, tmp_path, resplit=1, even=True)
 
 
 @pytest.mark.parametrize("name", sorted(SIGFORMER))

@@ -5,6 +5,8 @@ them: labels 1 = like and 0 = dislike, or ratings 1 to 5 of which 4 and more are
 
 ``resplit=SEED`` deals the rows of the three files again, by the rules that the published splits follow: rows at random,
 likes and dislikes each by themselves, so that every part keeps its numbers of both. A repeated pair stays as many rows.
+``even=true`` makes the validation part as large as the test part: what is best on a small part need not be best on a
+larger one. The test part is the same with and without it.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class Options:
     like: str | None = option(None, "rule for likes on label, e.g. 'label >= 5'; default: as published")
     dislike: str | None = option(None, "rule for dislikes, e.g. 'label <= 2'; default: every row that is not a like")
     resplit: int | None = option(None, "deal the rows again at random with this seed, in the published sizes")
+    even: bool = option(False, "with resplit: as many rows in the validation part as in the test part")
 
 
 class SignedSplit(Converter):
@@ -62,6 +65,8 @@ class SignedSplit(Converter):
         assert input is not None
         if not input.is_dir():
             raise UsageError(f"{input} is a file; give the folder that holds train.txt, valid.txt and test.txt.")
+        if options.even and options.resplit is None:
+            raise UsageError("even=true keeps no part as it was published; give resplit=SEED, too.")
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -129,7 +134,7 @@ class SignedSplit(Converter):
             yield batch.select("user_id", "item_id", *rating, "sign")
 
     def _dealt(self, seed: int) -> Iterator[Part]:
-        """Deal the rows of all parts at random: of each sign, every part has as many as before."""
+        """Deal the rows of all parts at random: of each sign, every part has as many as before, or valid as test."""
         frames = {part: pl.concat([each.frame for each in self._batches(path)]) for part, path in self._files.items()}
         pool = pl.concat(frames.values())
         sign = pool["sign"].to_numpy()
@@ -138,14 +143,23 @@ class SignedSplit(Converter):
         rng = np.random.default_rng(seed)
         for each in np.unique(sign):
             mine = np.flatnonzero(sign == each)
-            dealt[rng.permutation(mine)] = owner[mine]
+            train, valid, test = np.bincount(owner[mine], minlength=len(PARTS))
+            if self.options.even:
+                if train + valid <= test:
+                    raise UsageError(
+                        f"{self.input}: even=true leaves no row of sign {each} for the training part: {test} of "
+                        f"{len(mine)} are in the test part; leave even out."
+                    )
+                train, valid = train + valid - test, test
+            dealt[rng.permutation(mine)] = np.repeat(np.arange(len(PARTS)), [train, valid, test])
         for place, part in enumerate(PARTS):
             yield Part(part, [pool.filter(dealt == place)])
 
     def default_name(self) -> str:
         """The folder's name, with the seed of new parts."""
         seed = self.options.resplit
-        return super().default_name() + ("" if seed is None else f"-resplit{seed}")
+        dealt = "" if seed is None else f"-resplit{seed}" + ("-even" if self.options.even else "")
+        return super().default_name() + dealt
 
     def settings(self) -> dict[str, Any]:
         """Published splits are compared under the protocol they were published with."""
