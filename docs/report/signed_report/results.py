@@ -45,6 +45,8 @@ class Results:
     validation; the file's order of models."""
     splits: dict[str, dict[str, Any]]
     """Data -> its fresh splits together: ``n_splits``, the names of the ``models``, and ``standings`` by gamma."""
+    even_splits: dict[str, dict[str, Any]]
+    """The same for splits whose validation part is as large as the test part."""
     responses: dict[str, dict[str, dict[str, Any]]]
     """Data set -> model -> the means of its audit by ``recbole-signed respond``."""
     defaults: dict[str, dict[str, Any]]
@@ -75,10 +77,8 @@ def read_results(root: Path) -> Results:
         published=_document(results / "published.json"),
         significance={file.stem: found for file in sorted(bench.glob("*.yaml")) if (found := kept_outcomes(file))},
         signed={file.stem: read_chosen(file) for file in sorted((bench / "signed").glob("sigformer-*.jsonl"))},
-        splits={
-            file.stem.removeprefix("resplits-"): _standings(_document(file))
-            for file in sorted((bench / "signed").glob("resplits-*.json"))
-        },
+        splits=_pools(bench, "resplits-"),
+        even_splits=_pools(bench, "even-splits-"),
         responses={
             file.stem.removeprefix("respond-"): {row["model"]: row["summary"] for row in _lines(file)}
             for file in sorted((bench / "signed").glob("respond-*.jsonl"))
@@ -88,6 +88,13 @@ def read_results(root: Path) -> Results:
             "zvuk": asdict(ZvukOptions()),
         },
     )
+
+
+def _pools(bench: Path, start: str) -> dict[str, dict[str, Any]]:
+    return {
+        file.stem.removeprefix(start): _standings(_document(file))
+        for file in sorted((bench / "signed").glob(f"{start}*.json"))
+    }
 
 
 def _standings(found: Mapping[str, Any]) -> dict[str, Any]:
