@@ -97,3 +97,35 @@ def test_a_folder_is_on_the_disk_before_it_takes_a_name_and_the_name_before_it_c
 def test_lines_are_on_the_disk_when_they_are_appended(tmp_path: Path, on_disk: list[str | int]) -> None:
     append_lines(tmp_path / "a", [{"b": 1}])
     assert on_disk == [inode(tmp_path / "a")]
+
+
+def test_a_file_of_bytes_and_a_folder_in_the_place_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(bytes(range(256)))
+    replace_text(tmp_path / "text", "new")
+    assert (tmp_path / "text").read_text() == "new"
+    for path in (tmp_path, Path(".")):
+        with pytest.raises(IsADirectoryError):
+            replace_text(path, "new")
+
+
+def test_tensor_files_are_those_of_safetensors(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    rng = np.random.default_rng(0)
+    tensors = {
+        "long": rng.integers(0, 9, (3, 4)),
+        "bytes": rng.integers(-9, 9, 5).astype(np.int8),
+        "none": np.zeros((0, 7), dtype=np.float32),
+        "strided": np.asfortranarray(rng.random((4, 5))),
+        "bools": rng.random(3) > 0.5,
+        "one": np.float32(3.5).reshape(()),
+    }
+    files.write_folder(tmp_path / "folder", {"some": tensors}, {}, "test")
+    for found in (
+        load_file(tmp_path / "folder" / "some.safetensors"),
+        files.read_tensors(tmp_path / "folder", files.read_manifest(tmp_path / "folder"), "some"),
+    ):
+        assert found.keys() == tensors.keys()
+        for name, each in tensors.items():
+            np.testing.assert_array_equal(found[name], each)
+            assert found[name].dtype == each.dtype

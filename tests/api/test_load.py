@@ -15,6 +15,8 @@ import pytest
 import torch
 
 import recbole_signed as rs
+from recbole_signed.convert import raw_files
+from recbole_signed.errors import UsageError
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 QUICK = {"epochs": 1, "state": "ERROR", "show_progress": False, "data_path": "dataset", "checkpoint_dir": "saved"}
@@ -238,3 +240,20 @@ def test_a_context_aware_model_scores_pairs(trained: Any) -> None:
     with torch.no_grad():
         scores = model.model.predict(type(dataset.inter_feat)(pairs))
     np.testing.assert_allclose(found["score"], scores, rtol=1e-5)
+
+
+def test_a_saved_model_does_not_expand_without_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw_files, "MAX_EXPANDED", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "bomb.rs", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("recbole-signed.json", '{"format": 1}')
+        archive.writestr("data/a/a.inter", bytes(40 << 20))
+    with pytest.raises(UsageError, match="more than 200 times its size"):
+        rs.load(tmp_path / "bomb.rs")
+
+
+@pytest.mark.parametrize("head", ["[]", "{}", "3", '{"format": [1]}', "nonsense"])
+def test_a_saved_model_with_another_head(tmp_path: Path, head: str) -> None:
+    with zipfile.ZipFile(tmp_path / "model.rs", "w") as archive:
+        archive.writestr("recbole-signed.json", head)
+    with pytest.raises(UsageError, match=r"model\.rs"):
+        rs.load(tmp_path / "model.rs")

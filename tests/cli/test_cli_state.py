@@ -141,3 +141,16 @@ def test_verify_finds_a_damaged_log(capsys: pytest.CaptureFixture[str], folder: 
     status, out, _ = run(capsys, "state", "verify", folder)
     assert status == 1
     assert "log.sqlite: " in out
+
+
+def test_control_characters_are_escaped_in_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with OnlineState.open(tmp_path / "state") as state:
+        state.recover()
+        state.ingest(EventBatch.of([Event("e1", "\x1b[31mred\x9b2J", "i\x07tem", "like", 1)]))
+    for words in (["log"], ["log", "--json"]):
+        status, out, _ = run(capsys, "state", *words, tmp_path / "state")
+        assert status == 0
+        assert not {"\x1b", "\x07", "\x9b"} & set(out)
+        assert "red" in out
+    _, out, err = run(capsys, "state", "log", tmp_path / "no\x1b[31m")
+    assert "\x1b" not in err + out

@@ -320,3 +320,16 @@ def test_zstd_without_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_control_characters_where_a_long_separator_is_replaced(tmp_path: Path) -> None:
     raw = write(tmp_path, "raw.dat", ["a::x::1", "b::y\x1f::-1"])
     refuse(raw, r"raw.dat, line 2: holds a control character \(0x1f\)", columns="user,item,sign")
+
+
+@pytest.mark.parametrize("suffix", [".xz", ".gz"])
+def test_a_small_file_does_not_expand_without_limit(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_EXPANDED", 1 << 20)
+    path = tmp_path / f"ratings.csv{suffix}"
+    with (lzma.open if suffix == ".xz" else gzip.open)(path, "wb") as file:
+        for _ in range(40):
+            file.write(bytes(1 << 20))
+    with files.open_bytes(path) as opened, pytest.raises(UsageError, match="expands to more than 200 times"):
+        opened.read()

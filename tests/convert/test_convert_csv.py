@@ -131,7 +131,6 @@ def test_of_columns_of_one_name_the_first_is_found_and_a_type_in_one_name_is_par
 
 @pytest.mark.parametrize("name", ["date", "DateTime", "time"])
 def test_a_column_of_dates_is_found(tmp_path: Path, name: str) -> None:
-    """User review 7."""
     raw = write(tmp_path / "log.csv", f"user,item,sign,{name}\na,x,1,2020-01-02\nb,x,-1,2020-01-01\n")
     text = (convert("csv", raw, tmp_path) / "log.inter").read_text()
     assert text.endswith("timestamp:float\nb\tx\t-1\t1577836800\na\tx\t1\t1577923200\n")

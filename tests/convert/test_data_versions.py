@@ -235,3 +235,10 @@ def test_a_published_split_is_counted_part_by_part(tmp_path: Path) -> None:
     assert record["parts"]["test"]["rows"]["total"] == 3
     assert record["parts"]["train"]["rows"]["total"] == 2
     assert record["rows"]["total"] == 7
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd"])
+def test_a_record_of_a_data_set_names_its_own_files_only(tmp_path: Path, name: str) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"name": tmp_path.name, "outputs": {name: "0" * 64}}))
+    with pytest.raises(UsageError, match="which lies outside its folder"):
+        versions.refuse_changed(tmp_path, tmp_path.name)

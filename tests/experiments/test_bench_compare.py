@@ -162,7 +162,7 @@ def test_figures_that_another_machine_finds_too_leave_the_table_as_it_is(write: 
 
 @pytest.mark.parametrize("name", ["quickstart", "ml-100k"])  # the two that README tells everybody to run
 def test_u17_compare_leaves_nothing_changed_in_a_clone(name: str, write: Write, fake: Any, tmp_path: Path) -> None:
-    """User review 17: on another machine, with other times, after which git finds every tracked file as it was."""
+    """On another machine, with other times, after which git finds every tracked file as it was."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
 
     def run(*words: str) -> str:

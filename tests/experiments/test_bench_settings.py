@@ -132,3 +132,34 @@ def test_settings_in_the_place_of_files_are_refused() -> None:
     for wrong in ({"valid_metric": "NDCG@10"}, "mine.yaml"):
         with pytest.raises(UsageError, match="give a list of yaml files, and settings as overrides="):
             make_config("Pop", "toy-signed", wrong)  # type: ignore[arg-type]
+
+
+ALIASES = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a: "\\0"', 'a: "\\ud800"', '"\\0": 1', "a: 99999999999999999999", "a: &a [*a]", "a: !!int x", "a: !!bool x",
+        "a: !!set [a]", "a: !!timestamp x", "a: !!map 3", "a: 0b_", f"a: {'9' * 5000}", "a: 2020-13-41", ALIASES,
+    ],
+)  # fmt: skip
+def test_yaml_that_holds_no_values(tmp_path: Path, text: str) -> None:
+    """What PyYAML fails on with other errors than its own, and a text that grows a billion times when it is read."""
+    (tmp_path / "file.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="is not valid yaml"):
+        read_yaml(tmp_path / "file.yaml")
+    with pytest.raises(UsageError, match="is not valid yaml"):
+        parse_assignments([f"key={{{text}}}" if "\n" not in text else f"key={text}"])
+
+
+def test_yaml_with_aliases_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file.yaml").write_text("a: &a {b: 1}\nc: {<<: *a, d: 18446744073709551615}\n", encoding="utf-8")
+    assert read_yaml(tmp_path / "file.yaml") == {"a": {"b": 1}, "c": {"b": 1, "d": 2**64 - 1}}
+
+
+def test_an_interval_needs_no_quotes() -> None:
+    assert parse_assignments(["user_inter_num_interval=[5,inf)"]) == {"user_inter_num_interval": "[5,inf)"}
+    assert parse_assignments(["item_inter_num_interval=[5,100]"]) == {"item_inter_num_interval": "[5,100]"}

@@ -13,6 +13,7 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
+from recbole_signed.experiments.replay import StreamSpec
 from recbole_signed.experiments.runs import RowStore, RunRow, append_row, read_rows
 from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, stored_table, table_settings
 from recbole_signed.plugin import STOCK, facts_of, registry
@@ -496,3 +497,13 @@ datasets:
 models: [BPR]
 """
     assert table_settings(write(text), "toy-signed") == {"BPR": {"epochs": 7}}
+
+
+def test_specifications_read_what_they_should(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(
+        "models: {Pop: {seeds: 3, per_dataset: {a: ~, b: {tuned: {data: c}}}}}\n"
+        "datasets: {a: {pool: p}, b: {tuned: {name: d}}}\ncommon: {tuned: false, start: {x: 1}}\n"
+    )
+    assert TableSpec.read(tmp_path / "t.yaml").pools() == {"p": ["a"], "b": ["b"]}
+    (tmp_path / "s.yaml").write_text("title: t\ndataset: d\ncut: 0.5\nwindows: 6h\nmodels: [Pop]\nmax_windows: 3\n")
+    assert StreamSpec.read(tmp_path / "s.yaml").windows == "6h"

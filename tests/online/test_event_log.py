@@ -291,3 +291,13 @@ def test_checksums_differ_with_any_column() -> None:
     assert len(set(row_checksums(columns).tolist())) == 4
     odd = np.array([np.nan]).view(np.int64) + 1
     np.testing.assert_array_equal(row_checksums([np.array([np.nan])]), row_checksums([odd.view(np.float64)]))
+
+
+def test_a_log_of_an_older_format_is_refused(tmp_path: Path) -> None:
+    EventLog(tmp_path / "log.sqlite").close()
+    connection = sqlite3.connect(tmp_path / "log.sqlite", isolation_level=None)
+    write_meta(connection, {"format": 1})
+    connection.execute("DROP TABLE sums")
+    connection.close()
+    with pytest.raises(UsageError, match="has format 1, and this version of recbole-signed reads format 2"):
+        EventLog(tmp_path / "log.sqlite")

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_recommender import content, event
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, VIEW, Event, EventBatch, Limits
 from recbole_signed.online.sources import JsonLinesSource
-from recbole_signed.online.store import OnlineState, Update
+from recbole_signed.online.store import OnlineState, ParsedRows, StateSettings, Update
 
 TENSORS = {"a": np.arange(3.0)}
 
@@ -212,21 +213,18 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + secret + "\n")
     folder = tmp_path / "state"
 
-    def content() -> bytes:
-        return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
-
     spellings = (secret.encode(), json.dumps(secret)[1:-1].encode())
     with ready(folder) as state:
         update = state.ingest_from(JsonLinesSource(tmp_path / "in.jsonl"))
         assert update is not None
         assert (update.n_new, update.n_rejected) == (3, 3)
         state.snapshot(TENSORS, {}, model="m")
-        assert any(spelling in content() for spelling in spellings)
+        assert any(spelling in content(folder) for spelling in spellings)
         state.ingest(EventBatch.of([Event("gone", secret, "", "forget_user", 3)]))
-        assert not any(spelling in content() for spelling in spellings)
-        assert b"stays-here" in content()
+        assert not any(spelling in content(folder) for spelling in spellings)
+        assert b"stays-here" in content(folder)
         state.compact()
-    assert not any(spelling in content() for spelling in spellings)
+    assert not any(spelling in content(folder) for spelling in spellings)
     with ready(folder) as state:  # the same stream again, as after a crash of its sender, does not bring the user back
         source = JsonLinesSource(tmp_path / "in.jsonl")
         source.name = "again"
@@ -438,3 +436,59 @@ def test_ids_of_a_data_set_are_those_of_events_however_they_are_typed(tmp_path: 
     twice = pytest.raises(UsageError, match="2 user tokens were given and only 1 differ")
     with OnlineState.open(tmp_path / "other") as state, twice:
         state.bulk_load(["jose\u0301", "jos\u00e9"], ["i"], one, one, kind, one)
+
+
+def test_edges_in_another_unit_are_refused(tmp_path: Path) -> None:
+    one = np.array([1])
+    with OnlineState.open(tmp_path) as state:
+        for stamp in (1_700_000_000, 1_700_000_000_000_000):
+            with pytest.raises(UsageError, match="milliseconds"):
+                state.bulk_load(["u"], ["i"], one, one, one.astype(np.int8), np.array([stamp]))
+
+
+def test_long_ids_and_large_batches_are_refused(tmp_path: Path) -> None:
+    with OnlineState.open(tmp_path, settings=StateSettings(max_batch=3)) as state:
+        state.recover()
+        parsed = ParsedRows.of([event(1, "u" * 20_000, "i", "like"), event(2, "u", "i", "like")])
+        update = state.ingest(parsed.batch)
+        assert update.status is not None
+        found = parsed.results(update.status, update.first_seq)
+        assert [each.status for each in found] == ["refused", "accepted"]
+        assert "20000 characters, and 16384 are accepted" in str(found[0].reason)
+        with pytest.raises(UsageError, match="The batch has 4 events, and max_batch is 3"):
+            state.ingest(EventBatch.of(event(n, "u", f"i{n}", "like") for n in range(4)))
+
+
+def test_a_like_that_a_dislike_ended_does_not_come_back(tmp_path: Path) -> None:
+    """Decided: a dislike replaces the like; taking it back leaves what was there besides the like."""
+    with OnlineState.open(tmp_path) as state:
+        state.recover()
+        kinds = ["view", "like", "dislike", "undislike"]
+        state.ingest(EventBatch.of(event(n, "u", "i", kind) for n, kind in enumerate(kinds)))
+        row = state.edges.of_user(1)
+        assert (row.ids.tolist(), row.kind.tolist()) == ([1], [4])  # the view
+        state.ingest(EventBatch.of(event(n, "u", "j", kind) for n, kind in enumerate(kinds[1:], 10)))
+        assert 2 not in state.edges.of_user(1).ids
+
+
+def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> None:
+    with OnlineState.open(tmp_path, settings=StateSettings(keep_seen=20)) as state:
+        state.recover()
+        for first in range(0, 60, 10):
+            state.ingest(EventBatch.of(event(n, f"u{n}", "i", "like") for n in range(first, first + 10)))
+        large = [f"{n}{'w' * 9_000}" for n in range(200)]
+        state.withdraw(large)
+        state.put_back(large)  # leaves free pages, which are given back in several steps
+        before = state.edges.full_hash()
+        looked: list[str] = []
+        state.log.connection.set_trace_callback(lambda text: looked.append(text) if "FROM seen" in text else None)
+        state.compact()
+        assert len(looked) <= 4  # whatever the number of steps: each of them reads the whole table
+        state.log.connection.set_trace_callback(None)
+        assert state.log.connection.execute("SELECT count(*) FROM seen").fetchone()[0] == 20
+        assert not state.log.known("e39")
+        assert state.log.known("e40")
+        state.ingest(EventBatch.of(event(n, f"u{n}", "i", "like") for n in range(40)))  # old ones change nothing
+        assert state.edges.full_hash() == before
+    with OnlineState.open(tmp_path) as state:  # and the checksums fit what is left
+        state.recover()

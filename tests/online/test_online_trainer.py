@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from online_training import FEW_STEPS, FIELDS, train_online
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
+from recbole.utils import get_model, get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Event, OnlineTrainer
 
-FEW_STEPS = {"online_settings": {"refresh_steps": 2, "valid_share": 0.0}}  # after two epochs a model still moves fast
 MODELS: dict[str, dict[str, Any]] = {
     "SSF": {"auto": False, "rank": 8},
     "SSFL": {"auto": False, "rank": 8, "learned_rank": 6},
@@ -47,33 +47,12 @@ def start(
     """Train a model and go online; a second call goes on from the same folder."""
     name = request.param
     rows = [(f"u{user}", f"i{item}", sign, time) for user, item, sign, time in signed_rows]
-    write_inter("stream", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    write_inter("stream", FIELDS, rows)
     opened: list[OnlineTrainer] = []
 
     def make(**config: Any) -> OnlineTrainer:
-        settings = Config(
-            model=name,
-            dataset="stream",
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
-                "eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": None, "mode": "full"},
-                "trainer": "OnlineTrainer",
-                "online_state": str(tmp_path / "state"),
-                "checkpoint_dir": str(tmp_path / "saved"),
-                **quick,
-                **MODELS[name],
-                **config,
-            },
-        )
-        init_seed(settings["seed"], settings["reproducibility"])
-        parts = data_preparation(settings, create_dataset(settings))
-        model = get_model(name)(settings, parts[0]._dataset).to(settings["device"])
-        trainer = get_trainer(settings["MODEL_TYPE"], name)(settings, model)
-        trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
-        trainer.parts = parts
-        opened.append(trainer)
-        return trainer
+        opened.append(train_online(name, tmp_path, **{**quick, **MODELS[name], **config}))
+        return opened[-1]
 
     yield make
     for trainer in opened:
@@ -221,7 +200,7 @@ def test_times_that_count_from_nought_are_milliseconds_once_they_are_converted(
 ) -> None:
     """As those of ``convert yambda`` and ``convert vk-lsvd``: milliseconds that have the size of seconds."""
     rows = [(f"u{user}", f"i{item}", sign, 10_000 * place) for place, (user, item, sign, _) in enumerate(signed_rows)]
-    write_inter("stream", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    write_inter("stream", FIELDS, rows)
     given = {**quick, **MODELS["SSF"], "trainer": "OnlineTrainer", "checkpoint_dir": str(tmp_path / "saved")}
     given |= {"data_path": str(tmp_path / "dataset"), "online_state": str(tmp_path / "state")}
     settings = Config(model="SSF", dataset="stream", config_dict=given)
@@ -236,7 +215,7 @@ def test_times_that_count_from_nought_are_milliseconds_once_they_are_converted(
 def test_another_vocabulary_is_refused(start: Callable[..., Any], write_inter: Callable[..., Path]) -> None:
     start().close()
     rows = [(f"u{60 - n % 60}", f"i{n % 50}", 1 if n % 3 else -1, 1_600_000_000 + n) for n in range(1500)]
-    write_inter("stream", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    write_inter("stream", FIELDS, rows)
     with pytest.raises(UsageError, match="another vocabulary"):
         start()
 

@@ -183,3 +183,36 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(MissingExtraError, match=r"recbole-signed\[redis\]"):
         RedisSource("redis://127.0.0.1", "events")
+
+
+def test_malformed_replies_of_redis_end_in_one_sentence() -> None:
+    """As of a server that is none, or of one that answers for another command."""
+
+    class Client:
+        def __init__(self, reply: Any) -> None:
+            self.reply = reply
+
+        def xreadgroup(self, *_: Any, **__: Any) -> Any:
+            return self.reply
+
+        xautoclaim = xreadgroup
+
+    for reply in (7, "text", [b"x"], [[b"s", 5]], [[b"s", [(b"1-1", 5)]]], [[b"s", [(None, {})]]], {b"s": 3}):
+        source = object.__new__(RedisSource)
+        vars(source).update(
+            {
+                "_errors": OSError,
+                "_stream": "s",
+                "_group": "g",
+                "_consumer": "c",
+                "_block": 1,
+                "_idle": 1,
+                "_limits": None,
+                "_own": ">",
+                "_others": None,
+                "_given": [],
+                "_redis": Client(reply),
+            }
+        )
+        with pytest.raises(UsageError, match="The Redis stream 's' can't be read"):
+            source.poll(10)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from edge_streams import Stream
 
+from recbole_signed.errors import UsageError
 from recbole_signed.online import VIEW
 from recbole_signed.online.learners import make_learner
 
@@ -54,3 +55,9 @@ def test_refreshes_train_what_was_never_trained(model: str) -> None:
     scores = learner.scores(stream.edges, stream.everyone)
     likes = torch.from_numpy(stream.signs() > 0)
     assert float(scores[1:][likes[1:]].mean()) > float(scores[1:][~likes[1:]].mean()) + 0.02
+
+
+@pytest.mark.parametrize("value", [None, "x", float("nan"), 4.5, float("inf"), [4]])
+def test_a_parameter_that_is_no_whole_number(value: Any) -> None:
+    with pytest.raises(UsageError, match=r"rank is .*; it must be a whole number"):
+        make_learner("SSF", {"rank": value})

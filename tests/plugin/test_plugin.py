@@ -450,3 +450,9 @@ def test_a_class_that_extends_a_registered_model_is_that_model(
         results.append((made.auto if base == "SSF" else None, trainer.evaluate(test, load_best_model=False)))
         assert isinstance(trainer, SignedTrainer)
     assert results[0] == results[1]  # with the same defaults, and SSF's choice on validation
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc", "a/b", "..", ""])
+def test_a_name_of_a_data_set_does_not_leave_its_root(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="is not the name of a data set"):
+        Config(model="SSF", dataset=name, config_dict={"data_path": str(tmp_path)})

@@ -436,3 +436,12 @@ def test_it_runs_saves_and_loads_through_recbole(toy_root: Path, tmp_path: Path,
     trainer.fit(train_data, valid_data, saved=False)  # nothing is left to do
     assert fresh.chosen == model.chosen
     assert torch.equal(fresh.score(torch.arange(10)), model.score(torch.arange(10)))
+
+
+def test_explain_refuses_what_is_no_id(prepare_model: Callable[..., Any]) -> None:
+    model, *_ = prepare_model("SSF", auto=False, rank=4)
+    model.fit()
+    for user, item in ((1.5, 2), ("196", "50"), (1, None), (True, 1)):
+        with pytest.raises(UsageError, match="ids are whole numbers"):
+            model.explain(user, item)
+    model.explain(1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,16 @@ from recbole_signed.online.learners import Learner, make_learner
 NOW = 1_700_000_000_000
 N_USERS, N_ITEMS = 40, 30
 SSF = {"rank": 6, "cutoff": 3}
+
+
+@dataclass
+class Clock:
+    """A clock of a state, in seconds, that a test sets."""
+
+    now: float = NOW / 1000
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def small_edges(seed: int = 0, n: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -33,3 +44,8 @@ def begin(directory: Path, model: str = "SSF", learner: Learner | None = None, *
 def event(number: int, user: str, item: str, kind: str) -> Event:
     """Return an event, later than all edges."""
     return Event(f"e{number}", user, item, kind, NOW + number)
+
+
+def content(folder: Path) -> bytes:
+    """Return the bytes of all files in a folder."""
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())

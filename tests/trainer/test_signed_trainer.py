@@ -190,7 +190,7 @@ def test_steps_are_whole_numbers(value: Any, start: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("name", ["LightGCN", "BPR", "DMF", "SGCN"])
 def test_a_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(name: str, start: Callable[..., Any]) -> None:
-    """User review 4: optimizer, negative samples and the order of the rows, for RecBole's models and trainer too."""
+    """Optimizer, negative samples and the order of the rows, for RecBole's models and trainer too."""
     keys = {"train_batch_size": 128, "learning_rate": 0.01}
     whole = start(name, epochs=4, **keys)
     fit(whole)

@@ -1,4 +1,4 @@
-"""Findings R1 and R8 of the reliability review: a trainer that starts again on a state that has moved on."""
+"""A trainer that starts again on a state that has moved on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
+from online_training import FEW_STEPS, FIELDS, train_online
 from small_recommender import event
 
 from recbole_signed.errors import UsageError
@@ -18,9 +16,8 @@ from recbole_signed.online import OnlineTrainer
 
 MODELS: dict[str, dict[str, Any]] = {
     "SSF": {"auto": False, "rank": 8},
-    "BPR": {"embedding_size": 8, "online_settings": {"refresh_steps": 2, "valid_share": 0.0}},
+    "BPR": {"embedding_size": 8, **FEW_STEPS},
 }
-FIELDS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 
 
 @pytest.fixture(params=list(MODELS))
@@ -38,28 +35,8 @@ def start(
 
     def make(more: Sequence[Any] = (), before: Sequence[Any] = (), **config: Any) -> OnlineTrainer:
         write_inter("stream", FIELDS, [*before, *rows, *more])
-        settings = Config(
-            model=name,
-            dataset="stream",
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
-                "eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": None, "mode": "full"},
-                "trainer": "OnlineTrainer",
-                "online_state": str(tmp_path / "state"),
-                "checkpoint_dir": str(tmp_path / "saved"),
-                **quick,
-                **MODELS[name],
-                **config,
-            },
-        )
-        init_seed(settings["seed"], settings["reproducibility"])
-        parts = data_preparation(settings, create_dataset(settings))
-        trainer = get_trainer(settings["MODEL_TYPE"], name)(settings, get_model(name)(settings, parts[0]._dataset))
-        trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
-        trainer.parts = parts
-        opened.append(trainer)
-        return trainer
+        opened.append(train_online(name, tmp_path, **{**quick, **MODELS[name], **config}))
+        return opened[-1]
 
     yield make
     for trainer in opened:
@@ -67,7 +44,7 @@ def start(
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_r1_a_forgotten_training_user_does_not_prevent_a_restart(start: Callable[..., Any], saved: bool) -> None:
+def test_a_forgotten_training_user_does_not_prevent_a_restart(start: Callable[..., Any], saved: bool) -> None:
     trainer = start()
     trainer.update([event(1, "u1", "", "forget_user")])
     if saved:
@@ -83,7 +60,7 @@ def test_r1_a_forgotten_training_user_does_not_prevent_a_restart(start: Callable
     assert again.evaluate(again.parts[2], show_progress=False)
 
 
-def test_r8_new_parameters_take_effect_at_the_next_refit_and_the_state_says_so(start: Callable[..., Any]) -> None:
+def test_new_parameters_take_effect_at_the_next_refit_and_the_state_says_so(start: Callable[..., Any]) -> None:
     trainer = start()
     key = "rank" if trainer.model_name == "SSF" else "embedding_size"
     assert trainer.parameters == {"in_force": trainer.learner.parameters(), "at_next_refit": None}
@@ -104,7 +81,7 @@ def test_r8_new_parameters_take_effect_at_the_next_refit_and_the_state_says_so(s
     assert third.parameters == {"in_force": found["at_next_refit"], "at_next_refit": None}
 
 
-def test_r8_a_data_set_with_appended_users_and_items_resumes(start: Callable[..., Any]) -> None:
+def test_a_data_set_with_appended_users_and_items_resumes(start: Callable[..., Any]) -> None:
     trainer = start()
     trainer.update([event(1, "from the stream", "i3", "like"), event(2, "u2", "streamed item", "dislike")])
     trainer.snapshot()
@@ -142,7 +119,7 @@ def test_limits_of_the_state_come_from_the_configuration(start: Callable[..., An
         start(online_limits={"grase": 0})
 
 
-def test_r8_other_tokens_in_the_place_of_known_ones_are_still_refused(start: Callable[..., Any]) -> None:
+def test_other_tokens_in_the_place_of_known_ones_are_still_refused(start: Callable[..., Any]) -> None:
     start().close()
     with pytest.raises(UsageError, match="another vocabulary"):
         start(before=[("someone else", "i1", 1, 1_600_000_000)])

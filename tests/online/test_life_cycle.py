@@ -1,4 +1,4 @@
-"""Findings R1, R3, R4, R5, R7 to R11 and R14 of the reliability review: each test fails without its fix."""
+"""Calls that overlap, fail or come too late: opening, closing, forking, recovering, and files that go away."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_recommender import begin, event
+from small_recommender import NOW, begin, event
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
-from recbole_signed.online import EventBatch, OnlineRecommender
+from recbole_signed.online import Event, EventBatch, OnlineRecommender
 from recbole_signed.online.store import OnlineState
 
 
@@ -43,7 +43,7 @@ def test_a_state_starts_from_itself_alone(tmp_path: Path, model: str) -> None:
     again.close()
 
 
-def test_r3_close_waits_for_an_update_and_later_calls_are_refused(tmp_path: Path) -> None:
+def test_close_waits_for_an_update_and_later_calls_are_refused(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     acknowledged = []
 
@@ -71,7 +71,7 @@ def test_r3_close_waits_for_an_update_and_later_calls_are_refused(tmp_path: Path
         assert state.last_seq == len(acknowledged)
 
 
-def test_r3_close_waits_for_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_waits_for_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recommender = begin(tmp_path / "state")
     started, go_on = threading.Event(), threading.Event()
     fit = type(recommender.learner).fit
@@ -92,7 +92,7 @@ def test_r3_close_waits_for_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     OnlineRecommender.open(tmp_path / "state").close()
 
 
-def test_r4_a_failed_erasure_is_pending_and_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_erasure_is_pending_and_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recommender = begin(tmp_path / "state")
 
     def full(step: str) -> None:
@@ -117,7 +117,7 @@ def test_r4_a_failed_erasure_is_pending_and_retried(tmp_path: Path, monkeypatch:
     recommender.close()
 
 
-def test_r5_an_open_reader_and_a_forget_do_not_stall_updates(tmp_path: Path) -> None:
+def test_an_open_reader_and_a_forget_do_not_stall_updates(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     reader = sqlite3.connect(tmp_path / "state" / "log.sqlite", isolation_level=None)
     reader.execute("BEGIN")
@@ -137,7 +137,7 @@ def test_r5_an_open_reader_and_a_forget_do_not_stall_updates(tmp_path: Path) -> 
     reader.close()
 
 
-def test_r7_ids_are_typed_alike_everywhere_and_k_is_checked(tmp_path: Path) -> None:
+def test_ids_are_typed_alike_everywhere_and_k_is_checked(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     best = recommender.recommend(777777, 1)[0][0]
     recommender.update([event(1, 777777, best, "dislike")])  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def test_r7_ids_are_typed_alike_everywhere_and_k_is_checked(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("first", ["refit", "refresh"])
-def test_r9_a_refresh_and_a_refit_that_overlap_keep_what_both_brought(
+def test_a_refresh_and_a_refit_that_overlap_keep_what_both_brought(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     recommender = begin(tmp_path / "state")
@@ -214,9 +214,7 @@ def test_a_version_that_can_not_be_in_force_is_not_the_one_of_the_next_start(tmp
 
 
 @pytest.mark.parametrize("where", ["log:committed", "state:appended", "learner", "edges"])
-def test_r10_after_an_exception_the_next_call_recovers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
+def test_after_an_exception_the_next_call_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     plain, recommender = begin(tmp_path / "plain"), begin(tmp_path / "state")
     for each in (plain, recommender):
         assert each.learner is not None
@@ -256,9 +254,7 @@ def test_r10_after_an_exception_the_next_call_recovers(
     plain.close()
 
 
-def test_r10_a_state_without_a_model_refuses_until_it_is_recovered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_without_a_model_refuses_until_it_is_recovered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(step: str) -> None:
         if step == "log:committed":
             raise KeyboardInterrupt
@@ -279,7 +275,7 @@ def test_r10_a_state_without_a_model_refuses_until_it_is_recovered(
         assert state.users.tokens([1, 2]) == ["a", "b"]
 
 
-def test_r11_a_forked_process_is_refused_and_does_no_harm(tmp_path: Path) -> None:
+def test_a_forked_process_is_refused_and_does_no_harm(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     read, write = os.pipe()
     child = os.fork()
@@ -307,7 +303,7 @@ def test_r11_a_forked_process_is_refused_and_does_no_harm(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("what", ["deleted", "moved", "replaced", "log deleted"])
-def test_r14_nothing_is_acknowledged_once_the_files_are_gone(tmp_path: Path, what: str) -> None:
+def test_nothing_is_acknowledged_once_the_files_are_gone(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "state"
     recommender = begin(folder)
     recommender.update([event(1, "u1", "i1", "like")])
@@ -335,7 +331,7 @@ def test_r14_nothing_is_acknowledged_once_the_files_are_gone(tmp_path: Path, wha
         OnlineRecommender.open(tmp_path / "elsewhere").close()
 
 
-def test_r14_what_is_committed_to_a_file_that_goes_away_meanwhile_is_not_acknowledged(
+def test_what_is_committed_to_a_file_that_goes_away_meanwhile_is_not_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recommender = begin(tmp_path / "state")
@@ -350,7 +346,7 @@ def test_r14_what_is_committed_to_a_file_that_goes_away_meanwhile_is_not_acknowl
 
 
 @pytest.mark.parametrize("how", ["missing", "empty"])
-def test_r14_versions_without_a_log_are_refused(tmp_path: Path, how: str) -> None:
+def test_versions_without_a_log_are_refused(tmp_path: Path, how: str) -> None:
     begin(tmp_path / "state").close()
     for each in (tmp_path / "state").glob("log.sqlite*"):
         each.unlink()
@@ -361,9 +357,54 @@ def test_r14_versions_without_a_log_are_refused(tmp_path: Path, how: str) -> Non
             OnlineState.open(tmp_path / "state")
 
 
-def test_r14_the_name_of_a_new_state_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_a_new_state_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     own = files.sync_folder
     monkeypatch.setattr(files, "sync_folder", lambda folder: (synced.append(folder.name), own(folder)))
     OnlineState.open(tmp_path / "a" / "b" / "state").close()
     assert {tmp_path.name, "a", "b"} <= set(synced)
+
+
+def test_a_bad_event_does_not_spoil_its_batch_and_each_is_told_its_fate(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    rows: list[Any] = [
+        {"event_id": "a", "user_id": 5, "item_id": "i1", "type": "like", "timestamp": NOW + 1},
+        {"event_id": "b", "user_id": "u2", "item_id": "i1", "type": "adore", "timestamp": NOW + 1},
+        Event("a", "5", "i1", "like", NOW + 1),
+        "nonsense",
+        {"event_id": "c", "user_id": "u3", "item_id": "", "type": "like", "timestamp": NOW + 1},
+        {"event_id": "d", "user_id": "gone", "type": "forget_user", "timestamp": NOW + 9},
+        {"event_id": "e", "user_id": "gone", "item_id": "i1", "type": "like", "timestamp": NOW + 1},
+        {"user_id": "u4", "item_id": "i9", "type": "dislike", "timestamp": NOW + 2},
+        {"event_id": "s", "user_id": "u4", "item_id": "i9", "type": "like", "timestamp": NOW // 1000},
+    ]
+    found = recommender.ingest(rows)
+    assert [each.status for each in found] == [
+        "accepted", "refused", "duplicate", "refused", "refused", "accepted", "refused", "accepted", "refused",
+    ]  # fmt: skip
+    assert [each.seq for each in found if each.seq] == [1, 2, 3]
+    assert found[0].event_id == "a"
+    assert str(found[7].event_id).startswith("content:")
+    for place, words in (
+        (1, "not a type of event"),
+        (3, "not an object"),
+        (4, "item_id is empty"),
+        (6, "forgetting"),
+        (8, "seconds"),
+    ):
+        assert words in str(found[place].reason)
+    assert recommender.ingest([]) == []
+    assert recommender.state is not None
+    assert recommender.state.last_seq == 3
+    recommender.close()
+
+
+@pytest.mark.parametrize("stamp", [NOW // 1000, 1_700_000_000.0, "1700000000"])
+def test_seconds_are_not_mixed_with_milliseconds(tmp_path: Path, stamp: Any) -> None:
+    recommender = begin(tmp_path / "state")
+    with pytest.raises(UsageError, match=r"looks like seconds; .* multiply it by 1000"):
+        recommender.update([Event("a", "u1", "i1", "dislike", stamp)])
+    for later in (NOW * 1000, NOW * 1_000_000):
+        with pytest.raises(UsageError, match="is in the future"):
+            recommender.update([Event("a", "u1", "i1", "dislike", later)])
+    recommender.close()

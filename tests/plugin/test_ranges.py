@@ -1,4 +1,4 @@
-"""User review 6 and its tracebacks: values out of range are refused in a sentence, for every model."""
+"""Values out of range are refused in a sentence, for every model."""
 
 from __future__ import annotations
 
@@ -208,7 +208,6 @@ def rated(write_inter: Callable[..., Path]) -> None:
     ],
 )
 def test_ratings_without_a_sign_are_named(given: list[str], warns: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """User review 5."""
     with caplog.at_level(logging.WARNING):
         make_config("BPR", "rated", overrides={"data_path": "dataset", **parse_assignments(given)})
     found = [each.getMessage() for each in caplog.records if "no sign" in each.getMessage()]

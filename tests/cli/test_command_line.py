@@ -1,8 +1,8 @@
-"""Reviews, tracebacks: whatever the words of a command are, it ends in a result or in one sentence.
+"""Whatever the words of a command are, it ends in a result or in one sentence.
 
 A hundred command lines run with the other tests; two thousand with::
 
-    python -m pytest -m slow tests/reviews/test_command_line.py
+    python -m pytest -m slow tests/cli/test_command_line.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The user review's list of tracebacks, and its silent wrongs on the command line: each ends in one sentence."""
+"""Settings, files and values that a command refuses: each ends in one sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
-from recbole_signed.errors import UsageError
 
 RUN = ("run", "-m", "SGCN", "-d", "toy-signed")
 BRIEF = ("epochs=1", "--no-save")
@@ -95,15 +94,6 @@ def test_a_full_disk_leaves_no_half_checkpoint(said: Callable[..., str], monkeyp
     assert not list(Path("saved").glob("*"))
 
 
-def test_explain_refuses_what_is_no_id(prepare_model: Callable[..., Any]) -> None:
-    model, *_ = prepare_model("SSF", auto=False, rank=4)
-    model.fit()
-    for user, item in ((1.5, 2), ("196", "50"), (1, None), (True, 1)):
-        with pytest.raises(UsageError, match="ids are whole numbers"):
-            model.explain(user, item)
-    model.explain(1, 2)
-
-
 def test_a_model_that_is_not_there_is_refused(said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     from recbole_signed import register_model
     from recbole_signed.plugin import registry
@@ -143,7 +133,6 @@ def test_addresses_and_keys_that_no_request_can_have(words: tuple[str, ...], sai
 
 @pytest.mark.parametrize("model", ["FM", "LR", "DSSM"])
 def test_models_of_values_say_what_they_need(model: str, said: Callable[..., str]) -> None:
-    """User review 11."""
     assert "Traceback" not in said("run", "-m", model, "-d", "toy-signed", *BRIEF)
 
 
@@ -153,15 +142,92 @@ def test_evaluation_on_samples_says_what_it_leaves_out(said: Callable[..., str],
     assert "dislike" in capfd.readouterr().err
 
 
-def test_an_interval_needs_no_quotes() -> None:
-    """User review 12."""
-    from recbole_signed.experiments.runs import parse_assignments
-
-    assert parse_assignments(["user_inter_num_interval=[5,inf)"]) == {"user_inter_num_interval": "[5,inf)"}
-    assert parse_assignments(["item_inter_num_interval=[5,100]"]) == {"item_inter_num_interval": "[5,100]"}
-
-
 def test_users_who_have_all_items_are_named(said: Callable[..., str], write_inter: Callable[..., Path]) -> None:
     rows = [(user, item) for user in range(8) for item in range(30 if user else 29)]
     write_inter("whole", ["user_id:token", "item_id:token"], rows)
     assert "interacted with all items" in said("run", "-m", "BPR", "-d", "whole", "data_path=dataset", "--no-save")
+
+
+@pytest.mark.parametrize(
+    ("models", "datasets", "more", "sentence"),
+    [
+        ("[Pop]", "{a: {dataset: 0.5}}", "", "a: 'dataset' must be a name, but is 0.5"),
+        ("[Pop]", "{toy-signed: {pool: [1]}}", "", "toy-signed: 'pool' must be a name"),
+        ("[Pop]", "{a: {dataset: ../b}}", "", "'../b' is not the name of a data set"),
+        ("[Pop]", "{toy-signed: {data_path: [1]}}", "", "data_path is [1]"),
+        ("[Pop]", "{toy-signed: {eval_args: {order: 2020-01-01}}}", "", "toy-signed: 'eval_args"),
+        ("{Pop: {model: [Pop]}}", "[toy-signed]", "", "Pop: 'model' must be a valid string"),
+        ("{Pop: {start: 3}}", "[toy-signed]", "", "Pop: 'start' must be a mapping of the keys"),
+        ("{Pop: {tuned: 5}}", "[toy-signed]", "", "Pop: 'tuned' is 5"),
+        ("{Pop: {tuned: ..}}", "[toy-signed]", "", "Pop: 'tuned' is '..'"),
+        ("{Pop: {tuned: {name: a/b, data: c}}}", "[toy-signed]", "", "Pop: 'tuned' is"),
+        ("{Pop: {seeds: [1, x]}}", "[toy-signed]", "", "Pop: 'seeds' must be different whole numbers"),
+        ("{Pop: {per_dataset: {toy-signed: true}}}", "[toy-signed]", "", "Pop: 'per_dataset' must be a mapping"),
+        ("{Pop: {per_dataset: {toy-signed: {start: 1}}}}", "[toy-signed]", "", "'per_dataset.toy-signed.start' must"),
+        ("[SSF]", "[toy-signed]", "common: {eval_args: 3, topk: 5}", "the column 'recall@10' is not evaluated"),
+        ("[Pop]", "[toy-signed]", "common: {metrics: {a: 1}}", "Pop: 'metrics' must be"),
+        ("[Pop]", "[toy-signed]", "common: {topk: [x]}", "Pop: 'topk' must be"),
+        ("[Pop]", "[toy-signed]", "common: {1: 2}", "must be a valid string, but is 1"),
+        ("[Pop]", "[toy-signed]", "columns: ['recall@\u00b2']", "the column 'recall@\u00b2' must read like"),
+        ("[Pop]", "[toy-signed]", 'extends: "\\0"', "has a character that no text in UTF-8 or file name holds"),
+        ("[Pop]", "[toy-signed]", "extends: [a]", "can't read"),
+    ],
+)
+def test_a_table_with_a_value_of_another_type(
+    said: Callable[..., str], models: str, datasets: str, more: str, sentence: str
+) -> None:
+    Path("table.yaml").write_text(f"models: {models}\ndatasets: {datasets}\n{more}\n", encoding="utf-8")
+    assert sentence in said("compare", "table.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("dataset", "../toy-signed", "is not the name of a data set"),
+        ("dataset", "5", "'dataset' must be a valid string"),
+        ("windows", "-5", "windows is -5"),
+        ("windows", "9999999999", "windows is 9999999999"),
+        ("windows", "'\u00b2d'", "windows is '\u00b2d'"),
+        ("windows", "[1]", "windows is [1]"),
+        ("max_windows", "0", "'max_windows' must be a whole number above 0"),
+        ("freshness", "['\u00b2s']", "'freshness' holds '\u00b2s'"),
+        ("seed", "-1", "'seed' must be a whole number"),
+        ("models", "{SSF: {settings: {a: {18: 1, null: 2}}}}", "the model 'SSF': 'settings.a"),
+        ("models", "{SSF: {settings: {a: 2020-01-01}}}", "the model 'SSF': 'settings.a"),
+        ("models", "{SSF: {settings: {rank: null}, arms: [online]}}", "rank is None; it must be a whole number"),
+        ("models", "{SSF: {settings: {rank: 4.5}, arms: [online]}}", "rank is 4.5; it must be a whole number"),
+        ("models", "{BPR: {settings: {refresh_steps: x}, arms: [online]}}", "BPR can't follow a stream with"),
+        ("models", "{EASE: {settings: {reg_weight: [1]}, arms: [online]}}", "'reg_weight' is [1]; it must be a number"),
+    ],
+)
+def test_a_stream_with_a_value_of_another_type(said: Callable[..., str], key: str, value: str, sentence: str) -> None:
+    content = {"title": "t", "dataset": "toy-signed", "cut": "0.5", "windows": "10", "models": "[Pop]", key: value}
+    Path("stream.yaml").write_text("".join(f"{name}: {each}\n" for name, each in content.items()), encoding="utf-8")
+    assert sentence in said("replay", "stream.yaml")
+
+
+def test_words_that_are_no_text_are_refused(said: Callable[..., str]) -> None:
+    assert "is not text in UTF-8" in said("stats", "caf\udce9", "--json")
+    assert len(said("stats", "x" * 100_000)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("experiment power --rate 0.5 --effect nan --impressions 1", "power needs a rate in (0, 1)"),
+        ("experiment power --rate 0.5 --effect 1e-320 --impressions 1", "no number of users is enough"),
+        ("experiment power --rate 0.5 --effect 0.1 --impressions inf", "power needs a rate in (0, 1)"),
+        (
+            "experiment power --rate 0.5 --effect 0.1 --impressions 9 --users-per-day nan --json",
+            "--users-per-day is nan",
+        ),
+        ("synth -e 300 --name ../x", "--name is '../x'"),
+        ("synth -e 300 --name .", "--name is '.'"),
+        ("stats ../toy-signed", "is not the name of a data set"),
+        ("data accept ../atomic_files/toy-signed", "there is no data set"),
+        ("tune -m SSF -d toy-signed --name ..", "--name is '..'"),
+        ("run -m Pop -d toy-signed --per-user . epochs=1 --no-save", "Is a directory"),
+    ],
+)
+def test_words_out_of_range(said: Callable[..., str], words: str, sentence: str) -> None:
+    assert sentence in said(*words.split())

@@ -1,4 +1,4 @@
-"""Reliability review 6: nothing in a yaml, on a command line, in a checkpoint or in a cached data set is executed."""
+"""Nothing in a yaml, on a command line, in a checkpoint or in a cached data set is executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding R17 of the reliability review (a hot backup does not open), and the erasure of users from backups (R2)."""
+"""Backups of a state that is being written, what is restored of them, and how users are erased from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_recommender import NOW, begin, event
+from small_recommender import NOW, begin, content, event
 from typer.testing import CliRunner
 from warm_python import WarmPython
 
@@ -74,7 +74,7 @@ def test_a_backup_made_while_all_is_written_opens_and_holds_what_was_acknowledge
     again.close()
 
 
-def test_r2_a_forgotten_user_goes_from_backups_too(tmp_path: Path) -> None:
+def test_a_forgotten_user_goes_from_backups_too(tmp_path: Path) -> None:
     folder, secret = tmp_path / "state", "a-user-who-will-leave"
     recommender = begin(folder)
     recommender.update([event(n, secret, f"i{n}", "like") for n in range(1, 9)])
@@ -82,13 +82,12 @@ def test_r2_a_forgotten_user_goes_from_backups_too(tmp_path: Path) -> None:
         recommender.back_up(tmp_path / name)
     shutil.rmtree(tmp_path / "gone")
     for name in ("one", "two"):
-        assert secret.encode() in b"".join(each.read_bytes() for each in (tmp_path / name).rglob("*") if each.is_file())
+        assert secret.encode() in content(tmp_path / name)
     left = recommender.forget(secret)
     assert (left.rows, left.reasons) == (0, ())
     recommender.close()
     for name in ("one", "two"):
-        content = b"".join(each.read_bytes() for each in (tmp_path / name).rglob("*") if each.is_file())
-        assert secret.encode() not in content
+        assert secret.encode() not in content(tmp_path / name)
         assert run("verify", tmp_path / name)[0] == 0
         restore(tmp_path / name, tmp_path / f"{name} again")
         with OnlineState.open(tmp_path / f"{name} again") as state:
@@ -122,7 +121,7 @@ def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(tmp_path: Pa
     recommender.close()
 
 
-def test_r14_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Path) -> None:
+def test_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Path) -> None:
     """Users are forgotten there by ids, which in another state, or in a backup of a copy of it, are of other users."""
     recommender = begin(tmp_path / "state")
     for name in ("moved", "other", "own"):
@@ -145,10 +144,6 @@ def test_r14_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Pa
             state.recover()
             list(state.replay())
             assert (user in state.users) is known, name
-
-
-def content(folder: Path) -> bytes:
-    return b"".join(each.read_bytes() for each in folder.rglob("*") if each.is_file())
 
 
 @pytest.mark.parametrize("step", ["backup:copied", "backup:moved", "backup:renamed"])
@@ -452,9 +447,9 @@ def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:
 def spoil(folder: Path) -> None:
     """Change a byte of the largest file of tensors of a version or a base."""
     path = max(folder.rglob("*.safetensors"), key=lambda each: each.stat().st_size)
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
 
 
 @pytest.mark.parametrize("part", ["versions", "base"])
@@ -542,5 +537,4 @@ def test_a_backup_names_nobody_whom_the_log_does_not_know(tmp_path: Path) -> Non
     recommender.forget("known-to-nobody")
     recommender.close()
     for folder in ("state", "backup"):
-        found = [each for each in (tmp_path / folder).rglob("*") if each.is_file()]
-        assert not any(b"known-to-nobody" in each.read_bytes() for each in found)
+        assert b"known-to-nobody" not in content(tmp_path / folder)

@@ -1,4 +1,4 @@
-"""Findings R2, R4 and R12 of the reliability review: a user who is forgotten is in no byte of the state."""
+"""A user who is forgotten is in no byte of the state."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from small_recommender import NOW, begin, event
+from small_recommender import NOW, Clock, begin, content, event
 from typer.testing import CliRunner
 
 from recbole_signed.cli.app import app
@@ -27,18 +26,6 @@ WHO = "maria.berger@example.org"
 OTHER = "somebody-else@example.org"
 TOLD = {"town": "Wanne-Eickel"}
 TIMES = [NOW + 77_000_001 + 13 * n for n in range(8)]
-
-
-@dataclass
-class Clock:
-    now: float = NOW / 1000
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def content(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def events() -> list[Event]:
@@ -107,7 +94,7 @@ def wait_for_the_background(recommender: OnlineRecommender) -> None:
 
 
 @pytest.mark.parametrize("model", ["SSF", "SignedEASE", "SignediALS", "BPR"])
-def test_r2_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, model: str) -> None:
+def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, model: str) -> None:
     folder, clock = tmp_path / "state", Clock()
     settings = {"embedding_size": 8, "epochs": 1, "refresh_steps": 2} if model == "BPR" else {}
     begin(folder, model, **settings).close()
@@ -151,7 +138,7 @@ def test_r2_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, m
     assert OTHER.encode() in content(folder)
 
 
-def test_r2_a_refit_ends_by_itself_what_was_left_of_an_erasure(tmp_path: Path) -> None:
+def test_a_refit_ends_by_itself_what_was_left_of_an_erasure(tmp_path: Path) -> None:
     begin(tmp_path / "state").close()
     recommender = open_with(tmp_path / "state", Clock())
     recommender.update(events())
@@ -168,7 +155,7 @@ def test_r2_a_refit_ends_by_itself_what_was_left_of_an_erasure(tmp_path: Path) -
     recommender.close()
 
 
-def test_r2_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) -> None:
+def test_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) -> None:
     """Nor does one that was saved without the rows of the user, and is pinned."""
     begin(tmp_path / "state").close()
     recommender = open_with(tmp_path / "state", Clock())
@@ -190,7 +177,7 @@ def test_r2_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) 
     recommender.close()
 
 
-def test_r2_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) -> None:
+def test_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) -> None:
     folders = tmp_path / "with", tmp_path / "without"
     tensors = []
     for folder, who in zip(folders, (True, False), strict=True):
@@ -214,7 +201,7 @@ def test_r2_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) ->
             np.testing.assert_allclose(np.abs(mine[key]), np.abs(theirs[key]), atol=1e-5)
 
 
-def test_r2_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_path: Path) -> None:
+def test_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_path: Path) -> None:
     clock = Clock()
     begin(tmp_path / "state").close()
     recommender = open_with(tmp_path / "state", clock)
@@ -261,7 +248,7 @@ def test_a_user_who_came_back_by_a_clock_that_is_ahead_is_forgotten(tmp_path: Pa
     recommender.close()
 
 
-def test_r2_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
+def test_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
     begin(tmp_path / "state").close()
     recommender = open_with(tmp_path / "state", Clock(), grace=0)
     recommender.update(events())
@@ -272,7 +259,7 @@ def test_r2_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
     assert confirmed(tmp_path / "state") == []
 
 
-def test_r2_verify_shows_what_is_left(tmp_path: Path) -> None:
+def test_verify_shows_what_is_left(tmp_path: Path) -> None:
     folder, clock = tmp_path / "state", Clock(time.time())
     begin(folder).close()
     recommender = open_with(folder, clock)
@@ -301,9 +288,7 @@ def test_r2_verify_shows_what_is_left(tmp_path: Path) -> None:
     assert verify("--event-id", f"{WHO}/1") == (0, {"traces": [], "notes": []})
 
 
-def test_r4_an_erasure_of_files_that_fails_is_pending_and_retried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_erasure_of_files_that_fails_is_pending_and_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "state"
     begin(folder).close()
     recommender = open_with(folder, Clock())
@@ -358,7 +343,7 @@ def test_an_erasure_that_fails_unexpectedly_in_the_background_is_told_and_retrie
     recommender.close()
 
 
-def test_r4_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
+def test_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
@@ -383,7 +368,7 @@ def test_r4_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
     recommender.close()
 
 
-def test_r12_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
+def test_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
     rows = [{"user_id": who, "item_id": "i1", "type": "adore", "timestamp": 1} for who in ("b", "bob", "club", "b/2")]
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "long-enough-nameX9\n")
     with OnlineState.open(tmp_path / "state") as state:
@@ -396,7 +381,7 @@ def test_r12_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
         assert b"long-enough-name" not in content(tmp_path)[len((tmp_path / "bad.jsonl").read_bytes()) :]
 
 
-def test_r12_dead_letters_do_not_grow_without_end(tmp_path: Path) -> None:
+def test_dead_letters_do_not_grow_without_end(tmp_path: Path) -> None:
     lines = "".join(json.dumps({"user_id": f"u{n}", "type": "adore", "timestamp": n}) + "\n" for n in range(2000))
     (tmp_path / "bad.jsonl").write_text(lines)
     with OnlineState.open(tmp_path / "state", settings=StateSettings(dead_letter_bytes=20_000)) as state:

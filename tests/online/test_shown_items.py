@@ -1,0 +1,104 @@
+"""Which items are shown: none of newcomers alone, none that is withdrawn or seen, those of a filter only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_recommender import N_ITEMS, Clock, begin, event
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online import EventBatch, OnlineRecommender
+from recbole_signed.online.store import OnlineState, StateSettings
+
+DAY = 86_400
+
+
+def ids(recommender: OnlineRecommender, user: str, **filters: Any) -> list[str]:
+    return [item for item, _ in recommender.recommend(user, N_ITEMS + 10, **filters)]
+
+
+def test_an_item_of_young_small_users_alone_is_not_shown_to_others(tmp_path: Path) -> None:
+    clock = Clock()
+    begin(tmp_path / "state").close()
+    settings = StateSettings(clock=clock, newcomer_age=DAY, newcomer_size=3)
+    recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
+    fakes = [
+        event(10 * n + m, f"fake{n}", item, "like")
+        for n in range(30)
+        for m, item in enumerate(("invented", "i1", "i2"))
+    ]
+    recommender.update(fakes)
+    assert "invented" not in ids(recommender, "u1")
+    assert "invented" not in ids(recommender, "stranger")
+    recommender.refit().result(60)
+    recommender.snapshot()
+    recommender.close()
+    recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
+    assert "invented" not in ids(recommender, "u1")
+    assert recommender.state is not None
+    hidden = recommender.state.items.tokens(recommender.state.hidden_items().tolist())
+    assert hidden == ["invented"]
+    recommender.update([event(900, "honest", "real", "like"), event(901, "u5", "real", "like")])
+    assert "real" in ids(recommender, "u1")  # a user of the data set has touched it
+    clock.now += DAY + 1  # the users have come of age, and have three likes each
+    assert "invented" in ids(recommender, "u1")
+    few = [(f"pair{n}", item) for n in range(5) for item in ("of pairs", "i1")]
+    recommender.update([event(902 + n, user, item, "like") for n, (user, item) in enumerate(few)])
+    clock.now += DAY + 1
+    assert "of pairs" not in ids(recommender, "u1")  # old, but small
+    recommender.close()
+
+
+def test_a_state_without_a_data_set_trusts_everybody_while_it_is_young(tmp_path: Path) -> None:
+    clock = Clock()
+    settings = StateSettings(clock=clock)
+    with OnlineState.open(tmp_path, settings=settings) as state:
+        state.recover()
+        state.ingest(EventBatch.of(event(n, f"u{n}", "a", "like") for n in range(3)))
+        assert state.hidden_items().tolist() == []
+        clock.now += DAY + 1
+        state.ingest(EventBatch.of(event(10 + n, "u0", f"b{n}", "like") for n in range(3)))  # no newcomer by now
+        state.ingest(EventBatch.of([event(20, "new", "c", "like")]))
+        assert state.items.tokens(state.hidden_items().tolist()) == ["c"]
+
+
+def test_a_withdrawn_item_is_never_shown_and_returns(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    first = ids(recommender, "u1")
+    recommender.withdraw([first[0], first[3], "not there yet"])
+    assert ids(recommender, "u1") == [each for each in first if each not in (first[0], first[3])]
+    recommender.update([event(1, "u2", "not there yet", "like")])
+    assert "not there yet" not in ids(recommender, "u1")
+    recommender.refit().result(60)
+    recommender.snapshot()
+    recommender.close()
+    recommender = OnlineRecommender.open(tmp_path / "state")
+    assert recommender.state is not None
+    assert recommender.state.withdrawn == {first[0], first[3], "not there yet"}
+    assert not {first[0], "not there yet"} & set(ids(recommender, "u1", include_only=[*first, "not there yet"]))
+    recommender.put_back([first[0], "not there yet"])
+    assert {first[0], "not there yet"} <= set(ids(recommender, "u1"))
+    with pytest.raises(UsageError, match="item_id is empty"):
+        recommender.withdraw([""])
+    recommender.close()
+
+
+def test_lists_can_be_narrowed(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    first = ids(recommender, "u1")
+    assert ids(recommender, "u1", exclude=first[:2]) == first[2:]
+    assert ids(recommender, "u1", include_only=[first[4], first[1], "unknown"]) == [first[1], first[4]]
+    assert ids(recommender, "u1", include_only=first[:3], exclude=[first[0]]) == first[1:3]
+    assert ids(recommender, "u1", include_only=[]) == []
+    recommender.close()
+
+
+def test_only_items_to_choose_from_that_the_user_has_not_seen_are_shown(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "u1", "i1", "like"), event(2, "u1", "i2", "dislike"), event(3, "u1", "i3", "view")])
+    shown = ids(recommender, "u1")
+    assert not {"i1", "i2", "i3"} & set(shown)
+    assert ids(recommender, "u1", include_only=["i1", "i2", "i3", *shown[1:3]]) == shown[1:3]
+    recommender.close()
