@@ -3,6 +3,7 @@ from .cooccurrence import item_neighbours as item_neighbours
 from .eigenvectors import gram_eigenvectors as gram_eigenvectors
 from .eigenvectors import kept_eigenvectors as kept_eigenvectors
 from .eigenvectors import laplacian_eigenvectors as laplacian_eigenvectors
+from .inverse import ease_scores as ease_scores
 from .inverse import gram_inverse as gram_inverse
 from .inverse import refuse_too_large as refuse_too_large
 from .inverse import replace_rows as replace_rows

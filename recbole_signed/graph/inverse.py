@@ -17,6 +17,7 @@ from scipy.linalg import get_lapack_funcs
 from threadpoolctl import threadpool_limits
 
 from recbole_signed.errors import UsageError
+from recbole_signed.graph.sparse_kernels import rows_product
 
 BLOCK = 1024
 """Rows that are mirrored at a time."""
@@ -71,6 +72,17 @@ def gram_inverse(
         corner = gram[first:last, first:last]
         corner[:] = np.triu(corner) + np.triu(corner, 1).T
     return torch.from_numpy(gram)
+
+
+def ease_scores(rows: sp.csr_matrix, inverse: torch.Tensor) -> torch.Tensor:
+    r"""Return :math:`x B` of rows x, with EASE's :math:`B_{ij} = -P_{ij} / P_{jj}`, :math:`B_{jj} = 0`.
+
+    Args:
+        rows: CSR float32 ``[n, n_items]``.
+        inverse: P of :func:`gram_inverse`, ``[n_items, n_items]``.
+    """
+    known = torch.from_numpy(rows.toarray()).to(inverse.device)
+    return known - rows_product(rows, inverse) / inverse.diagonal()
 
 
 def refuse_too_large(n_items: int, itemsize: int = 4, n_matrices: int = 1) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import gram_inverse, rows_product
+from recbole_signed.graph import ease_scores, gram_inverse
 from recbole_signed.model.filter_recommender import FilterRecommender
 
 
@@ -51,9 +51,7 @@ class EDLAE(FilterRecommender):
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
         if not self.inverse.numel():
             return torch.zeros(len(users), self.n_items, device=self.device)
-        rows = self.signal(users)
-        known = torch.from_numpy(rows.toarray()).to(self.device)
-        return known - rows_product(rows, self.inverse) / self.inverse.diagonal()
+        return ease_scores(self.signal(users), self.inverse)
 
 
 def _energy(signal: sp.csr_matrix) -> np.ndarray:

@@ -87,9 +87,12 @@ class PoneGNN(SignedRecommender):
 
     def interest(self) -> Pair:
         """Return :math:`Z^+`."""
-        pair = self.user_embedding.weight, self.item_embedding.weight
-        sums = pair
-        for layer in range(self.n_layers):
+        start = self.user_embedding.weight, self.item_embedding.weight
+        return self._mean(start, start, 0)
+
+    def _mean(self, sums: Pair, pair: Pair, done: int) -> Pair:
+        """Return the mean of the layers, of which the first ``done + 1`` add up to ``sums`` and end in ``pair``."""
+        for layer in range(done, self.n_layers):
             pair = self._step(self.likes, self.likes_self, layer, pair)
             sums = sums[0] + pair[0], sums[1] + pair[1]
         return sums[0] / (self.n_layers + 1), sums[1] / (self.n_layers + 1)
@@ -104,11 +107,7 @@ class PoneGNN(SignedRecommender):
         pair = side_by_side(
             self._step(self.likes, self.likes_self, 0, start), self._step(self.dislikes, self.dislikes_self, 0, start)
         )
-        sums = sums[0] + pair[0], sums[1] + pair[1]
-        for layer in range(1, self.n_layers):
-            pair = self._step(self.likes, self.likes_self, layer, pair)
-            sums = sums[0] + pair[0], sums[1] + pair[1]
-        return sums[0] / (self.n_layers + 1), sums[1] / (self.n_layers + 1)
+        return self._mean((sums[0] + pair[0], sums[1] + pair[1]), pair, 1)
 
     def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return interest and disinterest of users ``[n_users, 2d]`` and items ``[n_items, 2d]``, side by side."""

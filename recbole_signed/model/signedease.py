@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from recbole_signed.graph import gram_inverse, rows_product
-from recbole_signed.model.training_free import TrainingFreeRecommender
+from recbole_signed.graph import ease_scores, gram_inverse
+from recbole_signed.model.filter_recommender import FilterRecommender
 
 
-class SignedEASE(TrainingFreeRecommender):
+class SignedEASE(FilterRecommender):
     r"""EASE on the signed matrix :math:`X = P + wN`: a linear item-item model in closed form.
 
     :math:`G = (X^T X + \lambda I)^{-1}`, :math:`B_{ij} = -G_{ij} / G_{jj}`, :math:`B_{jj} = 0` (eq. 8), scores
@@ -33,18 +33,18 @@ class SignedEASE(TrainingFreeRecommender):
     parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "(-inf, inf)", "reg_weight": "(0, inf)"}
     needs_sign = True
     uses_dislikes = True
+    reads_both_signs = True
     learner = "recbole_signed.online.learners.ease:EaseLearner"
     fitted = ("inverse",)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.dislike_weight = float(config["dislike_weight"])
         self.reg_weight = float(config["reg_weight"])
         self.register_buffer("inverse", torch.zeros(self.n_items, 0))
 
     def fit(self) -> None:
         """Invert the Gram matrix of the signed edges."""
-        self.inverse = gram_inverse(self.graph.weighted(self.dislike_weight), self.reg_weight).to(self.device)
+        self.inverse = gram_inverse(self.signal(), self.reg_weight).to(self.device)
 
     def item_weights(self) -> torch.Tensor:
         """Return B, ``[n_items, n_items]``, column j the weights of the items that item j is predicted from."""
@@ -55,6 +55,4 @@ class SignedEASE(TrainingFreeRecommender):
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
         if not self.inverse.numel():
             return torch.zeros(len(users), self.n_items, device=self.device)
-        rows = self.graph.rows(users.cpu().numpy()).weighted(self.dislike_weight)
-        known = torch.from_numpy(rows.toarray()).to(self.device)
-        return known - rows_product(rows, self.inverse) / self.inverse.diagonal()
+        return ease_scores(self.signal(users), self.inverse)

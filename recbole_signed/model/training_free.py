@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -38,8 +39,13 @@ class TrainingFreeRecommender(SignedRecommender):
         return self.fake_loss.sum() * 0.0
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
-        for name in self.fitted:
-            saved, own = state_dict.get(prefix + name), getattr(self, name)
-            if saved is not None and saved.dim() == own.dim() and saved.shape[:-1] == own.shape[:-1]:
-                setattr(self, name, torch.empty_like(saved, device=own.device))
+        make_room(self, self.fitted, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def make_room(module: torch.nn.Module, names: Iterable[str], state_dict: Mapping[str, Any], prefix: str) -> None:
+    """Give buffers of a module the last dimension that they have in a checkpoint, where the others agree."""
+    for name in names:
+        saved, own = state_dict.get(prefix + name), getattr(module, name)
+        if saved is not None and saved.dim() == own.dim() and saved.shape[:-1] == own.shape[:-1]:
+            setattr(module, name, torch.empty_like(saved, device=own.device))

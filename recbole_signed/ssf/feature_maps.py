@@ -11,6 +11,7 @@ import torch
 
 from recbole_signed.atomic import Features
 from recbole_signed.graph import SignedGraph
+from recbole_signed.model.training_free import make_room
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_parts import explained
 from recbole_signed.ssf.feature_search import tune_features
@@ -103,10 +104,7 @@ class FeatureMaps(torch.nn.Module):
         )
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
-        for name in ("item_map", "user_map"):
-            saved, own = state_dict.get(prefix + name), getattr(self, name)
-            if saved is not None and saved.dim() == own.dim() and saved.shape[:-1] == own.shape[:-1]:
-                setattr(self, name, torch.empty_like(saved, device=own.device))
+        make_room(self, ("item_map", "user_map"), state_dict, prefix)
         chosen = state_dict.get(prefix + "chosen")
         if chosen is not None:  # of an older version, which had fewer settings
             state_dict[prefix + "chosen"] = torch.cat([chosen, self.chosen[len(chosen) :].to(chosen)])

@@ -326,7 +326,8 @@ class SSF(TrainingFreeRecommender):
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the fold-in of all users, ``[n_users, k]``, and the item factors, ``[n_items, k]``.
 
-        Their product is the exposure score: before popularity, linear term and like rate.
+        Their product is the exposure score: before popularity, linear term and like rate. In a model that knows times
+        users include what their events lead to.
         """
         users = self._edges(self.graph, np.arange(self.n_users))
         return self.filter.fold_in(users), self.filter.vectors[:, : self.filter.k]

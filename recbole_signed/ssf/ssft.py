@@ -157,12 +157,6 @@ class SSFT(SSF):
     def _of_users(self, numbers: IntArray) -> Sequences | None:
         return None if self.sequences is None else self.sequences.of_users(numbers)
 
-    @torch.no_grad()
-    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return users with what their events lead to, ``[n_users, k]``, and the item factors, ``[n_items, k]``."""
-        users = self._edges(self.graph, np.arange(self.n_users))
-        return self.filter.fold_in(users), self.filter.vectors[:, : self.filter.k]
-
 
 def _events_of(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
     """Return user, item, time in milliseconds, and whether it is a like, of all verdicts; None without timestamps."""
