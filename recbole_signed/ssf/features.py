@@ -17,11 +17,10 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import RidgeSums, SignedGraph
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ExpectedCounts, ItemCounters
-from recbole_signed.ssf.settings import NumberSettings
+from recbole_signed.ssf.settings import NumberSettings, finite_not_negative, positive
 from recbole_signed.ssf.user_edges import UserPrior
 
 SMALLEST_GAIN = 0.01
@@ -61,12 +60,8 @@ class FeatureSettings(NumberSettings):
     """[ell] What the score of an item is multiplied by, to the power of how much of it is predicted."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not (np.isfinite(value) and value >= 0):
-                raise UsageError(f"{name} is {value}; it must be a finite number of 0 or more.")
-        for name in ("feature_ridge", "user_feature_ridge", "feature_lift"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        self._refuse_unless(finite_not_negative, "a finite number of 0 or more")
+        self._refuse_unless(positive, "above 0", "feature_ridge", "user_feature_ridge", "feature_lift")
 
 
 def item_sums(fitted: SpectralFilter, features: sp.csr_matrix) -> RidgeSums:

@@ -19,7 +19,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph, SignedLeastSquares
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.settings import NumberSettings
+from recbole_signed.ssf.settings import NumberSettings, finite_not_negative
 
 START = 0.1
 """Root mean square of the entries that the alternation starts from."""
@@ -49,13 +49,8 @@ class LearnedSettings(NumberSettings):
             raise UsageError(
                 f"learned_rank is {self.learned_rank}, learned_passes {self.learned_passes}; both must be 1 or more."
             )
-        for name in ("learned_share", "unobserved_weight"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite.")
-        if not 0 < self.learned_regularisation < np.inf:
-            raise UsageError(
-                f"learned_regularisation is {self.learned_regularisation}; it must be above 0, and finite."
-            )
+        self._refuse_unless(finite_not_negative, "0 or more, and finite", "learned_share", "unobserved_weight")
+        self._refuse_unless(lambda value: 0 < value < np.inf, "above 0, and finite", "learned_regularisation")
 
     def problem(self, dislike_weight: float) -> SignedLeastSquares:
         """Return the objective for a filter's weight of dislikes."""

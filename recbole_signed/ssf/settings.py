@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,12 @@ class NumberSettings:
         named = zip(cls._kinds().items(), values.tolist(), strict=True)
         return cls(**{name: kind(value) for (name, kind), value in named})
 
+    def _refuse_unless(self, fits: Callable[[Any], bool], words: str, *names: str) -> None:
+        """Refuse values, those of all fields where none is named, that are not what the words say."""
+        for name in names or self._kinds():
+            if not fits(getattr(self, name)):
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be {words}.")
+
     @classmethod
     def _kinds(cls) -> dict[str, Any]:
         return {each.name: type(each.default) for each in fields(cls)}  # type: ignore[arg-type]
@@ -67,6 +73,16 @@ def _number(name: str, kind: Any, value: Any) -> Any:
     if not fits:
         raise UsageError(f"{name} is {value!r}; it must be a {'whole ' if kind is int else ''}number.")
     return number
+
+
+def finite_not_negative(value: float) -> bool:
+    """Whether a value is a finite number of 0 or more."""
+    return 0 <= value < float("inf")
+
+
+def positive(value: float) -> bool:
+    """Whether a value is above 0."""
+    return value > 0
 
 
 NOT_NEGATIVE = (
@@ -115,16 +131,10 @@ class FilterSettings(NumberSettings):
     """[gamma] Weight of the linear filter beside the spectral one, see :class:`.linear_term.LinearTerm`."""
 
     def __post_init__(self) -> None:
-        for name in NOT_NEGATIVE:
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite.")
-        if self.rank < 1:
-            raise UsageError(f"rank is {self.rank}; it must be 1 or more.")
-        if not self.verdict_smoothing > 0:
-            raise UsageError(f"verdict_smoothing is {self.verdict_smoothing}; it must be above 0.")
-        for name, value in asdict(self).items():
-            if not np.isfinite(value):
-                raise UsageError(f"{name} is {value}; it must be finite.")
+        self._refuse_unless(finite_not_negative, "0 or more, and finite", *NOT_NEGATIVE)
+        self._refuse_unless(lambda value: value >= 1, "1 or more", "rank")
+        self._refuse_unless(positive, "above 0", "verdict_smoothing")
+        self._refuse_unless(np.isfinite, "finite")
 
 
 SCALES = ("short_scale", "middle_scale", "long_scale")
@@ -164,13 +174,8 @@ class TimeSettings(NumberSettings):
     """[m] Exposures of now of the mean trend, 1, that are added to those of each item."""
 
     def __post_init__(self) -> None:
-        values = asdict(self)
-        for name, value in values.items():
-            if not (np.isfinite(value) and value >= 0):
-                raise UsageError(f"{name} is {value}; it must be a finite number of 0 or more.")
-        for name in ("transition_rank", "half_life", "transition_ridge", "trend_smoothing"):
-            if not values[name] > 0:
-                raise UsageError(f"{name} is {values[name]}; it must be above 0.")
+        self._refuse_unless(finite_not_negative, "a finite number of 0 or more")
+        self._refuse_unless(positive, "above 0", "transition_rank", "half_life", "transition_ridge", "trend_smoothing")
         if not self.scales:
             raise UsageError(f"{', '.join(SCALES)} are all 0; give one, or set transition_share: 0.")
 
