@@ -77,14 +77,21 @@ def _on_argument_list(module: ModuleType) -> None:
     module.dataset_arguments.append("signed")
 
 
-def _on_dataset(module: ModuleType) -> None:
+def _new_of(class_of: Callable[[Any, Any], type]) -> staticmethod[..., Any]:
+    """Return a ``__new__`` that makes what ``class_of`` returns for a class and the configuration it is called with."""
+
     def new(cls: type, *args: Any, **kwargs: Any) -> Any:
         config = args[0] if args else kwargs.get("config")
-        if config is not None:
-            from recbole_signed.data import class_for
+        return object.__new__(cls if config is None else class_of(cls, config))
 
-            cls = class_for(cls, config)
-        return object.__new__(cls)
+    return staticmethod(new)
+
+
+def _on_dataset(module: ModuleType) -> None:
+    def class_of(cls: type, config: Any) -> type:
+        from recbole_signed.data import class_for
+
+        return class_for(cls, config)
 
     def from_scratch(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
         from recbole_signed.trainer import remember_vocabulary
@@ -92,7 +99,7 @@ def _on_dataset(module: ModuleType) -> None:
         wrapped(*args, **kwargs)
         remember_vocabulary(instance)
 
-    module.Dataset.__new__ = staticmethod(new)
+    module.Dataset.__new__ = _new_of(class_of)
     wrapt.wrap_function_wrapper(module, "Dataset._from_scratch", from_scratch)
 
 
@@ -100,9 +107,8 @@ def _on_trainer(module: ModuleType) -> None:
     """Let ``trainer: OnlineTrainer`` extend whatever trainer RecBole chooses, and our keys work for stock models."""
     registry.serve_classes("trainer", module)
 
-    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        config = args[0] if args else kwargs.get("config")
-        if config is not None and config["trainer"]:
+    def class_of(cls: Any, config: Any) -> type:
+        if config["trainer"]:
             if config["trainer"] != "OnlineTrainer":
                 raise UsageError(
                     f"there is no trainer '{config['trainer']}' to choose; leave the key out, or set OnlineTrainer."
@@ -111,7 +117,7 @@ def _on_trainer(module: ModuleType) -> None:
 
             if not issubclass(cls, OnlineTrainer):
                 cls = online(cls)
-        elif cls in (module.Trainer, module.TraditionalTrainer) and config is not None:
+        elif cls in (module.Trainer, module.TraditionalTrainer):
             # of a model that is given as a class, and not registered by its name
             own = getattr(getattr(config, "model_class", None), "trainer_class", None)
             found = None if own is None else registry.load_object(own)
@@ -121,14 +127,14 @@ def _on_trainer(module: ModuleType) -> None:
                 from recbole_signed.trainer import SignedTrainer
 
                 cls = SignedTrainer
-        if config is not None and config["resume"] and not hasattr(cls, "resumes"):
+        if config["resume"] and not hasattr(cls, "resumes"):
             raise UsageError(
                 f"{config['model']} has a trainer of its own, {cls.__name__}, which can't resume a training exactly; "
                 "leave out 'resume' and train the model again."
             )
-        return object.__new__(cls)
+        return cls
 
-    module.Trainer.__new__ = staticmethod(new)
+    module.Trainer.__new__ = _new_of(class_of)
 
 
 @cache
@@ -211,15 +217,12 @@ def _on_collector(module: ModuleType) -> None:
 def _on_abstract_recommender(module: ModuleType) -> None:
     """Let ``dislike_aversion`` weigh the scores of every model that has no such parameter of its own."""
 
-    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
-        config = args[0] if args else kwargs.get("config")
-        if config is not None:
-            from recbole_signed.model.rate_weighted import class_for
+    def class_of(cls: type, config: Any) -> type:
+        from recbole_signed.model.rate_weighted import class_for
 
-            cls = class_for(cls, config)
-        return object.__new__(cls)
+        return class_for(cls, config)
 
-    module.AbstractRecommender.__new__ = staticmethod(new)
+    module.AbstractRecommender.__new__ = _new_of(class_of)
 
 
 def _on_pop(module: ModuleType) -> None:
