@@ -24,6 +24,7 @@ from recbole_signed.online.model_version import UpdateResult, load_version, numb
 from recbole_signed.online.store import (
     BackupInfo,
     EventResult,
+    FrozenEdges,
     OnlineState,
     ParsedRows,
     Pending,
@@ -387,8 +388,7 @@ class OnlineRecommender:
         while True:
             with self._entered() as (state, learner):
                 fresh, n_fits = copy.deepcopy(learner), self._n_fits
-                frozen = state.edges.freeze(by_item=not fresh.refresh_needs_times)
-                sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
+                frozen, sizes, seq = _edges_now(state, times=fresh.refresh_needs_times)
             fresh, result = self.compute(fresh, "refresh", frozen.arrays(state.lock), *sizes)
             with self._entered() as (state, learner):
                 if self._n_fits == n_fits:
@@ -408,16 +408,14 @@ class OnlineRecommender:
         with self._entered() as (state, learner):
             wanted, n_refreshes = self.wanted, self._n_refreshes
             fresh = copy.deepcopy(wanted if wanted is not None else learner)
-            frozen = state.edges.freeze(by_item=not fresh.needs_times)
-            sizes, seq = (state.edges.n_users, state.edges.n_items), state.applied_seq
+            frozen, sizes, seq = _edges_now(state, times=fresh.needs_times)
             scratch_seq = seq
         fresh, _ = self.compute(fresh, "fit", frozen.arrays(state.lock), *sizes)
+        again = None
         with self._entered() as (state, _):
-            refreshed = self._n_refreshes != n_refreshes
-            again = state.edges.freeze(by_item=not fresh.refresh_needs_times) if refreshed else None
-            sizes = state.edges.n_users, state.edges.n_items
-            seq = state.applied_seq if refreshed else seq
-        if again is not None:  # what a refresh brought meanwhile is not in the edges of the fit
+            if self._n_refreshes != n_refreshes:  # what a refresh brought meanwhile is not in the edges of the fit
+                again, sizes, seq = _edges_now(state, times=fresh.refresh_needs_times)
+        if again is not None:
             fresh, _ = self.compute(fresh, "refresh", again.arrays(state.lock), *sizes)
         with self._entered() as (state, learner):
             self._n_fits, self.scratch_seq = self._n_fits + 1, scratch_seq
@@ -536,3 +534,9 @@ class OnlineRecommender:
             items, values = best_items(learner, state.edges, number, k, exclude=hidden, include_only=only)
             tokens = state.items.tokens(items.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
+
+
+def _edges_now(state: OnlineState, *, times: bool) -> tuple[FrozenEdges, tuple[int, int], int]:
+    """Return the edges as they are, numbers of users and items, and the seq that they reflect."""
+    edges = state.edges
+    return edges.freeze(by_item=not times), (edges.n_users, edges.n_items), state.applied_seq

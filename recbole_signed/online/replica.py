@@ -106,8 +106,7 @@ class OnlineReplica:
 
     def hidden_items(self) -> np.ndarray:
         """Return the numbers of items that are shown to nobody, as `OnlineState.hidden_items` does, int64."""
-        withdrawn = self.log.withdrawn.ids(self.items)
-        return np.union1d(withdrawn[withdrawn < self.edges.n_items], self._newcomers.hidden(self.edges))
+        return self.log.withdrawn.beside(self._newcomers.hidden(self.edges), self.items, self.edges.n_items)
 
     def follow(self) -> int:
         """Apply what the log has got since, and load the version that the writer has saved; return the seq applied.

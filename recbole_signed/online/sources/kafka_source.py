@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -163,10 +164,7 @@ class KafkaSource(EventSource):
 
     def _partitions(self) -> list[int]:
         """Return the numbers of all partitions, asking the brokers."""
-        try:
-            topic = self._consumer.list_topics(self._topic, timeout=_PATIENCE).topics[self._topic]
-        except self._kafka.KafkaException as error:
-            raise self._refused(_told(error)) from error
+        topic = self._asked(self._consumer.list_topics, self._topic).topics[self._topic]
         if topic.error is not None:
             raise self._refused(_told(topic.error))
         return list(topic.partitions)
@@ -186,10 +184,7 @@ class KafkaSource(EventSource):
             self._from_log = self._assigned = True  # a partition that is added later is read from its start
 
     def _committed(self, numbers: list[int]) -> dict[int, int]:
-        try:
-            found = self._consumer.committed([self._part(number) for number in numbers], timeout=_PATIENCE)
-        except self._kafka.KafkaException as error:
-            raise self._refused(_told(error)) from error
+        found = self._asked(self._consumer.committed, [self._part(number) for number in numbers])
         return {each.partition: each.offset for each in found if each.offset >= 0}
 
     def _part(self, number: int, *offset: int) -> Any:
@@ -234,10 +229,7 @@ class KafkaSource(EventSource):
         if message.error().code() != self._kafka.KafkaError._AUTO_OFFSET_RESET:
             raise self._refused(_told(message.error()))
         number, wanted = message.partition(), self._next[message.partition()]
-        try:
-            low, high = self._consumer.get_watermark_offsets(self._part(number), timeout=_PATIENCE)
-        except self._kafka.KafkaException as error:
-            raise self._refused(_told(error)) from error
+        low, high = self._asked(self._consumer.get_watermark_offsets, self._part(number))
         lost = f"message {wanted} of partition {number} of '{self._topic}' is gone: it holds {low} to {high - 1}"
         if not self._skip_lost:
             raise UsageError(
@@ -245,6 +237,13 @@ class KafkaSource(EventSource):
             )
         self._next[number] = low
         _logger.warning("%s; going on with the oldest.", lost)
+
+    def _asked(self, ask: Callable[..., Any], about: Any) -> Any:
+        """Return what the brokers answer; raises UsageError where they do not."""
+        try:
+            return ask(about, timeout=_PATIENCE)
+        except self._kafka.KafkaException as error:
+            raise self._refused(_told(error)) from error
 
     def _refused(self, why: str) -> UsageError:
         return UsageError(

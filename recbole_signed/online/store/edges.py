@@ -69,10 +69,13 @@ class EdgeState:
         """Number of dislikes of each item."""
         return _read_only(self._item_counts[1, : self.n_items])
 
+    def _registers(self, places: np.ndarray | slice) -> Registers:
+        return Registers(*(self._by_user.columns[name][places] for name in COLUMNS))
+
     def of_user(self, user: int) -> Row:
         """Visible edges of a user."""
         here = self._by_user.row(user)
-        registers = Registers(*(self._by_user.columns[name][here] for name in COLUMNS))
+        registers = self._registers(here)
         kind = registers.kind()
         seen = kind != ABSENT
         return Row(self._by_user.columns[KEY][here][seen], kind[seen], registers.time()[seen])
@@ -85,7 +88,7 @@ class EdgeState:
     def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
         """Visible edges of some users, with their times if asked for."""
         indptr, places = self._by_user.places(users)
-        kind, time = Registers(*(self._by_user.columns[name][places] for name in COLUMNS)).seen()
+        kind, time = self._registers(places).seen()
         return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind, time if times else None)
 
     def recent(self, half_life: float, *, likes: bool = False, since: float = -np.inf) -> RecentCounts:
@@ -109,7 +112,7 @@ class EdgeState:
         Of verdicts with one time none is the newest.
         """
         indptr, places = self._by_user.places(users)
-        registers = Registers(*(self._by_user.columns[name][places] for name in COLUMNS))
+        registers = self._registers(places)
         kind, time = registers.seen()
         time = np.where((kind == LIKE) | (kind == DISLIKE), time, NEVER - 1)
         length = np.diff(indptr)
@@ -194,7 +197,7 @@ class EdgeState:
         places = self._by_user.find(events.user, events.item)
         there = places >= 0
         registers = Registers.none(len(places))
-        stored = Registers(*(self._by_user.columns[name] for name in COLUMNS))
+        stored = self._registers(slice(None))
         registers.put(there, stored.take(places[there]))
         after = registers.after(events)
         stored.put(places[there], after.take(there))

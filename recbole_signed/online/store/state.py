@@ -270,10 +270,7 @@ class OnlineState(OpenedDirectory):
 
     def hidden_items(self) -> np.ndarray:
         """Return the numbers of items that are shown to nobody: the withdrawn, and those of newcomers alone, int64."""
-        withdrawn, of_newcomers = self.log.withdrawn.ids(self.items), self._newcomers.hidden(self.edges)
-        if not len(withdrawn):
-            return of_newcomers
-        return np.union1d(withdrawn[withdrawn < self.edges.n_items], of_newcomers)
+        return self.log.withdrawn.beside(self._newcomers.hidden(self.edges), self.items, self.edges.n_items)
 
     # ---- going on
 

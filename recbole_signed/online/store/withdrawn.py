@@ -53,3 +53,8 @@ class Withdrawn:
             ids = items.ids(sorted(self.tokens))
             self._found = len(items), ids[ids > 0]
         return self._found[1]
+
+    def beside(self, others: np.ndarray, items: Vocabulary, n_items: int) -> np.ndarray:
+        """Return the ids of withdrawn items below ``n_items``, and those of others that are not shown, int64."""
+        own = self.ids(items)
+        return np.union1d(own[own < n_items], others) if len(own) else others
