@@ -155,9 +155,12 @@ def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "
         for update in state.replay():
             take(update)
         source = JsonLinesSource(events, Limits(now=lambda: 2_000_000))
-        while update_or_none := state.ingest_from(source, BATCH):
+        source.seek(state.log.position(source.name))
+        while len((polled := source.poll(BATCH)).batch) or polled.rejected or not polled.exhausted:
+            state.dead_letters.write(source.name, polled.rejected)
+            update = state.ingest(polled.batch, source.name, polled.position)
             say("ack", state.last_seq)
-            take(update_or_none)
+            take(update)
         if erasure.pending().rows:
             state.snapshot(*model.state(), model="test")
             pending = erasure.finish(refit, forget_in_backup)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_recommender import NOW, Clock, begin, content, event
+from taking_from import take_from
 from typer.testing import CliRunner
 
 from recbole_signed.cli.app import app
@@ -113,7 +114,7 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
             for who in (WHO, OTHER)
         )
     )
-    state.ingest_from(JsonLinesSource(tmp_path / "bad.jsonl"))
+    take_from(state, JsonLinesSource(tmp_path / "bad.jsonl"))
     assert confirmed(folder)
     assert OTHER.encode() in content(folder)
 
@@ -373,7 +374,7 @@ def test_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "long-enough-nameX9\n")
     with OnlineState.open(tmp_path / "state") as state:
         state.recover()
-        state.ingest_from(JsonLinesSource(tmp_path / "bad.jsonl"))
+        take_from(state, JsonLinesSource(tmp_path / "bad.jsonl"))
         state.ingest(EventBatch.of([Event("", "b", "", "forget_user", 5)]))
         left = [letter["raw"]["user_id"] for letter in state.dead_letters if isinstance(letter["raw"], dict)]
         assert left == ["bob", "club"]
@@ -387,7 +388,7 @@ def test_dead_letters_do_not_grow_without_end(tmp_path: Path) -> None:
     with OnlineState.open(tmp_path / "state", settings=StateSettings(dead_letter_bytes=20_000)) as state:
         state.recover()
         source = JsonLinesSource(tmp_path / "bad.jsonl")
-        while state.ingest_from(source, 50) is not None:
+        while take_from(state, source, 50) is not None:
             assert (tmp_path / "state" / "dead_letters.jsonl").stat().st_size <= 40_000
         letters = list(state.dead_letters)
         assert letters[-1]["raw"]["user_id"] == "u1999"

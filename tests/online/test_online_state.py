@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_recommender import content, event
+from taking_from import take_from
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
@@ -215,9 +216,9 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
 
     spellings = (secret.encode(), json.dumps(secret)[1:-1].encode())
     with ready(folder) as state:
-        update = state.ingest_from(JsonLinesSource(tmp_path / "in.jsonl"))
+        update = take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
         assert update is not None
-        assert (update.n_new, update.n_rejected) == (3, 3)
+        assert (update.n_new, len(list(state.dead_letters))) == (3, 3)
         state.snapshot(TENSORS, {}, model="m")
         assert any(spelling in content(folder) for spelling in spellings)
         state.ingest(EventBatch.of([Event("gone", secret, "", "forget_user", 3)]))
@@ -228,7 +229,7 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
     with ready(folder) as state:  # the same stream again, as after a crash of its sender, does not bring the user back
         source = JsonLinesSource(tmp_path / "in.jsonl")
         source.name = "again"
-        update = state.ingest_from(source)
+        update = take_from(state, source)
         assert update is not None
         assert (update.n_duplicate, update.n_refused) == (1, 2)
         assert secret not in state.users
@@ -363,16 +364,16 @@ def test_a_full_disk_in_a_dead_letter_takes_nothing(tmp_path: Path, monkeypatch:
         with monkeypatch.context() as patch:
             patch.setattr(files, "reached", fail)
             with pytest.raises(OSError, match="No space"):
-                state.ingest_from(JsonLinesSource(tmp_path / "in.jsonl"))
+                take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
         (tmp_path / "state" / "dead_letters.jsonl").unlink()
         (tmp_path / "state" / "dead_letters.jsonl").mkdir()
         with pytest.raises(UsageError, match="Writing dead letters failed"):
-            state.ingest_from(JsonLinesSource(tmp_path / "in.jsonl"))
+            take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
         assert state.last_seq == 0
         (tmp_path / "state" / "dead_letters.jsonl").rmdir()
-        update = state.ingest_from(JsonLinesSource(tmp_path / "in.jsonl"))
+        update = take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
         assert update is not None
-        assert (update.n_new, update.n_rejected) == (1, 1)
+        assert (update.n_new, len(list(state.dead_letters))) == (1, 1)
 
 
 @pytest.mark.parametrize("step", ["base:tensors", "base:written"])
@@ -395,33 +396,18 @@ def test_a_full_disk_while_compacting_loses_nothing(tmp_path: Path, monkeypatch:
         assert state.compact() == 50
 
 
-def test_sources_in_the_place_of_each_other_go_on_where_the_log_says(tmp_path: Path) -> None:
-    """A source that is gone leaves its id to the next one, which must not be taken for it."""
-    for name in "ab":
-        row = {"user_id": name, "item_id": "i", "type": "like", "timestamp": 1}
-        (tmp_path / f"{name}.jsonl").write_text("bad\n" + json.dumps(row) + "\n")
-    with ready(tmp_path / "state") as state:
-        for turn in range(3):
-            for name in "ab":
-                source: JsonLinesSource | None = JsonLinesSource(tmp_path / f"{name}.jsonl")
-                assert source is not None
-                assert (state.ingest_from(source) is None) is (turn > 0)
-                source = None
-        assert len(list(state.dead_letters)) == 2
-
-
 def test_a_source_goes_on_where_the_log_says(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     rows = [{"user_id": f"u{i}", "item_id": "i", "type": "like", "timestamp": i} for i in range(10)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with ready(tmp_path / "state") as state:
-        update = state.ingest_from(JsonLinesSource(path), 4)
+        update = take_from(state, JsonLinesSource(path), 4)
         assert update is not None
         assert update.n_new == 4
     with ready(tmp_path / "state") as state:
         source = JsonLinesSource(path, Limits())
         sizes = []
-        while (update := state.ingest_from(source, 4)) is not None:
+        while (update := take_from(state, source, 4)) is not None:
             sizes.append((update.n_new, update.n_duplicate))
         assert sizes == [(4, 0), (2, 0)]
         assert state.users.tokens([5]) == ["u4"]

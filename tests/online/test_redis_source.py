@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from redis_server import redis_server
+from taking_from import take_from
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.online.sources import RedisSource, open_source
@@ -53,18 +54,18 @@ def test_entries_are_acknowledged_once_they_are_durable(tmp_path: Path, url: str
     client.xadd("events", {"event_id": "mine", "user_id": "ж", "item_id": "i", "type": "dislike", "timestamp": "9"})
     with ready(tmp_path) as state:
         source = RedisSource(url, "events", block=1)
-        update = state.ingest_from(source, 100)
+        update = take_from(state, source, 100)
         assert update is not None
-        assert (update.n_new, update.n_rejected) == (6, 1)
+        assert (update.n_new, len(list(state.dead_letters))) == (6, 1)
         assert pending(client) == 0
         assert state.log.known("mine")
         letter = next(iter(state.dead_letters))
         assert letter["raw"]["user_id"] == "u"
-        nothing = state.ingest_from(source, 100)
+        nothing = take_from(state, source, 100)
         assert nothing is not None
         assert nothing.n_new == 0
         add(client, 2, 5)
-        update = state.ingest_from(source, 100)
+        update = take_from(state, source, 100)
         assert update is not None
         assert update.n_new == 2
         source.close()
@@ -82,7 +83,7 @@ def test_what_was_not_acknowledged_comes_again_and_is_no_second_event(tmp_path: 
     with ready(tmp_path) as state:
         source = RedisSource(url, "events", block=1)
         updates = []
-        while (update := state.ingest_from(source, 4)) is not None and (update.n_new or update.n_duplicate):
+        while (update := take_from(state, source, 4)) is not None and (update.n_new or update.n_duplicate):
             updates.append((update.n_new, update.n_duplicate))
         assert updates == [(0, 4), (3, 0), (3, 0)]
         assert pending(client) == 0

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,6 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
 from recbole_signed.online import ANNOUNCED, FORGET_USER, EventBatch, id_of
-from recbole_signed.online.sources import EventSource
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.online.store.backup import BackupInfo, back_up, noted_backups
 from recbole_signed.online.store.compaction import Base, first_edges
@@ -82,7 +80,6 @@ class OnlineState(OpenedDirectory):
             raise
         self._start_from(EdgeState(), _BEHIND)
         self._log_behind = False
-        self._sought: weakref.WeakValueDictionary[int, EventSource] = weakref.WeakValueDictionary()
 
     @classmethod
     def open(
@@ -217,7 +214,7 @@ class OnlineState(OpenedDirectory):
                 logged = next(commits, None)
                 if logged is None:
                     return
-                update = self._apply(logged, len(logged), 0, 0)
+                update = self._apply(logged, len(logged), 0)
             yield update
 
     def bulk_load(
@@ -283,7 +280,7 @@ class OnlineState(OpenedDirectory):
 
         """
         with self.entered():
-            return self._ingest(batch, source, position, 0)
+            return self._take_in(self._append(batch, source, position))
 
     def append(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Appended:
         """Make a batch durable and leave the edges as they are, until :meth:`take_in` gets the result; as `ingest`."""
@@ -293,32 +290,7 @@ class OnlineState(OpenedDirectory):
     def take_in(self, appended: Appended) -> Update:
         """Apply what was appended, which has to be the newest of the log."""
         with self.entered():
-            return self._take_in(appended, 0)
-
-    def ingest_from(self, source: EventSource, max_events: int = 1000) -> Update | None:
-        """Take the next events of a source: dead letters aside, the rest durable and applied, then the source told.
-
-        A source is first put where the log says it was read to. Returns None once the source is exhausted.
-
-        Raises:
-            UsageError: as `ingest`; the source was not told, so it gives the events again.
-
-        """
-        with self.entered():
-            if self._sought.get(id(source)) is not source:
-                source.seek(self.log.position(source.name))
-                self._sought[id(source)] = source
-        polled = source.poll(max_events)
-        if polled.exhausted and not len(polled.batch) and not polled.rejected:
-            return None
-        with self.entered():
-            self.dead_letters.write(source.name, polled.rejected)
-            update = self._ingest(polled.batch, source.name, polled.position, len(polled.rejected))
-        source.commit(polled.position)
-        return update
-
-    def _ingest(self, batch: EventBatch, source: str | None, position: str | None, rejected: int) -> Update:
-        return self._take_in(self._append(batch, source, position), rejected)
+            return self._take_in(appended)
 
     def _append(self, batch: EventBatch, source: str | None, position: str | None) -> Appended:
         if self.applied_seq != self.last_seq:
@@ -368,11 +340,11 @@ class OnlineState(OpenedDirectory):
         """
         return self.announcements.by_id(self.users, self.items, None if batch is None else batch.announced(), sides)
 
-    def _take_in(self, appended: Appended, rejected: int) -> Update:
+    def _take_in(self, appended: Appended) -> Update:
         status = appended.status
         with self._noting_what_is_behind():
             n_new, n_duplicate, n_late = (int((status == code).sum()) for code in (NEW, DUPLICATE, LATE))
-            update = self._apply(appended.logged, n_new, n_duplicate, rejected)
+            update = self._apply(appended.logged, n_new, n_duplicate)
             return replace(update, n_refused=n_late, status=status)
 
     @contextlib.contextmanager
@@ -390,12 +362,12 @@ class OnlineState(OpenedDirectory):
         except Exception:  # whatever keeps the log from being read: what it holds is not known
             return True
 
-    def _apply(self, logged: LogBatch, n_new: int, n_duplicate: int, n_rejected: int) -> Update:
+    def _apply(self, logged: LogBatch, n_new: int, n_duplicate: int) -> Update:
         changes = self.edges.apply(logged)
         self._newcomers.update(self.edges, changes)
         self.applied_seq = logged.last_seq
         sizes = logged.n_users, logged.n_items
-        return Update(logged.first_seq, logged.last_seq, n_new, n_duplicate, n_rejected, *sizes, logged, changes)
+        return Update(logged.first_seq, logged.last_seq, n_new, n_duplicate, *sizes, logged, changes)
 
     def snapshot(
         self,

@@ -20,7 +20,6 @@ class Update:
     last_seq: int
     n_new: int
     n_duplicate: int
-    n_rejected: int
     n_users: int
     n_items: int
     logged: LogBatch
