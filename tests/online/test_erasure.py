@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -366,6 +367,25 @@ def test_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
     assert len(state.base.load().of_user(other).ids)
     assert recommender.forget(OTHER, TIMES[7]).rows == 0
     assert not len(state.base.load().of_user(other).ids)
+    recommender.close()
+
+
+def test_an_erasure_waits_for_whoever_reads_the_log(tmp_path: Path) -> None:
+    """Until then the write-ahead file holds what was erased."""
+    folder = tmp_path / "state"
+    recommender = begin(folder)
+    recommender.update([event(1, WHO, "i1", "like")])
+    with contextlib.closing(sqlite3.connect(folder / "log.sqlite", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchone()
+        left = recommender.forget(WHO)
+        assert left.rows == 1
+        assert "-wal can't be emptied" in left.reasons[0]
+        assert recommender.pending_erasure.rows == 1
+        assert WHO.encode() in content(folder)
+        reader.execute("COMMIT")
+        assert recommender.erase().rows == 0
+        assert WHO.encode() not in content(folder)
     recommender.close()
 
 

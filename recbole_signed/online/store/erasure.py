@@ -1,12 +1,13 @@
 """Removes forgotten users from the files beside the log: the base, the versions, and backups.
 
-The log, its write-ahead file and the rejected rows forget a user with the event itself. What is left to do stands in
-the table ``erasures`` until it is done, through crashes and failures:
+The log and the rejected rows forget a user with the event itself. What is left to do stands in the table ``erasures``
+until it is done, through crashes and failures:
 
-1. *rows*: the base is written again without the user. Versions that hold its edges are thrown away once there is a
-   newer one; a pinned one is fitted again on its own edges, less those of the user. Backups are opened, and forget.
-   Where the disk of one is away, the erasure waits for it; one that was deleted or moved is passed over, and forgets
-   once it is there again. What a crash left of the making of a backup, or of a restoring, is removed.
+1. *rows*: the write-ahead file of the log is emptied, which waits for processes that read the log. The base is written
+   again without the user. Versions that hold its edges are thrown away once there is a newer one; a pinned one is
+   fitted again on its own edges, less those of the user. Backups are opened, and forget. Where the disk of one is away,
+   the erasure waits for it; one that was deleted or moved is passed over, and forgets once it is there again. What a
+   crash left of the making of a backup, or of a restoring, is removed.
 2. *factors*: what a model learned from all users together (item vectors, sums, the degrees of its fit) keeps a trace
    of each of them until it is fitted from scratch. Versions of before that fit are then thrown away, or fitted again
    where they are pinned.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +48,8 @@ Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarra
 meta."""
 ForgetInBackup = Callable[[Path, dict[int, bytes], int], None]
 """Forgets users, by their ids and tags, in a backup; the last argument is the time stamp."""
+_PAUSES = (0.05, 0.2, 0.5)
+"""Seconds after which the write-ahead file is tried again."""
 _logger = logging.getLogger(__name__)
 
 
@@ -54,7 +58,7 @@ class Pending:
     """What is left to be erased."""
 
     rows: int
-    """Users whose rows are still in a version, the base or a backup."""
+    """Users whose rows are still in the write-ahead file, a version, the base or a backup."""
     factors: int
     """Users of whom models that are saved or in force have learned."""
     reasons: tuple[str, ...] = ()
@@ -133,6 +137,7 @@ class Erasure:
         attempts = [lambda: self._clean_versions(rows, with_rows, refit)]
         if with_rows:
             users = [row[0] for row in with_rows]
+            attempts.append(self._empty_wal)
             attempts.append(lambda: self._clean_base([row[1] for row in with_rows], users))
         if with_rows or returned:
             attempts.append(lambda: self._clean_backups(with_rows, forget_in_backup))
@@ -152,6 +157,21 @@ class Erasure:
                     execute("DELETE FROM erasures WHERE user = ? AND seq = ? AND seq <= ?", (user, seq, fitted))
             write_small_sum(state.log.connection)
         return self.pending()
+
+    def _empty_wal(self) -> int:
+        """See that what was erased is not in the write-ahead file; a moment is left to those who read the log."""
+        log = self.state.log
+        for pause in _PAUSES:
+            with self.state.entered():
+                if log.erasure_pending:
+                    log.empty_wal()
+                if not log.erasure_pending:
+                    return 0
+            time.sleep(pause)
+        raise UsageError(
+            f"{log.path}-wal can't be emptied and still holds what was erased; end what reads {log.path.name}, or make "
+            "room on the disk."
+        )
 
     def _clean_base(self, seqs: list[int], users: list[int]) -> int:
         log, newest = self.state.log, max(seqs)
