@@ -34,9 +34,9 @@ def distinct(keys: IntArray) -> IntArray:
 
 
 def contains(ascending: IntArray, wanted: IntArray) -> npt.NDArray[np.bool_]:
-    """Return which of ``wanted [n]`` are among the ``ascending`` keys, ``[n]``."""
+    """Return which of ``wanted``, of any shape, are among the ``ascending`` keys, in its shape."""
     if not len(ascending):
-        return np.zeros(len(wanted), dtype=bool)
+        return np.zeros(wanted.shape, dtype=bool)
     place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
     return ascending[place] == wanted
 

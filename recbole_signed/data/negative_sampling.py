@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.data.item_lists import distinct
+from recbole_signed.data.item_lists import contains, distinct
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
@@ -135,8 +135,7 @@ class UnseenItems:
             inside = wanted >> 3 < len(self._bits)
             byte = self._bits[np.where(inside, wanted >> 3, 0)]
             return ((byte >> (wanted & 7).astype(np.uint8)) & 1).astype(bool) & inside
-        place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return self.keys[place] == wanted
+        return contains(self.keys, wanted)
 
     def _draw_from_complement(self, user: int, n: int, rng: np.random.Generator) -> IntArray:
         first, last = np.searchsorted(self.keys, (user * self.n_items, (user + 1) * self.n_items))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.data import users_at_a_time
+from recbole_signed.data import contains, users_at_a_time
 from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at
 from recbole_signed.graph import LONG, SignedGraph, largest
 from recbole_signed.ids_and_times import order_of_hashes
@@ -190,18 +190,11 @@ class Validation:
             found = hit_at(shown) if kind == "hit" else (recall_at if kind == "recall" else ndcg_at)(shown, count)
             return found[:, -1]
 
-        gain = value(_is_in(keys, self.like_keys))
+        gain = value(contains(self.like_keys, keys))
         if not self.gamma or self.dislike_keys is None:
             return gain
-        shown = _is_in(keys, self.dislike_keys) & ~torch.isneginf(values).numpy()
+        shown = contains(self.dislike_keys, keys) & ~torch.isneginf(values).numpy()
         return gain - self.gamma * value(shown)
-
-
-def _is_in(keys: np.ndarray, ascending: np.ndarray) -> np.ndarray:
-    if not len(ascending):
-        return np.zeros(keys.shape, dtype=bool)
-    place = np.searchsorted(ascending, keys).clip(max=len(ascending) - 1)
-    return ascending[place] == keys
 
 
 def drawn(users: np.ndarray, at_most: int, names: Any = None) -> np.ndarray:

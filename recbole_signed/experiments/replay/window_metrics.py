@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from recbole_signed.data import contains
 from recbole_signed.evaluation import dislike_share_at, ndcg_at, of_both_signs, recall_at
 from recbole_signed.experiments.replay.cases import Cases
 
@@ -48,8 +49,8 @@ def measure(
         values[hidden_case[inside] - first, hidden_item[inside]] = -torch.inf
         top = values.topk(depth, dim=1)
         keys = rows[:, None] * n_items + np.where(top.values.isfinite().numpy(), top.indices.numpy(), 0)
-        hit.append(_inside(liked, keys))
-        bad.append(_inside(disliked, keys))
+        hit.append(contains(liked, keys))
+        bad.append(contains(disliked, keys))
     hits, bads = (np.concatenate(each) if each else np.zeros((0, depth), dtype=bool) for each in (hit, bad))
     # where there are fewer items than places
     hits, bads = (np.pad(each, ((0, 0), (0, max(cutoffs) - depth))) for each in (hits, bads))
@@ -57,10 +58,3 @@ def measure(
     of_dislikes = {"dislikerecall": recall_at(bads, n_dislikes), "dislikeshare": dislike_share_at(hits, bads)}
     found |= {name: of_both_signs(each, cases.n_likes, n_dislikes) for name, each in of_dislikes.items()}
     return {f"{name}@{k}": each[:, k - 1] for k in cutoffs for name, each in found.items()}
-
-
-def _inside(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    if not len(keys):
-        return np.zeros(wanted.shape, dtype=bool)
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return keys[place] == wanted

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_signed.data import UnseenItems
+from recbole_signed.data import UnseenItems, contains
 from recbole_signed.evaluation import ndcg_at
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.learners.recipe import TrainingRecipe, embeddings_of
@@ -51,9 +51,7 @@ class Verdicts:
 
     def new_and_old(self, known: np.ndarray, n_old: int, rng: np.random.Generator) -> Verdicts:
         """Return the edges whose keys are not among ``known`` (rising), and a sample of ``n_old`` others."""
-        keys = self.keys
-        place = np.minimum(np.searchsorted(known, keys), max(len(known) - 1, 0))
-        old = known[place] == keys if len(known) else np.zeros(len(keys), dtype=bool)
+        old = contains(known, self.keys)
         others = np.flatnonzero(old)
         if len(others) > n_old:
             others = rng.choice(others, n_old, replace=False)
