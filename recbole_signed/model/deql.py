@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from recbole_signed.model.edlae import EDLAE
+from recbole_signed.model.edlae import EDLAE, column_energy
 
 
 class DEQL(EDLAE):
@@ -46,7 +46,7 @@ class DEQL(EDLAE):
     def fit(self) -> None:
         """Invert the Gram matrix with the ridge of dropout."""
         super().fit()
-        self.item_energy = torch.from_numpy(self.signal().power(2).sum(axis=0).A1).float().to(self.device)
+        self.item_energy = torch.from_numpy(column_energy(self.signal())).float().to(self.device)
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""

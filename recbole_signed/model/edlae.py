@@ -45,7 +45,7 @@ class EDLAE(FilterRecommender):
         """Invert the Gram matrix with the ridge of dropout."""
         signal = self.signal()
         odds = self.dropout / (1.0 - self.dropout)
-        self.inverse = gram_inverse(signal, self.reg_weight + odds * _energy(signal)).to(self.device)
+        self.inverse = gram_inverse(signal, self.reg_weight + odds * column_energy(signal)).to(self.device)
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
@@ -54,6 +54,6 @@ class EDLAE(FilterRecommender):
         return ease_scores(self.signal(users), self.inverse)
 
 
-def _energy(signal: sp.csr_matrix) -> np.ndarray:
+def column_energy(signal: sp.csr_matrix) -> np.ndarray:
     """Return the squared norm of each column, ``[n_items]``."""
     return np.asarray(signal.multiply(signal).sum(axis=0), np.float64).ravel()

@@ -24,8 +24,6 @@ _logger = logging.getLogger(__name__)
 class Forgetful(Protocol):
     """What is asked of an :class:`~recbole_signed.online.OnlineRecommender` whose users are forgotten."""
 
-    directory: Path
-
     @property
     def scratch_seq(self) -> int:
         """Seq of the newest event that the last fit from scratch has seen."""

@@ -34,11 +34,11 @@ def check(found: tuple[np.ndarray, list[np.ndarray]], wanted: Rows) -> None:
 
 def test_a_few_entries_more_in_every_row_take_no_more_memory() -> None:
     rows, wanted = loaded(500, 50)
-    before = rows.extent
+    before = rows._end
     assert before < 1.3 * rows.n_entries
     for row in range(500):
         insert(rows, wanted, row, [1, 3, 5])
-    assert rows.extent == before
+    assert rows._end == before
     check(rows.gather([KEY, "value"]), wanted)
 
 
@@ -48,7 +48,7 @@ def test_rows_move_to_places_that_others_have_left() -> None:
         for key in range(1, 801, 2):
             insert(rows, wanted, row, [key])
     # the first row to grow leaves places of all sizes; the others go through them
-    assert rows.extent < 1.6 * rows.n_entries
+    assert rows._end < 1.6 * rows.n_entries
     check(rows.gather([KEY, "value"]), wanted)
 
 

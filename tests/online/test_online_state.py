@@ -49,14 +49,14 @@ def summary(update: Update) -> tuple[Any, ...]:
 def test_what_is_replayed_is_what_happened(tmp_path: Path) -> None:
     with ready(tmp_path) as state:
         live = [state.ingest(stream(30, 30 * i)) for i in range(3)]
-        state.snapshot(TENSORS, {"n": 1}, model="m", rng=[1])
+        state.snapshot(TENSORS, {"n": 1}, model="m")
         saved = state.edges.full_hash()
         live += [state.ingest(stream(30, 30 * i)) for i in range(3, 6)]
         expected = state.hash()
     with OnlineState.open(tmp_path) as state:
         snapshot = state.recover("m")
         assert snapshot is not None
-        assert (snapshot.applied_seq, snapshot.rng, snapshot.meta) == (90, [1], {"n": 1})
+        assert (snapshot.applied_seq, snapshot.meta) == (90, {"n": 1})
         assert state.edges.full_hash() == saved
         again = list(state.replay())
         np.testing.assert_equal([summary(each) for each in again], [summary(each) for each in live[3:]])
@@ -157,13 +157,11 @@ def test_a_version_of_something_else_is_refused(tmp_path: Path) -> None:
     for name in ("one", "other"):
         with ready(tmp_path / name) as state:
             state.ingest(stream(30))
-            state.snapshot(TENSORS, {}, model="SSF", data="2024")
+            state.snapshot(TENSORS, {}, model="SSF")
     with OnlineState.open(tmp_path / "one") as state:
         with pytest.raises(UsageError, match="of the model 'SSF', and 'LightGCN' was expected"):
             state.recover("LightGCN")
-        with pytest.raises(UsageError, match="of the data '2024', and '2025' was expected"):
-            state.recover("SSF", "2025")
-        assert state.recover("SSF", "2024") is not None
+        assert state.recover("SSF") is not None
     shutil.rmtree(tmp_path / "one" / "versions")
     shutil.copytree(tmp_path / "other" / "versions", tmp_path / "one" / "versions")
     with (

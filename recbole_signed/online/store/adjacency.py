@@ -64,11 +64,6 @@ class Adjacency:
     def __len__(self) -> int:
         return self._n
 
-    @property
-    def extent(self) -> int:
-        """Entries that the arena has come to hold, with the room between them: what it takes of memory."""
-        return self._end
-
     def grow(self, n_rows: int) -> None:
         """Add empty rows until there are ``n_rows``."""
         if n_rows > len(self._start):

@@ -223,11 +223,6 @@ def noted(directory: Path, name: str = BACKUPS) -> list[NotedBackup]:
     return list(found.values())
 
 
-def noted_backups(directory: Path) -> list[Path]:
-    """Return the folders of the backups that were made of a state; raises as `noted`."""
-    return [each.path for each in noted(directory)]
-
-
 def _copy(directory: Path, folder: Path) -> BackupInfo:
     folder.mkdir(parents=True)
     names = Versions(directory / _VERSIONS).candidates()

@@ -9,20 +9,19 @@ from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.versions import Snapshot
 
 
-def refuse_mismatch(snapshot: Snapshot, log: EventLog, directory: Path, model: str | None, data: str | None) -> None:
-    """Hold a version against the log of its directory, and against the model and data that are wanted.
+def refuse_mismatch(snapshot: Snapshot, log: EventLog, directory: Path, model: str | None) -> None:
+    """Hold a version against the log of its directory, and against the model that is wanted.
 
     Raises:
-        UsageError: it is of another model, data or vocabulary, or reflects more than the log holds.
+        UsageError: it is of another model or vocabulary, or reflects more than the log holds.
 
     """
     where = f"Version {snapshot.name} in {directory}"
-    for what, got, wanted in (("model", snapshot.model, model), ("data", snapshot.data, data)):
-        if wanted is not None and got != wanted:
-            raise UsageError(
-                f"{where} is of the {what} '{got}', and '{wanted}' was expected; roll back to a version of that "
-                f"{what}, or name another state directory."
-            )
+    if model is not None and snapshot.model != model:
+        raise UsageError(
+            f"{where} is of the model '{snapshot.model}', and '{model}' was expected; roll back to a version of that "
+            "model, or name another state directory."
+        )
     if snapshot.applied_seq > log.last_seq:
         raise UsageError(
             f"{where} reflects events up to seq {snapshot.applied_seq}, and the log ends at {log.last_seq}: the "

@@ -27,7 +27,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
 from recbole_signed.online import ANNOUNCED, FORGET_USER, EventBatch, id_of
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
-from recbole_signed.online.store.backup import BackupInfo, back_up, noted_backups
+from recbole_signed.online.store.backup import BackupInfo, back_up, noted
 from recbole_signed.online.store.compaction import Base, first_edges
 from recbole_signed.online.store.dead_letters import DeadLetterFile
 from recbole_signed.online.store.edges import EdgeState
@@ -125,8 +125,8 @@ class OnlineState(OpenedDirectory):
             return back_up(self.directory, Path(target))
 
     def backups(self) -> list[Path]:
-        """Return the folders of backups that were made of this state, see `backup.noted_backups`."""
-        return noted_backups(self.directory)
+        """Return the folders of the backups that were made of this state; raises as `backup.noted`."""
+        return [each.path for each in noted(self.directory)]
 
     @property
     def users(self) -> Vocabulary:
@@ -155,32 +155,31 @@ class OnlineState(OpenedDirectory):
 
     # ---- starting
 
-    def recover(self, model: str | None = None, data: str | None = None, *, from_log: bool = False) -> Snapshot | None:
+    def recover(self, model: str | None = None, *, from_log: bool = False) -> Snapshot | None:
         """Put the edges at the newest version that is whole, and give it; `replay` brings what came after.
 
         Args:
             model: what the version must be of; None takes any.
-            data: version of the data it must be of; None takes any.
             from_log: leave the versions alone and start from the base of the log.
 
         Returns:
             The version; None where there is none, the edges then being those of the log's base.
 
         Raises:
-            UsageError: the version belongs to another vocabulary, model or data, or reflects more than the log holds.
+            UsageError: the version belongs to another vocabulary or model, or reflects more than the log holds.
 
         """
         with self.entered():
-            return self._recover(model, data, from_log)
+            return self._recover(model, from_log)
 
-    def _recover(self, model: str | None, data: str | None, from_log: bool) -> Snapshot | None:
+    def _recover(self, model: str | None, from_log: bool) -> Snapshot | None:
         if self._log_behind:
             self.log.reload()
             self._log_behind = False
         for name in [] if from_log else self.versions.candidates():
             try:
                 snapshot = self.versions.load(name)
-                refuse_mismatch(snapshot, self.log, self.directory, model, data)
+                refuse_mismatch(snapshot, self.log, self.directory, model)
                 edges = EdgeState.of_version(name, snapshot.edges, snapshot.n_items)
             except DamagedError as error:
                 _logger.warning("%s Falling back to the version before.", error)
@@ -375,16 +374,13 @@ class OnlineState(OpenedDirectory):
         meta: Mapping[str, Any],
         *,
         model: str,
-        data: str = "",
-        rng: Any = None,
     ) -> str:
         """Save a version of a model together with the edges it reflects, make it current, and drop old versions.
 
         Args:
             tensors: of the model.
             meta: JSON; like the tensors it must hold no token of a user or an item.
-            model: what it is of; `recover` holds it against what is wanted. So ``data``.
-            rng: JSON, the state of the random numbers.
+            model: what it is of; `recover` holds it against what is wanted.
 
         Returns:
             The version's name.
@@ -394,9 +390,9 @@ class OnlineState(OpenedDirectory):
 
         """
         with self.maintenance:
-            return self.save(tensors, self.capture(meta, model=model, data=data, rng=rng))
+            return self.save(tensors, self.capture(meta, model=model))
 
-    def capture(self, meta: Mapping[str, Any], *, model: str, data: str = "", rng: Any = None) -> Captured:
+    def capture(self, meta: Mapping[str, Any], *, model: str) -> Captured:
         """Copy what a version is made of beside the model's tensors, for `save`; arguments as of `snapshot`.
 
         Raises:
@@ -413,8 +409,7 @@ class OnlineState(OpenedDirectory):
                 "users_hash": self.users.hash(self.edges.n_users),
                 "items_hash": self.items.hash(self.edges.n_items),
                 "model": model,
-                "data": data,
-                "rng": rng,
+                "data": "",  # earlier versions of this package ask for it
                 "meta": dict(meta),
             }
             return Captured(about, self.edges.freeze())

@@ -54,8 +54,6 @@ class Snapshot:
     users_hash: str
     items_hash: str
     model: str
-    data: str
-    rng: Any
     meta: dict[str, Any]
     tensors: dict[str, np.ndarray]
     edges: dict[str, np.ndarray]
@@ -285,7 +283,7 @@ class Versions:
 
     def _manifest(self, name: str) -> dict[str, Any]:
         """Read the manifest of a version; raises as `load`."""
-        manifest = {"rng": None, "erased_seq": 0, **read_manifest(self.folder / name)}
+        manifest = {"erased_seq": 0, **read_manifest(self.folder / name)}
         for key, kind in _ABOUT.items():
             value = manifest.get(key)
             if type(value) is not kind or (isinstance(value, int) and value < 0):
