@@ -51,10 +51,7 @@ class LearnedSpectralLearner(SpectralLearner):
             UsageError: there is no such parameter, or a value is out of its range.
         """
         own, rest = LearnedSettings.split(settings)
-        filter_ = SpectralLearner.from_settings(rest)
-        made = cls(filter_.settings, own, filter_.iterations, filter_.passes)
-        made.feature_settings = filter_.feature_settings
-        return made
+        return cls._of(rest, learned_settings=own)
 
     # ---- T3 and T2
 

@@ -90,13 +90,17 @@ class SpectralLearner(LearnerDefaults):
         Raises:
             UsageError: there is no such parameter, or a value is out of its range.
         """
+        return cls._of(settings)
+
+    @classmethod
+    def _of(cls, settings: Mapping[str, Any], **more: Any) -> Any:
         own, rest = FilterSettings.split(settings)
         of_features, rest = FeatureSettings.split(rest)
         passes = {name: int(rest.pop(name)) for name in ("iterations", "passes") if name in rest}
         for name in rest:
             known = [*asdict(own), "iterations", "passes"]
             raise UsageError(f"SSF has no parameter '{name}' under a stream{nearest(name, known)}")
-        made = cls(own, **passes)
+        made = cls(own, **passes, **more)
         made.feature_settings = of_features
         return made
 

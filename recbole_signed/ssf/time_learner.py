@@ -68,10 +68,7 @@ class TimeLearner(SpectralLearner):
         own, rest = TimeSettings.split(settings)
         users = int(rest.pop("choose_again", USERS))
         held = tuple(rest.pop("held", (name for name in CHOSEN if name in settings)))
-        filter_ = SpectralLearner.from_settings(rest)
-        made = cls(filter_.settings, own, filter_.iterations, filter_.passes, LiveChoice(own, users, held))
-        made.feature_settings = filter_.feature_settings
-        return made
+        return cls._of(rest, time_settings=own, choice=LiveChoice(own, users, held))
 
     @property
     def time_settings(self) -> TimeSettings:
