@@ -23,6 +23,7 @@ from .learner import SpectralLearner as SpectralLearner
 from .linear_term import LinearTerm as LinearTerm
 from .live_choice import CHOSEN as CHOSEN
 from .live_choice import LiveChoice as LiveChoice
+from .live_choice import touched as touched
 from .live_items import STALE as STALE
 from .live_items import LiveCounters as LiveCounters
 from .pieces import Candidate as Candidate

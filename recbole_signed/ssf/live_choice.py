@@ -225,7 +225,7 @@ def _unseen(
         users=SignedGraph.from_edges(side[0], side[1], len(users), n_items),
         like_keys=keys,
         like_count=np.bincount(keys // n_items, minlength=len(users)),
-        hidden=_touched(edges.where(edges.timestamp <= until), row),
+        hidden=touched(edges.where(edges.timestamp <= until), row),
         metric=METRIC,
     )
     vectors = torch.zeros(n_items, fitted.vectors.shape[1])
@@ -238,7 +238,7 @@ def _unseen(
     return fitted.following(vectors, ItemCounters.of(likes, dislikes)), validation, sequences, exposures
 
 
-def _touched(edges: EdgeArrays, row: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
+def touched(edges: EdgeArrays, row: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
     """Return row and item of the edges of users who have a row, rows ascending."""
     place = row[edges.user]
     order = np.argsort(place, kind="stable")

@@ -36,6 +36,7 @@ from recbole_signed.ssf import (
     TimeSettings,
     Validation,
     drawn,
+    touched,
     tune,
     tune_features,
     tune_learned,
@@ -181,7 +182,7 @@ def _validation(
         users=graph.rows(users),
         like_keys=keys,
         like_count=np.bincount(keys // n_items, minlength=len(users)),
-        hidden=_hidden(edges, train, row),
+        hidden=touched(edges.where(train), row),
         metric=plain,
         numbers=users,
         gamma=gamma_of(metric, given.get("signed_gamma")),
@@ -217,12 +218,3 @@ def _measured(edges: EdgeArrays, train: np.ndarray, n_users: int) -> np.ndarray:
 
 def _side(edges: EdgeArrays, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return edges.user[rows], edges.item[rows]
-
-
-def _hidden(edges: EdgeArrays, train: np.ndarray, row: np.ndarray) -> Any:
-    import torch
-
-    place = row[edges.user[train]]
-    order = np.argsort(place, kind="stable")
-    order = order[place[order] >= 0]
-    return torch.from_numpy(place[order]), torch.from_numpy(edges.item[train][order].astype(np.int64))
