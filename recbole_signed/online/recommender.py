@@ -301,7 +301,7 @@ class OnlineRecommender:
             before(parsed.batch)
         update = self.update(parsed.batch, source, position).update
         assert update.status is not None
-        return parsed.results(update.status, update.first_seq)
+        return parsed.results(update.status, update.logged.first_seq)
 
     def position(self, source: str) -> str | None:
         """Return up to where a stream was read when its last events became durable; None where that is not known."""

@@ -93,7 +93,7 @@ def main() -> None:
     for i in range(options.singles):
         batch = events(rng, 1, first + i, n_users, n_items)
         start, cpu_start = time.perf_counter(), time.process_time()
-        logged = state.log.append(batch).logged
+        logged, _ = state.log.append(batch)
         middle = time.perf_counter()
         state.edges.apply(logged)
         state.applied_seq = logged.last_seq

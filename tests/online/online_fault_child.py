@@ -36,8 +36,8 @@ class Small:
         self.table = snapshot.tensors["model"] if snapshot else np.zeros(1)
 
     def learn(self, update: Update) -> None:
-        if update.n_users > len(self.table):
-            self.table = np.concatenate([self.table, np.zeros(update.n_users - len(self.table))])
+        if update.logged.n_users > len(self.table):
+            self.table = np.concatenate([self.table, np.zeros(update.logged.n_users - len(self.table))])
         changes = update.changes
         signs = sign_of(changes.new)
         self.table[changes.users] *= 0.9

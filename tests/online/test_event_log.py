@@ -36,8 +36,8 @@ def reopen(log: EventLog) -> EventLog:
 
 
 def test_rows_come_back_as_they_were_appended(log: EventLog) -> None:
-    first = log.append(batch(("a", "u", "x", "like", 5), ("b", "v", "x", "undislike", 3), value=2.5))
-    second = log.append(batch(("c", "u", "y", "view", 9)))
+    first, _ = log.append(batch(("a", "u", "x", "like", 5), ("b", "v", "x", "undislike", 3), value=2.5))
+    second, _ = log.append(batch(("c", "u", "y", "view", 9)))
     assert (first.first_seq, first.last_seq, second.first_seq, second.last_seq) == (1, 2, 3, 3)
     log = reopen(log)
     assert log.last_seq == 3
@@ -53,17 +53,17 @@ def test_rows_come_back_as_they_were_appended(log: EventLog) -> None:
 
 
 def test_duplicates_are_counted_and_ignored_within_and_between_batches(log: EventLog) -> None:
-    result = log.append(batch(("a", "u", "x", "like", 1), ("a", "u", "x", "dislike", 2)))
-    assert (result.n_new, result.n_duplicate) == (1, 1)
-    assert result.logged.type.tolist() == [LIKE]
+    logged, fresh = log.append(batch(("a", "u", "x", "like", 1), ("a", "u", "x", "dislike", 2)))
+    assert fresh == [0]
+    assert logged.type.tolist() == [LIKE]
     log = reopen(log)
-    result = log.append(batch(("a", "w", "z", "like", 1), ("b", "u", "x", "like", 1)))
-    assert (result.n_new, result.n_duplicate, result.first_seq) == (1, 1, 2)
+    logged, fresh = log.append(batch(("a", "w", "z", "like", 1), ("b", "u", "x", "like", 1)))
+    assert (fresh, logged.first_seq, len(logged)) == ([1], 2, 1)
     assert "w" not in log.users
     assert log.known("a")
     assert not log.known("c")
-    again = log.append(batch(("a", "u", "x", "like", 1)), "source", "12")
-    assert (again.first_seq, again.last_seq, len(again.logged)) == (3, 2, 0)
+    again, _ = log.append(batch(("a", "u", "x", "like", 1)), "source", "12")
+    assert (again.first_seq, again.last_seq, len(again)) == (3, 2, 0)
     assert log.position("source") == "12"
 
 
@@ -82,11 +82,11 @@ def test_what_is_forgotten_and_what_is_doubled_is_the_same_live_and_on_reading(
     taken: dict[str, str] = {}  # whose event it was: an id goes with its user, and that of a forgetting is not kept
     for start in range(0, len(events), size):
         part = events[start : start + size]
-        result = log.append(EventBatch.of(part))
-        gone_ids = result.logged.user[result.logged.type == FORGET_USER]
+        logged, _ = log.append(EventBatch.of(part))
+        gone_ids = logged.user[logged.type == FORGET_USER]
         live = {seq: user for seq, user in live.items() if user not in gone_ids}
-        likes = result.logged.type == LIKE
-        live.update(zip(result.logged.seq[likes].tolist(), result.logged.user[likes].tolist(), strict=True))
+        likes = logged.type == LIKE
+        live.update(zip(logged.seq[likes].tolist(), logged.user[likes].tolist(), strict=True))
         before = set(taken)
         for event in part:
             if event.event_id not in before:
@@ -130,7 +130,7 @@ def test_a_forgotten_user_is_in_no_byte_of_the_files_and_comes_back_as_another(t
     log = reopen(log)
     assert log.users.hash(30) == before
     assert old in log.users.tombstones
-    assert log.append(batch(("e3", names[3], "x", "like", 1))).n_new == int(not log.known("e3"))
+    assert len(log.append(batch(("e3", names[3], "x", "like", 1)))[0]) == int(not log.known("e3"))
     log.append(batch(("new", names[3], "x", "like", 1)))
     assert log.users.id_of(names[3]) > old
 
@@ -161,7 +161,7 @@ def test_a_full_disk_loses_nothing_and_acknowledges_nothing(log: EventLog) -> No
     assert sizes == (len(log.users), len(log.items), log.last_seq)
     assert log.position("s") is None
     log.connection.execute("PRAGMA max_page_count=1000000")
-    assert log.append(large, "s", "9").n_new == 2000
+    assert len(log.append(large, "s", "9")[0]) == 2000
     log = reopen(log)
     assert len(log.read(0, 10_000)) == 2100
 
@@ -190,7 +190,7 @@ def test_without_room_for_more_a_log_works_as_well(tmp_path: Path) -> None:
     try:
         log = EventLog(tmp_path / "log.sqlite")
         for i in range(20):
-            assert log.append(some(5, 5 * i)).n_new == 5
+            assert len(log.append(some(5, 5 * i))[0]) == 5
         assert (tmp_path / "log.sqlite-wal").stat().st_size < 500_000
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -207,7 +207,7 @@ def test_a_file_size_limit_is_a_full_disk(log: EventLog) -> None:
             log.append(large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert log.append(large).n_new == 2000
+    assert len(log.append(large)[0]) == 2000
     assert len(reopen(log).read(0, 10_000)) == 2010
 
 

@@ -43,7 +43,7 @@ def stream(n: int, first: int = 0) -> EventBatch:
 def summary(update: Update) -> tuple[Any, ...]:
     changes = update.changes
     arrays = (changes.user, changes.item, changes.old, changes.new, changes.forgotten, *vars(update.logged).values())
-    return (update.last_seq, update.n_users, update.n_items, *(np.asarray(each).tolist() for each in arrays))
+    return tuple(np.asarray(each).tolist() for each in arrays)
 
 
 def test_what_is_replayed_is_what_happened(tmp_path: Path) -> None:
@@ -436,7 +436,7 @@ def test_long_ids_and_large_batches_are_refused(tmp_path: Path) -> None:
         parsed = ParsedRows.of([event(1, "u" * 20_000, "i", "like"), event(2, "u", "i", "like")])
         update = state.ingest(parsed.batch)
         assert update.status is not None
-        found = parsed.results(update.status, update.first_seq)
+        found = parsed.results(update.status, update.logged.first_seq)
         assert [each.status for each in found] == ["refused", "accepted"]
         assert "20000 characters, and 16384 are accepted" in str(found[0].reason)
         with pytest.raises(UsageError, match="The batch has 4 events, and max_batch is 3"):

@@ -36,7 +36,7 @@ from recbole_signed.online.store.database import (
 )
 from recbole_signed.online.store.graves import Graves
 from recbole_signed.online.store.high_water import SEQ, HighWaterMark
-from recbole_signed.online.store.log_batch import AppendResult, LogBatch
+from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.seen import Seen
 from recbole_signed.online.store.settings import StateSettings
 from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary, make_salt, make_tag
@@ -129,11 +129,16 @@ class EventLog:
 
     # ---- writing
 
-    def append(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> AppendResult:
+    def append(
+        self, batch: EventBatch, source: str | None = None, position: str | None = None
+    ) -> tuple[LogBatch, list[int]]:
         """Add a batch, and note how far its source was read, in one transaction.
 
         A ``forget_user`` erases what is known of its user, in the log and in the batch before it, whatever the
         times say; the user's id stays as a tombstone. It is the caller who erases it from other files.
+
+        Returns:
+            What was added, and the rows of the batch that it is: those whose event was not there yet.
 
         Raises:
             UsageError: the disk is full or can't be written; nothing of the batch was taken.
@@ -171,7 +176,7 @@ class EventLog:
         self._appended += 1
         if self._appended == _FIRST:
             reserve_wal(self.path)
-        return AppendResult(logged.first_seq, logged.last_seq, len(fresh), len(batch) - len(fresh), logged, fresh)
+        return logged, fresh
 
     def _fresh(self, digests: list[bytes]) -> list[int]:
         """Rows of the batch whose event is not in the log, the first of each."""

@@ -11,7 +11,8 @@ import numpy as np
 class LogBatch:
     """Rows of the log, by rising ``seq``: int64 columns ``[n]`` with the ids of the vocabularies; value float64.
 
-    ``n_users`` and ``n_items`` are the sizes of the vocabularies after it, padding included.
+    ``n_users`` and ``n_items`` are the sizes of the vocabularies after it, padding included; ``first_seq`` is
+    ``last_seq + 1`` where there is no row.
     """
 
     first_seq: int
@@ -27,16 +28,3 @@ class LogBatch:
 
     def __len__(self) -> int:
         return len(self.seq)
-
-
-@dataclass(frozen=True)
-class AppendResult:
-    """What became of a batch; ``first_seq`` is ``last_seq + 1`` where all of it was known already."""
-
-    first_seq: int
-    last_seq: int
-    n_new: int
-    n_duplicate: int
-    logged: LogBatch
-    fresh: list[int]
-    """Rows of the batch that were new."""

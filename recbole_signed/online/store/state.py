@@ -312,11 +312,11 @@ class OnlineState(OpenedDirectory):
         if len(batch.announces):
             self.announcements.add(self._to_announce(batch, taken))
         with self._noting_what_is_behind():
-            result = self.log.append(batch.take(taken) if late.any() else batch, source, position)
+            logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position)
             at("state:appended")
             self.check_files()  # what was committed to a file that is gone is not acknowledged
-            status[taken[result.fresh]] = NEW
-            return Appended(result.logged, status)
+            status[taken[fresh]] = NEW
+            return Appended(logged, status)
 
     def _to_announce(self, batch: EventBatch, taken: np.ndarray) -> dict[str, dict[str, str]]:
         """Return the features that a batch brings, but for events that were taken before: newer ones may stand."""
@@ -365,8 +365,7 @@ class OnlineState(OpenedDirectory):
         changes = self.edges.apply(logged)
         self._newcomers.update(self.edges, changes)
         self.applied_seq = logged.last_seq
-        sizes = logged.n_users, logged.n_items
-        return Update(logged.first_seq, logged.last_seq, n_new, n_duplicate, *sizes, logged, changes)
+        return Update(n_new, n_duplicate, logged, changes)
 
     def snapshot(
         self,

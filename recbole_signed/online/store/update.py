@@ -14,14 +14,10 @@ from recbole_signed.online.store.log_batch import LogBatch
 
 @dataclass(frozen=True)
 class Update:
-    """What a batch did; sizes are those after it, padding included; ``first_seq`` > ``last_seq`` for no new event."""
+    """What a batch did."""
 
-    first_seq: int
-    last_seq: int
     n_new: int
     n_duplicate: int
-    n_users: int
-    n_items: int
     logged: LogBatch
     changes: Changes
     n_refused: int = 0
