@@ -73,6 +73,15 @@ def toy_root() -> Path:
 
 
 @pytest.fixture
+def toy(tmp_path: Path) -> str:
+    """The name of the planted set, which is where the converters write."""
+    from recbole_signed.convert import convert
+
+    convert("toy", None, tmp_path / "atomic_files")
+    return "toy-signed"
+
+
+@pytest.fixture
 def write_inter(tmp_path: Path) -> Callable[..., Path]:
     """Write an atomic ``.inter`` file under ``tmp_path/dataset`` and return its folder."""
 

@@ -13,16 +13,14 @@ import pytest
 import torch
 
 from recbole_signed.cli import app as cli
-from recbole_signed.convert import convert
 
 RUN = ("run", "-m", "SGCN", "-d", "toy-signed")
 BRIEF = ("epochs=1", "--no-save")
 
 
 @pytest.fixture
-def said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command that is refused, and return its sentence."""
-    convert("toy", None, tmp_path / "atomic_files")
+def said(toy: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that is refused, beside the planted set, and return its sentence."""
 
     def run(*words: str, status: int = 2) -> str:
         with pytest.raises(SystemExit) as exit_:

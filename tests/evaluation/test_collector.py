@@ -16,6 +16,7 @@ import pytest
 import torch
 import wrapt
 from recbole.data.interaction import Interaction
+from signed_batch import SignedBatch, pairs
 from warm_python import WarmPython
 
 from recbole_signed.errors import UsageError
@@ -57,15 +58,6 @@ def signed(stock: ModuleType) -> ModuleType:
     return module
 
 
-class SignedBatch(Interaction):
-    """Stands in for the batch of the signed evaluation data loader."""
-
-    def __init__(self, users: torch.Tensor, dislikes: torch.Tensor, like_count: torch.Tensor) -> None:
-        super().__init__({"user_id": users})
-        self.dislike_u, self.dislike_i = dislikes
-        self.like_count = like_count
-
-
 class Data:
     """Random scores and held-out items; ``rows`` chooses users."""
 
@@ -93,11 +85,6 @@ class Data:
     @property
     def with_likes(self) -> list[int]:
         return [u for u in range(N_USERS) if self.likes[u]]
-
-
-def pairs(lists: list[list[int]]) -> torch.Tensor:
-    found = [(row, item) for row, items in enumerate(lists) for item in items]
-    return torch.tensor(found, dtype=torch.int64).reshape(-1, 2).T
 
 
 def config(metrics: list[str], **other: Any) -> dict[str, Any]:

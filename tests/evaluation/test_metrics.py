@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from recbole.data.interaction import Interaction
+from signed_batch import SignedBatch, pairs
 from sklearn.metrics import roc_auc_score
 
 from recbole_signed.errors import UsageError
@@ -36,15 +36,6 @@ def recbole_ready(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(np, name, value, raising=False)
     our_metrics.register(importlib.import_module("recbole.evaluator.register"))
     our_collector.install(importlib.import_module("recbole.evaluator.collector"))
-
-
-class SignedBatch(Interaction):
-    """Stands in for the batch of the signed evaluation data loader."""
-
-    def __init__(self, users: torch.Tensor, dislikes: torch.Tensor, like_count: torch.Tensor) -> None:
-        super().__init__({"user_id": users})
-        self.dislike_u, self.dislike_i = dislikes
-        self.like_count = like_count
 
 
 @dataclass(frozen=True)
@@ -69,11 +60,6 @@ class Case:
 
     def without_repeats(self) -> Case:
         return replace(self, likes=[sorted(set(items)) for items in self.likes])
-
-
-def pairs(lists: list[list[int]]) -> torch.Tensor:
-    found = [(row, item) for row, items in enumerate(lists) for item in items]
-    return torch.tensor(found, dtype=torch.int64).reshape(-1, 2).T
 
 
 def config(metrics: list[str], topk: list[int]) -> dict[str, Any]:

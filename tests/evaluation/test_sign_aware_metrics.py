@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from recbole.data.interaction import Interaction
+from signed_batch import SignedBatch, pairs
 
-from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import SIGN_AWARE_METRICS, gamma_labels, gamma_of, signed_gammas
 from recbole_signed.experiments.runs import run
@@ -39,11 +37,6 @@ def made_up(seed: int) -> Case:
     return scores, likes, dislikes
 
 
-def pairs(lists: Lists) -> torch.Tensor:
-    found = [(row, item) for row, items in enumerate(lists) for item in items]
-    return torch.tensor(found, dtype=torch.int64).reshape(-1, 2).T
-
-
 def evaluate(case: Case, metrics: list[str], gamma: Any, size: int = 7) -> dict[str, float]:
     scores, likes, dislikes = case
     config = {
@@ -52,9 +45,8 @@ def evaluate(case: Case, metrics: list[str], gamma: Any, size: int = 7) -> dict[
     }  # fmt: skip
     collector = importlib.import_module("recbole.evaluator.collector").Collector(config)
     for rows in torch.arange(len(scores)).split(size):
-        batch = Interaction({"user_id": rows})
-        batch.dislike_u, batch.dislike_i = pairs([sorted(set(dislikes[u])) for u in rows])
-        batch.like_count = torch.tensor([len(likes[u]) for u in rows])
+        held = pairs([sorted(set(dislikes[u])) for u in rows])
+        batch = SignedBatch(rows, held, torch.tensor([len(likes[u]) for u in rows]))
         like_u, like_i = pairs([sorted(set(likes[u])) for u in rows])
         collector.eval_batch_collect(scores[rows].clone(), batch, like_u, like_i)
     evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(config)
@@ -136,12 +128,6 @@ def test_gammas_are_read_and_named() -> None:
 
 
 # ---- as valid_metric ----
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> str:
-    convert("toy", None, tmp_path / "atomic_files")
-    return "toy-signed"
 
 
 def test_early_stopping_keeps_the_epoch_that_is_best_by_it(toy: str) -> None:

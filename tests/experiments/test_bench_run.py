@@ -22,13 +22,6 @@ from recbole_signed.experiments.runs import (
 QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8}
 
 
-@pytest.fixture
-def toy(tmp_path: Path) -> str:
-    """The planted set, where the converters write."""
-    convert("toy", None, tmp_path / "atomic_files")
-    return "toy-signed"
-
-
 def run(*args: Any, **kwargs: Any) -> RunRow:
     from recbole_signed.experiments.runs import run as run_once
 

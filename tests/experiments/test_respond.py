@@ -14,18 +14,10 @@ from hypothesis import strategies as st
 from small_recommender import N_ITEMS, N_USERS, begin, small_edges
 
 from recbole_signed.cli import app as cli
-from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.analysis import asked_models, has_learner, overlap, respond, responsiveness
 from recbole_signed.online import LIKE, OnlineRecommender
 from recbole_signed.online.learners import make_learner
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> str:
-    convert("toy", None, tmp_path / "atomic_files")
-    return "toy-signed"
-
 
 QUICK: dict[str, Any] = {"state": "ERROR", "epochs": 3, "eval_step": 1, "topk": [5]}
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from recbole_signed.convert import convert
 from recbole_signed.experiments import runs
 from recbole_signed.experiments.runs import DataCache, run
 from recbole_signed.experiments.tuning import Task, worker
@@ -16,13 +15,6 @@ from recbole_signed.graph import eigenvectors
 
 SETTINGS = {"state": "ERROR", "valid_metric": "NDCG@10", "metric_decimal_place": 6}
 GRADIENT = {**SETTINGS, "epochs": 4, "eval_step": 1, "embedding_size": 8}
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> str:
-    """The planted set, where the converters write."""
-    convert("toy", None, tmp_path / "atomic_files")
-    return "toy-signed"
 
 
 def served(task: Task, trials: list[dict[str, Any]], going: Iterable[bool] = ()) -> list[dict[str, Any]]:

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
+from edge_lists import EDGES, columns, dense
 from exposure import exposure_matrix
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.graph import SignedGraph, user_degrees
 from recbole_signed.ssf import FilterSettings, SpectralFilter
-
-EDGES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=40)
-
-
-def columns(edges: list[tuple[int, int]]) -> Any:
-    array = np.array(edges, dtype=np.int32).reshape(-1, 2)
-    return array[:, 0], array[:, 1]
-
-
-def dense(edges: list[tuple[int, int]]) -> np.ndarray:
-    matrix = np.zeros((6, 8))
-    for user, item in edges:
-        matrix[user, item] = 1.0
-    return matrix
 
 
 @given(EDGES, EDGES, EDGES, st.sampled_from([-0.5, 0.25, 1.0]), st.sampled_from([-0.3, 0.0, 0.5]))

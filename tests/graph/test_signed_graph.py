@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edge_lists import EDGES, columns, dense
 from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
@@ -16,22 +17,9 @@ from torch_geometric.transforms import ToUndirected
 
 from recbole_signed.graph import SignedGraph
 
-EDGES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=40)
-
 
 def graph_of(likes: list[tuple[int, int]], dislikes: list[tuple[int, int]]) -> SignedGraph:
-    def columns(edges: list[tuple[int, int]]) -> Any:
-        array = np.array(edges, dtype=np.int64).reshape(-1, 2)
-        return array[:, 0], array[:, 1]
-
     return SignedGraph.from_edges(columns(likes), columns(dislikes), 6, 8)
-
-
-def dense(edges: list[tuple[int, int]]) -> np.ndarray:
-    matrix = np.zeros((6, 8))
-    for user, item in edges:
-        matrix[user, item] = 1.0
-    return matrix
 
 
 @given(EDGES, EDGES, st.sampled_from([-1.0, -0.3, 0.0, 0.5, 1.0]))

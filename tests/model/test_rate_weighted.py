@@ -18,7 +18,6 @@ from recbole.utils import get_model
 from small_signed import build
 
 from recbole_signed import fit, load
-from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import run
 from recbole_signed.model import weighed
@@ -108,12 +107,6 @@ def test_rates_are_smoothed_as_those_of_ssf_by_default(
 
 
 # ---- in runs ----
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> str:
-    convert("toy", None, tmp_path / "atomic_files")
-    return "toy-signed"
 
 
 SHORT = {"state": "ERROR", "epochs": 3, "topk": [5], "metric_decimal_place": 8}

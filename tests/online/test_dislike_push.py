@@ -46,18 +46,14 @@ LEARNERS: dict[str, Any] = {
 }
 
 
-def large() -> Stream:
-    return Stream(301, 181, streams.random_moves(301, 181, share=0.08, tastes=12))
-
-
 @pytest.fixture(params=list(LEARNERS))
 def learner(request: pytest.FixtureRequest) -> Any:
-    return streams.fitted(LEARNERS[request.param](), large())
+    return streams.fitted(LEARNERS[request.param](), streams.large_stream())
 
 
 def disliking(learner: Any, user: int) -> tuple[Stream, int]:
     """Let a user dislike its best item; return the stream and the item."""
-    stream = large()
+    stream = streams.large_stream()
     item = int(best_items(learner, stream.edges, user, 1)[0][0])
     streams.follow(learner, stream, [[(user, item, DISLIKE)]])
     return stream, item
@@ -74,7 +70,8 @@ def test_neighbours_are_ranked_by_the_formula(learner: Any) -> None:
     others = np.setdiff1d(np.arange(len(found)), near)
     torch.testing.assert_close(found[others], with_it[others])
     middle = float(np.median(with_it[1:]))  # there are fewer items than the sample takes
-    without = large()  # as the edges would be without the dislike; what is counted of items stays, it is the model's
+    # as the edges would be without the dislike; what is counted of items stays, it is the model's
+    without = streams.large_stream()
     streams.follow(copy.deepcopy(learner), without, [[(17, item, DISLIKE), (17, item, UNDISLIKE)]])
     before = learner.pair_scores(without.edges, np.array([user]), near[None, :])[0].astype(float)
     for place, j in enumerate(near.tolist()):
@@ -84,7 +81,7 @@ def test_neighbours_are_ranked_by_the_formula(learner: Any) -> None:
 
 
 def test_scores_of_pairs_are_those_among_all(learner: Any) -> None:
-    stream, users = large(), np.array([3, 17, 17, 250, 0])
+    stream, users = streams.large_stream(), np.array([3, 17, 17, 250, 0])
     items = np.random.default_rng(0).integers(1, 181, (len(users), 9))
     found = learner.pair_scores(stream.edges, users, items)
     wanted = np.take_along_axis(learner.scores(stream.edges, users).numpy(), items, axis=1)
@@ -176,7 +173,7 @@ def test_the_best_items_are_those_of_all_scores(monkeypatch: pytest.MonkeyPatch,
     """Without scoring all items, also after events with new and growing items."""
     monkeypatch.setattr(live_items, "SMALL", 0)
     monkeypatch.setattr(live_items, "FIRST", 24)
-    stream = large()
+    stream = streams.large_stream()
     learner = streams.fitted(SpectralLearner(SETTINGS), stream)
     learner.dislike_push = push
     pruned = 0
@@ -196,7 +193,7 @@ def test_the_best_items_are_those_of_all_scores(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_ceiling_is_above_all_factors_and_close_to_them() -> None:
-    stream, counters = large(), LiveCounters()
+    stream, counters = streams.large_stream(), LiveCounters()
     counters.start(stream.edges.item_likes, stream.edges.item_dislikes)
     kept = set()
     for number in range(40):
@@ -218,7 +215,7 @@ def test_a_ceiling_is_above_all_factors_and_close_to_them() -> None:
 
 def test_a_ceiling_is_above_the_factors_of_predicted_items_that_get_their_first_edges() -> None:
     """The mean degree is one of the items with an edge, whose number changes then."""
-    s, stream, counters = FilterSettings(popularity_exponent=0.5), large(), LiveCounters()
+    s, stream, counters = FilterSettings(popularity_exponent=0.5), streams.large_stream(), LiveCounters()
     likes = stream.edges.item_likes.copy()
     counters.start(stream.edges.item_likes, stream.edges.item_dislikes)
     counters.grow(400)

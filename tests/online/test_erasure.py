@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_state import take_from
 from small_recommender import NOW, Clock, begin, content, event
-from taking_from import take_from
 from typer.testing import CliRunner
 
 from recbole_signed.cli.app import app

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bare_state import ready, take_from
 from kafka_brokers import Brokers
-from taking_from import take_from
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.online.sources import KafkaSource, open_source
@@ -34,13 +34,6 @@ def topic(request: pytest.FixtureRequest) -> str:
 
 def row(n: int, **fields: Any) -> dict[str, Any]:
     return {"user_id": f"u{n}", "item_id": "i", "type": "like", "timestamp": 1_700_000_000_000 + n, **fields}
-
-
-def ready(folder: Path) -> OnlineState:
-    state = OnlineState.open(folder)
-    state.recover()
-    list(state.replay())
-    return state
 
 
 def users(source: KafkaSource, n: int, at_once: int = 100) -> list[str]:

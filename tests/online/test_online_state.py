@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_state import ready, take_from
 from small_recommender import content, event
-from taking_from import take_from
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
@@ -21,14 +21,6 @@ from recbole_signed.online.sources import JsonLinesSource
 from recbole_signed.online.store import OnlineState, ParsedRows, StateSettings, Update
 
 TENSORS = {"a": np.arange(3.0)}
-
-
-def ready(folder: Path, **options: Any) -> OnlineState:
-    state = OnlineState.open(folder, **options)
-    state.recover()
-    for _ in state.replay():
-        pass
-    return state
 
 
 def stream(n: int, first: int = 0) -> EventBatch:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bare_state import ready, take_from
 from redis_server import redis_server
-from taking_from import take_from
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.online.sources import RedisSource, open_source
-from recbole_signed.online.store import OnlineState
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +34,6 @@ def client(url: str) -> Any:
 def add(client: Any, n: int, first: int = 0) -> None:
     for i in range(first, first + n):
         client.xadd("events", {"user_id": f"u{i}", "item_id": "i", "type": "like", "timestamp": str(i)})
-
-
-def ready(folder: Path) -> OnlineState:
-    state = OnlineState.open(folder)
-    state.recover()
-    list(state.replay())
-    return state
 
 
 def pending(client: Any) -> int:

@@ -38,11 +38,6 @@ def base() -> SpectralLearner:
     return streams.fitted(SpectralLearner(SETTINGS), streams.small_stream())
 
 
-def large() -> Stream:
-    """Return a graph with more items than the block of the iteration has columns."""
-    return Stream(301, 181, streams.random_moves(301, 181, share=0.08, tastes=12))
-
-
 def rows(stream: Stream) -> np.ndarray:
     """Return P + wN, dense."""
     signs = stream.signs()
@@ -193,7 +188,7 @@ def test_a_user_with_new_edges_changes_the_growing_items_it_has(monkeypatch: pyt
 
 
 def test_a_refresh_from_a_warm_start_becomes_the_full_fit() -> None:
-    stream = large()
+    stream = streams.large_stream()
     learner = streams.fitted(SpectralLearner(SETTINGS), stream)
     streams.follow(learner, stream, [streams.random_moves(301, 181, share=0.02, seed=n, tastes=12) for n in (1, 2)])
     staleness = []
@@ -215,12 +210,12 @@ def test_a_refresh_from_a_warm_start_becomes_the_full_fit() -> None:
 
 
 def test_a_refresh_takes_growing_items_as_its_start() -> None:
-    stream = large()
+    stream = streams.large_stream()
     learner = streams.fitted(SpectralLearner(SETTINGS), stream)
     users = [user for user in range(1, 301) if user % 12 == 5]
     streams.follow(learner, stream, [[(user, 190, LIKE) for user in users]])
     with_start, without = copy.deepcopy(learner), copy.deepcopy(learner)
-    without.items.attach(large().edges, without)  # as if the item had never been folded in
+    without.items.attach(streams.large_stream().edges, without)  # as if the item had never been folded in
     refit = streams.fitted(SpectralLearner(SETTINGS, iterations=30), stream)
     gap = []
     for each in (with_start, without):
@@ -257,7 +252,7 @@ def test_a_forgotten_user_has_no_influence() -> None:
 
 def test_an_event_costs_nothing_that_grows_with_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pass over all edges, and no fold-in of an item that did not grow."""
-    stream = large()
+    stream = streams.large_stream()
     learner = streams.fitted(SpectralLearner(SETTINGS), stream)
     made: list[int] = []
     make = learner.make_items

@@ -87,6 +87,11 @@ def small_stream() -> Stream:
     return Stream(N_USERS, N_ITEMS, random_moves(N_USERS, N_ITEMS - 1))
 
 
+def large_stream() -> Stream:
+    """Return a stream of more items than the block of an iteration has columns."""
+    return Stream(301, 181, random_moves(301, 181, share=0.08, tastes=12))
+
+
 def fitted(learner: Any, stream: Stream) -> Any:
     """Fit a learner to a stream's edges."""
     learner.fit(stream.edges.export(), *stream.sizes)

@@ -1,13 +1,24 @@
-"""A state that reads a source by itself, without a service."""
+"""A state without a model, and how it reads a source by itself."""
 
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
+from typing import Any
 
 from recbole_signed.online.sources import EventSource
 from recbole_signed.online.store import OnlineState, Update
 
 _SOUGHT: weakref.WeakSet[EventSource] = weakref.WeakSet()
+
+
+def ready(folder: Path, **options: Any) -> OnlineState:
+    """Open a state and bring it to the end of its log."""
+    state = OnlineState.open(folder, **options)
+    state.recover()
+    for _ in state.replay():
+        pass
+    return state
 
 
 def take_from(state: OnlineState, source: EventSource, max_events: int = 1000) -> Update | None:
