@@ -61,6 +61,8 @@ def from_frame(
     rating: str | None = None,
     time: str | None = None,
     time_unit: TimeUnit = "auto",
+    time_format: str | None = None,
+    decimal: Literal[".", ","] = ".",
     keep: Sequence[str] = (),
     on_error: Literal["stop", "skip"] = "stop",
     dedup: Literal["none", "last", "first"] = "none",
@@ -86,6 +88,9 @@ def from_frame(
             holds dates, ``Datetime`` values (without a zone: UTC), ISO texts, or numbers since 1970.
         time_unit: of numbers: ``s``, ``ms``, ``us`` or ``ns``; ``auto`` tells them apart by their size, and refuses
             numbers that are too large for the unit of most rows.
+        time_format: notation of dates in text that are not ISO's, by the codes of ``strftime``, such as
+            ``"%d/%m/%Y %H:%M"``. A date without an offset is UTC; what is not in this notation is a bad row.
+        decimal: what stands before the decimals of numbers in text, a point or a comma.
         keep: further columns to carry over, such as ``["price", "brand:token"]``.
         on_error: a bad row is an error (``stop``), or is left out (``skip``).
         dedup: which row counts of those of a pair: all (``none``), or the ``last`` or ``first`` verdict.
@@ -119,6 +124,8 @@ def from_frame(
         "rating": rating,
         "time": time,
         "time_unit": time_unit,
+        "time_format": time_format,
+        "decimal": decimal,
         "keep": (keep,) if isinstance(keep, str) else keep,
         "on_error": on_error,
         "dedup": dedup,

@@ -1,4 +1,4 @@
-"""Times as sources write them (unix seconds to nanoseconds, ISO dates, typed columns) as unix seconds."""
+"""Times as sources write them (unix seconds to nanoseconds, dates as text, typed columns) as unix seconds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Literal
 import polars as pl
 
 from recbole_signed.convert.batch import FIX_ROW, Batch
+from recbole_signed.convert.columns import numbers_in
+from recbole_signed.convert.time_formats import TimeFormat, unix_seconds
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import BELOW, PER_SECOND, UNIT_NAMES, UNITS, fits, unit_of, usual_unit
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 _ISO = (
-    r"^\s*(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
-    r"(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9})\d*)?)?)?"
-    r"\s*(?:Z|UTC|([+-])(\d{2}):?(\d{2})?)?\s*$"
+    r"^\s*(?P<year>[0-9]{4})[-/](?P<month>[0-9]{1,2})[-/](?P<day>[0-9]{1,2})"
+    r"(?:[T ]+(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})"
+    r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9})[0-9]*)?)?)?"
+    r"\s*(?:Z|UTC|(?P<side>[+-])(?P<off_hours>[0-9]{2}):?(?P<off_minutes>[0-9]{2})?)?\s*$"
 )
 _WHOLE = "\0whole"  # no column of a raw file is called so
 _WANTED = "unix time or a date like 2020-07-05 or 2020-07-05T00:08:23Z was expected"
@@ -27,12 +30,22 @@ class Clock:
 
     Args:
         unit: of numbers; ``auto`` takes it from the size of most numbers of the first batch.
+        notation: of dates; None for ISO's.
+        decimal: what stands before the decimals of numbers in text, as of :func:`recbole_signed.convert.number`.
+        remedy: what helps where a text is no time, as the rest of a sentence.
 
     """
 
-    def __init__(self, unit: TimeUnit = "auto") -> None:
+    def __init__(
+        self,
+        unit: TimeUnit = "auto",
+        notation: TimeFormat | None = None,
+        decimal: str | None = None,
+        remedy: str = "",
+    ) -> None:
         self._unit: str | None = None if unit == "auto" else unit
         self._given = unit != "auto"
+        self._notation, self._decimal, self._remedy = notation, decimal, remedy
         self._dates: bool | None = None  # whether text holds dates rather than numbers; not known yet
 
     def seconds(self, batch: Batch, column: str) -> Batch:
@@ -43,6 +56,8 @@ class Clock:
 
         """
         values, shown = batch.frame[column], batch.called(column)
+        if self._notation is not None:
+            return self._in_notation(batch, column, self._notation)
         if values.dtype == pl.String:
             return self._from_text(batch, column)
         missing = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
@@ -55,6 +70,29 @@ class Clock:
         if values.dtype.is_numeric():
             return self._from_numbers(batch, column, values)
         raise UsageError(f"{batch.origin}: column {shown!r} holds {values.dtype}; {_WANTED}.")
+
+    def _in_notation(self, batch: Batch, column: str, notation: TimeFormat) -> Batch:
+        shown, dtype = batch.called(column), batch.frame.schema[column]
+        if not (dtype == pl.String or dtype.is_integer()):  # 20200705 may be an integer
+            raise UsageError(
+                f"{batch.origin}: column {shown!r} holds {dtype}, and time_format= is for dates in text; leave it out."
+            )
+        batch = batch.with_columns(pl.col(column).cast(pl.String).str.strip_chars().fill_null(""))
+        text = batch.frame[column]
+        batch = batch.require(
+            text != "",
+            lambda i: f"no time in column {shown!r}; a date in the notation {notation.text} was expected",
+            column,
+            remedy=FIX_ROW,
+        )
+        text = batch.frame[column]
+        seconds = notation.seconds(text)
+        return batch.with_columns(seconds.alias(column)).require(
+            seconds.is_not_null(),
+            lambda i: f"time {text[i]!r} in column {shown!r} is no date in the notation time_format={notation.text}",
+            column,
+            remedy=FIX_ROW,
+        )
 
     def _from_numbers(self, batch: Batch, column: str, values: pl.Series, whole: pl.Series | None = None) -> Batch:
         """Divide numbers by the unit; ``whole`` has the same as integers where they are, null elsewhere."""
@@ -87,7 +125,7 @@ class Clock:
         if whole.null_count() == 0 and not self._dates:
             self._dates = False
             return self._from_numbers(batch, column, whole)
-        numbers = text.cast(pl.Float64, strict=False)
+        numbers = numbers_in(text, self._decimal)
         numeric = numbers.is_finite().fill_null(False)
         if self._dates is None:
             self._dates = False if numeric.all() else _mostly_dates(numeric, _from_iso(text).is_not_null())
@@ -97,6 +135,7 @@ class Clock:
             known,
             lambda i: f"time {text[i]!r} in column {shown!r}; {_WANTED}, and one kind in the whole column",
             column,
+            remedy=self._remedy,
         )
         rest, whole = batch.frame[column], batch.frame[_WHOLE]
         batch = batch.select(pl.exclude(_WHOLE))
@@ -124,32 +163,7 @@ def _divide(values: pl.Series, unit: str) -> pl.Series:
 
 def _from_iso(text: pl.Series) -> pl.Series:
     """Unix seconds, null where the text is not a date."""
-    groups = text.str.extract_groups(_ISO).struct.unnest()
-    names = [
-        "year",
-        "month",
-        "day",
-        "hour",
-        "minute",
-        "second",
-        "fraction",
-        "side",
-        "off_hours",
-        "off_minutes",
-    ]
-    parts = dict(zip(names, groups.get_columns(), strict=True))
-    two = {name: parts[name].fill_null("00").str.zfill(2) for name in ("month", "day", "hour", "minute", "second")}
-    normal = parts["year"] + "-" + two["month"] + "-" + two["day"]
-    normal = normal + "T" + two["hour"] + ":" + two["minute"] + ":" + two["second"]
-    seconds = normal.str.to_datetime("%Y-%m-%dT%H:%M:%S", strict=False, time_unit="us").dt.epoch("s")
-    offset = (
-        parts["off_hours"].fill_null("0").cast(pl.Int64) * 3600
-        + parts["off_minutes"].fill_null("0").cast(pl.Int64) * 60
-    )
-    offset = offset * (1 - 2 * (parts["side"].fill_null("+") == "-").cast(pl.Int64))
-    fraction = ("0." + parts["fraction"].fill_null("0")).cast(pl.Float64)
+    parts = text.str.extract_groups(_ISO).struct.unnest()
     # after a date alone, "-12" may as well be an hour
-    seconds = seconds.set(
-        parts["hour"].is_null() & parts["off_hours"].is_not_null() & parts["off_minutes"].is_null(), None
-    )
-    return (seconds - offset).cast(pl.Float64) + fraction
+    unclear = parts["hour"].is_null() & parts["off_hours"].is_not_null() & parts["off_minutes"].is_null()
+    return unix_seconds(parts).set(unclear, None)

@@ -20,6 +20,8 @@ MISSING_TOKENS = frozenset((
 ))
 # fmt: on
 """Texts that pandas, and so RecBole, reads as no value at all."""
+DECIMAL_POINT, DECIMAL_COMMA = ".", ","
+_COMMA_NUMBER = r"^[+-]?\d+,\d+$"
 
 
 def normal_text(texts: pl.Series) -> pl.Series:
@@ -77,6 +79,7 @@ def number(
     may_be_missing: bool = False,
     into: str | None = None,
     remedy: str = FIX_ROW,
+    decimal: str | None = None,
 ) -> Batch:
     """Turn a column into float64; true and false count as 1 and 0, a missing value becomes NaN.
 
@@ -87,6 +90,7 @@ def number(
         may_be_missing: whether rows without a value pass.
         into: the column that holds the numbers, where it is to be another one.
         remedy: what helps where a text is not a number.
+        decimal: what stands before the decimals of text; None for a point, where the source has no option for it.
 
     Raises:
         UsageError: text that is not a number, an infinite number, a missing value where none may be.
@@ -94,7 +98,7 @@ def number(
     """
     raw, made, shown = batch.frame[column], into or column, batch.called(column)
     if raw.dtype == pl.String:
-        batch = _parse_numbers(batch, column, purpose, made, remedy)
+        batch = _parse_numbers(batch, column, purpose, made, remedy, decimal)
     elif raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null):
         batch = batch.with_columns(raw.cast(pl.Float64).fill_null(float("nan")).alias(made))
     else:
@@ -118,23 +122,53 @@ def number(
     )
 
 
-def _parse_numbers(batch: Batch, column: str, purpose: str, made: str, remedy: str) -> Batch:
+def numbers_in(text: pl.Series, decimal: str | None) -> pl.Series:
+    """Return the numbers that texts are, float64 ``[n]``, null where one is none, as with another decimal mark."""
+    if decimal != DECIMAL_COMMA:
+        return text.cast(pl.Float64, strict=False)
+    # a point may be one between thousands, and what 1.234 means is not to be guessed
+    parsed = text.str.replace(DECIMAL_COMMA, DECIMAL_POINT, literal=True).cast(pl.Float64, strict=False)
+    return parsed.set(text.str.contains(DECIMAL_POINT, literal=True), None)
+
+
+def is_comma_number(text: pl.Series) -> pl.Series:
+    """Tell which texts are numbers if a comma stands before the decimals, and only then; bool ``[n]``."""
+    return text.str.strip_chars().str.contains(_COMMA_NUMBER)
+
+
+def _about_decimals(text: str, decimal: str | None) -> str:
+    """Return what the option ``decimal`` has to do with a text that is not a number, for a message."""
+    if decimal == DECIMAL_POINT and is_comma_number(pl.Series([text]))[0]:
+        return " (where a comma stands before the decimals, give decimal=,)"
+    if decimal == DECIMAL_COMMA and DECIMAL_POINT in text:
+        return " (with decimal=, a number has no point)"
+    return ""
+
+
+def _parse_numbers(
+    batch: Batch, column: str, purpose: str, made: str, remedy: str, decimal: str | None = None
+) -> Batch:
     text, shown = batch.frame[column].str.strip_chars(), batch.called(column)
-    parsed = text.cast(pl.Float64, strict=False)
+    parsed = numbers_in(text, decimal)
     if parsed.null_count() == 0:
         return batch.with_columns(parsed.alias(made))
     parsed = parsed.fill_null(text.replace_strict(_BOOLEANS, default=None, return_dtype=pl.Float64))
     blank = text.is_null() | (text == "") | text.is_in(list(MISSING_TOKENS))
     return batch.with_columns(parsed.fill_null(float("nan")).alias(made)).require(
         parsed.is_not_null() | blank,
-        lambda i: f"{purpose} needs numbers in column {shown!r}, got {text[i]!r}",
+        lambda i: f"{purpose} needs numbers in column {shown!r}, got {text[i]!r}{_about_decimals(text[i], decimal)}",
         column,
         remedy=remedy,
     )
 
 
-def sign(batch: Batch, column: str) -> Batch:
+def sign(batch: Batch, column: str, decimal: str | None = None) -> Batch:
     """Turn a column that already holds -1, 0 and 1 into int8.
+
+    Args:
+        batch: rows.
+        column: to be turned.
+        decimal: as of :func:`number`.
 
     Raises:
         UsageError: any other value, with its row; true and false, since false as 0 would be no dislike.
@@ -147,7 +181,7 @@ def sign(batch: Batch, column: str) -> Batch:
             f"(neutral); give the rule like='{shown} == 1' dislike='{shown} == 0' in place of sign=."
         )
     words = f"{FIX_ROW}; for words give a rule such as like='{shown} == like' in place of sign="
-    batch = number(batch, column, purpose="the sign", remedy=words)
+    batch = number(batch, column, purpose="the sign", remedy=words, decimal=decimal)
     values = batch.frame[column]
     return batch.with_columns(values.cast(pl.Int8, strict=False)).require(
         values.is_in([-1.0, 0.0, 1.0]),
@@ -159,13 +193,16 @@ def sign(batch: Batch, column: str) -> Batch:
     )
 
 
-def sign_by_rule(batch: Batch, rule: SignRule, column_of: Mapping[str, str] | None = None) -> Batch:
+def sign_by_rule(
+    batch: Batch, rule: SignRule, column_of: Mapping[str, str] | None = None, decimal: str | None = None
+) -> Batch:
     """Add the column ``sign`` (int8) by a rule on raw columns; a missing value gives no verdict.
 
     Args:
         batch: rows; the columns the rule reads stay as they are.
         rule: the sign rule.
         column_of: for names of the rule that are called otherwise in the batch, their column there.
+        decimal: as of :func:`number`.
 
     Raises:
         UsageError: a column of the rule that does not hold what it is compared with, or a row that is a like and a
@@ -178,7 +215,7 @@ def sign_by_rule(batch: Batch, rule: SignRule, column_of: Mapping[str, str] | No
         if name in rule.text_columns:
             batch = batch.with_columns(_words(batch, column, rule.words_of(name)).alias(made))
             continue
-        batch = number(batch, column, purpose="the sign rule", may_be_missing=True, into=made)
+        batch = number(batch, column, purpose="the sign rule", may_be_missing=True, into=made, decimal=decimal)
     like, dislike = rule.verdicts({name: batch.frame[made].to_numpy() for name, made in numbers.items()})
     batch = batch.select(pl.exclude(*numbers.values()))
     batch = batch.with_columns(pl.Series("sign", like.astype(np.int8) - dislike.astype(np.int8)))

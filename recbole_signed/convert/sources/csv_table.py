@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import polars as pl
@@ -27,7 +27,10 @@ from recbole_signed.convert import (
     sign_by_rule,
     token,
 )
+from recbole_signed.convert.batch import FIX_ROW
+from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, is_comma_number
 from recbole_signed.convert.tables import RawTable
+from recbole_signed.convert.time_formats import TimeFormat
 from recbole_signed.errors import UsageError
 
 # Names under which a column is found without being named, compared in lower case without underscores.
@@ -38,6 +41,10 @@ _USUAL = {
     "sign": ("sign",),
     "time": ("timestamp", "time", "date", "datetime"),
 }
+_OTHER_DATES = (
+    "for dates in another notation give time_format=, such as %d/%m/%Y where the day is first, or %m/%d/%Y where the "
+    "month is"
+)
 _FIELD = {"user": "user_id", "item": "item_id", "rating": "rating", "sign": "sign", "time": "timestamp"}
 
 
@@ -57,7 +64,9 @@ class Options:
     separator: str | None = option(None, "tab, comma, semicolon, pipe, space, whitespace or any text; else guessed")
     quote: str = option('"', "character that quotes fields, or none")
     encoding: str = option("utf-8", "of a text file; UTF-16 is seen by itself")
+    decimal: str = option(".", "what stands before the decimals of numbers in text: . or ,")
     time_unit: TimeUnit = option("auto", "of numeric times; auto goes by their size")  # noqa: RUF009
+    time_format: str | None = option(None, "of dates in text that are not ISO's, by strftime's codes, e.g. %d/%m/%Y")
 
 
 class CsvTable(Converter):
@@ -75,6 +84,11 @@ class CsvTable(Converter):
             raise UsageError("Both sign= and like= were given; the sign comes from a column or from a rule, not both.")
         if len(options.quote) != 1 and options.quote != "none":
             raise UsageError(f"quote={options.quote!r} is not one character; give one, or none.")
+        if options.decimal not in (DECIMAL_POINT, DECIMAL_COMMA):
+            raise UsageError(f"decimal={options.decimal!r} is neither a point nor a comma; give decimal=. or decimal=,")
+        if options.time_format is not None and options.time_unit != "auto":
+            raise UsageError("Both time_unit= and time_format= were given; times are numbers or dates, not both.")
+        self._notation = None if options.time_format is None else TimeFormat(options.time_format)
         self._rule = rule_from(options.like, options.dislike)
 
     @property
@@ -113,6 +127,11 @@ class CsvTable(Converter):
                     f"{self._table.path.name} has the columns {', '.join(map(repr, self._table.columns))}: "
                     f"give {role}= the one of the {role} ids{hint}."
                 )
+        if self._notation is not None and "time" not in found:
+            raise UsageError(
+                f"time_format= was given, but {self._table.path.name} has no column of times under a usual name; give "
+                "time= the one."
+            )
         if self._rule is None and "sign" not in found:
             raise UsageError(
                 "What is a like was not said; give a rule such as like='rating >= 4' dislike='rating <= 2', "
@@ -142,14 +161,15 @@ class CsvTable(Converter):
         yield Part(None, self._batches(), types)
 
     def _batches(self) -> Iterator[Batch]:
-        column_of, clock = self._column_of, Clock(self.options.time_unit)
+        column_of, decimal = self._column_of, self.options.decimal
+        clock = Clock(self.options.time_unit, self._notation, decimal, _OTHER_DATES)
         of_rule = {name: self._rule_column(name) for name in (self._rule.columns if self._rule else ())}
         for batch in self._table.batches([*column_of.values(), *of_rule.values(), *self._keep]):
             if self._rule is not None:
-                batch = sign_by_rule(batch, self._rule, of_rule)
+                batch = sign_by_rule(batch, self._rule, of_rule, decimal)
                 made = [pl.col("sign")]
             else:
-                batch = sign(batch, column_of["sign"])
+                batch = sign(batch, column_of["sign"], decimal)
                 made = [pl.col(column_of["sign"]).alias("sign")]
             # the raw columns are copied first: one of them may also be the time, the rating or the sign
             roles = [role for role in column_of if role != "sign"]
@@ -157,10 +177,31 @@ class CsvTable(Converter):
             batch = replace(batch, names={_FIELD[role]: column for role, column in column_of.items()})
             batch = token(token(batch, "user_id"), "item_id")
             if "rating" in column_of:
-                batch = number(batch, "rating", purpose="the rating")
+                batch = number(batch, "rating", purpose="the rating", decimal=decimal)
             if "time" in column_of:
                 batch = clock.seconds(batch, "timestamp")
-            yield batch
+            yield self._with_decimals(batch)
+
+    def _with_decimals(self, batch: Batch) -> Batch:
+        """Read the kept columns of text whose numbers have decimal commas."""
+        if self.options.decimal != DECIMAL_COMMA:
+            return batch
+        for name, type_ in self._keep.items():
+            if batch.frame.schema[name] != pl.String:
+                continue
+            text = batch.frame[name]
+            if type_ == "float":
+                batch = number(batch, name, purpose="an atomic file", decimal=DECIMAL_COMMA)
+            elif type_ == "float_seq":
+                has_point = text.str.contains(DECIMAL_POINT, literal=True).fill_null(False)
+                complaint = partial(_complain, text, f"in column {name!r} has a point, but decimal=, is set")
+                batch = batch.require(~has_point, complaint, name, remedy=FIX_ROW)
+                batch = batch.with_columns(pl.col(name).str.replace_all(DECIMAL_COMMA, DECIMAL_POINT, literal=True))
+            elif type_ is None and self._table.is_text:
+                choice = f"keep='{name}:float' or keep='{name}:token'"
+                complaint = partial(_complain, text, f"in column {name!r} is a number or a text; say which by {choice}")
+                batch = batch.require(~is_comma_number(text), complaint, name, skippable=False)
+        return batch
 
     def _rule_column(self, name: str) -> str:
         """The file's column that the rule calls ``name``: its own name there, or that of its role."""
@@ -168,3 +209,7 @@ class CsvTable(Converter):
         if name not in self._table.columns and role in self._column_of:
             return self._column_of[role]
         return name
+
+
+def _complain(values: pl.Series, problem: str, row: int) -> str:
+    return f"{values[row]!r} {problem}"
