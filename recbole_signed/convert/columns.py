@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -59,6 +60,48 @@ def token(batch: Batch, column: str) -> Batch:
     raise UsageError(
         f"{batch.origin}: column {shown!r} holds {values.dtype}, ids were expected; give text or integers."
     )
+
+
+class WholeIds:
+    """Ids of one column of a text file that were written as decimals, ``1.0``: they become ``1``, as a table's do.
+
+    A text file doesn't say whether 1.0 is a number. It is taken for one where all ids of the column are whole numbers
+    until the first with decimals, and all after it are. A column with any other id before is text as it stands.
+
+    Args:
+        decimal: what stands before the decimals.
+    """
+
+    def __init__(self, decimal: str = DECIMAL_POINT) -> None:
+        self._whole = rf"^(0|-?[1-9][0-9]*)({re.escape(decimal)}0+)?$"
+        self._with_decimals = rf"{re.escape(decimal)}0+$"
+        self._first: str | None = None  # the first id with decimals; "" where the column is text
+
+    def plain(self, batch: Batch, column: str) -> Batch:
+        """Write the ids of the next rows without decimals.
+
+        Raises:
+            UsageError: one is no whole number, after others with decimals.
+        """
+        text, shown = batch.frame[column], batch.called(column)
+        whole = text.str.contains(self._whole) | (text == "")
+        if self._first is None:
+            decimals = text.filter(text.str.contains(self._with_decimals))
+            if not whole.all():
+                self._first = ""
+            elif decimals.len():
+                self._first = decimals[0]
+        if not self._first:
+            return batch
+        batch = batch.with_columns(text.str.replace(self._with_decimals, ""))
+        return batch.require(
+            whole,
+            lambda i: (
+                f"the id {text[i]!r} in column {shown!r} is no whole number, and earlier ones are, such as "
+                f"{self._first!r}; write all ids of the column in one way"
+            ),
+            column,
+        )
 
 
 def filled(batch: Batch, *columns: str, word: str = "unknown") -> Batch:

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import tarfile
 import tempfile
 import unicodedata
@@ -42,7 +43,7 @@ def rows_of(folder: Path) -> list[tuple[Any, ...]]:
 
 letters = st.characters(exclude_categories=("Cs", "Cc"))
 token = st.one_of(st.integers(0, 10**12).map(str), st.text(letters, min_size=1, max_size=6)).filter(
-    lambda text: text.strip() and text not in MISSING_TOKENS
+    lambda text: text.strip() and text not in MISSING_TOKENS and not re.fullmatch(r"-?[0-9]+\.0+", text)
 )
 rating = st.one_of(st.integers(1, 10).map(lambda n: n / 2), st.floats(allow_nan=False, allow_infinity=False, width=64))
 time = st.integers(0, 2_000_000_000)
@@ -351,3 +352,42 @@ def test_parquet_that_is_read_in_several_batches(tmp_path: Path, monkeypatch: py
     made = convert("csv", tmp_path / "bad.parquet", tmp_path, on_error="skip")
     assert [row[0] for row in rows_of(made)] == [str(n) for n in numbers if n != 3]
     assert "bad.parquet\t4\tsign" in (made / "bad.rejected.tsv").read_text()
+
+
+def ids_of(folder: Path) -> list[str]:
+    return [str(row[0]) for row in rows_of(folder)]
+
+
+def test_whole_ids_with_decimals_are_those_of_a_table_of_numbers(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,sign\n1.0,7.0,1\n2,0.0,-1\n-3.00,7,1\n")
+    made = convert("csv", raw, tmp_path)
+    assert rows_of(made) == [("1", "7", 1), ("2", "0", -1), ("-3", "7", 1)]
+    frame = pl.DataFrame({"user": [1.0, 2, -3], "item": [7.0, 0, 7], "sign": [1, -1, 1]})
+    frame.write_parquet(tmp_path / "same.parquet")
+    assert rows_of(convert("csv", tmp_path / "same.parquet", tmp_path)) == rows_of(made)
+    raw = write(tmp_path / "events.jsonl", '{"user": 1.0, "item": 7, "sign": 1}\n')
+    assert ids_of(convert("csv", raw, tmp_path)) == ["1"]
+    raw = write(tmp_path / "commas.csv", "user;item;sign\n1,0;x;1\n")
+    assert ids_of(convert("csv", raw, tmp_path, decimal=",")) == ["1"]
+    assert ids_of(convert("csv", raw, tmp_path, name="text")) == ["1,0"]
+
+
+@pytest.mark.parametrize("ids", [("1.0", "1.5"), ("1.0", "a"), ("1.0", "007"), ("007.0", "1.0"), ("1.", "2.0")])
+def test_ids_of_which_one_is_no_whole_number_are_text_as_it_stands(tmp_path: Path, ids: tuple[str, str]) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,sign\n" + "".join(f"{each},x,1\n" for each in ids))
+    assert ids_of(convert("csv", raw, tmp_path)) == list(ids)
+    pl.DataFrame({"user": ["1.0", "2.0"], "item": [1, 1], "sign": [1, 1]}).write_parquet(tmp_path / "text.parquet")
+    assert ids_of(convert("csv", tmp_path / "text.parquet", tmp_path)) == ["1.0", "2.0"]
+
+
+def test_the_kind_of_ids_holds_for_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BLOCK_BYTES", 16)
+    lines = [f"{user},item{row},1" for row, user in enumerate(("1", "2.0", "3.0", "4"))]
+    raw = write(tmp_path / "log.csv", "\n".join(["user,item,sign", *lines, ""]))
+    assert ids_of(convert("csv", raw, tmp_path)) == ["1", "2", "3", "4"]
+    raw = write(tmp_path / "mixed.csv", "\n".join(["user,item,sign", *lines, "a,x,1", ""]))
+    with pytest.raises(UsageError, match=r"line 6: the id 'a' in column 'user' is no whole number, .* such as '2.0'"):
+        convert("csv", raw, tmp_path)
+    assert len(rows_of(convert("csv", raw, tmp_path, on_error="skip"))) == 4
+    raw = write(tmp_path / "text.csv", "\n".join(["user,item,sign", "a,x,1", *lines, ""]))
+    assert ids_of(convert("csv", raw, tmp_path)) == ["a", "1", "2.0", "3.0", "4"]

@@ -28,7 +28,7 @@ from recbole_signed.convert import (
     token,
 )
 from recbole_signed.convert.batch import FIX_ROW
-from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, is_comma_number
+from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, WholeIds, is_comma_number
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.convert.time_formats import TimeFormat
 from recbole_signed.errors import UsageError
@@ -163,6 +163,7 @@ class CsvTable(Converter):
     def _batches(self) -> Iterator[Batch]:
         column_of, decimal = self._column_of, self.options.decimal
         clock = Clock(self.options.time_unit, self._notation, decimal, _OTHER_DATES)
+        ids = {f"{kind}_id": WholeIds(decimal) for kind in ("user", "item")} if self._table.is_text else {}
         of_rule = {name: self._rule_column(name) for name in (self._rule.columns if self._rule else ())}
         for batch in self._table.batches([*column_of.values(), *of_rule.values(), *self._keep]):
             if self._rule is not None:
@@ -175,6 +176,8 @@ class CsvTable(Converter):
             roles = [role for role in column_of if role != "sign"]
             batch = batch.select(*(pl.col(column_of[role]).alias(_FIELD[role]) for role in roles), *made, *self._keep)
             batch = replace(batch, names={_FIELD[role]: column for role, column in column_of.items()})
+            for name, whole_ids in ids.items():
+                batch = whole_ids.plain(batch, name)
             batch = token(token(batch, "user_id"), "item_id")
             if "rating" in column_of:
                 batch = number(batch, "rating", purpose="the rating", decimal=decimal)
