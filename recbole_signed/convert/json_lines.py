@@ -27,6 +27,20 @@ class JsonLines(RawTable):
 
     encoding: str
 
+    def has(self, column: str) -> bool:
+        """Whether any object of the file has this key; the file is read for it where its first lines don't have it."""
+        if column in self.columns:
+            return True
+        # as it may be written: with other letters than ASCII's escaped, or as they are
+        written = {json.dumps(column, ensure_ascii=ascii).encode() for ascii in (True, False)}
+        with rejects.unrecorded():  # the reader of the rows records what is wrong with them
+            for block, _ in blocks(self.path, encoding=self.encoding):
+                if any(each in block for each in written):
+                    lines = (line for line in block.split(b"\n") if any(each in line for each in written))
+                    if any(column in _keys(line) for line in lines):
+                        return True
+        return False
+
     def _read(self, columns: list[str]) -> Iterator[Batch]:
         name = self.path.name
         for block, first_line in blocks(self.path, encoding=self.encoding):
@@ -76,10 +90,19 @@ def _without_broken_json(records: Records, raw: RawText, columns: list[str], ori
 
 
 def _is_object(text: bytes) -> bool:
+    return _object(text) is not None
+
+
+def _keys(text: str | bytes) -> tuple[str, ...]:
+    return tuple(_object(text) or ())
+
+
+def _object(text: str | bytes) -> dict[str, Any] | None:
     try:
-        return isinstance(json.loads(text), dict)
+        found = json.loads(text)
     except (ValueError, RecursionError):
-        return False
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _unparsable(texts: list[bytes], low: int, high: int, columns: list[str]) -> list[int]:
@@ -100,13 +123,8 @@ def keys_of(sample: Sequence[str], origin: str) -> tuple[str, ...]:
 
     """
     keys: dict[str, None] = {}
-    for text in sample:
-        try:
-            record: Any = json.loads(text)
-        except (ValueError, RecursionError):
-            continue  # the reader of the rows will say which line it is
-        if isinstance(record, dict):
-            keys.update(dict.fromkeys(record))
+    for text in sample:  # of a line that is none, the reader of the rows will say which one it is
+        keys.update(dict.fromkeys(_keys(text)))
     if not keys:
         raise UsageError(f"{origin}: no line of its first {len(sample)} is a JSON object like {{...}}.")
     return tuple(keys)

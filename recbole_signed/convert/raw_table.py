@@ -27,6 +27,10 @@ class RawTable:
         """Whether values come as text."""
         return True
 
+    def has(self, column: str) -> bool:
+        """Whether there is a column of this name."""
+        return column in self.columns
+
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """Read these columns, in file order.
 
@@ -35,7 +39,7 @@ class RawTable:
 
         """
         for column in columns:
-            if column not in self.columns:
+            if not self.has(column):
                 raise UsageError(
                     f"{self.path.name} has no column {column!r}{nearest(column, self.columns)}; "
                     f"it has {', '.join(map(repr, self.columns))}."

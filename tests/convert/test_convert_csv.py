@@ -391,3 +391,25 @@ def test_the_kind_of_ids_holds_for_the_whole_file(tmp_path: Path, monkeypatch: p
     assert len(rows_of(convert("csv", raw, tmp_path, on_error="skip"))) == 4
     raw = write(tmp_path / "text.csv", "\n".join(["user,item,sign", "a,x,1", *lines, ""]))
     assert ids_of(convert("csv", raw, tmp_path)) == ["a", "1", "2.0", "3.0", "4"]
+
+
+@pytest.mark.parametrize("ascii", [True, False])
+def test_a_key_of_json_lines_may_come_late(tmp_path: Path, ascii: bool) -> None:
+    objects: list[dict[str, Any]] = [{"user": f"u{row}", "item": "größe", "clicked": 1} for row in range(150)]
+    objects[120] = {"user": "u120", "item": "x", "größe": "klein"}
+    raw = write(tmp_path / "log.jsonl", "".join(json.dumps(each, ensure_ascii=ascii) + "\n" for each in objects))
+    made = convert("csv", raw, tmp_path, like="clicked == 1", dislike="größe == klein")
+    signs = [row[-1] for row in rows_of(made)]
+    assert signs == [1] * 120 + [-1] + [1] * 29
+    with pytest.raises(UsageError, match="no column 'clickd'"):
+        convert("csv", raw, tmp_path, name="other", like="clickd == 1")
+
+
+def test_a_line_that_is_no_text_is_recorded_once_where_a_key_is_looked_for(tmp_path: Path) -> None:
+    lines = [json.dumps({"user": f"u{row}", "item": "x"}).encode() for row in range(150)]
+    lines[110] = b'{"user": "\xff", "item": "x", "late": 1}'
+    lines[140] = b'{"user": "v", "item": "x", "late": 1}'
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    made = convert("csv", tmp_path / "log.jsonl", tmp_path, like="late == 1", on_error="skip")
+    record = json.loads((made / "dataset.json").read_text())
+    assert (record["rejected"]["rows"], record["rows"]["like"], record["rows"]["total"]) == (1, 1, 149)
