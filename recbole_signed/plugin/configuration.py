@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from logging import getLogger
 from pathlib import Path
@@ -71,14 +72,26 @@ def load_defaults(config: Any, model_class: type, dataset: str) -> None:
     if properties is not None:
         config._update_internal_config_dict(str(properties))
     folder = _find_folder(config, dataset)
-    beside = folder / f"{dataset}.yaml"
-    if beside.is_file():
-        config.internal_config_dict.update(read_yaml(beside))
+    path = folder / f"{dataset}.yaml"
+    values = read_yaml(path) if path.is_file() else {}
+    defaults = config.internal_config_dict
+    config._beside_data = _BesideData(path, values, {key: defaults[key] for key in values if key in defaults})
+    defaults.update(values)
     loss = {**config.internal_config_dict, **config.external_config_dict}.get("loss_type")
     if is_sequential(model_class) and loss == "CE":
         config.internal_config_dict["train_neg_sample_args"] = None  # RecBole refuses its own default here
     default = config.internal_config_dict.get("protocol", "recbole")
     config.internal_config_dict.update(_protocol(config.external_config_dict.get("protocol", default)))
+
+
+@dataclass(frozen=True)
+class _BesideData:
+    """What the yaml in a data set's folder says; a configuration has it while it is made."""
+
+    path: Path
+    values: dict[str, Any]
+    replaced: dict[str, Any]
+    """What would hold of its keys without it."""
 
 
 def check_dataset_name(dataset: Any) -> None:
@@ -130,7 +143,17 @@ def check_given(config: Any) -> None:
     """
     from recbole.evaluator.register import metrics_dict
 
-    check_values(config.external_config_dict, config.final_config_dict, config.internal_config_dict, config.model_class)
+    given, final, defaults = config.external_config_dict, config.final_config_dict, dict(config.internal_config_dict)
+    beside: _BesideData = config._beside_data
+    for key in beside.values:
+        defaults.pop(key)
+    defaults |= beside.replaced
+    check_values(given, final, defaults, config.model_class)
+    in_effect = {key: value for key, value in beside.values.items() if key not in given}
+    try:
+        check_values(in_effect, final, defaults, config.model_class)
+    except UsageError as error:
+        raise UsageError(f"{beside.path}: {error}") from error
     known = {name: cls.__name__ for name, cls in metrics_dict.items()}
     metrics = config.final_config_dict["metrics"]
     chosen = [metrics] if isinstance(metrics, str) else list(metrics)
@@ -166,6 +189,7 @@ def add_signed_settings(config: Any) -> None:
             the data set's files are not those that its ``dataset.json`` describes.
     """
     final = config.final_config_dict
+    beside: _BesideData = config.__dict__.pop("_beside_data")  # a checkpoint holds the configuration without it
     _refuse_unknown_dataset(config)
     set_threads(final.get("threads"), Path(final["data_path"]))
     refuse_changed(Path(config["data_path"]), config["dataset"])
@@ -178,7 +202,8 @@ def add_signed_settings(config: Any) -> None:
             raise UsageError(f"{config.model} {need}, but the data set '{config.dataset}' has no sign; {HOW_TO_SIGN}")
         _warn_of_ratings(config)
         return
-    if "eval_batch_size" not in config.external_config_dict and not is_sequential(config.model_class):
+    given = {*config.external_config_dict, *beside.values}
+    if "eval_batch_size" not in given and not is_sequential(config.model_class):
         final["eval_batch_size"] = EVAL_CELLS
     if not final.get("allow_unknown_keys"):
         refuse_unknown_keys(config.external_config_dict, config.internal_config_dict)

@@ -465,6 +465,33 @@ def test_a_broken_yaml_beside_the_data_is_one_sentence(write_inter: Write, signe
         Config("BPR", "signed", config_dict={"state": "ERROR", "encoding": "utf-9"})
 
 
+@pytest.mark.parametrize(
+    ("text", "given", "told"),
+    [
+        ("learning_rate: -1\n", {}, "signed.yaml: learning_rate is -1; it must be a number above 0"),
+        ("learning_rate: fast\n", {}, r"signed.yaml: 'learning_rate' is 'fast'; it must be a number \(the default is"),
+        ("topk: [0]\n", {}, r"signed.yaml: topk is \[0\]"),
+        ("learning_rate: fast\n", {"learning_rate": "slow"}, "^'learning_rate' is 'slow'"),
+    ],
+)
+def test_values_beside_the_data_are_checked(
+    text: str, given: dict, told: str, write_inter: Write, signed_rows: list
+) -> None:
+    folder = write_inter("signed", COLUMNS, signed_rows)
+    (folder / "signed.yaml").write_text(text)
+    with pytest.raises(UsageError, match=told):
+        Config("BPR", "signed", config_dict={"state": "ERROR", **given})
+
+
+def test_values_beside_the_data_count_as_those_of_the_user(write_inter: Write, signed_rows: list) -> None:
+    folder = write_inter("signed", COLUMNS, signed_rows)
+    (folder / "signed.yaml").write_text("epochs: 1e1\neval_batch_size: 640.0\nlearning_rate: -1\n")
+    config = Config("BPR", "signed", config_dict={"state": "ERROR", "learning_rate": 0.1})
+    assert [config[key] for key in ("epochs", "eval_batch_size", "learning_rate")] == [10, 640, 0.1]
+    assert isinstance(config["epochs"], int)
+    assert "_beside_data" not in vars(config)
+
+
 def test_a_cached_data_set_is_used_again_and_splits_alike(write_inter: Write, signed_rows: list, quick: dict) -> None:
     write_inter("signed", COLUMNS, signed_rows)
     runs = [
