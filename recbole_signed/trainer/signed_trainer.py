@@ -142,7 +142,8 @@ class SignedTrainer(Trainer):
             result = super().fit(train_data, valid_data, verbose, saved, **kwargs)
         except _BudgetSpentError:
             return self._end_early(valid_data, saved)
-        self.stopped_by = "epochs" if self._round + 1 >= self.epochs else "early stopping"
+        out_of_patience = self._round + 1 < self.epochs or self.cur_step > self.stopping_step  # in the last round, too
+        self.stopped_by = "early stopping" if out_of_patience else "epochs"
         return result
 
     def _build_optimizer(self, **kwargs: Any) -> Any:

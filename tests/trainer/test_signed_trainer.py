@@ -72,6 +72,11 @@ def test_how_a_training_ended_is_kept(start: Callable[..., Any]) -> None:
     fit(early)
     assert early[0].stopped_by == "early stopping"
     assert len(early[0].curve) < 300
+    keys = {"eval_step": 1, "stopping_step": 1, "learning_rate": 0.1}
+    for left, why in ((0, "early stopping"), (1, "epochs")):
+        last = start("SGCN", epochs=len(early[0].curve) - left, **keys)
+        fit(last)
+        assert last[0].stopped_by == why
 
 
 def test_the_learning_rate_falls_at_its_milestones(start: Callable[..., Any]) -> None:
