@@ -147,6 +147,17 @@ def replace_text(path: Path, text: str) -> None:
         temporary.write_bytes(content)
 
 
+@contextlib.contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Wait for others who change a file of this folder: of two who read, add and replace, neither loses the other's."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def parse_json(text: str | bytes) -> Any:
     """Return what JSON from a file says.
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import hmac
 import ipaddress
-import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.files import refusing, replace_file
+from recbole_signed.files import changing, refusing, replace_file
 
 ROLES = ("read", "write", "admin")
 """Each may do what the ones before it may."""
@@ -90,7 +86,7 @@ def make_key(path: Path, role: str, comment: str = "") -> str:
     if role not in ROLES:
         raise UsageError(_no_role(role))
     key = secrets.token_urlsafe(32)
-    with refusing(f"writing the API keys {path}", "name a file in a folder that can be written to"), _alone(path):
+    with refusing(f"writing the API keys {path}", "name a file in a folder that can be written to"), changing(path):
         before = ""
         if path.exists():
             ApiKeys(path)  # refuses what is not a file of keys
@@ -99,17 +95,6 @@ def make_key(path: Path, role: str, comment: str = "") -> str:
         replace_file(path, f"{before}{role} {hashed(key)} {' '.join(comment.split())}".rstrip().encode() + b"\n")
         path.chmod(0o600)
     return key
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock on the folder of a file, so that of two keys made at a time none is lost."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 def _no_role(name: str) -> str:

@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from recbole_signed.experiments.tables import (
     View,
     compare,
     kept_outcomes,
+    kept_tests,
     pairwise_table,
     pairwise_tests,
     pool,
@@ -592,6 +595,26 @@ def test_an_outcome_does_not_outlive_its_rows(finish: Finish) -> None:
     assert kept_outcomes(table) == {}
     with pytest.raises(UsageError, match="values per user"):
         significance(table)
+
+
+def test_of_two_outcomes_kept_at_a_time_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_file = tmp_path / "table.jsonl"
+    read = kept_tests._read
+
+    def slowly(file: Path) -> dict[str, Any]:
+        found = read(file)
+        time.sleep(0.3)
+        return found
+
+    monkeypatch.setattr(kept_tests, "_read", slowly)
+
+    def keep(against: str) -> None:
+        pair = {"section": "s", "metric": "m", "model": against, "other": "o", "values": "v"}
+        kept_tests.keep(rows_file, against, "digest", {"comparisons": [pair]}, {"v"})
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(keep, ["SSF", "EASE", "Pop"]))
+    assert sorted(read(kept_tests.kept_file(rows_file))) == ["EASE", "Pop", "SSF"]
 
 
 def test_a_question_on_a_part_of_a_table_is_not_kept(finish: Finish) -> None:

@@ -18,7 +18,7 @@ from recbole_signed.experiments.runs import digest
 from recbole_signed.experiments.tables.building import Result
 from recbole_signed.experiments.tables.spec import TableSpec
 from recbole_signed.experiments.tables.stored import stored_table
-from recbole_signed.files import replace_text
+from recbole_signed.files import changing, replace_text
 
 FIRST = "first"
 """Stands for the model that is taken where none is named."""
@@ -58,14 +58,14 @@ def keep(rows_file: Path, against: str | None, values: str, found: dict[str, Any
         rows: the digests of all pairs of models that the table has.
     """
     file = kept_file(rows_file)
-    before = {
-        name: each
-        for name, each in _read(file).items()
-        if any(comparison.get("values") in rows for comparison in each["found"]["comparisons"])
-    }
-    after = {**before, against or FIRST: {"values": values, "found": found}}
-    text = json.dumps(dict(sorted(after.items())), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+    with changing(file):
+        before = {
+            name: each
+            for name, each in _read(file).items()
+            if any(comparison.get("values") in rows for comparison in each["found"]["comparisons"])
+        }
+        after = {**before, against or FIRST: {"values": values, "found": found}}
+        text = json.dumps(dict(sorted(after.items())), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
         replace_text(file, text)
 
 
