@@ -13,6 +13,7 @@ from .facts import STOCK as STOCK
 from .facts import ModelFacts as ModelFacts
 from .facts import default_file as default_file
 from .facts import facts_of as facts_of
+from .facts import foreign_code as foreign_code
 from .facts import why_unsigned as why_unsigned
 from .hooks import PICKLED_FUNCTIONS as PICKLED_FUNCTIONS
 from .ranges import RANGES as RANGES

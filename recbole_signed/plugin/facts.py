@@ -8,8 +8,9 @@ may set them too. They are read from the source, along the base classes, so they
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -172,6 +173,34 @@ def _bases(statement: ast.ClassDef, module: str, imports: Mapping[str, tuple[str
             if first in imports:
                 found.append((".".join(filter(None, (*imports[first], *inner))), last))
     return found
+
+
+def foreign_code(model: str) -> str | None:
+    """Return a checksum of the code of a model from outside this package: its module, and those of its base classes.
+
+    None for any other model. Base classes of this package, RecBole and torch are left out, as their versions are known;
+    so is what the modules import besides.
+    """
+    path = registry.foreign_source(model)
+    if path is None:
+        return None
+    entry = registry.models()[model]
+    paths = dict.fromkeys([path, *_foreign_modules(entry.module, entry.name)])
+    sums = [hashlib.sha256(each.read_bytes()).hexdigest() for each in paths]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+def _foreign_modules(module: str, name: str) -> Iterator[Path]:
+    """Yield the files of a class and of those that it extends, as far as they are from outside this package."""
+    definition = _class(module, name)
+    own = registry.PACKAGE.name
+    if definition is None or definition.name.partition(".")[0] == own:
+        return
+    spec = importlib.util.find_spec(definition.name.rpartition(".")[0])
+    if spec is not None and spec.origin is not None:
+        yield Path(spec.origin)
+    for base in definition.bases:
+        yield from _foreign_modules(*base)
 
 
 def default_file(model: str) -> Path | None:

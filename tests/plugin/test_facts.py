@@ -13,7 +13,7 @@ from recbole.utils import ModelType, get_model
 from signed_report.families import LIKES_CLOSED, LIKES_TRAINED, OURS, REFERENCE, SIGNED_CLOSED, family
 from signed_report.families import families_by_model as families
 
-from recbole_signed.convert import convert
+from recbole_signed.convert import convert, sha256
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay import chosen_settings
 from recbole_signed.experiments.tables import TableSpec, default_settings, list_models
@@ -179,6 +179,22 @@ def test_the_facts_and_defaults_of_a_class_are_those_of_its_base(imported: str, 
     assert defaults["model"] == default_settings("SSF", Path("none.yaml"))["model"]
     assert "outside.tiny" not in sys.modules
     assert default_file(tiny) == registry.properties_of(registry.load_object("outside.tiny:Tiny"))
+
+
+def test_the_code_of_a_model_from_outside_is_that_of_its_base_classes_too(tiny: str, tmp_path: Path) -> None:
+    def code() -> Any:
+        return default_settings(tiny, Path("none.yaml"))["code"]
+
+    before = code()
+    for name, changes in {"live": False, "base": True, "tiny": True}.items():
+        path = tmp_path / "outside" / f"{name}.py"
+        path.write_text(path.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+        assert (code() != before) is changes
+        before = code()
+    assert not {"outside.base", "outside.tiny"} & set(sys.modules)
+    path.write_text("from recbole_signed.ssf import SSF\n\n\nclass Tiny(SSF):\n    pass\n", encoding="utf-8")
+    assert code() == sha256(path), "as it was before base classes counted"
+    assert "code" not in default_settings("SSF", Path("none.yaml"))
 
 
 def test_a_model_that_extends_one_of_this_package_is_exported_with_its_defaults(tiny: str, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from pydantic import (
 )
 
 from recbole_signed import __version__
-from recbole_signed.convert import sha256
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.experiments.runs import (
     BEST,
@@ -42,7 +41,7 @@ from recbole_signed.experiments.runs import (
 )
 from recbole_signed.experiments.tables.table_file import POOL, keys_on, read_table_file
 from recbole_signed.experiments.tables.tuned import how_in_row, tuned_choice, tuned_for
-from recbole_signed.plugin import PROTOCOLS, default_file, facts_of, registry
+from recbole_signed.plugin import PROTOCOLS, default_file, facts_of, foreign_code, registry
 from recbole_signed.stats import KEYS as GROUP_KEYS
 from recbole_signed.stats import bounds_of, labels_of, split_group
 from recbole_signed.yaml_spec import Spec, checked
@@ -399,12 +398,12 @@ def default_settings(model: str, beside: Path) -> dict[str, Any]:
     """Return what the files below a run's settings say: the defaults of the model, the data set's yaml.
 
     The defaults of a model without a file are those of the one that it extends. Of a model that is not of this package
-    they hold the checksum of its module, too.
+    they hold the checksum of its code, too.
     """
     files = {"model": default_file(model), "dataset": beside}
     found = {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}
-    code = registry.foreign_source(model)
-    return found if code is None else {**found, "code": sha256(code)}
+    code = foreign_code(model)
+    return found if code is None else {**found, "code": code}
 
 
 def _gamma_labels(signed_gamma: Any) -> list[str]:

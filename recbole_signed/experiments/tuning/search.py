@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
-from recbole_signed.convert import sha256
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.experiments.runs import RunRow, digest, space_file
 from recbole_signed.experiments.tables import terminated_like_interrupted, tuned_path
@@ -22,7 +21,7 @@ from recbole_signed.experiments.tuning.space import Space
 from recbole_signed.experiments.tuning.task import Facts, Task, facts_of
 from recbole_signed.experiments.tuning.workers import COMMAND, Worker, Workers
 from recbole_signed.files import DirectoryLock, replace_text
-from recbole_signed.plugin import registry
+from recbole_signed.plugin import foreign_code
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tuning.study import Asked, Study, Tried
@@ -94,8 +93,8 @@ def tune(
         float(facts.fixed.get("training_budget") or 0), int(facts.fixed.get("max_steps") or 0), plan.prune_after
     )
     question = [facts.config_hash, facts.data_sha256, space.as_dict(), __version__, vars(halving), start]
-    code = registry.foreign_source(model)
-    question += [] if code is None else [sha256(code)]  # as in a table's requests: trials of other code are no answer
+    code = foreign_code(model)
+    question += [] if code is None else [code]  # as in a table's requests: trials of other code are no answer
     database = folder / "study.db"
     lock = DirectoryLock(folder)
     try:
