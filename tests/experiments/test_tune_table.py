@@ -90,6 +90,21 @@ def test_the_search_begins_where_the_table_says_and_its_other_keys_are_fixed(tab
     assert done(table, budget=2.0)["yaml/model/toy-signed/BPR.yaml"].facts.fixed["training_budget"] == 2.0
 
 
+def test_of_two_rows_with_one_file_the_one_that_is_not_tuned_is_named(
+    table: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = yaml.safe_load(table.read_text(encoding="utf-8"))
+    content["models"]["wide"] = {"model": "BPR", "embedding_size": 16}
+    content["models"]["own"] = {"model": "BPR", "embedding_size": 32, "tuned": "own"}
+    table.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    found = done(table, ["BPR", "wide", "own"], ["toy-signed"])
+    assert list(found) == ["yaml/model/toy-signed/BPR.yaml", "yaml/model/own/BPR.yaml"]
+    assert [each.values["embedding_size"] for each in found.values()] == [8, 32]
+    told = "'wide' on toy-signed is not tuned: it takes what is chosen for 'BPR' on toy-signed, as both are BPR"
+    assert [told in each.getMessage() for each in caplog.records if "not tuned" in each.getMessage()] == [True]
+    assert "'tuned: NAME' gives it one of its own" in caplog.text
+
+
 def test_models_and_data_sets_may_be_chosen(table: Path) -> None:
     assert list(done(table, ["BPR"], ["late"], 5)) == ["yaml/model/by-time/BPR.yaml"]
 

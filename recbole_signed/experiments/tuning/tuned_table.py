@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.evaluation import gamma_of
@@ -19,6 +21,8 @@ def tune_table(
     path: Path, plan: Plan, labels: Sequence[str] = (), sections: Sequence[str] = (), seed: int | None = None
 ) -> Iterator[Tuning]:
     """Tune the models of a table on its data sets, one after the other; what was tuned already is not tuned again.
+
+    Of rows whose parameters are kept in one file the first is tuned; a warning names those that have other keys.
 
     The keys that the table gives are those of the trials: what it says of a model is fixed, but for ``start``, with
     whose values the search begins after the defaults, and for the seeds and the training budget where the plan has one.
@@ -49,15 +53,24 @@ def tune_table(
             takes_over = isinstance(cell.tuned, Mapping)  # what was chosen on other data
             has_space = space_file(cell.model).is_file() or _is_sign_aware(cell)
             if cell.tuned and not takes_over and has_space:
-                wanted.setdefault((_name(cell) or cell.dataset, cell.model), cell)
+                first = wanted.setdefault((_name(cell) or cell.dataset, cell.model), cell)
+                if _fixed(first, plan) != _fixed(cell, plan):
+                    getLogger().warning(
+                        "'%s' on %s is not tuned: it takes what is chosen for '%s' on %s, as both are %s and have one "
+                        "file; 'tuned: NAME' gives it one of its own.",
+                        *(cell.label, cell.section, first.label, first.section, cell.model),
+                    )
     if not wanted:
         raise UsageError(f"{path} wants none of these models tuned: write 'tuned: true' under 'common' or the models.")
     for cell in wanted.values():
-        settings = {key: value for key, value in cell.settings.items() if key != "seeds"}
-        if plan.budget is not None:
-            settings.pop("training_budget", None)
         there = replace(plan, name=_name(cell))
-        yield tune(cell.model, cell.dataset, settings=settings, seed=seed, plan=there, start=cell.start)
+        yield tune(cell.model, cell.dataset, settings=_fixed(cell, plan), seed=seed, plan=there, start=cell.start)
+
+
+def _fixed(cell: PlannedRow, plan: Plan) -> dict[str, Any]:
+    """Return the keys of the trials of a model."""
+    left_out = {"seeds", *(["training_budget"] if plan.budget is not None else [])}
+    return {key: value for key, value in cell.settings.items() if key not in left_out}
 
 
 def _is_sign_aware(cell: PlannedRow) -> bool:
