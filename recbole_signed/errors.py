@@ -50,6 +50,11 @@ def nearest(name: str, known: Iterable[str], shown: Mapping[str, str] | None = N
     return f"; did you mean '{(shown or {}).get(found, found)}'?"
 
 
+def ending(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
+    """Return how a sentence on a wrong name ends: with the hint of :func:`nearest`, or with a full stop."""
+    return nearest(name, known, shown) or "."
+
+
 def _edits(a: str, b: str) -> int:
     """Return by how many insertions, deletions and replacements of a letter two names differ."""
     row = list(range(len(b) + 1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 Mark = Literal["best", "second", ""]
 FORMATS = ("text", "markdown", "latex")
@@ -108,7 +108,7 @@ def check_format(how: str) -> None:
         UsageError: with the nearest one that is.
     """
     if how not in FORMATS:
-        raise UsageError(f"--format is '{how}'; it must be one of {', '.join(FORMATS)}{nearest(how, FORMATS)}")
+        raise UsageError(f"--format is '{how}'; it must be one of {', '.join(FORMATS)}{ending(how, FORMATS)}")
 
 
 def render(table: Table, how: str, width: int | None = None, color: bool = False) -> str:

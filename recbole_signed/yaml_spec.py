@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 MAX_VALUES = 1_000_000
 """Values that a file may hold, those behind each alias counted each time: aliases of aliases grow exponentially."""
@@ -131,7 +131,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         beside = {each.stem: each.name for each in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
-        raise UsageError(f"can't read {path}: {error.strerror}{nearest(path.stem, beside, beside)}") from error
+        raise UsageError(f"can't read {path}: {error.strerror}{ending(path.stem, beside, beside)}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not valid yaml: it is not text in UTF-8 ({error.reason}).") from error
     try:
@@ -189,13 +189,13 @@ def _sentence(kind: Any, error: Any) -> str:
         return message if message.endswith((".", "?")) else f"{message}."
     key = str(place[-1])
     if error["type"] == "extra_forbidden":
-        return f"unknown key '{where}'{nearest(key, fields)} (expected {', '.join(fields)})."
+        return f"unknown key '{where}' (expected {', '.join(fields)}){ending(key, fields)}"
     if error["type"] == "missing":
         return f"the key '{where}' is missing."
     if error["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        hint = nearest(str(error["input"]), known)
-        return f"'{where}' has no '{error['input']}'{hint} (expected {', '.join(known)})."
+        given = str(error["input"])
+        return f"'{where}' has no '{given}' (expected {', '.join(known)}){ending(given, known)}"
     expected = error["msg"].removeprefix("Input should be ")
     if key in fields and fields[key].description:
         expected = fields[key].description

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.convert import ensure_ml100k
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.experiments.replay import StreamSpec, run_stream, summarise
 from recbole_signed.experiments.runs import RUNS
 from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, check_dataset_name, dataset_names
@@ -37,9 +37,9 @@ def _folder(spec: StreamSpec, data_path: Path) -> Path:
     folder = data_path / spec.dataset
     if not folder.is_dir():
         if spec.dataset != ML_100K_SIGNED:
-            hint = nearest(spec.dataset, dataset_names(data_path))
+            hint = ending(spec.dataset, dataset_names(data_path))
             raise UsageError(
-                f"there is no data set '{spec.dataset}' in {data_path}{hint} ({spec.path} says how to make it)."
+                f"there is no data set '{spec.dataset}' in {data_path} ({spec.path} says how to make it){hint}"
             )
         ensure_ml100k(data_path)
     return folder

@@ -14,7 +14,7 @@ from recbole_signed.atomic.header import columns_of
 from recbole_signed.atomic.inter_file import read_columns, refuse_blank
 from recbole_signed.atomic.signs import Sign
 from recbole_signed.convert import TokenCodes, existing_file
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending, nearest
 from recbole_signed.yaml_spec import read_yaml
 
 _USUAL_PARTS = ("train", "valid", "test")
@@ -141,8 +141,8 @@ def _read(path: Path, settings: Settings, beside: Path, vocabularies: dict[str, 
     for field in ids:
         if types.get(field) != "token":
             raise UsageError(
-                f"{path} has no column '{field}:token'{nearest(field, types)}; set USER_ID_FIELD and ITEM_ID_FIELD to "
-                f"its id columns in {beside}."
+                f"{path} has no column '{field}:token'; set USER_ID_FIELD and ITEM_ID_FIELD to its id columns in "
+                f"{beside}{ending(field, types)}"
             )
     sign = Sign.find(settings, types, path.name)
     if sign is None:

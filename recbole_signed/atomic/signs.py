@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_signed.convert import SignRule
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 HOW_TO_SIGN = (
     "give its .inter file a column 'sign:float' of -1, 0 and 1, or set a rule such as "
@@ -60,7 +60,7 @@ class Sign:
                 return None
             raise UsageError(
                 f"SIGN_FIELD is '{field}', but the data set '{name}' has the columns "
-                f"{', '.join(columns)}{nearest(field, columns)}"
+                f"{', '.join(columns)}{ending(field, columns)}"
             )
         if columns[field] != "float":
             raise UsageError(
@@ -105,7 +105,7 @@ def _rule(spec: Any, columns: Mapping[str, str]) -> SignRule:
         if column not in columns:
             raise UsageError(
                 f"sign_rule uses the column '{column}', but the data set has {', '.join(columns)}"
-                f"{nearest(column, columns)}"
+                f"{ending(column, columns)}"
             )
         if column in rule.text_columns:
             raise UsageError(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed.cli.output import Json, print_json
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
@@ -50,7 +50,7 @@ def accept(
     for name in names:
         if not is_plain_name(name) or not (root / name).is_dir():
             there = [path.name for path in root.iterdir()] if root.is_dir() else []
-            raise UsageError(f"there is no data set '{name}' in {root}{nearest(name, there)}")
+            raise UsageError(f"there is no data set '{name}' in {root}{ending(name, there)}")
     done = []
     for name in names:
         changed = accept_files(root / name)

@@ -21,7 +21,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from recbole_signed.compat.checkpoint import TRAINED_VOCABULARY, VOCABULARY, CheckpointUnpickler
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 _logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def teacher_is_a_class(module: ModuleType) -> None:
         classes = {name: each for name, each in vars(module).items() if isinstance(each, type)}
         known = [name for name, each in classes.items() if issubclass(each, torch.nn.Module)]
         if text not in known:
-            raise UsageError(f"there is no teacher network '{text[:80]}'{nearest(text, known)}")
+            raise UsageError(f"there is no teacher network '{text[:80]}'{ending(text, known)}")
         return classes[text]
 
     module.eval = teacher  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from recbole_signed.convert.raw_files import COMPRESSIONS
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 
 def plain_name(path: Path) -> str:
@@ -56,6 +56,6 @@ def find_one(folder: Path, patterns: Iterable[str], what: str, below: str | None
         beside = [path.name for path in folder.iterdir() if path.is_file()]
         wanted = " or ".join(patterns)
         raise UsageError(
-            f"{folder} holds no {what}, {wanted} was expected (or .gz, .xz, .zst of it){nearest(patterns[0], beside)}."
+            f"{folder} holds no {what}, {wanted} was expected (or .gz, .xz, .zst of it){ending(patterns[0], beside)}"
         )
     return found[0]

@@ -8,7 +8,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending, nearest
 
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
@@ -65,8 +65,8 @@ def read(options_class: type, given: Mapping[str, Any], source: str | None, also
         if key not in names:
             has = f"it has {', '.join(names)}" if names else "it has none"
             every = f"; every source has {', '.join(also)}" if also else ""
-            hint = nearest(key, names) or nearest(key, also)
-            raise UsageError(f"{owner} has no option {name!r}{hint}; {has}{every}.")
+            hint = nearest(key, names) or ending(key, also)
+            raise UsageError(f"{owner} has no option {name!r}; {has}{every}{hint}")
         if value is not None:
             values[key] = _read_value(hints[key], value, f"The option {key}{of}")
     return options_class(**values)
@@ -100,8 +100,7 @@ def _read_value(hint: Any, value: Any, what: str) -> Any:
     if get_origin(hint) is Literal:
         choices = get_args(hint)
         if value not in choices:
-            hint = nearest(str(value), choices)
-            raise UsageError(f"{what} is {value!r}{hint}; use one of {', '.join(choices)}.")
+            raise UsageError(f"{what} is {value!r}; use one of {', '.join(choices)}{ending(str(value), choices)}")
         return value
     if get_origin(hint) is tuple:
         given = value.split(",") if isinstance(value, str) else value

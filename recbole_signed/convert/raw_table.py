@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole_signed.convert import rejects
 from recbole_signed.convert.batch import Batch
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class RawTable:
         for column in columns:
             if not self.has(column):
                 raise UsageError(
-                    f"{self.path.name} has no column {column!r}{nearest(column, self.columns)}; "
-                    f"it has {', '.join(map(repr, self.columns))}."
+                    f"{self.path.name} has no column {column!r}; it has {', '.join(map(repr, self.columns))}"
+                    f"{ending(column, self.columns)}"
                 )
         rows = 0
         for batch in self._read(list(dict.fromkeys(columns))):

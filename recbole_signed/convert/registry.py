@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from recbole_signed.convert.base import Converter
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 _BUILT_IN = {
     "amazon": "recbole_signed.convert.sources.amazon:Amazon",
@@ -51,7 +51,7 @@ def source(name: str) -> type[Converter]:
         return _registered[name]
     if name not in _BUILT_IN:
         names = source_names()
-        raise UsageError(f"There is no source '{name}'{nearest(name, names)}; there are {', '.join(names)}.")
+        raise UsageError(f"There is no source '{name}'; there are {', '.join(names)}{ending(name, names)}")
     module, _, attribute = _BUILT_IN[name].partition(":")
     return getattr(import_module(module), attribute)
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
@@ -117,7 +117,7 @@ class SignRule:
         for key in spec:
             if key not in ("like", "dislike"):
                 raise UsageError(
-                    f"A sign rule has the keys 'like' and 'dislike', got {key!r}{nearest(key, ('like', 'dislike'))}."
+                    f"A sign rule has the keys 'like' and 'dislike', got {key!r}{ending(key, ('like', 'dislike'))}"
                 )
         if spec.get("like") is None:
             raise UsageError("A sign rule needs a condition for likes; write for example like: 'rating >= 4'.")
@@ -222,7 +222,7 @@ class SignRule:
             if name not in columns:
                 raise UsageError(
                     f"The sign rule reads column {name!r}, which is not among "
-                    f"{', '.join(map(repr, columns)) or 'no columns at all'}{nearest(name, columns)}."
+                    f"{', '.join(map(repr, columns)) or 'no columns at all'}{ending(name, columns)}"
                 )
             used[name] = np.asarray(columns[name])
             word = name in self.text_columns

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recbole_signed.atomic import ConfigLike, Sign, columns_of
 from recbole_signed.convert import SignRule
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.plugin.facts import why_unsigned
 
 DUPLICATES = ("last", "first", "keep")
@@ -116,7 +116,7 @@ def _duplicates(config: ConfigLike) -> str:
     chosen = config["duplicate_pairs"] or config["rm_dup_inter"] or "last"
     if chosen not in DUPLICATES:
         raise UsageError(
-            f"duplicate_pairs is '{chosen}'; it must be one of {', '.join(DUPLICATES)}{nearest(chosen, DUPLICATES)}"
+            f"duplicate_pairs is '{chosen}'; it must be one of {', '.join(DUPLICATES)}{ending(chosen, DUPLICATES)}"
         )
     return chosen
 
@@ -124,7 +124,7 @@ def _duplicates(config: ConfigLike) -> str:
 def _one_of(config: ConfigLike, key: str, allowed: tuple[str, ...]) -> str:
     value: str = config[key] or allowed[0]
     if value not in allowed:
-        raise UsageError(f"{key} is '{value}'; it must be one of {', '.join(allowed)}{nearest(value, allowed)}")
+        raise UsageError(f"{key} is '{value}'; it must be one of {', '.join(allowed)}{ending(value, allowed)}")
     return value
 
 

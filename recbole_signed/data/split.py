@@ -16,7 +16,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.convert import first_rows
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 IntArray = npt.NDArray[np.int64]
 TimeArray = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -68,7 +68,7 @@ class SplitRule:
             if leave not in _LEAVE_ONE_OUT:
                 raise UsageError(
                     f"eval_args.split LS is '{leave}'; it must be one of {', '.join(_LEAVE_ONE_OUT)}"
-                    f"{nearest(leave, _LEAVE_ONE_OUT)}"
+                    f"{ending(leave, _LEAVE_ONE_OUT)}"
                 )
         else:
             if not _are_ratios(value) or (mode == "TS" and not any(value[:2])):

@@ -14,7 +14,7 @@ from typing import Any
 from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.convert import ensure_ml100k, refuse_changed
 from recbole_signed.data import SETTING_KEYS, SignedSettings, inter_columns
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.ranges import check_values
@@ -114,7 +114,7 @@ def is_sequential(model_class: Any) -> bool:
 def _protocol(name: Any) -> dict[str, Any]:
     if not isinstance(name, str) or name not in PROTOCOLS:
         raise UsageError(
-            f"there is no protocol named '{name}'; use one of {', '.join(PROTOCOLS)}{nearest(str(name), PROTOCOLS)}"
+            f"there is no protocol named '{name}'; use one of {', '.join(PROTOCOLS)}{ending(str(name), PROTOCOLS)}"
         )
     return PROTOCOLS[name]
 
@@ -159,7 +159,7 @@ def check_given(config: Any) -> None:
     chosen = [metrics] if isinstance(metrics, str) else list(metrics)
     for metric in (*chosen, config.final_config_dict["valid_metric"].split("@")[0]):
         if metric.lower() not in known:
-            raise UsageError(f"there is no metric named '{metric}'{nearest(metric, known.values())}")
+            raise UsageError(f"there is no metric named '{metric}'{ending(metric, known.values())}")
 
 
 def check_valid_metric(config: Any) -> None:
@@ -270,7 +270,7 @@ def refuse_unknown_keys(given: Iterable[str], defaults: Iterable[str]) -> None:
     for key in given:
         if key not in known:
             escape = "allow_unknown_keys: True lets any key pass"
-            raise UsageError(f"unknown configuration key '{key}'{nearest(key, known)} ({escape})")
+            raise UsageError(f"unknown configuration key '{key}' ({escape}){ending(key, known)}")
 
 
 @cache
@@ -305,8 +305,8 @@ def unknown_dataset_error(config: Any) -> UsageError:
         return UsageError(f"data_path is '{folder.parent}', but there is no such folder; give that of the data sets.")
     known = {*dataset_names(folder.parent), *dataset_names(Path(DATA_ROOT))}
     return UsageError(
-        f"there is no data set '{folder.name}' in {folder.parent} or {DATA_ROOT}{nearest(folder.name, known)} "
-        "('recbole-signed convert' makes one)"
+        f"there is no data set '{folder.name}' in {folder.parent} or {DATA_ROOT} ('recbole-signed convert' makes one)"
+        f"{ending(folder.name, known)}"
     )
 
 

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_signed.compat import checkpoint
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 MODEL_PACKAGE = "recbole.model.general_recommender"  # where RecBole's get_model looks first
 LAST_PACKAGE = "recbole.model.exlib_recommender"  # where it looks last
@@ -271,7 +271,7 @@ class _UnknownModelFinder:
     def find_spec(fullname: str, path: Any = None, target: Any = None) -> None:
         package, _, name = fullname.rpartition(".")
         if package == LAST_PACKAGE:
-            raise UsageError(f"there is no model named '{name}'{nearest(name, known_model_names())}")
+            raise UsageError(f"there is no model named '{name}'{ending(name, known_model_names())}")
 
 
 def open_last_package(recbole: ModuleType) -> None:

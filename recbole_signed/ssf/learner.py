@@ -19,7 +19,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.atomic import Features
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.graph import SignedGraph, inverse_power, refreshed_factors
 from recbole_signed.online import LIKE, AnnouncedFeatures
 from recbole_signed.online.learners import (
@@ -99,7 +99,7 @@ class SpectralLearner(LearnerDefaults):
         passes = {name: int(rest.pop(name)) for name in ("iterations", "passes") if name in rest}
         for name in rest:
             known = [*asdict(own), "iterations", "passes"]
-            raise UsageError(f"SSF has no parameter '{name}' under a stream{nearest(name, known)}")
+            raise UsageError(f"SSF has no parameter '{name}' under a stream{ending(name, known)}")
         made = cls(own, **passes, **more)
         made.feature_settings = of_features
         return made

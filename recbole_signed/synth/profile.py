@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 DAY = 86_400
 
@@ -270,6 +270,6 @@ def find_profile(name: str) -> Profile:
     """
     if name not in PROFILES:
         raise UsageError(
-            f"there is no profile '{name}'; it must be one of {', '.join(PROFILES)}{nearest(name, PROFILES)}"
+            f"there is no profile '{name}'; it must be one of {', '.join(PROFILES)}{ending(name, PROFILES)}"
         )
     return PROFILES[name]

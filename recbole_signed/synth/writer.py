@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.convert import sha256
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import replacing_folder
 from recbole_signed.stats import iso, totals
 from recbole_signed.synth.generator import SyntheticGraph
@@ -50,7 +50,7 @@ def check_target(target: Path, how: str, overwrite: bool) -> None:
         UsageError: an unknown format, a name that is none, or something in the way.
     """
     if how not in FORMATS:
-        raise UsageError(f"--format is '{how}'; it must be one of {', '.join(FORMATS)}{nearest(how, FORMATS)}")
+        raise UsageError(f"--format is '{how}'; it must be one of {', '.join(FORMATS)}{ending(how, FORMATS)}")
     if not target.name or target.name.startswith(".") or any(each in target.name for each in "\\:\t\n\r\0"):
         raise UsageError(f"'{target.name}' cannot be the name of a data set; give another with --name.")
     if not target.exists():

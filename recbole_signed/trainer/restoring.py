@@ -13,7 +13,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model, init_seed
 
 from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden, refuse_other_formats
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.model import RateWeighted
 
 
@@ -26,7 +26,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         beside = [each.name for each in path.parent.glob("*.pth")] if path.parent.is_dir() else []
-        raise UsageError(f"there is no file {path}{nearest(path.name, beside)}")
+        raise UsageError(f"there is no file {path}{ending(path.name, beside)}")
     try:
         refuse_other_formats(path)
         state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)

@@ -130,7 +130,7 @@ def test_parameters_hold(data: Any) -> None:
 WRONG: list[tuple[Any, dict[str, Any], str]] = [
     ("FM", {}, "FM does not run on "),
     ("SSSF", {}, "there is no model named 'SSSF'; did you mean 'SSF'?"),
-    ("SSF", {"cutof": 3}, "unknown configuration key 'cutof'; did you mean 'cutoff'?"),
+    ("SSF", {"cutof": 3}, "'cutof' (allow_unknown_keys: True lets any key pass); did you mean 'cutoff'?"),
     ("SSF", {"dislike_aversion": -1}, "dislike_aversion is -1"),
     ("SSF", {"valid": 1}, "valid is 1; give the share of the likes to choose on"),
     ("SSF", {"valid": "x"}, "valid is 'x'"),

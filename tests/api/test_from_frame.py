@@ -81,7 +81,12 @@ def small(**columns: Any) -> pl.DataFrame:
 
 BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("no table", [1, 2], RULE, "a table was expected, a polars, pandas or Arrow one, not list."),
-    ("no such column", small(), {**RULE, "user": "usr"}, "the frame has no column 'usr'; did you mean 'user'?"),
+    (
+        "no such column",
+        small(),
+        {**RULE, "user": "usr"},
+        "'usr'; it has 'user', 'item', 'rating'; did you mean 'user'?",
+    ),
     ("no rule", small(), {}, "What is a like was not said"),
     ("a rule on nothing", small(), {"like": "stars >= 4"}, "the frame has no column 'stars'"),
     ("a rule of text", small(), {"like": "rating high"}, "rating high"),

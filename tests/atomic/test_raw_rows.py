@@ -58,7 +58,7 @@ def test_a_rule_and_names_from_the_yaml(write_inter: Write) -> None:
     ("columns", "rows", "message"),
     [
         (COLUMNS[:2], [(1, 2)], r"no column 'sign'; write a column .* or put a rule into .*a.yaml"),
-        (("user:token", *COLUMNS[1:3]), [(1, 2, 1)], r"no column 'user_id:token'; did you mean 'user'\?.*_FIELD"),
+        (("user:token", *COLUMNS[1:3]), [(1, 2, 1)], r"no column 'user_id:token'; set .*; did you mean 'user'\?$"),
         (COLUMNS[:3], [(1, 2, 1), (1, 3, 5)], r"'sign' of .*a\.inter holds 5 in row 2; it must hold -1 \(dislike\), 0"),
         (COLUMNS[:3], [(1, 2, 1), (1, "", 1)], r"a\.inter, line 3: the column 'item_id' is blank"),
         (COLUMNS, [(1, 2, 1, "nan")], r"a\.inter, line 2: the column 'timestamp' is blank"),

@@ -128,7 +128,7 @@ def test_given_keys_leave_the_space(write: Write) -> None:
         ("a: []", "has no choices"),
         ("a: [1, 1.0]", "the choice 1.0 twice"),
         ("a: [2020-01-01]", "which is not a number, word, list or mapping"),
-        ("a: {loguniform: [1, 2]}", "unknown kind 'loguniform'; did you mean 'log_uniform'"),
+        ("a: {loguniform: [1, 2]}", "with a 'step' or without); did you mean 'log_uniform'?"),
         ("a: {step: 1}", "must have one of uniform, log_uniform, int, log_int, but has none"),
         ("a: {uniform: [1, 2], int: [1, 2]}", "but has uniform, int"),
         ("a: {uniform: [1]}", "must be the two ends of a range, numbers"),

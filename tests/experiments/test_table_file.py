@@ -118,7 +118,7 @@ def test_equal_requests_of_two_tables_have_one_key(write: Write) -> None:
         ("extends: bse.yaml\n", "can't read .*did you mean 'base.yaml'"),
         ("extends: base.yaml\nmodels: {EASE: {per_dataset: {toy: {epochs: 1}}}}\n", "has settings on 'toy'"),
         ("extends: base.yaml\nmodels: [Popp]\n", "no model named 'Popp'"),
-        ("extends: base.yaml\ncosts: [trian]\n", "'costs' has no 'trian'; did you mean 'train'"),
+        ("extends: base.yaml\ncosts: [trian]\n", r"'costs' has no 'trian' \(expected .*\); did you mean 'train'\?$"),
         ("extends: base.yaml\ncosts: train\n", "'costs' must be a list of names"),
         ("extends: base.yaml\nrelative_to: [SSF]\n", "'relative_to' has no 'SSF'"),
         ("extends: base.yaml\ncosts: [serve]\n", "the costs serve are measured under 'serving: true' alone"),

@@ -114,7 +114,7 @@ def test_models_and_data_sets_may_be_chosen(table: Path) -> None:
     [
         ((["Pop", "SSF"],), "wants none of these models tuned: write 'tuned: true'"),
         (([], ["early"]), "has no data set 'early'; it has toy-signed, late."),
-        ((["BPF"],), "the table has no model 'BPF'; did you mean 'BPR'?"),
+        ((["BPF"],), "the table has no model 'BPF'; it has Pop, SSF, EASE, again, BPR; did you mean 'BPR'?"),
     ],
 )
 def test_a_wrong_wish_is_one_sentence(given: tuple[Any, ...], said: str, table: Path) -> None:

@@ -34,7 +34,7 @@ from recbole_signed.convert import (
     sign_by_rule,
 )
 from recbole_signed.convert.tables import RawTable
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 
 PARTS = ("train", "valid", "test")
 _COLUMNS = ("user_id", "item_id", "label")
@@ -80,7 +80,7 @@ class SignedSplit(Converter):
                 raise UsageError(f"{self.input} holds {' and '.join(found)}; keep one of them.")
             if not found:
                 raise UsageError(
-                    f"{self.input} holds no {part}.txt (or .gz, .xz, .zst of it){nearest(wanted[0], names)}."
+                    f"{self.input} holds no {part}.txt (or .gz, .xz, .zst of it){ending(wanted[0], names)}"
                 )
             files[part] = self.input / found[0]
         return files

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.plugin import STOCK, registry
 
 ALL = "all"
@@ -61,7 +61,7 @@ def _with_keys(
         folder = tuned_path("", name).parent
         if not folder.is_dir():
             beside = [each.name for each in folder.parent.glob("*") if each.is_dir()]
-            raise UsageError(f"--tuned names '{name}', but there is no folder {folder}{nearest(name, beside)}")
+            raise UsageError(f"--tuned names '{name}', but there is no folder {folder}{ending(name, beside)}")
     found = {}
     installed = {name for name, _ in registry.stock_models()}  # RecBole 1.2.0 has fewer
     for model in names or (*registry.models(), *(name for name in STOCK if name in installed)):

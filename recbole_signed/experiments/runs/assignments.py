@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
 __all__ = [
@@ -104,7 +104,7 @@ def with_dotted(dotted: Mapping[str, Any], *bases: Mapping[str, Any]) -> dict[st
             path = f"{path}.{name}"
         _check_mapping(path, place, key)
         if path in _ENTRIES and inner[-1] not in _ENTRIES[path]:
-            raise UsageError(f"'{path}' has no entry '{inner[-1]}'{nearest(inner[-1], _ENTRIES[path])}")
+            raise UsageError(f"'{path}' has no entry '{inner[-1]}'{ending(inner[-1], _ENTRIES[path])}")
         place[inner[-1]] = value
     return result
 

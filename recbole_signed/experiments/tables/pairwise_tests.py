@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.experiments.runs import (
     FloatArray,
     Key,
@@ -104,7 +104,7 @@ def significance(
         raise UsageError(f"--seed is {seed}; it must be 0 or more.")
     spec = TableSpec.read(path).only(only, datasets)
     if against is not None and against not in spec.models:
-        raise UsageError(f"--against is '{against}', which the table does not have{nearest(against, spec.models)}")
+        raise UsageError(f"--against is '{against}', which the table does not have{ending(against, spec.models)}")
     rows_file = (path.parent if output is None else output) / f"{path.stem}.jsonl"
     whole = not (metrics or only or datasets) and (alpha, resamples, seed) == _DEFAULT
     try:
@@ -223,7 +223,7 @@ def _metrics(
         if metric not in kept and any(metric in row.test for row in rows):
             raise UsageError(f"--metric is '{metric}', which is not a mean over users, so users can't be paired in it.")
         if metric not in kept:
-            raise UsageError(f"--metric is '{metric}', which no run of the table evaluated{nearest(metric, kept)}")
+            raise UsageError(f"--metric is '{metric}', which no run of the table evaluated{ending(metric, kept)}")
     columns = [metric for metric in spec.columns if metric in kept]
     default = [metric for metric in DEFAULT_METRICS if metric in columns] or columns
     return tuple(dict.fromkeys(chosen or default))

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from recbole_signed import __version__
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.experiments.runs import (
     BEST,
     COSTS,
@@ -252,15 +252,15 @@ class TableSpec(Spec):
         for label, settings in self.models.items():
             name = settings.get("model", label)
             if name not in known:
-                raise UsageError(f"there is no model named '{name}'{nearest(str(name), known)}")
+                raise UsageError(f"there is no model named '{name}'{ending(str(name), known)}")
             for section in settings.get("per_dataset") or {}:
                 if section not in (known_places := (*self.datasets, *self.pools())):
-                    hint = nearest(str(section), known_places)
+                    hint = ending(str(section), known_places)
                     raise UsageError(f"{label} has settings on '{section}', which the table does not have{hint}")
         for key, names in (("costs", tuple(COSTS)), ("relative_to", (BEST, *self.models))):
             for name in getattr(self, key):
                 if name not in names:
-                    raise UsageError(f"'{key}' has no '{name}'{nearest(name, names)} (expected {', '.join(names)}).")
+                    raise UsageError(f"'{key}' has no '{name}' (expected {', '.join(names)}){ending(name, names)}")
         unmeasured = [name for name in self.costs if name in SERVED and not self.serving]
         if unmeasured:
             raise UsageError(f"the costs {', '.join(unmeasured)} are measured under 'serving: true' alone; set it.")
@@ -279,13 +279,11 @@ class TableSpec(Spec):
         pools = self.pools()
         for name in datasets:
             if name not in (names := dict.fromkeys([*pools, *self.datasets])):
-                raise UsageError(
-                    f"the table has no data set '{name}'{nearest(name, names)}; it has {', '.join(names)}."
-                )
+                raise UsageError(f"the table has no data set '{name}'; it has {', '.join(names)}{ending(name, names)}")
         for label in labels:
             if label not in self.models:
                 raise UsageError(
-                    f"the table has no model '{label}'{nearest(label, self.models)}; it has {', '.join(self.models)}."
+                    f"the table has no model '{label}'; it has {', '.join(self.models)}{ending(label, self.models)}"
                 )
         chosen = {label: each for label, each in self.models.items() if label in labels}
         here = {section for name in datasets for section in pools.get(name, [name])}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.experiments.runs import merged, read_yaml
 
 EXTENDS = "extends"
@@ -43,7 +43,7 @@ def _read(path: Path, keys: tuple[str, ...], above: tuple[Path, ...]) -> dict[st
     content = read_yaml(path)
     for key in content:
         if key not in keys:
-            raise UsageError(f"{path}: unknown key '{key}'{nearest(key, keys)} (a table has {', '.join(keys)}).")
+            raise UsageError(f"{path}: unknown key '{key}' (a table has {', '.join(keys)}){ending(key, keys)}")
     for key in NAMED:
         if content.get(key):
             content[key] = _named(path, key, content[key])

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.experiments.runs import read_yaml
 from recbole_signed.ssf import SIGN_AWARE_AVERSIONS
 
@@ -216,7 +216,7 @@ class Space:
                 raise UsageError(f"{self.path}: '{key}' decides how trials are judged, so it can't be tuned.")
             if key not in defaults:
                 known = [name for name in defaults if name not in judging]
-                raise UsageError(f"{self.path}: {model} has no key '{key}'{nearest(key, known)}")
+                raise UsageError(f"{self.path}: {model} has no key '{key}'{ending(key, known)}")
             wanted = _kind(defaults[key])
             wrong = [value for value in each.examples if wanted and _kind(value) != wanted]
             if wrong:
@@ -306,7 +306,7 @@ def _range(where: str, value: dict[Any, Any]) -> Range:
     for key in value:
         if key not in (*KINDS, "step"):
             known = f"a range is one of {', '.join(KINDS)}, with a 'step' or without"
-            raise UsageError(f"{where} has the unknown kind '{key}'{nearest(str(key), (*KINDS, 'step'))} ({known}).")
+            raise UsageError(f"{where} has the unknown kind '{key}' ({known}){ending(str(key), (*KINDS, 'step'))}")
     if len(kinds) != 1:
         raise UsageError(f"{where} must have one of {', '.join(KINDS)}, but has {', '.join(kinds) or 'none'}.")
     kind = kinds[0]

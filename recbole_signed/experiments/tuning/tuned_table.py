@@ -8,7 +8,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.evaluation import gamma_of
 from recbole_signed.experiments.runs import space_file
 from recbole_signed.experiments.tables import PlannedRow, TableSpec
@@ -44,8 +44,7 @@ def tune_table(
     for section in sections:
         if section not in spec.datasets:
             raise UsageError(
-                f"{path} has no data set '{section}'{nearest(section, spec.datasets)}; "
-                f"it has {', '.join(spec.datasets)}."
+                f"{path} has no data set '{section}'; it has {', '.join(spec.datasets)}{ending(section, spec.datasets)}"
             )
     wanted: dict[tuple[str, str], PlannedRow] = {}
     for section in sections or spec.datasets:

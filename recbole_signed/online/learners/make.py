@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.online.learners.base import DISLIKE_PUSH, Learner
 from recbole_signed.plugin import STOCK, facts_of, registry
 
@@ -54,7 +54,7 @@ def learner_from(description: Mapping[str, Any]) -> Learner:
         raise UsageError("The version does not say what model it is of; fit it again from the data set.") from error
     known = [*registry.models(), *STOCK]
     if model not in known:
-        raise UsageError(f"The version is of the model '{model}', which can't go on learning{nearest(model, known)}.")
+        raise UsageError(f"The version is of the model '{model}', which can't go on learning{ending(model, known)}")
     learner = make_learner(model, parameters)
     learner.dislike_push = checked_push(push)
     return learner
@@ -82,7 +82,7 @@ def _make(model: str, given: dict[str, Any]) -> Learner:
         known = list(inspect.signature(factory).parameters)
         for key in given:
             if key not in known:
-                raise UsageError(f"{model} has no parameter '{key}' under a stream{nearest(key, known)}")
+                raise UsageError(f"{model} has no parameter '{key}' under a stream{ending(key, known)}")
         learner = factory(**given)
     return learner
 

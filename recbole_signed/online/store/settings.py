@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.ids_and_times import MAX_ID
 from recbole_signed.online.events import Limits
 
@@ -59,7 +59,7 @@ class StateSettings:
         known = [each.name for each in fields(cls) if each.name != "clock"]
         for key in given or {}:
             if key not in known:
-                raise UsageError(f"'online_limits' has an unknown key '{key}'{nearest(str(key), known)}")
+                raise UsageError(f"'online_limits' has an unknown key '{key}'{ending(str(key), known)}")
         return cls(**(given or {}))
 
     @property
