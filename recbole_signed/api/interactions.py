@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -142,12 +142,11 @@ def from_frame(
         warnings.warn(f"{left_out:,} bad rows were left out; {folder / f'{name}.rejected.tsv'} has them", stacklevel=2)
     for sentence in record.get("warnings", ()):
         warnings.warn(sentence, stacklevel=2)
-    return described(folder, kept)
+    return described(folder, record, kept)
 
 
-def described(folder: Path, kept: Any = None) -> Interactions:
+def described(folder: Path, record: Mapping[str, Any], kept: Any = None) -> Interactions:
     """Return what ``dataset.json`` of a converted data set says."""
-    record = read_manifest(folder) or {}
     rows = record["rows"]
     return Interactions(
         folder=folder,
