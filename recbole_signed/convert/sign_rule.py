@@ -8,8 +8,8 @@ A rule is a mapping with a condition for likes and, where there are dislikes, on
     {"like": "action == like", "dislike": "action == skip"}
 
 A condition is ``COLUMN OP NUMBER`` with one of ``>= <= > < == !=``, or ``COLUMN OP WORD`` with ``==`` or
-``!=``; conditions are joined by ``and`` and ``or``, where ``and`` binds tighter and there are no parentheses. ``else``
-means: every row that is not a like.
+``!=``; conditions are joined by ``and`` and ``or``, where ``and`` binds tighter and there are no parentheses. A column
+or a word with blanks stands in quotes: ``answer == 'not for me'``. ``else`` means: every row that is not a like.
 
 A missing value (NaN, a blank text) makes every comparison false, ``!=`` included, and ``else`` leaves a row alone when
 a column of the like condition is missing there: without a signal there is no verdict, so the row is neutral.
@@ -39,8 +39,15 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 _ON_WORDS = ("==", "!=")
 _ELSE = "else"
-_CONDITION = re.compile(r"(?P<column>[^\s<>=!]+)\s*(?P<op>[<>=!]+)\s*(?P<value>[^\s<>=!]+)")
-_EXAMPLE = "a condition reads like 'rating >= 4', 'rating >= 4 and is_hate == 0' or 'action == skip'"
+_QUOTED = r"'[^']+'|\"[^\"]+\""
+_NAME = rf"{_QUOTED}|[^\s<>=!]+"
+_CONDITION = re.compile(rf"(?P<column>{_NAME})\s*(?P<op>[<>=!]+)\s*(?P<value>{_NAME})")
+_IN_QUOTES = re.compile(rf"(?<![^\s<>=!])(?:{_QUOTED})(?=[\s<>=!]|$)")
+_PLAIN = re.compile(r"(?i)(?!(?:and|or)$)[^\s<>=!()]+")
+_EXAMPLE = (
+    "a condition reads like 'rating >= 4', 'rating >= 4 and is_hate == 0' or 'action == skip', with quotes around a "
+    "column or word that has blanks"
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class _Comparison:
         return self.text
 
     def __str__(self) -> str:
-        return f"{self.column} {self.op} {self.text}"
+        return f"{_written(self.column)} {self.op} {_written(self.text)}"
 
     def holds(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         values = columns[self.column]
@@ -250,7 +257,7 @@ def _parse_condition(key: str, text: object) -> _Condition:
         raise UsageError(f"The {key} condition of a sign rule is a text, got {text!r}; {_EXAMPLE}.")
     if text.strip().lower() == _ELSE:
         raise UsageError(f"Only dislikes can be 'else'; write the likes out: {_EXAMPLE}.")
-    if "(" in text or ")" in text:
+    if set("()") & set(_masked(text)):
         raise UsageError(f"The {key} condition {text!r} has parentheses, which are not supported; {_EXAMPLE}.")
     any_of = [
         tuple(_parse_comparison(key, text, part) for part in _split(alternative, "and"))
@@ -259,8 +266,27 @@ def _parse_condition(key: str, text: object) -> _Condition:
     return _Condition(tuple(any_of))
 
 
+def _masked(text: str) -> str:
+    """Return a text of the same length with nothing in its quotes that a condition is made of."""
+    return _IN_QUOTES.sub(lambda found: "_" * len(found[0]), text)
+
+
+def _written(name: str) -> str:
+    """Return a column or a word as a condition has it."""
+    if _PLAIN.fullmatch(name):
+        return name
+    quote = '"' if "'" in name else "'"
+    return f"{quote}{name}{quote}"
+
+
+def _unquoted(given: str) -> str:
+    return given[1:-1].strip() if re.fullmatch(_QUOTED, given) else given.strip("'\"")
+
+
 def _split(text: str, word: str) -> list[str]:
-    return re.split(rf"(?i)(?:^|(?<=\s)){word}(?:$|(?=\s))", text)
+    found = re.finditer(rf"(?i)(?:^|(?<=\s)){word}(?:$|(?=\s))", _masked(text))
+    places = [0, *(place for each in found for place in each.span()), len(text)]
+    return [text[start:end] for start, end in zip(places[::2], places[1::2], strict=True)]
 
 
 def _parse_comparison(key: str, whole: str, part: str) -> _Comparison:
@@ -268,12 +294,12 @@ def _parse_comparison(key: str, whole: str, part: str) -> _Comparison:
     where = f"in the {key} condition {whole!r}"
     if found is None:
         got = repr(part.strip()) if part.strip() else "nothing"
-        raise UsageError(f"Expected COLUMN OP NUMBER {where}, got {got}; {_EXAMPLE}.")
-    column, op, given = found["column"], found["op"], found["value"]
+        raise UsageError(f"Expected COLUMN OP NUMBER or COLUMN OP WORD {where}, got {got}; {_EXAMPLE}.")
+    column, op, given = _unquoted(found["column"]), found["op"], found["value"]
     if op not in _OPERATORS:
         fix = {"=": "; did you mean '=='?", "=>": "; did you mean '>='?", "=<": "; did you mean '<='?"}.get(op, "")
         raise UsageError(f"Unknown operator {op!r} {where}, use one of {' '.join(_OPERATORS)}{fix or '.'}")
-    comparison = _Comparison(column, op, given.strip("'\""))
+    comparison = _Comparison(column, op, _unquoted(given))
     value = comparison.value
     if value != value or (isinstance(value, str) and (op not in _ON_WORDS or not value)):
         raise UsageError(f"Expected a number after {op!r} {where}, got {given!r}; {_EXAMPLE}.")

@@ -208,3 +208,22 @@ def test_words_are_compared_as_they_are() -> None:
         others.apply({"action": np.array([1, 2])})
     with pytest.raises(UsageError, match="Expected a number after '>='"):
         SignRule.parse({"like": "action >= like"})
+
+
+def test_columns_and_words_with_blanks_stand_in_quotes() -> None:
+    spec = {"like": "'My stars (1-5)' >= 4 and kind == 'rock and roll'", "dislike": 'answer == "don\'t show this"'}
+    rule = SignRule.parse(spec)
+    assert rule.columns == ("My stars (1-5)", "kind", "answer")
+    assert rule.as_dict() == spec
+    assert SignRule.parse(rule.as_dict()) == rule
+    columns = {
+        "My stars (1-5)": np.array([5, 5, 1]),
+        "kind": np.array(["rock and roll", "rock", ""], dtype=object),
+        "answer": np.array(["", "", "don't show this"], dtype=object),
+    }
+    assert rule.apply(columns).tolist() == [1, 0, -1]
+    odd = SignRule.parse({"like": "a == 'or'"})
+    assert SignRule.parse(odd.as_dict()) == odd
+    assert SignRule.parse({"like": "a == don't and b == won't"}).words_of("a") == {"don't"}
+    with pytest.raises(UsageError, match=r"got 'action == not for me'.*with quotes around a column or word"):
+        SignRule.parse({"like": "action == not for me"})
