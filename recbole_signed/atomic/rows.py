@@ -61,9 +61,7 @@ class Settings(dict[str, Any]):
         return cls(read_yaml(path))
 
 
-def read_rows(
-    path: Path, sign_rule: Mapping[str, str] | None = None, *, hint: str = "'recbole-signed convert' makes one"
-) -> RawRows:
+def read_rows(path: Path, sign_rule: Mapping[str, str] | None = None) -> RawRows:
     """Read a data set: a folder with ``NAME.inter``, or ``NAME.train.inter`` and so on; or one such file.
 
     ``NAME.yaml`` beside it may name the columns (``USER_ID_FIELD``, ``ITEM_ID_FIELD``, ``TIME_FIELD``,
@@ -73,7 +71,6 @@ def read_rows(
     Args:
         path: the folder or the file.
         sign_rule: in place of the sign that the files or the yaml give.
-        hint: what to do where there is no such folder, and none of a similar name.
 
     Raises:
         UsageError: no such data set, no sign, a missing column, or a cell that does not fit (with file and line).
@@ -82,7 +79,8 @@ def read_rows(
     name = folder.name if folder == path or path.name.startswith(f"{folder.name}.") else path.stem
     if not folder.is_dir():
         near = nearest(name, [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else [])
-        raise UsageError(f"there is no data set folder {folder}{near or f'; {hint}.'}")
+        made = "; 'recbole-signed convert' makes one."
+        raise UsageError(f"there is no data set folder {folder}{near or made}")
     beside = folder / f"{name}.yaml"
     settings = Settings.read(beside)
     if sign_rule is not None:

@@ -25,7 +25,9 @@ def add_to(app: typer.Typer) -> None:
     @app.command()
     def stats(
         dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Name of a data set folder.")],
-        data_path: Annotated[Path, typer.Option("--data-path", help="Folder of data sets.")] = Path("atomic_files"),
+        data_path: Annotated[
+            str | None, typer.Option("--data-path", help="Folder of data sets; else dataset or atomic_files.")
+        ] = None,
         output: Annotated[Path, typer.Option("--output", "-o", help="Folder for NAME.png.")] = Path("runs/stats"),
         figures: Annotated[bool, typer.Option(help="Draw the page of figures.")] = True,
         as_json: Json = False,
@@ -34,20 +36,20 @@ def add_to(app: typer.Typer) -> None:
         with stdout_for_result():
             from recbole_signed.atomic import read_rows
             from recbole_signed.convert import has_dates, read_manifest
-            from recbole_signed.plugin import check_dataset_name
+            from recbole_signed.experiments.runs import data_folder
             from recbole_signed.stats import analyse, describe_features, draw, statistics_table
 
-            check_dataset_name(dataset)
-            rows = read_rows(data_path / dataset, hint="give its parent as --data-path")
-            report = analyse(rows, dated=has_dates(read_manifest(data_path / dataset)))
-            features = describe_features(data_path / dataset, rows)
+            folder = data_folder(dataset, data_path)
+            rows = read_rows(folder)
+            report = analyse(rows, dated=has_dates(read_manifest(folder)))
+            features = describe_features(folder, rows)
             if features:
                 report["features"] = features
             picture = output / f"{dataset}.png"
             note = note_of_missing_extra(lambda: draw(dataset, rows, report, picture)) if figures else None
             page = picture if figures and note is None else None
         if as_json:
-            document = {"name": dataset, "path": str(data_path / dataset), **report, "figures": page and str(page)}
+            document = {"name": dataset, "path": str(folder), **report, "figures": page and str(page)}
             print_json(document | ({"note": note} if note else {}))
         else:
             typer.echo(to_text(statistics_table(dataset, report)), nl=False)

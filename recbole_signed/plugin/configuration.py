@@ -39,6 +39,8 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 
 ML_100K_SIGNED = "ml-100k-signed"
 """The data set that makes itself, from the ratings inside RecBole's wheel."""
+TOY_SIGNED = "toy-signed"
+"""The data set of the examples in the documentation, which ``convert toy`` makes."""
 
 SMALL_BYTES = 20_000_000
 """Size of interaction files, about a million rows, below which one thread is enough."""
@@ -303,14 +305,15 @@ def unknown_dataset_error(config: Any) -> UsageError:
     folder = Path(config["data_path"])
     if not folder.parent.is_dir() and folder.parent not in (Path("dataset"), Path(DATA_ROOT)):  # not the defaults
         return UsageError(f"data_path is '{folder.parent}', but there is no such folder; give that of the data sets.")
-    known = {*dataset_names(folder.parent), *dataset_names(Path(DATA_ROOT))}
+    known = dataset_names(folder.parent, *([Path(DATA_ROOT)] if folder.parent == Path("dataset") else []))
+    places = f"{folder.parent} or {DATA_ROOT}" if folder.parent == Path("dataset") else f"{folder.parent}"
+    makes = "convert toy' makes it" if folder.name == TOY_SIGNED else "convert' makes one"
     return UsageError(
-        f"there is no data set '{folder.name}' in {folder.parent} or {DATA_ROOT} ('recbole-signed convert' makes one)"
-        f"{ending(folder.name, known)}"
+        f"there is no data set '{folder.name}' in {places} ('recbole-signed {makes}){ending(folder.name, known)}"
     )
 
 
-def dataset_names(root: Path) -> list[str]:
-    """Return the names of the data sets in a folder, and of the one that makes itself."""
-    present = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+def dataset_names(*roots: Path) -> list[str]:
+    """Return the names of the data sets in folders, and of the one that makes itself."""
+    present = [path.name for root in roots if root.is_dir() for path in root.iterdir() if path.is_dir()]
     return sorted({*present, ML_100K_SIGNED})

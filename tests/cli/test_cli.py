@@ -262,7 +262,8 @@ def test_compare(table: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "-m", "BPR", "-d", "toy-signed", "--sede", "3"], "run has no option '--sede'; did you mean '--seed'?"),
         (["run", "-m", "BPR", "-d", "toy-signed", "--epochs", "3"], "training is given as epochs=3."),
         (["run", "-m", "BPR", "-d", "toy-signed", "--epochs"], "training is given as epochs=VALUE."),
-        (["stats", "nothing"], "there is no data set folder atomic_files/nothing; give its parent as --data-path."),
+        (["stats", "nothing"], "there is no data set 'nothing' in dataset or atomic_files"),
+        (["stats", "nothing", "--data-path", "."], "there is no data set 'nothing' in . ('recbole-signed convert'"),
         (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
         (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
         (

@@ -49,6 +49,17 @@ def test_stats_of_the_published_split(
     assert report["figures"] is None
 
 
+def test_stats_finds_what_run_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A set in RecBole's folder, and the one that makes itself; of the toy set the message has the command."""
+    status, _, err = outcome(capsys, "stats", "toy-signed", "--no-figures")
+    assert (status, "('recbole-signed convert toy' makes it)" in err) == (2, True)
+    convert("toy", None, tmp_path / "dataset")
+    status, out, _ = outcome(capsys, "stats", "toy-signed", "--no-figures", "--json")
+    assert (status, json.loads(out)["path"]) == (0, "dataset/toy-signed")
+    status, out, _ = outcome(capsys, "stats", "ml-100k-signed", "--no-figures", "--json")
+    assert (status, json.loads(out)["users"]) == (0, 943)
+
+
 def test_times_without_a_date_get_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from scipy.io import savemat
 
