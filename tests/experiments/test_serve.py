@@ -51,6 +51,11 @@ def test_a_run_measures_its_checkpoint_in_another_process(tmp_path: Path) -> Non
     assert not list(Path("runs").glob("*")), "neither the checkpoint nor the result file is left"
 
 
+def test_measuring_leaves_the_log_of_recbole_out(checkpoint: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    serving.serve_in_new_process(checkpoint("Pop", state="INFO"))
+    assert "INFO" not in capfd.readouterr().err
+
+
 def test_what_is_kept_is_counted_and_what_the_edges_give_is_not(checkpoint: Any) -> None:
     assert serving.serve(checkpoint("BPR"))["model_bytes"] == (N_USERS + N_ITEMS) * 8 * 4
     assert serving.serve(checkpoint("LightGCN"))["model_bytes"] == (N_USERS + N_ITEMS) * 8 * 4

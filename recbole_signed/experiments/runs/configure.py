@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from logging import WARNING, StreamHandler, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,10 @@ def _has_k(name: str) -> bool:
 def _split_metric(metric: str) -> tuple[str, int | None]:
     name, _, k = split_group(metric)[0].partition("@")
     return name, int(k) if re.fullmatch("[0-9]{1,9}", k) else None
+
+
+def quiet_log() -> None:
+    """Let RecBole's log show warnings alone on standard error; its file gets everything."""
+    for handler in getLogger().handlers:
+        if type(handler) is StreamHandler:  # no file
+            handler.setLevel(WARNING)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from logging import WARNING, StreamHandler, getLogger
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from recbole_signed.data import holds_nothing_out
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import Recorded, recorded
 from recbole_signed.experiments.runs.assignments import as_word
-from recbole_signed.experiments.runs.configure import given_settings, make_config
+from recbole_signed.experiments.runs.configure import given_settings, make_config, quiet_log
 from recbole_signed.experiments.runs.provenance import (
     config_hash,
     data_version,
@@ -229,9 +229,8 @@ def configured_data(
     with own_arguments_hidden():
         init_seed(config["seed"], config["reproducibility"])
         init_logger(config)
-        for handler in getLogger().handlers if quiet else ():
-            if type(handler) is StreamHandler:  # no file
-                handler.setLevel(WARNING)
+        if quiet:
+            quiet_log()
         getLogger().info(config)
         data = create_dataset(config) if cache is None else cache.read(config)
         getLogger().info(data)

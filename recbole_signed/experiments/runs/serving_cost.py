@@ -23,7 +23,7 @@ from recbole.utils import EvaluatorType, ModelType, init_logger
 
 from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.configure import given_settings
+from recbole_signed.experiments.runs.configure import given_settings, quiet_log
 from recbole_signed.experiments.runs.warm_up import run_warm_up
 from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.model import SignedRecommender
@@ -70,6 +70,7 @@ def serve(checkpoint: Path) -> dict[str, Any]:
         config = read_checkpoint(checkpoint)["config"]
         run_warm_up(config["model"], given_settings(config))
         init_logger(config)
+        quiet_log()
         _, (train_data, _, loader) = restore_data(config)
         if config["eval_type"] != EvaluatorType.RANKING or not hasattr(loader, "user_df"):
             raise UsageError(f"{checkpoint} is of a run without full ranking, so there is nothing to serve.")
