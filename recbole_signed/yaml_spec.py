@@ -144,9 +144,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def one_line(error: Exception) -> str:
-    """Return the message of an error without its line breaks."""
-    return " ".join(str(error).split())
+def one_line(error: yaml.YAMLError) -> str:
+    """Return the message of an error without its line breaks; of a tab, which is no blank in yaml, in plain words."""
+    mark, problem = (getattr(error, name, None) for name in ("problem_mark", "problem"))
+    if mark is not None and "'\\t'" in (problem or ""):
+        return f"line {mark.line + 1} has a tab where only spaces may stand; indent with spaces."
+    return " ".join(str(error).replace('in "<unicode string>", ', "").split())
 
 
 class Spec(BaseModel):

@@ -102,9 +102,11 @@ def api_key(
 
 
 def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any, Any]:
+    from recbole_signed.online.store import existing_log
     from recbole_signed.serve import EXPERIMENTS, Experiments, TrafficLog
     from recbole_signed.serve.traffic import FILE
 
+    existing_log(state)
     return TrafficLog(state / FILE, read_only=True), Experiments.read(file or state / EXPERIMENTS)[name]
 
 

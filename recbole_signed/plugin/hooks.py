@@ -19,7 +19,7 @@ import wrapt
 
 from recbole_signed.compat import repairs as compat
 from recbole_signed.compat import tensorboard
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError
 from recbole_signed.plugin import registry
 
 
@@ -65,7 +65,7 @@ def _on_configurator(module: ModuleType) -> None:
             known = registry.known_model_names()
             if name in known:  # the fault lies in the model's own module
                 raise
-            raise UsageError(f"there is no model named '{name}'{ending(str(name), known)}") from error
+            raise registry.unknown_model(name) from error
 
     wrapt.wrap_function_wrapper(module, "Config._load_internal_config_dict", load_internal)
     wrapt.wrap_function_wrapper(module, "Config._set_default_parameters", set_defaults)

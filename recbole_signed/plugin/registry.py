@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_signed.compat import checkpoint
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError, nearest
 
 MODEL_PACKAGE = "recbole.model.general_recommender"  # where RecBole's get_model looks first
 LAST_PACKAGE = "recbole.model.exlib_recommender"  # where it looks last
@@ -234,6 +234,13 @@ def known_model_names() -> list[str]:
     return [*models(), *(name for package in packages for name, _ in stock_models(package))]
 
 
+def unknown_model(name: object, known: Iterable[str] | None = None) -> UsageError:
+    """Return the error of a name that no model has; ``known`` are the models that can be meant, by default all."""
+    hint = nearest(str(name), known_model_names() if known is None else known)
+    others = "; 'recbole-signed models' lists them, and one of your own once it is registered (CONTRIBUTING.md)."
+    return UsageError(f"there is no model named '{name}'{hint or others}")
+
+
 def recbole_folder() -> Path | None:
     """Return RecBole's package folder without importing it; None where it is not installed."""
     return _package_folder("recbole")
@@ -271,7 +278,7 @@ class _UnknownModelFinder:
     def find_spec(fullname: str, path: Any = None, target: Any = None) -> None:
         package, _, name = fullname.rpartition(".")
         if package == LAST_PACKAGE:
-            raise UsageError(f"there is no model named '{name}'{ending(name, known_model_names())}")
+            raise unknown_model(name)
 
 
 def open_last_package(recbole: ModuleType) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError
 from recbole_signed.plugin import default_file, registry
 from recbole_signed.upstream import checkout, pages, python38
 from recbole_signed.upstream.bundle import Bundle, Bundler
@@ -158,7 +158,7 @@ def _entry(model: str) -> registry.ModelEntry:
     stock = {name.lower() for name, _ in registry.stock_models()}
     if model.lower() in stock:
         raise UsageError(f"{model} is RecBole's own model already.")
-    raise UsageError(f"there is no model named '{model}'{ending(model, known)}")
+    raise registry.unknown_model(model, known)
 
 
 def _defaults(entry: registry.ModelEntry) -> str:

@@ -263,6 +263,9 @@ def test_compare(table: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "-m", "BPR", "-d", "toy-signed", "--epochs", "3"], "training is given as epochs=3."),
         (["run", "-m", "BPR", "-d", "toy-signed", "--epochs"], "training is given as epochs=VALUE."),
         (["stats", "nothing"], "there is no data set 'nothing' in dataset or atomic_files"),
+        (["experiment", "report", "a", "--state", "nothing"], "nothing holds no online state"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "-c", "tab.yaml"], "tab.yaml is not valid yaml: line 2 has a tab"),
+        (["run", "-m", "OwnModel", "-d", "toy-signed"], "no model named 'OwnModel'; 'recbole-signed models' lists"),
         (["stats", "nothing", "--data-path", "."], "there is no data set 'nothing' in . ('recbole-signed convert'"),
         (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
         (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
@@ -284,6 +287,7 @@ def test_compare(table: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_input_is_one_sentence_and_status_2(
     toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
+    Path("tab.yaml").write_text("sign_rule:\n\tlike: 'rating >= 4'\n")
     status, out, err = outcome(capsys, *words, "--json")
     assert status == 2
     assert message in json.loads(out)["error"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError
 from recbole_signed.plugin import registry
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -82,7 +82,7 @@ def tradeoff(
 
     known = registry.known_model_names()
     if model not in known:
-        raise UsageError(f"there is no model named '{model}'{ending(model, known)}")
+        raise registry.unknown_model(model)
     given = dict(overrides or {})
     for key in given:
         if key in FIXED:

@@ -252,7 +252,7 @@ class TableSpec(Spec):
         for label, settings in self.models.items():
             name = settings.get("model", label)
             if name not in known:
-                raise UsageError(f"there is no model named '{name}'{ending(str(name), known)}")
+                raise registry.unknown_model(name)
             for section in settings.get("per_dataset") or {}:
                 if section not in (known_places := (*self.datasets, *self.pools())):
                     hint = ending(str(section), known_places)
