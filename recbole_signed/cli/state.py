@@ -16,6 +16,8 @@ versions = typer.Typer(help="List, pin, roll back and remove the versions of an 
 app.add_typer(versions, name="versions")
 
 LARGEST = 2**63 - 1
+SHORT = 8
+"""Bytes below which a text stands in files by chance, too."""
 """The largest number that a log can be asked for."""
 State = Annotated[Path, typer.Argument(metavar="STATE", help="Folder of the online state.")]
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as 'list' shows it.")]
@@ -252,6 +254,9 @@ def verify(
         raise UsageError("--event-id names events of a forgotten user; give --forgotten TOKEN too.")
     if forgotten is not None:
         found = traces_of(state, forgotten, event_id or [])
+        short = [repr(each) for each in (forgotten, *(event_id or [])) if len(each.encode()) < SHORT]
+        if found.traces and short:
+            found.notes.append(f"Other ids, numbers and checksums hold texts as short as {', '.join(short)} by chance.")
         found.traces += _impressions(state, forgotten)
         lines = [*found.traces, *found.notes] or ["No trace of the user is left."]
         _print({"traces": found.traces, "notes": found.notes}, as_json, "\n".join(lines))

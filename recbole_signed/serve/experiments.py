@@ -206,7 +206,8 @@ class Experiments:
 
     def __getitem__(self, name: str) -> Experiment:
         if name not in self._experiments:
-            raise UsageError(f"there is no experiment '{name}'{ending(name, self._experiments)}")
+            there = f"; there are {', '.join(self._experiments)}." if self._experiments else "; there is none yet."
+            raise UsageError(f"there is no experiment '{name}'{nearest(name, self._experiments) or there}")
         return self._experiments[name]
 
     def __iter__(self) -> Any:

@@ -147,6 +147,11 @@ def value_of_policy(log: TrafficLog, name: str, experiment: Experiment, policy: 
     """
     _refuse_unknown(policy, list(experiment.all_policies), name, "policy")
     rows = log.drawn(name, policy)
+    if not len(rows):
+        raise UsageError(
+            f"no first place was drawn in '{name}' since '{policy}' is there; give one of its variants an 'explore' "
+            "above 0."
+        )
     _refuse_unseen(
         rows["probability"].to_numpy(), f"the policy '{policy}' would have put first nothing of what was drawn"
     )
@@ -155,7 +160,7 @@ def value_of_policy(log: TrafficLog, name: str, experiment: Experiment, policy: 
 
 def _refuse_unseen(target: FloatArray, why: str) -> None:
     """Refuse to call a rate 0, without an error, of which nothing was seen."""
-    if len(target) and not target.any():
+    if not target.any():
         raise UsageError(f"{why}, so its value can't be told.")
 
 

@@ -96,6 +96,7 @@ def test_wrong_input(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path:
     status, _, err = run(capsys, "state", "versions", "rollback", folder, "v000009")
     assert status == 2
     assert "There is no version 'v000009'" in err
+    assert err.strip().endswith("'?")
     for command in (("log", tmp_path), ("verify", tmp_path), ("versions", "list", tmp_path), ("backup", tmp_path, "b")):
         status, _, err = run(capsys, "state", *command)
         assert status == 2
@@ -123,11 +124,17 @@ def test_verify(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert "3 versions, 0 rejected events: damaged." in out
 
 
+def test_verify_says_that_short_texts_are_found_by_chance(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    _, out, _ = run(capsys, "state", "verify", folder, "--forgotten", "nobody-of-this-name", "--event-id", "e0")
+    assert "Other ids, numbers and checksums hold texts as short as 'e0' by chance." in out
+
+
 def test_verify_finds_what_a_service_has_shown(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     log = TrafficLog(folder / "traffic.sqlite")
     log.write([Shown("r", user, ["i1", "i2"], 1, "SSF@0", [[]]) for user in ("gone", "here")])
     status, out, _ = run(capsys, "state", "verify", folder, "--forgotten", "gone")
     assert (status, f"{folder / 'traffic.sqlite'} holds what was shown to the user" in out) == (1, True)
+    assert "texts as short as" not in out  # what was found is no text
     log.forget("gone", 0)
     log.close()
     assert run(capsys, "state", "verify", folder, "--forgotten", "gone")[:2] == (0, "No trace of the user is left.\n")

@@ -86,6 +86,10 @@ def test_nothing_is_told_of_what_was_never_seen(tmp_path: Path) -> None:
     log = TrafficLog(tmp_path / "traffic.sqlite")
     variants = {"a": {"share": 0.5, "explore": 1.0}, "b": {"share": 0.5}}
     experiment = parse_experiment("test", {"variants": variants, "policies": {"c": {}}})
+    with pytest.raises(UsageError, match="the variant 'a' has shown nothing yet"):
+        value_of_variant(log, "test", experiment, "a")
+    with pytest.raises(UsageError, match=r"no first place was drawn in 'test' .*'explore' above 0"):
+        value_of_policy(log, "test", experiment, "c")
     for request, user in enumerate("uvw"):
         draws = [("test", "a", 0.5, 0.5), ("test", "c", 0.5, 0.0)]
         log.write([Shown(str(request), user, ["x"], request, "v1", [[("test", "a", 0.5)]], draws=draws)])
