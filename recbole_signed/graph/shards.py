@@ -71,8 +71,8 @@ class Shards:
         UsageError: the folder holds no shards, or those of another version, or files are missing.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = folder = Path(folder)
         try:
             self.record = ShardRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
         except FileNotFoundError as error:
@@ -99,7 +99,7 @@ def _files(folder: Path, shard: int) -> list[Path]:
 
 
 def write_shards(
-    folder: Path,
+    folder: Path | str,
     pieces: Iterable[EdgeArrays],
     n_users: int,
     n_items: int,
@@ -122,6 +122,7 @@ def write_shards(
     Raises:
         UsageError: the folder exists, an id is out of range, or there are too many items or edges in a shard.
     """
+    folder = Path(folder)
     if folder.exists():
         raise UsageError(f"{folder} exists; remove it, or write the shards to another folder.")
     if users_per_shard < 1:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from recbole_signed.errors import UsageError, ending, nearest
+from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import refusing, replace_file
 from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 

@@ -41,7 +41,7 @@ class Exported:
 
 
 def upstream(
-    model: str, folder: Path, *, author: str | None = None, email: str | None = None, overwrite: bool = False
+    model: str, folder: Path | str, *, author: str | None = None, email: str | None = None, overwrite: bool = False
 ) -> Exported:
     """Write a model in RecBole's conventions, with all that belongs to it.
 
@@ -57,6 +57,7 @@ def upstream(
         UsageError: there is no such model, it can't be exported, or the file exists.
         MissingExtraError: black or vermin is not installed.
     """
+    folder = Path(folder)
     entry = _entry(model)
     recipe = recipe_of(entry.name)
     if recipe.refusal:

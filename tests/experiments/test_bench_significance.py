@@ -107,6 +107,14 @@ def by_pair(found: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 # ---- the comparisons ----
 
 
+def test_a_table_may_be_named_by_text(finish: Finish) -> None:
+    table = finish()
+    rows = compare(str(table), output=str(table.parent), finished=True).rows
+    assert [row.label for row in rows] == [row.label for row in compare(table, finished=True).rows]
+    asked: dict[str, Any] = {"metrics": ["recall@5"], "resamples": 50}
+    assert significance(str(table), output=str(table.parent), **asked) == significance(table, **asked)
+
+
 def test_our_model_against_every_other(finish: Finish) -> None:
     found = significance(finish())
     assert found["n_comparisons"] == 4

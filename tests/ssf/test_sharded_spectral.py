@@ -132,7 +132,7 @@ def test_two_processes_give_the_factors_of_one(tmp_path: Path) -> None:
 
 
 def test_a_graph_without_edges(tmp_path: Path) -> None:
-    shards = write_shards(tmp_path / "shards", [], 10, 4)
+    shards = write_shards(str(tmp_path / "shards"), [], 10, 4)
     found = fit_shards(shards, SETTINGS)
     assert found.k == 0
     assert (found.n_users, found.median_degree) == (0.0, 1.0)

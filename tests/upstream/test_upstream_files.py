@@ -153,7 +153,7 @@ def test_a_file_keeps_its_line_ends(tmp_path: Path) -> None:
 
 def test_lines_of_a_sequential_model_go_to_those_of_its_kind(exported: Callable[[str], Path], checkout: Path) -> None:
     assert exported("SignedSASRec") == checkout / "recbole/model/sequential_recommender/signedsasrec.py"
-    upstream("SignedSASRec", checkout, author="A. Author", overwrite=True)  # a second time
+    upstream("SignedSASRec", str(checkout), author="A. Author", overwrite=True)  # a second time
 
     def read(path: str) -> str:
         return (checkout / path).read_text(encoding="utf-8")

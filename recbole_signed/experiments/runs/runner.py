@@ -63,7 +63,7 @@ def run(
     seed: int | None = None,
     *,
     save: bool = True,
-    per_user: Path | None = None,
+    per_user: Path | str | None = None,
     serve: bool = False,
     test: bool = True,
     cache: DataCache | None = None,
@@ -169,7 +169,7 @@ def run(
                 f"set eval_step to 1 for {model}."
             )
         raise UsageError(f"the split leaves nothing of '{dataset}' for validation and test; look at eval_args.split.")
-    per_user_sha256 = None if per_user is None else _keep_per_user(per_user, seen, data)
+    per_user_sha256 = None if per_user is None else _keep_per_user(Path(per_user), seen, data)
     on_gpu = config["device"].type == "cuda"
     return RunRow(
         model=config["model"],

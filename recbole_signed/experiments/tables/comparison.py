@@ -47,7 +47,7 @@ class Comparison:
 def compare(
     path: Path | str,
     only: Sequence[str] = (),
-    output: Path | None = None,
+    output: Path | str | None = None,
     jobs: int = 1,
     per_user: bool = False,
     datasets: Sequence[str] = (),
@@ -80,7 +80,7 @@ def compare(
     path = Path(path)
     part = bool(only or datasets)
     spec = TableSpec.read(path).only(only, datasets)
-    folder = path.parent if output is None else output
+    folder = path.parent if output is None else Path(output)
     store = RowStore(folder / f"{path.stem}.jsonl")
     requests = [_with_users(request, spec, store.file) for request in spec.requests(possible=finished)]
     if per_user and not spec.per_user:

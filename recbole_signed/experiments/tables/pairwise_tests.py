@@ -52,14 +52,14 @@ Progress = Callable[[str, float], None]
 
 
 def significance(
-    path: Path,
+    path: Path | str,
     metrics: Sequence[str] = (),
     against: str | None = None,
     *,
     alpha: float = _DEFAULT[0],
     only: Sequence[str] = (),
     datasets: Sequence[str] = (),
-    output: Path | None = None,
+    output: Path | str | None = None,
     resamples: int = _DEFAULT[1],
     seed: int = _DEFAULT[2],
     progress: Progress | None = None,
@@ -102,9 +102,11 @@ def significance(
         raise UsageError(f"--resamples is {resamples}; it must be 1 or more.")
     if seed < 0:
         raise UsageError(f"--seed is {seed}; it must be 0 or more.")
+    path = Path(path)
     spec = TableSpec.read(path).only(only, datasets)
     if against is not None and against not in spec.models:
         raise UsageError(f"--against is '{against}', which the table does not have{ending(against, spec.models)}")
+    output = None if output is None else Path(output)
     rows_file = (path.parent if output is None else output) / f"{path.stem}.jsonl"
     whole = not (metrics or only or datasets) and (alpha, resamples, seed) == _DEFAULT
     try:
