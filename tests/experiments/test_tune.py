@@ -80,6 +80,8 @@ def test_the_best_trial_is_written_with_its_origin(toy: str) -> None:
     assert (how["metric"], how["value"], how["default_value"]) == ("NDCG@10", tuning.best.value, 0.5)
     command = "recbole-signed tune -m EASE -d toy-signed --trials 6 --seed 7 valid_metric=NDCG@10"
     assert how["command"] == command
+    use = f"#   recbole-signed run -m EASE -d toy-signed --seed 7 -c {tuning.file} valid_metric=NDCG@10"
+    assert tuning.file.read_text(encoding="utf-8").splitlines()[1] == use
     assert how["data_version"] == how["data_sha256"][:12]
     text = to_text(tuning_table(tuning))
     assert "EASE on toy-signed, seed 7: NDCG@10 on validation" in text
@@ -265,6 +267,8 @@ def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str,
     assert (how["training_budget"], how["budget_unit"]) == (3.0, "CPU s")
     assert how["settings"] == {"valid_metric": "NDCG@10"}
     assert "--budget 3 --name other --seed 7 -c fixed.yaml" in how["command"]
+    text = tuning.file.read_text(encoding="utf-8")
+    assert f"--seed 7 -c fixed.yaml -c {tuning.file} valid_metric=NDCG@10\n" in text
 
 
 @pytest.mark.parametrize(

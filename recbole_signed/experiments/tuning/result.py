@@ -105,7 +105,7 @@ def chosen_values(best: Tried, space: Space, facts: Facts) -> dict[str, Any]:
 
 def tuned_yaml(tuning: Tuning, plan: Plan) -> str:
     """Return the file that is written."""
-    return to_yaml(Tuned(tuning.values, _how(tuning, plan)), _heading(tuning))
+    return to_yaml(Tuned(tuning.values, _how(tuning, plan)), _heading(tuning, plan))
 
 
 def _how(tuning: Tuning, plan: Plan) -> dict[str, Any]:
@@ -140,13 +140,20 @@ def _how(tuning: Tuning, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _heading(tuning: Tuning) -> str:
+def _heading(tuning: Tuning, plan: Plan) -> str:
     how = "the default configuration" if tuning.best.is_default else f"trial {tuning.best.number}"
-    model, dataset = tuning.task.model, tuning.task.dataset
-    return (
-        f"The best of {len(tuning.trials)} trials on validation: {how}. Use it by\n"
-        f"  recbole-signed run -m {model} -d {dataset} -c {tuning.file}"
-    )
+    words = ["recbole-signed", "run", "-m", tuning.task.model, "-d", tuning.task.dataset]
+    words += [] if tuning.task.seed is None else ["--seed", str(tuning.task.seed)]
+    command = shlex.join([*words, *_conditions(tuning.task, plan, str(tuning.file))])
+    return f"The best of {len(tuning.trials)} trials on validation: {how}. Use it by\n  {command}"
+
+
+def _conditions(task: Task, plan: Plan, *files: str) -> list[str]:
+    """Return the words of what all trials had in common, without which the values are not those that were chosen."""
+    left_out = {*NOT_RESULTS, *(["training_budget"] if plan.budget is not None else [])}
+    given = {key: value for key, value in (task.settings or {}).items() if key not in left_out}
+    named = (word for file in (*task.config_files, *files) for word in ("-c", file))
+    return [*named, *(as_word(key, value) for key, value in given.items())]
 
 
 def _command(task: Task, plan: Plan, start: Mapping[str, Any]) -> str:
@@ -164,11 +171,7 @@ def _command(task: Task, plan: Plan, start: Mapping[str, Any]) -> str:
         words += [] if value is None else [option, f"{value:g}" if isinstance(value, float) else str(value)]
     for key, value in start.items():
         words += ["--start", as_word(key, value)]
-    for file in task.config_files:
-        words += ["-c", file]
-    left_out = {*NOT_RESULTS, *(["training_budget"] if plan.budget is not None else [])}
-    given = {key: value for key, value in (task.settings or {}).items() if key not in left_out}
-    return shlex.join([*words, *(as_word(key, value) for key, value in given.items())])
+    return shlex.join([*words, *_conditions(task, plan)])
 
 
 def tuning_table(tuning: Tuning, lines: int = 5) -> Table:
