@@ -106,7 +106,8 @@ def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any,
     from recbole_signed.serve import EXPERIMENTS, Experiments, TrafficLog
     from recbole_signed.serve.traffic import FILE
 
-    existing_log(state)
+    if not (state / FILE).is_file():
+        existing_log(state)
     return TrafficLog(state / FILE, read_only=True), Experiments.read(file or state / EXPERIMENTS)[name]
 
 

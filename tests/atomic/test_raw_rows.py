@@ -80,8 +80,6 @@ def test_what_is_not_there_is_said(write_inter: Write, tmp_path: Path) -> None:
         read_rows(folder.parent / "movie")
     with pytest.raises(UsageError, match=r"no data set folder .*; 'recbole-signed convert' makes one"):
         read_rows(tmp_path / "nowhere" / "movies")
-    with pytest.raises(UsageError, match=r"no data set folder .*movies; look elsewhere\."):
-        read_rows(tmp_path / "nowhere" / "movies", hint="look elsewhere")
     (folder / "movies.yaml").write_text("benchmark_filename: [train, later]", encoding="utf-8")
     with pytest.raises(UsageError, match=re.escape("holds no movies.train.inter")):
         read_rows(folder)
