@@ -11,7 +11,7 @@ import typer
 from recbole_signed.cli.output import Json, print_json, printable
 from recbole_signed.errors import UsageError
 
-app = typer.Typer(help="Inspect, verify and compact the state directory of an online system.")
+app = typer.Typer(help="Inspect, verify, compact and refit the state directory of an online system.")
 versions = typer.Typer(help="List, pin, roll back and remove the versions of an online state.")
 app.add_typer(versions, name="versions")
 
@@ -115,6 +115,29 @@ def compact(state: State, as_json: Json = False) -> None:
         as_json,
         f"Rows up to seq {seq} are compacted; the log went from {before / 1e6:.1f} to {after / 1e6:.1f} MB.",
     )
+
+
+@app.command()
+def refit(state: State, as_json: Json = False) -> None:
+    """Learn from scratch and save that as a version; what was learned from users who were forgotten goes with it.
+
+    For a state that nobody has open; a service that runs takes POST /v1/refit.
+    """
+    from recbole_signed.online import OnlineRecommender
+
+    opened = OnlineRecommender.open(state)
+    try:
+        opened.refit().result()
+        name, left = opened.snapshot(), opened.erase()
+        version = opened.version
+    finally:
+        opened.close()
+    lines = [f"{name} is the version to start from: {version}, from scratch."]
+    if left:
+        lines.append(f"Something of forgotten users is left: {'; '.join(left.reasons) or left}.")
+    pending = {"rows": left.rows, "factors": left.factors, "reasons": list(left.reasons)}
+    _print({"version": name, "model": version, "pending_erasure": pending}, as_json, "\n".join(lines))
+    raise typer.Exit(1 if left else 0)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
@@ -16,13 +17,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from recbole_signed import __version__
+from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, OnlineRecommender
 from recbole_signed.serve import gorse, schemas
 from recbole_signed.serve.answers import TRENDING
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.experiments import parse_experiment
 from recbole_signed.serve.keys import ApiKeys, RateLimit
-from recbole_signed.serve.maintenance import Maintenance
+from recbole_signed.serve.maintenance import AlreadyRunsError, Maintenance, Refitting
 from recbole_signed.serve.middleware import Watch, answer_errors, key_of, no_key
 from recbole_signed.serve.problems import PROBLEM, ProblemError
 from recbole_signed.serve.ranking import Ranked
@@ -107,7 +109,7 @@ def make_app(
     _add_events(app, engine, needs)
     _add_recommendations(app, engine, needs)
     _add_items(app, engine, needs)
-    _add_models(app, engine, needs)
+    _add_models(app, engine, needs, maintenance)
     _add_experiments(app, engine, needs)
     _add_health(app, engine, needs, maintenance)
     _add_pages(app)
@@ -322,7 +324,7 @@ def _trainer(engine: Engine) -> OnlineRecommender:
     return engine.trainer
 
 
-def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:
     admin = {"tags": ["models"], "dependencies": needs("admin")}
 
     def models() -> schemas.Models:
@@ -361,6 +363,22 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
         """Keep a version from being removed, or no longer."""
         engine.trainer.versions.pin(name, pinned)
         return models()
+
+    @app.post("/v1/refit", status_code=202, **admin)
+    async def post_refit() -> schemas.Refit:
+        """Learn from scratch as soon as no other task runs, and save that as a version; it goes on after the answer.
+
+        409 where a refit runs already. `/v1/status` says how far it is (`refit`) and how the last one ended
+        (`maintenance.refit`). The factors that were learned from users who were erased go with it.
+        """
+        if maintenance is None:
+            raise ProblemError(503, "Service Unavailable", "This process has no maintenance, and begins no refit.")
+        try:
+            return schemas.Refit(**asdict(maintenance.ask_for_refit()))
+        except AlreadyRunsError as error:
+            raise ProblemError(409, "Conflict", str(error)) from error
+        except UsageError as error:
+            raise ProblemError(503, "Service Unavailable", str(error), 1.0) from error
 
 
 def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
@@ -435,8 +453,10 @@ def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
 
     @app.get("/v1/status", tags=["health"], dependencies=needs("read"))
     def status() -> dict[str, Any]:
-        """Return the figures of the page: sizes, rates, maintenance."""
-        return {**engine.status(), "maintenance": {} if maintenance is None else maintenance.rounds()}
+        """Return the figures of the page: sizes, rates, whether a refit runs, and the last rounds of maintenance."""
+        refitting = Refitting() if maintenance is None else maintenance.refitting
+        rounds = {} if maintenance is None else maintenance.rounds()
+        return {**engine.status(), "refit": asdict(refitting), "maintenance": rounds}
 
 
 def _add_pages(app: FastAPI) -> None:

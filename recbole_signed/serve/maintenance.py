@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from recbole_signed.errors import UsageError
 from recbole_signed.memory import give_memory_back
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.online.store import BACKUP
@@ -18,6 +20,23 @@ from recbole_signed.serve.settings import Schedule
 _logger = logging.getLogger(__name__)
 PAUSE = 600.0
 """Seconds until a task that failed is tried again, where its next time is not sooner."""
+
+
+class AlreadyRunsError(UsageError):
+    """What is asked for runs already, and does not know what happened since it began."""
+
+
+@dataclass(frozen=True)
+class Refitting:
+    """Whether a refit runs.
+
+    Attributes:
+        state: ``waiting`` for the round of maintenance that runs, ``running``, or ``idle``.
+        since: when it was asked for, or began, seconds since 1970; None while it is idle.
+    """
+
+    state: str = "idle"
+    since: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,21 +58,22 @@ class Maintenance:
     """
 
     def __init__(self, engine: Engine, schedule: Schedule) -> None:
-        self._engine = engine
-        self._tasks = {name: run for name, run in self._all().items() if getattr(schedule, name) > 0}
-        self._every = {name: float(getattr(schedule, name)) for name in self._tasks}
+        assert isinstance(engine.trainer, OnlineRecommender), "a replica is not maintained"
+        self._engine, self._trainer = engine, engine.trainer
+        self._tasks = self._all()
+        self._every = {name: float(getattr(schedule, name)) for name in self._tasks if getattr(schedule, name) > 0}
         now = time.monotonic()
         self._due = {name: now + every for name, every in self._every.items()}
         if "backup" in self._due:
             self._due["backup"] = now + self._until_backup()
         self._last: dict[str, Round] = {}
         self._done_at = dict.fromkeys(self._tasks, engine.seq)
-        self._stop = threading.Event()
+        self._refitting, self._lock = Refitting(), threading.Lock()
+        self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
     def _all(self) -> dict[str, Callable[[], object]]:
-        trainer = self._engine.trainer
-        assert isinstance(trainer, OnlineRecommender), "a replica is not maintained"
+        trainer = self._trainer
         target = self._engine.settings.backup
         backup = {} if target is None else {"backup": lambda: trainer.back_up(target)}
         return {
@@ -81,6 +101,7 @@ class Maintenance:
     def stop(self) -> None:
         """Finish what runs, then end."""
         self._stop.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -88,9 +109,40 @@ class Maintenance:
         """Return the last round of each task that had one."""
         return {name: asdict(each) for name, each in self._last.copy().items()}
 
+    @property
+    def refitting(self) -> Refitting:
+        """Whether a refit runs, or was asked for."""
+        return self._refitting
+
+    def ask_for_refit(self) -> Refitting:
+        """Let a refit begin as soon as no other task runs, whatever the schedule says.
+
+        One that was asked for already and has not begun is the same: it will know all that happened until now.
+
+        Raises:
+            AlreadyRunsError: one runs.
+            UsageError: maintenance has ended.
+        """
+        with self._lock:
+            if not self._thread.is_alive() or self._stop.is_set():
+                raise UsageError("the service is ending, and begins no refit; ask again once it has started.")
+            if self._refitting.state == "running":
+                raise AlreadyRunsError(
+                    "a refit runs, which does not know what has happened since it began; ask again once /v1/status "
+                    "says that 'refit' is idle."
+                )
+            if self._refitting.state == "idle":
+                self._refitting = Refitting("waiting", time.time())
+            asked = self._refitting
+        self._wake.set()
+        return asked
+
     def run(self, name: str) -> Round:
         """Run a task now."""
         telemetry, started = self._engine.telemetry, time.perf_counter()
+        if name == "refit":
+            with self._lock:
+                self._refitting = Refitting("running", time.time())
         error: str | None = None
         try:
             self._tasks[name]()
@@ -103,17 +155,37 @@ class Maintenance:
         telemetry.maintenance.labels(name, "failed" if error else "done").inc()
         telemetry.maintenance_seconds.labels(name).set(seconds)
         telemetry.maintenance_failed.labels(name).set(1 if error else 0)
+        if name == "refit":
+            with self._lock:  # once its outcome is told
+                self._refitting = Refitting()
         return found
 
     def _run(self) -> None:
-        while not self._stop.wait(min([1.0, *(max(due - time.monotonic(), 0.01) for due in self._due.values())])):
-            for name, due in self._due.items():
-                if time.monotonic() >= due and not self._stop.is_set():
-                    seq, pause = self._engine.seq, self._every[name]
-                    # nothing is left to do where nothing has happened, but items are withdrawn without an event
-                    if seq != self._done_at[name] or name == "backup":
-                        if self.run(name).error is None:
-                            self._done_at[name] = seq
-                        else:
-                            pause = min(pause, PAUSE)
-                    self._due[name] = time.monotonic() + pause
+        while not self._stop.is_set():
+            self._wake.wait(min([1.0, *(max(due - time.monotonic(), 0.01) for due in self._due.values())]))
+            self._wake.clear()
+            for name in self._tasks:
+                asked = name == "refit" and self._refitting.state == "waiting"
+                due = asked or time.monotonic() >= self._due.get(name, math.inf)
+                if due and not self._stop.is_set():
+                    self._round(name, asked=asked)
+
+    def _round(self, name: str, *, asked: bool) -> None:
+        seq, pause = self._engine.seq, self._every.get(name, math.inf)
+        if asked or self._has_work(name):
+            if self.run(name).error is None:
+                self._done_at[name] = seq
+            else:
+                pause = min(pause, PAUSE)
+        if name in self._every:
+            self._due[name] = time.monotonic() + pause
+
+    def _has_work(self, name: str) -> bool:
+        """Return whether something has happened since a task was done the last time.
+
+        Items are withdrawn without an event, and what was learned from users who were forgotten before the last start
+        waits for a refit.
+        """
+        if name == "refit" and self._trainer.pending_erasure.factors:
+            return True
+        return bool(self._engine.seq != self._done_at[name]) or name == "backup"

@@ -254,6 +254,13 @@ class Models(BaseModel):
     versions: list[VersionInfo]
 
 
+class Refit(BaseModel):
+    """Whether a refit runs."""
+
+    state: Literal["waiting", "running", "idle"] = Field(description="waiting: for the task that runs now.")
+    since: float | None = Field(description="When it was asked for, or began, seconds since 1970.")
+
+
 class PolicyBody(_Body):
     """A policy that never runs, see :class:`recbole_signed.serve.experiments.Policy`."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_recommender import begin
 
 from recbole_signed.cli.app import main
 from recbole_signed.online import Event, EventBatch
@@ -161,3 +162,20 @@ def test_control_characters_are_escaped_in_what_is_printed(tmp_path: Path, capsy
         assert "red" in out
     _, out, err = run(capsys, "state", "log", tmp_path / "no\x1b[31m")
     assert "\x1b" not in err + out
+
+
+def test_refit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    user = recommender.state.users.tokens([1])[0]  # type: ignore[union-attr]
+    recommender.forget(user)
+    assert recommender.pending_erasure.factors == 1
+    status, _, err = run(capsys, "state", "refit", tmp_path / "state")
+    assert (status, "is being written by process" in err) == (2, True)
+    recommender.close()
+    before = {each["name"] for each in as_json(capsys, "state", "versions", "list", tmp_path / "state")}
+    told = as_json(capsys, "state", "refit", tmp_path / "state")
+    assert told["pending_erasure"] == {"rows": 0, "factors": 0, "reasons": []}
+    after = as_json(capsys, "state", "versions", "list", tmp_path / "state")
+    assert [each["name"] for each in after if each["current"]] == [told["version"]]
+    assert not before & {each["name"] for each in after}  # they knew the user
+    assert "from scratch" in run(capsys, "state", "refit", tmp_path / "state")[1]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from recbole_signed.online import OnlineRecommender
+from recbole_signed.online import Event, OnlineRecommender
 from recbole_signed.online.store import restore
-from recbole_signed.serve import Experiments, Maintenance, ServeSettings
+from recbole_signed.serve import ApiKeys, Experiments, Maintenance, ServeSettings, make_app, make_key
 from recbole_signed.serve.catalogue import Catalogue
 
 
@@ -137,3 +139,89 @@ def test_a_failed_round_is_tried_again_without_a_new_event(
     maintenance.stop()
     assert (total(counter, result="failed"), total(counter, result="done")) == (2, 1)
     assert maintenance.rounds()["snapshot"]["error"] is None
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert what()
+
+
+NEVER = dict.fromkeys(("refresh", "refit", "snapshot", "compact", "backup"), 0)
+
+
+def test_a_refit_is_asked_for(
+    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine = serve().engine  # type: ignore[attr-defined]
+    trainer, began, go_on = engine.trainer, threading.Event(), threading.Event()
+    refit = trainer.refit
+
+    def slow() -> Any:
+        began.set()
+        go_on.wait(20)
+        return refit()
+
+    monkeypatch.setattr(trainer, "refit", slow)
+    keys = tmp_path / "keys"
+    write, admin = (make_key(keys, role) for role in ("write", "admin"))
+    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": NEVER}).schedule)
+    client = TestClient(make_app(engine, ApiKeys(keys), maintenance))
+    assert client.post("/v1/refit", headers={"X-API-Key": write}).status_code == 403
+    client.headers["X-API-Key"] = admin
+    assert client.post("/v1/refit").status_code == 503  # maintenance has not begun
+    maintenance.start()
+    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
+    assert client.delete("/v1/users/1").status_code == 200
+    until(lambda: client.get("/v1/status").json()["pending_erasure"] == {"rows": 0, "factors": 1, "reasons": []})
+    before = client.get("/v1/models").json()
+    assert client.get("/v1/status").json()["refit"] == {"state": "idle", "since": None}
+    answer = client.post("/v1/refit")
+    assert answer.status_code == 202
+    assert answer.json()["state"] in ("waiting", "running")
+    assert abs(answer.json()["since"] - time.time()) < 20
+    assert began.wait(20)
+    assert client.get("/v1/status").json()["refit"]["state"] == "running"
+    second = client.post("/v1/refit")
+    assert second.status_code == 409
+    assert "a refit runs" in second.json()["detail"]
+    go_on.set()
+    until(lambda: client.get("/v1/status").json()["refit"]["state"] == "idle")
+    told = client.get("/v1/status").json()
+    assert told["maintenance"]["refit"]["error"] is None
+    assert client.get("/v1/models").json()["model"] != before["model"]
+    until(lambda: client.get("/v1/status").json()["pending_erasure"]["factors"] == 0)
+    maintenance.stop()
+    assert client.post("/v1/refit").status_code == 503
+
+
+def test_a_refit_that_waits_is_asked_for_once(
+    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = serve().engine  # type: ignore[attr-defined]
+    began, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(engine.trainer, "compact", lambda: (began.set(), go_on.wait(20)))
+    schedule = ServeSettings.model_validate({"schedule": {**NEVER, "compact": 0.01}}).schedule
+    maintenance = Maintenance(engine, schedule)
+    engine.trainer.update([Event("e", "1", "2", "like", 1_700_000_000_000)])
+    maintenance.start()
+    assert began.wait(20)
+    first = maintenance.ask_for_refit()
+    assert first.state == "waiting"
+    assert maintenance.ask_for_refit() == first
+    go_on.set()
+    until(lambda: maintenance.refitting.state == "idle")
+    maintenance.stop()
+    assert engine.telemetry.total(engine.telemetry.maintenance, task="refit", result="done") == 1
+
+
+def test_what_was_learned_from_the_forgotten_goes_without_a_new_event(serve: Callable[..., TestClient]) -> None:
+    engine = serve().engine  # type: ignore[attr-defined]
+    engine.trainer.forget("1")
+    assert engine.trainer.pending_erasure.factors == 1
+    schedule = ServeSettings.model_validate({"schedule": {**NEVER, "refit": 0.02}}).schedule
+    maintenance = Maintenance(engine, schedule)  # after a restart
+    maintenance.start()
+    until(lambda: not engine.trainer.pending_erasure)
+    maintenance.stop()
