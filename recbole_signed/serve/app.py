@@ -21,11 +21,12 @@ from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, OnlineRecommender
 from recbole_signed.serve import gorse, schemas
 from recbole_signed.serve.answers import TRENDING
+from recbole_signed.serve.described import NeedsRole, describe_keys
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.experiments import parse_experiment
 from recbole_signed.serve.keys import ApiKeys, RateLimit
 from recbole_signed.serve.maintenance import AlreadyRunsError, Maintenance, Refitting
-from recbole_signed.serve.middleware import Watch, answer_errors, key_of, no_key
+from recbole_signed.serve.middleware import Watch, answer_errors
 from recbole_signed.serve.problems import PROBLEM, ProblemError
 from recbole_signed.serve.ranking import Ranked
 from recbole_signed.serve.replicas import NO_WRITER, Forwarder
@@ -97,14 +98,7 @@ def make_app(
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
 
     def needs(role: str) -> Any:
-        async def check(request: Request) -> None:  # a plain function would go through a thread
-            allowed = keys.allows(key_of(request.scope), role)
-            if allowed is None:
-                raise no_key()
-            if not allowed:
-                raise ProblemError(403, "Forbidden", f"This key may not do what needs the role '{role}'.")
-
-        return [Depends(check)]
+        return [Depends(NeedsRole(keys, role))]
 
     _add_events(app, engine, needs)
     _add_recommendations(app, engine, needs)
@@ -114,6 +108,7 @@ def make_app(
     _add_health(app, engine, needs, maintenance)
     _add_pages(app)
     gorse.add_routes(app, engine, needs)
+    describe_keys(app, keys.required)
     return app
 
 

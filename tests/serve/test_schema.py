@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -13,6 +15,9 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
+from recbole_signed.serve import Maintenance, ServeSettings, make_app, make_key
+from recbole_signed.serve.keys import ROLES
+
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 
 PATIENCE = 120
@@ -21,8 +26,10 @@ PATIENCE = 120
 
 def run(serve: Callable[..., TestClient], cases: int) -> int:
     """Send as many random requests as said; return how many were sent."""
-    client = serve()
-    schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
+    engine = serve().engine  # type: ignore[attr-defined]
+    never = dict.fromkeys(("refresh", "refit", "snapshot", "compact", "backup"), 0)
+    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": never}).schedule)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(engine, None, maintenance))
     strategy = st.one_of([operation.ok().as_strategy() for operation in schema.get_all_operations()])
     sent = 0
 
@@ -35,12 +42,53 @@ def run(serve: Callable[..., TestClient], cases: int) -> int:
         sent += 1
         case.call_and_validate(checks=CHECKS, timeout=PATIENCE)
 
-    send()
+    maintenance.start()
+    try:
+        send()
+    finally:
+        maintenance.stop()
     return sent
 
 
 def test_a_few_hundred_requests(serve: Callable[..., TestClient]) -> None:
     assert run(serve, 200) >= 150
+
+
+def test_the_schema_says_which_key_a_route_needs(serve: Callable[..., TestClient], tmp_path: Path) -> None:
+    keys = {role: make_key(tmp_path / "keys", role) for role in ROLES}
+    client = serve(tmp_path / "keys")
+    schema = client.get("/openapi.json").json()
+    schemathesis.openapi.from_dict(schema).validate()
+    schemes = schema["components"]["securitySchemes"]
+    assert {(each["type"], each.get("name"), each.get("scheme")) for each in schemes.values()} == {
+        ("apiKey", "X-API-Key", None),
+        ("http", None, "bearer"),
+    }
+    needed: dict[str, int] = {}
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            roles = [role for each in operation["security"] for named in each.values() for role in named]
+            assert len({*roles}) == len(operation["security"]) // 2, (method, path)  # the same for both schemes
+            assert [set(each) for each in operation["security"]] == ([{name} for name in schemes] if roles else [])
+            filled = re.sub(r"{\w+}", "a", path)
+            status = {role: client.request(method, filled, headers={"X-API-Key": keys[role]}) for role in keys}
+            if method == "get" and not roles:
+                assert client.get(filled).status_code != 401, path
+            elif roles:
+                assert client.request(method, filled).status_code == 401, (method, path)
+                assert f"`{roles[0]}`" in operation["description"]
+                needed[roles[0]] = needed.get(roles[0], 0) + 1
+                for role, answer in status.items():
+                    assert (answer.status_code == 403) == (ROLES.index(role) < ROLES.index(roles[0])), (method, path)
+    assert set(needed) == set(ROLES)
+    assert "/v1/events" in schema["paths"]
+
+
+def test_a_service_without_keys_says_that_none_is_needed(serve: Callable[..., TestClient]) -> None:
+    schema = serve().get("/openapi.json").json()
+    operation = schema["paths"]["/v1/users/{user_id}"]["delete"]
+    assert {} in operation["security"]
+    assert "the role `admin`, where the service has keys" in operation["description"]
 
 
 @pytest.mark.slow
