@@ -20,6 +20,7 @@ from .events import Event as Event
 from .events import EventBatch as EventBatch
 from .events import Limits as Limits
 from .events import content_id as content_id
+from .events import field_meant as field_meant
 from .events import id_of as id_of
 from .events import parse_rows as parse_rows
 from .events import refuse_other_units as refuse_other_units

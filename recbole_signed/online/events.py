@@ -12,18 +12,24 @@ An event says that a user liked, disliked, skipped or viewed an item at a time, 
 * a verdict replaces the other: a dislike ends a like, and ``undislike`` does not bring the like back.
 * ``features`` of an ``item`` or ``user`` map columns to texts, numbers or lists of them; the newest announcement of it
   counts.
+* a field of another name is passed over where events come from a stream or a file, unless it is a misspelt one
+  (:func:`parse_rows`), and refused where each row is answered for.
 * without an ``event_id`` a row gets one made of its content, so that the same row read twice is one event.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import itertools
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any
 
@@ -49,6 +55,9 @@ ANNOUNCED = {ITEM: "item", USER: "user"}
 """What events of a type announce."""
 NAMES = {code: name for name, code in TYPES.items()}
 KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value", "features")
+_KNOWN = frozenset(KNOWN_FIELDS)
+_LONGEST_MISSPELT = 16
+"""Characters of a name that can be a misspelt field."""
 MAX_FEATURES = 65_536
 """Characters of the features of one item or user, as JSON."""
 AnnouncedFeatures = Mapping[str, Mapping[Any, Any]]
@@ -213,14 +222,24 @@ class EventBatch:
 
 
 def parse_rows(
-    rows: Iterable[Mapping[str, Any]], positions: Iterable[str], limits: Limits | None = None
+    rows: Iterable[Mapping[str, Any]],
+    positions: Iterable[str],
+    limits: Limits | None = None,
+    *,
+    instead: Iterable[Mapping[str, Any]] | None = None,
+    only_known: bool = False,
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """Turn rows of any origin into a batch, and those that are not events into dead letters.
 
+    A stream may carry more than events need, so other fields than `KNOWN_FIELDS` are passed over; but one whose name is
+    nearly that of a field which the row lacks is taken for a misspelt one, and the row for no event.
+
     Args:
-        rows: fields by name; others than `KNOWN_FIELDS` are ignored. A row that is not a mapping is a dead letter.
+        rows: fields by name. A row that is not a mapping is a dead letter.
         positions: where the source has each row.
         limits: of the time stamps; `Limits()` where not given.
+        instead: for each row what its source knows of fields that it lacks.
+        only_known: refuse a row that has any other field, as where somebody waits for the answer.
 
     """
     limits = limits or Limits()
@@ -228,9 +247,11 @@ def parse_rows(
     good: list[tuple[str, str, str, int, int, float]] = []
     features: list[str] = []
     dead: list[DeadLetter] = []
-    for row, position in zip(rows, positions, strict=True):
+    known = itertools.repeat(None) if instead is None else instead
+    for (row, position), more in zip(zip(rows, positions, strict=True), known, strict=False):
         try:
-            parsed = _parse(row, latest, limits.max_id_length)
+            _refuse_fields(row, only_known=only_known)
+            parsed = _parse({**more, **row} if more else row, latest, limits.max_id_length)
             features.append(_features(row) if parsed[3] in ANNOUNCED else "")
             good.append(parsed)
         except _InvalidRowError as error:
@@ -243,9 +264,31 @@ class _InvalidRowError(ValueError):
     """Why a row is not an event."""
 
 
-def _parse(row: Any, latest: int, longest: int) -> tuple[str, str, str, int, int, float]:
+def _refuse_fields(row: Any, *, only_known: bool) -> None:
     if not isinstance(row, Mapping):
         raise _InvalidRowError("the row is not an object with the fields user_id, item_id, type and timestamp")
+    for name in row if len(row) > len(KNOWN_FIELDS) or not row.keys() <= _KNOWN else ():
+        if name in _KNOWN:
+            continue
+        meant = field_meant(name)
+        if only_known or (meant is not None and meant not in row):
+            told = f"; did you mean '{meant}'?" if meant else f"; the fields are {', '.join(KNOWN_FIELDS)}"
+            raise _InvalidRowError(f"there is no field {quoted(name)}{told}")
+
+
+def field_meant(name: Any) -> str | None:
+    """Return the field of an event that a name is a misspelling of; None where it is none of one."""
+    return _field_meant(name) if isinstance(name, str) and len(name) <= _LONGEST_MISSPELT else None
+
+
+@lru_cache(4096)
+def _field_meant(name: str) -> str | None:
+    plain = re.sub("[^a-z0-9]", "", name.lower())  # eventId, event-id
+    same = [known for known in KNOWN_FIELDS if plain == known.replace("_", "")]
+    return next(iter(same or difflib.get_close_matches(name.lower(), KNOWN_FIELDS, n=1, cutoff=0.85)), None)
+
+
+def _parse(row: Mapping[str, Any], latest: int, longest: int) -> tuple[str, str, str, int, int, float]:
     name = row.get("type")
     kind = TYPES.get(name) if isinstance(name, str) else None
     if kind is None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import EventBatch
+from recbole_signed.online import DeadLetter, EventBatch
 from recbole_signed.online.sources import EventSource
 from recbole_signed.serve.writer import BusyError, Writer
 
@@ -56,8 +57,7 @@ class Feed:
                 polled = self._source.poll(BATCH)
                 for each in polled.rejected:
                     _logger.warning("an entry of %s is no event: %s", self._source.name, each.reason)
-                self._writer.count_refused(len(polled.rejected))
-                if self._taken(polled.batch, polled.position):
+                if self._rejected(polled.rejected) and self._taken(polled.batch, polled.position):
                     self._source.commit(polled.position)
                     self.failure = None
                 if time.monotonic() > look_at:
@@ -71,6 +71,16 @@ class Feed:
         except Exception as error:  # a figure alone: whether the stream can be read, the next poll says
             _logger.debug("how far %s is ahead is not known: %s", self._source.name, error)
             return None
+
+    def _rejected(self, rows: Sequence[DeadLetter]) -> bool:
+        """Hand over what is no event until it is kept; False where the end came first."""
+        while rows and not self._stop.is_set():
+            try:
+                self._writer.reject(self._source.name, rows)
+                return True
+            except Exception as error:  # such as a full disk; the source would not give these again
+                self._failed(error)
+        return not rows
 
     def _taken(self, batch: EventBatch, position: str | None) -> bool:
         """Hand events over until they are durable; False where the end came first."""

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from recbole_signed.ids_and_times import MAX_ID, id_text
+from recbole_signed.online import TYPES
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00]+$"), AfterValidator(id_text)]
 """An id of a user or an item, in the form that events have: what is behind the routes sees no other. What is written is
@@ -42,6 +43,21 @@ def _like(**example: Any) -> ConfigDict:
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
 
 
+_EVENT: Any = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["type"],
+    "properties": {
+        **{name: {"type": ["string", "integer", "null"]} for name in ("event_id", "user_id", "item_id")},
+        "type": {"type": "string", "enum": list(TYPES)},
+        "timestamp": {"type": ["integer", "string", "null"]},
+        "value": {"type": ["number", "string", "null"]},
+        "features": {"type": ["object", "string", "null"]},
+    },
+}
+"""The schema of an event; whether it is one is said of each by itself."""
+
+
 class EventsBody(_Body):
     """Events as :mod:`recbole_signed.online.events` has them; each is judged by itself, so that rows are free here."""
 
@@ -51,8 +67,9 @@ class EventsBody(_Body):
         min_length=1,
         description="Objects with user_id, item_id, type (like, dislike, skip, view, unlike, undislike) and optionally "
         "timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value; the types item and user "
-        "announce features, an object of columns with texts, numbers or lists of them; forget_user erases a user.",
-        json_schema_extra={"items": {"type": "object"}},
+        "announce features, an object of columns with texts, numbers or lists of them; forget_user erases a user. "
+        "An event with any other field is refused.",
+        json_schema_extra={"items": _EVENT},
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import id_text
-from recbole_signed.online import EventBatch, OnlineRecommender
+from recbole_signed.online import DeadLetter, EventBatch, OnlineRecommender
 from recbole_signed.online.store import EventResult
 from recbole_signed.serve.telemetry import Telemetry
 
@@ -117,9 +117,17 @@ class Writer:
         self._queue.put(job)
         return job.done
 
-    def count_refused(self, n: int) -> None:
-        """Count rows of a stream that are no events, as those of a request are."""
-        self._telemetry.events.labels("refused").inc(n)
+    def reject(self, source: str, rows: Sequence[DeadLetter]) -> None:
+        """Keep rows of a stream that are no events beside the log, and count them, as those of a request are.
+
+        Raises:
+            UsageError: the disk is full or can't be written.
+        """
+        with self._trainer.reading() as (state, _):
+            pass  # which is not held while the disk is waited for
+        with state.entered():
+            state.dead_letters.write(source, rows)
+        self._telemetry.events.labels("refused").inc(len(rows))
 
     def _run(self) -> None:
         job: Any = None

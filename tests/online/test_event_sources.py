@@ -163,6 +163,20 @@ def test_a_file_that_lacks_a_column(tmp_path: Path, suffix: str) -> None:
         open_source(str(path))
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_file_with_a_misspelt_column(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"events.{suffix}"
+    frame = pl.DataFrame({"user_id": ["u"], "item_id": ["i"], "type": ["like"], "timestamp": [1], "session_id": ["s"]})
+    for column, refused in (("Event ID", True), ("event_time", False)):
+        changed = frame.with_columns(pl.lit("e").alias(column))
+        changed.write_csv(path) if suffix == "csv" else changed.write_parquet(path)
+        if refused:
+            with pytest.raises(UsageError, match="the column 'Event ID', which no event has; did you mean 'event_id'"):
+                open_source(str(path))
+        else:
+            assert len(open_source(str(path)).poll(9).batch) == 1
+
+
 def test_what_is_no_source(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a source of events"):
         open_source("events.xlsx")

@@ -85,6 +85,46 @@ def test_unusual_rows_are_events(changed: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["session_id", "event", "event_type", "event_time", "rating", "user", "movie_id", "x" * 999]
+)
+def test_other_fields_of_a_stream_are_passed_over(name: str) -> None:
+    row = {key: each for key, each in GOOD.items() if key in ("user_id", "item_id", "type", "timestamp")}
+    batch, dead = parse_rows([{**row, name: "7"}], ["here"], LIMITS)
+    assert (len(batch), dead) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("timestmap", "timestamp"), ("event-id", "event_id"), ("eventId", "event_id"), ("Values", "value")],
+)
+def test_a_misspelt_field_is_told_where_the_row_lacks_the_one_that_is_meant(name: str, meant: str) -> None:
+    row = {key: each for key, each in GOOD.items() if key != meant}
+    rows, known = [{**row, name: 1}, {**GOOD, meant: 1, name: 1}], {meant: 7}  # the source would know it too
+    batch, dead = parse_rows(rows, ["1", "2"], LIMITS, instead=[known, known])
+    assert [(each.reason, each.raw) for each in dead] == [
+        (f"there is no field '{name}'; did you mean '{meant}'?", {**row, name: 1})
+    ]
+    assert len(batch) == 1
+
+
+def test_what_a_source_knows_takes_the_place_of_what_a_row_lacks() -> None:
+    row = {"user_id": "u", "item_id": "i", "type": "like", "event_id": "own"}
+    batch, dead = parse_rows([row], ["1"], LIMITS, instead=[{"event_id": "place", "timestamp": 7}])
+    assert (batch.event_id, batch.timestamp.tolist(), dead) == (["own"], [7], [])
+
+
+def test_a_row_that_is_answered_for_has_known_fields_alone() -> None:
+    reasons = {
+        "user": "there is no field 'user'; the fields are event_id, user_id, item_id, type, timestamp, value, features",
+        "Timestamp": "there is no field 'Timestamp'; did you mean 'timestamp'?",
+        7: "there is no field 7; the fields are",
+    }
+    for name, reason in reasons.items():
+        _, (letter,) = parse_rows([{**GOOD, name: 1}], ["1"], LIMITS, only_known=True)
+        assert letter.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
     ("stamp", "unit"),
     [(1_650_812_741, "seconds"), (1_650_812_741_000_000, "microseconds"), (1_650_812_741_000_000_000, "nanoseconds")],
 )

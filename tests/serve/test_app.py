@@ -93,6 +93,35 @@ def test_a_bad_event_does_not_spoil_its_batch(serve: Make) -> None:
     assert client.post("/v1/events", json={"events": rows[:1]}).json()["duplicate"] == 1
 
 
+def test_a_field_that_no_event_has_is_refused(serve: Make) -> None:
+    client = serve()
+    good = {"user_id": "new", "item_id": "1", "type": "like"}
+    answer = client.post(
+        "/v1/events", json={"events": [{**good, "timestmap": NOW}, {**good, "note": "x"}, good]}
+    ).json()
+    assert [each["status"] for each in answer["results"]] == ["refused", "refused", "accepted"]
+    assert answer["results"][0]["reason"] == "there is no field 'timestmap'; did you mean 'timestamp'?"
+    assert "there is no field 'note'; the fields are event_id" in answer["results"][1]["reason"]
+    # gorse's clients send fields of theirs
+    sent = [{"FeedbackType": "like", "UserId": "new", "ItemId": "2", "Comment": "x", "Value": 1}]
+    assert client.post("/api/feedback", json=sent).json() == {"RowAffected": 1}
+
+
+def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
+    schema = serve().get("/openapi.json").json()
+    bodies = set()
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            if "requestBody" in operation and path.startswith("/v1/"):
+                bodies.add(operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2])
+    assert len(bodies) >= 6
+    for name in bodies:
+        assert schema["components"]["schemas"][name]["additionalProperties"] is False, name
+    assert (
+        schema["components"]["schemas"]["EventsBody"]["properties"]["events"]["items"]["additionalProperties"] is False
+    )
+
+
 def test_filters(serve: Make) -> None:
     client = serve()
     whole = items(client, "1", k=60)

@@ -74,6 +74,7 @@ def service(tmp_path: Path, stream: Stream) -> Iterator[Callable[[str], TestClie
         engine = Engine(trainer, settings, folder=tmp_path / name)
         opened.append((engine, trainer))
         client = TestClient(make_app(engine))
+        client.engine = engine  # type: ignore[attr-defined]
         client.stop = lambda: (engine.close(), trainer.close(), opened.remove((engine, trainer)))  # type: ignore[attr-defined]
         return client
 
@@ -94,6 +95,29 @@ def lists(client: TestClient, seq: int) -> list[list[tuple[str, float]]]:
         assert answer["seq"] == seq
         found.append([(each["item"], each["score"]) for each in answer["items"]])
     return found
+
+
+def test_a_misspelt_field_of_a_stream_is_told_and_others_are_passed_over(
+    service: Callable[[str], TestClient], stream: Stream
+) -> None:
+    one = service("one")
+    row = {"user_id": "u1", "item_id": "i1", "type": "dislike"}
+    stream.add({**row, "timestmap": NOW, "session": "a"})
+    stream.add({**row, "eventid": "e1", "timestamp": NOW})
+    stream.add({**row, "timestamp": NOW, "session": "a"})
+    lists(one, 1)
+    letters, wanted = one.engine.trainer.state.dead_letters, ("eventid", "timestmap")  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 60
+
+    def told() -> list[str]:
+        return sorted(each["reason"] for each in letters if any(name in each["raw"] for name in wanted))
+
+    while len(told()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert told() == [
+        "there is no field 'eventid'; did you mean 'event_id'?",
+        "there is no field 'timestmap'; did you mean 'timestamp'?",
+    ]
 
 
 def add(stream: Stream, first: int, last: int) -> None:
@@ -192,6 +216,29 @@ def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
     counted = engine.telemetry.events
     assert engine.telemetry.total(counted, result="refused") == 2
     assert engine.telemetry.total(counted, result="accepted") == 1
+    letters = list(engine.trainer.state.dead_letters)
+    assert [(each["source"], each["position"], each["raw"]) for each in letters] == [
+        ("rows", "0", rows[0]),
+        ("rows", "2", {}),
+    ]
+
+
+def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine.writer is not None
+    monkeypatch.setattr(feed, "PAUSE", 0.0)
+    write, refused = engine.trainer.state.dead_letters.write, []
+
+    def full(source: str, letters: Any) -> None:
+        if not refused:
+            refused.append(letters)
+            raise UsageError("the disk is full")
+        write(source, letters)
+
+    monkeypatch.setattr(engine.trainer.state.dead_letters, "write", full)
+    source = Rows([{"user_id": "u1", "type": "adore"}])
+    engine.feed = Feed(source, engine.writer)
+    assert source.committed.wait(60)
+    assert [each["raw"] for each in engine.trainer.state.dead_letters] == [{"user_id": "u1", "type": "adore"}]
 
 
 def test_a_stream_that_does_not_tell_how_far_it_is_ahead_is_read(

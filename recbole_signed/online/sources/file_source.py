@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DeadLetter, EventBatch, Limits, parse_rows
+from recbole_signed.online import DeadLetter, EventBatch, Limits, field_meant, parse_rows
 from recbole_signed.online.sources.source import EventSource, Polled
 
 _logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def parse_lines(
 
 
 class CsvSource(EventSource):
-    """A CSV file with a header that names the fields of an event; other columns are ignored.
+    """A CSV file with a header that names the fields of an event; other columns are passed over.
 
     A row with another number of columns than the header, or that is not UTF-8, is a dead letter. The file must be
     whole: a last row without a line end counts, since no part of a row can be told from a row.
@@ -128,7 +128,7 @@ class CsvSource(EventSource):
         limits: of the time stamps.
 
     Raises:
-        UsageError: the file can't be read, or its header lacks a field.
+        UsageError: the file can't be read, or its header lacks a field, or misspells one.
 
     """
 
@@ -183,7 +183,7 @@ class ParquetSource(EventSource):
     """A parquet file with the fields of an event as columns; it is read in slices.
 
     Raises:
-        UsageError: the file can't be read, or lacks a column.
+        UsageError: the file can't be read, or lacks a column, or misspells one.
 
     """
 
@@ -243,6 +243,14 @@ def _require(names: list[str], path: Path) -> None:
             f"{path} lacks the column {', '.join(missing)}; an event has user_id, item_id, type and timestamp, and may "
             f"have event_id and value; found: {', '.join(names) or 'nothing'}."
         )
+
+    for name in names:
+        meant = field_meant(name)
+        if meant is not None and meant not in names:
+            raise UsageError(
+                f"{path} has the column '{name}', which no event has; did you mean '{meant}'? Rename it, so that it is "
+                "read, or so that it is not taken for a misspelt one."
+            )
 
 
 def _tolerant(reader: Iterator[list[str]]) -> Iterator[list[str] | str]:

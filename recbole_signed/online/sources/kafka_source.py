@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import parse_json
-from recbole_signed.online import DeadLetter, EventBatch, Limits, parse_rows
+from recbole_signed.online import DeadLetter, Limits, parse_rows
 from recbole_signed.online.sources.source import EventSource, Polled
 
 _logger = logging.getLogger(__name__)
@@ -124,17 +124,18 @@ class KafkaSource(EventSource):
         if not self._assigned or self._down or time.monotonic() > self._look_at:
             self._follow()
         messages = self._read(max_events)
-        rows, places, dead = [], [], []
+        rows, places, instead, dead = [], [], [], []
         for message in messages:
             place = f"{self._topic}/{message.partition()}/{message.offset()}"
             self._next[message.partition()] = message.offset() + 1
             try:
-                rows.append(self._row(message, place))
+                rows.append(parse_json(message.value() or b""))
                 places.append(place)
+                instead.append(self._known(message, place))
             except ValueError:
                 text = (message.value() or b"").decode(errors="backslashreplace")
                 dead.append(DeadLetter("the message is no JSON in UTF-8", place, text))
-        batch, invalid = parse_rows(rows, places, self._limits) if rows else (EventBatch.empty(), [])
+        batch, invalid = parse_rows(rows, places, self._limits, instead=instead)
         return Polled(batch, dead + invalid, self._position(), exhausted=False)
 
     def commit(self, position: str | None) -> None:
@@ -212,15 +213,10 @@ class KafkaSource(EventSource):
                 self._raise(failed)
         return messages
 
-    def _row(self, message: Any, place: str) -> Any:
-        """Return the row that a message holds; raises ValueError where it is no JSON."""
-        row = parse_json(message.value() or b"")
-        if isinstance(row, dict):
-            row.setdefault("event_id", place)
-            kind, stamp = message.timestamp()
-            if kind != self._kafka.TIMESTAMP_NOT_AVAILABLE:
-                row.setdefault("timestamp", stamp)
-        return row
+    def _known(self, message: Any, place: str) -> dict[str, Any]:
+        """Return what is known of fields that a message does not hold."""
+        kind, stamp = message.timestamp()
+        return {"event_id": place, **({} if kind == self._kafka.TIMESTAMP_NOT_AVAILABLE else {"timestamp": stamp})}
 
     # ---- what goes wrong
 

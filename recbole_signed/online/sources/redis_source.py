@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.online import EventBatch, Limits, parse_rows
+from recbole_signed.online import Limits, parse_rows
 from recbole_signed.online.sources.source import EventSource, Polled
 
 
@@ -89,20 +89,13 @@ class RedisSource(EventSource):
         try:
             entries = self._pending(max_events) or self._abandoned(max_events) or self._new(max_events)
             positions = [entry.decode() for entry, _ in entries]
-            rows = [self._row(place, fields) for place, (_, fields) in zip(positions, entries, strict=True)]
+            rows = [_row(fields) for _, fields in entries]
         except (self._errors, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # or no such reply
             raise self._refused(error) from error
         self._given = [entry for entry, _ in entries]
-        batch, dead = parse_rows(rows, positions, self._limits) if rows else (EventBatch.empty(), [])
+        instead = [{"event_id": f"{self._stream}/{place}"} for place in positions]
+        batch, dead = parse_rows(rows, positions, self._limits, instead=instead)
         return Polled(batch, dead, positions[-1] if positions else None, exhausted=False)
-
-    def _row(self, place: str, fields: Any) -> dict[str, Any]:
-        row = {
-            name.decode(errors="surrogateescape"): value.decode(errors="surrogateescape")
-            for name, value in (fields or {}).items()  # an entry trimmed since has no fields
-        }
-        row.setdefault("event_id", f"{self._stream}/{place}")
-        return row
 
     def commit(self, position: str | None) -> None:
         """Acknowledge what the last `poll` gave.
@@ -171,3 +164,10 @@ class RedisSource(EventSource):
             f"The Redis stream '{self._stream}' can't be read ({text}); see that the server runs and that the key is "
             "a stream, then start again: what was not acknowledged comes again."
         )
+
+
+def _row(fields: Any) -> dict[str, Any]:
+    return {
+        name.decode(errors="surrogateescape"): value.decode(errors="surrogateescape")
+        for name, value in (fields or {}).items()  # an entry trimmed since has no fields
+    }
