@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 import recbole_signed
 
 DASHBOARD = Path(recbole_signed.__file__).parents[1] / "docs" / "_static" / "grafana.json"
-OF_PROMETHEUS = {"instance", "le"}
-"""Labels that Prometheus adds, and those of a histogram's buckets."""
+OF_PROMETHEUS = {"instance", "le", "process"}
+"""Labels that Prometheus adds, those of a histogram's buckets, and what the processes of ``--workers`` add."""
 
 
 def test_it_names_only_metrics_that_exist(serve: Callable[..., TestClient]) -> None:
@@ -49,3 +49,17 @@ def test_it_names_only_metrics_that_exist(serve: Callable[..., TestClient]) -> N
             shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
             name = re.findall(r"recbole_signed_\w+", target["expr"])[0]
             assert shown - OF_PROMETHEUS <= labels[name], target
+
+
+def test_legends_tell_instances_and_processes_apart() -> None:
+    content = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    for panel in content["panels"]:
+        for target in panel["targets"]:
+            summed = re.search(r"by \(([^)]*)\)", target["expr"])
+            shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            if summed is None:  # one curve a process
+                assert {"instance", "process"} <= shown, target
+            else:
+                assert {each.strip() for each in summed[1].split(",")} - {"le"} == shown, target
+        legends = [target["legendFormat"] for target in panel["targets"]]
+        assert len(set(legends)) == len(legends)
