@@ -231,7 +231,7 @@ def inspect(
         summary: dict[str, Any] = {
             "last_seq": opened.last_seq,
             "base_seq": opened.base_seq,
-            "users": len(opened.users) - 1,
+            "users": opened.users.n_known,
             "items": len(opened.items) - 1,
             "forgotten_users": len(opened.users.tombstones),
             "dead_letters": sum(1 for _ in DeadLetterFile(state / DEAD_LETTERS)),

@@ -126,20 +126,28 @@ class Engine(Answers):
     def status(self) -> dict[str, Any]:
         """Return sizes, latencies and rates for the page."""
         state = self._state
-        shown = 0 if self.traffic is None else self.traffic.added()  # outcomes too are those of all processes
-        disliked, judged = self.telemetry.total(self.telemetry.outcomes, sign="dislike"), self.verdicts
         return {
-            "users": state.edges.n_users - 1,
+            "users": state.users.n_known,
             "items": state.edges.n_items - 1,
             "edges": len(state.edges),
             "waiting": self.waiting,
             "answer_p99": self.telemetry.quantile(self.telemetry.requests, 0.99, route=RECOMMENDATIONS),
             "visible_p99": self.telemetry.quantile(self.telemetry.visible, 0.99),
             "resident_bytes": memory_bytes()[0],
-            "dislike_rate": self._dislike_rate.of(disliked, shown),
-            "unknown_item_share": None if judged is None else self._unknown_items.of(judged.unknown, judged.taken),
+            "dislike_rate": self._dislikes()[0],
+            "unknown_item_share": self._unknown()[0],
             "pending_erasure": self._pending_erasure(),
         }
+
+    def _dislikes(self) -> tuple[float | None, float]:
+        """Return the dislikes of the last hour on shown items per item shown, and the number of these."""
+        shown = 0 if self.traffic is None else self.traffic.added()  # outcomes too are those of all processes
+        return self._dislike_rate.of(self.telemetry.total(self.telemetry.outcomes, sign="dislike"), shown)
+
+    def _unknown(self) -> tuple[float | None, float]:
+        """Return the share of verdicts of the last hour on items that were not known, and the number of verdicts."""
+        judged = self.verdicts
+        return (None, 0.0) if judged is None else self._unknown_items.of(judged.unknown, judged.taken)
 
     def _disk(self) -> tuple[float | None, float | None]:
         """Return the size of the file system that the state is on, and what is free of it."""
@@ -157,7 +165,9 @@ class Engine(Answers):
         """Return the gauges of the metrics route: name -> help text and value, None where there is none."""
         status, alerts = self.status(), self.settings.quality
         behind = None if self.feed is None else self.feed.behind
-        unknown, dislikes = status["unknown_item_share"] or 0.0, status["dislike_rate"] or 0.0
+        (dislikes, shown), (unknown, verdicts) = self._dislikes(), self._unknown()
+        many_dislikes = shown >= alerts.alert_cases and (dislikes or 0.0) > alerts.alert_dislike_rate
+        many_unknown = verdicts >= alerts.alert_cases and (unknown or 0.0) > alerts.alert_unknown_items
         size, free = self._disk()
         left = status["pending_erasure"] or {"rows": 0, "factors": 0}
         return {
@@ -172,10 +182,10 @@ class Engine(Answers):
             "resident_memory_bytes": ("Resident memory of the process.", status["resident_bytes"]),
             "disk_bytes": ("Size of the file system of the state.", size),
             "disk_free_bytes": ("What is free of it.", free),
-            "unknown_item_share": ("Share of verdicts on items that were not known, last hour.", unknown),
-            "dislikes_per_impression": ("Dislikes on shown items per item shown, last hour.", dislikes),
-            "alert_unknown_items": ("1: above its threshold.", float(unknown > alerts.alert_unknown_items)),
-            "alert_dislike_rate": ("1: above its threshold.", float(dislikes > alerts.alert_dislike_rate)),
+            "unknown_item_share": ("Share of verdicts on items that were not known, last hour.", unknown or 0.0),
+            "dislikes_per_impression": ("Dislikes on shown items per item shown, last hour.", dislikes or 0.0),
+            "alert_unknown_items": ("1: above its threshold.", float(many_unknown)),
+            "alert_dislike_rate": ("1: above its threshold.", float(many_dislikes)),
             "pending_erasures": ("Forgotten users of whom something is left.", max(left["rows"], left["factors"])),
             "ready": ("1: answers are current.", float(not self.reasons_not_ready())),
         }

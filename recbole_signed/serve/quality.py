@@ -114,8 +114,8 @@ class RecentShare:
         self._clock, self._lock = clock, threading.Lock()
         self._noted = deque([(clock(), 0.0, 0.0)])
 
-    def of(self, part: float, whole: float) -> float | None:
-        """Return the share, None where the second counter has not grown.
+    def of(self, part: float, whole: float) -> tuple[float | None, float]:
+        """Return the share, None where the second counter has not grown, and by how much that has grown.
 
         Args:
             part: the first counter now.
@@ -129,7 +129,7 @@ class RecentShare:
             if now - self._noted[-1][0] >= 60:
                 self._noted.append((now, part, whole))
         grown = whole - whole_before  # below 0 where impressions of users who are forgotten went
-        return max(part - part_before, 0.0) / grown if grown > 0 else None
+        return (max(part - part_before, 0.0) / grown, grown) if grown > 0 else (None, 0.0)
 
 
 class LiveQuality:

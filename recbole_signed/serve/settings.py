@@ -66,6 +66,7 @@ class Quality(Spec):
         per_commit: most verdicts of one commit that are, drawn at random, so that bulk loads are not held up.
         alert_dislike_rate: dislikes per impression above which the alert gauge is 1.
         alert_unknown_items: share of events about unknown items above which it is 1.
+        alert_cases: impressions, or verdicts, of the last hour below which neither gauge is 1, whatever the share.
     """
 
     k: int = Field(default=20, ge=1)
@@ -73,6 +74,7 @@ class Quality(Spec):
     per_commit: int = Field(default=20, ge=1)
     alert_dislike_rate: float = Field(default=0.2, gt=0)
     alert_unknown_items: float = Field(default=0.2, gt=0)
+    alert_cases: int = Field(default=50, ge=1)
 
 
 class ServeSettings(Spec):

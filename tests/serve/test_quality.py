@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
@@ -92,17 +95,38 @@ def test_groups() -> None:
 def test_a_share_is_that_of_the_last_hour() -> None:
     now = 0.0
     share = RecentShare(lambda: now)
-    assert share.of(0, 0) is None
-    assert share.of(1, 4) == 0.25
+    assert share.of(0, 0)[0] is None
+    assert share.of(1, 4) == (0.25, 4)
     part = whole = 0
     for _ in range(24 * 60):  # a day without, asked for each minute
         now, whole = now + 60, whole + 10
-        assert share.of(part, whole) == 0
+        assert share.of(part, whole)[0] == 0
     for minute in range(1, 121):  # then every second is one
         now, part, whole = now + 60, part + 5, whole + 10
-        assert share.of(part, whole) == pytest.approx(0.5 * min(minute, 60) / 60, abs=0.01)
+        assert share.of(part, whole)[0] == pytest.approx(0.5 * min(minute, 60) / 60, abs=0.01)
     now += 86_400
-    assert share.of(part, whole) is None  # nothing since
-    assert share.of(part + 1, whole + 2) is None or share.of(part + 1, whole + 2) == 0.5
+    assert share.of(part, whole)[0] is None  # nothing since
+    assert share.of(part + 1, whole + 2)[0] is None or share.of(part + 1, whole + 2)[0] == 0.5
     assert len(share._noted) <= 62
-    assert share.of(0, 0) is None  # a counter fell
+    assert share.of(0, 0)[0] is None  # a counter fell
+
+
+@pytest.mark.parametrize(("cases", "alert"), [(2, 0.0), (1, 1.0)])
+def test_a_single_verdict_is_no_alert(serve: Callable[..., TestClient], cases: int, alert: float) -> None:
+    client = serve(quality={"alert_cases": cases})
+    engine = client.engine  # type: ignore[attr-defined]
+    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "never seen", "type": "like"}]})
+    engine._dislikes = lambda: (1.0, 1.0)
+    gauges = {name: value for name, (_, value) in engine.gauges().items()}
+    assert (gauges["unknown_item_share"], gauges["dislikes_per_impression"]) == (1.0, 1.0)
+    assert (gauges["alert_unknown_items"], gauges["alert_dislike_rate"]) == (alert, alert)
+
+
+def test_users_who_were_forgotten_are_not_counted(serve: Callable[..., TestClient]) -> None:
+    client = serve()
+    before = client.get("/v1/status").json()["users"]
+    client.post("/v1/events", json={"events": [{"user_id": "new", "item_id": "1", "type": "like"}]})
+    assert client.get("/v1/status").json()["users"] == before + 1
+    client.delete("/v1/users/1").raise_for_status()
+    assert client.get("/v1/status").json()["users"] == before
+    assert f"recbole_signed_users {before}.0" in client.get("/metrics").text

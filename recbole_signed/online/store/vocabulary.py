@@ -95,6 +95,11 @@ class Vocabulary:
         return bytes(self._tags[i * TAG : (i + 1) * TAG])
 
     @property
+    def n_known(self) -> int:
+        """Number of ids whose token is known: neither padding nor forgotten."""
+        return len(self._ids)
+
+    @property
     def tombstones(self) -> np.ndarray:
         """Ids whose token was forgotten, int64."""
         return np.array([i for i, token in enumerate(self._tokens) if token is None and i], dtype=np.int64)
