@@ -22,9 +22,11 @@ from recbole_signed.api.ties import best_of_each, order_of_ids
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
 from recbole_signed.data import ItemLists
 from recbole_signed.errors import UsageError
+from recbole_signed.plugin.ranges import RANGES
 
 CELLS = 4_000_000
 """Scores that are held at a time."""
+AVERSIONS = RANGES["dislike_aversion"]
 SCHEMA = {"user": pl.String, "item": pl.String, "score": pl.Float32, "rank": pl.Int32, "known": pl.Boolean}
 _FEATURES = ("inter_feat", "neg_feat", "neutral_feat")
 
@@ -104,7 +106,7 @@ class Recommender:
             include_seen: also items that the user has an edge to; by default nobody gets what they have liked,
                 disliked or seen.
             dislike_aversion: for SSF, SSF-L and SSF-T: how strongly items with a low like rate are held back, in
-                place of the fitted value; 0: not at all.
+                place of the fitted value, at most 100; 0: not at all.
 
         Returns:
             A polars frame with the columns ``user``, ``item`` (String), ``score`` (Float32; comparable within a user),
@@ -324,8 +326,8 @@ class Recommender:
             return self.model
         if not hasattr(type(self.model), "dislike_aversion"):
             raise UsageError(f"{self.config['model']} has no dislike_aversion; SSF, SSFL and SSFT have.")
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < float("inf"):
-            raise UsageError(f"dislike_aversion is {value!r}; give a number, 0 or more.")
+        if not isinstance(value, Real) or not AVERSIONS.holds(value if isinstance(value, bool) else float(value)):
+            raise UsageError(f"dislike_aversion is {value!r}; give {AVERSIONS}.")
         other = copy.copy(self.model)
         other._buffers = dict(other._buffers)
         other.dislike_aversion = float(value)

@@ -103,7 +103,7 @@ def declared_for(declared: Interval | Words, default: Any) -> Interval | Words |
 COUNT, FROM_ZERO = Interval(int, 1), Interval(int, 0)
 NOT_NEGATIVE, POSITIVE = Interval(float, 0), Interval(float, 0, open="low")
 RANGES: dict[str, Interval | Words] = {
-    "dislike_aversion": NOT_NEGATIVE,
+    "dislike_aversion": Interval(float, 0.0, 100.0),  # far beyond what is of use, and no power overflows
     "dropout_prob": Interval(float, 0, 1, open="high"),
     "embedding_size": COUNT,
     "epochs": FROM_ZERO,

@@ -19,6 +19,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import refusing, replace_file
+from recbole_signed.plugin.ranges import NOT_NEGATIVE, RANGES
 from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 
 PARAMETERS = ("dislike_aversion", "dislike_push")
@@ -52,8 +53,9 @@ class Policy(Spec):
         for name, number in value.items():
             if name not in PARAMETERS:
                 raise ValueError(f"there is no parameter '{name}' of a variant{nearest(name, PARAMETERS)}")
-            if not (np.isfinite(number) and number >= 0):
-                raise ValueError(f"{name} is {number}; expected a number of 0 or more")
+            allowed = RANGES.get(name, NOT_NEGATIVE)
+            if not allowed.holds(number):
+                raise ValueError(f"{name} is {number}; expected {allowed}")
         return value
 
 

@@ -17,6 +17,7 @@ from pydantic import (
 
 from recbole_signed.ids_and_times import MAX_ID, id_text
 from recbole_signed.online import TYPES
+from recbole_signed.plugin.ranges import RANGES
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00]+$"), AfterValidator(id_text)]
 """An id of a user or an item, in the form that events have: what is behind the routes sees no other. What is written is
@@ -31,7 +32,8 @@ BodyId = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_ID}, {"type": "integer"}]}),
 ]
 """The same in a body of JSON, where it may be a whole number, as in events: 7 is \"7\"."""
-Aversion = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+_AVERSIONS = RANGES["dislike_aversion"]
+Aversion = Annotated[float, Field(ge=_AVERSIONS.low, le=_AVERSIONS.high, allow_inf_nan=False)]
 
 
 class _Body(BaseModel):

@@ -119,7 +119,11 @@ WRONG: list[tuple[Any, str]] = [
     (lambda m: m.recommend("user 3", exclude=["1000"]), "the model knows no item '1000'"),
     (lambda m: m.recommend("user 3", exclude=1000), "the model knows no item '1000'"),
     (lambda m: m.recommend("user 3", include_only=["10l"]), "the model knows no item '10l'"),
-    (lambda m: m.recommend("user 3", dislike_aversion=-1), "dislike_aversion is -1; give a number, 0 or more."),
+    (
+        lambda m: m.recommend("user 3", dislike_aversion=-1),
+        "dislike_aversion is -1; give a number 0 or more and at most 100.",
+    ),
+    (lambda m: m.recommend("user 3", dislike_aversion=100.5), "dislike_aversion is 100.5; give a number 0 or more and"),
     (lambda m: m.recommend("user 3", dislike_aversion="high"), "dislike_aversion is 'high'"),
     (lambda m: m.explain("user 3", "[PAD]"), "the model knows no item '[PAD]'"),
     (lambda m: m.explain(1.5, 101), "the user id is 1.5, which is neither text nor a whole number"),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 from scipy.stats import chi2_contingency, chisquare
 
 from recbole_signed.errors import UsageError
+from recbole_signed.plugin.ranges import RANGES
 from recbole_signed.serve import Experiments, merged_parameters, parse_experiment, team_draft
 from recbole_signed.serve.experiments import Policy
+from recbole_signed.serve.schemas import Aversion
 
 USERS = [f"user {i}" for i in range(4000)]
 
@@ -94,6 +98,10 @@ def test_conflicts_are_refused() -> None:
             "did you mean",
         ),
         (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_push": -1}}}), "0 or more"),
+        (
+            make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_aversion": 101}}}),
+            "most 100",
+        ),
         (make(shares=1), "shares"),
         (make(status="started"), "draft"),
         (make(interleave=True, variants={n: {"share": s} for n, s in (("a", 0.2), ("b", 0.3), ("c", 0.5))}), "two"),
@@ -201,3 +209,10 @@ def test_team_draft_prefers_nobody() -> None:
     rng = np.random.default_rng(3)
     starts = [team_draft([["a"], ["b"]], 1, rng)[1][0] for _ in range(2000)]
     assert 0.45 < np.mean(starts) < 0.55
+
+
+def test_a_request_has_the_range_of_dislike_aversion_that_all_have() -> None:
+    allowed, request = RANGES["dislike_aversion"], TypeAdapter(Aversion)
+    for value in (-0.1, 0.0, 3.0, 100.0, 100.1, float("inf"), float("nan")):
+        with nullcontext() if allowed.holds(value) else pytest.raises(ValidationError):
+            request.validate_python(value)
