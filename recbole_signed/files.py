@@ -330,20 +330,42 @@ def is_torn(file: BinaryIO) -> bool:
     return file.read(1) != b"\n"
 
 
-def append_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
+def append_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> int:
     """Append JSON objects to a file, each on a line with a checksum; they are on the disk when this returns.
 
     What a crash left of a line is cut off first.
 
+    Returns:
+        the size of the file before, for `cut`.
+
     Raises:
-        OSError: the disk is full or can't be written.
+        OSError: the disk is full or can't be written; then none of the lines is there.
     """
-    with path.open("ab+") as file:
+    left = memoryview(b"".join(map(summed_line, contents)))
+    with path.open("ab+", buffering=0) as file:  # a buffer would be written again when the file is closed
         if is_torn(file):
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(b"".join(map(summed_line, contents)))
-        file.flush()
+        before = file.seek(0, os.SEEK_END)
+        try:
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
+        return before
+
+
+def cut(path: Path, size: int) -> None:
+    """Take lines back that were appended to a file: it needs no room, as on a full disk.
+
+    Raises:
+        OSError: the disk can't be written.
+    """
+    with path.open("rb+", buffering=0) as file:
+        file.truncate(size)
         os.fsync(file.fileno())
 
 

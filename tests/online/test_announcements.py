@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
 from recbole_signed.online import Event, EventBatch
 from recbole_signed.online.store import ANNOUNCEMENTS, Announcements, OnlineState, Vocabulary, backup
@@ -162,6 +163,48 @@ def test_a_backup_has_no_features_of_users_whom_its_log_does_not_know(
     assert b"Oslo" in content
     assert b"Rome" not in content
     state.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_the_log_refuses_is_not_announced(tmp_path: Path, known: bool) -> None:
+    def events(year: int) -> EventBatch:
+        items = ("a", "b") if known else ("c", "d")
+        return EventBatch.of([Event("", "", item, "item", NOW + year, features={"year": year}) for item in items])
+
+    state = opened(tmp_path / "state")
+    state.ingest(EventBatch.of([Event("", "", item, "item", NOW, features={"year": 0}) for item in "ab"]))
+    state.ingest(EventBatch.of([Event("", "u", item, "like", NOW) for item in "cd"]))
+    before, content = state.announced(), (tmp_path / "state" / ANNOUNCEMENTS).read_bytes()
+    reader = Announcements(tmp_path / "state" / ANNOUNCEMENTS)
+    state.log.connection.execute("PRAGMA query_only=ON")  # as on a full disk
+    for year in (1, 2):
+        with pytest.raises(UsageError, match="nothing of it was acknowledged"):
+            state.ingest(events(year))
+        assert state.announced() == before
+        assert (tmp_path / "state" / ANNOUNCEMENTS).read_bytes() == content
+    state.log.connection.execute("PRAGMA query_only=OFF")
+    state.ingest(events(3))
+    reader.follow()
+    assert reader.by_id(state.users, state.items) == state.announced() != before
+    state.close()
+    state = opened(tmp_path / "state")
+    assert {told["year"] for told in state.announced()["item"].values()} == ({3} if known else {0, 3})
+    state.close()
+
+
+def test_a_disk_that_is_full_after_some_lines_keeps_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ANNOUNCEMENTS
+    own = Announcements(path)
+    own.add({"item": {"a": '{"year": 1}'}})
+    content = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_signed.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+        with pytest.raises(UsageError, match="No space left"):
+            own.add({"item": {"a": '{"year": 2}', "b": "{}"}})
+    assert path.read_bytes() == content
+    assert own.by_id(NOBODY, vocabulary("a", "b"))["item"] == {1: {"year": 1}}
 
 
 def test_an_announcement_gives_an_item_an_id_and_nobody_an_edge(tmp_path: Path) -> None:

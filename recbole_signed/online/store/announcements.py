@@ -1,13 +1,14 @@
 """The features of announced items and users: a JSON object a line, with its checksum; the last one of an id counts.
 
-A line is on the disk before the event that brings it is in the log, so no event that was acknowledged lacks it. A crash
-may leave a line without an event, or half a line, which reading leaves out. The lines of a user go before its
-forgetting is in the log.
+A line is on the disk before the event that brings it is in the log, so no event that was acknowledged lacks it. Where
+the log refuses the event, the line is taken back; a crash may leave it, or half a line, which reading leaves out. The
+lines of a user go before its forgetting is in the log.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from recbole_signed.files import (
     DamagedError,
     append_lines,
     at,
+    cut,
     is_torn,
     read_lines,
     refusing,
@@ -27,6 +29,7 @@ from recbole_signed.online.store.vocabulary import Vocabulary
 
 ANNOUNCEMENTS = "features.jsonl"
 """Name of the file in a state directory."""
+_logger = logging.getLogger(__name__)
 _SIDES = tuple(ANNOUNCED.values())
 _SLACK = 1000
 """Lines that were replaced by later ones, beyond as many as there are items and users, after which the file is written
@@ -46,6 +49,7 @@ class Announcements:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._n_lines, self._read = 0, (0, b"")
+        self._last: tuple[int, dict[str, dict[str, str | None]]] | None = None  # see `take_back`
         self._known: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
         self.follow()
 
@@ -78,16 +82,38 @@ class Announcements:
         Raises:
             UsageError: the disk is full or can't be written.
         """
+        self._last = None
         if not any(announced.values()):
             return
         with refusing("Writing the features of items and users"):
-            append_lines(self.path, _rows(announced))
-            at("announcements:written")
+            if self._n_lines > 2 * len(self) + _SLACK:
+                self._write_again(self._known)
+            size = append_lines(self.path, _rows(announced))
+            self._last = (
+                size,
+                {side: {token: self._known[side].get(token) for token in announced[side]} for side in announced},
+            )
             for side, features in announced.items():
                 self._known[side].update(features)
                 self._n_lines += len(features)
-            if self._n_lines > 2 * len(self) + _SLACK:
-                self._write_again(self._known)
+            at("announcements:written")
+
+    def take_back(self) -> None:
+        """Undo the last `add`, whose events did not come into the log."""
+        if self._last is None:
+            return
+        (size, before), self._last = self._last, None
+        for side, features in before.items():
+            for token, told in features.items():
+                if told is None:
+                    del self._known[side][token]
+                else:
+                    self._known[side][token] = told
+            self._n_lines -= len(features)
+        try:
+            cut(self.path, size)
+        except OSError as error:  # the next start would take what was refused
+            _logger.warning("What was announced and refused could not be taken from %s: %s.", self.path, error)
 
     def erase(self, users: Iterable[str]) -> None:
         """Write the file again without the lines of some users, where it may have any.
@@ -114,7 +140,7 @@ class Announcements:
 
     def _write_again(self, known: dict[str, dict[str, str]]) -> None:
         replace_file(self.path, b"".join(map(summed_line, _rows(known))))
-        self._known, self._n_lines = known, sum(map(len, known.values()))
+        self._known, self._n_lines, self._last = known, sum(map(len, known.values())), None
 
     def by_id(
         self,

@@ -309,14 +309,18 @@ class OnlineState(OpenedDirectory):
             users = {batch.user_id[i] for i in gone.tolist()}
             self.dead_letters.erase(users)
             self.announcements.erase(users)
-        if len(batch.announces):
-            self.announcements.add(self._to_announce(batch, taken))
-        with self._noting_what_is_behind():
-            logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position)
-            at("state:appended")
-            self.check_files()  # what was committed to a file that is gone is not acknowledged
-            status[taken[fresh]] = NEW
-            return Appended(logged, status)
+        self.announcements.add(self._to_announce(batch, taken) if len(batch.announces) else {})
+        try:
+            with self._noting_what_is_behind():
+                logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position)
+                at("state:appended")
+                self.check_files()  # what was committed to a file that is gone is not acknowledged
+        except BaseException:
+            if self.applied_seq != _BEHIND:  # else the log may hold their events
+                self.announcements.take_back()
+            raise
+        status[taken[fresh]] = NEW
+        return Appended(logged, status)
 
     def _to_announce(self, batch: EventBatch, taken: np.ndarray) -> dict[str, dict[str, str]]:
         """Return the features that a batch brings, but for events that were taken before: newer ones may stand."""
