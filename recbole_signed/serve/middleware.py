@@ -5,6 +5,7 @@ Written for ASGI itself: Starlette's ``BaseHTTPMiddleware`` costs a task and two
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 import time
@@ -29,6 +30,8 @@ from recbole_signed.serve.schemas import SLASH
 from recbole_signed.serve.writer import BusyError
 
 _SLASH = re.compile(b"%2f", re.IGNORECASE)
+PROBES = frozenset(("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"))
+"""Routes that are asked whether a process is well, and are answered however late it is."""
 _NOT_JSON = "It is not taken for JSON; send the header 'Content-Type: application/json'"
 
 
@@ -51,6 +54,9 @@ def no_key() -> ProblemError:
 class Watch:
     """Holds requests against the limits, hands some to the writer, and measures how long they take.
 
+    Answers are computed one after the other. A request whose turn comes too late is refused, which costs little: where
+    more is asked for than can be answered, the queue stays short, and what is answered is answered in time.
+
     Args:
         app: what comes next.
         engine: whose settings and telemetry are used.
@@ -65,6 +71,7 @@ class Watch:
         self._app, self._keys, self._limit, self._forwarder = app, keys, limit, forwarder
         self._requests, self._largest = engine.telemetry.requests, engine.settings.limits.body_bytes
         self._origins = frozenset(engine.settings.allow_origins)
+        self._patience = engine.settings.limits.wait
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -72,6 +79,7 @@ class Watch:
             await self._app(scope, receive, send)
             return
         started, status, size = time.perf_counter(), 500, 0
+        await asyncio.sleep(0)  # all that have arrived note when they did, before the first of them is answered
 
         async def counted() -> Message:
             nonlocal size
@@ -88,6 +96,9 @@ class Watch:
             await send(message)
 
         try:
+            if time.perf_counter() - started > self._patience and scope["path"] not in PROBES:
+                detail = "More is asked for than this process can answer; ask again later."
+                raise ProblemError(503, "Service Unavailable", detail, 1.0)
             self._check(scope)
             if self._forwarder is not None and self._forwarder.wants(scope):
                 response: Response = await self._forwarder.send(Request(scope, counted))

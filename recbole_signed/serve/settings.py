@@ -25,6 +25,7 @@ class RequestLimits(Spec):
         queue: most events that wait for the writer; beyond it requests get 429.
         commit: most events that become durable together.
         lag: seconds since a replica's last look at the log after which it says that it is not ready.
+        wait: seconds that a request may wait for its turn; beyond it the answer is 503.
         requests_per_second: of one valid key, or of one address where a request has none; 0 for no limit.
     """
 
@@ -35,6 +36,7 @@ class RequestLimits(Spec):
     queue: int = Field(default=10_000, ge=1)
     commit: int = Field(default=500, ge=1)
     lag: float = Field(default=5.0, gt=0)
+    wait: float = Field(default=2.0, gt=0)
     requests_per_second: float = Field(default=0.0, ge=0)
 
 

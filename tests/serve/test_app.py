@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -1302,3 +1304,32 @@ def test_the_rate_limit_counts_addresses_where_keys_are_not_valid(serve: Make, t
     client = serve(keys=tmp_path / "keys", limits=limits)
     assert statuses(client, ["random", "other", *made, made[0]]) == [401, 429, 200, 200, 429]
     assert statuses(serve(limits=limits), ["random", "other"]) == [200, 429]
+
+
+def test_more_than_can_be_answered_is_refused_soon(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve(limits={"wait": 0.3})
+    engine = client.engine  # type: ignore[attr-defined]
+    recommend = engine.recommend
+
+    def slow(*args: Any, **named: Any) -> Any:
+        time.sleep(0.1)
+        return recommend(*args, **named)
+
+    monkeypatch.setattr(engine, "recommend", slow)
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as many:
+            paths = [f"/v1/users/{user}/recommendations" for user in range(40)]
+            return await asyncio.gather(*map(many.get, [*paths, "/healthz"]))
+
+    started = time.perf_counter()
+    *lists, probe = asyncio.run(ask())
+    statuses = [answer.status_code for answer in lists]
+    assert set(statuses) == {200, 503}
+    assert probe.status_code == 200
+    refused = lists[statuses.index(503)]
+    assert "ask again later" in refused.json()["detail"]
+    assert refused.headers["Retry-After"] == "1"
+    assert time.perf_counter() - started < 0.1 * len(lists)
+    assert client.get("/v1/users/1/recommendations").status_code == 200
