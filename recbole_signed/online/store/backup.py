@@ -35,6 +35,8 @@ from recbole_signed.files import (
     read_manifest,
     read_tensors,
     refusing,
+    replace_file,
+    summed_line,
     sync_folder,
 )
 from recbole_signed.online import FORGET_USER
@@ -48,6 +50,8 @@ _OTHERS = "OTHER_BACKUPS"
 """The register within a backup, which under its own name would be that of the backup itself."""
 _VERSIONS, _CATALOGUE, _EXPERIMENTS = "versions", "catalogue.sqlite", "experiments.yaml"
 _ATTEMPTS = 5
+_SLACK = 100
+"""Lines of the register, beyond two for each backup, after which it is written again."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,17 @@ def alone(directory: Path, *, wait: bool = True) -> Iterator[None]:
     Raises:
         UsageError: one is being made, and this is not to wait for its end.
     """
-    with (directory / BACKUPS).open("ab") as register:
-        try:
-            fcntl.flock(register, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise UsageError(f"a backup of {directory} is being made; the erasure waits for its end.") from None
-        yield
+    path = directory / BACKUPS
+    while True:
+        with path.open("ab") as register:
+            try:
+                fcntl.flock(register, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise UsageError(f"a backup of {directory} is being made; the erasure waits for its end.") from None
+            # the file of this lock may have been replaced meanwhile, and is where it is written again here
+            if os.path.samestat(os.fstat(register.fileno()), path.stat()) and not _shortened(directory):
+                yield
+                return
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -184,7 +193,7 @@ class NotedBackup:
 
 def note(directory: Path, *backups: NotedBackup) -> None:
     """Write backups to the register in a directory."""
-    append_lines(directory / BACKUPS, [{**vars(each), "path": str(each.path)} for each in backups])
+    append_lines(directory / BACKUPS, map(_row, backups))
 
 
 def note_destroyed(directory: Path, target: Path) -> None:
@@ -200,7 +209,7 @@ def note_destroyed(directory: Path, target: Path) -> None:
         raise UsageError(f"{target} is not a backup that was made of {directory}; those are: {known}.")
     if found[target].is_there:
         raise UsageError(f"{target} is still there and holds users; delete it first.")
-    with refusing(f"Writing {directory / BACKUPS}"):
+    with refusing(f"Writing {directory / BACKUPS}"), alone(directory):
         append_lines(directory / BACKUPS, [{"path": str(target), "destroyed": True}])
 
 
@@ -221,6 +230,23 @@ def noted(directory: Path, name: str = BACKUPS) -> list[NotedBackup]:
         else:
             found[path] = NotedBackup(Path(path), device, bool(about.get("missed")))
     return list(found.values())
+
+
+def _shortened(directory: Path) -> bool:
+    """Write the register again, a line a backup, where it has many more, while `alone`; return whether it was."""
+    found = noted(directory)
+    if len(read_lines(directory / BACKUPS)[0]) <= 2 * len(found) + _SLACK:
+        return False
+    try:
+        replace_file(directory / BACKUPS, b"".join(map(summed_line, map(_row, found))))
+    except OSError:  # such as a full disk; it is as long as before
+        return False
+    at("backup:shortened")
+    return True
+
+
+def _row(backup: NotedBackup) -> dict[str, Any]:
+    return {**vars(backup), "path": str(backup.path)}
 
 
 def _copy(directory: Path, folder: Path) -> BackupInfo:
