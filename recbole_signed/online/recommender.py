@@ -57,6 +57,8 @@ class OnlineRecommender:
     learner: Learner | None
     scratch_seq: int
     """Seq of the newest event that the last fit from scratch has seen."""
+    scratch_time: float
+    """When that fit began, in seconds since 1970; 0 for a version that was saved before this was kept."""
     closed: bool
     wanted: Learner | None
     """Unfitted, of the parameters that the next refit brings in force; None: those in force."""
@@ -148,7 +150,7 @@ class OnlineRecommender:
         self.state = self.learner = self.wanted = None
         self.closed = self._behind = False
         self._n_fits = self._n_refreshes = self._fitted_seq = 0
-        self.scratch_seq = 0
+        self.scratch_seq, self.scratch_time = 0, time.time()
         self._lock = threading.RLock()
         self._updating = threading.Lock()  # held, before `_lock`, by the one update or snapshot under way
         self._forgetting = Forgetting(self)
@@ -162,7 +164,7 @@ class OnlineRecommender:
             self.scratch_seq = state.applied_seq
         else:
             load_version(learner, snapshot)
-            self.scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
+            self._scratch_of(snapshot)
         self._fitted_seq = state.applied_seq if snapshot is None else int(snapshot.meta.get("fitted_seq", 0))
         learner.attach(state.edges)
         some = False
@@ -409,7 +411,7 @@ class OnlineRecommender:
             wanted, n_refreshes = self.wanted, self._n_refreshes
             fresh = copy.deepcopy(wanted if wanted is not None else learner)
             frozen, sizes, seq = _edges_now(state, times=fresh.needs_times)
-            scratch_seq = seq
+            scratch = (seq, time.time())
         fresh, _ = self.compute(fresh, "fit", frozen.arrays(state.lock), *sizes)
         again = None
         with self._entered() as (state, _):
@@ -418,11 +420,16 @@ class OnlineRecommender:
         if again is not None:
             fresh, _ = self.compute(fresh, "refresh", again.arrays(state.lock), *sizes)
         with self._entered() as (state, learner):
-            self._n_fits, self.scratch_seq = self._n_fits + 1, scratch_seq
+            self._n_fits += 1
+            self.scratch_seq, self.scratch_time = scratch
             self._swap(state, learner, fresh, seq)
             if self.wanted is wanted:
                 self.wanted = None
         self._forgetting.after_refit(state)
+
+    def _scratch_of(self, snapshot: Snapshot) -> None:
+        self.scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
+        self.scratch_time = float(snapshot.meta.get("scratch_time", 0))
 
     def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
         new.dislike_push = old.dislike_push
@@ -445,6 +452,7 @@ class OnlineRecommender:
                     "learner": described(learner),
                     "fitted_seq": self._fitted_seq,
                     "scratch_seq": self.scratch_seq,
+                    "scratch_time": self.scratch_time,
                 }
                 captured = state.capture({**meta, **about}, model=self.model_name)
             return state.save(tensors, captured)
@@ -479,7 +487,7 @@ class OnlineRecommender:
             load_version(fresh, snapshot)
             state.versions.rollback(name)  # once it is known that the next start can begin with it
             self._n_fits += 1  # a refresh under way must not undo it
-            self.scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
+            self._scratch_of(snapshot)
             self._swap(state, learner, fresh, int(snapshot.meta.get("fitted_seq", 0)))
 
     def compact(self) -> int:

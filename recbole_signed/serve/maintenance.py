@@ -65,9 +65,11 @@ class Maintenance:
         now = time.monotonic()
         self._due = {name: now + every for name, every in self._every.items()}
         if "backup" in self._due:
-            self._due["backup"] = now + self._until_backup()
+            self._due["backup"] = now + self._until("backup", self._backup_made())
+        if "refit" in self._due and self._trainer.scratch_time:
+            self._due["refit"] = now + self._until("refit", self._trainer.scratch_time)
         self._last: dict[str, Round] = {}
-        self._done_at = dict.fromkeys(self._tasks, engine.seq)
+        self._done_at = {**dict.fromkeys(self._tasks, engine.seq), "refit": self._trainer.scratch_seq}
         self._refitting, self._lock = Refitting(), threading.Lock()
         self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
@@ -84,15 +86,19 @@ class Maintenance:
             **backup,
         }
 
-    def _until_backup(self) -> float:
-        """Return the seconds until a backup is due, by the age of the copy that is there; 0 without one."""
-        target, every = self._engine.settings.backup, self._every["backup"]
+    def _until(self, name: str, done: float) -> float:
+        """Return the seconds until a task is due that was done at a time, in seconds since 1970, before this start."""
+        every = self._every[name]
+        return min(max(done + every - time.time(), 0.0), every)
+
+    def _backup_made(self) -> float:
+        """Return when the copy that is there was made; 0 without one."""
+        target = self._engine.settings.backup
         assert target is not None
         try:
-            made = (target / BACKUP).stat().st_mtime
+            return (target / BACKUP).stat().st_mtime
         except OSError:
             return 0.0
-        return min(max(made + every - time.time(), 0.0), every)
 
     def start(self) -> None:
         """Begin."""

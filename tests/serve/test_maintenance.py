@@ -216,6 +216,24 @@ def test_a_refit_that_waits_is_asked_for_once(
     assert engine.telemetry.total(engine.telemetry.maintenance, task="refit", result="done") == 1
 
 
+def test_a_refit_is_due_by_the_age_of_the_model_over_a_restart(serve: Callable[..., TestClient]) -> None:
+    engine = serve().engine  # type: ignore[attr-defined]
+    engine.trainer.update([Event("e", "1", "2", "like", 1_700_000_000_000)])
+    engine.trainer.scratch_time -= 80_000
+    engine.trainer.snapshot()
+    directory = engine.trainer.directory
+    engine.trainer.close()
+    engine.trainer = OnlineRecommender.open(directory)
+    later = Maintenance(engine, ServeSettings().schedule)
+    assert 6_000 < later._due["refit"] - time.monotonic() <= 6_400
+    assert later._has_work("refit")  # the event came before this start, and after the fit
+    engine.trainer.refit().result()
+    again = Maintenance(engine, ServeSettings().schedule)
+    assert 86_000 < again._due["refit"] - time.monotonic() <= 86_400
+    assert not again._has_work("refit")
+    engine.trainer.close()
+
+
 def test_what_was_learned_from_the_forgotten_goes_without_a_new_event(serve: Callable[..., TestClient]) -> None:
     engine = serve().engine  # type: ignore[attr-defined]
     engine.trainer.forget("1")
