@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -37,6 +38,12 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each ``run_recbole`` watches the processor for a whole second, for a line of its log."""
     monkeypatch.setattr("psutil.cpu_percent", lambda interval=None, percpu=False: 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_logged() -> None:
+    """RecBole's ``state`` sets the level of the root logger, and the next run in this process would keep it."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")
