@@ -90,6 +90,11 @@ def is_plain_name(name: Any) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
 
 
+def names_beside(path: Path) -> list[str]:
+    """Return the names in the folder of a path, one of which may have been meant where there is nothing at the path."""
+    return [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder with its parents, and make their names durable."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]

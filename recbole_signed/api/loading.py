@@ -19,6 +19,7 @@ from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import no_training_curves
 from recbole_signed.convert import check_expanded, refuse_changed
 from recbole_signed.errors import UsageError, ending
+from recbole_signed.files import names_beside
 from recbole_signed.plugin import check_dataset_name
 from recbole_signed.trainer import read_checkpoint, restored
 
@@ -47,8 +48,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give the file of a saved model, or a checkpoint (.pth) in it.")
     if not path.is_file():
-        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"there is no file {path}{ending(path.name, beside)}")
+        raise UsageError(f"there is no file {path}{ending(path.name, names_beside(path))}")
     scratch = tempfile.TemporaryDirectory(prefix="recbole-signed-")
     folder = Path(scratch.name)
     bundled = zipfile.is_zipfile(path) and _unpack(path, folder)

@@ -15,6 +15,7 @@ from recbole_signed.atomic.inter_file import read_columns, refuse_blank
 from recbole_signed.atomic.signs import Sign
 from recbole_signed.convert import TokenCodes, existing_file
 from recbole_signed.errors import UsageError, ending, nearest
+from recbole_signed.files import names_beside
 from recbole_signed.yaml_spec import read_yaml
 
 _USUAL_PARTS = ("train", "valid", "test")
@@ -78,7 +79,7 @@ def read_rows(path: Path, sign_rule: Mapping[str, str] | None = None) -> RawRows
     folder = path if path.suffix != ".inter" or path.is_dir() else path.parent
     name = folder.name if folder == path or path.name.startswith(f"{folder.name}.") else path.stem
     if not folder.is_dir():
-        near = nearest(name, [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else [])
+        near = nearest(name, names_beside(folder))
         made = "; 'recbole-signed convert' makes one."
         raise UsageError(f"there is no data set folder {folder}{near or made}")
     beside = folder / f"{name}.yaml"

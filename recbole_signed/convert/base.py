@@ -32,6 +32,7 @@ from recbole_signed.convert.options import NoOptions
 from recbole_signed.convert.raw_files import COMPRESSIONS
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError, ending
+from recbole_signed.files import names_beside
 
 _DATA_SUFFIXES = (
     ".csv",
@@ -103,8 +104,7 @@ class Converter(ABC):
         if input is None and self.input_needed:
             raise UsageError(f"The source '{self.name}' needs an input; give --input PATH.")
         if input is not None and not input.exists():
-            beside = [path.name for path in input.parent.iterdir()] if input.parent.is_dir() else []
-            raise UsageError(f"There is no input {input}{ending(input.name, beside)}")
+            raise UsageError(f"There is no input {input}{ending(input.name, names_beside(input))}")
         self.input = input
         self.options = options
 

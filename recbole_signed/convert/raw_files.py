@@ -20,6 +20,7 @@ import numpy as np
 from recbole_signed.convert import rejects
 from recbole_signed.convert.repair import blank_lines, broken_quotes, undecodable
 from recbole_signed.errors import UsageError, ending
+from recbole_signed.files import names_beside
 
 BLOCK_BYTES = 32 << 20
 """Text is read and parsed in blocks of about this size."""
@@ -62,8 +63,7 @@ def existing_file(path: Path) -> Path:
     if path.is_dir():
         raise UsageError(f"{path} is a folder, a file was expected; give one file in it.")
     if not path.is_file():
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"There is no file {path}{ending(path.name, beside)}")
+        raise UsageError(f"There is no file {path}{ending(path.name, names_beside(path))}")
     if path.stat().st_size == 0:
         raise UsageError(f"{path.name} is empty.")
     return path

@@ -63,9 +63,8 @@ def _schema(app: FastAPI, required: bool) -> dict[str, Any]:
     for route in app.routes:
         if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue
-        (role,) = [each.dependency.role for each in route.dependencies if isinstance(each.dependency, NeedsRole)] or [
-            ""
-        ]
+        needed = (each.dependency for each in route.dependencies)
+        role = next((each.role for each in needed if isinstance(each, NeedsRole)), "")
         for method in route.methods or ():
             operation = schema["paths"][route.path_format][method.lower()]
             if not role:

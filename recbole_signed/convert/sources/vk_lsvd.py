@@ -19,6 +19,7 @@ import polars as pl
 
 from recbole_signed.convert import Batch, Converter, Features, Part, find_files, number, open_table, option
 from recbole_signed.errors import UsageError, ending
+from recbole_signed.files import names_beside
 
 WEEK = 604_800
 _FOLDERS = ("train", "validation", "test")
@@ -71,8 +72,7 @@ class VkLsvd(Converter):
         base = self.input / ("interactions" if self.options.subsample is None else "subsamples")
         base = base / (self.options.subsample or "")
         if self.options.subsample is not None and not base.is_dir():
-            beside = [each.name for each in base.parent.iterdir()] if base.parent.is_dir() else []
-            raise UsageError(f"There is no folder {base}{ending(base.name, beside)}")
+            raise UsageError(f"There is no folder {base}{ending(base.name, names_beside(base))}")
         base = base if base.is_dir() else self.input
         folders = [base / each for each in _FOLDERS if (base / each).is_dir()] or [base]
         files = [path for folder in folders for path in find_files(folder, ["week_*.parquet"])]
