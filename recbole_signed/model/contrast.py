@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,34 +18,59 @@ def _blocks(queries: torch.Tensor, keys: torch.Tensor) -> Iterator[slice]:
     return (slice(first, first + size) for first in range(0, len(queries), size))
 
 
-class _LogSumExp(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> torch.Tensor:
-        result = queries.new_empty(len(queries))
-        for rows in _blocks(queries, keys):
-            result[rows] = torch.logsumexp(queries[rows] @ keys.T / temperature, dim=1)
-        context.save_for_backward(queries, keys, result)
-        context.temperature = temperature
-        return result
+Term = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
+"""Gives, of the logarithms of some rows ``[b]``, what they add to a loss, and its derivatives, ``[b]`` each."""
+
+
+class _SumOverRows(torch.autograd.Function):
+    """Makes the gradients with the value: the products, and their exponentials, are needed once and are not kept."""
 
     @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
-        queries, keys, result = context.saved_tensors
+    def forward(
+        context: Any, queries: torch.Tensor, keys: torch.Tensor, temperature: float, term: Term
+    ) -> torch.Tensor:
+        total, learns = queries.new_zeros(()), any(context.needs_input_grad)
         of_queries, of_keys = torch.empty_like(queries), torch.zeros_like(keys)
+        scaled = queries / temperature
         for rows in _blocks(queries, keys):
-            shares = (queries[rows] @ keys.T / context.temperature - result[rows, None]).exp_()
-            shares *= gradient[rows, None] / context.temperature
-            of_queries[rows] = shares @ keys
-            of_keys += shares.T @ queries[rows]
-        return of_queries, of_keys, None
+            products = scaled[rows] @ keys.T
+            largest = products.amax(dim=1, keepdim=True)
+            shares = products.sub_(largest).exp_()
+            sums = shares.sum(dim=1, keepdim=True)
+            values, slopes = term((sums.log() + largest)[:, 0], rows)
+            total += values.sum()
+            if learns:
+                shares *= slopes[:, None] / sums
+                torch.mm(shares, keys, out=of_queries[rows])
+                of_keys.addmm_(shares.T, scaled[rows])
+        if learns:
+            context.save_for_backward(of_queries.div_(temperature), of_keys)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        of_queries, of_keys = context.saved_tensors
+        return gradient * of_queries, gradient * of_keys, None, None
 
 
-def log_sum_exp(queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> torch.Tensor:
-    r"""Return :math:`\ln \sum_j \exp(q_i \cdot k_j / \tau)` for ``queries [n, d]`` and ``keys [m, d]``: ``[n]``.
+def log_sum_exp(
+    queries: torch.Tensor, keys: torch.Tensor, temperature: float, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    r"""Return :math:`\sum_i w_i \ln \sum_j \exp(q_i \cdot k_j / \tau)`, a scalar.
 
-    The products are made again for the backward pass instead of being kept.
+    Args:
+        queries: ``[n, d]``.
+        keys: ``[m, d]``, m > 0.
+        temperature: :math:`\tau`.
+        weights: ``[n]``, which get no gradient; None for the mean over rows.
     """
-    return _LogSumExp.apply(queries.contiguous(), keys.contiguous(), temperature)
+    if weights is None:
+        weights = queries.new_full((len(queries),), 1.0 / max(len(queries), 1))
+    return _sum_over_rows(queries, keys, temperature, lambda logs, rows: (weights[rows] * logs, weights[rows]))
+
+
+def _sum_over_rows(queries: torch.Tensor, keys: torch.Tensor, temperature: float, term: Term) -> torch.Tensor:
+    return _SumOverRows.apply(queries.contiguous(), keys.contiguous(), temperature, term)
 
 
 def info_nce(first: torch.Tensor, second: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -54,8 +79,7 @@ def info_nce(first: torch.Tensor, second: torch.Tensor, temperature: float) -> t
     ``first`` and ``second [n, d]`` are two views of the same rows (InfoNCE, arXiv 1807.03748, eq. 4).
     """
     first, second = normalize(first, dim=-1), normalize(second, dim=-1)
-    together = (first * second).sum(dim=-1) / temperature
-    return (log_sum_exp(first, second, temperature) - together).mean()
+    return log_sum_exp(first, second, temperature) - (first * second).sum(dim=-1).mean() / temperature
 
 
 def uniformity(rows: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
@@ -66,9 +90,12 @@ def uniformity(rows: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
     n = len(rows)
     if n < 2:
         return 0.0 * rows.sum()
-    # |x - y|^2 = 2 - 2 xy; the sum has each row with itself too, which adds 1; so expm1
-    log_sums = log_sum_exp(rows, rows, 0.5 / scale) - 2.0 * scale
-    total = torch.expm1(log_sums).sum().clamp(min=torch.finfo(rows.dtype).tiny)
+
+    def others(logs: torch.Tensor, _: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        # |x - y|^2 = 2 - 2 xy; the sum has each row with itself too, which adds 1; so expm1
+        return torch.expm1(logs - 2.0 * scale), torch.exp(logs - 2.0 * scale)
+
+    total = _sum_over_rows(rows, rows, 0.5 / scale, others).clamp(min=torch.finfo(rows.dtype).tiny)
     return torch.log(total / (n * (n - 1)))
 
 

@@ -89,4 +89,4 @@ class DFGNN(SignedRecommender):
         if len(users) < 2:
             return 0.0 * left.sum()
         pulled = signs * dots(left, right) / self.temperature
-        return (log_sum_exp(left, right, self.temperature) - pulled).mean()
+        return log_sum_exp(left, right, self.temperature) - pulled.mean()

@@ -102,8 +102,8 @@ class LightGCL(SignedRecommender):
         rows, counts = rows.unique(return_counts=True)  # a row counts as often as it is named, but is made once
         queries = coarse.index_select(0, rows)
         together = dots(queries, final.index_select(0, rows)) / self.temperature
-        apart = log_sum_exp(queries, final, self.temperature)
-        return counts.to(apart.dtype) @ (apart - together.clamp(-BOUND, BOUND)) / counts.sum()
+        weights = counts.to(queries.dtype) / counts.sum()
+        return log_sum_exp(queries, final, self.temperature, weights) - weights @ together.clamp(-BOUND, BOUND)
 
 
 def _sum(layers: list[Pair]) -> Pair:

@@ -14,14 +14,34 @@ def test_log_sum_exp_and_its_gradients_do_not_depend_on_the_blocks(cells: int, m
     generator = torch.Generator().manual_seed(0)
     queries, keys = (torch.randn(n, 3, dtype=torch.float64, generator=generator, requires_grad=True) for n in (5, 4))
     dense = (queries @ keys.T / 0.3).exp().sum(dim=1).log()
-    torch.testing.assert_close(contrast.log_sum_exp(queries, keys, 0.3), dense)
+    weights = torch.arange(5.0, dtype=torch.float64)
+    torch.testing.assert_close(contrast.log_sum_exp(queries, keys, 0.3), dense.mean())
+    torch.testing.assert_close(contrast.log_sum_exp(queries, keys, 0.3, weights), weights @ dense)
     assert torch.autograd.gradcheck(lambda a, b: contrast.log_sum_exp(a, b, 0.3), (queries, keys))
+    assert torch.autograd.gradcheck(lambda a, b: contrast.log_sum_exp(a, b, 0.3, weights), (queries, keys))
     assert torch.autograd.gradcheck(lambda a: contrast.log_sum_exp(a, a, 0.3), (queries,))
+
+
+@pytest.mark.parametrize("cells", [1, 7, 10_000])
+def test_gradients_of_uniformity(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contrast, "CELLS_IN_CACHE", cells)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(6, 3, dtype=torch.float64, generator=generator)
+    rows = torch.nn.functional.normalize(rows, dim=-1).requires_grad_()
+    dense = torch.pdist(rows).square().mul(-2).exp().mean().log()
+    found = contrast.uniformity(rows)
+    # both as functions of rows of length 1: what a gradient says along a row is lost by the normalisation before
+    along = [torch.autograd.grad(each, rows)[0] for each in (found, dense)]
+    apart, expected = (each - (each * rows).sum(dim=-1, keepdim=True) * rows for each in along)
+    torch.testing.assert_close(apart, expected)
 
 
 def test_large_products_do_not_overflow() -> None:
     rows = torch.full((2, 4), 50.0)
-    assert torch.isfinite(contrast.log_sum_exp(rows, rows, 0.1)).all()
+    rows.requires_grad_()
+    contrast.log_sum_exp(rows, rows, 0.1).backward()
+    assert rows.grad is not None
+    assert torch.isfinite(rows.grad).all()
 
 
 def test_uniformity_in_single_precision_is_that_of_all_pairs() -> None:
