@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, ending
 
 _BLOCK = 1 << 20
 _BEFORE = 256
@@ -76,6 +76,15 @@ def refusing(what: str, remedy: str = _OF_STATE) -> Iterator[None]:
         ) from error
 
 
+def sha256(path: Path) -> str:
+    """Return the hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_BLOCK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -93,6 +102,23 @@ def is_plain_name(name: Any) -> bool:
 def names_beside(path: Path) -> list[str]:
     """Return the names in the folder of a path, one of which may have been meant where there is nothing at the path."""
     return [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+
+
+def require_file(path: Path, wanted: str = "one file in it") -> None:
+    """Refuse a path at which there is no file.
+
+    Args:
+        path: of the file.
+        wanted: what to give in place of a folder.
+
+    Raises:
+        UsageError: a folder, or nothing (with the nearest name beside it).
+
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give {wanted}.")
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}{ending(path.name, names_beside(path))}")
 
 
 def make_folder(folder: Path) -> None:

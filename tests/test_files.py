@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from recbole_signed import files
+from recbole_signed.errors import UsageError
 from recbole_signed.files import append_lines, replace_file, replace_text, replacing, replacing_folder, write_folder
 
 
@@ -129,3 +131,18 @@ def test_tensor_files_are_those_of_safetensors(tmp_path: Path) -> None:
         for name, each in tensors.items():
             np.testing.assert_array_equal(found[name], each)
             assert found[name].dtype == each.dtype
+
+
+def test_the_checksum_is_of_the_whole_file(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 8192  # more than is read at a time
+    (tmp_path / "large").write_bytes(content)
+    assert files.sha256(tmp_path / "large") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_that_is_not_there_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "model.rs").touch()
+    files.require_file(tmp_path / "model.rs")
+    with pytest.raises(UsageError, match=r"there is no file .*model.rz; did you mean 'model.rs'"):
+        files.require_file(tmp_path / "model.rz")
+    with pytest.raises(UsageError, match=r"is a folder; give one file in it\."):
+        files.require_file(tmp_path)

@@ -18,8 +18,8 @@ from recbole_signed.api.saving import CHECKPOINT, DATA, FORMAT, FORMAT_FILE, cop
 from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import no_training_curves
 from recbole_signed.convert import check_expanded, refuse_changed
-from recbole_signed.errors import UsageError, ending
-from recbole_signed.files import names_beside
+from recbole_signed.errors import UsageError
+from recbole_signed.files import require_file
 from recbole_signed.plugin import check_dataset_name
 from recbole_signed.trainer import read_checkpoint, restored
 
@@ -45,10 +45,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
         UsageError: no such file, no model in it, no such device, or the data set is missing or was changed.
     """
     path, place = Path(path), _usable(device)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; give the file of a saved model, or a checkpoint (.pth) in it.")
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}{ending(path.name, names_beside(path))}")
+    require_file(path, "the file of a saved model, or a checkpoint (.pth) in it")
     scratch = tempfile.TemporaryDirectory(prefix="recbole-signed-")
     folder = Path(scratch.name)
     bundled = zipfile.is_zipfile(path) and _unpack(path, folder)

@@ -34,7 +34,6 @@ from .find import find_files as find_files
 from .find import find_one as find_one
 from .find import plain_name as plain_name
 from .manifest import describe_rows as describe_rows
-from .manifest import sha256 as sha256
 from .options import OptionInfo as OptionInfo
 from .options import describe as describe
 from .options import option as option

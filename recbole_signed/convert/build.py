@@ -24,7 +24,7 @@ from recbole_signed.convert.registry import source as find_source
 from recbole_signed.convert.rejects import Rejects
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
-from recbole_signed.files import replacing_folder
+from recbole_signed.files import replacing_folder, sha256
 from recbole_signed.yaml_spec import yaml_text
 
 _FORMAT_VERSION = 1
@@ -157,7 +157,7 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: c
     if taker is not None:
         taker.close()
     made = sorted(folder.iterdir())
-    outputs = {path.name: manifest.sha256(path) for path in made}
+    outputs = {path.name: sha256(path) for path in made}
     record = {
         "format_version": _FORMAT_VERSION,
         "name": name,
@@ -173,7 +173,7 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: c
         "cleaning": cleaned.report or None,
         "warnings": manifest.warnings(rows, unix_time=converter.unix_time),
         "fields": fields,
-        "inputs": {_label(path, converter.input): manifest.sha256(path) for path in converter.inputs()},
+        "inputs": {_label(path, converter.input): sha256(path) for path in converter.inputs()},
         "outputs": outputs,
         "bytes": {path.name: path.stat().st_size for path in made},
     }

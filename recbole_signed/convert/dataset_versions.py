@@ -16,9 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict
 
-from recbole_signed.convert.manifest import sha256
 from recbole_signed.errors import UsageError
-from recbole_signed.files import is_plain_name, parse_json, replacing
+from recbole_signed.files import is_plain_name, parse_json, replacing, sha256
 from recbole_signed.yaml_spec import Spec, checked
 
 MANIFEST = "dataset.json"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from time import time as now
 from typing import Any
 
@@ -17,15 +15,6 @@ _PAIR = ["user_id", "item_id"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SUSPICIOUS_BEFORE = 5 * 365 * 86400
 _CLOCKS_DIFFER = 86400
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def describe_rows(parts: Mapping[str | None, Spool], *, unix_time: bool = True) -> dict[str, Any]:

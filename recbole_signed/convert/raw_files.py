@@ -19,8 +19,8 @@ import numpy as np
 
 from recbole_signed.convert import rejects
 from recbole_signed.convert.repair import blank_lines, broken_quotes, undecodable
-from recbole_signed.errors import UsageError, ending
-from recbole_signed.files import names_beside
+from recbole_signed.errors import UsageError
+from recbole_signed.files import require_file
 
 BLOCK_BYTES = 32 << 20
 """Text is read and parsed in blocks of about this size."""
@@ -60,10 +60,7 @@ def existing_file(path: Path) -> Path:
         UsageError: no such file (with the nearest name beside it), a folder, or an empty file.
 
     """
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder, a file was expected; give one file in it.")
-    if not path.is_file():
-        raise UsageError(f"There is no file {path}{ending(path.name, names_beside(path))}")
+    require_file(path)
     if path.stat().st_size == 0:
         raise UsageError(f"{path.name} is empty.")
     return path

@@ -14,6 +14,7 @@ from recbole_signed.convert.atomic import Schema
 from recbole_signed.convert.spool import Spool
 from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
+from recbole_signed.files import sha256
 
 
 def accept(folder: Path) -> list[str]:
@@ -37,7 +38,7 @@ def accept(folder: Path) -> list[str]:
     if missing:
         raise UsageError(f"{folder / missing[0]} is missing; put it back, or convert the data again.")
     files = sorted({*record["outputs"], *versions.added(folder, record)})
-    outputs = {file: manifest.sha256(folder / file) for file in files}
+    outputs = {file: sha256(folder / file) for file in files}
     changed = [file for file in files if outputs[file] != record["outputs"].get(file)]
     if not changed:
         return []

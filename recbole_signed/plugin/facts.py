@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import sha256
 from recbole_signed.plugin import registry
 
 OWN = "this package"
@@ -186,7 +187,7 @@ def foreign_code(model: str) -> str | None:
         return None
     entry = registry.models()[model]
     paths = dict.fromkeys([path, *_foreign_modules(entry.module, entry.name)])
-    sums = [hashlib.sha256(each.read_bytes()).hexdigest() for each in paths]
+    sums = [sha256(each) for each in paths]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 

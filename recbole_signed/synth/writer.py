@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import sha256
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.files import replacing_folder
+from recbole_signed.files import replacing_folder, sha256
 from recbole_signed.stats import iso, totals
 from recbole_signed.synth.generator import SyntheticGraph
 from recbole_signed.yaml_spec import yaml_text

@@ -13,7 +13,8 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model, init_seed
 
 from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden, refuse_other_formats
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError
+from recbole_signed.files import require_file
 from recbole_signed.model import RateWeighted
 
 
@@ -24,9 +25,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         UsageError: there is no such file, or it is not a whole checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
-        beside = [each.name for each in path.parent.glob("*.pth")] if path.parent.is_dir() else []
-        raise UsageError(f"there is no file {path}{ending(path.name, beside)}")
+    require_file(path, "a checkpoint (.pth) in it")
     try:
         refuse_other_formats(path)
         state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -53,12 +52,6 @@ def test_files_that_change_places_and_features_make_another_version() -> None:
     renamed = {name.replace("test", "tests"): content for name, content in made.items()}
     for other in (swapped, changed, renamed):
         assert versions.version_of(other) != version
-
-
-def test_the_checksum_is_of_the_whole_file(tmp_path: Path) -> None:
-    content = bytes(range(256)) * 8192  # more than is read at a time
-    (tmp_path / "large").write_bytes(content)
-    assert versions.sha256(tmp_path / "large") == hashlib.sha256(content).hexdigest()
 
 
 def test_a_data_set_as_it_was_made(made: Path) -> None:

@@ -247,7 +247,7 @@ def test_a_data_set_in_parts_or_with_faults(write_inter: Callable[..., Path], tm
         AtomicSource(write_inter("short", columns[:3], [("a", "x", 1)]))
     with pytest.raises(UsageError, match=r"there is no data set folder .*nothing"):
         AtomicSource(tmp_path / "nothing")
-    with pytest.raises(UsageError, match=r"There is no file .*nothing.inter"):
+    with pytest.raises(UsageError, match=r"there is no file .*nothing.inter"):
         AtomicSource(tmp_path / "nothing.inter")
 
 

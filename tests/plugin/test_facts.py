@@ -13,10 +13,11 @@ from recbole.utils import ModelType, get_model
 from signed_report.families import LIKES_CLOSED, LIKES_TRAINED, OURS, REFERENCE, SIGNED_CLOSED, family
 from signed_report.families import families_by_model as families
 
-from recbole_signed.convert import convert, sha256
+from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay import chosen_settings
 from recbole_signed.experiments.tables import TableSpec, default_settings, list_models
+from recbole_signed.files import sha256
 from recbole_signed.online.learners import make_learner
 from recbole_signed.plugin import STOCK, ModelFacts, default_file, facts_of, registry
 from recbole_signed.upstream import upstream

@@ -16,8 +16,9 @@ from typing import Any
 
 from recbole_signed import __version__
 from recbole_signed.convert import dataset_versions as data_versions
-from recbole_signed.convert import ensure_ml100k, sha256
+from recbole_signed.convert import ensure_ml100k
 from recbole_signed.errors import UsageError
+from recbole_signed.files import sha256
 from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, check_dataset_name, unknown_dataset_error
 
 RECBOLE_DATA_PATH = "dataset"
