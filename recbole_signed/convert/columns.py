@@ -35,7 +35,8 @@ def token(batch: Batch, column: str) -> Batch:
     """Turn a column of ids into text in normal form C; numbers are written as integers.
 
     Raises:
-        UsageError: a type that is not an id, a number that is not whole, or a text that is too long.
+        UsageError: a type that is not an id, a number that is not whole or too large for its type to tell it from the
+            next one, or a text that is too long.
 
     """
     values, shown = batch.frame[column], batch.called(column)
@@ -48,11 +49,15 @@ def token(batch: Batch, column: str) -> Batch:
             column,
         )
     if values.dtype.is_float():
-        whole = values.is_finite() & (values == values.round(0)) & (values.abs() < 2**63)
+        digits = 24 if values.dtype == pl.Float32 else 53  # of the whole numbers that the type holds exactly
+        whole = values.is_finite() & (values == values.round(0)) & (values.abs() < 2**digits)
         as_text = values.fill_nan(None).cast(pl.Int64, strict=False).cast(pl.String)
         return batch.with_columns(as_text).require(
             whole | values.is_null() | values.is_nan(),
-            lambda i: f"the id {values[i]!r} in column {shown!r} is not a whole number; make the ids text or integers",
+            lambda i: (
+                f"the id {values[i]!r} in column {shown!r} is not a whole number below 2**{digits}, from which on "
+                f"{values.dtype} rounds ids to others; make the ids text or integers"
+            ),
             column,
         )
     if values.dtype.is_integer() or isinstance(values.dtype, (pl.Categorical, pl.Enum)):

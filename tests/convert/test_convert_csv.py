@@ -331,6 +331,12 @@ def test_ids_of_parquet_files(tmp_path: Path) -> None:
     frame.with_columns(user=pl.Series([1.0, 1e19])).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(UsageError, match=r"b.parquet, row 2: the id 1e\+19 in column 'user' is not a whole number"):
         convert("csv", tmp_path / "b.parquet", tmp_path)
+    for dtype, large in ((pl.Float64, 76561197970982479), (pl.Float32, 2**24 + 1)):  # with a gap, pandas makes floats
+        frame.with_columns(user=pl.Series([1, large]).cast(dtype)).write_parquet(tmp_path / "b.parquet")
+        with pytest.raises(
+            UsageError, match=r"row 2: .* is not a whole number below 2\*\*(53|24), from which on Float"
+        ):
+            convert("csv", tmp_path / "b.parquet", tmp_path)
     frame.with_columns(user=pl.Series([1.0, None])).write_parquet(tmp_path / "c.parquet")
     with pytest.raises(UsageError, match=r"c.parquet, row 2: no value in column 'user'"):
         convert("csv", tmp_path / "c.parquet", tmp_path)
