@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,24 @@ def test_a_table_of_lists_of_lists_is_refused(frame: pl.DataFrame) -> None:
     items = table("item").select("what", tags=pl.lit([[1, 2]]))
     with pytest.raises(UsageError, match=r"column 'tags' of the table of items holds List\(List"):
         rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=items)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (
+            pl.Series("age", [timedelta(1)]),
+            r"column 'age' of the table of items holds Duration\(.*; give numbers, texts",
+        ),
+        (pl.Series("cover", [b"\xff"]), "column 'cover' of the table of items holds Binary"),
+        (pl.Series("covers", [[b"\xff"]]), r"column 'covers' of the table of items holds List\(Binary\)"),
+        (pl.Series("item_id", ["x"]), "the table of items has ids in the columns 'what' and 'item_id'; drop one"),
+    ],
+)
+def test_a_column_that_is_no_feature_is_named(frame: pl.DataFrame, column: pl.Series, message: str) -> None:
+    items = pl.DataFrame({"what": ["100"]}).with_columns(column)
+    with pytest.raises(UsageError, match=message):
+        rs.from_frame(frame, user="who", item="what", like="rating >= 4", items=items)
 
 
 def test_a_table_of_other_ids_is_refused(frame: pl.DataFrame) -> None:

@@ -20,6 +20,8 @@ _ORIGIN = Path("the frame")
 _FILE_OPTIONS = ("columns", "separator", "quote", "encoding")
 """Options of the source ``csv`` that say how a file is to be read."""
 
+_NO_TEXT = (pl.Duration, pl.Binary, pl.Object)
+"""Types of columns that are neither numbers nor can be written as text."""
 _UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, TypeError, ValueError)
 """What polars and Arrow raise where a table doesn't suit them."""
 
@@ -66,14 +68,19 @@ class FrameTable(CsvTable):
         if column is None:
             hint = nearest(own, frame.columns) or f"; it has {', '.join(frame.columns)}."
             raise UsageError(f"the table of {kind}s has no column '{own}' of ids{hint}")
+        if column != id_column and id_column in frame.columns:
+            raise UsageError(f"the table of {kind}s has ids in the columns {column!r} and {id_column!r}; drop one.")
         types: dict[str, str] = {}
         columns = [pl.col(column).alias(id_column)]
         for name, dtype in frame.schema.items():
             values = pl.col(name)
-            if isinstance(dtype, (pl.List, pl.Array)):
-                if dtype.inner.is_nested():
-                    raise UsageError(f"column {name!r} of the table of {kind}s holds {dtype}; give lists of values.")
-                types[name] = "float_seq" if dtype.inner.is_numeric() else "token_seq"
+            inner = dtype.inner if isinstance(dtype, (pl.List, pl.Array)) else None
+            if (inner or dtype) in _NO_TEXT or (inner is not None and inner.is_nested()):
+                raise UsageError(
+                    f"column {name!r} of the table of {kind}s holds {dtype}; give numbers, texts, dates, or lists."
+                )
+            if inner is not None:
+                types[name] = "float_seq" if inner.is_numeric() else "token_seq"
                 values = values.cast(pl.List(pl.String)).list.eval(_one_word(pl.element())).list.join(" ")
             elif dtype.is_numeric() or dtype == pl.Boolean:
                 types[name] = "float"
