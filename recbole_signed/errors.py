@@ -32,6 +32,17 @@ def _packages(extra: str) -> list[str]:
     return [name.strip() for name, _, marker in parts if f"extra == '{extra}'" in marker]
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with what it counts: ``1 row``, ``2,000 rows``.
+
+    Args:
+        number: how many.
+        one: what follows the number 1, such as ``row`` or ``row is``.
+        several: what follows any other; by default ``one`` with an s.
+    """
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def nearest(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
     """Return ``"; did you mean 'X'?"`` for the known name nearest to ``name``, or ``""`` where none is near.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recbole_signed.convert import TimeUnit, convert_frame, read_manifest
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import is_plain_name
 
 NAME = "frame"
@@ -40,8 +40,8 @@ class Interactions:
     def __str__(self) -> str:
         """What it holds, for a reader."""
         return (
-            f"{self.n_users:,} users, {self.n_items:,} items: {self.n_likes:,} likes, {self.n_dislikes:,} dislikes, "
-            f"{self.n_neutral:,} neutral rows"
+            f"{counted(self.n_users, 'user')}, {counted(self.n_items, 'item')}: {counted(self.n_likes, 'like')}, "
+            f"{counted(self.n_dislikes, 'dislike')}, {counted(self.n_neutral, 'neutral row')}"
         )
 
     @property
@@ -139,7 +139,8 @@ def from_frame(
     record = read_manifest(folder) or {}
     left_out = (record.get("rejected") or {}).get("rows", 0)
     if left_out:
-        warnings.warn(f"{left_out:,} bad rows were left out; {folder / f'{name}.rejected.tsv'} has them", stacklevel=2)
+        rows = counted(left_out, "bad row was", "bad rows were")
+        warnings.warn(f"{rows} left out; see {folder / f'{name}.rejected.tsv'}", stacklevel=2)
     for sentence in record.get("warnings", ()):
         warnings.warn(sentence, stacklevel=2)
     return described(folder, record, kept)

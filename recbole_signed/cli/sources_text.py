@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.convert import Common, all_sources, describe
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 
 
 def parse_options(words: Iterable[str]) -> dict[str, str]:
@@ -71,6 +71,11 @@ def _option_text(option: Mapping[str, Any]) -> str:
     return f"    {option['name']}={option['type']}  {option['help']}{default}"
 
 
+def _rows_text(rows: Mapping[str, int]) -> str:
+    signs = ", ".join(counted(rows[sign], sign) for sign in ("like", "dislike", "neutral"))
+    return f"{counted(rows['total'], 'row')} ({signs})"
+
+
 def summary(folder: Path) -> dict[str, Any]:
     """Return where a converted data set is, and its ``dataset.json``."""
     return {"path": str(folder), **json.loads((folder / "dataset.json").read_text(encoding="utf-8"))}
@@ -79,18 +84,15 @@ def summary(folder: Path) -> dict[str, Any]:
 def summary_text(described: Mapping[str, Any]) -> str:
     """Return a converted data set for a reader."""
     rows = described["rows"]
-    counts = ", ".join(f"{rows[sign]:,} {sign}s" for sign in ("like", "dislike", "neutral"))
-    size = f"{described['users']:,} users, {described['items']:,} items"
-    lines = [f"{described['path']}: {rows['total']:,} rows ({counts}), {size}, version {described['version']}"]
+    size = f"{counted(described['users'], 'user')}, {counted(described['items'], 'item')}"
+    lines = [f"{described['path']}: {_rows_text(rows)}, {size}, version {described['version']}"]
     time = described["time"]
     if time is None:
         lines.append("no times" + (" (time= names their column)" if described["source"] == "csv" else ""))
     elif time.get("first"):
         lines.append(f"times from {time['first']} to {time['last']}")
     for step in (described.get("cleaning") or {}).get("steps", ()):
-        dropped = step["dropped"]
-        kinds = ", ".join(f"{dropped[sign]:,} {sign}s" for sign in ("like", "dislike", "neutral"))
-        lines.append(f"{step['step']} dropped {dropped['total']:,} rows ({kinds})")
+        lines.append(f"{step['step']} dropped {_rows_text(step['dropped'])}")
     rejected = described.get("rejected") or {"rows": 0}
     if rejected["rows"]:
         files = ", ".join(f"{count:,} of {file}" for file, count in rejected["files"].items())

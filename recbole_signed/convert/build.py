@@ -19,11 +19,11 @@ from recbole_signed.convert.batch import as_batches
 from recbole_signed.convert.cleaning import Cleaned, clean
 from recbole_signed.convert.features import write_features
 from recbole_signed.convert.options import as_json, read
-from recbole_signed.convert.progress import counted
+from recbole_signed.convert.progress import shown
 from recbole_signed.convert.registry import source as find_source
 from recbole_signed.convert.rejects import Rejects
 from recbole_signed.convert.spool import Spool
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import replacing_folder, sha256
 from recbole_signed.yaml_spec import yaml_text
 
@@ -186,7 +186,7 @@ def _read(converter: Converter, schema: Schema, folder: Path) -> dict[str | None
     for part in converter.parts():
         spool = spools[part.name] = Spool(folder / str(len(spools)))
         origin = converter.name if part.name is None else part.name
-        for batch in counted(as_batches(part.frames, origin), origin):
+        for batch in shown(as_batches(part.frames, origin), origin):
             spool.add(schema.conform(batch, part.types).frame)
         if spool.rows == 0:
             raise UsageError(
@@ -206,13 +206,13 @@ def _left_out() -> str:
     taker = rejects.current()
     if taker is None or not taker.rows:
         return ""
-    return f" ({taker.rows} bad rows were left out, the first: {taker.first})"
+    return f" ({counted(taker.rows, 'bad row was', 'bad rows were')} left out, the first: {taker.first})"
 
 
 def _require_signs(converter: Converter, rows: dict[str, Any]) -> None:
     rule, count = converter.rule, rows["rows"]
     what = f"{converter.input or converter.name}: the {f'sign rule ({rule})' if rule else 'sign column'}"
-    among = f"among {count['total']} rows{_left_out()}"
+    among = f"among {counted(count['total'], 'row')}{_left_out()}"
     exact = (
         "; words are compared letter by letter, 'Like' is not 'like'" if rule is not None and rule.text_columns else ""
     )

@@ -17,7 +17,7 @@ import polars as pl
 from recbole_signed.convert.common import Common
 from recbole_signed.convert.core import signed_core
 from recbole_signed.convert.spool import Spool
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 
 _IDS = ("user_id", "item_id")
 _NUMBER = r"^[0-9]{1,18}$"
@@ -155,7 +155,8 @@ def _require_rows(names: list[str | None], part: np.ndarray, stays: np.ndarray, 
     for index, name in enumerate(names):
         before = int(part[index + 1] - part[index])
         if not stays[part[index] : part[index + 1]].any():
-            what = f"{before} rows" if name is None else f"the {before} rows of '{name}'"
+            rows = counted(before, "row")
+            what = rows if name is None else f"the {rows} of '{name}'"
             raise UsageError(
                 f"Cleaning (min_likes={options.min_likes}, k_core={options.k_core}) leaves nothing of {what}; "
                 "give smaller numbers."

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from recbole_signed.convert.spool import Spool
+from recbole_signed.errors import counted
 
 _PAIR = ["user_id", "item_id"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -61,11 +62,12 @@ def warnings(rows: Mapping[str, Any], *, unix_time: bool = True) -> list[str]:
             + ("; where a sign of 0 means a dislike, give a rule for it" if rows["rows"]["neutral"] else "")
         )
     if rows["contradicting_pairs"]:
-        found.append(f"{rows['contradicting_pairs']} pairs are both liked and disliked")
+        found.append(f"{counted(rows['contradicting_pairs'], 'pair is', 'pairs are')} both liked and disliked")
     for name, part in rows.get("parts", {}).items():
         for earlier, shared in part["pairs_also_in"].items():
             if shared:
-                found.append(f"{shared} pairs of '{name}' are also in '{earlier}'")
+                pairs = counted(shared, f"pair of '{name}' is", f"pairs of '{name}' are")
+                found.append(f"{pairs} also in '{earlier}'")
     if unix_time and rows["time"] is not None:
         last, date = rows["time"]["last_raw"], rows["time"]["last"]
         if 0 <= last < _SUSPICIOUS_BEFORE:

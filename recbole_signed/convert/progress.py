@@ -11,7 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from recbole_signed.convert.batch import Batch
 
 
-def counted(batches: Iterator[Batch], name: str) -> Iterator[Batch]:
+def shown(batches: Iterator[Batch], name: str) -> Iterator[Batch]:
     """Give the batches on, and show on standard error how many rows have come, if that is a terminal.
 
     How many there will be is not known before: files are compressed, and rows are left out.

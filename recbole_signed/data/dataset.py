@@ -23,7 +23,7 @@ from recbole_signed.data.remap import codes_of
 from recbole_signed.data.settings import SignedSettings, inter_columns
 from recbole_signed.data.signs import SignReport, refuse_useless
 from recbole_signed.data.split import SplitRule, by_part, holds_nothing_out, split_cold, split_rows
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 from recbole_signed.graph import SignedGraph
 
 IntArray = npt.NDArray[np.int64]
@@ -122,9 +122,11 @@ class SignedDataset(ColumnarDataset):
         if time is not None:
             undated = int((~np.isfinite(time)).sum())
             if undated:
+                name = self.dataset_name
+                have = counted(undated, f"row of '{name}' has", f"rows of '{name}' have")
                 raise UsageError(
-                    f"{undated} rows of '{self.dataset_name}' have no time in the column '{self.time_field}'; correct "
-                    "or drop them, or set TIME_FIELD: ~ to do without times."
+                    f"{have} no time in the column '{self.time_field}'; correct or drop them, or set TIME_FIELD: ~ to "
+                    "do without times."
                 )
             frame[self.time_field] = frame[self.time_field].astype(np.float64)  # what RecBole converts from
         pairs = pair_keys(codes_of(frame[self.uid_field]), codes_of(frame[self.iid_field]), part)
@@ -149,8 +151,9 @@ class SignedDataset(ColumnarDataset):
         refuse_useless(self.inter_feat[users], self.neg_feat[users], self.signed, self.dataset_name)
         if repeated:
             self.logger.warning(
-                f"[{self.dataset_name}]: {repeated} rows repeat a user-item pair, {contradicting} pairs "
-                f"carry both signs (duplicate_pairs: {self.signed.duplicate_pairs})."
+                f"[{self.dataset_name}]: {counted(repeated, 'row repeats', 'rows repeat')} a user-item pair, "
+                f"{counted(contradicting, 'pair carries', 'pairs carry')} both signs (duplicate_pairs: "
+                f"{self.signed.duplicate_pairs})."
             )
 
     def _filter_likes_by_count(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from recbole_signed.errors import counted
 from recbole_signed.table import Header, Section, Table, text_lines
 
 _DEGREES = ("mean", "min", "p10", "p25", "median", "p75", "p90", "p99", "max")
@@ -14,8 +15,8 @@ def statistics_table(name: str, report: Mapping[str, Any]) -> Table:
     """Return the analysis as tables, with what is wrong with the data first."""
     rows = report["rows"]
     title = (
-        f"{name}: {rows['total']:,} rows, {report['users']:,} users, {report['items']:,} items, "
-        f"{report['pairs']:,} pairs ({report['density']:.2%} of all)"
+        f"{name}: {counted(rows['total'], 'row')}, {counted(report['users'], 'user')}, "
+        f"{counted(report['items'], 'item')}, {counted(report['pairs'], 'pair')} ({report['density']:.2%} of all)"
     )
     intro = [f"! {finding}" for finding in findings(report)] or ["no repeated rows, no contradicting pairs"]
     sections = [_rows_table(report), _degree_table(report), _sign_table(report)]
@@ -31,13 +32,15 @@ def findings(report: Mapping[str, Any]) -> list[str]:
     for part, each in (report["parts"] or {"": report}).items():
         where = f"{part}: " if part else ""
         if each["repeated_rows"]:
-            found.append(f"{where}{each['repeated_rows']:,} repeated rows (of {each['repeated_pairs']:,} pairs)")
+            rows, pairs = counted(each["repeated_rows"], "repeated row"), counted(each["repeated_pairs"], "pair")
+            found.append(f"{where}{rows} (of {pairs})")
         if each["contradicting_pairs"]:
-            found.append(f"{where}{each['contradicting_pairs']:,} pairs with both signs")
+            found.append(f"{where}{counted(each['contradicting_pairs'], 'pair')} with both signs")
         for other, count in each.get("pairs_also_in", {}).items():
             if count:
                 opposite = each["contradicted_by"][other]
-                found.append(f"{count:,} {part} pairs are also in {other}, {opposite:,} of them with the opposite sign")
+                shared = counted(count, f"{part} pair is", f"{part} pairs are")
+                found.append(f"{shared} also in {other}, {opposite:,} of them with the opposite sign")
     if report["rows"]["dislike"] == 0:
         found.append("no dislikes: signed models have nothing to learn from beyond the likes")
     return found

@@ -191,7 +191,7 @@ def test_bad_rows_can_be_left_out() -> None:
     with pytest.warns(UserWarning, match="bad rows|no dislikes") as told:
         data = rs.from_frame(small(item=[1.0, 2.5, 3.0]), **{"like": "rating >= 4", "on_error": "skip"})
     left_out, no_dislikes = (str(each.message) for each in told)
-    assert left_out == f"1 bad rows were left out; {data.folder / 'frame.rejected.tsv'} has them"
+    assert left_out == f"1 bad row was left out; see {data.folder / 'frame.rejected.tsv'}"
     assert (data.folder / "frame.rejected.tsv").exists()
     assert no_dislikes.startswith("no dislikes")
     assert (data.n_likes, data.n_dislikes) == (2, 0)

@@ -176,7 +176,7 @@ def test_convert(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "mine" in err
     status, out, _ = outcome(capsys, *words, "--overwrite")
     assert status == 0
-    assert "out/mine: 3 rows (1 likes, 1 dislikes, 1 neutrals), 2 users, 2 items" in out
+    assert "out/mine: 3 rows (1 like, 1 dislike, 1 neutral), 2 users, 2 items" in out
 
 
 def test_sources(capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,8 +101,8 @@ def test_convert_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFi
     lines = out.splitlines()
     assert "9 rows (7 likes, 2 dislikes, 0 neutrals), 3 users, 3 items, version " in lines[0]
     assert lines[1] == "no times (time= names their column)"
-    assert lines[2] == "dedup dropped 1 rows (0 likes, 1 dislikes, 0 neutrals)"
-    assert lines[3] == "k_core dropped 1 rows (1 likes, 0 dislikes, 0 neutrals)"
+    assert lines[2] == "dedup dropped 1 row (0 likes, 1 dislike, 0 neutrals)"
+    assert lines[3] == "k_core dropped 1 row (1 like, 0 dislikes, 0 neutrals)"
     assert lines[4] == "rejected: 2 of raw.csv; see raw.rejected.tsv there"
     status, out, _ = outcome(capsys, *words, "--overwrite", "--json")
     document = json.loads(out)

@@ -89,7 +89,7 @@ def test_frames_lazy_frames_and_streams_give_the_same(tmp_path: Path, frames: An
     assert record["rows"] == {"total": 4, "like": 1, "dislike": 2, "neutral": 1}
     assert (record["users"], record["items"]) == (2, 2)
     assert (record["repeated_rows"], record["repeated_pairs"], record["contradicting_pairs"]) == (1, 1, 1)
-    assert record["warnings"] == ["1 pairs are both liked and disliked"]
+    assert record["warnings"] == ["1 pair is both liked and disliked"]
     assert record["time"] is None
 
 
@@ -162,7 +162,7 @@ def test_parts_become_benchmark_files(tmp_path: Path) -> None:
     assert record["rows"]["total"] == 5
     assert record["parts"]["train"]["rows"]["total"] == 4
     assert record["parts"]["test"]["pairs_also_in"] == {"train": 1}
-    assert "1 pairs of 'test' are also in 'train'" in record["warnings"]
+    assert "1 pair of 'test' is also in 'train'" in record["warnings"]
 
 
 def test_parts_are_counted_by_pairs_and_their_times_go_together(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_parts_of_a_published_split(tmp_path: Path) -> None:
     assert rows_of(made, ".test") == [("2", "2", "1"), ("1", "1", "1"), ("3", "2", "-1")]
     assert dropped(made) == {"dedup": 1, "k_core": 0}
     (folder / "valid.txt").write_text("9 9 1\n")
-    with pytest.raises(UsageError, match="leaves nothing of the 1 rows of 'valid'; give smaller numbers"):
+    with pytest.raises(UsageError, match="leaves nothing of the 1 row of 'valid'; give smaller numbers"):
         convert("signed-split", folder, tmp_path / "other", k_core=2)
 
 

@@ -225,8 +225,8 @@ def test_what_is_wrong_with_the_whole_file_still_stops(tmp_path: Path) -> None:
             {},
             r"gives no interactions \(2 bad rows were left out, the first: raw.csv, line 2: ",
         ),
-        ("user,item,sign\na\n", {}, r"gives no interactions \(1 bad rows were left out, the first: raw.csv, line 2"),
-        ("user,item,sign\na,x,-1\nb\n", {}, r"leaves no likes among 1 rows \(1 bad rows were left out"),
+        ("user,item,sign\na\n", {}, r"gives no interactions \(1 bad row was left out, the first: raw.csv, line 2"),
+        ("user,item,sign\na,x,-1\nb\n", {}, r"leaves no likes among 1 row \(1 bad row was left out"),
     ):
         raw.write_text(text)
         with pytest.raises(UsageError, match=message):

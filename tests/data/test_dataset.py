@@ -450,7 +450,7 @@ def test_sequences_may_be_loaded_where_a_sign_has_no_row(
 def test_rows_without_a_time_are_refused(write_inter: Write, signed_rows: list) -> None:
     """One held-out like without a time let all dislikes of its user, or of all users, into training."""
     write_inter("signed", COLUMNS, [*signed_rows, (1, 1, 1, "")])
-    with pytest.raises(UsageError, match="1 rows of 'signed' have no time in the column 'timestamp'; correct or drop"):
+    with pytest.raises(UsageError, match="1 row of 'signed' has no time in the column 'timestamp'; correct or drop"):
         create_dataset(Config("BPR", "signed", config_dict={"state": "ERROR"}))
     create_dataset(Config("BPR", "signed", config_dict={"state": "ERROR", "TIME_FIELD": None}))
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.atomic import RawRows
+from recbole_signed.errors import counted
 from recbole_signed.stats import analyse, draw, findings, similarity, spearman, statistics_table
 from recbole_signed.table import to_text
 
@@ -70,7 +71,7 @@ def test_whatever_the_rows_the_report_is_json_and_text(found: list[Event]) -> No
         for timed in (True, False):
             report = analyse(rows_of(found, timed=timed, cuts=cuts))
             assert json.loads(json.dumps(report, allow_nan=False)) == report
-            assert f"name: {len(found)} rows" in to_text(statistics_table("name", report))
+            assert f"name: {counted(len(found), 'row')}, " in to_text(statistics_table("name", report))
 
 
 def test_degrees_and_like_rates() -> None:
@@ -159,9 +160,9 @@ def test_findings_are_sentences() -> None:
     found = [(0, 0, 1, 0), (0, 0, -1, 1), (0, 0, -1, 2), (1, 1, 1, 3)]
     said = findings(analyse(rows_of(found, cuts=(0.5, 0.75))))
     assert said == [
-        "train: 1 repeated rows (of 1 pairs)",
-        "train: 1 pairs with both signs",
-        "1 valid pairs are also in train, 1 of them with the opposite sign",
+        "train: 1 repeated row (of 1 pair)",
+        "train: 1 pair with both signs",
+        "1 valid pair is also in train, 1 of them with the opposite sign",
     ]
     assert findings(analyse(rows_of([(0, 0, 1, 0)]))) == [
         "no dislikes: signed models have nothing to learn from beyond the likes"
