@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from logging import getLogger
@@ -95,6 +96,19 @@ class _BesideData:
     replaced: dict[str, Any]
     """What would hold of its keys without it."""
 
+    def defaults(self, config: Any) -> dict[str, Any]:
+        """Return what would hold without it and the user."""
+        others = {key: value for key, value in config.internal_config_dict.items() if key not in self.values}
+        return others | self.replaced
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Say in which file a value is that is refused."""
+        try:
+            yield
+        except UsageError as error:
+            raise UsageError(f"{self.path}: {error}") from error
+
 
 def check_dataset_name(dataset: Any) -> None:
     """Refuse what is not the plain name of a folder.
@@ -145,17 +159,12 @@ def check_given(config: Any) -> None:
     """
     from recbole.evaluator.register import metrics_dict
 
-    given, final, defaults = config.external_config_dict, config.final_config_dict, dict(config.internal_config_dict)
-    beside: _BesideData = config._beside_data
-    for key in beside.values:
-        defaults.pop(key)
-    defaults |= beside.replaced
+    given, final, beside = config.external_config_dict, config.final_config_dict, config._beside_data
+    defaults = beside.defaults(config)
     check_values(given, final, defaults, config.model_class)
     in_effect = {key: value for key, value in beside.values.items() if key not in given}
-    try:
+    with beside.named():
         check_values(in_effect, final, defaults, config.model_class)
-    except UsageError as error:
-        raise UsageError(f"{beside.path}: {error}") from error
     known = {name: cls.__name__ for name, cls in metrics_dict.items()}
     metrics = config.final_config_dict["metrics"]
     chosen = [metrics] if isinstance(metrics, str) else list(metrics)
@@ -208,7 +217,10 @@ def add_signed_settings(config: Any) -> None:
     if "eval_batch_size" not in given and not is_sequential(config.model_class):
         final["eval_batch_size"] = EVAL_CELLS
     if not final.get("allow_unknown_keys"):
-        refuse_unknown_keys(config.external_config_dict, config.internal_config_dict)
+        defaults = beside.defaults(config)
+        refuse_unknown_keys(config.external_config_dict, defaults)
+        with beside.named():
+            refuse_unknown_keys(beside.values, defaults)
 
 
 def _warn_of_ratings(config: Any) -> None:

@@ -472,6 +472,7 @@ def test_a_broken_yaml_beside_the_data_is_one_sentence(write_inter: Write, signe
         ("learning_rate: fast\n", {}, r"signed.yaml: 'learning_rate' is 'fast'; it must be a number \(the default is"),
         ("topk: [0]\n", {}, r"signed.yaml: topk is \[0\]"),
         ("learning_rate: fast\n", {"learning_rate": "slow"}, "^'learning_rate' is 'slow'"),
+        ("mask_dislike: False\n", {}, "signed.yaml: unknown configuration key 'mask_dislike' .* 'mask_dislikes'"),
     ],
 )
 def test_values_beside_the_data_are_checked(
