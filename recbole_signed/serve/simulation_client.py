@@ -5,13 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json
-from recbole_signed.plugin import check_dataset_name
 from recbole_signed.serve.replicas import connection_to
 from recbole_signed.serve.simulator import Outcome, Truth, simulate
 
@@ -107,14 +105,9 @@ def drive(url: str, dataset: str | None, rounds: int, k: int, seed: int, key: st
 
 def _truth_of(dataset: str) -> Truth:
     from recbole_signed.atomic import read_rows
-    from recbole_signed.convert import ensure_ml100k
-    from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED
+    from recbole_signed.experiments.runs import data_folder
 
-    check_dataset_name(dataset)
-    folder = Path(DATA_ROOT) / dataset
-    if dataset == ML_100K_SIGNED and not folder.is_dir():
-        ensure_ml100k(DATA_ROOT)
-    rows = read_rows(folder)
+    rows = read_rows(data_folder(dataset))
     assert rows.tokens is not None, "they are read from a file"
     verdict = rows.signs != 0
     users, items = (each.to_list() for each in rows.tokens)

@@ -91,6 +91,11 @@ def test_serve_simulate_and_report(
     assert found["likes"] + found["dislikes"] > 0
     quality = get(f"{service}/v1/quality")["windows"]["hour"]["all"]
     assert quality["likes"] > 0
+    convert("toy", None, "dataset", name="mine")  # where run looks, too
+    status, out, _ = call(capsys, "simulate", service, "-d", "mine", "--rounds", "2", "--json")
+    assert (status, json.loads(out)["shown"] > 0) == (0, True)
+    status, _, err = call(capsys, "simulate", service, "-d", "nine")
+    assert (status, "there is no data set 'nine' in dataset or atomic_files" in err) == (2, True)
     planted = call(capsys, "simulate", service, "--rounds", "5")
     assert "items looked at in 5 lists" in planted[1]
     status, out, _ = call(capsys, "experiment", "report", "none", "--state", "state")
