@@ -153,6 +153,28 @@ def test_an_end_of_the_moment_of_its_beginning_comes_after_it_in_any_order_of_ro
         assert not yambda._states(frame(rows, event=pl.Enum([*yambda._EXPLICIT])), removed="drop").height
 
 
+@pytest.mark.parametrize("layout", ["flat", "multi_event"])
+def test_a_bad_row_is_recorded_once_whatever_the_parts(
+    tmp_path: Path, flat: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yambda, "_STATE_ROWS", 3)
+    end = yambda.END
+    events = [("like", 1, 5), ("like", 1, end - 100_000), ("like", 1, end), ("dislike", 1, 9), ("like", None, 4)]
+    events += [("listen", 1, 7), ("listen", None, 8), ("listen", 1, end - 1)]
+    rows = [(uid, time, place, 1, 50 if kind == "listen" else None) for place, (kind, uid, time) in enumerate(events)]
+    every = frame(rows, played_ratio_pct=pl.UInt16).with_columns(event_type=pl.Series([event[0] for event in events]))
+    if layout == "flat":
+        for kind in ("like", "dislike", "listen"):
+            every.filter(pl.col("event_type") == kind).drop("event_type").write_parquet(flat / f"{kind}s.parquet")
+    else:
+        flat = tmp_path / "multi_event.parquet"
+        every.write_parquet(flat)
+    made = convert("yambda", flat, tmp_path / "out", split="official", on_error="skip")
+    rejected = json.loads((made / "dataset.json").read_text())["rejected"]
+    assert rejected["rows"] == 2
+    assert len((made / f"{made.name}.rejected.tsv").read_text().splitlines()) == 3
+
+
 def test_bad_files(tmp_path: Path, flat: Path) -> None:
     def refuse(message: str, folder: Path = flat, **options: Any) -> None:
         with pytest.raises(UsageError, match=message):
@@ -160,6 +182,9 @@ def test_bad_files(tmp_path: Path, flat: Path) -> None:
         assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
     refuse("listen_pct=120 is not a percentage", listen_pct=120)
+    (flat / "listens.parquet").rename(flat / "moved.parquet")
+    refuse("holds no listens.parquet, which listens=like reads", listens="like")
+    (flat / "moved.parquet").unlink()
     refuse("holds neither likes.parquet and dislikes.parquet nor multi_event.parquet", tmp_path)
     likes = pl.read_parquet(flat / "likes.parquet")
     for bad, message in (

@@ -85,6 +85,11 @@ class Yambda(Converter):
         found = {event: find_files(self.input, [f"{event}s.parquet"]) for event in events}
         multi = find_files(self.input, ["multi_event.parquet"])
         if found["like"] and found["dislike"]:
+            if self.options.listens == "like" and not found["listen"]:
+                raise UsageError(
+                    f"{self.input} holds no listens.parquet, which listens=like reads; add that file, or give another "
+                    "listens=."
+                )
             return {event: paths[0] for event, paths in found.items() if paths}
         if multi:
             return {"multi_event": multi[0]}
@@ -130,30 +135,31 @@ class Yambda(Converter):
         return batch.keep(batch.frame["uid"].cast(pl.Int64).is_in(self._known.implode()))
 
     def _batches(self, window: Window | None) -> Iterator[Batch | pl.DataFrame]:
+        first = window in (None, WINDOWS["train"])  # the files are read again for each part
         with rejects.unrecorded():
             counts = sum(batch.frame.height for batch in self._explicit(window))
         pieces = max(1, -(-counts // _STATE_ROWS))
         for piece in range(pieces):
             mine = pl.col("uid").hash(0) % pieces == piece
-            with rejects.unrecorded() if piece else contextlib.nullcontext():  # the first reading records bad rows
+            with _recording(first and not piece):
                 frames = [batch.frame.filter(mine) if pieces > 1 else batch.frame for batch in self._explicit(window)]
             if frames:
                 yield _states(pl.concat(frames), removed=self.options.removed)
         if self.options.listens != "none":
-            yield from self._listens(window)
+            yield from self._listens(window, first)
 
     def _explicit(self, window: Window | None) -> Iterator[Batch]:
         for batch in self._events(list(_KEYS), set(_EXPLICIT)):
             yield self._in_part(batch, window).with_columns(pl.col("event").cast(pl.Enum([*_EXPLICIT])))
 
-    def _listens(self, window: Window | None) -> Iterator[Batch]:
-        for batch in self._events([*_KEYS, "played_ratio_pct"], {"listen"}):
+    def _listens(self, window: Window | None, recorded: bool) -> Iterator[Batch]:
+        for batch in self._events([*_KEYS, "played_ratio_pct"], {"listen"}, recorded):
             batch = number(self._in_part(batch, window), "played_ratio_pct", purpose="the share of a listen")
             liked = pl.col("played_ratio_pct") >= (self.options.listen_pct if self.options.listens == "like" else 1e9)
             yield _interactions(batch, liked.cast(pl.Int8))
 
-    def _events(self, columns: list[str], wanted: set[str]) -> Iterator[Batch]:
-        """Rows of these event types with a column ``event``, checked."""
+    def _events(self, columns: list[str], wanted: set[str], recorded: bool = True) -> Iterator[Batch]:
+        """Rows of these event types with a column ``event``, checked; whether bad ones are recorded."""
         for event, path in self._files.items():
             if event == "multi_event":
                 for batch in open_table(path).batches([*columns, "event_type"]):
@@ -161,10 +167,11 @@ class Yambda(Converter):
                     if wanted != {"listen"}:  # the same rows are read once more for the listens
                         batch = _of_known_type(batch)
                     types = batch.frame["event_type"]
-                    yield _checked(batch.with_columns(types.alias("event")).keep(types.is_in(sorted(wanted))))
+                    batch = batch.with_columns(types.alias("event")).keep(types.is_in(sorted(wanted)))
+                    yield _checked(batch, recorded)
             elif event in wanted:
                 for batch in open_table(path).batches(columns):
-                    yield _checked(batch.with_columns(pl.lit(event).alias("event")))
+                    yield _checked(batch.with_columns(pl.lit(event).alias("event")), recorded)
 
 
 def _within(batch: Batch, window: Window) -> Batch:
@@ -182,18 +189,23 @@ def _of_known_type(batch: Batch) -> Batch:
     )
 
 
-def _checked(batch: Batch) -> Batch:
+def _recording(wanted: bool) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext() if wanted else rejects.unrecorded()
+
+
+def _checked(batch: Batch, recorded: bool) -> Batch:
     """Refuse lists (the layout ``sequential``), and rows without id or time."""
     for column in _KEYS:
         dtype = batch.frame.schema[column]
         if not dtype.is_integer():
             hint = "; give the files of the layout flat" if dtype.is_nested() else ""
             raise UsageError(f"{batch.origin}: column {column!r} holds {dtype}, integers were expected{hint}.")
-        batch = batch.require(
-            batch.frame[column].is_not_null(),
-            lambda i, column=column: f"no value in column {column!r}",  # type: ignore[misc]
-            column,
-        )
+        with _recording(recorded):
+            batch = batch.require(
+                batch.frame[column].is_not_null(),
+                lambda i, column=column: f"no value in column {column!r}",  # type: ignore[misc]
+                column,
+            )
     return batch
 
 
