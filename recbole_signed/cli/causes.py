@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 from collections.abc import Sequence
 
 TRACEBACK = "RECBOLE_SIGNED_TRACEBACK"
@@ -19,7 +20,9 @@ _OF_DISK = frozenset((
     errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.ELOOP, errno.EINVAL,
 ))
 # fmt: on
-_OF_WRITING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO))
+_OF_WRITING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG))
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How polars says what the operating system said: the number is in the text alone."""
 _OF_SETTINGS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError),
     *(ImportError, TypeError, ValueError, UnboundLocalError),
@@ -43,8 +46,9 @@ def outside_cause(error: Exception, words: Sequence[str]) -> str | None:
         return f"there is not enough memory ({_brief(error)}); use a smaller model or batch, or a larger machine."
     if isinstance(error, OSError) and error.errno in _OF_DISK and error.filename is not None:
         return f"the file system refuses {os.fsdecode(error.filename)}: {error.strerror}."
-    if isinstance(error, OSError) and error.errno in _OF_WRITING:  # of a file that is open, such as the output
-        return f"the file system refuses to write: {error.strerror}; make room."
+    number = _number_of(error)
+    if number in _OF_WRITING:  # of a file that is open, such as the output
+        return f"the file system refuses to write: {os.strerror(number)}; make room."
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in ("recbole_signed", ""):
         return f"this needs the Python module '{error.name}', which is not installed; install the package that has it."
     given = _given(words)
@@ -54,6 +58,15 @@ def outside_cause(error: Exception, words: Sequence[str]) -> str | None:
             f"leave them out ({TRACEBACK}=1 shows where)."
         )
     return None
+
+
+def _number_of(error: Exception) -> int:
+    """Return the number of an error of the operating system, 0 where it is none."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    by_polars = isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "polars"
+    found = _OS_ERROR.search(str(error)) if by_polars else None
+    return int(found[1]) if found else 0
 
 
 def _brief(error: Exception) -> str:

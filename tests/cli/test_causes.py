@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+import polars as pl
 import pytest
 
 from recbole_signed.cli import app as cli
@@ -22,6 +23,12 @@ RUN = ("run", "-m", "SGCN", "hidden=3", "-c", "a.yaml")
         ),
         (PermissionError(errno.EACCES, "Permission denied", b"runs"), ("stats",), "refuses runs: Permission denied."),
         (OSError(errno.ENOSPC, "No space left on device"), ("stats",), "refuses to write: No space left on device"),
+        (OSError("No space left on device (os error 28)"), ("convert",), "refuses to write: No space left on device"),
+        (
+            pl.exceptions.ComputeError("underlying IO error: No space left on device (os error 28)"),
+            ("recommend",),
+            "refuses to write: No space left on device; make room.",
+        ),
         (MemoryError("Unable to allocate 8 TiB"), ("synth",), "not enough memory (Unable to allocate 8 TiB)"),
         (RuntimeError("[enforce fail] can't allocate memory: you tried 8 TB"), ("models",), "not enough memory"),
         (ModuleNotFoundError("No module named 'faiss'", name="faiss"), ("run",), "needs the Python module 'faiss'"),
@@ -45,6 +52,7 @@ def test_causes_outside(error: Exception, words: tuple[str, ...], said: str) -> 
         (ZeroDivisionError(), ("models",)),
         (KeyError("nproc"), ("run", "-m", "SGCN")),
         (OSError("no number"), ("stats",)),
+        (RuntimeError("No space left on device (os error 28)"), ("stats",)),
         (ModuleNotFoundError("No module", name="recbole_signed.nowhere"), ("run",)),
     ],
 )
