@@ -261,6 +261,10 @@ def test_bad_histories(tmp_path: Path, tail: Path) -> None:
     ):
         changed.write_parquet(path)
         refuse(message)
+    frame.write_parquet(path)
+    log = tail / "log_standard_4_25_to_5_08_pure.csv"
+    log.write_text("\n".join([LOG, log_line(0, 30, "", 1, 0)]))
+    refuse("has no row with a time in time_ms, which the history must lie before", on_error="skip")
     path.unlink()
     refuse("holds no history of KuaiRand, user_sequences.parquet was expected")
 

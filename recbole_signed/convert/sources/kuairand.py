@@ -149,12 +149,14 @@ class KuaiRand(Converter):
     def _log_begins(self) -> float:
         """First moment of the logs, which a history must lie before."""
         with rejects.unrecorded():
-            first = min(
-                Clock("ms").seconds(batch, "time_ms").frame["time_ms"].min()  # type: ignore[type-var]
+            times = [
+                Clock("ms").seconds(batch, "time_ms").frame.select(pl.col("time_ms").min())
                 for log in self._logs
                 for batch in open_table(log, separator=",").batches(["time_ms"])
-            )
-        assert isinstance(first, float)
+            ]
+        first = pl.concat(times).to_series().min() if times else None
+        if not isinstance(first, float):
+            raise UsageError(f"{self._logs[0]} has no row with a time in time_ms, which the history must lie before.")
         require_earlier(self._history, first)
         return first
 
