@@ -21,6 +21,7 @@ STANDARD = {
 TYPES = ("token", "float", "token_seq", "float_seq")
 GUESS = "guess"
 _CONTROL = r"[\t\n\r\x00]"
+_LEADING_ZEROS = r"^[+-]?0[0-9]"
 _EXACT_INT = 2.0**63
 
 
@@ -98,7 +99,9 @@ def _type_of(batch: Batch, name: str) -> str:
 
 
 def _all_numbers(text: pl.Series) -> bool:
-    return bool(text.cast(pl.Float64, strict=False).is_finite().fill_null(False).all())
+    """Whether each text is a number; one that would lose its leading zeros, such as a postcode, is none."""
+    numbers = text.cast(pl.Float64, strict=False).is_finite().fill_null(False)
+    return bool((numbers & ~text.str.contains(_LEADING_ZEROS)).all())
 
 
 def _clean_text(batch: Batch, name: str, blank: bool = False) -> Batch:

@@ -63,8 +63,8 @@ class Part:
     frames: Iterable[Batch | Frame]
     types: Mapping[str, str] = field(default_factory=dict)
     """RecBole's types of raw columns: ``token``, ``float``, ``token_seq``, ``float_seq`` (sequences are text
-    with blanks between) or ``guess`` (text that is ``float`` if every value is a number). By default text is
-    ``token`` and numbers are ``float``."""
+    with blanks between) or ``guess`` (text that is ``float`` if every value is a number, without leading zeros). By
+    default text is ``token`` and numbers are ``float``."""
 
 
 @dataclass(frozen=True)

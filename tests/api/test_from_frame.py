@@ -105,6 +105,12 @@ BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("a name that no file has", small(), {**RULE, "name": "a\0b"}, "can't be the name of a data set"),
     ("a name that is no text", small(), {**RULE, "name": 5}, "can't be the name of a data set"),
     ("no item column", small().drop("item"), RULE, "give item= the one of the item ids."),
+    (
+        "one column of both",
+        small(),
+        {**RULE, "user": "item"},
+        "user= and item= are both 'item'; give the column of each.",
+    ),
     ("no column to keep", small(), {**RULE, "keep": "price"}, "the frame has no column 'price'"),
     ("a number to keep", small(), {**RULE, "keep": 3}, "The option keep is 3; give names"),
     ("a wrong count", small(), {**RULE, "k_core": "many"}, "The option k_core is 'many'; give an integer"),

@@ -170,6 +170,8 @@ def test_raw_columns_are_carried_over_with_their_types(tmp_path: Path) -> None:
     assert lines[0].split("\t")[3:] == ["price:float", "brand:token", "zip:token", "tags:token_seq"]
     assert lines[1] == "a\tx\t1\t2.50\tAcme\t00501\ta b"
     assert "price" not in (made / "log.yaml").read_text()  # loaded on demand
+    header = (convert("csv", raw, tmp_path / "two", keep="zip,price") / "log.inter").read_text().splitlines()[0]
+    assert header.endswith("zip:token\tprice:float"), "00501 is no number"
     frame = pl.DataFrame({"user": [1], "item": [2], "sign": [1], "n": [3], "flag": [True], "f": [0.5], "t": ["z"]})
     frame.write_parquet(tmp_path / "typed.parquet")
     made = convert("csv", tmp_path / "typed.parquet", tmp_path, keep="n,flag,f,t")

@@ -127,6 +127,8 @@ class CsvTable(Converter):
                     f"{self._table.path.name} has the columns {', '.join(map(repr, self._table.columns))}: "
                     f"give {role}= the one of the {role} ids{hint}."
                 )
+        if found["user"] == found["item"]:
+            raise UsageError(f"user= and item= are both {found['user']!r}; give the column of each.")
         if self._notation is not None and "time" not in found:
             raise UsageError(
                 f"time_format= was given, but {self._table.path.name} has no column of times under a usual name; give "
