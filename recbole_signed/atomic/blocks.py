@@ -7,15 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert import blocks, normal_text
+from recbole_signed.convert import MISSING_TOKENS, blocks, normal_text
 
-# what pandas takes for a missing value, in RecBole's files as everywhere
-# fmt: off
-MISSING = (
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null",
-)
-# fmt: on
+MISSING = ("", *sorted(MISSING_TOKENS))
+"""What pandas takes for a missing value, in RecBole's files as everywhere."""
 
 BLOCK_BYTES = 32 << 20
 

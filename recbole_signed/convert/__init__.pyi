@@ -6,7 +6,9 @@ from .base import Features as Features
 from .base import Part as Part
 from .batch import Batch as Batch
 from .build import AlreadyThere as AlreadyThere
+from .build import check_name as check_name
 from .build import convert as convert
+from .build import may_replace as may_replace
 from .build import write_dataset as write_dataset
 from .clock import Clock as Clock
 from .clock import TimeUnit as TimeUnit
@@ -30,10 +32,12 @@ from .dataset_versions import has_dates as has_dates
 from .dataset_versions import read_manifest as read_manifest
 from .dataset_versions import refuse_changed as refuse_changed
 from .dataset_versions import version as version
+from .dataset_versions import write_manifest as write_manifest
 from .find import find_files as find_files
 from .find import find_one as find_one
 from .find import plain_name as plain_name
 from .manifest import describe_rows as describe_rows
+from .manifest import iso_date as iso_date
 from .options import OptionInfo as OptionInfo
 from .options import describe as describe
 from .options import option as option

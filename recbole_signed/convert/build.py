@@ -72,7 +72,8 @@ def convert(
     shared, own = common.split(options, converter_class.options_class, source)
     parsed = read(converter_class.options_class, own, source, also=common.NAMES)
     converter = converter_class(None if input is None else Path(input), parsed)
-    name = _checked_name(name if name is not None else converter.default_name())
+    name = name if name is not None else converter.default_name()
+    check_name(name)
     return write_dataset(converter, source, Path(output) / name, shared, overwrite)
 
 
@@ -102,25 +103,36 @@ def write_dataset(
     return target
 
 
-def _checked_name(name: str) -> str:
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a data set.
+
+    Raises:
+        UsageError: it is blank, hidden, or holds a character that files or columns are separated by.
+
+    """
     if not name or name.startswith(".") or any(c in name for c in "/\\:\t\n\r\0") or name != name.strip():
         raise UsageError(f"{name!r} cannot be the name of a data set; give another with --name.")
-    return name
 
 
 @contextlib.contextmanager
 def _rename_into(target: Path, overwrite: bool) -> Iterator[Path]:
     """As :func:`replacing_folder`, for a data set that may be there already."""
-    _may_replace(target, overwrite)
+    may_replace(target, overwrite)
     try:
         with replacing_folder(target, overwrite=overwrite) as folder:
             yield folder
-            _may_replace(target, overwrite)
+            may_replace(target, overwrite)
     except FileExistsError as error:
         raise AlreadyThere(f"{target} is already there; another process made it just now.") from error
 
 
-def _may_replace(target: Path, overwrite: bool) -> None:
+def may_replace(target: Path, overwrite: bool) -> None:
+    """Refuse a folder that is there, unless it is a data set and is to be replaced.
+
+    Raises:
+        UsageError: as said.
+
+    """
     if not target.exists():
         return
     if not overwrite:

@@ -147,13 +147,13 @@ def _time(times: tuple[float, float] | None, unix_time: bool) -> dict[str, Any] 
     raw = [int(time) if time == int(time) else time for time in times]
     result: dict[str, Any] = {"first_raw": raw[0], "last_raw": raw[1]}
     if unix_time:
-        result = {"first": _iso(times[0]), "last": _iso(times[1])} | result
+        result = {"first": iso_date(times[0]), "last": iso_date(times[1])} | result
     return result
 
 
-def _iso(seconds: float) -> str | None:
-    """ISO date in UTC, None outside the years 1 to 9999."""
+def iso_date(seconds: float, timespec: str = "auto") -> str | None:
+    """Return the ISO date in UTC, as exact as Python's ``timespec`` says; None outside the years 1 to 9999."""
     try:
-        return (_EPOCH + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+        return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec=timespec).replace("+00:00", "Z")
     except OverflowError:
         return None

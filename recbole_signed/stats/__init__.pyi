@@ -1,5 +1,4 @@
 from .drift import describe_time as describe_time
-from .drift import iso as iso
 from .edge_groups import DEFAULT_BOUNDS as DEFAULT_BOUNDS
 from .edge_groups import ITEMS as ITEMS
 from .edge_groups import KEYS as KEYS

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
 
 from recbole_signed.atomic import RawRows
+from recbole_signed.convert import first_rows, iso_date
 from recbole_signed.stats.measures import similarity, spearman
 
 BINS = 20
 _ROWS_OF_A_BIN = 100
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST = 0.2
 
 
@@ -38,8 +37,8 @@ def describe_time(rows: RawRows, *, dated: bool = True) -> dict[str, Any] | None
     return {
         "first_raw": _number(times[0]),
         "last_raw": _number(times[-1]),
-        "first": iso(times[0]) if dated else None,
-        "last": iso(times[-1]) if dated else None,
+        "first": _iso(times[0]) if dated else None,
+        "last": _iso(times[-1]) if dated else None,
         "moments": int(len(times) - tied.sum()),
         "tied_rows_share": float(ties.mean()),
         "first_to_last_similarity": ordered.first_to_last(bounds),
@@ -55,7 +54,8 @@ class _Ordered:
         self._times = times
         self._items, self._signs = rows.items[order], rows.signs[order]
         users = rows.users[order]
-        self._first_of_user, self._first_of_item = _first(users, rows.n_users), _first(self._items, rows.n_items)
+        self._first_of_user = first_rows(users, rows.n_users)
+        self._first_of_item = first_rows(self._items, rows.n_items)
         self._user_arrived, self._item_arrived = self._first_of_user[users], self._first_of_item[self._items]
 
     def _span(self, begin: int, end: int) -> dict[str, Any]:
@@ -88,8 +88,8 @@ class _Ordered:
             found.append(
                 {
                     "first_raw": _number(self._times[begin]),
-                    "first": iso(self._times[begin]) if dated else None,
-                    "last": iso(self._times[end - 1]) if dated else None,
+                    "first": _iso(self._times[begin]) if dated else None,
+                    "last": _iso(self._times[end - 1]) if dated else None,
                     **self._span(begin, end),
                     "new_users": int(((self._first_of_user >= begin) & (self._first_of_user < end)).sum()),
                     "new_items": int(((self._first_of_item >= begin) & (self._first_of_item < end)).sum()),
@@ -104,13 +104,6 @@ class _Ordered:
         return np.bincount(self._items[begin:end], minlength=len(self._first_of_item))
 
 
-def _first(ids: np.ndarray, count: int) -> np.ndarray:
-    """Place of the first row of each id."""
-    first = np.full(count, len(ids))
-    first[ids[::-1]] = np.arange(len(ids) - 1, -1, -1)  # of several, the last assignment stays
-    return first
-
-
 def _bounds(times: np.ndarray, bins: int) -> np.ndarray:
     """Places that cut the sorted times into at most ``bins`` bins, not through ties; ``[0, ..., n]``."""
     cuts = times[np.linspace(0, len(times), bins + 1)[1:-1].astype(np.int64)]
@@ -121,9 +114,5 @@ def _number(time: Any) -> int | float:
     return int(time) if time == int(time) else float(time)
 
 
-def iso(seconds: Any) -> str | None:
-    """ISO date in UTC, None outside the years 1 to 9999."""
-    try:
-        return (_EPOCH + timedelta(seconds=float(seconds))).isoformat(timespec="seconds").replace("+00:00", "Z")
-    except OverflowError:
-        return None
+def _iso(seconds: Any) -> str | None:
+    return iso_date(float(seconds), "seconds")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import zipfile
 from collections.abc import Callable
@@ -13,14 +12,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recbole_signed.convert import check_name, iso_date, may_replace, write_manifest
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import replacing_folder, sha256
-from recbole_signed.stats import iso, totals
+from recbole_signed.stats import totals
 from recbole_signed.synth.generator import SyntheticGraph
 from recbole_signed.yaml_spec import yaml_text
 
 FORMATS = ("inter", "npz")
-_MANIFEST = "dataset.json"
 _CHUNK = 2_000_000
 _FIELDS = {"user_id": "token", "item_id": "token", "sign": "float", "timestamp": "float"}
 _ARRAYS = ("users", "items", "signs", "times")
@@ -50,16 +49,8 @@ def check_target(target: Path, how: str, overwrite: bool) -> None:
     """
     if how not in FORMATS:
         raise UsageError(f"--format is '{how}'; it must be one of {', '.join(FORMATS)}{ending(how, FORMATS)}")
-    if not target.name or target.name.startswith(".") or any(each in target.name for each in "\\:\t\n\r\0"):
-        raise UsageError(f"'{target.name}' cannot be the name of a data set; give another with --name.")
-    if not target.exists():
-        return
-    if not overwrite:
-        raise UsageError(f"{target} is already there; give --overwrite to replace it, or another --name.")
-    if not (target / _MANIFEST).is_file():
-        raise UsageError(
-            f"{target} is not a data set that recbole-signed made ({_MANIFEST} is missing); remove it first."
-        )
+    check_name(target.name)
+    may_replace(target, overwrite)
 
 
 def write(
@@ -101,7 +92,7 @@ def write(
             progress(len(graph))
         record = _describe(graph, target.name, origin, {"inter": _FIELDS} if how == "inter" else {})
         record["outputs"] = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-        (folder / _MANIFEST).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_manifest(folder, record)
     return record
 
 
@@ -159,7 +150,7 @@ def _describe(graph: SyntheticGraph, name: str, origin: Origin, fields: dict[str
         "repeated_rows": 0,
         "repeated_pairs": 0,
         "contradicting_pairs": 0,
-        "time": {"first": iso(first), "last": iso(last), "first_raw": first, "last_raw": last},
+        "time": {"first": iso_date(first), "last": iso_date(last), "first_raw": first, "last_raw": last},
         "warnings": [],
         "fields": fields,
         "inputs": {},
