@@ -16,6 +16,7 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from glob import escape
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -130,7 +131,9 @@ def _tensor_storage(content: bytes) -> Any:
 def _read(file: Any) -> Any:
     try:
         found = CachedDataUnpickler(file).load()
-        files = Path(found.dataset_path).glob(f"{found.dataset_name}.*") if hasattr(found, "dataset_path") else ()
+        files = (
+            Path(found.dataset_path).glob(f"{escape(found.dataset_name)}.*") if hasattr(found, "dataset_path") else ()
+        )
         newer = [path for path in files if path.stat().st_mtime_ns > os.fstat(file.fileno()).st_mtime_ns]
         if newer:
             raise pickle.UnpicklingError(f"{newer[0]} was changed since")

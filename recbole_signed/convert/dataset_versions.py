@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +75,7 @@ def version_of(checksums: Mapping[str, str]) -> str:
 
 def atomic_files(folder: Path, name: str) -> list[Path]:
     """List the atomic files ``NAME.*`` of a data set, by name."""
-    return sorted(path for path in folder.glob(f"{name}.*") if path.is_file() and is_atomic(path.name))
+    return sorted(path for path in folder.glob(f"{escape(name)}.*") if path.is_file() and is_atomic(path.name))
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from glob import escape
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -305,7 +306,7 @@ def _refuse_unknown_dataset(config: Any) -> None:
 
     if Path(config["data_path"]).is_dir() or config["dataset_save_path"] or config["dataloaders_save_path"]:
         return
-    if any(Path(config["checkpoint_dir"]).glob(f"{config['dataset']}-*.pth")):
+    if any(Path(config["checkpoint_dir"]).glob(f"{escape(config['dataset'])}-*.pth")):
         return
     urls = Path(argument_list.__file__).parent.parent / "properties" / "dataset" / "url.yaml"
     if not re.search(rf"^{re.escape(config['dataset'])} *:", urls.read_text(encoding="utf-8"), re.MULTILINE):

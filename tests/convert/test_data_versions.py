@@ -54,6 +54,14 @@ def test_files_that_change_places_and_features_make_another_version() -> None:
         assert versions.version_of(other) != version
 
 
+def test_a_name_may_hold_what_a_pattern_is_made_of(tmp_path: Path, made: Path) -> None:
+    record = record_of(made)
+    made = convert("csv", tmp_path / "raw.csv", tmp_path, name="raw [v1]*", time_unit="s")
+    assert record_of(made)["rows"] == record["rows"]
+    assert [path.name for path in versions.atomic_files(made, made.name)] == ["raw [v1]*.inter"]
+    assert versions.refuse_changed(made, made.name) == record_of(made)["version"]
+
+
 def test_a_data_set_as_it_was_made(made: Path) -> None:
     assert versions.refuse_changed(made, "raw") == record_of(made)["version"]
     for thorough in (True, False):
