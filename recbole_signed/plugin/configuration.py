@@ -316,6 +316,8 @@ def _refuse_unknown_dataset(config: Any) -> None:
 def unknown_dataset_error(config: Any) -> UsageError:
     """Say which data sets there are, where the one asked for is not among them."""
     folder = Path(config["data_path"])
+    if folder.is_dir():
+        return UsageError(f"{folder} holds no .inter file; 'recbole-signed convert' makes a data set that has one.")
     if not folder.parent.is_dir() and folder.parent not in (Path("dataset"), Path(DATA_ROOT)):  # not the defaults
         return UsageError(f"data_path is '{folder.parent}', but there is no such folder; give that of the data sets.")
     known = dataset_names(folder.parent, *([Path(DATA_ROOT)] if folder.parent == Path("dataset") else []))

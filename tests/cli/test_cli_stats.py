@@ -56,6 +56,9 @@ def test_stats_finds_what_run_finds(tmp_path: Path, capsys: pytest.CaptureFixtur
     convert("toy", None, tmp_path / "dataset")
     status, out, _ = outcome(capsys, "stats", "toy-signed", "--no-figures", "--json")
     assert (status, json.loads(out)["path"]) == (0, "dataset/toy-signed")
+    (tmp_path / "atomic_files" / "arrays").mkdir(parents=True)  # as synth --format npz makes one
+    status, _, err = outcome(capsys, "stats", "arrays")
+    assert (status, "atomic_files/arrays holds no .inter file; " in err) == (2, True)
     status, out, _ = outcome(capsys, "stats", "ml-100k-signed", "--no-figures", "--json")
     assert (status, json.loads(out)["users"]) == (0, 943)
 
