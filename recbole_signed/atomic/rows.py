@@ -108,8 +108,10 @@ def read_rows(path: Path, sign_rule: Mapping[str, str] | None = None) -> RawRows
     )
 
 
-def _files(folder: Path, name: str, parts: list[str] | None) -> dict[str | None, Path]:
+def _files(folder: Path, name: str, parts: Any) -> dict[str | None, Path]:
     """The ``.inter`` files by part, None for a single one."""
+    if parts is not None and not (isinstance(parts, list) and parts):
+        raise UsageError(f"benchmark_filename is {parts!r}; it must be a list, such as [train, valid, test].")
     single = folder / f"{name}.inter"
     if not parts and single.is_file():
         return {None: single}

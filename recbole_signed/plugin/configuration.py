@@ -301,15 +301,17 @@ def recbole_keys() -> frozenset[str]:
 
 
 def _refuse_unknown_dataset(config: Any) -> None:
-    """Refuse a data set that is not there, that RecBole can't download, and of which it has saved no copy."""
+    """Refuse a data set without files, that RecBole can't download, and of which it has saved no copy."""
     from recbole.utils import argument_list
 
-    if Path(config["data_path"]).is_dir() or config["dataset_save_path"] or config["dataloaders_save_path"]:
+    folder = Path(config["data_path"])
+    if any(folder.glob("*.inter")) or config["dataset_save_path"] or config["dataloaders_save_path"]:
         return
     if any(Path(config["checkpoint_dir"]).glob(f"{escape(config['dataset'])}-*.pth")):
         return
     urls = Path(argument_list.__file__).parent.parent / "properties" / "dataset" / "url.yaml"
-    if not re.search(rf"^{re.escape(config['dataset'])} *:", urls.read_text(encoding="utf-8"), re.MULTILINE):
+    known = re.search(rf"^{re.escape(config['dataset'])} *:", urls.read_text(encoding="utf-8"), re.MULTILINE)
+    if folder.is_dir() or not known:  # it downloads none into a folder that is there
         raise unknown_dataset_error(config)
 
 

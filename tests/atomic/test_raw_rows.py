@@ -83,6 +83,9 @@ def test_what_is_not_there_is_said(write_inter: Write, tmp_path: Path) -> None:
     (folder / "movies.yaml").write_text("benchmark_filename: [train, later]", encoding="utf-8")
     with pytest.raises(UsageError, match=re.escape("holds no movies.train.inter")):
         read_rows(folder)
+    (folder / "movies.yaml").write_text("benchmark_filename: train", encoding="utf-8")
+    with pytest.raises(UsageError, match="benchmark_filename is 'train'; it must be a list, such as"):
+        read_rows(folder)
     (folder / "movies.yaml").write_text("a: [", encoding="utf-8")
     with pytest.raises(UsageError, match="is not valid yaml"):
         read_rows(folder)

@@ -570,6 +570,9 @@ def test_an_unknown_data_set_is_named_with_the_nearest_one(write_inter: Write, s
     write_inter("signed", COLUMNS, signed_rows)
     with pytest.raises(UsageError, match=r"no data set 'sined'.*did you mean 'signed'"):
         prepare("sined")
+    Path("dataset/empty").mkdir()
+    with pytest.raises(UsageError, match=r"dataset/empty holds no \.inter file; 'recbole-signed convert' makes"):
+        prepare("empty")
 
 
 # ---- popularity ----
