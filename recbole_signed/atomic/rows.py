@@ -151,6 +151,7 @@ def _read(path: Path, settings: Settings, beside: Path, vocabularies: dict[str, 
             f"{path} has no column 'sign'; write a column 'sign:float' of -1, 0 and 1, or put a rule into {beside}, "
             "such as sign_rule: {like: 'rating >= 4', dislike: 'rating <= 2'}."
         )
+    sign.refuse_truth_values(path, separator, encoding)
     time = settings["TIME_FIELD"] or "timestamp"
     wanted = {*ids, *sign.columns, *([time] if types.get(time) == "float" else [])}
     columns, _ = read_columns(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.atomic.header import first_lines
 from recbole_signed.convert import SignRule
 from recbole_signed.errors import UsageError, ending
 
@@ -74,6 +76,22 @@ class Sign:
         if self.rule is not None:
             return self.rule.columns
         return () if self.field is None else (self.field,)
+
+    def refuse_truth_values(self, path: str | Path, separator: str, encoding: str) -> None:
+        """Refuse a file with a sign column of true and false, which pandas reads as 1 and 0: false is no dislike then.
+
+        It does so where all values of the column are such words, so the first one tells.
+
+        Raises:
+            UsageError: see above.
+        """
+        header, first = first_lines(path, separator, encoding, 2)
+        place = header.index(f"{self.field}:float") if f"{self.field}:float" in header else len(first)
+        if place < len(first) and first[place].strip('"').lower() in ("true", "false"):
+            raise UsageError(
+                f"the sign column '{self.field}' of {path} holds '{first[place]}', and a sign is -1 (dislike), 0 "
+                f"(neutral) or 1 (like); set sign_rule={{like: '{self.field} == 1', dislike: '{self.field} == 0'}}."
+            )
 
     def of(self, columns: Mapping[str, npt.NDArray[Any]], where: str) -> npt.NDArray[np.int8]:
         """Return 1 (like), -1 (dislike) or 0 (neutral) for each row, ``[n_rows]``.

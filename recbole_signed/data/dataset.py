@@ -89,6 +89,12 @@ class SignedDataset(ColumnarDataset):
             unload = unload - needed if unload else unload
         return load, unload
 
+    def _load_feat(self, filepath: str, source: Any) -> Any:
+        if getattr(source, "value", source) == FeatureSource.INTERACTION.value:
+            encoding = self.config["encoding"] or "utf-8"
+            self.signed.sign.refuse_truth_values(filepath, self.config["field_separator"], encoding)
+        return super()._load_feat(filepath, source)
+
     # ---- from rows to three tables ----
 
     def _data_processing(self) -> None:

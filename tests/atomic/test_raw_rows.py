@@ -63,6 +63,7 @@ def test_a_rule_and_names_from_the_yaml(write_inter: Write) -> None:
         (COLUMNS[:3], [(1, 2, 1), (1, "", 1)], r"a\.inter, line 3: the column 'item_id' is blank"),
         (COLUMNS, [(1, 2, 1, "nan")], r"a\.inter, line 2: the column 'timestamp' is blank"),
         (COLUMNS[:3], [(1, 2, "like")], "can't be read: row 1 of the column 'sign:float' holds 'like', not a number"),
+        (COLUMNS[:3], [(1, 2, "True"), (1, 3, "False")], "holds 'True', and a sign is .*; set sign_rule={like: 'sign"),
         (COLUMNS[:3], [(1, 2, 1), (1, 2, 1, 4)], "can't be read: .*Expected 3 fields in line 3, saw 4"),
         (COLUMNS[:3], [(1, 2, 1, 4), (1, 2, 1)], "can't be read"),
         (COLUMNS[:3], [], "holds no rows"),

@@ -519,6 +519,7 @@ def test_ignoring_the_sign_is_possible_and_explicit(write_inter: Write, signed_r
         (COLUMNS, [(1, 1, -1, 1), (1, 2, 0, 2)], {}, "no row of 'bad' is a like"),
         (COLUMNS, [(1, 1, 1, 1), ("", 2, 1, 2)], {}, "line 3: the column 'user_id' is blank"),
         (COLUMNS, [(1, 1, "yes", 1)], {}, "can't be read"),
+        (COLUMNS, [(1, 1, "true", 1), (1, 2, "false", 2)], {}, "the sign column 'sign' of .*bad.inter holds 'true'"),
         (COLUMNS, [], {}, "holds no rows"),
         (["user_id:float", *COLUMNS[1:]], [(1, 1, 1, 1)], {}, "has the type 'float'; write 'user_id:token'"),
         (["user_id:token", "item_id:token", "sign:token"], [(1, 1, 1)], {}, "write it as 'sign:float'"),
