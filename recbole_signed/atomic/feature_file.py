@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ KINDS = {
 """How a column is read."""
 _KIND_OF_TYPE = {"token": "token", "token_seq": "tokens", "float": "bins", "float_seq": "vector"}
 _ALL = "all"
+_BLANK_LINES = re.compile(r"(?:\r?\n){2,}")  # which pandas, and so RecBole, skips
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def read_feature_file(
     kinds = _kinds(path, {name: kind for name, kind in types.items() if name != id_column}, wanted)
     try:
         frame = pl.read_csv(
-            path.read_bytes().decode(encoding).encode(),
+            _BLANK_LINES.sub("\n", path.read_bytes().decode(encoding)).encode(),
             separator=separator,
             has_header=False,
             skip_rows=1,

@@ -55,6 +55,14 @@ def test_ids_are_read_as_in_interactions(write: Write) -> None:
     assert table.columns["genre"][0] == "crime"
 
 
+def test_blank_lines_are_skipped_as_in_interactions(write: Write) -> None:
+    plain, spaced = (
+        read_feature_file(write(*rows), "item_id") for rows in (ROWS, ["", ROWS[0], "\r", "", *ROWS[1:], ""])
+    )
+    assert spaced.ids.equals(plain.ids)
+    assert all(spaced.columns[name].equals(plain.columns[name]) for name in plain.columns)
+
+
 def test_columns_of_tokens_are_indicators(write: Write) -> None:
     found, names = matrix_of(write(*ROWS), ["genre", "author"], ["4", "2", "no", "1", "3"])
     assert names[0] == ("", "")
