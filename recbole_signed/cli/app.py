@@ -32,6 +32,7 @@ from recbole_signed.cli.output import (
     terminal_width,
 )
 from recbole_signed.errors import MissingExtraError, UsageError, nearest
+from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import check_format, render, to_text
 
 INTERRUPTED = 130
@@ -173,7 +174,7 @@ def convert(
         return
     if source is None:
         raise UsageError("convert needs a source; 'recbole-signed convert --list' shows them.")
-    with stdout_for_result():
+    with stdout_for_result(), raised_by_sigterm(KeyboardInterrupt):
         from recbole_signed.convert import convert as convert_source
 
         words = sources_text.parse_options(options or [])

@@ -7,14 +7,12 @@ import logging
 import os
 import re
 import shutil
-import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from recbole_signed.serve.keys import ApiKeys, is_loopback
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.threads import compute_on_one_thread
 from recbole_signed.serve.workers import ReplicaProcesses
+from recbole_signed.signals import raised_by_sigterm
 
 try:
     import uvicorn
@@ -53,29 +52,12 @@ BACKLOG = 1024
 GRACE = 10
 """Seconds that requests under way have once the end is asked for; one whose body never comes would hold it up."""
 
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, so that what is open is closed as after Ctrl-C.
-
-    By default it ends a process at once, and not at all the first process of a container. The server takes it while it
-    answers, and raises it again afterwards.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(*_: Any) -> None:
-        raise SystemExit(0)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+_ends_by_sigterm = raised_by_sigterm(SystemExit, 0)
+"""SIGTERM does not end the first process of a container by default. The server takes it while it answers, and raises it
+again afterwards."""
 
 
-@ended_by_sigterm()
+@_ends_by_sigterm
 def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[str, Any] | None = None) -> None:
     """Fit a model to all of a data set and begin a state with it.
 
@@ -171,7 +153,7 @@ def listening_socket(host: str, port: int, shared: bool = False) -> socket.socke
     return made
 
 
-@ended_by_sigterm()
+@_ends_by_sigterm
 def run_service(
     directory: Path,
     host: str = "127.0.0.1",
@@ -252,7 +234,7 @@ def run_service(
         trainer.close()
 
 
-@ended_by_sigterm()
+@_ends_by_sigterm
 def run_replica(
     directory: Path,
     host: str = "127.0.0.1",

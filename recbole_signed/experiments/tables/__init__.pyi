@@ -2,7 +2,6 @@ from .building import BUDGET as BUDGET
 from .building import build_table as build_table
 from .building import run_table as run_table
 from .comparison import compare as compare
-from .comparison import terminated_like_interrupted as terminated_like_interrupted
 from .footnotes import describe_split as describe_split
 from .kept_tests import kept_outcomes as kept_outcomes
 from .model_list import list_models as list_models

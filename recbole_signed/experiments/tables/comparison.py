@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RowStore, RunRow, file_name, is_there, users_folder
@@ -22,6 +18,7 @@ from recbole_signed.experiments.tables.progress import run_progress
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.experiments.tables.stored import View, table_of, view_file
 from recbole_signed.files import replace_text
+from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import Table, to_markdown, to_text
 
 
@@ -158,7 +155,7 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
     if not missing:
         return 0
     with (
-        terminated_like_interrupted(),
+        raised_by_sigterm(KeyboardInterrupt),
         Claims(store.file.parent) as claims,
         run_progress(len(missing), store) as progress,
     ):
@@ -187,20 +184,3 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
             n_new += len(again)
             claims.give_back(request.id)
         return n_new
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the running processes as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

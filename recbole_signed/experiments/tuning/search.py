@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.experiments.runs import RunRow, digest, space_file
-from recbole_signed.experiments.tables import terminated_like_interrupted, tuned_path
+from recbole_signed.experiments.tables import tuned_path
 from recbole_signed.experiments.tuning.halving import Halving
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
@@ -22,6 +22,7 @@ from recbole_signed.experiments.tuning.task import Facts, Task, facts_of
 from recbole_signed.experiments.tuning.workers import COMMAND, Worker, Workers
 from recbole_signed.files import DirectoryLock, replace_text
 from recbole_signed.plugin import foreign_code
+from recbole_signed.signals import raised_by_sigterm
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tuning.study import Asked, Study, Tried
@@ -102,7 +103,7 @@ def tune(
         study = study_type(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, start)
         before = len(study.tried())
         workers = Workers(plan.jobs, task.as_dict(), folder, command)
-        with terminated_like_interrupted(), _progress(plan.trials, facts) as show:
+        with raised_by_sigterm(KeyboardInterrupt), _progress(plan.trials, facts) as show:
             search = _Search(study, workers, facts, halving, show)
             try:
                 search.run(plan.trials, plan.timeout)
