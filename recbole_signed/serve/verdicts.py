@@ -42,8 +42,11 @@ class VerdictWatch:
         In an interleaved experiment that is the list of the one variant that is drawn for the user. What was shown to
         those who are forgotten goes first: once their erasure is in the log, nobody could name them any more.
         """
-        for i in np.flatnonzero(batch.type == FORGET_USER).tolist():
-            self._forget(batch.user_id[i], self._answers.seq + 1)
+        if (batch.type == FORGET_USER).any():
+            with self._answers.trainer.reading() as (state, _):
+                pass  # which is not held while the state is waited for
+            for i in state.forgettings(batch).tolist():
+                self._forget(batch.user_id[i], self._answers.seq + 1)
         share, most = self._answers.settings.quality.sample, self._answers.settings.quality.per_commit
         chosen = np.flatnonzero((batch.type == LIKE) | (batch.type == DISLIKE)).tolist()
         if share < 1:

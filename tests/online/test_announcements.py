@@ -192,6 +192,25 @@ def test_what_the_log_refuses_is_not_announced(tmp_path: Path, known: bool) -> N
     state.close()
 
 
+@pytest.mark.parametrize("cause", ["disk", "duplicate"])
+def test_a_forgetting_that_the_log_refuses_erases_no_features(tmp_path: Path, cause: str) -> None:
+    state = opened(tmp_path / "state")
+    state.ingest(EventBatch.of([told("ann", 1, "e1", town="Oslo"), told("bob", 2, town="Rome")]))
+    before = state.announced()
+    batch = EventBatch.of([Event("e1" if cause == "duplicate" else "", "ann", "", "forget_user", NOW + 9)])
+    if cause == "disk":
+        state.log.connection.execute("PRAGMA query_only=ON")  # as on a full disk
+        with pytest.raises(UsageError, match="nothing of it was acknowledged"):
+            state.ingest(batch)
+    else:
+        assert state.ingest(batch).n_new == 0
+    assert state.announced() == before
+    state.close()
+    state = opened(tmp_path / "state")
+    assert state.announced() == before
+    state.close()
+
+
 def test_a_disk_that_is_full_after_some_lines_keeps_none_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

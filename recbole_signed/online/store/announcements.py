@@ -2,7 +2,7 @@
 
 A line is on the disk before the event that brings it is in the log, so no event that was acknowledged lacks it. Where
 the log refuses the event, the line is taken back; a crash may leave it, or half a line, which reading leaves out. The
-lines of a user go before its forgetting is in the log.
+lines of a user go before its forgetting is in the log, and come back where the log refuses that.
 """
 
 from __future__ import annotations
@@ -98,8 +98,23 @@ class Announcements:
                 self._n_lines += len(features)
             at("announcements:written")
 
-    def take_back(self) -> None:
-        """Undo the last `add`, whose events did not come into the log."""
+    def take_back(self, erased: Mapping[str, str]) -> None:
+        """Undo the last `add`, and what `erase` took just before it: their events did not come into the log.
+
+        Args:
+            erased: features by user, as `erase` gave them.
+        """
+        self._undo_add()
+        if erased:
+            self._known = {**self._known, "user": {**erased, **self._known["user"]}}
+            try:
+                self._write_again(self._known)
+            except OSError as error:  # they count until this process ends
+                _logger.warning(
+                    "Features of users who were not forgotten are not in %s any more: %s.", self.path, error
+                )
+
+    def _undo_add(self) -> None:
         if self._last is None:
             return
         (size, before), self._last = self._last, None
@@ -115,17 +130,19 @@ class Announcements:
         except OSError as error:  # the next start would take what was refused
             _logger.warning("What was announced and refused could not be taken from %s: %s.", self.path, error)
 
-    def erase(self, users: Iterable[str]) -> None:
-        """Write the file again without the lines of some users, where it may have any.
+    def erase(self, users: Iterable[str]) -> dict[str, str]:
+        """Write the file again without the lines of some users, where it may have any; return their features.
 
         Raises:
             UsageError: the disk is full or can't be written.
         """
-        gone = set(users)
-        left = {token: each for token, each in self._known["user"].items() if token not in gone}
-        if len(left) < len(self._known["user"]) or self._is_torn():
+        known = self._known["user"]
+        erased = {token: known[token] for token in users if token in known}
+        if erased or self._is_torn():
+            left = {token: each for token, each in known.items() if token not in erased}
             with refusing("Erasing the features of users"):
                 self._write_again({**self._known, "user": left})
+        return erased
 
     def keep(self, users: Vocabulary) -> None:
         """Erase the users that are not in a vocabulary; raises as :meth:`erase`."""

@@ -301,36 +301,46 @@ class OnlineState(OpenedDirectory):
         self.log.end_graces()
         status = np.full(len(batch), DUPLICATE, dtype=np.int8)
         late = self.log.graves.late(batch)
-        forgets = batch.type == FORGET_USER
-        status[late & ~forgets] = LATE
+        status[late & (batch.type != FORGET_USER)] = LATE
         taken = np.flatnonzero(~late)
-        gone = taken[forgets[taken]]
-        if gone.size:  # before the log, which alone knows whom it still has to forget
-            users = {batch.user_id[i] for i in gone.tolist()}
-            self.dead_letters.erase(users)
-            self.announcements.erase(users)
-        self.announcements.add(self._to_announce(batch, taken) if len(batch.announces) else {})
+        users = {batch.user_id[i] for i in self._forgettings(batch, taken).tolist()}
+        erased: dict[str, str] = {}
         try:
+            if users:  # before the log, which alone knows whom it still has to forget
+                self.dead_letters.erase(users)
+                erased = self.announcements.erase(users)
+            self.announcements.add(self._to_announce(batch, taken) if len(batch.announces) else {})
             with self._noting_what_is_behind():
                 logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position)
                 at("state:appended")
                 self.check_files()  # what was committed to a file that is gone is not acknowledged
         except BaseException:
             if self.applied_seq != _BEHIND:  # else the log may hold their events
-                self.announcements.take_back()
+                self.announcements.take_back(erased)
             raise
         status[taken[fresh]] = NEW
         return Appended(logged, status)
 
     def _to_announce(self, batch: EventBatch, taken: np.ndarray) -> dict[str, dict[str, str]]:
         """Return the features that a batch brings, but for events that were taken before: newer ones may stand."""
-        rows = np.zeros(len(batch), dtype=bool)
-        rows[taken] = True
-        tells = batch.announces[rows[batch.announces]]
-        again = np.ones(len(tells), dtype=bool)
-        again[self.log.first_seen([batch.event_id[i] for i in tells.tolist()])] = False
-        rows[tells[again]] = False
-        return batch.take(np.flatnonzero(rows)).announced()
+        tells = np.intersect1d(batch.announces, taken)
+        return batch.take(np.setdiff1d(taken, tells[~self._is_new(batch, tells)])).announced()
+
+    def _is_new(self, batch: EventBatch, rows: np.ndarray) -> np.ndarray:
+        """Return which rows have an event id that was never taken, the first of each, bool ``[len(rows)]``."""
+        found = np.zeros(len(rows), dtype=bool)
+        found[self.log.first_seen([batch.event_id[i] for i in rows.tolist()])] = True
+        return found
+
+    def _forgettings(self, batch: EventBatch, taken: np.ndarray) -> np.ndarray:
+        """Return which of the rows that are not late forget their user: not those of an id that was taken before."""
+        forgets = batch.type[taken] == FORGET_USER
+        return taken[forgets & self._is_new(batch, taken)] if forgets.any() else taken[:0]
+
+    def forgettings(self, batch: EventBatch) -> np.ndarray:
+        """Return which rows of a batch would forget their user now, int64: neither delayed ones nor duplicates."""
+        with self.entered(writes=False):
+            return self._forgettings(batch, np.flatnonzero(~self.log.graves.late(batch)))
 
     def announced(
         self, batch: EventBatch | None = None, sides: Collection[str] = tuple(ANNOUNCED.values())
