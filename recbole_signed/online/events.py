@@ -12,8 +12,8 @@ An event says that a user liked, disliked, skipped or viewed an item at a time, 
 * a verdict replaces the other: a dislike ends a like, and ``undislike`` does not bring the like back.
 * ``features`` of an ``item`` or ``user`` map columns to texts, numbers or lists of them; the newest announcement of it
   counts.
-* a field of another name is passed over where events come from a stream or a file, unless it is a misspelt one
-  (:func:`parse_rows`), and refused where each row is answered for.
+* a field of another name, and features beside another type, are passed over where events come from a stream or a file,
+  unless the name is a misspelt one (:func:`parse_rows`), and refused where each row is answered for.
 * without an ``event_id`` a row gets one made of its content, so that the same row read twice is one event.
 """
 
@@ -154,7 +154,7 @@ class EventBatch:
                 got = type(event).__name__
                 raise UsageError(f"Event {len(rows)} of the batch is of the type {got}; give a list of Events.")
             rows.append(vars(event))
-        batch, dead = parse_rows(rows, [str(i) for i in range(len(rows))], limits)
+        batch, dead = parse_rows(rows, [str(i) for i in range(len(rows))], limits, only_known=True)
         if dead:
             raise UsageError(f"Event {dead[0].position} of the batch is not valid: {dead[0].reason}.")
         return batch
@@ -239,7 +239,8 @@ def parse_rows(
         positions: where the source has each row.
         limits: of the time stamps; `Limits()` where not given.
         instead: for each row what its source knows of fields that it lacks.
-        only_known: refuse a row that has any other field, as where somebody waits for the answer.
+        only_known: refuse a row that has any other field, or features beside another type than announces them, as where
+            somebody waits for the answer.
 
     """
     limits = limits or Limits()
@@ -252,6 +253,8 @@ def parse_rows(
         try:
             _refuse_fields(row, only_known=only_known)
             parsed = _parse({**more, **row} if more else row, latest, limits.max_id_length)
+            if only_known and parsed[3] not in ANNOUNCED and not _is_nothing(row.get("features")):
+                raise _InvalidRowError(f"features are announced by the types {' and '.join(ANNOUNCED.values())} alone")
             features.append(_features(row) if parsed[3] in ANNOUNCED else "")
             good.append(parsed)
         except _InvalidRowError as error:
@@ -330,6 +333,13 @@ def _features(row: Mapping[str, Any]) -> str:
     if len(text) > MAX_FEATURES:
         raise _InvalidRowError(f"features has {len(text)} characters as JSON; at most {MAX_FEATURES} are taken")
     return text
+
+
+def _is_nothing(features: Any) -> bool:
+    """Return whether no features are given: also by the NaN of a table, and by an empty text of a CSV file."""
+    if isinstance(features, float):
+        return math.isnan(features)
+    return features is None or (isinstance(features, (str, Mapping)) and not features)
 
 
 def content_id(user: str, item: str, kind: int, timestamp: int, value: float) -> str:

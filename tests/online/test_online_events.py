@@ -124,6 +124,16 @@ def test_a_row_that_is_answered_for_has_known_fields_alone() -> None:
         assert letter.reason.startswith(reason)
 
 
+@pytest.mark.parametrize("features", [{"year": 1999}, "{}", 7, ["a"]])
+def test_features_beside_a_verdict_are_refused_where_the_row_is_answered_for(features: Any) -> None:
+    row = {**GOOD, "features": features}
+    assert parse_rows([row], ["1"], LIMITS)[1] == []  # a stream may carry more than events need
+    _, (letter,) = parse_rows([row], ["1"], LIMITS, only_known=True)
+    assert letter.reason == "features are announced by the types item and user alone"
+    for nothing in (None, "", {}, float("nan")):
+        assert parse_rows([{**GOOD, "features": nothing}], ["1"], LIMITS, only_known=True)[1] == []
+
+
 @pytest.mark.parametrize(
     ("stamp", "unit"),
     [(1_650_812_741, "seconds"), (1_650_812_741_000_000, "microseconds"), (1_650_812_741_000_000_000, "nanoseconds")],
@@ -185,6 +195,8 @@ def test_a_program_gets_an_error_for_a_bad_event() -> None:
     assert len(EventBatch.of([Event("e", "u", "i", "like", 5)])) == 1
     with pytest.raises(UsageError, match="Event 1 of the batch is not valid: item_id is empty"):
         EventBatch.of([Event("e", "u", "i", "like", 5), Event("f", "u", "", "like", 5)])
+    with pytest.raises(UsageError, match="Event 0 of the batch is not valid: features are announced by the types"):
+        EventBatch.of([Event("e", "u", "i", "like", 5, features={"year": 1999})])
 
 
 @pytest.mark.parametrize(
