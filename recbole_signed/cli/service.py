@@ -51,7 +51,15 @@ def serve(
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
     from recbole_signed.experiments.runs import parse_assignments
-    from recbole_signed.serve import ServeSettings, announce, can_begin, init_state, run_replica, run_service
+    from recbole_signed.serve import (
+        ServeSettings,
+        announce,
+        can_begin,
+        init_state,
+        refuse_address,
+        run_replica,
+        run_service,
+    )
 
     given = ServeSettings.read(config)
     parameters = parse_assignments(settings or [])
@@ -73,6 +81,7 @@ def serve(
     if follow and (init or workers > 1):
         raise UsageError("--follow reads a state that another process writes; leave out --init and --workers.")
     if init and dataset:
+        refuse_address(host, port, given)
         with stdout_for_result():
             init_state(init, dataset, state, parameters)
     guarded = given.keys is not None

@@ -301,6 +301,22 @@ def _keep_telling(engine: Engine, path: Path, server: Any) -> None:
     threading.Thread(target=tell, name="metrics", daemon=True).start()
 
 
+def refuse_address(host: str, port: int, settings: ServeSettings | None = None) -> None:
+    """Refuse what :func:`run_service` would refuse, before a first state is made for it.
+
+    Args:
+        host: address to listen on; without API keys a loopback address.
+        port: 0 for any that is free.
+        settings: of the service.
+
+    Raises:
+        UsageError: the keys or the address are not usable.
+        MissingExtraError: the extra ``serve`` is not installed.
+    """
+    _checked(host, settings)
+    listening_socket(host, port).close()
+
+
 def _checked(host: str, settings: ServeSettings | None) -> tuple[ServeSettings, ApiKeys]:
     if uvicorn is None:
         raise MissingExtraError("the service", "serve")

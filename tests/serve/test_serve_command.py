@@ -203,6 +203,20 @@ def test_wrong_words(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("words", [["--demo"], ["--init", "SSF", "-d", "toy-signed", "--state", "state"]])
+def test_an_address_is_refused_before_a_state_is_made(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("recbole_signed.serve.start.init_state", lambda *_: pytest.fail("a model is fitted"))
+    status, _, err = call(capsys, "serve", *words, "--host", "0.0.0.0")
+    assert (status, "without API keys" in err) == (2, True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        status, _, err = call(capsys, "serve", *words, "--port", str(taken.getsockname()[1]))
+    assert (status, "can't listen on" in err) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_api_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from recbole_signed.serve import ApiKeys
 
