@@ -316,7 +316,7 @@ class Answers:
             changed = self.learner_for(learner, [], filters.get("parameters"))
             found = best_items(changed, edges, ranking.SESSION, k, **chosen)
             told = bool(known.any())
-            return Ranked(self._named(state, *found), self.seq, self.version, told, [], None, uuid.uuid4().hex)
+            return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=uuid.uuid4().hex)
 
     def similar(self, item: str, k: int) -> Ranked:
         """Return the items nearest to one, best first.
@@ -329,13 +329,13 @@ class Answers:
             ids, cosines = learner.similar(number, k + len(self.hidden()))
             stays = ~np.isin(ids, self.hidden()) & (ids > 0)
             named = self._named(state, ids[stays][:k], cosines[stays][:k])
-            return Ranked(named, self.seq, self.version, True, [], None, uuid.uuid4().hex)
+            return Ranked(named, self.seq, self.version, None, request_id=uuid.uuid4().hex)
 
     def popular(self, k: int, name: str = "popularity") -> Ranked:
         """Return the most liked items; with the name ``trending`` those whose likes are recent."""
         with self.trainer.reading() as (state, _):
             named = self._named(state, *ranking.most_liked(self._likes(state, name), k, self.hidden()))
-            return Ranked(named, self.seq, self.version, True, [], None, uuid.uuid4().hex)
+            return Ranked(named, self.seq, self.version, None, request_id=uuid.uuid4().hex)
 
     def _likes(self, state: Any, name: str) -> np.ndarray:
         """Return the likes of each item, ``[n_items]``: all of them, or with ``trending`` each by its age."""

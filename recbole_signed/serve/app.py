@@ -31,6 +31,7 @@ from recbole_signed.serve.problems import PROBLEM, ProblemError
 from recbole_signed.serve.ranking import Ranked
 from recbole_signed.serve.replicas import NO_WRITER, Forwarder
 from recbole_signed.serve.requests import (
+    Turns,
     announce,
     check_k,
     check_length,
@@ -100,14 +101,15 @@ def make_app(
     def needs(role: str) -> Any:
         return [Depends(NeedsRole(keys, role))]
 
-    _add_events(app, engine, needs)
-    _add_recommendations(app, engine, needs)
-    _add_items(app, engine, needs)
+    turns = Turns(engine.settings.limits.wait)
+    _add_events(app, engine, needs, turns)
+    _add_recommendations(app, engine, needs, turns)
+    _add_items(app, engine, needs, turns)
     _add_models(app, engine, needs, maintenance)
     _add_experiments(app, engine, needs)
     _add_health(app, engine, needs, maintenance)
     _add_pages(app)
-    gorse.add_routes(app, engine, needs)
+    gorse.add_routes(app, engine, needs, turns)
     describe_keys(app, keys.required)
     return app
 
@@ -115,7 +117,7 @@ def make_app(
 # ---- events
 
 
-def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
     write = {"tags": ["events"], "dependencies": needs("write")}
 
     (erasing,) = needs("admin")
@@ -138,9 +140,9 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> No
         return await take_back(engine, user_id, item_id, sign)
 
     @app.get("/v1/users/{user_id}", tags=["users"], dependencies=needs("read"), response_model_exclude_none=True)
-    def get_user(user_id: UserId) -> schemas.UserInfo:
+    async def get_user(user_id: UserId) -> schemas.UserInfo:
         """Return what is held of a user: edges, announced features, and how much was shown."""
-        return schemas.UserInfo(**engine.user(user_id))
+        return await turns.take(lambda: schemas.UserInfo(**engine.user(user_id)))
 
     @app.put("/v1/users/{user_id}", tags=["users"], dependencies=needs("write"))
     async def put_user(user_id: UserId, body: schemas.UserBody) -> schemas.UserBody:
@@ -178,7 +180,7 @@ def _parameters(aversion: float | None) -> dict[str, float]:
     return {} if aversion is None else {"dislike_aversion": aversion}
 
 
-def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
     read = {"tags": ["recommendations"], "dependencies": needs("read")}
 
     @app.get("/v1/users/{user_id}/recommendations", response_model_exclude_none=True, **read)
@@ -207,7 +209,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
             return _answer(ranked, (lambda item, team: engine.explain(user_id, item, given, team)) if explain else None)
 
         # rankings take turns anyway, so a short list is not worth the way through a thread
-        return await asyncio.to_thread(work) if explain or k > SHORT else work()
+        return await turns.take(work) if explain or k > SHORT else work()
 
     @app.post("/v1/recommendations", response_model_exclude_none=True, **read)
     async def post_recommendations(body: schemas.ManyBody) -> schemas.ManyAnswer:
@@ -228,12 +230,12 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
                 return _answer(engine.session(verdicts, body.k, exclude=body.exclude, **filters))
             return _answer(engine.recommend(user.user_id, body.k, exclude=body.exclude, **filters))
 
-        return await asyncio.to_thread(lambda: schemas.ManyAnswer(answers=[one(user) for user in body.users]))
+        return await turns.take(lambda: schemas.ManyAnswer(answers=[one(user) for user in body.users]))
 
     @app.get("/v1/users/{user_id}/explain/{item_id}", **read)
-    def get_explanation(user_id: UserId, item_id: ItemId) -> schemas.Why:
+    async def get_explanation(user_id: UserId, item_id: ItemId) -> schemas.Why:
         """Return what each edge of the user adds to the score of an item, exactly."""
-        why = engine.explain(user_id, item_id)
+        why = await turns.take(lambda: engine.explain(user_id, item_id))
         if why is None:
             detail = (
                 f"The variant of user '{user_id}' ranks by likes of all users; no edge of the user adds to a score."
@@ -254,43 +256,44 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         return schemas.Verdicts(**engine.verdicts_of(user_id, k, sign))
 
     @app.get("/v1/users/{user_id}/last-dislike", **read)
-    def get_last_dislike(user_id: UserId, k: K = 20) -> schemas.DislikeEffect:
+    async def get_last_dislike(user_id: UserId, k: K = 20) -> schemas.DislikeEffect:
         """Return what the newest verdict of a user changed, where it is a dislike."""
         check_k(engine, k)
-        return schemas.DislikeEffect(**engine.last_dislike(user_id, k))
+        return await turns.take(lambda: schemas.DislikeEffect(**engine.last_dislike(user_id, k)))
 
 
-def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
     read = {"tags": ["items"], "dependencies": needs("read")}
 
     @app.get("/v1/items/{item_id}/similar", response_model_exclude_none=True, **read)
-    def get_similar(item_id: ItemId, k: K = 10) -> schemas.Answer:
+    async def get_similar(item_id: ItemId, k: K = 10) -> schemas.Answer:
         """Return the items nearest to one."""
         check_k(engine, k)
-        return _answer(engine.similar(item_id, k))
+        return await turns.take(lambda: _answer(engine.similar(item_id, k)))
 
     @app.get("/v1/popular", response_model_exclude_none=True, **read)
-    def get_popular(k: K = 20) -> schemas.Answer:
+    async def get_popular(k: K = 20) -> schemas.Answer:
         """Return the most liked items."""
         check_k(engine, k)
-        return _answer(engine.popular(k))
+        return await turns.take(lambda: _answer(engine.popular(k)))
 
     @app.get("/v1/trending", response_model_exclude_none=True, **read)
-    def get_trending(k: K = 20) -> schemas.Answer:
+    async def get_trending(k: K = 20) -> schemas.Answer:
         """Return the items with most likes, of which each counts half after each half-life (see the settings)."""
         check_k(engine, k)
-        return _answer(engine.popular(k, TRENDING))
+        return await turns.take(lambda: _answer(engine.popular(k, TRENDING)))
 
     @app.get("/v1/items/{item_id}/audience", **read)
-    def get_audience(item_id: ItemId, k: K = 10) -> schemas.Audience:
+    async def get_audience(item_id: ItemId, k: K = 10) -> schemas.Audience:
         """Return the users, among a sample, in whose ranking an item stands highest."""
         check_k(engine, k)
-        return schemas.Audience(users=[schemas.Listener(**each) for each in engine.audience(item_id, k)])
+        found = await turns.take(lambda: engine.audience(item_id, k))
+        return schemas.Audience(users=[schemas.Listener(**each) for each in found])
 
     @app.get("/v1/items/{item_id}", response_model_exclude_none=True, **read)
-    def get_item(item_id: ItemId) -> schemas.ItemBody:
+    async def get_item(item_id: ItemId) -> schemas.ItemBody:
         """Return what the catalogue holds of an item."""
-        withdrawn, tags = engine.item(item_id)
+        withdrawn, tags = await turns.take(lambda: engine.item(item_id))
         return schemas.ItemBody(withdrawn=withdrawn, tags=list(tags))
 
     @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"), response_model_exclude_none=True)
@@ -421,12 +424,12 @@ def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) 
 
 def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:
     @app.get("/healthz", tags=["health"], response_class=PlainTextResponse)
-    def healthz() -> str:
+    async def healthz() -> str:  # a plain function would wait for a thread
         """Say that the process lives."""
         return "ok"
 
     @app.get("/readyz", tags=["health"])
-    def readyz(response: Response) -> dict[str, Any]:
+    async def readyz(response: Response) -> dict[str, Any]:
         """Say whether answers are current; 503 where they are not, with the reasons."""
         reasons = engine.reasons_not_ready()
         response.status_code = 503 if reasons else 200

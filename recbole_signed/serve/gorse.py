@@ -8,7 +8,6 @@ Served: ``POST``, ``PUT /api/feedback``, ``DELETE /api/feedback/{type}/{user}/{i
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -21,7 +20,7 @@ from recbole_signed.online import DISLIKE, LIKE, TYPES
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.problems import ProblemError
-from recbole_signed.serve.requests import check_k, erase, submit, take_back
+from recbole_signed.serve.requests import Turns, check_k, erase, submit, take_back
 
 POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
 NEGATIVE = frozenset(("dislike", "downvote", "hide", "not_interested", "report"))
@@ -72,7 +71,7 @@ def _in_utc(stamp: str | int | None) -> str | int | None:
     return stamp
 
 
-def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
     """Add the routes to an application."""
     tag: dict[str, Any] = {"tags": ["gorse"]}
 
@@ -111,10 +110,11 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         return RowAffected(RowAffected=(await erase(engine, user_id)).accepted)
 
     @app.get("/api/recommend/{user_id}", dependencies=needs("read"), **tag)
-    def recommend(user_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[str]:
+    async def recommend(user_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[str]:
         """Return the ids of the best items."""
         check_k(engine, n)
-        return [item for item, _ in engine.recommend(user_id, n).items]
+        ranked = await turns.take(lambda: engine.recommend(user_id, n))
+        return [item for item, _ in ranked.items]
 
     @app.post("/api/session/recommend", dependencies=needs("read"), **tag)
     async def session(body: list[Feedback], n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
@@ -123,28 +123,31 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> Non
         kinds = [(each.ItemId, TYPES[event_type(each.FeedbackType)]) for each in body]
         verdicts = [(item, kind) for item, kind in kinds if kind in (LIKE, DISLIKE)]
         seen = [item for item, _ in kinds]
-        ranked = await asyncio.to_thread(lambda: engine.session(verdicts, n, exclude=seen))
+        ranked = await turns.take(lambda: engine.session(verdicts, n, exclude=seen))
         return [Score(Id=item, Score=score) for item, score in ranked.items]
 
     @app.get("/api/item/{item_id}/neighbors", dependencies=needs("read"), **tag)
-    def neighbors(item_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
+    async def neighbors(item_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the nearest items."""
         check_k(engine, n)
-        return [Score(Id=item, Score=score) for item, score in engine.similar(item_id, n).items]
+        return [
+            Score(Id=item, Score=score) for item, score in (await turns.take(lambda: engine.similar(item_id, n))).items
+        ]
 
     @app.get("/api/popular", dependencies=needs("read"), **tag)
-    def popular(n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
+    async def popular(n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the most liked items."""
         check_k(engine, n)
-        return [Score(Id=item, Score=score) for item, score in engine.popular(n).items]
+        ranked = await turns.take(lambda: engine.popular(n))
+        return [Score(Id=item, Score=score) for item, score in ranked.items]
 
     @app.get("/api/health/live", **tag)
-    def live() -> dict[str, bool]:
+    async def live() -> dict[str, bool]:
         """Say that the process lives."""
         return {"Ready": True}
 
     @app.get("/api/health/ready", **tag)
-    def ready(response: Response) -> dict[str, bool]:
+    async def ready(response: Response) -> dict[str, bool]:
         """Say whether answers are current; 503 where they are not."""
         reasons = engine.reasons_not_ready()
         response.status_code = 503 if reasons else 200

@@ -24,7 +24,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.keys import ROLES, ApiKeys, RateLimit, is_loopback
-from recbole_signed.serve.problems import ProblemError
+from recbole_signed.serve.problems import ProblemError, too_late
 from recbole_signed.serve.replicas import READING, Forwarder
 from recbole_signed.serve.schemas import SLASH
 from recbole_signed.serve.writer import BusyError
@@ -97,8 +97,7 @@ class Watch:
 
         try:
             if time.perf_counter() - started > self._patience and scope["path"] not in PROBES:
-                detail = "More is asked for than this process can answer; ask again later."
-                raise ProblemError(503, "Service Unavailable", detail, 1.0)
+                raise too_late()
             self._check(scope)
             if self._forwarder is not None and self._forwarder.wants(scope):
                 response: Response = await self._forwarder.send(Request(scope, counted))

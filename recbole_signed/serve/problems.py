@@ -21,3 +21,9 @@ class ProblemError(HTTPException):  # which FastAPI lets through where it reads 
         detail = str(self.detail).encode(errors="backslashreplace").decode()  # it may quote what UTF-8 can't hold
         body = {"type": "about:blank", "title": self.title, "status": self.status_code, "detail": detail}
         return JSONResponse(body, self.status_code, headers, PROBLEM)
+
+
+def too_late() -> ProblemError:
+    """Return the error of a request whose turn came too late."""
+    detail = "More is asked for than this process can answer; ask again later."
+    return ProblemError(503, "Service Unavailable", detail, 1.0)

@@ -32,13 +32,14 @@ SESSION = 2**31 - 2
 
 @dataclass(frozen=True)
 class Ranked:
-    """A list of items for one user."""
+    """A list of items, for one user or for nobody in particular."""
 
     items: list[tuple[str, float]]
     seq: int
     version: str
-    known: bool
-    assignments: list[Assignment]
+    known: bool | None
+    """Whether something is known of the user; None of a list that is for nobody in particular."""
+    assignments: Sequence[Assignment] = ()
     teams: list[str] | None = None
     request_id: str = ""
     draws: Sequence[tuple[str, str, float, float]] = ()

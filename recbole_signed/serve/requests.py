@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.routing import APIRoute
 
@@ -15,9 +16,13 @@ from recbole_signed.errors import UsageError, nearest
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
-from recbole_signed.serve.problems import ProblemError
+from recbole_signed.serve.problems import ProblemError, too_late
 from recbole_signed.serve.replicas import NO_WRITER
 from recbole_signed.serve.writer import Writer
+
+Answered = TypeVar("Answered")
+THREADS = 4
+"""Answers that are made at once beside those of the event loop; more would wait for each other anyway."""
 
 
 def _stamped(row: Any, engine: Engine) -> Any:
@@ -91,6 +96,32 @@ async def erase(engine: Engine, user: str) -> schemas.EventsAnswer:
     if answer.refused:
         raise ProblemError(409, "Conflict", f"The user can't be forgotten: {answer.results[0].reason}.")
     return answer
+
+
+class Turns:
+    """Answers that are made in threads of their own; one whose turn comes too late is refused, which costs little.
+
+    Args:
+        wait: seconds that a request may wait for its turn.
+    """
+
+    def __init__(self, wait: float) -> None:
+        self._wait, self._threads = wait, CapacityLimiter(THREADS)
+
+    async def take(self, work: Callable[[], Answered]) -> Answered:
+        """Return what ``work`` returns.
+
+        Raises:
+            ProblemError: 503 where its turn came too late.
+        """
+        asked = time.perf_counter()
+
+        def in_time() -> Answered:
+            if time.perf_counter() - asked > self._wait:
+                raise too_late()
+            return work()
+
+        return await to_thread.run_sync(in_time, limiter=self._threads)
 
 
 def check_length(engine: Engine, given: str) -> None:

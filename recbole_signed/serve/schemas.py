@@ -110,8 +110,10 @@ class Answer(BaseModel):
     seq: int
     variant: str = Field(description="experiment=variant of the user, comma-separated; empty without an experiment.")
     request_id: str
-    known_user: bool = Field(
-        default=True, description="False: the user has neither edges nor features and gets what all such users get."
+    known_user: bool | None = Field(
+        default=None,
+        description="False: the user has neither edges nor features and gets what all such users get. Only of a list "
+        "for a user or a session.",
     )
 
 

@@ -155,6 +155,7 @@ def test_similar_items_are_as_many_as_asked_for_though_some_are_withdrawn(serve:
         return [each["item"] for each in client.get(f"/v1/items/7/similar?k={k}").json()["items"]]
 
     nearest = similar(9)
+    assert "known_user" not in client.get("/v1/items/7/similar").json()  # it is for no user
     client.put(f"/v1/items/{nearest[0]}", json={"withdrawn": True}).raise_for_status()
     assert similar(3) == nearest[1:4]
 
@@ -1014,6 +1015,18 @@ def test_an_answer_that_an_erasure_overtakes_is_not_logged(
     assert rows
 
 
+def test_a_forgetting_that_comes_late_leaves_what_was_shown_since(serve: Make) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    assert client.delete("/v1/users/1").json()["accepted"] == 1
+    send(client, "1", "5", "like")
+    items(client, "1", k=5)
+    engine.impressions.outcomes([], lambda *_: None)
+    delayed = {"user_id": "1", "type": "forget_user", "timestamp": NOW}
+    assert client.post("/v1/events", json={"events": [delayed]}).json()["duplicate"] == 1
+    assert client.get("/v1/users/1").json()["impressions"] == 5
+
+
 def test_what_was_shown_before_impressions_were_switched_off_is_erased(serve: Make, tmp_path: Path) -> None:
     engine = serve().engine  # type: ignore[attr-defined]
     name = engine.traffic._name("1")
@@ -1306,21 +1319,26 @@ def test_the_rate_limit_counts_addresses_where_keys_are_not_valid(serve: Make, t
     assert statuses(serve(limits=limits), ["random", "other"]) == [200, 429]
 
 
-def test_more_than_can_be_answered_is_refused_soon(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "path"), [("recommend", "/v1/users/{}/recommendations"), ("similar", "/v1/items/{}/similar")]
+)
+def test_more_than_can_be_answered_is_refused_soon(
+    name: str, path: str, serve: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = serve(limits={"wait": 0.3})
     engine = client.engine  # type: ignore[attr-defined]
-    recommend = engine.recommend
+    answer = getattr(engine, name)
 
     def slow(*args: Any, **named: Any) -> Any:
         time.sleep(0.1)
-        return recommend(*args, **named)
+        return answer(*args, **named)
 
-    monkeypatch.setattr(engine, "recommend", slow)
+    monkeypatch.setattr(engine, name, slow)
 
     async def ask() -> list[httpx.Response]:
         transport = httpx.ASGITransport(client.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as many:
-            paths = [f"/v1/users/{user}/recommendations" for user in range(40)]
+            paths = [path.format(number) for number in range(1, 41)]
             return await asyncio.gather(*map(many.get, [*paths, "/healthz"]))
 
     started = time.perf_counter()
