@@ -117,12 +117,18 @@ def milliseconds(times: npt.NDArray[Any], where: str) -> npt.NDArray[np.int64]:
     return np.rint(times / (PER_SECOND[unit] // 1000)).astype(np.int64)
 
 
-def order_of_hashes(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Return the places of ids in the order of their hashes, ``[n]``: one by chance, and the same each time.
+def hashes(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return a hash of each id, ``[n]``: the same in each process, and with nothing in common with the id.
 
     Args:
         ids: names, or whole numbers, ``[n]``; a name has the same hash whatever the type of the array.
     """
     from pandas.util import hash_array
 
-    return np.argsort(hash_array(np.asarray(ids)), kind="stable")
+    found = hash_array(np.asarray(ids)) ^ np.uint64(1 << 63)  # which keeps their order where they have a sign
+    return found.view(np.int64)
+
+
+def order_of_hashes(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return the places of ids in the order of their :func:`hashes`, ``[n]``: one by chance, and the same each time."""
+    return np.argsort(hashes(ids), kind="stable")

@@ -18,10 +18,11 @@ from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
 from recbole_signed.api.saving import save
 from recbole_signed.api.sequences import UserSequences, first_items
-from recbole_signed.api.ties import best_of_each, order_of_ids
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
 from recbole_signed.data import ItemLists
 from recbole_signed.errors import UsageError
+from recbole_signed.graph import best_of_each
+from recbole_signed.ids_and_times import hashes
 from recbole_signed.plugin.ranges import RANGES
 
 CELLS = 4_000_000
@@ -160,9 +161,9 @@ class Recommender:
         return known
 
     @cached_property
-    def _order_of_ties(self) -> torch.Tensor:
-        """All item numbers in an order that follows from the ids alone."""
-        return order_of_ids(self.items.tokens)
+    def _item_keys(self) -> torch.Tensor:
+        """What decides between items with equal scores, int64 ``[n_items]``: it follows from the ids alone."""
+        return torch.from_numpy(hashes(np.array(list(self.items.tokens), dtype=object)))
 
     def _pieces(
         self, model: Any, texts: list[str], k: int, hidden: torch.Tensor, include_seen: bool
@@ -180,7 +181,7 @@ class Recommender:
         if not include_seen:
             row, item = self._seen.select(numbers)
             scores[torch.from_numpy(row), torch.from_numpy(item)] = -torch.inf
-        values, best = best_of_each(scores, k, self._order_of_ties)
+        values, best = best_of_each(scores, k, self._item_keys)
         if bool(values.isnan().any()):
             raise UsageError(
                 f"the scores of {self.config['model']} are not numbers: its training diverged; fit it again with a "

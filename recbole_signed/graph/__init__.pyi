@@ -53,5 +53,6 @@ from .subspace import rotated as rotated
 from .subspace import split as split
 from .top_scores import CHUNK as CHUNK
 from .top_scores import LONG as LONG
+from .top_scores import best_of_each as best_of_each
 from .top_scores import largest as largest
 from .top_scores import largest_positive as largest_positive

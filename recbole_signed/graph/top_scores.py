@@ -1,4 +1,4 @@
-"""The largest scores of each user in a large catalogue."""
+"""The largest scores of each user: fast in a large catalogue, and in one order where scores are equal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 
 CHUNK = 64
 """Scores of which the largest is taken first: the best k lie in the k chunks with the largest scores."""
+CHUNKS_FROM = 1 << 13
+"""Scores of a user from which on the best of each are found faster by chunks."""
 LONG = 1 << 16
 """Scores of a user from which on the evaluation goes by chunks, too. The time is that of one maximum instead of that of
 ``torch.topk``, a fourth. Which of equal scores come first differs, so that smaller catalogues keep the order of torch.
@@ -26,6 +28,36 @@ def largest(scores: torch.Tensor, k: int, chunks_from: int = 0) -> tuple[torch.T
         return values, places
     whole = n - n % CHUNK
     return _of_chunks(scores, k, scores[:, :whole].unflatten(1, (-1, CHUNK)).amax(dim=2))
+
+
+def best_of_each(scores: torch.Tensor, k: int, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ``k`` best scores of each row and their columns, two ``[n_rows, <= k]``.
+
+    Items are numbered by the order in which they came. Lists are not to depend on it, so what decides between equal
+    scores is a key of the item: a hash of its id, as ids themselves often follow age or popularity.
+
+    Args:
+        scores: ``[n_rows, n_columns]``; NaN comes first.
+        k: how many.
+        keys: int64 ``[>= n_columns]``; of equal scores that with the smallest key comes first.
+    """
+    values, best = largest(scores, min(k + 1, scores.shape[1]), CHUNKS_FROM)
+    tied = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any(dim=1)
+    values, best = values[:, :k], best[:, :k]
+    if not bool(tied.any()):
+        return values, best
+    # of the rows with ties alone, all that may be among the best
+    some = scores[tied]
+    row, column = torch.nonzero(~(some < values[tied][:, -1:]), as_tuple=True)
+    found = some[row, column]
+    order = keys[column].argsort(stable=True)
+    order = order[found[order].argsort(descending=True, stable=True)]
+    order = order[row[order].argsort(stable=True)]
+    first = torch.searchsorted(row, torch.arange(len(some), device=row.device))
+    chosen = order[first[:, None] + torch.arange(values.shape[1], device=row.device)]
+    values, best = values.clone(), best.clone()
+    values[tied], best[tied] = found[chosen], column[chosen]
+    return values, best
 
 
 def largest_positive(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

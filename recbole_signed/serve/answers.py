@@ -66,7 +66,7 @@ class Answers:
         age = round(self.settings.keep_impressions * traffic.DAY) or None
         self.impressions = None if self.traffic is None else ImpressionQueue(self.traffic, age)
         with trainer.reading() as (state, _):
-            self._likes(state, TRENDING)  # counts all edges the first time
+            self._likes(state, TRENDING), state.items.keys  # go through all edges and all items the first time
 
     def close(self) -> None:
         """Write what waits; the trainer stays open."""
@@ -255,10 +255,10 @@ class Answers:
     ) -> tuple[Any, Any]:
         counts = self.counts(state, assignments)
         if counts is None:
-            return best_items(learner, state.edges, user, k, **filters)
+            return best_items(learner, state.edges, user, k, state.items.keys, **filters)
         seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
         hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
-        return ranking.most_liked(counts, k, hidden, filters["include_only"])
+        return ranking.most_liked(counts, k, state.items.keys, hidden, filters["include_only"])
 
     def counts(self, state: Any, assignments: Sequence[Assignment]) -> np.ndarray | None:
         """Return the likes by which a variant ranks in the place of the model, ``[n_items]``; None where none does."""
@@ -314,7 +314,7 @@ class Answers:
             edges = ranking.session_edges(state.edges, numbers[known], kinds[known])
             chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))
             changed = self.learner_for(learner, [], filters.get("parameters"))
-            found = best_items(changed, edges, ranking.SESSION, k, **chosen)
+            found = best_items(changed, edges, ranking.SESSION, k, state.items.keys, **chosen)
             told = bool(known.any())
             return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=uuid.uuid4().hex)
 
@@ -334,7 +334,9 @@ class Answers:
     def popular(self, k: int, name: str = "popularity") -> Ranked:
         """Return the most liked items; with the name ``trending`` those whose likes are recent."""
         with self.trainer.reading() as (state, _):
-            named = self._named(state, *ranking.most_liked(self._likes(state, name), k, self.hidden()))
+            named = self._named(
+                state, *ranking.most_liked(self._likes(state, name), k, state.items.keys, self.hidden())
+            )
             return Ranked(named, self.seq, self.version, None, request_id=uuid.uuid4().hex)
 
     def _likes(self, state: Any, name: str) -> np.ndarray:
@@ -423,7 +425,7 @@ class Answers:
             if not item:
                 return {"item": None, "gone": [], "come": []}
             filters = self._filters((), None, None)
-            states = (state, SimpleNamespace(edges=ranking.edges_without(edges, number, item)))
+            states = (state, SimpleNamespace(edges=ranking.edges_without(edges, number, item), items=state.items))
             found = [self.rank(learner, each, number, k, filters, assignments) for each in states]
             lists = [[name for name, _ in self._named(state, *each)] for each in found]
             (name,) = state.items.tokens([item])

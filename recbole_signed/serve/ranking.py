@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from recbole_signed.errors import UsageError
+from recbole_signed.graph import best_of_each
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.learners import IntArray, Learner
 from recbole_signed.online.store import EdgeState, Row, Rows
@@ -213,13 +215,14 @@ def without_rounding(counts: np.ndarray) -> np.ndarray:
 
 
 def most_liked(
-    counts: np.ndarray, k: int, hidden: IntArray, include_only: IntArray | None = None
+    counts: np.ndarray, k: int, keys: IntArray, hidden: IntArray, include_only: IntArray | None = None
 ) -> tuple[IntArray, np.ndarray]:
-    """Return the ``k`` items with the highest counts, and these, best first, ties by id.
+    """Return the ``k`` items with the highest counts, and these, best first, items with equal ones by their keys.
 
     Args:
         counts: ``[n_items]`` likes of each item, whatever their weights.
         k: how many; fewer where there are no more.
+        keys: of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`, ``[>= n_items]``.
         hidden: items that are left out.
         include_only: items to choose from; all of them if None.
     """
@@ -228,6 +231,6 @@ def most_liked(
     counts = np.where(shown, counts.astype(np.float64), -np.inf)
     counts[0] = -np.inf
     counts[hidden] = -np.inf
-    best = np.lexsort((np.arange(len(counts)), -counts))[: min(k, len(counts) - 1)]
-    best = best[np.isfinite(counts[best])]
-    return best.astype(np.int64), counts[best]
+    (values,), (items,) = best_of_each(torch.from_numpy(counts)[None], k, torch.from_numpy(keys))
+    known = torch.isfinite(values)
+    return items[known].numpy(), values[known].numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recbole_signed as rs
-from recbole_signed.api.ties import best_of_each, order_of_ids
+from recbole_signed.graph import best_of_each
+from recbole_signed.ids_and_times import hashes
+from recbole_signed.serve import Engine
 
 COLUMNS: dict[str, Any] = {"user": "who", "item": "what", "sign": "sign", "time": "when"}
+
+
+def keys_of(ids: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(hashes(ids))
 
 
 def rows() -> pl.DataFrame:
@@ -39,15 +46,30 @@ def test_lists_of_users_without_edges_do_not_follow_the_order_of_rows(name: str)
     assert lists[0] == lists[1] == lists[2]
 
 
+@pytest.mark.parametrize("name", ["SSF", "SSFL", "Pop", "SignedEASE"])
+def test_a_live_state_gives_the_list_of_the_fitted_model(name: str, tmp_path: Path) -> None:
+    more = {"auto": False} if name.startswith("SSF") else {}
+    model = rs.fit(name, rs.from_frame(rows(), **COLUMNS), seed=1, **more)
+    wanted = model.recommend("nobody", k=10)["item"].to_list()
+    model.config["online_state"] = str(tmp_path / "state")
+    trainer = rs.OnlineTrainer(model.config, model.model)
+    trainer.start(model.dataset)
+    assert [item for item, _ in trainer.recommend("nobody", k=10)] == wanted
+    engine = Engine(trainer)
+    assert [item for item, _ in engine.recommend("nobody", 10).items] == wanted
+    engine.close()
+    trainer.close()
+
+
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 3), min_size=7, max_size=7), min_size=1, max_size=4), st.integers(0, 999))
 def test_columns_in_any_order_give_the_same_lists(table: list[list[int]], seed: int) -> None:
     """Equal scores in the order of the ids' hashes, all else by score."""
     scores, ids = torch.tensor(table).float(), np.array([f"item {each}" for each in range(7)])
     scores[scores == 0] = -torch.inf
-    wanted_values, best = best_of_each(scores, 4, order_of_ids(ids))
+    wanted_values, best = best_of_each(scores, 4, keys_of(ids))
     place = np.random.default_rng(seed).permutation(7)
-    values, moved = best_of_each(scores[:, place], 4, order_of_ids(ids[place]))
+    values, moved = best_of_each(scores[:, place], 4, keys_of(ids[place]))
     torch.testing.assert_close(values, wanted_values)
     shown = wanted_values > -torch.inf
     assert (ids[place][moved.numpy()][shown] == ids[best.numpy()][shown]).all()
@@ -58,8 +80,8 @@ def test_equal_scores_on_both_sides_of_the_last_place_are_told_apart_by_the_orde
     """The only ties of this row are those of the last place that is shown."""
     scores = torch.tensor([[5.0, 4.0, 3.0, 3.0, 3.0, 0.0]])
     for last in (2, 3, 4):
-        order = torch.tensor([0, 1, 5, last, *(each for each in (2, 3, 4) if each != last)])
-        values, best = best_of_each(scores, 3, order)
+        keys = torch.tensor([0, 1, *(-7 if each == last else 7 for each in (2, 3, 4)), 5])
+        values, best = best_of_each(scores, 3, keys)
         assert (values.tolist(), best.tolist()) == ([[5.0, 4.0, 3.0]], [[0, 1, last]])
 
 
@@ -67,8 +89,9 @@ def test_a_large_catalogue_has_the_same_order() -> None:
     ids = np.array([f"item {each}" for each in range(9_000)])
     scores = torch.randint(0, 40, (3, 9_000), generator=torch.Generator().manual_seed(0)).float()
     scores[0] = torch.randn(9_000, generator=torch.Generator().manual_seed(1))
-    order = order_of_ids(ids)
-    values, best = best_of_each(scores, 10, order)
+    keys = keys_of(ids)
+    order = keys.argsort()
+    values, best = best_of_each(scores, 10, keys)
     wanted = scores[:, order].sort(dim=1, descending=True, stable=True)
     assert torch.equal(values, wanted.values[:, :10])
     assert torch.equal(best, order[wanted.indices[:, :10]])

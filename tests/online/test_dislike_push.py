@@ -36,6 +36,7 @@ from recbole_signed.ssf import (
 )
 from recbole_signed.ssf.item_counters import ExpectedCounts
 
+KEYS = np.arange(1000)
 SETTINGS = FilterSettings(rank=7, cutoff=4, popularity_floor=0.1, popularity_exponent=0.2, dislike_aversion=0.7)
 LEARNERS: dict[str, Any] = {
     "SSF": lambda: SpectralLearner(SETTINGS),
@@ -54,7 +55,7 @@ def learner(request: pytest.FixtureRequest) -> Any:
 def disliking(learner: Any, user: int) -> tuple[Stream, int]:
     """Let a user dislike its best item; return the stream and the item."""
     stream = streams.large_stream()
-    item = int(best_items(learner, stream.edges, user, 1)[0][0])
+    item = int(best_items(learner, stream.edges, user, 1, KEYS)[0][0])
     streams.follow(learner, stream, [[(user, item, DISLIKE)]])
     return stream, item
 
@@ -182,7 +183,7 @@ def test_the_best_items_are_those_of_all_scores(monkeypatch: pytest.MonkeyPatch,
         for user in (3, 5 + number, 17, 200, 0):
             seen = stream.edges.of_user(user).ids.astype(np.int64)
             pruned += learner.top(stream.edges, user, 10, np.append(seen, 0)) is not None
-            items, values = best_items(learner, stream.edges, user, 10)
+            items, values = best_items(learner, stream.edges, user, 10, KEYS)
             wanted = ranked_scores(learner, stream.edges, np.array([user]))[0]
             wanted[np.append(seen, 0)] = -torch.inf
             best = wanted.topk(10)

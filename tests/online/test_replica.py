@@ -22,7 +22,7 @@ def lists(source: OnlineRecommender | OnlineReplica, users: list[str]) -> list[l
     found = []
     with source.reading() as (state, learner):
         for user in users:
-            items, values = best_items(learner, state.edges, state.users.id_of(user), 8)
+            items, values = best_items(learner, state.edges, state.users.id_of(user), 8, state.items.keys)
             found.append(list(zip(state.items.tokens(items.tolist()), values.tolist(), strict=True)))
     return found
 

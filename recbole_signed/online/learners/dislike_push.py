@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from recbole_signed.graph import best_of_each
 from recbole_signed.online.learners.base import IntArray, Learner
 from recbole_signed.online.learners.neighbours import NEAR
 from recbole_signed.online.store import EdgeState, Rows
@@ -48,19 +49,21 @@ def best_items(
     edges: EdgeState,
     user: int,
     k: int,
+    keys: IntArray,
     *,
     exclude: IntArray | None = None,
     include_only: IntArray | None = None,
 ) -> tuple[IntArray, np.ndarray]:
     """Return the ``k`` best items that a user has no edge to, best first, and what they are ranked by.
 
-    Where all scores are worked out, items with equal ones stand in the order of their numbers, whatever ``k`` is.
+    Where all scores are worked out, items with equal ones stand in the order of their keys, whatever ``k`` is.
 
     Args:
         learner: whose scores they are.
         edges: as they are now.
         user: whom to rank for; one that is not known has no edges.
         k: how many; fewer where there are no more.
+        keys: of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`, ``[>= n_items]``.
         exclude: items that are left out.
         include_only: items to choose from; all of them if None.
     """
@@ -75,13 +78,12 @@ def best_items(
     places, disliked = _fresh(learner, edges, users)
     found = _best_without_all_scores(learner, edges, users, disliked, k, hidden)
     if found is not None:
-        return found
-    scores = _pull_down(learner, edges, users, places, disliked)[0]
-    scores[torch.from_numpy(hidden)] = -torch.inf
-    values, items = scores.topk(min(k + 1, len(scores)))
-    if bool(((values[1:] == values[:-1]) & (values[1:] > -torch.inf)).any()):  # topk leaves their order open
-        values, items = scores.sort(descending=True, stable=True)
-    values, items = values[:k], items[:k]
+        items, values = found
+        order = np.lexsort((keys[items], -values))
+        return items[order], values[order]
+    scores = _pull_down(learner, edges, users, places, disliked)
+    scores[:, torch.from_numpy(hidden)] = -torch.inf
+    (values,), (items,) = best_of_each(scores, k, torch.from_numpy(keys))
     known = values > -torch.inf
     return items[known].numpy(), values[known].numpy()
 

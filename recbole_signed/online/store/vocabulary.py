@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recbole_signed.ids_and_times import hash_of
+from recbole_signed.ids_and_times import hash_of, hashes
 
 TAG = 16  # bytes of a tag, and of the salt
 
@@ -57,6 +57,7 @@ class Vocabulary:
         self._tags = bytearray(TAG)
         self._ids: dict[str, int] = {}
         self._hashed = hashlib.sha256(), 0  # of the first so many tags, which never change
+        self._keys = np.zeros(0, dtype=np.int64)
         self.extend(rows)
 
     def __len__(self) -> int:
@@ -93,6 +94,18 @@ class Vocabulary:
         if not 0 <= i < len(self):
             raise IndexError(f"The vocabulary has {len(self)} ids, and not {i}.")
         return bytes(self._tags[i * TAG : (i + 1) * TAG])
+
+    @property
+    def keys(self) -> np.ndarray:
+        """What decides between items with equal scores, a hash of the token of each id, int64 ``[len(self)]``.
+
+        That of a token which was forgotten is of no use.
+        """
+        known = len(self._keys)
+        if known < len(self):
+            more = hashes(np.array([token or "" for token in self._tokens[known:]], dtype=object))
+            self._keys = np.concatenate([self._keys, more])
+        return self._keys
 
     @property
     def n_known(self) -> int:
