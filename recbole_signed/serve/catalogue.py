@@ -28,8 +28,10 @@ class Catalogue:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the file
+        self._looking = threading.Lock()  # of what memory holds; never held while the disk is waited for
         self._tags: dict[str, tuple[str, ...]] = {}
+        self._items: dict[str, set[str]] = {}
         self._data_version = -1
         try:
             self._db = sqlite3.connect(":memory:" if path is None else path, check_same_thread=False)
@@ -44,8 +46,19 @@ class Catalogue:
             (version,) = self._db.execute("PRAGMA data_version").fetchone()
             if version != self._data_version:
                 rows = self._db.execute("SELECT id, tags FROM item").fetchall()
-                self._tags = {str(item): tuple(map(str, parse_json(tags))) for item, tags in rows}
+                tags_of = {str(item): tuple(map(str, parse_json(tags))) for item, tags in rows}
+                with self._looking:
+                    self._tags, self._items = {}, {}
+                    for item, tags in tags_of.items():
+                        self._take(item, tags)
                 self._data_version = version
+
+    def _take(self, item: str, tags: tuple[str, ...]) -> None:
+        for tag in self._tags.get(item, ()):
+            self._items[tag].discard(item)
+        for tag in tags:
+            self._items.setdefault(tag, set()).add(item)
+        self._tags[item] = tags
 
     def __getitem__(self, item: str) -> tuple[str, ...]:
         return self._tags.get(item, ())
@@ -65,12 +78,13 @@ class Catalogue:
                     )
             except sqlite3.Error as error:
                 raise UsageError(f"the tags of an item can't be kept: {error}; send them again.") from error
-            self._tags = {**self._tags, item: tuple(tags)}
+            with self._looking:
+                self._take(item, tuple(tags))
 
     def with_tags(self, tags: Iterable[str]) -> list[str]:
         """Return the items that have any of the tags."""
-        wanted = set(tags)
-        return [item for item, own in self._tags.items() if wanted & set(own)]
+        with self._looking:
+            return list(set().union(*(self._items.get(tag, ()) for tag in tags)))
 
     def close(self) -> None:
         """Close the file."""
