@@ -25,6 +25,8 @@ from recbole_signed.serve.telemetry import Telemetry
 
 _logger = logging.getLogger(__name__)
 _STOP = object()
+PROBE = 5.0
+"""Seconds after a failure in which no event came until it is seen whether the log can be written again."""
 Before = Callable[[EventBatch], None]
 """What is done before a batch is taken in; some of its events may be duplicates."""
 After = Callable[[EventBatch, np.ndarray], None]
@@ -77,7 +79,7 @@ class Writer:
         self._before, self._after = before, after
         self.queue_size, self._commit_size = queue_size, commit
         self.failure: str | None = None
-        """Why the last events could not be taken; None once some were."""
+        """Why the last events could not be taken; None once some were, or could be."""
         self.waiting = 0
         """Number of events that wait."""
         self._queue: queue.Queue[Any] = queue.Queue()
@@ -134,7 +136,7 @@ class Writer:
         while job is not _STOP:
             jobs: list[_Job] = []
             size = 0
-            job = self._queue.get()
+            job = self._next()
             while job is not _STOP:
                 if job.done.set_running_or_notify_cancel():  # else its request has ended, and nobody waits
                     jobs.append(job)
@@ -146,6 +148,28 @@ class Writer:
                 self._commit(jobs)
             with self._room:
                 self.waiting -= size
+
+    def _next(self) -> Any:
+        """Return the next job; meanwhile see whether what failed would still fail.
+
+        A service that is not ready may be sent nothing, so that no event would tell.
+        """
+        while self.failure is not None:
+            try:
+                return self._queue.get(timeout=PROBE)
+            except queue.Empty:
+                self._probe()
+        return self._queue.get()
+
+    def _probe(self) -> None:
+        try:
+            with self._trainer.reading() as (state, _):
+                pass  # which is not held while the disk is waited for
+            state.probe()
+        except Exception as error:  # the writer goes on
+            self.failure = str(error) or type(error).__name__
+        else:
+            self.failure = None
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         try:

@@ -144,6 +144,8 @@ def test_filters(serve: Make) -> None:
         assert found
         assert whole[0] not in [each["item"] for each in found]
     client.put(f"/v1/items/{whole[0]}", json={})
+    client.put(f"/v1/items/{whole[3]}", json={"tags": ["b"]})
+    assert [items(client, "1", tags=[tag]) for tag in "abc"] == [[], [whole[3]], []]
     assert items(client, "1", k=60) == whole
     assert items(client, "1", k=60, dislike_aversion=3.0) != whole
 
@@ -841,6 +843,24 @@ def test_what_the_disk_refuses_is_no_fault_of_the_request(
     refused = client.put("/v1/items/1", json={"tags": ["a"]})
     assert (refused.status_code, "can't be kept" in refused.json()["detail"]) == (503, True)
     assert client.get("/v1/items/1").json()["tags"] == []
+
+
+def test_a_service_is_ready_again_once_its_disk_is(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recbole_signed.serve.writer.PROBE", 0.05)
+    client = serve()
+    log = client.engine.trainer.state.log  # type: ignore[attr-defined]
+    log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
+    event = {"user_id": "1", "item_id": "1", "type": "like"}
+    assert client.post("/v1/events", json={"events": [event]}).status_code == 503
+    time.sleep(0.2)
+    assert client.get("/readyz").status_code == 503
+    log.connection.execute("PRAGMA query_only = OFF")
+    deadline = time.monotonic() + 30
+    while client.get("/readyz").status_code == 503:  # nothing is sent to a service that is not ready
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert log.position("") is None
+    assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
 
 
 def test_a_cancelled_request_does_not_end_the_writer(serve: Make) -> None:

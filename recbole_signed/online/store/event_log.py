@@ -306,6 +306,16 @@ class EventLog:
             truncate_wal(self.connection)
             return False
 
+    def probe(self) -> None:
+        """Write a row and take it back.
+
+        Raises:
+            UsageError: the disk is full or can't be written.
+        """
+        with explained(self.path, "Writing the event log"), transaction(self.connection):
+            self.connection.execute("INSERT INTO positions VALUES ('', '', 0)")
+            self.connection.execute("DELETE FROM positions WHERE source = ''")
+
     def end_graces(self) -> None:
         """Destroy the keys of graves whose time of grace is over, see ``graves.py``."""
         now = self.settings.now()

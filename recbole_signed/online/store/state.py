@@ -281,6 +281,11 @@ class OnlineState(OpenedDirectory):
         with self.entered():
             return self._take_in(self._append(batch, source, position))
 
+    def probe(self) -> None:
+        """Find out whether events could be taken; raises as `EventLog.probe`."""
+        with self.entered():
+            self.log.probe()
+
     def append(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Appended:
         """Make a batch durable and leave the edges as they are, until :meth:`take_in` gets the result; as `ingest`."""
         with self.entered():
