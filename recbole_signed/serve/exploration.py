@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.ssf import UNKNOWN
+
 CANDIDATES = 20
 """Items that the first place is drawn from."""
 POOL = 200
@@ -29,7 +31,7 @@ def probabilities(scores: npt.NDArray[np.floating], temperature: float) -> npt.N
         temperature: in standard deviations of the scores; 0 puts the best first.
     """
     found = np.zeros(len(scores))
-    unit = temperature * float(np.std(scores)) if len(scores) else 0.0
+    unit = temperature * _spread(scores)
     if len(scores) and not temperature:
         found[0] = 1.0
     elif len(scores):
@@ -37,6 +39,12 @@ def probabilities(scores: npt.NDArray[np.floating], temperature: float) -> npt.N
             found = np.exp((scores - np.max(scores)).astype(np.float64) / (unit or 1.0))
         found /= found.sum()
     return found
+
+
+def _spread(scores: npt.NDArray[np.floating]) -> float:
+    """Return the standard deviation of scores, less those of items that nobody has an edge to, which are far below."""
+    known = scores[scores > UNKNOWN].astype(np.float64)
+    return float(np.std(known)) if len(known) else 0.0
 
 
 def uncertainty(verdicts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -61,7 +69,7 @@ def raised(
         verdicts: likes and dislikes of each, ``[n]``.
         weight: of the bonus of an item without a verdict, in standard deviations of the best :data:`CANDIDATES` scores.
     """
-    unit = weight * float(np.std(scores[:CANDIDATES].astype(np.float64))) if len(scores) else 0.0
+    unit = weight * _spread(scores[:CANDIDATES])
     found = scores.astype(np.float64) + unit * uncertainty(verdicts)
     order = np.argsort(-found, kind="stable")
     return order, found[order]

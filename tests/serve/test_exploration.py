@@ -15,6 +15,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.serve import Experiments, parse_experiment, probabilities, raised, value_of_policy
 from recbole_signed.serve.experiments import Assignment, Policy
 from recbole_signed.serve.exploration import POOL
+from recbole_signed.ssf import UNKNOWN
 
 VARIANTS = {"control": {"share": 0.5}, "draws": {"share": 0.5, "explore": 1.0}}
 POLICIES = {"careful": {"parameters": {"dislike_aversion": 3.0}}, "popular": {"model": "popularity", "explore": 0.5}}
@@ -64,6 +65,16 @@ def test_a_bonus_follows_what_is_not_known(items: list[tuple[float, int]], weigh
     assert (np.diff(found) <= 0).all()
     unit = weight * np.std(scores[:20])
     assert found == pytest.approx(scores[order] + unit * (3 / (3 + verdicts[order])) ** 0.5)
+
+
+def test_items_that_nobody_has_an_edge_to_do_not_stretch_the_scores() -> None:
+    scores, verdicts = np.array([3.0, 2.0, 1.0, UNKNOWN], dtype=np.float32), np.array([900, 9, 1, 0])
+    assert probabilities(scores, 0.5) == pytest.approx([*probabilities(scores[:3], 0.5), 0.0])
+    order, found = raised(scores, verdicts, 0.5)
+    known, wanted = raised(scores[:3], verdicts[:3], 0.5)
+    assert order.tolist() == [*known.tolist(), 3]
+    assert found[:3] == pytest.approx(wanted)
+    assert probabilities(scores[3:], 0.5).tolist() == [1]
 
 
 def lists_of(serve: Callable[..., TestClient], young: float, explore: float) -> tuple[list[list[str]], float]:
