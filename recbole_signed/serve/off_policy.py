@@ -119,9 +119,15 @@ def value_of_variant(log: TrafficLog, name: str, experiment: Experiment, variant
         ``like_rate_ips``, ``like_rate_snips``, and the same for dislikes.
 
     Raises:
-        UsageError: there is no such variant, nothing was logged, nothing by the variant, or only of one user.
+        UsageError: there is no such variant, the lists are interleaved, nothing was logged, nothing by the variant, or
+            only of one user.
     """
     _refuse_unknown(variant, list(experiment.variants), name, "variant")
+    if experiment.interleave:
+        raise UsageError(
+            f"'{name}' interleaves lists, which show the first half of what each variant would show, so the value of "
+            "one can't be told; 'experiment report' says which of them users prefer."
+        )
     rows = log.logged(name)
     target = (rows["variant"] == variant).cast(float).to_numpy()
     _refuse_unseen(target, f"the variant '{variant}' has shown nothing yet")

@@ -100,6 +100,17 @@ def test_nothing_is_told_of_what_was_never_seen(tmp_path: Path) -> None:
         value_of_policy(log, "test", experiment, "c")
 
 
+def test_half_lists_tell_nothing_of_whole_ones(tmp_path: Path) -> None:
+    log = TrafficLog(tmp_path / "traffic.sqlite")
+    for user in "ab":
+        log.write([Shown("r" + user, user, ["1", "2"], 1, "v", [[("x", "one", 0.5)], [("x", "two", 0.5)]])])
+    variants = {"one": {"share": 0.5}, "two": {"share": 0.5}}
+    assert value_of_variant(log, "x", parse_experiment("x", {"variants": variants}), "one")
+    mixed = parse_experiment("x", {"variants": variants, "interleave": True})
+    with pytest.raises(UsageError, match="'x' interleaves lists"):
+        value_of_variant(log, "x", mixed, "one")
+
+
 def test_clusters_by_hand() -> None:
     reward, same, users = np.array([1.0, 0.0, 1.0, 0.0]), np.full(4, 0.5), np.array([7, 3, 7, 3])
     found = policy_value(reward, same, same, clusters=users)
