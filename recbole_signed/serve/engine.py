@@ -140,7 +140,12 @@ class Engine(Answers):
         }
 
     def _dislikes(self) -> tuple[float | None, float]:
-        """Return the dislikes of the last hour on shown items per item shown, and the number of these."""
+        """Return the dislikes of the last hour on shown items per item shown, and the number of these.
+
+        Nothing in a replica, which takes no verdicts.
+        """
+        if self.verdicts is None:
+            return None, 0.0
         shown = 0 if self.traffic is None else self.traffic.added()  # outcomes too are those of all processes
         return self._dislike_rate.of(self.telemetry.total(self.telemetry.outcomes, sign="dislike"), shown)
 
@@ -163,13 +168,9 @@ class Engine(Answers):
 
     def gauges(self) -> dict[str, tuple[str, float | None]]:
         """Return the gauges of the metrics route: name -> help text and value, None where there is none."""
-        status, alerts = self.status(), self.settings.quality
+        status = self.status()
         behind = None if self.feed is None else self.feed.behind
-        (dislikes, shown), (unknown, verdicts) = self._dislikes(), self._unknown()
-        many_dislikes = shown >= alerts.alert_cases and (dislikes or 0.0) > alerts.alert_dislike_rate
-        many_unknown = verdicts >= alerts.alert_cases and (unknown or 0.0) > alerts.alert_unknown_items
         size, free = self._disk()
-        left = status["pending_erasure"] or {"rows": 0, "factors": 0}
         return {
             "users": ("Users that are known.", status["users"]),
             "items": ("Items that are known.", status["items"]),
@@ -182,10 +183,19 @@ class Engine(Answers):
             "resident_memory_bytes": ("Resident memory of the process.", status["resident_bytes"]),
             "disk_bytes": ("Size of the file system of the state.", size),
             "disk_free_bytes": ("What is free of it.", free),
+            "ready": ("1: answers are current.", float(not self.reasons_not_ready())),
+            **({} if self.verdicts is None else self._gauges_of_writer(status["pending_erasure"])),
+        }
+
+    def _gauges_of_writer(self, left: dict[str, Any]) -> dict[str, tuple[str, float | None]]:
+        """Return the gauges of what a replica does not know."""
+        (dislikes, shown), (unknown, verdicts), alerts = self._dislikes(), self._unknown(), self.settings.quality
+        many_dislikes = shown >= alerts.alert_cases and (dislikes or 0.0) > alerts.alert_dislike_rate
+        many_unknown = verdicts >= alerts.alert_cases and (unknown or 0.0) > alerts.alert_unknown_items
+        return {
             "unknown_item_share": ("Share of verdicts on items that were not known, last hour.", unknown or 0.0),
             "dislikes_per_impression": ("Dislikes on shown items per item shown, last hour.", dislikes or 0.0),
             "alert_unknown_items": ("1: above its threshold.", float(many_unknown)),
             "alert_dislike_rate": ("1: above its threshold.", float(many_dislikes)),
             "pending_erasures": ("Forgotten users of whom something is left.", max(left["rows"], left["factors"])),
-            "ready": ("1: answers are current.", float(not self.reasons_not_ready())),
         }

@@ -8,6 +8,7 @@ import string
 from urllib.parse import quote, urlsplit
 
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from recbole_signed.errors import UsageError
@@ -68,7 +69,10 @@ class Forwarder:
         """Return the writer's response."""
         if self._address is None:
             return ProblemError(503, "Service Unavailable", NO_WRITER).response()
-        body = await request.body()
+        try:
+            body = await request.body()
+        except ClientDisconnect:  # nobody waits for the answer, which is the one of other routes then
+            return ProblemError(400, "Bad Request", "The body did not come to its end.").response()
         scope = request.scope
         raw = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         target = quote(raw, safe=string.punctuation)  # as it came: 'a%2520b' and 'a%20b' are two ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 from small_recommender import NOW, begin
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import order_of_hashes
@@ -73,6 +74,17 @@ def test_a_request_is_handed_on_to_the_target_that_it_came_with(writer: Writer, 
 
     assert TestClient(app).delete(target).status_code == 200
     assert writer.targets == [target]
+
+
+def test_a_client_that_goes_away_within_its_body_is_no_error_of_the_replica(writer: Writer) -> None:
+    forwarder = Forwarder(f"http://127.0.0.1:{writer.server_port}")
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": "DELETE", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
+    assert asyncio.run(forwarder.send(Request(scope, receive))).status_code == 400
+    assert writer.targets == []
 
 
 def test_a_replica_whose_looks_do_not_end_tells_its_lag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
