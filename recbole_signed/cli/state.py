@@ -16,9 +16,9 @@ versions = typer.Typer(help="List, pin, roll back and remove the versions of an 
 app.add_typer(versions, name="versions")
 
 LARGEST = 2**63 - 1
+"""The largest number that a log can be asked for."""
 SHORT = 8
 """Bytes below which a text stands in files by chance, too."""
-"""The largest number that a log can be asked for."""
 State = Annotated[Path, typer.Argument(metavar="STATE", help="Folder of the online state.")]
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as 'list' shows it.")]
 

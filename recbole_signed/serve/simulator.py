@@ -119,7 +119,7 @@ def simulate(
         send: takes events.
         rounds: number of lists.
         k: length of a list.
-        patience: probability of looking at the next item.
+        patience: probability of looking at the next item; the first one is looked at in any case.
         seed: of users and verdicts.
     """
     rng = np.random.default_rng(seed)
@@ -129,7 +129,7 @@ def simulate(
     for _ in range(rounds):
         user = int(rng.integers(len(truth.users)))
         listed = [number[item] for item in ask(truth.users[user], k) if item in number]
-        looked = listed[: 1 + int(rng.geometric(1 - patience))]
+        looked = listed[: int(rng.geometric(1 - patience))]
         shown += len(looked)
         expected += float(truth.like[user, looked].sum())
         events: list[dict[str, object]] = []
