@@ -16,7 +16,7 @@ import polars as pl
 
 from recbole_signed.api.explanations import explained
 from recbole_signed.errors import UsageError
-from recbole_signed.online import NAMES, OnlineRecommender, OnlineReplica
+from recbole_signed.online import DISLIKE, LIKE, NAMES, SKIP, TYPES, VIEW, OnlineRecommender, OnlineReplica
 from recbole_signed.online.learners import best_items
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
@@ -132,7 +132,7 @@ class Answers:
         with self.trainer.reading() as (state, _):
             seq, number = int(state.applied_seq), int(state.users.id_of(user))
             features = state.announcements.by_id(state.users, state.items, {"user": [user]})["user"].get(number)
-            edges = [{"item": item, "type": kind, "timestamp": time} for item, kind, time in _newest(state, user)]
+            edges = [{"item": item, "type": kind, "timestamp": time} for item, kind, time in _newest(state, user)[0]]
         shown = None if self.traffic is None else self.traffic.holding(user)
         known = bool(edges) or features is not None
         return {"user": user, "known": known, "edges": edges, "features": features, "impressions": shown, "seq": seq}
@@ -434,12 +434,12 @@ class Answers:
 
     def verdicts_of(self, user: str, k: int, sign: str | None = None) -> dict[str, Any]:
         """Return the likes and dislikes of a user, newest first; those of one sign where it is given."""
-        signs = ("like", "dislike") if sign is None else (sign,)
+        kinds = (LIKE, DISLIKE) if sign is None else (TYPES[sign],)
         with self.trainer.reading() as (state, _):
-            found = [each for each in _newest(state, user) if each[1] in signs]
+            found, total = _newest(state, user, kinds, k)
             seq = self.seq
-        listed = [{"item": item, "sign": kind, "timestamp": time} for item, kind, time in found[:k]]
-        return {"verdicts": listed, "total": len(found), "seq": seq}
+        listed = [{"item": item, "sign": kind, "timestamp": time} for item, kind, time in found]
+        return {"verdicts": listed, "total": total, "seq": seq}
 
     def audience(self, item: str, k: int) -> list[dict[str, Any]]:
         """Return the users, among a sample of those with edges and none to the item, that rank it highest."""
@@ -466,14 +466,27 @@ def _row(state: Any, user: str) -> Any:
     return state.edges.of_user(number) if 0 < number < state.edges.n_users else None
 
 
-def _newest(state: Any, user: str) -> list[tuple[str, str, int]]:
-    """Return the edges of a user, newest first: item, type (like, dislike, skip or view) and time of each."""
+def _newest(
+    state: Any, user: str, kinds: Sequence[int] = (LIKE, DISLIKE, SKIP, VIEW), k: int | None = None
+) -> tuple[list[tuple[str, str, int]], int]:
+    """Return the newest edges of a user, and how many it has.
+
+    Args:
+        state: that is being read.
+        user: its id.
+        kinds: of the edges.
+        k: how many; all of them if None.
+
+    Returns:
+        Item, type (like, dislike, skip or view) and time of each, newest first; and the number of all of these kinds.
+    """
     row = _row(state, user)
     if row is None:
-        return []
-    order = np.argsort(-row.timestamp, kind="stable")
-    items, kinds = state.items.tokens(row.ids[order].tolist()), [NAMES[kind] for kind in row.kind[order].tolist()]
-    return list(zip(items, kinds, row.timestamp[order].tolist(), strict=True))
+        return [], 0
+    own = np.flatnonzero(np.isin(row.kind, kinds))
+    best = own[np.argsort(-row.timestamp[own], kind="stable")[:k]]
+    items, names = state.items.tokens(row.ids[best].tolist()), [NAMES[kind] for kind in row.kind[best].tolist()]
+    return list(zip(items, names, row.timestamp[best].tolist(), strict=True)), len(own)
 
 
 def _without_model(assignments: Sequence[Assignment]) -> str | None:
