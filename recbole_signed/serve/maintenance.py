@@ -154,7 +154,7 @@ class Maintenance:
             self._tasks[name]()
         except Exception as fault:  # a failed round must not end the service
             error = str(fault) or type(fault).__name__
-            _logger.exception("%s failed", name)
+            _logger.error("The %s failed: %s", name, error, exc_info=None if isinstance(fault, UsageError) else fault)
         give_memory_back()
         seconds = time.perf_counter() - started
         found = self._last[name] = Round(time.time(), seconds, error)

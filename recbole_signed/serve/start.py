@@ -21,7 +21,7 @@ from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import LOCK, DirectoryLock
 from recbole_signed.memory import hold_memory_down
 from recbole_signed.online import OnlineRecommender, OnlineReplica, OnlineTrainer
-from recbole_signed.online.store import LOG, VERSIONS, EventLog, StateSettings, Versions
+from recbole_signed.online.store import LOG, VERSIONS, EventLog, StateSettings, Versions, refuse_target
 from recbole_signed.serve.keys import ApiKeys, is_loopback
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.threads import compute_on_one_thread
@@ -176,11 +176,14 @@ def run_service(
         config: the yaml file of the settings, which replicas read too.
 
     Raises:
-        UsageError: the state, the keys or the address are not usable, or replicas would have other settings.
+        UsageError: the state, the keys, the address or the folder of backups are not usable, or replicas would have
+            other settings.
         MissingExtraError: the extra ``serve`` is not installed.
         SystemExit: at the end, where it was asked for with SIGTERM.
     """
     settings, keys = _checked(host, settings)
+    if settings.backup is not None:  # else each round of the schedule would fail
+        refuse_target(directory, settings.backup)
     if workers > 1 and ServeSettings.read(config) != settings:
         raise UsageError(
             f"read replicas read their settings from {config or 'no file'}, and would have others than this process, "

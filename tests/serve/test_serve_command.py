@@ -22,11 +22,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_recommender import begin
 
 import recbole_signed
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
+from recbole_signed.serve import ServeSettings, run_service
 
 ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 EXPERIMENTS = """
@@ -215,6 +217,15 @@ def test_an_address_is_refused_before_a_state_is_made(
         status, _, err = call(capsys, "serve", *words, "--port", str(taken.getsockname()[1]))
     assert (status, "can't listen on" in err) == (2, True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folder", ["state/backup", "other"])
+def test_a_folder_that_can_not_be_a_backup_is_refused_at_the_start(folder: str, tmp_path: Path) -> None:
+    begin(tmp_path / "state").close()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(UsageError, match=r"is in the state itself|is not a backup"):
+        run_service(tmp_path / "state", port=0, settings=ServeSettings(backup=tmp_path / folder), ready=pytest.fail)
 
 
 def test_api_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -422,7 +433,7 @@ def test_a_state_whose_beginning_was_cut_off_begins_again(
 
 
 def test_replicas_have_the_settings_of_the_writer(tmp_path: Path) -> None:
-    from recbole_signed.serve import ServeSettings, make_key, run_service
+    from recbole_signed.serve import make_key
 
     make_key(tmp_path / "keys", "read")
     (tmp_path / "service.yaml").write_text(f"keys: {tmp_path / 'keys'}")

@@ -83,10 +83,7 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
     """
     directory, target = directory.absolute(), target.absolute()
     existing_log(directory)
-    if directory in (target, *target.parents):
-        raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
-    if target.exists() and not (target / BACKUP).exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} is there and is not a backup; name a folder that is not there yet.")
+    refuse_target(directory, target)
     for each in noted(directory):
         if each.path == target:
             each.refuse_away(directory)  # the copy would lie below the place of its disk
@@ -113,6 +110,19 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     raise UsageError(f"{directory} could not be backed up ({problem}); try again, or run state verify.")
+
+
+def refuse_target(directory: Path, target: Path) -> None:
+    """Refuse a folder that can't be the backup of a state.
+
+    Raises:
+        UsageError: it is in the state, or holds something else.
+    """
+    directory, target = directory.absolute(), target.absolute()
+    if directory in (target, *target.parents):
+        raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
+    if target.exists() and not (target / BACKUP).exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is there and is not a backup; name a folder that is not there yet.")
 
 
 @contextlib.contextmanager
