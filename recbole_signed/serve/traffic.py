@@ -7,6 +7,7 @@ before the last erasure, in whatever process, are not written after it: one of t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import queue
@@ -110,9 +111,7 @@ class TrafficLog:
         if read_only and not path.is_file():
             raise UsageError(f"{path} is not there: the service has not logged an impression yet.")
         try:
-            self._db = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}", uri=True, check_same_thread=False
-            )
+            self._db = self._connect("ro" if read_only else "rwc")
             self._db.execute("PRAGMA foreign_keys = ON")
             if not read_only:
                 self._db.executescript(
@@ -133,6 +132,9 @@ class TrafficLog:
             self._empty_wal()
         except sqlite3.Error as error:
             raise UsageError(f"can't open the log of impressions {path}: {error}.") from error
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self._path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False)
 
     def close(self) -> None:
         """Close the file."""
@@ -358,9 +360,10 @@ class TrafficLog:
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def _query(self, sql: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
+        """Read beside what is written: a report may take long, and an erasure holds up events until it is done."""
         try:
-            with self._lock:
-                return self._db.execute(sql, values).fetchall()
+            with contextlib.closing(self._connect("ro")) as connection:
+                return connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise UsageError(f"can't read the log of impressions {self._path}: {error}.") from error
 

@@ -175,6 +175,20 @@ def test_what_another_process_still_holds_of_a_forgotten_user_is_not_written(tmp
         each.close()
 
 
+def test_a_report_holds_nothing_up(log: TrafficLog) -> None:
+    log.write([shown("r1", "u", "ab", 1000)])
+    counting = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000000) SELECT count(*) FROM n"
+    )
+    report = in_a_thread(lambda: log._query(counting, ()))
+    time.sleep(0.1)
+    log.forget("u", 1)
+    assert log.added() == 0
+    log.write([shown("r2", "v", "ab", 2000)])
+    assert not report.done()
+    report.result(120)
+
+
 def test_what_can_not_be_opened(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not logged an impression yet"):
         TrafficLog(tmp_path / "none.sqlite", read_only=True)
