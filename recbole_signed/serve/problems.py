@@ -24,6 +24,6 @@ class ProblemError(HTTPException):  # which FastAPI lets through where it reads 
 
 
 def too_late() -> ProblemError:
-    """Return the error of a request whose turn came too late."""
+    """Return the error of a request whose turn has not come in time."""
     detail = "More is asked for than this process can answer; ask again later."
     return ProblemError(503, "Service Unavailable", detail, 1.0)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 from fastapi import Request
 from fastapi.routing import APIRoute
 
@@ -99,29 +99,31 @@ async def erase(engine: Engine, user: str) -> schemas.EventsAnswer:
 
 
 class Turns:
-    """Answers that are made in threads of their own; one whose turn comes too late is refused, which costs little.
+    """Answers that are made in threads of their own; one whose turn has not come in time is refused.
 
     Args:
         wait: seconds that a request may wait for its turn.
     """
 
     def __init__(self, wait: float) -> None:
-        self._wait, self._threads = wait, CapacityLimiter(THREADS)
+        self._wait, self._turns, self._threads = wait, CapacityLimiter(THREADS), CapacityLimiter(THREADS)
 
     async def take(self, work: Callable[[], Answered]) -> Answered:
         """Return what ``work`` returns.
 
         Raises:
-            ProblemError: 503 where its turn came too late.
+            ProblemError: 503 where its turn has not come in time.
         """
-        asked = time.perf_counter()
-
-        def in_time() -> Answered:
-            if time.perf_counter() - asked > self._wait:
-                raise too_late()
-            return work()
-
-        return await to_thread.run_sync(in_time, limiter=self._threads)
+        me = object()
+        try:
+            with fail_after(self._wait):
+                await self._turns.acquire_on_behalf_of(me)
+        except TimeoutError:
+            raise too_late() from None
+        try:
+            return await to_thread.run_sync(work, limiter=self._threads)
+        finally:
+            self._turns.release_on_behalf_of(me)
 
 
 def check_length(engine: Engine, given: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ from recbole_signed.serve import (
 )
 from recbole_signed.serve.engine import SET_BACK
 from recbole_signed.serve.experiments import Assignment
+from recbole_signed.serve.requests import THREADS
 
 Make = Callable[..., TestClient]
 NOW = 1_700_000_000_000
@@ -1061,8 +1063,6 @@ def test_what_was_shown_before_impressions_were_switched_off_is_erased(serve: Ma
 
 
 def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, tmp_path: Path) -> None:
-    import threading
-
     import uvicorn
 
     from recbole_signed.online import OnlineReplica
@@ -1371,3 +1371,23 @@ def test_more_than_can_be_answered_is_refused_soon(
     assert refused.headers["Retry-After"] == "1"
     assert time.perf_counter() - started < 0.1 * len(lists)
     assert client.get("/v1/users/1/recommendations").status_code == 200
+
+
+def test_a_request_is_refused_in_time_though_no_answer_before_it_ends(
+    serve: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(limits={"wait": 0.2})
+    engine = client.engine  # type: ignore[attr-defined]
+    popular, go_on = engine.popular, threading.Event()
+    monkeypatch.setattr(engine, "popular", lambda *_: go_on.wait(60) and popular(*_))
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as many:
+            held = [asyncio.create_task(many.get("/v1/popular")) for _ in range(THREADS)]
+            await asyncio.sleep(0.05)
+            refused = [await many.get("/v1/popular"), await many.get("/v1/items/1/similar")]
+            go_on.set()
+            return [*refused, *await asyncio.gather(*held), await many.get("/v1/popular")]
+
+    assert [answer.status_code for answer in asyncio.run(ask())] == [503, 503, *[200] * (THREADS + 1)]
