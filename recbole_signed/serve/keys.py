@@ -16,6 +16,8 @@ from recbole_signed.files import changing, refusing, replace_file
 
 ROLES = ("read", "write", "admin")
 """Each may do what the ones before it may."""
+MOST = 100_000
+"""Callers of whom is known when they last asked, before those who may ask anything again are left out."""
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -111,6 +113,7 @@ class RateLimit:
     def __init__(self, per_second: float) -> None:
         self._rate = per_second
         self._buckets: dict[str, tuple[float, float]] = {}
+        self._most = MOST
         self._lock = threading.Lock()
 
     def wait(self, caller: str) -> float:
@@ -121,8 +124,10 @@ class RateLimit:
         with self._lock:
             tokens, before = self._buckets.get(caller, (max(self._rate, 1.0), now))
             tokens = min(max(self._rate, 1.0), tokens + (now - before) * self._rate)
-            if len(self._buckets) > 100_000:  # callers that were silent for long have full buckets
-                self._buckets = {key: each for key, each in self._buckets.items() if now - each[1] < 60}
+            if len(self._buckets) > self._most:
+                full = max(self._rate, 1.0) / self._rate  # seconds of silence after which a bucket is like a new one
+                self._buckets = {key: each for key, each in self._buckets.items() if now - each[1] < full}
+                self._most = max(MOST, 2 * len(self._buckets))  # else each request would go through all of them
             enough = tokens >= 1
             self._buckets[caller] = (tokens - 1 if enough else tokens, now)
         return 0.0 if enough else (1 - tokens) / self._rate

@@ -58,6 +58,24 @@ def test_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert RateLimit(0).wait("a") == 0.0
 
 
+@pytest.mark.parametrize("rate", [0.01, 50.0])
+def test_only_callers_who_may_ask_again_are_left_out(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(module, "MOST", 3)
+    limit = RateLimit(rate)
+    while not limit.wait("busy"):
+        pass
+    for number in range(20):
+        clock[0] += 0.01 / rate
+        limit.wait(str(number))
+    assert limit.wait("busy")  # who has asked for all is not forgotten so soon
+    clock[0] += 200 / rate
+    for number in range(40):
+        limit.wait(f"new {number}")
+    assert "0" not in limit._buckets
+
+
 def test_settings(tmp_path: Path) -> None:
     path = tmp_path / "serve.yaml"
     path.write_text("limits: {k: 50}\nschedule: {refit: 0}\n")
