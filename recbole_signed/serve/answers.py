@@ -66,7 +66,8 @@ class Answers:
         age = round(self.settings.keep_impressions * traffic.DAY) or None
         self.impressions = None if self.traffic is None else ImpressionQueue(self.traffic, age)
         with trainer.reading() as (state, _):
-            self._likes(state, TRENDING), state.items.keys  # go through all edges and all items the first time
+            self._likes(state, TRENDING)  # counts all edges the first time
+            _ = state.items.keys  # hashes all items the first time
 
     def close(self) -> None:
         """Write what waits; the trainer stays open."""
