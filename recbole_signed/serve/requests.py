@@ -33,6 +33,7 @@ def _stamped(row: Any, engine: Engine) -> Any:
     if row.get("type") == "forget_user" and isinstance(engine.trainer, OnlineRecommender):
         with contextlib.suppress(UsageError):  # without an id it is refused with the other rows that are not events
             now = max(now, engine.trainer.time_to_forget(row.get("user_id", "")))
+            engine.arrivals.follow(now)
     return {**row, "timestamp": now}
 
 

@@ -1037,6 +1037,20 @@ def test_an_answer_that_an_erasure_overtakes_is_not_logged(
     assert rows
 
 
+def test_what_comes_after_a_forgetting_without_a_time_is_taken(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, clock = serve(), time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: clock)  # all within a millisecond
+    rows: list[dict[str, Any]] = [
+        {"user_id": "u", "item_id": "1", "type": "like"},
+        {"user_id": "u", "type": "forget_user"},
+        {"user_id": "u", "item_id": "2", "type": "like"},
+    ]
+    assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 3
+    assert [edge["item"] for edge in client.get("/v1/users/u").json()["edges"]] == ["2"]
+    assert client.delete("/v1/users/u").json()["accepted"] == 1
+    assert send(client, "u", "3", "like")["accepted"] == 1
+
+
 def test_a_forgetting_that_comes_late_leaves_what_was_shown_since(serve: Make) -> None:
     client = serve()
     engine = client.engine  # type: ignore[attr-defined]

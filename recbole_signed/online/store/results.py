@@ -11,7 +11,7 @@ import numpy as np
 from recbole_signed.online import Event, EventBatch, Limits, parse_rows
 
 NEW, DUPLICATE, LATE = range(3)
-LATE_REASON = "it is older than the forgetting of its user"
+LATE_REASON = "it is not later than the forgetting of its user"
 
 
 @dataclass(frozen=True)
