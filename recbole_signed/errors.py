@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires
 
 
@@ -20,6 +21,36 @@ class MissingExtraError(ImportError):
     def __init__(self, what: str, extra: str) -> None:
         packages = " ".join(f"'{each}'" for each in _packages(extra)) or f"'recbole-signed[{extra}]'"
         super().__init__(f"{what} needs an optional dependency: pip install {packages} (recbole-signed[{extra}]).")
+
+
+class _Reader:
+    """Who reads the messages of this process."""
+
+    on_command_line = False
+
+
+@contextlib.contextmanager
+def options_named() -> Iterator[None]:
+    """Let messages name options of the command line, not arguments of Python: for as long as a command runs."""
+    before, _Reader.on_command_line = _Reader.on_command_line, True
+    try:
+        yield
+    finally:
+        _Reader.on_command_line = before
+
+
+def argument(name: str, value: str = "", *, option: str | None = None) -> str:
+    """Return how whoever reads the message writes an argument: ``prune_after=9`` in Python, else ``--prune-after 9``.
+
+    Args:
+        name: of the argument of a public function.
+        value: what it is to be given; ``True`` for a switch, which is an option without a value.
+        option: of the command line, where it is not named as the argument is.
+    """
+    if not _Reader.on_command_line:
+        return f"{name}={value}" if value else name
+    words = [option or f"--{name.replace('_', '-')}", *([value] if value not in ("", "True") else [])]
+    return " ".join(words)
 
 
 def _packages(extra: str) -> list[str]:

@@ -31,7 +31,7 @@ from recbole_signed.cli.output import (
     stdout_for_result,
     terminal_width,
 )
-from recbole_signed.errors import MissingExtraError, UsageError, nearest
+from recbole_signed.errors import MissingExtraError, UsageError, nearest, options_named
 from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import check_format, render, to_text
 
@@ -260,7 +260,8 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _check_text(words)
-        status = commands(words or ["--help"], standalone_mode=False)
+        with options_named():
+            status = commands(words or ["--help"], standalone_mode=False)
     except (UsageError, MissingExtraError) as error:
         status = _refuse(str(error), words)
     except _ClickError as error:

@@ -31,7 +31,7 @@ from recbole_signed.convert.batch import Batch, Frame
 from recbole_signed.convert.options import NoOptions
 from recbole_signed.convert.raw_files import COMPRESSIONS
 from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError, argument, ending
 from recbole_signed.files import names_beside
 
 _DATA_SUFFIXES = (
@@ -102,7 +102,7 @@ class Converter(ABC):
 
     def __init__(self, input: Path | None, options: Any) -> None:
         if input is None and self.input_needed:
-            raise UsageError(f"The source '{self.name}' needs an input; give --input PATH.")
+            raise UsageError(f"The source '{self.name}' needs an input; give {argument('input', 'PATH')}.")
         if input is not None and not input.exists():
             raise UsageError(f"There is no input {input}{ending(input.name, names_beside(input))}")
         self.input = input

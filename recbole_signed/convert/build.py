@@ -23,7 +23,7 @@ from recbole_signed.convert.progress import shown
 from recbole_signed.convert.registry import source as find_source
 from recbole_signed.convert.rejects import Rejects
 from recbole_signed.convert.spool import Spool
-from recbole_signed.errors import UsageError, counted
+from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.files import replacing_folder, sha256
 from recbole_signed.yaml_spec import yaml_text
 
@@ -108,10 +108,9 @@ def check_name(name: str) -> None:
 
     Raises:
         UsageError: it is blank, hidden, or holds a character that files or columns are separated by.
-
     """
     if not name or name.startswith(".") or any(c in name for c in "/\\:\t\n\r\0") or name != name.strip():
-        raise UsageError(f"{name!r} cannot be the name of a data set; give another with --name.")
+        raise UsageError(f"{name!r} cannot be the name of a data set; give another {argument('name')}.")
 
 
 @contextlib.contextmanager
@@ -136,7 +135,10 @@ def may_replace(target: Path, overwrite: bool) -> None:
     if not target.exists():
         return
     if not overwrite:
-        raise AlreadyThere(f"{target} is already there; give --overwrite to replace it, or another --name.")
+        raise AlreadyThere(
+            f"{target} is already there; give {argument('overwrite', 'True')} to replace it, or another "
+            f"{argument('name')}."
+        )
     if not (target / versions.MANIFEST).is_file():
         raise UsageError(
             f"{target} is not a data set that recbole-signed made ({versions.MANIFEST} is missing); remove it first."

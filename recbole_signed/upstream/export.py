@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, argument
 from recbole_signed.plugin import default_file, registry
 from recbole_signed.upstream import checkout, pages, python38
 from recbole_signed.upstream.bundle import Bundle, Bundler
@@ -67,7 +67,7 @@ def upstream(
     kind = checkout.SEQUENTIAL if bundler.used.is_sequential else checkout.GENERAL
     path = folder / kind.folder / f"{lower}.py"
     if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists; --overwrite replaces it.")
+        raise UsageError(f"{path} exists; {argument('overwrite', 'True')} replaces it.")
     author = author or _git("user.name") or "the authors of recbole-signed"
     email = email or _git("user.email") or ""
     today = datetime.date.today()

@@ -254,7 +254,7 @@ def test_an_existing_data_set_is_only_replaced_when_asked(tmp_path: Path) -> Non
     made = convert("csv", raw, tmp_path)
     before = (made / "raw.inter").read_bytes()
     raw.write_text("user,item,sign\nb,y,1\nb,z,1\n")
-    with pytest.raises(UsageError, match="raw is already there; give --overwrite"):
+    with pytest.raises(UsageError, match="raw is already there; give overwrite=True"):
         convert("csv", raw, tmp_path)
     assert (made / "raw.inter").read_bytes() == before
     assert convert("csv", raw, tmp_path, overwrite=True) == made
@@ -429,7 +429,7 @@ def test_unknown_sources_and_options(tmp_path: Path) -> None:
         UsageError, match=r"The source 'toy' has no option 'user'; it has users, items.*; did you mean 'users'\?$"
     ):
         convert("toy", None, tmp_path, user=3)
-    with pytest.raises(UsageError, match="The source 'csv' needs an input; give --input"):
+    with pytest.raises(UsageError, match="The source 'csv' needs an input; give input=PATH"):
         convert("csv", None, tmp_path)
     with pytest.raises(UsageError, match=r"There is no input .*nowhere"):
         convert("csv", tmp_path / "nowhere" / "x.csv", tmp_path)

@@ -348,7 +348,7 @@ def test_bad_arguments(write: Write) -> None:
     table = write(TABLE)
     with pytest.raises(UsageError, match=r"no model 'Pip'; it has .*; did you mean 'Pop'.$"):
         compare(table, only=["Pip"])
-    with pytest.raises(UsageError, match="--jobs is 0"):
+    with pytest.raises(UsageError, match="jobs is 0"):
         compare(table, jobs=0)
 
 

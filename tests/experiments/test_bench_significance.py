@@ -266,7 +266,7 @@ def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish)
 
 def test_a_family_too_large_for_the_resamples_is_said(finish: Finish) -> None:
     found = significance(finish(), resamples=50)
-    assert "takes --resamples 80 or more" in " ".join(found["notes"])
+    assert "takes 80 resamples or more" in " ".join(found["notes"])
     assert "permutation" not in by_pair(found)["recall@5", "Pop"]["better"]
     assert "resamples" not in " ".join(significance(finish(), resamples=100)["notes"])
 
@@ -353,9 +353,9 @@ def test_a_metric_that_is_no_mean_over_users_can_not_be_tested(finish: Finish) -
         ({"metrics": ["recal@5"]}, "'recal@5', which no run of the table evaluated; did you mean 'recall@5'"),
         ({"against": "SFF"}, "'SFF', which the table does not have; did you mean 'SSF'"),
         ({"only": ["SFF"]}, "no model 'SFF'"),
-        ({"alpha": 0.0}, "--alpha is 0; it must be between"),
-        ({"resamples": 0}, "--resamples is 0"),
-        ({"seed": -1}, "--seed is -1; it must be 0 or more"),
+        ({"alpha": 0.0}, "alpha is 0; it must be between"),
+        ({"resamples": 0}, "resamples is 0"),
+        ({"seed": -1}, "seed is -1; it must be 0 or more"),
         ({"only": ["SSF"]}, "nothing to compare"),
     ],
 )

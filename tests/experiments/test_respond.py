@@ -191,7 +191,7 @@ def test_the_command_prints_a_table_keeps_rows_and_goes_on(
 def test_what_cannot_be_audited_is_refused(toy: str) -> None:
     with pytest.raises(UsageError):
         respond("GFCF", toy, overrides=QUICK)
-    with pytest.raises(UsageError, match="--users is 0"):
+    with pytest.raises(UsageError, match="n_users is 0"):
         respond("SSF", toy, overrides=QUICK, n_users=0)
     named = asked_models(["all"], toy, has_learner)
     assert {"SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "Pop", "LightGCN", "BPR", "SiReN"} <= set(named)

@@ -201,7 +201,7 @@ def test_a_folder_gets_whole_files_and_lines_apart(tmp_path: Path, capsys: pytes
     note = (tmp_path / "out/CONTRIBUTION.md").read_text(encoding="utf-8")
     assert [path for path in written["files"] if path != "CONTRIBUTION.md" and f"`{path}`" not in note] == []
     assert "def test_turbocf(self):" in (tmp_path / "out/insert/tests/model/test_model_auto.py").read_text()
-    with pytest.raises(UsageError, match="exists; --overwrite replaces it"):
+    with pytest.raises(UsageError, match="exists; overwrite=True replaces it"):
         upstream("TurboCF", tmp_path / "out")
 
 

@@ -25,7 +25,7 @@ from recbole_signed.convert import (
     plain_suffix,
 )
 from recbole_signed.convert.sources.movielens import title_and_year
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, argument
 
 ML100K_SIGNED = "ml-100k-signed"
 _IN_RECBOLE = ("dataset_example", "ml-100k")
@@ -152,7 +152,8 @@ def _recbole_folder() -> Path:
         if folder.is_dir():
             return folder
     raise UsageError(
-        f"RecBole's example data ({'/'.join(_IN_RECBOLE)}) was not found; install recbole with pip, or give --input."
+        f"RecBole's example data ({'/'.join(_IN_RECBOLE)}) was not found; install recbole with pip, or give "
+        f"{argument('input')}."
     )
 
 

@@ -32,7 +32,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from recbole_signed import __version__
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, argument
 from recbole_signed.table import Header, Section, Table, text_lines
 
 IntArray = npt.NDArray[np.int64]
@@ -124,7 +124,7 @@ def respond(
     from recbole_signed.online import OnlineRecommender, base_of
     from recbole_signed.online.learners import learner_of, make_learner
 
-    for name, value in (("--users", n_users), ("--k", k)):
+    for name, value in ((argument("n_users", option="--users"), n_users), (argument("k"), k)):
         if value < 1:
             raise UsageError(f"{name} is {value}; it must be 1 or more.")
     make_learner(model)  # a model without a live learner is refused before it is trained

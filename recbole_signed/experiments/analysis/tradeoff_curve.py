@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, argument
 from recbole_signed.plugin import registry
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -86,7 +86,9 @@ def tradeoff(
     given = dict(overrides or {})
     for key in given:
         if key in FIXED:
-            raise UsageError(f"'{key}' can't be set here: a trade-off always has {', '.join(METRICS)} at --k.")
+            raise UsageError(
+                f"'{key}' can't be set here: a trade-off always has {', '.join(METRICS)} at {argument('k')}."
+            )
     given = {**(values or {}), **given}
     measured = {"metrics": list(METRICS), "topk": [k]}
     given = {"metric_decimal_place": 6, "valid_metric": f"NDCG@{k}", **given, **measured}
@@ -108,7 +110,7 @@ def tradeoff(
                 if not valid:
                     raise UsageError(
                         f"the split leaves nothing of '{dataset}' to choose g on; give the validation part a share "
-                        "(eval_args.split), or leave out --choose."
+                        f"(eval_args.split), or leave out {argument('choose')}."
                     )
                 points[-1][VALID] = plain_result(valid)
     left_out = {*measured, "dislike_aversion", "metric_decimal_place", "data_path"}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, argument
 from recbole_signed.files import replace_text
 from recbole_signed.stats import picture
 from recbole_signed.table import Header, Section, Table, text_lines
@@ -104,9 +104,12 @@ def segments(
     """
     from recbole_signed.experiments.analysis.fitted import fit_once
 
-    for option, count in (("--users", n_user_segments), ("--items", n_item_segments)):
+    for name, option, count in (
+        ("n_user_segments", "--users", n_user_segments),
+        ("n_item_segments", "--items", n_item_segments),
+    ):
         if count < 1:
-            raise UsageError(f"{option} is {count}; it must be 1 or more.")
+            raise UsageError(f"{argument(name, option=option)} is {count}; it must be 1 or more.")
     fitted = fit_once(model, dataset, config_files, overrides, seed, attribute="filter")
     config, graph = fitted.config, fitted.model.graph
     labels = label_nodes(fitted.model.filter, graph, n_user_segments, n_item_segments, int(config["seed"]))

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, argument
 from recbole_signed.experiments.runs.provenance import digest
 from recbole_signed.files import parse_json
 
@@ -209,7 +209,7 @@ def read_rows(path: Path) -> list[RunRow]:
             bad += 1
             _logger.warning("%s, line %d is not a whole result row and is left out.", path, number)
     if bad > 1 and not rows:
-        raise UsageError(f"{path} holds no result rows; move it away, or give another --output folder.")
+        raise UsageError(f"{path} holds no result rows; move it away, or give another folder as {argument('output')}.")
     return rows
 
 

@@ -19,7 +19,7 @@ from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init
 
 from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.data import holds_nothing_out
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, argument
 from recbole_signed.evaluation import Recorded, recorded
 from recbole_signed.experiments.runs.assignments import as_word
 from recbole_signed.experiments.runs.configure import given_settings, make_config, quiet_log
@@ -237,7 +237,7 @@ def configured_data(
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= data.item_num:
         raise UsageError(
             f"topk is {max(config['topk'])}, but '{dataset}' has only {data.item_num - 1} items; "
-            "set a smaller topk and valid_metric, or --k of a trade-off."
+            f"set a smaller topk and valid_metric, or {argument('k')} of a trade-off."
         )
     return config, data
 

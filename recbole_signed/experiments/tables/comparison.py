@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, argument
 from recbole_signed.experiments.runs import RowStore, RunRow, file_name, is_there, users_folder
 from recbole_signed.experiments.tables.building import Result
 from recbole_signed.experiments.tables.claims import Claims
@@ -73,7 +73,7 @@ def compare(
         KeyboardInterrupt: after the running processes were ended; finished rows are kept.
     """
     if jobs < 1:
-        raise UsageError(f"--jobs is {jobs}; it must be 1 or more.")
+        raise UsageError(f"{argument('jobs')} is {jobs}; it must be 1 or more.")
     path = Path(path)
     part = bool(only or datasets)
     spec = TableSpec.read(path).only(only, datasets)
@@ -98,7 +98,7 @@ def compare(
     if finished:
         results = _with_shown(spec, requests, results, kept, store)
         if not results:
-            raise UsageError(f"{path} has no finished rows yet; run it without --finished.")
+            raise UsageError(f"{path} has no finished rows yet; run it without {argument('finished')}.")
     marks = marks_of(results, spec.columns, store.file, None if part or kept is None else kept.marks)
     table = table_of(spec, results, marks)
     if not part:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError, argument, ending
 from recbole_signed.experiments.runs import (
     FloatArray,
     Key,
@@ -97,15 +97,17 @@ def significance(
         UsageError: something asked for does not exist, or the values per user of a run are not there.
     """
     if not 0 < alpha < 1:
-        raise UsageError(f"--alpha is {alpha:g}; it must be between 0 and 1, such as 0.05.")
+        raise UsageError(f"{argument('alpha')} is {alpha:g}; it must be between 0 and 1, such as 0.05.")
     if resamples < 1:
-        raise UsageError(f"--resamples is {resamples}; it must be 1 or more.")
+        raise UsageError(f"{argument('resamples')} is {resamples}; it must be 1 or more.")
     if seed < 0:
-        raise UsageError(f"--seed is {seed}; it must be 0 or more.")
+        raise UsageError(f"{argument('seed')} is {seed}; it must be 0 or more.")
     path = Path(path)
     spec = TableSpec.read(path).only(only, datasets)
     if against is not None and against not in spec.models:
-        raise UsageError(f"--against is '{against}', which the table does not have{ending(against, spec.models)}")
+        raise UsageError(
+            f"{argument('against')} is '{against}', which the table does not have{ending(against, spec.models)}"
+        )
     output = None if output is None else Path(output)
     rows_file = (path.parent if output is None else output) / f"{path.stem}.jsonl"
     whole = not (metrics or only or datasets) and (alpha, resamples, seed) == _DEFAULT
@@ -182,7 +184,7 @@ def _missing_message(path: Path, spec: TableSpec, missing: Sequence[RunSpec], n:
     switch = "" if spec.per_user else f"take 'per_user: false' out of {path} and "
     return (
         f"the values per user of {len(missing)} of {n} runs are not there ({shown}); to make them, {switch}run "
-        f"'{command}', which repeats just these runs, or compare fewer models with --only."
+        f"'{command}', which repeats just these runs, or compare fewer models with {argument('only')}."
     )
 
 
@@ -220,12 +222,12 @@ def _metrics(
     rows = [row for labels in places.values() for of_label in labels.values() for row in of_label]
     there = kept_metrics([row for row in rows if row.key not in gone], rows_file)
     kept = list(dict.fromkeys([*there, *(each[1] for each in compared)]))
-    chosen = [metric.lower() for metric in asked]
+    chosen, named = [metric.lower() for metric in asked], argument("metrics", option="--metric")
     for metric in chosen:
         if metric not in kept and any(metric in row.test for row in rows):
-            raise UsageError(f"--metric is '{metric}', which is not a mean over users, so users can't be paired in it.")
+            raise UsageError(f"{named} is '{metric}', which is not a mean over users, so users can't be paired in it.")
         if metric not in kept:
-            raise UsageError(f"--metric is '{metric}', which no run of the table evaluated{ending(metric, kept)}")
+            raise UsageError(f"{named} is '{metric}', which no run of the table evaluated{ending(metric, kept)}")
     columns = [metric for metric in spec.columns if metric in kept]
     default = [metric for metric in DEFAULT_METRICS if metric in columns] or columns
     return tuple(dict.fromkeys(chosen or default))
@@ -393,5 +395,5 @@ def _floor_note(found: Sequence[Mapping[str, Any]], n_comparisons: int, resample
     enough = int(np.ceil(n_comparisons / alpha))
     return [
         f"With {resamples} resamples the permutation test can't claim anything: its smallest p, times the "
-        f"{n_comparisons} comparisons, is not below {alpha:g}; it takes --resamples {enough} or more."
+        f"{n_comparisons} comparisons, is not below {alpha:g}; it takes {enough} resamples or more."
     ]

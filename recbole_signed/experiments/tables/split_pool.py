@@ -94,7 +94,7 @@ class SplitPool:
             return []
         return [
             f"{self.name}: {model} is compared with the others because it is the best by these numbers, so its "
-            "p-values are too small; name a model with --against, one that was chosen before."
+            "p-values are too small; compare with a model that was chosen before."
         ]
 
     def _means(self, metric: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, argument
 from recbole_signed.experiments.runs import RUNS, TUNED
 from recbole_signed.experiments.tuning.halving import MIN_STEPS
 from recbole_signed.files import is_plain_name
@@ -41,15 +41,15 @@ class Plan:
         Raises:
             UsageError: names the first one.
         """
-        for option, value, least in (
-            ("--trials", self.trials, 1),
-            ("--jobs", self.jobs, 1),
-            ("--prune-after", self.prune_after, 0),
+        for name, value, least in (
+            ("trials", self.trials, 1),
+            ("jobs", self.jobs, 1),
+            ("prune_after", self.prune_after, 0),
         ):
             if value < least:
-                raise UsageError(f"{option} is {value}; it must be {least} or more.")
+                raise UsageError(f"{argument(name)} is {value}; it must be {least} or more.")
         if self.name is not None and (not is_plain_name(self.name)):
-            raise UsageError(f"--name is '{self.name}'; it must be the plain name of a folder.")
-        for option, seconds in (("--budget", self.budget), ("--timeout", self.timeout)):
+            raise UsageError(f"{argument('name')} is '{self.name}'; it must be the plain name of a folder.")
+        for name, seconds in (("budget", self.budget), ("timeout", self.timeout)):
             if seconds is not None and not seconds > 0:
-                raise UsageError(f"{option} is {seconds:g}; it must be a number of seconds above 0.")
+                raise UsageError(f"{argument(name)} is {seconds:g}; it must be a number of seconds above 0.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.errors import MissingExtraError, UsageError, argument
 from recbole_signed.experiments.runs import RunRow, digest, space_file
 from recbole_signed.experiments.tables import tuned_path
 from recbole_signed.experiments.tuning.halving import Halving
@@ -66,14 +66,17 @@ def tune(
     plan.check()
     study_type = _study_type()
     if plan.budget is not None and "training_budget" in (settings or {}):
-        raise UsageError("--budget is the training_budget of each trial, which is set as well; give one of the two.")
+        raise UsageError(
+            f"{argument('budget')} is the training_budget of each trial, which is set as well; give one of the two."
+        )
     given = dict(settings or {}) | ({"training_budget": plan.budget} if plan.budget is not None else {})
     task = Task(model, dataset, tuple(str(each) for each in config_files), given, seed)
     file_of_space = plan.space or space_file(model)
     facts = facts_of(task)
     if plan.space is None and not file_of_space.is_file() and not facts.sign_aware:
         raise UsageError(
-            f"there is no {file_of_space} that says what to tune of {model}; write one, or give --space FILE."
+            f"there is no {file_of_space} that says what to tune of {model}; write one, or give "
+            f"{argument('space', 'FILE')}."
         )
     space = Space.of(file_of_space, sign_aware=facts.sign_aware and plan.space is None)
     space.check(model, facts.defaults, facts.judging, facts.ranges)
