@@ -10,9 +10,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +102,10 @@ def facts_of(model: str) -> ModelFacts:
 
 def _source(module: str) -> tuple[ast.Module, dict[str, tuple[str, str]]]:
     """Return a module's syntax tree, and where the names that it imports are from: module and name (of a module "")."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # of a part of something that is no package
-        spec = None
+    spec = _spec(module)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return ast.Module([], []), {}
-    path, package = Path(spec.origin), spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
+    path, package = Path(spec.origin), _package(spec)
     trees = [_parsed(each, each.stat().st_mtime_ns) for each in (path, path.with_suffix(".pyi")) if each.is_file()]
     imports: dict[str, tuple[str, str]] = {}
     for node in [each for tree in trees for each in tree.body]:
@@ -177,31 +176,85 @@ def _bases(statement: ast.ClassDef, module: str, imports: Mapping[str, tuple[str
 
 
 def foreign_code(model: str) -> str | None:
-    """Return a checksum of the code of a model from outside this package: its module, and those of its base classes.
+    """Return a checksum of the code of a model from outside this package, read without importing the model.
 
-    None for any other model. Base classes of this package, RecBole and torch are left out, as their versions are known;
-    so is what the modules import besides.
+    Its module counts, with those of its base classes and of the data set and trainer that it was registered with, and
+    what these import, as far as it is the author's code: the package of the model, and packages and modules that lie
+    beside it, unless that is where packages are installed. None for any other model.
     """
     path = registry.foreign_source(model)
     if path is None:
         return None
     entry = registry.models()[model]
-    paths = dict.fromkeys([path, *_foreign_modules(entry.module, entry.name)])
+    named = [each.partition(":")[0] for each in (entry.dataset, entry.trainer) if each is not None]
+    bases = _foreign_modules(entry.module, entry.name)
+    modules = [each for each in dict.fromkeys([entry.module, *bases, *named]) if not _is_known(each)]
+    home, roots = _home(entry.module), {each.partition(".")[0] for each in (entry.module, *named)}
+
+    def is_own(module: str) -> bool:
+        root = module.partition(".")[0]
+        return not _is_known(root) and (root in roots or (home is not None and _home(root) == home))
+
+    paths = {path: None}
+    for module in modules:  # which grows
+        spec = _spec(module)
+        if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
+            paths[Path(spec.origin)] = None
+            modules += [each for each in _imports(spec, is_own) if each not in modules]
     sums = [sha256(each) for each in paths]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def _foreign_modules(module: str, name: str) -> Iterator[Path]:
-    """Yield the files of a class and of those that it extends, as far as they are from outside this package."""
+def _foreign_modules(module: str, name: str) -> Iterator[str]:
+    """Yield the modules of a class and of those that it extends, as far as they are from outside this package."""
     definition = _class(module, name)
-    own = registry.PACKAGE.name
-    if definition is None or definition.name.partition(".")[0] == own:
+    if definition is None:
         return
-    spec = importlib.util.find_spec(definition.name.rpartition(".")[0])
-    if spec is not None and spec.origin is not None:
-        yield Path(spec.origin)
+    yield definition.name.rpartition(".")[0]
     for base in definition.bases:
         yield from _foreign_modules(*base)
+
+
+def _is_known(module: str) -> bool:
+    return module.partition(".")[0] in {registry.PACKAGE.name, *FOREIGN}
+
+
+def _home(module: str) -> Path | None:
+    """Return the folder that holds the package or the single module of the highest level; None of installed ones."""
+    spec = _spec(module.partition(".")[0])
+    if spec is None:
+        return None
+    places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.has_location and spec.origin else [])]
+    installed = {"site-packages", "dist-packages", Path(os.__file__).parent.name}
+    folder = Path(places[0]).absolute().parent if places else None
+    return None if folder is None or installed & {*folder.parts, folder.name} else folder
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Return where a module is; None where there is none, or its package can't be imported."""
+    try:
+        return importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+
+
+def _package(spec: ModuleSpec) -> str:
+    """Return the package that relative imports of a module start from."""
+    return spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
+
+
+def _imports(spec: ModuleSpec, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the wanted modules that the statements of a module import, wherever they stand."""
+    path, package = Path(str(spec.origin)), _package(spec)
+    for node in ast.walk(_parsed(path, path.stat().st_mtime_ns)):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names if wanted(each.name))
+        elif isinstance(node, ast.ImportFrom):
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            if wanted(origin) and (found := _spec(origin)) is not None:
+                yield origin
+                if found.submodule_search_locations:  # what is looked for in a module is imported with it
+                    yield from (f"{origin}.{each.name}" for each in node.names)
 
 
 def default_file(model: str) -> Path | None:

@@ -198,6 +198,30 @@ def test_the_code_of_a_model_from_outside_is_that_of_its_base_classes_too(tiny: 
     assert "code" not in default_settings("SSF", Path("none.yaml"))
 
 
+def test_the_code_of_a_model_from_outside_is_that_of_its_helpers_too(tiny: str, tmp_path: Path) -> None:
+    """A table took rows that a changed helper module of the author's had made."""
+    own, beside = tmp_path / "outside", tmp_path / "beside.py"
+    (own / "deep").mkdir()
+    for path, text in {
+        own / "deep" / "__init__.py": "from ..live import choose\n",
+        own / "deep" / "loss.py": "import beside\nimport json\n",
+        own / "unused.py": "",
+        beside: "def helper():\n    from outside import base\n",
+        own / "tiny.py": "from .deep import loss\nfrom recbole_signed.ssf import SSF\n\n\nclass Tiny(SSF):\n    pass\n",
+    }.items():
+        path.write_text(text, encoding="utf-8")
+
+    def code() -> Any:
+        return default_settings(tiny, Path("none.yaml"))["code"]
+
+    known = code()
+    for path in (own / "unused.py", own / "live.py", own / "deep" / "loss.py", beside, own / "base.py"):
+        path.write_text(path.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+        assert (code() == known) is (path.name == "unused.py"), path
+        known = code()
+    assert not {"beside", "outside.tiny", "outside.deep.loss"} & set(sys.modules)
+
+
 def test_a_model_that_extends_one_of_this_package_is_exported_with_its_defaults(tiny: str, tmp_path: Path) -> None:
     origin = registry.foreign_source(tiny)
     assert origin is not None
