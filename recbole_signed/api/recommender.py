@@ -27,6 +27,8 @@ from recbole_signed.plugin.ranges import RANGES
 
 CELLS = 4_000_000
 """Scores that are held at a time."""
+PROBED = 4
+"""Users for whom the product of vectors is compared with the score."""
 AVERSIONS = RANGES["dislike_aversion"]
 SCHEMA = {"user": pl.String, "item": pl.String, "score": pl.Float32, "rank": pl.Int32, "known": pl.Boolean}
 _FEATURES = ("inter_feat", "neg_feat", "neutral_feat")
@@ -311,9 +313,27 @@ class Recommender:
             A polars frame with the columns ``user`` (String) and ``embedding`` (``Array(Float32, d)``).
 
         Raises:
-            UsageError: the model has no user vectors.
+            UsageError: the model has no user vectors, or its scores are another function of the vectors.
         """
-        return self._embeddings("user", self.users, user_vectors(self.model))
+        vectors = user_vectors(self.model)
+        if not hasattr(self.model, "vectors"):  # which says itself what their product is
+            self._refuse_other_scores(vectors)
+        return self._embeddings("user", self.users, vectors)
+
+    @torch.no_grad()
+    def _refuse_other_scores(self, vectors: np.ndarray) -> None:
+        """Refuse vectors of users whose product with those of the items is not the score, by that of the first ones."""
+        users = np.arange(1, min(len(vectors), PROBED + 1))
+        scores = self._model_scores(self.model, users).numpy()[:, 1:]
+        items = item_vectors(self.model)[1:]
+        same = items.shape[1] == vectors.shape[1] and np.allclose(
+            vectors[users] @ items.T, scores, rtol=1e-3, atol=1e-3 * np.abs(scores).max(initial=0.0)
+        )
+        if not same:
+            raise UsageError(
+                f"{self.config['model']} has vectors of users, but its scores are not their products with those of "
+                "items, so these would rank others first; recommend() gives its lists."
+            )
 
     @staticmethod
     def _embeddings(name: str, ids: Ids, vectors: np.ndarray) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
 
 from recbole_signed.errors import UsageError
 from recbole_signed.model import SignedRecommender
@@ -67,6 +68,8 @@ def _vectors(model: Any, side: str) -> np.ndarray:
 @torch.no_grad()
 def _find(model: Any, side: str) -> np.ndarray | None:
     """Return vectors of users or items, with the padding row; None where there are none."""
+    if side == "user" and isinstance(model, SequentialRecommender):  # its users are what they did last
+        return None
     place, rows = (0, model.n_users) if side == "user" else (1, model.n_items)
     if hasattr(model, "vectors"):
         pair = model.vectors()

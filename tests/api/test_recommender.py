@@ -267,6 +267,18 @@ def test_the_product_of_embeddings_is_the_score(name: str, data: Any) -> None:
         np.testing.assert_allclose([expected[item] for item in found["item"]], found["score"], rtol=2e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("PoneGNN", "its scores are not their products"), ("ENMF", "not their products"), ("SASRec", "no user vectors")],
+)
+def test_user_vectors_that_rank_other_items_are_refused(name: str, said: str, data: Any) -> None:
+    """Vectors of interest and disinterest, or of a weighted product, went into a search index with a wrong order."""
+    model = rs.fit(name, data, epochs=1)
+    with pytest.raises(rs.UsageError, match=f"^{name} .*{said}"):
+        model.user_embeddings()
+    assert model.item_embeddings().height == len(model.items)
+
+
 @pytest.mark.parametrize("name", ["EASE", "ItemKNN", "SignedEASE", "TurboCF", "SLIMElastic"])
 def test_item_models_are_asked_for_their_own_similarities(name: str, data: Any) -> None:
     found = rs.fit(name, data).similar(104, k=3)
