@@ -12,6 +12,8 @@ from recbole_signed.ssf import UNKNOWN
 
 NAMED = 3
 """Edges that the sentence names."""
+NOTED = 0.01
+"""Share of the score from which on the sentence tells what popularity adds."""
 _VERDICTS = {1: "like", -1: "dislike", 0: "neutral edge"}
 
 
@@ -79,7 +81,10 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
     if told.recency is not None:
         edges = edges.with_columns(pl.Series("recency", told.recency[order] * unit, dtype=pl.Float64))
     popularity = float(told.prior * told.factor)
-    said = _sentences(edges, settings, user, item, float(told.score), told.verdict, bool(told.from_features))
+    score = float(told.score)
+    said = _sentences(edges, settings, user, item, score, told.verdict, bool(told.from_features))
+    if (edges.height or told.from_features) and score > UNKNOWN and abs(popularity) >= NOTED * abs(score):
+        said.insert(1, f"Its popularity adds {popularity:+.3g}.")
     if told.trend != 1.0:
         said.append(f"The trend of item {item} multiplies the contributions by {told.trend:.3g}.")
     features = pl.DataFrame(
@@ -99,7 +104,7 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
     return ItemExplanation(
         user=user,
         item=item,
-        score=float(told.score),
+        score=score,
         edges=edges,
         popularity=popularity,
         like_rate=told.verdict,

@@ -232,6 +232,14 @@ def test_an_explanation_says_it_in_words(ssf: Any, frame: pl.DataFrame) -> None:
     assert "knows no edges of user nobody" in nobody.sentence
 
 
+def test_what_popularity_adds_is_said_where_it_counts(data: Any) -> None:
+    """Where popularity was most of a score, the words named edges alone, which came to next to nothing."""
+    told = rs.fit("SSF", data, auto=False, popularity_floor=3.0).explain("user 3", 104)
+    assert told.popularity > 0.01 * told.score
+    assert f" Its popularity adds {told.popularity:+.3g}. " in told.sentence
+    assert "popularity" not in rs.fit("SSF", data, auto=False, popularity_floor=0.0).explain("user 3", 104).sentence
+
+
 def test_with_a_negative_weight_dislikes_lower_scores(data: Any) -> None:
     told = rs.fit("SSF", data, auto=False, dislike_weight=-1.0).explain("user 3", 104)
     assert told.edges.filter(pl.col("contribution") < 0).height
