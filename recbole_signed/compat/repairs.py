@@ -390,6 +390,28 @@ def folders_made_at_once(utils: ModuleType) -> None:
     APPLIED["folders_made_at_once"] = "RecBole's runs that start at once fail over the folders that both make"
 
 
+def streams_wrapped_once(logger: ModuleType) -> None:
+    """Each run wraps standard output and error once more; after some 330 in a process, any output is a RecursionError.
+
+    logger.py:74 (`colorama.init`), no upstream issue. What colorama wrapped before is taken off first.
+    """
+    original = logger.init
+    if hasattr(original, "__wrapped__"):
+        return
+    initialise = importlib.import_module("colorama.initialise")
+
+    @functools.wraps(original)
+    def init(*args: Any, **kwargs: Any) -> None:
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is not None and stream is getattr(initialise, f"wrapped_{name}"):
+                setattr(sys, name, getattr(initialise, f"orig_{name}"))
+        original(*args, **kwargs)
+
+    logger.init = init  # type: ignore[attr-defined]
+    APPLIED["streams_wrapped_once"] = "RecBole wraps standard output once more with each run"
+
+
 # ---- checkpoints ----
 
 
@@ -433,6 +455,7 @@ REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
     "recbole_gnn": (torch_sparse_optional,),
     "recbole.utils": (numpy_names, checkpoint_loading),
     "recbole.utils.utils": (training_curves_folder, folders_made_at_once),
+    "recbole.utils.logger": (streams_wrapped_once,),
     "recbole.data": (refuse_pandas_3,),
     "recbole.evaluator.collector": (collector_plain_values,),
     "recbole.model.abstract_recommender": (dok_update,),

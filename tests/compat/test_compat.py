@@ -170,6 +170,17 @@ def folders_made_at_once():
     finally:
         os.path.exists = exists
 
+streams = sys.stdout, sys.stderr
+@probe
+def streams_wrapped_once():
+    logger = repaired("recbole.utils.logger")
+    try:
+        for _ in range(500):
+            logger.init(autoreset=True)
+        print("a line of the log")
+    finally:
+        sys.stdout, sys.stderr = streams
+
 json.dump(outcome, open("fixed.json" if fixed else "bare.json", "w"))
 """
 
@@ -183,6 +194,7 @@ FAULTS = {
     "collector_plain_values": "no attribute 'cpu'",
     "folders_made_at_once": "FileExistsError",
     "sklearn_when_called": "scikit-learn was imported",
+    "streams_wrapped_once": "RecursionError",
 }
 
 
