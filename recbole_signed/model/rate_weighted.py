@@ -19,6 +19,8 @@ from recbole_signed.plugin import facts_of
 
 SMOOTHING = 5.0
 """Default of ``verdict_smoothing``, as in SSF."""
+SMALLEST = 1e-30
+"""What a power of a like rate is at least, so that a negative score over it stays finite."""
 
 
 def weighed(scores: torch.Tensor, log_rates: torch.Tensor, aversion: float, *, logits: bool) -> torch.Tensor:
@@ -44,7 +46,7 @@ def weighed(scores: torch.Tensor, log_rates: torch.Tensor, aversion: float, *, l
         return scores
     if logits:
         return scores + aversion * log_rates
-    factor = (aversion * log_rates).exp()
+    factor = (aversion * log_rates).exp().clamp(min=SMALLEST)
     return torch.where(scores < 0, scores / factor, scores * factor)
 
 

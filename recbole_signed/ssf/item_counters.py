@@ -16,6 +16,9 @@ UNKNOWN = -1e20
 """Score of an item that nobody has an edge to: finite, so that all arithmetic holds, and below every other score. It
 depends on nothing else, so all scores, those of some pairs, and the best k agree on it."""
 
+LARGEST = 1e30
+"""What the power of a degree is at most, so that the scores of the most popular items stay finite."""
+
 
 @dataclass(frozen=True)
 class ExpectedCounts:
@@ -128,8 +131,9 @@ class ItemCounters:
 
     def _degree_factor(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
         degrees = likes + abs(s.dislike_weight) * dislikes + s.degree_smoothing
-        found = degrees.div_(self.means(s)[1]).pow_(s.popularity_exponent)
-        return found.masked_fill_(~found.isfinite(), 0.0)  # as the power of the degree in R
+        nothing = degrees == 0
+        found = degrees.div_(self.means(s)[1]).pow_(s.popularity_exponent).clamp_(max=LARGEST)
+        return found.masked_fill_(nothing, 0.0)  # as the power of the degree in R
 
     def prior(self, s: FilterSettings, typical: float, popularity: torch.Tensor | None = None) -> torch.Tensor:
         """Return eta times log popularity on the scale of a typical score, ``[n_items]``; UNKNOWN for unknown items.

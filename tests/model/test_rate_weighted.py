@@ -45,6 +45,13 @@ def test_a_models_unit_or_zero_changes_no_ranking(scores: list[float], unit: flo
     torch.testing.assert_close(logits, weighed(own, log_rates, g, logits=True) + shift)
 
 
+def test_scores_stay_finite_where_the_power_of_a_rate_is_not() -> None:
+    """A negative score over it was minus infinity, that of a masked item, which no list shows."""
+    found = weighed(torch.tensor([-1e-3, 0.0, 1e-3]), torch.tensor(0.05).log(), 100.0, logits=False)
+    assert found.isfinite().all()
+    assert (found.diff() >= 0).all()
+
+
 def test_without_aversion_the_scores_are_not_touched() -> None:
     scores = torch.randn(3, 4)
     assert weighed(scores, torch.randn(4), 0.0, logits=True) is scores

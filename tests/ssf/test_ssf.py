@@ -223,6 +223,17 @@ def test_items_of_degree_zero_have_numbers_for_scores(likes: list[tuple[int, int
     assert (scores[:, 3:5] == 0).all()
 
 
+def test_the_most_popular_item_stays_first_where_the_power_of_its_degree_is_beyond_float32() -> None:
+    """It was infinite, and counted as that of no degree: the item had the score 0."""
+    users = np.arange(3000)
+    likes = np.concatenate([users, users[:100]]), np.concatenate([np.full(3000, 101), np.arange(1, 101)])
+    graph = SignedGraph.from_edges(likes, (users[:0], users[:0]), 3000, 102)
+    settings = FilterSettings(rank=8, degree_smoothing=0.0, popularity_exponent=30.0, popularity_floor=1.0)
+    scores = SpectralFilter.fit(graph, settings)[0].scores(graph.rows([2999]))
+    assert scores.isfinite().all()
+    assert int(scores.argmax()) == 101
+
+
 def test_dislike_aversion_changes_without_a_fit(prepare: Callable[..., Any]) -> None:
     model, _, _ = prepare(auto=False, **{**SETTINGS, "dislike_aversion": 0.0})
     model.fit()
