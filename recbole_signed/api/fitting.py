@@ -46,8 +46,9 @@ def fit(
 
     What the parameters leave open is chosen first, on a held-out share of each user's likes: the parameters of SSF,
     SSF-L and SSF-T that were not given (unless ``auto=False``), and the number of epochs of a model that is trained by
-    gradients (unless ``epochs`` or ``max_steps`` is given). Then the model is fitted again, to everything. A model with
-    nothing open is fitted once.
+    gradients (unless ``epochs`` or ``max_steps`` is given). The share is drawn at random; sequential models have the
+    last likes of each user held out, and SSF-T the last likes of all, where the data has times. Then the model is
+    fitted again, to everything. A model with nothing open is fitted once.
 
     Args:
         model: class name of any registered model, or of one of RecBole's own (``recbole-signed models`` lists them).
@@ -97,7 +98,7 @@ class _Maker:
         self.seed, self.parameters = seed, parameters
         self.quiet = {"show_progress": progress, "checkpoint_dir": scratch, "save_dataset": False, **place}
         self.data: Any = None
-        self.order = "RO"
+        self.order, self.group = "RO", "user"
 
     def chosen(self, valid: float) -> dict[str, Any]:
         """Return what the held-out share says about what the parameters leave open."""
@@ -132,7 +133,7 @@ class _Maker:
         given = {**self.parameters, **(chosen or {})}
         k = TOPK if self.data is None else min(TOPK, self.data.item_num - 1)
         judged = {"metrics": ["NDCG"], "topk": [k], "valid_metric": f"NDCG@{k}"}
-        held = {"split": {"RS": list(ratios)}, "order": self.order, "group_by": "user", "mode": "full"}
+        held = {"split": {"RS": list(ratios)}, "order": self.order, "group_by": self.group, "mode": "full"}
         keys = {**judged, **self.quiet, "eval_args": held, **given}
         config = make_config(self.model, self.name, (), keys, self.seed)
         if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and self.order != "TO":
@@ -144,6 +145,9 @@ class _Maker:
                 self.data = create_dataset(config)
             if config["benchmark_filename"] and config["signed"] is None:
                 raise UsageError(f"'{self.name}' is split already and has no sign, so it can't be fitted as a whole.")
+            timed = getattr(get_model(config["model"]), "chooses_in_time", False)
+            if timed and self.data.times("inter_feat") is not None:
+                self.order, self.group = "TO", "none"
             return self._config(ratios, chosen)
         return config
 

@@ -64,6 +64,8 @@ class SSFT(SSF):
         "refusal": "it needs exact times of likes and dislikes, which RecBole rounds to 64 or 128 seconds; export SSF."
     }
     fitted = ("item_factors", "singular_values", "transition_map")
+    chooses_in_time = True
+    """Its parameters are to be chosen on the last likes: order and trend say nothing of likes held out at random."""
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -156,3 +156,26 @@ def test_wrong_data_is_one_sentence(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(rs.UsageError, match=message):
             rs.fit("SSF", data)  # type: ignore[arg-type]
+
+
+def test_what_knows_time_chooses_on_the_last_likes() -> None:
+    """On likes that were held out at random, from all of time, SSF-T chose to look at neither order nor trend."""
+    rng = np.random.default_rng(0)
+    day = np.arange(800)
+    items = (day / 800 * 40 + rng.normal(0, 3, len(day))).clip(0, 39).astype(int)  # other items each week
+    frame = pl.DataFrame(
+        {
+            "user": rng.integers(0, 40, len(day)),
+            "item": items,
+            "sign": np.where(rng.random(len(day)) < 0.75, 1, -1),
+            "time": 1_600_000_000 + 86_400 * day,
+        }
+    )
+    given: dict[str, Any] = {"dislike_weight": 0.5, "degree_smoothing": 5.0, "rank": 16, "cutoff": 8}
+    data = rs.from_frame(frame, sign="sign", dedup="last")
+    timed = rs.fit("SSFT", data, **given)
+    assert timed.model.time_settings.transition_share > 0
+    assert timed.model.time_settings.trend_exponent > 0
+    assert n_edges(timed) == data.n_likes + data.n_dislikes, "nothing is held out in the end"
+    untimed = rs.from_frame(frame.drop("time"), sign="sign", dedup="last")
+    assert rs.fit("SSFT", untimed, **given).model.time_settings.transition_share == 0
