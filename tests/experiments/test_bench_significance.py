@@ -296,6 +296,7 @@ def test_missing_values_are_named_with_the_command_that_makes_them(finish: Finis
     assert "of 1 of 4 runs are not there (EASE on toy-signed, seed 1)" in str(refused.value)
     assert f"'recbole-signed compare {table} --per-user --only EASE'" in str(refused.value)
     assert len(significance(table, only=["SSF", "Pop"])["comparisons"]) == 2
+    table.with_suffix(".jsonl").unlink()
     table = finish(values=None)  # rows as an older version wrote them
     with pytest.raises(UsageError, match=r"of 4 of 4 runs .*--per-user'"):
         significance(table)
@@ -325,6 +326,16 @@ def test_compare_repeats_just_these_runs(finish: Finish, monkeypatch: pytest.Mon
         compare(table, per_user=True)
 
 
+def test_values_of_an_equal_run_in_another_table_count(finish: Finish) -> None:
+    table = finish()
+    next(users_folder(table.with_suffix(".jsonl")).glob("EASE*")).unlink()
+    other = table.with_name("other.jsonl")
+    for request in TableSpec.read(table).requests():
+        append_row(other, row_of(request, drawn(request.label, request.seed), other))
+    assert compare(table, per_user=True).n_new == 0, "they are there"
+    assert significance(table)["n_comparisons"] == 4
+
+
 def test_a_table_may_keep_no_values(finish: Finish) -> None:
     table = finish(text=TABLE + "per_user: false\n", values=None)
     request = next(TableSpec.read(table).requests())
@@ -345,6 +356,27 @@ def test_a_metric_that_is_no_mean_over_users_can_not_be_tested(finish: Finish) -
         append_row(rows, replace(row, test={**row.test, "gauc": 0.5}))
     with pytest.raises(UsageError, match="'gauc', which is not a mean over users"):
         significance(table, ["gauc"])
+
+
+def test_a_table_whose_columns_are_no_means_over_users_names_the_metrics_that_are(finish: Finish) -> None:
+    table = finish()
+    columns = "metrics: [Recall, DislikeRecall, ItemCoverage]", "columns: [itemcoverage@5]"
+    text = TABLE.replace("metrics: [Recall, DislikeRecall]", columns[0])
+    table = finish(text=text.replace("columns: [recall@5, dislikerecall@5]", columns[1]))
+    with pytest.raises(UsageError, match=r"no column .*; name one of recall@5, dislikerecall@5 with --metric"):
+        significance(table)
+    assert len(significance(table, ["recall@5"])["comparisons"]) == 2
+
+
+def test_a_table_of_failed_runs_has_nothing_to_compare(finish: Finish) -> None:
+    table = finish()
+    rows = table.with_suffix(".jsonl")
+    failed = [replace(row, status=FAILED, per_user=None, per_user_sha256=None) for row in read_rows(rows)]
+    rows.unlink()
+    for row in failed:
+        append_row(rows, row)
+    with pytest.raises(UsageError, match="there is nothing to compare"):
+        significance(table)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +127,9 @@ def significance(
     kept = kept_comparisons(rows_file) if whole else {}
     gone = {request.key for request in unkept}
     chosen = _metrics(metrics, spec, places, gone, rows_file, kept)
-    if unkept and not chosen:
-        raise UsageError(_missing_message(path, spec, unkept, len(requests), output))
+    nothing = f"{path}: there is nothing to compare; it takes two models with finished runs on a data set."
+    if not chosen:
+        raise UsageError(_missing_message(path, spec, unkept, len(requests), output) if unkept else nothing)
     tests = _Tests(chosen, alpha, resamples, seed, rows_file, gone, kept)
     pools = SplitPool.all_of(spec, places)
     for number, each in enumerate(pools):
@@ -147,7 +149,7 @@ def significance(
         raise UsageError(_missing_message(path, spec, lacking, len(requests), output))
     found = tests.found
     if not found:
-        raise UsageError(f"{path}: there is nothing to compare; it takes two models with finished runs on a data set.")
+        raise UsageError(nothing)
     n_comparisons = _correct(found, alpha)
     outcome: dict[str, Any] = {
         "title": spec.title,
@@ -168,7 +170,8 @@ def significance(
 def _finished(requests: Sequence[RunSpec], rows_file: Path) -> tuple[list[Result], list[RunSpec], list[RunSpec]]:
     """Return the rows, the requests that have none, and those without their values; failed ones need no values."""
     store = RowStore(rows_file)
-    rows = [(request, store.find(request.key)) for request in requests]
+    # of equal rows in several tables, the one whose values are here
+    rows = [(request, store.find(request.key, partial(is_there, rows_file=rows_file))) for request in requests]
     missing = [request for request, row in rows if row is None]
     unkept = [request for request, row in rows if row is not None and row.ok and not is_there(row, rows_file)]
     return [(request.section, request.label, row) for request, row in rows if row is not None], missing, unkept
@@ -230,6 +233,8 @@ def _metrics(
             raise UsageError(f"{named} is '{metric}', which no run of the table evaluated{ending(metric, kept)}")
     columns = [metric for metric in spec.columns if metric in kept]
     default = [metric for metric in DEFAULT_METRICS if metric in columns] or columns
+    if kept and not (chosen or default):
+        raise UsageError(f"no column of the table is a mean over users; name one of {', '.join(kept)} with --metric.")
     return tuple(dict.fromkeys(chosen or default))
 
 
