@@ -15,8 +15,8 @@ from .header import columns_of as columns_of
 from .inter_file import read_columns as read_columns
 from .inter_file import refuse_blank as refuse_blank
 from .rows import RawRows as RawRows
-from .rows import Settings as Settings
 from .rows import read_rows as read_rows
 from .signs import HOW_TO_SIGN as HOW_TO_SIGN
 from .signs import ConfigLike as ConfigLike
+from .signs import Settings as Settings
 from .signs import Sign as Sign

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from recbole_signed.atomic.header import columns_of
 from recbole_signed.atomic.inter_file import read_columns, refuse_blank
-from recbole_signed.atomic.signs import Sign
+from recbole_signed.atomic.signs import Settings, Sign
 from recbole_signed.convert import TokenCodes, existing_file
 from recbole_signed.errors import UsageError, ending, nearest
 from recbole_signed.files import names_beside
-from recbole_signed.yaml_spec import read_yaml
 
 _USUAL_PARTS = ("train", "valid", "test")
 
@@ -42,24 +40,6 @@ class RawRows:
 
     def __len__(self) -> int:
         return len(self.users)
-
-
-class Settings(dict[str, Any]):
-    """What the yaml of a data set says; None for a key that is not there, as in RecBole's ``Config``."""
-
-    def __missing__(self, key: str) -> None:
-        return None
-
-    @classmethod
-    def read(cls, path: Path) -> Settings:
-        """Read a yaml file; one that is not there says nothing.
-
-        Raises:
-            UsageError: it is not yaml, or holds no keys.
-        """
-        if not path.is_file():
-            return cls()
-        return cls(read_yaml(path))
 
 
 def read_rows(path: Path, sign_rule: Mapping[str, str] | None = None) -> RawRows:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from recbole_signed.atomic.header import first_lines
 from recbole_signed.convert import SignRule
 from recbole_signed.errors import UsageError, ending
+from recbole_signed.yaml_spec import read_yaml
 
 HOW_TO_SIGN = (
     "give its .inter file a column 'sign:float' of -1, 0 and 1, or set a rule such as "
@@ -25,6 +26,24 @@ class ConfigLike(Protocol):
 
     def __getitem__(self, key: str) -> Any: ...
     def __contains__(self, key: str) -> bool: ...
+
+
+class Settings(dict[str, Any]):
+    """What the yaml of a data set says; None for a key that is not there, as in RecBole's ``Config``."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+    @classmethod
+    def read(cls, path: Path) -> Settings:
+        """Read a yaml file; one that is not there says nothing.
+
+        Raises:
+            UsageError: it is not yaml, or holds no keys.
+        """
+        if not path.is_file():
+            return cls()
+        return cls(read_yaml(path))
 
 
 @dataclass(frozen=True)

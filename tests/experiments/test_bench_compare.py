@@ -361,6 +361,13 @@ def test_columns_may_come_from_defaults_and_protocols(write: Write) -> None:
         list(TableSpec.read(write(text.replace("COLUMN", "dislikendcg@15"))).requests())
 
 
+@pytest.mark.parametrize("settings", ["{SIGN_FIELD: ~}", "{eval_args: {mode: uni20}}", "{eval_args.mode: uni20}"])
+def test_a_column_of_dislikes_needs_dislikes_that_are_held_out(write: Write, settings: str) -> None:
+    text = f"datasets: [toy-signed]\nmodels: [Pop]\ncolumns: [recall@10, signauc]\ncommon: {settings}\n"
+    with pytest.raises(UsageError, match="'signauc' is not evaluated for Pop"):
+        list(TableSpec.read(write(text)).requests())
+
+
 def test_the_command_of_a_run_can_be_typed(write: Write) -> None:
     request = next(TableSpec.read(write(TABLE)).requests())
     words = pool.command(replace(request, settings={"eval_args": {"order": "TO"}, "learning_rate": 1e-05}))

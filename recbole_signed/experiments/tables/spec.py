@@ -21,6 +21,8 @@ from pydantic import (
 )
 
 from recbole_signed import __version__
+from recbole_signed.atomic import Settings, Sign
+from recbole_signed.data import inter_columns
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.experiments.runs import (
     BEST,
@@ -372,8 +374,8 @@ class TableSpec(Spec):
         """See that the metrics of a run will fill the columns, before anything is run."""
         in_data_set = yaml_if_there(beside)
         protocol = settings.get("protocol", in_data_set.get("protocol"))
-        defaults = {"metrics": [*RECBOLE_METRICS, *SIGNED_METRICS], "topk": list(DEFAULT_TOPK)}
-        layers = {**defaults, **in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
+        given = {**in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
+        layers = {"metrics": _default_metrics(beside, given), "topk": list(DEFAULT_TOPK), **given}
         judged = checked(_Judged, {key: layers[key] for key in ("metrics", "topk")}, label)
         for column in self.columns:
             plain, group = split_group(column)
@@ -402,6 +404,22 @@ def default_settings(model: str, beside: Path) -> dict[str, Any]:
     found = {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}
     code = foreign_code(model)
     return found if code is None else {**found, "code": code}
+
+
+def _default_metrics(beside: Path, given: Mapping[str, Any]) -> list[str]:
+    """Return what a run evaluates where no metrics are given: those of dislikes only where some are held out.
+
+    Args:
+        beside: the data set's yaml, which need not be there.
+        given: the keys of the run above the defaults.
+    """
+    settings = Settings({**given, "data_path": str(beside.parent), "dataset": beside.stem})
+    eval_args = given.get("eval_args")
+    mode = given.get("eval_args.mode", eval_args.get("mode") if isinstance(eval_args, Mapping) else None) or "full"
+    columns = inter_columns(settings)
+    signed = columns is not None and Sign.find(settings, columns, beside.stem) is not None
+    full_sort = {*mode.values()} == {"full"} if isinstance(mode, Mapping) else mode == "full"
+    return [*RECBOLE_METRICS, *(SIGNED_METRICS if signed and full_sort else ())]
 
 
 def _gamma_labels(signed_gamma: Any) -> list[str]:
