@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,9 @@ def test_the_best_trial_is_written_with_its_origin(toy: str) -> None:
     assert [str(tuning.best.number), f"{tuning.best.value:.4f}"] in [line[:2] for line in lines]
     assert "default configuration" in text
     assert "6 trials (6 complete, 0 pruned), 6 now" in text
+    slow_start = replace(tuning.trials[0], seconds=60.0, about={"fit_seconds": 1.5})
+    text = to_text(tuning_table(replace(tuning, trials=[slow_start, *tuning.trials[1:]])))
+    assert any(line.split()[:3] == ["0", "0.5000", "1.5"] for line in text.splitlines()), "without reading the data"
 
 
 @pytest.mark.parametrize(("model", "n_keys"), [("EASE", 2), ("Pop", 1)])
@@ -124,7 +128,9 @@ def test_the_same_command_goes_on_and_another_question_begins_anew(toy: str) -> 
     second = tuned(toy, trials=6, jobs=2)
     assert second.n_new == 3
     assert values(second)[:3] == values(first)
-    assert tuned(toy, trials=6).n_new == 0
+    fewer = tuned(toy, trials=2)
+    assert fewer.n_new == 0
+    assert "--trials 6 " in read_tuned(fewer.file).how["command"], "what it says it chose from"
     assert len(Path("tried").read_text(encoding="utf-8").splitlines()) == 6
     assert tuned(toy, trials=2, seed=8).n_new == 2
     assert tuned(toy, trials=2, budget=5.0).n_new == 2

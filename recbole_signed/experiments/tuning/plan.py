@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.experiments.runs import RUNS, TUNED
@@ -34,6 +35,11 @@ class Plan:
     """Folder of the result where it is not to be the data set's: for another split of it."""
     output: Path = Path(TUNED)
     storage: Path = Path(RUNS) / "tune"
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The RecBole keys that it gives each trial, in the place of a table's."""
+        return {} if self.budget is None else {"training_budget": self.budget}
 
     def check(self) -> None:
         """Refuse numbers and names that make no sense.

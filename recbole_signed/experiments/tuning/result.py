@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,10 +114,11 @@ def _how(tuning: Tuning, plan: Plan) -> dict[str, Any]:
     elsewhere = {*facts.model_keys, *NOT_RESULTS, "training_budget", "max_steps"}
     settings = {key: value for key, value in facts.fixed.items() if key not in elsewhere}
     default = tuning.default
+    trials = plan.trials if tuning.exhausted else len(tuning.trials)
     return {
         "model": task.model,
         "dataset": task.dataset,
-        "trials": plan.trials if tuning.exhausted else len(tuning.trials),
+        "trials": trials,
         "tried": len(tuning.trials),
         "pruned": tuning.count("pruned"),
         "failed": tuning.count("fail"),
@@ -136,7 +137,7 @@ def _how(tuning: Tuning, plan: Plan) -> dict[str, Any]:
         "data_sha256": facts.data_sha256,
         "recbole_signed": __version__,
         "settings": settings,
-        "command": _command(task, plan, tuning.start),
+        "command": _command(task, replace(plan, trials=trials), tuning.start),
     }
 
 
@@ -150,7 +151,7 @@ def _heading(tuning: Tuning, plan: Plan) -> str:
 
 def _conditions(task: Task, plan: Plan, *files: str) -> list[str]:
     """Return the words of what all trials had in common, without which the values are not those that were chosen."""
-    left_out = {*NOT_RESULTS, *(["training_budget"] if plan.budget is not None else [])}
+    left_out = {*NOT_RESULTS, *plan.keys}
     given = {key: value for key, value in (task.settings or {}).items() if key not in left_out}
     named = (word for file in (*task.config_files, *files) for word in ("-c", file))
     return [*named, *(as_word(key, value) for key, value in given.items())]
@@ -184,7 +185,7 @@ def tuning_table(tuning: Tuning, lines: int = 5) -> Table:
         (
             each.number,
             f"{each.value:.4f}",
-            f"{each.seconds or 0.0:.1f}",
+            f"{each.about.get('fit_seconds', each.seconds) or 0.0:.1f}",
             "default configuration" if each.is_default else _short(each.values),
         )
         for each in shown
@@ -199,7 +200,7 @@ def tuning_table(tuning: Tuning, lines: int = 5) -> Table:
     notes.append(f"{len(tuning.trials)} trials ({', '.join(counted)}), {tuning.n_new} now, {tuning.seconds:.0f} s")
     return Table(
         f"{tuning.task.model} on {tuning.task.dataset}, seed {facts.seed}: {facts.metric} on validation",
-        (Header(facts.metric), Header("Time (s)"), Header("Values", left=True)),
+        (Header(facts.metric), Header("Train (s)"), Header("Values", left=True)),
         (Section("", text_lines(rows)),),
         (*notes, f"written: {tuning.file}"),
         head=(Header("Trial"),),

@@ -65,11 +65,11 @@ def tune(
     plan = plan or Plan()
     plan.check()
     study_type = _study_type()
-    if plan.budget is not None and "training_budget" in (settings or {}):
+    if plan.keys.keys() & (settings or {}):
         raise UsageError(
             f"{argument('budget')} is the training_budget of each trial, which is set as well; give one of the two."
         )
-    given = dict(settings or {}) | ({"training_budget": plan.budget} if plan.budget is not None else {})
+    given = {**(settings or {}), **plan.keys}
     task = Task(model, dataset, tuple(str(each) for each in config_files), given, seed)
     file_of_space = plan.space or space_file(model)
     facts = facts_of(task)

@@ -68,7 +68,7 @@ def tune_table(
 
 def _fixed(cell: PlannedRow, plan: Plan) -> dict[str, Any]:
     """Return the keys of the trials of a model."""
-    left_out = {"seeds", *(["training_budget"] if plan.budget is not None else [])}
+    left_out = {"seeds", *plan.keys}
     return {key: value for key, value in cell.settings.items() if key not in left_out}
 
 
