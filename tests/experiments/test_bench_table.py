@@ -265,6 +265,10 @@ def test_a_model_that_only_ranks_by_popularity_is_named() -> None:
     assert "no more than 5% above popularity on validation: Flat" in small_print(flat, late, popular, fitted, old)
     assert "popularity" not in small_print(late, popular, fitted, old)
     assert "popularity" not in small_print(flat, late), "there is no Pop in the table"
+    elsewhere = replace(trained("Elsewhere", 0.1), valid={"ndcg@20": 0.1}, valid_metric="ndcg@20")
+    assert "popularity" not in small_print(elsewhere, popular), "it has no value to compare"
+    failed = [replace(trained("Failed", 0.1), seed=seed, status=FAILED, valid={}, steps=None) for seed in (2, 3)]
+    assert "popularity" not in small_print(trained("Failed", 0.1), *failed, popular)
     below, popular = trained("Below", -0.2), trained("Pop", -0.2, 0)
     assert "above popularity on validation: Below" in small_print(below, popular), "with a price on dislikes"
 
@@ -279,9 +283,10 @@ def test_results_in_groups_have_columns_and_the_groups_sizes_are_told() -> None:
         "groupshare[users 6+]": 0.875, "groupshare[items 51+]": 0.5,
     }  # fmt: skip
     columns = ["recall@20[users 1-5]", "recall@20[items 51+]"]
-    table = build_table("T", columns, [("toy", "A", replace(row("A", 1, None), test=test))], costs=())
+    plain = ("toy", "Plain", row("Plain", 1, 0.5))  # a model need not evaluate them
+    table = build_table("T", columns, [("toy", "A", replace(row("A", 1, None), test=test)), plain][::-1], costs=())
     assert [column.header for column in table.columns] == ["Recall@20, users 1-5", "Recall@20, items 51+"]
-    assert [cell.text() for cell in table.sections[0].lines[0].cells] == ["0.2500", "n/a"]
+    assert [cell.text() for cell in table.sections[0].lines[1].cells] == ["0.2500", "n/a"]
     assert table.sections[0].small_print.endswith(
         "evaluated users by training edges 1-5: 12.5%, 6+: 87.5%; "
         "their held-out likes by training edges of the item 51+: 50.0%"

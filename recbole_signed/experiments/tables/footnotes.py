@@ -79,10 +79,11 @@ def on_the_plateau(lines: Mapping[str, Sequence[RunRow]]) -> str:
     if level is None or metric is None or smaller_is_better(metric):
         return ""
     highest = level + (PLATEAU - 1) * abs(level)  # a sign-aware metric may be negative
+    values = {label: [row.valid.get(metric) for row in rows] for label, rows in lines.items()}
     found = [
         label
         for label, rows in lines.items()
-        if any(row.steps for row in rows) and all((row.valid.get(metric) or 0.0) <= highest for row in rows)
+        if any(row.steps for row in rows) and all(each is not None and each <= highest for each in values[label])
     ]
     return f"no more than {PLATEAU - 1:.0%} above popularity on validation: {', '.join(found)}" if found else ""
 
@@ -90,7 +91,8 @@ def on_the_plateau(lines: Mapping[str, Sequence[RunRow]]) -> str:
 def group_shares(rows: Sequence[RunRow]) -> str:
     """Say how the evaluated users, and the likes held out of them, spread over groups, where that was evaluated."""
     shares: dict[str, list[str]] = {USERS: [], ITEMS: []}
-    for name, value in next((row.test for row in rows), {}).items():
+    evaluated = (row.test for row in rows if any(name.startswith("groupshare[") for name in row.test))
+    for name, value in next(evaluated, {}).items():
         result, group = split_group(name)
         if result == "groupshare" and value is not None:
             side, _, label = group.partition(" ")
