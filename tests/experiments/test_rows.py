@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import multiprocessing
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recbole_signed.cli.causes import outside_cause
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import FAILED, RowStore, RunRow, append_row, read_rows
 
@@ -127,6 +129,17 @@ def test_the_rows_of_the_table_itself_come_before_those_of_others(tmp_path: Path
 def _append_many(file: Path, model: str) -> None:
     for seed in range(50):
         append_row(file, RunRow(model, "toy", seed, reason="x" * 3000))
+
+
+def test_a_row_that_does_not_fit_on_the_disk_is_the_disks_fault(tmp_path: Path) -> None:
+    file, limits = tmp_path / "rows.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="only 100 of the") as refused:
+            append_row(file, RunRow("A", "toy", 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"{file}: only 100 of the" in str(outside_cause(refused.value, ["compare", "t.yaml"]))
 
 
 def test_processes_may_append_at_once(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ This module imports neither torch nor RecBole: the process that runs a table onl
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -183,7 +184,7 @@ def append_row(path: Path, row: RunRow) -> None:
                 line = b"\n" + line
         written = os.write(descriptor, line)
         if written != len(line):
-            raise OSError(f"only {written} of {len(line)} bytes of a result row fit into {path}")
+            raise OSError(errno.ENOSPC, f"only {written} of the {len(line)} bytes of a result row fit", str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
