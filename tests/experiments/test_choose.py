@@ -89,6 +89,16 @@ def test_a_base_without_a_user_to_measure_on_is_refused() -> None:
 
 
 @pytest.mark.parametrize("model", ["DecayPop", "SSFT"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_trend_is_not_chosen_where_nothing_comes_next(model: str, at_once: bool) -> None:
+    time = np.random.default_rng(0).integers(0, 100, 2000) * 86_400_000
+    edges = edges_of(np.arange(2000) % 100, np.zeros(2000, dtype=np.int64) if at_once else time)
+    edges.kind[edges.timestamp >= np.quantile(edges.timestamp, 0.85)] = LIKE if at_once else DISLIKE
+    with pytest.raises(UsageError, match=r"no events before its last tenth in time, or no like in it.*auto: False"):
+        chosen_settings(model, edges, 100, 40, {})
+
+
+@pytest.mark.parametrize("model", ["DecayPop", "SSFT"])
 def test_a_trend_is_chosen_on_the_last_tenth_in_time(model: str) -> None:
     """Items rise and fall within days: recent likes tell more than all."""
     rng = np.random.default_rng(4)

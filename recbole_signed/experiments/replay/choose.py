@@ -90,11 +90,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     """Choose for SSF-T, see :func:`chosen_settings`."""
     _, _, found = _tuned(edges, n_users, n_items, given, given)
     timed, _ = TimeSettings.split(given)
-    # a trend is of a moment: it is measured by what comes next, of all who come
-    train = _in_time(edges)
-    held = np.unique(edges.user[~train & (edges.kind == LIKE)])
-    graph = _graph(edges, train, n_users, n_items)
-    validation = _validation(edges, train, graph, drawn(held, MAX_USERS), given)
+    train, graph, validation = _what_comes_next(edges, n_users, n_items, given)
     user, item, like, time = edges.where(train).verdicts
     sequences = Sequences.of(user, item, like, time, n_users)
     exposures = Exposures.since(timed.since, item, time)
@@ -105,10 +101,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
 
 def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose the half-life of DecayPop, on what comes next in time, see :func:`chosen_settings`."""
-    train = _in_time(edges)
-    held = np.unique(edges.user[~train & (edges.kind == LIKE)])
-    graph = _graph(edges, train, n_users, n_items)
-    validation = _validation(edges, train, graph, drawn(held, MAX_USERS), given)
+    train, _, validation = _what_comes_next(edges, n_users, n_items, given)
     _, item, like, time = edges.where(train).verdicts
     lives = [life for life in HALF_LIVES if life <= REACH * np.ptp(time) / DAY] or [DECAY_POP]
 
@@ -134,10 +127,7 @@ def chosen_features(
         items: features ``[n_items, n_features]``.
         given: values of what is not chosen.
     """
-    train = _in_time(edges)
-    held = np.unique(edges.user[~train & (edges.kind == LIKE)])
-    graph = _graph(edges, train, n_users, n_items)
-    validation = _validation(edges, train, graph, drawn(held, MAX_USERS), given)
+    _, graph, validation = _what_comes_next(edges, n_users, n_items, given)
     start = FeatureSettings.split(given)[0]
     found = tune_features(graph, validation, FilterSettings.split(chosen)[0], items, None, start, 4, given)
     return asdict(found.settings)
@@ -150,11 +140,33 @@ def _tuned(
     train, known = _first_part(edges, n_users)
     users = drawn(known, MAX_USERS)
     if not len(users):
-        raise UsageError("the base of the stream has no user to choose settings on; set auto: False, and give them.")
+        raise _nothing_to_choose_on("has no user")
     graph = _graph(edges, train, n_users, n_items)
     validation = _validation(edges, train, graph, users, given)
     start, _ = FilterSettings.split(given)
     return graph, validation, tune(graph, validation, start, 4, fixed)
+
+
+def _what_comes_next(
+    edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]
+) -> tuple[np.ndarray, SignedGraph, Validation]:
+    """Return which events are not among the last tenth in time, their graph, and the likes that come next.
+
+    A trend is of a moment: it is measured by what comes next, of all who come.
+
+    Raises:
+        UsageError: there are no events before the last tenth, or no likes in it.
+    """
+    train = _in_time(edges)
+    held = np.unique(edges.user[~train & (edges.kind == LIKE)])
+    if not train.any() or not len(held):
+        raise _nothing_to_choose_on("has no events before its last tenth in time, or no like in it,")
+    graph = _graph(edges, train, n_users, n_items)
+    return train, graph, _validation(edges, train, graph, drawn(held, MAX_USERS), given)
+
+
+def _nothing_to_choose_on(why: str) -> UsageError:
+    return UsageError(f"the base of the stream {why} to choose settings on; set auto: False, and give them.")
 
 
 def _graph(edges: EdgeArrays, train: np.ndarray, n_users: int, n_items: int) -> SignedGraph:
