@@ -360,6 +360,7 @@ def test_windows_cover_all_events_after_the_cut_once(data: Path, windows: Any) -
         ({"cut": "soon"}, "neither a share of the events nor a date"),
         ({"cut": "2050-01-01"}, "leaves nothing before it or nothing after it"),
         ({"windows": 3}, "at least 10 are needed"),
+        ({"windows": 20, "max_windows": 9}, "max_windows is 9; at least 10 windows are needed"),
         ({"windows": "3w"}, "give a number of windows"),
         ({"windws": 3}, r"unknown key 'windws' \(expected .*\); did you mean 'windows'\?$"),
         ({"models": {"SSF": {"arms": ["onlin"]}}}, r"has no 'onlin' \(expected .*\); did you mean 'online'\?$"),

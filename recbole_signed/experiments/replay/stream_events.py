@@ -49,6 +49,8 @@ class Replay:
         Raises:
             UsageError: the files can't be read, or the cut leaves no base or fewer than ten windows.
         """
+        if limit is not None and limit < MIN_WINDOWS:
+            raise UsageError(f"max_windows is {limit}; at least {MIN_WINDOWS} windows are needed.")
         source = AtomicSource(folder, sign_rule)
         events = source.poll(len(source)).batch
         first = _first_row(events.timestamp, cut, folder)
