@@ -10,7 +10,7 @@ import pytest
 
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs import RunRow, best_of, is_there, read_section, write
+from recbole_signed.experiments.runs import RunRow, best_of, is_there, pooled_sections, read_section, write
 
 NAN = np.nan
 RANDOM_SPLIT = {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}
@@ -108,6 +108,16 @@ def test_on_random_splits_a_value_without_a_partner_does_not_count(
     values = read_section("d", rows, rows_file, ["recall@5"])
     assert tuple(each.item() for each in values.pair("A", "B")) == expected
     assert tuple(each.item() for each in values.pair("B", "A")) == expected[::-1]
+
+
+def test_splits_that_are_random_are_pooled_seed_by_seed(tmp_path: Path) -> None:
+    rows_file = tmp_path / "t.jsonl"
+    for split, expected in (("predefined", (0.375, 0.5)), (RANDOM_SPLIT, (0.125, 0.5))):
+        a = [run_of(rows_file, "A", seed, {"u": value}, split) for seed, value in ((1, 0.125), (2, 0.625))]
+        b = [run_of(rows_file, "B", seed, {"u": value}, split) for seed, value in ((1, 0.5), (3, 0.5))]
+        sections = [read_section(name, {"A": a, "B": b}, rows_file, ["recall@5"]) for name in ("one", "two")]
+        mine, theirs = pooled_sections("both", sections).pair("A", "B")
+        assert (mine.item(), theirs.item()) == expected, split
 
 
 def test_the_best_by_the_direction_of_the_metric() -> None:

@@ -186,8 +186,9 @@ def read_section(
 def pooled_sections(name: str, sections: Sequence[SectionValues]) -> SectionValues:
     """Join several splits of one data set: each user's value on a split, the mean over seeds, stands for a seed.
 
-    Two models are compared on the splits that both have, and a user counts once, with its mean over the splits on which
-    it has test items. The splits share most of their rows, so a user's values on them are not independent units.
+    Each seed of a random split is a split by itself. Two models are compared on the splits that both have, and a user
+    counts once, with its mean over the splits on which it has test items. The splits share most of their rows, so a
+    user's values on them are not independent units.
 
     Args:
         name: of the splits together.
@@ -197,13 +198,18 @@ def pooled_sections(name: str, sections: Sequence[SectionValues]) -> SectionValu
 
     users = list(dict.fromkeys(user for section in sections for user in section.users))
     place = {user: number for number, user in enumerate(users)}
+    numbers: dict[tuple[int, int | None], int] = {}
     runs: dict[str, dict[int, FloatArray]] = {}
-    for number, section in enumerate(sections, start=1):
+    for position, section in enumerate(sections):
         rows = np.array([place[user] for user in section.users], dtype=np.int64)
         for label, of_seed in section.runs.items():
-            values = np.full((len(users), len(section.metrics)), np.nan)
-            values[rows] = mean_over_seeds(np.stack(list(of_seed.values())))
-            runs.setdefault(label, {})[number] = values
+            splits: list[tuple[int | None, FloatArray]] = [(seed, of_seed[seed]) for seed in of_seed]
+            if not section.drawn_by_seed:
+                splits = [(None, mean_over_seeds(np.stack(list(of_seed.values()))))]
+            for seed, found in splits:
+                values = np.full((len(users), len(section.metrics)), np.nan)
+                values[rows] = found
+                runs.setdefault(label, {})[numbers.setdefault((position, seed), len(numbers) + 1)] = values
     return SectionValues(name, len(users), sections[0].metrics, runs, True, True, tuple(users))
 
 
