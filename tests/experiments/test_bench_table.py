@@ -277,6 +277,14 @@ def small_print(*rows: RunRow) -> str:
     return table_of(*rows).sections[0].small_print
 
 
+def test_a_training_of_which_validation_chose_no_epoch_is_named() -> None:
+    trained = replace(row("Trained", 1, 0.1), epochs=9, valid={})
+    chosen = replace(row("Chosen", 1, 0.1), epochs=9, valid={"ndcg@10": 0.1})
+    said = "best epoch by validation NDCG@10; of the last epoch, as that metric is not defined on validation: Trained"
+    assert said in small_print(trained, chosen, row("At once", 1, 0.1))
+    assert "of the last epoch" not in small_print(chosen, row("At once", 1, 0.1))
+
+
 def test_results_in_groups_have_columns_and_the_groups_sizes_are_told() -> None:
     test = {
         "recall@20[users 1-5]": 0.25, "recall@20[items 51+]": None, "groupshare[users 1-5]": 0.125,

@@ -14,6 +14,7 @@ from recbole_signed.experiments.tables.footnotes import (
     group_shares,
     on_the_plateau,
     settings_ranked,
+    without_best_epoch,
 )
 from recbole_signed.experiments.tables.tuned import budgets_text
 from recbole_signed.table import Cell, Header, Line, Mark, Section, Table
@@ -73,6 +74,7 @@ def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column
     rows_of_all = [row for rows in lines.values() for row in rows if row.ok]
     print_ = [
         _small_print(rows_of_all),
+        without_best_epoch(lines),
         _tuning(lines),
         settings_ranked(lines),
         budgets(lines),

@@ -88,6 +88,16 @@ def on_the_plateau(lines: Mapping[str, Sequence[RunRow]]) -> str:
     return f"no more than {PLATEAU - 1:.0%} above popularity on validation: {', '.join(found)}" if found else ""
 
 
+def without_best_epoch(lines: Mapping[str, Sequence[RunRow]]) -> str:
+    """Name the models that are trained in epochs of which validation could not choose one."""
+    found = [
+        label
+        for label, rows in lines.items()
+        if any(row.ok and (row.epochs or 0) > 1 and row.valid.get(row.valid_metric or "") is None for row in rows)
+    ]
+    return f"of the last epoch, as that metric is not defined on validation: {', '.join(found)}" if found else ""
+
+
 def group_shares(rows: Sequence[RunRow]) -> str:
     """Say how the evaluated users, and the likes held out of them, spread over groups, where that was evaluated."""
     shares: dict[str, list[str]] = {USERS: [], ITEMS: []}
