@@ -118,7 +118,7 @@ def test_the_command_counts_every_verdict_once(tmp_path: Path, capsys: pytest.Ca
     for side, at_most in (("users", 60), ("items", 42)):
         assert sizes[side] == sorted(sizes[side], reverse=True)
         assert sum(sizes[side]) <= at_most
-        lines = Path(f"runs/segments/toy-signed-{side}.tsv").read_text().splitlines()[1:]
+        lines = Path(f"runs/segments/SSF-toy-signed-{side}.tsv").read_text().splitlines()[1:]
         labels = [int(line.split("\t")[1]) for line in lines]
         assert np.bincount(labels).tolist() == sizes[side]
     likes, dislikes = (sum(each[name] for each in found["users"]) for name in ("likes", "dislikes"))

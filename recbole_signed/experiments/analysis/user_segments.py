@@ -203,10 +203,10 @@ def _examples(inside: npt.NDArray[np.bool_], popularity: IntArray, tokens: Seque
 
 
 def write_assigned(found: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write ``DATASET-users.tsv`` and ``DATASET-items.tsv``: token and segment of each user and item."""
+    """Write ``MODEL-DATASET-users.tsv`` and ``-items.tsv``: token and segment of each user and item."""
     written = []
     for side, assigned in found["assigned"].items():
-        path = folder / f"{found['dataset']}-{side}.tsv"
+        path = folder / f"{found['model']}-{found['dataset']}-{side}.tsv"
         rows = "".join(f"{token}\t{segment}\n" for token, segment in assigned.items())
         replace_text(path, f"{side[:-1]}\tsegment\n{rows}")
         written.append(path)
