@@ -7,6 +7,7 @@ they are collected beside RecBole's own resources. A batch without them goes to 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -161,7 +162,8 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
     by_recbole = any(instance.register.need(name) for name in _OF_RECBOLE_ALONE)
     lists = any(instance.register.need(name) for name in _OF_LISTS)
     if lists or VERDICTS in needs:
-        values, items = largest(batch.scores, max(instance.topk), LONG)
+        # where RecBole makes its lists by itself, equal scores stand here in the same order
+        values, items = largest(batch.scores, max(instance.topk), sys.maxsize if by_recbole else LONG)
         shown = ~torch.isneginf(values)  # by rank: which of equal items stand there makes no difference
     if by_recbole:
         wrapped(batch.scores, batch.interaction, batch.like_u, batch.like_i)

@@ -262,6 +262,20 @@ def test_recboles_item_lists_are_used_where_it_collects_them(
     assert torch.equal(collector.get_data_struct()[VERDICTS], alone)
 
 
+def test_equal_scores_of_a_large_catalogue_stand_in_one_order(
+    signed: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RecBole makes its own lists for GAUC; by chunks other ones of the equal scores would come first."""
+    monkeypatch.setattr(our_collector, "LONG", 0)
+    scores = torch.randint(0, 5, (20, 3000), generator=torch.Generator().manual_seed(0)).float()
+    best = torch.topk(scores, 10, dim=-1).indices
+    likes, dislikes = (pairs(best[:, places].tolist()) for places in (slice(0, 3), slice(3, 6)))
+    batch = SignedBatch(torch.arange(20), dislikes, torch.full((20,), 3))
+    struct = run(signed, [(scores, batch, *likes)], ["GAUC", "Recall", "DislikeRecall"])
+    assert struct[VERDICTS][:, :6].tolist() == [[1, 1, 1, 2, 2, 2]] * 20
+    assert (struct["rec.topk"][:, :10] == (struct[VERDICTS][:, :10] & 1)).all()
+
+
 # ---- unsigned runs, errors ----
 
 
