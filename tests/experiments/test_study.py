@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from recbole_signed.errors import UsageError
 from recbole_signed.experiments.tuning import REDUCTION, Halving, Space, Study
 from recbole_signed.experiments.tuning import study as module
 
@@ -305,3 +306,9 @@ def test_no_moment_of_its_death_costs_a_study_a_trial(tmp_path: Path) -> None:
         assert sum(each.is_default for each in again.tried()) == 1, (place, made)
         if len(made) < place:
             return
+
+
+def test_a_file_that_is_no_study_is_named(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("not SQLite, but long enough to be looked at", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"the trials in .*study\.db can't be used \(file is not a database\)"):
+        study(tmp_path)

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import DatabaseError
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.tuning.halving import survives
@@ -124,17 +125,24 @@ class Study:
                 never pruned.
 
         Raises:
-            UsageError: ``start`` is not a point of the space.
+            UsageError: ``start`` is not a point of the space, or the file is no study that can be read and written.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space = space
         self._default = space.point(defaults)
-        self._study = optuna.create_study(
-            storage=_storage(file.resolve()),
-            study_name=name,
-            direction="maximize" if bigger else "minimize",
-            load_if_exists=True,
-        )
+        try:
+            self._study = optuna.create_study(
+                storage=_storage(file.resolve()),
+                study_name=name,
+                direction="maximize" if bigger else "minimize",
+                load_if_exists=True,
+            )
+        except (DatabaseError, RuntimeError) as error:  # damaged, read-only, or of another version of Optuna
+            why = getattr(error, "orig", None) or error
+            raise UsageError(
+                f"the trials in {file} can't be used ({why}); correct its permissions, or move it away: then they are "
+                "made again."
+            ) from error
         if not self._study.trials:
             # where the default is a point of the space, the sampler may learn from it
             self._study.enqueue_trial(self._default or {}, {_DEFAULT: True})
