@@ -272,6 +272,14 @@ def test_output_folder_and_latex(write: Write, fake: Any, tmp_path: Path) -> Non
     assert [path.name for path in table.parent.iterdir()] == ["tiny.yaml"]
 
 
+def test_a_folder_that_takes_no_rows_is_refused_before_anything_runs(write: Write, fake: Any, tmp_path: Path) -> None:
+    started, table = fake(), write(TABLE)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match="file"):
+        compare(table, output=tmp_path / "file")
+    assert started() == []
+
+
 def test_jobs_run_side_by_side_and_share_the_cores(write: Write, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "cores", lambda: 6)
     for name in THREAD_VARIABLES:

@@ -252,6 +252,15 @@ class RowStore:
         rows = self._rows.get(key, [])
         return next((row for row in rows if fits(row)), rows[0] if rows else None)
 
+    def open(self) -> None:
+        """See that rows can be appended, before anything is run for them.
+
+        Raises:
+            OSError: they can't.
+        """
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.open("ab").close()
+
     def add(self, row: RunRow) -> None:
         """Append a row to the table's own."""
         append_row(self.file, row)

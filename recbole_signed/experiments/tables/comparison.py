@@ -154,6 +154,7 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
     missing = list({request.id: request for request in open_(requests)}.values())
     if not missing:
         return 0
+    store.open()
     with (
         raised_by_sigterm(KeyboardInterrupt),
         Claims(store.file.parent) as claims,
