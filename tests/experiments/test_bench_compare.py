@@ -360,6 +360,12 @@ def test_bad_arguments(write: Write) -> None:
         compare(table, jobs=0)
 
 
+def test_a_table_without_a_run_is_refused(write: Write) -> None:
+    left_out = "  GRU4Rec: {per_dataset: {toy-signed: false}, "
+    with pytest.raises(UsageError, match="asks for no run: 'per_dataset' leaves every model out"):
+        compare(write(TABLE.replace("  GRU4Rec: {", left_out)), only=["GRU4Rec"])
+
+
 def test_columns_may_come_from_defaults_and_protocols(write: Write) -> None:
     text = "datasets: [toy-signed]\nmodels: [Pop]\ncolumns: [COLUMN]\n"
     assert len(list(TableSpec.read(write(text.replace("COLUMN", "signauc"))).requests())) == 1
@@ -367,6 +373,27 @@ def test_columns_may_come_from_defaults_and_protocols(write: Write) -> None:
     assert len(list(TableSpec.read(write(published)).requests())) == 1
     with pytest.raises(UsageError, match="not evaluated for Pop"):
         list(TableSpec.read(write(text.replace("COLUMN", "dislikendcg@15"))).requests())
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("recall", "'recall' has no length; write recall@10"),
+        ("signauc@10", "'signauc@10' has a length; write signauc"),
+        ("grouprecall@10", r"'grouprecall@10' must name a group, such as recall@10\[users 1-5\]"),
+        ("groupshare", r"'groupshare' must name a group, such as groupshare\[users 1-5\]"),
+        ("groupndcg@10[users 1-5]", r"must name a group, such as ndcg@10\[users 1-5\]"),
+        ("groupshare[users 1-5]", "add groupshare to 'metrics'"),
+        ("recall@10[users 1-5]", "add grouprecall to 'metrics'"),
+    ],
+)
+def test_a_column_that_no_run_fills_is_refused(write: Write, column: str, message: str) -> None:
+    table = f"datasets: [toy-signed]\nmodels: [Pop]\ncolumns: ['{column}']\n"
+    with pytest.raises(UsageError, match=message):
+        list(TableSpec.read(write(table)).requests())
+    if "add group" in message:
+        every = "common: {metrics: [Recall, GroupRecall, GroupShare]}\n"
+        assert len(list(TableSpec.read(write(table + every)).requests())) == 1
 
 
 @pytest.mark.parametrize("settings", ["{SIGN_FIELD: ~}", "{eval_args: {mode: uni20}}", "{eval_args.mode: uni20}"])

@@ -162,6 +162,8 @@ def test_where_only_metrics_are_given_the_first_of_them_judges_and_its_direction
     assert (config["valid_metric"], config["valid_metric_bigger"]) == ("DislikeRecall@7", False)
     config = make_config("Pop", toy, overrides={**given, "metrics": ["Recall", "DislikeRecall"]})
     assert (config["valid_metric"], config["valid_metric_bigger"]) == ("Recall@7", True)
+    config = make_config("Pop", toy, overrides={**given, "metrics": ["GroupRecall", "Recall"]})
+    assert config["valid_metric"] == "Recall@7", "one that has a result of its own name"
 
 
 def test_a_published_split_brings_its_protocol(tmp_path: Path) -> None:
@@ -200,6 +202,12 @@ def test_the_command_line_of_the_process_is_not_taken_for_recboles(toy: str, mon
         ("BPR", {"eval_args.ordr": "TO"}, "no entry 'ordr'; did you mean 'order'"),
         ("BPR", {"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is 'NDCG@7'"),
         ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is 'SignAUC@10'"),
+        (
+            "BPR",
+            {"valid_metric": "GroupNDCG@10", "metrics": ["GroupNDCG"]},
+            "which has a value for each group",
+        ),
+        ("BPR", {"metrics": ["GroupNDCG"]}, "'GroupNDCG@10', which has a value for each group"),
         ("BPR", {"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
         ("BPR", {"show_progress": "maybe"}, "it must be True or False"),
         ("BPR", {"topk": 0}, "topk is 0; it must be a list of whole numbers of 1 or more"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.experiments.runs import COSTS, FAILED, RunRow, cost_columns, metric_column, smaller_is_better
+from recbole_signed.experiments.runs import COSTS, FAILED, RunRow, cost_columns, has_k, metric_column, smaller_is_better
 from recbole_signed.experiments.tables import build_table, describe_split, run_table
 from recbole_signed.table import Cell, latex_escaped, render, to_latex, to_markdown, to_text
 
@@ -164,6 +164,16 @@ def test_the_directions_are_those_of_the_metrics() -> None:
     assert {name: smaller_is_better(name) for name in metrics_dict} == {
         name: bool(metric.smaller) for name, metric in metrics_dict.items()
     }
+
+
+def test_metrics_have_a_length_as_they_are_evaluated() -> None:
+    from recbole.evaluator.register import metrics_dict
+
+    from recbole_signed.experiments.runs.configure import _has_k
+
+    plain = [name for name in metrics_dict if not name.startswith("group")]
+    assert {name: has_k(name) for name in plain} == {name: _has_k(name) for name in plain}
+    assert has_k("of another package") is None
 
 
 def test_splits_in_words() -> None:

@@ -24,6 +24,7 @@ from .metric_columns import MEGABYTE as MEGABYTE
 from .metric_columns import SERVED as SERVED
 from .metric_columns import Column as Column
 from .metric_columns import cost_columns as cost_columns
+from .metric_columns import has_k as has_k
 from .metric_columns import metric_column as metric_column
 from .metric_columns import smaller_is_better as smaller_is_better
 from .processes import THREAD_VARIABLES as THREAD_VARIABLES

@@ -14,11 +14,14 @@ from recbole.evaluator.register import metrics_dict
 
 from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import SIGN_AWARE_METRICS, gamma_labels, signed_gammas
+from recbole_signed.evaluation import GROUP_METRICS, SIGN_AWARE_METRICS, gamma_labels, signed_gammas
 from recbole_signed.experiments.runs.assignments import read_yaml, split_dotted, with_dotted
 from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
 from recbole_signed.plugin import refuse_unknown_keys
 from recbole_signed.stats import split_group
+
+_IN_GROUPS = frozenset(name.lower() for name in GROUP_METRICS)
+"""Metrics without a result of their own name, by which nothing can be chosen."""
 
 
 def make_config(
@@ -112,8 +115,8 @@ def _add_defaults(config: Any) -> None:
         config["topk"] = sorted(wanted)
     if "valid_metric" not in given and not _is_evaluated(config, config["valid_metric"]):
         name, k = _split_metric(config["valid_metric"])
-        names = [metric.lower() for metric in config["metrics"]]
-        name = name if name.lower() in names else config["metrics"][0]
+        names = [metric for metric in config["metrics"] if metric.lower() not in _IN_GROUPS] or config["metrics"]
+        name = name if name.lower() in [each.lower() for each in names] else names[0]
         k = k if k in config["topk"] else max(config["topk"])
         config["valid_metric"] = f"{name}@{k}" if _has_k(name) else name
         config["valid_metric_bigger"] = not metrics_dict[name.lower()].smaller
@@ -121,6 +124,8 @@ def _add_defaults(config: Any) -> None:
 
 def _check_valid_metric(config: Any) -> None:
     metric = config["valid_metric"]
+    if _split_metric(metric)[0].lower() in _IN_GROUPS:
+        raise UsageError(f"valid_metric is '{metric}', which has a value for each group; choose another one.")
     if not _is_evaluated(config, metric):
         raise UsageError(
             f"valid_metric is '{metric}', but what is evaluated is metrics: {', '.join(config['metrics'])} at "

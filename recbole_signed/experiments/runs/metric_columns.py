@@ -26,6 +26,10 @@ _NAMES = {
     "giniindex": "GiniIndex",
     "tailpercentage": "TailPercentage",
 }
+_PREFIXES = ("dislike", "delta", "signed", "cold", "pooled")
+"""Of this package's metrics; the rest of the name is that of another one."""
+_WITHOUT_K = frozenset(("auc", "gauc", "mae", "rmse", "logloss", "signauc"))
+_WITH_K = frozenset(("recall", "hit", "precision", *_NAMES)) - _WITHOUT_K
 MEGABYTE = 1e6
 BEST = "best"
 """What a cost is compared with besides the lines of a table: the smallest of them."""
@@ -55,8 +59,17 @@ def smaller_is_better(metric: str) -> bool:
     return metric.lower().partition("@")[0].startswith(_SMALLER)
 
 
+def has_k(name: str) -> bool | None:
+    """Whether a metric's results are per cut-off (``recall@10``) rather than one number (``signauc``); None: unknown.
+
+    Args:
+        name: of the metric, in lower case; one of another package is not known here.
+    """
+    return True if name in _WITH_K or name.startswith(_PREFIXES) else False if name in _WITHOUT_K else None
+
+
 def _capitalised(name: str) -> str:
-    for prefix in ("dislike", "delta", "signed", "cold", "pooled"):
+    for prefix in _PREFIXES:
         if name.startswith(prefix) and name != prefix:
             rest = name[len(prefix) :]
             return prefix.capitalize() + (_NAMES.get(rest) or rest.capitalize())

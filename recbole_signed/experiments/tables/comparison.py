@@ -80,6 +80,8 @@ def compare(
     folder = path.parent if output is None else Path(output)
     store = RowStore(folder / f"{path.stem}.jsonl")
     requests = [_with_users(request, spec, store.file) for request in spec.requests(possible=finished)]
+    if not (requests or finished):
+        raise UsageError(f"{path} asks for no run: 'per_dataset' leaves every model out; take a false out of it.")
     if per_user and not spec.per_user:
         raise UsageError(f"{path} says per_user: false, so there are no values per user to repeat runs for.")
 

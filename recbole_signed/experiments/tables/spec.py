@@ -36,6 +36,7 @@ from recbole_signed.experiments.runs import (
     data_folder,
     data_sha256,
     digest,
+    has_k,
     merged,
     read_yaml,
     request_id,
@@ -381,7 +382,13 @@ class TableSpec(Spec):
             plain, group = split_group(column)
             name, at, k = plain.partition("@")
             side = group.partition(" ")[0]
-            name = f"group{name}" if side in GROUP_KEYS else name
+            if name.startswith("group") and (side not in GROUP_KEYS or name != "groupshare"):
+                plain = plain if name == "groupshare" else plain.removeprefix("group")
+                raise UsageError(f"the column '{column}' must name a group, such as {plain}[users 1-5].")
+            if has_k(name) is not None and has_k(name) != bool(at):
+                said, right = ("a", name) if at else ("no", f"{name}@{judged.topk[0]}")
+                raise UsageError(f"the column '{column}' has {said} length; write {right}.")
+            name = f"group{name}" if side in GROUP_KEYS and name != "groupshare" else name
             if name not in [each.lower() for each in judged.metrics]:
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {name} to 'metrics'.")
             if at and int(k) not in judged.topk:
