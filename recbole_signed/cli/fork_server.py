@@ -2,8 +2,9 @@
 
 It reads a JSON object per line from standard input, ``{"words", "log", "out"}``, and answers with a line when the
 command starts, ``{"pid"}``, and one when it has ended, ``{"pid", "status"}`` (negative: the signal). It ends with its
-input. Nothing is computed here: torch and polars start their threads with the first computation, and the threads that
-allocators and OpenBLAS start when they are imported are known to survive a fork.
+input, and so do the commands that run then: whoever asked is gone. Nothing is computed here: torch and polars start
+their threads with the first computation, and the threads that allocators and OpenBLAS start when they are imported are
+known to survive a fork.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _NEEDED = (
 
 
 def serve(requests: int, answers: int) -> None:
-    """Answer until the input ends and no command runs any more.
+    """Answer until the input ends and no command runs any more, as what still runs is killed then.
 
     Args:
         requests: file descriptor that the lines are read from.
@@ -48,6 +49,9 @@ def serve(requests: int, answers: int) -> None:
         if requests in ready:
             data = os.read(requests, 65536)
             is_open = bool(data)
+            for pid in () if is_open else running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
             *lines, unread = (unread + data).split(b"\n")
             for line in lines:
                 pid = _forked(json.loads(line))

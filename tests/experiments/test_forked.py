@@ -89,3 +89,13 @@ def test_closing_ends_what_runs(tmp_path: Path) -> None:
     server.close()
     assert running.wait(10) < 0 or running.poll() == 130
     assert not is_alive(running.pid)
+
+
+def test_a_command_ends_with_the_process_that_asked_for_it(server: ForkServer, tmp_path: Path) -> None:
+    """A process that is killed closes nothing but its pipes."""
+    running = start(server, tmp_path, "running", *ENDLESS)
+    assert server._process is not None
+    assert server._process.stdin is not None
+    server._process.stdin.close()
+    assert running.wait(30) == -signal.SIGKILL
+    assert server._process is None or server._process.wait(30) == 0
