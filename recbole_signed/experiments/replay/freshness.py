@@ -2,7 +2,7 @@
 
 All delays predict the same cases, with the same items left out: those that the user touched before. Events go by in
 runs in which every user occurs once, so that a user's own events are all there at its like; of what others did, those
-of the same run, some minutes at most, are not.
+of the same run are not. A run has :data:`RUN` events at most: minutes where a stream is busy, hours where it is quiet.
 """
 
 from __future__ import annotations
