@@ -22,6 +22,7 @@ from .sequence_loaders import SignedSequenceEvalDataLoader as SignedSequenceEval
 from .sequence_loaders import WindowLoader as WindowLoader
 from .sequential import SIGN_LIST as SIGN_LIST
 from .sequential import SignedSequentialDataset as SignedSequentialDataset
+from .settings import COLD as COLD
 from .settings import SETTING_KEYS as SETTING_KEYS
 from .settings import SignedSettings as SignedSettings
 from .settings import inter_columns as inter_columns

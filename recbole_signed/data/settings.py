@@ -12,6 +12,8 @@ from recbole_signed.plugin.facts import why_unsigned
 
 DUPLICATES = ("last", "first", "keep")
 DISLIKE_SPLITS = ("rule", "time")
+COLD = {"CI": "item", "CU": "user"}
+"""Splits that hold out all edges of some items, or of some users, which are drawn by the seed."""
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,13 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.convert import first_rows
+from recbole_signed.data.settings import COLD
 from recbole_signed.errors import UsageError, ending
 
 IntArray = npt.NDArray[np.int64]
 TimeArray = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 N_PARTS = 3
-COLD = {"CI": "item", "CU": "user"}
-"""Splits that hold out all edges of some items, or of some users."""
 _LEAVE_ONE_OUT = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (0, 1)}
 
 

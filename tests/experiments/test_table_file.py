@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay import StreamSpec
-from recbole_signed.experiments.runs import RowStore, RunRow, append_row, read_rows
+from recbole_signed.experiments.runs import RowStore, RunRow, append_row, drawn_by_seed, read_rows
 from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, stored_table, table_settings
 from recbole_signed.plugin import STOCK, facts_of, registry
 from recbole_signed.table import to_markdown
@@ -160,6 +161,24 @@ def test_models_that_draw_nothing_have_one_seed_where_the_split_draws_nothing(wr
     assert len([title for title in found if title.startswith("BPR on again")]) == 2
     asked = requests(write("extends: base.yaml\nmodels: {EASE: {seeds: [2, 3]}}\ndatasets: [again]\n"))
     assert [request.seed for request in asked.values()] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("eval_args", "n_seeds"),
+    [
+        ("{order: TO, split: {RS: [8, 1, 1]}}", 1),
+        ("{order: TO, split: {CI: [0.7, 0.1, 0.2]}}", 2),
+        ("{order: TO, split: {CU: [0.7, 0.1, 0.2]}}", 2),
+        ("{order: TO, mode: uni20}", 2),
+        ("{order: TO, mode: {valid: full, test: pop20}}", 2),
+        ("{split: {LS: valid_and_test}}", 2),
+    ],
+)
+def test_what_a_split_draws_whatever_its_order_has_all_seeds(write: Write, eval_args: str, n_seeds: int) -> None:
+    keys = f"{{dataset: toy-signed, eval_args: {eval_args}}}"
+    text = f"extends: base.yaml\nmodels: [EASE]\ndatasets: {{new: {keys}}}\n"
+    assert len(requests(write(text))) == n_seeds
+    assert drawn_by_seed([RunRow("EASE", "toy-signed", 1, split=yaml.safe_load(eval_args))]) == (n_seeds > 1)
 
 
 @pytest.mark.parametrize("model", [each for each in (*registry.models(), *STOCK) if facts_of(each).seedless])

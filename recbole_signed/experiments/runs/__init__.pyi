@@ -61,10 +61,12 @@ from .user_values import SectionValues as SectionValues
 from .user_values import best_of as best_of
 from .user_values import comparable_seeds as comparable_seeds
 from .user_values import drawn_by_seed as drawn_by_seed
+from .user_values import draws as draws
 from .user_values import file_name as file_name
 from .user_values import is_there as is_there
 from .user_values import kept_metrics as kept_metrics
 from .user_values import pooled_sections as pooled_sections
+from .user_values import ranks_all as ranks_all
 from .user_values import read_section as read_section
 from .user_values import users_folder as users_folder
 from .user_values import write as write

@@ -36,8 +36,10 @@ from recbole_signed.experiments.runs import (
     data_folder,
     data_sha256,
     digest,
+    draws,
     has_k,
     merged,
+    ranks_all,
     read_yaml,
     request_id,
     yaml_if_there,
@@ -367,9 +369,10 @@ class TableSpec(Spec):
         if not facts_of(model).seedless:
             return self.seeds
         layers = {**yaml_if_there(beside), **settings}
-        eval_args = layers.get("eval_args")
-        order = layers.get("eval_args.order", eval_args.get("order") if isinstance(eval_args, Mapping) else None)
-        return self.seeds[:1] if layers.get("benchmark_filename") or order == "TO" else self.seeds
+        eval_args = _eval_args(layers)
+        if layers.get("benchmark_filename"):  # a split that is there, of which nothing but candidates can be drawn
+            eval_args = {"order": "TO", "mode": eval_args.get("mode")}
+        return self.seeds if draws(eval_args) else self.seeds[:1]
 
     def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> None:
         """See that the metrics of a run will fill the columns, before anything is run."""
@@ -421,12 +424,16 @@ def _default_metrics(beside: Path, given: Mapping[str, Any]) -> list[str]:
         given: the keys of the run above the defaults.
     """
     settings = Settings({**given, "data_path": str(beside.parent), "dataset": beside.stem})
-    eval_args = given.get("eval_args")
-    mode = given.get("eval_args.mode", eval_args.get("mode") if isinstance(eval_args, Mapping) else None) or "full"
     columns = inter_columns(settings)
     signed = columns is not None and Sign.find(settings, columns, beside.stem) is not None
-    full_sort = {*mode.values()} == {"full"} if isinstance(mode, Mapping) else mode == "full"
-    return [*RECBOLE_METRICS, *(SIGNED_METRICS if signed and full_sort else ())]
+    return [*RECBOLE_METRICS, *(SIGNED_METRICS if signed and ranks_all(_eval_args(given)) else ())]
+
+
+def _eval_args(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return RecBole's ``eval_args`` as far as they are given, single entries of it above the whole."""
+    whole = given.get("eval_args")
+    single = {key.partition(".")[2]: value for key, value in given.items() if key.startswith("eval_args.")}
+    return {**(whole if isinstance(whole, Mapping) else {}), **single}
 
 
 def _gamma_labels(signed_gamma: Any) -> list[str]:
