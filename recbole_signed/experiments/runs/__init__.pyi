@@ -1,7 +1,10 @@
 from .assignments import Loader as Loader
 from .assignments import as_word as as_word
+from .assignments import draws as draws
+from .assignments import eval_args_of as eval_args_of
 from .assignments import merged as merged
 from .assignments import parse_assignments as parse_assignments
+from .assignments import ranks_all as ranks_all
 from .assignments import read_yaml as read_yaml
 from .assignments import with_dotted as with_dotted
 from .assignments import yaml_if_there as yaml_if_there
@@ -61,12 +64,10 @@ from .user_values import SectionValues as SectionValues
 from .user_values import best_of as best_of
 from .user_values import comparable_seeds as comparable_seeds
 from .user_values import drawn_by_seed as drawn_by_seed
-from .user_values import draws as draws
 from .user_values import file_name as file_name
 from .user_values import is_there as is_there
 from .user_values import kept_metrics as kept_metrics
 from .user_values import pooled_sections as pooled_sections
-from .user_values import ranks_all as ranks_all
 from .user_values import read_section as read_section
 from .user_values import users_folder as users_folder
 from .user_values import write as write

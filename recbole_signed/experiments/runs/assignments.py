@@ -1,4 +1,4 @@
-"""Configuration keys as a user writes them: ``key=value`` on the command line, dotted keys, yaml files."""
+"""Configuration keys as a user writes them: ``key=value``, dotted keys, yaml files, and what ``eval_args`` say."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from typing import Any
 
 import yaml
 
+from recbole_signed.data import COLD
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
 __all__ = [
     "Loader",
     "as_word",
+    "draws",
+    "eval_args_of",
     "merged",
     "parse_assignments",
+    "ranks_all",
     "read_yaml",
     "split_dotted",
     "with_dotted",
@@ -107,6 +111,26 @@ def with_dotted(dotted: Mapping[str, Any], *bases: Mapping[str, Any]) -> dict[st
             raise UsageError(f"'{path}' has no entry '{inner[-1]}'{ending(inner[-1], _ENTRIES[path])}")
         place[inner[-1]] = value
     return result
+
+
+def eval_args_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return RecBole's ``eval_args`` as far as they are given, single entries of it above the whole."""
+    whole = given.get("eval_args")
+    single = {key.partition(".")[2]: value for key, value in given.items() if key.startswith("eval_args.")}
+    return {**(whole if isinstance(whole, Mapping) else {}), **single}
+
+
+def ranks_all(eval_args: Mapping[str, Any]) -> bool:
+    """Whether RecBole's ``eval_args`` rank all items, and no candidates that are drawn."""
+    mode = eval_args.get("mode") or "full"
+    return all(each == "full" for each in (mode.values() if isinstance(mode, Mapping) else [mode]))
+
+
+def draws(eval_args: Mapping[str, Any]) -> bool:
+    """Whether it depends on the seed what RecBole's ``eval_args`` hold out, or which candidates they rank."""
+    split = eval_args.get("split")
+    cold = isinstance(split, Mapping) and bool(COLD.keys() & split)
+    return cold or eval_args.get("order") != "TO" or not ranks_all(eval_args)
 
 
 _ENTRIES = {

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.data import COLD
+from recbole_signed.experiments.runs.assignments import draws
 from recbole_signed.experiments.runs.metric_columns import smaller_is_better
 from recbole_signed.experiments.runs.rows import RunRow, request_id
 from recbole_signed.files import replacing, sha256
@@ -87,19 +87,6 @@ def comparable_seeds(mine: Iterable[int], theirs: Iterable[int], drawn_by_seed: 
         return mine, theirs
     common = [seed for seed in mine if seed in set(theirs)]
     return common, common
-
-
-def ranks_all(eval_args: Mapping[str, Any]) -> bool:
-    """Whether RecBole's ``eval_args`` rank all items, and no candidates that are drawn."""
-    mode = eval_args.get("mode") or "full"
-    return all(each == "full" for each in (mode.values() if isinstance(mode, Mapping) else [mode]))
-
-
-def draws(eval_args: Mapping[str, Any]) -> bool:
-    """Whether it depends on the seed what RecBole's ``eval_args`` hold out, or which candidates they rank."""
-    split = eval_args.get("split")
-    cold = isinstance(split, Mapping) and bool(COLD.keys() & split)
-    return cold or eval_args.get("order") != "TO" or not ranks_all(eval_args)
 
 
 def drawn_by_seed(rows: Iterable[RunRow]) -> bool:

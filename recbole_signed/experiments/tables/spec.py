@@ -37,6 +37,7 @@ from recbole_signed.experiments.runs import (
     data_sha256,
     digest,
     draws,
+    eval_args_of,
     has_k,
     merged,
     ranks_all,
@@ -369,7 +370,7 @@ class TableSpec(Spec):
         if not facts_of(model).seedless:
             return self.seeds
         layers = {**yaml_if_there(beside), **settings}
-        eval_args = _eval_args(layers)
+        eval_args = eval_args_of(layers)
         if layers.get("benchmark_filename"):  # a split that is there, of which nothing but candidates can be drawn
             eval_args = {"order": "TO", "mode": eval_args.get("mode")}
         return self.seeds if draws(eval_args) else self.seeds[:1]
@@ -426,14 +427,7 @@ def _default_metrics(beside: Path, given: Mapping[str, Any]) -> list[str]:
     settings = Settings({**given, "data_path": str(beside.parent), "dataset": beside.stem})
     columns = inter_columns(settings)
     signed = columns is not None and Sign.find(settings, columns, beside.stem) is not None
-    return [*RECBOLE_METRICS, *(SIGNED_METRICS if signed and ranks_all(_eval_args(given)) else ())]
-
-
-def _eval_args(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return RecBole's ``eval_args`` as far as they are given, single entries of it above the whole."""
-    whole = given.get("eval_args")
-    single = {key.partition(".")[2]: value for key, value in given.items() if key.startswith("eval_args.")}
-    return {**(whole if isinstance(whole, Mapping) else {}), **single}
+    return [*RECBOLE_METRICS, *(SIGNED_METRICS if signed and ranks_all(eval_args_of(given)) else ())]
 
 
 def _gamma_labels(signed_gamma: Any) -> list[str]:
