@@ -165,6 +165,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
     first = [number for (number,) in engine.traffic._db.execute("SELECT min(impression) FROM draw").fetchall()]
     assert first
     engine.traffic._db.execute("DELETE FROM impression WHERE id < ?", (found[0][0],))
+    engine.traffic._db.commit()  # reports read by a connection of their own
     result = value_of_policy(log, "first", experiment, "careful")
     expected = np.mean([truth[item] for item in careful.values()])
     for name in ("like_rate_ips", "like_rate_snips", "like_rate_dr"):

@@ -85,7 +85,7 @@ def test_arrays_come_back(graph: SyntheticGraph, tmp_path: Path) -> None:
 
 def test_what_is_in_the_way_is_refused(graph: SyntheticGraph, tmp_path: Path) -> None:
     write(graph, tmp_path / "g", ORIGIN)
-    with pytest.raises(UsageError, match="already there; give --overwrite"):
+    with pytest.raises(UsageError, match="already there; give overwrite=True"):
         write(graph, tmp_path / "g", ORIGIN)
     write(graph, tmp_path / "g", ORIGIN, "npz", overwrite=True)
     assert sorted(path.name for path in (tmp_path / "g").iterdir()) == ["dataset.json", "g.npz"]
