@@ -113,7 +113,6 @@ def require_file(path: Path, wanted: str = "one file in it") -> None:
 
     Raises:
         UsageError: a folder, or nothing (with the nearest name beside it).
-
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give {wanted}.")

@@ -15,7 +15,7 @@ from recbole.evaluator.register import metrics_dict
 from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import GROUP_METRICS, SIGN_AWARE_METRICS, gamma_labels, signed_gammas
-from recbole_signed.experiments.runs.assignments import read_yaml, split_dotted, with_dotted
+from recbole_signed.experiments.runs.assignments import ranks_all, read_yaml, split_dotted, with_dotted
 from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
 from recbole_signed.plugin import refuse_unknown_keys
 from recbole_signed.stats import split_group
@@ -103,7 +103,7 @@ def _add_defaults(config: Any) -> None:
     if "show_progress" not in given:
         config["show_progress"] = False
     free_metrics = "metrics" not in given and tuple(below["metrics"]) == RECBOLE_METRICS
-    full_sort = set(config["eval_args"]["mode"].values()) == {"full"}
+    full_sort = ranks_all(config["eval_args"])
     if free_metrics and config["signed"] is not None and full_sort:
         config["metrics"] = [*config["metrics"], *SIGNED_METRICS]
     chosen_by, _ = _split_metric(config["valid_metric"])
