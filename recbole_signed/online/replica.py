@@ -58,7 +58,6 @@ class OnlineReplica:
         self._lock = threading.RLock()
         self.log = EventLog(existing_log(self.directory), read_only=True, check=False, settings=settings)
         self.versions = Versions(self.directory / VERSIONS)
-        self._newcomers = Newcomers.of(self.log)
         self.announcements = Announcements(self.directory / ANNOUNCEMENTS)
         self.edges = EdgeState()
         self.applied_seq = 0
@@ -129,7 +128,7 @@ class OnlineReplica:
                 if logged.n_users > len(self.users) or logged.n_items > len(self.items):
                     self.log.catch_up()  # committed since the vocabularies were read
                 changes = self.edges.apply(logged)
-                self._newcomers.update(self.edges, changes)
+                self._newcomers.update(self.edges, logged, changes)
                 for user in changes.forgotten.tolist():
                     self.users.forget(user)
                 learner.update(self.edges, changes)
@@ -161,6 +160,7 @@ class OnlineReplica:
             if snapshot.applied_seq >= self.log.base_seq:
                 self.edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
                 self.applied_seq = snapshot.applied_seq
+                self._newcomers = Newcomers(self.log, self.announcements, self.edges)
                 self._take(snapshot, _learner_of(snapshot))
                 return
         raise UsageError(f"{self.directory} holds no version that is whole; the writer's snapshot() makes one.")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_recommender import N_ITEMS, Clock, begin, event
+from small_recommender import N_ITEMS, NOW, Clock, begin, event
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import EventBatch, OnlineRecommender
+from recbole_signed.online import Event, EventBatch, OnlineRecommender, OnlineReplica
 from recbole_signed.online.store import OnlineState, StateSettings
 
 DAY = 86_400
@@ -62,6 +62,41 @@ def test_a_state_without_a_data_set_trusts_everybody_while_it_is_young(tmp_path:
         state.ingest(EventBatch.of(event(10 + n, "u0", f"b{n}", "like") for n in range(3)))  # no newcomer by now
         state.ingest(EventBatch.of([event(20, "new", "c", "like")]))
         assert state.items.tokens(state.hidden_items().tolist()) == ["c"]
+
+
+def test_what_an_undo_alone_has_named_is_not_shown(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    shown = set(ids(recommender, "stranger"))
+    names = ["mistyped", "liked", "announced", "taken back"]
+    recommender.update([Event(f"e{n}", "u1", name, "unlike", NOW) for n, name in enumerate(names)])
+    assert set(ids(recommender, "stranger")) == shown
+    recommender.update(
+        [
+            Event("e10", "u2", "mistyped", "like", NOW - 1),
+            Event("e11", "u1", "mistyped", "like", NOW - 1),  # it was taken back before it came
+            Event("e12", "u2", "mistyped", "unlike", NOW),
+            Event("e13", "u2", "liked", "like", NOW),
+            Event("14", "", "announced", "item", NOW, features={}),
+            Event("e15", "u2", "taken back", "like", NOW),
+        ]
+    )
+    assert set(ids(recommender, "stranger")) == {*shown, "liked", "announced", "taken back"}
+    recommender.update([Event("e16", "u2", "taken back", "unlike", NOW)])
+    wanted = {*shown, "liked", "announced"}
+    assert set(ids(recommender, "stranger")) == wanted
+    recommender.snapshot()
+    recommender.update([Event("e17", "u2", "liked", "unlike", NOW), Event("e18", "u3", "liked", "view", NOW)])
+    replica = OnlineReplica(tmp_path / "state")
+    assert recommender.state is not None
+    assert replica.hidden_items().tolist() == recommender.state.hidden_items().tolist()
+    recommender.update([Event("e19", "u1", "mistyped again", "undislike", NOW)])
+    replica.follow()
+    assert replica.hidden_items().tolist() == recommender.state.hidden_items().tolist()
+    replica.close()
+    recommender.close()
+    recommender = OnlineRecommender.open(tmp_path / "state")
+    assert set(ids(recommender, "stranger")) == wanted
+    recommender.close()
 
 
 def test_a_withdrawn_item_is_never_shown_and_returns(tmp_path: Path) -> None:

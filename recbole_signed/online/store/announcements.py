@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recbole_signed.files import (
     DamagedError,
     append_lines,
@@ -158,6 +160,11 @@ class Announcements:
     def _write_again(self, known: dict[str, dict[str, str]]) -> None:
         replace_file(self.path, b"".join(map(summed_line, _rows(known))))
         self._known, self._n_lines, self._last = known, sum(map(len, known.values())), None
+
+    def numbers_of_items(self, items: Vocabulary) -> np.ndarray:
+        """Return the numbers of announced items that have one, int64."""
+        numbers = items.ids(list(self._known["item"]))
+        return numbers[numbers > 0]
 
     def by_id(
         self,

@@ -69,6 +69,10 @@ class EdgeState:
         """Number of dislikes of each item."""
         return _read_only(self._item_counts[1, : self.n_items])
 
+    def have_edges(self, items: np.ndarray) -> np.ndarray:
+        """Return which items have a visible edge, bool ``[len(items)]``."""
+        return np.asarray(self._item_counts[:, items].any(axis=0))
+
     def _registers(self, places: np.ndarray | slice) -> Registers:
         return Registers(*(self._by_user.columns[name][places] for name in COLUMNS))
 

@@ -1,65 +1,78 @@
-"""Items that newcomers alone have touched, which do not enter the lists of others.
+"""Items that are not shown: those that newcomers alone have touched, and those that nothing but an undo has named.
 
 Some hundred invented users can bring an invented item into the lists of many: by the trend, and by neighbours. So an
 item is shown to others once a user has touched it, by a like, a dislike, a skip or a view, who is not a newcomer: who
 joined ``newcomer_age`` seconds ago or earlier (a day, by the clock of this machine, whatever the events say) and has
 ``newcomer_size`` likes and dislikes (three). Users of the data set that a state was begun with are not newcomers. A
 state that began with none trusts everybody until it is that old itself. An item that was shown once stays.
+
+An undo may come before what it takes back, so it is kept, and with it an item that may be a misspelt one. Whatever the
+settings, an item is shown while it is of the data set, was announced, or has an edge in force.
 """
 
 from __future__ import annotations
 
-import sqlite3
-
 import numpy as np
 
+from recbole_signed.online import ITEM
+from recbole_signed.online.store.announcements import Announcements
 from recbole_signed.online.store.edge_views import Changes
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.event_log import EventLog
-from recbole_signed.online.store.settings import StateSettings
+from recbole_signed.online.store.log_batch import LogBatch
 
 AGAIN = 60.0
 """Seconds after which items are looked at again, since users have grown older."""
 
 
 class Newcomers:
-    """Which items a user who is not a newcomer has touched.
+    """Which items are not shown.
 
     Args:
-        connection: to the log.
-        settings: of the state.
-        rests_until: milliseconds since 1970 up to which everybody is trusted.
+        log: which tells when users joined, and what the state began with.
+        announcements: of items.
+        edges: as they are now.
     """
 
-    def __init__(self, connection: sqlite3.Connection, settings: StateSettings, rests_until: int) -> None:
-        self._connection, self._settings, self._rests_until = connection, settings, rests_until
-        self._joined = np.zeros(1, dtype=np.int64)
-        self._known = np.zeros(1, dtype=bool)
-        self._looked = -np.inf
-        self._hidden: np.ndarray | None = None
-
-    @classmethod
-    def of(cls, log: EventLog) -> Newcomers:
-        """Make it for a log, which tells when users joined, and whether the state began with some."""
+    def __init__(self, log: EventLog, announcements: Announcements, edges: EdgeState) -> None:
+        self._connection, self._settings = log.connection, log.settings
         began_with_users = log.begun is not None and log.begun[0] > 1
-        rests = 0 if began_with_users else log.created + 1000 * log.settings.newcomer_age
-        return cls(log.connection, log.settings, rests)
+        self._rests_until = 0 if began_with_users else log.created + 1000 * log.settings.newcomer_age
+        """Milliseconds since 1970 up to which everybody is trusted."""
+        self._joined = np.zeros(1, dtype=np.int64)
+        self._known, self._named, self._bare = (np.zeros(0, dtype=bool) for _ in range(3))
+        self._looked = -np.inf
+        self._of_newcomers: np.ndarray | None = None
+        self._nameless: np.ndarray | None = None
+        self._grow(max(edges.n_items, len(log.items)))
+        self._named[: len(log.items) if log.begun is None else log.begun[1]] = True
+        self._named[announcements.numbers_of_items(log.items)] = True
+        self._bare[: edges.n_items] = ~edges.have_edges(np.arange(edges.n_items))
 
-    def update(self, edges: EdgeState, changes: Changes) -> None:
-        """Take a batch of changes in."""
+    def update(self, edges: EdgeState, logged: LogBatch, changes: Changes) -> None:
+        """Take a batch in, and what it has changed."""
         touched = changes.new != 0
         trusted = self._trusted(edges, changes.user[touched].astype(np.int64))
         self._grow(edges.n_items)
         if not self._known[changes.item].all():
-            self._hidden = None
+            self._of_newcomers = None
         self._known[changes.item[touched][trusted]] = True
+        announced = logged.item[logged.type == ITEM]
+        bare = ~edges.have_edges(changes.item)
+        if len(announced) or (bare & ~self._named[changes.item]).any() or (bare != self._bare[changes.item]).any():
+            self._nameless = None
+        self._named[announced], self._bare[changes.item] = True, bare
 
     def hidden(self, edges: EdgeState) -> np.ndarray:
-        """Return the items that are not shown to others, int64."""
+        """Return the items that are not shown, int64."""
+        if self._nameless is None:
+            self._nameless = np.flatnonzero((self._bare & ~self._named)[: edges.n_items])
+        return np.concatenate([self._nameless, self._untrusted(edges)])
+
+    def _untrusted(self, edges: EdgeState) -> np.ndarray:
         settings = self._settings
         if not settings.newcomer_age or settings.now() < self._rests_until:
             return np.zeros(0, dtype=np.int64)
-        self._grow(edges.n_items)
         if settings.clock() - self._looked > min(AGAIN, settings.newcomer_age):
             self._looked = settings.clock()
             items = np.flatnonzero(~self._known[: edges.n_items])
@@ -69,11 +82,11 @@ class Newcomers:
                 users, place = np.unique(rows.ids, return_inverse=True)
             trusted = self._trusted(edges, users.astype(np.int64))[place]
             owner = np.repeat(items, np.diff(rows.indptr))
-            self._known[owner[trusted]], self._hidden = True, None
-        if self._hidden is None:
+            self._known[owner[trusted]], self._of_newcomers = True, None
+        if self._of_newcomers is None:
             unknown = np.flatnonzero(~self._known[: edges.n_items])
-            self._hidden = unknown[np.diff(edges.of_items(unknown).indptr) > 0]
-        return self._hidden
+            self._of_newcomers = unknown[edges.have_edges(unknown)]
+        return self._of_newcomers
 
     def _trusted(self, edges: EdgeState, users: np.ndarray) -> np.ndarray:
         if edges.n_users > len(self._joined):
@@ -87,6 +100,8 @@ class Newcomers:
         return (joined == 0) | (old & large)
 
     def _grow(self, n_items: int) -> None:
-        if n_items > len(self._known):
-            self._known = np.concatenate([self._known, np.zeros(n_items - len(self._known), dtype=bool)])
-            self._hidden = None
+        more = max(n_items - len(self._known), 0)
+        if more:
+            self._known, self._named = (np.pad(each, (0, more)) for each in (self._known, self._named))
+            self._bare = np.pad(self._bare, (0, more), constant_values=True)
+            self._of_newcomers = None

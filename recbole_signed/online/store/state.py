@@ -196,7 +196,7 @@ class OnlineState(OpenedDirectory):
 
     def _start_from(self, edges: EdgeState, seq: int) -> None:
         self.edges, self.applied_seq = edges, seq
-        self._newcomers = Newcomers.of(self.log)
+        self._newcomers = Newcomers(self.log, self.announcements, edges)
 
     def replay(self) -> Iterator[Update]:
         """Apply what the edges do not reflect yet, batch by batch as it was ingested, and give what each did.
@@ -265,7 +265,7 @@ class OnlineState(OpenedDirectory):
         return frozenset(self.log.withdrawn.tokens)
 
     def hidden_items(self) -> np.ndarray:
-        """Return the numbers of items that are shown to nobody: the withdrawn, and those of newcomers alone, int64."""
+        """Return the numbers of items that are shown to nobody: the withdrawn, and those of ``newcomers.py``, int64."""
         return self.log.withdrawn.beside(self._newcomers.hidden(self.edges), self.items, self.edges.n_items)
 
     # ---- going on
@@ -382,7 +382,7 @@ class OnlineState(OpenedDirectory):
 
     def _apply(self, logged: LogBatch, n_new: int, n_duplicate: int) -> Update:
         changes = self.edges.apply(logged)
-        self._newcomers.update(self.edges, changes)
+        self._newcomers.update(self.edges, logged, changes)
         self.applied_seq = logged.last_seq
         return Update(n_new, n_duplicate, logged, changes)
 
