@@ -267,6 +267,22 @@ class OnlineRecommender(RenewableModel):
         with self._entered() as (state, _):
             return max(state.settings.now(), state.log.graves.time_of(id_of(user)) + 1)
 
+    def times_to_follow(self, users: Sequence[str], items: Sequence[str]) -> list[int]:
+        """Return the earliest times at which events count after all that was taken before, milliseconds since 1970.
+
+        Args:
+            users: their users, as events have them.
+            items: their items; nothing for events of none.
+
+        Returns:
+            For each, the time just after the newest of the user and item, and after the user was forgotten.
+        """
+        with self._entered() as (state, _):
+            times = state.edges.times(state.users.ids(users), state.items.ids(items)).tolist()
+            graves = state.log.graves
+            late = map(graves.time_of, users) if len(graves) else times
+            return [max(each) + 1 for each in zip(times, late, strict=True)]
+
     @property
     def pending_erasure(self) -> Pending:
         """What is left of users who were forgotten."""

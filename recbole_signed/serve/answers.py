@@ -138,12 +138,6 @@ class Answers:
         known = bool(edges) or features is not None
         return {"user": user, "known": known, "edges": edges, "features": features, "impressions": shown, "seq": seq}
 
-    def time_of(self, user: str, item: str) -> int:
-        """Return the time of what a user said of an item, milliseconds since 1970; 0 where it is nothing."""
-        with self.trainer.reading() as (state, _):
-            row = _row(state, user)
-            return 0 if row is None else int(row.timestamp[row.ids == state.items.id_of(item)].max(initial=0))
-
     def _ids(self, items: Sequence[str]) -> Any:
         """Return the ids of known items; the others are in no list anyway."""
         state = self._state

@@ -27,8 +27,6 @@ from recbole_signed.serve.verdicts import VerdictWatch
 from recbole_signed.serve.writer import Writer
 
 RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
-SECOND = 1000
-"""Milliseconds."""
 SET_BACK = 240_000
 """Milliseconds by which the clock may be set back without changing the order of events; less than what an event may lie
 ahead of it."""
@@ -48,14 +46,6 @@ class Arrivals:
         now = now_ms()
         self._last = now if now >= self._last or self._last - now > SET_BACK else self._last + 1
         return self._last
-
-    def follow(self, time: int) -> None:
-        """Let what comes from now on be later than a time: else it would count as from before a forgetting.
-
-        A time far ahead is left alone, since events of all users would be ahead as well.
-        """
-        if time - self._last < SECOND:
-            self._last = max(self._last, time + 1)
 
 
 class Engine(Answers):

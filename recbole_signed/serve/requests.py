@@ -13,6 +13,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.ids_and_times import id_text
 from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
@@ -25,16 +26,31 @@ THREADS = 4
 """Answers that are made at once beside those of the event loop; more would wait for each other anyway."""
 
 
-def _stamped(row: Any, engine: Engine) -> Any:
-    """Return a row with a time stamp: that of now where it has none."""
-    if not isinstance(row, dict) or row.get("timestamp") is not None:
-        return row
-    now = engine.arrivals.now()
-    if row.get("type") == "forget_user" and isinstance(engine.trainer, OnlineRecommender):
-        with contextlib.suppress(UsageError):  # without an id it is refused with the other rows that are not events
-            now = max(now, engine.trainer.time_to_forget(row.get("user_id", "")))
-            engine.arrivals.follow(now)
-    return {**row, "timestamp": now}
+def _stamped(rows: Sequence[Any], engine: Engine) -> list[Any]:
+    """Return rows with time stamps: one that has none is of now.
+
+    Somebody's clock may be ahead, and what came with its time would stay the newest. So such a row is later than what
+    was taken before of its user and item, and than a forgetting of the user.
+    """
+    untimed = [place for place, row in enumerate(rows) if isinstance(row, dict) and row.get("timestamp") is None]
+    users, items = ([_id(rows[place].get(field)) for place in untimed] for field in ("user_id", "item_id"))
+    assert isinstance(engine.trainer, OnlineRecommender)
+    stamped, here = list(rows), dict[tuple[str, str], int]()
+    for place, user, item, least in zip(
+        untimed, users, items, engine.trainer.times_to_follow(users, items), strict=True
+    ):
+        stamp = max(engine.arrivals.now(), least, here.get((user, item), 0), here.get((user, ""), 0))
+        here[user, item] = stamp + 1  # a forgetting has no item
+        stamped[place] = {**rows[place], "timestamp": stamp}
+    return stamped
+
+
+def _id(given: Any) -> str:
+    """Return an id as the state has it; nothing for what is none: such a row is refused later."""
+    try:
+        return id_text(given)
+    except ValueError:
+        return ""
 
 
 def _writer(engine: Engine) -> Writer:
@@ -65,8 +81,8 @@ async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
             413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
         )
     with disk():
-        stamped = [_stamped(row, engine) for row in rows]
-        written = await asyncio.wrap_future(_writer(engine).submit(stamped))
+        writer = _writer(engine)
+        written = await asyncio.wrap_future(writer.submit(_stamped(rows, engine)))
     results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
     count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
@@ -136,9 +152,8 @@ def check_length(engine: Engine, given: str) -> None:
 
 
 async def take_back(engine: Engine, user: str, item: str, sign: str) -> schemas.EventsAnswer:
-    """Take the like or dislike of a user back, also where the clock that it came with is ahead of this one."""
-    stamp = max(engine.arrivals.now(), engine.time_of(user, item))
-    return await submit(engine, [{"user_id": user, "item_id": item, "type": f"un{sign}", "timestamp": stamp}])
+    """Take the like or dislike of a user back."""
+    return await submit(engine, [{"user_id": user, "item_id": item, "type": f"un{sign}"}])
 
 
 async def announce(engine: Engine, row: dict[str, Any]) -> None:

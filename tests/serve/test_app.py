@@ -1028,6 +1028,44 @@ def test_an_answer_that_an_erasure_overtakes_is_not_logged(
     assert client.delete("/v1/users/1").json()["accepted"] == 1
     log = client.engine.traffic  # type: ignore[attr-defined]
     log.write(held)
+def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Make, trainer: OnlineTrainer) -> None:
+    client = serve()
+    ahead = int(time.time() * 1000) + 120_000
+
+    def kinds(user: str = "u") -> list[str]:
+        return [edge["type"] for edge in client.get(f"/v1/users/{user}").json()["edges"]]
+
+    send(client, "u", "5", "like", timestamp=ahead)
+    send(client, "u", "5", "dislike")
+    assert kinds() == ["dislike"]
+    client.delete("/v1/users/u/verdicts/5?sign=dislike").raise_for_status()
+    assert kinds() == []
+    send(client, "u", "5", "like")
+    assert kinds() == ["like"]
+    send(client, "u", "5", "dislike", timestamp=ahead - 1)  # one with a time is of that time
+    assert kinds() == ["like"]
+    again_and_again = [{"user_id": "u", "item_id": "9", "type": kind} for kind in ("like", "unlike", "like")]
+    assert client.post("/v1/events", json={"events": again_and_again}).json()["accepted"] == 3
+    assert kinds() == ["like", "like"]
+    trainer.forget("u", ahead)
+    for number, kind in ((6, "like"), (7, "view")):
+        assert send(client, "u", str(number), kind)["accepted"] == 1
+    rows: list[dict[str, Any]] = [
+        {"user_id": "u", "type": "forget_user"},
+        {"user_id": "u", "item_id": 8, "type": "skip"},
+    ]
+    assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 2
+    assert kinds() == ["skip"]
+    edges = trainer.state.edges.content_hash()  # type: ignore[union-attr]
+    engine = client.engine  # type: ignore[attr-defined]
+    engine.close()
+    trainer.close()
+    again = OnlineRecommender.open(trainer.directory)
+    assert again.state is not None
+    assert again.state.edges.content_hash() == edges  # times are in the log: a replay ends with the same
+    again.close()
+
+
     name = log._name("1")
     assert not any(name in each.read_bytes() for each in (tmp_path / "state").glob("traffic*"))
     client.get("/v1/users/2/recommendations")  # others are logged as before

@@ -68,6 +68,10 @@ class Registers:
         """Time stamp of what each pair is seen as; NEVER for ABSENT."""
         return np.where(self._live(), self.explicit_time, self.neutral_time)
 
+    def newest(self) -> np.ndarray:
+        """Newest time stamp of each pair, whether what it came with is still seen or not; NEVER for none."""
+        return np.maximum.reduce([self.explicit_time, self.neutral_time, self.unlike_time, self.undislike_time])
+
     def _live(self) -> np.ndarray:
         taken_back = np.where(self.explicit == LIKE, self.unlike_time, self.undislike_time) != NEVER
         return (self.explicit != ABSENT) & ~taken_back
