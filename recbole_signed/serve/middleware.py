@@ -78,7 +78,7 @@ class Watch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status, size = time.perf_counter(), 500, 0
+        started, status, size, handed_on = time.perf_counter(), 500, 0, False
         await asyncio.sleep(0)  # all that have arrived note when they did, before the first of them is answered
 
         async def counted() -> Message:
@@ -100,15 +100,17 @@ class Watch:
                 raise too_late()
             self._check(scope)
             if self._forwarder is not None and self._forwarder.wants(scope):
-                response: Response = await self._forwarder.send(Request(scope, counted))
+                response = await self._forwarder.send(Request(scope, counted))
+                handed_on = True
                 await response(scope, receive, watched)
             else:
                 await self._app(scope, counted, watched)
         except ProblemError as refused:
             await refused.response()(scope, receive, watched)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
-            self._requests.labels(route, str(status)).observe(time.perf_counter() - started)
+            if not handed_on:  # else the writer has counted it
+                route = getattr(scope.get("route"), "path", "other")
+                self._requests.labels(route, str(status)).observe(time.perf_counter() - started)
 
     def _check(self, scope: Scope) -> None:
         """Refuse what can be refused before a body is read; keep slashes in ids apart from those of the path.

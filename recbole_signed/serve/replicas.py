@@ -66,13 +66,17 @@ class Forwarder:
         return scope["method"] not in READING and path not in READING_POSTS
 
     async def send(self, request: Request) -> Response:
-        """Return the writer's response."""
+        """Return the writer's response.
+
+        Raises:
+            ProblemError: there is no writer, it does not answer, or the body did not come to its end.
+        """
         if self._address is None:
-            return ProblemError(503, "Service Unavailable", NO_WRITER).response()
+            raise ProblemError(503, "Service Unavailable", NO_WRITER)
         try:
             body = await request.body()
         except ClientDisconnect:  # nobody waits for the answer, which is the one of other routes then
-            return ProblemError(400, "Bad Request", "The body did not come to its end.").response()
+            raise ProblemError(400, "Bad Request", "The body did not come to its end.") from None
         scope = request.scope
         raw = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         target = quote(raw, safe=string.punctuation)  # as it came: 'a%2520b' and 'a%20b' are two ids
@@ -81,7 +85,7 @@ class Forwarder:
         try:
             return await asyncio.to_thread(self._exchange, request.method, target, body, headers)
         except (OSError, http.client.HTTPException) as error:
-            return ProblemError(503, "Service Unavailable", f"The writer does not answer: {error}.", 1.0).response()
+            raise ProblemError(503, "Service Unavailable", f"The writer does not answer: {error}.", 1.0) from error
 
     def _exchange(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Response:
         connection = connection_to(str(self._address))

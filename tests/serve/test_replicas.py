@@ -18,8 +18,9 @@ from starlette.types import Message, Receive, Scope, Send
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import order_of_hashes
 from recbole_signed.online import Event, OnlineReplica
-from recbole_signed.serve import Engine, ServeSettings
+from recbole_signed.serve import Engine, ServeSettings, make_app
 from recbole_signed.serve.catalogue import Catalogue
+from recbole_signed.serve.problems import ProblemError
 from recbole_signed.serve.replicas import Forwarder
 
 
@@ -83,8 +84,31 @@ def test_a_client_that_goes_away_within_its_body_is_no_error_of_the_replica(writ
         return {"type": "http.disconnect"}
 
     scope = {"type": "http", "method": "DELETE", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
-    assert asyncio.run(forwarder.send(Request(scope, receive))).status_code == 400
+    with pytest.raises(ProblemError) as refused:
+        asyncio.run(forwarder.send(Request(scope, receive)))
+    assert refused.value.status_code == 400
     assert writer.targets == []
+
+
+def test_what_the_writer_answers_is_counted_by_the_writer_alone(tmp_path: Path, writer: Writer) -> None:
+    begin(tmp_path / "state").close()
+    replica = OnlineReplica(tmp_path / "state")
+    engine = Engine(replica, folder=tmp_path / "state")
+    try:
+
+        def counted(address: str) -> dict[tuple[str, str], float]:
+            client = TestClient(make_app(engine, writer=address))
+            client.delete("/v1/users/u1")
+            samples = [each for family in engine.telemetry.requests.collect() for each in family.samples]
+            named = [each for each in samples if each.name.endswith("_count")]
+            return {(each.labels["route"], each.labels["status"]): each.value for each in named}
+
+        assert counted(f"http://127.0.0.1:{writer.server_port}") == {}
+        assert writer.targets == ["/v1/users/u1"]
+        assert counted("http://127.0.0.1:9") == {("other", "503"): 1}  # nobody answers there
+    finally:
+        engine.close()
+        replica.close()
 
 
 def test_a_replica_whose_looks_do_not_end_tells_its_lag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
