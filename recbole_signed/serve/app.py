@@ -91,7 +91,7 @@ def make_app(
     )
     keys = keys or ApiKeys(None)
     limit = RateLimit(engine.settings.limits.requests_per_second)
-    answer_errors(app)
+    answer_errors(app, engine)
     forwarder = None if engine.writer else Forwarder(writer, hand_metrics_on)
     app.add_middleware(Watch, engine=engine, keys=keys, limit=limit, forwarder=forwarder)
     if engine.settings.allow_origins:
@@ -333,7 +333,7 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
                 created=each.created,
                 pinned=each.pinned,
                 current=each.current,
-                damage=each.damage,
+                damage=None if each.damage is None else engine.without_folders(each.damage),
             )
             for each in engine.trainer.versions.describe()
         ]

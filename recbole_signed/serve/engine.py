@@ -6,16 +6,19 @@ got (``verdicts.py``). A replica follows the log instead.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from recbole_signed.errors import UsageError
 from recbole_signed.memory import memory_bytes
 from recbole_signed.online import Follower, OnlineRecommender, OnlineReplica, compute_by_size
 from recbole_signed.online.sources import open_source
+from recbole_signed.online.store import noted
 from recbole_signed.serve import traffic
 from recbole_signed.serve.answers import Answers
 from recbole_signed.serve.experiments import Experiments
@@ -111,7 +114,23 @@ class Engine(Answers):
             reasons.append(f"the log can't be followed: {self.follower.failure}")
         if self.lag > self.settings.limits.lag:
             reasons.append(f"answers may be {self.lag:.1f} s behind the log")
-        return reasons
+        return [self.without_folders(each) for each in reasons]
+
+    def without_folders(self, text: str) -> str:
+        """Return a message as clients are told it: files of the state, and others of the settings, by their names."""
+        for path in self._paths() if os.sep in text else ():
+            text = text.replace(f"{path}{os.sep}", "").replace(path, os.path.basename(path))
+        return text
+
+    def _paths(self) -> list[str]:
+        """Return the paths of this machine that messages may begin one with, the longest first."""
+        state, settings = self.trainer.directory, self.settings
+        given = [each for each in (state, self._folder, settings.experiments, settings.backup) if each is not None]
+        with contextlib.suppress(UsageError, OSError):  # its message is told where the file is needed
+            given += [each.path for each in noted(state)]
+        forms = {form for each in given for form in (each, each.absolute(), each.resolve())}
+        found = {str(path) for each in forms for path in (each, each.parent)} - {os.sep}
+        return sorted((each for each in found if os.sep in each), key=len, reverse=True)
 
     @property
     def waiting(self) -> int:
@@ -164,7 +183,10 @@ class Engine(Answers):
 
     def _pending_erasure(self) -> dict[str, Any] | None:
         """Return what is left of users who were forgotten; None in a replica, which does not know."""
-        return asdict(self.trainer.pending_erasure) if isinstance(self.trainer, OnlineRecommender) else None
+        if not isinstance(self.trainer, OnlineRecommender):
+            return None
+        left = self.trainer.pending_erasure
+        return asdict(replace(left, reasons=tuple(map(self.without_folders, left.reasons))))
 
     def gauges(self) -> dict[str, tuple[str, float | None]]:
         """Return the gauges of the metrics route: name -> help text and value, None where there is none."""

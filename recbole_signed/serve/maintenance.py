@@ -112,8 +112,11 @@ class Maintenance:
             self._thread.join()
 
     def rounds(self) -> dict[str, dict[str, Any]]:
-        """Return the last round of each task that had one."""
-        return {name: asdict(each) for name, each in self._last.copy().items()}
+        """Return the last round of each task that had one, as clients are told of it."""
+        found = {name: asdict(each) for name, each in self._last.copy().items()}
+        for each in found.values():
+            each["error"] = None if each["error"] is None else self._engine.without_folders(each["error"])
+        return found
 
     @property
     def refitting(self) -> Refitting:

@@ -6,6 +6,8 @@ Written for ASGI itself: Starlette's ``BaseHTTPMiddleware`` costs a task and two
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import re
 import sqlite3
 import time
@@ -29,6 +31,7 @@ from recbole_signed.serve.replicas import READING, Forwarder
 from recbole_signed.serve.schemas import SLASH
 from recbole_signed.serve.writer import BusyError
 
+_logger = logging.getLogger(__name__)
 _SLASH = re.compile(b"%2f", re.IGNORECASE)
 PROBES = frozenset(("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"))
 """Routes that are asked whether a process is well, and are answered however late it is."""
@@ -188,19 +191,30 @@ def _is_json(request: Request) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
-def answer_errors(app: FastAPI) -> None:
-    """Let an application answer errors with problem details."""
+def _example(request: Request) -> str:
+    """Return an example of the body that the route of a request takes, for a message; nothing where it has none."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    config = getattr(body.field_info.annotation, "model_config", {}) if body is not None else {}
+    examples = (config.get("json_schema_extra") or {}).get("examples")
+    return f", such as {json.dumps(examples[0])}" if examples else ""
+
+
+def answer_errors(app: FastAPI, engine: Engine) -> None:
+    """Let an application answer errors with problem details; folders of this machine are in the log alone."""
 
     @app.exception_handler(ProblemError)
     async def problem(_: Request, error: ProblemError) -> Response:
-        return error.response()
+        told = engine.without_folders(error.detail)
+        if told != error.detail:
+            _logger.warning("%s", error.detail)
+        return ProblemError(error.status_code, error.title, told, error.retry_after).response()
 
     @app.exception_handler(UsageError)
-    async def usage(_: Request, error: UsageError) -> Response:
+    async def usage(request: Request, error: UsageError) -> Response:
         # what the disk refuses is no fault of the request, which may be sent again; what is damaged stays so
         if isinstance(error.__cause__, (OSError, sqlite3.Error)) and not isinstance(error, DamagedError):
-            return ProblemError(503, "Service Unavailable", str(error), 1.0).response()
-        return ProblemError(422, "Unprocessable Content", str(error)).response()
+            return await problem(request, ProblemError(503, "Service Unavailable", str(error), 1.0))
+        return await problem(request, ProblemError(422, "Unprocessable Content", str(error)))
 
     @app.exception_handler(BusyError)
     async def busy(_: Request, error: BusyError) -> Response:
@@ -214,8 +228,11 @@ def answer_errors(app: FastAPI) -> None:
         if first["type"] == "extra_forbidden":
             first["msg"] = "There is no such key here; /docs lists them"
         elif first["type"] == "model_attributes_type":  # in pydantic's words a dictionary, which JSON does not have
-            json = first["loc"] != ("body",) or _is_json(request)
-            first["msg"] = "An object was expected; /docs shows it" if json else _NOT_JSON
+            whole = first["loc"] == ("body",)
+            example = _example(request) if whole else ""
+            first["msg"] = (
+                f"An object was expected{example}; /docs shows it" if not whole or _is_json(request) else _NOT_JSON
+            )
         return ProblemError(422, "Unprocessable Content", f"{where}: {first['msg']}.").response()
 
     @app.exception_handler(HTTPException)

@@ -176,9 +176,11 @@ class Writer:
             read_to = next((job.read_to for job in reversed(jobs) if job.read_to is not None), None)
             results, seq = self._take([row for job in jobs for row in job.rows], *(read_to or (None, None)))
         except Exception as error:  # the callers get it, the writer goes on
-            self.failure = str(error)
             if not isinstance(error, UsageError):
                 _logger.exception("events could not be taken")
+            elif self.failure is None:  # once, until events can be taken again
+                _logger.error("Events can't be taken: %s", error)
+            self.failure = str(error) or type(error).__name__
             for job in jobs:
                 job.done.set_exception(error)
             return

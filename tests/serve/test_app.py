@@ -24,6 +24,7 @@ from recbole_signed.serve import (
     Engine,
     Experiments,
     ImpressionQueue,
+    Maintenance,
     ServeSettings,
     Shown,
     TrafficLog,
@@ -360,7 +361,9 @@ def test_what_is_no_json_object_is_said_in_words_of_json(serve: Make) -> None:
     whole = json.dumps({"users": [{"user_id": "1"}]})
     for kind in ("application/x-www-form-urlencoded", "text/plain", ""):  # the first is what curl -d sends
         assert "Content-Type: application/json" in detail(whole, kind)
-    assert detail("[]", "application/json") == "body: An object was expected; /docs shows it."
+    assert detail("[]", "application/json").startswith('body: An object was expected, such as {"users": [')
+    bare = client.post("/v1/events", json=[{"user_id": "1", "item_id": "1", "type": "like"}]).json()["detail"]
+    assert bare.startswith('body: An object was expected, such as {"events": [{"user_id": ')
     assert detail('{"users": ["1"]}', "text/plain; a=b").startswith("body: It is not taken for JSON")
     assert detail('{"users": ["1"]}', "application/json").startswith("body.users.0: An object was expected")
 
@@ -847,6 +850,33 @@ def test_what_the_disk_refuses_is_no_fault_of_the_request(
     assert client.get("/v1/items/1").json()["tags"] == []
 
 
+def test_clients_are_not_told_where_files_of_the_service_are(
+    serve: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = tmp_path / "state" / "experiments.yaml"
+    client = serve(experiments=Experiments.read(kept), backup=tmp_path / "copies" / "ratings")
+    engine = client.engine  # type: ignore[attr-defined]
+    maintenance = Maintenance(engine, engine.settings.schedule)
+    told = TestClient(make_app(engine, maintenance=maintenance))
+
+    unknown = client.post("/v1/models/v99/activate")
+    assert unknown.json()["detail"].startswith("There is no version 'v99' in versions; ")
+    assert f"in {tmp_path}" in caplog.text
+    kept.write_text("experiments: [")
+    body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}
+    texts = [client.put("/v1/experiments/x", json=body).text]
+    (tmp_path / "copies").write_text("a file where the folder of backups would be")
+    assert maintenance.run("backup").error is not None
+    texts.append(told.get("/v1/status").text)
+    engine.trainer.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
+    refused = client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "1", "type": "like"}]})
+    assert (refused.status_code, "(log.sqlite)" in refused.json()["detail"]) == (503, True)
+    assert "Events can't be taken: Appending to the event log failed" in caplog.text
+    texts += [refused.text, client.get("/readyz").text]
+    assert all("failed" in each or "not" in each for each in texts)
+    assert not [each for each in texts if str(tmp_path) in each]
+
+
 def test_a_service_is_ready_again_once_its_disk_is(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_signed.serve.writer.PROBE", 0.05)
     client = serve()
@@ -998,36 +1028,6 @@ def test_a_verdict_whose_clock_is_ahead_is_taken_back(serve: Make, route: str) -
     assert items(client, "1", k=50) == before
 
 
-def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, clock = serve(), [NOW]
-    monkeypatch.setattr("recbole_signed.serve.engine.now_ms", lambda: clock[0])
-    before = items(client, "1", k=50)
-    send(client, "1", before[0], "dislike")
-    clock[0] -= 30_000
-    assert send(client, "1", before[0], "undislike")["accepted"] == 1
-    assert items(client, "1", k=50) == before
-    for _ in range(2):
-        assert send(client, "1", before[0], "dislike")["accepted"] == 1
-        assert before[0] not in items(client, "1", k=50)
-        assert send(client, "1", before[0], "undislike")["accepted"] == 1
-        assert items(client, "1", k=50) == before
-    arrivals = client.engine.arrivals  # type: ignore[attr-defined]
-    assert arrivals.now() == NOW + 6
-    clock[0] = NOW - SET_BACK  # what is further ahead would be refused
-    assert arrivals.now() == clock[0]
-
-
-def test_an_answer_that_an_erasure_overtakes_is_not_logged(
-    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = serve()
-    held: list[Shown] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(ImpressionQueue, "put", lambda self, answer: held.append(answer))
-        client.get("/v1/users/1/recommendations")
-    assert client.delete("/v1/users/1").json()["accepted"] == 1
-    log = client.engine.traffic  # type: ignore[attr-defined]
-    log.write(held)
 def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Make, trainer: OnlineTrainer) -> None:
     client = serve()
     ahead = int(time.time() * 1000) + 120_000
@@ -1066,6 +1066,36 @@ def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Ma
     again.close()
 
 
+def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, clock = serve(), [NOW]
+    monkeypatch.setattr("recbole_signed.serve.engine.now_ms", lambda: clock[0])
+    before = items(client, "1", k=50)
+    send(client, "1", before[0], "dislike")
+    clock[0] -= 30_000
+    assert send(client, "1", before[0], "undislike")["accepted"] == 1
+    assert items(client, "1", k=50) == before
+    for _ in range(2):
+        assert send(client, "1", before[0], "dislike")["accepted"] == 1
+        assert before[0] not in items(client, "1", k=50)
+        assert send(client, "1", before[0], "undislike")["accepted"] == 1
+        assert items(client, "1", k=50) == before
+    arrivals = client.engine.arrivals  # type: ignore[attr-defined]
+    assert arrivals.now() == NOW + 6
+    clock[0] = NOW - SET_BACK  # what is further ahead would be refused
+    assert arrivals.now() == clock[0]
+
+
+def test_an_answer_that_an_erasure_overtakes_is_not_logged(
+    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+    held: list[Shown] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(ImpressionQueue, "put", lambda self, answer: held.append(answer))
+        client.get("/v1/users/1/recommendations")
+    assert client.delete("/v1/users/1").json()["accepted"] == 1
+    log = client.engine.traffic  # type: ignore[attr-defined]
+    log.write(held)
     name = log._name("1")
     assert not any(name in each.read_bytes() for each in (tmp_path / "state").glob("traffic*"))
     client.get("/v1/users/2/recommendations")  # others are logged as before

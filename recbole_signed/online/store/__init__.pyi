@@ -5,6 +5,7 @@ from .backup import BACKUPS as BACKUPS
 from .backup import BackupInfo as BackupInfo
 from .backup import back_up as back_up
 from .backup import note_destroyed as note_destroyed
+from .backup import noted as noted
 from .backup import refuse_target as refuse_target
 from .backup import restore as restore
 from .checksum import row_checksums as row_checksums
