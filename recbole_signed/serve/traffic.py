@@ -379,14 +379,20 @@ class ImpressionQueue:
     def __init__(self, log: TrafficLog, keep: int | None = None) -> None:
         self._log, self._keep = log, keep
         self._prune_at = time.monotonic()
+        self._dropped = 0
         self._queue: queue.Queue[Shown | Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
         self._thread.start()
 
     def put(self, answer: Shown) -> None:
-        """Hand an answer over; where :data:`WAITING` things wait, it is dropped: answers do not wait for the disk."""
+        """Hand an answer over; where :data:`WAITING` things wait, it is dropped: answers do not wait for the disk.
+
+        The log of the service says how many were, once those that waited are written.
+        """
         if self._queue.qsize() < WAITING:
             self._queue.put(answer)
+        else:
+            self._dropped += 1
 
     def outcomes(self, verdicts: Sequence[tuple[str, str, int, int]], counted: Callable[[int, int], None]) -> None:
         """Hand verdicts over, see :meth:`TrafficLog.outcome`; ``counted`` gets the likes and dislikes found."""
@@ -441,6 +447,9 @@ class ImpressionQueue:
                 job = self._queue.get() if not self._queue.empty() else _nothing
             if answers:
                 _attempt(partial(self._log.write, answers))
+                if self._dropped:
+                    _logger.warning("%d answers were not logged as shown: the disk is too slow.", self._dropped)
+                    self._dropped = 0
             if job is not None:
                 _attempt(job)
                 if self._keep is not None and time.monotonic() >= self._prune_at:

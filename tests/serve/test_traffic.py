@@ -267,6 +267,22 @@ def test_what_waits_behind_an_answer_that_can_not_be_written_happens(
     waiting.close()
 
 
+def test_answers_that_are_not_logged_are_counted_in_the_log_of_the_service(
+    log: TrafficLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(traffic, "WAITING", 2)
+    waiting = ImpressionQueue(log)
+    with log._lock:  # the disk takes its time
+        waiting.put(shown("0", "u", "x", 0))
+        while waiting._queue.qsize():
+            time.sleep(0.001)
+        for n in range(1, 6):
+            waiting.put(shown(str(n), "u", "x", n))
+    waiting.close()
+    assert log.logged("test").height == 3
+    assert "3 answers were not logged" in caplog.text
+
+
 def test_an_erasure_that_fails_is_told_and_the_next_one_happens(
     log: TrafficLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
