@@ -34,6 +34,8 @@ from recbole_signed.serve.writer import BusyError
 _logger = logging.getLogger(__name__)
 _SLASH = re.compile(b"%2f", re.IGNORECASE)
 PROBES = frozenset(("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"))
+_KEPT = re.compile(r"/v1/users/[^/]+/recommendations|/api/recommend/[^/]+")
+"""Paths of lists that are kept as shown: an image of a foreign page would be counted in experiments."""
 """Routes that are asked whether a process is well, and are answered however late it is."""
 _NOT_JSON = "It is not taken for JSON; send the header 'Content-Type: application/json'"
 
@@ -141,9 +143,10 @@ class Watch:
             raise no_key()
         headers = Headers(scope=scope)
         # browsers send what needs no body and no key for any page, without asking first
-        foreign = headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in READING
-        if foreign and not self._origins & {"*", headers.get("origin")}:
-            detail = "A page of another site asks for a change; 'allow_origins' in the settings lets it."
+        changes = scope["method"] not in READING or _KEPT.fullmatch(scope["path"])
+        foreign = headers.get("sec-fetch-site") == "cross-site" and not self._origins & {"*", headers.get("origin")}
+        if changes and foreign:
+            detail = "A page of another site asks for a change or a list; 'allow_origins' in the settings lets it."
             raise ProblemError(403, "Forbidden", detail)
         length = headers.get("content-length", "0")
         if not length.isdecimal():

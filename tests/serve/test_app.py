@@ -934,6 +934,9 @@ def test_a_service_without_keys_answers_under_local_names_alone() -> None:
         app.add_middleware(LocalHosts, also=also)
         return TestClient(app).get("/", headers={"host": host}).status_code
 
+    for path in ("/v1/users/1/recommendations", "/api/recommend/a%2Fb"):  # which would be kept as shown
+        assert client.get(path, headers=foreign).status_code == 403
+        assert client.get(path, headers={**foreign, "Sec-Fetch-Site": "same-site"}).status_code == 200
     local = (
         "localhost",
         "localhost:8080",
