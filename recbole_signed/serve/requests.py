@@ -104,14 +104,14 @@ async def check_parameters(request: Request) -> None:
 
 
 async def erase(engine: Engine, user: str) -> schemas.EventsAnswer:
-    """Forget a user.
+    """Forget a user; raises as :func:`take_back`."""
+    return await _done(engine, {"user_id": user, "type": "forget_user"}, "The user can't be forgotten")
 
-    Raises:
-        ProblemError: 409 where it was refused, so that nobody takes it for done.
-    """
-    answer = await submit(engine, [{"user_id": user, "type": "forget_user"}])
+
+async def _done(engine: Engine, row: dict[str, Any], refusal: str) -> schemas.EventsAnswer:
+    answer = await submit(engine, [row])
     if answer.refused:
-        raise ProblemError(409, "Conflict", f"The user can't be forgotten: {answer.results[0].reason}.")
+        raise ProblemError(409, "Conflict", f"{refusal}: {answer.results[0].reason}.")
     return answer
 
 
@@ -152,8 +152,13 @@ def check_length(engine: Engine, given: str) -> None:
 
 
 async def take_back(engine: Engine, user: str, item: str, sign: str) -> schemas.EventsAnswer:
-    """Take the like or dislike of a user back."""
-    return await submit(engine, [{"user_id": user, "item_id": item, "type": f"un{sign}"}])
+    """Take the like or dislike of a user back.
+
+    Raises:
+        ProblemError: 409 where it was refused, so that nobody takes it for done.
+    """
+    row = {"user_id": user, "item_id": item, "type": f"un{sign}"}
+    return await _done(engine, row, f"The {sign} can't be taken back")
 
 
 async def announce(engine: Engine, row: dict[str, Any]) -> None:

@@ -527,7 +527,7 @@ def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(serv
     assert not client.get("/v1/users/u/recommendations").json()["known_user"]
 
 
-def test_a_user_who_is_not_forgotten_is_an_error(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_forgotten_or_taken_back_is_an_error(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve()
     trainer, clock = client.engine.trainer, time.time_ns  # type: ignore[attr-defined]
     trainer.forget("u")
@@ -543,8 +543,13 @@ def test_what_is_not_utf_8_is_no_id(serve: Make) -> None:
     send(client, "a\ufffd", "1", "like")
     for path in ("/v1/users/a%FF", "/v1/users/a%ED%A0%80", "/v1/users/a%C3"):
         refused = client.delete(path)
+    for user in ("u", "u2"):
+        send(client, user, "5", "like")
         assert refused.status_code == 400, path
         assert "percent-encoded UTF-8" in refused.json()["detail"]
+    for path in ("/v1/users/u2/verdicts/5?sign=like", "/api/feedback/like/u2/5"):
+        refused = client.delete(path)
+        assert (refused.status_code, "can't be taken back" in refused.json()["detail"]) == (409, True)
     assert client.get("/v1/users/1/recommendations?exclude=%FF").status_code == 400
     assert client.get("/v1/users/a%EF%BF%BD/recommendations").json()["known_user"]
 
