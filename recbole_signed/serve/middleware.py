@@ -20,6 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_signed.errors import UsageError
@@ -33,9 +34,9 @@ from recbole_signed.serve.writer import BusyError
 
 _logger = logging.getLogger(__name__)
 _SLASH = re.compile(b"%2f", re.IGNORECASE)
-PROBES = frozenset(("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"))
 _KEPT = re.compile(r"/v1/users/[^/]+/recommendations|/api/recommend/[^/]+")
 """Paths of lists that are kept as shown: an image of a foreign page would be counted in experiments."""
+PROBES = frozenset(("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"))
 """Routes that are asked whether a process is well, and are answered however late it is."""
 _NOT_JSON = "It is not taken for JSON; send the header 'Content-Type: application/json'"
 
@@ -205,11 +206,15 @@ def _example(request: Request) -> str:
 def answer_errors(app: FastAPI, engine: Engine) -> None:
     """Let an application answer errors with problem details; folders of this machine are in the log alone."""
 
+    logged = ""
+
     @app.exception_handler(ProblemError)
     async def problem(_: Request, error: ProblemError) -> Response:
+        nonlocal logged
         told = engine.without_folders(error.detail)
-        if told != error.detail:
-            _logger.warning("%s", error.detail)
+        if error.detail not in (told, logged):  # what a full disk refuses, it refuses again and again
+            logged = error.detail
+            _logger.warning("%s", " ".join(logged.split()))  # in one line, whatever it quotes
         return ProblemError(error.status_code, error.title, told, error.retry_after).response()
 
     @app.exception_handler(UsageError)
@@ -239,10 +244,15 @@ def answer_errors(app: FastAPI, engine: Engine) -> None:
         return ProblemError(422, "Unprocessable Content", f"{where}: {first['msg']}.").response()
 
     @app.exception_handler(HTTPException)
-    async def other(_: Request, error: HTTPException) -> Response:
+    async def other(request: Request, error: HTTPException) -> Response:
         detail = f"{error.detail}."
+        if error.status_code == 400:  # FastAPI's, where its reader of JSON gives up
+            detail = "The body is no JSON in UTF-8, is nested too deeply, or has a number of thousands of digits."
         if error.status_code in (404, 405):  # of a path, or a method, that no route has
             detail = f"{error.detail}; /docs lists the routes."
         response = ProblemError(error.status_code, "Request refused", detail).response()
-        response.headers.update(error.headers or {})
+        if error.status_code == 405:  # Starlette names the methods of one route alone
+            here = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+            methods = {method for route in here for method in getattr(route, "methods", None) or ()}
+            response.headers["Allow"] = ", ".join(sorted(methods))
         return response

@@ -368,6 +368,19 @@ def test_what_is_no_json_object_is_said_in_words_of_json(serve: Make) -> None:
     assert detail('{"users": ["1"]}', "application/json").startswith("body.users.0: An object was expected")
 
 
+def test_what_is_not_allowed_names_what_is(serve: Make) -> None:
+    client = serve()
+    for path, allowed in (("users/1", "DELETE, GET, PUT"), ("models", "GET, POST"), ("popular", "GET")):
+        refused = client.patch(f"/v1/{path}")
+        assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"events": [' + b"9" * 5000 + b"]}", b'{"events": ["\xff"]}'])
+def test_a_body_that_the_reader_of_json_gives_up_is_refused(serve: Make, body: bytes) -> None:
+    refused = serve().post("/v1/events", content=body, headers={"content-type": "application/json"})
+    assert (refused.status_code, refused.json()["detail"][:24]) == (400, "The body is no JSON in U")
+
+
 def test_no_page_loads_anything_of_a_foreign_host(serve: Make) -> None:
     client = serve()
     for path in ("/", "/docs"):
@@ -530,8 +543,13 @@ def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(serv
 def test_what_is_not_forgotten_or_taken_back_is_an_error(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve()
     trainer, clock = client.engine.trainer, time.time_ns  # type: ignore[attr-defined]
+    for user in ("u", "u2"):
+        send(client, user, "5", "like")
     trainer.forget("u")
     monkeypatch.setattr(time, "time_ns", lambda: clock() - 3_600_000_000_000)
+    for path in ("/v1/users/u2/verdicts/5?sign=like", "/api/feedback/like/u2/5"):
+        refused = client.delete(path)
+        assert (refused.status_code, "can't be taken back" in refused.json()["detail"]) == (409, True)
     for path in ("/v1/users/u", "/api/user/u"):
         refused = client.delete(path)
         assert refused.status_code == 409
@@ -543,13 +561,8 @@ def test_what_is_not_utf_8_is_no_id(serve: Make) -> None:
     send(client, "a\ufffd", "1", "like")
     for path in ("/v1/users/a%FF", "/v1/users/a%ED%A0%80", "/v1/users/a%C3"):
         refused = client.delete(path)
-    for user in ("u", "u2"):
-        send(client, user, "5", "like")
         assert refused.status_code == 400, path
         assert "percent-encoded UTF-8" in refused.json()["detail"]
-    for path in ("/v1/users/u2/verdicts/5?sign=like", "/api/feedback/like/u2/5"):
-        refused = client.delete(path)
-        assert (refused.status_code, "can't be taken back" in refused.json()["detail"]) == (409, True)
     assert client.get("/v1/users/1/recommendations?exclude=%FF").status_code == 400
     assert client.get("/v1/users/a%EF%BF%BD/recommendations").json()["known_user"]
 
@@ -921,6 +934,9 @@ def test_a_page_of_another_site_changes_nothing(serve: Make) -> None:
     refused = client.post("/v1/models", headers=foreign)
     assert (refused.status_code, "allow_origins" in refused.json()["detail"]) == (403, True)
     assert client.get("/v1/popular", headers=foreign).status_code == 200
+    for path in ("/v1/users/1/recommendations", "/api/recommend/a%2Fb"):  # which would be kept as shown
+        assert client.get(path, headers=foreign).status_code == 403
+        assert client.get(path, headers={**foreign, "Sec-Fetch-Site": "same-site"}).status_code == 200
     assert client.post("/v1/models", headers={**foreign, "Sec-Fetch-Site": "same-origin"}).status_code == 201
     assert "frame-ancestors 'none'" in client.get("/").headers["content-security-policy"]
     for origins in (["http://other.example"], ["*"]):
@@ -939,9 +955,6 @@ def test_a_service_without_keys_answers_under_local_names_alone() -> None:
         app.add_middleware(LocalHosts, also=also)
         return TestClient(app).get("/", headers={"host": host}).status_code
 
-    for path in ("/v1/users/1/recommendations", "/api/recommend/a%2Fb"):  # which would be kept as shown
-        assert client.get(path, headers=foreign).status_code == 403
-        assert client.get(path, headers={**foreign, "Sec-Fetch-Site": "same-site"}).status_code == 200
     local = (
         "localhost",
         "localhost:8080",
