@@ -73,7 +73,8 @@ def experiment_report(
             metrics[metric] = tt.RatioOfMeans(over, under, **usable, confidence_level=confidence)
         metrics["likes_per_user"] = tt.Mean("likes", confidence_level=confidence)
         metrics[SAMPLE_RATIO] = tt.SampleRatio({control: shares[control], name: shares[name]})
-        results[name] = tt.Experiment(metrics).analyze(pair, control=control)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a metric that does not vary: it is None below
+            results[name] = tt.Experiment(metrics).analyze(pair, control=control)
         for metric in (*METRICS, "likes_per_user"):
             found = results[name][metric]
             bounds = _always_valid_difference(groups[name], groups[control], metric, confidence)

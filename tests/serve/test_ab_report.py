@@ -175,6 +175,7 @@ def test_users_who_are_all_alike_say_nothing_of_the_error_of_a_difference(shown:
     assert found[0] < 0 < found[1]
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_metric_that_does_not_vary_is_told_as_unknown_and_leaves_the_others_corrected() -> None:
     users = simulate(2000, np.random.default_rng(4), effect=0.2).with_columns(dislikes=0, dislikes_before=0)
     report = experiment_report(users, "control", SHARES)
