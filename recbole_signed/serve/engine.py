@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -119,18 +120,21 @@ class Engine(Answers):
     def without_folders(self, text: str) -> str:
         """Return a message as clients are told it: files of the state, and others of the settings, by their names."""
         for path in self._paths() if os.sep in text else ():
-            text = text.replace(f"{path}{os.sep}", "").replace(path, os.path.basename(path))
+            here = rf"(?<![\w.-]){re.escape(path)}"  # not within an id
+            name = os.path.basename(path).replace("\\", r"\\")
+            text = re.sub(rf"{here}\b", name, re.sub(f"{here}{os.sep}", "", text))
         return text
 
     def _paths(self) -> list[str]:
         """Return the paths of this machine that messages may begin one with, the longest first."""
         state, settings = self.trainer.directory, self.settings
-        given = [each for each in (state, self._folder, settings.experiments, settings.backup) if each is not None]
+        backup = settings.backup
+        folders = (state, self._folder, settings.experiments, backup, None if backup is None else backup.parent)
+        given = [each for each in folders if each is not None]
         with contextlib.suppress(UsageError, OSError):  # its message is told where the file is needed
             given += [each.path for each in noted(state)]
-        forms = {form for each in given for form in (each, each.absolute(), each.resolve())}
-        found = {str(path) for each in forms for path in (each, each.parent)} - {os.sep}
-        return sorted((each for each in found if os.sep in each), key=len, reverse=True)
+        forms = {str(form) for each in given for form in (each, each.absolute(), each.resolve())} - {os.sep}
+        return sorted((each for each in forms if os.sep in each), key=len, reverse=True)
 
     @property
     def waiting(self) -> int:

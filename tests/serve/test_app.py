@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -893,6 +894,8 @@ def test_clients_are_not_told_where_files_of_the_service_are(
     texts += [refused.text, client.get("/readyz").text]
     assert all("failed" in each or "not" in each for each in texts)
     assert not [each for each in texts if str(tmp_path) in each]
+    named = client.get(f"/v1/items/{quote(f'a{tmp_path}/state/b', safe='')}/similar").json()["detail"]
+    assert named.startswith(f"there is no item 'a{tmp_path}/state/b'")  # an id is told as it was given
 
 
 def test_a_service_is_ready_again_once_its_disk_is(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
