@@ -55,7 +55,7 @@ SHORT = 100
 """Items of a list that is made at once."""
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "content": {PROBLEM: {}}}
-    for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
+    for status in (400, 401, 403, 404, 409, 413, 421, 422, 429, 503)
 }
 
 
@@ -428,12 +428,12 @@ def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
         """Say that the process lives."""
         return "ok"
 
-    @app.get("/readyz", tags=["health"])
-    async def readyz(response: Response) -> dict[str, Any]:
+    @app.get("/readyz", tags=["health"], responses={503: {"model": schemas.Readiness}})
+    async def readyz(response: Response) -> schemas.Readiness:
         """Say whether answers are current; 503 where they are not, with the reasons."""
         reasons = engine.reasons_not_ready()
         response.status_code = 503 if reasons else 200
-        return {"ready": not reasons, "reasons": reasons, "seq": engine.seq, "model": engine.version}
+        return schemas.Readiness(ready=not reasons, reasons=reasons, seq=engine.seq, model=engine.version)
 
     @app.get("/metrics", tags=["health"], dependencies=needs("read"), response_class=PlainTextResponse)
     def metrics() -> PlainTextResponse:

@@ -1,4 +1,4 @@
-"""What the schema of the routes says of API keys: how they are sent, and which role a route needs."""
+"""What the schema of the routes says of API keys (how they are sent, and which role a route needs) and of errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from recbole_signed.serve.keys import ApiKeys
 from recbole_signed.serve.middleware import key_of, no_key
-from recbole_signed.serve.problems import ProblemError
+from recbole_signed.serve.problems import PROBLEM, ProblemError
 
 HEADER, BEARER = "ApiKeyHeader", "BearerKey"
 _SCHEMES = {
@@ -40,7 +40,7 @@ class NeedsRole:
 
 
 def describe_keys(app: FastAPI, required: bool) -> None:
-    """Let the schema of an application tell of each route what key it needs.
+    """Let the schema of an application tell of each route what key it needs, and what errors are.
 
     Args:
         app: with all of its routes.
@@ -67,6 +67,10 @@ def _schema(app: FastAPI, required: bool) -> dict[str, Any]:
         role = next((each.role for each in needed if isinstance(each, NeedsRole)), "")
         for method in route.methods or ():
             operation = schema["paths"][route.path_format][method.lower()]
+            for response in operation["responses"].values():
+                content = response.get("content", {})
+                if PROBLEM in content:  # FastAPI has the schema under the type of what the route answers with
+                    response["content"] = {PROBLEM: next(each for each in content.values() if each)}
             if not role:
                 operation["security"] = []
                 continue

@@ -146,7 +146,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         """Say that the process lives."""
         return {"Ready": True}
 
-    @app.get("/api/health/ready", **tag)
+    @app.get("/api/health/ready", responses={503: {"model": dict[str, bool]}}, **tag)
     async def ready(response: Response) -> dict[str, bool]:
         """Say whether answers are current; 503 where they are not."""
         reasons = engine.reasons_not_ready()

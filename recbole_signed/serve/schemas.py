@@ -323,6 +323,15 @@ class ExperimentChange(_Body):
     status: str | None = None
 
 
+class Readiness(BaseModel):
+    """Whether answers are current, why they are not, and what they reflect."""
+
+    ready: bool
+    reasons: list[str]
+    seq: int
+    model: str
+
+
 class Problem(BaseModel):
     """Problem details (RFC 9457)."""
 

@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from recbole_signed.serve import Maintenance, ServeSettings, make_app, make_key
 from recbole_signed.serve.keys import ROLES
+from recbole_signed.serve.schemas import Problem, Readiness
 
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 
@@ -89,6 +90,27 @@ def test_a_service_without_keys_says_that_none_is_needed(serve: Callable[..., Te
     operation = schema["paths"]["/v1/users/{user_id}"]["delete"]
     assert {} in operation["security"]
     assert "the role `admin`, where the service has keys" in operation["description"]
+
+
+def test_errors_are_of_the_type_and_form_that_the_schema_says(serve: Callable[..., TestClient]) -> None:
+    client = serve()
+    schema = client.get("/openapi.json").json()
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    probes = {"/readyz", "/api/health/ready"}  # whose 503 is an answer as well
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if status >= "400" and not (status == "503" and path in probes):
+                    assert response["content"] == problem, (path, status)
+    refused = client.get("/v1/items/x/similar")
+    assert refused.headers["content-type"] in problem
+    Problem.model_validate(refused.json(), strict=True)
+    client.engine.writer.failure = "no room"  # type: ignore[attr-defined]
+    for path in probes:
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert [answer.headers["content-type"]] == [*schema["paths"][path]["get"]["responses"]["503"]["content"]]
+    Readiness.model_validate(client.get("/readyz").json(), strict=True)
 
 
 @pytest.mark.slow
