@@ -114,7 +114,7 @@ class Answers:
             ranking.with_parameters(learner, policy.parameters)
 
     def hidden(self) -> Any:
-        """Return the ids of items that are shown to nobody, see :meth:`OnlineState.hidden_items`."""
+        """Return the ids of items that are shown to nobody: the withdrawn, and those of ``newcomers.py``."""
         return self._state.hidden_items()
 
     def item(self, item: str) -> tuple[bool, tuple[str, ...]]:

@@ -197,8 +197,8 @@ def _is_json(request: Request) -> bool:
 
 def _example(request: Request) -> str:
     """Return an example of the body that the route of a request takes, for a message; nothing where it has none."""
-    body = getattr(request.scope.get("route"), "body_field", None)
-    config = getattr(body.field_info.annotation, "model_config", {}) if body is not None else {}
+    about = getattr(getattr(request.scope.get("route"), "body_field", None), "field_info", None)
+    config = getattr(getattr(about, "annotation", None), "model_config", {})
     examples = (config.get("json_schema_extra") or {}).get("examples")
     return f", such as {json.dumps(examples[0])}" if examples else ""
 

@@ -40,7 +40,7 @@ def _stamped(rows: Sequence[Any], engine: Engine) -> list[Any]:
         untimed, users, items, engine.trainer.times_to_follow(users, items), strict=True
     ):
         stamp = max(engine.arrivals.now(), least, here.get((user, item), 0), here.get((user, ""), 0))
-        here[user, item] = stamp + 1  # a forgetting has no item
+        here[user, "" if rows[place].get("type") == "forget_user" else item] = stamp + 1
         stamped[place] = {**rows[place], "timestamp": stamp}
     return stamped
 

@@ -1075,8 +1075,8 @@ def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Ma
     for number, kind in ((6, "like"), (7, "view")):
         assert send(client, "u", str(number), kind)["accepted"] == 1
     rows: list[dict[str, Any]] = [
-        {"user_id": "u", "type": "forget_user"},
-        {"user_id": "u", "item_id": 8, "type": "skip"},
+        {"user_id": "u", "item_id": 8, "type": "forget_user"},  # whose item means nothing
+        {"user_id": "u", "item_id": 7, "type": "skip"},
     ]
     assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 2
     assert kinds() == ["skip"]
