@@ -88,14 +88,14 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     field.send_keys("1", Keys.ENTER)
     wait.until(lambda driver: "The newest verdict is a dislike" in driver.find_element(By.ID, "userresult").text)
     assert len(browser.find_elements(By.CSS_SELECTOR, "#userresult table:not(#said) tbody tr")) == 10
-    browser.find_element(By.CSS_SELECTOR, "#userresult button").send_keys(Keys.ENTER)
+    browser.find_element(By.CSS_SELECTOR, "#userresult button[aria-label^=Why]").send_keys(Keys.ENTER)
     wait.until(lambda driver: "The like rate of item" in driver.find_element(By.ID, "why").text)
 
     # what the user said, and taking the newest back
     said = [row.text for row in browser.find_elements(By.CSS_SELECTOR, "#said tbody tr")]
     assert 0 < len(said) <= 10
     assert " dislike " in said[0]
-    browser.find_element(By.CSS_SELECTOR, "#said button").send_keys(Keys.ENTER)
+    browser.find_element(By.CSS_SELECTOR, "#said button[aria-label^=Take]").send_keys(Keys.ENTER)
     wait.until(lambda driver: "The newest verdict" not in driver.find_element(By.ID, "userresult").text)
     assert browser.find_element(By.CSS_SELECTOR, "#said tbody tr").text != said[0]
 
@@ -114,6 +114,37 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     photograph(browser, "desk")
     errors = [each for each in browser.get_log("browser") if "422" not in each["message"]]
     assert errors == []
+
+
+def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, address: str) -> None:
+    browser.set_window_size(1200, 1000)
+    browser.get(address)
+    wait = WebDriverWait(browser, PATIENCE)
+
+    def press(selector: str) -> str:
+        found = wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
+        name = found.accessible_name
+        found.send_keys(Keys.ENTER)
+        return str(name)
+
+    # from a popular item to a user whom it suits
+    wait.until(lambda driver: "Popular" in driver.find_element(By.ID, "itemresult").text)
+    assert press("#itemresult button.link").startswith("Look up item ")
+    wait.until(lambda driver: "Who would get it" in driver.find_element(By.ID, "itemresult").text)
+    user = press("#itemresult button[aria-label^='Look up user']").removeprefix("Look up user ")
+    rows = "#userresult table:not(#said) tbody tr"
+    wait.until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, rows)) == 10)
+    assert browser.find_element(By.ID, "userid").get_attribute("value") == user
+
+    # nobody judges in the name of a user by accident
+    assert not browser.find_elements(By.CSS_SELECTOR, "#userresult button[aria-label^=Dislike]")
+    browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
+    item = press(f"{rows} button[aria-label^=Dislike]").removeprefix("Dislike ")
+    change = rf"The new list was here \d+ ms after the dislike of '{item}' was sent\. Gone: .*\b{item}\b.*New: "
+    wait.until(lambda driver: re.search(change, driver.find_element(By.ID, "why").text))
+    assert browser.find_element(By.CSS_SELECTOR, "#said tbody tr").text.startswith(f"{item} dislike ")
+    photograph(browser, "acting")
+    assert browser.get_log("browser") == []
 
 
 def test_a_replica_without_a_writer_says_so(
