@@ -66,7 +66,6 @@ def refusing(what: str, remedy: str = _OF_STATE) -> Iterator[None]:
 
     Raises:
         UsageError: in place of an OSError.
-
     """
     try:
         yield
@@ -207,7 +206,6 @@ def replacing_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         FileExistsError: ``target`` came to be meanwhile, and is not to be replaced.
         UsageError: a file stands where a folder above ``target`` is to be.
-
     """
     for above in target.parents:
         if above.exists() and not above.is_dir():
@@ -244,7 +242,6 @@ def write_folder(
         files: tensors by name, by the name of their file (without ``.safetensors``).
         meta: JSON that the manifest holds beside the checksums.
         what: the steps' prefix, for the tests of faults.
-
     """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -301,7 +298,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         DamagedError: it is absent or not as it was written.
         UsageError: a newer version of this package wrote it.
-
     """
     path = folder / MANIFEST
     try:
@@ -331,7 +327,6 @@ def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[s
 
     Raises:
         DamagedError: it is absent or not as it was written.
-
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load

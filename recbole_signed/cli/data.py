@@ -70,7 +70,6 @@ def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
 
     Raises:
         UsageError: there is no such folder.
-
     """
     from recbole_signed.convert import dataset_versions as versions
 

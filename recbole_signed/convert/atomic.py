@@ -32,7 +32,6 @@ class Schema:
         standard: columns that have a meaning, in their order in the file; the first are ids.
         needed: those of them that must be there.
         blanks: whether cells of the other columns may be blank.
-
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Schema:
 
         Raises:
             UsageError: a cell that is blank, no number, no sign, or unfit for the format (with its row).
-
         """
         if not self._types:
             self._learn(batch, types)

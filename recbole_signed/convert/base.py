@@ -86,7 +86,6 @@ class Converter(ABC):
     Args:
         input: the raw file or folder; None only if ``input_needed`` is false.
         options: an instance of ``options_class``.
-
     """
 
     name: ClassVar[str]
@@ -119,7 +118,6 @@ class Converter(ABC):
 
         Raises:
             UsageError: raw data that cannot be read, with file and row.
-
         """
 
     def inputs(self) -> list[Path]:

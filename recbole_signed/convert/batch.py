@@ -85,7 +85,6 @@ class Batch:
 
         Raises:
             UsageError: with file, row and problem of the first row that is not good, unless bad rows are left out.
-
         """
         fit = np.asarray(good.fill_null(False) if isinstance(good, pl.Series) else good)
         bad = np.flatnonzero(~fit)

@@ -66,7 +66,6 @@ def convert(
 
     Raises:
         UsageError: unknown source or option, bad raw data (with file and row), or a data set in the way.
-
     """
     converter_class = find_source(source)
     shared, own = common.split(options, converter_class.options_class, source)
@@ -94,7 +93,6 @@ def write_dataset(
 
     Raises:
         UsageError: bad raw data (with file and row), or a data set in the way.
-
     """
     with _rename_into(target, overwrite) as folder:
         taker = Rejects(folder / f"{target.name}{versions.REJECTED}") if shared.on_error == "skip" else None
@@ -130,7 +128,6 @@ def may_replace(target: Path, overwrite: bool) -> None:
 
     Raises:
         UsageError: as said.
-
     """
     if not target.exists():
         return

@@ -68,7 +68,6 @@ def clean(spools: Spools, options: Common, folder: Path) -> Cleaned:
 
     Raises:
         UsageError: nothing is left (of a part), or ids that are to be numbered again are not numbers.
-
     """
     rows = _encode(spools, timed=options.dedup != "none")
     stays = np.ones(rows.user.size, bool)

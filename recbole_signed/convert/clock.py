@@ -33,7 +33,6 @@ class Clock:
         notation: of dates; None for ISO's.
         decimal: what stands before the decimals of numbers in text, as of :func:`recbole_signed.convert.number`.
         remedy: what helps where a text is no time, as the rest of a sentence.
-
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class Clock:
 
         Raises:
             UsageError: a missing time, or one that is neither a number nor a date (with file and row).
-
         """
         values, shown = batch.frame[column], batch.called(column)
         if self._notation is not None:

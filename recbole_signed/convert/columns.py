@@ -37,7 +37,6 @@ def token(batch: Batch, column: str) -> Batch:
     Raises:
         UsageError: a type that is not an id, a number that is not whole or too large for its type to tell it from the
             next one, or a text that is too long.
-
     """
     values, shown = batch.frame[column], batch.called(column)
     if values.dtype == pl.String:
@@ -142,7 +141,6 @@ def number(
 
     Raises:
         UsageError: text that is not a number, an infinite number, a missing value where none may be.
-
     """
     raw, made, shown = batch.frame[column], into or column, batch.called(column)
     if raw.dtype == pl.String:
@@ -220,7 +218,6 @@ def sign(batch: Batch, column: str, decimal: str | None = None) -> Batch:
 
     Raises:
         UsageError: any other value, with its row; true and false, since false as 0 would be no dislike.
-
     """
     raw, shown = batch.frame[column], batch.called(column)
     if raw.dtype == pl.Boolean or (raw.dtype == pl.String and raw.str.strip_chars().is_in(list(_BOOLEANS)).any()):
@@ -255,7 +252,6 @@ def sign_by_rule(
     Raises:
         UsageError: a column of the rule that does not hold what it is compared with, or a row that is a like and a
             dislike at once.
-
     """
     numbers = {name: f"\0number of {name}" for name in rule.columns}  # no column of a raw file is called so
     for name, made in numbers.items():

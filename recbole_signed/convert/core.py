@@ -73,7 +73,6 @@ def signed_core(
         shape: numbers of users and items.
         min_likes: 0 for no such condition.
         k: 0 for no such condition.
-
     """
     n_users, n_items = shape
     key = user.astype(np.int64) * n_items + item

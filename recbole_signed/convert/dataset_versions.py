@@ -83,7 +83,6 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
     Raises:
         UsageError: it is damaged.
-
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -130,7 +129,6 @@ def changes(folder: Path, record: Mapping[str, Any], *, thorough: bool) -> list[
         folder: of the data set.
         record: its ``dataset.json``.
         thorough: read all files, and look at more than atomic files: at NAME.yaml, too.
-
     """
     found: list[str] = []
     read_any = False
@@ -167,7 +165,6 @@ def refuse_changed(folder: Path, name: str) -> str | None:
 
     Raises:
         UsageError: its atomic files are not those that were made.
-
     """
     record = read_manifest(folder)
     if record is None or record.get("name", name) != name:

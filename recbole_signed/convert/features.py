@@ -28,7 +28,6 @@ def write_features(
 
     Raises:
         UsageError: a cell that is not fit, an id with several rows, or no row of an id that has interactions.
-
     """
     id_column = f"{kind}_id"
     schema = Schema({id_column: "token"}, needed=[id_column], blanks=features.blanks)

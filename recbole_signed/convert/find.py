@@ -25,7 +25,6 @@ def find_files(folder: Path, patterns: Iterable[str], below: str | None = None) 
 
     Raises:
         UsageError: a file is there twice, for example plain and compressed.
-
     """
     patterns = list(patterns)
     found: dict[str, Path] = {}
@@ -45,7 +44,6 @@ def find_one(folder: Path, patterns: Iterable[str], what: str, below: str | None
 
     Raises:
         UsageError: there is none (with the nearest name there), or there are several.
-
     """
     patterns = list(patterns)
     found = find_files(folder, patterns, below)

@@ -120,7 +120,6 @@ def keys_of(sample: Sequence[str], origin: str) -> tuple[str, ...]:
 
     Raises:
         UsageError: no line is an object.
-
     """
     keys: dict[str, None] = {}
     for text in sample:  # of a line that is none, the reader of the rows will say which one it is

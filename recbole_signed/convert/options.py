@@ -54,7 +54,6 @@ def read(options_class: type, given: Mapping[str, Any], source: str | None, also
 
     Raises:
         UsageError: an option the source does not have, or a value of another type.
-
     """
     hints = get_type_hints(options_class)
     owner, of = ("from_frame", "") if source is None else (f"The source '{source}'", f" of the source '{source}'")

@@ -58,7 +58,6 @@ def existing_file(path: Path) -> Path:
 
     Raises:
         UsageError: no such file (with the nearest name beside it), a folder, or an empty file.
-
     """
     require_file(path)
     if path.stat().st_size == 0:
@@ -253,7 +252,6 @@ def blocks(
 
     Raises:
         UsageError: empty or broken file, bytes outside the encoding, a quote that is never closed.
-
     """
     size = size or BLOCK_BYTES
     skipping = rejects.current() is not None
@@ -343,7 +341,6 @@ def scan_records(block: bytes, first_line: int, separator: str, quote: str | Non
 
     Raises:
         UsageError: a quote in the middle of a field (line given): readers disagree about what that means.
-
     """
     raw = np.frombuffer(block, np.uint8)
     newlines, separators = raw == _NEWLINE, raw == ord(separator)

@@ -36,7 +36,6 @@ class RawTable:
 
         Raises:
             UsageError: an unknown column, no rows at all, or a row that cannot be read (with file and row).
-
         """
         for column in columns:
             if not self.has(column):

@@ -28,7 +28,6 @@ def accept(folder: Path) -> list[str]:
 
     Raises:
         UsageError: no ``dataset.json``, or a file is missing or not fit for RecBole.
-
     """
     record = versions.read_manifest(folder)
     if record is None:

@@ -45,7 +45,6 @@ def source(name: str) -> type[Converter]:
 
     Raises:
         UsageError: no source of that name.
-
     """
     if name in _registered:
         return _registered[name]

@@ -23,7 +23,6 @@ class Rejects:
 
     Args:
         path: the file, made when the first row comes; None to count only.
-
     """
 
     def __init__(self, path: Path | None) -> None:

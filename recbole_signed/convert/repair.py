@@ -23,7 +23,6 @@ class RawText:
         block: whole lines, each ending in a newline.
         first_line: number of the first.
         starts: int64 ``[n]``: numbers of the lines at which records begin, ascending, where a record may have several.
-
     """
 
     def __init__(self, block: bytes, first_line: int, starts: np.ndarray | None = None) -> None:
@@ -56,7 +55,6 @@ def blank_lines(block: bytes, offsets: np.ndarray, first_line: int, origin: str,
         first_line: number of the first line of the block.
         origin: the file.
         reason: says what is wrong at an offset.
-
     """
     taker = rejects.current()
     assert taker is not None

@@ -114,7 +114,6 @@ class SignRule:
         Raises:
             UsageError: unknown key, no like condition, a condition that does not parse, or a column that is compared
                 with numbers and with words.
-
         """
         if not isinstance(spec, Mapping):
             raise UsageError(
@@ -196,7 +195,6 @@ class SignRule:
 
         Raises:
             UsageError: a column is absent, not numeric, or of another length.
-
         """
         used = self._check(columns)
         like = self.like.holds(used)
@@ -212,7 +210,6 @@ class SignRule:
 
         Raises:
             UsageError: as :meth:`verdicts`, or a row (counted from 1) on which both conditions hold.
-
         """
         like, dislike = self.verdicts(columns)
         both = np.flatnonzero(like & dislike)

@@ -20,7 +20,6 @@ class Spool:
     Args:
         folder: for segments; made when the first is written, and the caller's to remove.
         memory_rows: beyond so many rows they go to disk, and come back in pieces of about this size.
-
     """
 
     def __init__(self, folder: Path, memory_rows: int | None = None) -> None:

@@ -142,7 +142,6 @@ def open_table(
 
     Raises:
         UsageError: the file is missing, empty or broken, or its header names a column twice.
-
     """
     existing_file(path)
     suffix = plain_suffix(path)

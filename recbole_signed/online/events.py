@@ -101,7 +101,6 @@ class Limits:
         future_tolerance: milliseconds that an event may lie ahead of the clock; None switches the check off.
         now: the clock, in milliseconds since 1970.
         max_id_length: characters of the id of a user, an item or an event.
-
     """
 
     future_tolerance: int | None = 300_000
@@ -144,7 +143,6 @@ class EventBatch:
 
         Raises:
             UsageError: one of them is not valid, or no `Event`; none is taken.
-
         """
         if not isinstance(events, Iterable):
             raise UsageError(f"the events are given as {type(events).__name__}; give a list of Events.")
@@ -241,7 +239,6 @@ def parse_rows(
         instead: for each row what its source knows of fields that it lacks.
         only_known: refuse a row that has any other field, or features beside another type than announces them, as where
             somebody waits for the answer.
-
     """
     limits = limits or Limits()
     latest = limits.latest()

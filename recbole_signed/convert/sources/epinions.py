@@ -92,7 +92,6 @@ def _matrix(path: Path) -> np.ndarray:
 
     Raises:
         UsageError: no MATLAB file, or none with such a matrix.
-
     """
     try:
         with open_bytes(existing_file(path)) as file:

@@ -29,7 +29,6 @@ def require_earlier(path: Path, before: float) -> None:
 
     Raises:
         UsageError: most users' histories end after the log begins.
-
     """
     late = users = 0
     with rejects.unrecorded():
@@ -55,7 +54,6 @@ def history_batches(path: Path, before: float) -> Iterator[Batch]:
 
     Raises:
         UsageError: another file, or lists that are not lists of ids.
-
     """
     columns = ["user_id", "watch_seq", "long_watch_seq"]
     for batch in open_table(path).batches(columns):

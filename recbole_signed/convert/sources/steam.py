@@ -83,7 +83,6 @@ def _dated(batch: Batch) -> Batch:
 
     Raises:
         UsageError: a date that is neither (with its line).
-
     """
     batch = batch.keep(~batch.frame["posted"].str.contains(_NO_YEAR))
     posted = batch.frame["posted"]

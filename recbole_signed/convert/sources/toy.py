@@ -67,7 +67,6 @@ def planted(users: int = 60, items: int = 42, communities: int = 3, seed: int = 
 
     Raises:
         UsageError: numbers too small for every user to have likes and dislikes, and something left to rank.
-
     """
     if communities < 3 or items < 8 * communities or users < 2 * communities:
         raise UsageError(

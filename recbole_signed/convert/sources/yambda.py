@@ -215,7 +215,6 @@ def _states(events: pl.DataFrame, removed: str) -> pl.DataFrame:
     Args:
         events: ``uid``, ``item_id``, ``timestamp``, ``is_organic``, ``event``.
         removed: ``drop`` or ``neutral``: pairs of which nothing is left.
-
     """
     events = events.with_columns(
         pl.col("event").replace_strict(_EXPLICIT, return_dtype=pl.Int8).alias("side"),

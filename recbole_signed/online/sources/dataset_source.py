@@ -31,7 +31,6 @@ class AtomicSource(EventSource):
 
     Raises:
         UsageError: there is no such file, it lacks a column, or a value does not fit.
-
     """
 
     def __init__(

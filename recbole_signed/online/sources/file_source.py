@@ -32,7 +32,6 @@ class JsonLinesSource(EventSource):
 
     Raises:
         UsageError: the file can't be read.
-
     """
 
     def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
@@ -129,7 +128,6 @@ class CsvSource(EventSource):
 
     Raises:
         UsageError: the file can't be read, or its header lacks a field, or misspells one.
-
     """
 
     def __init__(self, path: str | Path, separator: str = ",", limits: Limits | None = None) -> None:
@@ -184,7 +182,6 @@ class ParquetSource(EventSource):
 
     Raises:
         UsageError: the file can't be read, or lacks a column, or misspells one.
-
     """
 
     def __init__(self, path: str | Path, limits: Limits | None = None) -> None:

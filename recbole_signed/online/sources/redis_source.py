@@ -30,7 +30,6 @@ class RedisSource(EventSource):
     Raises:
         MissingExtraError: the package redis is not installed.
         UsageError: the server can't be reached, or the key holds something else.
-
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class RedisSource(EventSource):
 
         Raises:
             UsageError: it names no stream, or as the class.
-
         """
         parts = urlsplit(address)
         words = {key: values[-1] for key, values in parse_qs(parts.query).items()}
@@ -102,7 +100,6 @@ class RedisSource(EventSource):
 
         Raises:
             UsageError: the server can't be reached; the entries will come again, and be known as duplicates.
-
         """
         if self._given:
             try:

@@ -37,7 +37,6 @@ class Adjacency:
 
     Args:
         dtypes: of the value columns, by name.
-
     """
 
     def __init__(self, dtypes: Mapping[str, type]) -> None:

@@ -16,7 +16,6 @@ def row_checksums(columns: Sequence[np.ndarray]) -> np.ndarray:
 
     Args:
         columns: int64 or float64 arrays ``[n]``, taken by their bits. A NaN counts as one value.
-
     """
     total = np.zeros(len(columns[0]), dtype=np.uint64)
     for column in columns:

@@ -46,7 +46,6 @@ class Base:
 
         Raises:
             UsageError: the base is damaged, and there is nothing behind it to fall back on.
-
         """
         if self._log.base is None:
             return EdgeState()
@@ -73,7 +72,6 @@ class Base:
 
         Raises:
             UsageError: the disk is full or can't be written; the log is as it was.
-
         """
         log, old = self._log, self._log.base
         name = f"base-{seq:012d}"
@@ -108,7 +106,6 @@ class Base:
 
         Raises:
             UsageError: the disk is full or can't be written; the log is as it was.
-
         """
         for name in versions.names():
             try:
@@ -133,7 +130,6 @@ class Base:
 
         Raises:
             UsageError: it is damaged, or the disk is full; it is as it was.
-
         """
         log, old = self._log, self._log.base
         edges = self.load()
@@ -182,7 +178,6 @@ def first_edges(
 
     Raises:
         UsageError: the log is not empty, or the arrays do not fit each other.
-
     """
     if log.last_seq or log.base or len(log.users) > 1 or len(log.items) > 1:
         raise UsageError(f"{log.path} holds events already; edges are loaded into an empty state directory.")

@@ -56,7 +56,6 @@ def explained(path: Path, doing: str) -> Iterator[None]:
 
     Raises:
         UsageError: in place of a `sqlite3.Error` that the machine or the file is to blame for.
-
     """
     try:
         yield
@@ -83,7 +82,6 @@ def reading(path: Path, doing: str = "Reading the event log") -> Iterator[None]:
 
     Raises:
         UsageError: in place of what SQLite raises, and of the error that such a value leads to.
-
     """
     with explained(path, doing):
         try:
@@ -108,7 +106,6 @@ def connect(path: Path, *, read_only: bool = False, check: bool = True, now: int
 
     Raises:
         UsageError: it can't be opened, is damaged, or a newer version of this package wrote it.
-
     """
     with reading(path, "Opening the event log"):
         if read_only:
@@ -214,7 +211,6 @@ def read_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: it is not what was written.
-
     """
     meta = dict(connection.execute("SELECT key, value FROM meta"))
     checksum = meta.pop("checksum", None)

@@ -33,7 +33,6 @@ class DeadLetterFile:
 
         Raises:
             UsageError: the file system refused.
-
         """
         if not letters or not self._max_bytes:
             return

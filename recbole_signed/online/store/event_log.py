@@ -56,7 +56,6 @@ class EventLog:
 
     Raises:
         UsageError: the file can't be opened or is damaged.
-
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class EventLog:
 
         Raises:
             UsageError: the log is damaged.
-
         """
         with reading(self.path):
             meta = read_meta(self.connection, self.path)
@@ -142,7 +140,6 @@ class EventLog:
 
         Raises:
             UsageError: the disk is full or can't be written; nothing of the batch was taken.
-
         """
         digests = [self._seen.digest(each) for each in batch.event_id]
         with explained(self.path, "Appending to the event log"), transaction(self.connection):
@@ -380,7 +377,6 @@ class EventLog:
 
         Raises:
             UsageError: a row is not what was written, or rows up to ``after_seq`` and beyond were compacted.
-
         """
         return self._select(after_seq, 2**62, limit)
 
@@ -389,7 +385,6 @@ class EventLog:
 
         Raises:
             UsageError: as `read`; or rows of a batch are missing.
-
         """
         query = (
             "SELECT first_seq, last_seq, kept, n_users, n_items, checksum "
@@ -424,7 +419,6 @@ class EventLog:
 
         Raises:
             UsageError: events are missing at its end.
-
         """
         acknowledged = self._mark.read()
         with reading(self.path):
@@ -441,7 +435,6 @@ class EventLog:
 
         Raises:
             UsageError: something is not what was written.
-
         """
         self.refuse_lost_events()
         with reading(self.path):

@@ -14,7 +14,6 @@ def refuse_mismatch(snapshot: Snapshot, log: EventLog, directory: Path, model: s
 
     Raises:
         UsageError: it is of another model or vocabulary, or reflects more than the log holds.
-
     """
     where = f"Version {snapshot.name} in {directory}"
     if model is not None and snapshot.model != model:

@@ -103,7 +103,6 @@ class OnlineState(OpenedDirectory):
 
         Raises:
             UsageError: it is not there, another process writes it, it can't be written, or its log is damaged.
-
         """
         directory = Path(directory).absolute()
         if keep < 1:
@@ -167,7 +166,6 @@ class OnlineState(OpenedDirectory):
 
         Raises:
             UsageError: the version belongs to another vocabulary or model, or reflects more than the log holds.
-
         """
         with self.entered():
             return self._recover(model, from_log)
@@ -203,7 +201,6 @@ class OnlineState(OpenedDirectory):
 
         Raises:
             UsageError: the log is damaged.
-
         """
         if self.applied_seq < 0:
             raise UsageError("An online state is recovered before it is replayed; call recover() first.")
@@ -231,7 +228,6 @@ class OnlineState(OpenedDirectory):
 
         Raises:
             UsageError: the state is not empty, the arrays do not fit, or the disk is full.
-
         """
         with self.entered():
             columns = user, item, kind, timestamp
@@ -246,7 +242,6 @@ class OnlineState(OpenedDirectory):
 
         Raises:
             UsageError: one of them is not an id, or the disk is full; nothing has changed.
-
         """
         self._withdraw(items, withdrawn=True)
 
@@ -276,7 +271,6 @@ class OnlineState(OpenedDirectory):
         Raises:
             UsageError: the disk is full or can't be written, and nothing of the batch was taken; or the state was
                 not recovered and replayed to its end.
-
         """
         with self.entered():
             return self._take_in(self._append(batch, source, position))
@@ -405,7 +399,6 @@ class OnlineState(OpenedDirectory):
 
         Raises:
             UsageError: the disk is full or can't be written; the versions are as they were.
-
         """
         with self.maintenance:
             return self.save(tensors, self.capture(meta, model=model))
@@ -415,7 +408,6 @@ class OnlineState(OpenedDirectory):
 
         Raises:
             UsageError: the state was not recovered.
-
         """
         with self.entered():
             if self.applied_seq < 0:
@@ -438,7 +430,6 @@ class OnlineState(OpenedDirectory):
         Args:
             tensors: of the model, which nobody changes meanwhile.
             captured: what `capture` gave at the same moment.
-
         """
         edges = captured.edges.tensors(self.lock)
         with self.entered():
@@ -458,7 +449,6 @@ class OnlineState(OpenedDirectory):
 
         Raises:
             UsageError: there is no version and the state was not replayed to its end; or the disk is full.
-
         """
         with self.maintenance:
             with self.entered():

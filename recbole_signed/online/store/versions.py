@@ -116,7 +116,6 @@ class Versions:
 
         Raises:
             UsageError: the disk is full or can't be written; the versions are as they were.
-
         """
         names = self.names()
         name = f"v{(_number(names[-1]) if names else 0) + 1:06d}"
@@ -134,7 +133,6 @@ class Versions:
 
         Raises:
             DamagedError: it is not what was written.
-
         """
         manifest = self._manifest(name)
         about = {key: each for key, each in manifest.items() if key in Snapshot.__dataclass_fields__}
@@ -229,7 +227,6 @@ class Versions:
 
         Raises:
             UsageError: there is no such version.
-
         """
         mark = self._existing(name) / PINNED
         with refusing(f"Pinning version {name}"):
@@ -244,7 +241,6 @@ class Versions:
 
         Raises:
             UsageError: there is no such version, or it is damaged.
-
         """
         self.existing(name)
         with refusing(f"Going back to version {name}"):
@@ -255,7 +251,6 @@ class Versions:
 
         Raises:
             UsageError: ``keep`` is less than 1.
-
         """
         if keep < 1:
             raise UsageError(f"At least 1 version is kept, got {keep}.")

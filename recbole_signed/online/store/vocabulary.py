@@ -80,7 +80,6 @@ class Vocabulary:
 
         Raises:
             IndexError: there is no such id.
-
         """
         return [self._tokens[i] for i in ids]
 
@@ -89,7 +88,6 @@ class Vocabulary:
 
         Raises:
             IndexError: there is no such id.
-
         """
         if not 0 <= i < len(self):
             raise IndexError(f"The vocabulary has {len(self)} ids, and not {i}.")
@@ -122,7 +120,6 @@ class Vocabulary:
 
         Raises:
             IndexError: there are fewer.
-
         """
         size = len(self) if size is None else size
         if size > len(self):
