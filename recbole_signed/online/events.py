@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import parse_json
 from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, quoted, unit_of
 
 ABSENT = 0
@@ -310,7 +311,7 @@ def _features(row: Mapping[str, Any]) -> str:
     given = row.get("features")
     if isinstance(given, str):
         try:
-            given = json.loads(given)
+            given = parse_json(given)
         except ValueError:
             raise _InvalidRowError(f"features {quoted(given)} is not JSON") from None
     given = {} if given is None else given

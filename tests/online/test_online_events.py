@@ -53,6 +53,8 @@ def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
         ({"value": "much"}, "not a number"),
         ({"value": float("inf")}, "infinite"),
         ({"value": 10**400}, "infinite"),
+        ({"type": "user", "features": "{"}, "is not JSON"),
+        ({"type": "user", "features": "[" * 100_000}, "is not JSON"),
     ],
 )
 def test_a_row_that_is_no_event_is_a_dead_letter_with_its_reason(changed: dict[str, Any], reason: str) -> None:
