@@ -165,7 +165,7 @@ class Recommender:
     @cached_property
     def _item_keys(self) -> torch.Tensor:
         """What decides between items with equal scores, int64 ``[n_items]``: it follows from the ids alone."""
-        return torch.from_numpy(hashes(np.array(list(self.items.tokens), dtype=object)))
+        return torch.from_numpy(hashes(self.items.tokens.to_numpy()))
 
     def _pieces(
         self, model: Any, texts: list[str], k: int, hidden: torch.Tensor, include_seen: bool

@@ -7,7 +7,6 @@ with each loader.
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import replacing
 
 
 def rng_state(loader: Any = None) -> dict[str, Any]:
@@ -81,13 +81,8 @@ def save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) 
         "rng": rng_state(getattr(self, "recbole_signed_loader", None)),
         **kwargs.pop("extra", {}),
     }
-    temporary = f"{path}.tmp"
-    try:  # a full disk leaves the older checkpoint, and no half of one
+    with replacing(Path(path)) as temporary:  # a full disk leaves the older checkpoint, and no half of one
         torch.save(state, temporary, pickle_protocol=4)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     if verbose:
         self.logger.info(f"Saving current: {path}")
 
