@@ -11,7 +11,8 @@ import pytest
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
-from recbole_signed.files import append_lines, replace_file, replace_text, replacing, replacing_folder, write_folder
+from recbole_signed.files import replace_file, replace_text, replacing, replacing_folder
+from recbole_signed.online.store import MANIFEST, append_lines, read_manifest, read_tensors, write_folder
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_a_folder_is_on_the_disk_before_it_takes_a_name_and_the_name_before_it_c
     folder = tmp_path / "v1"
     write_folder(folder, {"edges": {"a": np.zeros(3)}, "model": {}}, {}, "set")
     tensors = [each for name in ("edges", "model") for each in (inode(folder / f"{name}.safetensors"), "set:tensors")]
-    whole = [inode(folder / files.MANIFEST), inode(folder), "set:written"]
+    whole = [inode(folder / MANIFEST), inode(folder), "set:written"]
     assert on_disk == [*tensors, *whole, inode(tmp_path), "set:renamed"]
 
 
@@ -122,10 +123,10 @@ def test_tensor_files_are_those_of_safetensors(tmp_path: Path) -> None:
         "bools": rng.random(3) > 0.5,
         "one": np.float32(3.5).reshape(()),
     }
-    files.write_folder(tmp_path / "folder", {"some": tensors}, {}, "test")
+    write_folder(tmp_path / "folder", {"some": tensors}, {}, "test")
     for found in (
         load_file(tmp_path / "folder" / "some.safetensors"),
-        files.read_tensors(tmp_path / "folder", files.read_manifest(tmp_path / "folder"), "some"),
+        read_tensors(tmp_path / "folder", read_manifest(tmp_path / "folder"), "some"),
     ):
         assert found.keys() == tensors.keys()
         for name, each in tensors.items():

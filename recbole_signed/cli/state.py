@@ -261,7 +261,6 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check all files of a state for damage: log, base, versions, registers; exit status 1 where there is any."""
-    from recbole_signed.files import read_lines, read_manifest, read_tensors
     from recbole_signed.online.store import (
         ANNOUNCEMENTS,
         BACKUPS,
@@ -269,6 +268,9 @@ def verify(
         DeadLetterFile,
         EventLog,
         existing_log,
+        read_lines,
+        read_manifest,
+        read_tensors,
         traces_of,
     )
 

@@ -20,7 +20,7 @@ import numpy as np
 from recbole_signed import files
 from recbole_signed.online import Event, EventBatch, Limits, sign_of
 from recbole_signed.online.sources import JsonLinesSource
-from recbole_signed.online.store import EdgeState, Erasure, OnlineState, Snapshot, Update
+from recbole_signed.online.store import EdgeState, Erasure, OnlineState, Snapshot, Update, read_manifest, read_tensors
 
 BATCH, SNAPSHOT_EVERY, COMPACT_EVERY, BACKUP_EVERY = 40, 200, 700, 1100
 
@@ -111,7 +111,7 @@ def refuse_forgotten(state: OnlineState) -> None:
     """Look for rows of users who were forgotten in all that was saved."""
     folders = [*state.directory.glob("base-*"), *(state.versions.folder / name for name in state.versions.names())]
     for folder in folders:
-        indptr = files.read_tensors(folder, files.read_manifest(folder), "edges")["indptr"]
+        indptr = read_tensors(folder, read_manifest(folder), "edges")["indptr"]
         gone = state.users.tombstones
         assert not np.diff(indptr)[gone[gone < len(indptr) - 1]].any(), folder
 

@@ -16,11 +16,10 @@ import pytest
 from small_recommender import begin, event
 from typer.testing import CliRunner
 
-from recbole_signed import files
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Event, EventBatch, OnlineRecommender
-from recbole_signed.online.store import OnlineState
+from recbole_signed.online.store import MANIFEST, OnlineState, read_manifest
 
 N_EVENTS = 300
 
@@ -216,8 +215,8 @@ def test_a_mark_that_lags_or_is_damaged_is_no_obstacle(tmp_path: Path) -> None:
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Write a manifest as an attacker would, with a checksum that fits."""
-    path = folder / files.MANIFEST
-    manifest = files.read_manifest(folder)
+    path = folder / MANIFEST
+    manifest = read_manifest(folder)
     change(manifest)
     text = json.dumps(manifest, indent=1, sort_keys=True)
     path.write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n")
@@ -267,7 +266,7 @@ def test_a_full_disk_in_a_snapshot_is_one_sentence(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device", "model.safetensors")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_write_tensors", full)
+        patch.setattr("recbole_signed.online.store.tensor_folders._write_tensors", full)
         with pytest.raises(UsageError, match="Saving version v000002 failed: No space left on device"):
             recommender.snapshot()
     assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1

@@ -19,10 +19,9 @@ from typer.testing import CliRunner
 
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
-from recbole_signed.files import read_manifest, read_tensors
 from recbole_signed.online import DISLIKE, LIKE, USER, Event, EventBatch, OnlineRecommender, content_id
 from recbole_signed.online.sources import JsonLinesSource
-from recbole_signed.online.store import OnlineState, StateSettings, Versions
+from recbole_signed.online.store import OnlineState, StateSettings, Versions, read_manifest, read_tensors
 
 WHO = "maria.berger@example.org"
 OTHER = "somebody-else@example.org"

@@ -22,6 +22,8 @@ from .edges import FrozenEdges as FrozenEdges
 from .erasure import Erasure as Erasure
 from .erasure import Pending as Pending
 from .event_log import EventLog as EventLog
+from .line_files import append_lines as append_lines
+from .line_files import read_lines as read_lines
 from .log_batch import LogBatch as LogBatch
 from .newcomers import Newcomers as Newcomers
 from .owner import LOG as LOG
@@ -37,6 +39,10 @@ from .settings import StateSettings as StateSettings
 from .state import DEAD_LETTERS as DEAD_LETTERS
 from .state import VERSIONS as VERSIONS
 from .state import OnlineState as OnlineState
+from .tensor_folders import MANIFEST as MANIFEST
+from .tensor_folders import read_manifest as read_manifest
+from .tensor_folders import read_tensors as read_tensors
+from .tensor_folders import write_folder as write_folder
 from .traces import traces_of as traces_of
 from .update import Update as Update
 from .versions import Snapshot as Snapshot

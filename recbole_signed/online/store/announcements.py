@@ -15,18 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.files import (
-    DamagedError,
-    append_lines,
-    at,
-    cut,
-    is_torn,
-    read_lines,
-    refusing,
-    replace_file,
-    summed_line,
-)
+from recbole_signed.files import DamagedError, at, refusing, replace_file
 from recbole_signed.online import ANNOUNCED
+from recbole_signed.online.store.line_files import append_lines, cut, is_torn, read_lines, summed_line
 from recbole_signed.online.store.vocabulary import Vocabulary
 
 ANNOUNCEMENTS = "features.jsonl"

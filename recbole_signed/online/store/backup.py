@@ -25,24 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import (
-    DamagedError,
-    append_lines,
-    at,
-    make_folder,
-    parse_json,
-    read_lines,
-    read_manifest,
-    read_tensors,
-    refusing,
-    replace_file,
-    summed_line,
-    sync_folder,
-)
+from recbole_signed.files import DamagedError, at, make_folder, parse_json, refusing, replace_file, sync_folder
 from recbole_signed.online import FORGET_USER
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.online.store.event_log import EventLog
+from recbole_signed.online.store.line_files import append_lines, read_lines, summed_line
 from recbole_signed.online.store.owner import LOG, existing_log
+from recbole_signed.online.store.tensor_folders import read_manifest, read_tensors
 from recbole_signed.online.store.versions import CURRENT, PINNED, Versions
 
 BACKUP, BACKUPS = "BACKUP", "BACKUPS"

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, at, read_manifest, read_tensors, refusing, write_folder
+from recbole_signed.files import DamagedError, at, refusing
 from recbole_signed.ids_and_times import normal
 from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW, refuse_other_units
 from recbole_signed.online.store.database import explained, transaction, truncate_wal, write_meta
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
+from recbole_signed.online.store.tensor_folders import read_manifest, read_tensors, write_folder
 from recbole_signed.online.store.versions import Versions
 from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary
 

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.files import at, is_torn, parse_json, refusing, replace_file
+from recbole_signed.files import at, parse_json, refusing, replace_file
 from recbole_signed.ids_and_times import normal
 from recbole_signed.online import DeadLetter
+from recbole_signed.online.store.line_files import is_torn
 from recbole_signed.online.store.settings import StateSettings
 
 _LONG = 8

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, read_manifest
+from recbole_signed.files import DamagedError
 from recbole_signed.online.store.backup import (
     BACKUPS,
     NotedBackup,
@@ -41,6 +41,7 @@ from recbole_signed.online.store.backup import (
 from recbole_signed.online.store.database import explained, transaction, write_small_sum
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.state import OnlineState
+from recbole_signed.online.store.tensor_folders import read_manifest
 from recbole_signed.online.store.versions import Snapshot
 
 Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]

@@ -18,16 +18,8 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.files import (
-    DamagedError,
-    at,
-    read_manifest,
-    read_tensors,
-    refusing,
-    replace_file,
-    sync_folder,
-    write_folder,
-)
+from recbole_signed.files import DamagedError, at, refusing, replace_file, sync_folder
+from recbole_signed.online.store.tensor_folders import read_manifest, read_tensors, write_folder
 
 _NAME = re.compile(r"v\d{6,}")
 CURRENT, PINNED = "CURRENT", "PINNED"
