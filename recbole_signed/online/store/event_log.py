@@ -39,7 +39,7 @@ from recbole_signed.online.store.high_water import SEQ, HighWaterMark
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.seen import Seen
 from recbole_signed.online.store.settings import StateSettings
-from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary, make_salt, make_tag
+from recbole_signed.online.store.vocabulary import NewTokens, Vocabulary, make_tag
 from recbole_signed.online.store.withdrawn import Withdrawn
 
 _logger = logging.getLogger(__name__)
@@ -144,13 +144,14 @@ class EventLog:
         digests = [self._seen.digest(each) for each in batch.event_id]
         with explained(self.path, "Appending to the event log"), transaction(self.connection):
             fresh = self._fresh(digests)
-            user, new_users, forgotten = self._user_ids([batch.user_id[i] for i in fresh], batch.type[fresh])
+            users = [batch.user_id[i] for i in fresh]
+            user, new_users, forgotten = self.users.propose_and_forget(users, batch.type[fresh] == FORGET_USER)
             new_items = self.items.propose(
                 batch.item_id[i]
                 for i, kind in zip(fresh, batch.type[fresh].tolist(), strict=True)
                 if kind not in (FORGET_USER, USER)
             )
-            item = _ids(self.items, new_items, [batch.item_id[i] for i in fresh])
+            item = self.items.ids_with(new_items, [batch.item_id[i] for i in fresh])
             logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)
             if forgotten:
@@ -183,30 +184,6 @@ class EventLog:
         for known in self._seen.known(list(first)):
             del first[known]
         return list(first.values())
-
-    def _user_ids(self, tokens: list[str], types: np.ndarray) -> tuple[np.ndarray, NewTokens, list[int]]:
-        """Ids of the users row by row, the new ones, and the ids that are forgotten on the way."""
-        if not (types == FORGET_USER).any():
-            new = self.users.propose(filter(None, tokens))  # an announcement has no user
-            return _ids(self.users, new, tokens), new, []
-        here: dict[str, int] = {}
-        new = NewTokens(len(self.users), [], [], [])
-        gone: dict[str, None] = {}
-        forgotten: list[int] = []
-        ids = []
-        for token, kind in zip(tokens, types.tolist(), strict=True):
-            i = here.get(token) or (0 if token in gone else self.users.id_of(token))
-            if kind == FORGET_USER:
-                here.pop(token, None)
-                gone[token] = None
-                if i:
-                    forgotten.append(i)
-                if i >= new.first:  # came and goes within the batch
-                    new.erase(i)
-            elif not i and token:
-                i = here[token] = new.append(token, make_salt())
-            ids.append(i)
-        return np.array(ids, dtype=np.int64), new, forgotten
 
     def _rows(
         self,
@@ -472,13 +449,3 @@ def _times_of_forgetting(batch: EventBatch, rows: list[int]) -> dict[str, int]:
 
 def _checksum(numbers: tuple[int, ...]) -> int:
     return zlib.crc32(repr(numbers).encode())
-
-
-def _ids(vocabulary: Vocabulary, new: NewTokens, tokens: list[str]) -> np.ndarray:
-    """Ids of tokens, int64 ``[n]``, those about to join included; 0 for an empty token."""
-    ids = vocabulary.ids(tokens)
-    if new.tokens:
-        joining = {token: i for i, token in enumerate(new.tokens, new.first)}
-        missing = np.flatnonzero(ids == 0)
-        ids[missing] = [joining.get(tokens[i], 0) for i in missing.tolist()]
-    return ids

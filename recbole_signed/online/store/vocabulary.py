@@ -35,8 +35,9 @@ class NewTokens:
         joined = (0 if token is None else now for token in self.tokens)
         return list(zip(ids, self.tokens, self.salts, self.tags, joined, strict=True))
 
-    def append(self, token: str, salt: bytes) -> int:
+    def append(self, token: str) -> int:
         """Add one more token and give its id."""
+        salt = os.urandom(TAG)
         self.tokens.append(token)
         self.salts.append(salt)
         self.tags.append(make_tag(token, salt))
@@ -143,6 +144,47 @@ class Vocabulary:
         tags = [make_tag(token, salt) for token, salt in zip(new, salts, strict=True)]
         return NewTokens(len(self), list(new), list(salts), tags)
 
+    def propose_and_forget(self, tokens: Sequence[str], forget: np.ndarray) -> tuple[np.ndarray, NewTokens, list[int]]:
+        """Prepare a batch in which tokens are forgotten, and may come back after that; nothing changes yet.
+
+        Args:
+            tokens: row by row, ``[n]``; an empty one stands for nothing.
+            forget: whether the row forgets its token, bool ``[n]``.
+
+        Returns:
+            The id of each row, int64 ``[n]``, 0 for nothing; the new tokens; the ids that are forgotten on the way.
+        """
+        if not forget.any():
+            new = self.propose(filter(None, tokens))
+            return self.ids_with(new, tokens), new, []
+        here: dict[str, int] = {}
+        new = NewTokens(len(self), [], [], [])
+        gone: set[str] = set()
+        forgotten: list[int] = []
+        ids = []
+        for token, forgets in zip(tokens, forget.tolist(), strict=True):
+            i = here.get(token) or (0 if token in gone else self.id_of(token))
+            if forgets:
+                here.pop(token, None)
+                gone.add(token)
+                if i:
+                    forgotten.append(i)
+                if i >= new.first:  # came and goes within the batch
+                    new.erase(i)
+            elif not i and token:
+                i = here[token] = new.append(token)
+            ids.append(i)
+        return np.array(ids, dtype=np.int64), new, forgotten
+
+    def ids_with(self, new: NewTokens, tokens: Sequence[str]) -> np.ndarray:
+        """Id of each token, int64 ``[n]``, those that `propose` prepared included; 0 where it is not known."""
+        ids = self.ids(tokens)
+        if new.tokens:
+            joining = {token: i for i, token in enumerate(new.tokens, new.first)}
+            missing = np.flatnonzero(ids == 0)
+            ids[missing] = [joining.get(tokens[i], 0) for i in missing.tolist()]
+        return ids
+
     def add(self, new: NewTokens) -> None:
         """Take in what `propose` prepared, once it is durable."""
         for i, token in enumerate(new.tokens, new.first):
@@ -166,11 +208,6 @@ class Vocabulary:
         if token is not None:
             del self._ids[token]
             self._tokens[i] = None
-
-
-def make_salt() -> bytes:
-    """Give the salt of a tag."""
-    return os.urandom(TAG)
 
 
 def make_tag(token: str, salt: bytes) -> bytes:
