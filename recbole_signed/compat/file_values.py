@@ -181,7 +181,7 @@ def cached_data_is_checked(module: ModuleType) -> None:
             return _of_this_run(create_dataset(config), config)
         except pickle.UnpicklingError as error:
             _logger.warning("The cached data set is not used, it is made again: %s", error)
-            with _without_cache(config, "dataset_save_path"):
+            with _without_cache(config):
                 return create_dataset(config)
 
     @functools.wraps(load_split_dataloaders)
@@ -197,9 +197,9 @@ def cached_data_is_checked(module: ModuleType) -> None:
 
 
 @contextlib.contextmanager
-def _without_cache(config: Any, key: str) -> Iterator[None]:
-    before = config[key]
-    config[key] = "/nonexistent"
+def _without_cache(config: Any) -> Iterator[None]:
+    key = "dataset_save_path"
+    before, config[key] = config[key], "/nonexistent"
     try:
         yield
     finally:

@@ -346,19 +346,18 @@ def content_id(user: str, item: str, kind: int, timestamp: int, value: float) ->
     return "content:" + hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def id_of(value: Any, field: str = "user_id", limits: Limits | None = None) -> str:
+def id_of(value: Any, field: str = "user_id") -> str:
     """Return an id as events have it: whole numbers as text, text in normal form C.
 
     Args:
         value: what was given.
         field: what it is the id of, for the message.
-        limits: of its length.
 
     Raises:
         UsageError: it is not an id.
     """
     try:
-        return _text(value, field, (limits or Limits()).max_id_length)
+        return _text(value, field, MAX_ID)
     except _InvalidRowError as error:
         raise UsageError(f"{error}; an id is text that is not empty, or a whole number.") from error
 

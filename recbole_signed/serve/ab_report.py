@@ -99,14 +99,13 @@ def experiment_report(
     }
 
 
-def report_of(log: TrafficLog, name: str, experiment: Experiment, *, before_days: int = 14) -> dict[str, Any]:
+def report_of(log: TrafficLog, name: str, experiment: Experiment) -> dict[str, Any]:
     """Return the report of an experiment from the log of impressions.
 
     Args:
         log: of impressions.
         name: of the experiment.
         experiment: its variants; the first one is the control.
-        before_days: length of the period before, see :meth:`~recbole_signed.serve.traffic.TrafficLog.per_user`.
 
     Raises:
         UsageError: a variant has too few users.
@@ -115,7 +114,7 @@ def report_of(log: TrafficLog, name: str, experiment: Experiment, *, before_days
     if experiment.interleave:
         return {"experiment": name, **interleaving_report(log.interleaved(name), (names[0], names[1]))}
     shares = {label: variant.share for label, variant in experiment.variants.items()}
-    return {"experiment": name, **experiment_report(log.per_user(name, before_days=before_days), names[0], shares)}
+    return {"experiment": name, **experiment_report(log.per_user(name), names[0], shares)}
 
 
 def _tea_tasting() -> Any:

@@ -92,9 +92,9 @@ class ItemCounters:
         likes, dislikes = (each.cpu().numpy()[items].astype(np.float64) for each in (self.likes, self.dislikes))
         return inverse_power(likes + abs(s.dislike_weight) * dislikes, s.degree_smoothing, s.degree_exponent)
 
-    def verdict(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor:
+    def verdict(self, s: FilterSettings) -> torch.Tensor:
         """Return the smoothed like rates, ``[n_items]``, see :func:`~recbole_signed.graph.like_rates`."""
-        return self._rates(s, *self._counts(items))
+        return self._rates(s, *self._counts(None))
 
     def factor(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor | None:
         r"""Return :math:`r_i^g (d_i / \text{mean } d)^\pi`, ``[n_items]``, degrees smoothed; lifted where predicted.

@@ -22,14 +22,13 @@ class Retention:
     n_users: int
 
 
-def retention(arm: np.ndarray, reference: np.ndarray, user: np.ndarray, seed: int = 0) -> Retention:
+def retention(arm: np.ndarray, reference: np.ndarray, user: np.ndarray) -> Retention:
     """Compare two arms case by case; a user's cases are drawn together, since they are not independent.
 
     Args:
         arm: metric by case, ``[n_cases]``.
         reference: the same of the retrained arm.
         user: which user each case is of, any integers.
-        seed: of the resampling.
     """
     _, cluster = np.unique(user, return_inverse=True)
     n = int(cluster.max()) + 1 if len(cluster) else 0
@@ -37,7 +36,7 @@ def retention(arm: np.ndarray, reference: np.ndarray, user: np.ndarray, seed: in
     total = sums.sum(axis=1)
     if n == 0 or total[1] == 0:
         return Retention(float("nan"), float("nan"), float("nan"), len(arm), n)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     ratios = np.empty(DRAWS)
     for draw in range(DRAWS):
         weight = np.bincount(rng.integers(0, n, n), minlength=n)

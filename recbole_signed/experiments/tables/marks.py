@@ -140,7 +140,6 @@ def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequen
 def find_marks(
     sections: Sequence[SectionValues],
     columns: Sequence[str],
-    alpha: float = ALPHA,
     stopped: Mapping[str, Collection[str]] | None = None,
 ) -> Marks:
     """Find the marks by the module's convention.
@@ -148,7 +147,6 @@ def find_marks(
     Args:
         sections: the values of each data set.
         columns: the metrics.
-        alpha: level of the claims.
         stopped: section -> labels of what a budget stopped.
     """
     from recbole_signed.evaluation import holm, paired_t
@@ -173,10 +171,10 @@ def find_marks(
         mine = corrected[first : first + len(others)]
         ahead = all(sign > 0 for sign in signs[first : first + len(others)])
         first += len(others)
-        if ahead and bool((mine < alpha).all()):  # nan, where nothing could be compared, is not a mark
+        if ahead and bool((mine < ALPHA).all()):  # nan, where nothing could be compared, is not a mark
             worst = int(np.argmax(mine))
             marks.append(Mark(section, metric, label, others[worst], float(mine[worst])))
-    return Marks(tuple(marks), int((~np.isnan(corrected)).sum()), alpha)
+    return Marks(tuple(marks), int((~np.isnan(corrected)).sum()), ALPHA)
 
 
 def _best(values: SectionValues, number: int, stopped: Collection[str]) -> tuple[str | None, list[str]]:

@@ -21,6 +21,9 @@ from recbole_signed.table import Header, Section, Table, text_lines
 if TYPE_CHECKING:
     from recbole_signed.experiments.tuning.study import Tried
 
+_SHOWN = 5
+"""Trials that a reader is shown, the best ones."""
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -175,12 +178,12 @@ def _command(task: Task, plan: Plan, start: Mapping[str, Any]) -> str:
     return shlex.join([*words, *_conditions(task, plan)])
 
 
-def tuning_table(tuning: Tuning, lines: int = 5) -> Table:
+def tuning_table(tuning: Tuning) -> Table:
     """Return the tuning for a reader: the best trials and the default configuration, then what was written."""
     facts, default = tuning.facts, tuning.default
     done = [each for each in tuning.trials if each.value is not None]
     done.sort(key=lambda each: (each.value or 0.0) * (-1 if facts.bigger else 1))
-    shown = done[:lines] + ([default] if default is not None and default not in done[:lines] else [])
+    shown = done[:_SHOWN] + ([default] if default is not None and default not in done[:_SHOWN] else [])
     rows = [
         (
             each.number,

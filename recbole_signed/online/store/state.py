@@ -57,13 +57,13 @@ class OnlineState(OpenedDirectory):
     the edges, `ingest` is refused until `recover` and `replay` have read the log again.
     """
 
-    def __init__(self, directory: Path, keep: int, check: bool, settings: StateSettings) -> None:
+    def __init__(self, directory: Path, keep: int, settings: StateSettings) -> None:
         super().__init__(directory)
         self.settings = settings
         self.keep = keep
         try:
             refuse_missing_log(directory / LOG, directory / VERSIONS)
-            self.log = EventLog(directory / LOG, check=check, settings=settings)
+            self.log = EventLog(directory / LOG, settings=settings)
             sync_folder(directory)
             self._begin(directory / LOG)
             self.base = Base(directory, self.log, self.entered)
@@ -88,17 +88,14 @@ class OnlineState(OpenedDirectory):
         *,
         create: bool = True,
         keep: int = 3,
-        check: bool = True,
         settings: StateSettings | None = None,
     ) -> OnlineState:
-        """Open a state directory for writing.
+        """Open a state directory for writing; the whole log is read for damage (seconds for some million events).
 
         Args:
             directory: of the state.
             create: make it where it is not there.
             keep: number of versions that a new one leaves, beside the pinned.
-            check: read the whole log for damage first, tokens and the ids of events included (seconds for some
-                million events).
             settings: limits; the default ones if None.
 
         Raises:
@@ -111,7 +108,7 @@ class OnlineState(OpenedDirectory):
             existing_log(directory)
         with refusing(f"Opening the state directory {directory}"):
             make_folder(directory)
-            return cls(directory, keep, check, settings or StateSettings())
+            return cls(directory, keep, settings or StateSettings())
 
     def _close(self) -> None:
         self.log.close()
