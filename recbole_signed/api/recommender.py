@@ -183,12 +183,7 @@ class Recommender:
         if not include_seen:
             row, item = self._seen.select(numbers)
             scores[torch.from_numpy(row), torch.from_numpy(item)] = -torch.inf
-        values, best = best_of_each(scores, k, self._item_keys)
-        if bool(values.isnan().any()):
-            raise UsageError(
-                f"the scores of {self.config['model']} are not numbers: its training diverged; fit it again with a "
-                "smaller learning_rate."
-            )
+        values, best = self._best(scores, k, "scores")
         width = values.shape[1]
         rows = np.repeat(np.arange(len(texts)), width)
         frame = pl.DataFrame(
@@ -202,6 +197,20 @@ class Recommender:
             schema=SCHEMA,
         )
         return frame.filter(pl.col("score").is_finite())
+
+    def _best(self, values: torch.Tensor, k: int, what: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the ``k`` best of ``values [n, n_items]`` and their items, two ``[n, <= k]``, in one order of ties.
+
+        Raises:
+            UsageError: they are not numbers.
+        """
+        best, items = best_of_each(values, k, self._item_keys)
+        if bool(best.isnan().any()):
+            raise UsageError(
+                f"the {what} of {self.config['model']} are not numbers: its training diverged; fit it again with a "
+                "smaller learning_rate."
+            )
+        return best, items
 
     def _scores(self, model: Any, users: IntArray, known: np.ndarray) -> torch.Tensor:
         """Return the scores of all items, float32 ``[n_users, n_items]`` on the CPU, which the caller may change."""
@@ -275,19 +284,21 @@ class Recommender:
 
         Returns:
             A polars frame with the columns ``item`` (String), ``similarity`` (Float32) and ``rank`` (Int32, from 1).
+            Items of which the model knows nothing are not in it, and it is empty for such an item. Equal similarities
+            stand in the order of :meth:`recommend`.
 
         Raises:
             UsageError: the item does not exist, k is below 1, or the model has neither vectors nor similarities.
         """
         number, k = self.items.one(item), checked_k(k, "similar items")
-        values = torch.from_numpy(similarities(self.model, number)).float()
-        values[[0, number]] = -torch.inf
-        best = values.topk(min(k, len(self.items)))
+        found = torch.from_numpy(similarities(self.model, number)).float()
+        found[[0, number]] = -torch.inf
+        values, best = self._best(found[None], k, "similarities")
         frame = pl.DataFrame(
             {
-                "item": self.items.tokens.gather(best.indices.numpy()),
-                "similarity": best.values.numpy(),
-                "rank": np.arange(1, len(best.values) + 1, dtype=np.int32),
+                "item": self.items.tokens.gather(best[0].numpy()),
+                "similarity": values[0].numpy(),
+                "rank": np.arange(1, values.shape[1] + 1, dtype=np.int32),
             }
         )
         return frame.filter(pl.col("similarity").is_finite())

@@ -38,6 +38,8 @@ def user_vectors(model: Any) -> np.ndarray:
 def similarities(model: Any, item: int) -> np.ndarray:
     """Return the similarity of an item to all items, float ``[n_items]``: cosines, or the model's own weights.
 
+    It is -inf where nothing is known: a vector of either that is zero, or a weight of zero.
+
     Raises:
         UsageError: the model has neither.
     """
@@ -50,11 +52,13 @@ def similarities(model: Any, item: int) -> np.ndarray:
             raise UsageError(f"{type(model).__name__} has neither item vectors nor item similarities.")
         row: Any = weights[item]
         row = row.todense() if hasattr(row, "todense") else row
-        return np.asarray(row, dtype=np.float32).reshape(-1)
+        row = np.array(row, dtype=np.float32).reshape(-1)
+        row[row == 0] = -np.inf
+        return row
     vectors = model.similarity_vectors().cpu().numpy() if hasattr(model, "similarity_vectors") else found
     lengths = np.linalg.norm(vectors, axis=1)
     products = vectors @ vectors[item] / np.maximum(lengths * lengths[item], 1e-12)
-    products[lengths == 0] = -np.inf  # nothing is known of these
+    products[lengths * lengths[item] == 0] = -np.inf
     return products
 
 

@@ -304,3 +304,35 @@ def test_similarities_of_an_item_model_are_what_the_item_gives_to_others(data: A
     places = [model._dataset.token2id("item_id", item) for item in found["item"]]
     np.testing.assert_allclose(found["similarity"], weights[number, places], rtol=1e-5)
     np.testing.assert_allclose(found["similarity"], np.sort(np.delete(weights[number], [0, number]))[:-6:-1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["SSF", "EASE", "ItemKNN"])
+def test_an_item_of_which_nothing_is_known_is_similar_to_none(name: str) -> None:
+    """It had the first items of the catalogue, or some, with the similarity 0."""
+    rows = [(f"user {user}", f"item {item}", 1) for user in range(12) for item in range(user % 4, 9, 2)]
+    rows += [("user 1", "only seen", 0), ("user 2", "only seen", 0)]
+    frame = pl.DataFrame(rows, schema=["user", "item", "sign"], orient="row")
+    model = rs.fit(name, rs.from_frame(frame, sign="sign"), **({"auto": False} if name == "SSF" else {}))
+    assert model.similar("only seen", k=3).is_empty()
+    assert "only seen" not in model.similar("item 4", k=100)["item"]
+
+
+def test_equal_similarities_do_not_stand_in_the_order_of_the_rows(frame: pl.DataFrame) -> None:
+    """Which of them came first, and which were left out, was that of RecBole's numbers."""
+    found = []
+    for turned in (frame, frame.reverse()):
+        data = rs.from_frame(turned, user="who", item="what", like="rating >= 4", dislike="rating <= 2")
+        model = rs.fit("BPR", data, epochs=1)
+        with torch.no_grad():
+            model.model.item_embedding.weight[:] = torch.eye(model.model.embedding_size)[0]
+        found.append(model.similar(104, k=5)["item"].to_list())
+    assert found[0] == found[1]
+
+
+def test_similarities_that_are_not_numbers_are_refused(data: Any) -> None:
+    """They came first, and were left out in silence: the list was empty."""
+    model = rs.fit("BPR", data, epochs=1)
+    with torch.no_grad():
+        model.model.item_embedding.weight[:] = torch.nan
+    with pytest.raises(rs.UsageError, match=r"^the similarities of BPR are not numbers"):
+        model.similar(104)
