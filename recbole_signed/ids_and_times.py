@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -59,6 +59,27 @@ def id_text(value: Any, longest: int = MAX_ID) -> str:
     if len(value) > longest:
         raise ValueError(f"has {len(value)} characters, and {longest} are accepted")
     return normal(value)
+
+
+def listed(given: Any, what: str) -> list[Any]:
+    """Return the ids that are given, a single one among them, in a list.
+
+    Args:
+        given: an id, or several in a list, array or series.
+        what: they are ids of, ``user`` or ``item``, for the message.
+
+    Raises:
+        UsageError: they are in a table or a mapping.
+    """
+    if isinstance(given, Mapping) or hasattr(type(given), "columns"):  # iterating gives keys or column names
+        raise UsageError(
+            f"the ids of {what}s are in a {type(given).__name__}; give a list, array or series of them, such as its "
+            f"column: frame['{what}']."
+        )
+    if isinstance(given, np.ndarray) or hasattr(given, "to_list"):
+        given = given.tolist() if isinstance(given, np.ndarray) else given.to_list()
+    single = isinstance(given, (str, bytes, bytearray, Integral)) or not isinstance(given, Iterable)
+    return [given] if single else list(given)
 
 
 def hash_of(tokens: Iterable[str]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from numbers import Integral
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.ids_and_times import id_text
+from recbole_signed.ids_and_times import id_text, listed
 
 IntArray = npt.NDArray[np.int64]
 _ENOUGH = 200_000
@@ -44,16 +43,7 @@ class Ids:
         Raises:
             UsageError: one is neither a text nor an integer, or they are in a table or a mapping.
         """
-        if isinstance(given, Mapping) or hasattr(type(given), "columns"):  # iterating gives keys or column names
-            raise UsageError(
-                f"the ids of {self.what}s are in a {type(given).__name__}; give a list, array or series of them, such "
-                f"as its column: frame['{self.what}']."
-            )
-        if isinstance(given, (pl.Series, np.ndarray)) or hasattr(given, "to_list"):
-            given = given.tolist() if isinstance(given, np.ndarray) else given.to_list()
-        if isinstance(given, (str, bytes, bytearray, Integral)) or not isinstance(given, Iterable):
-            given = [given]
-        return [self._text(each) for each in given]
+        return [self._text(each) for each in listed(given, self.what)]
 
     def _text(self, value: Any) -> str:
         try:

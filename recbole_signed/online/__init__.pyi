@@ -22,6 +22,7 @@ from .events import Limits as Limits
 from .events import content_id as content_id
 from .events import field_meant as field_meant
 from .events import id_of as id_of
+from .events import ids_of as ids_of
 from .events import parse_rows as parse_rows
 from .events import refuse_other_units as refuse_other_units
 from .events import sign_of as sign_of

@@ -37,7 +37,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import parse_json
-from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, quoted, unit_of
+from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, listed, quoted, unit_of
 
 ABSENT = 0
 LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER, ITEM, USER = range(1, 10)
@@ -360,6 +360,19 @@ def id_of(value: Any, field: str = "user_id") -> str:
         return _text(value, field, MAX_ID)
     except _InvalidRowError as error:
         raise UsageError(f"{error}; an id is text that is not empty, or a whole number.") from error
+
+
+def ids_of(given: Any, what: str) -> list[str]:
+    """Return one id or several as events have them.
+
+    Args:
+        given: an id, or several in a list, array or series.
+        what: they are ids of: ``user`` or ``item``.
+
+    Raises:
+        UsageError: one is not an id.
+    """
+    return [id_of(each, f"{what}_id") for each in listed(given, what)]
 
 
 def _text(value: Any, field: str, longest: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online.events import id_of
+from recbole_signed.online.events import ids_of
 from recbole_signed.online.learners import Learner, described, learner_from
 from recbole_signed.online.store import EdgeState, OnlineState, Snapshot, Update
 
@@ -75,7 +75,7 @@ def same_settings(one: Learner, other: dict[str, Any]) -> bool:
     return json.dumps(one.parameters(), sort_keys=True) == json.dumps(other.get("parameters"), sort_keys=True)
 
 
-def numbers_of(state: OnlineState, items: Iterable[str | int]) -> np.ndarray:
-    """Return the numbers of those items that are known, int64."""
-    ids = state.items.ids([id_of(item, "item_id") for item in items])
+def numbers_of(state: OnlineState, items: str | int | Iterable[str | int]) -> np.ndarray:
+    """Return the numbers of those items that are known, int64; ``items`` may be a single one."""
+    ids = state.items.ids(ids_of(items, "item"))
     return ids[(ids > 0) & (ids < state.edges.n_items)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -218,12 +219,12 @@ class OnlineRecommender(RenewableModel):
 
     # ---- what is shown
 
-    def withdraw(self, items: Iterable[str | int]) -> None:
-        """Keep items from being recommended until :meth:`put_back`; see `OnlineState.withdraw`."""
+    def withdraw(self, items: str | int | Iterable[str | int]) -> None:
+        """Keep an item, or several, from being recommended until :meth:`put_back`; see `OnlineState.withdraw`."""
         with self._entered() as (state, _):
             state.withdraw(items)
 
-    def put_back(self, items: Iterable[str | int]) -> None:
+    def put_back(self, items: str | int | Iterable[str | int]) -> None:
         """Let withdrawn items be recommended again."""
         with self._entered() as (state, _):
             state.put_back(items)
@@ -299,8 +300,8 @@ class OnlineRecommender(RenewableModel):
         user: str | int,
         k: int = 20,
         *,
-        exclude: Iterable[str | int] = (),
-        include_only: Iterable[str | int] | None = None,
+        exclude: str | int | Iterable[str | int] = (),
+        include_only: str | int | Iterable[str | int] | None = None,
     ) -> list[tuple[str, float]]:
         """Return the ``k`` best items for a user, with their scores, best first; none that the user has an edge to.
 
@@ -309,21 +310,21 @@ class OnlineRecommender(RenewableModel):
         Args:
             user: its id as events have it; one that is not known gets what a user without edges gets.
             k: how many; fewer where the catalogue has no more.
-            exclude: items that are left out.
+            exclude: an item, or several, that are left out.
             include_only: items to choose from; all if None. Those that are not known are passed over.
 
         Raises:
             UsageError: ``user`` or an item is not an id, or ``k`` is not a whole number of 1 or more.
         """
         token = id_of(user)
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
             raise UsageError(f"k is the number of items to recommend, a whole number of 1 or more, but is {k!r}.")
         with self._entered() as (state, learner):
             number = state.users.id_of(token)
             out, only = numbers_of(state, exclude), None if include_only is None else numbers_of(state, include_only)
             hidden = np.union1d(state.hidden_items(), out)
             items, values = best_items(
-                learner, state.edges, number, k, state.items.keys, exclude=hidden, include_only=only
+                learner, state.edges, number, int(k), state.items.keys, exclude=hidden, include_only=only
             )
             tokens = state.items.tokens(items.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_recommender import N_ITEMS, NOW, Clock, begin, event
 
@@ -136,4 +137,21 @@ def test_only_items_to_choose_from_that_the_user_has_not_seen_are_shown(tmp_path
     shown = ids(recommender, "u1")
     assert not {"i1", "i2", "i3"} & set(shown)
     assert ids(recommender, "u1", include_only=["i1", "i2", "i3", *shown[1:3]]) == shown[1:3]
+    recommender.close()
+
+
+def test_a_single_item_is_one_item(tmp_path: Path) -> None:
+    """A text was taken for the ids of its characters: nothing was left out, and ``i``, ``t`` and others withdrawn."""
+    recommender = begin(tmp_path / "state")
+    first = ids(recommender, "u1")
+    assert ids(recommender, "u1", exclude=first[0]) == first[1:]
+    assert ids(recommender, "u1", include_only=first[2]) == [first[2]]
+    assert [item for item, _ in recommender.recommend("u1", np.int64(2), exclude=np.array(first[:1]))] == first[1:3]
+    with pytest.raises(UsageError, match="the ids of items are in a dict"):
+        recommender.recommend("u1", exclude={first[0]: 1})
+    recommender.withdraw(first[0])
+    assert recommender.state is not None
+    assert recommender.state.withdrawn == {first[0]}
+    recommender.put_back(first[0])
+    assert ids(recommender, "u1") == first
     recommender.close()

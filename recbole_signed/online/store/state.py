@@ -25,7 +25,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
-from recbole_signed.online import ANNOUNCED, FORGET_USER, EventBatch, id_of
+from recbole_signed.online import ANNOUNCED, FORGET_USER, EventBatch, ids_of
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.online.store.backup import BackupInfo, back_up, noted
 from recbole_signed.online.store.compaction import Base, first_edges
@@ -234,20 +234,20 @@ class OnlineState(OpenedDirectory):
 
     # ---- what is shown
 
-    def withdraw(self, items: Iterable[str | int]) -> None:
-        """Keep items from being recommended, also such as no event has named yet, until `put_back`.
+    def withdraw(self, items: str | int | Iterable[str | int]) -> None:
+        """Keep an item, or several, from being recommended, also such as no event has named yet, until `put_back`.
 
         Raises:
             UsageError: one of them is not an id, or the disk is full; nothing has changed.
         """
         self._withdraw(items, withdrawn=True)
 
-    def put_back(self, items: Iterable[str | int]) -> None:
+    def put_back(self, items: str | int | Iterable[str | int]) -> None:
         """Let withdrawn items be recommended again; raises as `withdraw`."""
         self._withdraw(items, withdrawn=False)
 
-    def _withdraw(self, items: Iterable[str | int], *, withdrawn: bool) -> None:
-        tokens = [id_of(item, "item_id") for item in items]
+    def _withdraw(self, items: str | int | Iterable[str | int], *, withdrawn: bool) -> None:
+        tokens = ids_of(items, "item")
         with self.entered():
             self.log.withdrawn.change(tokens, withdrawn=withdrawn)
 
