@@ -132,7 +132,7 @@ def test_a_wrong_wish_is_one_sentence(given: tuple[Any, ...], said: str, table: 
 )
 def test_a_start_outside_the_space_is_refused(start: dict[str, Any], said: str, table: Path) -> None:
     with pytest.raises(UsageError) as error:
-        tune("EASE", "toy-signed", settings={"valid_metric": "NDCG@10", "state": "ERROR"}, plan=Plan(2), start=start)
+        tune("EASE", "toy-signed", overrides={"valid_metric": "NDCG@10", "state": "ERROR"}, plan=Plan(2), start=start)
     assert said in str(error.value)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec
 from recbole_signed.experiments.replay.summary import COMPARED
+from recbole_signed.experiments.runs import MEGABYTE
 from recbole_signed.files import parse_json, replace_text
 from recbole_signed.stats import picture
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
@@ -43,7 +44,7 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
     model = (Header("Model", left=True),)
     gates = [(name, gate_text(gate)) for name, gate in summary["gate"].items()]
     sections.append(Section("Gate", text_lines(gates), "", (Header("This data set is", left=True),), model))
-    memory = f"Peak memory of the process with all arms: {summary['peak_memory_bytes'] / 2**20:.0f} MB."
+    memory = f"Peak memory of the process with all arms: {summary['peak_memory_bytes'] / MEGABYTE:.0f} MB."
     costs = [_cost_cells(name, cost) for name, cost in summary["cost"].items()]
     sections.append(Section("Cost", text_lines(costs), memory, tuple(map(Header, COSTS)), model))
     note = (

@@ -34,7 +34,7 @@ def tune(
     model: str,
     dataset: str,
     config_files: Sequence[str | Path] = (),
-    settings: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
     plan: Plan | None = None,
     command: tuple[str, ...] = COMMAND,
@@ -50,7 +50,7 @@ def tune(
         model: class name of any model that RecBole finds.
         dataset: name of a data set.
         config_files: RecBole yaml files; a key that is given is fixed, and leaves the space.
-        settings: keys above the files, likewise.
+        overrides: keys above the files, likewise.
         seed: RecBole's ``seed`` of each trial, and that of the sampler.
         plan: how many trials, and so on.
         command: the command line of a worker process.
@@ -65,11 +65,11 @@ def tune(
     plan = plan or Plan()
     plan.check()
     study_type = _study_type()
-    if plan.keys.keys() & (settings or {}):
+    if plan.keys.keys() & (overrides or {}):
         raise UsageError(
             f"{argument('budget')} is the training_budget of each trial, which is set as well; give one of the two."
         )
-    given = {**(settings or {}), **plan.keys}
+    given = {**(overrides or {}), **plan.keys}
     task = Task(model, dataset, tuple(str(each) for each in config_files), given, seed)
     file_of_space = plan.space or space_file(model)
     facts = facts_of(task)

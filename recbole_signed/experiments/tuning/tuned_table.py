@@ -63,7 +63,7 @@ def tune_table(
         raise UsageError(f"{path} wants none of these models tuned: write 'tuned: true' under 'common' or the models.")
     for cell in wanted.values():
         there = replace(plan, name=_name(cell))
-        yield tune(cell.model, cell.dataset, settings=_fixed(cell, plan), seed=seed, plan=there, start=cell.start)
+        yield tune(cell.model, cell.dataset, overrides=_fixed(cell, plan), seed=seed, plan=there, start=cell.start)
 
 
 def _fixed(cell: PlannedRow, plan: Plan) -> dict[str, Any]:
