@@ -130,6 +130,8 @@ def number(
 ) -> Batch:
     """Turn a column into float64; true and false count as 1 and 0, a missing value becomes NaN.
 
+    A number of float32 becomes the decimal that it was made of: 0.7, not 0.699999988.
+
     Args:
         batch: rows.
         column: to be turned.
@@ -146,7 +148,7 @@ def number(
     if raw.dtype == pl.String:
         batch = _parse_numbers(batch, column, purpose, made, remedy, decimal)
     elif raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null):
-        batch = batch.with_columns(raw.cast(pl.Float64).fill_null(float("nan")).alias(made))
+        batch = batch.with_columns(_doubles(raw).fill_null(float("nan")).alias(made))
     else:
         raise UsageError(
             f"{batch.origin}: column {shown!r} holds {raw.dtype}, numbers were expected for {purpose}; "
@@ -166,6 +168,16 @@ def number(
         column,
         remedy=FIX_ROW,
     )
+
+
+def _doubles(values: pl.Series) -> pl.Series:
+    """Return numbers or truth values as float64; a float32 as the decimal that it was made of.
+
+    Nearest to .7 is .69999999 in float32: widened bit by bit it would not fulfil ``>= 0.7``, which it does in float32.
+    """
+    if values.dtype.is_float() and values.dtype != pl.Float64:
+        values = values.cast(pl.String)  # the shortest text that reads back as the same value
+    return values.cast(pl.Float64)
 
 
 def numbers_in(text: pl.Series, decimal: str | None) -> pl.Series:

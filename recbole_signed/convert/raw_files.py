@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import gzip
 import io
 import lzma
@@ -42,6 +41,10 @@ _WIDE = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """What a file begins with, and the encoding that this tells of; each byte of its text is not a character."""
+_STRUCTURE = "\n\t ,;|:\"'09AZaz"
+"""Characters that are found in the bytes of a file, where its encoding writes them as ASCII does."""
+_NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")
+"""What Python has among its encodings that no file is written in."""
 _PACKED = (  # first bytes of a file, and what it is
     (b"PK\x03\x04", "a zip archive; extract it, and give the file that is in it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive; extract it, and give the file that is in it"),
@@ -177,7 +180,7 @@ class _ZstdFile(io.RawIOBase):
 
 
 class _Recoded:
-    """A file of UTF-16 or UTF-32 as UTF-8."""
+    """A file of UTF-16, UTF-32 or another encoding that does not write ASCII as it is, as UTF-8."""
 
     def __init__(self, file: IO[bytes], encoding: str, path: Path) -> None:
         self._text, self._encoding, self._path = io.TextIOWrapper(file, encoding, newline=""), encoding, path
@@ -200,12 +203,27 @@ def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes] | _R
     begin = buffered.peek(4)
     _refuse_packed(begin, path)
     wide = next((name for mark, name in _WIDE.items() if begin.startswith(mark)), None)
-    with contextlib.suppress(LookupError):  # blocks tells of it
-        named = codecs.lookup(encoding).name
-        wide = wide or (named if named.startswith(("utf-16", "utf-32")) else None)
-    if wide is None:
+    if wide is None and _writes_ascii(encoding):
         return buffered, encoding
-    return _Recoded(buffered, wide, path), "utf-8"
+    return _Recoded(buffered, wide or encoding, path), "utf-8"
+
+
+def _writes_ascii(encoding: str) -> bool:
+    """Tell whether an encoding writes the characters that make lines and columns as ASCII does.
+
+    Raises:
+        UsageError: there is no such encoding of text.
+    """
+    try:
+        if codecs.lookup(encoding).name.replace("_", "-") in _NOT_OF_FILES:
+            raise LookupError
+        return _STRUCTURE.encode().decode(encoding) == _STRUCTURE
+    except UnicodeDecodeError:
+        return False
+    except (LookupError, ValueError) as error:  # ValueError: a null character in its name
+        raise UsageError(
+            f"There is no encoding {encoding!r}; use utf-8, utf-16, latin-1, cp1252 or the like."
+        ) from error
 
 
 def _refuse_packed(begin: bytes, path: Path) -> None:
@@ -243,23 +261,21 @@ def blocks(
 
     Args:
         path: a text file, compressed or not.
-        encoding: of the file; an ASCII superset with one byte a character, UTF-8 (a BOM is dropped), or UTF-16 or
-            UTF-32, which a file that begins with their BOM is read as in any case.
+        encoding: of the file; a BOM of UTF-8 is dropped, also inside, as of files that were joined; a file that begins
+            with that of UTF-16 or UTF-32 is read as such in any case.
         quote: character between two of which a newline does not end a record.
         size: bytes per block, ``BLOCK_BYTES`` by default.
 
     Where bad rows are left out, lines with bytes outside the encoding are recorded and come as blank lines.
 
     Raises:
-        UsageError: empty or broken file, bytes outside the encoding, a quote that is never closed.
+        UsageError: empty or broken file, no such encoding, bytes outside it, a quote that is never closed.
     """
     size = size or BLOCK_BYTES
     skipping = rejects.current() is not None
-    rest, line, first, given = b"", 1, True, encoding
+    rest, line, given = b"", 1, encoding
     for chunk, encoding in _chunks(existing_file(path), size, given):
         rest = rest + chunk
-        if first:
-            rest, first = rest.removeprefix(_BOM), False
         cut = _last_record_end(rest, quote)
         if cut == 0 and len(rest) > _MAX_RECORD_BLOCKS * size:
             cut = rest.rfind(b"\n") + 1 if skipping else 0
@@ -297,12 +313,9 @@ def _inside_quotes(raw: np.ndarray, quote: int) -> np.ndarray:
 
 
 def _utf8(block: bytes, encoding: str, path: Path, line: int) -> bytes:
+    block = block.removeprefix(_BOM).replace(b"\n" + _BOM, b"\n")
     try:
         text = block.decode(encoding)
-    except LookupError as error:
-        raise UsageError(
-            f"There is no encoding {encoding!r}; use utf-8, utf-16, latin-1, cp1252 or the like."
-        ) from error
     except UnicodeDecodeError as error:
         problem = f"is not {encoding}; give the file's encoding, for example encoding=latin-1"
         if rejects.current() is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ _UNIT = "\x1f"  # the separator that longer separators are turned into before pa
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _SAMPLE_LINES = 100
+_HEADER_AGAIN = "the header again, as where files were joined; remove the line, or leave out all with on_error=skip"
 _TYPE_OF_ATOMIC_FILE = re.compile(r":(token|float|token_seq|float_seq)$")
 
 
@@ -39,19 +40,22 @@ class _Delimited(RawTable):
     has_header: bool
 
     def _read(self, columns: list[str]) -> Iterator[Batch]:
-        header = self.has_header
+        header: bytes | None = b"" if self.has_header else None  # empty until it is read
         name, wanted = self.path.name, len(self.columns)
         for block, first_line in blocks(self.path, encoding=self.encoding, quote=self.quote):
             text, byte = _single_byte_separator(block, self.separator, name, first_line)
             records = scan_records(text, first_line, byte, self.quote, name)
             # with quotes a record may have several lines, else it is one line of the text as it was
             raw = RawText(records.text, first_line, records.lines) if self.quote else RawText(block, first_line)
-            if header and records.lines.size:
-                header = False
+            if header == b"" and records.lines.size:
+                header = records.block[: records.ends[0] + 1]
                 if records.fields[0] != wanted or records.lines[0] != _first_with_text(block, first_line):
                     raise UsageError(f"{name}, line {_first_with_text(block, first_line)}: the header is damaged.")
                 records = records.only(np.arange(records.lines.size) > 0)
             records = self._of_right_width(records, raw)
+            if header:
+                again = _places_of(header, records)
+                records = self._without(again, records, raw, lambda _: _HEADER_AGAIN)
             if not records.lines.size:
                 continue
             frame = pl.read_csv(
@@ -74,19 +78,37 @@ class _Delimited(RawTable):
     def _of_right_width(self, records: Records, raw: RawText) -> Records:
         """Refuse or leave out the records that have not one field for each column."""
         wanted = len(self.columns)
-        odd = records.fields != wanted
-        if not odd.any():
-            return records
-        name, taker = self.path.name, rejects.current()
-        for line, got in zip(records.lines[odd].tolist(), records.fields[odd].tolist(), strict=True):
-            problem = (
+
+        def problem(index: int) -> str:
+            got = records.fields[index]
+            return (
                 f"{got} column{'s' * (got != 1)} where {wanted} were expected ({', '.join(self.columns)}); "
                 "fix the line, or give another separator"
             )
+
+        return self._without(np.flatnonzero(records.fields != wanted), records, raw, problem)
+
+    def _without(self, bad: np.ndarray, records: Records, raw: RawText, problem: Callable[[int], str]) -> Records:
+        """Refuse or leave out the records at these places (int64 ``[n]``)."""
+        if not bad.size:
+            return records
+        name, taker = self.path.name, rejects.current()
+        for index in bad.tolist():
+            line = int(records.lines[index])
             if taker is None:
-                raise UsageError(f"{name}, line {line}: {problem}.")
-            taker.add(name, "line", line, None, problem, raw(line))
-        return records.only(~odd)
+                raise UsageError(f"{name}, line {line}: {problem(index)}.")
+            taker.add(name, "line", line, None, problem(index), raw(line))
+        return records.only(~np.isin(np.arange(records.lines.size), bad))
+
+
+def _places_of(text: bytes, records: Records) -> np.ndarray:
+    """Return which records are this text, which ends in a newline; int64 ``[n]``."""
+    if text not in records.block:  # far faster than the search by lines
+        return np.zeros(0, np.int64)
+    begins = [found.start() for found in re.finditer(b"^" + re.escape(text), records.block, re.MULTILINE)]
+    lasts = np.array(begins, np.int64) + len(text) - 1
+    places = np.searchsorted(records.ends, lasts)
+    return places[records.ends[places] == lasts]  # the others are within quotes
 
 
 def _first_with_text(block: bytes, first_line: int) -> int:

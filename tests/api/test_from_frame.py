@@ -177,6 +177,12 @@ def test_a_column_of_several_types_is_named(with_arrow: bool, monkeypatch: pytes
     assert rs.from_frame(table.assign(user=table["user"].astype(str)), **RULE).n_users == 3
 
 
+def test_integers_of_more_than_64_bits_are_named() -> None:
+    table = pd.DataFrame({"item": [1, 2], "user": [2**70, 2**70 + 1], "rating": [5, 1]})
+    with pytest.raises(rs.UsageError, match=r"the column 'user' of the pandas table .*frame\['user'\]\.astype\(str\)"):
+        rs.from_frame(table, **RULE)
+
+
 def test_a_column_that_is_there_twice_is_named() -> None:
     table = pd.DataFrame([[1, 1, 2, 5]], columns=["user", "item", "item", "rating"])
     with pytest.raises(rs.UsageError, match="the pandas table has several columns 'item'"):

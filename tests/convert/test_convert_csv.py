@@ -231,6 +231,52 @@ def test_encodings(tmp_path: Path) -> None:
         convert("csv", raw, tmp_path / "other", encoding="latin-11")
 
 
+@pytest.mark.parametrize("encoding", ["undefined", "idna", "punycode", "unicode_escape", "base64", "hex", "a\0b", ""])
+def test_pythons_encodings_of_other_things_are_none_of_files(tmp_path: Path, encoding: str) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,sign\na,x,1\n")
+    with pytest.raises(UsageError, match=f"^There is no encoding {encoding!r}; use utf-8".replace("\\", r"\\")):
+        convert("csv", raw, tmp_path, encoding=encoding)
+
+
+def test_files_of_mainframes(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,sign\nJosé,x,1\nb,x,-1\n", "cp500")
+    assert rows_of(convert("csv", raw, tmp_path, encoding="cp500")) == [("José", "x", 1), ("b", "x", -1)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_marks_inside_joined_files_are_no_part_of_an_id(tmp_path: Path, encoding: str) -> None:
+    pieces = ["a,x,1\n", "b,x,-1\n", '"a",y,1\n']
+    raw = tmp_path / "log.csv"
+    raw.write_bytes(b"".join(("\ufeff" * (encoding == "utf-8") + piece).encode(encoding) for piece in pieces))
+    rows = rows_of(convert("csv", raw, tmp_path, columns="user,item,sign"))
+    assert rows == [("a", "x", 1), ("b", "x", -1), ("a", "y", 1)]
+
+
+@pytest.mark.parametrize("separator", [",", "::"])
+def test_the_header_of_a_joined_file_is_no_row(tmp_path: Path, separator: str) -> None:
+    lines = ["user,item,does", "a,x,like", "user,item,does", "b,x,skip", "xuser,item,does", "user,item,does"]
+    raw = write(tmp_path / "log.csv", "".join(f"{line}\n" for line in lines).replace(",", separator))
+    rule = {"like": "does == like", "dislike": "else", "separator": separator}
+    with pytest.raises(UsageError, match=r"^log.csv, line 3: the header again, .*; remove the line"):
+        convert("csv", raw, tmp_path, **rule)
+    folder = convert("csv", raw, tmp_path, on_error="skip", **rule)
+    assert rows_of(folder) == [("a", "x", 1), ("b", "x", -1), ("xuser", "item", -1)]
+    assert json.loads((folder / "dataset.json").read_text())["rejected"] == {"rows": 2, "files": {"log.csv": 2}}
+
+
+def test_the_header_within_quotes_is_text(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", 'user,item,sign,text\na,x,1,"\nuser,item,sign,text\n"\n')
+    assert rows_of(convert("csv", raw, tmp_path)) == [("a", "x", 1)]
+
+
+def test_a_rule_on_single_precision_holds_for_the_decimals_it_was_made_of(tmp_path: Path) -> None:
+    rating = pl.Series([0.7, 0.3, 0.5, 0.1], dtype=pl.Float32)
+    raw = tmp_path / "log.parquet"
+    pl.DataFrame({"user": ["a", "b", "c", "d"], "item": ["x"] * 4, "rating": rating}).write_parquet(raw)
+    folder = convert("csv", raw, tmp_path / "out", like="rating >= 0.7", dislike="rating <= 0.3")
+    assert rows_of(folder) == [("a", "x", 0.7, 1), ("b", "x", 0.3, -1), ("c", "x", 0.5, 0), ("d", "x", 0.1, -1)]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
 @pytest.mark.parametrize("mark", [True, False])
 @pytest.mark.parametrize("suffix", ["", ".gz"])

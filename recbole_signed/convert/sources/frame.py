@@ -22,7 +22,7 @@ _FILE_OPTIONS = ("columns", "separator", "quote", "encoding")
 
 _NO_TEXT = (pl.Duration, pl.Binary, pl.Object)
 """Types of columns that are neither numbers nor can be written as text."""
-_UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, TypeError, ValueError)
+_UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, TypeError, ValueError, OverflowError)
 """What polars and Arrow raise where a table doesn't suit them."""
 
 
