@@ -13,6 +13,8 @@ from recbole_signed.convert import first_rows
 
 IntArray = npt.NDArray[np.int64]
 PAD = "[PAD]"
+PADDED_BYTES = 1 << 30
+"""What tokens may take up as an array of str, in which each has the room of the longest."""
 
 
 def codes_of(column: pd.Series) -> npt.NDArray[Any]:
@@ -26,8 +28,8 @@ def renumber(columns: Sequence[pd.Series]) -> tuple[list[IntArray], npt.NDArray[
     """Number the tokens of all columns, one after the other, in the order of first appearance, from 1 on.
 
     Returns:
-        The ids of each column, ``[n_rows]``, 0 where there is no token; and the tokens by id, an array of str that
-        begins with RecBole's padding token.
+        The ids of each column, ``[n_rows]``, 0 where there is no token; and the tokens by id, an array that begins with
+        RecBole's padding token: of str, as RecBole's, or of objects where one would take more than ``PADDED_BYTES``.
     """
     codes, tokens = _in_one_vocabulary(columns)
     joined = np.concatenate(codes) if len(codes) > 1 else codes[0]
@@ -36,7 +38,9 @@ def renumber(columns: Sequence[pd.Series]) -> tuple[list[IntArray], npt.NDArray[
     order = appeared[np.argsort(first[appeared])]
     ids = np.zeros(len(tokens) + 1, dtype=np.int64)
     ids[order] = np.arange(1, len(order) + 1)
-    return [ids[each] for each in codes], np.array([PAD, *tokens[order].tolist()])
+    names = [PAD, *tokens[order].tolist()]
+    padded = len(names) * max(map(len, names)) * np.dtype("U1").itemsize
+    return [ids[each] for each in codes], np.array(names, dtype=object if padded > PADDED_BYTES else str)
 
 
 def _in_one_vocabulary(columns: Sequence[pd.Series]) -> tuple[list[npt.NDArray[Any]], npt.NDArray[Any]]:
