@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from recbole_signed.convert.batch import FIX_ROW, Batch
-from recbole_signed.convert.columns import MISSING_TOKENS, number, sign, token
+from recbole_signed.convert.columns import MISSING_TOKENS, number, sign, token, unrounded
 from recbole_signed.errors import UsageError
 
 STANDARD = {
@@ -59,6 +59,8 @@ class Schema:
             raise UsageError(f"{batch.origin}: the column {missing[0]!r} is missing here, though earlier rows have it.")
         batch = batch.select(*self._types)
         for name, type_ in self._types.items():
+            if self._standard.get(name) == "token":
+                batch = unrounded(batch, name, "ids")
             if name == "sign" and name in self._standard:
                 batch = sign(batch, name)
             elif type_ == "float":

@@ -7,7 +7,7 @@ from typing import Literal
 import polars as pl
 
 from recbole_signed.convert.batch import FIX_ROW, Batch
-from recbole_signed.convert.columns import numbers_in
+from recbole_signed.convert.columns import numbers_in, unrounded
 from recbole_signed.convert.time_formats import TimeFormat, unix_seconds
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import BELOW, PER_SECOND, UNIT_NAMES, UNITS, fits, unit_of, usual_unit
@@ -113,7 +113,7 @@ class Clock:
         )
 
     def _from_text(self, batch: Batch, column: str) -> Batch:
-        batch = batch.with_columns(pl.col(column).str.strip_chars())
+        batch = unrounded(batch.with_columns(pl.col(column).str.strip_chars()), column, "times")
         text, shown = batch.frame[column], batch.called(column)
         batch = batch.require(text != "", lambda i: f"no time in column {shown!r}; {_WANTED}", column, remedy=FIX_ROW)
         text = batch.frame[column]

@@ -22,6 +22,7 @@ MISSING_TOKENS = frozenset((
 # fmt: on
 """Texts that pandas, and so RecBole, reads as no value at all."""
 DECIMAL_POINT, DECIMAL_COMMA = ".", ","
+_SPREADSHEET = r"^\s*-?[0-9](?:[.,](?P<decimals>[0-9]+))?E\+(?P<exponent>[0-9]{2,3})\s*$"
 _COMMA_NUMBER = r"^[+-]?\d+,\d+$"
 
 
@@ -63,6 +64,26 @@ def token(batch: Batch, column: str) -> Batch:
         return batch.with_columns(values.cast(pl.String))
     raise UsageError(
         f"{batch.origin}: column {shown!r} holds {values.dtype}, ids were expected; give text or integers."
+    )
+
+
+def unrounded(batch: Batch, column: str, what: str) -> Batch:
+    """Refuse texts such as ``7.65612E+16``, which a spreadsheet writes of long numbers, of several the same.
+
+    Args:
+        batch: rows.
+        column: of text; of another type it passes.
+        what: the column holds, in the plural.
+    """
+    text, shown = batch.frame[column], batch.called(column)
+    if text.dtype != pl.String or not text.str.contains("E+", literal=True).any():
+        return batch
+    parts = text.str.extract_groups(_SPREADSHEET).struct.unnest()
+    whole = parts["decimals"].fill_null("").str.len_chars() >= parts["exponent"].cast(pl.Int16)
+    return batch.require(
+        whole.fill_null(True),
+        lambda i: f"{text[i]!r} in column {shown!r} is a number that a spreadsheet rounded; export the {what} as text",
+        column,
     )
 
 

@@ -222,6 +222,21 @@ def test_recboles_own_files_are_read(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("cell", "column", "what"),
+    [("7.65612E+16,x,1,5", "user", "ids"), ("u,4E+11,1,5", "item", "ids"), ('u,x,1,"1,59388E+12"', "time", "times")],
+)
+def test_numbers_that_a_spreadsheet_rounded_are_refused(tmp_path: Path, cell: str, column: str, what: str) -> None:
+    raw = write(tmp_path / "log.csv", f"user,item,sign,time\n{cell}\n")
+    with pytest.raises(UsageError, match=rf"^log.csv, line 2: .*'{column}' is .*rounded; export the {what} as text"):
+        convert("csv", raw, tmp_path)
+
+
+def test_exponents_that_say_all_digits_pass(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,sign,time,price\nE+V,1.5e9,1,1.593878903438E+12,4.5E+11\n")
+    assert rows_of(convert("csv", raw, tmp_path, keep="price")) == [("E+V", "1.5e9", 1, 1593878903.438, 450000000000)]
+
+
 def test_encodings(tmp_path: Path) -> None:
     raw = write(tmp_path / "log.csv", "user,item,sign\nJosé,x,1\n", "latin-1")
     with pytest.raises(UsageError, match=r"log.csv, line 2: byte 0xe9 is not utf-8; .*encoding=latin-1"):
