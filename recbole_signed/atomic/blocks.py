@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,7 +17,8 @@ BLOCK_BYTES = 32 << 20
 
 
 class NotPlainError(Exception):
-    """The file needs pandas: it has quotes, blank lines, infinite numbers, or values that do not fit their column."""
+    """The file needs pandas: it has quotes within fields or around line ends, blank lines, infinite numbers, or values
+    that do not fit their column."""
 
 
 def parsed_blocks(
@@ -46,16 +48,20 @@ def parsed_blocks(
         raise NotPlainError
     size = size or min(max(path.stat().st_size // 24, 1 << 20), BLOCK_BYTES)
     types = {str(position): wanted.get(position, pl.String()) for position in range(n_columns)}
+    quoted = re.compile(rb'(?:^|(?<=[%b\n]))"[^"\n]*(?:""[^"\n]*)*"(?=[%b\n])' % ((re.escape(separator.encode()),) * 2))
     first = True
     for block, _ in blocks(path, encoding=encoding, size=size):
         n_bytes = len(block)
         rows = block[block.index(b"\n") + 1 :] if first else block
         first = False
-        if b'"' in rows or b"\0" in rows:
+        if b"\0" in rows:
             raise NotPlainError
         if not rows:
             continue
-        frame = _parse(rows, separator, types, sorted(wanted))
+        quote = '"' if b'"' in rows else None
+        if quote and b'"' in quoted.sub(b"", rows):
+            raise NotPlainError
+        frame = _parse(rows, separator, quote, types, sorted(wanted))
         if not rows.isascii():
             frame = frame.with_columns(normal_text(column) for column in frame if column.dtype == pl.String)
         # spellings of nan, and numbers that are too large, which polars takes and pandas refuses
@@ -65,11 +71,13 @@ def parsed_blocks(
         yield frame, n_bytes
 
 
-def _parse(rows: bytes, separator: str, types: dict[str, pl.DataType], wanted: list[int]) -> pl.DataFrame:
+def _parse(
+    rows: bytes, separator: str, quote: str | None, types: dict[str, pl.DataType], wanted: list[int]
+) -> pl.DataFrame:
     """Parse, with float64 for an integer column that holds anything else; ``types`` remembers that."""
     integers = [name for name, kind in types.items() if kind == pl.Int64]
     try:
-        frame = _read(rows, separator, types, wanted)
+        frame = _read(rows, separator, quote, types, wanted)
     except pl.exceptions.PolarsError as error:
         if not integers:
             raise NotPlainError from error
@@ -77,18 +85,20 @@ def _parse(rows: bytes, separator: str, types: dict[str, pl.DataType], wanted: l
     if frame is None or any(frame[name].null_count() for name in integers):
         types.update(dict.fromkeys(integers, pl.Float64()))
         try:
-            frame = _read(rows, separator, types, wanted)
+            frame = _read(rows, separator, quote, types, wanted)
         except pl.exceptions.PolarsError as error:
             raise NotPlainError from error
     return frame
 
 
-def _read(rows: bytes, separator: str, types: dict[str, pl.DataType], wanted: list[int]) -> pl.DataFrame:
+def _read(
+    rows: bytes, separator: str, quote: str | None, types: dict[str, pl.DataType], wanted: list[int]
+) -> pl.DataFrame:
     return pl.read_csv(
         rows,
         has_header=False,
         separator=separator,
-        quote_char=None,
+        quote_char=quote,
         schema=types,
         columns=wanted,
         null_values=list(MISSING),

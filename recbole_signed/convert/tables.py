@@ -80,7 +80,7 @@ class _Delimited(RawTable):
         wanted = len(self.columns)
 
         def problem(index: int) -> str:
-            got = records.fields[index]
+            got = int(records.fields[index])
             return (
                 f"{got} column{'s' * (got != 1)} where {wanted} were expected ({', '.join(self.columns)}); "
                 "fix the line, or give another separator"

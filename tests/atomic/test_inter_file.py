@@ -65,6 +65,7 @@ CELLS = st.one_of(
     st.sampled_from(
         [*MISSING, "a", "7", "007", " 7", "7 ", "u 1", '"', '"q"', 'a"b', "é", "\x00", "#c", "NAN", "true"]
     ),
+    st.sampled_from(['""', '"NA"', '"5"', '"-1.5"', '" 7"', '"a""b"', '""""', '"a"b', '"a""', 'a""b', '"a\tb"', '"é"']),
     st.sampled_from(["1", "-1", "+1", "1.5", ".5", "5.", "1e3", "1e400", "inf", "-Infinity", "0x10", "1_0", "1,5"]),
     st.integers(-(2**63), 2**63 - 1).map(str),
     st.integers(2**63, 2**70).map(str),
@@ -126,13 +127,21 @@ def test_time_is_float_from_the_first_fraction_on_in_any_block(tmp_path: Path, m
     assert read(path)["timestamp"].tolist() == [float(time) for time in times]
 
 
-@pytest.mark.parametrize("text", [f'{HEADER}\n"a\tb"\tx\t1\t5\n', f"{HEADER}\na\tx\t1\t5\n\nb\tx\t1\t6\n"])
-def test_quotes_and_blank_lines_are_left_to_pandas(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [f'{HEADER}\na"b\tx\t1\t5\n', f"{HEADER}\na\tx\t1\t5\n\nb\tx\t1\t6\n"])
+def test_quotes_within_fields_and_blank_lines_are_left_to_pandas(text: str, tmp_path: Path) -> None:
     path = tmp_path / "any.inter"
     path.write_text(text)
     with pytest.raises(NotPlainError):
         list(parsed_blocks(path, "\t", "utf-8", 4, {0: pl.String(), 1: pl.String()}))
     assert read(path)["user_id"].tolist() == by_pandas(path)["user_id"].tolist()
+
+
+def test_quoted_fields_need_no_pandas(tmp_path: Path) -> None:
+    path = tmp_path / "any.inter"
+    path.write_text(f'{HEADER}\n"a\tb"\tx\t1\t5\n"12"" vinyl"\t"y"\t"-1"\t"6"\n')
+    kinds = {0: pl.String(), 1: pl.String(), 2: pl.Float64(), 3: pl.Int64()}
+    ((frame, _),) = parsed_blocks(path, "\t", "utf-8", 4, kinds)
+    assert frame.rows() == [("a\tb", "x", 1, 5), ('12" vinyl', "y", -1, 6)]
 
 
 def test_a_blank_line_before_the_rows_is_passed_over(tmp_path: Path) -> None:
