@@ -15,9 +15,11 @@ from recbole_signed.experiments.runs import (
     data_folder,
     data_sha256,
     digest,
+    drawn_by_seed,
     machine,
     versions,
 )
+from recbole_signed.experiments.tables import run_table
 
 QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8}
 
@@ -166,16 +168,31 @@ def test_where_only_metrics_are_given_the_first_of_them_judges_and_its_direction
     assert config["valid_metric"] == "Recall@7", "one that has a result of its own name"
 
 
-def test_a_published_split_brings_its_protocol(tmp_path: Path) -> None:
+@pytest.fixture
+def published(tmp_path: Path) -> str:
+    """The name of a data set that is split already."""
     raw = tmp_path / "split"
     raw.mkdir()
     train = "".join(f"{user} {item} 1\n" for user in range(2) for item in range(user, 24, 2))
     for part, rows in {"train": train, "valid": "0 1 1\n1 2 1\n", "test": "0 3 1\n1 4 1\n0 5 0\n"}.items():
         (raw / f"{part}.txt").write_text(rows, encoding="utf-8")
     convert("signed-split", raw, "atomic_files")
-    row = run("Pop", "split", overrides={"state": "ERROR"}, save=False)
+    return "split"
+
+
+def test_a_published_split_brings_its_protocol(published: str) -> None:
+    row = run("Pop", published, overrides={"state": "ERROR"}, save=False)
     assert (row.split, row.protocol, row.valid_metric) == ("predefined", "published", "ndcg@20")
     assert {"recall@5", "recall@15", "dislikendcg@20", "signauc"} < set(row.test)
+
+
+def test_sampled_candidates_on_a_published_split_can_be_seen_in_its_row(published: str) -> None:
+    """Their figures are far higher, differ between seeds, and stood in one footnote with those of all items."""
+    settings = {"state": "ERROR", "eval_args": {"mode": "uni5"}, "metrics": ["NDCG"], "topk": [5]}
+    row = run("Pop", published, overrides=settings, save=False)
+    assert row.split == {"split": "predefined", "mode": {"valid": "uni5", "test": "uni5"}}
+    assert "split predefined, mode uni5; protocol published" in run_table(row).notes
+    assert drawn_by_seed([row])
 
 
 def test_undefined_metrics_are_none(toy: str) -> None:

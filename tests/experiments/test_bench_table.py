@@ -182,6 +182,9 @@ def test_splits_in_words() -> None:
         "LS valid_and_test over all users, time order"
     )
     assert describe_split(None) == ""
+    sampled = {**SPLIT, "mode": {"valid": "uni100", "test": "uni100"}}
+    assert describe_split(sampled).endswith("random order, mode uni100")
+    assert describe_split({**SPLIT, "mode": {"valid": "pop9", "test": "full"}}).endswith("order, mode pop9 in valid")
 
 
 def test_one_run_as_text() -> None:

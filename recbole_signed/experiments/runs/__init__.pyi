@@ -10,6 +10,7 @@ from .assignments import with_dotted as with_dotted
 from .assignments import yaml_if_there as yaml_if_there
 from .configure import given_settings as given_settings
 from .configure import make_config as make_config
+from .configure import split_of as split_of
 from .defaults import DEFAULT_TOPK as DEFAULT_TOPK
 from .defaults import RECBOLE_METRICS as RECBOLE_METRICS
 from .defaults import RUNS as RUNS

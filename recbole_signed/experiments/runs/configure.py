@@ -95,6 +95,21 @@ def given_settings(config: Any) -> dict[str, Any]:
     return {key: value for key, value in config.external_config_dict.items() if key not in ("model", "dataset", "seed")}
 
 
+PREDEFINED = "predefined"
+"""The split of files that are split already."""
+
+
+def split_of(config: Any) -> dict[str, Any] | str:
+    """Return how a run holds out, for its row: RecBole's ``eval_args``, or ``predefined`` where the files are split.
+
+    Of the latter it holds the mode too where sampled candidates are ranked: it decides the figures, and the seed them.
+    """
+    eval_args: dict[str, Any] = config["eval_args"]
+    if not config["benchmark_filename"]:
+        return eval_args
+    return PREDEFINED if ranks_all(eval_args) else {"split": PREDEFINED, "mode": eval_args["mode"]}
+
+
 def _add_defaults(config: Any) -> None:
     """Fill in what neither the user nor a model's, data set's or protocol's file has set."""
     given, below = config.external_config_dict, config.internal_config_dict

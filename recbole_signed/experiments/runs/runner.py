@@ -22,7 +22,7 @@ from recbole_signed.data import holds_nothing_out
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.evaluation import Recorded, recorded
 from recbole_signed.experiments.runs.assignments import as_word
-from recbole_signed.experiments.runs.configure import given_settings, make_config, quiet_log
+from recbole_signed.experiments.runs.configure import given_settings, make_config, quiet_log, split_of
 from recbole_signed.experiments.runs.provenance import (
     config_hash,
     data_version,
@@ -198,7 +198,7 @@ def run(
         per_user=None if per_user_sha256 is None else str(per_user),
         per_user_sha256=per_user_sha256,
         settings=given_settings(config),
-        split="predefined" if config["benchmark_filename"] else config["eval_args"],
+        split=split_of(config),
         protocol=config["protocol"] or "recbole",
         versions=versions(),
         device=torch.cuda.get_device_name() if on_gpu else "cpu",

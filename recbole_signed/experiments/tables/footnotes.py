@@ -15,13 +15,27 @@ STOPPED = "budget"
 
 
 def describe_split(split: Any) -> str:
-    """Return RecBole's ``eval_args`` in words."""
+    """Return the split of a row in words."""
     if not isinstance(split, dict):
         return str(split or "")
+    return _parts(split) + _mode(split.get("mode"))
+
+
+def _parts(split: Mapping[str, Any]) -> str:
+    if not isinstance(split["split"], Mapping):
+        return str(split["split"])
     ((rule, share),) = split["split"].items()
     order = {"RO": "random order", "TO": "time order"}.get(split["order"], str(split["order"]))
     group = "per user" if split.get("group_by") == "user" else "over all users"
     return f"{rule} {share} {group}, {order}"
+
+
+def _mode(mode: Any) -> str:
+    """Name the mode of the parts that do not rank all items, such as ``uni100``, which ranks sampled candidates."""
+    modes = mode if isinstance(mode, Mapping) else {"": mode or "full"}
+    if len(set(modes.values())) == 1:
+        modes = {"": next(iter(modes.values()))}
+    return "".join(f", mode {each}" + (f" in {part}" if part else "") for part, each in modes.items() if each != "full")
 
 
 def budgets(lines: Mapping[str, Sequence[RunRow]]) -> str:

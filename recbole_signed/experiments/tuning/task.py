@@ -23,6 +23,7 @@ from recbole_signed.experiments.runs import (
     make_config,
     read_yaml,
     run,
+    split_of,
 )
 from recbole_signed.plugin import FREE_KEYS, Interval, Listed, Words, declared_for, ranges_of, registry
 
@@ -101,7 +102,7 @@ class Facts:
     sign_aware: bool
     """Whether a held-out dislike in the list costs something by the metric."""
     split: Any
-    """RecBole's ``eval_args``, or ``predefined``."""
+    """See :func:`~recbole_signed.experiments.runs.split_of`."""
     protocol: str
     config_hash: str
     data_sha256: str
@@ -133,7 +134,7 @@ def facts_of(task: Task) -> Facts:
         metric=config["valid_metric"],
         bigger=bool(config["valid_metric_bigger"]),
         sign_aware=sign_aware,
-        split="predefined" if config["benchmark_filename"] else config["eval_args"],
+        split=split_of(config),
         protocol=config["protocol"] or "recbole",
         config_hash=config_hash(config.final_config_dict),
         data_sha256=data_sha256(folder, config["dataset"]),
