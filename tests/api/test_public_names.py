@@ -32,19 +32,15 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
 @pytest.mark.parametrize("first", ["pass", "import recbole_signed.convert", "import recbole_signed.api"])
 def test_the_import_is_light_and_convert_can_be_called(first: str, tmp_path: Path) -> None:
     script = f"""
-import sys, time
-started = time.perf_counter()
+import sys
 import recbole_signed as rs
-seconds = time.perf_counter() - started
 heavy = [name for name in ("torch", "recbole", "pandas", "polars", "numpy") if name in sys.modules]
 assert not heavy, heavy
 {first}
-print(rs.convert("toy", None, {str(tmp_path)!r}).name, seconds)
+print(rs.convert("toy", None, {str(tmp_path)!r}).name)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    name, seconds = done.stdout.split()
-    assert name == "toy-signed"
-    assert float(seconds) < 1.0  # some 0.05 s, on a machine with nothing else to do
+    assert done.stdout.strip() == "toy-signed"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
