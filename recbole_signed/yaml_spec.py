@@ -18,9 +18,11 @@ MAX_VALUES = 1_000_000
 MAX_WHOLE = 2**64
 """Whole numbers beyond it fit no column, seed or size."""
 
+_BOOL = "tag:yaml.org,2002:bool"
+
 
 class Loader(yaml.SafeLoader):
-    """YAML that reads ``1e-3`` as a number, as RecBole does and YAML 1.1 does not.
+    """YAML that reads ``1e-3`` as a number, as RecBole does and YAML 1.1 does not, and the key ``on`` as that word.
 
     It refuses a key given twice, text that no file or file name can hold (NUL, halves of UTF-16 pairs), whole numbers
     of 64 bits and more, an alias within its own anchor, and more than :data:`MAX_VALUES` values.
@@ -71,6 +73,8 @@ class Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.value == "<<":
                 continue
+            if key_node.tag == _BOOL:  # on, off, yes and no are names here, such as those of variants
+                key_node.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
             key = key_node.value
             if key in seen:
                 raise yaml.constructor.ConstructorError(

@@ -121,6 +121,16 @@ def test_bad_yaml_files(tmp_path: Path, text: str, message: str) -> None:
         read_yaml(tmp_path / "x.yaml")
 
 
+def test_keys_that_yaml_takes_for_truth_values_are_names(tmp_path: Path) -> None:
+    """A table's models ``on`` and ``off`` stood in it as True and False, and variants of an experiment were refused."""
+    file = tmp_path / "x.yaml"
+    file.write_text("models:\n  on: {auto: yes}\n  off: {auto: no}\n'no': 1\n", encoding="utf-8")
+    assert read_yaml(file) == {"models": {"on": {"auto": True}, "off": {"auto": False}}, "no": 1}
+    file.write_text("on: 1\n'on': 2\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="'on' is there twice"):
+        read_yaml(file)
+
+
 def test_a_missing_yaml_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "table.yaml").write_text("", encoding="utf-8")
     assert read_yaml(tmp_path / "table.yaml") == {}
