@@ -125,6 +125,8 @@ class _Maker:
     def fitted(self, chosen: Mapping[str, Any]) -> Recommender:
         """Return the model fitted to everything."""
         config = self._config(EVERYTHING, chosen)
+        if config["auto"]:  # valid=0: there is nothing to choose on, and that was asked for
+            config = self._config(EVERYTHING, {**chosen, "auto": False})
         model, data = self._train(config)
         sequences = UserSequences(data) if config["MODEL_TYPE"] == ModelType.SEQUENTIAL else None
         return Recommender(config, model, data, kept=self.kept, sequences=sequences)

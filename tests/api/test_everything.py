@@ -85,12 +85,16 @@ def test_predefined_parts_are_merged(write_inter: Callable[..., Path], signed_ro
     assert rs.load(file).recommend(3).equals(fitted.recommend(3))
 
 
-def test_fit_chooses_on_a_part_and_is_fitted_to_everything(data: Any, frame: pl.DataFrame) -> None:
+def test_fit_chooses_on_a_part_and_is_fitted_to_everything(
+    data: Any, frame: pl.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
     model = rs.fit("SSF", data, tune_users=30)
     assert n_edges(model) == frame.height
     again = rs.fit("SSF", data, **model.model.chosen, auto=False)
     assert again.recommend("user 3", k=9).equals(model.recommend("user 3", k=9))
-    plain = rs.fit("SSF", data, valid=0)
+    with caplog.at_level("WARNING"):
+        plain = rs.fit("SSF", data, valid=0)
+    assert caplog.text == "", "that nothing is held out was asked for"
     assert plain.model.chosen["cutoff"] == 64
     assert not plain.recommend("user 3", k=9)["score"].equals(model.recommend("user 3", k=9)["score"])
 
