@@ -13,8 +13,8 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole_signed.errors import UsageError
 from recbole_signed.model import SignedRecommender
 
-_SIMILARITIES = ("item_weights", "item_filter", "item_similarity", "w")
-"""Where models keep item-item weights; of RecBole's, EASE and SLIMElastic in the third, ItemKNN in the fourth."""
+_SIMILARITIES = ("item_filter", "item_similarity", "w")
+"""Where models keep item-item weights; of RecBole's, EASE and SLIMElastic in the second, ItemKNN in the third."""
 
 
 def item_vectors(model: Any) -> np.ndarray:
@@ -44,9 +44,10 @@ def similarities(model: Any, item: int) -> np.ndarray:
         UsageError: the model has neither.
     """
     found = _find(model, "item")
+    if found is None and hasattr(model, "weights_of"):
+        return np.asarray(model.weights_of(item).cpu())
     if found is None:
         weights: Any = next((getattr(model, name) for name in _SIMILARITIES if hasattr(model, name)), None)
-        weights = weights() if callable(weights) else weights
         shape = getattr(weights, "shape", None)
         if shape != (model.n_items, model.n_items):
             raise UsageError(f"{type(model).__name__} has neither item vectors nor item similarities.")

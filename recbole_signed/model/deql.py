@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import scipy.sparse as sp
 import torch
 
 from recbole_signed.model.edlae import EDLAE, column_energy
@@ -48,11 +49,9 @@ class DEQL(EDLAE):
         super().fit()
         self.item_energy = torch.from_numpy(column_energy(self.signal())).float().to(self.device)
 
-    def score(self, users: torch.Tensor) -> torch.Tensor:
-        """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
-        scores = super().score(users)
-        if not self.inverse.numel():
-            return scores
+    def filtered(self, rows: sp.csr_matrix) -> torch.Tensor:
+        """Return x W of rows x, CSR ``[n, n_items]``: ``[n, n_items]``."""
+        scores = super().filtered(rows)
         kept, weight = 1.0 - self.dropout, self.emphasis**2
         mean = kept * weight + self.dropout
         if not mean:  # b = 0 without dropout: nothing is in the loss; the limit is EASE
@@ -65,5 +64,5 @@ class DEQL(EDLAE):
             / (weight * energy + mean * kept * self.reg_weight - kept * weight**2 * tau / mean).clamp(min=1e-30)
         )
         scale = ((mean - kept * weight * own) / (mean * kept)).float()
-        known = torch.from_numpy(self.signal(users).toarray()).to(self.device)
+        known = torch.from_numpy(rows.toarray()).to(self.device)
         return scores * scale + known * own.float()

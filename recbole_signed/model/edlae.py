@@ -13,13 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
-from recbole_signed.graph import ease_scores, gram_inverse
-from recbole_signed.model.filter_recommender import FilterRecommender
+from recbole_signed.graph import gram_inverse
+from recbole_signed.model.filter_recommender import InverseRecommender
 
 
-class EDLAE(FilterRecommender):
+class EDLAE(InverseRecommender):
     r"""A linear autoencoder of the likes with dropout and full emphasis, in closed form (full rank, eq. 8 and 9).
 
     Dropout of the input with probability p, where only dropped entries count in the loss, is in expectation the ridge
@@ -31,27 +30,18 @@ class EDLAE(FilterRecommender):
     need iterations, are left out.
     """
 
-    family = "closed form"
     source = "EDLAE, NeurIPS 2020"
     parameter_ranges: ClassVar[Mapping[str, str]] = {"reg_weight": "(0, inf)"}
-    fitted = ("inverse",)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.reg_weight, self.dropout = float(config["reg_weight"]), float(config["dropout_prob"])
-        self.register_buffer("inverse", torch.zeros(self.n_items, 0))
+        self.dropout = float(config["dropout_prob"])
 
     def fit(self) -> None:
         """Invert the Gram matrix with the ridge of dropout."""
         signal = self.signal()
         odds = self.dropout / (1.0 - self.dropout)
         self.inverse = gram_inverse(signal, self.reg_weight + odds * column_energy(signal)).to(self.device)
-
-    def score(self, users: torch.Tensor) -> torch.Tensor:
-        """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
-        if not self.inverse.numel():
-            return torch.zeros(len(users), self.n_items, device=self.device)
-        return ease_scores(self.signal(users), self.inverse)
 
 
 def column_energy(signal: sp.csr_matrix) -> np.ndarray:

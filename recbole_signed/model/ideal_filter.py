@@ -34,6 +34,14 @@ class IdealFilterRecommender(FilterRecommender):
         _, vectors = gram_eigenvectors(self.linear.matrix.astype(np.float64), self.rank)
         self.item_factors = torch.from_numpy(vectors).float().to(self.device)
 
+    def similarity_vectors(self) -> torch.Tensor:
+        """Return item vectors, ``[n_items, k]``, whose product is what the linear filter adds from one item to another.
+
+        That of the singular vectors alone tells no two items apart where there are as many of them as items.
+        """
+        lengths = np.linalg.norm(self.linear.matrix @ self.item_factors.cpu().numpy(), axis=0)
+        return self.item_factors * torch.from_numpy(lengths).to(self.device)
+
     def ideal(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the two sides of the ideal filter, ``[n_items, k]`` and ``[k, n_items]``."""
         scale = self.item_degrees.sqrt().unsqueeze(1)

@@ -80,6 +80,13 @@ class SGFCF(FilterRecommender):
         place = (ratios - known.min()) / width if width > 0 else np.zeros(size)
         return torch.from_numpy(low + (high - low) * place.clip(0.0, 1.0)).float()
 
+    def similarity_vectors(self) -> torch.Tensor:
+        """Return item vectors, ``[n_items, k]``, whose product is what a like of one adds to another's score (A).
+
+        The exponent of all nodes is that of the lowest homophily ratio.
+        """
+        return self.item_factors * (self.singular_values / self.singular_values[:1]) ** (self.betas[0] - 0.5)
+
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
         rows = self.linear.matrix[users.cpu().numpy()]

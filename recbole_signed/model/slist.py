@@ -139,6 +139,13 @@ class SLIST(TrainingFreeRecommender):
         weights[np.diag_indices(len(weights))] += 1.0
         self.item_weights = torch.from_numpy(np.ascontiguousarray(weights)).to(self.device)
 
+    def weights_of(self, item: int) -> torch.Tensor:
+        """Return what a like of an item adds to the score of each, ``[n_items]``: its row of B; -inf where none is."""
+        weights = torch.full((self.n_items,), -torch.inf, device=self.device)
+        if bool((self.liked == item).any()):
+            weights[self.liked] = self.item_weights[int(torch.searchsorted(self.liked, item))]
+        return weights
+
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
         scores = torch.zeros(len(users), self.n_items, device=self.device)

@@ -45,6 +45,10 @@ class SVDAE(IdealFilterRecommender):
         self.item_factors = torch.from_numpy(vectors / energy).float().to(self.device)
         self.item_targets = torch.from_numpy(targets).float().to(self.device)
 
+    def similarity_vectors(self) -> torch.Tensor:
+        """Return the vectors that an item is predicted by, ``[n_items, k]``; its own like is read by others."""
+        return self.item_targets
+
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
         rows = self.linear.matrix[users.cpu().numpy()]

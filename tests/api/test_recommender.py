@@ -287,7 +287,7 @@ def test_user_vectors_that_rank_other_items_are_refused(name: str, said: str, da
     assert model.item_embeddings().height == len(model.items)
 
 
-@pytest.mark.parametrize("name", ["EASE", "ItemKNN", "SignedEASE", "TurboCF", "SLIMElastic"])
+@pytest.mark.parametrize("name", ["EASE", "ItemKNN", "SignedEASE", "TurboCF", "SLIMElastic", "EDLAE", "DEQL", "SLIST"])
 def test_item_models_are_asked_for_their_own_similarities(name: str, data: Any) -> None:
     found = rs.fit(name, data).similar(104, k=3)
     assert found.height == 3
@@ -336,3 +336,35 @@ def test_similarities_that_are_not_numbers_are_refused(data: Any) -> None:
         model.model.item_embedding.weight[:] = torch.nan
     with pytest.raises(rs.UsageError, match=r"^the similarities of BPR are not numbers"):
         model.similar(104)
+
+
+@pytest.mark.parametrize(("name", "emphasis"), [("EDLAE", None), ("DEQL", 0.5), ("SLIST", None)])
+def test_the_weights_of_an_item_are_what_a_user_with_it_alone_is_ranked_by(name: str, emphasis: float | None) -> None:
+    """These models said that they had no similarities of items, although they are made of nothing else."""
+    rows = [("one", "a"), *((f"u{u}", item) for u in range(6) for item in "abcdef"[u % 3 : u % 3 + 4])]
+    frame = pl.DataFrame({"user": [u for u, _ in rows], "item": [i for _, i in rows], "sign": [1] * len(rows)})
+    model = rs.fit(name, rs.from_frame(frame, sign="sign"), **({} if emphasis is None else {"emphasis": emphasis}))
+    listed = model.recommend("one", k=9)
+    found = model.similar("a", k=9)
+    assert found["item"].to_list() == listed["item"].to_list()
+    np.testing.assert_allclose(found["similarity"], listed["score"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["GFCF", "ChebyCF", "BSPM", "SGFCF", "SVDAE", "SignedGFCF", "SignedSGFCF"])
+def test_a_filter_of_full_rank_tells_similar_items(name: str, data: Any) -> None:
+    """Singular vectors are orthogonal, so those of all items had cosines of rounding, in which any item was first."""
+    found = rs.fit(name, data, rank=40, **({"dislike_weight": -1.0} if name.startswith("Signed") else {})).similar(
+        104, k=8
+    )
+    assert sum(int(item) % 2 == 0 for item in found["item"]) >= 6
+    assert float(found["similarity"][0]) > 0.05
+
+
+def test_equally_similar_items_stand_in_no_order_of_rows() -> None:
+    """All items were liked by one user, so all are alike: which ones are named follows from ids, not from rows."""
+    frame = pl.DataFrame({"user": ["u"] * 30, "item": [f"i{n}" for n in range(30)], "sign": [1] * 30})
+    found = [
+        rs.fit("TurboCF", rs.from_frame(each, sign="sign")).similar("i7", k=5)["item"].to_list()
+        for each in (frame, frame.reverse())
+    ]
+    assert found[0] == found[1]
