@@ -368,6 +368,23 @@ def test_a_table_whose_columns_are_no_means_over_users_names_the_metrics_that_ar
     assert len(significance(table, ["recall@5"])["comparisons"]) == 2
 
 
+def test_a_table_without_a_mean_over_users_is_not_told_to_run_again(tmp_path: Path) -> None:
+    """Its runs were repeated by each ``compare --per-user``, which ``significance`` asked for again and again."""
+    convert("toy", None, tmp_path / "atomic_files")
+    table = tmp_path / "pooled.yaml"
+    table.write_text(
+        "{datasets: [toy-signed], models: {Pop: , Random: }, seeds: [1], columns: [pooledndcg@5], "
+        "common: {metrics: [PooledNDCG], topk: [5], valid_metric: PooledNDCG@5, state: ERROR}}",
+        encoding="utf-8",
+    )
+    compare(table, per_user=True)
+    before = read_rows(table.with_suffix(".jsonl"))
+    compare(table, per_user=True)
+    assert read_rows(table.with_suffix(".jsonl")) == before
+    with pytest.raises(UsageError, match=r"^Pop on toy-signed, seed 1; Random .* no values per user"):
+        significance(table)
+
+
 def test_a_table_of_failed_runs_has_nothing_to_compare(finish: Finish) -> None:
     table = finish()
     rows = table.with_suffix(".jsonl")

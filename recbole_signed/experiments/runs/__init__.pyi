@@ -66,6 +66,7 @@ from .user_values import best_of as best_of
 from .user_values import comparable_seeds as comparable_seeds
 from .user_values import drawn_by_seed as drawn_by_seed
 from .user_values import file_name as file_name
+from .user_values import has_none as has_none
 from .user_values import is_there as is_there
 from .user_values import kept_metrics as kept_metrics
 from .user_values import pooled_sections as pooled_sections

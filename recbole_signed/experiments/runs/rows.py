@@ -25,6 +25,8 @@ from recbole_signed.files import parse_json
 _logger = logging.getLogger(__name__)
 
 OK, FAILED = "ok", "failed"
+NO_VALUES = ""
+"""Stands for a file of values per user where no metric of a run is a mean over users, each ranked once."""
 _ID_DIGITS = 12
 Key = tuple[str, str, int, "str | None", "str | None"]
 
@@ -93,7 +95,8 @@ class RunRow:
     request_hash: str | None = None
     """sha256 of what a table asked for; None for a run outside a table."""
     per_user: str | None = None
-    """File of the test metrics of every user, relative to the rows' file; None where none was kept."""
+    """File of the test metrics of every user, relative to the rows' file; None where none was kept, and
+    :data:`NO_VALUES` where the run has none."""
     per_user_sha256: str | None = None
     section: str | None = None
     """The part of the table that made the row: the data set, or the name of a variant of it."""

@@ -31,7 +31,7 @@ from recbole_signed.experiments.runs.provenance import (
 )
 from recbole_signed.experiments.runs.reading import DataCache
 from recbole_signed.experiments.runs.refit import refitted
-from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.experiments.runs.rows import NO_VALUES, RunRow
 from recbole_signed.experiments.runs.user_values import write
 from recbole_signed.experiments.runs.warm_up import run_warm_up
 from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
@@ -195,7 +195,7 @@ def run(
         config_hash=config_hash(config.final_config_dict),
         data_sha256=data_hash,
         data_version=data_version(Path(config["data_path"]), config["dataset"]),
-        per_user=None if per_user_sha256 is None else str(per_user),
+        per_user=None if per_user is None else NO_VALUES if per_user_sha256 is None else str(per_user),
         per_user_sha256=per_user_sha256,
         settings=given_settings(config),
         split=split_of(config),

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from recbole_signed.experiments.runs.assignments import draws
 from recbole_signed.experiments.runs.metric_columns import smaller_is_better
-from recbole_signed.experiments.runs.rows import RunRow, request_id
+from recbole_signed.experiments.runs.rows import NO_VALUES, RunRow, request_id
 from recbole_signed.files import replacing, sha256
 
 if TYPE_CHECKING:
@@ -61,12 +61,17 @@ def write(path: Path, users: Sequence[str], values: Mapping[str, FloatArray]) ->
 
 def is_there(row: RunRow, rows_file: Path) -> bool:
     """Whether the values per user of a finished run lie where its row says, with the checksum that it says."""
-    if not row.ok or row.per_user is None or row.per_user_sha256 is None:
+    if not row.ok or not row.per_user or row.per_user_sha256 is None:
         return False
     path = rows_file.parent / row.per_user
     if path.parent.parent != rows_file.parent or ".." in path.parts[-2:]:
         return False  # a row that somebody made names a file of another folder
     return path.is_file() and sha256(path) == row.per_user_sha256
+
+
+def has_none(row: RunRow) -> bool:
+    """Whether a finished run was asked for its values per user and has none, so that another one has none either."""
+    return row.ok and row.per_user == NO_VALUES
 
 
 def kept_metrics(rows: Iterable[RunRow], rows_file: Path) -> list[str]:

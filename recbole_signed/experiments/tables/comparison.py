@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from recbole_signed.errors import UsageError, argument
-from recbole_signed.experiments.runs import RowStore, RunRow, file_name, is_there, users_folder
+from recbole_signed.experiments.runs import RowStore, RunRow, file_name, has_none, is_there, users_folder
 from recbole_signed.experiments.tables.building import Result
 from recbole_signed.experiments.tables.claims import Claims
 from recbole_signed.experiments.tables.marks import marks_of
@@ -86,7 +86,7 @@ def compare(
         raise UsageError(f"{path} says per_user: false, so there are no values per user to repeat runs for.")
 
     def answers(request: RunSpec, row: RunRow) -> bool:
-        return request.is_answered_by(row) and (not per_user or is_there(row, store.file))
+        return request.is_answered_by(row) and (not per_user or has_none(row) or is_there(row, store.file))
 
     before = [store.find(request.key, request.is_answered_by) for request in requests]
     n_new = 0 if finished else _run(requests, answers, jobs, store)

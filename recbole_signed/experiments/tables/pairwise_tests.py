@@ -20,6 +20,7 @@ from recbole_signed.experiments.runs import (
     Key,
     RowStore,
     SectionValues,
+    has_none,
     is_there,
     kept_metrics,
     smaller_is_better,
@@ -173,22 +174,31 @@ def _finished(requests: Sequence[RunSpec], rows_file: Path) -> tuple[list[Result
     # of equal rows in several tables, the one whose values are here
     rows = [(request, store.find(request.key, partial(is_there, rows_file=rows_file))) for request in requests]
     missing = [request for request, row in rows if row is None]
+    without = [request for request, row in rows if row is not None and has_none(row)]
+    if without:
+        raise UsageError(
+            f"{_listed(without)} have no values per user, so that users can't be paired: no metric of theirs is a mean "
+            f"over users, each ranked once; add one to 'metrics', or leave these models out by {argument('only')}."
+        )
     unkept = [request for request, row in rows if row is not None and row.ok and not is_there(row, rows_file)]
     return [(request.section, request.label, row) for request, row in rows if row is not None], missing, unkept
 
 
 def _missing_message(path: Path, spec: TableSpec, missing: Sequence[RunSpec], n: int, output: Path | None) -> str:
-    shown = "; ".join(request.title for request in missing[:_SHOWN_RUNS])
-    shown += f"; and {len(missing) - _SHOWN_RUNS} more" if len(missing) > _SHOWN_RUNS else ""
     labels = list(dict.fromkeys(request.label for request in missing))
     only = ["--only", ",".join(labels)] if len(labels) < len(spec.models) else []
     folder = ["--output", str(output)] if output is not None else []
     command = shlex.join(["recbole-signed", "compare", str(path), "--per-user", *only, *folder])
     switch = "" if spec.per_user else f"take 'per_user: false' out of {path} and "
     return (
-        f"the values per user of {len(missing)} of {n} runs are not there ({shown}); to make them, {switch}run "
-        f"'{command}', which repeats just these runs, or compare fewer models with {argument('only')}."
+        f"the values per user of {len(missing)} of {n} runs are not there ({_listed(missing)}); to make them, {switch}"
+        f"run '{command}', which repeats just these runs, or compare fewer models with {argument('only')}."
     )
+
+
+def _listed(requests: Sequence[RunSpec]) -> str:
+    shown = "; ".join(request.title for request in requests[:_SHOWN_RUNS])
+    return shown + (f"; and {len(requests) - _SHOWN_RUNS} more" if len(requests) > _SHOWN_RUNS else "")
 
 
 def _failures(results: Iterable[Result]) -> list[str]:
