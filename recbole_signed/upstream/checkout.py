@@ -78,8 +78,7 @@ def insert(folder: Path, path: str, text: str, kind: Kind) -> bool:
         return False
     with file.open(encoding="utf-8") as opened:
         old, ends = opened.read(), opened.newlines
-    known = re.escape(text.strip(" \n,"))
-    if re.search(rf"^ *{known},?$", old, re.MULTILINE):  # whole lines: that of SSF begins that of SSFL
+    if _holds(old, text):
         return True
     places: dict[str, Callable[[], str]] = {
         kind.init: lambda: f"{old.rstrip()}\n{text.rstrip()}\n",
@@ -91,6 +90,30 @@ def insert(folder: Path, path: str, text: str, kind: Kind) -> bool:
     # the line ends that it has, or each line of the file would be a change
     file.write_text(places[path](), encoding="utf-8", newline=ends if isinstance(ends, str) else None)
     return True
+
+
+def add(folder: Path, path: str, text: str) -> None:
+    """Put ``text`` at the end of a file of lines that stand apart, below those of other models, each once."""
+    file = folder / path
+    old = file.read_text(encoding="utf-8") if file.is_file() else ""
+    if _holds(old, text):
+        return
+    before = _row_of_before(old, text) if path.endswith(LIST) else None
+    new = old + text if before is None else old[: before.start] + text.strip().rstrip(",") + old[before.stop :]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(new, encoding="utf-8")
+
+
+def _holds(old: str, text: str) -> bool:
+    """Whether the lines of ``text`` are among those of ``old``, as whole lines: that of SSF begins that of SSFL."""
+    known = re.escape(text.strip(" \n,"))
+    return re.search(rf"^ *{known},?$", old, re.MULTILINE) is not None
+
+
+def _row_of_before(old: str, row: str) -> slice | None:
+    """Return where the list has the row of that model from an export before this one, with another author, say."""
+    at = old.find(f'"model_link": "{json.loads(row.strip().rstrip(","))["model_link"]}"')
+    return None if at < 0 else slice(old.rindex("{", 0, at), old.index("}", at) + 1)
 
 
 def _at_the_end_of_the_class(name: str, old: str, text: str) -> str:
@@ -117,10 +140,9 @@ def _into_the_guide(kind: Kind, old: str, text: str) -> str:
 
 
 def _into_the_list(kind: Kind, old: str, text: str) -> str:
-    row = text.strip().rstrip(",")
-    before = old.find(f'"model_link": "{json.loads(row)["model_link"]}"')
-    if before >= 0:  # of an export before this one, with another author, say
-        new = old[: old.rindex("{", 0, before)] + row + old[old.index("}", before) + 1 :]
+    before = _row_of_before(old, text)
+    if before is not None:
+        new = old[: before.start] + text.strip().rstrip(",") + old[before.stop :]
         json.loads(new)
         return new
     link = old.rfind(f'"model_link": "/docs/user_guide/model/{kind.name}/')

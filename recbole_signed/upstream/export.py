@@ -99,11 +99,12 @@ def upstream(
     described = [(each, about) for each, (_, about) in whole.items()]
     for each, (content, about) in lines.items():
         if not (inside and checkout.insert(folder, each, content, kind)):
-            each = _write(folder, f"insert/{each}", content)
+            each = f"insert/{each}"
+            checkout.add(folder, each, content)
         written.append(each)
         described.append((each, about))
     note = pages.contribution(name, described, inside, _notes(entry, defaults, recipe, text, kind), kind)
-    written.append(_write(folder, "CONTRIBUTION.md" if not inside else f"CONTRIBUTION-{name}.md", note))
+    written.append(_write(folder, f"CONTRIBUTION-{name}.md", note))
     return Exported(name, str(folder), inside, written, len(text.splitlines()))
 
 

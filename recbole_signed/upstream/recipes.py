@@ -29,7 +29,7 @@ class ExportRecipe:
     rewordings: dict[str, str] = field(default_factory=dict)
     """What is said otherwise in the yaml's comments, where they speak of what is left out."""
     note: str = ""
-    """Paragraph for CONTRIBUTION.md."""
+    """Paragraph for the note beside the export."""
     refusal: str = ""
     """Why the model can't be exported; one sentence."""
 

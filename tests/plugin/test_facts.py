@@ -132,7 +132,7 @@ def test_a_model_from_outside_is_right_in_all_places(tiny: str, tmp_path: Path) 
     assert "def fit" in text
     for absent in ("left_behind", "not_upstream", "export_recipe", "stream_chooser", "seedless", "TinyLearner"):
         assert absent not in text
-    assert "Something is left out." in (tmp_path / "export/CONTRIBUTION.md").read_text(encoding="utf-8")
+    assert "Something is left out." in (tmp_path / f"export/CONTRIBUTION-{tiny}.md").read_text(encoding="utf-8")
 
 
 def test_the_facts_are_those_of_the_classes() -> None:

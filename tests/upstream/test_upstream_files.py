@@ -29,7 +29,7 @@ from recbole_signed.upstream import (
     recipe_of,
     upstream,
 )
-from recbole_signed.upstream.checkout import GENERAL, GUIDE, LIST, insert
+from recbole_signed.upstream.checkout import GENERAL, GUIDE, LIST, add, insert
 from recbole_signed.upstream.pages import model_list_row, model_list_text
 
 MODELS = [name for name in sorted(registry.models()) if not recipe_of(name).refusal]
@@ -198,11 +198,27 @@ def test_a_folder_gets_whole_files_and_lines_apart(tmp_path: Path, capsys: pytes
     assert written["model"] == "TurboCF"
     assert not written["into_checkout"]
     assert all((tmp_path / "out" / path).is_file() for path in written["files"])
-    note = (tmp_path / "out/CONTRIBUTION.md").read_text(encoding="utf-8")
-    assert [path for path in written["files"] if path != "CONTRIBUTION.md" and f"`{path}`" not in note] == []
+    name = "CONTRIBUTION-TurboCF.md"
+    note = (tmp_path / "out" / name).read_text(encoding="utf-8")
+    assert [path for path in written["files"] if path != name and f"`{path}`" not in note] == []
     assert "def test_turbocf(self):" in (tmp_path / "out/insert/tests/model/test_model_auto.py").read_text()
     with pytest.raises(UsageError, match="exists; overwrite=True replaces it"):
         upstream("TurboCF", tmp_path / "out")
+
+
+def test_the_lines_of_several_models_stand_in_one_folder(tmp_path: Path) -> None:
+    """Those of the second model took the place of those of the first."""
+
+    def row(model: str, author: str) -> str:
+        return model_list_text({"model": model, "authors": author, "model_link": f"/docs/{model}.html"}) + "\n"
+
+    for model, author in (("SSF", "A"), ("SSFL", "A"), ("SSF", "A"), ("SSF", "B")):
+        add(tmp_path, GENERAL.init, f"from ssf import {model}\n")
+        add(tmp_path, f"insert/{LIST}", row(model, author))
+    assert (tmp_path / GENERAL.init).read_text() == "from ssf import SSF\nfrom ssf import SSFL\n"
+    text = (tmp_path / "insert" / LIST).read_text()
+    rows = json.loads(f"[{text.rstrip().rstrip(',')}]")
+    assert [(each["model"], each["authors"]) for each in rows] == [("SSF", "B"), ("SSFL", "A")]
 
 
 @pytest.mark.parametrize(
