@@ -385,6 +385,12 @@ def test_a_table_without_a_mean_over_users_is_not_told_to_run_again(tmp_path: Pa
         significance(table)
 
 
+def test_rows_in_another_folder_are_thought_of(finish: Finish, tmp_path: Path) -> None:
+    """After ``compare --output`` the advice was to make all runs again."""
+    with pytest.raises(UsageError, match=r"or name the folder that its rows are in by output\.$"):
+        significance(finish(), output=tmp_path / "elsewhere")
+
+
 def test_a_table_of_failed_runs_has_nothing_to_compare(finish: Finish) -> None:
     table = finish()
     rows = table.with_suffix(".jsonl")

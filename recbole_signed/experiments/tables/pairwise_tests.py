@@ -189,10 +189,11 @@ def _missing_message(path: Path, spec: TableSpec, missing: Sequence[RunSpec], n:
     only = ["--only", ",".join(labels)] if len(labels) < len(spec.models) else []
     folder = ["--output", str(output)] if output is not None else []
     command = shlex.join(["recbole-signed", "compare", str(path), "--per-user", *only, *folder])
+    elsewhere = f", or name the folder that its rows are in by {argument('output')}" if len(missing) == n else ""
     switch = "" if spec.per_user else f"take 'per_user: false' out of {path} and "
     return (
         f"the values per user of {len(missing)} of {n} runs are not there ({_listed(missing)}); to make them, {switch}"
-        f"run '{command}', which repeats just these runs, or compare fewer models with {argument('only')}."
+        f"run '{command}', which repeats just these runs, or compare fewer models with {argument('only')}{elsewhere}."
     )
 
 
