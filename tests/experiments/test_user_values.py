@@ -10,7 +10,7 @@ import pytest
 
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs import RunRow, best_of, is_there, pooled_sections, read_section, write
+from recbole_signed.experiments.runs import RunRow, best_of, has_none, is_there, pooled_sections, read_section, write
 
 NAN = np.nan
 RANDOM_SPLIT = {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}
@@ -50,7 +50,8 @@ def test_a_run_without_such_metrics_keeps_nothing(tmp_path: Path) -> None:
     convert("toy", None, tmp_path / "atomic_files")
     overrides = {"state": "ERROR", "metrics": ["GAUC"], "valid_metric": "GAUC"}
     row = run("Pop", "toy-signed", overrides=overrides, save=False, per_user=tmp_path / "x.parquet")
-    assert (row.per_user, row.per_user_sha256) == (None, None)
+    assert (row.per_user, row.per_user_sha256) == ("", None)
+    assert has_none(row)
     assert not (tmp_path / "x.parquet").exists()
 
 
