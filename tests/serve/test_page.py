@@ -24,6 +24,7 @@ from recbole_signed.serve import Engine, Experiments, listening_socket, make_app
 selenium = pytest.importorskip("selenium", reason="the browser test needs selenium, which the extra dev installs")
 
 from selenium import webdriver  # noqa: E402
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
@@ -119,7 +120,7 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
 def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, address: str) -> None:
     browser.set_window_size(1200, 1000)
     browser.get(address)
-    wait = WebDriverWait(browser, PATIENCE)
+    wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
 
     def press(selector: str) -> str:
         found = wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
