@@ -33,6 +33,8 @@ def _stamped(rows: Sequence[Any], engine: Engine) -> list[Any]:
     was taken before of its user and item, and than a forgetting of the user.
     """
     untimed = [place for place, row in enumerate(rows) if isinstance(row, dict) and row.get("timestamp") is None]
+    if not untimed:  # nothing is looked up, so nothing waits for a batch that is being taken
+        return list(rows)
     users, items = ([_id(rows[place].get(field)) for place in untimed] for field in ("user_id", "item_id"))
     assert isinstance(engine.trainer, OnlineRecommender)
     stamped, here = list(rows), dict[tuple[str, str], int]()
