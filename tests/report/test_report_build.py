@@ -70,22 +70,26 @@ def test_the_committed_report_builds(built: Path, results: Results, figures: lis
 
 
 def test_a_changed_result_changes_the_text(found: dict[str, Any], figures: list[Path]) -> None:
-    line = found["tables"][found["main"]]["sections"]["sigformer-kuairand"]["lines"]["SSF"]
-    line["values"]["recall@20"]["mean"] = 0.98765
+    lines = found["tables"]["headline"]["sections"]["sigformer-kuairand"]["lines"]
+    lines["SSF-L"]["values"]["recall@20"]["mean"] = 0.98765
+    rival = max(line["values"]["recall@20"]["mean"] for label, line in lines.items() if not label.startswith("SSF"))
     text = text_of(compile_report(SOURCES, found, figures))
-    assert text.count("0.9877") >= 3  # abstract, table and text
-    assert "(0.9877 against" in text
+    assert "0.9877" in text
+    assert text.count(f"to {98.765 / rival - 100:.1f} %)") == 2  # abstract and text
+    lines["SSF-L"]["values"]["recall@20"]["mean"] = 0.01
+    text = text_of(compile_report(SOURCES, found, figures))
+    assert f"in Recall@20 on KuaiRand (0.0100 against {rival:.4f})" in text
 
 
 def test_what_a_budget_stopped_is_a_rival_only_where_it_is_ahead(found: dict[str, Any], figures: list[Path]) -> None:
     line = found["tables"]["standard"]["sections"]["sigformer-amazon-music"]["lines"]["SIGformer"]
     assert line["budget"]
     text = text_of(compile_report(SOURCES, found, figures))
-    assert "Amazon-Music (0.3238 against 0.3077 of SignedEASE)" in text
-    assert "on Amazon-Music, better than every other model on KuaiRand and" in text  # the abstract: one sentence
+    assert "in Recall@20 and NDCG@20 on Amazon-Music and KuaiRand (by 5.2 to 23.8 %)" in text  # of SignedEASE
+    assert re.search(r"others \(by [\d.]+ % at least\) on KuaiRand and better than all", text)  # of the abstract
     assert text.count("MovieLens latest-small: informative") == 1  # replays without all arms have no gate
     line["values"]["recall@20"]["mean"] = 0.9
-    assert "behind SIGformer on Amazon-Music (0.3238 against 0.9000 of SIGformer)" in text_of(
+    assert "behind SIGformer in Recall@20 on Amazon-Music (0.3238 against 0.9000)" in text_of(
         compile_report(SOURCES, found, figures)
     )
 
@@ -134,7 +138,7 @@ def test_sections_appear_with_their_results(found: dict[str, Any], figures: list
     assert "Not run yet: MultiVAE on KuaiRec" in text
     assert "+12.0" in text
     assert "better than SGFCF and SSF, not told apart from SignedSGFCF (−1.1" in text
-    assert "in Recall@20, and better than every other model in NDCG@20" in text
+    assert "in Recall@20, and better than all 3 others (by 12.0 % at least) in NDCG@20" in text
     assert "123.0" in text  # milliseconds to rank a thousand users
     assert "±0.01" in text
 
