@@ -56,6 +56,9 @@ def measure(
     tradeoff: Annotated[
         str | None, typer.Option("--tradeoff", help="Model whose trade-off curve is measured, instead of statistics.")
     ] = None,
+    verdicts: Annotated[
+        bool, typer.Option("--verdicts", help="Measure what a personal verdict adds, instead of statistics.")
+    ] = False,
     kuairand: Annotated[Path | None, typer.Option(help="Folder with the raw log of KuaiRand-Pure.")] = None,
     data_path: Annotated[Path, typer.Option("--data-path", help="Folder of data sets.")] = Path("atomic_files"),
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the result files.")] = Path(
@@ -63,15 +66,19 @@ def measure(
     ),
     as_json: Json = False,
 ) -> None:
-    """Make the report's small result files: statistics, trade-off curves, KuaiRand's raw signals."""
+    """Make the report's small result files: statistics, trade-off curves, verdicts, KuaiRand's raw signals."""
     if not datasets and kuairand is None:
         raise UsageError("measure needs a data set, or --kuairand FOLDER.")
+    if verdicts and tradeoff is not None:
+        raise UsageError("measure takes --verdicts or --tradeoff, not both.")
     with stdout_for_result():
-        from signed_report.measure import measure_kuairand, measure_statistics, measure_tradeoff
+        from signed_report.measure import measure_kuairand, measure_statistics, measure_tradeoff, measure_verdicts
 
         written = []
         for dataset in datasets or []:
-            if tradeoff is None:
+            if verdicts:
+                written.append(measure_verdicts(dataset, data_path, output))
+            elif tradeoff is None:
                 written.append(measure_statistics(dataset, data_path, output))
             else:
                 written.append(measure_tradeoff(dataset, data_path, output, tradeoff))

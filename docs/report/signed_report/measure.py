@@ -1,4 +1,4 @@
-"""Makes the small result files of the report: statistics of data sets, trade-off curves, KuaiRand's raw signals.
+"""Makes the small result files of the report: statistics of data sets, trade-off curves, verdicts, KuaiRand's signals.
 
 Each is a JSON document with the command that made it. What needs long runs is made by ``compare`` and ``online``.
 """
@@ -51,6 +51,23 @@ def measure_tradeoff(dataset: str, data_path: Path, output: Path, model: str = "
     command = f"python docs/report measure {dataset} --tradeoff {model}"
     checked = {"data_sha256": data_sha256(data_path / dataset, dataset), "versions": versions()}
     return _write(output / f"tradeoff-{model}-{dataset}.json", {"command": command, **checked, **found})
+
+
+def measure_verdicts(dataset: str, data_path: Path, output: Path) -> Path:
+    """Write ``verdicts-DATASET.json``: how much better a verdict is predicted for a user than for the item alone.
+
+    Raises:
+        UsageError: there is no such data set, or it has no parts.
+    """
+    from recbole_signed.atomic import read_rows
+    from signed_report.verdicts import personal_verdicts
+
+    folder = data_path / dataset
+    command = f"python docs/report measure {dataset} --verdicts"
+    checked = {"data_sha256": data_sha256(folder, dataset), "versions": versions()}
+    return _write(
+        output / f"verdicts-{dataset}.json", {"command": command, **checked, **personal_verdicts(read_rows(folder))}
+    )
 
 
 def measure_kuairand(folder: Path, output: Path) -> Path:

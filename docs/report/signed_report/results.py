@@ -34,6 +34,8 @@ class Results:
     """Data set -> what ``recbole-signed stats`` found."""
     tradeoffs: dict[str, dict[str, Any]]
     """Data set -> what ``recbole-signed tradeoff`` found, for SSF."""
+    verdicts: dict[str, dict[str, Any]]
+    """Data set -> how verdicts are ordered by estimates for an item alone and for a user, too."""
     kuairand: dict[str, Any]
     """The raw signals of KuaiRand's log."""
     published: dict[str, Any]
@@ -73,6 +75,7 @@ def read_results(root: Path) -> Results:
         streams={name: each for name, each in streams.items() if each is not None},
         statistics=_documents(results, "stats-"),
         tradeoffs=_documents(results, "tradeoff-SSF-"),
+        verdicts=_documents(results, "verdicts-"),
         kuairand=_document(results / "kuairand-log.json"),
         published=_document(results / "published.json"),
         significance={file.stem: found for file in sorted(bench.glob("*.yaml")) if (found := kept_outcomes(file))},

@@ -1,0 +1,92 @@
+"""What a personal verdict adds is measured where there is something to find, and not found where there is nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from signed_report.cli import report
+from signed_report.verdicts import _order_of_verdicts, personal_verdicts
+
+from recbole_signed.atomic import RawRows
+from recbole_signed.cli import app as cli
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation.collector import pairwise_auc
+
+N_USERS, N_ITEMS = 60, 40
+
+
+def rows_of(chance: np.ndarray, seed: int = 0) -> RawRows:
+    """Half of all pairs, in random order: 70 % for training, 10 % for validation, 20 % for the test."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.permutation(chance.size)[: chance.size // 2].astype(np.int32)
+    users, items = pairs // chance.shape[1], pairs % chance.shape[1]
+    signs = np.where(rng.random(len(pairs)) < chance[users, items], 1, -1).astype(np.int8)
+    first, last = int(0.7 * len(pairs)), int(0.8 * len(pairs))
+    parts = {"train": slice(0, first), "valid": slice(first, last), "test": slice(last, len(pairs))}
+    return RawRows(users, items, signs, None, *chance.shape, parts)
+
+
+def test_taste_is_found_where_verdicts_have_it() -> None:
+    side = np.arange(N_USERS)[:, None] % 2 == np.arange(N_ITEMS) % 2
+    found = personal_verdicts(rows_of(np.where(side, 0.95, 0.05)))
+    assert found["item"]["test"] < 0.6
+    assert found["neighbours"]["test"] > 0.85
+    assert found["filter"]["test"] > 0.75
+
+
+def test_where_verdicts_are_of_items_nothing_is_added() -> None:
+    rate = np.linspace(0.1, 0.9, N_ITEMS)[None, :].repeat(N_USERS, axis=0)
+    found = personal_verdicts(rows_of(rate))
+    assert found["item"]["test"] > 0.7
+    for way in ("neighbours", "filter"):
+        assert found[way]["valid"] >= found["item"]["valid"]  # a weight of 0 is among those tried
+        assert found[way]["test"] < found["item"]["test"] + 0.03
+
+
+def test_order_is_the_area_under_the_curve() -> None:
+    rows = rows_of(np.full((N_USERS, N_ITEMS), 0.5))
+    rows.signs[::7] = 0
+    score = np.random.default_rng(1).integers(0, 4, N_ITEMS).astype(float)  # with ties
+    value, count = _order_of_verdicts(rows, "test", lambda _, items: score[items])
+    part = rows.parts["test"]
+    rated = rows.signs[part] != 0
+    users, items, signs = (each[part][rated] for each in (rows.users, rows.items, rows.signs))
+    auc = pairwise_auc(users.astype(np.int64), score[items], signs > 0, N_USERS)
+    assert value == pytest.approx(np.nanmean(auc))
+    assert count == np.isfinite(auc).sum()
+
+
+def test_parts_are_needed() -> None:
+    rows = rows_of(np.full((N_USERS, N_ITEMS), 0.5))
+    whole = RawRows(rows.users, rows.items, rows.signs, None, N_USERS, N_ITEMS, {})
+    with pytest.raises(UsageError, match="train, valid and test"):
+        personal_verdicts(whole)
+    rows.signs[rows.parts["test"]] = 1
+    with pytest.raises(UsageError, match="no user of the part 'test' has both"):
+        personal_verdicts(rows)
+
+
+def test_the_command_writes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "data" / "small"
+    folder.mkdir(parents=True)
+    rows = rows_of(np.full((N_USERS, N_ITEMS), 0.5))
+    for part, span in rows.parts.items():
+        lines = zip(rows.users[span], rows.items[span], rows.signs[span], strict=True)
+        text = "".join(f"u{user}\ti{item}\t{sign}\n" for user, item, sign in lines)
+        (folder / f"small.{part}.inter").write_text(
+            "user_id:token\titem_id:token\tsign:float\n" + text, encoding="utf-8"
+        )
+    options = ["small", "--verdicts", "--data-path", str(tmp_path / "data"), "--output", str(tmp_path)]
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["measure", *options], commands=report)
+    assert exit_.value.code == 0
+    found = json.loads((tmp_path / "verdicts-small.json").read_text(encoding="utf-8"))
+    assert 20 <= found["users"] <= N_USERS
+    assert 0 < found["item"]["test"] < 1
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["measure", *options, "--tradeoff", "SSF"], commands=report)
+    assert exit_.value.code == 2
+    assert "not both" in capsys.readouterr().err
