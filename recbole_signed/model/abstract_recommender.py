@@ -38,6 +38,7 @@ class SignedRecommender(GeneralRecommender):
         seedless: it draws nothing, so a table runs one seed where the split draws nothing either.
         trained_by_gradients: by steps of an optimizer.
         is_reference: it is shown to compare with (popularity, random), not as a method.
+        display_name: how tables and figures write it; empty: as the class. A class that extends it has its own.
         learner: ``module:Class`` of what goes on learning from events.
         stream_chooser: ``module:function`` that chooses settings on the base of a stream; called with edges, n_users,
             n_items and what is given, see :func:`~recbole_signed.experiments.replay.chosen_settings`. None: it can't.
@@ -58,6 +59,7 @@ class SignedRecommender(GeneralRecommender):
     seedless = False
     trained_by_gradients = True
     is_reference = False
+    display_name = ""
     learner = "recbole_signed.online.learners.embedding:EmbeddingLearner"
     stream_chooser: str | None = None
     export_recipe: ClassVar[Mapping[str, Any]] = {}

@@ -55,6 +55,7 @@ class SignedSASRec(SignedSequentialRecommender):
     seedless = False
     trained_by_gradients = True
     is_reference = False
+    display_name = ""
     parameter_ranges: ClassVar[Mapping[str, str]] = {
         "dislike_weight": "[0, inf)",
         "n_heads": "int [1, inf)",

@@ -12,6 +12,7 @@ from .facts import OWN as OWN
 from .facts import STOCK as STOCK
 from .facts import ModelFacts as ModelFacts
 from .facts import default_file as default_file
+from .facts import display_name as display_name
 from .facts import facts_of as facts_of
 from .facts import foreign_code as foreign_code
 from .facts import why_unsigned as why_unsigned

@@ -39,6 +39,7 @@ class ModelFacts:
     seedless: bool = False
     trained_by_gradients: bool = True
     is_reference: bool = False
+    display_name: str = ""
     learner: str = "recbole_signed.online.learners.embedding:EmbeddingLearner"
     stream_chooser: str | None = None
     export_recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -100,6 +101,11 @@ def facts_of(model: str) -> ModelFacts:
     return ModelFacts(**found)
 
 
+def display_name(model: str) -> str:
+    """Return how tables and figures write a model: its class name, unless its class says otherwise."""
+    return facts_of(model).display_name or model
+
+
 def _source(module: str) -> tuple[ast.Module, dict[str, tuple[str, str]]]:
     """Return a module's syntax tree, and where the names that it imports are from: module and name (of a module "")."""
     spec = _spec(module)
@@ -131,6 +137,7 @@ def _attributes(module: str, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for base in reversed(definition.bases):
         found |= _attributes(*base)
+    found.pop("display_name", None)  # it names one class
     for member in definition.statement.body:
         targets = member.targets if isinstance(member, ast.Assign) else [getattr(member, "target", None)]
         for target in targets:

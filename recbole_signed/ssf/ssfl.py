@@ -39,6 +39,7 @@ class SSFL(SSF):
     """
 
     family = "spectral filter, learned items"
+    display_name = "SSF-L"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
         "learned_rank": "int [1, inf)",
         "learned_share": "[0, inf)",

@@ -43,6 +43,7 @@ class SSFT(SSF):
     """
 
     family = "spectral filter, order and trend"
+    display_name = "SSF-T"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
         "choose_again": "int [0, inf)",
         "transition_share": "[0, inf)",

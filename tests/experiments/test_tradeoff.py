@@ -16,17 +16,21 @@ from recbole_signed.errors import UsageError
 from recbole_signed.experiments.analysis import (
     asked_models,
     can_trade_off,
+    draw_tradeoff,
+    front_table,
     matched_table,
     parse_aversions,
     read_curves,
     splits_table,
     standings,
     tradeoff,
+    tradeoff_table,
     tradeoffs,
 )
 from recbole_signed.experiments.analysis import fitted as fitting
 from recbole_signed.experiments.analysis import tradeoff_curve as module
 from recbole_signed.experiments.runs import data_sha256
+from recbole_signed.table import to_text
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
@@ -353,6 +357,23 @@ def test_dislikes_are_compared_where_recall_on_validation_is_equal() -> None:
         ["0", "0.2800", "0.0000", "2", "0.2900", "0.1500", "-"],
         ["-", "-", "-", "-", "-", "-", "-"],
     ]
+
+
+def test_tables_and_figures_have_the_display_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    curves = [curve("SSFL", (0.4, 0.41, 0.30)), curve("SSFT", (0.3, 0.31, 0.25)), curve("EASE", (0.2, 0.1, 0.2))]
+    for each in curves:
+        each.update(seed=1, chosen=0.0)
+        for point in each["points"]:
+            point.update({"ndcg@5": point["recall@5"], "front": ["recall"]})
+    tables = [
+        *(to_text(make(curves)) for make in (tradeoff_table, matched_table, front_table)),
+        to_text(tradeoff_table(curves[:1])),
+    ]
+    assert all("SSF-L" in each and "SSFL" not in each and "SSFT" not in each for each in tables)
+    drawn: list[str] = []
+    monkeypatch.setattr("matplotlib.figure.Figure.legend", lambda _, lines, labels, **words: drawn.extend(labels))
+    draw_tradeoff(curves, tmp_path / "figure.png")
+    assert drawn == ["SSF-L", "SSF-T", "EASE", "Pareto front"]
 
 
 def test_a_folder_of_tuned_keys_that_is_not_there_is_refused(toy: str) -> None:

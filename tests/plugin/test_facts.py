@@ -19,7 +19,7 @@ from recbole_signed.experiments.replay import chosen_settings
 from recbole_signed.experiments.tables import TableSpec, default_settings, list_models
 from recbole_signed.files import sha256
 from recbole_signed.online.learners import make_learner
-from recbole_signed.plugin import STOCK, ModelFacts, default_file, facts_of, registry
+from recbole_signed.plugin import STOCK, ModelFacts, default_file, display_name, facts_of, registry
 from recbole_signed.upstream import upstream
 
 BASE = '''
@@ -152,6 +152,17 @@ def test_stock_models_have_theirs_in_one_table() -> None:
     )
     assert set(STOCK) - {"AsymKNN"} <= {name for name, _ in registry.stock_models()}  # RecBole 1.2.0 lacks it
     assert facts_of("NeuMF") == facts_of("no such model") == ModelFacts()
+
+
+def test_the_display_name_of_a_class_is_not_that_of_one_that_extends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [display_name(model) for model in ("SSFL", "SSFT", "SSF", "EASE")] == ["SSF-L", "SSF-T", "SSF", "EASE"]
+    (tmp_path / "wider.py").write_text("from recbole_signed.ssf.ssfl import SSFL\n\nclass Wider(SSFL):\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(registry._registry.models, "Wider", registry.ModelEntry("Wider", "wider"))
+    assert display_name("Wider") == "Wider"
+    assert facts_of("Wider").family == facts_of("SSFL").family
 
 
 def test_a_fact_that_is_no_literal_is_refused(tiny: str, tmp_path: Path) -> None:

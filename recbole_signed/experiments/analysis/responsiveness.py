@@ -33,6 +33,7 @@ import scipy.sparse as sp
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, argument
+from recbole_signed.plugin import display_name
 from recbole_signed.table import Header, Section, Table, text_lines
 
 IntArray = npt.NDArray[np.int64]
@@ -351,7 +352,7 @@ def respond_table(audits: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         f"Responsiveness on {first['dataset']}, {first['summary']['users']:.0f} users, lists of {first['k']}",
         tuple(header for _, header, _ in COLUMNS),
-        (Section("", text_lines([(each["model"], *_cells(each["summary"])) for each in audits])),),
+        (Section("", text_lines([(display_name(each["model"]), *_cells(each["summary"])) for each in audits])),),
         (
             "A shown item is disliked: is it gone; how many of the items most like it are shown before and after; the "
             "share of them that is prevented; the share that falls in the whole ranking; overlap (RBO) of both lists. "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.experiments.analysis.tradeoff_curve import ACROSS, FRONT
+from recbole_signed.plugin import display_name
 from recbole_signed.stats import picture
 
 LEGEND_ROWS = 22
@@ -24,7 +25,7 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
     from itertools import cycle
 
     first, k = curves[0], curves[0]["k"]
-    name = f"{first['model']} on {first['dataset']}" if len(curves) == 1 else str(first["dataset"])
+    name = f"{display_name(first['model'])} on {first['dataset']}" if len(curves) == 1 else str(first["dataset"])
     across = f"{ACROSS}@{k}"
     columns = -(-(len(curves) + 1) // LEGEND_ROWS)  # of the legend, which the front is in, too
     with picture(path, 10 + LEGEND_WIDTH * (columns - 1), 4.6) as page:
@@ -38,7 +39,7 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
                 xs, ys = ([point[name] for point in drawn] for name in (across, up))
                 behind = len(curves) > LEGEND_ROWS and not any(point[FRONT] for point in each["points"])
                 shade = {"color": colour, "alpha": 0.4 if behind else 1.0, "zorder": 1 if behind else 2}
-                cell.plot(xs, ys, marker=marker, ms=4, lw=1, label=each["model"], **shade)
+                cell.plot(xs, ys, marker=marker, ms=4, lw=1, label=display_name(each["model"]), **shade)
                 if ring:
                     cell.plot(xs[:1], ys[:1], marker="o", ms=9, mfc="none", **shade)
                 for x, y, point in zip(xs, ys, drawn, strict=True) if len(curves) == 1 else ():
@@ -83,7 +84,7 @@ def _leave_out_what_is_far_below(cell: Any, curves: Sequence[Mapping[str, Any]],
     low, high = min(near, default=0.0), max(near, default=0.0)
     if far and low < high:
         cell.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
-        named = ", ".join(f"{model} (at most {best[model]:.3f})" for model in far)
+        named = ", ".join(f"{display_name(model)} (at most {best[model]:.3f})" for model in far)
         cell.text(0.98, 0.02, f"below: {named}", transform=cell.transAxes, ha="right", fontsize=8)
 
 

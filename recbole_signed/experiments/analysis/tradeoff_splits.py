@@ -13,6 +13,7 @@ from typing import Any
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.analysis.tradeoff_curve import chosen_points, gamma_in, of_each_gamma
 from recbole_signed.experiments.analysis.tradeoff_tables import DIGITS, matched
+from recbole_signed.plugin import display_name
 from recbole_signed.table import Header, Section, Table, text_lines
 
 _OF_SPLIT = ("dataset", "data_sha256", "config_hash", "chosen", "stopped_by")
@@ -74,8 +75,8 @@ def splits_table(found: Mapping[str, Any]) -> Table:
         for name in names:
             ours, theirs = (_values(of, name) for of in (first, each))
             cells += [f"{fmean(theirs):.{DIGITS}f}", "" if each is first else _ahead(ours, theirs)]
-        rows.append((each["model"], *cells, "" if each is first else _fewer(each["splits"])))
-    leader = first["model"]
+        rows.append((display_name(each["model"]), *cells, "" if each is first else _fewer(each["splits"])))
+    leader = display_name(first["model"])
     heads = (header for name in names for header in (Header(name), Header(f"{leader} ahead by")))
     n_splits, n_values = len(found["datasets"]), len(found["aversions"])
     return Table(

@@ -15,6 +15,7 @@ from recbole_signed.experiments.analysis.tradeoff_curve import (
     chosen_points,
     of_each_gamma,
 )
+from recbole_signed.plugin import display_name
 from recbole_signed.table import Header, Section, Table, text_lines
 
 DIGITS = 4
@@ -34,9 +35,9 @@ def tradeoff_table(curves: Sequence[Mapping[str, Any]]) -> Table:
             for point in each["points"]
         ]
         chosen = f"*: the model chose g = {each['chosen']:g} on validation, or was given it."
-        sections.append(Section(each["model"] if len(curves) > 1 else "", text_lines(rows), chosen))
+        sections.append(Section(display_name(each["model"]) if len(curves) > 1 else "", text_lines(rows), chosen))
     first = curves[0]
-    what = first["model"] if len(curves) == 1 else "Trade-off"
+    what = display_name(first["model"]) if len(curves) == 1 else "Trade-off"
     return Table(
         f"{what} on {first['dataset']}, seed {first['seed']}, test part",
         (*(Header(name, name.startswith("dislike")) for name in names), Header("on the front", left=True)),
@@ -56,7 +57,7 @@ def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     for each in curves:
         points = {name: point for name, point in chosen_points(each).items() if name in names}
         cells = [(f"{at['dislike_aversion']:g}", f"{at[name]:.{DIGITS}f}") for name, at in points.items()]
-        lines.append((each["model"], *(word for cell in cells for word in cell)))
+        lines.append((display_name(each["model"]), *(word for cell in cells for word in cell)))
     return Table(
         f"SignedNDCG on {curves[0]['dataset']} with the g that is best by it on validation",
         tuple(header for name in names for header in (Header("g"), Header(name))),
@@ -100,21 +101,22 @@ def matched(curves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def matched_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     """Return what :func:`matched` finds as a table."""
     first, k = curves[0], curves[0]["k"]
+    ours = display_name(first["model"])
     headers = (Header("g"), Header(f"{UP[0]}@{k}"), Header(f"{ACROSS}@{k}", smaller=True))
     lines = []
     for each in matched(curves):
         cells = [word for side in ("theirs", "ours") for word in _cells(each[side], len(headers))]
         fewer = "-" if each["difference"] is None else f"{each['difference']:+.1%}"
-        lines.append((each["model"], *cells, fewer))
+        lines.append((display_name(each["model"]), *cells, fewer))
     return Table(
-        f"Dislikes shown by {first['model']} on {first['dataset']} with the Recall of each other model",
+        f"Dislikes shown by {ours} on {first['dataset']} with the Recall of each other model",
         (
             *headers,
-            *(replace(each, header=f"{first['model']}: {each.header}") for each in headers),
+            *(replace(each, header=f"{ours}: {each.header}") for each in headers),
             Header("difference", smaller=True),
         ),
         (Section("", text_lines(lines)),),
-        (f"g: the best by Recall on validation; of {first['model']} the largest with the same Recall there.",),
+        (f"g: the best by Recall on validation; of {ours} the largest with the same Recall there.",),
         head=(Header("Model", left=True),),
     )
 
@@ -167,7 +169,7 @@ def front_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     points = [(each["model"], point) for each in curves for point in each["points"] if UP[0] in point[FRONT]]
     points.sort(key=lambda each: (each[1][names[0]], each[1][names[1]]))
     lines = [
-        (model, f"{point['dislike_aversion']:g}", *(f"{point[name]:.{DIGITS}f}" for name in names))
+        (display_name(model), f"{point['dislike_aversion']:g}", *(f"{point[name]:.{DIGITS}f}" for name in names))
         for model, point in points
     ]
     return Table(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.files import replace_text
+from recbole_signed.plugin import display_name
 from recbole_signed.stats import picture
 from recbole_signed.table import Header, Section, Table, text_lines
 
@@ -234,7 +235,7 @@ def segments_table(found: Mapping[str, Any]) -> Table:
     sections.append(
         Section("Like rate of user segment (row) for item segment (column)", text_lines(rates), "", columns)
     )
-    title = f"{found['model']} on {found['dataset']}, seed {found['seed']}: segments by the training part"
+    title = f"{display_name(found['model'])} on {found['dataset']}, seed {found['seed']}: segments by the training part"
     return Table(title, (), tuple(sections), head=(Header("Segment"),))
 
 
