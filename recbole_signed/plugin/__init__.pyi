@@ -16,6 +16,15 @@ from .facts import display_name as display_name
 from .facts import facts_of as facts_of
 from .facts import foreign_code as foreign_code
 from .facts import why_unsigned as why_unsigned
+from .families import FAMILY_COLOURS as FAMILY_COLOURS
+from .families import LIKES_CLOSED as LIKES_CLOSED
+from .families import LIKES_TRAINED as LIKES_TRAINED
+from .families import OURS as OURS
+from .families import REFERENCE as REFERENCE
+from .families import SIGNED_CLOSED as SIGNED_CLOSED
+from .families import SIGNED_TRAINED as SIGNED_TRAINED
+from .families import families_by_model as families_by_model
+from .families import family as family
 from .hooks import PICKLED_FUNCTIONS as PICKLED_FUNCTIONS
 from .ranges import RANGES as RANGES
 from .ranges import Interval as Interval

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 
 from recbole_signed.cli import analysis
 from recbole_signed.cli import app as cli
@@ -374,6 +377,30 @@ def test_tables_and_figures_have_the_display_names(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("matplotlib.figure.Figure.legend", lambda _, lines, labels, **words: drawn.extend(labels))
     draw_tradeoff(curves, tmp_path / "figure.png")
     assert drawn == ["SSF-L", "SSF-T", "EASE", "Pareto front"]
+
+
+def test_many_curves_have_the_colours_of_their_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = ["EASE", "SSF", "SIGformer", "SignedEASE", "GFCF", "LightGCN", "SGFCF", "SSFL", "Pop", "SiReN", "BSPM"]
+    curves = [curve(model, (0.4, 0.41, 0.30 + place / 100)) for place, model in enumerate(models)]
+    for each in curves:
+        for point in each["points"]:
+            point.update({"ndcg@5": point["recall@5"], "front": []})
+    drawn: list[tuple[str, object]] = []
+
+    def recorded(page: Figure, lines: list[Line2D], labels: list[str], **words: object) -> Legend:
+        drawn.extend(zip(labels, (line.get_color() for line in lines), strict=True))
+        return plain(page, lines, labels, **words)
+
+    plain = Figure.legend
+    monkeypatch.setattr(Figure, "legend", recorded)
+    draw_tradeoff(curves, tmp_path / "figure.png")
+    assert [label for label, _ in drawn] == [
+        *("this package", "SSF", "SSF-L", "signed, gradient-trained", "SIGformer", "SiReN"),
+        *("signed, closed form", "SignedEASE", "likes only, gradient-trained", "LightGCN"),
+        *("likes only, closed form", "EASE", "GFCF", "SGFCF", "BSPM", "reference", "Pop", "Pareto front"),
+    ]
+    colours = dict(drawn)
+    assert colours["SSF"] == colours["SSF-L"] != colours["SIGformer"] == colours["SiReN"]
 
 
 def test_a_folder_of_tuned_keys_that_is_not_there_is_refused(toy: str) -> None:

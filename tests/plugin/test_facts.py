@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from recbole.utils import ModelType, get_model
-from signed_report.families import LIKES_CLOSED, LIKES_TRAINED, OURS, REFERENCE, SIGNED_CLOSED, family
-from signed_report.families import families_by_model as families
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -19,7 +17,21 @@ from recbole_signed.experiments.replay import chosen_settings
 from recbole_signed.experiments.tables import TableSpec, default_settings, list_models
 from recbole_signed.files import sha256
 from recbole_signed.online.learners import make_learner
-from recbole_signed.plugin import STOCK, ModelFacts, default_file, display_name, facts_of, registry
+from recbole_signed.plugin import (
+    LIKES_CLOSED,
+    LIKES_TRAINED,
+    OURS,
+    REFERENCE,
+    SIGNED_CLOSED,
+    STOCK,
+    ModelFacts,
+    default_file,
+    display_name,
+    facts_of,
+    families_by_model,
+    family,
+    registry,
+)
 from recbole_signed.upstream import upstream
 
 BASE = '''
@@ -118,7 +130,7 @@ def test_a_model_from_outside_is_right_in_all_places(tiny: str, tmp_path: Path) 
     (info,) = (each for each in list_models() if each.name == tiny)
     assert (info.origin, info.family, info.source, info.uses_dislikes) == ("outside", "tiny family", "a paper", True)
     # the report
-    assert family(tiny) == families()[tiny] == SIGNED_CLOSED
+    assert family(tiny) == families_by_model()[tiny] == SIGNED_CLOSED
     assert not {"outside.base", "outside.tiny"} & set(sys.modules), "nothing so far imports the model"
     # the live learners
     learner: Any = make_learner(tiny, {"size": 7, "dislike_push": 0.3})

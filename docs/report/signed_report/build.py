@@ -13,7 +13,7 @@ from typing import Any
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import replacing
-from signed_report.families import families_by_model
+from recbole_signed.plugin import families_by_model
 from signed_report.figures import draw_all
 from signed_report.prose import check_folder
 from signed_report.results import MAIN, Results, read_results

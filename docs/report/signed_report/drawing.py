@@ -9,21 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_signed.errors import MissingExtraError
 from recbole_signed.files import replacing
-from signed_report import families
+from recbole_signed.plugin import (
+    FAMILY_COLOURS,
+    LIKES_CLOSED,
+    LIKES_TRAINED,
+    OURS,
+    REFERENCE,
+    SIGNED_CLOSED,
+    SIGNED_TRAINED,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, and a marker for each, so that grey print tells them apart too
-FAMILY_STYLE: dict[str, tuple[str, str]] = {
-    families.OURS: ("#D55E00", "*"),
-    families.SIGNED_CLOSED: ("#0072B2", "s"),
-    families.SIGNED_TRAINED: ("#56B4E9", "o"),
-    families.LIKES_CLOSED: ("#009E73", "^"),
-    families.LIKES_TRAINED: ("#999999", "v"),
-    families.REFERENCE: ("#000000", "x"),
+_MARKERS = {
+    OURS: "*",
+    SIGNED_CLOSED: "s",
+    SIGNED_TRAINED: "o",
+    LIKES_CLOSED: "^",
+    LIKES_TRAINED: "v",
+    REFERENCE: "x",
 }
+FAMILY_STYLE = {name: (FAMILY_COLOURS[name], marker) for name, marker in _MARKERS.items()}
+"""Colour and marker of each family, so that grey print tells them apart too."""
 ARM_STYLE: dict[str, tuple[str, str, str]] = {
     "none": ("#999999", ":", "v"),
     "fold-in": ("#E69F00", "--", "s"),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole_signed.experiments.analysis.tradeoff_curve import ACROSS, FRONT
-from recbole_signed.plugin import display_name
+from recbole_signed.plugin import FAMILY_COLOURS, OURS, OWN, display_name, family
 from recbole_signed.stats import picture
 
-LEGEND_ROWS = 22
-"""Most lines of a column of the legend; with more curves, those without a point on a front are drawn paler."""
-LEGEND_WIDTH = 1.5
-"""Inches of a further column."""
+MANY = 10
+"""More curves have the colours of their families, and those without a point on a front are drawn paler."""
+LINE = 0.175
+"""Inches that a line of the legend takes; the figure is as high as they need."""
 
 
 def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -22,24 +23,27 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    from itertools import cycle
-
     first, k = curves[0], curves[0]["k"]
     name = f"{display_name(first['model'])} on {first['dataset']}" if len(curves) == 1 else str(first["dataset"])
     across = f"{ACROSS}@{k}"
-    columns = -(-(len(curves) + 1) // LEGEND_ROWS)  # of the legend, which the front is in, too
-    with picture(path, 10 + LEGEND_WIDTH * (columns - 1), 4.6) as page:
+    many = len(curves) > MANY
+    styles = _of_families(curves) if many else list(islice(cycle(_STYLES), len(curves)))
+    order = sorted(range(len(curves)), key=lambda place: styles[place].rank)
+    n_lines = len(curves) + 1 + many * len({style.rank for style in styles})  # the front is in the legend, too
+    with picture(path, 10 + many, max(4.6, LINE * (n_lines + 1))) as page:
         ring = "" if len(curves) == 1 else f" (ring: {first['points'][0]['dislike_aversion']:g})"
         page.suptitle(f"{name}: one fit each, dislike aversion g = {_span(first)}{ring}")
         cells = page.subplots(1, 2)
         for cell, title in zip(cells, (f"Recall@{k}", f"NDCG@{k}"), strict=True):
             up = title.lower()
-            for each, (colour, marker) in zip(curves, cycle(_STYLES), strict=False):
+            for place in order:
+                each, style = curves[place], styles[place]
                 drawn = [point for point in each["points"] if point[across] is not None and point[up] is not None]
                 xs, ys = ([point[name] for point in drawn] for name in (across, up))
-                behind = len(curves) > LEGEND_ROWS and not any(point[FRONT] for point in each["points"])
-                shade = {"color": colour, "alpha": 0.4 if behind else 1.0, "zorder": 1 if behind else 2}
-                cell.plot(xs, ys, marker=marker, ms=4, lw=1, label=display_name(each["model"]), **shade)
+                behind = many and not any(point[FRONT] for point in each["points"])
+                shade = {"color": style.colour, "alpha": 0.35 if behind else 1.0, "zorder": 2 - behind + style.ours}
+                width = 1.8 if style.ours else 1.0
+                cell.plot(xs, ys, marker=style.marker, ms=4, lw=width, label=display_name(each["model"]), **shade)
                 if ring:
                     cell.plot(xs[:1], ys[:1], marker="o", ms=9, mfc="none", **shade)
                 for x, y, point in zip(xs, ys, drawn, strict=True) if len(curves) == 1 else ():
@@ -53,12 +57,39 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
             cell.set(xlabel=f"DislikeRecall@{k} (lower is better)", ylabel=title)
             cell.grid(alpha=0.3)
         if len(curves) > 1:
-            handles = cells[0].get_legend_handles_labels()
-            page.legend(*handles, loc="outside right upper", fontsize=8, ncols=columns)
+            handles, labels = cells[0].get_legend_handles_labels()
+            kinds = [family(curves[place]["model"]) for place in order] if many else []
+            heads = [place for place, kind in enumerate(kinds) if kind not in kinds[:place]]
+            for place in reversed(heads):
+                handles.insert(place, cells[0].plot([], [], " ")[0])
+                labels.insert(place, OWN if kinds[place] == OURS else kinds[place])
+            legend = page.legend(handles, labels, loc="outside right upper", fontsize=8)
+            for number, place in enumerate(heads):
+                legend.get_texts()[place + number].set_weight("bold")
 
 
+class _Style(NamedTuple):
+    colour: str
+    marker: str
+    rank: int = 0
+    """In the legend."""
+    ours: bool = False
+
+
+def _of_families(curves: Sequence[Mapping[str, Any]]) -> list[_Style]:
+    """Return a style for each curve: the colour of its family, and a marker that tells it from the family's others."""
+    found, counts = [], dict.fromkeys(FAMILY_COLOURS, 0)
+    for each in curves:
+        kind = family(each["model"])
+        marker = _MARKERS[counts[kind] % len(_MARKERS)]
+        found.append(_Style(FAMILY_COLOURS[kind], marker, list(FAMILY_COLOURS).index(kind), kind == OURS))
+        counts[kind] += 1
+    return found
+
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 _STYLES = tuple(
-    (colour, marker)
+    _Style(colour, marker)
     for marker in ("o", "s", "^")
     for colour in (
         "#1b7837",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from recbole_signed.plugin import OWN, STOCK, facts_of, registry
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import OWN, STOCK, facts_of
 
 OURS = "ours"
 SIGNED_CLOSED = "signed, closed form"
@@ -10,6 +11,16 @@ SIGNED_TRAINED = "signed, gradient-trained"
 LIKES_CLOSED = "likes only, closed form"
 LIKES_TRAINED = "likes only, gradient-trained"
 REFERENCE = "reference"
+
+FAMILY_COLOURS = {
+    OURS: "#D55E00",
+    SIGNED_TRAINED: "#56B4E9",
+    SIGNED_CLOSED: "#0072B2",
+    LIKES_TRAINED: "#999999",
+    LIKES_CLOSED: "#009E73",
+    REFERENCE: "#000000",
+}
+"""Of Okabe and Ito, which most readers can tell apart; in the order of a legend."""
 
 
 def family(model: str) -> str:
