@@ -232,6 +232,18 @@ def test_features_that_tell_are_used_and_those_that_do_not_are_left_out(seed: in
     assert found.settings.user_feature_weight == 0
 
 
+def test_features_that_tell_nothing_are_left_out_where_a_user_has_cold_items_alone() -> None:
+    """Without smoothing, such a user has the degree 0 once its items are made cold."""
+    case, noise = Chosen(0), features_of(np.random.default_rng(0).integers(0, N_GROUPS, 300))
+    likes, dislikes = case.graph.likes.tolil(), case.graph.dislikes.tolil()
+    likes[:30] = dislikes[:30] = 0
+    likes[np.arange(30), np.arange(30) * 7] = 1
+    graph = SignedGraph(likes.tocsr(), dislikes.tocsr())
+    settings = FilterSettings(rank=16, cutoff=8, degree_smoothing=0.0)
+    found = tune_features(graph, case.validation(), settings, noise, None, FeatureSettings(), 4)
+    assert found.settings.predict_items == 0, found.said
+
+
 def test_new_items_are_lifted_where_they_are_liked_next() -> None:
     """Half of the likes that are held out are of items that are new: their predictions must compete with edges."""
     case, settings = Chosen(0), FilterSettings(rank=16, cutoff=8)
