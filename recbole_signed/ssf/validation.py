@@ -190,11 +190,11 @@ class Validation:
             found = hit_at(shown) if kind == "hit" else (recall_at if kind == "recall" else ndcg_at)(shown, count)
             return found[:, -1]
 
-        gain = value(contains(self.like_keys, keys))
+        open_ = ~torch.isneginf(values).numpy()  # a list that is longer than what is open is filled with hidden items
+        gain = value(contains(self.like_keys, keys) & open_)
         if not self.gamma or self.dislike_keys is None:
             return gain
-        shown = contains(self.dislike_keys, keys) & ~torch.isneginf(values).numpy()
-        return gain - self.gamma * value(shown)
+        return gain - self.gamma * value(contains(self.dislike_keys, keys) & open_)
 
 
 def drawn(users: np.ndarray, at_most: int, names: Any = None) -> np.ndarray:

@@ -97,6 +97,13 @@ def test_the_metric_of_each_user_is_what_it_is_by_hand(
     assert standing.value == pytest.approx(np.mean(wanted))
 
 
+def test_a_hidden_like_is_no_hit_where_the_list_is_longer_than_what_is_open() -> None:
+    validation = some_users(3, f"Recall@{N_ITEMS}")
+    row, item = (np.divmod(np.sort(validation.like_keys), N_ITEMS)[each] for each in (0, 1))
+    validation = replace(validation, hidden=(torch.from_numpy(row), torch.from_numpy(item)))
+    assert not validation.values([noisy(validation, 0.7, 1)]).any()
+
+
 def test_what_is_clearly_behind_is_given_up_early_and_its_value_estimated() -> None:
     validation = some_users(800)
     ranked: list[list[int]] = [[], [], []]
