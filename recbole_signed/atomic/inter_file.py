@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,16 @@ def _by_pandas(
         else:
             columns[name] = exact[field] if field in exact else values.to_numpy()
     return columns
+
+
+def read_quoted(path: str | Path, separator: str, encoding: str, types: Mapping[str, str]) -> pl.DataFrame:
+    """Read columns, given by name and type, as text, null for a missing value, with quotes that polars refuses.
+
+    Raises:
+        UsageError: a row has more fields than the first line, or a quote is never closed.
+    """
+    frame = _read_csv(path, separator, encoding, {f"{name}:{kind}": str for name, kind in types.items()})
+    return pl.DataFrame({name: _text(frame[f"{name}:{kind}"]) for name, kind in types.items()})
 
 
 def _text(values: pd.Series) -> pl.Series:

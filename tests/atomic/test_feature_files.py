@@ -63,6 +63,16 @@ def test_blank_lines_are_skipped_as_in_interactions(write: Write) -> None:
     assert all(spaced.columns[name].equals(plain.columns[name]) for name in plain.columns)
 
 
+def test_quotes_are_read_as_in_interactions(write: Write) -> None:
+    titles = ['12" vinyl', '"Weird Al" live', 'say "hi" now', '"a ""b"" c"', '"two\nlines"']
+    path = write(*(f"{number}\tcrime\tann\t1990\t{title}\t1 0" for number, title in enumerate(titles)))
+    table = read_feature_file(path, "item_id")
+    assert table.ids.to_list() == list("01234")
+    assert table.columns["title"].to_list() == ['12" vinyl', "Weird Al live", titles[2], 'a "b" c', "two\nlines"]
+    with pytest.raises(UsageError, match="can't be read"):
+        read_feature_file(write(*ROWS, '5\t"crime'), "item_id")
+
+
 def test_columns_of_tokens_are_indicators(write: Write) -> None:
     found, names = matrix_of(write(*ROWS), ["genre", "author"], ["4", "2", "no", "1", "3"])
     assert names[0] == ("", "")
