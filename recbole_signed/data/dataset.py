@@ -136,7 +136,7 @@ class SignedDataset(ColumnarDataset):
                 )
             frame[self.time_field] = frame[self.time_field].astype(np.float64)  # what RecBole converts from
         pairs = pair_keys(codes_of(frame[self.uid_field]), codes_of(frame[self.iid_field]), part)
-        stays, repeated, contradicting, lost = resolve(pairs, sign, time, self.signed.duplicate_pairs)
+        stays, repeated, contradicting = resolve(pairs, sign, time, self.signed.duplicate_pairs)
         if self.signed.sign_field in frame:
             self._del_col(frame, self.signed.sign_field)
 
@@ -156,13 +156,10 @@ class SignedDataset(ColumnarDataset):
         users = self.uid_field
         refuse_useless(self.inter_feat[users], self.neg_feat[users], self.signed, self.dataset_name)
         if repeated:
-            neutral = (
-                f" Of {counted(lost, 'pair')} with a like or dislike a neutral row counts; convert with dedup=last."
-            )
             self.logger.warning(
                 f"[{self.dataset_name}]: {counted(repeated, 'row repeats', 'rows repeat')} a user-item pair, "
                 f"{counted(contradicting, 'pair carries', 'pairs carry')} both signs (duplicate_pairs: "
-                f"{self.signed.duplicate_pairs}).{neutral if lost else ''}"
+                f"{self.signed.duplicate_pairs})."
             )
 
     def _filter_likes_by_count(self) -> None:

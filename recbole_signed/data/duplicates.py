@@ -19,8 +19,6 @@ class Resolved(NamedTuple):
     """Rows after the first of their pair."""
     contradicting: int
     """Pairs with both signs."""
-    lost: int
-    """Pairs of which a neutral row stays, though they have a like or a dislike."""
 
 
 def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: IntArray) -> IntArray:
@@ -30,22 +28,31 @@ def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: IntArray) 
 
 
 def resolve(pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] | None, rule: str) -> Resolved:
-    """Tell which rows stay, by one of the rules ``last``, ``first`` and ``keep``."""
+    """Tell which rows stay, by one of the rules ``last``, ``first`` and ``keep``.
+
+    A neutral row is no verdict and replaces none: of a pair with a like or a dislike one of these stays. So it is in
+    the online state and under ``dedup`` of a conversion.
+
+    Args:
+        pairs: number of the pair of each row, ``[n_rows]``.
+        sign: of each row, ``[n_rows]``.
+        time: of each row, ``[n_rows]``; None where the order of the rows is all that is known.
+        rule: which row of a pair stays.
+    """
     stays = np.ones(len(pairs), dtype=bool)
     order = np.argsort(pairs)
     ordered = pairs[order]
     same = ordered[1:] == ordered[:-1]
     if not same.any():
-        return Resolved(stays, 0, 0, 0)
-    # only rows of repeated pairs are put in order: by pair, by time, and by their place in the file
+        return Resolved(stays, 0, 0)
+    # only rows of repeated pairs are put in order: the row to be kept comes to the end of its pair, or the beginning
     rows = order[np.append(same, False) | np.insert(same, 0, False)]
-    rows = rows[np.lexsort((rows, pairs[rows]) if time is None else (rows, time[rows], pairs[rows]))]
+    verdict = (sign[rows] != 0) == (rule != "first")
+    keys = (rows, verdict, pairs[rows]) if time is None else (rows, time[rows], verdict, pairs[rows])
+    rows = rows[np.lexsort(keys)]
     starts = np.flatnonzero(np.insert(pairs[rows[1:]] != pairs[rows[:-1]], 0, True))
     most, least = (reduce.reduceat(sign[rows], starts) for reduce in (np.maximum, np.minimum))
-    lost = 0
     if rule != "keep":
-        chosen = rows[starts if rule == "first" else np.append(starts[1:], len(rows)) - 1]
         stays[rows] = False
-        stays[chosen] = True
-        lost = int(((sign[chosen] == 0) & ((most > 0) | (least < 0))).sum())
-    return Resolved(stays, len(rows) - len(starts), int(((most > 0) & (least < 0)).sum()), lost)
+        stays[rows[starts if rule == "first" else np.append(starts[1:], len(rows)) - 1]] = True
+    return Resolved(stays, len(rows) - len(starts), int(((most > 0) & (least < 0)).sum()))

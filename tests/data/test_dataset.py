@@ -205,6 +205,22 @@ def test_repeated_pairs_follow_the_rule_by_time(rule: str, likes: set, dislikes:
     assert pairs(data, "neg_feat") == dislikes
 
 
+@pytest.mark.parametrize("rule", ["last", "first"])
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_neutral_row_takes_the_place_of_no_verdict(rule: str, timed: bool, write_inter: Write) -> None:
+    rows = [("a", "x", 0, 1), ("a", "x", 1, 2), ("a", "x", 0, 3), ("a", "y", 0, 4), ("a", "y", 0, 5), ("b", "x", 0, 6)]
+    rows += [("b", "x", -1, 7), ("b", "x", 0, 8), ("b", "y", 1, 9)]
+    width = 4 if timed else 3
+    write_inter("viewed", COLUMNS[:width], [row[:width] for row in rows])
+    config = Config(model="BPR", dataset="viewed", config_dict={"duplicate_pairs": rule, "state": "ERROR"})
+    data = create_dataset(config)
+    data._change_feat_format()
+    assert pairs(data, "inter_feat") == {("a", "x"), ("b", "y")}
+    assert pairs(data, "neg_feat") == {("b", "x")}
+    assert pairs(data, "neutral_feat") == {("a", "y")}
+    assert len(data.neutral_feat) == 1
+
+
 def test_without_time_the_order_of_the_file_decides(write_inter: Write) -> None:
     write_inter("repeated", COLUMNS[:3], [row[:3] for row in REPEATED])
     data = create_dataset(Config(model="BPR", dataset="repeated", config_dict={"state": "ERROR"}))
