@@ -45,7 +45,7 @@ _CHUNK_CELLS = 1 << 18
 
 @dataclass(frozen=True)
 class PValues:
-    """The p-values of one test, ``[n_comparisons]`` each; nan where fewer than two users count."""
+    """The p-values of one test, ``[n_comparisons]`` each; nan where it has no answer, as with fewer than two users."""
 
     better: FloatArray
     """Of "no better", against "the first model is better"."""
@@ -68,15 +68,14 @@ class ConfidenceInterval:
 def paired_t(differences: FloatArray) -> PValues:
     """Student's paired t test on each column of ``[n_users, n_comparisons]``.
 
-    Where all differences are equal to :data:`DECIMALS`, the statistic has no spread to be measured by: p is 1 if they
-    are 0.
+    Where all differences are equal to :data:`DECIMALS`, there is no variance to measure the mean by: p is nan, and not
+    the 0 of a statistic without end, however few users there are. It is 1 if they are 0.
     """
 
     def test(values: FloatArray, alternative: str) -> float:
         rounded = values.round(DECIMALS)
         if not np.ptp(rounded):  # what is left is rounding, and the statistic of rounding may be of any size
-            above = float(np.sign(rounded[0]))
-            return 1.0 if not above else float(alternative == "greater" and above < 0)
+            return np.nan if rounded[0] else 1.0
         return float(stats.ttest_1samp(values, 0.0, alternative=alternative).pvalue)
 
     return _each_column(differences, test)

@@ -440,6 +440,7 @@ def test_the_best_number_is_not_marked_if_it_is_worse_for_the_users_of_both() ->
     """Where the users who count differ between models, so may the means that the table has and those of a test."""
     nan = np.nan
     first, other = np.repeat([[0.5], [0.0]], 100, axis=0), np.repeat([[0.4], [nan]], 100, axis=0)
+    other[:100] += np.resize([0.01, -0.01], (100, 1))
     values = SectionValues("data", 200, ("dislikeshare@5",), {"first": {1: first}, "other": {1: other}}, False)
     assert values.means(0) == pytest.approx({"first": 0.25, "other": 0.4})
     assert find_marks([values], ["dislikeshare@5"]).marks == ()

@@ -396,7 +396,7 @@ def _correct(found: list[dict[str, Any]], alpha: float) -> int:
             # below 1/2 the one-sided p speaks for the model, above it for the other
             elif p["p_two_sided_holm"] < alpha and p["p_better"] > 0.5:
                 each["worse"].append(test)
-    n_comparisons = sum(not np.isnan(each["tests"][TESTS[0]]["p_better"]) for each in found)
+    n_comparisons = sum(not all(np.isnan(p["p_better"]) for p in each["tests"].values()) for each in found)
     for each in found:
         each["tests"] = {
             name: {kind: None if np.isnan(p) else p for kind, p in values.items()}
