@@ -76,8 +76,8 @@ def listed(given: Any, what: str) -> list[Any]:
             f"the ids of {what}s are in a {type(given).__name__}; give a list, array or series of them, such as its "
             f"column: frame['{what}']."
         )
-    if isinstance(given, np.ndarray) or hasattr(given, "to_list"):
-        given = given.tolist() if isinstance(given, np.ndarray) else given.to_list()
+    of_table = ("tolist", "to_list", "to_pylist")  # of NumPy and PyTorch, of polars and pandas, of Arrow
+    given = next((getattr(given, name)() for name in of_table if hasattr(given, name)), given)
     single = isinstance(given, (str, bytes, bytearray, Integral)) or not isinstance(given, Iterable)
     return [given] if single else list(given)
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +24,7 @@ from recbole_signed.ids_and_times import (
     fits,
     hash_of,
     id_text,
+    listed,
     milliseconds,
     order_of_hashes,
     unit_of,
@@ -51,6 +54,13 @@ def test_an_id_is_text_in_one_normal_form(value: str | int) -> None:
 def test_what_is_no_id_is_said(value: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         id_text(value)
+
+
+@pytest.mark.parametrize(
+    "given_as", [np.array, pl.Series, pa.array, torch.tensor, tuple, lambda ids: pa.chunked_array([ids[:1], ids[1:]])]
+)
+def test_ids_may_come_in_any_array(given_as: Callable[[list[int]], Any]) -> None:
+    assert [id_text(each) for each in listed(given_as([7, 9]), "user")] == ["7", "9"]
 
 
 def test_ids_have_a_longest_length_everywhere(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from polars.io.plugins import register_io_source
 from tqdm import tqdm
 
 from recbole_signed.api.recommender import SCHEMA, Recommender
-from recbole_signed.convert import open_table, plain_suffix
+from recbole_signed.convert import WholeIds, open_table, plain_suffix, unrounded
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ANOTHER_FILE, refusing, replacing
 
@@ -82,8 +82,11 @@ def write_frames(frames: Iterator[pl.DataFrame], output: Path, schema: Mapping[s
 def read_users(path: Path) -> list[str]:
     """Read raw user ids: one a line of ``.txt``, else the column ``user``, ``user_id`` or the only one of a table.
 
+    Ids of text are read as ``convert`` reads them: ``1.0`` is the user ``1`` where all ids are whole numbers.
+
     Raises:
-        UsageError: no such file, no such column, no rows, or numbers that are not whole ones by their type.
+        UsageError: no such file, no such column, no rows, numbers that are not whole ones by their type, or that a
+            spreadsheet rounded.
     """
     lines = plain_suffix(path) == ".txt"
     table = open_table(path, columns=("user",), separator="\t", quote=None) if lines else open_table(path)
@@ -91,7 +94,10 @@ def read_users(path: Path) -> list[str]:
     if len(table.columns) > 1 and column not in ("user", "user_id"):
         raise UsageError(f"{path.name} has the columns {', '.join(table.columns)}; name the one of the users 'user'.")
     texts: list[str] = []
+    whole = WholeIds()
     for batch in table.batches([column]):
+        if table.is_text:
+            batch = whole.plain(unrounded(batch, column, "ids"), column)
         ids = batch.frame[column]
         if ids.dtype.is_float() or ids.dtype == pl.Boolean:  # as in recommend(): 7.0 is not the id 7
             raise UsageError(

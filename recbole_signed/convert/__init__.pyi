@@ -13,6 +13,7 @@ from .build import write_dataset as write_dataset
 from .clock import Clock as Clock
 from .clock import TimeUnit as TimeUnit
 from .columns import MISSING_TOKENS as MISSING_TOKENS
+from .columns import WholeIds as WholeIds
 from .columns import filled as filled
 from .columns import normal_text as normal_text
 from .columns import number as number
@@ -20,6 +21,7 @@ from .columns import rule_from as rule_from
 from .columns import sign as sign
 from .columns import sign_by_rule as sign_by_rule
 from .columns import token as token
+from .columns import unrounded as unrounded
 from .common import Common as Common
 from .common import split as split
 from .core import K_CORE as K_CORE
