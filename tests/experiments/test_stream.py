@@ -131,19 +131,22 @@ def test_further_aversions_rank_as_models_of_their_own(
         run_stream(without, data, tmp_path / "work", progress=False)
 
 
+@pytest.mark.parametrize("freshness", [[], ["0s", "1d", "window"]])
 def test_an_interrupted_experiment_ends_as_one_that_was_not(
-    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path
+    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path, freshness: list[str]
 ) -> None:
-    whole = run_stream(spec(), data, tmp_path / "whole", progress=False)
-    part = run_stream(spec(), data, tmp_path / "part", progress=False)
+    run = partial(run_stream, spec(freshness=freshness, cut=0.9), data, progress=False)
+    whole, part = run(tmp_path / "whole"), run(tmp_path / "part")
     for number in (4, 7):
         (part / f"window-{number:03d}.parquet").unlink()
     before = (part / "window-005.parquet").stat().st_mtime_ns
-    again = run_stream(spec(), data, tmp_path / "part", progress=False)
-    assert again == part
+    assert run(tmp_path / "part") == part
     assert (part / "window-005.parquet").stat().st_mtime_ns == before
     for path in sorted(whole.glob("*.parquet")):
         assert pl.read_parquet(path).equals(pl.read_parquet(part / path.name)), path.name
+    (part / "settings.json").unlink()  # which what learns writes
+    assert run(tmp_path / "part") == part
+    assert not (part / "settings.json").exists(), "no window was left"
 
 
 def test_an_interrupted_experiment_keeps_what_retraining_remembers(

@@ -35,7 +35,8 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     """Run an experiment, or what is left of it, and return the folder of its results.
 
     Each window leaves ``window-NNN.parquet`` (a row per case and arm) and ``window-NNN.json`` (times). A window whose
-    files are there is not predicted again; its events are learned from, so that what follows is the same.
+    files are there is not predicted again; its events are learned from, so that what follows is the same. Where no
+    window is left, nothing is learned.
 
     Args:
         spec: of the experiment.
@@ -48,15 +49,18 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     state_of = digest([spec.hash(), data_sha256(folder, spec.dataset), settings, __version__])
     out = work / f"{spec.path.stem}-{state_of[:12]}"
     out.mkdir(parents=True, exist_ok=True)
-    if spec.freshness:
-        return run_by_event(spec, folder, out, progress=progress)
     replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
+    files = [out / f"window-{number:03d}.parquet" for number in range(len(replay))]
+    missing = [number for number, file in enumerate(files) if not file.exists()]
+    if not missing:
+        return out
+    if spec.freshness:
+        run_by_event(spec, replay, files, folder, out, progress=progress)
+        return out
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
         replay.start(state)
         n_base = state.edges.n_users
         arms = _arms(spec, state, out, folder)
-        files = [out / f"window-{number:03d}.parquet" for number in range(len(replay))]
-        missing = [number for number, file in enumerate(files) if not file.exists()]
         bar = tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr)
         for number in bar:
             window, path, done = replay.window(number), files[number], number not in missing

@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,37 +61,49 @@ class Delayed:
             arm.learner.attach(self.edges)
 
 
-def run_by_event(spec: StreamSpec, folder: Path, out: Path, *, progress: bool = True) -> Path:
-    """Run an experiment on freshness, and return the folder of its results, as :func:`.experiment.run_stream` does.
+def run_by_event(
+    spec: StreamSpec, replay: Replay, files: Sequence[Path], folder: Path, out: Path, *, progress: bool = True
+) -> None:
+    """Run an experiment on freshness, or what is left of it, as :func:`.experiment.run_stream` says.
 
     Args:
         spec: of the experiment, with ``freshness``.
+        replay: the data set, cut.
+        files: of the windows; one that is there is not predicted again.
         folder: of the data set.
         out: where results go.
         progress: show a bar.
     """
-    replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
         replay.start(state)
         n_base = state.edges.n_users
         delays = _delays(spec, state, out, folder)
         for number in tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr):
-            window = replay.window(number)
-            tables = [_predict(spec, delays, state, run, n_base) for run in _runs(window)]
+            window, path = replay.window(number), files[number]
+            done = path.exists()
+            tables = []
+            for run in _runs(window):
+                for each in delays:
+                    each.see(int(run.timestamp[0]))
+                if not done:
+                    tables += _predict(spec, delays, state, run, n_base)
+                logged = state.ingest(run).logged
+                for each in delays:
+                    each.waiting.append((int(run.timestamp[-1]), logged))
             for each in delays:
                 each.see(None if each.delay is None else int(window.timestamp[-1]))
                 each.refresh()
+            if done:
+                continue
             times = {
                 **{name: {} for name in ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")},
                 "n_events": len(window),
                 "start": int(window.timestamp[0]),
                 "peak_memory_bytes": memory_bytes()[1],
             }
-            path = out / f"window-{number:03d}.parquet"
             path.with_suffix(".json").write_text(json.dumps(times), encoding="utf-8")
             with replacing(path) as partial_file:
                 pl.concat(tables).write_parquet(partial_file)
-    return out
 
 
 def _delays(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Delayed]:
@@ -122,14 +134,10 @@ def _runs(window: EventBatch) -> Iterator[EventBatch]:
     yield window[first : len(window)]
 
 
-def _predict(spec: StreamSpec, delays: list[Delayed], state: OnlineState, run: EventBatch, n_base: int) -> pl.DataFrame:
-    """Predict the likes of a run with all models and delays, and then take it in."""
+def _predict(
+    spec: StreamSpec, delays: list[Delayed], state: OnlineState, run: EventBatch, n_base: int
+) -> list[pl.DataFrame]:
+    """Predict the likes of a run with all models and delays."""
     cases = Cases.of(state, run, n_base)
-    tables = []
-    for each in delays:
-        each.see(int(run.timestamp[0]))
-        tables += [case_table(spec, arm, each.edges, cases, state.edges.n_items) for arm in each.arms]
-    logged, last = state.ingest(run).logged, int(run.timestamp[-1])
-    for each in delays:
-        each.waiting.append((last, logged))
-    return pl.concat(tables)
+    n_items = state.edges.n_items
+    return [case_table(spec, arm, each.edges, cases, n_items) for each in delays for arm in each.arms]
