@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import filecmp
+import itertools
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from recbole_signed.convert.raw_files import COMPRESSIONS
 from recbole_signed.errors import UsageError, ending
+
+_AGAIN = re.compile(r" ?\(\d+\)(?=\.)")
+"""What a browser adds to the name of a file that it fetches again."""
 
 
 def plain_name(path: Path) -> str:
@@ -24,19 +30,26 @@ def find_files(folder: Path, patterns: Iterable[str], below: str | None = None) 
         below: a folder in it that the authors put the files in; looked into if there are none above.
 
     Raises:
-        UsageError: a file is there twice, for example plain and compressed.
+        UsageError: a file is there twice: plain and compressed, fetched again (``log (1).csv``), or under two names.
     """
     patterns = list(patterns)
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         name = plain_name(path)
         if path.is_file() and any(fnmatchcase(name, pattern) for pattern in patterns):
-            if name in found:
-                raise UsageError(f"{folder} holds {found[name].name} and {path.name}; keep one of them.")
-            found[name] = path
+            found.setdefault(_AGAIN.sub("", name), []).append(path)
     if not found and below is not None and (folder / below).is_dir():
         return find_files(folder / below, patterns)
-    return list(found.values())
+    files = list(itertools.chain.from_iterable(found.values()))
+    same_name = (each for each in found.values() if len(each) > 1)
+    same_bytes = (pair for pair in itertools.combinations(files, 2) if _equal(*pair))
+    for one, other, *_ in itertools.chain(same_name, same_bytes):
+        raise UsageError(f"{folder} holds {one.name} and {other.name}; keep one of them.")
+    return files
+
+
+def _equal(one: Path, other: Path) -> bool:
+    return 0 < one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False)
 
 
 def find_one(folder: Path, patterns: Iterable[str], what: str, below: str | None = None) -> Path:

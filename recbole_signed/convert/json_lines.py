@@ -89,6 +89,22 @@ def _without_broken_json(records: Records, raw: RawText, columns: list[str], ori
     return _without_broken_json(rest, raw, columns, origin, left) if isinstance(left, str) else rest
 
 
+def without_nested(batch: Batch, column: str) -> Batch:
+    """Refuse the rows of JSON lines in which a column holds an object or a list, which came as its text.
+
+    Raises:
+        UsageError: there is one, with its line.
+    """
+    text, shown, raw = batch.frame[column], batch.called(column), batch.raw
+    flat = ~text.str.contains(r"^[\[{]").to_numpy()
+    if raw is not None:
+        for place in np.flatnonzero(~flat).tolist():
+            flat[place] = isinstance((_object(raw(int(batch.rows[place]))) or {}).get(shown), str)
+    return batch.require(
+        flat, lambda i: f"column {shown!r} holds {text[i]}, an id is a text or a number; write it as one", column
+    )
+
+
 def _is_object(text: bytes) -> bool:
     return _object(text) is not None
 
@@ -125,5 +141,7 @@ def keys_of(sample: Sequence[str], origin: str) -> tuple[str, ...]:
     for text in sample:  # of a line that is none, the reader of the rows will say which one it is
         keys.update(dict.fromkeys(_keys(text)))
     if not keys:
-        raise UsageError(f"{origin}: no line of its first {len(sample)} is a JSON object like {{...}}.")
+        raise UsageError(
+            f"{origin}: no line of its first {len(sample)} is a JSON object like {{...}}; write each row as one."
+        )
     return tuple(keys)

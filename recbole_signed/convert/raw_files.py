@@ -51,7 +51,10 @@ _PACKED = (  # first bytes of a file, and what it is
     (b"\x1f\x8b", "compressed with gzip; give it a name that ends in .gz"),
     (b"\xfd7zXZ\x00", "compressed with xz; give it a name that ends in .xz"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd; give it a name that ends in .zst"),
+    (b"PAR1", "a parquet file; give it a name that ends in .parquet"),
+    (b"ARROW1", "an Arrow or Feather file; save it as parquet"),
 )
+_SPREADSHEETS = (".xlsx", ".xlsm", ".ods")
 _BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 _BROKEN = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
 
@@ -229,6 +232,8 @@ def _writes_ascii(encoding: str) -> bool:
 def _refuse_packed(begin: bytes, path: Path) -> None:
     """Refuse what is no text by its first bytes: in many encodings any byte is a character."""
     found = next((what for mark, what in _PACKED if begin.startswith(mark)), None)
+    if found is not None and path.suffix.lower() in _SPREADSHEETS:
+        found = "a spreadsheet; save the sheet as CSV"
     if begin[257:262] == b"ustar":
         found = "a tar archive; extract it, and give the file that is in it"
     if _BZIP2.match(begin):

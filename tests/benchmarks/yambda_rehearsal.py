@@ -47,9 +47,10 @@ def main() -> None:
     write("listens", everything, graph.times, played_ratio_pct=ratio, track_length_seconds=length)
     write("likes", like, graph.times[like])
     write("dislikes", dislike, graph.times[dislike])
-    back = like & (rng.random(given.edges) < TAKEN_BACK)
-    moment = graph.times[back] + (rng.random(back.sum()) * (END - graph.times[back])).astype(np.int64)
-    write("unlikes", back, moment)
+    for name, side in {"unlikes": like, "undislikes": dislike}.items():
+        back = side & (rng.random(given.edges) < TAKEN_BACK)
+        moment = graph.times[back] + (rng.random(back.sum()) * (END - graph.times[back])).astype(np.int64)
+        write(name, back, moment)
     print(f"{given.edges:,} listens, {like.sum():,} likes, {dislike.sum():,} dislikes of {graph.n_users:,} users")
 
 

@@ -160,6 +160,42 @@ def test_files_without_header(tmp_path: Path) -> None:
     assert rows_of(convert("csv", raw, tmp_path, columns="user,item,sign")) == [("1", "7", 1), ("2", "7", -1)]
 
 
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("user,item,action", "user,item,action"),
+        ("userId,track,Action", "who,song,action"),
+        ("a,Song,b", "who,song,did"),
+    ],
+)
+def test_a_header_is_no_row_of_a_file_without_one(tmp_path: Path, header: str, columns: str) -> None:
+    """A rule of numbers refuses it by itself; of words, none is a number."""
+    raw = write(tmp_path / "log.csv", f"{header}\nu1,i1,like\nu2,i2,skip\nuser,item,skip\n")
+    user, item, action = columns.split(",")
+    given = {
+        "columns": columns,
+        "user": user,
+        "item": item,
+        "like": f"{action} == like",
+        "dislike": f"{action} == skip",
+    }
+    with pytest.raises(UsageError, match=r"log.csv, line 1: the line is a header, .* leave out columns=, or that line"):
+        convert("csv", raw, tmp_path, **given)
+    made = convert("csv", raw, tmp_path, on_error="skip", **given)
+    assert rows_of(made) == [("u1", "i1", 1), ("u2", "i2", -1), ("user", "item", -1)]
+
+
+def test_an_object_or_a_list_of_json_is_no_id(tmp_path: Path) -> None:
+    raw = write(
+        tmp_path / "log.jsonl",
+        '{"user": "[a]", "item": 1, "sign": 1}\n{"user": {"id": 7}, "item": 1, "sign": 1}\n'
+        '{"user": "{b", "item": ["x"], "sign": -1}\n',
+    )
+    with pytest.raises(UsageError, match=r"line 2: column 'user' holds {.*7}, an id is a text or a number"):
+        convert("csv", raw, tmp_path)
+    assert rows_of(convert("csv", raw, tmp_path, on_error="skip")) == [("[a]", "1", 1)]
+
+
 def test_raw_columns_are_carried_over_with_their_types(tmp_path: Path) -> None:
     raw = write(
         tmp_path / "log.csv",
@@ -338,6 +374,12 @@ def _zip(data: bytes) -> bytes:
     return packed.getvalue()
 
 
+def _saved(data: bytes, write: Callable[[pl.DataFrame, io.BytesIO], object]) -> bytes:
+    file = io.BytesIO()
+    write(pl.read_csv(data), file)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "pack", "message"),
     [
@@ -346,6 +388,13 @@ def _zip(data: bytes) -> bytes:
         ("log.csv.bz2", bz2.compress, "is compressed with bzip2, which is not read; decompress it"),
         ("log.csv", gzip.compress, "is compressed with gzip; give it a name that ends in .gz"),
         ("log.txt", lzma.compress, "is compressed with xz; give it a name that ends in .xz"),
+        ("log.xlsx", _zip, "is a spreadsheet; save the sheet as CSV"),
+        (
+            "log",
+            lambda data: _saved(data, pl.DataFrame.write_parquet),
+            "is a parquet file; give it a name",
+        ),
+        ("log.arrow", lambda data: _saved(data, pl.DataFrame.write_ipc), "is an Arrow or Feather file; save it as"),
     ],
 )
 def test_archives_are_told_from_text(tmp_path: Path, name: str, pack: Callable[[bytes], bytes], message: str) -> None:

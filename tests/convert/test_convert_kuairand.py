@@ -165,6 +165,13 @@ def test_bad_folders_and_options(tmp_path: Path, raw: Path) -> None:
     (data / "log_standard_4_08_to_4_21_1k.csv").rename(data / "log_standard_4_08_to_4_21_pure.csv.gz")
     refuse("holds log_standard_4_08_to_4_21_pure.csv and log_standard_4_08_to_4_21_pure.csv.gz")
     (data / "log_standard_4_08_to_4_21_pure.csv.gz").unlink()
+    for again in ("log_standard_4_08_to_4_21_pure (1).csv", "log_standard_old.csv"):
+        (data / again).write_bytes(text(LOG[:1]))
+        refuse("holds log_standard_.*csv and log_standard_.*csv; keep one of them")
+        (data / again).unlink()
+    (data / "log_standard_4_08_to_4_21_pure(2).csv").write_bytes(text(LOG[:1])[:300])
+    refuse("holds log_standard_.*csv and log_standard_.*csv; keep one of them")
+    (data / "log_standard_4_08_to_4_21_pure(2).csv").unlink()
     (data / "log_standard_4_08_to_4_21_pure.csv").write_bytes(text(["1,2,3"], "user_id,item_id,time_ms"))
     refuse("has no column 'video_id'")
     (data / "log_standard_4_22_to_5_08_pure.csv.xz").write_bytes(lzma.compress(text(LOG))[:-9])

@@ -104,10 +104,11 @@ def test_the_parts_of_the_official_protocol(tmp_path: Path) -> None:
     assert {"train": (0, valid - gap), "valid": (valid, test - gap), "test": (test, end + 1)} == yambda.WINDOWS
     likes = [(1, 100, 1, 1), (1, valid - gap, 2, 1), (1, valid, 3, 1), (2, valid, 3, 1), (1, end, 9, 1), (2, end, 1, 1)]
     dislikes = [(1, test, 1, 1), (1, valid - gap - 5, 4, 1)]
-    unlikes = [(1, test + 5, 3, 1), (1, valid + 5, 1, 1)]
+    unlikes, undislikes = [(1, test + 5, 3, 1), (1, valid + 5, 1, 1)], [(1, 60, 4, 1)]
     folder = tmp_path / "50m"
     folder.mkdir()
-    for name, rows in {"likes": likes, "dislikes": dislikes, "unlikes": unlikes}.items():
+    events = {"likes": likes, "dislikes": dislikes, "unlikes": unlikes, "undislikes": undislikes}
+    for name, rows in events.items():
         frame(rows).write_parquet(folder / f"{name}.parquet")
     more = {"played_ratio_pct": pl.UInt16, "track_length_seconds": pl.UInt32}
     frame([(2, 50, 8, 1, 100, 180), (3, test, 8, 1, 100, 180)], **more).write_parquet(folder / "listens.parquet")
@@ -184,7 +185,9 @@ def test_bad_files(tmp_path: Path, flat: Path) -> None:
     refuse("listen_pct=120 is not a percentage", listen_pct=120)
     (flat / "listens.parquet").rename(flat / "moved.parquet")
     refuse("holds no listens.parquet, which listens=like reads", listens="like")
-    (flat / "moved.parquet").unlink()
+    (flat / "unlikes.parquet").rename(flat / "moved.parquet")
+    refuse("holds no unlikes.parquet, without which what users took back would count")
+    (flat / "moved.parquet").rename(flat / "unlikes.parquet")
     refuse("holds neither likes.parquet and dislikes.parquet nor multi_event.parquet", tmp_path)
     likes = pl.read_parquet(flat / "likes.parquet")
     for bad, message in (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from recbole_signed.convert import (
@@ -29,6 +30,7 @@ from recbole_signed.convert import (
 )
 from recbole_signed.convert.batch import FIX_ROW
 from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, WholeIds, is_comma_number
+from recbole_signed.convert.json_lines import JsonLines, without_nested
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.convert.time_formats import TimeFormat
 from recbole_signed.errors import UsageError
@@ -111,7 +113,7 @@ class CsvTable(Converter):
     def _column_of(self) -> dict[str, str]:
         """The file's column for each of user, item, rating, sign, time that it has one for."""
         found: dict[str, str] = {}
-        plain = {name.lower().replace("_", ""): name for name in reversed(self._table.columns)}
+        plain = {_plain(name): name for name in reversed(self._table.columns)}
         for role, usual in _USUAL.items():
             given = getattr(self.options, role)
             column = given or next((plain[name] for name in usual if name in plain), None)
@@ -167,6 +169,7 @@ class CsvTable(Converter):
         clock = Clock(self.options.time_unit, self._notation, decimal, _OTHER_DATES)
         ids = {f"{kind}_id": WholeIds(decimal) for kind in ("user", "item")} if self._table.is_text else {}
         of_rule = {name: self._rule_column(name) for name in (self._rule.columns if self._rule else ())}
+        first = True
         for batch in self._table.batches([*column_of.values(), *of_rule.values(), *self._keep]):
             if self._rule is not None:
                 batch = sign_by_rule(batch, self._rule, of_rule, decimal)
@@ -178,6 +181,11 @@ class CsvTable(Converter):
             roles = [role for role in column_of if role != "sign"]
             batch = batch.select(*(pl.col(column_of[role]).alias(_FIELD[role]) for role in roles), *made, *self._keep)
             batch = replace(batch, names={_FIELD[role]: column for role, column in column_of.items()})
+            if isinstance(self._table, JsonLines):
+                batch = without_nested(without_nested(batch, "user_id"), "item_id")
+            if first and self.options.columns and self._table.is_text:
+                batch = self._without_header(batch)
+            first = False
             for name, whole_ids in ids.items():
                 batch = whole_ids.plain(batch, name)
             batch = token(token(batch, "user_id"), "item_id")
@@ -186,6 +194,16 @@ class CsvTable(Converter):
             if "time" in column_of:
                 batch = clock.seconds(batch, "timestamp")
             yield self._with_decimals(batch)
+
+    def _without_header(self, batch: Batch) -> Batch:
+        """Refuse a header in a file that has none by ``columns=``: a rule of words takes it for a row."""
+        names = {role: {*_USUAL[role], _plain(self._column_of[role])} for role in ("user", "item")}
+        header = np.zeros(batch.frame.height, bool)
+        header[:1] = any(_plain(batch.frame[_FIELD[role]][0]) in of for role, of in names.items())
+        return batch.require(
+            ~header,
+            lambda i: "the line is a header, and columns= is for files without one; leave out columns=, or that line",
+        )
 
     def _with_decimals(self, batch: Batch) -> Batch:
         """Read the kept columns of text whose numbers have decimal commas."""
@@ -214,6 +232,10 @@ class CsvTable(Converter):
         if name not in self._table.columns and role in self._column_of:
             return self._column_of[role]
         return name
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", "")
 
 
 def _complain(values: pl.Series, problem: str, row: int) -> str:

@@ -90,6 +90,11 @@ class Yambda(Converter):
                     f"{self.input} holds no listens.parquet, which listens=like reads; add that file, or give another "
                     "listens=."
                 )
+            ends = next((event for event in _ENDS if not found[event]), None)
+            if ends is not None:
+                raise UsageError(
+                    f"{self.input} holds no {ends}s.parquet, without which what users took back would count; add it."
+                )
             return {event: paths[0] for event, paths in found.items() if paths}
         if multi:
             return {"multi_event": multi[0]}
