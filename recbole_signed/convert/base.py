@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from recbole_signed.convert.batch import Batch, Frame
+from recbole_signed.convert.find import find_one
 from recbole_signed.convert.options import NoOptions
 from recbole_signed.convert.raw_files import COMPRESSIONS
 from recbole_signed.convert.sign_rule import SignRule
@@ -119,6 +120,11 @@ class Converter(ABC):
         Raises:
             UsageError: raw data that cannot be read, with file and row.
         """
+
+    def the_file(self, patterns: Iterable[str], what: str, below: str | None = None) -> Path:
+        """Give the input if it is a file, else the one file in it that :func:`find_one` finds."""
+        assert self.input is not None
+        return self.input if self.input.is_file() else find_one(self.input, patterns, what, below)
 
     def inputs(self) -> list[Path]:
         """Give the raw files that are read; their names and sha256 go to ``dataset.json``."""

@@ -42,7 +42,8 @@ def find_files(folder: Path, patterns: Iterable[str], below: str | None = None) 
         return find_files(folder / below, patterns)
     files = list(itertools.chain.from_iterable(found.values()))
     same_name = (each for each in found.values() if len(each) > 1)
-    same_bytes = (pair for pair in itertools.combinations(files, 2) if _equal(*pair))
+    of_pattern = ([each for each in files if fnmatchcase(plain_name(each), pattern)] for pattern in patterns)
+    same_bytes = (pair for each in of_pattern for pair in itertools.combinations(each, 2) if _equal(*pair))
     for one, other, *_ in itertools.chain(same_name, same_bytes):
         raise UsageError(f"{folder} holds {one.name} and {other.name}; keep one of them.")
     return files

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import scipy.io
 
-from recbole_signed.convert import Batch, Rated, existing_file, find_one, open_bytes, option
+from recbole_signed.convert import Batch, Rated, existing_file, open_bytes, option
 from recbole_signed.errors import UsageError
 
 _KEYS = ("rating", "rating_with_timestamp")
@@ -41,8 +41,7 @@ class Tang(Rated):
 
     @cached_property
     def _file(self) -> Path:
-        assert self.input is not None
-        return self.input if self.input.is_file() else find_one(self.input, self.files, f"ratings of {self.name}")
+        return self.the_file(self.files, f"ratings of {self.name}")
 
     def default_name(self) -> str:
         """As the source."""

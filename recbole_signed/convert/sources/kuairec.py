@@ -20,7 +20,6 @@ from recbole_signed.convert import (
     SignRule,
     filled,
     find_files,
-    find_one,
     number,
     open_table,
     option,
@@ -78,10 +77,7 @@ class KuaiRec(Converter):
 
     @cached_property
     def _matrix(self) -> Path:
-        assert self.input is not None
-        if self.input.is_file():
-            return self.input
-        return find_one(self.input, [f"{self.options.matrix}_matrix.csv"], "matrix of KuaiRec", below="data")
+        return self.the_file([f"{self.options.matrix}_matrix.csv"], "matrix of KuaiRec", below="data")
 
     @cached_property
     def _tags(self) -> Path | None:

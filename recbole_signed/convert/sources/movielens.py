@@ -16,7 +16,6 @@ from recbole_signed.convert import (
     blocks,
     filled,
     find_files,
-    find_one,
     open_table,
     option,
     plain_suffix,
@@ -65,12 +64,9 @@ class MovieLens(Rated):
 
     @cached_property
     def _ratings(self) -> Path:
-        assert self.input is not None
-        if self.input.is_file():
-            return self.input
-        if not find_files(self.input, _RATINGS) and find_files(self.input, ["u.data", "ml-100k.inter"]):
+        if self._beside("u.data", "ml-100k.inter") and not self._beside(*_RATINGS):
             raise UsageError(f"{self.input} holds MovieLens 100K, which is the source 'movielens-100k'.")
-        return find_one(self.input, _RATINGS, "ratings of MovieLens")
+        return self.the_file(_RATINGS, "ratings of MovieLens")
 
     def _beside(self, *names: str) -> Path | None:
         assert self.input is not None

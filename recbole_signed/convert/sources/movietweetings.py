@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from recbole_signed.convert import Batch, Features, Rated, find_files, find_one, open_table, option
+from recbole_signed.convert import Batch, Features, Rated, find_files, open_table, option
 from recbole_signed.convert.sources.movielens import encoding_of, movie_features
 
 _RATINGS = ("user_id", "item_id", "rating", "timestamp")
@@ -34,10 +34,7 @@ class MovieTweetings(Rated):
 
     @cached_property
     def _ratings(self) -> Path:
-        assert self.input is not None
-        if self.input.is_file():
-            return self.input
-        return find_one(self.input, ["ratings.dat"], "ratings of MovieTweetings", below="latest")
+        return self.the_file(["ratings.dat"], "ratings of MovieTweetings", below="latest")
 
     @cached_property
     def _movies(self) -> Path | None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, Part, RawText, SignRule, blocks, find_one, option
+from recbole_signed.convert import Batch, Converter, Part, RawText, SignRule, blocks, option
 
 _FILE = "australian_user_reviews.json"
 _FORMAT = "Posted %B %d, %Y."
@@ -55,8 +55,7 @@ class Steam(Converter):
 
     @cached_property
     def _file(self) -> Path:
-        assert self.input is not None
-        return self.input if self.input.is_file() else find_one(self.input, [_FILE], "reviews of Steam")
+        return self.the_file([_FILE], "reviews of Steam")
 
     def default_name(self) -> str:
         """``steam``."""

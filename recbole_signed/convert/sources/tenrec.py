@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from recbole_signed.convert import Batch, Converter, Part, SignRule, find_one, number, open_table, option, sign_by_rule
+from recbole_signed.convert import Batch, Converter, Part, SignRule, number, open_table, option, sign_by_rule
 from recbole_signed.convert.tables import RawTable
 
 _FILES = ("QK-video.csv", "QB-video.csv", "QK-article.csv", "QB-article.csv", "ctr_data_1M.csv")
@@ -47,8 +47,7 @@ class Tenrec(Converter):
 
     @cached_property
     def _table(self) -> RawTable:
-        assert self.input is not None
-        path = self.input if self.input.is_file() else find_one(self.input, _FILES, "file of Tenrec")
+        path = self.the_file(_FILES, "file of Tenrec")
         return open_table(path, separator=",")
 
     def inputs(self) -> list[Path]:

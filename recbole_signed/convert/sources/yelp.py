@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert import Batch, Rated, find_one, open_table, option
+from recbole_signed.convert import Batch, Rated, open_table, option
 
 _FILE = "yelp_academic_dataset_review.json"
 _RAW = {"user_id": "user_id", "business_id": "item_id", "stars": "rating", "date": "timestamp"}
@@ -35,8 +35,7 @@ class Yelp(Rated):
 
     @cached_property
     def _file(self) -> Path:
-        assert self.input is not None
-        return self.input if self.input.is_file() else find_one(self.input, [_FILE], "reviews of Yelp")
+        return self.the_file([_FILE], "reviews of Yelp")
 
     def default_name(self) -> str:
         """``yelp``."""

@@ -16,7 +16,6 @@ from recbole_signed.convert import (
     Converter,
     Part,
     SignRule,
-    find_one,
     number,
     open_table,
     option,
@@ -62,10 +61,7 @@ class Zvuk(Converter):
 
     @cached_property
     def _file(self) -> Path:
-        assert self.input is not None
-        if self.input.is_file():
-            return self.input
-        return find_one(self.input, ["zvuk-interactions.parquet"], "interactions of Zvuk")
+        return self.the_file(["zvuk-interactions.parquet"], "interactions of Zvuk")
 
     def default_name(self) -> str:
         """``zvuk``."""
