@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -57,7 +56,15 @@ def test_what_is_no_id_is_said(value: Any, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given_as", [np.array, pl.Series, pa.array, torch.tensor, tuple, lambda ids: pa.chunked_array([ids[:1], ids[1:]])]
+    "given_as",
+    [
+        np.array,
+        pl.Series,
+        torch.tensor,
+        tuple,
+        lambda ids: pl.Series(ids).to_arrow(),
+        lambda ids: pl.DataFrame({"user": ids}).to_arrow()["user"],
+    ],
 )
 def test_ids_may_come_in_any_array(given_as: Callable[[list[int]], Any]) -> None:
     assert [id_text(each) for each in listed(given_as([7, 9]), "user")] == ["7", "9"]
