@@ -14,7 +14,7 @@ from recbole.utils import ModelType, get_model, get_trainer, init_seed
 from recbole_signed.api.interactions import Interactions
 from recbole_signed.api.recommender import Recommender
 from recbole_signed.api.sequences import UserSequences
-from recbole_signed.compat import no_training_curves, own_arguments_hidden
+from recbole_signed.compat import each_warning_once, no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config
 from recbole_signed.trainer import remember_vocabulary
@@ -33,6 +33,7 @@ _OWN_KEYS = {
 }
 
 
+@each_warning_once()
 def fit(
     model: str,
     data: Interactions | str | Path,

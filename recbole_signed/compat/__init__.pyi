@@ -5,3 +5,4 @@ from .checkpoint import VOCABULARY as VOCABULARY
 from .checkpoint import refuse_other_formats as refuse_other_formats
 from .curves import no_training_curves as no_training_curves
 from .curves import tensorboard as tensorboard
+from .log import each_warning_once as each_warning_once

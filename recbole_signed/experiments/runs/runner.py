@@ -17,7 +17,7 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init_logger, init_seed
 
-from recbole_signed.compat import own_arguments_hidden
+from recbole_signed.compat import each_warning_once, own_arguments_hidden
 from recbole_signed.data import holds_nothing_out
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.evaluation import Recorded, recorded
@@ -55,6 +55,7 @@ class Validated:
     """Processor time since the training began."""
 
 
+@each_warning_once()
 def run(
     model: str,
     dataset: str,
