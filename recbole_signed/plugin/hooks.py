@@ -251,6 +251,50 @@ def _on_pop(module: ModuleType) -> None:
     wrapt.wrap_function_wrapper(module, "Pop.calculate_loss", calculate_loss)
 
 
+def _on_random(module: ModuleType) -> None:
+    """Let a score of RecBole's random baseline depend on the seed, the user and the item alone, on signed data.
+
+    It draws one list for all users of a batch (random.py, no upstream issue), so its metrics are those of a few lists,
+    it covers few items, and a model that is loaded gives other lists than the one that was saved. Without a sign it
+    stays as it is.
+    """
+    import numpy as np
+    import torch
+
+    def bits_above(values: torch.Tensor, shift: int) -> torch.Tensor:
+        return (values >> shift) & ((1 << (64 - shift)) - 1)
+
+    def drawn(instance: Any, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """Return numbers from 0 to below 1: SplitMix64 (Steele et al., OOPSLA 2014) of the number of the pair."""
+        pairs = instance.seed_of_pairs + users.to(instance.device) * instance.n_items + items.to(instance.device)
+        values = pairs * -0x61C8864680B583EB
+        values = (values ^ bits_above(values, 30)) * -0x40A7B892E31B1A47
+        values = (values ^ bits_above(values, 27)) * -0x6B2FB644ECCEEE15
+        return bits_above(values ^ bits_above(values, 31), 11).double() * 2.0**-53
+
+    def init(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+        wrapped(*args, **kwargs)
+        config = (*args, *kwargs.values())[0]
+        seed = np.random.SeedSequence(config["seed"]).generate_state(1, np.uint64)[0] >> np.uint64(1)
+        instance.seed_of_pairs = int(seed) if config["signed"] else None
+
+    def full_sort_predict(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        if instance.seed_of_pairs is None:
+            return wrapped(*args, **kwargs)
+        users = (*args, *kwargs.values())[0][instance.USER_ID]
+        return drawn(instance, users[:, None], torch.arange(instance.n_items)).view(-1)
+
+    def predict(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        if instance.seed_of_pairs is None:
+            return wrapped(*args, **kwargs)
+        batch = (*args, *kwargs.values())[0]
+        return drawn(instance, batch[instance.USER_ID], batch[instance.ITEM_ID])
+
+    wrapt.wrap_function_wrapper(module, "Random.__init__", init)
+    wrapt.wrap_function_wrapper(module, "Random.full_sort_predict", full_sort_predict)
+    wrapt.wrap_function_wrapper(module, "Random.predict", predict)
+
+
 def _on_ease(module: ModuleType) -> None:
     """Let RecBole's EASE invert its Gram matrix in place, on signed data.
 
@@ -338,6 +382,7 @@ _HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "recbole.evaluator.collector": _on_collector,
     "recbole.model.abstract_recommender": _on_abstract_recommender,
     "recbole.model.general_recommender.pop": _on_pop,
+    "recbole.model.general_recommender.random": _on_random,
     "recbole.model.general_recommender.ease": _on_ease,
     "recbole.quick_start.quick_start": _on_quick_start,
     "recbole_gnn.utils": _on_gnn_utils,

@@ -621,6 +621,42 @@ def test_pop_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: l
     assert model.item_cnt.sum() > 0
 
 
+def test_random_gives_each_user_a_list_that_a_loaded_model_gives_again(
+    write_inter: Write, signed_rows: list, tmp_path: Path
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    _, _, (train, _, _) = prepare("signed", "Random")
+
+    def scores(seed: int) -> torch.Tensor:
+        config, _, _ = prepare("signed", "Random", seed=seed)
+        model = get_model("Random")(config, train._dataset)
+        torch.rand(3)  # what else draws makes no difference
+        users, items = torch.arange(model.n_users), torch.arange(model.n_items)
+        found = model.full_sort_predict({"user_id": users}).view(model.n_users, -1)
+        some = {"user_id": users[1:4], "item_id": items[2:5]}
+        assert torch.equal(model.predict(some), found[users[1:4], items[2:5]])
+        return found
+
+    first = scores(1)
+    assert torch.equal(first, scores(1))
+    assert first.min() >= 0
+    assert first.max() < 1
+    assert len(first.unique()) == first.numel()
+    assert not torch.isin(first, scores(2)).any()
+    assert abs(first.mean() - 0.5) < 5 * (12 * first.numel()) ** -0.5
+    assert len({tuple(row.topk(5).indices.tolist()) for row in first}) > len(first) / 2
+
+
+def test_random_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) -> None:
+    write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
+    config, _, (train, _, _) = prepare("likes", "Random")
+    model = get_model("Random")(config, train._dataset)
+    torch.manual_seed(3)
+    found = model.full_sort_predict({"user_id": torch.tensor([1, 2])}).view(2, -1)
+    torch.manual_seed(3)
+    assert torch.equal(found, torch.rand(model.n_items, 1).double().T.repeat(2, 1))
+
+
 def test_ease_is_recboles_own_whether_or_not_it_inverts_in_place(write_inter: Write, signed_rows: list) -> None:
     write_inter("signed", COLUMNS, signed_rows)
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
