@@ -89,8 +89,10 @@ class SLGNN(SignedRecommender):
     at a time, as the comparison in SIGformer's paper does (SIGIR 2024).
 
     Other departures from the authors' code: Adam in place of Adagrad; the trainable features of nodes start at random,
-    with the variance that theirs have, standardised singular vectors of the signed adjacency matrix; nothing of the
-    size nodes x nodes is made in the backward pass, which theirs does.
+    with the variance that theirs have, standardised singular vectors of the signed adjacency matrix; the weights of all
+    heads start as one tensor of Xavier's distribution, so with four heads W starts about four times smaller than
+    theirs, which have one for each head; nothing of the size nodes x nodes is made in the backward pass, which theirs
+    does.
     """
 
     source = "AAAI 2023"
