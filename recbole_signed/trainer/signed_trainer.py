@@ -14,6 +14,7 @@ from recbole.utils import ModelType
 
 from recbole_signed.compat import VOCABULARY
 from recbole_signed.errors import UsageError
+from recbole_signed.model import SignedRecommender
 from recbole_signed.trainer.checkpoint_growth import (
     check_vocabulary,
     grown_optimizer,
@@ -71,7 +72,9 @@ class SignedTrainer(Trainer):
       :attr:`stopped_by` then is ``"budget"``. CPU seconds are looked at between two rounds of training (an epoch, or
       ``eval_every_steps``); wall time never counts, as it depends on what else the machine does;
     * ``lr_milestones`` (steps of the optimizer) and ``lr_gamma`` lower the learning rate;
-    * a model of the type ``TRADITIONAL`` has a ``fit()``, called once instead of a pass over batches.
+    * a model of the type ``TRADITIONAL`` has a ``fit()``, called once instead of a pass over batches;
+    * ``enable_amp`` has no effect on a :class:`~recbole_signed.model.SignedRecommender`, and a warning says so: torch
+      has no products with sparse matrices in 16 bits.
 
     Attributes:
         curve: ``[epoch, valid score]`` of each validation; the number of passes until then, not always a whole one.
@@ -84,6 +87,10 @@ class SignedTrainer(Trainer):
     """Whether ``resume`` gives the training that would have been."""
     best_valid_score: Any
     best_valid_result: Any
+    enable_amp: Any
+    saved_model_file: Any
+    start_epoch: Any
+    cur_step: Any
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
@@ -91,6 +98,11 @@ class SignedTrainer(Trainer):
         if self.one_pass:
             self.epochs = 1
             self.eval_step: int = min(config["eval_step"], 1)
+        elif self.enable_amp and isinstance(model, SignedRecommender):
+            self.enable_amp = False
+            self.logger.warning(
+                f"enable_amp has no effect on {config['model']}: its products of sparse matrices are in float32 alone."
+            )
         self.passes = int(self.epochs)
         self.budget = float(config["training_budget"] or 0.0)
         self.every, self.max_steps = (_whole_number(config, key) for key in ("eval_every_steps", "max_steps"))

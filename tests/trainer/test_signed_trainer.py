@@ -265,6 +265,18 @@ def test_what_can_not_go_on_exactly_is_refused(start: Callable[..., Any]) -> Non
         start("EASE", resume=path)
 
 
+@pytest.mark.parametrize("name", ["SGCN", "SIGformer", "SimGCL"])
+def test_mixed_precision_has_no_effect_on_sparse_products_and_that_is_said(
+    name: str, start: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING")
+    scores = []
+    for amp in (False, True):
+        scores.append(fit(start(name, epochs=1, enable_amp=amp))[0])
+        assert (f"enable_amp has no effect on {name}" in caplog.text) == amp
+    assert scores[0] == scores[1]
+
+
 def test_stock_models_have_recboles_trainer_unless_asked(start: Callable[..., Any]) -> None:
     assert type(start("LightGCN")[0]) is Trainer
 
