@@ -30,6 +30,7 @@ from .ranges import RANGES as RANGES
 from .ranges import Interval as Interval
 from .ranges import Listed as Listed
 from .ranges import Words as Words
+from .ranges import check_entries as check_entries
 from .ranges import declared_for as declared_for
 from .ranges import ranges_of as ranges_of
 from .registry import PROPERTIES as PROPERTIES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +19,7 @@ from recbole_signed.data import SETTING_KEYS, SignedSettings, inter_columns
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import registry
-from recbole_signed.plugin.ranges import check_values
+from recbole_signed.plugin.ranges import check_entries, check_values
 from recbole_signed.yaml_spec import read_yaml
 
 DATA_ROOT = "atomic_files"
@@ -187,7 +187,7 @@ def check_valid_metric(config: Any) -> None:
     name, _, length = chosen.partition("@")
     if name.lower() not in (each.lower() for each in metrics):
         raise UsageError(f"valid_metric is {chosen}, but metrics are {', '.join(metrics)}; add it to them.")
-    number = re.match(r"\d+", length)
+    number = re.match(r"[1-9]\d*", length)
     fits = int(number[0]) in lengths if number else not issubclass(metrics_dict[name.lower()], TopkMetric)
     if not fits:
         raise UsageError(f"valid_metric is {chosen}, but topk is {lengths}; set it to {name}@{lengths[0]}, say.")
@@ -275,17 +275,19 @@ def _has_files(config: Any) -> bool:
     return Path(config.final_config_dict["data_path"]).is_dir()
 
 
-def refuse_unknown_keys(given: Iterable[str], defaults: Iterable[str]) -> None:
-    """Refuse keys that nothing reads.
+def refuse_unknown_keys(given: Mapping[str, Any], defaults: Iterable[str]) -> None:
+    """Refuse keys, and entries of RecBole's mappings, that nothing reads.
 
     Raises:
-        UsageError: names the first unknown key and the nearest known one.
+        UsageError: names the first unknown key or entry and the nearest known one.
     """
     known = {*defaults, *SETTING_KEYS, *FREE_KEYS, *recbole_keys()}
-    for key in given:
+    for key, value in given.items():
         if key not in known:
             escape = "allow_unknown_keys: True lets any key pass"
             raise UsageError(f"unknown configuration key '{key}' ({escape}){ending(key, known)}")
+        if isinstance(value, Mapping):
+            check_entries(key, value)
 
 
 @cache

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, ending
 
 _SEEDS = 2**32
 _INTERVAL = re.compile(r"(int )?([\[(])(\S+), (\S+)([\])])")
@@ -133,6 +133,14 @@ RANGES: dict[str, Interval | Words] = {
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 """Optimisers that RecBole knows; it takes Adam for every other name."""
 
+ENTRIES = {
+    "eval_args": ("split", "group_by", "order", "mode"),
+    "eval_args.mode": ("valid", "test"),
+    "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
+}
+"""The entries of RecBole's mappings; it passes over any other, and takes its default for what was meant."""
+_MODE = re.compile("full|labeled|(uni|pop)[1-9][0-9]*")
+
 
 def ranges_of(model_class: type) -> dict[str, Interval | Words]:
     """Return key -> the values that it may have, for a model: those that all models share, and its own."""
@@ -196,6 +204,8 @@ def check_values(
     if "learner" in given and isinstance(learner, str) and learner.lower() not in LEARNERS:
         raise UsageError(f"learner is {learner!r}; it must be one of {', '.join(LEARNERS)}.")
     _check_split(final.get("eval_args"))
+    _check_modes(final.get("eval_args"))
+    _check_sampling(final.get("train_neg_sample_args"))
     _warn_of_missing_gpu(given, final)
 
 
@@ -210,6 +220,39 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
         return
     if not fits:
         raise UsageError(f"'{key}' is {value!r}; it must be {wanted}.")
+
+
+def check_entries(key: str, names: Iterable[str]) -> None:
+    """Refuse names that are no entries of one of RecBole's mappings.
+
+    Raises:
+        UsageError: names the first one, and the nearest entry.
+    """
+    for name in names if key in ENTRIES else ():
+        if name not in ENTRIES[key]:
+            raise UsageError(f"'{key}' has no entry '{name}'{ending(str(name), ENTRIES[key])}")
+
+
+def _check_modes(eval_args: Any) -> None:
+    mode = eval_args.get("mode") if isinstance(eval_args, Mapping) else None
+    if isinstance(mode, Mapping):
+        check_entries("eval_args.mode", mode)
+    for each in mode.values() if isinstance(mode, Mapping) else [mode]:
+        if each is not None and not (isinstance(each, str) and _MODE.fullmatch(each)):
+            raise UsageError(
+                f"eval_args.mode is {each!r}; it must be full, labeled, or candidates to draw for each held-out like, "
+                "such as uni100 or pop100."
+            )
+
+
+def _check_sampling(sampling: Any) -> None:
+    """Refuse numbers of sampled items on which RecBole would fail in the first batch."""
+    if not isinstance(sampling, Mapping):
+        return
+    for name, limits in (("sample_num", COUNT), ("candidate_num", COUNT if sampling.get("dynamic") else FROM_ZERO)):
+        value = sampling.get(name, limits.low)
+        if value not in (None, "none") and not limits.holds(value):
+            raise UsageError(f"train_neg_sample_args.{name} is {value!r}; it must be {limits}.")
 
 
 def _check_split(eval_args: Any) -> None:

@@ -49,6 +49,15 @@ WRONG = [
     ("learning_rate", float("nan")),
     ("stopping_step", True),
     ("eval_args", {"split": {"RS": [0.5, 0.5, -0.1]}}),
+    ("eval_args", {"mode": "uni"}),
+    ("eval_args", {"mode": "uni0"}),  # every held-out like would be the first of one candidate
+    ("eval_args", {"mode": {"valid": "full", "test": "full50"}}),
+    ("eval_args", {"mode": {"tset": "uni50"}}),
+    ("eval_args", {"order": "TO", "group-by": "none"}),  # RecBole would split by user
+    ("train_neg_sample_args", {"distribution": "uniform", "num": 5}),
+    ("train_neg_sample_args", {"distribution": "uniform", "sample_num": 0}),
+    ("train_neg_sample_args", {"distribution": "uniform", "sample_num": 1.5}),
+    ("train_neg_sample_args", {"distribution": "uniform", "dynamic": True, "candidate_num": 0}),
 ]
 
 
@@ -257,6 +266,7 @@ def test_heads_divide_the_width(prepare_model: Callable[..., Any]) -> None:
     [
         ({"topk": [20]}, "valid_metric is MRR@10, but topk is [20]; set it to MRR@20, say."),
         ({"metrics": ["Recall", "NDCG"]}, "valid_metric is MRR@10, but metrics are Recall, NDCG; add it to them."),
+        ({"valid_metric": "NDCG@010"}, "valid_metric is NDCG@010, but topk is [10]; set it to NDCG@10, say."),
         ({"valid_metric": "NDCG"}, "valid_metric is NDCG, but topk is [10]; set it to NDCG@10, say."),
     ],
 )

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from recbole_signed.data import COLD
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError
+from recbole_signed.plugin import check_entries
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
 __all__ = [
@@ -107,8 +108,7 @@ def with_dotted(dotted: Mapping[str, Any], *bases: Mapping[str, Any]) -> dict[st
             place = place.setdefault(name, {})
             path = f"{path}.{name}"
         _check_mapping(path, place, key)
-        if path in _ENTRIES and inner[-1] not in _ENTRIES[path]:
-            raise UsageError(f"'{path}' has no entry '{inner[-1]}'{ending(inner[-1], _ENTRIES[path])}")
+        check_entries(path, inner[-1:])
         place[inner[-1]] = value
     return result
 
@@ -131,12 +131,6 @@ def draws(eval_args: Mapping[str, Any]) -> bool:
     split = eval_args.get("split")
     cold = isinstance(split, Mapping) and bool(COLD.keys() & split)
     return cold or eval_args.get("order") != "TO" or not ranks_all(eval_args)
-
-
-_ENTRIES = {
-    "eval_args": ("split", "group_by", "order", "mode"),
-    "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
-}
 
 
 def _check_mapping(path: str, place: Any, key: str) -> None:
