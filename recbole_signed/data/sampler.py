@@ -40,6 +40,9 @@ class UsedItems:
 class SignedSampler:
     """Draws items that a user has not liked up to a phase, by RecBole's interface and from its random numbers.
 
+    For validation and test, what is hidden from a user in the ranking of all items is no candidate either: a model that
+    knows its dislikes would be right about them for nothing. For training, a dislike may be a negative.
+
     Args:
         parts: the training, validation and test parts.
         distribution: ``uniform``, or ``popularity`` (in proportion to the likes of all parts to the power ``alpha``).
@@ -51,6 +54,8 @@ class SignedSampler:
     """
 
     phase: str
+    _refused: list[IntArray] | None = None
+    """What may not be drawn, as keys; made at the first draw, as a ranking of all items draws nothing."""
     _checked = False
     """Whether it is known that each user has an item left to draw."""
 
@@ -74,19 +79,37 @@ class SignedSampler:
                 "the data set has one item to draw from, so there is no negative; use data with more, or a model that "
                 "draws none, such as SSF."
             )
+        able = self._counts() > 0
         counts = np.zeros(self.user_num, dtype=np.int64)
-        for number, keys in enumerate(self._keys):
-            known = np.zeros(len(keys), dtype=bool)
-            for earlier in self._keys[:number]:
+        refused = self._keys_refused()
+        for number, keys in enumerate(refused):
+            known = ~able[keys % self.item_num]
+            for earlier in refused[:number]:
                 known |= contains(earlier, keys)
             counts += np.bincount(keys[~known] // self.item_num, minlength=self.user_num)
-        if (counts[1:] >= most).any():
-            user = self.datasets[0].id2token(self.uid_field, int(np.argmax(counts)))
+        asked = np.unique(self._part.inter_feat[self.uid_field].numpy())
+        full = asked[counts[asked] >= most - self.repeatable]  # the item of the row is none either
+        if len(full):
+            user = self.datasets[0].id2token(self.uid_field, int(full[0]))
+            met = "liked" if len(refused) == len(self._keys) else "an edge to"
             raise UsageError(
-                f"the user '{user}' has liked every item that could be drawn, so there is no negative; leave such "
+                f"the user '{user}' has {met} every item that could be drawn, so there is no negative; leave such "
                 "users out (user_inter_num_interval), or take a model that draws none, such as SSF."
             )
         self._checked = True
+
+    @property
+    def _part(self) -> Any:
+        """The part of the phase; that of training before a phase was chosen."""
+        return self.datasets[PHASES.index(getattr(self, "phase", PHASES[0]))]
+
+    def _keys_refused(self) -> list[IntArray]:
+        """Return what may not be drawn: likes up to the phase, and what is hidden where it is evaluated."""
+        if self._refused is None:
+            history = getattr(self._part, "history", None)
+            hidden = [] if history is None or not len(history.items) else [history.keys(self.item_num)]
+            self._refused = [*self._keys, *hidden]
+        return self._refused
 
     def set_distribution(self, distribution: str) -> None:
         """Draw by ``distribution`` from now on."""
@@ -99,20 +122,22 @@ class SignedSampler:
     def set_phase(self, phase: str) -> SignedSampler:
         """Return a sampler of ``train``, ``valid`` or ``test``, which refuses the likes of this part and earlier ones.
 
+        Those of ``valid`` and ``test`` refuse what is hidden there, too.
+
         Raises:
             ValueError: there is no such phase.
         """
         if phase not in self.phases:
             raise ValueError(f"Phase [{phase}] not exist.")
         new = copy.copy(self)
-        new.phase, new._checked = phase, False
+        new.phase, new._checked, new._refused = phase, False, None
         new._keys = self._keys[: PHASES.index(phase) + 1]
         return new
 
     @property
     def used_ids(self) -> Any:
         """RecBole's mapping from a user to the set of items that are refused; by phase before one was chosen."""
-        lists = [ItemLists.from_keys(keys, self.user_num, self.item_num) for keys in self._keys]
+        lists = [ItemLists.from_keys(keys, self.user_num, self.item_num) for keys in self._keys_refused()]
         if hasattr(self, "phase"):
             return UsedItems(lists)
         return {phase: UsedItems(lists[: number + 1]) for number, phase in enumerate(PHASES)}
@@ -146,7 +171,9 @@ class SignedSampler:
             if not len(places):
                 break
             drawn[places] = self.sampling(len(places))
-            refused = drawn[places] == own[places] if own is not None else self._is_used(rows[places] + drawn[places])
+            refused = self._is_used(rows[places] + drawn[places])
+            if own is not None:
+                refused |= drawn[places] == own[places]
             places = places[refused]
         for place in places:
             drawn[place] = self._allowed_draw(rows[place], None if own is None else own[place])
@@ -156,7 +183,8 @@ class SignedSampler:
         """Return an item for the user of ``row`` (its number times that of the items), drawn among those allowed."""
         counts = self._counts()
         items = np.flatnonzero(counts)
-        items = items[~self._is_used(row + items) if own is None else items != own]
+        items = items[~self._is_used(row + items)]
+        items = items if own is None else items[items != own]
         weights = scaled_powers(counts[items], self.alpha if self.distribution == "popularity" else 0.0)
         return int(np.random.choice(items, p=weights / weights.sum()))  # noqa: NPY002
 
@@ -169,7 +197,7 @@ class SignedSampler:
 
     def _is_used(self, keys: IntArray) -> npt.NDArray[np.bool_]:
         used = np.zeros(len(keys), dtype=bool)
-        for part in self._keys:
+        for part in self._keys_refused():
             used |= contains(part, keys)
         return used
 

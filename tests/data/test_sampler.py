@@ -17,7 +17,7 @@ from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import init_seed
 
 from recbole_signed import UsageError
-from recbole_signed.data import PHASES, SignedSampler
+from recbole_signed.data import PHASES, ItemLists, SignedSampler
 from recbole_signed.data import sampler as sampler_module
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
@@ -198,5 +198,52 @@ def test_sampled_evaluation_runs(write_inter: Write, signed_rows: list, quick: d
     write_inter("signed", COLUMNS, signed_rows)
     write_inter("likes", [COLUMNS[0], COLUMNS[1], COLUMNS[3]], [(u, i, t) for u, i, s, t in signed_rows if s > 0])
     args = {**quick, "eval_args": {"mode": "uni20"}}
-    results = [run_recbole(model="BPR", dataset=name, config_dict=args, saved=False) for name in ("signed", "likes")]
-    assert results[0]["test_result"] == results[1]["test_result"]
+    shown = {**args, "mask_dislikes": False, "mask_neutrals": False}
+    results = [
+        run_recbole(model="BPR", dataset=name, config_dict=given, saved=False)["test_result"]
+        for name, given in (("signed", shown), ("likes", args), ("signed", args))
+    ]
+    assert results[0] == results[1]
+    assert results[0] != results[2]
+
+
+@pytest.mark.parametrize("mode", ["uni20", "pop20"])
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_what_is_hidden_in_a_full_ranking_is_no_candidate(
+    model: str, mode: str, write_inter: Write, signed_rows: list
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    held = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": mode}
+    config = Config(model=model, dataset="signed", config_dict={"state": "ERROR", "eval_args": held})
+    init_seed(config["seed"], config["reproducibility"])
+    loaders = data_preparation(config, create_dataset(config))
+    for loader in loaders[1:]:
+        users, items = loader._dataset.history.users(), loader._dataset.history.items
+        hidden = set(zip(users.tolist(), items.tolist(), strict=True))
+        disliked = set(zip(*(each.tolist() for each in loader._dataset._pairs(loader._dataset.neg_feat)), strict=True))
+        drawn, shown = set(), 0
+        for batch, _, _, positive in loader:
+            pairs = list(zip(batch["user_id"].tolist(), batch["item_id"].tolist(), strict=True))
+            drawn.update(pairs)
+            shown += len(positive)
+        assert len(drawn) > 10 * shown
+        assert not hidden & drawn
+        assert disliked & drawn  # held-out dislikes are candidates, as they are in a full ranking
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_a_user_for_whom_all_candidates_are_hidden_is_named_if_it_is_evaluated(distribution: str) -> None:
+    data = parts()
+    liked = set(data[0].inter_feat["item_id"][data[0].inter_feat["user_id"] == 5].tolist())
+    others = np.array([item for item in range(1, 40) if item not in liked])
+    for part in data[1:]:
+        part.history = ItemLists.from_pairs(np.full(len(others), 5), others, 30, 40)
+        kept = part.inter_feat["user_id"] != 5
+        part.inter_feat = {name: column[kept] for name, column in part.inter_feat.items()}
+    sampler = SignedSampler(data, distribution)
+    assert len(sampler.set_phase("train").sample_by_user_ids([5], [1], 3)) == 3
+    assert len(sampler.set_phase("valid").sample_by_user_ids([4], [1], 3)) == 3
+    last = data[2].inter_feat
+    data[2].inter_feat = {name: torch.cat([column, torch.tensor([5])]) for name, column in last.items()}
+    with pytest.raises(UsageError, match="the user 'raw 5' has an edge to every item"):
+        SignedSampler(data, distribution).set_phase("test").sample_by_user_ids([4], [1], 3)
