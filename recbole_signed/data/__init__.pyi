@@ -33,4 +33,5 @@ from .split import holds_nothing_out as holds_nothing_out
 from .split import part_of_others as part_of_others
 from .split import part_of_rows as part_of_rows
 from .split import ranks as ranks
+from .split import ranks_all as ranks_all
 from .split import rows_of_parts as rows_of_parts

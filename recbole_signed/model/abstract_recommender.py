@@ -14,6 +14,9 @@ from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 
+CELLS = 4_000_000
+"""Scores of all items that are made at a time to take some of them: bounds the memory, not the result."""
+
 
 class SignedRecommender(GeneralRecommender):
     """A general recommender that knows likes and dislikes.
@@ -138,7 +141,18 @@ class SignedRecommender(GeneralRecommender):
         """Return the scores of (user, item) pairs, ``[batch]``."""
         users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
         distinct, row = users.unique(return_inverse=True)
-        return self.score(distinct)[row, items]
+        size = max(CELLS // self.n_items, 1)
+        if len(distinct) <= size:
+            return self.score(distinct)[row, items]
+        block = row // size
+        order = block.argsort()
+        found = torch.cat(
+            [
+                self.score(distinct[number * size : (number + 1) * size])[row[pairs] % size, items[pairs]]
+                for number, pairs in enumerate(order.split(block.bincount().tolist()))
+            ]
+        )
+        return found[order.argsort()]
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return the scores of all items for each user, flat ``[batch * n_items]``."""

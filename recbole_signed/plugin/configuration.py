@@ -15,7 +15,7 @@ from typing import Any
 
 from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.convert import ensure_ml100k, refuse_changed
-from recbole_signed.data import SETTING_KEYS, SignedSettings, inter_columns
+from recbole_signed.data import SETTING_KEYS, SignedSettings, inter_columns, ranks_all
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import registry
@@ -49,7 +49,8 @@ SMALL_BYTES = 20_000_000
 
 EVAL_CELLS = 4_000_000
 """Default ``eval_batch_size`` for signed data: scores per batch, or those of 64 or 128 users. RecBole's 4,096 ranks one
-user at a time where there are more items than that."""
+user at a time where there are more items than that. With sampled candidates it counts pairs, each with its embeddings,
+and RecBole's default stays."""
 
 # fmt: off
 FREE_KEYS = frozenset((
@@ -215,7 +216,8 @@ def add_signed_settings(config: Any) -> None:
         _warn_of_ratings(config)
         return
     given = {*config.external_config_dict, *beside.values}
-    if "eval_batch_size" not in given and not is_sequential(config.model_class):
+    by_scores = ranks_all(final["eval_args"]) and not is_sequential(config.model_class)
+    if "eval_batch_size" not in given and by_scores:
         final["eval_batch_size"] = EVAL_CELLS
     if not final.get("allow_unknown_keys"):
         defaults = beside.defaults(config)

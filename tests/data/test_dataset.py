@@ -726,6 +726,8 @@ def test_many_users_at_a_time_where_the_catalogue_is_large(
     assert test.step == 256
     _, _, (_, _, test) = prepare("signed", **split, eval_batch_size=3 * n_items)
     assert test.step == 3  # what is given holds
+    sampled = {"eval_args": {**split["eval_args"], "mode": "uni20"}}
+    assert prepare("signed", **sampled)[0]["eval_batch_size"] == 4096  # RecBole's: it counts pairs there
 
 
 def test_metrics_of_a_sample_are_those_of_its_users(write_inter: Write, signed_rows: list, quick: dict) -> None:

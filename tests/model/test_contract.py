@@ -18,6 +18,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 from recbole_signed.convert.sources import planted
+from recbole_signed.model import abstract_recommender
 from recbole_signed.plugin import registry
 
 OURS = sorted(
@@ -186,7 +187,9 @@ def test_scores_untrained_and_survives_a_deep_copy(name: str, rows: dict, build:
     assert copied.predict(pairs).shape == (3,)
 
 
-def test_predict_is_the_gathered_full_sort(name: str, rows: dict, build: Build) -> None:
+def test_predict_is_the_gathered_full_sort(
+    name: str, rows: dict, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fitted = build(name, rows)
     rng = np.random.default_rng(0)
     users = torch.from_numpy(rng.integers(1, fitted.dataset.user_num, 200))
@@ -195,6 +198,9 @@ def test_predict_is_the_gathered_full_sort(name: str, rows: dict, build: Build) 
     pairs = fitted.model.predict(Interaction({"user_id": users, "item_id": items}))
     torch.testing.assert_close(pairs, full[torch.arange(200), items])
     assert torch.isfinite(pairs).all()
+    monkeypatch.setattr(abstract_recommender, "CELLS", 7 * fitted.dataset.item_num)
+    blocks = fitted.model.predict(Interaction({"user_id": users, "item_id": items}))
+    torch.testing.assert_close(blocks, pairs)
 
 
 def test_without_dislikes_it_is_what_it_should_be(name: str, rows: dict, build: Build) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from recbole_signed.data import COLD
+from recbole_signed.data import COLD, ranks_all
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import check_entries
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
@@ -118,12 +118,6 @@ def eval_args_of(given: Mapping[str, Any]) -> dict[str, Any]:
     whole = given.get("eval_args")
     single = {key.partition(".")[2]: value for key, value in given.items() if key.startswith("eval_args.")}
     return {**(whole if isinstance(whole, Mapping) else {}), **single}
-
-
-def ranks_all(eval_args: Mapping[str, Any]) -> bool:
-    """Whether RecBole's ``eval_args`` rank all items, and no candidates that are drawn."""
-    mode = eval_args.get("mode") or "full"
-    return all(each == "full" for each in (mode.values() if isinstance(mode, Mapping) else [mode]))
 
 
 def draws(eval_args: Mapping[str, Any]) -> bool:
