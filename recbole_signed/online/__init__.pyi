@@ -26,6 +26,7 @@ from .events import ids_of as ids_of
 from .events import parse_rows as parse_rows
 from .events import refuse_other_units as refuse_other_units
 from .events import sign_of as sign_of
+from .events import time_of as time_of
 from .model_version import UpdateResult as UpdateResult
 from .recommender import OnlineRecommender as OnlineRecommender
 from .replica import Follower as Follower

@@ -226,6 +226,7 @@ def parse_rows(
     limits: Limits | None = None,
     *,
     instead: Iterable[Mapping[str, Any]] | None = None,
+    times: Mapping[int, int] | None = None,
     only_known: bool = False,
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """Turn rows of any origin into a batch, and those that are not events into dead letters.
@@ -238,6 +239,7 @@ def parse_rows(
         positions: where the source has each row.
         limits: of the time stamps; `Limits()` where not given.
         instead: for each row what its source knows of fields that it lacks.
+        times: of rows that have none, by their places; they are taken though they lie ahead of the clock.
         only_known: refuse a row that has any other field, or features beside another type than announces them, as where
             somebody waits for the answer.
     """
@@ -247,10 +249,13 @@ def parse_rows(
     features: list[str] = []
     dead: list[DeadLetter] = []
     known = itertools.repeat(None) if instead is None else instead
-    for (row, position), more in zip(zip(rows, positions, strict=True), known, strict=False):
+    given = times or {}
+    for place, ((row, position), more) in enumerate(zip(zip(rows, positions, strict=True), known, strict=False)):
         try:
             _refuse_fields(row, only_known=only_known)
-            parsed = _parse({**more, **row} if more else row, latest, limits.max_id_length)
+            stamp = given.get(place)
+            whole = {**more, **row} if more else row if stamp is None else {**row, "timestamp": stamp}
+            parsed = _parse(whole, latest if stamp is None else _LATEST, limits.max_id_length)
             if only_known and parsed[3] not in ANNOUNCED and not _is_nothing(row.get("features")):
                 raise _InvalidRowError(f"features are announced by the types {' and '.join(ANNOUNCED.values())} alone")
             features.append(_features(row) if parsed[3] in ANNOUNCED else "")
@@ -394,6 +399,14 @@ def refuse_other_units(times: np.ndarray) -> None:
         raise UsageError(
             f"The time stamp {found} of an edge looks like {UNIT_NAMES[unit_of(found)]}; edges have milliseconds."
         )
+
+
+def time_of(row: Mapping[str, Any], limits: Limits | None = None) -> int | None:
+    """Return the time stamp of a row, in milliseconds; None where it has none that is accepted."""
+    try:
+        return _timestamp(row.get("timestamp"), (limits or Limits()).latest())
+    except _InvalidRowError:
+        return None
 
 
 def _timestamp(value: Any, latest: int) -> int:

@@ -178,6 +178,7 @@ class OnlineRecommender(RenewableModel):
         rows: Iterable[Event | Mapping[str, Any]],
         limits: Limits | None = None,
         *,
+        times: Mapping[int, int] | None = None,
         before: Callable[[EventBatch], None] | None = None,
         source: str | None = None,
         position: str | None = None,
@@ -187,6 +188,7 @@ class OnlineRecommender(RenewableModel):
         Args:
             rows: events, or mappings with their fields.
             limits: of ids and time stamps; those of the state by default.
+            times: of rows that have none, by their places; they are taken though they lie ahead of the clock.
             before: called with the valid events before they are taken in; some of them may be duplicates.
             source: name of the stream that they come from.
             position: up to which it is read then.
@@ -194,7 +196,7 @@ class OnlineRecommender(RenewableModel):
         Raises:
             UsageError: the disk is full; then none of them was taken.
         """
-        parsed = ParsedRows.of(rows, limits or self._limits)
+        parsed = ParsedRows.of(rows, limits or self._limits, times)
         parsed = parsed.without(self._unfit(parsed.batch))
         if before is not None:
             before(parsed.batch)
@@ -248,7 +250,9 @@ class OnlineRecommender(RenewableModel):
         with self._entered() as (state, _):
             before = state.log.graves.time_of(token)
         stamp = self.time_to_forget(token) if timestamp is None else timestamp
-        self.update([Event("", token, "", "forget_user", stamp)])
+        # one that follows an earlier forgetting may lie ahead of a clock that was set back since
+        limits = self._limits if timestamp is not None else Limits(future_tolerance=None)
+        self.update(EventBatch.of([Event("", token, "", "forget_user", stamp)], limits))
         with self._entered() as (state, _):
             if stamp <= before and token in state.users:
                 raise UsageError(
@@ -266,7 +270,7 @@ class OnlineRecommender(RenewableModel):
             UsageError: ``user`` is not an id.
         """
         with self._entered() as (state, _):
-            return max(state.settings.now(), state.log.graves.time_of(id_of(user)) + 1)
+            return max(state.settings.now(), *self.times_to_follow([id_of(user)], [""]))
 
     def times_to_follow(self, users: Sequence[str], items: Sequence[str]) -> list[int]:
         """Return the earliest times at which events count after all that was taken before, milliseconds since 1970.

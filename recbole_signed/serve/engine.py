@@ -31,25 +31,6 @@ from recbole_signed.serve.verdicts import VerdictWatch
 from recbole_signed.serve.writer import Writer
 
 RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
-SET_BACK = 240_000
-"""Milliseconds by which the clock may be set back without changing the order of events; less than what an event may lie
-ahead of it."""
-
-
-class Arrivals:
-    """The times of events that come without one: none is earlier than one before, though the clock is set back.
-
-    A verdict would else be older than the one that it takes back, and change nothing.
-    """
-
-    def __init__(self) -> None:
-        self._last = 0
-
-    def now(self) -> int:
-        """Return the clock, milliseconds since 1970."""
-        now = now_ms()
-        self._last = now if now >= self._last or self._last - now > SET_BACK else self._last + 1
-        return self._last
 
 
 class Engine(Answers):
@@ -76,7 +57,6 @@ class Engine(Answers):
         self.verdicts: VerdictWatch | None = None
         self.follower: Follower | None = None
         self.feed: Feed | None = None
-        self.arrivals = Arrivals()
         self._dislike_rate, self._unknown_items = RecentShare(), RecentShare()
         if isinstance(trainer, OnlineReplica):
             self.follower = Follower(trainer)

@@ -13,8 +13,6 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.ids_and_times import id_text
-from recbole_signed.online import OnlineRecommender
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.problems import ProblemError, too_late
@@ -24,35 +22,6 @@ from recbole_signed.serve.writer import Writer
 Answered = TypeVar("Answered")
 THREADS = 4
 """Answers that are made at once beside those of the event loop; more would wait for each other anyway."""
-
-
-def _stamped(rows: Sequence[Any], engine: Engine) -> list[Any]:
-    """Return rows with time stamps: one that has none is of now.
-
-    Somebody's clock may be ahead, and what came with its time would stay the newest. So such a row is later than what
-    was taken before of its user and item, and than a forgetting of the user.
-    """
-    untimed = [place for place, row in enumerate(rows) if isinstance(row, dict) and row.get("timestamp") is None]
-    if not untimed:  # nothing is looked up, so nothing waits for a batch that is being taken
-        return list(rows)
-    users, items = ([_id(rows[place].get(field)) for place in untimed] for field in ("user_id", "item_id"))
-    assert isinstance(engine.trainer, OnlineRecommender)
-    stamped, here = list(rows), dict[tuple[str, str], int]()
-    for place, user, item, least in zip(
-        untimed, users, items, engine.trainer.times_to_follow(users, items), strict=True
-    ):
-        stamp = max(engine.arrivals.now(), least, here.get((user, item), 0), here.get((user, ""), 0))
-        here[user, "" if rows[place].get("type") == "forget_user" else item] = stamp + 1
-        stamped[place] = {**rows[place], "timestamp": stamp}
-    return stamped
-
-
-def _id(given: Any) -> str:
-    """Return an id as the state has it; nothing for what is none: such a row is refused later."""
-    try:
-        return id_text(given)
-    except ValueError:
-        return ""
 
 
 def _writer(engine: Engine) -> Writer:
@@ -84,7 +53,7 @@ async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
         )
     with disk():
         writer = _writer(engine)
-        written = await asyncio.wrap_future(writer.submit(_stamped(rows, engine)))
+        written = await asyncio.wrap_future(writer.submit(rows))
     results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
     count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)

@@ -21,6 +21,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import id_text
 from recbole_signed.online import DeadLetter, EventBatch, OnlineRecommender
 from recbole_signed.online.store import EventResult
+from recbole_signed.serve.arrivals import Arrivals
 from recbole_signed.serve.telemetry import Telemetry
 
 _logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Writer:
     ) -> None:
         self._trainer, self._telemetry = trainer, telemetry
         self._before, self._after = before, after
+        self.arrivals = Arrivals()
         self.queue_size, self._commit_size = queue_size, commit
         self.failure: str | None = None
         """Why the last events could not be taken; None once some were, or could be."""
@@ -200,7 +202,8 @@ class Writer:
             if len(batch):
                 self._before(batch)
 
-        results = self._trainer.ingest(rows, before=before, source=source, position=position)
+        times = self.arrivals.times(rows, self._trainer)
+        results = self._trainer.ingest(rows, times=times, before=before, source=source, position=position)
         if len(batch):  # rows that are not events have no id here
             accepted = [each.status == "accepted" for each in results if each.event_id is not None]
             self._after(batch, np.array(accepted, dtype=bool))

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,7 +33,7 @@ from recbole_signed.serve import (
     make_key,
     parse_experiment,
 )
-from recbole_signed.serve.engine import SET_BACK
+from recbole_signed.serve.arrivals import SET_BACK
 from recbole_signed.serve.experiments import Assignment
 from recbole_signed.serve.requests import THREADS
 
@@ -1092,7 +1092,7 @@ def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Ma
 
 def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client, clock = serve(), [NOW]
-    monkeypatch.setattr("recbole_signed.serve.engine.now_ms", lambda: clock[0])
+    monkeypatch.setattr("recbole_signed.serve.arrivals.now_ms", lambda: clock[0])
     before = items(client, "1", k=50)
     send(client, "1", before[0], "dislike")
     clock[0] -= 30_000
@@ -1103,10 +1103,65 @@ def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkey
         assert before[0] not in items(client, "1", k=50)
         assert send(client, "1", before[0], "undislike")["accepted"] == 1
         assert items(client, "1", k=50) == before
-    arrivals = client.engine.arrivals  # type: ignore[attr-defined]
+    arrivals = client.engine.writer.arrivals  # type: ignore[attr-defined]
     assert arrivals.now() == NOW + 6
     clock[0] = NOW - SET_BACK  # what is further ahead would be refused
     assert arrivals.now() == clock[0]
+
+
+def test_a_clock_set_back_by_hours_keeps_nobody_from_another_verdict(
+    serve: Make, trainer: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, clock = serve(), [time.time_ns()]
+    monkeypatch.setattr(time, "time_ns", lambda: clock[0])
+    send(client, "u", "5", "like")
+    (liked,) = client.get("/v1/users/u/verdicts").json()["verdicts"]
+    clock[0] -= 5 * 3_600_000_000_000
+    assert send(client, "u", "5", "dislike")["accepted"] == 1
+    (disliked,) = client.get("/v1/users/u/verdicts").json()["verdicts"]
+    assert (disliked["sign"], disliked["timestamp"]) == ("dislike", liked["timestamp"] + 1)
+    client.delete("/v1/users/u/verdicts/5?sign=dislike").raise_for_status()
+    assert client.get("/v1/users/u/verdicts").json()["total"] == 0
+    send(client, "u", "6", "like")  # of the clock as it is: nothing was said of this pair
+    assert client.get("/v1/users/u/verdicts").json()["verdicts"][0]["timestamp"] == clock[0] // 1_000_000
+    late = {"user_id": "u", "item_id": "5", "type": "like", "timestamp": liked["timestamp"] + 9}
+    assert client.post("/v1/events", json={"events": [late]}).json()["refused"] == 1  # with a time: as before
+    forgotten = liked["timestamp"] + 60_000
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: forgotten * 1_000_000)
+        trainer.forget("u", forgotten)
+    assert send(client, "u", "5", "like")["accepted"] == 1
+    assert client.delete("/v1/users/u").json()["accepted"] == 1
+    assert send(client, "u", "5", "like")["accepted"] == 1
+    trainer.forget("u")
+    assert not client.get("/v1/users/u").json()["known"]
+
+
+def test_times_are_given_by_the_writer_in_the_order_of_the_request(
+    serve: Make, trainer: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, found, ahead = serve(), list[str](), int(time.time() * 1000) + 120_000
+    look = trainer.times_to_follow
+
+    def times_to_follow(users: Sequence[str], items: Sequence[str]) -> list[int]:
+        found.append(threading.current_thread().name)
+        return look(users, items)
+
+    monkeypatch.setattr(trainer, "times_to_follow", times_to_follow)
+    rows = [
+        {"user_id": "u", "item_id": 5, "type": "like", "timestamp": ahead},
+        {"user_id": "u", "item_id": "5", "type": "dislike"},
+        {"user_id": "u", "item_id": "6", "type": "like", "timestamp": ahead * 1000},  # refused
+        {"user_id": "u", "item_id": "6", "type": "dislike"},
+        "no row",
+    ]
+    answer = client.post("/v1/events", json={"events": rows}).json()
+    assert [each["status"] for each in answer["results"]] == ["accepted"] * 2 + ["refused", "accepted", "refused"]
+    first, second = client.get("/v1/users/u/verdicts").json()["verdicts"]
+    assert (first["item"], first["sign"], first["timestamp"]) == ("5", "dislike", ahead + 1)
+    assert (second["item"], second["sign"]) == ("6", "dislike")
+    assert second["timestamp"] < ahead
+    assert found == ["writer"]  # which may wait for the state: the thread that answers may not
 
 
 def test_an_answer_that_an_erasure_overtakes_is_not_logged(

@@ -37,10 +37,15 @@ class ParsedRows:
     reasons: dict[int, str]
 
     @classmethod
-    def of(cls, rows: Iterable[Event | Mapping[str, Any]], limits: Limits | None = None) -> ParsedRows:
+    def of(
+        cls,
+        rows: Iterable[Event | Mapping[str, Any]],
+        limits: Limits | None = None,
+        times: Mapping[int, int] | None = None,
+    ) -> ParsedRows:
         """Parse rows; one that is not an event, or has a field that no event has, does not spoil the others."""
         listed = [vars(row) if isinstance(row, Event) else row for row in rows]
-        batch, dead = parse_rows(listed, map(str, range(len(listed))), limits, only_known=True)
+        batch, dead = parse_rows(listed, map(str, range(len(listed))), limits, times=times, only_known=True)
         reasons = {int(each.position): each.reason for each in dead}
         return cls(batch, [place for place in range(len(listed)) if place not in reasons], reasons)
 
