@@ -321,8 +321,9 @@ class Answers:
         """
         with self.trainer.reading() as (state, learner):
             number = self._item(state, item)
-            ids, cosines = learner.similar(number, k + len(self.hidden()))
-            stays = ~np.isin(ids, self.hidden()) & (ids > 0)
+            hidden = self.hidden()
+            ids, cosines = learner.similar(number, k + len(hidden), state.items.keys)
+            stays = ~np.isin(ids, hidden) & (ids > 0)
             named = self._named(state, ids[stays][:k], cosines[stays][:k])
             return Ranked(named, self.seq, self.version, None, request_id=uuid.uuid4().hex)
 

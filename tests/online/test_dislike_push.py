@@ -141,6 +141,7 @@ def test_newest_dislikes_are_those_of_a_loop() -> None:
 def brute(vectors: np.ndarray, item: int) -> list[int]:
     lengths = np.linalg.norm(vectors, axis=1)
     cosines = (vectors @ vectors[item]) / np.where(lengths > 0, lengths, np.inf) / max(lengths[item], 1e-30)
+    cosines = np.rint(cosines * 2**neighbours.BITS)
     cosines[[0, item]] = -1.0
     order = np.argsort(-cosines, kind="stable")[:NEAR]
     return [int(each) for each in order if cosines[each] > 0]
@@ -163,6 +164,20 @@ def test_neighbours_are_those_of_all_cosines(monkeypatch: pytest.MonkeyPatch) ->
     vectors[np.setdiff1d(np.arange(400), [*longest, 9])] = 0.0
     wanted = brute(vectors, 9)
     assert Neighbours(vectors).of(np.array([9]))[0][0].tolist() == wanted
+
+
+def test_items_that_are_equally_near_stand_by_their_keys_however_many_are_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(rng.standard_normal((3, 100)).astype(np.float32), 17, axis=0)  # a few items, each 17 times
+    found, keys = Neighbours(vectors), rng.permutation(len(vectors))
+    others = np.setdiff1d(np.arange(1, 17), [5])
+    for k in range(1, 16):
+        ids, cosines = found.similar(5, k, keys)
+        assert ids.tolist() == others[np.argsort(keys[others])][:k].tolist()
+        assert cosines.tolist() == [1.0] * k
+    first = found.of(np.array([5]))[0][0].tolist()
+    assert first == others[:NEAR].tolist()
+    assert Neighbours(vectors).of(np.arange(51))[0][5].tolist() == first  # in whatever company it is asked for
 
 
 def events(number: int) -> list[streams.Move]:

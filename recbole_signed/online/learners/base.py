@@ -109,8 +109,11 @@ class Learner(Protocol):
     def parameters(self) -> dict[str, Any]:
         """Return what :func:`make_learner` makes a learner of the same settings from, as JSON."""
 
-    def similar(self, item: int, k: int) -> tuple[IntArray, np.ndarray]:
-        """Return the ``k`` nearest items of one and their cosines, best first; fewer where no more are near."""
+    def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
+        """Return the ``k`` nearest items of one and their cosines, best first; fewer where no more are near.
+
+        Items with equal cosines stand in the order of their ``keys``, ``[>= n_items]``.
+        """
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return tensors and JSON from which :meth:`load` makes the same learner."""
@@ -173,11 +176,11 @@ class LearnerDefaults:
         """Return the nearest neighbours of items."""
         raise NotImplementedError
 
-    def similar(self, item: int, k: int) -> tuple[IntArray, np.ndarray]:
+    def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
         """Return the nearest items of one by the vectors of the last version, or the neighbours where it has none."""
         ids, cosines = self.neighbours(np.array([item]))  # embeddings make their table when it is asked for
         if self._near is not None:
-            found: tuple[IntArray, np.ndarray] = self._near.similar(item, k)
+            found: tuple[IntArray, np.ndarray] = self._near.similar(item, k, keys)
             return found
         near = ids[0] > 0
         return ids[0][near][:k], cosines[0][near][:k]

@@ -14,6 +14,8 @@ POOL = 32_768
 """Neighbours are looked for among so many items, those with the longest vectors: the others are in nobody's list."""
 CELLS = 8_000_000
 """Cosines that are worked out at a time."""
+BITS = 14
+"""To which a cosine counts: the rest is rounding, which depends on how many are worked out at a time."""
 
 
 class Neighbours:
@@ -60,11 +62,11 @@ class Neighbours:
         ids[old], cosines[old] = self._ids[slots], self._cosines[slots]
         return ids, cosines
 
-    def similar(self, item: int, k: int) -> tuple[IntArray, np.ndarray]:
-        """Return the ``k`` nearest items of one and their cosines, best first; fewer where no more are near."""
+    def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
+        """Return the ``k`` nearest items of one and their cosines, as :func:`nearest`; fewer where no more are near."""
         if item >= len(self._slot):
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        ids, cosines = nearest(item, self._pool, (self._directions(np.array([item])) @ self._table.T)[0], k)
+        ids, cosines = nearest(item, self._pool, (self._directions(np.array([item])) @ self._table.T)[0], k, keys)
         return ids[ids > 0], cosines[ids > 0]
 
     def _find(self, items: IntArray) -> None:
@@ -79,13 +81,24 @@ class Neighbours:
                 place += 1
 
 
-def nearest(item: int, pool: IntArray, cosines: np.ndarray, k: int = NEAR) -> tuple[IntArray, np.ndarray]:
-    """Return the ``k`` nearest of the items of a pool, but for the item itself, as :meth:`Neighbours.of` does."""
+def nearest(
+    item: int, pool: IntArray, cosines: np.ndarray, k: int = NEAR, keys: IntArray | None = None
+) -> tuple[IntArray, np.ndarray]:
+    """Return the ``k`` nearest of the items of a pool, but for the item itself, as :meth:`Neighbours.of` does.
+
+    Args:
+        item: whose neighbours they are.
+        pool: numbers of items, ascending.
+        cosines: of the pool, ``[len(pool)]``.
+        k: how many.
+        keys: of all items, by which those with equal cosines stand and are chosen; their numbers if None.
+    """
     ids, values = np.zeros(k, dtype=np.int64), np.zeros(k, dtype=np.float32)
     n = min(k + 1, len(pool))
     if n:
-        order = np.argpartition(cosines, len(pool) - n)[len(pool) - n :]
-        order = order[(pool[order] != item) & (pool[order] != 0) & (cosines[order] > 0)]
-        order = order[np.lexsort((pool[order], -cosines[order]))][:k]
-        ids[: len(order)], values[: len(order)] = pool[order], cosines[order]
+        cosines = np.rint(np.ldexp(cosines, BITS))
+        least = np.partition(cosines, len(pool) - n)[len(pool) - n]
+        order = np.flatnonzero((cosines >= max(least, 1)) & (pool != item) & (pool != 0))
+        order = order[np.lexsort(((pool if keys is None else keys[pool])[order], -cosines[order]))][:k]
+        ids[: len(order)], values[: len(order)] = pool[order], np.ldexp(cosines[order], -BITS)
     return ids, values
