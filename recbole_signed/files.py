@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from recbole_signed.errors import UsageError, ending
 
 _BLOCK = 1 << 20
 LOCK = "LOCK"
+PRIVATE = 0o700
+"""Mode of folders that hold what users did: their owner alone looks into them, whatever the umask says."""
 ANOTHER_FILE = "make room, correct the permissions, or give the path of another file"
 """What to do where a file that the user named can't be written."""
 _OF_STATE = "nothing that was acknowledged before is lost, so make room or correct the permissions and start again"
@@ -104,12 +107,27 @@ def require_file(path: Path, wanted: str = "one file in it") -> None:
         raise UsageError(f"there is no file {path}{ending(path.name, names_beside(path))}")
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder with its parents, and make their names durable."""
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder with its parents, and make their names durable; ``mode`` is that of the folder, if it is made."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode, parents=True, exist_ok=True)
     for each in missing:
         sync_folder(each.parent)
+
+
+def open_like(path: Path, before: os.stat_result | None, mode: int) -> None:
+    """Let those at a new file or folder who may be at the one whose place it takes.
+
+    Args:
+        path: of the new one.
+        before: what was known of the other; None where there was none.
+        mode: of one that takes nothing's place.
+    """
+    if before is not None:
+        mode = stat.S_IMODE(before.st_mode)
+        with contextlib.suppress(PermissionError):  # of another user, or a group that this process is not in
+            os.chown(path, before.st_uid, before.st_gid)
+    path.chmod(mode)
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.files import changing, refusing, replace_file
+from recbole_signed.files import changing, open_like, refusing, replace_file
 
 ROLES = ("read", "write", "admin")
 """Each may do what the ones before it may."""
@@ -82,6 +82,8 @@ class ApiKeys:
 def make_key(path: Path, role: str, comment: str = "") -> str:
     """Make a key, add its hash to a file, and return the key, which is shown once.
 
+    A new file is its owner's alone; one that is there stays readable to those who could read it, such as a service.
+
     Raises:
         UsageError: there is no such role, or the file is not one of keys.
     """
@@ -89,13 +91,13 @@ def make_key(path: Path, role: str, comment: str = "") -> str:
         raise UsageError(_no_role(role))
     key = secrets.token_urlsafe(32)
     with refusing(f"writing the API keys {path}", "name a file in a folder that can be written to"), changing(path):
-        before = ""
-        if path.exists():
+        before, there = "", path.stat() if path.exists() else None
+        if there is not None:
             ApiKeys(path)  # refuses what is not a file of keys
             before = path.read_text(encoding="utf-8")
             before += "\n" if before and not before.endswith("\n") else ""
         replace_file(path, f"{before}{role} {hashed(key)} {' '.join(comment.split())}".rstrip().encode() + b"\n")
-        path.chmod(0o600)
+        open_like(path, there, 0o600)
     return key
 
 

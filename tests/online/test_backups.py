@@ -461,6 +461,29 @@ def test_nobody_holds_the_register_beside_another_while_it_is_written_again(
     assert sorted((each.path.name, each.device) for each in backup.noted(tmp_path)) == [(f"{n}", 29) for n in range(4)]
 
 
+def test_new_folders_are_open_to_their_owner_alone_and_others_as_before(tmp_path: Path) -> None:
+    def mode(name: str) -> str:
+        return oct((tmp_path / name).stat().st_mode & 0o777)
+
+    before = os.umask(0o022)
+    try:
+        begin(tmp_path / "state").close()
+        back_up(tmp_path / "state", tmp_path / "copy")
+        restore(tmp_path / "copy", tmp_path / "restored")
+        assert [mode(name) for name in ("state", "copy", "restored")] == ["0o700"] * 3
+        for name in ("ready", "shared", "place"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name).chmod(0o750)
+        begin(tmp_path / "ready").close()
+        for _ in range(2):  # into an empty folder, and into the place of a copy
+            back_up(tmp_path / "state", tmp_path / "shared")
+            assert mode("shared") == "0o750"
+        restore(tmp_path / "copy", tmp_path / "place")
+        assert [mode(name) for name in ("ready", "place")] == ["0o750"] * 2
+    finally:
+        os.umask(before)
+
+
 def test_the_commands(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     recommender.update([event(1, "u1", "i1", "like")])

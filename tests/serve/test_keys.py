@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -118,6 +119,19 @@ def test_a_key_is_added_to_a_file_of_keys_alone(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"no role 'models:'|can't read the API keys"):
             make_key(path, "read")
         assert path.read_bytes() == content
+
+
+def test_a_file_of_keys_stays_readable_to_those_who_could_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    make_key(path, "read")
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)  # a service of the group reads it
+    if os.geteuid() == 0:
+        os.chown(path, 4711, 4712)
+    before = path.stat()
+    make_key(path, "read")
+    after = path.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
 
 
 def test_keys_that_are_made_at_a_time_are_all_there(tmp_path: Path) -> None:

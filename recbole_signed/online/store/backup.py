@@ -7,6 +7,9 @@ could not find them there; nor is what a service has shown, which an erasure loo
 A backup is made under a temporary name, opened and verified, and then renamed. Its folder is noted in ``BACKUPS`` of
 the state, so that a user who is forgotten later goes from it too (``erasure.py``), and from what a crash left beside
 it. Each backup holds a copy of that register, which a state that is restored from it goes on with.
+
+A new folder, of a backup or a restored state, is open to its owner alone; one that takes the place of a folder is as
+open as that.
 """
 
 from __future__ import annotations
@@ -25,7 +28,17 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, at, make_folder, parse_json, refusing, replace_file, sync_folder
+from recbole_signed.files import (
+    PRIVATE,
+    DamagedError,
+    at,
+    make_folder,
+    open_like,
+    parse_json,
+    refusing,
+    replace_file,
+    sync_folder,
+)
 from recbole_signed.online import FORGET_USER
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.online.store.event_log import EventLog
@@ -86,7 +99,9 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
         for attempt in range(_ATTEMPTS):
             temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
             try:
+                temporary.mkdir(PRIVATE)
                 info = _copy(directory, temporary)
+                open_like(temporary, target.stat() if target.exists() else None, PRIVATE)
                 at("backup:copied")
                 _put(temporary, target)
                 if _last_forgotten(directory) <= info.last_seq:
@@ -249,7 +264,6 @@ def _row(backup: NotedBackup) -> dict[str, Any]:
 
 
 def _copy(directory: Path, folder: Path) -> BackupInfo:
-    folder.mkdir(parents=True)
     names = Versions(directory / _VERSIONS).candidates()
     if names:
         (folder / _VERSIONS).mkdir()
@@ -353,10 +367,12 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
         log.close()
     register = _register_of(backup, Path(info.directory), directory)
     with refusing(f"Restoring {directory}"), _temporary(directory) as temporary:
+        temporary.mkdir(PRIVATE)
         shutil.copytree(
             backup, temporary, ignore=shutil.ignore_patterns(BACKUP, "LOCK", BACKUPS, _OTHERS), dirs_exist_ok=True
         )
         note(temporary, *register)
+        open_like(temporary, directory.stat() if directory.exists() else None, PRIVATE)
         _sync(temporary)
         at("restore:copied")
         if directory.exists():

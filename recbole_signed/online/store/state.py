@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, at, make_folder, refusing, sync_folder
+from recbole_signed.files import PRIVATE, DamagedError, at, make_folder, refusing, sync_folder
 from recbole_signed.online import ANNOUNCED, FORGET_USER, EventBatch, ids_of
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.online.store.backup import BackupInfo, back_up, noted
@@ -94,7 +94,7 @@ class OnlineState(OpenedDirectory):
 
         Args:
             directory: of the state.
-            create: make it where it is not there.
+            create: make it where it is not there, for its owner alone; a folder that is there stays as open as it is.
             keep: number of versions that a new one leaves, beside the pinned.
             settings: limits; the default ones if None.
 
@@ -107,7 +107,7 @@ class OnlineState(OpenedDirectory):
         if not create:
             existing_log(directory)
         with refusing(f"Opening the state directory {directory}"):
-            make_folder(directory)
+            make_folder(directory, PRIVATE)
             return cls(directory, keep, settings or StateSettings())
 
     def _close(self) -> None:
