@@ -173,9 +173,9 @@ def audience(learner: Learner, edges: EdgeState, item: int, k: int) -> tuple[Int
     """
     active = np.flatnonzero(edges.user_likes + edges.user_dislikes)
     active = active[~np.isin(active, edges.of_item(item).ids)]
-    some = active[:: max(1, len(active) // AUDIENCE)][:AUDIENCE]
-    if not len(some):
-        return some, np.zeros(0)
+    if not len(active):
+        return active, np.zeros(0)
+    some = active[np.linspace(0, len(active) - 1, min(len(active), AUDIENCE)).astype(np.int64)]  # of all times
     items = _beside_others(edges, item)
     found = learner.pair_scores(edges, some, np.ascontiguousarray(np.broadcast_to(items, (len(some), len(items)))))
     below = (found[:, :-1] < found[:, -1:]).mean(axis=1)

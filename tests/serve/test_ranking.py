@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from edge_streams import Stream
 
 from recbole_signed.online import DISLIKE, LIKE
@@ -60,3 +61,10 @@ def test_the_audience_of_an_item_has_edges_and_none_to_it() -> None:
     users, below = ranking.audience(scoring(scores), edges, 3, 5)
     assert users.tolist() == [3, 2]
     assert below.tolist() == [5 / 8, 2 / 8]
+
+
+def test_the_audience_is_looked_for_among_users_of_all_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "AUDIENCE", 10)
+    edges = Stream(20, 4, [(user, 1, LIKE) for user in range(1, 20)]).edges
+    users, _ = ranking.audience(scoring(np.tile(np.arange(4.0), (20, 1))), edges, 3, 19)
+    assert users.tolist() == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]
