@@ -379,7 +379,8 @@ class ImpressionQueue:
     def __init__(self, log: TrafficLog, keep: int | None = None) -> None:
         self._log, self._keep = log, keep
         self._prune_at = time.monotonic()
-        self._dropped = 0
+        self._dropped, self._counting = 0, threading.Lock()
+        self._failed = False
         self._queue: queue.Queue[Shown | Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
         self._thread.start()
@@ -392,7 +393,8 @@ class ImpressionQueue:
         if self._queue.qsize() < WAITING:
             self._queue.put(answer)
         else:
-            self._dropped += 1
+            with self._counting:
+                self._dropped += 1
 
     def outcomes(self, verdicts: Sequence[tuple[str, str, int, int]], counted: Callable[[int, int], None]) -> None:
         """Hand verdicts over, see :meth:`TrafficLog.outcome`; ``counted`` gets the likes and dislikes found."""
@@ -433,8 +435,9 @@ class ImpressionQueue:
         self._thread.join()
 
     def _next(self) -> Shown | Callable[[], None] | None:
+        waits = None if self._keep is None else max(self._prune_at - time.monotonic(), 0.0)
         try:
-            return self._queue.get(timeout=HOUR / 1000)
+            return self._queue.get(timeout=waits)
         except queue.Empty:  # impressions grow old where nothing happens, too
             return _nothing
 
@@ -446,28 +449,37 @@ class ImpressionQueue:
                 answers.append(job)
                 job = self._queue.get() if not self._queue.empty() else _nothing
             if answers:
-                _attempt(partial(self._log.write, answers))
-                if self._dropped:
-                    _logger.warning("%d answers were not logged as shown: the disk is too slow.", self._dropped)
-                    self._dropped = 0
+                if self._attempt(partial(self._log.write, answers)):
+                    self._failed = False
+                with self._counting:
+                    dropped, self._dropped = self._dropped, 0
+                if dropped:
+                    _logger.warning("%d answers were not logged as shown: the disk is too slow.", dropped)
             if job is not None:
-                _attempt(job)
+                self._attempt(job)
                 if self._keep is not None and time.monotonic() >= self._prune_at:
-                    _attempt(partial(self._prune, self._keep))
+                    self._attempt(partial(self._prune, self._keep))
                 job = self._next()
+
+    def _attempt(self, write: Callable[[], None]) -> bool:
+        """Write, and return whether it was; a failure ends neither the thread nor what comes next.
+
+        It is told once until answers are written again: a full disk refuses each of them.
+        """
+        try:
+            write()
+        except Exception as error:
+            if not self._failed:
+                fault = None if isinstance(error, sqlite3.Error) else error
+                _logger.error("The log of impressions can't be written: %s", error, exc_info=fault)
+            self._failed = True
+            return False
+        return True
 
     def _prune(self, keep: int) -> None:
         self._prune_at = time.monotonic() + HOUR / 1000
         if self._log.prune(now_ms() - keep) == STEP:
             self._prune_at = time.monotonic()  # more are left
-
-
-def _attempt(write: Callable[[], None]) -> None:
-    """Write; a failure ends neither the thread nor what comes next, which somebody may wait for."""
-    try:
-        write()
-    except Exception:
-        _logger.exception("the log of impressions could not be written")
 
 
 def _nothing() -> None:

@@ -267,6 +267,41 @@ def test_what_waits_behind_an_answer_that_can_not_be_written_happens(
     waiting.close()
 
 
+def test_a_full_disk_is_told_once_until_answers_are_written_again(
+    log: TrafficLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(answers: list[Shown]) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    def put(waiting: ImpressionQueue, n: int) -> None:
+        for number in range(n):
+            waiting.put(shown(str(number), "u", "x", 0))
+            in_a_thread(lambda: waiting.forget("nobody", 0)).result(timeout=30)  # once it was tried
+
+    waiting = ImpressionQueue(log)
+    for times in (1, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(log, "write", full)
+            put(waiting, 3)
+        assert caplog.text.count("The log of impressions can't be written: database or disk is full") == times
+        put(waiting, 1)
+    waiting.close()
+    assert "Traceback" not in caplog.text
+
+
+def test_many_old_impressions_go_at_once_where_nothing_happens(
+    log: TrafficLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "STEP", 2)
+    log.write([shown("1", "u", "abcdefg", traffic.now_ms() - 3 * DAY)])
+    waiting = ImpressionQueue(log, 2 * DAY)
+    deadline = time.monotonic() + 30
+    while log.logged("test").height and time.monotonic() < deadline:
+        time.sleep(0.01)
+    waiting.close()
+    assert log.logged("test").height == 0
+
+
 def test_answers_that_are_not_logged_are_counted_in_the_log_of_the_service(
     log: TrafficLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
