@@ -60,8 +60,10 @@ class Answers:
         self.telemetry = Telemetry()
         self.quality = LiveQuality(self.settings.quality.k)
         self.catalogue = Catalogue(None if folder is None else folder / catalogue.FILE)
-        keep = folder is not None and self.settings.impressions
-        self.traffic = TrafficLog(folder / traffic.FILE) if keep and folder is not None else None
+        log = None if folder is None else folder / traffic.FILE
+        # what was kept before impressions were switched off grows old, is told and is erased as before
+        kept = log is not None and (self.settings.impressions or log.exists())
+        self.traffic = TrafficLog(log) if kept and log is not None else None
         self._looked = time.monotonic()
         age = round(self.settings.keep_impressions * traffic.DAY) or None
         self.impressions = None if self.traffic is None else ImpressionQueue(self.traffic, age)
@@ -210,7 +212,7 @@ class Answers:
         if answer.teams is not None and mixed is not None:
             exposures = [[(mixed.experiment, team, 0.5), *whole] for team in answer.teams]
         items = [item for item, _ in answer.items]
-        if self.impressions is not None:
+        if self.impressions is not None and self.settings.impressions:
             shown = Shown(answer.request_id, user, items, now_ms(), answer.version, exposures, answer.seq, answer.draws)
             self.impressions.put(shown)
 

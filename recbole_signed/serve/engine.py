@@ -19,8 +19,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.memory import memory_bytes
 from recbole_signed.online import Follower, OnlineRecommender, OnlineReplica, compute_by_size
 from recbole_signed.online.sources import open_source
-from recbole_signed.online.store import noted
-from recbole_signed.serve import traffic
+from recbole_signed.online.store import BACKUPS, noted
 from recbole_signed.serve.answers import Answers
 from recbole_signed.serve.experiments import Experiments
 from recbole_signed.serve.feed import Feed
@@ -52,6 +51,7 @@ class Engine(Answers):
     ) -> None:
         super().__init__(trainer, settings, experiments, folder)
         self._folder = folder
+        self._known_paths: tuple[tuple[int, int, int] | None, list[str]] | None = None
         limits = self.settings.limits
         self.writer: Writer | None = None
         self.verdicts: VerdictWatch | None = None
@@ -64,8 +64,7 @@ class Engine(Answers):
             trainer.compute = compute_by_size
             if self.impressions is not None:
                 self.impressions.reach(self.seq)
-            log = None if folder is None else folder / traffic.FILE
-            watch = self.verdicts = VerdictWatch(self, self.impressions, log)
+            watch = self.verdicts = VerdictWatch(self, self.impressions)
             self.writer = Writer(trainer, self.telemetry, watch.before, watch.after, limits.queue, limits.commit)
             if self.settings.source is not None:
                 self.feed = Feed(open_source(self.settings.source), self.writer)
@@ -106,7 +105,16 @@ class Engine(Answers):
         return text
 
     def _paths(self) -> list[str]:
-        """Return the paths of this machine that messages may begin one with, the longest first."""
+        """Return the paths of this machine that messages may begin one with, the longest first.
+
+        They are looked up where the register of backups has changed: the disk of one of them may hang.
+        """
+        register = _changed(self.trainer.directory / BACKUPS)
+        if self._known_paths is None or self._known_paths[0] != register:
+            self._known_paths = register, self._find_paths()
+        return self._known_paths[1]
+
+    def _find_paths(self) -> list[str]:
         state, settings = self.trainer.directory, self.settings
         backup = settings.backup
         folders = (state, self._folder, settings.experiments, backup, None if backup is None else backup.parent)
@@ -205,3 +213,12 @@ class Engine(Answers):
             "alert_dislike_rate": ("1: above its threshold.", float(many_dislikes)),
             "pending_erasures": ("Forgotten users of whom something is left.", max(left["rows"], left["factors"])),
         }
+
+
+def _changed(path: Path) -> tuple[int, int, int] | None:
+    """Return what is another one once a file was changed; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, EventBatch
 from recbole_signed.serve import ranking
 from recbole_signed.serve.answers import Answers
 from recbole_signed.serve.quality import Case
-from recbole_signed.serve.traffic import ImpressionQueue, TrafficLog, now_ms
+from recbole_signed.serve.traffic import ImpressionQueue, now_ms
 
 _logger = logging.getLogger(__name__)
 
@@ -25,11 +23,10 @@ class VerdictWatch:
     Args:
         answers: whose live quality is kept up.
         impressions: that are told what came of them; None without them.
-        log: file of the impressions, which may be there from before without ``impressions``; None for none.
     """
 
-    def __init__(self, answers: Answers, impressions: ImpressionQueue | None, log: Path | None = None) -> None:
-        self._answers, self._impressions, self._log = answers, impressions, log
+    def __init__(self, answers: Answers, impressions: ImpressionQueue | None) -> None:
+        self._answers, self._impressions = answers, impressions
         self.taken = self.unknown = 0
         """Verdicts that were looked up, and those of them that were on items not known before."""
         self._random = random.Random()
@@ -42,11 +39,11 @@ class VerdictWatch:
         In an interleaved experiment that is the list of the one variant that is drawn for the user. What was shown to
         those who are forgotten goes first: once their erasure is in the log, nobody could name them any more.
         """
-        if (batch.type == FORGET_USER).any():
+        if self._impressions is not None and (batch.type == FORGET_USER).any():
             with self._answers.trainer.reading() as (state, _):
                 pass  # which is not held while the state is waited for
             for i in state.forgettings(batch).tolist():
-                self._forget(batch.user_id[i], self._answers.seq + 1)
+                self._impressions.forget(batch.user_id[i], self._answers.seq + 1)
         share, most = self._answers.settings.quality.sample, self._answers.settings.quality.per_commit
         chosen = np.flatnonzero((batch.type == LIKE) | (batch.type == DISLIKE)).tolist()
         if share < 1:
@@ -60,13 +57,6 @@ class VerdictWatch:
                     self._judge(state, learner, batch, i, lists)
             except Exception:  # live quality must not stop events
                 _logger.exception("a verdict could not be held against the list of its user")
-
-    def _forget(self, user: str, seq: int) -> None:
-        if self._impressions is not None:
-            self._impressions.forget(user, seq)
-        elif self._log is not None and self._log.exists():
-            with contextlib.closing(TrafficLog(self._log)) as log:
-                log.forget(user, seq)
 
     def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[str, np.ndarray]) -> None:
         """Hold one verdict against the list of its user, which is kept in ``lists``, by the user's id.

@@ -21,6 +21,7 @@ from small_recommender import begin
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, Event, OnlineRecommender, OnlineReplica, OnlineTrainer
 from recbole_signed.online.learners import make_learner
+from recbole_signed.online.store import noted
 from recbole_signed.serve import (
     Engine,
     Experiments,
@@ -1043,6 +1044,19 @@ def test_times_of_gorse_without_a_zone_are_in_utc(serve: Make) -> None:
     assert client.post("/api/feedback", json=[wrong, right]).json() == {"RowAffected": 1}
 
 
+def test_folders_are_looked_up_again_where_the_register_of_backups_has_changed(
+    serve: Make, trainer: OnlineTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, looked = serve().engine, list[Path]()  # type: ignore[attr-defined]
+    monkeypatch.setattr("recbole_signed.serve.engine.noted", lambda state: looked.append(state) or noted(state))
+    for _ in range(3):
+        assert engine.without_folders(f"{tmp_path}/state/SEQ; {tmp_path}/copy/SEQ") == f"SEQ; {tmp_path}/copy/SEQ"
+    assert len(looked) == 1
+    trainer.back_up(tmp_path / "copy")
+    assert engine.without_folders(f"{tmp_path}/state/SEQ; {tmp_path}/copy/SEQ") == "SEQ; SEQ"
+    assert len(looked) == 2
+
+
 @pytest.mark.parametrize("route", ["v1/users/1/verdicts/{}?sign=dislike", "api/feedback/dislike/1/{}"])
 def test_a_verdict_whose_clock_is_ahead_is_taken_back(serve: Make, route: str) -> None:
     client = serve()
@@ -1218,9 +1232,21 @@ def test_what_was_shown_before_impressions_were_switched_off_is_erased(serve: Ma
     engine.close()
     engine.impressions = engine.traffic = None  # closed
     later = serve(impressions=False)
+    items(later, "1", k=5)  # is not kept
+    assert later.get("/v1/users/1").json()["impressions"] == 5
     assert later.delete("/v1/users/1").json()["accepted"] == 1
     assert not any(name in each.read_bytes() for each in (tmp_path / "state").glob("traffic*"))
     assert TrafficLog(tmp_path / "state" / "traffic.sqlite")._query("SELECT count(*) FROM impression", ()) == [(5,)]
+
+
+def test_what_was_shown_before_impressions_were_switched_off_grows_old(serve: Make, tmp_path: Path) -> None:
+    log = TrafficLog(tmp_path / "state" / "traffic.sqlite")
+    log.write([Shown("1", "1", ["3", "5"], NOW, "v1", [])])
+    engine = serve(impressions=False).engine  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 30
+    while engine.traffic.holding("1") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not engine.traffic.holding("1")
 
 
 def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, tmp_path: Path) -> None:
