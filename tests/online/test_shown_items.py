@@ -65,6 +65,23 @@ def test_a_state_without_a_data_set_trusts_everybody_while_it_is_young(tmp_path:
         assert state.items.tokens(state.hidden_items().tolist()) == ["c"]
 
 
+def test_users_grow_older_though_the_clock_is_set_back(tmp_path: Path) -> None:
+    clock = Clock()
+    with OnlineState.open(tmp_path, settings=StateSettings(clock=clock)) as state:
+        state.recover()
+        clock.now += 3 * DAY
+        state.ingest(EventBatch.of(event(n, "new", f"a{n}", "like") for n in range(3)))
+        clock.now += 10 * DAY
+        state.ingest(EventBatch.of([event(9, "newer", "b", "like")]))
+        assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
+        clock.now -= 8 * DAY  # it was ahead for a moment
+        state.ingest(EventBatch.of(event(10 + n, "third", "c", "like") for n in range(1)))
+        assert set(state.items.tokens(state.hidden_items().tolist())) == {"b", "c"}
+        state.ingest(EventBatch.of(event(20 + n, "third", f"a{n}", "like") for n in range(3)))
+        clock.now += 2 * DAY  # the third user has come of age
+        assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
+
+
 def test_what_an_undo_alone_has_named_is_not_shown(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     shown = set(ids(recommender, "stranger"))

@@ -73,7 +73,7 @@ class Newcomers:
         settings = self._settings
         if not settings.newcomer_age or settings.now() < self._rests_until:
             return np.zeros(0, dtype=np.int64)
-        if settings.clock() - self._looked > min(AGAIN, settings.newcomer_age):
+        if not 0 <= settings.clock() - self._looked <= min(AGAIN, settings.newcomer_age):  # it may be set back, too
             self._looked = settings.clock()
             items = np.flatnonzero(~self._known[: edges.n_items])
             rows = edges.of_items(items)
