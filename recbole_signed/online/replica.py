@@ -28,11 +28,10 @@ from recbole_signed.online.store import (
     Announcements,
     EdgeState,
     EventLog,
-    Newcomers,
     Snapshot,
     StateSettings,
+    StateView,
     Versions,
-    Vocabulary,
     existing_log,
 )
 
@@ -41,7 +40,7 @@ FAR = 10_000
 _logger = logging.getLogger(__name__)
 
 
-class OnlineReplica:
+class OnlineReplica(StateView):
     """Edges, vocabularies and model of a state directory, kept up by :meth:`follow`; nothing is ever written.
 
     Args:
@@ -59,8 +58,6 @@ class OnlineReplica:
         self.log = EventLog(existing_log(self.directory), read_only=True, check=False, settings=settings)
         self.versions = Versions(self.directory / VERSIONS)
         self.announcements = Announcements(self.directory / ANNOUNCEMENTS)
-        self.edges = EdgeState()
-        self.applied_seq = 0
         self._fitted_seq, self._loaded = 0, ""
         self.model_name = ""
         self._learner: Learner | None = None
@@ -70,16 +67,6 @@ class OnlineReplica:
         except BaseException:
             self.log.close()
             raise
-
-    @property
-    def users(self) -> Vocabulary:
-        """The vocabulary of users."""
-        return self.log.users
-
-    @property
-    def items(self) -> Vocabulary:
-        """The vocabulary of items."""
-        return self.log.items
 
     @property
     def state(self) -> OnlineReplica:
@@ -97,15 +84,6 @@ class OnlineReplica:
         with self._lock:
             assert self._learner is not None
             yield self, self._learner
-
-    @property
-    def withdrawn(self) -> frozenset[str]:
-        """Ids of the items that are withdrawn."""
-        return frozenset(self.log.withdrawn.tokens)
-
-    def hidden_items(self) -> np.ndarray:
-        """Return the numbers of items that are shown to nobody, as `OnlineState.hidden_items` does, int64."""
-        return self.log.withdrawn.beside(self._newcomers.hidden(self.edges), self.items, self.edges.n_items)
 
     def follow(self) -> int:
         """Apply what the log has got since, and load the version that the writer has saved; return the seq applied.
@@ -158,9 +136,7 @@ class OnlineReplica:
             except (DamagedError, OSError):  # the writer may have removed it meanwhile
                 continue
             if snapshot.applied_seq >= self.log.base_seq:
-                self.edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
-                self.applied_seq = snapshot.applied_seq
-                self._newcomers = Newcomers(self.log, self.announcements, self.edges)
+                self._start_from(EdgeState.from_tensors(snapshot.edges, snapshot.n_items), snapshot.applied_seq)
                 self._take(snapshot, _learner_of(snapshot))
                 return
         raise UsageError(f"{self.directory} holds no version that is whole; the writer's snapshot() makes one.")

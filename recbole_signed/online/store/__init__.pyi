@@ -39,6 +39,7 @@ from .settings import StateSettings as StateSettings
 from .state import DEAD_LETTERS as DEAD_LETTERS
 from .state import VERSIONS as VERSIONS
 from .state import OnlineState as OnlineState
+from .state_view import StateView as StateView
 from .tensor_folders import MANIFEST as MANIFEST
 from .tensor_folders import read_manifest as read_manifest
 from .tensor_folders import read_tensors as read_tensors

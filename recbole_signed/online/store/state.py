@@ -34,13 +34,12 @@ from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.matching import refuse_mismatch
-from recbole_signed.online.store.newcomers import Newcomers
 from recbole_signed.online.store.owner import LOG, OpenedDirectory, existing_log, refuse_missing_log
 from recbole_signed.online.store.results import DUPLICATE, LATE, NEW
 from recbole_signed.online.store.settings import StateSettings
+from recbole_signed.online.store.state_view import StateView
 from recbole_signed.online.store.update import Appended, Captured, Update
 from recbole_signed.online.store.versions import Snapshot, Versions
-from recbole_signed.online.store.vocabulary import Vocabulary
 
 VERSIONS, DEAD_LETTERS = "versions", "dead_letters.jsonl"
 _BEHIND = -1
@@ -48,7 +47,7 @@ _BEHIND = -1
 _logger = logging.getLogger(__name__)
 
 
-class OnlineState(OpenedDirectory):
+class OnlineState(StateView, OpenedDirectory):
     """The log, the vocabularies, the edges and the versions of one directory; made by `open`.
 
     After `open` comes `recover`, then `replay` to its end, then `ingest` as one likes. Calls from several threads wait
@@ -125,16 +124,6 @@ class OnlineState(OpenedDirectory):
         return [each.path for each in noted(self.directory)]
 
     @property
-    def users(self) -> Vocabulary:
-        """The vocabulary of users."""
-        return self.log.users
-
-    @property
-    def items(self) -> Vocabulary:
-        """The vocabulary of items."""
-        return self.log.items
-
-    @property
     def begun(self) -> tuple[int, int] | None:
         """Sizes of the vocabularies of users and items that `bulk_load` began with; None without it."""
         return self.log.begun
@@ -188,10 +177,6 @@ class OnlineState(OpenedDirectory):
         self.log.refuse_lost_events()
         self._start_from(self.base.load(), self.log.base_seq)
         return None
-
-    def _start_from(self, edges: EdgeState, seq: int) -> None:
-        self.edges, self.applied_seq = edges, seq
-        self._newcomers = Newcomers(self.log, self.announcements, edges)
 
     def replay(self) -> Iterator[Update]:
         """Apply what the edges do not reflect yet, batch by batch as it was ingested, and give what each did.
@@ -250,15 +235,6 @@ class OnlineState(OpenedDirectory):
         tokens = ids_of(items, "item")
         with self.entered():
             self.log.withdrawn.change(tokens, withdrawn=withdrawn)
-
-    @property
-    def withdrawn(self) -> frozenset[str]:
-        """Ids of the items that are withdrawn."""
-        return frozenset(self.log.withdrawn.tokens)
-
-    def hidden_items(self) -> np.ndarray:
-        """Return the numbers of items that are shown to nobody: the withdrawn, and those of ``newcomers.py``, int64."""
-        return self.log.withdrawn.beside(self._newcomers.hidden(self.edges), self.items, self.edges.n_items)
 
     # ---- going on
 
