@@ -205,6 +205,7 @@ class Engine(Answers):
         """Return the gauges of what a replica does not know."""
         (dislikes, shown), (unknown, verdicts), alerts = self._dislikes(), self._unknown(), self.settings.quality
         many_dislikes = shown >= alerts.alert_cases and (dislikes or 0.0) > alerts.alert_dislike_rate
+        waits = 0.0 if left["since"] is None else max(now_ms() - left["since"], 0) / 1000
         many_unknown = verdicts >= alerts.alert_cases and (unknown or 0.0) > alerts.alert_unknown_items
         return {
             "unknown_item_share": ("Share of verdicts on items that were not known, last hour.", unknown or 0.0),
@@ -212,6 +213,7 @@ class Engine(Answers):
             "alert_unknown_items": ("1: above its threshold.", float(many_unknown)),
             "alert_dislike_rate": ("1: above its threshold.", float(many_dislikes)),
             "pending_erasures": ("Forgotten users of whom something is left.", max(left["rows"], left["factors"])),
+            "pending_erasure_seconds": ("How long ago the first of them was forgotten.", waits),
         }
 
 

@@ -173,8 +173,15 @@ def test_a_refit_is_asked_for(
     assert client.post("/v1/refit").status_code == 503  # maintenance has not begun
     maintenance.start()
     client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
+    began_at = time.time()
     assert client.delete("/v1/users/1").status_code == 200
-    until(lambda: client.get("/v1/status").json()["pending_erasure"] == {"rows": 0, "factors": 1, "reasons": []})
+    until(lambda: client.get("/v1/status").json()["pending_erasure"]["rows"] == 0)
+    left = client.get("/v1/status").json()["pending_erasure"]
+    assert (left["factors"], left["reasons"]) == (1, [])
+    assert began_at - 1 < left["since"] / 1000 < time.time() + 1
+    waits = engine.gauges()["pending_erasure_seconds"][1]
+    assert waits is not None
+    assert 0 <= waits < time.time() - began_at + 1
     before = client.get("/v1/models").json()
     assert client.get("/v1/status").json()["refit"] == {"state": "idle", "since": None}
     answer = client.post("/v1/refit")

@@ -171,6 +171,7 @@ def test_a_replica_does_not_measure_what_the_writer_alone_knows(tmp_path: Path) 
             "alert_unknown_items",
             "alert_dislike_rate",
             "pending_erasures",
+            "pending_erasure_seconds",
         }
     finally:
         for each in (writer, follower, replica, trainer):

@@ -64,6 +64,8 @@ class Pending:
     """Users of whom models that are saved or in force have learned."""
     reasons: tuple[str, ...] = ()
     """Why the last attempt left something."""
+    since: int | None = None
+    """When the first of these users was forgotten, by its event, in milliseconds since 1970; None: nothing is left."""
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.factors)
@@ -86,7 +88,8 @@ class Erasure:
         """Return what is left."""
         with self.state.entered(writes=False):
             rows = self._rows()
-        return Pending(sum(files for _, _, _, files in rows), len(rows), self._reasons)
+        since = min((timestamp for _, _, timestamp, _ in rows), default=None)
+        return Pending(sum(files for _, _, _, files in rows), len(rows), self._reasons, since)
 
     def _rows(self) -> list[tuple[int, int, int, int]]:
         query = "SELECT user, seq, timestamp, files FROM erasures"
