@@ -16,12 +16,13 @@ import polars as pl
 
 from recbole_signed.api.explanations import explained
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE, NAMES, SKIP, TYPES, VIEW, OnlineRecommender, OnlineReplica
+from recbole_signed.online import DISLIKE, LIKE, TYPES, OnlineRecommender, OnlineReplica
 from recbole_signed.online.learners import best_items
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
 from recbole_signed.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
 from recbole_signed.serve.exploration import CANDIDATES, POOL, probabilities, raised, to_the_front
+from recbole_signed.serve.held import announced_features, newest_edges
 from recbole_signed.serve.quality import LiveQuality
 from recbole_signed.serve.ranking import Ranked
 from recbole_signed.serve.settings import ServeSettings
@@ -61,12 +62,13 @@ class Answers:
         self.quality = LiveQuality(self.settings.quality.k)
         self.catalogue = Catalogue(None if folder is None else folder / catalogue.FILE)
         log = None if folder is None else folder / traffic.FILE
-        # what was kept before impressions were switched off grows old, is told and is erased as before
+        # what was kept before impressions were switched off grows old, is told and is erased as before, by the writer
         kept = log is not None and (self.settings.impressions or log.exists())
-        self.traffic = TrafficLog(log) if kept and log is not None else None
+        looks = not self.settings.impressions and isinstance(trainer, OnlineReplica)
+        self.traffic = TrafficLog(log, read_only=looks) if kept and log is not None else None
         self._looked = time.monotonic()
         age = round(self.settings.keep_impressions * traffic.DAY) or None
-        self.impressions = None if self.traffic is None else ImpressionQueue(self.traffic, age)
+        self.impressions = None if self.traffic is None or looks else ImpressionQueue(self.traffic, age)
         with trainer.reading() as (state, _):
             self._likes(state, TRENDING)  # counts all edges the first time
             _ = state.items.keys  # hashes all items the first time
@@ -133,9 +135,8 @@ class Answers:
     def user(self, user: str) -> dict[str, Any]:
         """Return what is held of a user, as :class:`~recbole_signed.serve.schemas.UserInfo` has it."""
         with self.trainer.reading() as (state, _):
-            seq, number = int(state.applied_seq), int(state.users.id_of(user))
-            features = state.announcements.by_id(state.users, state.items, {"user": [user]})["user"].get(number)
-            edges = [{"item": item, "type": kind, "timestamp": time} for item, kind, time in _newest(state, user)[0]]
+            seq, features = int(state.applied_seq), announced_features(state, user)
+            edges = [{"item": item, "type": kind, "timestamp": at} for item, kind, at in newest_edges(state, user)[0]]
         shown = None if self.traffic is None else self.traffic.holding(user)
         known = bool(edges) or features is not None
         return {"user": user, "known": known, "edges": edges, "features": features, "impressions": shown, "seq": seq}
@@ -434,7 +435,7 @@ class Answers:
         """Return the likes and dislikes of a user, newest first; those of one sign where it is given."""
         kinds = (LIKE, DISLIKE) if sign is None else (TYPES[sign],)
         with self.trainer.reading() as (state, _):
-            found, total = _newest(state, user, kinds, k)
+            found, total = newest_edges(state, user, kinds, k)
             seq = self.seq
         listed = [{"item": item, "sign": kind, "timestamp": time} for item, kind, time in found]
         return {"verdicts": listed, "total": total, "seq": seq}
@@ -456,35 +457,6 @@ class Answers:
         if not 0 < number < state.edges.n_items:
             raise UsageError(f"there is no item '{item}'; an item is known from its first event on.")
         return number
-
-
-def _row(state: Any, user: str) -> Any:
-    """Return the edges of a user in a state that is being read; None of an unknown user."""
-    number = state.users.id_of(user)
-    return state.edges.of_user(number) if 0 < number < state.edges.n_users else None
-
-
-def _newest(
-    state: Any, user: str, kinds: Sequence[int] = (LIKE, DISLIKE, SKIP, VIEW), k: int | None = None
-) -> tuple[list[tuple[str, str, int]], int]:
-    """Return the newest edges of a user, and how many it has.
-
-    Args:
-        state: that is being read.
-        user: its id.
-        kinds: of the edges.
-        k: how many; all of them if None.
-
-    Returns:
-        Item, type (like, dislike, skip or view) and time of each, newest first; and the number of all of these kinds.
-    """
-    row = _row(state, user)
-    if row is None:
-        return [], 0
-    own = np.flatnonzero(np.isin(row.kind, kinds))
-    best = own[np.argsort(-row.timestamp[own], kind="stable")[:k]]
-    items, names = state.items.tokens(row.ids[best].tolist()), [NAMES[kind] for kind in row.kind[best].tolist()]
-    return list(zip(items, names, row.timestamp[best].tolist(), strict=True)), len(own)
 
 
 def _without_model(assignments: Sequence[Assignment]) -> str | None:

@@ -1239,6 +1239,12 @@ def test_what_was_shown_before_impressions_were_switched_off_is_erased(serve: Ma
     later = serve(impressions=False)
     items(later, "1", k=5)  # is not kept
     assert later.get("/v1/users/1").json()["impressions"] == 5
+    replica = OnlineReplica(tmp_path / "state")
+    reader = Engine(replica, ServeSettings(impressions=False), None, tmp_path / "state")
+    assert reader.user("1")["impressions"] == 5
+    assert reader.impressions is None  # it may not be allowed to write the file
+    reader.close()
+    replica.close()
     assert later.delete("/v1/users/1").json()["accepted"] == 1
     assert not any(name in each.read_bytes() for each in (tmp_path / "state").glob("traffic*"))
     assert TrafficLog(tmp_path / "state" / "traffic.sqlite")._query("SELECT count(*) FROM impression", ()) == [(5,)]
