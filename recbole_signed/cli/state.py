@@ -134,7 +134,7 @@ def refit(state: State, as_json: Json = False) -> None:
         opened.close()
     lines = [f"{name} is the version to start from: {version}, from scratch."]
     if left:
-        lines.append(f"Something of forgotten users is left: {'; '.join(left.reasons) or left}.")
+        lines.append(f"Something of forgotten users is left: {left}.")
     pending = {"rows": left.rows, "factors": left.factors, "reasons": list(left.reasons)}
     _print({"version": name, "model": version, "pending_erasure": pending}, as_json, "\n".join(lines))
     raise typer.Exit(1 if left else 0)

@@ -160,7 +160,6 @@ class Forgetting:
                 backup.refit().result()
                 left = backup.erase()
                 if left:
-                    reasons = "; ".join(left.reasons) or left
-                    raise UsageError(f"the backup {path} still holds forgotten users: {reasons}.")
+                    raise UsageError(f"the backup {path} still holds forgotten users: {left}.")
         finally:
             backup.close()

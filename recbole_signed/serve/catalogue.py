@@ -36,6 +36,11 @@ class Catalogue:
         try:
             self._db = sqlite3.connect(":memory:" if path is None else path, check_same_thread=False)
             self._db.execute("CREATE TABLE IF NOT EXISTS item (id TEXT PRIMARY KEY, tags TEXT NOT NULL)")
+            if [row[1] for row in self._db.execute("PRAGMA table_info(item)")] != ["id", "tags"]:
+                raise UsageError(
+                    f"the catalogue {path} is of another version of this package, and may say which items are "
+                    "withdrawn; move it away, then withdraw items and set tags again."
+                )
             self.reload()
         except (sqlite3.Error, TypeError, ValueError) as error:
             raise UsageError(f"can't open the catalogue {path}: {error}.") from error

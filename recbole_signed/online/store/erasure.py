@@ -70,6 +70,10 @@ class Pending:
     def __bool__(self) -> bool:
         return bool(self.rows or self.factors)
 
+    def __str__(self) -> str:
+        counts = f"rows of {self.rows} users in files, and what a model has learned from {self.factors}"
+        return "; ".join(self.reasons) or counts
+
 
 class Erasure:
     """The erasures of one state.
