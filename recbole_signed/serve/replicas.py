@@ -82,6 +82,8 @@ class Forwarder:
         target = quote(raw, safe=string.punctuation)  # as it came: 'a%2520b' and 'a%20b' are two ids
         names = ("x-api-key", "authorization", "content-type")
         headers = {name: request.headers[name] for name in names if name in request.headers}
+        if request.client is not None:  # else all callers without a key would share one limit of requests there
+            headers["x-forwarded-for"] = request.client.host
         try:
             return await asyncio.to_thread(self._exchange, request.method, target, body, headers)
         except (OSError, http.client.HTTPException) as error:

@@ -30,12 +30,14 @@ class Writer(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.targets: list[str] = []
+        self.callers: list[str | None] = []
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         assert isinstance(self.server, Writer)
         self.server.targets.append(self.path)
+        self.server.callers.append(self.headers.get("X-Forwarded-For"))
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -73,8 +75,10 @@ def test_a_request_is_handed_on_to_the_target_that_it_came_with(writer: Writer, 
         response = await forwarder.send(Request(scope, receive))
         await response(scope, receive, send)
 
-    assert TestClient(app).delete(target).status_code == 200
+    caller = TestClient(app, client=("192.0.2.7", 50_000))
+    assert caller.delete(target, headers={"X-Forwarded-For": "198.51.100.1"}).status_code == 200
     assert writer.targets == [target]
+    assert writer.callers == ["192.0.2.7"]  # as the replica knows it: the header is for its proxy
 
 
 def test_a_client_that_goes_away_within_its_body_is_no_error_of_the_replica(writer: Writer) -> None:
