@@ -12,8 +12,6 @@ from fastapi.testclient import TestClient
 from recbole_signed.online import OnlineTrainer
 from recbole_signed.serve import ApiKeys, Engine, Experiments, ServeSettings, make_app
 
-NOW = 1_700_000_000_000
-
 
 @pytest.fixture
 def trainer(prepare_model: Callable[..., Any], tmp_path: Path) -> Iterator[OnlineTrainer]:

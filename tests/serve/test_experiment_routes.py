@@ -1,0 +1,329 @@
+"""Experiments, impressions and live quality over HTTP."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from service_calls import NOW, Make, items, send
+from small_recommender import begin
+
+from recbole_signed.errors import UsageError
+from recbole_signed.online import LIKE, OnlineRecommender
+from recbole_signed.online.learners import make_learner
+from recbole_signed.serve import (
+    Engine,
+    Experiments,
+    Shown,
+    TrafficLog,
+    make_app,
+    parse_experiment,
+)
+from recbole_signed.serve.experiments import Assignment
+
+
+def test_a_parameter_of_a_request_takes_the_place_of_that_of_a_variant(serve: Make) -> None:
+    held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
+    raw = {"variants": held, "status": "draft"}
+    client = serve(experiments=Experiments({"held": parse_experiment("held", raw)}))
+    wanted, plain = items(client, "1", k=9, dislike_aversion=3.0), items(client, "1", k=9)
+    client.engine.experiments.change("held", status="running")  # type: ignore[attr-defined]
+    assert items(client, "1", k=9) != plain
+    assert items(client, "1", k=9, dislike_aversion=3.0) == wanted
+
+
+def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> None:
+    trainer = begin(tmp_path / "state", "Pop")
+    engine = Engine(trainer, folder=tmp_path / "state")
+    refused = TestClient(make_app(engine)).get("/v1/users/u1/recommendations?k=5&explain=true")
+    assert (refused.status_code, "can't explain" in refused.json()["detail"]) == (422, True)
+    assert engine.telemetry.total(engine.telemetry.impressions) == 0
+    assert engine.impressions is not None
+    engine.impressions.close()
+    engine.impressions = None
+    assert engine.traffic is not None
+    assert engine.traffic.added() == 0
+    engine.close()
+    trainer.close()
+
+
+def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
+    experiments = Experiments.read(tmp_path / "experiments.yaml")
+    client = serve(experiments=experiments)
+    body = {
+        "variants": {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 4.0}}},
+    }
+    assert client.put("/v1/experiments/aversion", json=body).status_code == 200
+    seen = {client.get(f"/v1/users/{user}/recommendations").json()["variant"] for user in range(1, 30)}
+    assert seen == {"aversion=plain", "aversion=careful"}
+    for user in range(1, 30):
+        send(client, str(user), items(client, str(user), k=1)[0], "like" if user % 3 else "dislike")
+    client.engine.impressions.close()  # type: ignore[attr-defined]
+    report = client.get("/v1/experiments/aversion/report").json()
+    assert report["control"] == "plain"
+    assert sum(each["users"] for each in report["variants"].values()) == 29
+    assert sum(each["likes"] + each["dislikes"] for each in report["variants"].values()) > 20
+    client.engine.impressions = None  # type: ignore[attr-defined]
+    assert client.patch("/v1/experiments/aversion", json={"status": "stopped"}).json()["status"] == "stopped"
+    assert client.get("/v1/users/1/recommendations").json()["variant"] == ""
+    assert Experiments.read(tmp_path / "experiments.yaml")["aversion"].status == "stopped"
+    assert client.put("/v1/experiments/x", json={"variants": {"a": {"share": 1}}}).status_code == 422
+    assert client.get("/v1/experiments/none/report").status_code == 422
+
+
+def test_an_experiment_that_does_not_run_can_be_removed(serve: Make, tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    client = serve(experiments=Experiments.read(path))
+    body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}
+    for name in ("old", "kept"):
+        client.put(f"/v1/experiments/{name}", json=body).raise_for_status()
+    running = client.delete("/v1/experiments/old")
+    assert (running.status_code, running.json()["detail"]) == (422, "the experiment 'old' is running; stop it first.")
+    client.patch("/v1/experiments/old", json={"status": "stopped"}).raise_for_status()
+    assert client.delete("/v1/experiments/old").status_code == 204
+    assert list(client.get("/v1/experiments").json()) == [name for name, _ in Experiments.read(path)] == ["kept"]
+    assert client.delete("/v1/experiments/old").status_code == 422
+
+
+def test_the_writer_follows_its_file_of_experiments_as_replicas_do(
+    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recbole_signed.serve.answers.SECOND", 0.0)
+    path = tmp_path / "experiments.yaml"
+    client = serve(experiments=Experiments.read(path))
+    path.write_text("experiments: {mine: {variants: {a: {share: 0.5}, b: {share: 0.5}}}}")
+    assert client.get("/v1/users/1/recommendations").json()["variant"] in ("mine=a", "mine=b")
+    path.write_text(path.read_text().replace("mine:", "other:"))
+    assert list(client.get("/v1/experiments").json()) == ["other"]
+
+
+def test_interleaved_lists(serve: Make) -> None:
+    variants = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
+    mix = parse_experiment("mix", {"variants": variants, "interleave": True})
+    client = serve(experiments=Experiments({"mix": mix}))
+    answer = client.get("/v1/users/1/recommendations?k=10").json()
+    teams = [each["variant"] for each in answer["items"]]
+    assert sorted(set(teams)) == ["ours", "popular"]
+    assert abs(teams.count("ours") - teams.count("popular")) <= 1
+
+
+def test_items_of_an_interleaved_list_are_explained_by_the_variant_that_they_are_from(serve: Make) -> None:
+    for other in ({"model": "popularity"}, {"parameters": {"dislike_aversion": 5.0}}):
+        variants = {"ours": {"share": 0.5}, "other": {"share": 0.5, **other}}
+        mix = parse_experiment("mix", {"variants": variants, "interleave": True})
+        client = serve(experiments=Experiments({"mix": mix}))
+        listed = client.get("/v1/users/1/recommendations?k=10&explain=true").json()["items"]
+        for each in listed:
+            if "model" in other and each["variant"] == "other":
+                assert "why" not in each
+            else:
+                assert each["why"]["score"] == pytest.approx(each["score"], rel=1e-4)
+        assert {each["variant"] for each in listed} == {"ours", "other"}
+
+
+def test_dislikes_are_held_against_the_impressions_of_all_processes(serve: Make, tmp_path: Path) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    item = items(client, "1", k=2)[0]
+    replica = TrafficLog(tmp_path / "state" / "traffic.sqlite")
+    replica.write([Shown("r", "2", [f"i{i}" for i in range(8)], round(time.time() * 1000), "v", [[]])])
+    replica.close()
+    send(client, "1", item, "dislike")
+    engine.impressions.close()
+    engine.impressions = None
+    assert engine.gauges()["dislikes_per_impression"][1] == 1 / 10
+
+
+def test_a_list_that_is_looked_at_is_no_impression(serve: Make) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    assert items(client, "1", k=5, log=False) == items(client, "1", k=5)
+    engine.impressions.close()
+    engine.impressions = None
+    assert engine.traffic.added() == engine.telemetry.total(engine.telemetry.impressions) == 5
+
+
+def test_a_verdict_from_before_an_impression_is_no_outcome_of_it(serve: Make) -> None:
+    client = serve()
+    early, slow, prompt = items(client, "1", k=3)
+    now = int(time.time() * 1000)
+    send(client, "1", early, "like", timestamp=now - 120_000)
+    send(client, "1", slow, "like", timestamp=now - 5_000)  # by a clock that lags
+    send(client, "1", prompt, "like")
+    engine = client.engine  # type: ignore[attr-defined]
+    engine.impressions.close()
+    engine.impressions = None
+    assert set(engine.traffic._query("SELECT item FROM impression WHERE like", ())) == {(slow,), (prompt,)}
+
+
+def test_parameters_of_a_request_hold_in_interleaved_lists(serve: Make) -> None:
+    variants = {"one": {"share": 0.5}, "same": {"share": 0.5}}
+    mix = parse_experiment("mix", {"variants": variants, "interleave": True})
+    plain, mixed = serve(), serve(experiments=Experiments({"mix": mix}))
+    differ = 0
+    for user in ("1", "2", "3"):
+        careful = items(plain, user, k=10, dislike_aversion=5.0)
+        differ += careful != items(plain, user, k=10)
+        assert items(mixed, user, k=10, dislike_aversion=5.0) == careful
+    assert differ
+
+
+def test_experiments_must_fit_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users, things = [f"u{i}" for i in range(1, 13)], [f"i{i}" for i in range(1, 9)]
+    user, item = np.divmod(np.arange(60), 5)
+    edges = (user + 1, item + 1, np.full(60, LIKE, dtype=np.int8), NOW + np.arange(60))
+    trainer = OnlineRecommender.begin(tmp_path / "ease", make_learner("SignedEASE"), users, things, edges)
+    variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 1.0}}}
+    careful = parse_experiment("careful", {"variants": variants})
+    with pytest.raises(UsageError, match="'careful' of the experiment 'careful' does not fit the model: SignedEASE"):
+        Engine(trainer, experiments=Experiments({"careful": careful}))
+    engine = Engine(trainer)
+    client = TestClient(make_app(engine))
+    refused = client.put("/v1/experiments/careful", json={"variants": variants})
+    assert (refused.status_code, "no parameter 'dislike_aversion'" in refused.json()["detail"]) == (422, True)
+    assert client.get("/v1/experiments").json() == {}
+    # whatever goes wrong with the list of one user, events are taken
+    monkeypatch.setattr(engine.experiments, "assign", lambda user, known: [Assignment("x", "y", 1.0, variant)])
+    variant = careful.variants["careful"]
+    events = [{"user_id": user, "item_id": "i8", "type": "like"} for user in users]
+    assert client.post("/v1/events", json={"events": events}).json()["accepted"] == len(events)
+    engine.close()
+    trainer.close()
+
+
+def test_live_quality_and_metrics(serve: Make) -> None:
+    client = serve()
+    for user in ("1", "2", "3"):
+        send(client, user, items(client, user, k=1)[0], "like")
+    quality = client.get("/v1/quality").json()
+    assert quality["windows"]["hour"]["all"]["recall"] == 1.0
+    assert quality["windows"]["hour"]["all"]["likes"] == 3
+    assert set(client.get("/v1/quality?by=group").json()["windows"]["hour"]) <= {"new", "light", "heavy"}
+    text = client.get("/metrics").text
+    for name in (
+        'events_total{result="accepted"} 3.0',
+        "event_to_visible_seconds_count 3.0",
+        "request_seconds_bucket",
+        'quality_recall{version="SSF@',
+        "resident_memory_bytes",
+    ):
+        assert name in text or name.split("{")[0] in text, name
+    status = client.get("/v1/status").json()
+    assert status["edges"] > 0
+    assert status["visible_p99"] > 0
+    assert client.get("/readyz").json()["ready"]
+    assert client.get("/healthz").text == "ok"
+    assert "recbole-signed" in client.get("/").text
+
+
+def test_a_bulk_load_is_sampled_for_live_quality(serve: Make) -> None:
+    client = serve(quality={"per_commit": 3})
+    unseen = items(client, "2", k=9)
+    rows = [{"user_id": "2", "item_id": item, "type": "like"} for item in unseen]
+    assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 9
+    assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 3
+
+
+def test_a_variant_may_rank_by_trend(serve: Make) -> None:
+    variants = {"ours": {"share": 0.5}, "trend": {"share": 0.5, "model": "trending"}}
+    client = serve(experiments=Experiments({"trend": parse_experiment("trend", {"variants": variants})}))
+    trending = [each["item"] for each in client.get("/v1/trending?k=60").json()["items"]]
+    for user in map(str, range(1, 20)):
+        answer = client.get(f"/v1/users/{user}/recommendations?k=5").json()
+        listed = [each["item"] for each in answer["items"]]
+        if answer["variant"] == "trend=trend":
+            assert listed == [item for item in trending if item in listed]
+            some = listed[1:3]
+            assert items(client, user, k=5, include_only=some) == some
+            assert items(client, user, k=5, tags=["none"]) == []
+            break
+    else:
+        pytest.fail("no user got the variant")
+
+
+def test_live_quality_holds_verdicts_against_the_list_of_the_variant(serve: Make) -> None:
+    variants = {"ours": {"share": 1e-9}, "popular": {"share": 1 - 1e-9, "model": "popularity"}}
+    raw = {"variants": variants, "status": "draft"}
+    client = serve(experiments=Experiments({"rank": parse_experiment("rank", raw)}), quality={"k": 3})
+    by_model = {user: items(client, user, k=3) for user in map(str, range(1, 60))}
+    client.engine.experiments.change("rank", status="running")  # type: ignore[attr-defined]
+    for user in map(str, range(1, 60)):
+        if best := [item for item in items(client, user, k=3) if item not in by_model[user]]:
+            send(client, user, best[0], "like")
+            break
+    figures = client.get("/v1/quality?by=variant").json()["windows"]["hour"]["rank=popular"]
+    assert (figures["likes"], figures["recall"]) == (1, 1.0)
+    send(client, user, items(client, user, k=60)[-1], "dislike")
+    assert client.get("/v1/quality?by=variant").json()["windows"]["hour"]["rank=popular"]["sign_auc"] == 1.0
+
+
+def test_live_quality_holds_each_newcomer_of_a_batch_against_the_list_of_its_own_variant(serve: Make) -> None:
+    """To the state they are all nobody."""
+    variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 50.0}}}
+    client = serve(
+        experiments=Experiments({"held": parse_experiment("held", {"variants": variants})}), quality={"k": 3}
+    )
+    lists: dict[str, tuple[str, list[str]]] = {}
+    for user in (f"new {n}" for n in range(8)):
+        answer = client.get(f"/v1/users/{user}/recommendations?k=3").json()
+        lists[user] = answer["variant"], [each["item"] for each in answer["items"]]
+    rows = []
+    for user, (variant, own) in lists.items():
+        others = {item for name, listed in lists.values() if name != variant for item in listed}
+        item = next(item for item in own if item not in others)
+        rows.append({"user_id": user, "item_id": item, "type": "like"})
+    assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 8
+    found = client.get("/v1/quality?by=variant").json()["windows"]["hour"]
+    assert {name: each["recall"] for name, each in found.items()} == {"held=plain": 1.0, "held=careful": 1.0}
+
+
+def test_live_quality_counts_an_event_that_comes_twice_once(serve: Make) -> None:
+    client = serve()
+    row = {"user_id": "1", "item_id": items(client, "1", k=1)[0], "type": "like", "event_id": "a"}
+    answer = client.post("/v1/events", json={"events": [row, row]}).json()
+    assert (answer["accepted"], answer["duplicate"]) == (1, 1)
+    assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 1
+
+
+def test_what_is_told_of_a_list_by_popularity_does_not_come_from_the_model(serve: Make) -> None:
+    variants = {"ours": {"share": 1e-9}, "popular": {"share": 1 - 1e-9, "model": "popularity"}}
+    raw = {"variants": variants, "status": "draft"}
+    client = serve(experiments=Experiments({"rank": parse_experiment("rank", raw)}))
+    item = items(client, "1", k=1)[0]
+    assert client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]["why"]["item"] == item
+    client.engine.experiments.change("rank", status="running")  # type: ignore[attr-defined]
+    assert "why" not in client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]
+    refused = client.get(f"/v1/users/1/explain/{item}")
+    assert (refused.status_code, "ranks by likes of all users" in refused.json()["detail"]) == (422, True)
+    before = items(client, "1", k=4)
+    send(client, "1", before[1], "dislike")
+    after = items(client, "1", k=3)
+    assert after == [before[0], *before[2:]]  # nothing is pulled down but the item itself
+    effect = client.get("/v1/users/1/last-dislike?k=3").json()
+    assert effect == {"item": before[1], "gone": [before[1]], "come": [before[3]]}
+
+
+def test_an_experiment_goes_on_beside_an_interleaved_one(serve: Make) -> None:
+    mix = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
+    held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
+    raw = {"mix": {"variants": mix, "interleave": True}, "held": {"variants": held, "status": "draft"}}
+    client = serve(experiments=Experiments({name: parse_experiment(name, each) for name, each in raw.items()}))
+    engine = client.engine  # type: ignore[attr-defined]
+    aware = client.get("/v1/users/1/recommendations?k=9&dislike_aversion=50").json()["items"]
+    engine.experiments.change("held", status="running")
+    answer = client.get("/v1/users/1/recommendations?k=9").json()
+    scores = [
+        {each["item"]: each["score"] for each in shown if each["variant"] == "ours"}
+        for shown in (aware, answer["items"])
+    ]
+    both = scores[0].keys() & scores[1].keys()
+    assert both
+    assert [scores[0][item] for item in both] == [scores[1][item] for item in both]
+    assert answer["variant"].endswith(",held=careful")
+    engine.impressions.close()
+    engine.impressions = None
+    assert engine.traffic.logged("held")["variant"].to_list() == ["careful"] * 9
+    assert set(engine.traffic.logged("mix")["variant"].tail(9)) == {"ours", "popular"}

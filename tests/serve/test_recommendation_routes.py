@@ -1,0 +1,322 @@
+"""Recommendations over HTTP, from an event to the next answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from service_calls import NOW, Make, items, send
+from small_recommender import begin
+
+from recbole_signed.online import DISLIKE, LIKE, OnlineRecommender, OnlineReplica, OnlineTrainer
+from recbole_signed.online.learners import make_learner
+from recbole_signed.serve import (
+    Engine,
+    Experiments,
+    ServeSettings,
+    make_app,
+)
+
+
+def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(serve: Make) -> None:
+    client = serve()
+    before = client.get("/v1/users/1/recommendations?k=5").json()
+    assert before["known_user"]
+    assert before["model"].startswith("SSF@")
+    assert len(before["items"]) == 5
+    first = before["items"][0]["item"]
+    written = send(client, "1", first, "dislike")
+    assert (written["accepted"], written["results"][0]["status"]) == (1, "accepted")
+    after = client.get("/v1/users/1/recommendations", params={"k": 50, "min_seq": written["seq"]}).json()
+    assert after["seq"] >= written["seq"] > before["seq"]
+    assert first not in [each["item"] for each in after["items"]]
+    near = [each["item"] for each in client.get(f"/v1/items/{first}/similar?k=3").json()["items"]]
+    assert near
+    effect = client.get("/v1/users/1/last-dislike?k=5").json()
+    assert effect["item"] == first
+    lists = [[each["item"] for each in answer["items"][:5]] for answer in (before, after)]
+    assert effect["gone"] == [item for item in lists[0] if item not in lists[1]]
+    assert effect["come"] == [item for item in lists[1] if item not in lists[0]]
+    undone = client.delete(f"/v1/users/1/verdicts/{first}?sign=dislike").json()
+    assert undone["accepted"] == 1
+    again = client.get("/v1/users/1/recommendations?k=5").json()
+    assert [each["item"] for each in again["items"]] == [each["item"] for each in before["items"]]
+    assert client.get("/v1/users/1/last-dislike").json()["item"] != first
+
+
+def test_filters(serve: Make) -> None:
+    client = serve()
+    whole = items(client, "1", k=60)
+    assert items(client, "1", k=3, exclude=whole[:2]) == whole[2:5]
+    assert items(client, "1", k=9, include_only=[whole[4], whole[1], "unknown"]) == [whole[1], whole[4]]
+    assert client.put(f"/v1/items/{whole[0]}", json={"withdrawn": True, "tags": ["a"]}).status_code == 200
+    assert client.put(f"/v1/items/{whole[3]}", json={"tags": ["a", "b"]}).json() == {
+        "withdrawn": False,
+        "tags": ["a", "b"],
+    }
+    assert items(client, "1", k=2) == whole[1:3]
+    assert items(client, "1", tags=["a"]) == [whole[3]]
+    assert items(client, "1", tags=["a"], include_only=[whole[1], whole[3]]) == [whole[3]]
+    assert items(client, "1", tags=["a"], include_only=[whole[1]]) == []
+    assert whole[0] not in items(client, "nobody", k=60)
+    for route in ("popular", f"items/{whole[1]}/similar"):
+        found = client.get(f"/v1/{route}?k=60").json()["items"]
+        assert found
+        assert whole[0] not in [each["item"] for each in found]
+    client.put(f"/v1/items/{whole[0]}", json={})
+    client.put(f"/v1/items/{whole[3]}", json={"tags": ["b"]})
+    assert [items(client, "1", tags=[tag]) for tag in "abc"] == [[], [whole[3]], []]
+    assert items(client, "1", k=60) == whole
+    assert items(client, "1", k=60, dislike_aversion=3.0) != whole
+
+
+def test_similar_items_are_as_many_as_asked_for_though_some_are_withdrawn(serve: Make) -> None:
+    client = serve()
+
+    def similar(k: int) -> list[str]:
+        return [each["item"] for each in client.get(f"/v1/items/7/similar?k={k}").json()["items"]]
+
+    nearest = similar(9)
+    assert "known_user" not in client.get("/v1/items/7/similar").json()  # it is for no user
+    client.put(f"/v1/items/{nearest[0]}", json={"withdrawn": True}).raise_for_status()
+    assert similar(3) == nearest[1:4]
+
+
+def test_sessions_and_many_users(serve: Make) -> None:
+    client = serve()
+    body = {"users": [{"user_id": "1"}, {"likes": ["3", "5"], "dislikes": ["7"]}, {}], "k": 5}
+    answers = client.post("/v1/recommendations", json=body).json()["answers"]
+    assert [each["item"] for each in answers[0]["items"]] == items(client, "1", k=5)
+    session = [each["item"] for each in answers[1]["items"]]
+    assert len(session) == 5
+    assert not {"3", "5", "7"} & set(session)
+    assert not answers[2]["known_user"]
+    # folded in as a user with the same edges would be
+    for item, kind in (("3", "like"), ("5", "like"), ("7", "dislike")):
+        send(client, "same", item, kind)
+    live = client.get("/v1/users/same/recommendations?k=50").json()["items"]
+    again = client.post("/v1/recommendations", json={**body, "users": [body["users"][1]], "k": 50}).json()["answers"][0]
+    scores = {each["item"]: each["score"] for each in live}
+    for each in again["items"]:
+        assert each["score"] == pytest.approx(scores[each["item"]], rel=1e-3, abs=1e-4)
+
+
+def test_verdicts_beside_a_user_id_are_refused(serve: Make) -> None:
+    client = serve()
+    body = {"users": [{"user_id": "1", "likes": ["3"]}], "k": 5}
+    refused = client.post("/v1/recommendations", json=body)
+    assert (refused.status_code, "leave out likes and dislikes" in refused.json()["detail"]) == (422, True)
+    assert client.post("/v1/recommendations", json={"users": [{"user_id": "1", "likes": []}]}).status_code == 200
+
+
+def test_an_audience_is_as_long_as_asked_for_or_refused(tmp_path: Path) -> None:
+    users, things = [f"u{i}" for i in range(1, 142)], [f"i{i}" for i in range(1, 9)]
+    number = np.arange(1, 142)
+    edges = (number, number % 7 + 1, np.full(141, LIKE, dtype=np.int8), NOW + number)
+    trainer = OnlineRecommender.begin(tmp_path / "state", make_learner("Pop"), users, things, edges)
+    engine = Engine(trainer, ServeSettings.model_validate({"limits": {"k": 200}}))
+    client = TestClient(make_app(engine))
+    try:
+        assert len(client.get("/v1/items/i8/audience?k=120").json()["users"]) == 120
+        refused = client.get("/v1/items/i8/audience?k=201")
+        assert (refused.status_code, refused.json()["detail"]) == (422, "k is 201; at most 200 are served.")
+    finally:
+        engine.close()
+        trainer.close()
+
+
+@pytest.mark.parametrize("model", ["Pop", "SSF"])
+def test_items_of_equal_scores_stand_in_one_order(model: str, tmp_path: Path) -> None:
+    trainer = begin(tmp_path / "state", model)
+    engine = Engine(trainer)
+    client = TestClient(make_app(engine))
+    try:
+        for user in ("u1", "nobody"):
+            whole = items(client, user, k=30)
+            for k in range(1, len(whole)):
+                assert items(client, user, k=k) == whole[:k]
+            assert items(client, user, k=30, exclude=whole[:2]) == whole[2:]
+        if model == "Pop":  # nothing but the item itself changes
+            before = items(client, "u1", k=6)
+            send(client, "u1", before[2], "dislike")
+            effect = client.get("/v1/users/u1/last-dislike?k=5").json()
+            assert effect == {"item": before[2], "gone": [before[2]], "come": [before[5]]}
+    finally:
+        engine.close()
+        trainer.close()
+
+
+def test_a_session_of_unknown_items_alone_is_nobody(serve: Make) -> None:
+    body = {"users": [{"likes": ["never seen"]}, {}], "k": 5}
+    unknown, nobody = serve().post("/v1/recommendations", json=body).json()["answers"]
+    assert unknown["items"] == nobody["items"]
+    assert not unknown["known_user"]
+
+
+def test_the_last_feedback_of_a_session_counts(serve: Make) -> None:
+    client = serve()
+
+    def session(*feedback: tuple[str, str]) -> list[Any]:
+        rows = [{"FeedbackType": kind, "UserId": "g", "ItemId": item} for kind, item in feedback]
+        return client.post("/api/session/recommend?n=50", json=rows).json()
+
+    assert session(("dislike", "3"), ("like", "3")) == session(("like", "3"))
+    # what is near a dislike falls while it is the newest verdict
+    assert session(("dislike", "3"), ("like", "5")) != session(("like", "5"), ("dislike", "3"))
+
+
+@pytest.mark.parametrize("name", ["SSF", "BPR"])
+def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
+    name: str, prepare_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "dataset" / "small"
+    folder.mkdir(parents=True)
+    users = [f"{user}\tc{user % 5}" for user in range(60)]
+    (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
+    more = {"auto": False, "rank": 8, "features": {"user": "all"}} if name == "SSF" else {"epochs": 2}
+    model, config, parts = prepare_model(name, online_state=str(tmp_path / "state"), **more)
+    trainer = OnlineTrainer(config, model)
+    trainer.fit(parts[0], saved=False, show_progress=False)
+    engine = Engine(trainer)
+    client = TestClient(make_app(engine))
+    for item, kind in (("3", "like"), ("5", "like"), ("7", "dislike")):
+        send(client, "somebody", item, kind)
+    for user, verdicts in (("nobody", []), ("somebody", [("3", LIKE), ("5", LIKE), ("7", DISLIKE)])):
+        session, live = engine.session(verdicts, 9).items, engine.recommend(user, 9).items
+        assert [item for item, _ in session] == [item for item, _ in live]
+        assert [score for _, score in session] == pytest.approx([score for _, score in live], rel=1e-4)
+    engine.close()
+    trainer.close()
+
+
+def test_explanations_add_up(serve: Make) -> None:
+    client = serve()
+    first = items(client, "1", k=1)[0]
+    why = client.get(f"/v1/users/1/explain/{first}").json()
+    added = sum(each["contribution"] for each in why["contributions"]) + why["from_features"]
+    total = (added + why["prior"]) * why["factor"]
+    assert why["score"] == pytest.approx(total, rel=1e-4)
+    assert first in why["sentence"]
+    listed = client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]
+    assert listed["why"]["sentence"] == why["sentence"]
+    held = {name: {"share": 0.5, "parameters": {"dislike_aversion": value}} for name, value in (("a", 2.0), ("b", 4.0))}
+    client.put("/v1/experiments/held", json={"variants": held}).raise_for_status()
+    for query in ("", "&dislike_aversion=3"):
+        for each in client.get(f"/v1/users/1/recommendations?k=5&explain=true{query}").json()["items"]:
+            assert each["why"]["score"] == pytest.approx(each["score"], rel=1e-4)
+    audience = client.get(f"/v1/items/{first}/audience?k=3").json()["users"]
+    assert len(audience) == 3
+    assert audience[0]["percentile"] >= audience[2]["percentile"]
+
+
+def test_versions(serve: Make) -> None:
+    client = serve()
+    (version,) = client.get("/v1/models").json()["versions"]
+    assert version["current"]
+    made = client.post("/v1/models")
+    assert made.status_code == 201
+    assert [each["current"] for each in made.json()["versions"]] == [False, True]
+    send(client, "1", items(client, "1", k=1)[0], "dislike")
+    before = items(client, "1")
+    assert client.post(f"/v1/models/{version['name']}/activate").status_code == 200
+    assert items(client, "1") == before  # events since then stay
+    assert client.put(f"/v1/models/{version['name']}/pin").json()["versions"][0]["pinned"]
+    missing = client.post("/v1/models/v000099/activate")
+    assert (missing.status_code, missing.headers["content-type"]) == (422, "application/problem+json")
+    assert "no version 'v000099'" in missing.json()["detail"]
+
+
+def test_routes_of_gorse(serve: Make) -> None:
+    client = serve()
+    same = {"UserId": "g", "Timestamp": "2023-11-14T00:00:00Z"}
+    kinds = {"star": "3", "dislike": "5", "read": "7"}
+    rows = [{"FeedbackType": kind, "ItemId": item, **same} for kind, item in kinds.items()]
+    assert client.post("/api/feedback", json=rows).json() == {"RowAffected": 3}
+    found = client.get("/api/recommend/g?n=5").json()
+    assert len(found) == 5
+    assert not {"3", "5", "7"} & set(found)
+    assert found == items(client, "g", k=5)
+    assert client.delete("/api/feedback/dislike/g/5").json() == {"RowAffected": 1}
+    assert client.delete("/api/feedback/read/g/7").json() == {"RowAffected": 0}
+    session = client.post("/api/session/recommend?n=3", json=rows).json()
+    assert [set(each) for each in session] == [{"Id", "Score"}] * 3
+    assert len(client.get("/api/item/3/neighbors?n=2").json()) == 2
+    assert len(client.get("/api/popular?n=2").json()) == 2
+    assert client.get("/api/health/live").json() == {"Ready": True}
+    assert client.get("/api/health/ready").json() == {"Ready": True}
+    assert client.delete("/api/user/g").json() == {"RowAffected": 1}
+
+
+def test_times_of_gorse_without_a_zone_are_in_utc(serve: Make) -> None:
+    client = serve()
+    for item, stamp in (("3", "2023-11-14"), ("5", "2023-11-14T22:13:20"), ("7", "2023-11-14T23:13:20+01:00")):
+        row = {"FeedbackType": "star", "UserId": "g", "ItemId": item, "Timestamp": stamp}
+        assert client.post("/api/feedback", json=[row]).json() == {"RowAffected": 1}, stamp
+    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+        row = state.edges.of_user(state.users.id_of("g"))
+        times = dict(zip(state.items.tokens(row.ids.tolist()), row.timestamp.tolist(), strict=True))
+    assert times == {"3": NOW - 80_000_000, "5": NOW, "7": NOW}
+    wrong = {"FeedbackType": "star", "UserId": "g", "ItemId": "9", "Timestamp": "14-11-2023"}
+    refused = client.post("/api/feedback", json=[wrong])
+    assert refused.status_code == 422
+    assert "timestamp" in refused.json()["detail"]
+    right = {**wrong, "Timestamp": "2023-11-14"}
+    assert client.post("/api/feedback", json=[wrong, right]).json() == {"RowAffected": 1}
+
+
+def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, tmp_path: Path) -> None:
+    import uvicorn
+
+    from recbole_signed.serve import Engine, listening_socket, make_app
+
+    client = serve(experiments=Experiments.read(tmp_path / "state" / "experiments.yaml"))
+    writer_socket = listening_socket("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(client.app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=lambda: server.run(sockets=[writer_socket]), daemon=True)
+    thread.start()
+    replica = OnlineReplica(tmp_path / "state")
+    engine = Engine(replica, None, Experiments.read(tmp_path / "state" / "experiments.yaml"), tmp_path / "state")
+    try:
+        address = f"http://127.0.0.1:{writer_socket.getsockname()[1]}"
+        follower = TestClient(make_app(engine, writer=address))
+        first = items(follower, "1", k=1)[0]
+        written = send(follower, "1", first, "dislike")  # handed on
+        assert written["accepted"] == 1
+        query = {"k": 20, "min_seq": written["seq"]}
+        assert items(follower, "1", **query) == items(client, "1", **query)
+        assert first not in items(follower, "1", **query)
+        second = items(client, "1", k=1)[0]
+        assert follower.put(f"/v1/items/{second}", json={"withdrawn": True}).status_code == 200
+        deadline = time.monotonic() + 10
+        while second in items(follower, "1", k=20) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert second not in items(follower, "1", k=20)
+        assert follower.get("/v1/models").json()["versions"]
+        assert follower.get("/v1/status").json()["edges"] > 0
+        assert follower.get("/readyz").json()["ready"]
+        alone = TestClient(make_app(engine))
+        refused = alone.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
+        assert (refused.status_code, "read replica" in refused.json()["detail"]) == (503, True)
+    finally:
+        engine.close()
+        replica.close()
+        server.should_exit = True
+        thread.join(20)
+
+
+def test_trending_items_are_those_liked_now(serve: Make) -> None:
+    client = serve(half_life=1.0)
+    liked = "7"
+    for user in range(1, 40):
+        send(client, str(user), liked, "like")
+    found = client.get("/v1/trending?k=5").json()["items"]
+    assert found[0]["item"] == liked
+    assert [each["score"] for each in found] == sorted((each["score"] for each in found), reverse=True)
+    client.put(f"/v1/items/{liked}", json={"withdrawn": True})
+    assert liked not in [each["item"] for each in client.get("/v1/trending?k=60").json()["items"]]

@@ -1,0 +1,329 @@
+"""What is refused over HTTP, and how it is said: bodies, paths, parameters, keys, hosts, load."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from service_calls import Make
+
+from recbole_signed.online import OnlineReplica
+from recbole_signed.serve import (
+    Engine,
+    Experiments,
+    Maintenance,
+    ServeSettings,
+    make_app,
+    make_key,
+)
+from recbole_signed.serve.requests import THREADS
+
+
+def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
+    schema = serve().get("/openapi.json").json()
+    bodies = set()
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            if "requestBody" in operation and path.startswith("/v1/"):
+                bodies.add(operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2])
+    assert len(bodies) >= 6
+    for name in bodies:
+        assert schema["components"]["schemas"][name]["additionalProperties"] is False, name
+    assert (
+        schema["components"]["schemas"]["EventsBody"]["properties"]["events"]["items"]["additionalProperties"] is False
+    )
+
+
+def test_what_is_no_json_object_is_said_in_words_of_json(serve: Make) -> None:
+    client = serve()
+
+    def detail(content: str, kind: str) -> str:
+        answer = client.post("/v1/recommendations", content=content, headers={"content-type": kind})
+        assert answer.status_code == 422
+        return str(answer.json()["detail"])
+
+    whole = json.dumps({"users": [{"user_id": "1"}]})
+    for kind in ("application/x-www-form-urlencoded", "text/plain", ""):  # the first is what curl -d sends
+        assert "Content-Type: application/json" in detail(whole, kind)
+    assert detail("[]", "application/json").startswith('body: An object was expected, such as {"users": [')
+    bare = client.post("/v1/events", json=[{"user_id": "1", "item_id": "1", "type": "like"}]).json()["detail"]
+    assert bare.startswith('body: An object was expected, such as {"events": [{"user_id": ')
+    assert detail('{"users": ["1"]}', "text/plain; a=b").startswith("body: It is not taken for JSON")
+    assert detail('{"users": ["1"]}', "application/json").startswith("body.users.0: An object was expected")
+
+
+def test_what_is_not_allowed_names_what_is(serve: Make) -> None:
+    client = serve()
+    for path, allowed in (("users/1", "DELETE, GET, PUT"), ("models", "GET, POST"), ("popular", "GET")):
+        refused = client.patch(f"/v1/{path}")
+        assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"events": [' + b"9" * 5000 + b"]}", b'{"events": ["\xff"]}'])
+def test_a_body_that_the_reader_of_json_gives_up_is_refused(serve: Make, body: bytes) -> None:
+    refused = serve().post("/v1/events", content=body, headers={"content-type": "application/json"})
+    assert (refused.status_code, refused.json()["detail"][:24]) == (400, "The body is no JSON in U")
+
+
+def test_no_page_loads_anything_of_a_foreign_host(serve: Make) -> None:
+    client = serve()
+    for path in ("/", "/docs"):
+        page = client.get(path)
+        assert page.status_code == 200
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", page.text)
+    assert client.get("/redoc").status_code == 404
+
+
+def test_a_path_or_method_that_is_not_there_names_the_page_of_those_that_are(serve: Make) -> None:
+    client = serve()
+    assert client.get("/v1/user/1").json()["detail"] == "Not Found; /docs lists the routes."
+    assert client.get("/v1/events").json()["detail"] == "Method Not Allowed; /docs lists the routes."
+
+
+def test_limits_and_problems(serve: Make) -> None:
+    client = serve(limits={"k": 10, "batch": 2, "body_bytes": 2000, "requests_per_second": 1000})
+    too_many = client.post("/v1/events", json={"events": [{}, {}, {}]})
+    assert too_many.status_code == 413
+    large = client.post("/v1/events", json={"events": [{"user_id": "x" * 3000}]})
+    assert (large.status_code, large.headers["content-type"]) == (413, "application/problem+json")
+    for path in (
+        "users/1/recommendations?k=11",
+        "users/1/recommendations?k=0",
+        "items/none/similar",
+        "users/1/explain/none",
+    ):
+        refused = client.get(f"/v1/{path}")
+        assert refused.status_code == 422, path
+        assert set(refused.json()) == {"type", "title", "status", "detail"}
+    assert client.post("/v1/events", content=b"{").status_code == 422
+    assert client.get("/v1/nothing").status_code == 404
+    behind = client.get("/v1/users/1/recommendations?k=5&min_seq=999999")
+    assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
+
+
+def test_parameters_that_a_route_does_not_have_are_refused(serve: Make) -> None:
+    client = serve()
+    for path, name in (
+        ("v1/users/1/recommendations?exclud=3", "'exclud' here; did you mean 'exclude'?"),
+        ("v1/users/1/recommendations?tag=a&k=3", "'tag' here; did you mean 'tags'?"),
+        ("v1/quality?since=1", "'since' here; "),
+        ("api/recommend/1?n=3&offset=3", "'offset' here; /docs lists"),
+        ("api/recommend/1?write-back-type=read", "'write-back-type' here"),
+    ):
+        refused = client.get(f"/{path}")
+        assert (refused.status_code, name in refused.json()["detail"]) == (422, True), refused.text
+    assert len(client.get("/api/recommend/1?n=3&offset=0").json()) == 3
+    assert client.get("/readyz?probe=1").status_code == client.get("/metrics?a=b").status_code == 200
+
+
+def test_clients_are_not_told_where_files_of_the_service_are(
+    serve: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = tmp_path / "state" / "experiments.yaml"
+    client = serve(experiments=Experiments.read(kept), backup=tmp_path / "copies" / "ratings")
+    engine = client.engine  # type: ignore[attr-defined]
+    maintenance = Maintenance(engine, engine.settings.schedule)
+    told = TestClient(make_app(engine, maintenance=maintenance))
+
+    unknown = client.post("/v1/models/v99/activate")
+    assert unknown.json()["detail"].startswith("There is no version 'v99' in versions; ")
+    assert f"in {tmp_path}" in caplog.text
+    kept.write_text("experiments: [")
+    body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}
+    texts = [client.put("/v1/experiments/x", json=body).text]
+    (tmp_path / "copies").write_text("a file where the folder of backups would be")
+    assert maintenance.run("backup").error is not None
+    texts.append(told.get("/v1/status").text)
+    engine.trainer.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
+    refused = client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "1", "type": "like"}]})
+    assert (refused.status_code, "(log.sqlite)" in refused.json()["detail"]) == (503, True)
+    assert "Events can't be taken: Appending to the event log failed" in caplog.text
+    texts += [refused.text, client.get("/readyz").text]
+    assert all("failed" in each or "not" in each for each in texts)
+    assert not [each for each in texts if str(tmp_path) in each]
+    named = client.get(f"/v1/items/{quote(f'a{tmp_path}/state/b', safe='')}/similar").json()["detail"]
+    assert named.startswith(f"there is no item 'a{tmp_path}/state/b'")  # an id is told as it was given
+
+
+def test_a_page_of_another_site_changes_nothing(serve: Make) -> None:
+    client = serve()
+    foreign = {"Origin": "http://other.example", "Sec-Fetch-Site": "cross-site"}
+    refused = client.post("/v1/models", headers=foreign)
+    assert (refused.status_code, "allow_origins" in refused.json()["detail"]) == (403, True)
+    assert client.get("/v1/popular", headers=foreign).status_code == 200
+    for path in ("/v1/users/1/recommendations", "/api/recommend/a%2Fb"):  # which would be kept as shown
+        assert client.get(path, headers=foreign).status_code == 403
+        assert client.get(path, headers={**foreign, "Sec-Fetch-Site": "same-site"}).status_code == 200
+    assert client.post("/v1/models", headers={**foreign, "Sec-Fetch-Site": "same-origin"}).status_code == 201
+    assert "frame-ancestors 'none'" in client.get("/").headers["content-security-policy"]
+    for origins in (["http://other.example"], ["*"]):
+        assert serve(allow_origins=origins).post("/v1/models", headers=foreign).status_code == 201
+
+
+def test_a_service_without_keys_answers_under_local_names_alone() -> None:
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    from recbole_signed.serve.middleware import LocalHosts
+
+    def status(host: str, also: tuple[str, ...] = ()) -> int:
+        app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("here"))])
+        app.add_middleware(LocalHosts, also=also)
+        return TestClient(app).get("/", headers={"host": host}).status_code
+
+    local = (
+        "localhost",
+        "localhost:8080",
+        "localhost.",
+        "LOCALHOST",
+        "127.0.0.1:8080",
+        "127.0.0.2",
+        "[::1]:8080",
+        "[::1]",
+    )
+    assert {status(host) for host in local} == {200}
+    foreign = (
+        "evil.example",
+        "evil.example:8080",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "[::1",
+        "1.2.3.4",
+        "@",
+    )
+    assert {status(host) for host in foreign} == {421}
+    assert status("Ratings.example:80", ("ratings.Example",)) == 200
+    assert status("evil.example", ("ratings.example",)) == 421
+    assert status("evil.example", ("*",)) == 200
+
+
+def test_roles(serve: Make, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    made = {role: make_key(path, role) for role in ("read", "write", "admin")}
+    client = serve(keys=path)
+    event = {"events": [{"user_id": "1", "item_id": "1", "type": "like"}]}
+    assert client.get("/v1/popular").status_code == 401
+    assert client.get("/healthz").status_code == 200
+    read = {"X-API-Key": made["read"]}
+    assert client.get("/v1/popular", headers=read).status_code == 200
+    assert client.post("/v1/events", json=event, headers=read).status_code == 403
+    bearer = {"Authorization": f"Bearer {made['write']}"}
+    assert client.post("/v1/events", json=event, headers=bearer).status_code == 200
+    assert client.delete("/v1/users/1", headers=bearer).status_code == 403
+    erasure = {"events": [*event["events"], {"user_id": "1", "type": "forget_user"}]}
+    assert client.post("/v1/events", json=erasure, headers=bearer).status_code == 403
+    assert client.get("/v1/users/1/recommendations", headers=read).json()["known_user"]
+    admin = {"X-API-Key": made["admin"]}
+    assert client.post("/v1/events", json=erasure, headers=admin).json()["accepted"] == 2
+    assert client.delete("/v1/users/1", headers=admin).status_code == 200
+
+
+def test_a_body_is_counted_whatever_the_headers_say(serve: Make, tmp_path: Path) -> None:
+    client = serve(limits={"body_bytes": 2000})
+    event = b'{"events": [{"user_id": "1", "item_id": "2", "type": "like"}]}'
+
+    def post(blanks: int, **headers: str) -> Any:
+        parts = (part for part in [b" " * 100] * blanks + [event])
+        return client.post("/v1/events", content=parts, headers={"Content-Type": "application/json", **headers})
+
+    for coding in ("chunked", "Chunked", "gzip, chunked"):
+        refused = post(30, **{"Transfer-Encoding": coding})
+        assert (refused.status_code, refused.json()["title"]) == (413, "Content Too Large")
+        assert refused.json()["detail"] == "A body may have at most 2000 bytes."
+        assert post(3, **{"Transfer-Encoding": coding}).status_code == 200
+    replica = OnlineReplica(tmp_path / "state")
+    engine = Engine(replica, ServeSettings.model_validate({"limits": {"body_bytes": 2000}}))
+    client = TestClient(make_app(engine, writer="http://127.0.0.1:9"))
+    assert post(30).status_code == 413  # before it is handed on
+    engine.close()
+    replica.close()
+
+
+def test_a_key_is_checked_before_a_body_is_read(serve: Make, tmp_path: Path) -> None:
+    make_key(tmp_path / "keys", "admin")
+    client = serve(keys=tmp_path / "keys")
+    for headers in ({}, {"X-API-Key": "wrong"}):
+        json_body = {"Content-Type": "application/json", **headers}
+        assert client.post("/v1/events", content=b"{", headers=json_body).status_code == 401
+    for route in client.app.routes:  # type: ignore[attr-defined]
+        for method in getattr(route, "methods", None) or ():
+            if method not in ("GET", "HEAD"):
+                path = route.path.replace("{", "").replace("}", "")
+                assert client.request(method, path, content=b"{").status_code == 401, route
+
+
+def test_the_rate_limit_counts_addresses_where_keys_are_not_valid(serve: Make, tmp_path: Path) -> None:
+    made = [make_key(tmp_path / "keys", "read") for _ in range(2)]
+
+    def statuses(client: TestClient, keys: list[str]) -> list[int]:
+        return [client.get("/v1/popular", headers={"X-API-Key": key}).status_code for key in keys]
+
+    limits = {"requests_per_second": 0.01}  # one request, then none for long
+    client = serve(keys=tmp_path / "keys", limits=limits)
+    assert statuses(client, ["random", "other", *made, made[0]]) == [401, 429, 200, 200, 429]
+    assert statuses(serve(limits=limits), ["random", "other"]) == [200, 429]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), [("recommend", "/v1/users/{}/recommendations"), ("similar", "/v1/items/{}/similar")]
+)
+def test_more_than_can_be_answered_is_refused_soon(
+    name: str, path: str, serve: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(limits={"wait": 0.3})
+    engine = client.engine  # type: ignore[attr-defined]
+    answer = getattr(engine, name)
+
+    def slow(*args: Any, **named: Any) -> Any:
+        time.sleep(0.1)
+        return answer(*args, **named)
+
+    monkeypatch.setattr(engine, name, slow)
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as many:
+            paths = [path.format(number) for number in range(1, 41)]
+            return await asyncio.gather(*map(many.get, [*paths, "/healthz"]))
+
+    started = time.perf_counter()
+    *lists, probe = asyncio.run(ask())
+    statuses = [answer.status_code for answer in lists]
+    assert set(statuses) == {200, 503}
+    assert probe.status_code == 200
+    refused = lists[statuses.index(503)]
+    assert "ask again later" in refused.json()["detail"]
+    assert refused.headers["Retry-After"] == "1"
+    assert time.perf_counter() - started < 0.1 * len(lists)
+    assert client.get("/v1/users/1/recommendations").status_code == 200
+
+
+def test_a_request_is_refused_in_time_though_no_answer_before_it_ends(
+    serve: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(limits={"wait": 0.2})
+    engine = client.engine  # type: ignore[attr-defined]
+    popular, go_on = engine.popular, threading.Event()
+    monkeypatch.setattr(engine, "popular", lambda *_: go_on.wait(60) and popular(*_))
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as many:
+            held = [asyncio.create_task(many.get("/v1/popular")) for _ in range(THREADS)]
+            await asyncio.sleep(0.05)
+            refused = [await many.get("/v1/popular"), await many.get("/v1/items/1/similar")]
+            go_on.set()
+            return [*refused, *await asyncio.gather(*held), await many.get("/v1/popular")]
+
+    assert [answer.status_code for answer in asyncio.run(ask())] == [503, 503, *[200] * (THREADS + 1)]

@@ -1,0 +1,286 @@
+"""Users and items over HTTP: announced, told, forgotten, taken back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from service_calls import NOW, Make, items, send
+
+from recbole_signed.online import Event, OnlineReplica, OnlineTrainer
+from recbole_signed.online.store import noted
+from recbole_signed.serve import (
+    Engine,
+    ImpressionQueue,
+    ServeSettings,
+    Shown,
+    TrafficLog,
+    make_app,
+)
+from recbole_signed.serve.arrivals import Arrivals
+
+
+def test_an_item_is_announced_with_its_features(serve: Make) -> None:
+    client = serve()
+    announced = client.put("/v1/items/new", json={"features": {"genre": ["drama", "crime"], "year": 1999}})
+    assert (announced.status_code, announced.json()["features"]["year"]) == (200, 1999)
+    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+        assert state.announced()["item"] == {state.items.id_of("new"): {"genre": ["drama", "crime"], "year": 1999}}
+    refused = client.put("/v1/items/other", json={"features": {"genre": {"a": 1}}})
+    assert refused.status_code == 422
+    known = items(client, "1")[0]
+    held = {"withdrawn": True, "tags": ["a"]}
+    assert client.put(f"/v1/items/{known}", json=held).json() == held
+    again = client.put(f"/v1/items/{known}", json={"features": {"year": 2}})
+    assert again.json() == {**held, "features": {"year": 2}}  # an announcement leaves the rest as it is, as by an event
+    assert client.get(f"/v1/items/{known}").json() == held
+    assert "expected text, numbers, or a list" in refused.json()["detail"]
+    event = {"type": "item", "item_id": "third", "timestamp": 1_700_000_000_000, "features": {"year": 1}}
+    assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
+
+
+def test_a_user_is_announced_with_its_features_and_forgotten(serve: Make) -> None:
+    client = serve()
+    for country in ("NO", "IT"):
+        announced = client.put("/v1/users/new", json={"features": {"country": country, "age": 30}})
+        assert (announced.status_code, announced.json()["features"]["country"]) == (200, country)
+    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+        assert state.announced()["user"] == {state.users.id_of("new"): {"country": "IT", "age": 30}}
+    refused = client.put("/v1/users/other", json={"features": {"country": {"a": 1}}})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("The user can't be announced: ")
+    assert client.put("/v1/users/other", json={}).status_code == 422
+    assert client.put("/v1/users/" + "x" * 300, json={"features": {}}).status_code == 422
+    event = {"type": "user", "user_id": "third", "features": {"age": 1}}
+    assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
+    assert client.delete("/v1/users/new").json()["accepted"] == 1
+    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+        assert state.announced()["user"] == {state.users.id_of("third"): {"age": 1}}
+
+
+def test_an_announced_user_gets_lists_and_explanations_by_its_features(
+    prepare_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "dataset" / "small"
+    folder.mkdir(parents=True)
+    users = [f"{user}\tc{user % 5}" for user in range(60)]
+    (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
+    given = {"auto": False, "rank": 8, "cutoff": 4, "features": {"user": "all"}, "dislike_aversion": 0.5}
+    model, config, parts = prepare_model("SSF", online_state=str(tmp_path / "state"), **given)
+    trainer = OnlineTrainer(config, model)
+    trainer.fit(parts[0], saved=False, show_progress=False)
+    engine = Engine(trainer)
+    client = TestClient(make_app(engine))
+    strangers = client.get("/v1/users/new/recommendations").json()
+    assert not strangers["known_user"]
+    client.put("/v1/users/new", json={"features": {"country": "c3"}}).raise_for_status()
+    answer = client.get("/v1/users/new/recommendations").json()
+    assert answer["known_user"]
+    assert [each["item"] for each in answer["items"]] != [each["item"] for each in strangers["items"]]
+    best = answer["items"][0]
+    why = client.get(f"/v1/users/new/explain/{best['item']}").json()
+    assert why["contributions"] == []
+    assert why["from_features"]
+    assert why["score"] == pytest.approx((why["from_features"] + why["prior"]) * why["factor"], rel=1e-4)
+    assert why["score"] == pytest.approx(best["score"], rel=1e-4)
+    assert "country c3" in why["sentence"]
+    refused = client.put("/v1/users/other", json={"features": {"cuntry": "c3"}}).json()
+    assert "no feature 'cuntry' of users; did you mean 'country'?" in refused["detail"]
+    client.delete("/v1/users/new").raise_for_status()
+    again = client.get("/v1/users/new/recommendations").json()
+    assert [each["item"] for each in again["items"]] == [each["item"] for each in strangers["items"]]
+    engine.close()
+    trainer.close()
+
+
+def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(serve: Make, tmp_path: Path) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    stranger = {"user": "a/b", "known": False, "edges": [], "impressions": 0, "seq": engine.seq}
+    assert client.get("/v1/users/a%2Fb").json() == stranger
+    announced = {"country": "NO", "age": 30}
+    client.put("/v1/users/a%2Fb", json={"features": announced}).raise_for_status()
+    first, second = items(client, "a%2Fb", k=2)
+    send(client, "a/b", first, "like", timestamp=NOW)
+    send(client, "a/b", second, "dislike", timestamp=NOW + 1)
+    send(client, "a/b", "a new item", "view", timestamp=NOW - 1)
+    deadline = time.monotonic() + 60
+    while engine.traffic.holding("a/b") < 2 and time.monotonic() < deadline:  # they are written in the background
+        time.sleep(0.01)
+    expected = {
+        "user": "a/b",
+        "known": True,
+        "edges": [
+            {"item": second, "type": "dislike", "timestamp": NOW + 1},
+            {"item": first, "type": "like", "timestamp": NOW},
+            {"item": "a new item", "type": "view", "timestamp": NOW - 1},
+        ],
+        "features": announced,
+        "impressions": 2,
+        "seq": engine.seq,
+    }
+    assert client.get("/v1/users/a%2Fb").json() == expected
+    replica = OnlineReplica(tmp_path / "state")
+    reader = Engine(replica, folder=tmp_path / "state")
+    assert TestClient(make_app(reader)).get("/v1/users/a%2Fb").json() == expected
+    assert reader.status()["pending_erasure"] is None
+    reader.close()
+    replica.close()
+    assert not any(client.get("/v1/status").json()["pending_erasure"].values())
+    assert client.delete("/v1/users/a%2Fb").json()["accepted"] == 1
+    assert client.get("/v1/users/a%2Fb").json() == {**stranger, "seq": engine.seq}
+    left = client.get("/v1/status").json()["pending_erasure"]
+    assert left["factors"] <= 1
+    engine.trainer.refit().result()
+    engine.trainer.erase()
+    assert client.get("/v1/status").json()["pending_erasure"] == {
+        "rows": 0,
+        "factors": 0,
+        "reasons": [],
+        "since": None,
+    }
+    assert "recbole_signed_pending_erasures 0.0" in client.get("/metrics").text
+
+
+def test_a_forgotten_user_is_unknown(serve: Make, tmp_path: Path) -> None:
+    client = serve()
+    client.get("/v1/users/1/recommendations")
+    assert client.delete("/v1/users/1").json()["accepted"] == 1
+    answer = client.get("/v1/users/1/recommendations").json()
+    assert not answer["known_user"]
+    assert [each["item"] for each in answer["items"]] == items(client, "nobody")
+
+
+def test_what_a_user_said_newest_first(serve: Make) -> None:
+    client = serve()
+    for n, (item, kind) in enumerate([("3", "like"), ("5", "dislike"), ("7", "like"), ("3", "unlike"), ("9", "view")]):
+        written = send(client, "n/1", item, kind, timestamp=NOW + n)
+    path = "/v1/users/n%2F1/verdicts"
+    answer = client.get(path, params={"min_seq": written["seq"]}).json()
+    newest = [
+        {"item": "7", "sign": "like", "timestamp": NOW + 2},
+        {"item": "5", "sign": "dislike", "timestamp": NOW + 1},
+    ]
+    assert answer == {"verdicts": newest, "total": 2, "seq": written["seq"]}
+    assert client.get(f"{path}?k=1").json()["verdicts"] == newest[:1]
+    assert client.get(f"{path}?sign=dislike").json() == {**answer, "verdicts": newest[1:], "total": 1}
+    assert client.get("/v1/users/nobody/verdicts").json()["verdicts"] == []
+    for wrong in ("k=0", "k=1000000", "sign=view", "signs=like"):
+        assert client.get(f"{path}?{wrong}").status_code == 422
+
+
+def test_what_is_not_forgotten_or_taken_back_is_an_error(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve()
+    send(client, "u2", "5", "like")
+    monkeypatch.setattr(Arrivals, "times", lambda *_: {})  # a row without a time is refused
+    for path in ("/v1/users/u2/verdicts/5?sign=like", "/api/feedback/like/u2/5"):
+        refused = client.delete(path)
+        assert (refused.status_code, "can't be taken back" in refused.json()["detail"]) == (409, True)
+    for path in ("/v1/users/u", "/api/user/u"):
+        refused = client.delete(path)
+        assert refused.status_code == 409
+        assert "can't be forgotten: timestamp" in refused.json()["detail"]
+
+
+def test_a_user_whose_id_is_longer_than_the_limit_can_be_read_and_forgotten(serve: Make) -> None:
+    client, user = serve(limits={"id_length": 9}), "x" * 300
+    client.engine.trainer.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
+    assert client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
+    assert client.put(f"/v1/users/{user}", json={"features": {}}).status_code == 422
+    assert client.put("/v1/items/" + "x" * 10, json={"withdrawn": True}).status_code == 422
+    assert client.delete(f"/v1/users/{user}").json()["accepted"] == 1
+    assert not client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
+
+
+def test_folders_are_looked_up_again_where_the_register_of_backups_has_changed(
+    serve: Make, trainer: OnlineTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, looked = serve().engine, list[Path]()  # type: ignore[attr-defined]
+    monkeypatch.setattr("recbole_signed.serve.engine.noted", lambda state: looked.append(state) or noted(state))
+    for _ in range(3):
+        assert engine.without_folders(f"{tmp_path}/state/SEQ; {tmp_path}/copy/SEQ") == f"SEQ; {tmp_path}/copy/SEQ"
+    assert len(looked) == 1
+    trainer.back_up(tmp_path / "copy")
+    assert engine.without_folders(f"{tmp_path}/state/SEQ; {tmp_path}/copy/SEQ") == "SEQ; SEQ"
+    assert len(looked) == 2
+
+
+def test_an_answer_that_an_erasure_overtakes_is_not_logged(
+    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+    held: list[Shown] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(ImpressionQueue, "put", lambda self, answer: held.append(answer))
+        client.get("/v1/users/1/recommendations")
+    assert client.delete("/v1/users/1").json()["accepted"] == 1
+    log = client.engine.traffic  # type: ignore[attr-defined]
+    log.write(held)
+    name = log._name("1")
+    assert not any(name in each.read_bytes() for each in (tmp_path / "state").glob("traffic*"))
+    client.get("/v1/users/2/recommendations")  # others are logged as before
+    deadline = time.monotonic() + 30
+    while not (rows := log._query("SELECT count(*) FROM impression", ())[0][0]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert rows
+
+
+def test_a_forgetting_that_comes_late_leaves_what_was_shown_since(serve: Make) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    assert client.delete("/v1/users/1").json()["accepted"] == 1
+    send(client, "1", "5", "like")
+    items(client, "1", k=5)
+    engine.impressions.outcomes([], lambda *_: None)
+    delayed = {"user_id": "1", "type": "forget_user", "timestamp": NOW}
+    assert client.post("/v1/events", json={"events": [delayed]}).json()["duplicate"] == 1
+    assert client.get("/v1/users/1").json()["impressions"] == 5
+
+
+def test_what_was_shown_before_impressions_were_switched_off_is_erased(serve: Make, tmp_path: Path) -> None:
+    engine = serve().engine  # type: ignore[attr-defined]
+    name = engine.traffic._name("1")
+    for user in ("1", "2"):
+        engine.recommend(user, 5)
+    engine.close()
+    engine.impressions = engine.traffic = None  # closed
+    later = serve(impressions=False)
+    items(later, "1", k=5)  # is not kept
+    assert later.get("/v1/users/1").json()["impressions"] == 5
+    replica = OnlineReplica(tmp_path / "state")
+    reader = Engine(replica, ServeSettings(impressions=False), None, tmp_path / "state")
+    assert reader.user("1")["impressions"] == 5
+    assert reader.impressions is None  # it may not be allowed to write the file
+    reader.close()
+    replica.close()
+    assert later.delete("/v1/users/1").json()["accepted"] == 1
+    assert not any(name in each.read_bytes() for each in (tmp_path / "state").glob("traffic*"))
+    assert TrafficLog(tmp_path / "state" / "traffic.sqlite")._query("SELECT count(*) FROM impression", ()) == [(5,)]
+
+
+def test_what_was_shown_before_impressions_were_switched_off_grows_old(serve: Make, tmp_path: Path) -> None:
+    log = TrafficLog(tmp_path / "state" / "traffic.sqlite")
+    log.write([Shown("1", "1", ["3", "5"], NOW, "v1", [])])
+    engine = serve(impressions=False).engine  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 30
+    while engine.traffic.holding("1") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not engine.traffic.holding("1")
+
+
+def test_an_erasure_under_a_name_typed_otherwise_takes_all_impressions(serve: Make, tmp_path: Path) -> None:
+    client = serve()
+    typed, kept = "jose\u0301", "jos\u00e9"
+    engine = client.engine  # type: ignore[attr-defined]
+    for user in (typed, kept):
+        client.get(f"/v1/users/{user}/recommendations")
+    assert client.delete(f"/v1/users/{typed}").json()["accepted"] == 1
+    client.get("/v1/users/1/recommendations")
+    engine.impressions.close()
+    engine.impressions = None
+    log = engine.traffic
+    assert log._query("SELECT DISTINCT user FROM impression", ()) == [(log._name("1"),)]
