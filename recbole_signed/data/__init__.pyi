@@ -26,6 +26,7 @@ from .settings import COLD as COLD
 from .settings import SETTING_KEYS as SETTING_KEYS
 from .settings import SignedSettings as SignedSettings
 from .settings import inter_columns as inter_columns
+from .settings import ranks_all as ranks_all
 from .signed_loader import SignedTrainDataLoader as SignedTrainDataLoader
 from .split import SplitRule as SplitRule
 from .split import TimeCuts as TimeCuts
@@ -33,5 +34,4 @@ from .split import holds_nothing_out as holds_nothing_out
 from .split import part_of_others as part_of_others
 from .split import part_of_rows as part_of_rows
 from .split import ranks as ranks
-from .split import ranks_all as ranks_all
 from .split import rows_of_parts as rows_of_parts

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from recbole_signed.atomic import ConfigLike, Sign, columns_of
 from recbole_signed.convert import SignRule
@@ -14,6 +16,12 @@ DUPLICATES = ("last", "first", "keep")
 DISLIKE_SPLITS = ("rule", "time")
 COLD = {"CI": "item", "CU": "user"}
 """Splits that hold out all edges of some items, or of some users, which are drawn by the seed."""
+
+
+def ranks_all(eval_args: Mapping[str, Any]) -> bool:
+    """Whether RecBole's ``eval_args`` rank all items, and no candidates that are drawn."""
+    mode = eval_args.get("mode") or "full"
+    return all(each == "full" for each in (mode.values() if isinstance(mode, Mapping) else [mode]))
 
 
 @dataclass(frozen=True)

@@ -112,12 +112,6 @@ def holds_nothing_out(eval_args: Mapping[str, Any]) -> bool:
     return isinstance(ratios, (list, tuple)) and len(ratios) == N_PARTS and ratios[0] > 0 and not any(ratios[1:])
 
 
-def ranks_all(eval_args: Mapping[str, Any]) -> bool:
-    """Whether RecBole's ``eval_args`` rank all items, and no candidates that are drawn."""
-    mode = eval_args.get("mode") or "full"
-    return all(each == "full" for each in (mode.values() if isinstance(mode, Mapping) else [mode]))
-
-
 def _by_ratio(counts: IntArray, ratios: tuple[float, float, float]) -> IntArray:
     """RecBole's rounding: later parts are rounded down, but get one row where they would get a fraction of one."""
     sizes = np.stack([(ratio * counts).astype(np.int64) for ratio in ratios], axis=1)
