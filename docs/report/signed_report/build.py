@@ -13,7 +13,7 @@ from typing import Any
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import replacing
-from recbole_signed.plugin import families_by_model
+from recbole_signed.plugin import display_name, families_by_model
 from signed_report.figures import draw_all
 from signed_report.prose import check_folder
 from signed_report.results import MAIN, Results, read_results
@@ -66,9 +66,11 @@ def refuse_numbers(sources: Path) -> None:
 
 
 def values(results: Results, figures: Iterable[Path]) -> dict[str, Any]:
-    """Return what the sources read: the results, the families of models, and which figures there are."""
+    """Return what the sources read: the results, families and written names of models, and which figures there are."""
     drawn = {path.stem: True for path in figures if path.suffix == ".pdf"}
-    more = {"families": families_by_model(), "figures": drawn, "main": MAIN, "version": __version__}
+    families = families_by_model()
+    labels = {model: display_name(model) for model in families}
+    more = {"families": families, "labels": labels, "figures": drawn, "main": MAIN, "version": __version__}
     return {**results.as_dict(), **more}
 
 

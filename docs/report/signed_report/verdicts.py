@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import Any
 
 import numpy as np
-import polars as pl
 import scipy.sparse as sp
 from scipy.sparse.linalg import svds
 from scipy.special import expit, logit
@@ -52,31 +50,30 @@ def personal_verdicts(rows: RawRows) -> dict[str, Any]:
     users, items, liked = users[signs != 0], items[signs != 0], (signs[signs != 0] > 0).astype(float)
     shape = rows.n_users, rows.n_items
 
-    def measured(estimates: Iterator[tuple[dict[str, float], Estimate]]) -> tuple[dict[str, Any], Estimate]:
-        found = [
-            (_order_of_verdicts(rows, "valid", estimate)[0], settings, estimate) for settings, estimate in estimates
-        ]
+    def measured(estimates: Iterator[tuple[dict[str, float], Estimate]]) -> tuple[dict[str, Any], Estimate, int]:
+        # one estimate at a time: some hold a number for each user and item
+        found = ((_order_of_verdicts(rows, "valid", each[1])[0], *each) for each in estimates)
         valid, settings, estimate = max(found, key=lambda each: each[0])
-        test, _ = _order_of_verdicts(rows, "test", estimate)
-        return {"valid": valid, "test": test, "settings": settings}, estimate
+        test, count = _order_of_verdicts(rows, "test", estimate)
+        return {"valid": valid, "test": test, "settings": settings}, estimate, count
 
     def of_items() -> Iterator[tuple[dict[str, float], Estimate]]:
         for smoothing in SMOOTHING:
             rates = logit(_rates(items, liked, shape[1], smoothing))
             yield {"smoothing": smoothing}, _of_items(rates)
 
-    item, by_item = measured(of_items())
+    item, by_item, count = measured(of_items())
     of_item = by_item(users, np.arange(shape[1]))
     of_user = logit(_rates(users, liked, shape[0], item["settings"]["smoothing"])) - logit(liked.mean())
     residuals = sp.csr_array((liked - expit(of_user[users] + of_item[items]), (users, items)), shape)
 
     def weighted(parts: Iterator[tuple[dict[str, float], Estimate]]) -> Iterator[tuple[dict[str, float], Estimate]]:
-        for (settings, personal), weight in product(parts, WEIGHTS):
-            yield {**settings, "weight": weight}, _sum(by_item, personal, weight)
+        for settings, personal in parts:
+            for weight in WEIGHTS:
+                yield {**settings, "weight": weight}, _sum(by_item, personal, weight)
 
-    neighbours, _ = measured(weighted(_of_neighbours(residuals)))
-    filtered, _ = measured(weighted(_of_filter(residuals)))
-    count = _order_of_verdicts(rows, "test", by_item)[1]
+    neighbours, *_ = measured(weighted(_of_neighbours(residuals)))
+    filtered, *_ = measured(weighted(_of_filter(residuals)))
     return {"users": count, "item": item, "neighbours": neighbours, "filter": filtered}
 
 
@@ -126,23 +123,13 @@ def _of_filter(residuals: sp.csr_array) -> Iterator[tuple[dict[str, float], Esti
 
 def _order_of_verdicts(rows: RawRows, part: str, estimate: Estimate) -> tuple[float, int]:
     """Mean over users of the share of (like, dislike) pairs in the right order, ties one half; and their number."""
+    from recbole_signed.evaluation import pairwise_auc  # imports RecBole
+
     users, items, signs = (each[rows.parts[part]] for each in (rows.users, rows.items, rows.signs))
-    ranked = (
-        pl.DataFrame({"user": users, "sign": signs, "score": estimate(users, items)})
-        .filter(pl.col("sign") != 0)
-        .with_columns(rank=pl.col("score").rank("average").over("user"), like=pl.col("sign") > 0)
-        .group_by("user")
-        .agg(
-            likes=pl.col("like").sum().cast(pl.Float64),
-            dislikes=(~pl.col("like")).sum().cast(pl.Float64),
-            ranks=pl.col("rank").filter("like").sum(),
-        )
-        .filter((pl.col("likes") > 0) & (pl.col("dislikes") > 0))
-        .select(
-            (pl.col("ranks") - pl.col("likes") * (pl.col("likes") + 1) / 2) / (pl.col("likes") * pl.col("dislikes"))
-        )
-        .to_series()
-    )
-    if not len(ranked):
+    rated = signs != 0
+    score = estimate(users, items)[rated].astype(np.float64)
+    auc = pairwise_auc(users[rated].astype(np.int64), score, signs[rated] > 0, rows.n_users)
+    count = int(np.isfinite(auc).sum())
+    if not count:
         raise UsageError(f"no user of the part '{part}' has both a like and a dislike.")
-    return float(ranked.mean()), len(ranked)  # type: ignore[arg-type]
+    return float(np.nanmean(auc)), count

@@ -28,8 +28,9 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
     across = f"{ACROSS}@{k}"
     many = len(curves) > MANY
     styles = _of_families(curves) if many else list(islice(cycle(_STYLES), len(curves)))
-    order = sorted(range(len(curves)), key=lambda place: styles[place].rank)
-    n_lines = len(curves) + 1 + many * len({style.rank for style in styles})  # the front is in the legend, too
+    # of a legend by families, which has a line for each of these and for the front
+    order = sorted(range(len(curves)), key=lambda place: [*FAMILY_COLOURS, ""].index(styles[place].family))
+    n_lines = len(curves) + 1 + many * len({style.family for style in styles})
     with picture(path, 10 + many, max(4.6, LINE * (n_lines + 1))) as page:
         ring = "" if len(curves) == 1 else f" (ring: {first['points'][0]['dislike_aversion']:g})"
         page.suptitle(f"{name}: one fit each, dislike aversion g = {_span(first)}{ring}")
@@ -40,9 +41,10 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
                 each, style = curves[place], styles[place]
                 drawn = [point for point in each["points"] if point[across] is not None and point[up] is not None]
                 xs, ys = ([point[name] for point in drawn] for name in (across, up))
+                ours = style.family == OURS
                 behind = many and not any(point[FRONT] for point in each["points"])
-                shade = {"color": style.colour, "alpha": 0.35 if behind else 1.0, "zorder": 2 - behind + style.ours}
-                width = 1.8 if style.ours else 1.0
+                shade = {"color": style.colour, "alpha": 0.35 if behind else 1.0, "zorder": 2 - behind + ours}
+                width = 1.8 if ours else 1.0
                 cell.plot(xs, ys, marker=style.marker, ms=4, lw=width, label=display_name(each["model"]), **shade)
                 if ring:
                     cell.plot(xs[:1], ys[:1], marker="o", ms=9, mfc="none", **shade)
@@ -58,7 +60,7 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
             cell.grid(alpha=0.3)
         if len(curves) > 1:
             handles, labels = cells[0].get_legend_handles_labels()
-            kinds = [family(curves[place]["model"]) for place in order] if many else []
+            kinds = [styles[place].family for place in order] if many else []
             heads = [place for place, kind in enumerate(kinds) if kind not in kinds[:place]]
             for place in reversed(heads):
                 handles.insert(place, cells[0].plot([], [], " ")[0])
@@ -71,9 +73,8 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
 class _Style(NamedTuple):
     colour: str
     marker: str
-    rank: int = 0
-    """In the legend."""
-    ours: bool = False
+    family: str = ""
+    """That the colour is of; empty where it is of the model."""
 
 
 def _of_families(curves: Sequence[Mapping[str, Any]]) -> list[_Style]:
@@ -82,7 +83,7 @@ def _of_families(curves: Sequence[Mapping[str, Any]]) -> list[_Style]:
     for each in curves:
         kind = family(each["model"])
         marker = _MARKERS[counts[kind] % len(_MARKERS)]
-        found.append(_Style(FAMILY_COLOURS[kind], marker, list(FAMILY_COLOURS).index(kind), kind == OURS))
+        found.append(_Style(FAMILY_COLOURS[kind], marker, kind))
         counts[kind] += 1
     return found
 
