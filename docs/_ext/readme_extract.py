@@ -22,6 +22,7 @@ SECTIONS = {
 }
 MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SIGformer", "SiReN", "LSGRec", "SignedEASE", "XSimGCL", "Pop")
 HEADERS = ("Recall@20", "NDCG@20")
+COST = "Train (CPU s)"
 NOT_RUN = "–"
 RIVALS = (
     "SSF-L",
@@ -50,13 +51,18 @@ def headline() -> str:
     for section in SECTIONS:
         for model in MODELS:
             if (line := sections[section].get(model)) is None:
-                cells.setdefault(model, []).extend([NOT_RUN] * len(HEADERS))
+                cells.setdefault(model, []).extend([NOT_RUN] * (len(HEADERS) + 1))
                 continue
             stopped = " †" if line.label.endswith("†") else ""
             chosen = [line.cells[place[header]] for header in HEADERS]
             cells.setdefault(model, []).extend(f"{cell.mean:.{cell.decimals}f}{stopped}" for cell in chosen)
-    headers = [f"{title} {header}" for title in SECTIONS.values() for header in HEADERS]
-    return _markdown(["model", *headers], [[model, *cells[model]] for model in MODELS])
+            cells[model].append(_seconds(line.cells[place[COST]].mean))
+    titles = [f"{title} {header}" for title in SECTIONS.values() for header in (*HEADERS, "CPU s")]
+    return _markdown(["model", *titles], [[model, *cells[model]] for model in MODELS])
+
+
+def _seconds(mean: float | None) -> str:
+    return NOT_RUN if mean is None else f"{mean:.{0 if mean >= 1 else 1}f}"
 
 
 def resplits() -> str:
