@@ -253,9 +253,9 @@ def _leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
     if subcommands is None:
         yield path, command
         return
-    for name, each in sorted(subcommands.items()):
-        if not each.hidden:
-            yield from _leaves(each, (*path, name))
+    for name in command.list_commands(None):  # in the order of the help
+        if not subcommands[name].hidden:
+            yield from _leaves(subcommands[name], (*path, name))
 
 
 def _command(path: tuple[str, ...], command: Any) -> str:

@@ -31,6 +31,7 @@ from recbole_signed.cli.output import (
     stdout_for_result,
     terminal_width,
 )
+from recbole_signed.cli.panels import InPanels
 from recbole_signed.errors import MissingExtraError, UsageError, nearest, options_named
 from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import check_format, render, to_text
@@ -44,6 +45,7 @@ _ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__na
 
 app = typer.Typer(
     name="recbole-signed",
+    cls=InPanels,
     help="Recommendation on signed graphs (likes and dislikes) as a RecBole plugin. "
     "The shell completes commands and options after 'recbole-signed --install-completion'.",
     pretty_exceptions_enable=False,

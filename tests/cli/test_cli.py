@@ -5,14 +5,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 from warm_python import WarmPython
 
 from recbole_signed import __version__
 from recbole_signed.cli import app as cli
 from recbole_signed.cli import doctor
+from recbole_signed.cli.panels import PANELS
 from recbole_signed.convert import convert
 from recbole_signed.experiments.tables import pool
 
@@ -341,6 +344,16 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(capsys, "--version")[:2] == (0, f"{__version__}\n")
     for command in ("run", "models", "convert", "doctor", "compare"):
         assert CliRunner().invoke(cli.app, [command, "--help"]).exit_code == 0
+
+
+def test_every_command_stands_in_one_panel_of_the_help() -> None:
+    group: Any = typer.main.get_command(cli.app)
+    named = [name for names in PANELS.values() for name in names]
+    assert sorted(named) == sorted(name for name, command in group.commands.items() if not command.hidden)
+    assert group.list_commands(None)[: len(named)] == named
+    assert set(group.list_commands(None)) == set(group.commands)
+    assert group.get_command(None, "convert").rich_help_panel == "Data"
+    assert group.get_command(None, "comparr") is None
 
 
 def test_help_is_quick_to_come() -> None:
