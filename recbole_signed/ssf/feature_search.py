@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.evaluation import ndcg_at
-from recbole_signed.graph import RidgeSums, SignedGraph, inverse_power
+from recbole_signed.graph import RidgeSums, SignedGraph, inverse_power, user_degrees
 from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.pieces import Candidate, Pieces
@@ -300,14 +300,14 @@ class _ColdItems:
         )
         # what the edges of the cold items make of them, V' = S^-2 R' (R V), times S f(S): as much as scores see of it
         projected = fitted.project(rest).numpy()
-        degrees = np.diff(rest.likes.indptr) + np.diff(rest.dislikes.indptr)
-        scale = inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent)
-        edges = (graph.likes[:, cold] + settings.dislike_weight * graph.dislikes[:, cold]).T
+        smoothing, exponent, weight = settings.degree_smoothing, settings.degree_exponent, settings.dislike_weight
+        scale = inverse_power(user_degrees(rest, weight), smoothing, exponent)
+        edges = (graph.likes[:, cold] + weight * graph.dislikes[:, cold]).T
         values = np.maximum(fitted.values[: fitted.k].numpy(), 1e-9)
         seen = fitted.response(torch.tensor([fitted.median_degree]))[0].numpy() * values
-        degrees = np.asarray(graph.likes[:, cold].sum(axis=0) + graph.dislikes[:, cold].sum(axis=0)).ravel()
         own = np.asarray(edges @ (projected * scale[:, None])) * (seen / values**2)
-        own *= inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent)[:, None]
+        degrees = np.asarray(graph.likes[:, cold].sum(axis=0) + abs(weight) * graph.dislikes[:, cold].sum(axis=0))
+        own *= inverse_power(degrees.ravel(), smoothing, exponent)[:, None]
         return cls(
             fitted,
             features,

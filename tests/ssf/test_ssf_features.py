@@ -36,6 +36,7 @@ from recbole_signed.ssf import (
     tune_features,
     user_sums,
 )
+from recbole_signed.ssf.feature_search import _ColdItems
 
 N_USERS, N_ITEMS, N_GROUPS = 80, 60, 5
 SETTINGS = FilterSettings(rank=12, cutoff=8, dislike_aversion=0.5, popularity_exponent=0.2, popularity_floor=0.1)
@@ -242,6 +243,21 @@ def test_features_that_tell_nothing_are_left_out_where_a_user_has_cold_items_alo
     settings = FilterSettings(rank=16, cutoff=8, degree_smoothing=0.0)
     found = tune_features(graph, case.validation(), settings, noise, None, FeatureSettings(), 4)
     assert found.settings.predict_items == 0, found.said
+
+
+@pytest.mark.parametrize("weight", [-0.5, 0.0, 0.3])
+def test_what_edges_say_of_items_made_cold_is_measured_with_the_degrees_of_the_filter(weight: float) -> None:
+    graph, cold = Chosen(0).graph, np.arange(0, 300, 7)
+    settings = FilterSettings(rank=8, cutoff=8, dislike_weight=weight, degree_smoothing=0.5)
+    fitted, _ = SpectralFilter.fit(graph, settings)
+    trial = _ColdItems.of(graph, fitted, features_of(np.arange(300) % N_GROUPS), cold, 4)
+    signed = graph.likes.toarray() + weight * graph.dislikes.toarray()
+    warm = np.delete(np.arange(300), cold)
+    user, item = abs(signed)[:, warm].sum(axis=1) + 0.5, abs(signed).sum(axis=0) + 0.5
+    exposure = signed * user[:, None] ** -settings.degree_exponent * item**-settings.degree_exponent
+    projected = exposure[:, warm] @ trial.fitted.vectors[warm, :8].numpy()
+    wanted = exposure[:, cold].T @ projected / trial.fitted.values[:8].numpy() ** 2 * trial.seen
+    assert trial.own == pytest.approx(wanted, rel=1e-3, abs=1e-4 * float(abs(wanted).max()))
 
 
 def test_new_items_are_lifted_where_they_are_liked_next() -> None:
