@@ -107,7 +107,7 @@ def test_a_value_of_a_list_is_one_word(frame: pl.DataFrame) -> None:
     items = table("item").select("what", tags=pl.lit(["Science  fiction", " drama\t", None, ""]))
     data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=items)
     cells = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()[1:]
-    assert {cell.partition("\t")[2].strip() for cell in cells} == {"Science-fiction drama"}
+    assert {cell.partition("\t")[2] for cell in cells} == {"Science-fiction drama"}
     assert _text(["Science  fiction", " drama\t", None]) == "Science-fiction drama"
 
 
@@ -126,6 +126,9 @@ def test_a_table_of_lists_of_lists_is_refused(frame: pl.DataFrame) -> None:
         ),
         (pl.Series("cover", [b"\xff"]), "column 'cover' of the table of items holds Binary"),
         (pl.Series("covers", [[b"\xff"]]), r"column 'covers' of the table of items holds List\(Binary\)"),
+        (pl.Series("size", [{"cm": 3}]), r"column 'size' of the table of items holds Struct"),
+        (pl.Series("v", [[None, 2.0]]), r"item features, row 1: the list in column 'v' has a place without a finite"),
+        (pl.Series("v", [[1.0, float("nan")]]), r"row 1: the list in column 'v' .* fill it, or give no list"),
         (pl.Series("item_id", ["x"]), "the table of items has ids in the columns 'what' and 'item_id'; drop one"),
     ],
 )
@@ -133,6 +136,14 @@ def test_a_column_that_is_no_feature_is_named(frame: pl.DataFrame, column: pl.Se
     items = pl.DataFrame({"what": ["100"]}).with_columns(column)
     with pytest.raises(UsageError, match=message):
         rs.from_frame(frame, user="who", item="what", like="rating >= 4", items=items)
+
+
+def test_a_list_of_numbers_may_be_missing_or_empty(frame: pl.DataFrame) -> None:
+    lists = pl.Series("v", [[1.5, 2.0], None, []], dtype=pl.List(pl.Float32))
+    items = pl.DataFrame({"what": [100, 101, 102]}).with_columns(lists)
+    data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", items=items)
+    lines = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()
+    assert sorted(line.replace('"', "") for line in lines[1:]) == ["100\t1.5 2.0", "101\t", "102\t"]
 
 
 def test_a_table_of_other_ids_is_refused(frame: pl.DataFrame) -> None:

@@ -75,7 +75,7 @@ class FrameTable(CsvTable):
         for name, dtype in frame.schema.items():
             values = pl.col(name)
             inner = dtype.inner if isinstance(dtype, (pl.List, pl.Array)) else None
-            if (inner or dtype) in _NO_TEXT or (inner is not None and inner.is_nested()):
+            if (inner or dtype) in _NO_TEXT or (inner or dtype).is_nested():
                 raise UsageError(
                     f"column {name!r} of the table of {kind}s holds {dtype}; give numbers, texts, dates, or lists."
                 )
@@ -90,17 +90,34 @@ class FrameTable(CsvTable):
             if name != column:
                 columns.append(values)
         types.pop(column)
-        rows = Batch(frame.select(columns), f"{kind} features", range(1, 1 + frame.height), names={id_column: column})
-        return Features(rows, types, blanks=True)
+        rows = Batch(frame, f"{kind} features", range(1, 1 + frame.height), names={id_column: column})
+        for name in (each for each, type_ in types.items() if type_ == "float_seq"):
+            rows = _without_gaps(rows, name)
+        return Features(rows.select(*columns), types, blanks=True)
 
     @cached_property
     def _table(self) -> RawTable:
         return _Frame(_ORIGIN, tuple(self._frame.columns), self._frame)
 
 
+def _without_gaps(rows: Batch, column: str) -> Batch:
+    """Refuse lists of numbers with a place that holds none: in a file the numbers after it would move up.
+
+    Raises:
+        UsageError: there is one, with its row.
+    """
+    lists = rows.frame[column]
+    finite = lists.cast(pl.List(pl.Float64)).list.eval(pl.element().is_finite().fill_null(False)).list.all()
+    return rows.require(
+        finite.fill_null(True),
+        lambda i: f"the list in column {column!r} has a place without a finite number; fill it, or give no list",
+        column,
+    )
+
+
 def _one_word(text: pl.Expr) -> pl.Expr:
-    """Join the words of a value in a list by hyphens, as blanks separate the values in a file."""
-    return text.str.strip_chars().str.replace_all(r"\s+", "-")
+    """Join the words of a value in a list by hyphens, as blanks separate the values in a file; a blank one is none."""
+    return text.str.strip_chars().str.replace_all(r"\s+", "-").replace("", None)
 
 
 def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None, **options: Any) -> Path:
