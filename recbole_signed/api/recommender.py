@@ -118,7 +118,7 @@ class Recommender:
             draws, so a ranking does not depend on the order of the rows that the model was fitted to.
 
         Raises:
-            UsageError: an id of a wrong type, k below 1, an item that the model does not know, or a
+            UsageError: an id or ``include_seen`` of a wrong type, k below 1, an item that the model does not know, or a
                 ``dislike_aversion`` for a model that has none.
 
         Example:
@@ -142,6 +142,8 @@ class Recommender:
         Args and errors are those of :meth:`recommend`; all of them are checked before the first piece.
         """
         k = checked_k(k, "items for each user")
+        if not isinstance(include_seen, (bool, np.bool_)):  # the text "false" counts as true
+            raise UsageError(f"include_seen is {include_seen!r}; give True or False.")
         texts = self.users.texts(users)
         model = self._with_aversion(dislike_aversion)
         hidden = self._hidden(exclude, include_only)

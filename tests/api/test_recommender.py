@@ -113,6 +113,7 @@ WRONG: list[tuple[Any, str]] = [
     (lambda m: m.recommend("user 3", k="5"), "k is '5'"),
     (lambda m: m.recommend("user 3", k=2.0), "k is 2.0"),
     (lambda m: m.recommend("user 3", k=True), "k is True"),
+    (lambda m: m.recommend("user 3", include_seen="no"), "include_seen is 'no'; give True or False."),
     (lambda m: m.recommend(1.5), "the user id is 1.5, which is neither text nor a whole number."),
     (lambda m: m.recommend(None), "the user id is missing"),
     (lambda m: m.recommend(["user 3", True]), "the user id is True, which is neither text nor a whole number"),
