@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -13,11 +14,12 @@ from polars.io.plugins import register_io_source
 from tqdm import tqdm
 
 from recbole_signed.api.recommender import SCHEMA, Recommender
-from recbole_signed.convert import WholeIds, open_table, plain_suffix, unrounded
+from recbole_signed.convert import PlainIds, open_table, plain_suffix, unrounded
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ANOTHER_FILE, refusing, replacing
 
 FORMATS = (".parquet", ".csv")
+_NUMBER = re.compile(r"-?\d+(\.0+)?")
 _LINES = 10
 """Lines of progress at most, where the output is not a terminal."""
 
@@ -85,19 +87,24 @@ def read_users(path: Path) -> list[str]:
     Ids of text are read as ``convert`` reads them: ``1.0`` is the user ``1`` where all ids are whole numbers.
 
     Raises:
-        UsageError: no such file, no such column, no rows, numbers that are not whole ones by their type, or that a
-            spreadsheet rounded.
+        UsageError: no such file, no such column, no rows, a number in place of a header, numbers that are not whole
+            ones by their type, or that a spreadsheet rounded.
     """
     lines = plain_suffix(path) == ".txt"
     table = open_table(path, columns=("user",), separator="\t", quote=None) if lines else open_table(path)
     column = next((name for name in ("user", "user_id") if name in table.columns), table.columns[0])
     if len(table.columns) > 1 and column not in ("user", "user_id"):
         raise UsageError(f"{path.name} has the columns {', '.join(table.columns)}; name the one of the users 'user'.")
+    if table.is_text and not lines and _NUMBER.fullmatch(column):
+        raise UsageError(
+            f"the first line of {path.name}, {column}, is an id, and a table has a header; put the line 'user' before "
+            "it, or give the file a name that ends in .txt."
+        )
     texts: list[str] = []
-    whole = WholeIds()
+    plain_ids = PlainIds()
     for batch in table.batches([column]):
         if table.is_text:
-            batch = whole.plain(unrounded(batch, column, "ids"), column)
+            batch = plain_ids.plain(unrounded(batch, column, "ids"), column)
         ids = batch.frame[column]
         if ids.dtype.is_float() or ids.dtype == pl.Boolean:  # as in recommend(): 7.0 is not the id 7
             raise UsageError(

@@ -13,7 +13,7 @@ from .build import write_dataset as write_dataset
 from .clock import Clock as Clock
 from .clock import TimeUnit as TimeUnit
 from .columns import MISSING_TOKENS as MISSING_TOKENS
-from .columns import WholeIds as WholeIds
+from .columns import PlainIds as PlainIds
 from .columns import filled as filled
 from .columns import normal_text as normal_text
 from .columns import number as number

@@ -87,10 +87,11 @@ def unrounded(batch: Batch, column: str, what: str) -> Batch:
     )
 
 
-class WholeIds:
-    """Ids of one column of a text file that were written as decimals, ``1.0``: they become ``1``, as a table's do.
+class PlainIds:
+    """Ids of one column of a text file, without blanks around them and without decimals: ``" 1.0"`` becomes ``1``.
 
-    A text file doesn't say whether 1.0 is a number. It is taken for one where all ids of the column are whole numbers
+    Blanks stand there for the eye, as around names of columns, numbers and words, which are read without them, too. And
+    a text file doesn't say whether 1.0 is a number. It is taken for one where all ids of the column are whole numbers
     until the first with decimals, and all after it are. A column with any other id before is text as it stands.
 
     Args:
@@ -103,11 +104,12 @@ class WholeIds:
         self._first: str | None = None  # the first id with decimals; "" where the column is text
 
     def plain(self, batch: Batch, column: str) -> Batch:
-        """Write the ids of the next rows without decimals.
+        """Write the ids of the next rows without blanks and decimals.
 
         Raises:
             UsageError: one is no whole number, after others with decimals.
         """
+        batch = batch.with_columns(pl.col(column).str.strip_chars())
         text, shown = batch.frame[column], batch.called(column)
         whole = text.str.contains(self._whole) | (text == "")
         if self._first is None:
@@ -304,7 +306,10 @@ def sign_by_rule(
 
 
 def _words(batch: Batch, column: str, compared: Iterable[str]) -> pl.Series:
-    """Return a column as the words that it is compared with; true and false are those of any case."""
+    """Return a column as the words that it is compared with; true and false are those of any case.
+
+    A word that means no value, such as the NULL of a database, is none, unless it is compared with.
+    """
     values = batch.frame[column]
     if values.dtype == pl.Boolean:
         spelled = {word.lower(): word for word in compared}
@@ -316,7 +321,8 @@ def _words(batch: Batch, column: str, compared: Iterable[str]) -> pl.Series:
             f"{batch.origin}: the sign rule compares column {batch.called(column)!r} with a word, but it holds "
             f"{values.dtype}; compare it with numbers."
         )
-    return values.cast(pl.String).str.strip_chars().fill_null("")
+    texts = values.cast(pl.String).str.strip_chars().fill_null("")
+    return texts.replace(dict.fromkeys(MISSING_TOKENS.difference(compared), ""))
 
 
 def rule_from(like: str | None, dislike: str | None) -> SignRule | None:

@@ -11,8 +11,9 @@ A condition is ``COLUMN OP NUMBER`` with one of ``>= <= > < == !=``, or ``COLUMN
 ``!=``; conditions are joined by ``and`` and ``or``, where ``and`` binds tighter and there are no parentheses. A column
 or a word with blanks stands in quotes: ``answer == 'not for me'``. ``else`` means: every row that is not a like.
 
-A missing value (NaN, a blank text) makes every comparison false, ``!=`` included, and ``else`` leaves a row alone when
-a column of the like condition is missing there: without a signal there is no verdict, so the row is neutral.
+A missing value (NaN, a blank text, and in raw data a word such as NULL that the rule does not name) makes every
+comparison false, ``!=`` included, and ``else`` leaves a row alone when a column of the like condition is missing there:
+without a signal there is no verdict, so the row is neutral.
 """
 
 from __future__ import annotations

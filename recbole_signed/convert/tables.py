@@ -29,6 +29,8 @@ _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _SAMPLE_LINES = 100
 _HEADER_AGAIN = "the header again, as where files were joined; remove the line, or leave out all with on_error=skip"
+_NOTE = re.compile(rb'\n*"?sep=([^\n"]{1,4})"?\n', re.IGNORECASE)
+"""The first line by which some programs tell a spreadsheet the separator."""
 _TYPE_OF_ATOMIC_FILE = re.compile(r":(token|float|token_seq|float_seq)$")
 
 
@@ -43,6 +45,8 @@ class _Delimited(RawTable):
         header: bytes | None = b"" if self.has_header else None  # empty until it is read
         name, wanted = self.path.name, len(self.columns)
         for block, first_line in blocks(self.path, encoding=self.encoding, quote=self.quote):
+            if first_line == 1 and (note := _NOTE.match(block)):
+                block = b"\n" * note[0].count(b"\n") + block[note.end() :]  # the numbers of lines stay
             text, byte = _single_byte_separator(block, self.separator, name, first_line)
             records = scan_records(text, first_line, byte, self.quote, name)
             # with quotes a record may have several lines, else it is one line of the text as it was
@@ -175,6 +179,10 @@ def open_table(
     sample = _first_lines(path, encoding, header=not columns and suffix not in _JSON_SUFFIXES)
     if suffix in _JSON_SUFFIXES:
         return JsonLines(path, keys_of(sample, path.name), encoding)
+    if note := _NOTE.fullmatch(f"{sample[0]}\n".encode()):
+        separator, sample = separator or note[1].decode(), sample[1:]
+        if not sample:
+            raise UsageError(f"{path.name} holds no rows.")
     if separator is None:
         separator = _guess_separator(sample[0], suffix, len(columns) if columns else None)
     separator = SEPARATORS.get(separator, separator)

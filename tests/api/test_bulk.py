@@ -81,6 +81,14 @@ def test_the_first_line_of_a_text_file_is_a_user_whatever_its_suffix_looks_like(
         read_users(Path("users.csv"))
 
 
+def test_an_id_in_place_of_a_header_is_refused() -> None:
+    Path("users.csv").write_text("7\n8\n")
+    with pytest.raises(UsageError, match=r"the first line of users.csv, 7, is an id, and a table has a header"):
+        read_users(Path("users.csv"))
+    Path("users.csv").write_text("who\n8\n")
+    assert read_users(Path("users.csv")) == ["8"]
+
+
 def test_users_as_floats_are_refused() -> None:
     pl.DataFrame({"user": [3.0, None]}).write_parquet("users.parquet")
     with pytest.raises(UsageError, match=r"the column 'user' of users.parquet has the type Float64; ids are text or"):

@@ -83,7 +83,9 @@ def as_delimited(rows: list[tuple[Any, ...]], separator: str, line_end: str, bom
 def test_rows_come_back(
     rows: list[tuple[Any, ...]], format: str, compression: str, line_end: str, bom: bool, blank_lines: bool, block: int
 ) -> None:
-    normal = [(*(unicodedata.normalize("NFC", text) for text in row[:2]), *row[2:]) for row in rows]  # as ids are kept
+    blank = None if format != "parquet" else ""  # what is taken off around ids
+    ids = [[unicodedata.normalize("NFC", text).strip(blank) for text in row[:2]] for row in rows]  # as they are kept
+    normal = [(*own, *row[2:]) for own, row in zip(ids, rows, strict=True)]
     expected = sorted(normal, key=lambda row: row[4])  # stable, as the converter is to be
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "BLOCK_BYTES", block)

@@ -29,7 +29,7 @@ from recbole_signed.convert import (
     token,
 )
 from recbole_signed.convert.batch import FIX_ROW
-from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, WholeIds, is_comma_number
+from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, PlainIds, is_comma_number
 from recbole_signed.convert.json_lines import JsonLines, without_nested
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.convert.time_formats import TimeFormat
@@ -167,7 +167,7 @@ class CsvTable(Converter):
     def _batches(self) -> Iterator[Batch]:
         column_of, decimal = self._column_of, self.options.decimal
         clock = Clock(self.options.time_unit, self._notation, decimal, _OTHER_DATES)
-        ids = {f"{kind}_id": WholeIds(decimal) for kind in ("user", "item")} if self._table.is_text else {}
+        ids = {f"{kind}_id": PlainIds(decimal) for kind in ("user", "item")} if self._table.is_text else {}
         of_rule = {name: self._rule_column(name) for name in (self._rule.columns if self._rule else ())}
         first = True
         for batch in self._table.batches([*column_of.values(), *of_rule.values(), *self._keep]):
@@ -186,8 +186,8 @@ class CsvTable(Converter):
             if first and self.options.columns and self._table.is_text:
                 batch = self._without_header(batch)
             first = False
-            for name, whole_ids in ids.items():
-                batch = whole_ids.plain(batch, name)
+            for name, plain_ids in ids.items():
+                batch = plain_ids.plain(batch, name)
             batch = token(token(batch, "user_id"), "item_id")
             if "rating" in column_of:
                 batch = number(batch, "rating", purpose="the rating", decimal=decimal)

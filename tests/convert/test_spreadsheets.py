@@ -1,0 +1,73 @@
+"""Text as spreadsheets and people write it: a first line about the separator, and blanks around ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from recbole_signed.api import read_users
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+
+RULE = {"like": "rating >= 4", "dislike": "rating <= 2"}
+ROWS = "user;item;rating\nanna;7;4,5\nbert;8;1,0\n"
+
+
+def pairs_of(folder: Path) -> list[tuple[str, str]]:
+    frame = pd.read_csv(folder / f"{folder.name}.inter", sep="\t", dtype=str)
+    return list(frame[["user_id:token", "item_id:token"]].itertuples(index=False, name=None))
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode())
+    return path
+
+
+@pytest.mark.parametrize("note", ["sep=;\n", "\ufeffsep=;\r\n", '"sep=;"\n', "SEP=;\n", "\nsep=;\n"])
+def test_a_first_line_that_names_the_separator_is_followed(tmp_path: Path, note: str) -> None:
+    raw = write(tmp_path / "log.csv", note + ROWS)
+    made = convert("csv", raw, tmp_path, decimal=",", **RULE)
+    assert pairs_of(made) == [("anna", "7"), ("bert", "8")]
+    raw = write(tmp_path / "log.csv", note + ROWS.split("\n", 1)[1])
+    made = convert("csv", raw, tmp_path, name="bare", columns="user,item,rating", decimal=",", **RULE)
+    assert pairs_of(made) == [("anna", "7"), ("bert", "8")]
+
+
+def test_the_separator_of_the_first_line_is_taken_where_a_guess_would_be_wrong(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "sep=|\nuser|item|rating,of 5\nanna|7,1|5\nbert|8|1\n")
+    rule = {"like": "'rating,of 5' >= 4", "dislike": "'rating,of 5' <= 2"}
+    assert pairs_of(convert("csv", raw, tmp_path, **rule)) == [("anna", "7,1"), ("bert", "8")]
+
+
+def test_lines_after_it_keep_their_numbers_and_are_needed(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "sep=;\n" + ROWS + "carl;9\n")
+    with pytest.raises(UsageError, match=r"log.csv, line 5: 2 columns where 3 were expected"):
+        convert("csv", raw, tmp_path, decimal=",", **RULE)
+    with pytest.raises(UsageError, match=r"log.csv holds no rows"):
+        convert("csv", write(tmp_path / "log.csv", "sep=;\n"), tmp_path, **RULE)
+
+
+def test_blanks_around_ids_of_text_make_no_other_ids(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "user, item, rating\nanna , 7, 5\n\u00a0anna,007, 1\n bo b, 8.0, 1\n")
+    assert pairs_of(convert("csv", raw, tmp_path, **RULE)) == [("anna", "7"), ("anna", "007"), ("bo b", "8.0")]
+    raw = write(tmp_path / "whole.csv", "user, item, rating\nanna, 7, 5\nanna, 8.0, 1\n")
+    assert pairs_of(convert("csv", raw, tmp_path, **RULE)) == [("anna", "7"), ("anna", "8")]
+    raw = write(tmp_path / "none.csv", "user,item,rating\n  ,7,5\n")
+    with pytest.raises(UsageError, match=r"none.csv, line 2: no value in column 'user'"):
+        convert("csv", raw, tmp_path, **RULE)
+    assert read_users(write(tmp_path / "users.csv", "user, age\n anna , 3\n")) == ["anna"]
+
+
+def test_a_word_that_means_no_value_is_no_verdict_unless_it_is_compared_with(tmp_path: Path) -> None:
+    text = "user,item,answer\na,x,yes\nb,x,NULL\nc,x, nan \nd,x,no\ne,x,\n"
+    raw = write(tmp_path / "log.csv", text)
+
+    def signs(**rule: str) -> list[float]:
+        made = convert("csv", raw, tmp_path, overwrite=True, **rule)
+        return pd.read_csv(made / "log.inter", sep="\t")["sign:float"].tolist()
+
+    assert signs(like="answer == yes", dislike="else") == [1, 0, 0, -1, 0]
+    assert signs(like="answer == yes", dislike="answer != yes") == [1, 0, 0, -1, 0]
+    assert signs(like="answer == yes", dislike="answer == NULL or answer == no") == [1, -1, 0, -1, 0]
