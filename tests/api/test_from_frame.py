@@ -81,6 +81,7 @@ def small(**columns: Any) -> pl.DataFrame:
 
 BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("no table", [1, 2], RULE, "a table was expected, a polars, pandas or Arrow one, not list."),
+    ("no file", pl.scan_parquet("nowhere.parquet"), RULE, "the polars table can't be read ("),
     (
         "no such column",
         small(),

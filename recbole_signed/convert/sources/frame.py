@@ -22,8 +22,8 @@ _FILE_OPTIONS = ("columns", "separator", "quote", "encoding")
 
 _NO_TEXT = (pl.Duration, pl.Binary, pl.Object)
 """Types of columns that are neither numbers nor can be written as text."""
-_UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, TypeError, ValueError, OverflowError)
-"""What polars and Arrow raise where a table doesn't suit them."""
+_UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, OSError, TypeError, ValueError, OverflowError)
+"""What polars and Arrow raise where a table doesn't suit them, or what it is read from is not there."""
 
 
 @dataclass(frozen=True)
@@ -157,12 +157,12 @@ def as_polars(frame: Any) -> pl.DataFrame:
 
 
 def _as_polars(frame: Any) -> pl.DataFrame:
-    if isinstance(frame, pl.LazyFrame):
-        return frame.collect()
     if isinstance(frame, pl.DataFrame):
         return frame
     root = type(frame).__module__.partition(".")[0]
     try:
+        if isinstance(frame, pl.LazyFrame):
+            return frame.collect()
         if root == "pandas" and hasattr(frame, "columns"):
             return _from_pandas(frame)
         if hasattr(frame, "__arrow_c_stream__") or root == "pyarrow":
