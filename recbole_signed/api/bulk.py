@@ -88,7 +88,7 @@ def read_users(path: Path) -> list[str]:
 
     Raises:
         UsageError: no such file, no such column, no rows, a number in place of a header, numbers that are not whole
-            ones by their type, or that a spreadsheet rounded.
+            ones by their type, or that lost digits.
     """
     lines = plain_suffix(path) == ".txt"
     table = open_table(path, columns=("user",), separator="\t", quote=None) if lines else open_table(path)

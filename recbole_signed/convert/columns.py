@@ -22,7 +22,9 @@ MISSING_TOKENS = frozenset((
 # fmt: on
 """Texts that pandas, and so RecBole, reads as no value at all."""
 DECIMAL_POINT, DECIMAL_COMMA = ".", ","
-_SPREADSHEET = r"^\s*-?[0-9](?:[.,](?P<decimals>[0-9]+))?E\+(?P<exponent>[0-9]{2,3})\s*$"
+_SHORT = r"^\s*-?[0-9](?:[.,](?P<decimals>[0-9]+))?[eE](?P<plus>\+?)(?P<exponent>[0-9]{1,3})\s*$"
+_FLOAT_DIGITS, _LARGEST_FLOAT_ID = 16, 2**53
+"""Decimal digits from which on, and the number up to which, float64 tells whole numbers apart."""
 _COMMA_NUMBER = r"^[+-]?\d+,\d+$"
 
 
@@ -70,19 +72,27 @@ def token(batch: Batch, column: str) -> Batch:
 def unrounded(batch: Batch, column: str, what: str) -> Batch:
     """Refuse texts such as ``7.65612E+16``, which a spreadsheet writes of long numbers, of several the same.
 
+    So do libraries of data frames where ids became floats. They write ``e``, and all digits that a float has: times are
+    exact then, and ids from 2**53 on are not.
+
     Args:
         batch: rows.
         column: of text; of another type it passes.
-        what: the column holds, in the plural.
+        what: the column holds, in the plural: ``ids`` or ``times``.
     """
     text, shown = batch.frame[column], batch.called(column)
-    if text.dtype != pl.String or not text.str.contains("E+", literal=True).any():
+    if text.dtype != pl.String or not text.str.contains(_SHORT).any():
         return batch
-    parts = text.str.extract_groups(_SPREADSHEET).struct.unnest()
-    whole = parts["decimals"].fill_null("").str.len_chars() >= parts["exponent"].cast(pl.Int16)
+    parts = text.str.extract_groups(_SHORT).struct.unnest()
+    exponent, plus = parts["exponent"].cast(pl.Int16), parts["plus"] == "+"
+    lost = plus & (parts["decimals"].fill_null("").str.len_chars() < exponent)
+    if what == "times":
+        lost &= text.str.contains("E", literal=True)
+    else:  # without a plus and decimals it may be a name, such as 3e20
+        lost |= (exponent >= _FLOAT_DIGITS) & (plus | parts["decimals"].is_not_null())
     return batch.require(
-        whole.fill_null(True),
-        lambda i: f"{text[i]!r} in column {shown!r} is a number that a spreadsheet rounded; export the {what} as text",
+        ~lost.fill_null(False),
+        lambda i: f"{text[i]!r} in column {shown!r} is a number that was rounded; export the {what} as text",
         column,
     )
 
@@ -121,10 +131,15 @@ class PlainIds:
         if not self._first:
             return batch
         batch = batch.with_columns(text.str.replace(self._with_decimals, ""))
+        numbers = text.str.replace(self._with_decimals, "").cast(pl.Float64, strict=False).abs()
+        rounded = (numbers >= _LARGEST_FLOAT_ID).fill_null(False) & text.str.contains(self._with_decimals)
         return batch.require(
-            whole,
+            whole & ~rounded,
             lambda i: (
-                f"the id {text[i]!r} in column {shown!r} is no whole number, and earlier ones are, such as "
+                f"the id {text[i]!r} in column {shown!r} was a float of 2**53 or more, which rounds ids to "
+                "others; make the ids text or integers"
+                if whole[i]
+                else f"the id {text[i]!r} in column {shown!r} is no whole number, and earlier ones are, such as "
                 f"{self._first!r}; write all ids of the column in one way"
             ),
             column,

@@ -77,7 +77,7 @@ def test_the_first_line_of_a_text_file_is_a_user_whatever_its_suffix_looks_like(
     Path("users.csv").write_text("user\n7.0\n8\n")  # as pandas writes a column that had a gap
     assert read_users(Path("users.csv")) == ["7", "8"]
     Path("users.csv").write_text("user\n7.65612E+16\n")
-    with pytest.raises(UsageError, match="a number that a spreadsheet rounded; export the ids as text"):
+    with pytest.raises(UsageError, match="a number that was rounded; export the ids as text"):
         read_users(Path("users.csv"))
 
 

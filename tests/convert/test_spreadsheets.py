@@ -71,3 +71,24 @@ def test_a_word_that_means_no_value_is_no_verdict_unless_it_is_compared_with(tmp
     assert signs(like="answer == yes", dislike="else") == [1, 0, 0, -1, 0]
     assert signs(like="answer == yes", dislike="answer != yes") == [1, 0, 0, -1, 0]
     assert signs(like="answer == yes", dislike="answer == NULL or answer == no") == [1, -1, 0, -1, 0]
+
+
+@pytest.mark.parametrize("user", ["7.6561198e+16", "7.656119800000001e+16", "7.65612E+16", "1e+05", "7.6561198E16"])
+def test_ids_that_lost_digits_are_refused_in_any_notation(tmp_path: Path, user: str) -> None:
+    raw = write(tmp_path / "log.csv", f"user,item,rating\na,7,1\n{user},7,5\n")
+    with pytest.raises(UsageError, match=r"line 3: '[71].*' in column 'user' is a number that was rounded"):
+        convert("csv", raw, tmp_path, **RULE)
+
+
+@pytest.mark.parametrize("user", ["3e20", "1.5e3", "12e+05", "5E12", "1.25E+02"])
+def test_names_that_look_like_numbers_in_short_are_ids(tmp_path: Path, user: str) -> None:
+    raw = write(tmp_path / "log.csv", f"user,item,rating\na,7,1\n{user},7,5\n")
+    assert pairs_of(convert("csv", raw, tmp_path, **RULE)) == [("a", "7"), (user, "7")]
+
+
+def test_large_ids_that_were_floats_are_refused_in_text_as_in_tables(tmp_path: Path) -> None:
+    raw = write(tmp_path / "log.csv", "user,item,rating\n1.0,7,5\n9007199254740992,7,1\n")
+    assert pairs_of(convert("csv", raw, tmp_path, **RULE)) == [("1", "7"), ("9007199254740992", "7")]
+    raw = write(tmp_path / "other.csv", "user,item,rating\n1.0,7,5\n9007199254740992.0,7,1\n")
+    with pytest.raises(UsageError, match=r"line 3: the id '9007199254740992.0' .* make the ids text or integers"):
+        convert("csv", raw, tmp_path, **RULE)
