@@ -17,6 +17,7 @@ from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import each_warning_once, no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config
+from recbole_signed.plugin import has_interactions, unknown_dataset_error
 from recbole_signed.trainer import remember_vocabulary
 
 EVERYTHING = (1, 0, 0)
@@ -192,10 +193,11 @@ def _place(data: Any, features: Any) -> tuple[str, dict[str, str]]:
         raise UsageError(
             f"data is {type(data).__name__}; give the name or folder of a data set, or what from_frame() returns."
         )
-    folder = Path(data)
-    if any(folder.glob("*.inter")):
-        folder = folder.resolve()
+    folder = Path(data).resolve()
+    if has_interactions(folder):
         return folder.name, {"data_path": str(folder.parent)}
-    if isinstance(data, Path) or len(folder.parts) > 1:
-        raise UsageError(f"{folder} is not a data set folder: it holds no .inter file.")
+    if folder.is_file():
+        raise UsageError(f"{data} is a file; give the folder of the data set.")
+    if isinstance(data, Path) or len(Path(data).parts) > 1 or any(folder.glob("*.inter")):
+        raise unknown_dataset_error({"data_path": folder})
     return data, {}

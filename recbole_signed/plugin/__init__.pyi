@@ -4,6 +4,7 @@ from .configuration import ML_100K_SIGNED as ML_100K_SIGNED
 from .configuration import PROTOCOLS as PROTOCOLS
 from .configuration import check_dataset_name as check_dataset_name
 from .configuration import dataset_names as dataset_names
+from .configuration import has_interactions as has_interactions
 from .configuration import recbole_keys as recbole_keys
 from .configuration import refuse_unknown_keys as refuse_unknown_keys
 from .configuration import set_threads as set_threads

@@ -309,7 +309,7 @@ def _refuse_unknown_dataset(config: Any) -> None:
     from recbole.utils import argument_list
 
     folder = Path(config["data_path"])
-    if any(folder.glob("*.inter")) or config["dataset_save_path"] or config["dataloaders_save_path"]:
+    if has_interactions(folder) or config["dataset_save_path"] or config["dataloaders_save_path"]:
         return
     if any(Path(config["checkpoint_dir"]).glob(f"{escape(config['dataset'])}-*.pth")):
         return
@@ -319,9 +319,20 @@ def _refuse_unknown_dataset(config: Any) -> None:
         raise unknown_dataset_error(config)
 
 
+def has_interactions(folder: Path) -> bool:
+    """Tell whether a folder holds ``NAME.inter``, or ``NAME.train.inter`` and the like, where NAME is its own name."""
+    return any(path.name.startswith(f"{folder.name}.") for path in folder.glob("*.inter"))
+
+
 def unknown_dataset_error(config: Any) -> UsageError:
     """Say which data sets there are, where the one asked for is not among them."""
     folder = Path(config["data_path"])
+    others = sorted(path.name for path in folder.glob("*.inter"))
+    if others:
+        return UsageError(
+            f"{folder} holds {others[0]}, but RecBole looks for files that are named after their folder, such as "
+            f"{folder.name}.inter; rename the files or the folder."
+        )
     if folder.is_dir():
         return UsageError(f"{folder} holds no .inter file; 'recbole-signed convert' makes a data set that has one.")
     if not folder.parent.is_dir() and folder.parent not in (Path("dataset"), Path(DATA_ROOT)):  # not the defaults

@@ -153,9 +153,16 @@ def test_a_wrong_fit_is_one_sentence(name: str, options: dict[str, Any], message
 
 
 def test_wrong_data_is_one_sentence(tmp_path: Path) -> None:
+    empty, other = tmp_path / "empty", tmp_path / "other"
+    empty.mkdir()
+    other.mkdir()
+    (other / "ratings.inter").write_text("user_id:token\titem_id:token\tsign:float\na\tb\t1\n")
     for data, message in {
         "toy-singed": "there is no data set 'toy-singed'",
-        str(tmp_path): "is not a data set folder",
+        str(empty): "empty holds no .inter file",
+        tmp_path / "nowhere": f"there is no data set 'nowhere' in {tmp_path}",
+        other: "other holds ratings.inter, but RecBole looks for files .* such as other.inter; rename",
+        other / "ratings.inter": "ratings.inter is a file; give the folder of the data set",
         3: "data is int; give the name or folder",
     }.items():
         with pytest.raises(rs.UsageError, match=message):

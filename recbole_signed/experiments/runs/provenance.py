@@ -19,7 +19,13 @@ from recbole_signed.convert import dataset_versions as data_versions
 from recbole_signed.convert import ensure_ml100k
 from recbole_signed.errors import UsageError
 from recbole_signed.files import sha256
-from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, check_dataset_name, unknown_dataset_error
+from recbole_signed.plugin import (
+    DATA_ROOT,
+    ML_100K_SIGNED,
+    check_dataset_name,
+    has_interactions,
+    unknown_dataset_error,
+)
 
 RECBOLE_DATA_PATH = "dataset"
 """RecBole's default ``data_path``."""
@@ -107,7 +113,7 @@ def data_folder(dataset: str, data_path: str | None = None) -> Path:
             folder = ours if ours.is_dir() or dataset == ML_100K_SIGNED else folder
         if dataset == ML_100K_SIGNED and not folder.is_dir():
             ensure_ml100k(folder.parent)
-    if not any(folder.glob("*.inter")):
+    if not has_interactions(folder):
         raise unknown_dataset_error({"data_path": str(folder)})
     return folder
 
