@@ -98,6 +98,13 @@ def test_no_dates(bad: str) -> None:
         seconds(["2020-07-05", bad])
 
 
+def test_of_as_many_numbers_as_dates_the_first_says_what_the_column_holds() -> None:
+    with pytest.raises(UsageError, match=r"^raw, row 2: time '2020-07-05' in column 't'"):
+        seconds(["1593878903", "2020-07-05"])
+    with pytest.raises(UsageError, match=r"^raw, row 2: time '1593878903' in column 't'"):
+        seconds(["2020-07-05", "1593878903"])
+
+
 def test_one_unit_for_all_batches_of_a_source() -> None:
     clock = Clock()
 
