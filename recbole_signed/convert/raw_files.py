@@ -52,6 +52,7 @@ _PACKED = (  # first bytes of a file, and what it is
     (b"\xfd7zXZ\x00", "compressed with xz; give it a name that ends in .xz"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd; give it a name that ends in .zst"),
     (b"PAR1", "a parquet file; give it a name that ends in .parquet"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of an old Office program; save the sheet as CSV"),
     (b"ARROW1", "an Arrow or Feather file; save it as parquet"),
 )
 _SPREADSHEETS = (".xlsx", ".xlsm", ".ods")

@@ -391,6 +391,7 @@ def _saved(data: bytes, write: Callable[[pl.DataFrame, io.BytesIO], object]) -> 
         ("log.csv", gzip.compress, "is compressed with gzip; give it a name that ends in .gz"),
         ("log.txt", lzma.compress, "is compressed with xz; give it a name that ends in .xz"),
         ("log.xlsx", _zip, "is a spreadsheet; save the sheet as CSV"),
+        ("log.xls", lambda data: bytes.fromhex("d0cf11e0a1b11ae1") + data, "is a document of an old Office program"),
         (
             "log",
             lambda data: _saved(data, pl.DataFrame.write_parquet),

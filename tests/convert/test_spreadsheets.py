@@ -60,6 +60,15 @@ def test_blanks_around_ids_of_text_make_no_other_ids(tmp_path: Path) -> None:
     assert read_users(write(tmp_path / "users.csv", "user, age\n anna , 3\n")) == ["anna"]
 
 
+def test_blanks_around_numbers_make_no_text_of_a_column_to_keep(tmp_path: Path) -> None:
+    text = "user, item, rating, price, brand\nanna, 7, 5, 2.50, Acme\nbert, 8, 1, 3,  Bell \n"
+    raw = write(tmp_path / "log.csv", text)
+    made = convert("csv", raw, tmp_path, keep="price,brand", **RULE)
+    header, *rows = (made / "log.inter").read_text().splitlines()
+    assert header.endswith("price:float\tbrand:token")
+    assert [row.split("\t")[-2:] for row in rows] == [["2.50", "Acme"], ["3", "Bell"]]
+
+
 def test_a_word_that_means_no_value_is_no_verdict_unless_it_is_compared_with(tmp_path: Path) -> None:
     text = "user,item,answer\na,x,yes\nb,x,NULL\nc,x, nan \nd,x,no\ne,x,\n"
     raw = write(tmp_path / "log.csv", text)

@@ -179,7 +179,8 @@ class CsvTable(Converter):
                 made = [pl.col(column_of["sign"]).alias("sign")]
             # the raw columns are copied first: one of them may also be the time, the rating or the sign
             roles = [role for role in column_of if role != "sign"]
-            batch = batch.select(*(pl.col(column_of[role]).alias(_FIELD[role]) for role in roles), *made, *self._keep)
+            kept = [pl.col(name).str.strip_chars() if self._table.is_text else pl.col(name) for name in self._keep]
+            batch = batch.select(*(pl.col(column_of[role]).alias(_FIELD[role]) for role in roles), *made, *kept)
             batch = replace(batch, names={_FIELD[role]: column for role, column in column_of.items()})
             if isinstance(self._table, JsonLines):
                 batch = without_nested(without_nested(batch, "user_id"), "item_id")
