@@ -82,6 +82,47 @@ def test_users_grow_older_though_the_clock_is_set_back(tmp_path: Path) -> None:
         assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
 
 
+@pytest.mark.parametrize("end", ["unlike", "forget_user"])
+def test_what_is_hidden_follows_from_the_edges_in_force(tmp_path: Path, end: str) -> None:
+    clock = Clock()
+    settings = StateSettings(clock=clock, newcomer_age=DAY, newcomer_size=3)
+    begin(tmp_path / "state").close()
+    recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
+    early = OnlineReplica(tmp_path / "state", settings=settings)
+    number = 0
+
+    def hidden(*events: tuple[str, str, str]) -> set[str]:
+        """Take events, and return what the writer, a replica that has followed it, and a new one hide alike."""
+        nonlocal number
+        number += len(events)
+        first = number - len(events)
+        recommender.update([event(first + n, *each) for n, each in enumerate(events)])
+        early.follow()
+        recommender.snapshot()  # so that the new one reads edges, and not the events that led to them
+        late = OnlineReplica(tmp_path / "state", settings=settings)
+        assert recommender.state is not None
+        mine, *others = [
+            {each.items.tokens([item])[0] or "" for item in each.hidden_items().tolist()}
+            for each in (recommender.state, early, late)
+        ]
+        late.close()
+        assert others == [mine, mine]
+        return mine
+
+    assert hidden(("fake", "both", "like"), ("fake", "one", "like"), ("grown", "two", "like")) == {"both", "one", "two"}
+    assert hidden(("u5", "both", "like"), ("u5", "one", "view")) == {"two"}
+    assert hidden(("u5", "" if end == "forget_user" else "both", end)) == (
+        {"both", "one", "two"} if end == "forget_user" else {"both", "two"}
+    )
+    clock.now += DAY + 1
+    assert "two" in hidden(("grown", "i1", "like"))  # old, but small
+    assert "two" not in hidden(("grown", "i2", "dislike"))
+    assert "two" not in hidden(("grown", "i2", "like"))
+    assert "two" in hidden(("grown", "i2", "unlike"))
+    early.close()
+    recommender.close()
+
+
 def test_what_an_undo_alone_has_named_is_not_shown(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     shown = set(ids(recommender, "stranger"))

@@ -4,7 +4,8 @@ Some hundred invented users can bring an invented item into the lists of many: b
 item is shown to others once a user has touched it, by a like, a dislike, a skip or a view, who is not a newcomer: who
 joined ``newcomer_age`` seconds ago or earlier (a day, by the clock of this machine, whatever the events say) and has
 ``newcomer_size`` likes and dislikes (three). Users of the data set that a state was begun with are not newcomers. A
-state that began with none trusts everybody until it is that old itself. An item that was shown once stays.
+state that began with none trusts everybody until it is that old itself. All of that follows from the edges in force:
+where the only such user takes its verdict back, or is forgotten, the item is hidden again, before and after a restart.
 
 An undo may come before what it takes back, so it is kept, and with it an item that may be a misspelt one. Whatever the
 settings, an item is shown while it is of the data set, was announced, or has an edge in force.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recbole_signed.online import ITEM
+from recbole_signed.online import ABSENT, DISLIKE, ITEM, LIKE
 from recbole_signed.online.store.announcements import Announcements
 from recbole_signed.online.store.edge_views import Changes
 from recbole_signed.online.store.edges import EdgeState
@@ -51,12 +52,14 @@ class Newcomers:
 
     def update(self, edges: EdgeState, logged: LogBatch, changes: Changes) -> None:
         """Take a batch in, and what it has changed."""
-        touched = changes.new != 0
+        touched = changes.new != ABSENT
         trusted = self._trusted(edges, changes.user[touched].astype(np.int64))
         self._grow(edges.n_items)
         if not self._known[changes.item].all():
             self._of_newcomers = None
         self._known[changes.item[touched][trusted]] = True
+        if self._settings.newcomer_age and len(again := self._in_doubt(edges, changes)):
+            self._known[again], self._of_newcomers = self._trust_in(edges, again), None
         announced = logged.item[logged.type == ITEM]
         bare = ~edges.have_edges(changes.item)
         if len(announced) or (bare & ~self._named[changes.item]).any() or (bare != self._bare[changes.item]).any():
@@ -76,17 +79,33 @@ class Newcomers:
         if not 0 <= settings.clock() - self._looked <= min(AGAIN, settings.newcomer_age):  # it may be set back, too
             self._looked = settings.clock()
             items = np.flatnonzero(~self._known[: edges.n_items])
-            rows = edges.of_items(items)
-            users, place = np.arange(edges.n_users), rows.ids
-            if len(place) < len(users):
-                users, place = np.unique(rows.ids, return_inverse=True)
-            trusted = self._trusted(edges, users.astype(np.int64))[place]
-            owner = np.repeat(items, np.diff(rows.indptr))
-            self._known[owner[trusted]], self._of_newcomers = True, None
+            self._known[items], self._of_newcomers = self._trust_in(edges, items), None
         if self._of_newcomers is None:
             unknown = np.flatnonzero(~self._known[: edges.n_items])
             self._of_newcomers = unknown[edges.have_edges(unknown)]
         return self._of_newcomers
+
+    def _in_doubt(self, edges: EdgeState, changes: Changes) -> np.ndarray:
+        """Return the items that lost an edge, or whose users came to or fell below ``newcomer_size``, int64."""
+        was, now = (np.isin(kinds, (LIKE, DISLIKE)).astype(np.int64) for kinds in (changes.old, changes.new))
+        users, place = np.unique(changes.user, return_inverse=True)
+        sizes = edges.user_likes[users] + edges.user_dislikes[users]
+        before = sizes - np.bincount(place, now - was, len(users)).astype(np.int64)
+        least = self._settings.newcomer_size
+        crossed = users[(sizes >= least) != (before >= least)]
+        gone = changes.item[(changes.old != ABSENT) & (changes.new == ABSENT)]
+        return np.unique(np.concatenate([gone, edges.of_users(crossed).ids])).astype(np.int64)
+
+    def _trust_in(self, edges: EdgeState, items: np.ndarray) -> np.ndarray:
+        """Return which items a user has an edge to who is not a newcomer, bool ``[len(items)]``."""
+        rows = edges.of_items(items)
+        users, place = np.arange(edges.n_users), rows.ids
+        if len(place) < len(users):
+            users, place = np.unique(rows.ids, return_inverse=True)
+        trusted = self._trusted(edges, users.astype(np.int64))[place]
+        found = np.zeros(len(items), dtype=bool)
+        found[np.repeat(np.arange(len(items)), np.diff(rows.indptr))[trusted]] = True
+        return found
 
     def _trusted(self, edges: EdgeState, users: np.ndarray) -> np.ndarray:
         if edges.n_users > len(self._joined):
