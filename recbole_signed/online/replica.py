@@ -33,6 +33,7 @@ from recbole_signed.online.store import (
     StateView,
     Versions,
     existing_log,
+    identity,
 )
 
 FAR = 10_000
@@ -55,6 +56,7 @@ class OnlineReplica(StateView):
     def __init__(self, directory: str | Path, *, settings: StateSettings | None = None) -> None:
         self.directory = Path(directory)
         self._lock = threading.RLock()
+        self._file = identity(existing_log(self.directory))  # before it is opened: what comes after it is another one
         self.log = EventLog(existing_log(self.directory), read_only=True, check=False, settings=settings)
         self.versions = Versions(self.directory / VERSIONS)
         self.announcements = Announcements(self.directory / ANNOUNCEMENTS)
@@ -89,9 +91,14 @@ class OnlineReplica(StateView):
         """Apply what the log has got since, and load the version that the writer has saved; return the seq applied.
 
         Raises:
-            UsageError: the log is damaged or gone.
+            UsageError: the log is damaged, gone, or replaced by another one.
         """
         fresh = self._new_version()  # before the lock: answers do not wait until it is read
+        if identity(self.log.path) != self._file:  # SQLite would go on reading what is gone
+            raise UsageError(
+                f"{self.log.path} was deleted, moved or replaced while it was followed; put the directory back, or "
+                "start this replica again."
+            )
         with self._lock:
             self.log.catch_up()
             self.log.withdrawn.reload()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from small_recommender import begin, event
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Event, Follower, OnlineRecommender, OnlineReplica
 from recbole_signed.online.learners import best_items
-from recbole_signed.online.store import LogBatch, StateSettings
+from recbole_signed.online.store import LogBatch, StateSettings, restore
 
 NOW = 1_700_000_000_000
 
@@ -244,6 +245,31 @@ def test_a_replica_hides_what_its_writer_hides(tmp_path: Path) -> None:
         late.close()
     early.close()
     writer.close()
+
+
+def test_a_state_that_another_one_has_replaced_is_not_followed(tmp_path: Path) -> None:
+    place, backup, aside = (tmp_path / name for name in ("state", "backup", "aside"))
+    writer = begin(place)
+    writer.back_up(backup)
+    writer.update([event(1, "came after the backup", "i1", "like")])
+    writer.snapshot()
+    replica = OnlineReplica(place)
+    writer.close()
+    place.rename(aside)
+    with pytest.raises(UsageError, match="moved or replaced while it was followed; put the directory back, or start"):
+        replica.follow()
+    restore(backup, place)
+    restored = OnlineRecommender.open(place)
+    restored.update([event(2, "somebody else", "i2", "like")])
+    restored.snapshot()
+    with pytest.raises(UsageError, match="replaced while it was followed"):
+        replica.follow()
+    assert replica.users.id_of("came after the backup")
+    restored.close()
+    shutil.rmtree(place)
+    aside.rename(place)
+    assert replica.follow() == 1
+    replica.close()
 
 
 def test_a_version_is_not_taken_before_the_events_that_it_reflects(

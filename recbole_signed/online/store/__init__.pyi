@@ -28,6 +28,7 @@ from .log_batch import LogBatch as LogBatch
 from .newcomers import Newcomers as Newcomers
 from .owner import LOG as LOG
 from .owner import existing_log as existing_log
+from .owner import identity as identity
 from .recent_counts import DAY as DAY
 from .recent_counts import RecentCounts as RecentCounts
 from .results import DUPLICATE as DUPLICATE

@@ -39,7 +39,7 @@ class OpenedDirectory:
 
     def _begin(self, log: Path) -> None:
         """Remember the files, once they are there."""
-        self._files = {path: _identity(path) for path in (self.directory, self.directory / LOCK, log)}
+        self._files = {path: identity(path) for path in (self.directory, self.directory / LOCK, log)}
 
     def __enter__(self: Opened) -> Opened:
         return self
@@ -98,14 +98,15 @@ class OpenedDirectory:
             UsageError: the directory, its lock or its log was deleted, moved or replaced.
         """
         for path, known in self._files.items():
-            if _identity(path) != known:
+            if identity(path) != known:
                 raise UsageError(
                     f"{path} was deleted, moved or replaced while the state was open, so nothing more is acknowledged; "
                     "put the directory back, or open the state at its new place."
                 )
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or folder from another one at its place; None where there is none."""
     try:
         found = os.stat(path)
     except OSError:
