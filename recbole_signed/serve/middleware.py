@@ -84,6 +84,8 @@ class Watch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD" and scope["path"] in PROBES:  # as some monitors ask; the server sends no body
+            scope = {**scope, "method": "GET"}
         started, status, size, handed_on = time.perf_counter(), 500, 0, False
         await asyncio.sleep(0)  # all that have arrived note when they did, before the first of them is answered
 

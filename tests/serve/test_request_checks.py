@@ -208,6 +208,17 @@ def test_a_service_without_keys_answers_under_local_names_alone() -> None:
     assert status("evil.example", ("*",)) == 200
 
 
+def test_monitors_may_ask_probes_by_head(serve: Make) -> None:
+    client = serve()
+    for path in ("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"):
+        found = client.head(path)
+        assert (found.status_code, found.content) == (200, b"")
+        assert found.headers["content-type"] == client.get(path).headers["content-type"]
+    client.engine.writer.failure = "the disk is full"  # type: ignore[attr-defined]
+    assert client.head("/readyz").status_code == 503
+    assert client.head("/v1/users/1/recommendations").status_code == 405  # a list would be kept as shown
+
+
 def test_roles(serve: Make, tmp_path: Path) -> None:
     path = tmp_path / "keys"
     made = {role: make_key(path, role) for role in ("read", "write", "admin")}
