@@ -39,6 +39,7 @@ class VerdictWatch:
         In an interleaved experiment that is the list of the one variant that is drawn for the user. What was shown to
         those who are forgotten goes first: once their erasure is in the log, nobody could name them any more.
         """
+        self._judged = []
         if self._impressions is not None and (batch.type == FORGET_USER).any():
             with self._answers.trainer.reading() as (state, _):
                 pass  # which is not held while the state is waited for
@@ -49,7 +50,6 @@ class VerdictWatch:
         if share < 1:
             chosen = [i for i in chosen if self._random.random() < share]
         chosen = sorted(self._random.sample(chosen, most)) if len(chosen) > most else chosen
-        self._judged = []
         lists: dict[str, np.ndarray] = {}
         for i in chosen:  # one at a time: answers are not held up for the whole batch
             try:
@@ -97,7 +97,8 @@ class VerdictWatch:
         if self._impressions is None:
             return
         if (batch.type == FORGET_USER).any():
-            self._impressions.reach(self._answers.seq)
+            with self._answers.trainer.reading() as (state, _):  # what the log holds, also after a failure
+                self._impressions.reach(state.applied_seq)
         verdicts = []
         for i in np.flatnonzero(accepted).tolist():
             kind = int(batch.type[i])

@@ -31,7 +31,8 @@ PROBE = 5.0
 Before = Callable[[EventBatch], None]
 """What is done before a batch is taken in; some of its events may be duplicates."""
 After = Callable[[EventBatch, np.ndarray], None]
-"""What is done after that; the second argument says of each event whether it was accepted, bool ``[n]``."""
+"""What is done after that, also where it failed; the second argument says of each event whether it was accepted, bool
+``[n]``."""
 
 
 class BusyError(Exception):
@@ -203,7 +204,12 @@ class Writer:
                 self._before(batch)
 
         times = self.arrivals.times(rows, self._trainer)
-        results = self._trainer.ingest(rows, times=times, before=before, source=source, position=position)
+        try:
+            results = self._trainer.ingest(rows, times=times, before=before, source=source, position=position)
+        except Exception:
+            if len(batch):
+                self._after(batch, np.zeros(len(batch), dtype=bool))
+            raise
         if len(batch):  # rows that are not events have no id here
             accepted = [each.status == "accepted" for each in results if each.event_id is not None]
             self._after(batch, np.array(accepted, dtype=bool))

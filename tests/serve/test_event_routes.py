@@ -184,6 +184,19 @@ def test_a_service_is_ready_again_once_its_disk_is(serve: Make, monkeypatch: pyt
     assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
 
 
+def test_answers_are_kept_as_shown_after_an_erasure_that_the_disk_has_refused(serve: Make) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    items(client, "1")
+    send(client, "2", "1", "like")
+    engine.trainer.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
+    assert client.delete("/v1/users/1").status_code == 503
+    shown = len(items(client, "2"))
+    engine.trainer.state.log.connection.execute("PRAGMA query_only = OFF")
+    engine.impressions.close()
+    assert engine.traffic.holding("2") == shown
+
+
 def test_a_cancelled_request_does_not_end_the_writer(serve: Make) -> None:
     client = serve()
     engine = client.engine  # type: ignore[attr-defined]
