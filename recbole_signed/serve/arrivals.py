@@ -47,13 +47,16 @@ class Arrivals:
         users, items = ([pair[side] for pair in pairs.values()] for side in (0, 1))
         least = dict(zip(untimed, trainer.times_to_follow(users, items), strict=True))
         times, here = dict[int, int](), dict[tuple[str, str], int]()
+        waiting = set(users)
         for place, row in enumerate(rows):
             if not isinstance(row, dict):
                 continue
             pair = pairs.get(place) or _pair(row)
-            stamp = time_of(row)
+            if pair[0] not in waiting:  # nothing depends on its time
+                continue
             if place in least:
-                stamp = times[place] = max(self.now(), least[place], here.get(pair, 0), here.get((pair[0], ""), 0))
+                times[place] = max(self.now(), least[place], here.get(pair, 0), here.get((pair[0], ""), 0))
+            stamp = times[place] if place in least else time_of(row)
             if stamp is not None:
                 pair = (pair[0], "") if row.get("type") == "forget_user" else pair
                 here[pair] = max(here.get(pair, 0), stamp + 1)
