@@ -55,7 +55,7 @@ def proxy(service: str, deploy: Path, tmp_path: Path, new_caller: Callable[[], s
     )
     (tmp_path / "main.conf").write_text(
         f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\nevents {{}}\n"
-        f"http {{\naccess_log off;\n{temporary}include {tmp_path}/site.conf;\n}}\n"
+        f"http {{\naccess_log {tmp_path}/access.log;\n{temporary}include {tmp_path}/site.conf;\n}}\n"
     )
     command = [str(NGINX), "-p", str(tmp_path), "-c", str(tmp_path / "main.conf"), "-e", str(tmp_path / "error.log")]
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True)
@@ -111,6 +111,12 @@ def test_a_slash_in_an_id_survives(proxy: Ask) -> None:
         assert json.loads(proxy("GET", f"/v1/items/{path}")[2])["tags"] == [item]
     answer = json.loads(proxy("GET", "/v1/users/u%2F1/recommendations?k=3")[2])
     assert answer["known_user"]
+
+
+def test_no_log_of_the_proxy_names_a_user(proxy: Ask, tmp_path: Path) -> None:
+    for tls in (True, False):
+        proxy("GET", "/v1/users/somebody/recommendations?k=1", tls=tls)
+    assert not any(b"somebody" in path.read_bytes() for path in tmp_path.rglob("*.log"))
 
 
 def test_a_caller_is_limited_by_its_own_address(proxy: Ask) -> None:
