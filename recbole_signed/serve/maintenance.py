@@ -190,11 +190,8 @@ class Maintenance:
             self._due[name] = time.monotonic() + pause
 
     def _has_work(self, name: str) -> bool:
-        """Return whether something has happened since a task was done the last time.
+        """Return whether something has happened since a task was done the last time: since the last fit, for a refit.
 
-        Items are withdrawn without an event, and what was learned from users who were forgotten before the last start
-        waits for a refit.
+        A forgetting has a seq of its own, as any event; items are withdrawn without one.
         """
-        if name == "refit" and self._trainer.pending_erasure.factors:
-            return True
         return bool(self._engine.seq != self._done_at[name]) or name == "backup"

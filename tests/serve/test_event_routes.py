@@ -119,6 +119,8 @@ def test_halves_of_utf_16_pairs_are_refused(path: str, body: dict[str, Any], ser
 def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve(limits={"queue": 1})
     writer = client.engine.writer  # type: ignore[attr-defined]
+    two = [{"user_id": "1", "item_id": item, "type": "like"} for item in ("1", "2")]
+    assert client.post("/v1/events", json={"events": two}).json()["accepted"] == 2  # nothing waits before them
     monkeypatch.setattr(writer, "waiting", 1)
     refused = client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "1", "type": "like"}]})
     assert refused.status_code == 429

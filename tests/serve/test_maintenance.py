@@ -49,10 +49,14 @@ def test_a_failure_keeps_the_service(serve: Callable[..., TestClient], monkeypat
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(engine.trainer, "refresh", broken)
-    maintenance = Maintenance(engine, ServeSettings().schedule)
+    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": {"refresh": 86_400}}).schedule)
     assert maintenance.run("refresh").error == "no memory"
     assert 'maintenance_failed{task="refresh"} 1.0' in engine.telemetry.text().decode()
     assert client.get("/v1/users/1/recommendations").status_code == 200
+    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
+    for task, least, most in (("refresh", 0, 600), ("refit", 86_000, 86_400)):  # what failed does not wait for a day
+        maintenance._round(task, asked=False)
+        assert least < maintenance._due[task] - time.monotonic() <= most
 
 
 def test_backups_are_made_by_schedule(serve: Callable[..., TestClient], tmp_path: Path) -> None:
@@ -113,6 +117,27 @@ def test_a_backup_needs_no_event(serve: Callable[..., TestClient], tmp_path: Pat
         return False
 
     copied({"backup": 0.05}, withdrawn)
+
+
+def test_what_comes_while_a_task_runs_is_work_for_its_next_round(serve: Callable[..., TestClient]) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    event = {"user_id": "1", "item_id": "2", "type": "like"}
+    seen: list[int] = []
+
+    def task() -> None:
+        seen.append(engine.seq)
+        if len(seen) == 1:
+            client.post("/v1/events", json={"events": [event]}).raise_for_status()
+
+    client.post("/v1/events", json={"events": [event]}).raise_for_status()
+    only = {"refresh": 0, "refit": 0, "snapshot": 0.02, "compact": 0}
+    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": only}).schedule)
+    maintenance._done_at["snapshot"] = 0
+    maintenance._tasks["snapshot"] = task
+    for _ in range(3):
+        maintenance._round("snapshot", asked=False)
+    assert seen == [1, 2]
 
 
 def test_a_failed_round_is_tried_again_without_a_new_event(
