@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, Event, EventBatch
@@ -334,3 +335,12 @@ def test_a_fit_can_find_how_long_to_train(state: OnlineState, monkeypatch: pytes
 def test_what_can_not_go_on_is_refused(model: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         EmbeddingLearner(model, settings)
+
+
+def test_a_fit_writes_no_progress_into_a_log(
+    state: OnlineState, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = "recbole_signed.online.learners.embedding.tqdm"
+    monkeypatch.setattr(module, lambda *args, **options: tqdm(*args, **{**options, "delay": 0, "mininterval": 0}))
+    make_learner("BPR", {**MODELS["BPR"], "epochs": 3}).fit(state.edges.export(), N_USERS + 1, N_ITEMS + 1)
+    assert capsys.readouterr().err == ""

@@ -12,7 +12,6 @@ pulled towards where it was. T3: training from scratch.
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -143,8 +142,9 @@ class EmbeddingLearner(LearnerDefaults):
             model = self.recipe.build(edges, n_users, n_items)
             known = Verdicts.of(edges, self.recipe)
             batches, optimizer = Batches(self.recipe, known, known, n_items, self.seed), adam(self.recipe, model)
-            bar = tqdm(range(epochs), desc=f"fit {self.name}", unit="epoch", leave=False, delay=5, file=sys.stderr)
-            for epoch in bar:
+            # on a terminal alone: that of a nightly refit would fill the log of a service
+            shown = tqdm(range(epochs), f"fit {self.name}", unit="epoch", leave=False, delay=5, disable=None)
+            for epoch in shown:
                 train_epoch(self.recipe, model, optimizer, batches, epoch)
             self._take(model, optimizer, edges)
 
