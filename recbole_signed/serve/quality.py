@@ -129,7 +129,7 @@ class RecentShare:
             if now - self._noted[-1][0] >= 60:
                 self._noted.append((now, part, whole))
         grown = whole - whole_before  # below 0 where impressions of users who are forgotten went
-        return (max(part - part_before, 0.0) / grown, grown) if grown > 0 else (None, 0.0)
+        return ((part - part_before) / grown, grown) if grown > 0 else (None, 0.0)
 
 
 class LiveQuality:

@@ -288,6 +288,15 @@ def test_live_quality_counts_an_event_that_comes_twice_once(serve: Make) -> None
     assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 1
 
 
+def test_another_verdict_on_what_a_user_has_judged_says_nothing_of_its_list(serve: Make) -> None:
+    client = serve()
+    item = items(client, "1")[0]
+    for kind in ("like", "dislike"):
+        assert send(client, "1", item, kind)["accepted"] == 1
+    found = client.get("/v1/quality").json()["windows"]["hour"]["all"]
+    assert (found["likes"], found["dislikes"]) == (1, 0)
+
+
 def test_what_is_told_of_a_list_by_popularity_does_not_come_from_the_model(serve: Make) -> None:
     variants = {"ours": {"share": 1e-9}, "popular": {"share": 1 - 1e-9, "model": "popularity"}}
     raw = {"variants": variants, "status": "draft"}
