@@ -42,9 +42,10 @@ def _explained(snapshot: Snapshot) -> Iterator[None]:
     except UsageError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        why = f"there is no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
         raise UsageError(
-            f"Version {snapshot.name} does not hold what {snapshot.model} needs ({type(error).__name__}: {error}); "
-            "roll back to another version."
+            f"Version {snapshot.name} does not hold what {snapshot.model} needs ({why}); roll back to another version, "
+            "open it with the version of this package that saved it, or fit the model again from the data set."
         ) from error
 
 

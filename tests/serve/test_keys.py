@@ -56,6 +56,10 @@ def test_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert limit.wait("b") == 0.0
     clock[0] = 0.5
     assert limit.wait("a") == 0.0
+    clock[0] += 3600  # a silence earns a second's worth, and not an hour's
+    assert [limit.wait("a") for _ in range(3)] == [0.0, 0.0, pytest.approx(0.5)]
+    for _ in range(5):  # what was refused costs nothing
+        assert limit.wait("a") == pytest.approx(0.5)
     assert RateLimit(0).wait("a") == 0.0
 
 
