@@ -139,9 +139,9 @@ class EdgeState:
         found[owner[only]] = self._by_user.columns[KEY][places[only]]
         return found
 
-    def of_items(self, items: np.ndarray) -> Rows:
-        """Visible edges of some items; ``ids`` are users."""
-        indptr, places = self._by_item.places(items)
+    def of_items(self, items: np.ndarray, most: int | None = None) -> Rows:
+        """Visible edges of some items, at most so many of each; ``ids`` are users, those who joined first."""
+        indptr, places = self._by_item.places(items, most)
         return Rows(indptr, self._by_item.columns[KEY][places], self._by_item.columns["kind"][places])
 
     def export(self) -> EdgeArrays:

@@ -17,13 +17,17 @@ import numpy as np
 
 from recbole_signed.online import ABSENT, DISLIKE, ITEM, LIKE
 from recbole_signed.online.store.announcements import Announcements
-from recbole_signed.online.store.edge_views import Changes
+from recbole_signed.online.store.edge_views import Changes, Rows
 from recbole_signed.online.store.edges import EdgeState
 from recbole_signed.online.store.event_log import EventLog
 from recbole_signed.online.store.log_batch import LogBatch
 
 AGAIN = 60.0
 """Seconds after which items are looked at again, since users have grown older."""
+
+
+OLDEST = 32
+"""Edges of an item, of the users who joined first, that are looked at before all of them: they mostly tell."""
 
 
 class Newcomers:
@@ -86,25 +90,36 @@ class Newcomers:
         return self._of_newcomers
 
     def _in_doubt(self, edges: EdgeState, changes: Changes) -> np.ndarray:
-        """Return the items that lost an edge, or whose users came to or fell below ``newcomer_size``, int64."""
-        was, now = (np.isin(kinds, (LIKE, DISLIKE)).astype(np.int64) for kinds in (changes.old, changes.new))
-        users, place = np.unique(changes.user, return_inverse=True)
-        sizes = edges.user_likes[users] + edges.user_dislikes[users]
-        before = sizes - np.bincount(place, now - was, len(users)).astype(np.int64)
-        least = self._settings.newcomer_size
-        crossed = users[(sizes >= least) != (before >= least)]
-        gone = changes.item[(changes.old != ABSENT) & (changes.new == ABSENT)]
-        return np.unique(np.concatenate([gone, edges.of_users(crossed).ids])).astype(np.int64)
+        """Return the items that lost an edge, and those of users who may have passed ``newcomer_size``."""
+        was, now = ((kinds == LIKE) | (kinds == DISLIKE) for kinds in (changes.old, changes.new))
+        users, moves = changes.user[was != now], np.ones(1, dtype=np.int64)
+        if len(users) > 1:
+            users, moves = np.unique(users, return_counts=True)
+        sizes, least = edges.user_likes[users] + edges.user_dislikes[users], self._settings.newcomer_size
+        passed = (sizes - moves < least) & (sizes + moves >= least)
+        items = changes.item[(changes.new == ABSENT) & (changes.old != ABSENT)]
+        if passed.any():
+            items = np.concatenate([items, edges.of_users(users[passed]).ids])
+        return np.unique(items) if len(items) > 1 else items
 
     def _trust_in(self, edges: EdgeState, items: np.ndarray) -> np.ndarray:
         """Return which items a user has an edge to who is not a newcomer, bool ``[len(items)]``."""
-        rows = edges.of_items(items)
-        users, place = np.arange(edges.n_users), rows.ids
-        if len(place) < len(users):
+        found = self._trust_among(edges, edges.of_items(items, OLDEST))
+        rest = np.flatnonzero(~found)
+        if len(rest):
+            found[rest] = self._trust_among(edges, edges.of_items(items[rest]))
+        return found
+
+    def _trust_among(self, edges: EdgeState, rows: Rows) -> np.ndarray:
+        """Return which rows hold a user who is not a newcomer, bool ``[n]``."""
+        if len(rows.ids) < edges.n_users:
             users, place = np.unique(rows.ids, return_inverse=True)
+        else:
+            users, place = np.arange(edges.n_users), rows.ids
         trusted = self._trusted(edges, users.astype(np.int64))[place]
-        found = np.zeros(len(items), dtype=bool)
-        found[np.repeat(np.arange(len(items)), np.diff(rows.indptr))[trusted]] = True
+        lengths = np.diff(rows.indptr)
+        found = np.zeros(len(lengths), dtype=bool)
+        found[np.repeat(np.arange(len(lengths)), lengths)[trusted]] = True
         return found
 
     def _trusted(self, edges: EdgeState, users: np.ndarray) -> np.ndarray:
