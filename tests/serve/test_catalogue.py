@@ -17,6 +17,7 @@ def test_tags_are_kept(tmp_path: Path) -> None:
         catalogue.put("a/b", ["film", "new"])
         catalogue.put("c", ["film"])
         catalogue.put("a/b", ["new"])
+        assert (catalogue.with_tags(["film"]), catalogue.with_tags(["new"])) == (["c"], ["a/b"])
     with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
         assert (catalogue["a/b"], catalogue.with_tags(["film"]), catalogue["other"]) == (("new",), ["c"], ())
 

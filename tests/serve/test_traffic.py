@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +171,23 @@ def test_what_another_process_still_holds_of_a_forgotten_user_is_not_written(tmp
     writer.reach(3)  # the erasure was refused
     replica.write([replace(shown("4", "w", "x", 0), seq=3)])
     assert replica.logged("test").height == 3
+    for each in (writer, replica):
+        each.close()
+
+
+def test_no_erasure_comes_between_the_look_and_the_rows(tmp_path: Path) -> None:
+    path = tmp_path / "traffic.sqlite"
+    writer, replica = TrafficLog(path), TrafficLog(path)
+    erased: list[Future[None]] = []
+
+    def answers() -> Iterator[Shown]:
+        erased.append(in_a_thread(lambda: writer.forget("u", 7)))  # once it is known that seq 0 may be written
+        wait(erased, 0.5)
+        yield shown("1", "u", "xy", 0)
+
+    replica.write(answers())
+    erased[0].result(60)
+    assert replica.holding("u") == 0
     for each in (writer, replica):
         each.close()
 
