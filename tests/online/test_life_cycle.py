@@ -196,6 +196,26 @@ def test_a_refresh_and_a_refit_that_overlap_keep_what_both_brought(
     recommender.close()
 
 
+def test_an_activation_outlasts_a_refresh_under_way_and_leaves_the_push_as_it_is(tmp_path: Path) -> None:
+    recommender = begin(tmp_path / "state")
+    assert recommender.learner is not None
+    first, computed = str(recommender.versions.current()), list[Any]()
+    recommender.learner.dislike_push = 0.5  # since that version was saved
+
+    def compute(learner: Any, method: str, *edges: Any) -> Any:
+        computed.append(learner)
+        if len(computed) == 1:
+            recommender.activate(first)
+        return learner, getattr(learner, method)(*edges)
+
+    recommender.compute = compute
+    recommender.refresh()
+    assert len(computed) == 2  # the second time from the version that was put in force
+    assert recommender.learner is computed[1]
+    assert recommender.learner.dislike_push == 0.5
+    recommender.close()
+
+
 def test_a_version_that_can_not_be_in_force_is_not_the_one_of_the_next_start(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     assert recommender.state is not None
