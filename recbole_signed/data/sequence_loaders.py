@@ -41,12 +41,16 @@ class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
     ) -> tuple[SignedEvalBatch, tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
         """Return the batch, the (row, item) pairs that must not be recommended, and row and item of held-out likes."""
         rows, _, like_u, like_i = super().collate_fn(self.rows[np.asarray(index)])
-        users = rows[self.uid_field].numpy()
-        hidden_u, hidden_i = self._history.select(users)
-        stays = np.full(len(hidden_u), True) if self._mask_repeats else hidden_i != like_i.numpy()[hidden_u]
-        dislike_u, dislike_i = (torch.from_numpy(each) for each in self._dislikes.select(users))
+        users = rows[self.uid_field]
+        dislike_u, dislike_i = (torch.from_numpy(each) for each in self._dislikes.select(users.numpy()))
         batch = SignedEvalBatch(rows.interaction, dislike_u, dislike_i, torch.ones_like(like_u))
-        return batch, (torch.from_numpy(hidden_u[stays]), torch.from_numpy(hidden_i[stays])), like_u, like_i
+        return batch, self.hidden(users, like_i), like_u, like_i
+
+    def hidden(self, users: torch.Tensor, likes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return row and item of what must not be recommended to ``users [n]`` whose targets are ``likes [n]``."""
+        row, item = self._history.select(users.numpy())
+        stays = np.full(len(row), True) if self._mask_repeats else item != likes.numpy()[row]
+        return torch.from_numpy(row[stays]), torch.from_numpy(item[stays])
 
 
 class WindowLoader(TrainDataLoader):

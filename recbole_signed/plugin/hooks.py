@@ -7,6 +7,7 @@ replaced by another one; a few methods are wrapped, and act only where the data 
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable
@@ -349,6 +350,27 @@ def _on_quick_start(module: ModuleType) -> None:
         getattr(module, name).__module__ = "recbole_signed.quick_start"
 
 
+def _on_case_study(module: ModuleType) -> None:
+    """Let ``full_sort_scores`` and ``full_sort_topk`` hide of a sequential model what its evaluation hides.
+
+    RecBole hides nothing there (case_study.py:63), as its own evaluation of these models does.
+    """
+    import torch
+
+    def full_sort_scores(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        scores = wrapped(*args, **kwargs)
+        given = inspect.signature(wrapped).bind(*args, **kwargs).arguments
+        loader = given["test_data"]
+        if hasattr(loader, "hidden"):
+            dataset = loader.dataset
+            wanted = torch.as_tensor(given["uid_series"])[:, None]
+            rows = dataset.inter_feat[(dataset.inter_feat[dataset.uid_field] == wanted).nonzero(as_tuple=True)[1]]
+            scores[loader.hidden(rows[dataset.uid_field], rows[dataset.iid_field])] = -math.inf
+        return scores
+
+    wrapt.wrap_function_wrapper(module, "full_sort_scores", full_sort_scores)
+
+
 def _on_gnn_utils(module: ModuleType) -> None:
     """Let RecBole-GNN's models keep RecBole's trainer where we have a model, and so a trainer, of the same name."""
     from recbole.trainer import Trainer
@@ -385,5 +407,6 @@ _HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "recbole.model.general_recommender.random": _on_random,
     "recbole.model.general_recommender.ease": _on_ease,
     "recbole.quick_start.quick_start": _on_quick_start,
+    "recbole.utils.case_study": _on_case_study,
     "recbole_gnn.utils": _on_gnn_utils,
 }

@@ -11,7 +11,7 @@ import torch
 
 from recbole_signed.plugin import registry
 
-SEQUENTIAL = {"SignedSASRec"}  # of these RecBole's functions hide nothing
+SEQUENTIAL = {"SignedSASRec"}
 OURS = sorted({path.stem for path in registry.PROPERTIES.glob("*.yaml")} - SEQUENTIAL)
 STOCK = ["BPR", "LightGCN", "NeuMF", "Pop", "EASE", "ItemKNN", "MultiVAE", "DMF", "NGCF", "ENMF", "Random", "SGL"]
 
@@ -37,11 +37,26 @@ def test_scores_hide_what_the_user_touched(name: str, prepare_model: Callable[..
     assert not any(int(item) in hidden[user] for user, row in zip(users.tolist(), items, strict=True) for item in row)
 
 
-@pytest.mark.parametrize("name", sorted(SEQUENTIAL))
-def test_scores_of_a_sequential_model_hide_the_padding_alone(name: str, prepare_model: Callable[..., Any]) -> None:
-    from recbole.utils.case_study import full_sort_scores
+@pytest.mark.parametrize("name", [*sorted(SEQUENTIAL), "GRU4Rec"])
+def test_scores_of_a_sequential_model_hide_what_its_evaluation_hides(
+    name: str, prepare_model: Callable[..., Any]
+) -> None:
+    from recbole.utils.case_study import full_sort_scores, full_sort_topk
 
-    model, config, (_, _, test) = prepare_model(name, metrics=["Recall"], valid_metric="Recall@10")
-    scores = full_sort_scores(test.users[:5], model, test, device=config["device"])
-    assert scores.shape == (5, model.n_items)
-    assert torch.isneginf(scores).nonzero()[:, 1].tolist() == [0] * 5
+    for mask_seen in (True, False):
+        given: dict[str, Any] = {"metrics": ["Recall"], "valid_metric": "Recall@10", "mask_seen": mask_seen}
+        given |= {"eval_args": {"order": "TO", "split": {"LS": "valid_and_test"}}, "train_neg_sample_args": None}
+        model, config, (_, _, test) = prepare_model(name, **given)
+        hidden: dict[int, set[int]] = {}
+        for batch, (rows, items), _, _ in test:
+            users = batch["user_id"]
+            for row, item in zip(rows.tolist(), items.tolist(), strict=True):
+                hidden.setdefault(int(users[row]), {0}).add(item)
+        users = test.users[:5].flip(0)  # each has one row
+        scores = full_sort_scores(users, model, test, device=config["device"])
+        assert scores.shape == (5, model.n_items)
+        for user, row in zip(users.tolist(), scores, strict=True):
+            assert set(np.flatnonzero(torch.isneginf(row))) == hidden.get(user, {0})
+            assert mask_seen == (len(hidden.get(user, {0})) > 1)
+        values, _ = full_sort_topk(users, model, test_data=test, k=3, device=config["device"])
+        torch.testing.assert_close(values, scores.topk(3).values)
