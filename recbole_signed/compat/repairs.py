@@ -412,6 +412,27 @@ def streams_wrapped_once(logger: ModuleType) -> None:
     APPLIED["streams_wrapped_once"] = "RecBole wraps standard output once more with each run"
 
 
+def saved_loaders_keep_their_order(module: ModuleType) -> None:
+    """A run with `save_dataloaders: True` gives other results than the same run without.
+
+    data/utils.py:91 (`save_split_dataloaders`), no upstream issue: it takes the seeded generators off the loaders that
+    the run goes on with, so that the order of rows comes from torch's global generator. They get them back.
+    """
+    original = module.save_split_dataloaders
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def save(config: Any, dataloaders: Any) -> None:
+        generators = [(each, each.generator, getattr(each.sampler, "generator", None)) for each in dataloaders]
+        original(config, dataloaders)
+        for loader, own, of_sampler in generators:
+            loader.generator, loader.sampler.generator = own, of_sampler
+
+    module.save_split_dataloaders = save  # type: ignore[attr-defined]
+    APPLIED["saved_loaders_keep_their_order"] = "RecBole's save_dataloaders changes the order of training rows"
+
+
 # ---- checkpoints ----
 
 
@@ -462,7 +483,7 @@ REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
     "recbole.model.sequential_recommender.sine": (anomaly_detection_off,),
     "recbole.trainer.hyper_tuning": (exhaustive_search, file_values.search_spaces_are_literals),
     "recbole.config.configurator": (file_values.settings_are_literals,),
-    "recbole.data.utils": (file_values.cached_data_is_checked,),
+    "recbole.data.utils": (file_values.cached_data_is_checked, saved_loaders_keep_their_order),
     "recbole.model.context_aware_recommender.kd_dagfm": (file_values.teacher_is_a_class,),
     "recbole.model.general_recommender.ldiffrec": (file_values.arrays_hold_no_pickles,),
     "recbole.trainer.trainer": (amp_names,),

@@ -137,3 +137,14 @@ def test_own_caches_are_read(data: dict[str, Any], quick: dict[str, Any], caplog
     assert "cached data set is not used" not in caplog.text
     assert (again.field2id_token["item_id"] == first.field2id_token["item_id"]).all()
     assert (loaded[2].dataset.inter_feat["item_id"] == parts[2].dataset.inter_feat["item_id"]).all()
+
+
+def test_saving_the_loaders_changes_no_result(data: dict[str, Any], quick: dict[str, Any]) -> None:
+    """RecBole takes the generators off the loaders that it saves, and trains with those."""
+    settings = {**data, **quick, "epochs": 2, "checkpoint_dir": "saved"}
+    results = [
+        run_recbole(model="BPR", dataset="signed", config_dict={**settings, "save_dataloaders": saves}, saved=False)
+        for saves in (False, True, False)
+    ]
+    assert list(Path("saved").glob("*dataloader.pth"))
+    assert results[0] == results[1] == results[2]
