@@ -19,6 +19,7 @@ MAX_WHOLE = 2**64
 """Whole numbers beyond it fit no column, seed or size."""
 
 _BOOL = "tag:yaml.org,2002:bool"
+_CONFLICT = re.compile("^(<{7}|>{7})( |$)", re.MULTILINE)
 
 
 class Loader(yaml.SafeLoader):
@@ -141,6 +142,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(text, Loader=Loader)
     except yaml.YAMLError as error:
+        conflict = _CONFLICT.search(text)
+        if conflict:
+            line = text.count("\n", 0, conflict.start()) + 1
+            raise UsageError(f"{path} has the mark of a merge conflict in line {line}; settle the conflict.") from error
         raise UsageError(f"{path} is not valid yaml: {one_line(error)}") from error
     content = {} if content is None else content
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

@@ -47,7 +47,7 @@ from recbole_signed.experiments.runs import (
 )
 from recbole_signed.experiments.tables.table_file import POOL, keys_on, read_table_file
 from recbole_signed.experiments.tables.tuned import how_in_row, tuned_choice, tuned_for
-from recbole_signed.plugin import PROTOCOLS, default_file, facts_of, foreign_code, registry
+from recbole_signed.plugin import PROTOCOLS, RANGES, default_file, facts_of, foreign_code, registry
 from recbole_signed.stats import KEYS as GROUP_KEYS
 from recbole_signed.stats import bounds_of, labels_of, split_group
 from recbole_signed.yaml_spec import Spec, checked
@@ -118,6 +118,9 @@ def _seeds(value: Any) -> tuple[int, ...]:
     whole = isinstance(seeds, (list, tuple)) and all(type(each) is int for each in seeds)
     if not whole or not seeds or len(set(seeds)) != len(seeds):
         raise UsageError(f"'seeds' must be different whole numbers such as [2020, 2021, 2022], but is {value!r}.")
+    unfit = [each for each in seeds if not RANGES["seed"].holds(each)]
+    if unfit:
+        raise UsageError(f"'seeds' holds {unfit[0]}; each must be {RANGES['seed']}.")
     return tuple(seeds)
 
 
