@@ -213,6 +213,13 @@ def test_a_masked_like_is_no_hit_where_the_list_is_longer_than_what_is_open(
     assert result(struct, ["Recall"])["recall@10"] == pytest.approx(1 / 3)
 
 
+def test_repeated_likes_count_beside_a_metric_that_recbole_collects_for(signed: ModuleType) -> None:
+    batches = [Data(repeats=True).batch(rows) for rows in split(list(range(N_USERS)), 9)]
+    alone, beside = (run(signed, batches, metrics)["rec.topk"] for metrics in (["Recall"], ["Recall", "GAUC"]))
+    assert torch.equal(alone.long(), beside.long())
+    assert (alone[:, -1] > 6).any()  # nobody has so many distinct ones
+
+
 def test_scores_and_batch_are_left_as_they_are(signed: ModuleType) -> None:
     scores, batch, like_u, like_i = Data().batch(list(range(N_USERS)))
     kept = [x.clone() for x in (scores, batch.dislike_u, batch.dislike_i, batch.like_count, like_u, like_i)]

@@ -335,6 +335,7 @@ compare(Path({str(table)!r}), only=["Pop"])
         ("  Pop:", "  Popp:", "no model named 'Popp'; did you mean 'Pop'"),
         ("[toy-signed]", "[toy-signd]", "no data set 'toy-signd'"),
         ("[toy-signed]", "7", "'datasets' must be a list of names"),
+        ("[toy-signed]", "[toy-signed, toy-signed]", "'datasets' names toy-signed twice"),
         ("[toy-signed]", "[]", "a table needs 'datasets'"),
         ("seeds: [1, 2]", "seeds: [1, 1]", "'seeds' must be different whole numbers"),
         ("seeds: [1]", "seeds: x", "GRU4Rec: 'seeds' must be"),

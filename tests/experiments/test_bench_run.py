@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +55,18 @@ def test_a_run_is_a_row_with_its_provenance(toy: str) -> None:
     assert row.machine == machine()
     assert RunRow.from_dict(json.loads(json.dumps(row.as_dict()))) == row
     assert len(list(Path("runs").glob("BPR-toy-signed-7-*.pth"))) == 1
+
+
+def test_runs_within_one_second_keep_a_checkpoint_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recbole_signed.experiments.runs import own_checkpoint, runner
+
+    monkeypatch.setattr(runner, "datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 1)))
+    config = {"model": "Pop", "dataset": "toy", "seed": 1, "checkpoint_dir": str(tmp_path)}
+    for number, keep in enumerate((True, False, True)):
+        trainer = SimpleNamespace(tensorboard=SimpleNamespace(close=lambda: None))
+        with own_checkpoint(trainer, config, keep=keep):
+            Path(trainer.saved_model_file).write_text(str(number), encoding="utf-8")
+    assert sorted(each.read_text(encoding="utf-8") for each in tmp_path.iterdir()) == ["0", "2"]
 
 
 def test_a_row_says_how_many_steps_and_settings_it_rests_on(toy: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import chain, count
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -298,8 +299,10 @@ def own_checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
     The writer of training curves is closed too: each has a thread, and one process may make many runs.
     """
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{config['model']}-{config['dataset']}-{config['seed']}-{moment}-{os.getpid()}.pth"
-    trainer.saved_model_file = os.path.join(config["checkpoint_dir"], name)
+    stem = f"{config['model']}-{config['dataset']}-{config['seed']}-{moment}-{os.getpid()}"
+    names = (f"{stem}{end}.pth" for end in chain([""], (f"-{number}" for number in count(2))))  # one second, two runs
+    paths = (os.path.join(config["checkpoint_dir"], name) for name in names)
+    trainer.saved_model_file = next(path for path in paths if not os.path.exists(path))
     try:
         yield
     finally:

@@ -209,6 +209,9 @@ def _named(path: Path, key: str, value: Any) -> dict[str, dict[str, Any]]:
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        for number, name in enumerate(value):
+            if name in value[:number]:
+                raise UsageError(f"{path}: '{key}' names {name} twice; give a variant a name of its own.")
         return {name: {} for name in value}
     if isinstance(value, dict) and all(each is None or isinstance(each, dict) for each in value.values()):
         return {str(name): each or {} for name, each in value.items()}
