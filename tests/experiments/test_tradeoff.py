@@ -223,7 +223,7 @@ def test_what_a_table_cannot_give_is_said(toy: str, capsys: pytest.CaptureFixtur
                 ("-d", "no-such", "-m", "Pop"),
                 "table.yaml has no part on 'no-such', and one is needed; its data sets are ",
             ),
-            (("-d", "other", "-m", "Pop"), "table.yaml has 2 parts on 'other', and one is needed"),
+            (("-d", "other", "-m", "Pop"), "table.yaml has 2 parts on 'other', and one is needed; write a table"),
             (("-d", toy, "-m", "GFCF"), "table.yaml leaves GFCF out on 'toy-signed'"),
             (("-d", toy, "-m", "SSF"), "the table has no model 'SSF'"),
             (("-d", toy, "-m", "all"), "EASE and Pop are both Pop; name one of them with --model"),

@@ -42,10 +42,14 @@ def table_settings(
     spec = TableSpec.read(path)
     named = {name: keys.get("dataset") or name for name, keys in spec.datasets.items()}
     parts = [name for name in named if named[name] == dataset]
-    if len(parts) != 1:
+    if not parts:
         has = ", ".join(dict.fromkeys(named.values()))
-        found = f"has {len(parts)} parts on" if parts else "has no part on"
-        raise UsageError(f"{path} {found} '{dataset}', and one is needed; its data sets are {has}.")
+        raise UsageError(f"{path} has no part on '{dataset}', and one is needed; its data sets are {has}.")
+    if len(parts) > 1:
+        raise UsageError(
+            f"{path} has {len(parts)} parts on '{dataset}', and one is needed; write a table that extends it and has "
+            f"one of {', '.join(parts)} under 'datasets'."
+        )
     if data_path is not None:
         spec = spec.model_copy(update={"common": {**spec.common, "data_path": data_path}})
     found_of: dict[str, tuple[str, dict[str, Any]]] = {}
