@@ -77,6 +77,7 @@ class SignedSettings:
             return None
         _refuse_unsigned_models(config)
         _refuse_labels(config)
+        _refuse_drawn_users(config)
         return cls(
             sign_field=sign.field,
             sign_rule=sign.rule,
@@ -177,4 +178,14 @@ def _refuse_labels(config: ConfigLike) -> None:
     if "labeled" in (modes.values() if isinstance(modes, dict) else [modes]):
         raise UsageError(
             "eval_args.mode 'labeled' judges labels, but on signed data held-out likes are ranked; use 'full'."
+        )
+
+
+def _refuse_drawn_users(config: ConfigLike) -> None:
+    """Where candidates are drawn, RecBole's loader evaluates all users, whatever ``eval_users`` says."""
+    eval_args = config["eval_args"] or {}
+    if config["eval_users"] is not None and not ranks_all(eval_args):
+        raise UsageError(
+            f"eval_users draws users where all items are ranked, but eval_args.mode is {eval_args['mode']!r}; leave "
+            "eval_users out, or set the mode to full."
         )

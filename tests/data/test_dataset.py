@@ -744,3 +744,12 @@ def test_a_wrong_number_of_users_is_refused(wrong: object, write_inter: Write, s
     write_inter("signed", COLUMNS, signed_rows)
     with pytest.raises(UsageError, match="it must be a whole number of users, 1 or more"):
         prepare("signed", eval_users=wrong)
+
+
+@pytest.mark.parametrize("mode", ["uni20", {"valid": "pop5", "test": "full"}])
+def test_a_sample_of_users_is_refused_where_candidates_are_drawn(
+    mode: object, write_inter: Write, signed_rows: list
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    with pytest.raises(UsageError, match=r"eval_users draws users where all items are ranked, but eval_args\.mode is"):
+        prepare("signed", eval_args={"mode": mode}, eval_users=5)
