@@ -179,18 +179,19 @@ def check_valid_metric(config: Any) -> None:
     """Refuse a ``valid_metric`` that no validation gives: RecBole would fail on it after the first epoch.
 
     Raises:
-        UsageError: it is none of ``metrics``, or its length none of ``topk``.
+        UsageError: it is none of ``metrics``, its length is none of ``topk``, or it has a value for each group.
     """
-    from recbole.evaluator.base_metric import TopkMetric
-    from recbole.evaluator.register import metrics_dict
+    from recbole_signed.evaluation import IN_GROUPS, has_length, is_evaluated, split_length
 
     chosen, metrics, lengths = config["valid_metric"], list(config["metrics"]), list(config["topk"])
-    name, _, length = chosen.partition("@")
+    name, _ = split_length(chosen)
     if name.lower() not in (each.lower() for each in metrics):
         raise UsageError(f"valid_metric is {chosen}, but metrics are {', '.join(metrics)}; add it to them.")
-    number = re.match(r"[1-9]\d*", length)
-    fits = int(number[0]) in lengths if number else not issubclass(metrics_dict[name.lower()], TopkMetric)
-    if not fits:
+    if name.lower() in IN_GROUPS:
+        raise UsageError(f"valid_metric is {chosen}, which has a value for each group; choose another one.")
+    if not is_evaluated(config, chosen):
+        if not has_length(name):
+            raise UsageError(f"valid_metric is {chosen}, but {name} is of no length; set it to {name}.")
         raise UsageError(f"valid_metric is {chosen}, but topk is {lengths}; set it to {name}@{lengths[0]}, say.")
 
 

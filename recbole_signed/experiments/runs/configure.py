@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from logging import WARNING, StreamHandler, getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole.config import Config
-from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 
 from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import GROUP_METRICS, SIGN_AWARE_METRICS, gamma_labels, signed_gammas
+from recbole_signed.evaluation import IN_GROUPS, SIGN_AWARE_METRICS, has_length, is_evaluated, split_length
 from recbole_signed.experiments.runs.assignments import ranks_all, read_yaml, split_dotted, with_dotted
 from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
 from recbole_signed.plugin import refuse_unknown_keys
-from recbole_signed.stats import split_group
-
-_IN_GROUPS = frozenset(name.lower() for name in GROUP_METRICS)
-"""Metrics without a result of their own name, by which nothing can be chosen."""
 
 
 def make_config(
@@ -121,52 +115,31 @@ def _add_defaults(config: Any) -> None:
     full_sort = ranks_all(config["eval_args"])
     if free_metrics and config["signed"] is not None and full_sort:
         config["metrics"] = [*config["metrics"], *SIGNED_METRICS]
-    chosen_by, _ = _split_metric(config["valid_metric"])
+    chosen_by, _ = split_length(config["valid_metric"])
     sign_aware = {name.lower(): name for name in SIGN_AWARE_METRICS}
     if "metrics" not in given and chosen_by.lower() in sign_aware and full_sort:
         config["metrics"] = [*config["metrics"], sign_aware[chosen_by.lower()]]
     if "topk" not in given and below["topk"] == list(RECBOLE_TOPK):
-        wanted = {*DEFAULT_TOPK, *filter(None, [_split_metric(config["valid_metric"])[1]])}
+        wanted = {*DEFAULT_TOPK, *filter(None, [split_length(config["valid_metric"])[1]])}
         config["topk"] = sorted(wanted)
-    if "valid_metric" not in given and not _is_evaluated(config, config["valid_metric"]):
-        name, k = _split_metric(config["valid_metric"])
-        names = [metric for metric in config["metrics"] if metric.lower() not in _IN_GROUPS] or config["metrics"]
+    if "valid_metric" not in given and not is_evaluated(config, config["valid_metric"]):
+        name, k = split_length(config["valid_metric"])
+        names = [metric for metric in config["metrics"] if metric.lower() not in IN_GROUPS] or config["metrics"]
         name = name if name.lower() in [each.lower() for each in names] else names[0]
         k = k if k in config["topk"] else max(config["topk"])
-        config["valid_metric"] = f"{name}@{k}" if _has_k(name) else name
+        config["valid_metric"] = f"{name}@{k}" if has_length(name) else name
         config["valid_metric_bigger"] = not metrics_dict[name.lower()].smaller
 
 
 def _check_valid_metric(config: Any) -> None:
     metric = config["valid_metric"]
-    if _split_metric(metric)[0].lower() in _IN_GROUPS:
+    if split_length(metric)[0].lower() in IN_GROUPS:
         raise UsageError(f"valid_metric is '{metric}', which has a value for each group; choose another one.")
-    if not _is_evaluated(config, metric):
+    if not is_evaluated(config, metric):
         raise UsageError(
             f"valid_metric is '{metric}', but what is evaluated is metrics: {', '.join(config['metrics'])} at "
             f"topk: {', '.join(map(str, config['topk']))}; add it there, or choose another valid_metric."
         )
-
-
-def _is_evaluated(config: Any, metric: str) -> bool:
-    name, k = _split_metric(metric)
-    if name.lower() not in [each.lower() for each in config["metrics"]]:
-        return False
-    _, label = split_group(metric)
-    if label and label not in gamma_labels(signed_gammas(config["signed_gamma"])):
-        return False
-    return k in config["topk"] if _has_k(name) else "@" not in metric
-
-
-def _has_k(name: str) -> bool:
-    """Whether a metric's results are per cut-off (``recall@10``) rather than one number (``signauc``)."""
-    metric = metrics_dict[name.lower()]
-    return issubclass(metric, TopkMetric) or "rec.items" in metric.metric_need
-
-
-def _split_metric(metric: str) -> tuple[str, int | None]:
-    name, _, k = split_group(metric)[0].partition("@")
-    return name, int(k) if re.fullmatch("[0-9]{1,9}", k) else None
 
 
 def quiet_log() -> None:
