@@ -74,8 +74,8 @@ def _on_configurator(module: ModuleType) -> None:
 
 
 def _on_argument_list(module: ModuleType) -> None:
-    # a data set cached by save_dataset is used again only if all of these agree
-    module.dataset_arguments.append("signed")
+    # a data set cached by save_dataset is used again only if all of these agree; RecBole forgot some of its own
+    module.dataset_arguments.extend(("signed", "encoding", "numerical_features", "discretization"))
 
 
 def _new_of(class_of: Callable[[Any, Any], type]) -> staticmethod[..., Any]:

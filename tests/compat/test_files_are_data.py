@@ -139,6 +139,17 @@ def test_own_caches_are_read(data: dict[str, Any], quick: dict[str, Any], caplog
     assert (loaded[2].dataset.inter_feat["item_id"] == parts[2].dataset.inter_feat["item_id"]).all()
 
 
+def test_a_cached_data_set_of_other_buckets_is_made_again(data: dict[str, Any], quick: dict[str, Any]) -> None:
+    settings = {**data, **quick, "save_dataset": True, "checkpoint_dir": "saved", "numerical_features": ["timestamp"]}
+    settings["load_col"] = {"inter": ["user_id", "item_id", "sign", "timestamp"]}
+    for number in (2, 5):
+        buckets = {"timestamp": {"method": "ED", "bucket": number}}
+        config = Config(model="BPR", dataset="signed", config_dict={**settings, "discretization": buckets})
+        found = create_dataset(config)
+        found._change_feat_format()
+        assert found.inter_feat["timestamp"][:, 1].max() == number + 1  # the largest value has a bucket of its own
+
+
 def test_saving_the_loaders_changes_no_result(data: dict[str, Any], quick: dict[str, Any]) -> None:
     """RecBole takes the generators off the loaders that it saves, and trains with those."""
     settings = {**data, **quick, "epochs": 2, "checkpoint_dir": "saved"}
