@@ -163,7 +163,11 @@ class SignedDataset(ColumnarDataset):
             )
 
     def _filter_likes_by_count(self) -> None:
-        """RecBole's k-core, counted over likes; rows of other signs follow the users and items that stay."""
+        """RecBole's k-core, counted over likes.
+
+        Where a like goes, so does each row of another sign whose user or item has no like left. Where every like stays,
+        so do all other rows, those of users without a like too.
+        """
         before = len(self.inter_feat)
         self._filter_by_inter_num()
         if len(self.inter_feat) == before:
