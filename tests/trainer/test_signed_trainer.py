@@ -107,6 +107,14 @@ def test_validations_patience_and_limits_are_counted_in_steps(name: str, start: 
     assert scores[::-1].index(best) == 3 + 1, "the patience, and the validation at which it is over"
 
 
+def test_the_last_state_is_validated_where_a_limit_ends_between_two_validations(start: Callable[..., Any]) -> None:
+    started = start("SGCN", train_batch_size=0, epochs=9, eval_step=2, max_steps=3)  # a step for each pass
+    score, _ = fit(started)
+    assert started[0].stopped_by == "budget"
+    assert [epoch for epoch, _ in started[0].curve] == [2, 3]
+    assert score == max(value for _, value in started[0].curve)
+
+
 def test_whole_passes_end_where_epochs_do_whatever_a_round_is(start: Callable[..., Any]) -> None:
     one, other = (start("SGCN", train_batch_size=32, epochs=3, stopping_step=99, **each) for each in ({}, steps(5)))
     for each in (one, other):
