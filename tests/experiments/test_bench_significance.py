@@ -448,6 +448,16 @@ def test_the_best_number_is_not_marked_if_it_is_worse_for_the_users_of_both() ->
     assert [each.label for each in find_marks([better], ["dislikeshare@5"]).marks] == ["first"]
 
 
+def test_a_mark_names_the_rival_that_is_hardest_to_tell_apart() -> None:
+    rng = np.random.default_rng(0)
+    means = {"far": 0.1, "best": 0.5, "near": 0.45, "middle": 0.3}
+    runs = {label: {1: rng.normal(mean, 0.1, (200, 1))} for label, mean in means.items()}
+    values = SectionValues("data", 200, ("recall@5",), runs, False)
+    (mark,) = find_marks([values], ["recall@5"]).marks
+    assert (mark.label, mark.rival) == ("best", "near")
+    assert 0 < mark.p < 0.05
+
+
 def test_a_model_is_called_worse_where_it_is_behind() -> None:
     """The two-sided p-values are a family of their own: in it a lead may be sure that is not in the other."""
     sides = [(0.005, 0.01), *[(1 - 1e-10, 1e-9)] * 19]
