@@ -113,7 +113,7 @@ def _make(
 ) -> dict[str, Any]:
     from time import perf_counter
 
-    from recbole_signed.synth import STAGES, check, find_profile, generate
+    from recbole_signed.synth import STAGES, find_profile, generate
     from recbole_signed.synth import writer as disk
 
     wanted = find_profile(profile)
@@ -138,6 +138,8 @@ def _make(
         }
         progress.update(task, completed=len(STAGES))
         if checked:
+            from recbole_signed.synth import check
+
             progress.add_task("checking", total=None)
             began = perf_counter()
             document["compared"] = check(graph, wanted)

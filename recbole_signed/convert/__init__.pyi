@@ -65,4 +65,3 @@ from .spool import Spool as Spool
 from .tables import WHITESPACE as WHITESPACE
 from .tables import open_table as open_table
 from .token_codes import TokenCodes as TokenCodes
-from .token_codes import first_rows as first_rows

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.arrays import distinct
+
 BoolArray = npt.NDArray[np.bool_]
 MIN_LIKES, K_CORE = 1, 2
 STAYS = np.iinfo(np.int32).max
@@ -76,11 +78,10 @@ def signed_core(
     """
     n_users, n_items = shape
     key = user.astype(np.int64) * n_items + item
-    pairs = np.unique(key[sign != 0])
-    liked = np.unique(key[sign == 1])
-    del key
+    pairs = distinct(key[sign != 0])
     is_liked = np.zeros(pairs.size, bool)
-    is_liked[np.searchsorted(pairs, liked)] = True
+    is_liked[np.searchsorted(pairs, key[sign == 1])] = True
+    del key
     none = np.zeros(n_items, bool)
 
     def likes_few(u: np.ndarray, i: np.ndarray, liked: np.ndarray) -> tuple[BoolArray, BoolArray]:
@@ -90,7 +91,7 @@ def signed_core(
         return np.bincount(u, minlength=n_users) < k, np.bincount(i, minlength=n_items) < k
 
     columns = [pairs // n_items, pairs % n_items, is_liked]
-    del pairs, liked, is_liked
+    del pairs, is_liked
     user_turn, item_turn, turns = peel(columns, shape, [likes_few, has_few])
     turn_of_row = np.minimum(user_turn[user], item_turn[item])
     step_of_row = np.where(turn_of_row == STAYS, 0, np.where(turn_of_row % 2 == 1, MIN_LIKES, K_CORE))

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 import polars as pl
 
+from recbole_signed.arrays import first_rows
+
 CodeArray = npt.NDArray[np.int32]
 
 _SEEDS = 4
@@ -69,10 +71,3 @@ class TokenCodes:
     def series(self) -> pl.Series:
         """Return the tokens by their numbers as a column, without a Python object for each."""
         return self._tokens
-
-
-def first_rows(codes: npt.NDArray[Any], n_codes: int) -> npt.NDArray[np.int64]:
-    """Return the first row in which each of the codes ``0 .. n_codes - 1`` occurs, ``[n_codes]``; n_rows if none."""
-    first = np.full(n_codes, len(codes), dtype=np.int64)
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of several assignments to a place the last one holds
-    return first

@@ -10,8 +10,6 @@ from .dispatch import sampler_for as sampler_for
 from .duplicates import pair_keys as pair_keys
 from .duplicates import resolve as resolve
 from .item_lists import ItemLists as ItemLists
-from .item_lists import contains as contains
-from .item_lists import distinct as distinct
 from .item_lists import users_at_a_time as users_at_a_time
 from .negative_sampling import UnseenItems as UnseenItems
 from .negative_sampling import sifts_positives as sifts_positives

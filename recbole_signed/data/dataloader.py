@@ -13,8 +13,9 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
+from recbole_signed.arrays import contains
 from recbole_signed.data.dataset import SignedDataset
-from recbole_signed.data.item_lists import ItemLists, contains, users_at_a_time
+from recbole_signed.data.item_lists import ItemLists, users_at_a_time
 from recbole_signed.errors import UsageError
 
 

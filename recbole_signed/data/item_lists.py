@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.arrays import distinct
 from recbole_signed.graph import LONG
 
 IntArray = npt.NDArray[np.int64]
@@ -25,20 +26,6 @@ def users_at_a_time(n_items: int, cells: int) -> int:
         cells: scores at a time. Where that would be of few users, it is more: the items are read once for all of them.
     """
     return max(1, cells // n_items, min(MORE_ROWS if n_items >= LONG else ROWS, MOST_CELLS // n_items))
-
-
-def distinct(keys: IntArray) -> IntArray:
-    """Return each of ``keys [n]`` once, ascending; by sorting, which is faster than the hash of np.unique."""
-    ordered = np.sort(keys)
-    return ordered[np.append(ordered[1:] != ordered[:-1], True)] if len(ordered) else ordered
-
-
-def contains(ascending: IntArray, wanted: IntArray) -> npt.NDArray[np.bool_]:
-    """Return which of ``wanted``, of any shape, are among the ``ascending`` keys, in its shape."""
-    if not len(ascending):
-        return np.zeros(wanted.shape, dtype=bool)
-    place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-    return ascending[place] == wanted
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.data.item_lists import contains, distinct
+from recbole_signed.arrays import contains, distinct
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recbole_signed.convert import first_rows
+from recbole_signed.arrays import first_rows
 
 IntArray = npt.NDArray[np.int64]
 PAD = "[PAD]"

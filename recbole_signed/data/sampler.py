@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.convert import first_rows
-from recbole_signed.data.item_lists import ItemLists, contains, distinct
+from recbole_signed.arrays import contains, distinct, first_rows
+from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.convert import first_rows
+from recbole_signed.arrays import first_rows
 from recbole_signed.data.settings import COLD
 from recbole_signed.errors import UsageError, ending
 

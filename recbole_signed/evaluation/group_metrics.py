@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from recbole.evaluator.base_metric import TopkMetric
 
-from recbole_signed.data import distinct
+from recbole_signed.arrays import distinct
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.metrics import (
     LIKE,

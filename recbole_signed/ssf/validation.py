@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.data import contains, users_at_a_time
+from recbole_signed.arrays import contains, distinct
+from recbole_signed.data import users_at_a_time
 from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at
 from recbole_signed.graph import LONG, SignedGraph, largest
 from recbole_signed.ids_and_times import order_of_hashes
@@ -101,13 +102,13 @@ class Validation:
         plain = split_group(metric)[0]
         return cls(
             users=graph.rows(loader.users[chosen]),
-            like_keys=np.unique((like_row * graph.n_items + like_item).numpy()),
+            like_keys=distinct((like_row * graph.n_items + like_item).numpy()),
             like_count=batch.like_count.numpy(),
             hidden=hidden,
             metric=plain if METRICS.fullmatch(plain) else "NDCG@20",
             numbers=np.asarray(loader.users[chosen]),
             gamma=gamma_of(metric, signed_gamma),
-            dislike_keys=np.unique((batch.dislike_u * graph.n_items + batch.dislike_i).numpy()),
+            dislike_keys=distinct((batch.dislike_u * graph.n_items + batch.dislike_i).numpy()),
         )
 
     @property

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from recbole_signed.arrays import first_rows
 from recbole_signed.atomic import RawRows
-from recbole_signed.convert import first_rows, iso_date
+from recbole_signed.convert import iso_date
 from recbole_signed.stats.measures import similarity, spearman
 
 BINS = 20

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_signed.atomic import RawRows
+from recbole_signed.arrays import distinct
+
+if TYPE_CHECKING:
+    from recbole_signed.atomic import RawRows
 
 
 def describe_pairs(rows: RawRows) -> dict[str, Any]:
@@ -45,7 +48,7 @@ class _Part:
     def __init__(self, rows: RawRows, where: slice) -> None:
         users, items, signs = rows.users[where], rows.items[where], rows.signs[where]
         keys = users.astype(np.int64) * rows.n_items + items
-        self.liked, self.disliked = np.unique(keys[signs > 0]), np.unique(keys[signs < 0])
+        self.liked, self.disliked = distinct(keys[signs > 0]), distinct(keys[signs < 0])
         self.pairs, times = np.unique(keys, return_counts=True)
         self._repeated_rows, self._repeated_pairs = len(keys) - len(self.pairs), int((times > 1).sum())
         self._counts: Mapping[str, Any] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from recbole_signed.arrays import contains, distinct
 from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW, EventBatch
 from recbole_signed.online.store import OnlineState
 
@@ -56,9 +57,9 @@ class Cases:
             pl.Series("item_id", state.items.ids(frame["item"].to_list()), dtype=pl.Int64),
         )
         seen_case, seen_item = touched(state, np.unique(frame["user_id"].to_numpy()))
-        seen = np.unique(seen_case * len(state.items) + seen_item)
+        seen = distinct(seen_case * len(state.items) + seen_item)
         keys = frame["user_id"].to_numpy() * len(state.items) + frame["item_id"].to_numpy()
-        frame = frame.filter(pl.Series(~np.isin(keys, seen) | (frame["item_id"].to_numpy() == 0)))
+        frame = frame.filter(pl.Series(~contains(seen, keys) | (frame["item_id"].to_numpy() == 0)))
 
         users = frame.filter(pl.col("kind") == LIKE)["user"].unique(maintain_order=True)
         frame = frame.join(pl.DataFrame({"user": users}).with_row_index("case"), on="user", maintain_order="left")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from recbole_signed.data import contains
+from recbole_signed.arrays import contains, distinct
 from recbole_signed.evaluation import dislike_share_at, ndcg_at, of_both_signs, recall_at
 from recbole_signed.experiments.replay.cases import Cases
 
@@ -34,7 +34,7 @@ def measure(
     depth = min(max(cutoffs), n_items - 1)
     size = max(1, CELLS // n_items)
     liked, disliked = (
-        np.unique(case * n_items + item)
+        distinct(case * n_items + item)
         for case, item in ((cases.like_case, cases.like_item), (cases.dislike_case, cases.dislike_item))
     )
     n_dislikes = np.bincount(cases.dislike_case, minlength=len(cases))

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_signed.data import UnseenItems, contains
+from recbole_signed.arrays import contains
+from recbole_signed.data import UnseenItems
 from recbole_signed.evaluation import ndcg_at
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.learners.recipe import TrainingRecipe, embeddings_of

@@ -1,0 +1,51 @@
+"""Sets of whole numbers as sorted arrays are those of NumPy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.arrays import contains, distinct, first_rows
+
+numbers = st.lists(st.integers(-(2**62), 2**62) | st.integers(0, 5))
+
+
+@given(numbers, st.sampled_from([np.int64, np.int32, np.int8]))
+def test_distinct_is_numpys(values: list[int], dtype: type) -> None:
+    keys = np.array(values, dtype=np.int64).astype(dtype)
+    before = keys.copy()
+    found = distinct(keys)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, np.unique(keys))
+    np.testing.assert_array_equal(keys, before)
+
+
+@given(numbers, numbers)
+def test_contains_is_numpys(known: list[int], wanted: list[int]) -> None:
+    keys, asked = (np.array(each, dtype=np.int64) for each in (known, wanted))
+    np.testing.assert_array_equal(contains(distinct(keys), asked), np.isin(asked, keys))
+    assert contains(distinct(keys), asked[None]).shape == (1, len(wanted))
+
+
+@given(st.lists(st.integers(0, 6)))
+def test_first_rows_are_where_codes_occur_first(values: list[int]) -> None:
+    found = first_rows(np.array(values, dtype=np.int64), 7)
+    assert found.tolist() == [values.index(code) if code in values else len(values) for code in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("names", "heavy"),
+    [
+        ("from recbole_signed.synth import generate, write", {"torch", "pandas", "scipy.stats"}),
+        ("from recbole_signed.stats import analyse, statistics_table", {"torch", "scipy.stats"}),
+    ],
+)
+def test_what_looks_at_data_imports_no_more_than_it_needs(names: str, heavy: set[str]) -> None:
+    code = f"import sys; {names}; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
