@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
+from signed_report import verdicts
 from signed_report.cli import report
-from signed_report.verdicts import _order_of_verdicts, personal_verdicts
+from signed_report.verdicts import SHRINKAGE, _of_neighbours, _order_of_verdicts, personal_verdicts
 
 from recbole_signed.atomic import RawRows
 from recbole_signed.cli import app as cli
@@ -50,13 +52,30 @@ def test_order_is_the_area_under_the_curve() -> None:
     rows = rows_of(np.full((N_USERS, N_ITEMS), 0.5))
     rows.signs[::7] = 0
     score = np.random.default_rng(1).integers(0, 4, N_ITEMS).astype(float)  # with ties
-    value, count = _order_of_verdicts(rows, "test", lambda _, items: score[items])
+    value, count = _order_of_verdicts(rows, "test", lambda part: score[rows.items[rows.parts[part]]])
     part = rows.parts["test"]
     rated = rows.signs[part] != 0
     users, items, signs = (each[part][rated] for each in (rows.users, rows.items, rows.signs))
     auc = pairwise_auc(users.astype(np.int64), score[items], signs > 0, N_USERS)
     assert value == pytest.approx(np.nanmean(auc))
     assert count == np.isfinite(auc).sum()
+
+
+@pytest.mark.parametrize("items_at_a_time", [1, 7, 256])
+def test_neighbours_are_those_of_all_pairs(items_at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "ITEMS", items_at_a_time)
+    rows = rows_of(np.full((N_USERS, N_ITEMS), 0.5))
+    train, rng = rows.parts["train"], np.random.default_rng(1)
+    residuals = np.zeros((N_USERS, N_ITEMS))
+    residuals[rows.users[train], rows.items[train]] = rng.uniform(-1, 1, train.stop)
+    products, shared = residuals.T @ residuals, (residuals != 0).T.astype(float) @ (residuals != 0)
+    np.fill_diagonal(products, 0.0)
+    for (settings, estimate), shrinkage in zip(_of_neighbours(rows, sp.csr_array(residuals)), SHRINKAGE, strict=True):
+        assert settings == {"shrinkage": shrinkage}
+        everything = residuals @ (products / (shared + shrinkage))
+        for part in ("valid", "test"):
+            pairs = rows.users[rows.parts[part]], rows.items[rows.parts[part]]
+            np.testing.assert_allclose(estimate(part), everything[pairs], atol=1e-12)
 
 
 def test_parts_are_needed() -> None:

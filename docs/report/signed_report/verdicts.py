@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import svds
 from scipy.special import expit, logit
 
+from recbole_signed.arrays import distinct
 from recbole_signed.atomic import RawRows
 from recbole_signed.errors import UsageError
 
@@ -22,8 +24,12 @@ DEGREES = (1.0, 5.0, 25.0, 125.0)
 """Added to the degrees that the filter normalises by."""
 WEIGHTS = (0.0, *(2.0**power for power in range(-2, 8)))
 """Of the personal part against the logit of the item's like rate."""
+ITEMS = 256
+"""Items whose neighbours are held at a time: those of all of them take gigabytes."""
+HELD_OUT = ("valid", "test")
 
-Estimate = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Estimate = Callable[[str], np.ndarray]
+"""Gives an estimate for each row of a held-out part, ``[n_rows]``."""
 
 
 def personal_verdicts(rows: RawRows) -> dict[str, Any]:
@@ -51,7 +57,6 @@ def personal_verdicts(rows: RawRows) -> dict[str, Any]:
     shape = rows.n_users, rows.n_items
 
     def measured(estimates: Iterator[tuple[dict[str, float], Estimate]]) -> tuple[dict[str, Any], Estimate, int]:
-        # one estimate at a time: some hold a number for each user and item
         found = ((_order_of_verdicts(rows, "valid", each[1])[0], *each) for each in estimates)
         valid, settings, estimate = max(found, key=lambda each: each[0])
         test, count = _order_of_verdicts(rows, "test", estimate)
@@ -59,12 +64,14 @@ def personal_verdicts(rows: RawRows) -> dict[str, Any]:
 
     def of_items() -> Iterator[tuple[dict[str, float], Estimate]]:
         for smoothing in SMOOTHING:
-            rates = logit(_rates(items, liked, shape[1], smoothing))
-            yield {"smoothing": smoothing}, _of_items(rates)
+            yield {"smoothing": smoothing}, _of_items(rows, logit(_rates(items, liked, shape[1], smoothing)))
 
     item, by_item, count = measured(of_items())
-    of_item = by_item(users, np.arange(shape[1]))
-    of_user = logit(_rates(users, liked, shape[0], item["settings"]["smoothing"])) - logit(liked.mean())
+    of_item, of_user = (
+        logit(_rates(nodes, liked, n, item["settings"]["smoothing"]))
+        for nodes, n in zip((items, users), reversed(shape), strict=True)
+    )
+    of_user -= logit(liked.mean())
     residuals = sp.csr_array((liked - expit(of_user[users] + of_item[items]), (users, items)), shape)
 
     def weighted(parts: Iterator[tuple[dict[str, float], Estimate]]) -> Iterator[tuple[dict[str, float], Estimate]]:
@@ -72,25 +79,22 @@ def personal_verdicts(rows: RawRows) -> dict[str, Any]:
             for weight in WEIGHTS:
                 yield {**settings, "weight": weight}, _sum(by_item, personal, weight)
 
-    neighbours, *_ = measured(weighted(_of_neighbours(residuals)))
-    filtered, *_ = measured(weighted(_of_filter(residuals)))
+    neighbours, *_ = measured(weighted(_of_neighbours(rows, residuals)))
+    filtered, *_ = measured(weighted(_of_filter(rows, residuals)))
     return {"users": count, "item": item, "neighbours": neighbours, "filter": filtered}
 
 
-def _of_items(values: np.ndarray) -> Estimate:
-    return lambda _, items: values[items]
+def _of_items(rows: RawRows, values: np.ndarray) -> Estimate:
+    return lambda part: values[rows.items[rows.parts[part]]]
 
 
-def _of_pairs(values: np.ndarray) -> Estimate:
-    return lambda users, items: values[users, items]
-
-
-def _of_products(left: np.ndarray, right: np.ndarray) -> Estimate:
-    return lambda users, items: np.einsum("ij,ij->i", left[users], right[items])
+def _of_products(rows: RawRows, left: np.ndarray, right: np.ndarray) -> Estimate:
+    users, items = rows.users, rows.items
+    return cache(lambda part: np.einsum("ij,ij->i", left[users[rows.parts[part]]], right[items[rows.parts[part]]]))
 
 
 def _sum(first: Estimate, second: Estimate, weight: float) -> Estimate:
-    return lambda users, items: first(users, items) + weight * second(users, items)
+    return lambda part: first(part) + weight * second(part)
 
 
 def _rates(nodes: np.ndarray, liked: np.ndarray, n_nodes: int, smoothing: float) -> np.ndarray:
@@ -98,36 +102,62 @@ def _rates(nodes: np.ndarray, liked: np.ndarray, n_nodes: int, smoothing: float)
     return (likes + smoothing * liked.mean()) / (edges + smoothing)
 
 
-def _of_neighbours(residuals: sp.csr_array) -> Iterator[tuple[dict[str, float], Estimate]]:
-    met = sp.csr_array((np.ones_like(residuals.data), residuals.indices, residuals.indptr), residuals.shape)
-    products, shared = (residuals.T @ residuals).tocoo(), (met.T @ met).tocoo()
-    other = products.row != products.col
-    for shrinkage in SHRINKAGE:
-        values = products.data[other] / (shared.data[other] + shrinkage)
-        similar = sp.csr_array((values, (products.row[other], products.col[other])), products.shape)
-        personal = (residuals @ similar).toarray().astype(np.float32)
-        yield {"shrinkage": shrinkage}, _of_pairs(personal)
+def _of_neighbours(rows: RawRows, residuals: sp.csr_array) -> Iterator[tuple[dict[str, float], Estimate]]:
+    n_users, n_items = residuals.shape
+    keys = {part: _keys(rows, part) for part in HELD_OUT}
+    pairs = distinct(np.concatenate(list(keys.values())))
+    by_item = residuals.T.tocsr()
+    met, users_of = (
+        sp.csr_array((np.ones_like(each.data), each.indices, each.indptr), each.shape) for each in (residuals, by_item)
+    )
+    found = np.zeros((len(SHRINKAGE), len(pairs)))
+    for first in range(0, n_items, ITEMS):
+        block = slice(first, first + ITEMS)
+        here = slice(*np.searchsorted(pairs, np.array([block.start, block.stop]) * n_users))
+        products, shared = by_item[block] @ residuals, users_of[block] @ met
+        item = first + np.repeat(np.arange(products.shape[0]), np.diff(products.indptr))
+        products.data[item == products.indices] = 0.0  # an item is no neighbour of its own
+        for values, shrinkage in zip(found, SHRINKAGE, strict=True):
+            similar = sp.csr_array(
+                (products.data / (shared.data + shrinkage), products.indices, products.indptr), products.shape
+            )
+            values[here] = (similar @ by_item).toarray().ravel()[pairs[here] - first * n_users]
+    for values, shrinkage in zip(found, SHRINKAGE, strict=True):
+        yield {"shrinkage": shrinkage}, _of_pairs(keys, pairs, values)
 
 
-def _of_filter(residuals: sp.csr_array) -> Iterator[tuple[dict[str, float], Estimate]]:
+def _keys(rows: RawRows, part: str) -> np.ndarray:
+    """Return ``item * n_users + user`` of each row of a part."""
+    users, items = (each[rows.parts[part]].astype(np.int64) for each in (rows.users, rows.items))
+    return np.asarray(items * rows.n_users + users)
+
+
+def _of_pairs(keys: dict[str, np.ndarray], pairs: np.ndarray, values: np.ndarray) -> Estimate:
+    return lambda part: values[np.searchsorted(pairs, keys[part])]
+
+
+def _of_filter(rows: RawRows, residuals: sp.csr_array) -> Iterator[tuple[dict[str, float], Estimate]]:
     degrees = [np.bincount(ends, minlength=n) for ends, n in zip(residuals.nonzero(), residuals.shape, strict=True)]
     for smoothing in DEGREES:
         left, right = ((each + smoothing) ** -0.5 for each in degrees)
         normalised = sp.csr_array(residuals * left[:, None] * right)
         most = min(max(RANKS), min(residuals.shape) - 1)
         vectors = svds(normalised, most, random_state=0, return_singular_vectors="vh")[2][::-1]
-        rows, columns = normalised @ vectors.T / left[:, None], vectors.T / right[:, None]  # in units of the residuals
+        of_users, of_items = normalised @ vectors.T / left[:, None], vectors.T / right[:, None]  # as the residuals
         for rank in RANKS:
-            yield {"degree_smoothing": smoothing, "rank": rank}, _of_products(rows[:, :rank], columns[:, :rank])
+            yield (
+                {"degree_smoothing": smoothing, "rank": rank},
+                _of_products(rows, of_users[:, :rank], of_items[:, :rank]),
+            )
 
 
 def _order_of_verdicts(rows: RawRows, part: str, estimate: Estimate) -> tuple[float, int]:
     """Mean over users of the share of (like, dislike) pairs in the right order, ties one half; and their number."""
     from recbole_signed.evaluation import pairwise_auc  # imports RecBole
 
-    users, items, signs = (each[rows.parts[part]] for each in (rows.users, rows.items, rows.signs))
+    users, signs = (each[rows.parts[part]] for each in (rows.users, rows.signs))
     rated = signs != 0
-    score = estimate(users, items)[rated].astype(np.float64)
+    score = estimate(part)[rated].astype(np.float64)
     auc = pairwise_auc(users[rated].astype(np.int64), score, signs[rated] > 0, rows.n_users)
     count = int(np.isfinite(auc).sum())
     if not count:
