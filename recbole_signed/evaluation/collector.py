@@ -8,6 +8,7 @@ they are collected beside RecBole's own resources. A batch without them goes to 
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -71,9 +72,7 @@ class _Gathered:
     """
 
     n_rows: int = 0
-    parts: dict[str, list[torch.Tensor]] = field(
-        default_factory=lambda: {VERDICTS: [], SIGN_AUC: [], GROUPS: [], COLD: []}
-    )
+    parts: dict[str, list[torch.Tensor]] = field(default_factory=lambda: defaultdict(list))
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
             collected[:, :-1] *= shown.to(collected)
             collected[:, -1] = batch.like_count.to(collected)
     elif lists:
-        _collect_lists(instance, batch, items, shown)
+        _collect_lists(instance, gathered, batch, items, shown)
     if VERDICTS in needs:
         gathered.parts[VERDICTS].append(_verdicts(batch, items))
         if GROUPS in needs:
@@ -183,21 +182,24 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
         gathered.parts[COLD].append(_cold(instance, batch))
 
 
-def _collect_lists(collector: Any, batch: _Batch, items: torch.Tensor, shown: torch.Tensor) -> None:
+def _collect_lists(
+    collector: Any, gathered: _Gathered, batch: _Batch, items: torch.Tensor, shown: torch.Tensor
+) -> None:
     """Collect what RecBole does of the ``[n_rows, max_k]`` items, without its ``[n_rows, n_items]`` matrix of hits.
 
     Args:
         collector: RecBole's.
+        gathered: takes it.
         batch: what is ranked.
         items: the list of each row.
         shown: which of them are not masked.
     """
     if collector.register.need("rec.items"):
-        collector.data_struct.update_tensor("rec.items", items)
+        gathered.parts["rec.items"].append(items)
     if collector.register.need("rec.topk"):
         hits = _is_in(_keys(batch, items), batch.likes.to(items.device)) * shown
         counts = batch.like_count.to(items.device)[:, None]
-        collector.data_struct.update_tensor("rec.topk", torch.cat((hits, counts), dim=1).to(torch.int32))
+        gathered.parts["rec.topk"].append(torch.cat((hits, counts), dim=1).to(torch.int32))
 
 
 def _keys(batch: _Batch, items: torch.Tensor) -> torch.Tensor:
@@ -256,8 +258,7 @@ def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwar
         )
     struct = wrapped(*args, **kwargs)
     for name, parts in gathered.parts.items():
-        if parts:
-            struct.set(name, torch.cat(parts).cpu())
+        struct.set(name, torch.cat(parts).cpu())
     return struct
 
 

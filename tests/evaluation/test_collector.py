@@ -249,6 +249,24 @@ def test_only_what_a_metric_needs_is_collected(signed: ModuleType) -> None:
     assert set(tensors(run(signed, [batch], ["Recall"]))) == {"rec.topk"}
 
 
+def test_lists_are_joined_once_and_not_at_every_batch(
+    stock: ModuleType, signed: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, metrics = Data(), ["Recall", "ShannonEntropy"]
+    chosen = split(data.with_likes, 5)
+    wanted = tensors(run(stock, [data.plain(rows) for rows in chosen], metrics))
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("RecBole's way copies all that was collected, at every batch")
+
+    monkeypatch.setattr(importlib.import_module("recbole.evaluator.collector").DataStruct, "update_tensor", refuse)
+    monkeypatch.setattr(signed.DataStruct, "update_tensor", refuse)
+    found = tensors(run(signed, [data.batch(rows) for rows in chosen], metrics))
+    shown = data.scores[data.with_likes].gather(1, found["rec.items"]) > -math.inf
+    assert torch.equal(found["rec.items"][shown], wanted["rec.items"][shown])
+    assert torch.equal(found["rec.topk"][:, -1], wanted["rec.topk"][:, -1].int())
+
+
 def test_recboles_item_lists_are_used_where_it_collects_them(
     signed: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
