@@ -10,6 +10,8 @@ from torch.nn.functional import normalize
 
 CELLS, CELLS_IN_CACHE = 4_000_000, 1 << 17
 """Products that are held at a time, on a GPU and on a CPU: bounds the memory, not the result."""
+SCALE = 2.0
+"""Of the squared distances in :func:`uniformity`."""
 
 
 def _blocks(queries: torch.Tensor, keys: torch.Tensor) -> Iterator[slice]:
@@ -82,10 +84,10 @@ def info_nce(first: torch.Tensor, second: torch.Tensor, temperature: float) -> t
     return log_sum_exp(first, second, temperature) - (first * second).sum(dim=-1).mean() / temperature
 
 
-def uniformity(rows: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
+def uniformity(rows: torch.Tensor) -> torch.Tensor:
     r"""Return :math:`\ln` of the mean of :math:`e^{-t \|x - y\|^2}` over pairs of distinct ``rows [n, d]`` of length 1.
 
-    Wang and Isola, ICML 2020, eq. 2; t is ``scale``. 0 where there is no pair.
+    Wang and Isola, ICML 2020, eq. 2; t is :data:`SCALE`. 0 where there is no pair.
     """
     n = len(rows)
     if n < 2:
@@ -93,9 +95,9 @@ def uniformity(rows: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
 
     def others(logs: torch.Tensor, _: slice) -> tuple[torch.Tensor, torch.Tensor]:
         # |x - y|^2 = 2 - 2 xy; the sum has each row with itself too, which adds 1; so expm1
-        return torch.expm1(logs - 2.0 * scale), torch.exp(logs - 2.0 * scale)
+        return torch.expm1(logs - 2.0 * SCALE), torch.exp(logs - 2.0 * SCALE)
 
-    total = _sum_over_rows(rows, rows, 0.5 / scale, others).clamp(min=torch.finfo(rows.dtype).tiny)
+    total = _sum_over_rows(rows, rows, 0.5 / SCALE, others).clamp(min=torch.finfo(rows.dtype).tiny)
     return torch.log(total / (n * (n - 1)))
 
 

@@ -401,10 +401,10 @@ def refuse_other_units(times: np.ndarray) -> None:
         )
 
 
-def time_of(row: Mapping[str, Any], limits: Limits | None = None) -> int | None:
+def time_of(row: Mapping[str, Any]) -> int | None:
     """Return the time stamp of a row, in milliseconds; None where it has none that is accepted."""
     try:
-        return _timestamp(row.get("timestamp"), (limits or Limits()).latest())
+        return _timestamp(row.get("timestamp"), Limits().latest())
     except _InvalidRowError:
         return None
 
