@@ -116,6 +116,23 @@ def test_only_the_newest_verdict_counts(learner: Any) -> None:
     torch.testing.assert_close(ranked_scores(learner, stream.edges, user), learner.scores(stream.edges, user))
 
 
+def test_few_items_to_choose_from_are_ranked_as_among_all(learner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, _ = disliking(learner, 5)
+    n_items, user = stream.edges.n_items, np.array([5])
+    wanted = ranked_scores(learner, stream.edges, user)[0].numpy().copy()
+    near = learner.neighbours(stream.edges.newest_dislikes(user))[0][0]
+    seen = stream.edges.of_user(5).ids
+    chosen = np.concatenate([near[:6], np.arange(1, n_items, 9), seen[:3], [0]])
+    monkeypatch.setattr(learner, "scores", None)
+    items, values = best_items(learner, stream.edges, 5, 8, KEYS, exclude=np.array([10]), include_only=chosen)
+    left = np.setdiff1d(chosen, np.concatenate([seen, [0, 10]]))
+    assert set(near[:6]) & set(items) <= set(left)
+    np.testing.assert_allclose(values, np.sort(wanted[left])[::-1][:8], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(values, wanted[items], rtol=1e-4, atol=1e-6)
+    none, _ = best_items(learner, stream.edges, 5, 8, KEYS, include_only=seen)
+    assert not len(none)
+
+
 def test_without_strength_scores_are_those_of_the_model(learner: Any) -> None:
     stream, _ = disliking(learner, 17)
     learner.dislike_push = 0.0

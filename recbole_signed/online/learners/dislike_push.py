@@ -26,6 +26,9 @@ from recbole_signed.online.store import EdgeState, Rows
 SAMPLE = 256
 """Items, evenly spaced, of which the median score of those with an edge is the middle of a user's."""
 
+FEW = 0.25
+"""Of that share of all items at most, which a request names, the scores are worked out alone."""
+
 
 def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray) -> torch.Tensor:
     """Return what users are ranked by, ``[len(users), n_items]``: the model's scores after the push."""
@@ -69,17 +72,21 @@ def best_items(
     """
     seen = edges.of_user(user).ids.astype(np.int64) if 0 < user < edges.n_users else np.zeros(0, dtype=np.int64)
     hidden = np.concatenate([seen, [0], *([] if exclude is None else [exclude])])
-    if include_only is not None:
-        left_out = np.ones(edges.n_items, dtype=bool)
-        left_out[include_only] = False
-        left_out[hidden] = True
-        hidden = np.flatnonzero(left_out)
     users = np.array([user])
     places, disliked = _fresh(learner, edges, users)
-    found = _best_without_all_scores(learner, edges, users, disliked, k, hidden)
+    if include_only is not None:
+        chosen = np.zeros(edges.n_items, dtype=bool)
+        chosen[include_only] = True
+        chosen[hidden] = False
+        hidden = np.flatnonzero(~chosen)
+    if include_only is not None and len(include_only) <= FEW * edges.n_items:
+        items = np.flatnonzero(chosen)
+        found: tuple[IntArray, np.ndarray] | None = items, _scores_of(learner, edges, users, disliked, items)
+    else:
+        found = _best_without_all_scores(learner, edges, users, disliked, k, hidden)
     if found is not None:
         items, values = found
-        order = np.lexsort((keys[items], -values))
+        order = np.lexsort((keys[items], -values))[:k]
         return items[order], values[order]
     scores = _pull_down(learner, edges, users, places, disliked)
     scores[:, torch.from_numpy(hidden)] = -torch.inf
@@ -102,6 +109,18 @@ def _best_without_all_scores(
     values = np.concatenate([found[1], pushed[0][~seen]])
     order = np.argsort(-values, kind="stable")[:k]
     return items[order], values[order]
+
+
+def _scores_of(learner: Learner, edges: EdgeState, users: IntArray, disliked: IntArray, items: IntArray) -> np.ndarray:
+    """Return what some items are ranked by for one user, ``[len(items)]``; none of them is the padding item."""
+    if not len(items):
+        return np.zeros(0, dtype=np.float32)
+    values = np.array(learner.pair_scores(edges, users, items[None])[0])
+    if len(disliked):
+        near, pushed = _pushed(learner, edges, users, disliked)
+        row, place = np.nonzero(items[:, None] == near[0])
+        values[row] = pushed[0, place]
+    return values
 
 
 def _fresh(learner: Learner, edges: EdgeState, users: IntArray) -> tuple[IntArray, IntArray]:
