@@ -11,7 +11,7 @@ import numpy as np
 from recbole_signed.files import DamagedError
 from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE
 from recbole_signed.online.store.adjacency import KEY, Adjacency
-from recbole_signed.online.store.edge_views import Changes, EdgeArrays, Row, Rows, owners, turned
+from recbole_signed.online.store.edge_views import Changes, EdgeArrays, Row, Rows, other_side, owners, turned
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.recent_counts import RecentCounts
 from recbole_signed.online.store.registers import COLUMNS, NEVER, PairEvents, Registers
@@ -296,9 +296,8 @@ class EdgeState:
         self._by_user.load(_indptr(user, self.n_users), {KEY: item, **registers.columns()})
         kind = registers.kind()
         seen = kind != ABSENT
-        user, item, kind = user[seen], item[seen], kind[seen]
-        order = np.argsort(item, kind="stable")
-        self._by_item.load(_indptr(item, self.n_items), {KEY: user[order], "kind": kind[order]})
+        by_item, users, kinds = other_side(_indptr(user[seen], self.n_users), item[seen], kind[seen], self.n_items)
+        self._by_item.load(by_item, {KEY: users, "kind": kinds})
 
     def to_tensors(self) -> dict[str, np.ndarray]:
         """Give all that is remembered as arrays that `from_tensors` takes."""
