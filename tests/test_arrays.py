@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ numbers = st.lists(st.integers(-(2**62), 2**62) | st.integers(0, 5))
 
 @given(numbers, st.sampled_from([np.int64, np.int32, np.int8]))
 def test_distinct_is_numpys(values: list[int], dtype: type) -> None:
-    keys = np.array(values, dtype=np.int64).astype(dtype)
+    keys: Any = np.array(values, dtype=np.int64).astype(dtype)
     before = keys.copy()
     found = distinct(keys)
     assert found.dtype == dtype

@@ -112,13 +112,15 @@ class EventLog:
         if size[1] and size[0] != size[1]:
             raise damaged(self.path, f"ids of {table} are missing")
         if check:
-            self._check_tokens(table)
+            return Vocabulary(self._checked_tokens(table))
         return Vocabulary(self.connection.execute(f"SELECT token, tag FROM {table} ORDER BY id"))
 
-    def _check_tokens(self, table: str) -> None:
-        for i, token, salt, tag in self.connection.execute(f"SELECT id, token, salt, tag FROM {table}"):
+    def _checked_tokens(self, table: str) -> Iterator[tuple[str | None, bytes]]:
+        """Yield token and tag of each id; a second pass over millions of them would be a good part of a start."""
+        for i, token, salt, tag in self.connection.execute(f"SELECT id, token, salt, tag FROM {table} ORDER BY id"):
             if (token is None) != (salt is None) or (token is not None and make_tag(token, salt) != tag):
                 raise damaged(self.path, f"id {i} of {table} is not what was written")
+            yield token, tag
 
     def close(self) -> None:
         """Close the file; everything is on the disk already."""
