@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -261,67 +263,74 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check all files of a state for damage: log, base, versions, registers; exit status 1 where there is any."""
+    from recbole_signed.online.store import existing_log
+
+    path = existing_log(state)
+    if event_id and forgotten is None:
+        raise UsageError("--event-id names events of a forgotten user; give --forgotten TOKEN too.")
+    if forgotten is not None:
+        traces, notes = _traces(state, forgotten, event_id or [])
+        lines = [*traces, *notes] or ["No trace of the user is left."]
+        _print({"traces": traces, "notes": notes}, as_json, "\n".join(lines))
+        raise typer.Exit(1 if traces else 0)
+    damage, rejected = _damage(state, path)
+    n = len(_versions(state).names())
+    lines = [f"{name}: {reason}" for name, reason in damage.items()]
+    lines.append(f"{n} versions, {rejected} rejected events: {'damaged' if damage else 'no damage found'}.")
+    _print({"damage": damage, "versions": n, "dead_letters": rejected}, as_json, "\n".join(lines))
+    raise typer.Exit(1 if damage else 0)
+
+
+def _traces(state: Path, forgotten: str, event_ids: list[str]) -> tuple[list[str], list[str]]:
+    """Return the traces of a user, by an id that it or one of its events had, and what is to be said of them."""
+    from recbole_signed.online.store import traces_of
+
+    found = traces_of(state, forgotten, event_ids)
+    short = [repr(each) for each in (forgotten, *event_ids) if len(each.encode()) < SHORT]
+    if found.traces and short:
+        found.notes.append(f"Other ids, numbers and checksums hold texts as short as {', '.join(short)} by chance.")
+    return found.traces + _impressions(state, forgotten), found.notes
+
+
+def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
+    """Return what is wrong with each damaged file or folder of a state, and the number of rejected events."""
     from recbole_signed.online.store import (
         ANNOUNCEMENTS,
         BACKUPS,
         DEAD_LETTERS,
         DeadLetterFile,
         EventLog,
-        existing_log,
         read_lines,
         read_manifest,
         read_tensors,
-        traces_of,
     )
 
-    path = existing_log(state)
-    if event_id and forgotten is None:
-        raise UsageError("--event-id names events of a forgotten user; give --forgotten TOKEN too.")
-    if forgotten is not None:
-        found = traces_of(state, forgotten, event_id or [])
-        short = [repr(each) for each in (forgotten, *(event_id or [])) if len(each.encode()) < SHORT]
-        if found.traces and short:
-            found.notes.append(f"Other ids, numbers and checksums hold texts as short as {', '.join(short)} by chance.")
-        found.traces += _impressions(state, forgotten)
-        lines = [*found.traces, *found.notes] or ["No trace of the user is left."]
-        _print({"traces": found.traces, "notes": found.notes}, as_json, "\n".join(lines))
-        raise typer.Exit(1 if found.traces else 0)
     damage: dict[str, str] = {}
-    try:
-        log = EventLog(path, read_only=True)
+
+    def look(name: str, read: Callable[[], Any]) -> Any:
         try:
-            log.verify()
-            base = log.base
-        finally:
-            log.close()
-    except UsageError as error:
-        base, damage[path.name] = None, str(error)
-    if base is not None:
-        try:
-            read_tensors(state / base, read_manifest(state / base), "edges")
-        except UsageError as error:
-            damage[base] = str(error)
-    for register in (BACKUPS, ANNOUNCEMENTS):
-        try:
-            read_lines(state / register)
-        except UsageError as error:
-            damage[register] = str(error)
-    versions = _versions(state)
-    for name in versions.names():
-        try:
-            versions.load(name)
+            return read()
         except UsageError as error:
             damage[name] = str(error)
-    try:
-        rejected = sum(1 for _ in DeadLetterFile(state / DEAD_LETTERS))
-    except UsageError as error:
-        rejected, damage[DEAD_LETTERS] = 0, str(error)
-    lines = [f"{name}: {reason}" for name, reason in damage.items()]
-    lines.append(
-        f"{len(versions.names())} versions, {rejected} rejected events: {'damaged' if damage else 'no damage found'}."
-    )
-    _print({"damage": damage, "versions": len(versions.names()), "dead_letters": rejected}, as_json, "\n".join(lines))
-    raise typer.Exit(1 if damage else 0)
+            return None
+
+    def base_of_log() -> str | None:
+        log = EventLog(log_file, read_only=True)
+        try:
+            log.verify()
+            return log.base
+        finally:
+            log.close()
+
+    base = look(log_file.name, base_of_log)
+    if base is not None:
+        look(base, lambda: read_tensors(state / base, read_manifest(state / base), "edges"))
+    for register in (BACKUPS, ANNOUNCEMENTS):
+        look(register, partial(read_lines, state / register))
+    versions = _versions(state)
+    for name in versions.names():
+        look(name, partial(versions.load, name))
+    return damage, look(DEAD_LETTERS, lambda: sum(1 for _ in DeadLetterFile(state / DEAD_LETTERS))) or 0
 
 
 def _impressions(state: Path, user: str) -> list[str]:
