@@ -241,6 +241,6 @@ def _unseen(
 def touched(edges: EdgeArrays, row: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
     """Return row and item of the edges of users who have a row, rows ascending."""
     place = row[edges.user]
-    order = np.argsort(place, kind="stable")
-    order = order[place[order] >= 0]
+    own = np.flatnonzero(place >= 0)
+    order = own[np.argsort(place[own], kind="stable")]
     return torch.from_numpy(place[order]), torch.from_numpy(edges.item[order].astype(np.int64))
