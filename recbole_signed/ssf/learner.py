@@ -348,7 +348,8 @@ class SpectralLearner(LearnerDefaults):
         """Take over what :meth:`state` gave; :meth:`attach` brings counters and fold-ins."""
         self.settings = FilterSettings(**meta["settings"])
         self.iterations, self.passes = int(meta["iterations"]), int(meta["passes"])
-        base, values, block = (torch.from_numpy(np.array(tensors[name])) for name in ("base", "values", "block"))
+        # shared with what was read, since nothing writes to them: they are most of the memory of a model
+        base, values, block = (torch.from_numpy(tensors[name]) for name in ("base", "values", "block"))
         linear = None
         if f"linear_{LINEAR[0]}" in tensors:
             data, ids, indptr = (np.array(tensors[f"linear_{name}"]) for name in LINEAR)
@@ -357,4 +358,4 @@ class SpectralLearner(LearnerDefaults):
         sizes = float(meta["n_users"]), float(meta["median_degree"])
         self.take_features_of(tensors, meta, np.zeros(0, dtype=np.int64))
         self._take(SpectralFilter(base, values, counters, *sizes, self.settings, linear), block)
-        self.items = GrowingItems(self.items.base, np.array(tensors["fitted_degree"]), self.settings.dislike_weight)
+        self.items.degree = np.array(tensors["fitted_degree"], dtype=np.float32)

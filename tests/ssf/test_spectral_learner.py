@@ -142,6 +142,21 @@ def test_the_linear_term_follows_the_user_and_survives_a_snapshot() -> None:
     assert learner.top(stream.edges, 4, 3, np.array([0])) is None
 
 
+def test_what_a_learner_was_loaded_from_is_shared_and_never_written_to() -> None:
+    stream = streams.large_stream()
+    tensors, meta = streams.fitted(SpectralLearner(SETTINGS), stream).state()
+    tensors = {name: each.copy() for name, each in tensors.items()}
+    before = {name: each.copy() for name, each in tensors.items()}
+    again = SpectralLearner(FilterSettings())
+    again.load(tensors, meta)
+    assert np.shares_memory(again.items.base, tensors["base"])
+    again.attach(stream.edges)
+    streams.follow(again, stream, [[(3, 40, DISLIKE), (5, 181, LIKE)], [(user, 40, LIKE) for user in range(1, 30)]])
+    again.refresh(stream.edges.export(), stream.edges.n_users, stream.edges.n_items)
+    for name, each in before.items():
+        np.testing.assert_array_equal(tensors[name], each)
+
+
 def streams_graph() -> SignedGraph:
     stream = streams.small_stream()
     return graph_of(stream.edges.export(), *stream.sizes)

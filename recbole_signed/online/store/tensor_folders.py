@@ -132,6 +132,8 @@ def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[s
     if hashlib.sha256(content).hexdigest() != manifest["sha256"].get(path.name):
         raise DamagedError(f"{path} is damaged: its checksum does not fit.")
     try:
-        return {key: value.copy() for key, value in load(content).items()}  # load gives views that can't be written
+        loaded = load(content)
+        del content
+        return {key: loaded.pop(key).copy() for key in list(loaded)}  # load gives views that can't be written
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{path} is damaged: it holds no tensors ({error}).") from error
