@@ -20,7 +20,7 @@ from recbole_signed.compat import no_training_curves
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import LOCK, DirectoryLock
 from recbole_signed.memory import hold_memory_down
-from recbole_signed.online import OnlineRecommender, OnlineReplica, OnlineTrainer
+from recbole_signed.online import OnlineRecommender, OnlineReplica
 from recbole_signed.online.store import LOG, VERSIONS, EventLog, StateSettings, Versions, refuse_target
 from recbole_signed.serve.keys import ApiKeys, is_loopback
 from recbole_signed.serve.settings import ServeSettings
@@ -71,6 +71,7 @@ def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[st
         UsageError: the state is there already, or the model or the data set are not.
     """
     from recbole_signed import api
+    from recbole_signed.online import OnlineTrainer  # imports RecBole, which a service of most states does without
 
     _refuse_begun(directory)
     fitted = api.fit(model, dataset, **(parameters or {}))
