@@ -169,10 +169,10 @@ def test_the_directions_are_those_of_the_metrics() -> None:
 def test_metrics_have_a_length_as_they_are_evaluated() -> None:
     from recbole.evaluator.register import metrics_dict
 
-    from recbole_signed.experiments.runs.configure import _has_k
+    from recbole_signed.evaluation import has_length
 
     plain = [name for name in metrics_dict if not name.startswith("group")]
-    assert {name: has_k(name) for name in plain} == {name: _has_k(name) for name in plain}
+    assert {name: has_k(name) for name in plain} == {name: has_length(name) for name in plain}
     assert has_k("of another package") is None
 
 
