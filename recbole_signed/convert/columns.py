@@ -130,10 +130,10 @@ class PlainIds:
                 self._first = decimals[0]
         if not self._first:
             return batch
-        batch = batch.with_columns(text.str.replace(self._with_decimals, ""))
-        numbers = text.str.replace(self._with_decimals, "").cast(pl.Float64, strict=False).abs()
-        rounded = (numbers >= _LARGEST_FLOAT_ID).fill_null(False) & text.str.contains(self._with_decimals)
-        return batch.require(
+        plain = text.str.replace(self._with_decimals, "")
+        numbers = plain.cast(pl.Float64, strict=False).abs()
+        rounded = (numbers >= _LARGEST_FLOAT_ID).fill_null(False) & (plain != text)
+        return batch.with_columns(plain).require(
             whole & ~rounded,
             lambda i: (
                 f"the id {text[i]!r} in column {shown!r} was a float of 2**53 or more, which rounds ids to "

@@ -67,11 +67,9 @@ def personal_verdicts(rows: RawRows) -> dict[str, Any]:
             yield {"smoothing": smoothing}, _of_items(rows, logit(_rates(items, liked, shape[1], smoothing)))
 
     item, by_item, count = measured(of_items())
-    of_item, of_user = (
-        logit(_rates(nodes, liked, n, item["settings"]["smoothing"]))
-        for nodes, n in zip((items, users), reversed(shape), strict=True)
-    )
-    of_user -= logit(liked.mean())
+    smoothing = item["settings"]["smoothing"]
+    of_item = logit(_rates(items, liked, shape[1], smoothing))
+    of_user = logit(_rates(users, liked, shape[0], smoothing)) - logit(liked.mean())
     residuals = sp.csr_array((liked - expit(of_user[users] + of_item[items]), (users, items)), shape)
 
     def weighted(parts: Iterator[tuple[dict[str, float], Estimate]]) -> Iterator[tuple[dict[str, float], Estimate]]:

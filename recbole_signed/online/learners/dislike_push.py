@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from recbole_signed.arrays import contains, distinct
 from recbole_signed.graph import best_of_each
 from recbole_signed.online.learners.base import IntArray, Learner
 from recbole_signed.online.learners.neighbours import NEAR
@@ -74,15 +75,17 @@ def best_items(
     hidden = np.concatenate([seen, [0], *([] if exclude is None else [exclude])])
     users = np.array([user])
     places, disliked = _fresh(learner, edges, users)
-    if include_only is not None:
-        chosen = np.zeros(edges.n_items, dtype=bool)
-        chosen[include_only] = True
-        chosen[hidden] = False
-        hidden = np.flatnonzero(~chosen)
-    if include_only is not None and len(include_only) <= FEW * edges.n_items:
-        items = np.flatnonzero(chosen)
-        found: tuple[IntArray, np.ndarray] | None = items, _scores_of(learner, edges, users, disliked, items)
+    found: tuple[IntArray, np.ndarray] | None
+    if include_only is not None and len(include_only) <= FEW * edges.n_items:  # nothing as long as the catalogue
+        items = distinct(include_only)
+        items = items[~contains(distinct(hidden), items)]
+        found = items, _scores_of(learner, edges, users, disliked, items)
     else:
+        if include_only is not None:
+            left_out = np.ones(edges.n_items, dtype=bool)
+            left_out[include_only] = False
+            left_out[hidden] = True
+            hidden = np.flatnonzero(left_out)
         found = _best_without_all_scores(learner, edges, users, disliked, k, hidden)
     if found is not None:
         items, values = found

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recbole_signed.arrays import distinct
 from recbole_signed.online import ABSENT, DISLIKE, ITEM, LIKE
 from recbole_signed.online.store.announcements import Announcements
 from recbole_signed.online.store.edge_views import Changes, Rows
@@ -24,8 +25,6 @@ from recbole_signed.online.store.log_batch import LogBatch
 
 AGAIN = 60.0
 """Seconds after which items are looked at again, since users have grown older."""
-
-
 OLDEST = 32
 """Edges of an item, of the users who joined first, that are looked at before all of them: they mostly tell."""
 
@@ -92,15 +91,13 @@ class Newcomers:
     def _in_doubt(self, edges: EdgeState, changes: Changes) -> np.ndarray:
         """Return the items that lost an edge, and those of users who may have passed ``newcomer_size``."""
         was, now = ((kinds == LIKE) | (kinds == DISLIKE) for kinds in (changes.old, changes.new))
-        users, moves = changes.user[was != now], np.ones(1, dtype=np.int64)
-        if len(users) > 1:
-            users, moves = np.unique(users, return_counts=True)
+        users, moves = np.unique(changes.user[was != now], return_counts=True)
         sizes, least = edges.user_likes[users] + edges.user_dislikes[users], self._settings.newcomer_size
         passed = (sizes - moves < least) & (sizes + moves >= least)
         items = changes.item[(changes.new == ABSENT) & (changes.old != ABSENT)]
         if passed.any():
             items = np.concatenate([items, edges.of_users(users[passed]).ids])
-        return np.unique(items) if len(items) > 1 else items
+        return distinct(items)
 
     def _trust_in(self, edges: EdgeState, items: np.ndarray) -> np.ndarray:
         """Return which items a user has an edge to who is not a newcomer, bool ``[len(items)]``."""
