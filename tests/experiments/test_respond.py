@@ -15,7 +15,14 @@ from small_recommender import N_ITEMS, N_USERS, begin, small_edges
 
 from recbole_signed.cli import app as cli
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import asked_models, has_learner, overlap, respond, responsiveness
+from recbole_signed.experiments.analysis import (
+    asked_models,
+    has_learner,
+    overlap,
+    respond,
+    respond_all,
+    responsiveness,
+)
 from recbole_signed.online import LIKE, OnlineRecommender
 from recbole_signed.online.learners import make_learner
 
@@ -196,3 +203,13 @@ def test_what_cannot_be_audited_is_refused(toy: str) -> None:
     named = asked_models(["all"], toy, has_learner)
     assert {"SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "Pop", "LightGCN", "BPR", "SiReN"} <= set(named)
     assert not {"EASE", "GFCF", "SGFCF", "ItemKNN", "Random"} & set(named)
+
+
+def test_what_cannot_be_audited_is_refused_before_anything_is_trained(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recbole_signed.experiments.analysis.responsiveness.respond", None)
+    with pytest.raises(UsageError, match="GFCF"):
+        respond_all({"SSF": {}, "GFCF": {}}, toy, tmp_path)
+    with pytest.raises(UsageError, match="'SSF-L'; did you mean 'SSFL'"):
+        asked_models(["SSF", "SSF-L"], toy, has_learner)

@@ -33,14 +33,18 @@ def asked_models(
         data_path: folder of the data sets, where it is given.
 
     Raises:
-        UsageError: no model is named, both sources of keys are given, a folder of ``tuned`` is not there, or as
-            :func:`~recbole_signed.experiments.tables.table_settings`.
+        UsageError: no model is named or one that does not exist, both sources of keys are given, a folder of ``tuned``
+            is not there, or as :func:`~recbole_signed.experiments.tables.table_settings`.
     """
     if not names:
         raise UsageError("--model names no model; give one or more, as in SSF,EASE, or all.")
     if table is not None and tuned:
         raise UsageError("--tuned cannot be combined with --table, which says what was tuned; leave one of them out.")
     named = [name for name in names if name != ALL]
+    known = registry.known_model_names()
+    for name in named if table is None else ():  # before the first of them is trained; a table knows its labels
+        if name not in known:
+            raise registry.unknown_model(name)
     found = _with_keys(named, dataset, table, tuned, data_path) if named else {}
     if ALL in names:
         everything = _with_keys([], dataset, table, tuned, data_path)

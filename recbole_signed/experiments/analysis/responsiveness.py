@@ -315,7 +315,10 @@ def respond_all(
         question: further arguments of :func:`respond`.
     """
     from recbole_signed.experiments.analysis.fitted import kept_or_made
+    from recbole_signed.online.learners import make_learner
 
+    for model in models:
+        make_learner(model)  # a model without a live learner is refused before any is trained
     return kept_or_made(models, dataset, folder, question, respond)
 
 
