@@ -44,7 +44,7 @@ def add_to(app: typer.Typer) -> None:
         settings: Settings = None,
         model: Models = "SSF",
         g: Annotated[str, typer.Option("--g", help="Dislike aversions.")] = "0,0.25,0.5,0.75,1,1.5,2",
-        k: Annotated[int, typer.Option("--k", min=1, help="Length of the ranking.")] = 20,
+        k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the ranking.")] = 20,
         config: Files = None,
         seed: Seed = None,
         table: Table = None,
@@ -56,8 +56,9 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """Print and plot Recall and NDCG against the dislikes shown: a fit per model, several dislike aversions g.
 
-        Curves of several models share a figure, with their Pareto front, and a file of rows. With several data sets,
-        as in A,B, or a pool of the table, what is printed says how far the first model is ahead on all of them.
+        Curves of several models share a figure, with their Pareto front, and a file of rows.
+
+        With several data sets, as in A,B, or a pool of the table, it says how far the first model is ahead on all.
         """
         from recbole_signed.experiments.analysis import (
             asked_models,
@@ -109,7 +110,7 @@ def add_to(app: typer.Typer) -> None:
         settings: Settings = None,
         model: Models = "SSF",
         users: Annotated[int, typer.Option("--users", min=1, help="Users that are probed.")] = 100,
-        k: Annotated[int, typer.Option("--k", min=1, help="Length of the list.")] = 20,
+        k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the list.")] = 20,
         config: Files = None,
         seed: Seed = None,
         table: Table = None,

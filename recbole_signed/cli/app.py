@@ -7,6 +7,8 @@ standard error. A wrong input ends in one sentence and exit status 2.
 from __future__ import annotations
 
 import contextlib
+import io
+import shutil
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -43,9 +45,14 @@ LONGEST = 1500
 # typer stands on click, or from 0.24 or so on a copy of its own: this finds the base of usage errors in either
 _ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
 
+_COLUMNS = shutil.get_terminal_size().columns
+_NARROW = _COLUMNS < 70  # panels would cut the names of options off
+
 app = typer.Typer(
     name="recbole-signed",
     cls=InPanels,
+    rich_markup_mode=None if _NARROW else "rich",
+    context_settings={"terminal_width": _COLUMNS} if _NARROW else {},
     help="Recommendation on signed graphs (likes and dislikes) as a RecBole plugin. "
     "The shell completes commands and options after 'recbole-signed --install-completion'.",
     pretty_exceptions_enable=False,
@@ -152,10 +159,12 @@ def models(as_json: Json = False) -> None:
 
 @app.command(context_settings={"ignore_unknown_options": True})  # those of the source are not known here
 def convert(
-    source: Annotated[str | None, typer.Argument(help="Kind of raw data; --list shows them all.")] = None,
+    source: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", help="Kind of raw data; --list shows them all.")
+    ] = None,
     options: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OPTION=VALUE]...", help="Options of the source; also as --option value."),
+        typer.Argument(metavar="OPTION=VALUE", help="Options of the source; also as --option value."),
     ] = None,
     input_path: Annotated[Path | None, typer.Option("--input", "-i", help="Raw file or folder.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of data sets.")] = Path("atomic_files"),
@@ -260,6 +269,8 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
         SystemExit: always, unless an error escapes that is a fault of this package and keeps its traceback.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # tables and ids have characters that few other encodings have
+        sys.stdout.reconfigure(encoding="utf-8")
     try:
         _check_text(words)
         with options_named():

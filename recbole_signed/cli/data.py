@@ -14,7 +14,7 @@ from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 app = typer.Typer(name="data", help="The converted data sets: their versions, and whether their files are unchanged.")
 
-Root = Annotated[Path, typer.Option("--root", help="Folder of data sets.")]
+Root = Annotated[Path, typer.Option("--data-path", "--root", help="Folder of data sets.")]
 _COLUMNS = (
     Header("version", left=True),
     *map(Header, ("rows", "likes", "dislikes", "neutral", "users", "items")),
@@ -39,7 +39,7 @@ def list_command(
 
 @app.command()
 def accept(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets whose files were changed.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Data sets whose files were changed.")],
     root: Root = Path("atomic_files"),
     as_json: Json = False,
 ) -> None:
@@ -74,7 +74,7 @@ def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
     from recbole_signed.convert import dataset_versions as versions
 
     if not root.is_dir():
-        raise UsageError(f"there is no folder {root}; give --root, or make a data set with 'recbole-signed convert'.")
+        raise UsageError(f"there is no folder {root}; give --data-path, or make it with 'recbole-signed convert'.")
     found: list[dict[str, Any]] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:

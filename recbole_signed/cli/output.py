@@ -36,7 +36,7 @@ MODEL: Any = typer.Option(
 DATASET: Any = typer.Option("--dataset", "-d", help="Name of a data set folder.", autocompletion=_dataset_names)
 Dataset = Annotated[str, DATASET]
 Settings = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="RecBole keys, e.g. eval_args.order=TO.")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="RecBole keys, e.g. eval_args.order=TO.")
 ]
 Files = Annotated[
     list[str] | None, typer.Option("--config", "-c", help="RecBole yaml file; may be repeated, or a comma list.")

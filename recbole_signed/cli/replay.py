@@ -18,9 +18,9 @@ def add_to(app: typer.Typer) -> None:
     def replay(
         file: Annotated[Path, typer.Argument(metavar="FILE", help="Yaml file of the experiment, under yaml/online/.")],
         output: Annotated[
-            Path | None, typer.Option(help="Folder of the report; beside the yaml unless it is given.")
+            Path | None, typer.Option("--output", "-o", help="Folder of the report; beside the yaml unless given.")
         ] = None,
-        data_path: Annotated[Path, typer.Option(help="Folder of the data sets.")] = Path("atomic_files"),
+        data_path: Annotated[Path, typer.Option(help="Folder of data sets.")] = Path("atomic_files"),
         as_json: Json = False,
     ) -> None:
         """Compare online updates with retraining on a stream: predict a window, then learn from it, and so on."""

@@ -30,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Parameters of the model, with --init.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Parameters of the model, with --init.")
     ] = None,
     state: Annotated[Path | None, typer.Option("--state", help="Folder of the online state.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -94,7 +94,10 @@ def serve(
 
 def api_key(
     role: Annotated[
-        str, typer.Argument(help="read (lists and figures), write (also events and items) or admin (everything).")
+        str,
+        typer.Argument(
+            metavar="ROLE", help="read (lists and figures), write (also events and items) or admin (everything)."
+        ),
     ],
     keys: Annotated[Path, typer.Option("--keys", help="File of hashed keys; made if it is not there.")],
     comment: Annotated[str, typer.Option(help="Whom it is for.")] = "",
@@ -234,12 +237,12 @@ def power(
 
 
 def simulate(
-    url: Annotated[str, typer.Argument(help="Address of a service, e.g. http://127.0.0.1:8080.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Address of a service, e.g. http://127.0.0.1:8080.")],
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="Data set whose verdicts are the truth.")
     ] = None,
     rounds: Annotated[int, typer.Option(help="Number of lists that are looked at.", min=1)] = 200,
-    k: Annotated[int, typer.Option(help="Length of a list.", min=1)] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of a list.")] = 10,
     seed: Annotated[int, typer.Option(help="Of users and verdicts.", min=0)] = 0,
     key: Annotated[str | None, typer.Option(envvar="RECBOLE_SIGNED_KEY", help="API key with the role write.")] = None,
     as_json: Json = False,

@@ -25,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
         model: Annotated[str | None, MODEL] = None,
         dataset: Annotated[str | None, DATASET] = None,
         settings: Annotated[
-            list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="RecBole keys; what is given is not tuned.")
+            list[str] | None, typer.Argument(metavar="KEY=VALUE", help="RecBole keys; what is given is not tuned.")
         ] = None,
         table: Annotated[
             Path | None, typer.Option(help="Tune what this table wants tuned; -m A,B and -d A,B: these alone.")

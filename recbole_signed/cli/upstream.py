@@ -15,7 +15,7 @@ def add_to(app: typer.Typer) -> None:
 
     @app.command()
     def upstream(
-        model: Annotated[str, typer.Argument(help="Model, by its class name.")],
+        model: Annotated[str, typer.Argument(metavar="MODEL", help="Model, by its class name.")],
         to: Annotated[Path, typer.Option("--to", help="A RecBole checkout, or a folder for the files.")],
         author: Annotated[str | None, typer.Option(help="For the head of the file; else git's user.name.")] = None,
         email: Annotated[str | None, typer.Option(help="For the head of the file; else git's user.email.")] = None,

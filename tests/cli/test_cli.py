@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +355,44 @@ def test_every_command_stands_in_one_panel_of_the_help() -> None:
     assert set(group.list_commands(None)) == set(group.commands)
     assert group.get_command(None, "convert").rich_help_panel == "Data"
     assert group.get_command(None, "comparr") is None
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, each in getattr(command, "commands", {}).items():
+        yield from leaves(each, (*path, name))
+    if not getattr(command, "commands", {}) and not command.hidden:
+        yield path, command
+
+
+def test_an_option_has_the_same_letter_and_an_argument_its_capitals_in_every_command() -> None:
+    letters: dict[str, dict[str, set[str]]] = {}
+    for path, command in leaves(typer.main.get_command(cli.app)):
+        for each in command.params:
+            if each.param_type_name == "argument":
+                assert each.metavar == each.metavar.upper() or each.metavar == "TABLE.yaml", path
+                assert not set("[].") & set(each.metavar.removesuffix(".yaml")), path  # the usage line adds them
+                continue
+            short = " ".join(name for name in each.opts if not name.startswith("--"))
+            for long in set(each.opts) - {short}:
+                letters.setdefault(long, {}).setdefault(short, set()).add(" ".join(path))
+    assert {name: found for name, found in letters.items() if len(found) > 1} == {}
+    assert "--data-path" in letters
+
+
+def in_a_process(*words: str, **environment: str) -> bytes:
+    command = [sys.executable, "-m", "recbole_signed", *words]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT), **environment}
+    return subprocess.run(command, capture_output=True, env=environment, check=True).stdout
+
+
+def test_help_in_a_narrow_terminal_has_whole_names() -> None:
+    page = in_a_process("run", "--help", COLUMNS="40").decode()
+    assert "--measure-serving" in page
+    assert max(map(len, page.splitlines())) <= 40
+
+
+def test_output_is_utf8_whatever_the_locale() -> None:
+    assert "─" in in_a_process("models", PYTHONIOENCODING="latin-1").decode()
 
 
 def test_help_is_quick_to_come() -> None:

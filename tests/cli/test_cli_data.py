@@ -85,7 +85,7 @@ def test_bad_words(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = outcome(capsys, "data", "list", "--root", "nowhere")
     assert (status, err.splitlines()) == (
         2,
-        ["recbole-signed: there is no folder nowhere; give --root, or make a data set with 'recbole-signed convert'."],
+        ["recbole-signed: there is no folder nowhere; give --data-path, or make it with 'recbole-signed convert'."],
     )
     status, _, err = outcome(capsys, "data", "accept", "toy")
     assert status == 2
