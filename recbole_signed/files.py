@@ -99,10 +99,12 @@ def require_file(path: Path, wanted: str = "one file in it") -> None:
         wanted: what to give in place of a folder.
 
     Raises:
-        UsageError: a folder, or nothing (with the nearest name beside it).
+        UsageError: a folder, a pipe or device, or nothing (with the nearest name beside it).
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give {wanted}.")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is a pipe or a device, which can't be read twice; write it to a file first.")
     if not path.is_file():
         raise UsageError(f"there is no file {path}{ending(path.name, names_beside(path))}")
 

@@ -147,3 +147,6 @@ def test_a_file_that_is_not_there_is_named_with_the_nearest_one(tmp_path: Path) 
         files.require_file(tmp_path / "model.rz")
     with pytest.raises(UsageError, match=r"is a folder; give one file in it\."):
         files.require_file(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match=r"pipe is a pipe or a device, which can't be read twice"):
+        files.require_file(tmp_path / "pipe")

@@ -46,8 +46,8 @@ _CONDITION = re.compile(rf"(?P<column>{_NAME})\s*(?P<op>[<>=!]+)\s*(?P<value>{_N
 _IN_QUOTES = re.compile(rf"(?<![^\s<>=!])(?:{_QUOTED})(?=[\s<>=!]|$)")
 _PLAIN = re.compile(r"(?i)(?!(?:and|or)$)[^\s<>=!()]+")
 _EXAMPLE = (
-    "a condition reads like 'rating >= 4', 'rating >= 4 and is_hate == 0' or 'action == skip', with quotes around a "
-    "column or word that has blanks"
+    "a condition reads like 'rating >= 4', 'rating >= 4 and is_hate == 0' or 'action == skip or action == dislike', "
+    "with quotes around a column or word that has blanks"
 )
 
 

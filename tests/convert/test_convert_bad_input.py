@@ -185,7 +185,7 @@ def test_broken_and_unfit_parquet(tmp_path: Path) -> None:
 def test_missing_files_and_columns(tmp_path: Path) -> None:
     raw = write(tmp_path, "ratings.csv", ["userId,movieId,rating", "1,2,3"])
     refuse(tmp_path / "rating.csv", "There is no input .*rating.csv; did you mean 'ratings.csv'")
-    refuse(tmp_path, "is a folder; give one file in it", item="x", like="rating >= 3")
+    refuse(tmp_path, "is a folder; give one file in it, or a table .* to .*from_frame", item="x", like="rating >= 3")
     refuse(raw, "has the columns 'userId', 'movieId', 'rating': give item= the one of the item ids; .*columns=")
     refuse(
         raw, "no column 'movieID'; it has 'userId', .*; did you mean 'movieId'.$", item="movieID", like="rating >= 3"

@@ -34,6 +34,7 @@ from recbole_signed.convert.json_lines import JsonLines, without_nested
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.convert.time_formats import TimeFormat
 from recbole_signed.errors import UsageError
+from recbole_signed.files import require_file
 
 # Names under which a column is found without being named, compared in lower case without underscores.
 _USUAL = {
@@ -82,6 +83,8 @@ class CsvTable(Converter):
 
     def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
+        if input is not None:
+            require_file(input, "one file in it, or a table of all its files to recbole_signed.from_frame")
         if options.like is not None and options.sign is not None:
             raise UsageError("Both sign= and like= were given; the sign comes from a column or from a rule, not both.")
         if len(options.quote) != 1 and options.quote != "none":
