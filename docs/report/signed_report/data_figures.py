@@ -64,12 +64,19 @@ def draw_datasets(results: Results, folder: Path, kinds: Sequence[str] = KINDS) 
 
 def _signs(cell: Axes, places: np.ndarray, found: Sequence[Mapping[str, Any]]) -> None:
     left = np.zeros(len(found))
-    for sign, colour, text in (("like", LIKE, "likes"), ("dislike", DISLIKE, "dislikes"), ("neutral", NEUTRAL, "")):
+    for sign, colour, text in (
+        ("like", LIKE, "likes"),
+        ("dislike", DISLIKE, "dislikes"),
+        ("neutral", NEUTRAL, "neutral"),
+    ):
         share = np.array([each["rows"][sign] / each["rows"]["total"] for each in found])
         cell.barh(places, share, 0.62, left=left, color=colour, hatch="///" if sign == "dislike" else None, alpha=0.85)
-        for y, x, width in zip(places, left, share, strict=True):
-            if text and width > 0.3 and y == places[0 if sign == "like" else 1]:
-                cell.text(x + width / 2, y, text, ha="center", va="center", color="white", fontsize=6)
+        widest = int(share.argmax())
+        if share[widest] > 0:  # on white: letters on a hatched bar can't be read
+            label = cell.text(
+                left[widest] + share[widest] / 2, places[widest], text, ha="center", va="center", fontsize=6
+            )
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
         left += share
     cell.set_xlim(0, 1)
 

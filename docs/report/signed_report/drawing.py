@@ -129,12 +129,12 @@ def name_points(axes: Axes, points: list[tuple[str, float, float, bool]], size: 
     pixel = figure.dpi / 72
     places: Any = axes.transData.transform([(x, y) for _, x, y, _ in points]) if points else []
     taken = [Bbox.from_bounds(x - 1.8 * pixel, y - 1.8 * pixel, 3.6 * pixel, 3.6 * pixel) for x, y in places]
-    frame = axes.get_window_extent(renderer)
+    frame = axes.get_window_extent(renderer).padded(-pixel)  # the axis is a line, too
     for index in sorted(range(len(points)), key=lambda each: not points[each][3]):
-        name, x, y, _ = points[index]
+        name, x, y, first = points[index]
         if not name:  # only keeps others away
             continue
-        for across, up, horizontal, vertical in _AROUND:
+        for across, up, horizontal, vertical in _AROUND_FIRST if first else _AROUND:
             text = axes.annotate(
                 name, (x, y), (across, up), textcoords="offset points", fontsize=size, ha=horizontal, va=vertical
             )
@@ -157,3 +157,5 @@ _AROUND = (
     (-2.5, 2.5, "right", "bottom"),
     (-2.5, -2.5, "right", "top"),
 )
+_AROUND_FIRST = tuple((reach * across, reach * up, *align) for reach in (1.6, 1) for across, up, *align in _AROUND)
+"""Of the points that come first: beside a star, or closer. A name farther away would be taken for another point's."""

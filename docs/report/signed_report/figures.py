@@ -20,7 +20,7 @@ UP = "recall@20"
 LIMIT = 0.85
 """The part of retraining's quality that an online system must keep."""
 STRONGEST = "SIGformer"
-"""The published model that readers will look for: named in every panel."""
+"""The published model that readers will look for: named wherever there is room."""
 LOGARITHMIC = ("train", "own memory")
 WIDE = 20
 """An axis is logarithmic where its largest value is more than this many times the median."""
