@@ -1,3 +1,4 @@
+from .bulk import checked_format as checked_format
 from .bulk import read_users as read_users
 from .bulk import write_recommendations as write_recommendations
 from .explanations import ItemExplanation as ItemExplanation

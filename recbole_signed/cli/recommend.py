@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed.cli.output import Json, print_json, stdout_for_result
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,8 +40,9 @@ def add_to(app: typer.Typer) -> None:
         if (users is None) == (not everyone):
             raise UsageError("say to whom to recommend: --users FILE or --all, one of the two.")
         with stdout_for_result():
-            from recbole_signed.api import load, read_users, write_recommendations
+            from recbole_signed.api import checked_format, load, read_users, write_recommendations
 
+            checked_format(output)  # before a model of a gigabyte is read
             chosen = None if users is None else read_users(users)
             fitted = load(model, data_path=data_path, device=device)
             told = write_recommendations(
@@ -58,6 +59,6 @@ def _text(told: dict[str, Any]) -> str:
     without = f" ({unknown:,} of them have no edges in the model: column 'known')" if unknown else ""
     speed = told["users"] / max(told["seconds"], 1e-9)
     return (
-        f"{told['rows']:,} recommendations for {told['users']:,} users{without} in {told['seconds']:.1f} s "
+        f"{told['rows']:,} recommendations for {counted(told['users'], 'user')}{without} in {told['seconds']:.1f} s "
         f"({speed:,.0f} users/s)\nwritten: {told['output']}\n"
     )

@@ -113,6 +113,7 @@ WRONG = [
     (["--users", "two.csv"], "two.csv has the columns a, b; name the one of the users 'user'."),
     (["--all", "-k", "0"], "k is 0"),
     (["--all", "--output", "out.xlsx"], "the output is out.xlsx; give a file name that ends in .parquet or .csv."),
+    (["--all", "--model", "model.rz", "--output", "out.xlsx"], "the output is out.xlsx"),  # before a model is read
     (["--all", "--output", "/proc/no/out.csv"], "writing /proc/no/out.csv failed"),
     (["--all", "--output", "/proc/out.csv"], "make room, correct the permissions, or give the path of another file."),
     (["--all", "--device", "cuda:99"], "the device 'cuda:99' can't be used here"),
