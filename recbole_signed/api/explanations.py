@@ -17,7 +17,7 @@ NOTED = 0.01
 _VERDICTS = {1: "like", -1: "dislike", 0: "neutral edge"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ItemExplanation:
     """Why a user gets an item: ``score = edges["contribution"].sum() + user_features + popularity``, exactly.
 
@@ -55,6 +55,10 @@ class ItemExplanation:
 
     def __str__(self) -> str:
         return self.sentence
+
+    def __repr__(self) -> str:
+        """Return the sentence, not two frames in a line: what a notebook shows."""
+        return f"<ItemExplanation: {self.sentence}>"
 
 
 def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) -> ItemExplanation:

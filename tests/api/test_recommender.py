@@ -222,6 +222,7 @@ def test_an_explanation_says_it_in_words(ssf: Any, frame: pl.DataFrame) -> None:
     mine = edges.filter(pl.col("sign") != 0)
     assert told.edges.select("item", "sign").sort("item").equals(mine.sort("item"))
     assert str(told) == told.sentence
+    assert repr(told) == f"<ItemExplanation: {told.sentence}>"
     assert told.sentence.startswith(f"Item 101 has the score {told.score:.3g} for user user 3.")
     assert f"of {mine.height} edges raise it" in told.sentence
     assert "A dislike can raise a score, since it shows what kind of items the user meets" in told.sentence
