@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.ticker import Formatter
 
-_LIKE, _DISLIKE, _NEUTRAL, _ALL = "#1b7837", "#b2182b", "#9e9e9e", "#333333"
+_LIKE, _DISLIKE, _NEUTRAL, _ALL = "#007a5a", "#c24a00", "#767676", "#333333"  # told apart without red and green
 _USER, _ITEM = "#2166ac", "#e08214"
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -100,7 +100,7 @@ def _degrees(cell: Axes, degrees: tuple[np.ndarray, ...], side: str) -> None:
             continue
         values, counts = np.unique(values[values > 0], return_counts=True)
         share = counts[::-1].cumsum()[::-1] / len(degrees[0])
-        cell.plot(values, share, color=color, label=label, linewidth=1.6)
+        cell.plot(values, share, "--" if label == "dislikes" else "-", color=color, label=label, linewidth=1.6)
     cell.set(
         xscale="log",
         yscale="log",
@@ -121,7 +121,7 @@ def _parts(cell: Axes, report: Mapping[str, Any]) -> None:
         bars = cell.barh(list(parts), width, left=left, color=color, label=f"{sign}s", height=0.6)
         shares = width / [each["rows"]["total"] for each in parts.values()]
         widest = max(each["rows"]["total"] for each in parts.values())
-        fits = [f"{share:.0%}" if each > 0.12 * widest else "" for share, each in zip(shares, width, strict=True)]
+        fits = [f"{share:.0%}" if each > 0.09 * widest else "" for share, each in zip(shares, width, strict=True)]
         cell.bar_label(bars, fits, label_type="center", color="white", fontsize=8)
         left += width
     cell.invert_yaxis()
@@ -152,6 +152,8 @@ def _likes_to_dislikes(cell: Axes, item: tuple[np.ndarray, ...], correlation: fl
     grid = cell.hexbin(
         likes + 1, dislikes + 1, xscale="log", yscale="log", bins="log", gridsize=32, mincnt=1, cmap="viridis"
     )
+    low, high = cell.get_ylim()
+    cell.set_ylim(low, low * (high / low) ** 1.25)  # room for the bar above the points
     inside = cell.inset_axes((0.05, 0.93, 0.32, 0.03))  # beside the cell it would widen the gap of the whole column
     bar = cell.figure.colorbar(grid, cax=inside, orientation="horizontal")
     bar.set_label("items", fontsize=8)

@@ -252,10 +252,11 @@ def draw_segments(found: Mapping[str, Any], path: Path) -> None:
     rates = np.array([[np.nan if rate is None else rate for rate in row] for row in found["like_rate"]])
     with picture(path, 2.5 + 0.75 * rates.shape[1], 2 + 0.5 * rates.shape[0]) as page:
         cell = page.subplots()
-        image = cell.imshow(rates, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
+        image = cell.imshow(rates, vmin=0, vmax=1, cmap="RdBu", aspect="auto")
         page.colorbar(image, label="like rate")
         for u, i in np.argwhere(~np.isnan(rates)):
-            cell.text(i, u, f"{rates[u, i]:.2f}", ha="center", va="center", fontsize=8)
+            color = "white" if abs(rates[u, i] - 0.5) > 0.3 else "black"  # both ends of the colours are dark
+            cell.text(i, u, f"{rates[u, i]:.2f}", ha="center", va="center", fontsize=8, color=color)
         for axis, side, ticks in (("x", "items", cell.set_xticks), ("y", "users", cell.set_yticks)):
             ticks(range(len(found[side])), [f"{number}\n{each['size']:,}" for number, each in enumerate(found[side])])
             getattr(cell, f"set_{axis}label")(f"{side[:-1]} segment, size")
