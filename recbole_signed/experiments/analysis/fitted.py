@@ -29,6 +29,7 @@ from recbole_signed.experiments.runs import (
 )
 from recbole_signed.experiments.tables import default_settings
 from recbole_signed.files import parse_json, replace_text
+from recbole_signed.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def fit_once(
         raise UsageError(f"{model} has no '{attribute}' that works on a model fitted once; SSF has.")
     with own_arguments_hidden():
         train_data, valid_data, test_data = data_preparation(config, data)
+        if in_epochs:
+            keep_freed_memory()
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
         started = time.perf_counter()
         made = kind(config, train_data._dataset).to(config["device"])
