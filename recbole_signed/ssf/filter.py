@@ -202,7 +202,10 @@ class SpectralFilter:
         popularity = self.trend.likes(counters.believed_likes()).log1p()
         found = counters.prior(self.settings, size**0.5, popularity)
         # recent popularity says by itself how popular an item is: all degrees would bring back what is over
-        return found.div_(counters.degree_factor(self.settings)) if self.settings.popularity_exponent else found
+        if not self.settings.popularity_exponent:
+            return found
+        factor = counters.degree_factor(self.settings)
+        return found.div_(factor.masked_fill_(factor == 0, 1.0))  # that of a degree of 0 takes the score to 0
 
     @cached_property
     def _prior_of_strangers(self) -> torch.Tensor:

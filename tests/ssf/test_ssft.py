@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,17 @@ import torch
 from recbole.quick_start import run_recbole
 from recbole.utils import get_trainer
 
-from recbole_signed.ssf import Sequences, SpectralFilter, TimeSettings, TransitionSums, Validation, sources_now
+from recbole_signed.graph import SignedGraph
+from recbole_signed.ssf import (
+    FilterSettings,
+    Sequences,
+    SpectralFilter,
+    TimeSettings,
+    TransitionSums,
+    Trend,
+    Validation,
+    sources_now,
+)
 
 FIXED: dict[str, Any] = {
     "auto": False,
@@ -73,6 +84,22 @@ def test_scores_are_the_formula(fitted: Any) -> None:
     popularity = np.log1p(fitted.item_likes.numpy() * trend_of(0.004))
     nobody = (plain.prior * plain.factor / plain.verdict() ** 0.5).numpy()  # a user without edges: no degrees
     np.testing.assert_allclose(nobody[known] / nobody.max(), popularity[known] / popularity.max(), rtol=1e-4)
+
+
+def test_an_item_that_is_disliked_alone_has_a_score_where_dislikes_do_not_count() -> None:
+    """Its degree of 0 to a power is 0, by which the share of popularity is not to be divided."""
+    likes, dislikes = (
+        (np.array(users), np.array(items)) for users, items in (([0, 1, 1], [0, 0, 1]), ([0, 1], [2, 2]))
+    )
+    graph = SignedGraph.from_edges(likes, dislikes, 2, 4)
+    plain, _ = SpectralFilter.fit(
+        graph, FilterSettings(dislike_weight=0.0, degree_smoothing=0.0, rank=2, popularity_exponent=0.3)
+    )
+    counts = torch.tensor([1.0, 0.5, 1.0, 0.0])
+    trend = Trend.of(counts, counts, torch.tensor([2.0, 1.0, 2.0, 0.0]), TimeSettings())
+    scores = replace(plain, trend=trend).scores(graph)
+    assert scores.isfinite().all()
+    assert scores.argmax(dim=1).tolist() == plain.scores(graph).argmax(dim=1).tolist()
 
 
 def test_an_explanation_sums_to_the_score_and_tells_taste_from_recency(fitted: Any) -> None:
