@@ -33,7 +33,7 @@ from recbole_signed.ssf.time_search import (
     TimeScores,
     leading,
 )
-from recbole_signed.ssf.transition import sources_now
+from recbole_signed.ssf.transition import sources_moved
 from recbole_signed.ssf.validation import Validation, drawn
 
 METRIC = "NDCG@20"
@@ -160,7 +160,7 @@ class LiveChoice:
             earlier,
             exposures,
             validation,
-            lambda s: torch.from_numpy(sources_now(sequences, leading(earlier.vectors, s), s.scales) @ operator),
+            lambda s: sources_moved(sequences, leading(earlier.vectors, s), s.scales, torch.from_numpy(operator)),
         )
         best = list(self.best)
         for number, (others, changes) in enumerate(zip(WITH, self.changes, strict=True)):

@@ -18,7 +18,7 @@ from recbole_signed.ssf.search import SearchResult, factors
 from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.settings import SCALES, FilterSettings, TimeSettings
 from recbole_signed.ssf.shortlist import FactorCandidate, ShortVectors
-from recbole_signed.ssf.transition import TransitionSums, added, likes_of_each, sources_now
+from recbole_signed.ssf.transition import TransitionSums, added, likes_of_each, sources_moved
 from recbole_signed.ssf.trend import Trend
 from recbole_signed.ssf.validation import Validation
 
@@ -213,7 +213,7 @@ class _TimeSearch:
             if key[:-1] not in self.sums:
                 self.sums[key[:-1]] = TransitionSums.of(self.teachers, vectors, s.scales, self.n_likes)
             operator = self.sums[key[:-1]].solve(s.transition_ridge)
-            self.moved[key] = torch.from_numpy(sources_now(self.own, vectors, s.scales) @ operator)
+            self.moved[key] = sources_moved(self.own, vectors, s.scales, torch.from_numpy(operator))
         return self.moved[key]
 
 

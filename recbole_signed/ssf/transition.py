@@ -35,6 +35,8 @@ least :data:`LIKES`, and :data:`MOST_LIKES` at most; all of those that were give
 with long histories four likes of each are too few to learn from; where users are many, more cost time alone."""
 EVENTS = 200_000
 """Events whose sources are held at a time."""
+NOISE = 1e-5
+"""Length of a source times the operator, over the product of both lengths, up to which it is rounding of float32."""
 
 FloatTable = npt.NDArray[np.float32]
 Float64Table = npt.NDArray[np.float64]
@@ -84,6 +86,26 @@ def sources(
 def sources_now(sequences: Sequences, vectors: FloatTable, scales: Sequence[float]) -> FloatTable:
     """Return the sources of users after all their events, float32 ``[n_users, 2 * n_scales * k]``."""
     return sources(sequences, np.arange(sequences.n_users), sequences.indptr[1:], vectors, scales)
+
+
+def sources_moved(
+    sequences: Sequences, vectors: FloatTable, scales: Sequence[float], operator: torch.Tensor
+) -> torch.Tensor:
+    """Return users' sources times the operator, ``[n_users, k]``, on the operator's device.
+
+    0 for a user whose source is orthogonal to all that were learned from: of its product rounding would be left, which
+    the share would bring to the length of a taste.
+
+    Args:
+        sequences: of the users.
+        vectors: of items, ``[n_items, k]``.
+        scales: in events.
+        operator: B, ``[2 * n_scales * k, k]``.
+    """
+    source = torch.from_numpy(sources_now(sequences, vectors, scales)).to(operator.device)
+    found = source @ operator
+    size = source.norm(dim=1, keepdim=True) * operator.norm()
+    return found * (found.norm(dim=1, keepdim=True) > NOISE * size)
 
 
 def shares_now(sequences: Sequences, scales: Sequence[float]) -> Float64Table:
@@ -180,14 +202,8 @@ class Transition:
     """[b]"""
 
     def moved(self, sequences: Sequences, vectors: torch.Tensor) -> torch.Tensor:
-        """Return users' sources times the operator, ``[n_users, k']``.
-
-        Args:
-            sequences: of the users.
-            vectors: of items, ``[n_items, >= k']``.
-        """
-        table = vectors[:, : self.operator.shape[1]].cpu().numpy()
-        return torch.from_numpy(sources_now(sequences, table, self.scales)).to(vectors.device) @ self.operator
+        """Return :func:`sources_moved`, ``[n_users, k']``, from the vectors of items ``[n_items, >= k']``."""
+        return sources_moved(sequences, vectors[:, : self.operator.shape[1]].cpu().numpy(), self.scales, self.operator)
 
     def added(self, taste: torch.Tensor, sequences: Sequences, vectors: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`b \frac{\|z\|}{\|t\|} t` of users, ``[n_users, k]``, with t as :meth:`moved` gives it.

@@ -48,6 +48,18 @@ def test_events_are_in_the_order_of_users_moments_and_items(rows: list[Event], u
     assert found.owner.tolist() == user[order].tolist()
 
 
+def test_a_source_unlike_all_that_were_learned_from_leads_nowhere() -> None:
+    """What rounding leaves of its product would be given the length of a taste."""
+    vectors = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))[0].astype(np.float32)
+    rows = [(0, 0, True, 0), (0, 1, True, 1), (0, 2, True, 2), (1, 3, True, 0), (1, 4, True, 0)]
+    of_both = sequences(rows, 3)
+    operator = torch.from_numpy(TransitionSums.of(of_both, vectors, SCALES).solve(0.03))
+    assert np.abs(sources_now(of_both, vectors, SCALES) @ operator.numpy())[1].max() > 0
+    moved = transition.sources_moved(of_both, vectors, SCALES, operator)
+    assert moved[0].norm() > 0.1
+    assert not moved[1:].any()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _four_likes_of_each() -> Iterator[None]:
     """Few users would give all their likes here."""
