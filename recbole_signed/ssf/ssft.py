@@ -32,8 +32,8 @@ from recbole_signed.ssf.validation import Validation, part_of
 class SSFT(SSF):
     r"""SSF, and to a user's taste adds what its last likes and dislikes lead to, and weighs items by their trend.
 
-    Score of item i for user u: :math:`\big((z_u + b\,\tfrac{\|z_u\|}{\|t_u\|} t_u) V_i^T\, T_i^{\varepsilon} +
-    \text{prior}_i\big)\, r_i^g\, \bar d_i^{\,\pi}`, with the fold-in :math:`z_u = f_u(S) \odot R_u V` of SSF, the
+    Score of item i for user u: :math:`\big((z_u + b\,\tfrac{\|z_u\|}{\|t_u\|} t_u) V_i^T\, T_i^{\varepsilon}\,
+    \bar d_i^{\,\pi} + \text{prior}_i\big)\, r_i^g`, with the fold-in :math:`z_u = f_u(S) \odot R_u V` of SSF, the
     transition :math:`t_u` of the user's recent likes and dislikes at several time scales (``ssf/transition.py``), and
     the trend :math:`T_i` (``ssf/trend.py``), which the share of popularity follows, too. All of it is in closed form,
     from sums over events.
