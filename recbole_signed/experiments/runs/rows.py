@@ -58,8 +58,7 @@ class RunRow:
     base_memory_bytes: int | None = None
     """Resident size before anything was read: the interpreter, torch and RecBole."""
     fit_memory_bytes: int | None = None
-    """How far the resident size rose, above that with the data at hand, while the model was built and trained; of a
-    model that is trained in epochs with up to 64 MB that a step freed and the next one takes."""
+    """How far the resident size rose, above that with the data at hand, while the model was built and trained."""
     peak_gpu_memory_bytes: int | None = None
     serve_seconds: float | None = None
     """Wall time of ranking 1,000 users (scores, mask, top k) with what is computed once at hand; the median of

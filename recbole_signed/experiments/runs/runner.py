@@ -35,7 +35,7 @@ from recbole_signed.experiments.runs.refit import refitted
 from recbole_signed.experiments.runs.rows import NO_VALUES, RunRow
 from recbole_signed.experiments.runs.user_values import write
 from recbole_signed.experiments.runs.warm_up import run_warm_up
-from recbole_signed.memory import keep_freed_memory, memory_at_rest, memory_bytes, reset_peak_memory
+from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.model import SignedRecommender
 
 _SAY_SECONDS = 5.0
@@ -122,8 +122,6 @@ def run(
             torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
         data_peak, at_rest = memory_bytes()[1], memory_at_rest()
         reset_peak_memory()
-        if in_epochs:
-            keep_freed_memory()
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
 
         started, started_cpu = time.perf_counter(), time.process_time()

@@ -58,7 +58,9 @@ def serve(receive: Callable[[], dict[str, Any]], send: Send) -> None:
     from recbole_signed.experiments.runs import DataCache
     from recbole_signed.experiments.tuning.task import Task
     from recbole_signed.graph import kept_eigenvectors
+    from recbole_signed.memory import keep_freed_memory
 
+    keep_freed_memory()  # a trial measures no memory
     task, cache = Task.from_dict(receive()["task"]), DataCache()
     send({"ready": True})
     # where processor time is a budget, each trial does all of its work
