@@ -38,6 +38,9 @@ _KEPT = re.compile(r"/v1/users/[^/]+/recommendations|/api/recommend/[^/]+")
 """Paths of lists that are kept as shown: an image of a foreign page would be counted in experiments."""
 PROBES = frozenset(("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"))
 """Routes that are asked whether a process is well, and are answered however late it is."""
+_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+"""Of every answer. The next event changes it, and to a cache on the way ``X-API-Key`` is no credential: it would give
+what one key may read to those without one."""
 _NOT_JSON = "It is not taken for JSON; send the header 'Content-Type: application/json'"
 
 
@@ -101,6 +104,7 @@ class Watch:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
             await send(message)
 
         try:

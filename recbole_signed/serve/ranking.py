@@ -190,7 +190,7 @@ def refuse_unexplained(learner: Learner) -> None:
         UsageError: the model can't tell.
     """
     if not hasattr(learner, "explain"):
-        raise UsageError(f"{learner.name} can't explain its recommendations; SSF, SSF-L and SSF-T can.")
+        raise UsageError(f"{learner.name} can't explain its recommendations; SSF, SSFL and SSFT can.")
 
 
 def explain(learner: Any, edges: EdgeState, user: int, item: int) -> Any:

@@ -90,6 +90,14 @@ def test_a_path_or_method_that_is_not_there_names_the_page_of_those_that_are(ser
     assert client.get("/v1/events").json()["detail"] == "Method Not Allowed; /docs lists the routes."
 
 
+def test_no_cache_keeps_an_answer_and_no_host_header_gets_a_redirect(serve: Make) -> None:
+    client = serve()
+    for path in ("/v1/users/1/recommendations", "/healthz", "/metrics", "/", "/nothing", "/v1/status/"):
+        answer = client.get(path, headers={"host": "evil.example"}, follow_redirects=False)
+        assert (answer.headers["cache-control"], answer.headers["x-content-type-options"]) == ("no-store", "nosniff")
+        assert "location" not in answer.headers
+
+
 def test_limits_and_problems(serve: Make) -> None:
     client = serve(limits={"k": 10, "batch": 2, "body_bytes": 2000, "requests_per_second": 1000})
     too_many = client.post("/v1/events", json={"events": [{}, {}, {}]})
