@@ -167,6 +167,11 @@ def report_text(result: dict[str, Any]) -> str:
         lines.append("  The numbers of users do not match the shares: the assignment is broken, believe nothing here.")
     else:
         lines.append(f"  The numbers of users match the shares (p {result['sample_ratio']['pvalue']:.3g}).")
+    if result["sample_ratio"]["other_shares"]:
+        lines.append(
+            f"  {result['sample_ratio']['other_shares']:,} users came under other shares, so the differences mix what "
+            "was shown at different times; give an experiment with other shares a new name."
+        )
     if result["cuped"]:
         lines.append("  Differences are adjusted by the users' own rates before the experiment (CUPED).")
     lines.append(

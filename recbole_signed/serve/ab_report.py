@@ -16,13 +16,12 @@ import polars as pl
 from scipy.stats import binomtest, norm
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.serve.experiments import Experiment
+from recbole_signed.serve.experiments import SHARES, Experiment
 from recbole_signed.serve.traffic import TrafficLog
 
 FloatArray = npt.NDArray[np.float64]
 METRICS = {"like_rate": ("likes", "impressions"), "dislike_rate": ("dislikes", "impressions")}
 """Rates by name: numerator and denominator."""
-SAMPLE_RATIO = "sample_ratio"
 _NOTHING = 1e-20
 """Variance of rounding, as a part of the squared mean."""
 SUSPICIOUS = 1e-3
@@ -41,11 +40,12 @@ def experiment_report(
         confidence: of every interval; the p-values of all metrics and variants are corrected together (Sidak).
 
     Returns:
-        ``variants`` (users, impressions, likes, dislikes and rates of each), ``sample_ratio`` (p-value and whether it
-        is suspicious), ``cuped`` (whether covariates were used), and ``comparisons``: of each variant and metric the
-        difference to the control, its interval, p-value, corrected p-value, and ``always_valid``: bounds that hold
-        however often one looks. What can't be told, such as a relative difference to a rate of 0, or any bound where
-        all users of each variant are alike, is None.
+        ``variants`` (users, impressions, likes, dislikes and rates of each), ``sample_ratio`` (p-value, whether it is
+        suspicious, and as ``other_shares`` the number of users who came under other shares, whom it leaves out),
+        ``cuped`` (whether covariates were used), and ``comparisons``: of each variant and metric the difference to the
+        control, its interval, p-value, corrected p-value, and ``always_valid``: bounds that hold however often one
+        looks. What can't be told, such as a relative difference to a rate of 0, or any bound where all users of each
+        variant are alike, is None.
 
     Raises:
         UsageError: a variant has fewer than two users.
@@ -72,7 +72,6 @@ def experiment_report(
             used_before = used_before or usable["numer_covariate"] is not None
             metrics[metric] = tt.RatioOfMeans(over, under, **usable, confidence_level=confidence)
         metrics["likes_per_user"] = tt.Mean("likes", confidence_level=confidence)
-        metrics[SAMPLE_RATIO] = tt.SampleRatio({control: shares[control], name: shares[name]})
         with np.errstate(divide="ignore", invalid="ignore"):  # of a metric that does not vary: it is None below
             results[name] = tt.Experiment(metrics).analyze(pair, control=control)
         for metric in (*METRICS, "likes_per_user"):
@@ -88,12 +87,10 @@ def experiment_report(
     adjusted = {(row["comparison"], row["metric"]): float(row["pvalue_adj"]) for row in corrected}
     for each in comparisons:
         each["pvalue_corrected"] = adjusted.get((str((control, each["variant"])), each["metric"]))
-    ratio = {name: float(result[SAMPLE_RATIO].pvalue) for name, result in results.items()}
-    worst = min(ratio.values())
     return {
         "control": control,
         "variants": variants,
-        "sample_ratio": {"pvalue": worst, "suspicious": worst < SUSPICIOUS},
+        "sample_ratio": _sample_ratio(users, control, shares),
         "comparisons": comparisons,
         "cuped": used_before,
     }
@@ -135,6 +132,26 @@ def _summary(group: pl.DataFrame) -> dict[str, float]:
         "dislike_rate": sums["dislikes"] / shown,
         "likes_per_user": sums["likes"] / group.height,
     }
+
+
+def _sample_ratio(users: pl.DataFrame, control: str, shares: dict[str, float]) -> dict[str, Any]:
+    """Hold the numbers of users against the shares: of those who came since the shares are what they are."""
+    users, others = users.filter(pl.col("variant").is_in(list(shares))), 0
+    if "propensity" in users.columns:
+        planned = pl.col("variant").replace_strict(shares, return_dtype=pl.Float64)
+        before = users.filter((pl.col("propensity") - planned).abs() > SHARES)
+        others, changed = before.height, before["first"].max()
+        if changed is not None:
+            users = users.filter(pl.col("first") > changed)
+    counts = {name: int((users["variant"] == name).sum()) for name in shares}
+    pvalues = []
+    for name in shares:
+        both = counts[control] + counts[name]
+        if name != control and both:
+            expected = shares[name] / (shares[name] + shares[control])
+            pvalues.append(float(binomtest(counts[name], both, expected).pvalue))
+    worst = min(pvalues, default=1.0)
+    return {"pvalue": worst, "suspicious": worst < SUSPICIOUS, "other_shares": others}
 
 
 def _usable(pair: pl.DataFrame, covariates: dict[str, str | None]) -> dict[str, str | None]:

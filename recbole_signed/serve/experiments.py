@@ -27,7 +27,8 @@ PARAMETERS = ("dislike_aversion", "dislike_push")
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 """What a file can hold: pydantic also refuses halves of UTF-16 pairs where it has a pattern to match."""
 _logger = logging.getLogger(__name__)
-_SHARES = 1e-9
+SHARES = 1e-9
+"""What shares may differ by and be the same."""
 _BITS = 53
 
 
@@ -98,7 +99,7 @@ class Experiment(Spec):
     @model_validator(mode="after")
     def _whole(self) -> Experiment:
         total = sum(variant.share for variant in self.variants.values())
-        if abs(total - 1) > _SHARES:
+        if abs(total - 1) > SHARES:
             raise ValueError(f"the shares of the variants sum to {total:g}; expected 1")
         if self.interleave and len(self.variants) != 2:
             raise ValueError(f"interleaving compares two variants, got {len(self.variants)}")

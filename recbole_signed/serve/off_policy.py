@@ -128,7 +128,7 @@ def value_of_variant(log: TrafficLog, name: str, experiment: Experiment, variant
             f"'{name}' interleaves lists, which show the first half of what each variant would show, so the value of "
             "one can't be told; 'experiment report' says which of them users prefer."
         )
-    rows = log.logged(name)
+    rows = log.logged(name, interleaved=False)
     target = (rows["variant"] == variant).cast(float).to_numpy()
     _refuse_unseen(target, f"the variant '{variant}' has shown nothing yet")
     return _rates(rows, rows["propensity"].to_numpy(), target, ("ips", "snips"))

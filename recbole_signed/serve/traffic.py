@@ -62,11 +62,23 @@ CREATE TABLE IF NOT EXISTS draw (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS drawn ON draw (impression);
 """
+_MIXED = """
+SELECT i.request FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?1
+GROUP BY i.request HAVING min(e.variant) < max(e.variant)
+"""
+"""The requests of an experiment that were answered with interleaved lists, but for lists of one item."""
 
 
 def now_ms() -> int:
     """Return the clock, milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+def _frame(rows: Sequence[tuple[object, ...]], *names: str) -> pl.DataFrame:
+    """Return rows as a table; its columns are whole numbers but for texts and probabilities."""
+    types: dict[str, type[pl.DataType]] = dict.fromkeys(("item", "request", "variant"), pl.String)
+    types |= dict.fromkeys(("propensity", "probability"), pl.Float64)
+    return pl.DataFrame(rows, schema={name: types.get(name, pl.Int64) for name in names}, orient="row")
 
 
 @dataclass(frozen=True)
@@ -255,26 +267,29 @@ class TrafficLog:
                 :data:`ATTRIBUTION` before that exposure, so that none of the verdicts came after it.
 
         Returns:
-            Columns ``variant``, ``impressions``, ``likes``, ``dislikes``, ``first`` (time of the first exposure,
-            milliseconds), and ``impressions_before``, ``likes_before``, ``dislikes_before``. A user that got several
+            Columns ``variant``, ``propensity`` (share of the variant at the first exposure), ``first`` (its time,
+            milliseconds), ``impressions``, ``likes``, ``dislikes``, and ``impressions_before``, ``likes_before``,
+            ``dislikes_before``. Lists that were interleaved under that name are left out. A user that got several
             variants (a change of shares) counts for the first one.
         """
         rows = self._query(
-            """
+            f"""
             WITH shown AS (
-                SELECT i.user, e.variant, i.time, i.like, i.dislike
-                FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?
+                SELECT i.user, e.variant, e.propensity, i.time, i.like, i.dislike
+                FROM exposure e JOIN impression i ON i.id = e.impression
+                WHERE e.experiment = ?1 AND i.request NOT IN ({_MIXED})
             ), first AS (
                 SELECT user, min(time) AS first FROM shown GROUP BY user
             ), own AS (
-                SELECT s.user, s.variant, f.first FROM shown s JOIN first f ON f.user = s.user AND f.first = s.time
-                GROUP BY s.user
+                SELECT s.user, s.variant, s.propensity, f.first
+                FROM shown s JOIN first f ON f.user = s.user AND f.first = s.time GROUP BY s.user
             ), before AS (
                 SELECT o.user, count(i.id) AS impressions, sum(i.like) AS likes, sum(i.dislike) AS dislikes
-                FROM own o JOIN impression i ON i.user = o.user AND i.time <= o.first - ? AND i.time >= o.first - ?
+                FROM own o JOIN impression i ON i.user = o.user AND i.time <= o.first - ?2 AND i.time >= o.first - ?3
                 GROUP BY o.user
             )
-            SELECT o.variant, o.first, count(*) AS impressions, sum(s.like) AS likes, sum(s.dislike) AS dislikes,
+            SELECT o.variant, o.propensity, o.first,
+                   count(*) AS impressions, sum(s.like) AS likes, sum(s.dislike) AS dislikes,
                    coalesce(b.impressions, 0), coalesce(b.likes, 0), coalesce(b.dislikes, 0)
             FROM own o JOIN shown s ON s.user = o.user AND s.variant = o.variant
             LEFT JOIN before b ON b.user = o.user
@@ -283,56 +298,52 @@ class TrafficLog:
             (experiment, ATTRIBUTION, ATTRIBUTION + before_days * DAY),
         )
         counts = ("impressions", "likes", "dislikes")
-        names = ["variant", "first", *counts, *(f"{name}_before" for name in counts)]
-        return pl.DataFrame(
-            rows, schema={name: pl.String if name == "variant" else pl.Int64 for name in names}, orient="row"
-        )
+        return _frame(rows, "variant", "propensity", "first", *counts, *(f"{name}_before" for name in counts))
 
     def interleaved(self, experiment: str) -> pl.DataFrame:
         """Return likes and dislikes per request and variant of an interleaved experiment.
 
         Returns:
-            Columns ``user`` (as in :meth:`logged`), ``request``, ``variant``, ``likes``, ``dislikes``.
+            Columns ``user`` (as in :meth:`logged`), ``request``, ``variant``, ``likes``, ``dislikes``. Lists of several
+            items by one variant, which were not interleaved, are left out.
         """
         rows = self._query(
             """
-            SELECT dense_rank() OVER (ORDER BY i.user), i.request, e.variant, sum(i.like), sum(i.dislike)
-            FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?
-            GROUP BY i.user, i.request, e.variant ORDER BY i.request
+            WITH part AS (
+                SELECT i.user, i.request, e.variant, sum(i.like) AS likes, sum(i.dislike) AS dislikes, count(*) AS items
+                FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?
+                GROUP BY i.user, i.request, e.variant
+            ), list AS (
+                SELECT *, count(*) OVER (PARTITION BY request) AS variants FROM part
+            )
+            SELECT dense_rank() OVER (ORDER BY user), request, variant, likes, dislikes
+            FROM list WHERE variants > 1 OR items = 1 ORDER BY request
             """,
             (experiment,),
         )
-        counts = ("user", "likes", "dislikes")
-        names = ("user", "request", "variant", "likes", "dislikes")
-        schema = {name: pl.Int64 if name in counts else pl.String for name in names}
-        return pl.DataFrame(rows, schema=schema, orient="row")
+        return _frame(rows, "user", "request", "variant", "likes", "dislikes")
 
-    def logged(self, experiment: str) -> pl.DataFrame:
+    def logged(self, experiment: str, *, interleaved: bool = True) -> pl.DataFrame:
         """Return every impression of an experiment: what off-policy estimates start from.
+
+        Args:
+            experiment: its name.
+            interleaved: with those of lists that were interleaved under that name.
 
         Returns:
             Columns ``item``, ``position``, ``variant``, ``propensity``, ``like``, ``dislike``, ``time``, ``user`` (a
             number that counts the users from 1, another one in each answer).
         """
         rows = self._query(
-            """
+            f"""
             SELECT i.item, i.position, e.variant, e.propensity, i.like, i.dislike, i.time,
                    dense_rank() OVER (ORDER BY i.user)
-            FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ? ORDER BY i.id
+            FROM exposure e JOIN impression i ON i.id = e.impression
+            WHERE e.experiment = ?1 {"" if interleaved else f"AND i.request NOT IN ({_MIXED})"} ORDER BY i.id
             """,
             (experiment,),
         )
-        schema = {
-            "item": pl.String,
-            "position": pl.Int64,
-            "variant": pl.String,
-            "propensity": pl.Float64,
-            "like": pl.Int64,
-            "dislike": pl.Int64,
-            "time": pl.Int64,
-            "user": pl.Int64,
-        }
-        return pl.DataFrame(rows, schema=schema, orient="row")
+        return _frame(rows, "item", "position", "variant", "propensity", "like", "dislike", "time", "user")
 
     def drawn(self, experiment: str, policy: str) -> pl.DataFrame:
         """Return the first places that were drawn: what is told of a policy that never ran.
@@ -349,15 +360,7 @@ class TrafficLog:
             """,
             (experiment, policy),
         )
-        schema = {
-            "item": pl.String,
-            "propensity": pl.Float64,
-            "probability": pl.Float64,
-            "like": pl.Int64,
-            "dislike": pl.Int64,
-            "user": pl.Int64,
-        }
-        return pl.DataFrame(rows, schema=schema, orient="row")
+        return _frame(rows, "item", "propensity", "probability", "like", "dislike", "user")
 
     def _query(self, sql: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
         """Read beside what is written: a report may take long, and an erasure holds up events until it is done."""

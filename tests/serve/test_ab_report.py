@@ -126,6 +126,23 @@ def test_the_assignment_is_held_against_the_planned_shares() -> None:
         assert report["sample_ratio"]["suspicious"] == suspicious
 
 
+def test_shares_that_were_changed_are_told_and_break_no_assignment() -> None:
+    rng = np.random.default_rng(3)
+    first, second = (
+        simulate(2000, rng, share=share).with_columns(
+            propensity=pl.when(pl.col("variant") == "treated").then(share).otherwise(1 - share)
+        )
+        for share in (0.1, 0.5)
+    )
+    users = pl.concat([first, second.with_columns(pl.col("first") + 2000)])
+    report = {"experiment": "test", **experiment_report(users, "control", SHARES)}
+    assert not report["sample_ratio"]["suspicious"]  # type: ignore[index]
+    assert report["sample_ratio"]["other_shares"] == 2000  # type: ignore[index]
+    assert "2,000 users came under other shares" in report_text(report)
+    later = (pl.col("first") < 2000) | (pl.col("variant") == "control")
+    assert experiment_report(users.filter(later), "control", SHARES)["sample_ratio"]["suspicious"]
+
+
 def test_one_variant_with_too_few_users_breaks_the_assignment() -> None:
     users = simulate(3000, np.random.default_rng(3))
     few = users.filter(pl.col("variant") == "treated").head(900).with_columns(variant=pl.lit("few"))

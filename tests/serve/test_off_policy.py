@@ -64,7 +64,7 @@ def test_intervals_cover_the_truth_where_variants_are_assigned_to_users(tmp_path
                 "propensity": 0.5,
             }
         )
-        log.logged = lambda name, rows=rows: rows  # type: ignore[misc,assignment]
+        log.logged = lambda name, rows=rows, **_: rows  # type: ignore[misc,assignment]
         found = value_of_variant(log, "test", experiment, "b")
         for name in covered:
             covered[name] += found[name].low <= 0.1 <= found[name].high
@@ -105,7 +105,11 @@ def test_half_lists_tell_nothing_of_whole_ones(tmp_path: Path) -> None:
     for user in "ab":
         log.write([Shown("r" + user, user, ["1", "2"], 1, "v", [[("x", "one", 0.5)], [("x", "two", 0.5)]])])
     variants = {"one": {"share": 0.5}, "two": {"share": 0.5}}
-    assert value_of_variant(log, "x", parse_experiment("x", {"variants": variants}), "one")
+    split = parse_experiment("x", {"variants": variants})
+    with pytest.raises(UsageError, match="'one' has shown nothing yet"):  # as long as the lists were interleaved
+        value_of_variant(log, "x", split, "one")
+    log.write([Shown("s" + user, user, ["1"], 2, "v", [[("x", "one", 0.5)]]) for user in "ab"])
+    assert value_of_variant(log, "x", split, "one")["like_rate_ips"].weight == 2
     mixed = parse_experiment("x", {"variants": variants, "interleave": True})
     with pytest.raises(UsageError, match="'x' interleaves lists"):
         value_of_variant(log, "x", mixed, "one")

@@ -98,6 +98,7 @@ def test_per_user_with_the_period_before(log: TrafficLog) -> None:
     found = {row["variant"]: row for row in log.per_user("test").to_dicts()}
     assert found["a"] == {
         "variant": "a",
+        "propensity": 0.5,
         "first": DAY,
         "impressions": 4,
         "likes": 1,
@@ -117,6 +118,15 @@ def test_interleaved_lists(log: TrafficLog) -> None:
     rows = {row["variant"]: row for row in log.interleaved("mix").to_dicts()}
     assert (rows["a"]["user"], rows["b"]["user"], rows["a"]["request"]) == (1, 1, "1")
     assert (rows["a"]["likes"], rows["a"]["dislikes"], rows["b"]["likes"]) == (0, 1, 1)
+
+
+def test_lists_of_a_split_and_interleaved_ones_under_one_name_are_told_apart(log: TrafficLog) -> None:
+    log.write([shown("1", "u", "xy", 0), shown("2", "w", "xy", 0, variant="b")])
+    log.write([Shown("3", user, ["x", "y"], 5, "v1", [[("test", "a", 0.5)], [("test", "b", 0.5)]]) for user in "uvw"])
+    log.outcome([(user, item, 1, 6) for user in "uvw" for item in "xy"])
+    assert sorted(row[:5] for row in log.per_user("test").rows()) == [("a", 0.5, 0, 2, 0), ("b", 0.5, 0, 2, 0)]
+    assert log.logged("test", interleaved=False)["time"].to_list() == [0] * 4
+    assert set(log.interleaved("test")["request"]) == {"3"}
 
 
 def test_a_forgotten_user_is_in_no_byte(tmp_path: Path) -> None:
