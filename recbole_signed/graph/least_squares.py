@@ -12,6 +12,9 @@ import torch
 
 CELLS = 1 << 19
 """Numbers that one chunk of rows holds: 2 MiB of float32, so that it stays in the cache; one row may need more."""
+ROWS_EACH = 64
+"""With fewer rows than one for so many nodes of the other side, turning these into another basis takes longer than it
+saves."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ class SignedLeastSquares:
 
         :math:`(a_0 H^T H + \sum_s a_s \sum_{i \in N_s} h_i h_i^T + \lambda c^\nu I)\, w = \sum_s a_s y_s
         \sum_{i \in N_s} h_i`. Costs :math:`O(|N| d^2 + d^3)` per row, in chunks of rows of similar length; a row
-        without edges gets zeros. For the item side pass the transposes, for some rows only those rows.
+        without edges gets zeros. Of many rows those with at most d/2 edges cost :math:`O(|N|^2 d + |N|^3)` each: in the
+        basis of the eigenvectors of :math:`H^T H` all that is not of the row's own edges is diagonal. For the item side
+        pass the transposes, for some rows only those rows.
 
         Args:
             likes: CSR ``[n_rows, n_fixed]``; what is stored counts, its values do not.
@@ -61,22 +66,34 @@ class SignedLeastSquares:
         result = fixed.new_zeros(likes.shape[0], fixed.shape[1])
         if not result.numel():
             return result
-        weights = fixed.new_tensor([self.like_weight, self.dislike_weight])
-        pulls = weights * fixed.new_tensor([1.0, self.dislike_target])
-        for rows, items, signs, real in edges.chunks(fixed.shape[1]):
-            item, sign, mask = (torch.from_numpy(each).to(fixed.device) for each in (items, signs, real))
-            factors = fixed[item]  # [chunk, longest, d]
+        n_fixed = len(fixed) if n_fixed is None else n_fixed
+        penalties = torch.from_numpy(self.penalties(edges.lengths, n_fixed)).to(fixed)
+        basis = None
+        if np.count_nonzero(edges.lengths) > fixed.shape[1] + len(fixed) // ROWS_EACH:
+            values, basis = (each.to(fixed) for each in torch.linalg.eigh(gram.double()))
+            gram, fixed = values.clamp(min=0).diag(), fixed @ basis
+        roots = fixed.new_tensor([self.like_weight, self.dislike_weight]).sqrt()
+        targets = roots * fixed.new_tensor([1.0, self.dislike_target])
+        for chunk in edges.chunks(fixed.shape[1]):
+            rows, item, sign, mask = (torch.from_numpy(each).to(fixed.device) for each in chunk)
             present = mask.to(fixed.dtype)
-            weighted = factors * (weights[sign] * present).unsqueeze(-1)
-            normal = torch.baddbmm(
-                self.unobserved_weight * gram.expand(len(rows), *gram.shape), weighted.transpose(1, 2), factors
-            )
-            penalty = self.penalties(edges.lengths[rows], fixed.shape[0] if n_fixed is None else n_fixed)
-            normal.diagonal(dim1=1, dim2=2).add_(torch.from_numpy(penalty).to(fixed).unsqueeze(-1))
-            right = torch.einsum("bl,bld->bd", pulls[sign] * present, factors)
-            solved = torch.cholesky_solve(right.unsqueeze(-1), torch.linalg.cholesky(normal))
-            result[torch.from_numpy(rows).to(fixed.device)] = solved.squeeze(-1)
-        return result
+            factors = fixed[item] * (roots[sign] * present).unsqueeze(-1)  # X, [chunk, longest, d]
+            target = (targets[sign] * present).unsqueeze(-1)
+            penalty = penalties[rows].unsqueeze(-1)
+            if basis is not None and 2 * item.shape[1] <= fixed.shape[1]:
+                # (D + X'X)^-1 X'y = D^-1 X'(I + X D^-1 X')^-1 y: as many unknowns as the row has edges
+                scaled = factors / (self.unobserved_weight * gram.diagonal() + penalty).unsqueeze(1)
+                small = torch.bmm(scaled, factors.mT)
+                small.diagonal(dim1=1, dim2=2).add_(1.0)
+                solved = scaled.mT @ torch.cholesky_solve(target, torch.linalg.cholesky(small))
+            else:
+                normal = torch.baddbmm(
+                    self.unobserved_weight * gram.expand(len(rows), *gram.shape), factors.mT, factors
+                )
+                normal.diagonal(dim1=1, dim2=2).add_(penalty)
+                solved = torch.cholesky_solve(factors.mT @ target, torch.linalg.cholesky(normal))
+            result[rows] = solved.squeeze(-1)
+        return result if basis is None else result @ basis.T
 
     def penalties(self, lengths: npt.NDArray[np.int64], n_other: int) -> npt.NDArray[np.float64]:
         r"""Return :math:`\lambda c^\nu` of rows with that many edges, ``n_other`` nodes on the other side."""
@@ -89,23 +106,19 @@ class _Edges:
     """Likes and dislikes of each row, one after the other."""
 
     indptr: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int64]
-    signs: npt.NDArray[np.int64]
+    items: npt.NDArray[np.integer]
+    dislike: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int64]
 
     @classmethod
     def join(cls, likes: sp.csr_matrix, dislikes: sp.csr_matrix) -> _Edges:
-        n_rows = likes.shape[0]
         counts = [np.diff(each.indptr).astype(np.int64) for each in (likes, dislikes)]
-        rows = np.concatenate([np.repeat(np.arange(n_rows), each) for each in counts])
-        order = np.argsort(rows, kind="stable")
         lengths = counts[0] + counts[1]
-        return cls(
-            indptr=np.concatenate([[0], np.cumsum(lengths)]),
-            items=np.concatenate([likes.indices, dislikes.indices]).astype(np.int64)[order],
-            signs=np.repeat(np.array([0, 1]), [likes.nnz, dislikes.nnz])[order],
-            lengths=lengths,
-        )
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        dislike = np.repeat(np.tile([False, True], len(lengths)), np.stack(counts, axis=1).ravel())
+        items = np.empty(len(dislike), dtype=likes.indices.dtype)
+        items[~dislike], items[dislike] = likes.indices, dislikes.indices
+        return cls(indptr, items, dislike, lengths)
 
     def chunks(
         self, width: int
@@ -125,5 +138,5 @@ class _Edges:
             places = np.arange(sizes[last - 1])
             real = places < sizes[first:last, None]
             at = np.where(real, self.indptr[rows][:, None] + places, 0)
-            yield rows, self.items[at], self.signs[at], real
+            yield rows, self.items[at].astype(np.int64), self.dislike[at].astype(np.int64), real
             first = last

@@ -68,6 +68,26 @@ def test_some_rows_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(problem.half_step(likes, dislikes, fixed), whole, rtol=1e-10, atol=1e-12)
 
 
+def test_short_rows_of_many_are_the_minimisers_in_fewer_unknowns(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    dense = rng.random((2, 300, 40)) < np.linspace(0, 0.4, 300)[:, None] * [[[0.6]], [[0.4]]]
+    likes, dislikes = (sp.csr_matrix(each, dtype=np.float32) for each in dense)
+    fixed = torch.from_numpy(rng.standard_normal((40, 24)) * np.linspace(0, 1, 24))  # of one column nothing is known
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        torch.linalg, "cholesky", lambda each, do=torch.linalg.cholesky: sizes.append(len(each.mT[0])) or do(each)
+    )
+    for problem in (SignedLeastSquares(1.3, 0.4, -1.0, 0.2, 0.1), SignedLeastSquares(1.0, 0.0, 0.0, 0.0, 0.1, 0.0)):
+        found = problem.half_step(likes, dislikes, fixed)
+        assert min(sizes) < 12 < max(sizes) == 24
+        wanted = reference(*dense.astype(float), fixed.numpy(), problem)
+        have = dense.any(axis=(0, 2))
+        np.testing.assert_allclose(found.numpy()[have], wanted[have], rtol=1e-8, atol=1e-8)
+        assert not found[~have].any()
+        few = problem.half_step(likes[:9], dislikes[:9], fixed, gram=fixed.T @ fixed)
+        torch.testing.assert_close(few, found[:9], rtol=1e-10, atol=1e-12)
+
+
 def test_the_other_side_may_be_given_in_part() -> None:
     """The rows that are needed, with the Gram matrix and the number of all."""
     likes, dislikes = edges(3)
