@@ -26,6 +26,8 @@ class TunedLearned:
     settings: LearnedSettings
     tuned: SearchResult
     """The settings of the filter; value and effort of the whole choice."""
+    items: LearnedItems
+    """What the fit to the whole graph makes of these settings."""
 
 
 def tune_learned(
@@ -52,17 +54,17 @@ def tune_learned(
     fitted = found.fit(graph, iterations)
     filtered = exposures(fitted, fitted.project(validation.users), validation)
     learned = {
-        each: _Learned.fit(graph, fitted, replace(start, learned_regularisation=each), validation)
-        for each in regularisations
+        each: LearnedItems.fit(graph, fitted, replace(start, learned_regularisation=each)) for each in regularisations
     }
+    users = {each: items.fold_in(validation.users) for each, items in learned.items()}
 
     def candidate(filter_: SpectralFilter, settings: LearnedSettings) -> Candidate:
         def score(pieces: Pieces) -> torch.Tensor:
             exposure = pieces.of("filter", filtered)
             if not settings.learned_share:
                 return filter_.finished(exposure)
-            parts = learned[settings.learned_regularisation]
-            own = pieces.of(settings.learned_regularisation, lambda rows: parts.users[rows] @ parts.items.T)
+            key = settings.learned_regularisation
+            own = pieces.of(key, lambda rows: users[key][rows] @ learned[key].factors.T)
             return filter_.finished(torch.add(exposure, own, alpha=settings.learned_share))
 
         return score
@@ -81,22 +83,8 @@ def tune_learned(
         for each, standing in zip(filters, standings, strict=True):
             if _rank(standing) > best.value:
                 fitted, best = each, standing
-    return TunedLearned(settings, found.followed(fitted, best.value, evaluations))
-
-
-@dataclass(frozen=True)
-class _Learned:
-    """Learned items, and the validation users folded into them."""
-
-    items: torch.Tensor
-    users: torch.Tensor
-
-    @classmethod
-    def fit(
-        cls, graph: SignedGraph, fitted: SpectralFilter, settings: LearnedSettings, validation: Validation
-    ) -> _Learned:
-        learned = LearnedItems.fit(graph, fitted, settings)
-        return cls(learned.factors, learned.fold_in(validation.users))
+    items = learned[settings.learned_regularisation]
+    return TunedLearned(settings, found.followed(fitted, best.value, evaluations), items)
 
 
 def _rank(standing: Standing) -> float:

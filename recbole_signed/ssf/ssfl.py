@@ -15,7 +15,7 @@ import torch
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
-from recbole_signed.ssf.learned_search import tune_learned
+from recbole_signed.ssf.learned_search import TunedLearned, tune_learned
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.shortlist import ListScores
 from recbole_signed.ssf.ssf import SSF, Derived
@@ -57,6 +57,7 @@ class SSFL(SSF):
         self.register_buffer("learned_unit", torch.zeros((), dtype=torch.float64))
         self.register_buffer("chosen_learned", LearnedSettings.from_mapping(config).to_tensor())
         self._gram = Derived()
+        self._tuned: TunedLearned | None = None
 
     @property
     def learned_settings(self) -> LearnedSettings:
@@ -79,15 +80,19 @@ class SSFL(SSF):
         )
         self.chosen_settings = learned.tuned.settings.to_tensor().to(self.device)
         self.chosen_learned = learned.settings.to_tensor().to(self.device)
+        self._tuned = learned
         return learned.tuned
 
     def fit(self) -> None:
         """Fit the filter, and learn the item factors; the same graph gives the same model."""
-        filter_ = self._fit_filter()
+        filter_, tuned, settings = self._fit_filter(), self._tuned, self.learned_settings
+        self._tuned = None
         self.learned_factors = torch.zeros(self.n_items, 0, device=self.device)  # those of an earlier fit are void
-        if not self.learned_settings.learned_share:
+        if not settings.learned_share:
             return
-        learned = LearnedItems.fit(self.graph, filter_, self.learned_settings)
+        # as the filter: what the choice of parameters left is the same
+        left = tuned is not None and filter_ is tuned.tuned.fitted and settings == tuned.settings
+        learned = tuned.items if tuned and left else LearnedItems.fit(self.graph, filter_, settings)
         self.learned_factors = learned.factors.to(self.device)
         self.learned_unit = torch.tensor(learned.unit, dtype=torch.float64, device=self.device)
 

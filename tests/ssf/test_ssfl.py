@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -104,6 +105,28 @@ def test_it_chooses_what_is_best_on_validation(prepare: Callable[..., Any], capl
     best = valid(**{**chosen, "auto": False})
     assert best >= valid(**{**chosen, "auto": False, "learned_share": 0.0}) - 1e-6
     assert best >= valid(**{**chosen, "auto": False, "dislike_aversion": 0.5}) - 1e-6
+
+
+def test_a_fit_takes_over_what_the_choice_left_as_long_as_nothing_is_set(prepare: Callable[..., Any]) -> None:
+    model, _, parts = prepare(rank=30, learned_rank=8, learned_share=0.6, valid_metric="NDCG@20")
+    model.given = frozenset({"learned_share"})
+
+    def of_fit(*, passes: int) -> torch.Tensor:
+        with patch.object(LearnedItems, "fit", wraps=LearnedItems.fit) as fit:
+            model.fit()
+        assert fit.call_count == passes
+        return model.learned_factors
+
+    model.tune(parts[1])
+    kept, unit = of_fit(passes=0), model.learned_unit
+    assert torch.equal(kept, of_fit(passes=1))
+    assert unit == model.learned_unit
+    model.tune(parts[1])
+    model.chosen_learned = replace(model.learned_settings, learned_regularisation=5.0).to_tensor()
+    assert not torch.allclose(kept, of_fit(passes=1))
+    model.tune(parts[1])
+    model.chosen_settings = replace(model.settings, degree_smoothing=90.0).to_tensor()
+    assert not torch.allclose(kept, of_fit(passes=1))
 
 
 @pytest.mark.parametrize("wrong", [{"learned_rank": 0}, {"learned_share": "much"}, {"rank": 0}])
