@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from command_line import outcome
 from typer.testing import CliRunner
 from warm_python import WarmPython
 
@@ -28,15 +29,6 @@ def toy(tmp_path: Path) -> str:
     """The planted set, where the converters write."""
     convert("toy", None, tmp_path / "atomic_files")
     return "toy-signed"
-
-
-def outcome(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of a command in this process."""
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(words))
-    output = capsys.readouterr()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code, output.out, output.err
 
 
 def process(*words: str) -> subprocess.CompletedProcess[str]:

@@ -10,17 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import outcome
 
-from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
-
-
-def outcome(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(words))
-    output = capsys.readouterr()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code, output.out, output.err
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from recbole_signed.cli.app import main
+from command_line import outcome
 
 
 @pytest.fixture
@@ -28,22 +27,18 @@ def experiment(tmp_path: Path) -> Path:
     return path
 
 
-def run(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    return int(ended.value.code or 0)
-
-
 def test_it_writes_its_report_beside_the_yaml(experiment: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run("replay", str(experiment), "--json") == 0
-    summary = json.loads(capfd.readouterr().out)
+    status, out, _ = outcome(capfd, "replay", experiment, "--json")
+    assert status == 0
+    summary = json.loads(out)
     assert {row["arm"] for row in summary["pooled"]} == {"none", "online", "refit", "pop"}
     assert {each.name for each in experiment.parent.iterdir()} == {"small.yaml", "small.md", "small.jsonl", "small.png"}
-    assert run("online", str(experiment)) == 0  # the old name; from what is there
-    assert capfd.readouterr().out == (experiment.parent / "small.md").read_text()
+    table = (experiment.parent / "small.md").read_text()
+    assert outcome(capfd, "online", experiment)[:2] == (0, table)  # the old name; from what is there
 
 
 def test_an_unknown_data_set_is_refused(experiment: Path, capfd: pytest.CaptureFixture[str]) -> None:
     experiment.write_text(experiment.read_text().replace("ml-100k-signed", "ml-100k-singed"))
-    assert run("replay", str(experiment)) == 2
-    assert "did you mean 'ml-100k-signed'" in capfd.readouterr().err
+    status, _, err = outcome(capfd, "replay", experiment)
+    assert status == 2
+    assert "did you mean 'ml-100k-signed'" in err

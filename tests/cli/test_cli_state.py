@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import outcome
 from small_recommender import begin
 
-from recbole_signed.cli.app import main
 from recbole_signed.online import Event, EventBatch
 from recbole_signed.online.store import OnlineState
 from recbole_signed.serve import Shown, TrafficLog
@@ -26,15 +26,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        main([str(word) for word in words])
-    captured = capsys.readouterr()
-    return int(exit_.value.code or 0), captured.out, captured.err
-
-
 def as_json(capsys: pytest.CaptureFixture[str], *words: Any) -> Any:
-    status, out, _ = run(capsys, *words, "--json")
+    status, out, _ = outcome(capsys, *words, "--json")
     assert status == 0
     return json.loads(out)
 
@@ -44,12 +37,12 @@ def test_versions(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert names == ["v000002", "v000003", "v000004"]
     assert as_json(capsys, "state", "versions", "pin", folder, names[0]) == {"version": names[0], "pinned": True}
     assert as_json(capsys, "state", "versions", "rollback", folder, names[1]) == {"current": names[1]}
-    _, out, _ = run(capsys, "state", "versions", "list", folder)
+    _, out, _ = outcome(capsys, "state", "versions", "list", folder)
     lines = out.splitlines()
     assert "(pinned)" in lines[1]
     assert lines[2].startswith("* v000003")
     assert as_json(capsys, "state", "versions", "gc", folder, "--keep", 1) == {"removed": []}
-    assert "no longer pinned" in run(capsys, "state", "versions", "pin", folder, names[0], "--undo")[1]
+    assert "no longer pinned" in outcome(capsys, "state", "versions", "pin", folder, names[0], "--undo")[1]
     assert as_json(capsys, "state", "versions", "gc", folder, "--keep", 1) == {"removed": [names[0]]}
     with OnlineState.open(folder) as state:
         snapshot = state.recover()
@@ -64,9 +57,9 @@ def test_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert [row["user_id"] for row in found["rows"]] == ["u0", "u1"]
     assert as_json(capsys, "state", "compact", folder)["base_seq"] == 50
     for option in ("--after", "--limit"):
-        status, _, err = run(capsys, "state", "log", folder, option, 2**63)
+        status, _, err = outcome(capsys, "state", "log", folder, option, 2**63)
         assert (status, option in err) == (2, True)
-    _, out, _ = run(capsys, "state", "log", folder)
+    _, out, _ = outcome(capsys, "state", "log", folder)
     assert "base seq: 50" in out
     assert "like" in out.splitlines()[-1]
 
@@ -79,9 +72,9 @@ def test_an_event_is_known_however_its_id_is_typed(capsys: pytest.CaptureFixture
         state.ingest(EventBatch.of([Event(typed, "u1", "i1", "view", 1_700_000_000_000)]))
     for event in (typed, kept):
         assert as_json(capsys, "state", "log", folder, "--event-id", event)["event_known"], event
-        _, out, _ = run(capsys, "state", "verify", folder, "--forgotten", "nobody", "--event-id", event)
+        _, out, _ = outcome(capsys, "state", "verify", folder, "--forgotten", "nobody", "--event-id", event)
         assert "is known by its digest" in out, event
-    status, _, err = run(capsys, "state", "log", folder, "--event-id", "")
+    status, _, err = outcome(capsys, "state", "log", folder, "--event-id", "")
     assert (status, "event_id is empty" in err) == (2, True)
 
 
@@ -90,55 +83,58 @@ def test_a_log_without_versions_is_compacted_whole(capsys: pytest.CaptureFixture
         state.recover()
         state.ingest(EventBatch.of([Event("e", "u", "i", "like", 1)]))
     assert as_json(capsys, "state", "compact", tmp_path / "state")["base_seq"] == 1
-    assert "no version yet" in run(capsys, "state", "versions", "list", tmp_path / "state")[1]
+    assert "no version yet" in outcome(capsys, "state", "versions", "list", tmp_path / "state")[1]
 
 
 def test_wrong_input(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
-    status, _, err = run(capsys, "state", "versions", "rollback", folder, "v000009")
+    status, _, err = outcome(capsys, "state", "versions", "rollback", folder, "v000009")
     assert status == 2
     assert "There is no version 'v000009'" in err
     assert err.strip().endswith("'?")
     for command in (("log", tmp_path), ("verify", tmp_path), ("versions", "list", tmp_path), ("backup", tmp_path, "b")):
-        status, _, err = run(capsys, "state", *command)
+        status, _, err = outcome(capsys, "state", *command)
         assert status == 2
         assert f"{tmp_path} holds no online state (log.sqlite is not there)" in " ".join(err.split())
     with OnlineState.open(folder):
         for command in (("rollback", folder, "v000003"), ("gc", folder)):
-            status, _, err = run(capsys, "state", "versions", *command)
+            status, _, err = outcome(capsys, "state", "versions", *command)
             assert status == 2
             assert "is being written by process" in err
-        assert run(capsys, "state", "versions", "pin", folder, "v000003")[0] == 0
-        assert run(capsys, "state", "log", folder)[0] == 0
-        assert run(capsys, "state", "compact", folder)[0] == 2
+        assert outcome(capsys, "state", "versions", "pin", folder, "v000003")[0] == 0
+        assert outcome(capsys, "state", "log", folder)[0] == 0
+        assert outcome(capsys, "state", "compact", folder)[0] == 2
 
 
 def test_verify(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert as_json(capsys, "state", "verify", folder) == {"damage": {}, "versions": 3, "dead_letters": 0}
-    status, _, err = run(capsys, "state", "verify", folder, "--event-id", "x")
+    status, _, err = outcome(capsys, "state", "verify", folder, "--event-id", "x")
     assert (status, "give --forgotten TOKEN too" in err) == (2, True)
     damaged = sorted((folder / "versions").glob("v*"))[0]
     tensors = damaged / "model.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1])
-    status, out, _ = run(capsys, "state", "verify", folder)
+    status, out, _ = outcome(capsys, "state", "verify", folder)
     assert status == 1
     assert f"{damaged.name}: " in out
     assert "3 versions, 0 rejected events: damaged." in out
 
 
 def test_verify_says_that_short_texts_are_found_by_chance(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    _, out, _ = run(capsys, "state", "verify", folder, "--forgotten", "nobody-of-this-name", "--event-id", "i")
+    _, out, _ = outcome(capsys, "state", "verify", folder, "--forgotten", "nobody-of-this-name", "--event-id", "i")
     assert "Other ids, numbers and checksums hold texts as short as 'i' by chance." in out
 
 
 def test_verify_finds_what_a_service_has_shown(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     log = TrafficLog(folder / "traffic.sqlite")
     log.write([Shown("r", user, ["i1", "i2"], 1, "SSF@0", [[]]) for user in ("gone", "here")])
-    status, out, _ = run(capsys, "state", "verify", folder, "--forgotten", "gone")
+    status, out, _ = outcome(capsys, "state", "verify", folder, "--forgotten", "gone")
     assert (status, f"{folder / 'traffic.sqlite'} holds what was shown to the user" in out) == (1, True)
     assert "texts as short as" not in out  # what was found is no text
     log.forget("gone", 0)
     log.close()
-    assert run(capsys, "state", "verify", folder, "--forgotten", "gone")[:2] == (0, "No trace of the user is left.\n")
+    assert outcome(capsys, "state", "verify", folder, "--forgotten", "gone")[:2] == (
+        0,
+        "No trace of the user is left.\n",
+    )
 
 
 def test_verify_finds_a_damaged_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -146,7 +142,7 @@ def test_verify_finds_a_damaged_log(capsys: pytest.CaptureFixture[str], folder: 
     content = bytearray(log.read_bytes())
     content[len(content) // 2] ^= 255
     log.write_bytes(content)
-    status, out, _ = run(capsys, "state", "verify", folder)
+    status, out, _ = outcome(capsys, "state", "verify", folder)
     assert status == 1
     assert "log.sqlite: " in out
 
@@ -156,11 +152,11 @@ def test_control_characters_are_escaped_in_what_is_printed(tmp_path: Path, capsy
         state.recover()
         state.ingest(EventBatch.of([Event("e1", "\x1b[31mred\x9b2J", "i\x07tem", "like", 1)]))
     for words in (["log"], ["log", "--json"]):
-        status, out, _ = run(capsys, "state", *words, tmp_path / "state")
+        status, out, _ = outcome(capsys, "state", *words, tmp_path / "state")
         assert status == 0
         assert not {"\x1b", "\x07", "\x9b"} & set(out)
         assert "red" in out
-    _, out, err = run(capsys, "state", "log", tmp_path / "no\x1b[31m")
+    _, out, err = outcome(capsys, "state", "log", tmp_path / "no\x1b[31m")
     assert "\x1b" not in err + out
 
 
@@ -169,7 +165,7 @@ def test_refit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     user = recommender.state.users.tokens([1])[0]  # type: ignore[union-attr]
     recommender.forget(user)
     assert recommender.pending_erasure.factors == 1
-    status, _, err = run(capsys, "state", "refit", tmp_path / "state")
+    status, _, err = outcome(capsys, "state", "refit", tmp_path / "state")
     assert (status, "is being written by process" in err) == (2, True)
     recommender.close()
     before = {each["name"] for each in as_json(capsys, "state", "versions", "list", tmp_path / "state")}
@@ -178,4 +174,4 @@ def test_refit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     after = as_json(capsys, "state", "versions", "list", tmp_path / "state")
     assert [each["name"] for each in after if each["current"]] == [told["version"]]
     assert not before & {each["name"] for each in after}  # they knew the user
-    assert "from scratch" in run(capsys, "state", "refit", tmp_path / "state")[1]
+    assert "from scratch" in outcome(capsys, "state", "refit", tmp_path / "state")[1]

@@ -6,20 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import outcome
 
-from recbole_signed.cli import app as cli
 from recbole_signed.cli.stats import parse_count
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.synth import PROFILES
-
-
-def outcome(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(words))
-    output = capsys.readouterr()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code, output.out, output.err
 
 
 @pytest.fixture

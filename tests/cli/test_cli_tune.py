@@ -7,18 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import outcome
 
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.experiments.runs import run
-
-
-def outcome(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(words))
-    output = capfd.readouterr()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code, output.out, output.err
 
 
 def test_the_command_writes_what_a_run_can_use(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

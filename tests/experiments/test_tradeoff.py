@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import outcome
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from recbole_signed.cli import analysis
-from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.analysis import (
@@ -37,13 +37,6 @@ from recbole_signed.table import to_text
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
-
-
-def outcome(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(words))
-    output = capsys.readouterr()
-    return int(exit_.value.code or 0), output.out, output.err
 
 
 @pytest.fixture(autouse=True)

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import outcome
 from small_recommender import begin
 
 import recbole_signed
-from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.serve import ServeSettings, run_service
@@ -38,13 +38,6 @@ experiments:
       plain: {share: 0.5}
       careful: {share: 0.5, parameters: {dislike_aversion: 3.0}}
 """
-
-
-def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        main(list(words))
-    captured = capsys.readouterr()
-    return int(exit_.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture
@@ -86,7 +79,7 @@ def test_serve_simulate_and_report(
         urllib.request.urlopen(urllib.request.Request(service, headers={"Host": "evil.example"}), timeout=30)
     assert refused.value.code == 421
     assert not (tmp_path / "log_tensorboard").exists()
-    status, out, _ = call(capsys, "simulate", service, "-d", "toy-signed", "--rounds", "30", "--json")
+    status, out, _ = outcome(capsys, "simulate", service, "-d", "toy-signed", "--rounds", "30", "--json")
     assert status == 0
     found = json.loads(out)
     assert found["shown"] >= 30
@@ -94,13 +87,13 @@ def test_serve_simulate_and_report(
     quality = get(f"{service}/v1/quality")["windows"]["hour"]["all"]
     assert quality["likes"] > 0
     convert("toy", None, "dataset", name="mine")  # where run looks, too
-    status, out, _ = call(capsys, "simulate", service, "-d", "mine", "--rounds", "2", "--json")
+    status, out, _ = outcome(capsys, "simulate", service, "-d", "mine", "--rounds", "2", "--json")
     assert (status, json.loads(out)["shown"] > 0) == (0, True)
-    status, _, err = call(capsys, "simulate", service, "-d", "nine")
+    status, _, err = outcome(capsys, "simulate", service, "-d", "nine")
     assert (status, "there is no data set 'nine' in dataset or atomic_files" in err) == (2, True)
-    planted = call(capsys, "simulate", service, "--rounds", "5")
+    planted = outcome(capsys, "simulate", service, "--rounds", "5")
     assert "items looked at in 5 lists" in planted[1]
-    status, out, _ = call(capsys, "experiment", "report", "none", "--state", "state")
+    status, out, _ = outcome(capsys, "experiment", "report", "none", "--state", "state")
     assert status == 2
 
 
@@ -156,25 +149,25 @@ def test_experiment_commands(
         log.write([Shown(f"r{user}", f"u{user}", ["x", "y", "z"], user, "v", [[("aversion", variant, 0.5)]])])
         log.outcome([(f"u{user}", "x" if user % 3 else "y", 1 if user % 5 else -1, user + 1)])
     log.close()
-    status, out, _ = call(capsys, "experiment", "report", "aversion", "--state", "state")
+    status, out, _ = outcome(capsys, "experiment", "report", "aversion", "--state", "state")
     assert status == 0
     assert "control is plain" in out
     assert "like_rate" in out
-    report = json.loads(call(capsys, "experiment", "report", "aversion", "--state", "state", "--json")[1])
+    report = json.loads(outcome(capsys, "experiment", "report", "aversion", "--state", "state", "--json")[1])
     assert report["variants"]["plain"]["users"] == 30
     words = ["experiment", "off-policy", "aversion", "--state", "state", "--variant", "careful"]
-    value = json.loads(call(capsys, *words, "--json")[1])
+    value = json.loads(outcome(capsys, *words, "--json")[1])
     assert value["like_rate_snips"]["value"] == pytest.approx(report["variants"]["careful"]["like_rate"])
-    assert "like_rate_ips" in call(capsys, *words)[1]
-    status, _, err = call(capsys, *words[:-1], "none")
+    assert "like_rate_ips" in outcome(capsys, *words)[1]
+    status, _, err = outcome(capsys, *words[:-1], "none")
     assert (status, "has no variant 'none'" in err) == (2, True)
     (state / "experiments.yaml").rename(tmp_path / "mine.yaml")
-    assert json.loads(call(capsys, *words, "--experiments", "mine.yaml", "--json")[1]) == value
+    assert json.loads(outcome(capsys, *words, "--experiments", "mine.yaml", "--json")[1]) == value
     elsewhere = ["experiment", "report", "aversion", "--state", "state", "--experiments", "mine.yaml", "--json"]
-    assert json.loads(call(capsys, *elsewhere)[1]) == report
+    assert json.loads(outcome(capsys, *elsewhere)[1]) == report
     power = ["experiment", "power", "--rate", "0.1", "--effect", "0.05", "--impressions", "20"]
-    assert json.loads(call(capsys, *power, "--users-per-day", "100", "--json")[1])["days"] > 10
-    assert "users in each variant" in call(capsys, *power)[1]
+    assert json.loads(outcome(capsys, *power, "--users-per-day", "100", "--json")[1])["days"] > 10
+    assert "users in each variant" in outcome(capsys, *power)[1]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +192,7 @@ def test_wrong_words(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    status, _, err = call(capsys, *words)
+    status, _, err = outcome(capsys, *words)
     assert status == 2
     assert message in err
     assert len(err.splitlines()) == 1
@@ -211,10 +204,10 @@ def test_an_address_is_refused_before_a_state_is_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("recbole_signed.serve.start.init_state", lambda *_: pytest.fail("a model is fitted"))
-    status, _, err = call(capsys, "serve", *words, "--host", "0.0.0.0")
+    status, _, err = outcome(capsys, "serve", *words, "--host", "0.0.0.0")
     assert (status, "without API keys" in err) == (2, True)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        status, _, err = call(capsys, "serve", *words, "--port", str(taken.getsockname()[1]))
+        status, _, err = outcome(capsys, "serve", *words, "--port", str(taken.getsockname()[1]))
     assert (status, "can't listen on" in err) == (2, True)
     assert not list(tmp_path.iterdir())
 
@@ -231,9 +224,9 @@ def test_a_folder_that_can_not_be_a_backup_is_refused_at_the_start(folder: str, 
 def test_api_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from recbole_signed.serve import ApiKeys
 
-    key = json.loads(call(capsys, "api-key", "read", "--keys", str(tmp_path / "keys"), "--json")[1])["key"]
+    key = json.loads(outcome(capsys, "api-key", "read", "--keys", str(tmp_path / "keys"), "--json")[1])["key"]
     assert ApiKeys(tmp_path / "keys").allows(key, "read")
-    assert len(call(capsys, "api-key", "admin", "--keys", str(tmp_path / "keys"))[1].strip()) > 30
+    assert len(outcome(capsys, "api-key", "admin", "--keys", str(tmp_path / "keys"))[1].strip()) > 30
 
 
 def samples(service: str, name: str, first: Callable[[], Any] = lambda: None) -> dict[str, float]:
