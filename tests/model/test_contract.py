@@ -6,12 +6,14 @@ import copy
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from interrupted_training import interrupted
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
@@ -329,12 +331,5 @@ def test_training_that_was_interrupted_gives_what_it_would_have_given(name: str,
         pytest.skip("it is fitted in one pass")
     users, items = tokens(rows)
     whole = build(name, rows, epochs=6).scores(users, items)
-    first = build(name, rows, fit=False, epochs=3, checkpoint_dir="interrupted")
-    trainer = get_trainer(first.config["MODEL_TYPE"], name)(first.config, first.model)
-    trainer.fit(first.parts[0], None, saved=True, show_progress=False)  # without validation each epoch is saved
-    second = build(name, rows, fit=False, epochs=6, resume=trainer.saved_model_file)
-    trainer = get_trainer(second.config["MODEL_TYPE"], name)(second.config, second.model)
-    assert trainer.start_epoch == 3
-    trainer.fit(second.parts[0], second.parts[1], saved=False, show_progress=False)
-    second.model.eval()
+    second = interrupted(partial(build, name, rows, fit=False))
     assert torch.equal(second.scores(users, items), whole)

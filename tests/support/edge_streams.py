@@ -154,8 +154,11 @@ def check_every_way_is_the_same(base: Any, moves: list[list[Move]], tolerance: f
             assert difference < tolerance, (way, difference)
 
 
-def check_explanations(learner: Any, stream: Stream) -> None:
+def check_explanations(base: Any) -> None:
     """Check that the explanation of each pair adds up to its score, likes, dislikes and growing items included."""
+    stream = small_stream()
+    moves = [[(4, 3, DISLIKE), (4, 5, LIKE), (9, 3, LIKE)], [(N_USERS + 1, 3, LIKE)]]
+    learner = follow(copy.deepcopy(base), stream, moves)
     scores = learner.scores(stream.edges, stream.everyone).numpy()
     for user in (1, 4, 9, N_USERS + 1):
         for item in range(1, stream.edges.n_items):
