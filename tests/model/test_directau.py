@@ -15,7 +15,7 @@ def test_embeddings_and_loss_are_those_of_the_formulas(encoder: str, layers: int
     model = build(DirectAU, data, encoder=encoder, n_layers=2, gamma=0.7)
     table = light(data.likes, nodes(model.user_embedding, model.item_embedding), layers)
     assert_same_encoding(model, table)
-    batch = {name: column[data.batch(1)["sign"] > 0] for name, column in data.batch(1).items()}
+    batch = data.liked(1)
     unit = table / table.norm(dim=1, keepdim=True).clamp(min=1e-12)
     users, items = batch["user_id"], batch["item_id"] + N_USERS
     wanted = (unit[users] - unit[items]).square().sum(dim=1).mean()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from signed_reference import N_USERS, adjacency, assert_same_encoding, build, nodes, normalised, small_data
-from torch.nn.functional import logsigmoid
+from signed_reference import N_USERS, adjacency, assert_same_encoding, bpr_of, build, nodes, normalised, small_data
 
 from recbole_signed.model import LightGCL
 
@@ -25,9 +24,8 @@ def test_embeddings_and_loss_are_those_of_the_formulas(q: int) -> None:
     whole[:N_USERS, N_USERS:], whole[N_USERS:, :N_USERS] = coarse, coarse.T
     other = start + whole @ layers[0] + whole @ layers[1]
 
-    batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
-    u, i, n = (table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS])
-    wanted = -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean()
+    batch = data.liked(2)
+    wanted = bpr_of(batch, table)
     named = torch.cat([batch["item_id"], batch["neg_item_id"].flatten()]) + N_USERS
     for rows, side in ((batch["user_id"], table[:N_USERS]), (named, table[N_USERS:])):
         apart = (other[rows] @ side.T / 0.7).exp().sum(dim=1).log().mean()

@@ -11,13 +11,13 @@ from signed_reference import (
     adjacency,
     assert_same_encoding,
     assert_same_loss,
+    bpr_of_both,
     build,
     light,
     nodes,
     rows_of,
     small_data,
 )
-from torch.nn.functional import logsigmoid
 
 from recbole_signed.model import LSGRec
 
@@ -33,14 +33,9 @@ def streams(model: LSGRec, data: Any, n_layers: int) -> tuple[torch.Tensor, torc
 
 
 def loss(model: LSGRec, data: Any, batch: dict[str, torch.Tensor], n_layers: int) -> torch.Tensor:
-    positive, negative = (rows_of(batch, each) for each in streams(model, data, n_layers))
-    total = torch.zeros((), dtype=torch.float64)
-    for kind, (u, i, n), like, dislike in ((1, positive, 1.0, 2.0), (-1, negative, 2.0, 1.0)):
-        c = torch.where(batch["sign"] > 0, like, dislike)
-        margins = kind * ((c * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2))
-        total = total - logsigmoid(margins).sum(1).mean()
-        total = total + 0.02 / 2 * (u.square().sum() + i.square().sum() + n.square().sum())
-    (u, i, _), (u_minus, i_minus, _) = positive, negative
+    tables = streams(model, data, n_layers)
+    total = bpr_of_both(batch, *tables, 2.0, 0.02)
+    (u, i, _), (u_minus, i_minus, _) = (rows_of(batch, each) for each in tables)
     predicted = model.rating(torch.cat([u, i], dim=1))[:, 0]
     total = total + 0.6 * ((predicted - batch["sign"]) ** 2).mean()
     return total + 0.3 * (((u * u_minus).sum(1) ** 2).mean() + ((i * i_minus).sum(1) ** 2).mean())

@@ -6,8 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, build, light, nodes, rows_of, small_data
-from torch.nn.functional import logsigmoid
+from signed_reference import (
+    N_USERS,
+    assert_disinterest_comes_last,
+    assert_same_encoding,
+    assert_same_loss,
+    bpr_of_both,
+    build,
+    contrast,
+    light,
+    nodes,
+    small_data,
+)
 
 from recbole_signed.model import PANEGNN
 
@@ -27,25 +37,12 @@ def distorted(model: PANEGNN) -> np.ndarray:
     return (model.distorted.to_users.matrix.to_dense() != 0).double().numpy()
 
 
-def contrast(first: torch.Tensor, second: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    rows = sorted(set(ids.tolist()))
-    one, two = (each[rows] / each[rows].norm(dim=1, keepdim=True) for each in (first, second))
-    likeness = (one @ two.T / 0.6).exp()
-    return -(likeness.diagonal() / likeness.sum(1)).log().mean()
-
-
 def loss(model: PANEGNN, data: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     tables = embeddings(model, data)
-    total = torch.zeros((), dtype=torch.float64)
-    for kind, table, like, dislike in ((1, tables[0], 1.0, 1.7), (-1, tables[1], 1.7, 1.0)):
-        u, i, n = rows_of(batch, table)
-        c = torch.where(batch["sign"] > 0, like, dislike)
-        margins = kind * ((c * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2))
-        total = total - logsigmoid(margins).sum(1).mean()
-        total = total + 0.02 / 2 * (u.square().sum() + i.square().sum() + n.square().sum())
+    total = bpr_of_both(batch, *tables, 1.7, 0.02)
     other = light(distorted(model), nodes(model.user_dislikes, model.item_dislikes), LAYERS)
     for ids in (batch["user_id"], batch["item_id"] + N_USERS):
-        total = total + 0.3 * contrast(tables[1], other, ids)
+        total = total + 0.3 * contrast(tables[1], other, ids, 0.6)
     return total
 
 
@@ -93,9 +90,4 @@ def test_without_dislikes_scores_are_those_of_lightgcn_filtered() -> None:
 def test_items_of_disinterest_come_last_in_the_order_of_interest() -> None:
     data = small_data()
     model = build(PANEGNN, data, disinterest_threshold=0.3)
-    plus, minus = (each[:N_USERS] @ each[N_USERS:].T for each in embeddings(model, data))
-    scores = model.score(torch.arange(N_USERS))
-    assert torch.isfinite(scores).all()
-    for row, interest, disinterest in zip(scores, plus, minus, strict=True):
-        wanted = sorted(range(len(row)), key=lambda item: (bool(disinterest[item] > 0.3), -float(interest[item])))
-        assert row.argsort(descending=True).tolist() == wanted
+    assert_disinterest_comes_last(model, *embeddings(model, data), 0.3)

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 from signed_reference import (
-    N_USERS,
     adjacency,
+    assert_disinterest_comes_last,
     assert_same_encoding,
     assert_same_loss,
+    bpr_of_both,
     build,
     nodes,
     rows_of,
     small_data,
 )
-from torch.nn.functional import cosine_similarity, logsigmoid
+from torch.nn.functional import cosine_similarity
 
 from recbole_signed.model import PoneGNN
 
@@ -41,16 +42,10 @@ def streams(model: PoneGNN, data: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def loss(model: PoneGNN, data: Any, batch: dict[str, torch.Tensor], disinterest: bool) -> torch.Tensor:
-    positive, negative = (rows_of(batch, each) for each in streams(model, data))
-    total = torch.zeros((), dtype=torch.float64)
-    parts = [(1, positive, 1.0, 2.0), (-1, negative, 2.0, 1.0)][: 1 + disinterest]
-    for kind, (u, i, n), like, dislike in parts:
-        c = torch.where(batch["sign"] > 0, like, dislike)
-        margins = kind * ((c * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2))
-        total = total - logsigmoid(margins).sum(1).mean()
-        total = total + 0.02 / 2 * (u.square().sum() + i.square().sum() + n.square().sum())
+    tables = streams(model, data)
+    total = bpr_of_both(batch, tables[0], tables[1] if disinterest else None, 2.0, 0.02)
     if disinterest:
-        plus, minus = ((cosine_similarity(u, i) / 0.6).exp() for u, i, _ in (positive, negative))
+        plus, minus = ((cosine_similarity(*rows_of(batch, each)[:2]) / 0.6).exp() for each in tables)
         total = total - 0.3 * (plus / (plus + minus)).log().mean()
     return total
 
@@ -78,10 +73,4 @@ def test_without_dislikes_disinterest_is_the_second_table() -> None:
 def test_items_of_disinterest_come_last_in_the_order_of_interest(threshold: float) -> None:
     data = small_data()
     model = build(PoneGNN, data, disinterest_threshold=threshold)
-    plus, minus = (each[:N_USERS] @ each[N_USERS:].T for each in streams(model, data))
-    scores = model.score(torch.arange(N_USERS))
-    assert torch.isfinite(scores).all()
-    for row, interest, disinterest in zip(scores, plus, minus, strict=True):
-        wanted = sorted(range(len(row)), key=lambda item: (bool(disinterest[item] > threshold), -float(interest[item])))
-        assert row.argsort(descending=True).tolist() == wanted
-    assert (minus > threshold).any(dim=1).sum() > 5
+    assert_disinterest_comes_last(model, *streams(model, data), threshold)

@@ -6,8 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, build, nodes, small_data
-from torch.nn.functional import logsigmoid
+from signed_reference import (
+    assert_dropout_in_training_alone,
+    assert_same_encoding,
+    assert_same_loss,
+    bpr_of,
+    build,
+    nodes,
+    small_data,
+)
 
 from recbole_signed.model import SBGNN
 
@@ -43,9 +50,8 @@ def test_embeddings_and_loss_are_those_of_the_formulas() -> None:
     model = build(SBGNN, data)
     table = embeddings(model, data)
     assert_same_encoding(model, table)
-    batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
-    u, i, n = (table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS])
-    assert_same_loss(model, batch, -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean())
+    batch = data.liked(2)
+    assert_same_loss(model, batch, bpr_of(batch, table))
 
 
 def test_pairs_of_both_signs_are_no_neighbours_of_themselves() -> None:
@@ -58,10 +64,7 @@ def test_pairs_of_both_signs_are_no_neighbours_of_themselves() -> None:
 def test_dropout_is_that_of_training_alone() -> None:
     data = small_data()
     model = build(SBGNN, data)
-    batch = data.batch(1)
-    assert torch.equal(model.loss(batch), model.loss(batch))
-    model.train()
-    assert not torch.equal(model.loss(batch), model.loss(batch))
+    assert_dropout_in_training_alone(model, data.batch(1))
 
 
 def test_a_dropout_of_0_drops_nothing() -> None:

@@ -7,8 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from signed_reference import N_ITEMS, N_USERS, assert_same_encoding, assert_same_loss, build, nodes, small_data
-from torch.nn.functional import logsigmoid
+from signed_reference import (
+    N_ITEMS,
+    N_USERS,
+    assert_same_encoding,
+    assert_same_loss,
+    bpr_of,
+    build,
+    nodes,
+    small_data,
+    squares_of,
+)
 from torch_geometric.nn import SignedConv
 
 from recbole_signed.errors import UsageError
@@ -50,12 +59,10 @@ def test_embeddings_and_loss_are_those_of_the_formulas() -> None:
     model = build(SGCN, data, embedding_size=SIZE, n_layers=3, reg_weight=0.01)
     table, start = embeddings(model, data), nodes(model.user_embedding, model.item_embedding)
     assert_same_encoding(model, table)
-    batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
-    named = batch["user_id"], batch["item_id"] + N_USERS, batch["neg_item_id"] + N_USERS
-    u, i, n = (table[each] for each in named)
-    wanted = -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean()
-    norms = sum(start[each.reshape(-1)].square().sum() for each in named)
-    assert_same_loss(model, batch, wanted + 0.01 * norms / 2 / len(u))
+    batch = data.liked(2)
+    wanted = bpr_of(batch, table)
+    norms = squares_of(batch, start)
+    assert_same_loss(model, batch, wanted + 0.01 * norms / 2 / len(batch["sign"]))
 
 
 def test_the_layers_are_signed_convolutions_of_pytorch_geometric() -> None:

@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from signed_reference import N_USERS, adjacency, assert_same_encoding, assert_same_loss, build, nodes, small_data
-from torch.nn.functional import logsigmoid
+from signed_reference import (
+    N_USERS,
+    adjacency,
+    assert_same_encoding,
+    assert_same_loss,
+    bpr_of,
+    build,
+    contrast,
+    nodes,
+    small_data,
+    squares_of,
+)
 
 from recbole_signed.model import SimGCL
 
@@ -21,29 +31,17 @@ def final(model: SimGCL, likes: object, n_layers: int = 3) -> torch.Tensor:
     )
 
 
-def contrast(first: torch.Tensor, second: torch.Tensor, rows: torch.Tensor, temperature: float) -> torch.Tensor:
-    """InfoNCE over the distinct rows, as a softmax over the dense matrix of cosines."""
-    chosen = sorted(set(rows.tolist()))
-    first, second = (each[chosen] / each[chosen].norm(dim=1, keepdim=True) for each in (first, second))
-    return -torch.log_softmax(first @ second.T / temperature, dim=1).diagonal().mean()
-
-
 def test_embeddings_and_loss_are_those_of_the_formulas() -> None:
     data = small_data()
     model = build(SimGCL, data, **{"eps": 0.0, "lambda": 0.3, "temperature": 0.4, "reg_weight": 0.02})
     assert_same_encoding(model, final(model, data.likes))
-    batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
+    batch = data.liked(2)
     table = final(model, data.likes)
-    u, i, n = (table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS])
-    wanted = -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean()
+    wanted = bpr_of(batch, table)
     for rows in (batch["user_id"], batch["item_id"] + N_USERS):
         wanted = wanted + 0.3 * contrast(table, table, rows, 0.4)
-    start = nodes(model.user_embedding, model.item_embedding)
-    norms = sum(
-        start[rows.reshape(-1)].square().sum()
-        for rows in (batch["user_id"], batch["item_id"] + N_USERS, batch["neg_item_id"] + N_USERS)
-    )
-    assert_same_loss(model, batch, wanted + 0.02 * norms / 2 / len(u))
+    norms = squares_of(batch, nodes(model.user_embedding, model.item_embedding))
+    assert_same_loss(model, batch, wanted + 0.02 * norms / 2 / len(batch["sign"]))
 
 
 def test_the_noise_has_its_length_and_keeps_each_sign() -> None:

@@ -7,8 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from signed_reference import N_ITEMS, N_USERS, assert_same_encoding, assert_same_loss, build, nodes, small_data
-from torch.nn.functional import leaky_relu, logsigmoid
+from signed_reference import (
+    N_ITEMS,
+    N_USERS,
+    assert_dropout_in_training_alone,
+    assert_same_encoding,
+    assert_same_loss,
+    bpr_of,
+    build,
+    nodes,
+    small_data,
+)
+from torch.nn.functional import leaky_relu
 
 from recbole_signed.model import SLGNN
 
@@ -49,18 +59,14 @@ def test_embeddings_and_loss_are_those_of_the_formulas(n_heads: int) -> None:
     model = build(SLGNN, data, n_heads=n_heads, slope=SLOPE)
     table = embeddings(model, data)
     assert_same_encoding(model, table)
-    batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
-    u, i, n = (table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS])
-    assert_same_loss(model, batch, -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean())
+    batch = data.liked(2)
+    assert_same_loss(model, batch, bpr_of(batch, table))
 
 
 def test_dropout_is_that_of_training_alone() -> None:
     data = small_data()
     model = build(SLGNN, data)
-    batch = data.batch(1)
-    assert torch.equal(model.loss(batch), model.loss(batch))
-    model.train()
-    assert not torch.equal(model.loss(batch), model.loss(batch))
+    assert_dropout_in_training_alone(model, data.batch(1))
 
 
 @pytest.mark.parametrize("kind", ["node", "edge"])

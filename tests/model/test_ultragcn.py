@@ -35,7 +35,7 @@ def test_the_loss_is_that_of_the_formulas(count: int) -> None:
         np.where(model.neighbour_weights > 0, omega[rows, found], 0), model.neighbour_weights, rtol=1e-6
     )
 
-    batch = {name: column[data.batch(6)["sign"] > 0] for name, column in data.batch(6).items()}
+    batch = data.liked(6)
     wanted = 0.05 / 2 * (users_table.square().sum() + items_table.square().sum())
     for u, i, sampled in zip(batch["user_id"], batch["item_id"], batch["neg_item_id"], strict=True):
         wanted = wanted - (0.3 + 1.2 * beta[u, i]) * torch.sigmoid(scores[u, i]).log()

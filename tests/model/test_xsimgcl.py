@@ -6,8 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from signed_reference import N_USERS, adjacency, assert_same_encoding, assert_same_loss, build, nodes, small_data
-from torch.nn.functional import logsigmoid
+from signed_reference import (
+    N_USERS,
+    adjacency,
+    assert_same_encoding,
+    assert_same_loss,
+    bpr_of,
+    build,
+    contrast,
+    nodes,
+    small_data,
+    squares_of,
+)
 
 from recbole_signed.errors import UsageError
 from recbole_signed.model import XSimGCL, xsimgcl
@@ -22,17 +32,11 @@ def test_embeddings_and_loss_are_those_of_the_formulas(layer_cl: int) -> None:
     layers = [torch.linalg.matrix_power(adjacency(data.likes), layer) @ start for layer in (1, 2, 3)]
     table = torch.stack(layers).mean(dim=0)
     assert_same_encoding(model, table)
-    batch = {name: column[data.batch(2)["sign"] > 0] for name, column in data.batch(2).items()}
-    u, i, n = (table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS])
-    wanted = -logsigmoid((u * i).sum(1)[:, None] - (u[:, None] * n).sum(2)).mean()
-    named = [batch["user_id"], batch["item_id"] + N_USERS, (batch["neg_item_id"] + N_USERS).reshape(-1)]
-    wanted = wanted + 0.02 * sum(start[rows].square().sum() for rows in named) / 2 / len(u)
-    for rows in named[:2]:
-        chosen = sorted(set(rows.tolist()))
-        first, second = (
-            each[chosen] / each[chosen].norm(dim=1, keepdim=True) for each in (table, layers[layer_cl - 1])
-        )
-        wanted = wanted - 0.3 * torch.log_softmax(first @ second.T / 0.4, dim=1).diagonal().mean()
+    batch = data.liked(2)
+    wanted = bpr_of(batch, table)
+    wanted = wanted + 0.02 * squares_of(batch, start) / 2 / len(batch["sign"])
+    for ids in (batch["user_id"], batch["item_id"] + N_USERS):
+        wanted = wanted + 0.3 * contrast(table, layers[layer_cl - 1], ids, 0.4)
     assert_same_loss(model, batch, wanted)
 
 

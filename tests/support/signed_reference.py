@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from torch.nn.functional import logsigmoid
 
 from recbole_signed.graph import SignedGraph
 
@@ -48,6 +49,11 @@ class SmallData:
             "sign": edges[:, 2].float(),
             "neg_item_id": torch.from_numpy(rng.integers(1, N_ITEMS, (len(edges), n_negatives))),
         }
+
+    def liked(self, n_negatives: int) -> dict[str, torch.Tensor]:
+        """The edges of a batch that are likes."""
+        batch = self.batch(n_negatives)
+        return {name: column[batch["sign"] > 0] for name, column in batch.items()}
 
 
 def small_data(dislikes: bool = True) -> SmallData:
@@ -98,6 +104,62 @@ def light(matrix: np.ndarray, start: torch.Tensor, n_layers: int) -> torch.Tenso
 def rows_of(batch: dict[str, torch.Tensor], table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the rows of users ``[B, d]``, items ``[B, d]`` and sampled items ``[B, K, d]`` of a table of all nodes."""
     return table[batch["user_id"]], table[batch["item_id"] + N_USERS], table[batch["neg_item_id"] + N_USERS]
+
+
+def margins_of(
+    batch: dict[str, torch.Tensor], table: torch.Tensor, coefficient: torch.Tensor | float = 1.0
+) -> torch.Tensor:
+    """Return how far each edge's score, times its coefficient, is above its sampled items', ``[B, K]``."""
+    u, i, n = rows_of(batch, table)
+    return (coefficient * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2)
+
+
+def squares_of(batch: dict[str, torch.Tensor], table: torch.Tensor) -> Any:
+    """Return the sum of the squares of the rows that a batch names, as often as it names them."""
+    return sum(each.square().sum() for each in rows_of(batch, table))
+
+
+def bpr_of(batch: dict[str, torch.Tensor], table: torch.Tensor) -> torch.Tensor:
+    """Return the mean ranking loss of a table of all nodes."""
+    return -logsigmoid(margins_of(batch, table)).mean()
+
+
+def bpr_of_both(
+    batch: dict[str, torch.Tensor], interest: torch.Tensor, disinterest: torch.Tensor | None, b: float, weight: float
+) -> torch.Tensor:
+    """Return the ranking losses of a table of interest and one of disinterest, regularised with a weight."""
+    total = torch.zeros((), dtype=torch.float64)
+    for kind, table, like, dislike in ((1, interest, 1.0, b), (-1, disinterest, b, 1.0)):
+        if table is not None:
+            margins = kind * margins_of(batch, table, torch.where(batch["sign"] > 0, like, dislike))
+            total = total - logsigmoid(margins).sum(1).mean() + weight / 2 * squares_of(batch, table)
+    return total
+
+
+def contrast(first: torch.Tensor, second: torch.Tensor, ids: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return InfoNCE over the distinct rows, as a softmax over the dense matrix of cosines."""
+    chosen = sorted(set(ids.tolist()))
+    first, second = (each[chosen] / each[chosen].norm(dim=1, keepdim=True) for each in (first, second))
+    return -torch.log_softmax(first @ second.T / temperature, dim=1).diagonal().mean()
+
+
+def assert_disinterest_comes_last(
+    model: Any, interest: torch.Tensor, disinterest: torch.Tensor, threshold: float
+) -> None:
+    """Compare each user's order of items with that of interest, items above the threshold of disinterest last."""
+    plus, minus = ((each[:N_USERS] @ each[N_USERS:].T).detach() for each in (interest, disinterest))
+    scores = model.score(torch.arange(N_USERS))
+    assert torch.isfinite(scores).all()
+    for row, likes, dislikes in zip(scores, plus, minus, strict=True):
+        wanted = sorted(range(len(row)), key=lambda item: (bool(dislikes[item] > threshold), -float(likes[item])))
+        assert row.argsort(descending=True).tolist() == wanted
+    assert (minus > threshold).any(dim=1).sum() > 5
+
+
+def assert_dropout_in_training_alone(model: Any, batch: dict[str, torch.Tensor]) -> None:
+    assert torch.equal(model.loss(batch), model.loss(batch))
+    model.train()
+    assert not torch.equal(model.loss(batch), model.loss(batch))
 
 
 def assert_same_loss(model: Any, batch: dict[str, torch.Tensor], reference: torch.Tensor) -> None:
