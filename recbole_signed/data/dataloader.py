@@ -130,9 +130,11 @@ def _without(history: ItemLists, likes: ItemLists, n_items: int, keep_repeats: b
     """RecBole never hides a held-out like, even one that was seen before; the published protocol does."""
     if keep_repeats:
         return history
-    keys = history.keys(n_items)
-    shown = contains(likes.keys(n_items), keys)
-    return ItemLists.from_keys(keys[~shown], len(history.indptr) - 1, n_items) if shown.any() else history
+    keys, liked = history.keys(n_items), likes.keys(n_items)
+    shown = liked[contains(keys, liked)]  # not the keys among the likes: these are few
+    if not len(shown):
+        return history
+    return ItemLists.from_keys(np.delete(keys, np.searchsorted(keys, shown)), len(history.indptr) - 1, n_items)
 
 
 def _tensors(pairs: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,6 +15,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
+from recbole_signed.arrays import distinct
 from recbole_signed.atomic import HOW_TO_SIGN, Features, read_features
 from recbole_signed.data.columnar import ColumnarDataset
 from recbole_signed.data.duplicates import pair_keys, resolve
@@ -35,7 +36,7 @@ class _Rows:
     """Exact time and predefined part of the rows of one feature table, ``[n_rows]`` each."""
 
     time: npt.NDArray[Any] | None
-    part: IntArray
+    part: npt.NDArray[np.int16]
     number: IntArray | None = None
     """Of the like among all likes in the order of users and time, where rows are made of sequences."""
 
@@ -99,7 +100,7 @@ class SignedDataset(ColumnarDataset):
 
     def _data_processing(self) -> None:
         self.feat_name_list = self._build_feat_name_list()
-        part = np.zeros(len(self.inter_feat), dtype=np.int64)
+        part = np.zeros(len(self.inter_feat), dtype=np.int16)
         if self.benchmark_filename_list is None:
             self._filter_nan_user_or_item()
             self._filter_by_field_value()
@@ -107,7 +108,7 @@ class SignedDataset(ColumnarDataset):
             part = part[: len(self.inter_feat)]
             self.inter_feat.reset_index(drop=True, inplace=True)
         else:
-            part = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
+            part = np.repeat(np.arange(len(self.file_size_list), dtype=np.int16), self.file_size_list)
         self._separate_signs(part)
         if self.benchmark_filename_list is None:
             self._filter_likes_by_count()
@@ -121,7 +122,7 @@ class SignedDataset(ColumnarDataset):
         self._discretization()
         self._preload_weight_matrix()
 
-    def _separate_signs(self, part: IntArray) -> None:
+    def _separate_signs(self, part: npt.NDArray[np.int16]) -> None:
         frame, source = self.inter_feat, self.signed.sign
         sign = source.of({column: frame[column].to_numpy() for column in source.columns}, f"'{self.dataset_name}'")
         time = frame[self.time_field].to_numpy() if self.time_field in frame else None
@@ -250,6 +251,7 @@ class SignedDataset(ColumnarDataset):
             part.neutral_feat = _take(self.neutral_feat, rows["neutral_feat"][number])
             part._row_keys = {name: keys.take(rows[name][number]) for name, keys in self._row_keys.items()}
             parts.append(part)
+        del rows
         if not len(parts[0].inter_feat):
             raise UsageError(
                 f"no row of '{self.dataset_name}' is left to train on, which is {self.trains_on}; give the training "
@@ -293,9 +295,8 @@ class SignedDataset(ColumnarDataset):
         return [self._pairs(getattr(part, name)) for name, is_hidden in hidden.items() if is_hidden]
 
     def _item_lists(self, pairs: list[tuple[IntArray, IntArray]]) -> ItemLists:
-        none = np.zeros(0, dtype=np.int64)
-        users, items = (np.concatenate(each) for each in zip((none, none), *pairs, strict=True))
-        return ItemLists.from_pairs(users, items, self.user_num, self.item_num)
+        keys = [np.zeros(0, dtype=np.int64), *(users * self.item_num + items for users, items in pairs)]
+        return ItemLists.from_keys(distinct(np.concatenate(keys)), self.user_num, self.item_num)
 
     def _pairs(self, feat: Interaction) -> tuple[IntArray, IntArray]:
         return feat[self.uid_field].numpy(), feat[self.iid_field].numpy()

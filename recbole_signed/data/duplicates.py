@@ -21,10 +21,14 @@ class Resolved(NamedTuple):
     """Pairs with both signs."""
 
 
-def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: IntArray) -> IntArray:
+def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: npt.NDArray[np.integer]) -> IntArray:
     """Return one number for each (part, user, item), ``[n_rows]``; users and items come as numbers from 0 on."""
     n_users, n_items = (int(codes.max(initial=0)) + 1 for codes in (users, items))
-    return (part * n_users + users) * n_items + items
+    keys = part.astype(np.int64)
+    for size, codes in ((n_users, users), (n_items, items)):
+        keys *= size
+        keys += codes
+    return keys
 
 
 def resolve(pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] | None, rule: str) -> Resolved:

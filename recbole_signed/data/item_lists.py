@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,27 +33,35 @@ def users_at_a_time(n_items: int, cells: int) -> int:
 class ItemLists:
     """``items[indptr[u]:indptr[u + 1]]`` are the items of user ``u``, in ascending order.
 
-    Shapes: ``indptr [n_users + 1]``, ``items [n_pairs]``.
+    Shapes: ``indptr [n_users + 1]``, ``items [n_pairs]``, int32 where ids fit into it.
     """
 
     indptr: IntArray
-    items: IntArray
+    items: npt.NDArray[Any]
 
     @classmethod
     def from_pairs(cls, users: IntArray, items: IntArray, n_users: int, n_items: int) -> ItemLists:
         """Collect the pairs ``(users[j], items[j])``, each kept once, in O(n log n)."""
-        return cls.from_keys(distinct(users.astype(np.int64) * n_items + items), n_users, n_items)
+        keys = users.astype(np.int64)
+        keys *= n_items
+        keys += items
+        return cls.from_keys(distinct(keys), n_users, n_items)
 
     @classmethod
     def from_keys(cls, keys: IntArray, n_users: int, n_items: int) -> ItemLists:
         """Collect the pairs of ``user * n_items + item``, which are ascending and distinct."""
         users = keys // n_items
         counts = np.bincount(users, minlength=n_users)
-        return cls(np.concatenate([[0], np.cumsum(counts)]), keys - users * n_items)
+        users *= n_items  # in place, as below: of a hundred million pairs each array is most of a gigabyte
+        items = np.subtract(keys, users, out=users).astype(np.int32 if n_items < 2**31 else np.int64)
+        return cls(np.concatenate([[0], np.cumsum(counts)]), items)
 
     def keys(self, n_items: int) -> IntArray:
         """Return ``user * n_items + item`` of all pairs, ascending."""
-        return self.users() * n_items + self.items
+        keys = self.users()
+        keys *= n_items
+        keys += self.items
+        return keys
 
     def users(self) -> IntArray:
         """Return the user of each pair, ``[n_pairs]``."""
@@ -67,4 +76,4 @@ class ItemLists:
         starts, counts = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
         rows = np.repeat(np.arange(len(users)), counts)
         within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return rows, self.items[np.repeat(starts, counts) + within]
+        return rows, self.items[np.repeat(starts, counts) + within].astype(np.int64)

@@ -319,6 +319,6 @@ def split_cold(
     }
 
 
-def by_part(part: IntArray, n_parts: int) -> list[IntArray]:
+def by_part(part: npt.NDArray[np.integer], n_parts: int) -> list[IntArray]:
     """Return the rows of each part, in the order in which they come."""
     return [np.flatnonzero(part == wanted) for wanted in range(n_parts)]

@@ -166,9 +166,9 @@ def _events_of(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     tables = [(name, dataset.times(name)) for name in ("inter_feat", "neg_feat")]
     if any(time is None for _, time in tables):
         return None
-    columns = [
-        np.concatenate([getattr(dataset, name)[field].numpy() for name, _ in tables])
-        for field in (dataset.uid_field, dataset.iid_field)
-    ]
+    columns = []
+    for field in (dataset.uid_field, dataset.iid_field):
+        ids = [getattr(dataset, name)[field].numpy() for name, _ in tables]
+        columns.append(np.concatenate(ids, dtype=np.int32, casting="same_kind"))  # half of int64
     time = milliseconds(np.concatenate([each for _, each in tables]), f"the time of '{dataset.dataset_name}'")
     return columns[0], columns[1], time.astype(np.float64), np.arange(len(time)) < len(dataset.inter_feat)

@@ -47,16 +47,16 @@ KEPT_CELLS = 32_000_000
 
 @dataclass(frozen=True)
 class Exposures:
-    """When items were met: ``item`` int64 and ``time`` in milliseconds, ``[n_events]`` each."""
+    """When items were met: ``item`` and ``time`` in milliseconds, ``[n_events]`` each."""
 
-    item: IntArray
+    item: npt.NDArray[np.integer]
     time: npt.NDArray[np.float64]
 
     @classmethod
     def since(cls, moment: float, item: npt.NDArray[np.integer], time: npt.NDArray[np.generic]) -> Exposures:
         """Return those that are not from before a moment in milliseconds."""
         counted = np.asarray(time) >= moment
-        return cls(item[counted].astype(np.int64), time[counted].astype(np.float64))
+        return cls(item[counted], time[counted].astype(np.float64))
 
     @property
     def days(self) -> float:

@@ -247,3 +247,13 @@ def test_a_user_for_whom_all_candidates_are_hidden_is_named_if_it_is_evaluated(d
     data[2].inter_feat = {name: torch.cat([column, torch.tensor([5])]) for name, column in last.items()}
     with pytest.raises(UsageError, match="the user 'raw 5' has an edge to every item"):
         SignedSampler(data, distribution).set_phase("test").sample_by_user_ids([4], [1], 3)
+
+
+def test_item_lists_hold_ids_in_four_bytes_and_keys_in_eight() -> None:
+    users, items = np.array([70_000, 0, 70_000, 70_000]), np.array([5, 1, 5, 0])
+    lists = ItemLists.from_pairs(users, items, 70_001, 60_000)
+    assert lists.items.dtype == np.int32
+    keys = lists.keys(60_000)
+    assert keys.tolist() == [1, 4_200_000_000, 4_200_000_005]
+    row, item = lists.select(np.array([70_000, 3, 0]))
+    assert (row.tolist(), item.tolist(), item.dtype) == ([0, 0, 2], [0, 5, 1], np.int64)
