@@ -162,6 +162,7 @@ class _Maker:
         with own_arguments_hidden():
             init_seed(config["seed"], config["reproducibility"])
             train_data, valid_data, _ = data_preparation(config, data)
+            del data  # the parts have rows of their own
             init_seed(config["seed"], config["reproducibility"])
             model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
             trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)

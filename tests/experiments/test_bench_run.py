@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import weakref
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,6 +56,28 @@ def test_a_run_is_a_row_with_its_provenance(toy: str) -> None:
     assert row.machine == machine()
     assert RunRow.from_dict(json.loads(json.dumps(row.as_dict()))) == row
     assert len(list(Path("runs").glob("BPR-toy-signed-7-*.pth"))) == 1
+
+
+def test_the_rows_as_read_are_gone_when_a_model_is_fitted(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recbole_signed.experiments.runs import runner
+    from recbole_signed.ssf import SSF
+
+    read: list[weakref.ref[Any]] = []
+
+    def configured(*words: Any, do: Any = runner.configured_data, **options: Any) -> Any:
+        config, data = do(*words, **options)
+        read.append(weakref.ref(data))
+        return config, data
+
+    def fit(model: Any, do: Any = SSF.fit) -> None:
+        assert read[-1]() is None
+        do(model)
+
+    monkeypatch.setattr(runner, "configured_data", configured)
+    monkeypatch.setattr(SSF, "fit", fit)
+    per_user = Path("users.parquet")
+    assert run("SSF", toy, overrides={"state": "ERROR", "auto": False}, save=False, per_user=per_user).status == "ok"
+    assert per_user.stat().st_size
 
 
 def test_runs_within_one_second_keep_a_checkpoint_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

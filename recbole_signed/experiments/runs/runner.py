@@ -116,6 +116,9 @@ def run(
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
+        refits = config["refit_for_test"] and test and not in_epochs
+        if not refits:
+            data = None  # its parts have rows of their own; of a hundred million these are 3 GB
         kind = get_model(config["model"])
         if in_epochs or not issubclass(kind, SignedRecommender):
             # the first optimizer of a process makes torch import its compiler, which is not part of any model
@@ -147,7 +150,7 @@ def run(
             after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
             fit_peak = memory_bytes()[1]
             trained = Path(trainer.saved_model_file).is_file()
-            if config["refit_for_test"] and test and not in_epochs:
+            if refits:
                 file = trainer.saved_model_file
                 trainer.tensorboard.close()
                 trainer, test_data = refitted(config, data, recommender)
@@ -171,7 +174,7 @@ def run(
                 f"set eval_step to 1 for {model}."
             )
         raise UsageError(f"the split leaves nothing of '{dataset}' for validation and test; look at eval_args.split.")
-    per_user_sha256 = None if per_user is None else _keep_per_user(Path(per_user), seen, data)
+    per_user_sha256 = None if per_user is None else _keep_per_user(Path(per_user), seen, train_data._dataset)
     on_gpu = config["device"].type == "cuda"
     return RunRow(
         model=config["model"],
