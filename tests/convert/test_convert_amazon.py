@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from converted import rows_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -39,10 +40,6 @@ def text_of(edition: str) -> str:
             }[edition]
         )
     return "\n".join([*lines, ""])
-
-
-def rows_of(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
 
 
 @pytest.mark.parametrize(

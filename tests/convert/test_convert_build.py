@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import polars as pl
 import pytest
 import yaml
+from converted import manifest_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -72,10 +72,6 @@ def source_of(
 @pytest.fixture(autouse=True)
 def _forget_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_registered", {})
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from converted import manifest_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,10 +28,6 @@ def write(folder: Path, rows: list[tuple[Any, ...]], name: str = "raw.csv", head
 def rows_of(folder: Path, part: str = "") -> list[tuple[str, ...]]:
     path = folder / f"{folder.name}{part}.inter"
     return [tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
 def dropped(folder: Path) -> dict[str, int]:

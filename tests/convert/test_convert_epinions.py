@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
+from converted import rows_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -17,10 +18,6 @@ from recbole_signed.errors import UsageError
 # user, product, category, rating, helpfulness, time
 EPINIONS = np.array([[1, 10, 8, 4, 5, 11], [2, 11, 8, 3, 5, 1], [2, 12, 8, 1, 4, 10]], dtype=np.int32)
 CIAO = np.array([[1, 10, 8, 5, 5, 975542400], [7, 11, 8, 0, 5, 975542400], [2, 12, 8, 2, 4, 959644800]], dtype=np.int32)
-
-
-def rows_of(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
 
 
 @pytest.mark.parametrize("key", ["rating", "rating_with_timestamp"])

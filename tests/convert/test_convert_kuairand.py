@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
 import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from converted import manifest_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -41,10 +41,6 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     header, *lines = path.read_text(encoding="utf-8").splitlines()
     names = [field.split(":")[0] for field in header.split("\t")]
     return [dict(zip(names, line.split("\t"), strict=True)) for line in lines]
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
 def text(rows: list[str], header: str = HEADER) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from converted import table_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -31,18 +32,14 @@ def raw(tmp_path: Path) -> Path:
     return data.parent
 
 
-def rows_of(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def test_ratios(tmp_path: Path, raw: Path) -> None:
     made = convert("kuairec", raw, tmp_path / "a")
-    header, *rows = rows_of(made / "kuairec-small.inter")
+    header, *rows = table_of(made / "kuairec-small.inter")
     assert header[:4] == ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
     assert header[4:] == ["play_duration:float", "video_duration:float", "watch_ratio:float"]
     assert [row[2] for row in rows] == ["0", "0", "1", "-1"]
     assert rows[0] == ["14", "148", "0", "1593898068.378", "4381", "6067", "0.722103"]
-    assert rows_of(made / "kuairec-small.item")[1:] == [
+    assert table_of(made / "kuairec-small.item")[1:] == [
         ["148", "8"],
         ["183", "27 9"],
         ["3649", "unknown"],
@@ -50,14 +47,14 @@ def test_ratios(tmp_path: Path, raw: Path) -> None:
     ]
     options: dict[str, Any] = {"pos_ratio": 1.5, "neg_ratio": 0.8, "between": "drop"}
     made = convert("kuairec", raw, tmp_path / "b", matrix="big", **options)
-    assert [row[2] for row in rows_of(made / "kuairec-big.inter")[1:]] == ["-1", "1", "1", "-1"]
+    assert [row[2] for row in table_of(made / "kuairec-big.inter")[1:]] == ["-1", "1", "1", "-1"]
     made = convert("kuairec", raw, tmp_path / "just", matrix="big", pos_ratio=1.907377, neg_ratio=0.722103)
-    assert [row[2] for row in rows_of(made / "kuairec-big.inter")[1:]] == ["0", "0", "1", "-1"], "more, or less, than"
+    assert [row[2] for row in table_of(made / "kuairec-big.inter")[1:]] == ["0", "0", "1", "-1"], "more, or less, than"
 
 
 def test_rows_without_a_time(tmp_path: Path, raw: Path) -> None:
     made = convert("kuairec", raw / "data" / "small_matrix.csv", tmp_path / "c", undated="keep")
-    header, *rows = rows_of(made / "kuairec-small.inter")
+    header, *rows = table_of(made / "kuairec-small.inter")
     assert "timestamp:float" not in header
     assert [row[2] for row in rows] == ["0", "0", "1", "-1", "1"]
     assert not (made / "kuairec-small.item").exists()

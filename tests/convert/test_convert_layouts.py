@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from converted import manifest_of, table_of
 
 from recbole_signed.convert import convert
 from recbole_signed.convert.sources.movielens_100k import _GENRES
@@ -18,14 +18,6 @@ LOG = (
     "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"
     "play_time_ms,duration_ms,profile_stay_time,comment_stay_time,is_profile_enter,is_rand,tab"
 )
-
-
-def rows_of(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def record_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
 def item_line(number: int, title: str, *genres: str) -> str:
@@ -51,25 +43,25 @@ def ml_100k(tmp_path: Path) -> Path:
 
 def test_movielens_100k_as_grouplens_packs_it(tmp_path: Path, ml_100k: Path) -> None:
     made = convert("movielens-100k", ml_100k, tmp_path / "out")
-    assert rows_of(made / "ml-100k-signed.inter")[1:] == [
+    assert table_of(made / "ml-100k-signed.inter")[1:] == [
         ["22", "377", "1", "-1", "878887116"],
         ["186", "302", "4", "1", "881250948"],
         ["196", "242", "3", "0", "881250949"],
     ]
     # the columns are those of the files in RecBole's wheel
-    assert rows_of(made / "ml-100k-signed.user") == [
+    assert table_of(made / "ml-100k-signed.user") == [
         ["user_id:token", "age:token", "gender:token", "occupation:token", "zip_code:token"],
         ["22", "25", "M", "writer", "40206"],
         ["186", "39", "F", "executive", "00000"],
         ["196", "49", "M", "writer", "55105"],
     ]
-    assert rows_of(made / "ml-100k-signed.item") == [
+    assert table_of(made / "ml-100k-signed.item") == [
         ["item_id:token", "movie_title:token_seq", "release_year:token", "class:token_seq"],
         ["242", "Kolya", "1996", "Comedy"],
         ["302", "Misérables, Les", "1995", "Drama Musical"],
         ["377", "Heavyweights", "unknown", "Children's Comedy"],
     ]
-    assert set(record_of(made)["inputs"]) == {"u.data", "u.user", "u.item"}
+    assert set(manifest_of(made)["inputs"]) == {"u.data", "u.user", "u.item"}
     (ml_100k / "u.item").write_text(item_line(242, "Kolya (1996)").replace("|0|", "|2|", 1))
     with pytest.raises(UsageError, match=r"u.item, line 1: genre unknown is '2', 0 or 1 was expected"):
         convert("movielens-100k", ml_100k, tmp_path / "bad")
@@ -83,7 +75,7 @@ def test_movielens_100k_with_a_header_that_was_not_made_by_recbole(tmp_path: Pat
     )
     (folder / "ml-100k.item").write_text("item_id\ttitle\n2\tHeat\n3\tKolya\n")
     made = convert("movielens-100k", folder, tmp_path / "out")
-    assert rows_of(made / "ml-100k-signed.item")[0] == ["item_id:token", "title:token"]
+    assert table_of(made / "ml-100k-signed.item")[0] == ["item_id:token", "title:token"]
     (folder / "ml-100k.item").write_bytes(b"item_id:token\ttitle:token\n2\tAm\xe9lie\n")
     with pytest.raises(UsageError, match=r"ml-100k.item, line 2: byte 0xe9 is not utf-8"):
         convert("movielens-100k", folder, tmp_path / "bad")
@@ -91,7 +83,7 @@ def test_movielens_100k_with_a_header_that_was_not_made_by_recbole(tmp_path: Pat
 
 def test_genres_of_100k_are_those_in_recboles_wheel(tmp_path: Path) -> None:
     made = convert("movielens-100k", None, tmp_path)
-    found = {genre for row in rows_of(made / "ml-100k-signed.item")[1:] for genre in row[3].split()}
+    found = {genre for row in table_of(made / "ml-100k-signed.item")[1:] for genre in row[3].split()}
     assert found == set(_GENRES)
 
 
@@ -111,12 +103,12 @@ def test_movielens_of_half_stars(tmp_path: Path, name: str) -> None:
     (folder / "links.csv").write_text("movieId,imdbId,tmdbId\n29,0112682,902\n")
     made = convert("movielens", folder, tmp_path / "out")
     assert made.name == name
-    assert rows_of(made / f"{name}.inter")[1:] == [
+    assert table_of(made / f"{name}.inter")[1:] == [
         ["2", "29", "5", "1", "9"],
         ["1", "29", "3.5", "0", "1112486027"],
         ["1", "31", "2", "-1", "1260759144"],
     ]
-    assert rows_of(made / f"{name}.item") == [
+    assert table_of(made / f"{name}.item") == [
         ["item_id:token", "movie_title:token_seq", "release_year:token", "genre:token_seq"],
         ["29", "City of Lost Children, The (Cité des enfants perdus, La)", "1995", "Adventure Sci-Fi"],
         ["31", "Dangerous Minds", "1995", "Drama"],
@@ -132,8 +124,8 @@ def test_movielens_10m(tmp_path: Path) -> None:
     )
     (folder / "tags.dat").write_text("15::4973::excellent!::1215184630\n")
     made = convert("movielens", folder, tmp_path / "out")
-    assert [row[2:4] for row in rows_of(made / "ml-10M100K.inter")[1:]] == [["0.5", "-1"], ["2.5", "0"], ["5", "1"]]
-    assert rows_of(made / "ml-10M100K.item")[2] == ["185", "Élan", "1995", "Action"]
+    assert [row[2:4] for row in table_of(made / "ml-10M100K.inter")[1:]] == [["0.5", "-1"], ["2.5", "0"], ["5", "1"]]
+    assert table_of(made / "ml-10M100K.item")[2] == ["185", "Élan", "1995", "Action"]
 
 
 def log_line(user: int, video: int, time: int, click: int, view: int) -> str:
@@ -165,18 +157,18 @@ def test_kuairand_1k_and_27k(tmp_path: Path, version: str, logs: list[str], feat
     (data / f"{statistic}.csv").write_text("video_id,show_cnt\n3,100\n")
     made = convert("kuairand", data.parent, tmp_path / "out")
     assert made.name == f"KuaiRand-{version.upper()}"
-    assert record_of(made)["rows"] == {"total": 2 * len(logs), "like": len(logs), "dislike": len(logs), "neutral": 0}
-    assert rows_of(made / f"{made.name}.inter")[1][:4] == ["0", "10", "1", "1649347200"]
-    assert rows_of(made / f"{made.name}.user")[1:] == [["0", "full_active", "5"]]
-    assert rows_of(made / f"{made.name}.item")[1:] == [["3", "4", "9000", "12 65"]]
-    assert {Path(name).name for name in record_of(made)["inputs"]} == {
+    assert manifest_of(made)["rows"] == {"total": 2 * len(logs), "like": len(logs), "dislike": len(logs), "neutral": 0}
+    assert table_of(made / f"{made.name}.inter")[1][:4] == ["0", "10", "1", "1649347200"]
+    assert table_of(made / f"{made.name}.user")[1:] == [["0", "full_active", "5"]]
+    assert table_of(made / f"{made.name}.item")[1:] == [["3", "4", "9000", "12 65"]]
+    assert {Path(name).name for name in manifest_of(made)["inputs"]} == {
         *(f"{log}.csv" for log in logs),
         f"user_features_{version}.csv",
         *(f"{name}.csv" for name in features),
     }
     alone = convert("kuairand", data, tmp_path / "named", log="all")
     assert alone.name == f"kuairand-{version}"
-    assert record_of(alone)["rows"]["total"] == 2 * len(logs) + 1
+    assert manifest_of(alone)["rows"]["total"] == 2 * len(logs) + 1
 
 
 SEQUENCES = {
@@ -201,7 +193,7 @@ def tail(tmp_path: Path) -> Path:
 
 def test_history_of_kuairand(tmp_path: Path, tail: Path) -> None:
     made = convert("kuairand", tail, tmp_path / "out", history=True, signal="long_view")
-    header, *rows = rows_of(made / "tail.inter")
+    header, *rows = table_of(made / "tail.inter")
     assert header == [
         "user_id:token",
         "item_id:token",
@@ -220,15 +212,15 @@ def test_history_of_kuairand(tmp_path: Path, tail: Path) -> None:
         ["0", "30", "-1", "1650812741.436", "0", "0"],
         ["7", "31", "1", "1650900000", "1", "0"],
     ]
-    assert "user_sequences.parquet" in record_of(made)["inputs"]
+    assert "user_sequences.parquet" in manifest_of(made)["inputs"]
     later = tail / "log_standard_5_09_to_5_10_pure.csv"  # before the first of all logs
     later.write_text("\n".join([LOG, log_line(7, 32, 1652100000000, 0, 1)]))
     made = convert("kuairand", tail, tmp_path / "two", history=True, signal="long_view")
-    assert rows_of(made / "tail.inter")[1:] == [*rows, ["7", "32", "1", "1652100000", "1", "0"]]
+    assert table_of(made / "tail.inter")[1:] == [*rows, ["7", "32", "1", "1652100000", "1", "0"]]
     later.unlink()
     made = convert("kuairand", tail, tmp_path / "bare", history="yes", signal="long_view", keep="")
-    assert len(rows_of(made / "tail.inter")[0]) == 4
-    assert "user_sequences.parquet" not in record_of(convert("kuairand", tail, tmp_path / "without"))["inputs"]
+    assert len(table_of(made / "tail.inter")[0]) == 4
+    assert "user_sequences.parquet" not in manifest_of(convert("kuairand", tail, tmp_path / "without"))["inputs"]
 
 
 def test_bad_histories(tmp_path: Path, tail: Path) -> None:

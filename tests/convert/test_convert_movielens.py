@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
 import lzma
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
+from converted import manifest_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -27,10 +26,6 @@ def lines_of(path: Path) -> list[list[str]]:
 def expected(rows: list[tuple[str, str, str, str, int]]) -> list[list[str]]:
     by_time = sorted(rows, key=lambda row: int(row[3]))
     return [[user, item, rating, str(sign), time] for user, item, rating, time, sign in by_time]
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from converted import rows_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -18,10 +19,6 @@ LINES = [
     "3::0068646::5::1381620027",
     "3::0000001::0::1381620028",
 ]
-
-
-def rows_of(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
 
 
 def test_folder_and_file(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.io
+from converted import manifest_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_convert_malformed import LONGER, PARQUET, TEXT
@@ -90,10 +91,6 @@ def rejected(folder: Path) -> list[list[str]]:
     return [row.split("\t") for row in rows]
 
 
-def record_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-
-
 def as_cell(line: bytes) -> str:
     return line.decode("utf-8", "backslashreplace").replace("\\", "\\\\").replace("\t", "\\t")
 
@@ -122,10 +119,10 @@ def test_good_rows_come_out_and_bad_ones_are_counted(source: str, data: st.DataO
         found = sorted(((row[0], row[1], row[4]) for row in rejected(left)), key=lambda row: int(row[1]))
         assert found == wanted
         assert all(row[3] for row in rejected(left))
-        record = record_of(left)
+        record = manifest_of(left)
         assert record["rejected"] == {"rows": len(wanted), "files": {name: len(wanted)}}
         assert record["on_error"] == "skip"
-        assert record["version"] == record_of(clean)["version"], "the data are the same"
+        assert record["version"] == manifest_of(clean)["version"], "the data are the same"
         with pytest.raises(UsageError, match="line"):
             made(source, name, text, Path(folder) / "stop")
 
@@ -165,7 +162,7 @@ def test_damaged_text_never_stops_for_a_row(source: str, data: st.DataObject) ->
         if message:
             assert "leaves no" in message or "gives no" in message
             return
-        record = record_of(left)
+        record = manifest_of(left)
         rows = record["rows"]["total"]
         bad = record["rejected"]["rows"]
         assert len((left / "made.inter").read_text(encoding="utf-8").split("\n")) == rows + 2
@@ -184,7 +181,7 @@ def test_rows_swallowed_by_an_open_quote_are_few(tmp_path: Path) -> None:
     raw = tmp_path / "raw.csv"
     raw.write_text(text)
     left = convert("csv", raw, tmp_path / "out", name="made", on_error="skip")
-    assert record_of(left)["rows"] == {"total": 120, "like": 80, "dislike": 40, "neutral": 0}
+    assert manifest_of(left)["rows"] == {"total": 120, "like": 80, "dislike": 40, "neutral": 0}
     assert [row[4] for row in rejected(left)] == bad
     assert [row[1] for row in rejected(left)] == ["52", "83", "84"]
 
@@ -294,7 +291,7 @@ def test_parquet(source: str, data: st.DataObject) -> None:
         clean = made(source, name, as_bytes(frame), Path(folder) / "clean")
         left = made(source, name, as_bytes(pl.concat(pieces)), Path(folder) / "mixed", on_error="skip")
         assert (left / "made.inter").read_bytes() == (clean / "made.inter").read_bytes()
-        assert record_of(left)["rejected"]["rows"] == len(bad)
+        assert manifest_of(left)["rejected"]["rows"] == len(bad)
         if bad:
             found = rejected(left)
             assert sorted(int(row[1]) for row in found) == bad
@@ -306,7 +303,7 @@ def test_matrices(tmp_path: Path, source: str) -> None:
     rows = [[1, 10, 8, 4, 5, 11], [2, 11, 8, 9, 5, 1], [2.5, 11, 8, 1, 5, 1], [2, 12, 8, 1, 4, 10]]
     scipy.io.savemat(tmp_path / "rating.mat", {"rating": np.array(rows)})
     left = convert(source, tmp_path / "rating.mat", tmp_path / "out", name="made", on_error="skip")
-    assert record_of(left)["rows"]["total"] == 2
+    assert manifest_of(left)["rows"]["total"] == 2
     assert [row[:3] for row in rejected(left)] == [["rating.mat", "3", "user_id"], ["rating.mat", "2", "rating"]]
 
 
@@ -317,14 +314,14 @@ def test_features_and_splits(tmp_path: Path) -> None:
     (folder / "movies.dat").write_text("5::A (1999)::Drama\n6::B\n6::B (1990)::War\n5::C (1991)::War\n")
     left = convert("movielens", folder, tmp_path / "out", name="made", on_error="skip")
     assert (left / "made.item").read_text().splitlines()[1:] == ["5\tA\t1999\tDrama", "6\tB\t1990\tWar"]
-    assert record_of(left)["rejected"] == {"rows": 3, "files": {"movies.dat": 2, "ratings.dat": 1}}
+    assert manifest_of(left)["rejected"] == {"rows": 3, "files": {"movies.dat": 2, "ratings.dat": 1}}
     split = tmp_path / "split"
     split.mkdir()
     for part, text in {"train": "1 1 1\n1 2 0\n1 3\n", "valid": "1 2 x\n1 2 1\n", "test": "2 1 1\n"}.items():
         (split / f"{part}.txt").write_text(text)
     left = convert("signed-split", split, tmp_path / "out2", name="made", on_error="skip")
-    assert record_of(left)["rejected"] == {"rows": 2, "files": {"train.txt": 1, "valid.txt": 1}}
-    assert record_of(left)["rows"]["total"] == 4
+    assert manifest_of(left)["rejected"] == {"rows": 2, "files": {"train.txt": 1, "valid.txt": 1}}
+    assert manifest_of(left)["rows"]["total"] == 4
 
 
 def test_json_that_the_parser_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +330,7 @@ def test_json_that_the_parser_does_not_take(tmp_path: Path, monkeypatch: pytest.
     raw = tmp_path / "raw.jsonl"
     raw.write_text("\n".join([good[0], bad[0], *good[1:4], *bad[1:4], "", *good[4:], bad[4]]))
     left = convert("csv", raw, tmp_path / "out", name="made", on_error="skip")
-    assert record_of(left)["rows"]["total"] == 7
+    assert manifest_of(left)["rows"]["total"] == 7
     assert sorted(row[4] for row in rejected(left)) == sorted(bad)
     # a line that is an object, but that the parser of tables refuses
     from recbole_signed.convert import json_lines
@@ -343,6 +340,6 @@ def test_json_that_the_parser_does_not_take(tmp_path: Path, monkeypatch: pytest.
     raw.write_text("\n".join([*good, bad[0]]))
     left = convert("csv", raw, tmp_path / "two", name="made", on_error="skip")
     assert ("4", "no") in [(row[1], row[3]) for row in rejected(left)]
-    assert record_of(left)["rows"]["total"] == 6
+    assert manifest_of(left)["rows"]["total"] == 6
     with pytest.raises(UsageError, match=r"raw.jsonl, line 4: no"):
         convert("csv", raw, tmp_path / "three", name="made")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import lzma
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from converted import manifest_of, tuples_of
 
 from recbole_signed.convert import convert
 from recbole_signed.convert.sources import Planted, planted
@@ -28,14 +28,6 @@ SIGFORMER = {
     "sigformer-amazon-music": ((34_915, 4_986, 9_974), (40_043, 9_832), (3_472, 2_498)),
     "sigformer-epinions": ((289_645, 41_376, 82_753), (301_378, 112_396), (17_894, 17_660)),
 }
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-
-
-def rows_of(path: Path) -> list[tuple[str, ...]]:
-    return [tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
 
 
 def test_rows_are_dealt_again(tmp_path: Path) -> None:
@@ -52,7 +44,7 @@ def test_rows_are_dealt_again(tmp_path: Path) -> None:
     again = convert("signed-split", folder, tmp_path, name="again", resplit="1")
     found = []
     for each in (as_published, *made, again):
-        rows = {part: rows_of(each / f"{each.name}.{part}.inter") for part in parts}
+        rows = {part: tuples_of(each / f"{each.name}.{part}.inter") for part in parts}
         found.append(rows)
         for part in parts:
             signs = [sorted(row[3] for row in split[part]) for split in (found[0], rows)]
@@ -74,7 +66,7 @@ def test_a_resplit_may_have_a_validation_part_as_large_as_the_test_part(tmp_path
         (folder / f"{part}.txt").write_text("\n".join(lines) + "\n")
     made = [convert("signed-split", folder, tmp_path, resplit=3, even=even) for even in (False, True)]
     assert [each.name for each in made] == ["raw-resplit3", "raw-resplit3-even"]
-    plain, even = ({part: rows_of(each / f"{each.name}.{part}.inter") for part in PARTS} for each in made)
+    plain, even = ({part: tuples_of(each / f"{each.name}.{part}.inter") for part in PARTS} for each in made)
     assert even["test"] == plain["test"]
     assert set(even["valid"]) > set(plain["valid"])
     assert sorted(even["train"] + even["valid"]) == sorted(plain["train"] + plain["valid"])
@@ -113,7 +105,7 @@ def test_published_splits(tmp_path: Path, shared_data: Callable[[str], Path], na
     assert settings["protocol"] == "published"
     with lzma.open(shared_data(name) / "test.txt.xz", "rt") as file:
         published = [line.split() for line in file]
-    written = rows_of(made / f"{name}.test.inter")
+    written = tuples_of(made / f"{name}.test.inter")
     assert [row[:2] for row in written] == [(user, item) for user, item, _ in published]
     threshold = 1 if name in ("sigformer-kuairand", "sigformer-kuairec") else 4
     assert [row[-1] for row in written] == ["1" if float(row[2]) >= threshold else "-1" for row in published]
@@ -144,7 +136,7 @@ def test_labels(tmp_path: Path, train: str, options: dict[str, Any], signs: str,
     if "like" in options and options["like"].endswith("7"):
         others = ("1 2 8\n", "2 1 1\n")
     made = convert("signed-split", split(tmp_path / "split", train, *others), tmp_path / "out", **options)
-    assert " ".join(row[-1] for row in rows_of(made / "split.train.inter")) == signs
+    assert " ".join(row[-1] for row in tuples_of(made / "split.train.inter")) == signs
     first = (made / "split.train.inter").read_text().splitlines()[0]
     assert [field.split(":")[0] for field in first.split("\t")][2:] == header.split()
 
@@ -153,7 +145,7 @@ def test_labels_are_judged_over_all_parts_together(tmp_path: Path) -> None:
     # a test part of ones alone would look like likes, but the train part says that these are ratings
     raw = split(tmp_path / "split", "1 1 5\n1 2 2\n", "1 3 3\n", "2 1 1\n2 2 1\n")
     made = convert("signed-split", raw, tmp_path / "out")
-    assert [row[-1] for row in rows_of(made / "split.test.inter")] == ["-1", "-1"]
+    assert [row[-1] for row in tuples_of(made / "split.test.inter")] == ["-1", "-1"]
 
 
 def test_bad_splits(tmp_path: Path) -> None:
@@ -190,14 +182,14 @@ def test_ml100k_from_the_wheel(tmp_path: Path) -> None:
     header = "user_id:token\titem_id:token\trating:float\tsign:float\ttimestamp:float"
     lines = (made / "ml-100k-signed.inter").read_text().splitlines()
     assert lines[0] == header
-    rows = rows_of(made / "ml-100k-signed.inter")
+    rows = tuples_of(made / "ml-100k-signed.inter")
     times = [int(row[4]) for row in rows]
     assert times == sorted(times)
     spec = find_spec("recbole")
     assert spec is not None
     assert spec.submodule_search_locations is not None
     example = Path(spec.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
-    raw = rows_of(example / "ml-100k.inter")
+    raw = tuples_of(example / "ml-100k.inter")
     assert [(row[0], row[1], row[2], row[4]) for row in rows] == sorted(raw, key=lambda row: int(row[3]))
     for kind in ("user", "item"):
         # RecBole 1.2.0 has them with the ends of lines of another system
@@ -209,14 +201,14 @@ def test_ml100k_from_raw_files_and_with_other_rules(tmp_path: Path) -> None:
     raw.mkdir()
     (raw / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t4\t881250948\n22\t377\t1\t878887116\n")
     made = convert("movielens-100k", raw, tmp_path / "one")
-    assert rows_of(made / "ml-100k-signed.inter") == [
+    assert tuples_of(made / "ml-100k-signed.inter") == [
         ("22", "377", "1", "-1", "878887116"),
         ("186", "302", "4", "1", "881250948"),
         ("196", "242", "3", "0", "881250949"),
     ]
     assert not (made / "ml-100k-signed.user").exists()
     made = convert("movielens-100k", raw / "u.data", tmp_path / "two", like="rating >= 3", dislike="else", name="three")
-    assert [row[3] for row in rows_of(made / "three.inter")] == ["-1", "1", "1"]
+    assert [row[3] for row in tuples_of(made / "three.inter")] == ["-1", "1", "1"]
     with pytest.raises(UsageError, match=r"holds neither ml-100k.inter nor u.data"):
         convert("movielens-100k", tmp_path, tmp_path / "other")
     (raw / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t\t881250948\n")
@@ -231,7 +223,7 @@ def test_ml100k_is_a_source_of_ratings_like_the_others(tmp_path: Path) -> None:
     (raw / "u.data.gz").write_bytes(gzip.compress(rows.encode()))
     (raw / "u.user.gz").write_bytes(gzip.compress(b"1|25|M|writer|40206\n"))
     made = convert("movielens-100k", raw, tmp_path / "one", dislike="none")
-    assert [row[3] for row in rows_of(made / "ml-100k-signed.inter")] == ["1", "0"]
+    assert [row[3] for row in tuples_of(made / "ml-100k-signed.inter")] == ["1", "0"]
     assert (made / "ml-100k-signed.user").is_file()
     (raw / "u.data.gz").unlink()
     for row, message in (

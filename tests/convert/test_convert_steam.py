@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from converted import rows_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -45,10 +46,6 @@ def write(path: Path, users: list[Any]) -> Path:
     data = "".join(f"{entry if isinstance(entry, str) else repr(entry)}\n" for entry in users).encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
-
-
-def rows_of(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

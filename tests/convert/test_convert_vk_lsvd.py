@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from converted import tuples_of
 
 from recbole_signed.convert import convert, tables
 from recbole_signed.errors import UsageError
@@ -54,22 +55,18 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "VK-LSVD"
 
 
-def rows_of(path: Path) -> list[tuple[str, ...]]:
-    return [tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
-
-
 def test_rows_in_order_with_places_as_times(tmp_path: Path, raw: Path) -> None:
     made = convert("vk-lsvd", raw, tmp_path / "out", name="vk", subsample="ur0.01")
     header = (made / "vk.inter").read_text().splitlines()[0]
     assert header == "user_id:token\titem_id:token\tsign:float\ttimestamp:float\ttimespent:float"
-    assert rows_of(made / "vk.inter") == ROWS
+    assert tuples_of(made / "vk.inter") == ROWS
     record = json.loads((made / "dataset.json").read_text())
     assert set(record["inputs"]) == {
         *(f"subsamples/ur0.01/{name}.parquet" for name in WEEKS),
         *(f"metadata/{kind}_metadata.parquet" for kind in ("users", "items")),
     }
     assert record["time"] == {"first_raw": 0, "last_raw": 2116800}
-    users, items = (sorted(rows_of(made / f"vk.{kind}")) for kind in ("user", "item"))
+    users, items = (sorted(tuples_of(made / f"vk.{kind}")) for kind in ("user", "item"))
     assert users == [("7", "20", "1", "5"), ("8", "30", "2", "5"), ("9", "40", "1", "6")]
     assert ("103", "2", "30") in items
     assert len(items) == 4
@@ -81,13 +78,13 @@ def test_the_places_of_a_week_go_on_from_batch_to_batch(
 ) -> None:
     monkeypatch.setattr(tables, "BATCH_ROWS", 2)
     made = convert("vk-lsvd", raw, tmp_path / "out", name="vk", subsample="ur0.01")
-    assert rows_of(made / "vk.inter") == ROWS
+    assert tuples_of(made / "vk.inter") == ROWS
 
 
 def test_parts_as_published(tmp_path: Path, raw: Path) -> None:
     made = convert("vk-lsvd", raw, tmp_path / "out", name="vk", subsample="ur0.01", split="weeks", exposures="none")
     signed = [row for row in ROWS if row[2] != "0"]
-    parts = [rows_of(made / f"vk.{part}.inter") for part in ("train", "valid", "test")]
+    parts = [tuples_of(made / f"vk.{part}.inter") for part in ("train", "valid", "test")]
     assert [row for part in parts for row in part] == signed
     assert [len(part) for part in parts] == [3, 1, 1]
     assert yaml.safe_load((made / "vk.yaml").read_text())["benchmark_filename"] == ["train", "valid", "test"]
@@ -95,14 +92,14 @@ def test_parts_as_published(tmp_path: Path, raw: Path) -> None:
 
 def test_seconds_make_verdicts_where_there_is_none(tmp_path: Path, raw: Path) -> None:
     made = convert("vk-lsvd", raw, tmp_path / "out", name="vk", subsample="ur0.01", watched=20, skipped=3)
-    assert [row[2] for row in rows_of(made / "vk.inter")] == ["1", "1", "-1", "-1", "-1", "1", "0", "1"]
+    assert [row[2] for row in tuples_of(made / "vk.inter")] == ["1", "1", "-1", "-1", "-1", "1", "0", "1"]
     just = convert("vk-lsvd", raw, tmp_path / "just", name="vk", subsample="ur0.01", watched=38, skipped=1)
-    assert [row[2] for row in rows_of(just / "vk.inter")] == ["1", "1", "-1", "0", "-1", "1", "0", "1"]
+    assert [row[2] for row in tuples_of(just / "vk.inter")] == ["1", "1", "-1", "0", "-1", "1", "0", "1"]
 
 
 def test_some_weeks(tmp_path: Path, raw: Path) -> None:
     made = convert("vk-lsvd", raw, tmp_path / "out", name="vk", subsample="ur0.01", first_week=1, last_week=2)
-    assert [row[3] for row in rows_of(made / "vk.inter")] == ["0", "302400", "604800"]
+    assert [row[3] for row in tuples_of(made / "vk.inter")] == ["0", "302400", "604800"]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +118,7 @@ def test_wrong_options(tmp_path: Path, raw: Path, options: dict[str, Any], messa
 
 def test_wrong_files(tmp_path: Path, raw: Path) -> None:
     raw = raw / "subsamples" / "ur0.01"  # a folder of weeks does as well
-    assert rows_of(convert("vk-lsvd", raw, tmp_path / "out") / "ur0.01.inter") == ROWS
+    assert tuples_of(convert("vk-lsvd", raw, tmp_path / "out") / "ur0.01.inter") == ROWS
     with pytest.raises(UsageError, match="is a file; give the folder"):
         convert("vk-lsvd", raw / "train" / "week_00.parquet", tmp_path / "out")
     (raw / "test" / "week_03.parquet").rename(raw / "test" / "week_02.parquet")

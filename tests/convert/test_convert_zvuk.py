@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from converted import table_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -29,14 +30,10 @@ def frame() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=TYPES, orient="row")
 
 
-def rows_of(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def test_thresholds(tmp_path: Path) -> None:
     frame().write_parquet(tmp_path / "zvuk-interactions.parquet")
     made = convert("zvuk", tmp_path, tmp_path / "a")
-    header, *rows = rows_of(made / "zvuk.inter")
+    header, *rows = table_of(made / "zvuk.inter")
     assert header == [
         "user_id:token",
         "item_id:token",
@@ -48,9 +45,9 @@ def test_thresholds(tmp_path: Path) -> None:
     assert [row[2] for row in rows] == SIGNS
     assert rows[2] == ["5", "1242548", "1", "1679139839.856", "60.5", "2200338"]
     made = convert("zvuk", tmp_path / "zvuk-interactions.parquet", tmp_path / "b", between="drop")
-    assert [row[2] for row in rows_of(made / "zvuk.inter")[1:]] == ["1", "-1", "1"]
+    assert [row[2] for row in table_of(made / "zvuk.inter")[1:]] == ["1", "-1", "1"]
     made = convert("zvuk", tmp_path, tmp_path / "c", like_s=20, dislike_s=20)
-    assert [row[2] for row in rows_of(made / "zvuk.inter")[1:]] == ["1", "1", "1", "-1", "-1", "1"]
+    assert [row[2] for row in table_of(made / "zvuk.inter")[1:]] == ["1", "1", "1", "-1", "-1", "1"]
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
+from converted import manifest_of
 
 from recbole_signed.convert import accept, convert, spool
 from recbole_signed.convert import dataset_versions as versions
@@ -22,23 +22,19 @@ def made(tmp_path: Path) -> Path:
     return convert("csv", tmp_path / "raw.csv", tmp_path / "data", time_unit="s")
 
 
-def record_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-
-
 def test_the_version_is_that_of_the_atomic_files_alone(tmp_path: Path, made: Path) -> None:
-    version = record_of(made)["version"]
+    version = manifest_of(made)["version"]
     assert len(version) == 12
     again = convert("csv", tmp_path / "raw.csv", tmp_path / "again", time_unit="s")
-    assert record_of(again)["version"] == version
+    assert manifest_of(again)["version"] == version
     (tmp_path / "raw.csv").write_text(ROWS + "c,x\n")
     skipped = convert("csv", tmp_path / "raw.csv", tmp_path / "skip", time_unit="s", on_error="skip")
     assert (skipped / "raw.rejected.tsv").exists()
-    assert record_of(skipped)["version"] == version
+    assert manifest_of(skipped)["version"] == version
     (tmp_path / "raw.csv").write_text(ROWS.replace("b,y,0", "b,y,1"))
     other = convert("csv", tmp_path / "raw.csv", tmp_path / "other", time_unit="s")
-    assert record_of(other)["version"] != version
-    record = record_of(made)
+    assert manifest_of(other)["version"] != version
+    record = manifest_of(made)
     del record["version"]  # as an earlier version of the package wrote it
     assert versions.version(record) == version
 
@@ -55,18 +51,18 @@ def test_files_that_change_places_and_features_make_another_version() -> None:
 
 
 def test_a_name_may_hold_what_a_pattern_is_made_of(tmp_path: Path, made: Path) -> None:
-    record = record_of(made)
+    record = manifest_of(made)
     made = convert("csv", tmp_path / "raw.csv", tmp_path, name="raw [v1]*", time_unit="s")
-    assert record_of(made)["rows"] == record["rows"]
+    assert manifest_of(made)["rows"] == record["rows"]
     assert [path.name for path in versions.atomic_files(made, made.name)] == ["raw [v1]*.inter"]
-    assert versions.refuse_changed(made, made.name) == record_of(made)["version"]
+    assert versions.refuse_changed(made, made.name) == manifest_of(made)["version"]
 
 
 def test_a_data_set_as_it_was_made(made: Path) -> None:
-    assert versions.refuse_changed(made, "raw") == record_of(made)["version"]
+    assert versions.refuse_changed(made, "raw") == manifest_of(made)["version"]
     for thorough in (True, False):
-        assert versions.changes(made, record_of(made), thorough=thorough) == []
-    assert record_of(made)["bytes"] == {name: (made / name).stat().st_size for name in ("raw.inter", "raw.yaml")}
+        assert versions.changes(made, manifest_of(made), thorough=thorough) == []
+    assert manifest_of(made)["bytes"] == {name: (made / name).stat().st_size for name in ("raw.inter", "raw.yaml")}
 
 
 @pytest.mark.parametrize("later", [True, False])
@@ -130,7 +126,7 @@ def test_settings_may_be_edited_but_do_not_pass_a_thorough_look(made: Path) -> N
     with (made / "raw.yaml").open("a") as file:
         file.write("epochs: 3\n")
     assert versions.refuse_changed(made, "raw")
-    assert "raw.yaml has" in versions.changes(made, record_of(made), thorough=True)[0]
+    assert "raw.yaml has" in versions.changes(made, manifest_of(made), thorough=True)[0]
 
 
 def test_what_is_not_ours_is_left_alone(tmp_path: Path, made: Path) -> None:
@@ -150,14 +146,14 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path, made: Path) -> None:
 
 
 def test_a_change_that_is_meant(made: Path) -> None:
-    before = record_of(made)
+    before = manifest_of(made)
     assert accept(made) == []
-    assert record_of(made) == before
+    assert manifest_of(made) == before
     with (made / "raw.inter").open("a") as file:
         file.write("c\tz\t-1\t50\n")
     (made / "raw.user").write_text("user_id:token\tage:float\na\t3\n")
     assert accept(made) == ["raw.inter", "raw.user"]
-    after = record_of(made)
+    after = manifest_of(made)
     assert after["rows"] == {"total": 5, "like": 2, "dislike": 2, "neutral": 1}
     assert (after["users"], after["items"]) == (3, 3)
     assert after["time"]["last_raw"] == 50
@@ -177,18 +173,18 @@ def test_all_that_was_ever_changed_by_hand_is_listed(made: Path) -> None:
     with (made / "raw.inter").open("a") as file:
         file.write("c\tz\t-1\t50\n")
     assert accept(made) == ["raw.inter"]
-    assert record_of(made)["changed_by_hand"] == ["raw.inter", "raw.user"]
+    assert manifest_of(made)["changed_by_hand"] == ["raw.inter", "raw.user"]
 
 
 def test_times_that_have_no_date_get_none_when_a_change_is_accepted(made: Path) -> None:
-    record = record_of(made)
+    record = manifest_of(made)
     record["time"] = {"first_raw": 10, "last_raw": 40}  # as sources write it whose clock begins nobody knows when
     (made / "dataset.json").write_text(json.dumps(record))
     with (made / "raw.inter").open("a") as file:
         file.write("c\tz\t-1\t50\n")
     accept(made)
-    assert record_of(made)["time"] == {"first_raw": 10, "last_raw": 50}
-    assert record_of(made)["warnings"] == []
+    assert manifest_of(made)["time"] == {"first_raw": 10, "last_raw": 50}
+    assert manifest_of(made)["warnings"] == []
 
 
 def test_the_fields_are_those_of_the_files_that_are_accepted(made: Path) -> None:
@@ -196,9 +192,9 @@ def test_the_fields_are_those_of_the_files_that_are_accepted(made: Path) -> None
     ends = ["price:float", "1", "2", "3", "4"]
     (made / "raw.inter").write_text("".join(f"{line}\t{end}\n" for line, end in zip(lines, ends, strict=True)))
     (made / "raw.item").write_text("item_id:token\tgenre:token_seq\nx\ta b\ny\tc\n")
-    before = record_of(made)["fields"]
+    before = manifest_of(made)["fields"]
     assert accept(made) == ["raw.inter", "raw.item"]
-    assert record_of(made)["fields"] == {
+    assert manifest_of(made)["fields"] == {
         "inter": {**before["inter"], "price": "float"},
         "item": {"item_id": "token", "genre": "token_seq"},
     }
@@ -232,7 +228,7 @@ def test_a_published_split_is_counted_part_by_part(tmp_path: Path) -> None:
     with (made / "split.test.inter").open("a") as file:
         file.write("2\t2\t1\n")
     assert accept(made) == ["split.test.inter"]
-    record = record_of(made)
+    record = manifest_of(made)
     assert record["parts"]["test"]["rows"]["total"] == 3
     assert record["parts"]["train"]["rows"]["total"] == 2
     assert record["rows"]["total"] == 7

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from converted import manifest_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,10 +29,6 @@ def lines_of(folder: Path) -> list[str]:
     return (folder / f"{folder.name}.inter").read_text(encoding="utf-8").splitlines()
 
 
-def record_of(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "dataset.json").read_text(encoding="utf-8")))
-
-
 def test_decimal_commas(tmp_path: Path) -> None:
     raw = write(
         tmp_path / "log.csv",
@@ -45,8 +41,8 @@ def test_decimal_commas(tmp_path: Path) -> None:
         "b\tx\t1\t-1\t1593878904\t2\t1996\t3",
         "c\tx\t2.5\t0\t1593878905\t3\t1997\t4",
     ]
-    assert record_of(made)["fields"]["inter"]["year"] == "float"
-    assert record_of(made)["options"]["decimal"] == ","
+    assert manifest_of(made)["fields"]["inter"]["year"] == "float"
+    assert manifest_of(made)["options"]["decimal"] == ","
 
 
 def test_a_sign_with_a_decimal_comma(tmp_path: Path) -> None:
@@ -129,7 +125,7 @@ def test_bad_dates_and_numbers_are_left_out_with_the_others(tmp_path: Path) -> N
     raw = write(tmp_path / "log.csv", "user;item;rating;date\na;x;4,5;05/07/2020\nb;x;4.5;05/07/2020\nc;x;1;2020\n")
     made = convert("csv", raw, tmp_path, decimal=",", time_format="%d/%m/%Y", on_error="skip", like="rating >= 4")
     assert lines_of(made)[1:] == ["a\tx\t4.5\t1\t1593907200"]
-    assert record_of(made)["rejected"]["rows"] == 2
+    assert manifest_of(made)["rejected"]["rows"] == 2
 
 
 def seconds(notation: str, *texts: str) -> list[float | None]:
