@@ -17,7 +17,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay import StreamSpec
 from recbole_signed.experiments.runs import RowStore, RunRow, append_row, drawn_by_seed, read_rows
 from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, stored_table, table_settings
-from recbole_signed.plugin import STOCK, facts_of, registry
+from recbole_signed.plugin import facts_of, registry
 from recbole_signed.table import to_markdown
 
 BASE = """
@@ -181,7 +181,7 @@ def test_what_a_split_draws_whatever_its_order_has_all_seeds(write: Write, eval_
     assert drawn_by_seed([RunRow("EASE", "toy-signed", 1, split=yaml.safe_load(eval_args))]) == (n_seeds > 1)
 
 
-@pytest.mark.parametrize("model", [each for each in (*registry.models(), *STOCK) if facts_of(each).seedless])
+@pytest.mark.parametrize("model", [each for each in registry.known_model_names() if facts_of(each).seedless])
 def test_seedless_models_give_the_same_with_any_seed(model: str, tmp_path: Path) -> None:
     from recbole_signed.experiments.runs import run
 
