@@ -245,17 +245,18 @@ def commands() -> str:
     """Return a section for every command of the command line."""
     from recbole_signed.cli.app import app
 
-    return "\n\n".join(_command(path, command) for path, command in _leaves(typer.main.get_command(app), ()))
+    return "\n\n".join(_command(path, command) for path, command in leaves(typer.main.get_command(app)))
 
 
-def _leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the commands under a group that the help shows, each with the names that lead to it."""
     subcommands = getattr(command, "commands", None)
     if subcommands is None:
         yield path, command
         return
     for name in command.list_commands(None):  # in the order of the help
         if not subcommands[name].hidden:
-            yield from _leaves(subcommands[name], (*path, name))
+            yield from leaves(subcommands[name], (*path, name))
 
 
 def _command(path: tuple[str, ...], command: Any) -> str:

@@ -234,6 +234,14 @@ def known_model_names() -> list[str]:
     return [*models(), *(name for package in packages for name, _ in stock_models(package))]
 
 
+def require_known(*names: object) -> None:
+    """Raise :func:`unknown_model` for the first of the names that no model has."""
+    known = known_model_names() if names else []
+    for name in names:
+        if name not in known:
+            raise unknown_model(name)
+
+
 def unknown_model(name: object, known: Iterable[str] | None = None) -> UsageError:
     """Return the error of a name that no model has; ``known`` are the models that can be meant, by default all."""
     hint = nearest(str(name), known_model_names() if known is None else known)

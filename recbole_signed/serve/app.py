@@ -82,7 +82,7 @@ def make_app(
         description="Recommendations that follow every like and dislike.",
         docs_url=None,  # FastAPI's pages load their scripts from a foreign host; _add_pages has one that does not
         redoc_url=None,
-        redirect_slashes=False,  # to an address of the Host header's, whoever wrote that; clients send their key there
+        redirect_slashes=False,  # Starlette redirects to the host of the Host header, and clients send their key there
         responses=_PROBLEMS,
         dependencies=[Depends(check_parameters)],
         openapi_tags=[

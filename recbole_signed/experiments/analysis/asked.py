@@ -41,10 +41,8 @@ def asked_models(
     if table is not None and tuned:
         raise UsageError("--tuned cannot be combined with --table, which says what was tuned; leave one of them out.")
     named = [name for name in names if name != ALL]
-    known = registry.known_model_names()
-    for name in named if table is None else ():  # before the first of them is trained; a table knows its labels
-        if name not in known:
-            raise registry.unknown_model(name)
+    if table is None:  # before the first of them is trained; a table knows its labels
+        registry.require_known(*named)
     found = _with_keys(named, dataset, table, tuned, data_path) if named else {}
     if ALL in names:
         everything = _with_keys([], dataset, table, tuned, data_path)

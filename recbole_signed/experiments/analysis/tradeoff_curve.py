@@ -80,9 +80,7 @@ def tradeoff(
     from recbole_signed.experiments.analysis.fitted import fit_once
     from recbole_signed.experiments.runs import config_hash, data_sha256, given_settings, plain_result, versions
 
-    known = registry.known_model_names()
-    if model not in known:
-        raise registry.unknown_model(model)
+    registry.require_known(model)
     given = dict(overrides or {})
     for key in given:
         if key in FIXED:

@@ -257,11 +257,8 @@ class TableSpec(Spec):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> TableSpec:
-        known = registry.known_model_names()
+        registry.require_known(*(settings.get("model", label) for label, settings in self.models.items()))
         for label, settings in self.models.items():
-            name = settings.get("model", label)
-            if name not in known:
-                raise registry.unknown_model(name)
             for section in settings.get("per_dataset") or {}:
                 if section not in (known_places := (*self.datasets, *self.pools())):
                     hint = ending(str(section), known_places)
