@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import lzma
 import re
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from converted import manifest_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -133,7 +133,7 @@ def test_junk_is_converted_or_refused_and_never_half_written(
             assert not out.exists() or not list(out.iterdir())
         else:
             assert sorted(path.name for path in made.iterdir()) == ["dataset.json", "raw.inter", "raw.yaml"]
-            rows = json.loads((made / "dataset.json").read_text())["rows"]["total"]
+            rows = manifest_of(made)["rows"]["total"]
             assert rows > 0
             assert rows <= data.count(b"\n") + data.count(b"\r") + 1
 
@@ -245,9 +245,9 @@ def test_rules_that_leave_nothing(tmp_path: Path) -> None:
 def test_no_dislikes_are_fine_unless_they_were_asked_for_and_are_warned_about(tmp_path: Path) -> None:
     raw = write(tmp_path, "raw.csv", ["user,item,rating", "a,x,3", "a,y,4"])
     made = convert("csv", raw, tmp_path, like="rating >= 4")
-    assert json.loads((made / "dataset.json").read_text())["warnings"][0].startswith("no dislikes")
+    assert manifest_of(made)["warnings"][0].startswith("no dislikes")
     signs = write(tmp_path, "signs.csv", ["user,item,sign", "a,x,1", "a,y,0"])
-    assert json.loads((convert("csv", signs, tmp_path) / "dataset.json").read_text())["warnings"]
+    assert manifest_of(convert("csv", signs, tmp_path))["warnings"]
 
 
 def test_true_and_false_are_no_signs_but_a_rule_reads_them(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_words_in_place_of_signs_get_a_rule_as_the_remedy(tmp_path: Path) -> Non
 
 def test_a_sign_of_0_without_any_dislike_is_warned_about(tmp_path: Path) -> None:
     raw = write(tmp_path, "raw.csv", ["user,item,sign", "a,x,1", "a,y,0"])
-    (warning,) = json.loads((convert("csv", raw, tmp_path) / "dataset.json").read_text())["warnings"]
+    (warning,) = manifest_of(convert("csv", raw, tmp_path))["warnings"]
     assert "where a sign of 0 means a dislike, give a rule for it" in warning
 
 
@@ -303,7 +303,7 @@ def test_zstd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw.write_bytes(b"".join(frames))
     monkeypatch.setattr(files, "BLOCK_BYTES", 1 << 16)
     made = convert("csv", raw, tmp_path / "whole", time_unit="s")
-    assert json.loads((made / "dataset.json").read_text())["rows"]["total"] == len(GOOD) * 5000
+    assert manifest_of(made)["rows"]["total"] == len(GOOD) * 5000
     for broken in (frames[0][:-9], frames[0] + frames[1][:20], text):
         raw.write_bytes(broken)
         refuse(raw, "raw.csv.zst is not a whole .zst file .*; fetch it again", time_unit="s")

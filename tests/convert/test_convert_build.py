@@ -16,7 +16,7 @@ from typing import Any, Literal
 import polars as pl
 import pytest
 import yaml
-from converted import manifest_of
+from converted import manifest_of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -93,7 +93,7 @@ def test_numbers_are_written_as_short_as_they_are_exact(tmp_path: Path) -> None:
     values = [3.0, 0.1, -0.0, 1650812741.436, 4.0e18, 1e300, 5e-324, -2.5]
     frame = pl.DataFrame({"user_id": range(8), "item_id": "x", "sign": [1] * 8, "rating": values})
     made = convert(source_of([Part(None, [frame])]), None, tmp_path)
-    cells = [line.split("\t")[2] for line in (made / "made.inter").read_text().splitlines()[1:]]
+    cells = [row[2] for row in rows_of(made / "made.inter")]
     assert [float(cell) for cell in cells] == values
     assert cells[:5] == ["3", "0.1", "0", "1650812741.436", "4000000000000000000"]
 
@@ -102,7 +102,7 @@ def test_large_times_keep_every_second_and_ties_keep_their_order(tmp_path: Path)
     times = [1_650_812_741, 1_650_812_740, 1_650_812_741, 1_650_812_739]
     frame = pl.DataFrame({"user_id": list("abcd"), "item_id": "x", "sign": 1, "timestamp": times})
     made = convert(source_of([Part(None, [frame])]), None, tmp_path)
-    rows = [line.split("\t") for line in (made / "made.inter").read_text().splitlines()[1:]]
+    rows = rows_of(made / "made.inter")
     assert [(row[0], row[3]) for row in rows] == [
         ("d", "1650812739"),
         ("b", "1650812740"),

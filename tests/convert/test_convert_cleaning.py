@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from converted import manifest_of
+from converted import manifest_of, tuples_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +26,7 @@ def write(folder: Path, rows: list[tuple[Any, ...]], name: str = "raw.csv", head
 
 
 def rows_of(folder: Path, part: str = "") -> list[tuple[str, ...]]:
-    path = folder / f"{folder.name}{part}.inter"
-    return [tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    return tuples_of(folder / f"{folder.name}{part}.inter")
 
 
 def dropped(folder: Path) -> dict[str, int]:

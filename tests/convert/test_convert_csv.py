@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 import polars as pl
 import pytest
+from converted import manifest_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -314,7 +315,7 @@ def test_the_header_of_a_joined_file_is_no_row(tmp_path: Path, separator: str) -
         convert("csv", raw, tmp_path, **rule)
     folder = convert("csv", raw, tmp_path, on_error="skip", **rule)
     assert rows_of(folder) == [("a", "x", 1), ("b", "x", -1), ("xuser", "item", -1)]
-    assert json.loads((folder / "dataset.json").read_text())["rejected"] == {"rows": 2, "files": {"log.csv": 2}}
+    assert manifest_of(folder)["rejected"] == {"rows": 2, "files": {"log.csv": 2}}
 
 
 def test_the_header_within_quotes_is_text(tmp_path: Path) -> None:
@@ -532,5 +533,5 @@ def test_a_line_that_is_no_text_is_recorded_once_where_a_key_is_looked_for(tmp_p
     lines[140] = b'{"user": "v", "item": "x", "late": 1}'
     (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     made = convert("csv", tmp_path / "log.jsonl", tmp_path, like="late == 1", on_error="skip")
-    record = json.loads((made / "dataset.json").read_text())
+    record = manifest_of(made)
     assert (record["rejected"]["rows"], record["rows"]["like"], record["rows"]["total"]) == (1, 1, 149)

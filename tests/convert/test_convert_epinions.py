@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.io
-from converted import rows_of
+from converted import manifest_of, rows_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -30,7 +29,7 @@ def test_epinions(tmp_path: Path, key: str, compressed: bool) -> None:
         ["2", "12", "1", "-1", "10"],
         ["1", "10", "4", "1", "11"],
     ]
-    record = json.loads((made / "dataset.json").read_text())
+    record = manifest_of(made)
     assert record["time"] == {"first_raw": 1, "last_raw": 11}
     assert record["warnings"] == []
 
@@ -40,7 +39,7 @@ def test_ciao(tmp_path: Path) -> None:
     (tmp_path / "rating.mat.gz").write_bytes(gzip.compress((tmp_path / "rating.mat").read_bytes()))
     made = convert("ciao", tmp_path / "rating.mat.gz", tmp_path / "out")
     assert rows_of(made / "ciao.inter") == [["2", "12", "2", "-1", "959644800"], ["1", "10", "5", "1", "975542400"]]
-    assert json.loads((made / "dataset.json").read_text())["time"]["first"] == "2000-05-30T00:00:00Z"
+    assert manifest_of(made)["time"]["first"] == "2000-05-30T00:00:00Z"
 
 
 def test_without_time(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from converted import manifest_of
+from converted import manifest_of, table_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -38,9 +38,9 @@ LAST = {"click": -1, "long_view": -1, "explicit": 0, "explicit+skip": 0}  # of t
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
-    names = [field.split(":")[0] for field in header.split("\t")]
-    return [dict(zip(names, line.split("\t"), strict=True)) for line in lines]
+    header, *rows = table_of(path)
+    names = [field.split(":")[0] for field in header]
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def text(rows: list[str], header: str = HEADER) -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.io
+from converted import manifest_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -111,7 +112,7 @@ def outcome(source: str, name: str, data: bytes) -> list[str] | str:
             assert len(fields) == len(header.split("\t"))
             assert all(field.strip() for field in fields)
             assert fields[sign] in ("1", "0", "-1")
-        assert json.loads((made / "dataset.json").read_text())["rows"]["total"] == len(rows) > 0
+        assert manifest_of(made)["rows"]["total"] == len(rows) > 0
         return sorted(rows)
 
 
@@ -280,7 +281,7 @@ def test_damaged_splits(data: st.DataObject) -> None:
                 assert f"{part}.txt" in message or "labels from" in message
                 assert not out.exists() or not list(out.iterdir())
                 continue
-            record = json.loads((made / "dataset.json").read_text())
+            record = manifest_of(made)
             for name in ("train", "valid", "test"):
                 rows = (made / f"split.{name}.inter").read_text(encoding="utf-8").split("\n")[1:-1]
                 assert len(rows) == record["parts"][name]["rows"]["total"] >= 1

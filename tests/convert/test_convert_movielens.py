@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from converted import manifest_of
+from converted import manifest_of, table_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -17,10 +17,6 @@ from recbole_signed.errors import UsageError
 # user, item, rating, time, sign
 ROWS = [("1", "1193", "5", "978300760", 1), ("1", "661", "3", "978302109", 0), ("6040", "1193", "1", "978300760", -1)]
 MOVIES = ["1193::Misérables, Les (1995)::Drama|Musical", "661::Don't \"Look\" Now::Children's", "7::Unrated (2001)::X"]
-
-
-def lines_of(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def expected(rows: list[tuple[str, str, str, str, int]]) -> list[list[str]]:
@@ -41,13 +37,13 @@ def ml_1m(tmp_path: Path) -> Path:
 def test_1m(tmp_path: Path, ml_1m: Path) -> None:
     made = convert("movielens", ml_1m, tmp_path / "out")
     assert made.name == "ml-1m"
-    assert lines_of(made / "ml-1m.inter")[1:] == expected(ROWS)
-    assert lines_of(made / "ml-1m.item") == [
+    assert table_of(made / "ml-1m.inter")[1:] == expected(ROWS)
+    assert table_of(made / "ml-1m.item") == [
         ["item_id:token", "movie_title:token_seq", "release_year:token", "genre:token_seq"],
         ["1193", "Misérables, Les", "1995", "Drama Musical"],
         ["661", '"Don\'t ""Look"" Now"', "unknown", "Children's"],
     ]
-    assert lines_of(made / "ml-1m.user") == [
+    assert table_of(made / "ml-1m.user") == [
         ["user_id:token", "gender:token", "age:token", "occupation:token", "zip_code:token"],
         ["1", "F", "1", "10", "48067"],
         ["6040", "M", "25", "6", "11106"],
@@ -62,7 +58,7 @@ def test_1m(tmp_path: Path, ml_1m: Path) -> None:
 def test_10m_is_utf8(tmp_path: Path, ml_1m: Path) -> None:
     (ml_1m / "movies.dat").write_bytes("".join(f"{line}\n" for line in MOVIES).encode())
     made = convert("movielens", ml_1m, tmp_path / "out", name="ml-10m")
-    assert lines_of(made / "ml-10m.item")[1][1] == "Misérables, Les"
+    assert table_of(made / "ml-10m.item")[1][1] == "Misérables, Les"
 
 
 HALVES = [
@@ -84,13 +80,13 @@ def test_20m_and_later(tmp_path: Path, suffix: str) -> None:
     titles = ["movieId,title,genres", '0,"""Great"" Film, The (2004)",Sci-Fi|IMAX', "1,Nameless,(no genres listed)"]
     (folder / "movies.csv").write_text("\n".join(titles))
     made = convert("movielens", folder, tmp_path / "out")
-    assert lines_of(made / "ml-25m.inter")[1:] == expected(HALVES)
-    assert lines_of(made / "ml-25m.item")[1:] == [
+    assert table_of(made / "ml-25m.inter")[1:] == expected(HALVES)
+    assert table_of(made / "ml-25m.item")[1:] == [
         ["0", '"""Great"" Film, The"', "2004", "Sci-Fi IMAX"],
         ["1", "Nameless", "unknown", "unknown"],
     ]
     made = convert("movielens", folder, tmp_path / "half", dislike="rating <= 2.5")
-    assert [row[3] for row in lines_of(made / "ml-25m.inter")[1:]] == ["-1", "-1", "-1", "0", "1", "1"]
+    assert [row[3] for row in table_of(made / "ml-25m.inter")[1:]] == ["-1", "-1", "-1", "0", "1", "1"]
     made = convert("movielens", folder, tmp_path / "none", dislike="none")
     assert manifest_of(made)["rows"] == {"total": 6, "like": 2, "dislike": 0, "neutral": 4}
 

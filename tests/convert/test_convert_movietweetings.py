@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import lzma
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from converted import rows_of
+from converted import manifest_of, rows_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -48,7 +47,7 @@ def test_the_real_file(
     tmp_path: Path, shared_data: Callable[[str], Path], dislike: str | None, counts: tuple[int, int] | None
 ) -> None:
     made = convert("movietweetings", shared_data("movietweetings"), tmp_path, dislike=dislike)
-    rows = json.loads((made / "dataset.json").read_text())["rows"]
+    rows = manifest_of(made)["rows"]
     assert (rows["total"], rows["like"]) == (141_695, 102_400)
     assert rows["dislike"] + rows["neutral"] == 39_295
     if counts is not None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from converted import rows_of
+from converted import manifest_of, rows_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -64,7 +63,7 @@ def test_reviews(tmp_path: Path, suffix: str) -> None:
         ["évan", "1250", "-1"],
         ["évan", "43110", "-1"],
     ]
-    assert json.loads((made / "dataset.json").read_text())["sign_rule"]["dislike"] == "recommend == 0"
+    assert manifest_of(made)["sign_rule"]["dislike"] == "recommend == 0"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
+from converted import table_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -19,7 +20,7 @@ ROWS = [f"{row},1,3,{','.join('0' * 10)}" for row in ("1,10,1,0,0,0,1,2", "1,11,
 def test_signals(tmp_path: Path, signal: str, signs: list[str]) -> None:
     (tmp_path / "QK-video.csv.gz").write_bytes(gzip.compress("\n".join([HEADER, *ROWS]).encode()))
     made = convert("tenrec", tmp_path / "QK-video.csv.gz", tmp_path / "out", signal=signal)
-    header, *rows = [line.split("\t") for line in (made / "QK-video.inter").read_text().splitlines()]
+    header, *rows = table_of(made / "QK-video.inter")
     names = ["click", "follow", "like", "share", "watching_times"]
     raw = [f"{name}:float" for name in names] + ["video_category:token"]
     assert header == ["user_id:token", "item_id:token", "sign:float", *raw]

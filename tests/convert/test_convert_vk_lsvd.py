@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import yaml
-from converted import tuples_of
+from converted import manifest_of, tuples_of
 
 from recbole_signed.convert import convert, tables
 from recbole_signed.errors import UsageError
@@ -60,7 +59,7 @@ def test_rows_in_order_with_places_as_times(tmp_path: Path, raw: Path) -> None:
     header = (made / "vk.inter").read_text().splitlines()[0]
     assert header == "user_id:token\titem_id:token\tsign:float\ttimestamp:float\ttimespent:float"
     assert tuples_of(made / "vk.inter") == ROWS
-    record = json.loads((made / "dataset.json").read_text())
+    record = manifest_of(made)
     assert set(record["inputs"]) == {
         *(f"subsamples/ur0.01/{name}.parquet" for name in WEEKS),
         *(f"metadata/{kind}_metadata.parquet" for kind in ("users", "items")),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from converted import manifest_of, tuples_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,14 +58,14 @@ def multi_event(folder: Path) -> pl.DataFrame:
 
 
 def rows_of(path: Path, columns: int = 4) -> list[tuple[str, ...]]:
-    return [tuple(line.split("\t")[:columns]) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    return [row[:columns] for row in tuples_of(path)]
 
 
 def test_states_of_pairs(tmp_path: Path, flat: Path) -> None:
     made = convert("yambda", flat, tmp_path / "out", listens="none")
     assert made.name == "yambda-50m"
     assert rows_of(made / "yambda-50m.inter") == STATES
-    record = json.loads((made / "dataset.json").read_text())
+    record = manifest_of(made)
     assert sorted(record["inputs"]) == [f"{name}.parquet" for name in sorted(EVENTS)]
     assert record["time"] == {"first_raw": 5, "last_raw": 100}  # no date, since nobody knows the start
     made = convert("yambda", flat, tmp_path / "removed", listens="none", removed="neutral")
@@ -171,7 +171,7 @@ def test_a_bad_row_is_recorded_once_whatever_the_parts(
         flat = tmp_path / "multi_event.parquet"
         every.write_parquet(flat)
     made = convert("yambda", flat, tmp_path / "out", split="official", on_error="skip")
-    rejected = json.loads((made / "dataset.json").read_text())["rejected"]
+    rejected = manifest_of(made)["rejected"]
     assert rejected["rows"] == 2
     assert len((made / f"{made.name}.rejected.tsv").read_text().splitlines()) == 3
 

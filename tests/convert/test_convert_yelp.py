@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from converted import rows_of
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -45,8 +46,7 @@ def write(path: Path, reviews: list[dict[str, Any]]) -> None:
 def test_reviews(tmp_path: Path, suffix: str) -> None:
     write(tmp_path / f"{FILE}{suffix}", REVIEWS)
     made = convert("yelp", tmp_path, tmp_path / "out")
-    rows = [line.split("\t") for line in (made / "yelp.inter").read_text().splitlines()[1:]]
-    assert rows == [
+    assert rows_of(made / "yelp.inter") == [
         ["OyoGAe7OKpv6SyGZT5g77Q", "XQfwVwDr-v0ZS3_CbbE5Xw", "2", "-1", "86400"],
         ["OyoGAe7OKpv6SyGZT5g77Q", "7ATYjTIgM3jUlt4UM3IypQ", "5", "1", "1325604498"],
         ["mh_-eMZ6K5RLWhZyISBhwA", "XQfwVwDr-v0ZS3_CbbE5Xw", "3", "0", "1531001351"],
