@@ -26,6 +26,7 @@ class Pool:
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
+        self._host = f"\r\nHost: {host}:{port}\r\nContent-Length: ".encode()
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = []
 
     async def send(self, head: bytes, body: bytes = b"") -> tuple[int, bytes]:
@@ -42,7 +43,7 @@ class Pool:
                 reader = None
         if reader is None:
             reader, writer = await asyncio.open_connection(*self._address)
-        writer.write(head + b"\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        writer.write(head + self._host + b"%d\r\n\r\n" % len(body) + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         start = answer.lower().index(b"content-length:") + 15
         content = await reader.readexactly(int(answer[start : answer.index(b"\r", start)]))
