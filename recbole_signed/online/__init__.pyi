@@ -1,5 +1,6 @@
+from .computing import ComputeBySize as ComputeBySize
+from .computing import ComputingEndedError as ComputingEndedError
 from .computing import compute_apart as compute_apart
-from .computing import compute_by_size as compute_by_size
 from .computing import compute_here as compute_here
 from .events import ABSENT as ABSENT
 from .events import ANNOUNCED as ANNOUNCED

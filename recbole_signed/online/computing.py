@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -25,31 +26,47 @@ NICE = 10
 """How far a process that computes steps back behind those that answer."""
 
 
+class ComputingEndedError(RuntimeError):
+    """The process of a fit or a refresh was ended from outside; the model is what it was."""
+
+
 def compute_here(learner: Learner, method: str, edges: EdgeArrays, n_users: int, n_items: int) -> tuple[Learner, Any]:
     """Compute in this process."""
     return learner, getattr(learner, method)(edges, n_users, n_items)
 
 
-def compute_apart(learner: Learner, method: str, edges: EdgeArrays, n_users: int, n_items: int) -> tuple[Learner, Any]:
+def compute_apart(
+    learner: Learner,
+    method: str,
+    edges: EdgeArrays,
+    n_users: int,
+    n_items: int,
+    began: Callable[[BaseProcess], None] = lambda process: None,
+) -> tuple[Learner, Any]:
     """Compute in a process of its own, of low priority, which ends with it.
 
     Pickles pass through a pipe between the two processes alone; arrays pass beside them, so that this process holds
     its interpreter for a moment only.
 
+    Args:
+        learner, method, edges, n_users, n_items: see :data:`Compute`.
+        began: is given the process.
+
     Raises:
-        RuntimeError: the process was ended from outside.
+        ComputingEndedError: the process was ended from outside.
     """
     context = get_context("spawn")  # a fork would copy locks that other threads hold
     ours, theirs = context.Pipe()
     process = context.Process(target=_compute, args=(theirs,), name=method, daemon=True)
     process.start()
+    began(process)
     theirs.close()
     try:
         _send(ours, (learner, method, edges, n_users, n_items))
         done, result = _receive(ours)
     except (EOFError, OSError) as error:
         process.join()
-        raise RuntimeError(f"the process of the {method} ended with status {process.exitcode}") from error
+        raise ComputingEndedError(f"the process of the {method} ended with status {process.exitcode}") from error
     finally:
         ours.close()
         process.join()
@@ -59,12 +76,27 @@ def compute_apart(learner: Learner, method: str, edges: EdgeArrays, n_users: int
     return found
 
 
-def compute_by_size(
-    learner: Learner, method: str, edges: EdgeArrays, n_users: int, n_items: int
-) -> tuple[Learner, Any]:
-    """Compute apart where there are :data:`LARGE` edges or more, here where the start of a process takes longer."""
-    compute = compute_apart if len(edges.item) >= LARGE else compute_here
-    return compute(learner, method, edges, n_users, n_items)
+class ComputeBySize:
+    """Computes apart where there are :data:`LARGE` edges or more, here where the start of a process takes longer."""
+
+    def __init__(self) -> None:
+        self._process: BaseProcess | None = None
+
+    def __call__(
+        self, learner: Learner, method: str, edges: EdgeArrays, n_users: int, n_items: int
+    ) -> tuple[Learner, Any]:
+        """Compute, see :data:`Compute`."""
+        if len(edges.item) < LARGE:
+            return compute_here(learner, method, edges, n_users, n_items)
+        return compute_apart(learner, method, edges, n_users, n_items, self._began)
+
+    def end(self) -> None:
+        """End the process that computes, if there is one; its caller gets a :class:`ComputingEndedError`."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def _began(self, process: BaseProcess) -> None:
+        self._process = process
 
 
 def _compute(connection: Connection) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.memory import memory_bytes
-from recbole_signed.online import Follower, OnlineRecommender, OnlineReplica, compute_by_size
+from recbole_signed.online import Follower, OnlineRecommender, OnlineReplica
 from recbole_signed.online.sources import open_source
 from recbole_signed.online.store import BACKUPS, noted
 from recbole_signed.serve.answers import Answers
@@ -61,7 +61,6 @@ class Engine(Answers):
         if isinstance(trainer, OnlineReplica):
             self.follower = Follower(trainer)
         else:
-            trainer.compute = compute_by_size
             if self.impressions is not None:
                 self.impressions.reach(self.seq)
             watch = self.verdicts = VerdictWatch(self, self.impressions)

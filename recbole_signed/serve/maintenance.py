@@ -12,7 +12,7 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.memory import give_memory_back
-from recbole_signed.online import OnlineRecommender
+from recbole_signed.online import ComputeBySize, ComputingEndedError, OnlineRecommender
 from recbole_signed.online.store import BACKUP
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.settings import Schedule
@@ -60,6 +60,7 @@ class Maintenance:
     def __init__(self, engine: Engine, schedule: Schedule) -> None:
         assert isinstance(engine.trainer, OnlineRecommender), "a replica is not maintained"
         self._engine, self._trainer = engine, engine.trainer
+        self._compute = self._trainer.compute = ComputeBySize()
         self._tasks = self._all()
         self._every = {name: float(getattr(schedule, name)) for name in self._tasks if getattr(schedule, name) > 0}
         now = time.monotonic()
@@ -105,11 +106,12 @@ class Maintenance:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what runs, then end."""
+        """End: what computes in a process of its own is left, what else runs is finished."""
         self._stop.set()
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        while self._thread.is_alive():
+            self._compute.end()
+            self._thread.join(0.1)
 
     def rounds(self) -> dict[str, dict[str, Any]]:
         """Return the last round of each task that had one, as clients are told of it."""
@@ -157,7 +159,11 @@ class Maintenance:
             self._tasks[name]()
         except Exception as fault:  # a failed round must not end the service
             error = str(fault) or type(fault).__name__
-            _logger.error("The %s failed: %s", name, error, exc_info=None if isinstance(fault, UsageError) else fault)
+            if isinstance(fault, ComputingEndedError) and self._stop.is_set():
+                _logger.info("The %s was left, because the service ends.", name)
+            else:
+                known = isinstance(fault, UsageError)
+                _logger.error("The %s failed: %s", name, error, exc_info=None if known else fault)
         give_memory_back()
         seconds = time.perf_counter() - started
         found = self._last[name] = Round(time.time(), seconds, error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import multiprocessing
 import sqlite3
 import threading
 import time
@@ -164,6 +166,24 @@ def test_a_failed_round_is_tried_again_without_a_new_event(
     maintenance.stop()
     assert (total(counter, result="failed"), total(counter, result="done")) == (2, 1)
     assert maintenance.rounds()["snapshot"]["error"] is None
+
+
+def test_a_refit_in_a_process_of_its_own_does_not_hold_up_the_end(
+    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = serve().engine  # type: ignore[attr-defined]
+    monkeypatch.setattr("recbole_signed.online.computing.LARGE", 0)
+    caplog.set_level(logging.INFO)
+    maintenance = Maintenance(engine, ServeSettings().schedule)
+    before = engine.trainer.scratch_time
+    maintenance.start()
+    maintenance.ask_for_refit()
+    until(lambda: any(each.name == "fit" for each in multiprocessing.active_children()))
+    maintenance.stop()  # while the new process imports what it needs
+    assert "The refit was left, because the service ends." in caplog.messages
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert engine.trainer.scratch_time == before
+    assert not multiprocessing.active_children()
 
 
 def until(what: Callable[[], bool]) -> None:
