@@ -11,7 +11,7 @@ import numpy as np
 from recbole_signed.files import DamagedError
 from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE
 from recbole_signed.online.store.adjacency import KEY, Adjacency
-from recbole_signed.online.store.edge_views import Changes, EdgeArrays, Row, Rows, other_side, owners, turned
+from recbole_signed.online.store.edge_views import Changes, EdgeArrays, Row, Rows, other_side, owners, pieces, turned
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.recent_counts import RecentCounts
 from recbole_signed.online.store.registers import COLUMNS, NEVER, PairEvents, Registers
@@ -291,13 +291,17 @@ class EdgeState:
         indptr, columns = self._by_user.gather(BY_USER)
         return owners(indptr), columns[0], Registers(*columns[1:])
 
-    def _load(self, user: np.ndarray, item: np.ndarray, registers: Registers) -> None:
-        """Take pairs sorted by user and item in the place of all that was there; counts stay as they are."""
+    def _load(self, user: np.ndarray, item: np.ndarray, registers: Registers) -> np.ndarray:
+        """Take pairs sorted by user and item in the place of all that was there; counts stay as they are.
+
+        Returns what each pair is seen as, int8.
+        """
         self._by_user.load(_indptr(user, self.n_users), {KEY: item, **registers.columns()})
         kind = registers.kind()
         seen = kind != ABSENT
         by_item, users, kinds = other_side(_indptr(user[seen], self.n_users), item[seen], kind[seen], self.n_items)
         self._by_item.load(by_item, {KEY: users, "kind": kinds})
+        return kind
 
     def to_tensors(self) -> dict[str, np.ndarray]:
         """Give all that is remembered as arrays that `from_tensors` takes."""
@@ -312,14 +316,16 @@ class EdgeState:
         """Make the state again that `to_tensors` gave."""
         indptr = tensors["indptr"]
         state = cls(len(indptr) - 1, n_items)
-        registers = Registers.none(len(tensors["item"]))
-        for name in ("explicit", "neutral", "explicit_time", "neutral_time"):
-            setattr(registers, name, tensors[name])
-        registers.unlike_time[tensors["retracted"]] = tensors["unlike_time"]
-        registers.undislike_time[tensors["retracted"]] = tensors["undislike_time"]
+        kept = {name: tensors[name] for name in ("explicit", "neutral", "explicit_time", "neutral_time")}
+        for name in ("unlike_time", "undislike_time"):
+            kept[name] = np.full(len(tensors["item"]), NEVER, dtype=np.int64)
+            kept[name][tensors["retracted"]] = tensors[name]
+        registers = Registers(**kept)
         user = np.repeat(np.arange(state.n_users, dtype=np.int32), np.diff(indptr))
-        state._load(user, tensors["item"], registers)
-        state._count(user, tensors["item"], np.zeros(len(user), dtype=np.int8), registers.kind())
+        kind = state._load(user, tensors["item"], registers)
+        for first, last in pieces(indptr):
+            part = slice(int(indptr[first]), int(indptr[last]))
+            state._count(user[part], tensors["item"][part], np.zeros(part.stop - part.start, np.int8), kind[part])
         return state
 
     @classmethod
@@ -398,9 +404,7 @@ def _key(user: np.ndarray, item: np.ndarray) -> np.ndarray:
 
 
 def _indptr(sorted_ids: np.ndarray, n: int) -> np.ndarray:
-    indptr = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(np.bincount(sorted_ids, minlength=n), out=indptr[1:])
-    return indptr
+    return np.searchsorted(sorted_ids, np.arange(n + 1, dtype=sorted_ids.dtype))
 
 
 def _room(counts: np.ndarray, n: int) -> np.ndarray:

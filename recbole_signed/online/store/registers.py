@@ -73,7 +73,7 @@ class Registers:
         return np.maximum.reduce([self.explicit_time, self.neutral_time, self.unlike_time, self.undislike_time])
 
     def _live(self) -> np.ndarray:
-        taken_back = np.where(self.explicit == LIKE, self.unlike_time, self.undislike_time) != NEVER
+        taken_back = np.where(self.explicit == LIKE, self.unlike_time != NEVER, self.undislike_time != NEVER)
         return (self.explicit != ABSENT) & ~taken_back
 
     def after(self, events: PairEvents) -> Registers:
