@@ -1,9 +1,9 @@
 """The service under load, over HTTP on the loopback interface: latencies, freshness, rates, memory.
 
-    python tests/benchmarks/bench_serve.py [--edges 1000000] [--items 7500] [--seconds 20] [--workers 1]
+    python tests/benchmarks/bench_serve.py [--edges 1000000] [--items 7500] [--seconds 20] [--workers 1] [--rate 100]
 
 A state of random edges is begun and served by ``recbole-signed serve`` in processes of its own. Answers are asked for
-at 100 a second beside 100 events a second; then the same during a snapshot, a refresh and a refit; then as fast as
+at a rate beside as many events a second; then the same during a snapshot, a refresh and a refit; then as fast as
 they come, and events in batches of 100. Every loop is bounded in time. Prints a table.
 """
 
@@ -151,14 +151,14 @@ async def bulk_load(address: str, n_users: int, n_items: int, seconds: float) ->
 
 
 def measure(
-    process: subprocess.Popen[str], address: str, n_users: int, n_items: int, seconds: float, label: str
+    process: subprocess.Popen[str], address: str, n_users: int, n_items: int, seconds: float, rate: float, label: str
 ) -> None:
     """Run the paced load and print what it took."""
     before = processor_time(process)
-    found = paced(address, n_users, n_items, seconds, 100.0)
+    found = paced(address, n_users, n_items, seconds, rate)
     used = processor_time(process) - before
     show("load of the machine", " ".join(f"{each:.1f}" for each in os.getloadavg()))
-    show(f"answers at 100/s beside 100 events/s, {label}", quantiles(np.array(found["answers"])))
+    show(f"answers at {rate:g}/s beside {rate:g} events/s, {label}", quantiles(np.array(found["answers"])))
     show(f"event to visible in the next answer, {label}", quantiles(np.array(found["fresh"])))
     show("failed answers, and dislikes that were shown again", str(found["failures"]))
     n = len(found["answers"]) + 2 * len(found["fresh"])
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=7500)
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rate", type=float, default=100.0, help="lists and events a second, each")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     show("load of the machine before", " ".join(f"{each:.1f}" for each in os.getloadavg()))
@@ -184,7 +185,7 @@ def main() -> None:
         try:
             show("start from the state alone, to the first answer", f"{seconds:.1f} s")
             show("resident memory before", f"{memory(address):.0f} MB")
-            measure(process, address, n_users, given.items, given.seconds, "quiet")
+            measure(process, address, n_users, given.items, given.seconds, given.rate, "quiet")
             show("answers a second, wrk with 4 connections", flat_out(address, given.seconds / 2))
             rate = asyncio.run(bulk_load(address, n_users, given.items, given.seconds / 2))
             show("durable events a second, batches of 100", f"{rate:.0f}")
@@ -195,7 +196,7 @@ def main() -> None:
         process, address, _ = start(folder, given.workers, often)
         try:
             label = "snapshot every 3 s, refresh 5 s, refit 15 s"
-            measure(process, address, n_users, given.items, given.seconds, label)
+            measure(process, address, n_users, given.items, given.seconds, given.rate, label)
         finally:
             stop(process)
 
