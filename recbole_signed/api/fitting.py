@@ -53,7 +53,7 @@ def fit(
     fitted again, to everything. A model with nothing open is fitted once.
 
     Args:
-        model: class name of any registered model, or of one of RecBole's own (``recbole-signed models`` lists them).
+        model: name of any registered model, or of one of RecBole's own (``recbole-signed models`` lists them).
         data: interactions from :func:`~recbole_signed.from_frame`, or the name or folder of a data set.
         valid: share of the likes that open choices are made on, at least 0 and below 1; 0: nothing is chosen, the
             parameters hold as they are given or preset. A data set that is split already keeps its validation part.

@@ -31,7 +31,7 @@ def _dataset_names(incomplete: str) -> list[str]:
 
 
 MODEL: Any = typer.Option(
-    "--model", "-m", help="Model, by its class name ('recbole-signed models').", autocompletion=_model_names
+    "--model", "-m", help="Model, by its name in 'recbole-signed models'.", autocompletion=_model_names
 )
 DATASET: Any = typer.Option("--dataset", "-d", help="Name of a data set folder.", autocompletion=_dataset_names)
 Dataset = Annotated[str, DATASET]

@@ -58,19 +58,27 @@ def _on_configurator(module: ModuleType) -> None:
         wrapped(*args, **kwargs)
         ours.add_signed_settings(instance)
 
-    def find_model(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        try:
-            return wrapped(*args, **kwargs)
-        except (AttributeError, UsageError, ModuleNotFoundError) as error:
-            name = args[0] if args and isinstance(args[0], str) else instance.external_config_dict.get("model")
-            known = registry.known_model_names()
-            if name in known:  # the fault lies in the model's own module
-                raise
-            raise registry.unknown_model(name) from error
-
     wrapt.wrap_function_wrapper(module, "Config._load_internal_config_dict", load_internal)
     wrapt.wrap_function_wrapper(module, "Config._set_default_parameters", set_defaults)
-    wrapt.wrap_function_wrapper(module, "Config._get_model_and_dataset", find_model)
+    _on_configuration(module)
+
+
+def _on_configuration(module: ModuleType) -> None:
+    wrapt.wrap_function_wrapper(module, "Config._get_model_and_dataset", _find_model)
+
+
+def _find_model(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    """Find a model by its class name, or as tables print it; an unknown one ends in a sentence."""
+    try:
+        return wrapped(*args, **kwargs)
+    except (AttributeError, UsageError, ModuleNotFoundError) as error:
+        name = args[0] if args and isinstance(args[0], str) else instance.external_config_dict.get("model")
+        if name in registry.known_model_names():  # the fault lies in the model's own module
+            raise
+        meant = registry.class_name(str(name))
+        if meant == name:
+            raise registry.unknown_model(name) from error
+        return wrapped(meant, *args[1:], **kwargs)
 
 
 def _on_argument_list(module: ModuleType) -> None:
@@ -409,4 +417,5 @@ _HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "recbole.quick_start.quick_start": _on_quick_start,
     "recbole.utils.case_study": _on_case_study,
     "recbole_gnn.utils": _on_gnn_utils,
+    "recbole_gnn.config": _on_configuration,
 }

@@ -154,6 +154,7 @@ def _head(author: str, email: str, today: datetime.date) -> str:
 
 def _entry(model: str) -> registry.ModelEntry:
     known = registry.models()
+    model = registry.class_name(model)
     by_lower = {each.lower(): each for each in known}
     if model.lower() in by_lower:
         return known[by_lower[model.lower()]]

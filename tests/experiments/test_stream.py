@@ -443,6 +443,13 @@ def test_windows_are_in_their_order_beyond_a_thousand(tmp_path: Path) -> None:
     assert [(row["window"], row["start"]) for row in found] == [(number, number) for number in range(1002)]
 
 
+def test_a_model_may_be_named_as_tables_print_it(spec: Callable[..., StreamSpec]) -> None:
+    assert [(each.label, each.model) for each in spec(models=["SSF-T", "SSF"]).models] == [
+        ("SSF-T", "SSFT"),
+        ("SSF", "SSF"),
+    ]
+
+
 def test_a_stream_without_a_like_is_refused_in_a_sentence(tmp_path: Path) -> None:
     figures_of(tmp_path / "work", refit=[1.0])
     file = tmp_path / "work" / "window-000.parquet"

@@ -137,6 +137,15 @@ def test_bad_tables(write: Write, text: str, message: str) -> None:
         list(TableSpec.read(write(text)).requests())
 
 
+def test_a_model_named_as_tables_print_it_is_that_of_its_class(write: Write) -> None:
+    named, written = (
+        requests(write(f"extends: base.yaml\nmodels: {models}\n"))
+        for models in ("[SSF-L, ssf-t]", "{SSF-L: {model: SSFL}, ssf-t: {model: SSFT}}")
+    )
+    assert named == written
+    assert {each.model for each in named.values()} == {"SSFL", "SSFT"}
+
+
 def test_a_chain_that_leads_back_is_refused(write: Write) -> None:
     write("extends: other.yaml\n", "third")
     with pytest.raises(UsageError, match="a table can't extend itself"):

@@ -93,6 +93,11 @@ def test_without_matplotlib_the_numbers_still_come(
     assert Path("runs/tradeoff/SSF-toy-signed.json").is_file()
 
 
+def test_a_model_may_be_named_as_tables_print_it(toy: str) -> None:
+    assert list(asked_models(["ssf-t", "EASE", "SSF-L"], toy, bool)) == ["SSFT", "EASE", "SSFL"]
+    assert tradeoff("ssf-l", toy, (0.0,), 5, overrides=FIXED)["model"] == "SSFL"
+
+
 def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("", "a,b", "-1", "inf"):
         with pytest.raises(UsageError, match="--g"):

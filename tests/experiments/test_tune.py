@@ -95,6 +95,14 @@ def test_the_best_trial_is_written_with_its_origin(toy: str) -> None:
     assert any(line.split()[:3] == ["0", "0.5000", "1.5"] for line in text.splitlines()), "without reading the data"
 
 
+def test_a_model_may_be_named_as_tables_print_it(toy: str) -> None:
+    script = """
+def trial(values):
+    say(row={"model": task["model"], "dataset": task["dataset"], "seed": 1, "valid": {"ndcg@10": 1}})
+"""
+    assert tuned(toy, script, "ssf-l", trials=1).file == Path("yaml/model/toy-signed/SSFL.yaml")
+
+
 @pytest.mark.parametrize(("model", "n_keys"), [("EASE", 2), ("Pop", 1)])
 def test_a_price_on_dislikes_tunes_the_aversion_of_every_model(toy: str, model: str, n_keys: int) -> None:
     """Also of one that has no space of its own; the default is the point 0."""

@@ -223,3 +223,13 @@ def test_both_compute_the_same(script: Callable[..., Any], checkout: Path) -> No
         assert each["apart"] < 1e-5 * max(each["size"], 1.0)
         ours, theirs = each["losses"]
         assert ours == pytest.approx(theirs, rel=1e-3 if name == "LightGCL" else 1e-5), name
+
+
+def test_its_configuration_finds_a_model_as_tables_print_it(script: Callable[..., Any], checkout: Path) -> None:
+    code = """
+    import json
+    from recbole_gnn.config import Config
+    recbole_signed.convert("toy", None, "atomic_files")
+    print(json.dumps(Config("ssf-l", "toy-signed")["model"]))
+    """
+    assert script(code, checkout) == "SSFL"

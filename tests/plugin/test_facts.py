@@ -177,6 +177,15 @@ def test_the_display_name_of_a_class_is_not_that_of_one_that_extends_it(
     assert facts_of("Wider").family == facts_of("SSFL").family
 
 
+def test_a_model_is_found_by_the_name_that_is_printed() -> None:
+    printed = {display_name(model): model for model in registry.models() if display_name(model) != model}
+    assert printed == {"SSF-L": "SSFL", "SSF-T": "SSFT"}
+    for name, model in printed.items():
+        assert registry.class_names(name, name.lower(), model, "EASE") == [model, model, model, "EASE"]
+    with pytest.raises(UsageError, match="no model named 'ssfl'; did you mean 'SSFL'"):  # class names are exact
+        registry.class_names("ssfl")
+
+
 def test_a_fact_that_is_no_literal_is_refused(tiny: str, tmp_path: Path) -> None:
     path = tmp_path / "outside" / "tiny.py"
     path.write_text(path.read_text(encoding="utf-8") + "\n    family = str(3)\n", encoding="utf-8")

@@ -252,6 +252,15 @@ def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, write_inter: Writ
             get_model(name)
 
 
+def test_a_configuration_finds_a_model_by_the_name_that_is_printed(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    by_class = Config("SSFL", "signed")
+    for given in ({"model": "SSF-L"}, {"config_dict": {"model": "ssf-l"}}):
+        config = Config(dataset="signed", **given)
+        assert config.model_class is by_class.model_class
+        assert config.final_config_dict == by_class.final_config_dict
+
+
 def test_a_model_that_needs_a_sign_refuses_data_without(
     script: Callable[..., str], tmp_path: Path, write_inter: Write
 ) -> None:

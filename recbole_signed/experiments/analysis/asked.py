@@ -23,7 +23,7 @@ def asked_models(
     """Return the models of ``-m A,B`` in that order, each with the RecBole keys that a table or a tuning gives it.
 
     Args:
-        names: class names, or labels of the table. :data:`ALL` stands for every other model that this table has, or,
+        names: of models, or labels of the table. :data:`ALL` stands for every other model that this table has, or,
             without one, that the bundled tables have.
         dataset: name of a data set.
         suits: whether the command can look into a model of that class name; ``all`` leaves out what does not.
@@ -42,7 +42,7 @@ def asked_models(
         raise UsageError("--tuned cannot be combined with --table, which says what was tuned; leave one of them out.")
     named = [name for name in names if name != ALL]
     if table is None:  # before the first of them is trained; a table knows its labels
-        registry.require_known(*named)
+        named = registry.class_names(*named)
     found = _with_keys(named, dataset, table, tuned, data_path) if named else {}
     if ALL in names:
         everything = _with_keys([], dataset, table, tuned, data_path)

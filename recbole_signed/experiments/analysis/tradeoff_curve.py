@@ -80,7 +80,7 @@ def tradeoff(
     from recbole_signed.experiments.analysis.fitted import fit_once
     from recbole_signed.experiments.runs import config_hash, data_sha256, given_settings, plain_result, versions
 
-    registry.require_known(model)
+    (model,) = registry.class_names(model)
     given = dict(overrides or {})
     for key in given:
         if key in FIXED:

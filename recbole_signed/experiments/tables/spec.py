@@ -257,7 +257,10 @@ class TableSpec(Spec):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> TableSpec:
-        registry.require_known(*(settings.get("model", label) for label, settings in self.models.items()))
+        named = registry.class_names(*(settings.get("model", label) for label, settings in self.models.items()))
+        for label, model in zip(self.models, named, strict=True):
+            if model != label:
+                self.models[label] = {**self.models[label], "model": model}
         for label, settings in self.models.items():
             for section in settings.get("per_dataset") or {}:
                 if section not in (known_places := (*self.datasets, *self.pools())):
