@@ -68,9 +68,14 @@ def _on_configuration(module: ModuleType) -> None:
 
 
 def _find_model(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-    """Find a model by its class name, or as tables print it; an unknown one ends in a sentence."""
+    """Find a model by its class name, or as tables print it; an unknown one ends in a sentence.
+
+    RecBole takes a class too, and looks for it by its name later: that leads to the class then.
+    """
     try:
-        return wrapped(*args, **kwargs)
+        found = wrapped(*args, **kwargs)
+        registry.lead_to(found[1])
+        return found
     except (AttributeError, UsageError, ModuleNotFoundError) as error:
         name = args[0] if args and isinstance(args[0], str) else instance.external_config_dict.get("model")
         if name in registry.known_model_names():  # the fault lies in the model's own module

@@ -192,6 +192,14 @@ def _add_alias(entry: ModelEntry) -> None:
     sys.modules[alias] = _Alias(alias, entry)
 
 
+def lead_to(model_class: type) -> None:
+    """Let RecBole find by its name a class that no model of that name was registered for."""
+    name, module = model_class.__name__, model_class.__module__
+    package = f"{MODEL_PACKAGE}.{name.lower()}"
+    if package not in sys.modules and importlib.util.find_spec(package) is None:
+        _add_alias(ModelEntry(name, module))
+
+
 def read_entry_points() -> None:
     """Third parties' models; read when RecBole is imported, to keep our own import fast."""
     if _registry.entry_points_read:

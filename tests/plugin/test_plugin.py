@@ -461,6 +461,24 @@ def test_a_class_that_extends_a_registered_model_is_that_model(
     assert results[0] == results[1]  # with the same defaults, and SSF's choice on validation
 
 
+def test_run_recbole_takes_a_class_of_ones_own(script: Callable[..., str]) -> None:
+    code = """
+        import recbole_signed
+        from recbole.quick_start import run_recbole
+        from recbole_signed.ssf import SSF
+
+        class Mine(SSF):
+            def __init__(self, config, dataset):
+                super().__init__(config, dataset)
+                print("mine", config["model"])
+
+        settings = {"metrics": ["Recall"], "valid_metric": "Recall@10", "state": "ERROR", "show_progress": False}
+        found = [run_recbole(model=each, dataset="signed", config_dict=settings, saved=False) for each in (Mine, "SSF")]
+        print(found[0]["test_result"] == found[1]["test_result"])
+    """
+    assert script(code).splitlines()[-2:] == ["mine Mine", "True"]
+
+
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "a/b", "..", ""])
 def test_a_name_of_a_data_set_does_not_leave_its_root(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="is not the name of a data set"):
