@@ -278,7 +278,10 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
     except (UsageError, MissingExtraError) as error:
         status = _refuse(str(error), words)
     except _ClickError as error:
-        status = _refuse(error.format_message(), words)
+        said, group = error.format_message(), getattr(error, "ctx", None)
+        if group is not None and said.startswith("No such command") and "Did you mean" not in said:
+            said = f"{said.removesuffix('.')}; '{group.command_path} --help' lists them."
+        status = _refuse(said, words)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except Exception as error:

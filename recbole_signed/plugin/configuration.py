@@ -119,8 +119,9 @@ def check_dataset_name(dataset: Any) -> None:
         UsageError: it is a path, or no text.
     """
     if not is_plain_name(dataset):
+        given = f"'{dataset}'" if isinstance(dataset, str) else f"what is given, of type {type(dataset).__name__},"
         raise UsageError(
-            f"'{dataset}' is not the name of a data set; give the name of a folder, and its parent as data_path."
+            f"{given} is not the name of a data set; give the name of a folder, and its parent as data_path."
         )
 
 

@@ -253,6 +253,8 @@ def test_compare(table: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["fit"], "No such command 'fit'; '"),
+        (["state", "list"], " state --help' lists them."),
         (["run", "-m", "BPRR", "-d", "toy-signed"], "there is no model named 'BPRR'; did you mean 'BPR'?"),
         (["run", "-m", "BPR", "-d", "toy-signd"], "there is no data set 'toy-signd'"),
         (["run", "-m", "BPR", "-d", "toy-signed", "metrics=[Recal]"], "did you mean 'Recall'?"),

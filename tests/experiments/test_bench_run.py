@@ -8,8 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 
+from recbole_signed import fit, from_frame
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import (
@@ -245,6 +247,14 @@ def test_the_command_line_of_the_process_is_not_taken_for_recboles(toy: str, mon
     row = run("BPR", toy, overrides=QUICK, save=False)
     assert (row.epochs, row.seed) == (2, 2020)
     assert sys.argv[1] == "--epochs=0"
+
+
+def test_what_is_no_model_or_no_name_of_a_data_set_is_refused_by_its_type(toy: str) -> None:
+    data = from_frame(pl.DataFrame({"user": ["a"], "item": ["b"], "sign": [1]}), sign="sign")
+    with pytest.raises(UsageError, match="of type Interactions, is not the name of a data set; give the name of"):
+        run("Pop", data)
+    with pytest.raises(UsageError, match="the model is of type Interactions; give a name, such as 'SSF'"):
+        fit(data, "Pop")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import IN_GROUPS, SIGN_AWARE_METRICS, has_length, is_evaluated, split_length
 from recbole_signed.experiments.runs.assignments import ranks_all, read_yaml, split_dotted, with_dotted
 from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
-from recbole_signed.plugin import refuse_unknown_keys
+from recbole_signed.plugin import check_dataset_name, refuse_unknown_keys
 
 
 def make_config(
@@ -31,6 +31,9 @@ def make_config(
         UsageError: a file or key that does not exist, a model, data set, metric or value that is wrong, or a
             ``valid_metric`` that is not evaluated.
     """
+    if not isinstance(model, (str, type)):
+        raise UsageError(f"the model is of type {type(model).__name__}; give a name, such as 'SSF', before the data.")
+    check_dataset_name(dataset)
     if isinstance(config_files, (str, Path, Mapping)):
         raise UsageError(
             f"config_files is {config_files!r}; give a list of yaml files, and settings as overrides={{'key': value}}."
