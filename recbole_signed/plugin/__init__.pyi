@@ -12,6 +12,8 @@ from .configuration import unknown_dataset_error as unknown_dataset_error
 from .facts import OWN as OWN
 from .facts import STOCK as STOCK
 from .facts import ModelFacts as ModelFacts
+from .facts import class_name as class_name
+from .facts import class_names as class_names
 from .facts import default_file as default_file
 from .facts import display_name as display_name
 from .facts import facts_of as facts_of

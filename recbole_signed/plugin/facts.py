@@ -106,6 +106,25 @@ def display_name(model: str) -> str:
     return facts_of(model).display_name or model
 
 
+def class_name(name: object) -> str:
+    """Return the class name of the model that tables print so, in any case (SSFL of SSF-L); any other as it is."""
+    name = str(name)
+    if name in registry.known_model_names():
+        return name
+    return next(
+        (model for model in registry.models() if display_name(model).lower() == name.lower() != model.lower()), name
+    )
+
+
+def class_names(*names: object) -> list[str]:
+    """Return the :func:`class_name` of each; raise :func:`~.registry.unknown_model` for the first that no model has."""
+    found, known = [class_name(name) for name in names], registry.known_model_names() if names else []
+    for name in found:
+        if name not in known:
+            raise registry.unknown_model(name)
+    return found
+
+
 def _source(module: str) -> tuple[ast.Module, dict[str, tuple[str, str]]]:
     """Return a module's syntax tree, and where the names that it imports are from: module and name (of a module "")."""
     spec = _spec(module)

@@ -22,6 +22,7 @@ from recbole_signed.compat import repairs as compat
 from recbole_signed.compat import tensorboard
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import class_name
 
 
 def install() -> None:
@@ -80,7 +81,7 @@ def _find_model(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: A
         name = args[0] if args and isinstance(args[0], str) else instance.external_config_dict.get("model")
         if name in registry.known_model_names():  # the fault lies in the model's own module
             raise
-        meant = registry.class_name(str(name))
+        meant = class_name(str(name))
         if meant == name:
             raise registry.unknown_model(name) from error
         return wrapped(meant, *args[1:], **kwargs)

@@ -242,25 +242,6 @@ def known_model_names() -> list[str]:
     return [*models(), *(name for package in packages for name, _ in stock_models(package))]
 
 
-def class_name(name: object) -> str:
-    """Return the class name of the model that tables print so, in any case (SSFL of SSF-L); any other as it is."""
-    from recbole_signed.plugin.facts import display_name  # which reads this module
-
-    name = str(name)
-    if name in known_model_names():
-        return name
-    return next((model for model in models() if display_name(model).lower() == name.lower() != model.lower()), name)
-
-
-def class_names(*names: object) -> list[str]:
-    """Return the :func:`class_name` of each; raise :func:`unknown_model` for the first that no model has."""
-    found, known = [class_name(name) for name in names], known_model_names() if names else []
-    for name in found:
-        if name not in known:
-            raise unknown_model(name)
-    return found
-
-
 def unknown_model(name: object, known: Iterable[str] | None = None) -> UsageError:
     """Return the error of a name that no model has; ``known`` are the models that can be meant, by default all."""
     hint = nearest(str(name), known_model_names() if known is None else known)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, argument
-from recbole_signed.plugin import default_file, registry
+from recbole_signed.plugin import class_name, default_file, registry
 from recbole_signed.upstream import checkout, pages, python38
 from recbole_signed.upstream.bundle import Bundle, Bundler
 from recbole_signed.upstream.edits import plain_docstrings
@@ -154,7 +154,7 @@ def _head(author: str, email: str, today: datetime.date) -> str:
 
 def _entry(model: str) -> registry.ModelEntry:
     known = registry.models()
-    model = registry.class_name(model)
+    model = class_name(model)
     by_lower = {each.lower(): each for each in known}
     if model.lower() in by_lower:
         return known[by_lower[model.lower()]]

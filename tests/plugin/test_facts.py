@@ -25,6 +25,7 @@ from recbole_signed.plugin import (
     SIGNED_CLOSED,
     STOCK,
     ModelFacts,
+    class_names,
     default_file,
     display_name,
     facts_of,
@@ -181,9 +182,9 @@ def test_a_model_is_found_by_the_name_that_is_printed() -> None:
     printed = {display_name(model): model for model in registry.models() if display_name(model) != model}
     assert printed == {"SSF-L": "SSFL", "SSF-T": "SSFT"}
     for name, model in printed.items():
-        assert registry.class_names(name, name.lower(), model, "EASE") == [model, model, model, "EASE"]
+        assert class_names(name, name.lower(), model, "EASE") == [model, model, model, "EASE"]
     with pytest.raises(UsageError, match="no model named 'ssfl'; did you mean 'SSFL'"):  # class names are exact
-        registry.class_names("ssfl")
+        class_names("ssfl")
 
 
 def test_a_fact_that_is_no_literal_is_refused(tiny: str, tmp_path: Path) -> None:

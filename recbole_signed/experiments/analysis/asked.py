@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.plugin import STOCK, registry
+from recbole_signed.plugin import STOCK, class_names, registry
 
 ALL = "all"
 
@@ -42,7 +42,7 @@ def asked_models(
         raise UsageError("--tuned cannot be combined with --table, which says what was tuned; leave one of them out.")
     named = [name for name in names if name != ALL]
     if table is None:  # before the first of them is trained; a table knows its labels
-        named = registry.class_names(*named)
+        named = class_names(*named)
     found = _with_keys(named, dataset, table, tuned, data_path) if named else {}
     if ALL in names:
         everything = _with_keys([], dataset, table, tuned, data_path)

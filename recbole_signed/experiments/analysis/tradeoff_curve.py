@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, argument
-from recbole_signed.plugin import registry
+from recbole_signed.plugin import class_names
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG")
@@ -80,7 +80,7 @@ def tradeoff(
     from recbole_signed.experiments.analysis.fitted import fit_once
     from recbole_signed.experiments.runs import config_hash, data_sha256, given_settings, plain_result, versions
 
-    (model,) = registry.class_names(model)
+    (model,) = class_names(model)
     given = dict(overrides or {})
     for key in given:
         if key in FIXED:

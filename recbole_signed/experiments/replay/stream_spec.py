@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, Positive
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import digest, read_yaml
-from recbole_signed.plugin import registry
+from recbole_signed.plugin import class_name
 from recbole_signed.yaml_spec import Spec, checked
 
 ArmName = Literal["none", "fold-in", "online", "refit"]
@@ -35,7 +35,7 @@ class ModelSpec(Spec):
     """A model under test."""
 
     label: str
-    model: Annotated[str, AfterValidator(registry.class_name)]
+    model: Annotated[str, AfterValidator(class_name)]
     settings: dict[str, JsonValue] = Field({}, description="a mapping from parameters to values")
     auto: bool = Field(False, description="true or false")
     """Choose the settings that are not given on the base alone."""

@@ -47,7 +47,7 @@ from recbole_signed.experiments.runs import (
 )
 from recbole_signed.experiments.tables.table_file import POOL, keys_on, read_table_file
 from recbole_signed.experiments.tables.tuned import how_in_row, tuned_choice, tuned_for
-from recbole_signed.plugin import PROTOCOLS, RANGES, default_file, facts_of, foreign_code, registry
+from recbole_signed.plugin import PROTOCOLS, RANGES, class_names, default_file, facts_of, foreign_code
 from recbole_signed.stats import KEYS as GROUP_KEYS
 from recbole_signed.stats import bounds_of, labels_of, split_group
 from recbole_signed.yaml_spec import Spec, checked
@@ -257,7 +257,7 @@ class TableSpec(Spec):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> TableSpec:
-        named = registry.class_names(*(settings.get("model", label) for label, settings in self.models.items()))
+        named = class_names(*(settings.get("model", label) for label, settings in self.models.items()))
         for label, model in zip(self.models, named, strict=True):
             if model != label:
                 self.models[label] = {**self.models[label], "model": model}

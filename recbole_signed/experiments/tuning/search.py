@@ -21,7 +21,7 @@ from recbole_signed.experiments.tuning.space import Space
 from recbole_signed.experiments.tuning.task import Facts, Task, facts_of
 from recbole_signed.experiments.tuning.workers import COMMAND, Worker, Workers
 from recbole_signed.files import DirectoryLock, replace_text
-from recbole_signed.plugin import foreign_code, registry
+from recbole_signed.plugin import class_name, foreign_code
 from recbole_signed.signals import raised_by_sigterm
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def tune(
             f"{argument('budget')} is the training_budget of each trial, which is set as well; give one of the two."
         )
     given = {**(overrides or {}), **plan.keys}
-    model = registry.class_name(model)
+    model = class_name(model)
     task = Task(model, dataset, tuple(str(each) for each in config_files), given, seed)
     file_of_space = plan.space or space_file(model)
     facts = facts_of(task)
