@@ -84,15 +84,15 @@ def paired_t(differences: FloatArray) -> PValues:
 def wilcoxon(differences: FloatArray) -> PValues:
     """Wilcoxon's signed-rank test on each column of ``[n_users, n_comparisons]``; differences of 0 are left out.
 
-    SciPy's own: the exact distribution for up to 50 users without ties, the normal one with its correction for ties
-    otherwise. p is 1 where all differences are 0.
+    SciPy's own: the exact distribution for up to 50 differences without ties, the normal one with its correction for
+    ties, and none for continuity, otherwise; newer versions of SciPy try all signs of up to 13 with ties. p is 1 where
+    all differences are 0.
     """
 
     def test(values: FloatArray, alternative: str) -> float:
         rounded = values.round(DECIMALS)
-        if not rounded.any():
-            return 1.0
-        return float(stats.wilcoxon(rounded, zero_method="wilcox", alternative=alternative).pvalue)
+        nonzero = rounded[rounded != 0]  # SciPy drops zeros, but is not exact where it is given any
+        return float(stats.wilcoxon(nonzero, alternative=alternative).pvalue) if len(nonzero) else 1.0
 
     return _each_column(differences, test)
 
@@ -113,9 +113,9 @@ def sign_flip(
 
     Under "no difference" a user's difference is as likely with the other sign. p is the share of sign patterns that
     make the mean at least as large as it is (two-sided: as far from 0), the pattern seen counted in: (1 + hits) /
-    (1 + resamples). Where there are no more than ``resamples`` patterns, all are tried and p is exact. The result is
-    that of ``scipy.stats.permutation_test`` with ``permutation_type="samples"``; here all comparisons share their
-    patterns and are one product of matrices.
+    (1 + resamples). Where all ``n_users``, those who do not count in a column included, have no more than
+    ``resamples`` patterns, all are tried and p is exact. The result is that of ``scipy.stats.permutation_test`` with
+    ``permutation_type="samples"``; here all comparisons share their patterns and are one product of matrices.
 
     Args:
         differences: ``[n_users, n_comparisons]``.
@@ -178,6 +178,9 @@ def bootstrap(
     progress: Progress | None = None,
 ) -> ConfidenceInterval:
     """Percentile intervals of the mean differences, by drawing as many users as there are, with replacement.
+
+    A user who does not count in a column is drawn, too, and then left out of its mean: how many count varies with the
+    users, as the mean does.
 
     Args:
         differences: ``[n_users, n_comparisons]``.

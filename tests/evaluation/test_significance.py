@@ -82,6 +82,16 @@ def test_wilcoxon_is_scipys_and_float32_does_not_untie() -> None:
         assert getattr(wilcoxon(kept[:, None]), kind)[0] == pytest.approx(expected, rel=1e-12)
 
 
+def test_users_without_a_difference_change_nothing_for_wilcoxon() -> None:
+    some = np.array([0.4, -0.1, 0.3, 0.25, 0.07])
+    ranks, ahead = stats.rankdata(np.abs(some)), some > 0
+    sums = [ranks @ signs for signs in itertools.product((0, 1), repeat=5)]
+    for zeros in (0, 1, 60):
+        found = wilcoxon(np.append(some, np.zeros(zeros))[:, None])
+        assert found.better[0] == pytest.approx(np.mean(sums >= ranks @ ahead), rel=1e-12)
+        assert found.two_sided[0] == pytest.approx(2 * found.better[0], rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_exact_permutation_is_counting_all_sign_patterns(seed: int) -> None:
     differences = np.random.default_rng(seed).integers(-2, 4, 9) / 10
