@@ -20,7 +20,8 @@ FIXED = ("metrics", "topk")
 ACROSS, UP = "dislikerecall", ("recall", "ndcg")
 VALID, BEST = "valid", "best_on_validation"
 FRONT = "front"
-"""Key of a point: the metrics of :data:`UP` by which no point of any model is better and shows fewer dislikes."""
+"""Key of a point: the metrics of :data:`UP` with which it is on the Pareto front: no point of any model is better in
+one of the metric and the dislikes shown, and at least as good in the other."""
 
 
 def parse_aversions(text: str) -> tuple[float, ...]:

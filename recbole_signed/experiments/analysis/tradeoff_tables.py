@@ -42,7 +42,10 @@ def tradeoff_table(curves: Sequence[Mapping[str, Any]]) -> Table:
         f"{what} on {first['dataset']}, seed {first['seed']}, test part",
         (*(Header(name, name.startswith("dislike")) for name in names), Header("on the front", left=True)),
         tuple(sections),
-        ("↓: smaller is better; on the front: no point of any model is better by it and shows fewer dislikes.",),
+        (
+            "↓: smaller is better; on the front: no point of any model is better in one of it and the dislikes shown, "
+            "and at least as good in the other.",
+        ),
         head=(Header("g"),),
     )
 
