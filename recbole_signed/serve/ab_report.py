@@ -37,7 +37,8 @@ def experiment_report(
         users: one row a user, see :meth:`~recbole_signed.serve.traffic.TrafficLog.per_user`.
         control: name of the control.
         shares: planned share of each variant.
-        confidence: of every interval; the p-values of all metrics and variants are corrected together (Sidak).
+        confidence: of every interval; the p-values of all metrics and variants are corrected together, by Hochberg's
+            step-up procedure with Sidak's levels.
 
     Returns:
         ``variants`` (users, impressions, likes, dislikes and rates of each), ``sample_ratio`` (p-value, whether it is
