@@ -144,14 +144,16 @@ def signed_gammas(value: Any) -> tuple[float, ...]:
     """Return the gammas that ``signed_gamma`` gives; :data:`DEFAULT_GAMMA` for None.
 
     Raises:
-        UsageError: it is not one or several different finite numbers of 0 or more.
+        UsageError: it is not one or several finite numbers of 0 or more, whose names differ.
     """
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     values = [DEFAULT_GAMMA] if value is None else list(values)
     numbers = [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
     right = [float(each) for each in numbers if 0 <= each < float("inf")]
-    if not right or len(set(right)) != len(values):
-        raise UsageError(f"signed_gamma is {value!r}; it must be a number of 0 or more, or a list of different ones.")
+    if not right or len({f"{each:g}" for each in right}) != len(values):
+        raise UsageError(
+            f"signed_gamma is {value!r}; it must be a number of 0 or more, or a list of some that differ in six digits."
+        )
     return tuple(right)
 
 

@@ -116,7 +116,7 @@ def test_more_gamma_is_never_better_and_1_is_the_best(gammas: list[float], seed:
 def test_gammas_are_read_and_named() -> None:
     assert signed_gammas(None) == (1.0,)
     assert signed_gammas([0.5, 2]) == (0.5, 2.0)
-    for wrong in (-1, "1", [], [1, 1], [1, None], float("inf"), True):
+    for wrong in (-1, "1", [], [1, 1], [1, 1.0000001], [1, None], float("inf"), True):
         with pytest.raises(UsageError, match="signed_gamma is"):
             signed_gammas(wrong)
     assert gamma_labels((1.0,)) == []
