@@ -99,7 +99,9 @@ def test_a_folder_is_on_the_disk_before_it_takes_a_name_and_the_name_before_it_c
 
 def test_lines_are_on_the_disk_when_they_are_appended(tmp_path: Path, on_disk: list[str | int]) -> None:
     append_lines(tmp_path / "a", [{"b": 1}])
-    assert on_disk == [inode(tmp_path / "a")]
+    assert on_disk == [inode(tmp_path / "a"), inode(tmp_path)]  # a new file has a name that is new
+    append_lines(tmp_path / "a", [{"b": 2}])
+    assert on_disk[2:] == [inode(tmp_path / "a")]
 
 
 def test_a_file_of_bytes_and_a_folder_in_the_place_of_a_text(tmp_path: Path) -> None:

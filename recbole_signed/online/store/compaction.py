@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, at, refusing
+from recbole_signed.files import DamagedError, at, refusing, sync_folder
 from recbole_signed.ids_and_times import normal
 from recbole_signed.online import DISLIKE, LIKE, SKIP, VIEW, refuse_other_units
 from recbole_signed.online.store.database import explained, transaction, truncate_wal, write_meta
@@ -153,6 +153,7 @@ class Base:
         for folder in self._directory.glob("base-*"):
             if folder.name != self._log.base:
                 shutil.rmtree(folder)
+                sync_folder(self._directory)
 
 
 def first_edges(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.files import at, parse_json, refusing, replace_file
+from recbole_signed.files import at, parse_json, refusing, replace_file, sync_folder
 from recbole_signed.ids_and_times import normal
 from recbole_signed.online import DeadLetter
 from recbole_signed.online.store.line_files import is_torn
@@ -45,11 +45,14 @@ class DeadLetterFile:
             if file.tell() > self._max_bytes:
                 self._drop_oldest()
         with refusing("Writing dead letters"), self.path.open("ab+") as file:
+            is_new = not file.tell()
             if is_torn(file):
                 file.write(b"\n")
             file.write("".join(lines).encode())
             file.flush()
             os.fsync(file.fileno())
+            if is_new:
+                sync_folder(self.path.parent)
         at("dead:written")
 
     def _drop_oldest(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from recbole_signed.files import DamagedError, parse_json
+from recbole_signed.files import DamagedError, parse_json, sync_folder
 
 SUM = "sum"
 _BEFORE = 256
@@ -46,6 +46,8 @@ def append_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> int:
             while left:
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
+            if not before:
+                sync_folder(path.parent)  # its name may be new
         except BaseException:
             with contextlib.suppress(OSError):
                 file.truncate(before)

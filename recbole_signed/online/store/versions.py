@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.files import DamagedError, at, refusing, replace_file, sync_folder
+from recbole_signed.files import DamagedError, at, make_folder, refusing, replace_file, sync_folder
 from recbole_signed.online.store.tensor_folders import read_manifest, read_tensors, write_folder
 
 _NAME = re.compile(r"v\d{6,}")
@@ -113,7 +113,7 @@ class Versions:
         name = f"v{(_number(names[-1]) if names else 0) + 1:06d}"
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with refusing(f"Saving version {name}"):
-            self.folder.mkdir(exist_ok=True)
+            make_folder(self.folder)
             write_folder(
                 self.folder / name, {"model": tensors, "edges": edges}, {**about, "created": created}, "snapshot"
             )
@@ -179,6 +179,7 @@ class Versions:
             (self.folder / name).rename(trash)
             at("versions:trashed")
             shutil.rmtree(trash)
+            sync_folder(self.folder)  # or a loss of power brings it back, with users who were forgotten
 
     def replace(
         self,

@@ -1,0 +1,109 @@
+"""What a call has written, and the names of it, were waited for when it returns: a loss of power takes none of it back.
+
+What a disk is known to hold is followed through `os.fsync`: of a file its content then, of a folder its names then.
+SQLite waits for its own files, and ``SEQ`` may lag behind; see ``test_online_faults.py`` for those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bare_state import take_from
+from small_recommender import begin, event
+
+from recbole_signed.online import Event, OnlineRecommender
+from recbole_signed.online.sources import JsonLinesSource
+from recbole_signed.online.store import backup
+
+_OF_SQLITE = ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm")
+_MAY_BE_LOST = {*_OF_SQLITE[1:], "SEQ", "LOCK"}
+
+
+class Disk:
+    """What survives a loss of power, by inode."""
+
+    def __init__(self) -> None:
+        self._contents: dict[int, bytes] = {}
+        self._names: dict[int, dict[str, int]] = {}
+        self._fsync = os.fsync
+
+    def fsync(self, descriptor: int) -> None:
+        self._fsync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}")
+        inode = os.fstat(descriptor).st_ino
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            self._names[inode] = {each.name: each.stat().st_ino for each in path.iterdir()}
+        else:
+            self._contents[inode] = hashlib.sha256(path.read_bytes()).digest()
+
+    def lost(self, folder: Path) -> Iterator[str]:
+        """Name what would be gone, or come back, in a folder and all below it."""
+        durable = self._names.get(folder.stat().st_ino, {})
+        there = {each.name: each for each in folder.iterdir() if each.name not in _MAY_BE_LOST}
+        yield from (f"{folder.name}/{name} comes back" for name in durable.keys() - there.keys() - _MAY_BE_LOST)
+        for name, path in there.items():
+            about = path.stat()
+            if durable.get(name) != about.st_ino:
+                yield f"the name {folder.name}/{name}"
+            if path.is_dir():
+                yield from self.lost(path)
+            elif name in _OF_SQLITE or not about.st_size:
+                continue
+            elif self._contents.get(about.st_ino) != hashlib.sha256(path.read_bytes()).digest():
+                yield f"the content of {folder.name}/{name}"
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    made = Disk()
+    monkeypatch.setattr(os, "fsync", made.fsync)
+    return made
+
+
+def test_nothing_that_a_call_returned_for_is_lost_with_the_power(tmp_path: Path, disk: Disk) -> None:
+    folder, copy = tmp_path / "new" / "state", tmp_path / "copy"
+    begin(folder).close()
+    problems: list[str] = []
+
+    def check(step: str, *folders: Path) -> None:
+        problems.extend(f"{step}: {each}" for one in folders or (folder,) for each in disk.lost(one))
+
+    check("begin")
+    made = OnlineRecommender.open(folder)
+    state = made.state
+    assert state is not None
+    made.update([event(1, "u1", "i1", "like"), Event("e2", "ann", "", "user", 0, features={"town": "Oslo"})])
+    check("update")
+    (tmp_path / "bad.jsonl").write_text(json.dumps({"user_id": "u1", "item_id": "i1", "type": "adore"}) + "\n")
+    take_from(state, JsonLinesSource(tmp_path / "bad.jsonl"))
+    check("dead letters")
+    made.refresh()
+    made.snapshot()
+    check("snapshot")
+    pinned = made.snapshot()
+    state.versions.pin(pinned)
+    check("pin")
+    state.back_up(copy)
+    check("back up", folder, copy)
+    made.update([event(3, "ann", "i2", "like")])
+    made.snapshot()
+    state.compact()
+    check("compact")
+    made.forget("ann")
+    made.snapshot()
+    assert not made.erase().rows
+    check("erase", folder, copy)
+    state.versions.rollback(made.snapshot())
+    state.versions.pin(pinned, False)
+    state.versions.collect(1)
+    check("collect")
+    made.close()
+    backup.restore(copy, tmp_path / "again" / "state")
+    check("restore", tmp_path / "again")
+    assert problems == []
