@@ -147,7 +147,8 @@ class EventLog:
         with explained(self.path, "Appending to the event log"), transaction(self.connection):
             fresh = self._fresh(digests)
             users = [batch.user_id[i] for i in fresh]
-            user, new_users, forgotten = self.users.propose_and_forget(users, batch.type[fresh] == FORGET_USER)
+            forgets = batch.type[fresh] == FORGET_USER
+            user, new_users, forgotten = self.users.propose_and_forget(users, forgets)
             new_items = self.items.propose(
                 batch.item_id[i]
                 for i, kind in zip(fresh, batch.type[fresh].tolist(), strict=True)
@@ -158,6 +159,7 @@ class EventLog:
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)
             if forgotten:
                 self._erase_users(forgotten, logged)
+            if forgets.any():  # of users who are not known, too: their events may be on their way
                 self.graves.dig(_times_of_forgetting(batch, fresh), self.settings.now())
                 write_small_sum(self.connection)
             if source is not None and position is not None:
@@ -169,8 +171,9 @@ class EventLog:
         self.items.add(new_items)
         self.last_seq = logged.last_seq
         self._mark.write(self.last_seq)
-        if forgotten:
+        if forgets.any():
             self.graves.reload()
+        if forgotten:
             self._erase_due = True
         self.empty_wal()
         self._appended += 1

@@ -28,7 +28,8 @@ class StateSettings:
     """Events whose ids are remembered to tell duplicates, about 60 bytes each; compaction drops those of older ones,
     once there are a hundredth more.
 
-    An older event that is delivered once more changes nothing, unless it was taken back at the very same time stamp.
+    An older event that is delivered once more changes nothing, unless a later one of its user and item has the very
+    same time stamp.
     """
     max_batch: int = 1_000_000
     """Events of one batch."""
