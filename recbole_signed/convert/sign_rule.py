@@ -271,7 +271,7 @@ def _masked(text: str) -> str:
 
 def _written(name: str) -> str:
     """Return a column or a word as a condition has it."""
-    if _PLAIN.fullmatch(name):
+    if _PLAIN.fullmatch(name) and name == name.strip("'\""):
         return name
     quote = '"' if "'" in name else "'"
     return f"{quote}{name}{quote}"

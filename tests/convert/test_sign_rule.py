@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from recbole_signed.convert import SignRule
@@ -228,3 +228,16 @@ def test_columns_and_words_with_blanks_stand_in_quotes() -> None:
     assert SignRule.parse({"like": "a == don't and b == won't"}).words_of("a") == {"don't"}
     with pytest.raises(UsageError, match=r"got 'action == not for me'.*with quotes around a column or word"):
         SignRule.parse({"like": "action == not for me"})
+
+
+names = st.text(st.sampled_from("ab '\"<>=!()é1"), min_size=1, max_size=6).map(str.strip).filter(bool)
+"""Of columns and words."""
+
+
+@given(names, names, st.sampled_from(["==", "!="]), st.sampled_from(["", " and c == x", " OR c != 'and'"]))
+def test_any_column_and_word_in_quotes_is_read_and_written_again(column: str, word: str, op: str, rest: str) -> None:
+    assume(not any("'" in name and '"' in name for name in (column, word)))  # there is no escape
+    first, second = (f'"{name}"' if "'" in name else f"'{name}'" for name in (column, word))
+    rule = SignRule.parse({"like": f"{first} {op} {second}{rest}"})
+    assert rule.columns[0] == column
+    assert SignRule.parse(rule.as_dict()) == rule
