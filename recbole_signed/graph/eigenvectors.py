@@ -75,7 +75,7 @@ def gram_eigenvectors(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatA
 
 
 def _gram_eigenvectors(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatArray]:
-    found = [(columns, *_of_connected(part, min(k, len(columns)))) for columns, part in _components(matrix)]
+    found = [(columns, *_of_connected(part, k)) for columns, part in _components(matrix)]
     energy = np.concatenate([np.zeros(0), *(values for _, values, _ in found)])
     owner = np.repeat(np.arange(len(found)), [len(values) for _, values, _ in found])
     column = np.concatenate([np.zeros(0, dtype=int), *(np.arange(len(values)) for _, values, _ in found)])

@@ -117,6 +117,5 @@ class SignedGraph:
 def _binary_matrix(edges: Edges, shape: tuple[int, int]) -> sp.csr_matrix:
     users, items = edges
     matrix = sp.csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=shape)
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
+    matrix.data[:] = 1.0  # of repeated edges it was the number
     return matrix

@@ -67,7 +67,7 @@ class WarmPython:
 
     def close(self) -> None:
         if self._process is not None:
-            self._process.communicate(timeout=30)
+            self._process.communicate(timeout=TIMEOUT)
 
 
 def _become(script: str, cwd: str, out: str, err: str, path: list[str]) -> None:
