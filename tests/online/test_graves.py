@@ -77,3 +77,15 @@ def test_what_is_late_does_not_depend_on_how_events_are_cut_into_batches(
             log.append(batch)
     log.close()
     assert found == expected
+
+
+def test_a_grave_is_another_one_in_each_state(tmp_path: Path) -> None:
+    """Whoever has two directories does not learn from them that one user was forgotten in both."""
+    digests = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        log = EventLog(tmp_path / name / "log.sqlite", settings=StateSettings(clock=Clock(START)))
+        log.append(EventBatch.of([Event("", "maria", "", "forget_user", START * 1000)]))
+        digests += log.connection.execute("SELECT digest FROM graves").fetchall()
+        log.close()
+    assert len(set(digests)) == len(digests) == 2

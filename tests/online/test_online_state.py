@@ -468,3 +468,15 @@ def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> N
         assert state.edges.full_hash() == before
     with OnlineState.open(tmp_path) as state:  # and the checksums fit what is left
         state.recover()
+
+
+def test_times_of_the_size_of_seconds_are_taken_where_their_unit_is_known(tmp_path: Path) -> None:
+    seconds = 1_700_000_000
+    one = np.array([1])
+    columns = ["u"], ["i"], one, one, np.array([DISLIKE], dtype=np.int8), np.array([seconds])
+    with OnlineState.open(tmp_path) as state:
+        with pytest.raises(UsageError, match="looks like seconds"):
+            state.bulk_load(*columns)
+        state.bulk_load(*columns, unit_known=True)
+        edges = state.edges.export()
+        assert (edges.kind.tolist(), edges.timestamp.tolist()) == ([DISLIKE], [seconds])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,26 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "versions").write_text("in the way")
     with pytest.raises(UsageError, match="Saving version v000001 failed"):
         save(Versions(tmp_path / "versions"))
+
+
+@pytest.mark.parametrize(("there", "pinned"), [(True, True), (True, False), (False, True), (False, False)])
+def test_a_renewed_version_takes_its_place_where_a_crash_left_none(
+    versions: Versions, there: bool, pinned: bool
+) -> None:
+    """A version is written again beside the old one, marked as pinned, and the old one is then thrown away."""
+    save(versions, 2)
+    old = versions.folder / "v000001"
+    renewed = old.with_name("v000001.renewed")
+    shutil.copytree(old, renewed)
+    (renewed / "new").touch()
+    if pinned:
+        (renewed / "PINNED").touch()
+    if not there:
+        shutil.rmtree(old)
+    versions.clean()
+    assert not renewed.exists()
+    assert versions.names() == (["v000001", "v000002"] if there or pinned else ["v000002"])
+    assert (old / "new").exists() == (pinned and not there)
 
 
 def test_what_a_crash_left_is_cleared_away(versions: Versions) -> None:

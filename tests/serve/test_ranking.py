@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from edge_streams import Stream
 
-from recbole_signed.online import DISLIKE, LIKE
+from recbole_signed.online import DISLIKE, LIKE, SKIP
 from recbole_signed.serve import ranking
 
 
@@ -44,6 +44,14 @@ def test_without_an_edge_a_user_is_one_who_never_had_it() -> None:
         without = ranking.edges_without(stream.edges, 1, 5)
         assert without.of_user(1).ids.tolist() == [2, 3, 4]
         assert without.newest_dislikes(np.array([1])).tolist() == [newest]
+
+
+def test_a_user_whose_last_verdict_is_left_out_has_no_newest_one() -> None:
+    stream = Stream(3, 9, [(2, 2, LIKE)])
+    stream.take([(1, 3, DISLIKE), (1, 4, SKIP)], [5, 6])
+    without = ranking.edges_without(stream.edges, 1, 3)
+    assert without.of_user(1).ids.tolist() == [4]
+    assert without.newest_dislikes(np.array([1])).tolist() == [0]
 
 
 def test_ties_count_one_half_in_the_percentile_of_an_item() -> None:

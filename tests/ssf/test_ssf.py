@@ -252,11 +252,12 @@ def test_dislike_aversion_changes_without_a_fit(prepare: Callable[..., Any]) -> 
 
 
 def test_validation_measures_as_recbole_does(prepare: Callable[..., Any]) -> None:
-    for metric in ("NDCG@10", "Recall@20"):
-        model, config, parts = prepare(auto=False, valid_metric=metric, topk=[10, 20], **SETTINGS)
+    for metric, gamma in (("NDCG@10", 1.0), ("Recall@20", 1.0), ("SignedNDCG@10", 3.0), ("SignedRecall@20", 0.5)):
+        measured = {"metrics": [metric.partition("@")[0]], "valid_metric": metric, "signed_gamma": gamma}
+        model, config, parts = prepare(auto=False, topk=[10, 20], **measured, **SETTINGS)
         trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, model)
         wanted, _ = trainer.fit(parts[0], parts[1], saved=False)
-        validation = Validation.from_loader(parts[1], model.graph, metric, 10_000)
+        validation = Validation.from_loader(parts[1], model.graph, metric, 10_000, signed_gamma=gamma)
         assert validation is not None
         (found,) = validation.contest([candidate(model.filter, model.filter.project(validation.users), validation)])
         assert found.value == pytest.approx(wanted, abs=1e-4)
