@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW, sign_of
-from recbole_signed.online.store import EdgeState, LogBatch
+from recbole_signed.online.store import EdgeState, LogBatch, RecentCounts
 from recbole_signed.online.store import edges as edges_module
 
 N_USERS, N_ITEMS = 6, 7
@@ -211,3 +211,29 @@ def test_recent_verdicts_are_counted_again_where_nearly_all_of_them_were_taken_b
     assert state.recent(1.0).counts[3] > 0
     state.apply(log_batch([(2, 3, UNLIKE, 100 * day)], 4))
     np.testing.assert_allclose(state.recent(1.0).counts, wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("since", [-np.inf, 4 * 86_400_000.0])
+@pytest.mark.parametrize("likes", [False, True])
+def test_recent_verdicts_follow_each_change(likes: bool, since: float) -> None:
+    """Events of any age, retractions and forgettings: they are those of the edges in force, likes alone where asked."""
+    rng = np.random.default_rng(7)
+    state = EdgeState(N_USERS, N_ITEMS)
+    state.recent(2.0, likes=likes, since=since)  # of no edge yet; what follows is added and taken away
+    for step in range(80):
+        n = int(rng.integers(1, 6))
+        rows = [
+            *zip(
+                *(rng.integers(1, end, n).tolist() for end in (N_USERS, N_ITEMS)),
+                rng.choice([LIKE, LIKE, DISLIKE, DISLIKE, SKIP, UNLIKE, UNDISLIKE], n).tolist(),
+                rng.integers(0, 10 * 86_400_000, n).tolist(),
+                strict=True,
+            )
+        ]
+        state.apply(
+            log_batch([(int(rng.integers(1, N_USERS)), 0, FORGET_USER, 0)] if step % 9 == 8 else rows, step * 10)
+        )
+        _, item, like, time = state.export().verdicts
+        counted = like | (not likes)
+        expected = RecentCounts.of(item[counted], time[counted], 2.0, N_ITEMS, since).counts
+        np.testing.assert_allclose(state.recent(2.0, likes=likes, since=since).counts, expected, rtol=1e-6, atol=1e-9)

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bare_state import take_from
+from bare_state import ready, take_from
 from small_recommender import begin, event
 
-from recbole_signed.online import Event, OnlineRecommender
+from recbole_signed.online import Event, EventBatch, OnlineRecommender
 from recbole_signed.online.sources import JsonLinesSource
 from recbole_signed.online.store import backup
 
@@ -107,3 +107,9 @@ def test_nothing_that_a_call_returned_for_is_lost_with_the_power(tmp_path: Path,
     backup.restore(copy, tmp_path / "again" / "state")
     check("restore", tmp_path / "again")
     assert problems == []
+
+
+def test_the_log_of_a_state_that_was_just_made_is_not_lost_with_the_power(tmp_path: Path, disk: Disk) -> None:
+    with ready(tmp_path / "new" / "state") as state:
+        state.ingest(EventBatch.of([event(1, "u1", "i1", "like")]))
+        assert list(disk.lost(tmp_path)) == []
