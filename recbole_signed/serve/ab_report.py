@@ -22,6 +22,9 @@ from recbole_signed.serve.traffic import TrafficLog
 FloatArray = npt.NDArray[np.float64]
 METRICS = {"like_rate": ("likes", "impressions"), "dislike_rate": ("dislikes", "impressions")}
 """Rates by name: numerator and denominator."""
+_COUNTS = ("impressions", "likes", "dislikes")
+_COLUMNS = ("variant", "propensity", "first", *_COUNTS, *(f"{name}_before" for name in _COUNTS))
+"""What is read of a user."""
 _NOTHING = 1e-20
 """Variance of rounding, as a part of the squared mean."""
 SUSPICIOUS = 1e-3
@@ -49,8 +52,11 @@ def experiment_report(
         variant are alike, is None.
 
     Raises:
-        UsageError: a variant has fewer than two users.
+        UsageError: a column is missing, or a variant has fewer than two users.
     """
+    missing = [name for name in _COLUMNS if name not in users.columns]
+    if missing:
+        raise UsageError(f"the users have no column '{missing[0]}'; give all columns of TrafficLog.per_user.")
     tt = _tea_tasting()
     groups = {name: users.filter(pl.col("variant") == name) for name in shares}
     few = [name for name, group in groups.items() if group.height < 2]
@@ -124,7 +130,7 @@ def _tea_tasting() -> Any:
 
 
 def _summary(group: pl.DataFrame) -> dict[str, float]:
-    sums = {name: float(group[name].sum()) for name in ("impressions", "likes", "dislikes")}
+    sums = {name: float(group[name].sum()) for name in _COUNTS}
     shown = max(sums["impressions"], 1.0)
     return {
         "users": group.height,
@@ -137,13 +143,12 @@ def _summary(group: pl.DataFrame) -> dict[str, float]:
 
 def _sample_ratio(users: pl.DataFrame, control: str, shares: dict[str, float]) -> dict[str, Any]:
     """Hold the numbers of users against the shares: of those who came since the shares are what they are."""
-    users, others = users.filter(pl.col("variant").is_in(list(shares))), 0
-    if "propensity" in users.columns:
-        planned = pl.col("variant").replace_strict(shares, return_dtype=pl.Float64)
-        before = users.filter((pl.col("propensity") - planned).abs() > SHARES)
-        others, changed = before.height, before["first"].max()
-        if changed is not None:
-            users = users.filter(pl.col("first") > changed)
+    users = users.filter(pl.col("variant").is_in(list(shares)))
+    planned = pl.col("variant").replace_strict(shares, return_dtype=pl.Float64)
+    before = users.filter((pl.col("propensity") - planned).abs() > SHARES)
+    changed = before["first"].max()
+    if changed is not None:
+        users = users.filter(pl.col("first") > changed)
     counts = {name: int((users["variant"] == name).sum()) for name in shares}
     pvalues = []
     for name in shares:
@@ -151,15 +156,16 @@ def _sample_ratio(users: pl.DataFrame, control: str, shares: dict[str, float]) -
         if name != control and both:
             expected = shares[name] / (shares[name] + shares[control])
             pvalues.append(float(binomtest(counts[name], both, expected).pvalue))
-    worst = min(pvalues, default=1.0)
-    return {"pvalue": worst, "suspicious": worst < SUSPICIOUS, "other_shares": others}
+    worst = min(1.0, len(pvalues) * min(pvalues, default=1.0))  # Bonferroni: with more variants one is odd by chance
+    return {"pvalue": worst, "suspicious": worst < SUSPICIOUS, "other_shares": before.height}
 
 
 def _usable(pair: pl.DataFrame, covariates: dict[str, str | None]) -> dict[str, str | None]:
-    """Leave out covariates that do not vary, by which nothing can be explained."""
+    """Leave out covariates that do not vary, by which nothing can be explained, or without a rate in a variant."""
     names = [name for name in covariates.values() if name is not None]
     varying = all(pair[name].n_unique() > 1 for name in names)
-    return covariates if varying else dict.fromkeys(covariates)
+    rated = all((pair.group_by("variant").agg(pl.col(name).sum())[name] > 0).all() for name in names[1:])
+    return covariates if varying and rated else dict.fromkeys(covariates)
 
 
 def _numbers(found: Any) -> dict[str, float | None]:
@@ -185,7 +191,10 @@ def _always_valid_difference(
     difference = a[0] - b[0]
     if max(a[1], b[1]) <= _NOTHING * max(a[0], b[0]) ** 2:  # such as two users who like all, and two who like nothing
         return None, None
-    half = confidence_sequence(a[1] / len(treated) + b[1] / len(control), len(treated) + len(control), confidence)
+    both = pl.concat([treated, control])
+    least = _linearised(both, over, under)[1]  # else a small variant that has few likes by chance looks certain of it
+    variance = max(a[1], least) / len(treated) + max(b[1], least) / len(control)
+    half = confidence_sequence(variance, len(both), confidence)
     return difference - half, difference + half
 
 
@@ -298,10 +307,10 @@ def users_needed(
         raise UsageError(
             f"an effect of {relative_effect:g} makes a rate of {changed:g} of {rate:g}; give a nearer one."
         )
-    quantiles = norm.ppf(power) + norm.ppf(0.5 + confidence / 2)
-    variance = overdispersion * rate * (1 - rate) / impressions_per_user
+    level = norm.ppf(0.5 + confidence / 2)
+    variances = overdispersion * (rate * (1 - rate) + changed * (1 - changed)) / impressions_per_user
     with np.errstate(all="ignore"):
-        found = 2 * variance * np.square(quantiles / np.float64(rate * relative_effect))
+        found = variances * np.square((norm.ppf(power) + level) / np.float64(rate * relative_effect)) + level**2 / 4
     if not np.isfinite(found):
         raise UsageError(f"no number of users is enough to find an effect of {relative_effect:g}; give a larger one.")
     return int(np.ceil(found))

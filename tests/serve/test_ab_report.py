@@ -7,13 +7,14 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, binomtest, ttest_ind
 
 from recbole_signed.cli.service import report_text
 from recbole_signed.errors import UsageError
 from recbole_signed.serve import confidence_sequence, experiment_report, interleaving_report, users_needed
 
 SHARES = {"control": 0.5, "treated": 0.5}
+COUNTS = ("impressions", "likes", "dislikes")
 
 
 def simulate(n: int, rng: np.random.Generator, effect: float = 0.0, share: float = 0.5) -> pl.DataFrame:
@@ -24,6 +25,7 @@ def simulate(n: int, rng: np.random.Generator, effect: float = 0.0, share: float
     return pl.DataFrame(
         {
             "variant": np.where(treated, "treated", "control"),
+            "propensity": np.where(treated, share, 1 - share),
             "first": np.arange(n),
             "impressions": shown,
             "likes": rng.binomial(shown, np.where(treated, rate * (1 + effect), rate)),
@@ -78,6 +80,34 @@ def test_the_period_before_narrows_the_interval() -> None:
     assert width[0] < 0.95 * width[1]
 
 
+@pytest.mark.parametrize(("rate", "effect"), [(0.1, 0.6), (0.1, -0.6), (0.05, 2.0)])
+def test_power_is_what_was_planned_where_the_effect_changes_the_variance(rate: float, effect: float) -> None:
+    """Against Welch's test of users with one impression each."""
+    rng = np.random.default_rng(5)
+    n = users_needed(rate, effect, 1, overdispersion=1.0)
+    control, treated = (rng.binomial(1, each, (4000, n)) for each in (rate, rate * (1 + effect)))
+    found = (ttest_ind(treated, control, axis=1, equal_var=False).pvalue < 0.05).mean()
+    assert found == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("earlier", [[1], [0, 2]])
+def test_users_before_the_experiment_in_one_variant_alone_leave_the_rates_unadjusted(earlier: list[int]) -> None:
+    users = simulate(400, np.random.default_rng(9)).sort("variant", descending=True)  # the treated come first
+    before = pl.int_range(pl.len()).is_in(earlier)
+    none = [pl.when(before).then(f"{name}_before").otherwise(0).alias(f"{name}_before") for name in COUNTS]
+    report = experiment_report(users.with_columns(none), "control", SHARES)
+    found, plain = like_rate(report), report["variants"]
+    assert not report["cuped"]
+    assert found["difference"] == pytest.approx(plain["treated"]["like_rate"] - plain["control"]["like_rate"])
+    assert found["low"] < found["difference"] < found["high"]
+
+
+@pytest.mark.parametrize("column", ["propensity", "likes_before"])
+def test_users_without_a_column_are_refused(column: str) -> None:
+    with pytest.raises(UsageError, match=f"the users have no column '{column}'; give all columns of"):
+        experiment_report(simulate(50, np.random.default_rng(1)).drop(column), "control", SHARES)
+
+
 def test_intervals_hold_under_continuous_looking() -> None:
     rng = np.random.default_rng(7)
     n_tests, looks = 400, np.arange(200, 4001, 100)
@@ -109,6 +139,22 @@ def test_the_report_holds_an_always_valid_interval_around_the_difference() -> No
     found = like_rate(experiment_report(simulate(1000, np.random.default_rng(1)), "control", SHARES))
     low, high = found["always_valid"]  # type: ignore[misc]
     assert low < found["low"] < found["high"] < high
+
+
+def test_a_small_variant_that_has_few_likes_by_chance_is_no_evidence() -> None:
+    """Where nobody of it has liked anything yet, its own users would say that the rate is 0 for certain."""
+    rng = np.random.default_rng(2)
+    shares = {"control": 0.95, "treated": 0.05}
+    missed = 0
+    for _ in range(40):
+        users = simulate(600, rng, share=0.05).with_columns(
+            pl.col("impressions")
+            .map_elements(lambda shown: rng.binomial(shown, 0.004), return_dtype=pl.Int64)
+            .alias("likes")
+        )
+        low, high = like_rate(experiment_report(users, "control", shares))["always_valid"]
+        missed += not low <= 0 <= high
+    assert missed <= binom.ppf(0.999, 40, 0.05)
 
 
 def test_a_broken_assignment_is_noticed() -> None:
@@ -143,26 +189,43 @@ def test_shares_that_were_changed_are_told_and_break_no_assignment() -> None:
     assert experiment_report(users.filter(later), "control", SHARES)["sample_ratio"]["suspicious"]
 
 
+def test_the_check_of_the_assignment_allows_for_the_number_of_variants() -> None:
+    """Of many variants one has an odd number of users by chance more often."""
+    users = simulate(1000, np.random.default_rng(3))
+    names = ["control"] * 200 + ["a"] * 200 + ["b"] * 200 + ["c"] * 265
+    shares = dict.fromkeys(("control", "a", "b", "c"), 0.25)
+    users = users.head(len(names)).with_columns(variant=pl.Series(names), propensity=0.25)
+    found = experiment_report(users, "control", shares)["sample_ratio"]
+    assert found["pvalue"] == pytest.approx(3 * binomtest(265, 465).pvalue)
+
+
 def test_one_variant_with_too_few_users_breaks_the_assignment() -> None:
     users = simulate(3000, np.random.default_rng(3))
     few = users.filter(pl.col("variant") == "treated").head(900).with_columns(variant=pl.lit("few"))
+    users, few = (each.with_columns(propensity=1 / 3) for each in (users, few))
     shares = dict.fromkeys(("control", "treated", "few"), 1 / 3)
     assert experiment_report(pl.concat([users, few]), "control", shares)["sample_ratio"]["suspicious"]
 
 
 @pytest.mark.parametrize(("metric", "under"), [("like_rate", "impressions"), ("likes_per_user", None)])
 def test_always_valid_bounds_follow_from_the_users_of_each_variant(metric: str, under: str | None) -> None:
-    """By the delta method, from variants that are not equally large."""
+    """By the delta method, from variants that are not equally large; none varies less than all users together."""
     users = simulate(1000, np.random.default_rng(6), effect=0.5, share=0.1)
     report = experiment_report(users, "control", {"control": 0.9, "treated": 0.1})
     (found,) = (each["always_valid"] for each in report["comparisons"] if each["metric"] == metric)
+
+    def ratio_and_variance(group: pl.DataFrame) -> tuple[float, float]:
+        likes = group["likes"].to_numpy()
+        of = np.ones(len(likes)) if under is None else group[under].to_numpy()
+        ratio = likes.sum() / of.sum()
+        return ratio, ((likes - ratio * of) / of.mean()).var(ddof=1)
+
     difference = variance = 0.0
     for sign, name in ((1, "treated"), (-1, "control")):
         group = users.filter(pl.col("variant") == name)
-        likes = group["likes"].to_numpy()
-        of = np.ones(len(likes)) if under is None else group[under].to_numpy()
-        difference += sign * likes.sum() / of.sum()
-        variance += ((likes - likes.sum() / of.sum() * of) / of.mean()).var(ddof=1) / len(likes)
+        ratio, own = ratio_and_variance(group)
+        difference += sign * ratio
+        variance += max(own, ratio_and_variance(users)[1]) / len(group)
     half = confidence_sequence(variance, 1000)
     assert found == pytest.approx((difference - half, difference + half))
 
@@ -183,6 +246,7 @@ def test_users_who_are_all_alike_say_nothing_of_the_error_of_a_difference(shown:
     counts = {"impressions": [shown, 3 * shown] * 2, "likes": [0, 0, shown, 3 * shown], "dislikes": [0] * 4}
     before = dict.fromkeys(("impressions_before", "likes_before", "dislikes_before"), [0] * 4)
     users = pl.DataFrame({"variant": ["control"] * 2 + ["treated"] * 2, "first": range(4), **counts, **before})
+    users = users.with_columns(propensity=0.5)
     report = experiment_report(users, "control", SHARES)
     bounds = {each["metric"]: each["always_valid"] for each in report["comparisons"]}
     assert "always valid: – to –" in report_text({"experiment": "x", **report})
