@@ -12,6 +12,11 @@ from recbole_signed.errors import UsageError
 
 experiment = typer.Typer(help="What experiments on live traffic say, and how many users they need.")
 DEMO = Path("runs") / "demo"
+_OPTIONS = {
+    "model": "--init MODEL",
+    **dict.fromkeys(("data", "dataset", "data_path"), "--dataset, the name or folder of a data set"),
+}
+"""What is no parameter of a model, and how serve takes it."""
 
 State = Annotated[Path, typer.Option("--state", help="Folder of the online state.")]
 ExperimentsFile = Annotated[
@@ -39,7 +44,9 @@ def serve(
     init: Annotated[
         str | None, typer.Option("--init", metavar="MODEL", help="Begin the state with this model, then serve it.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Data set for --init.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="Name or folder of the data set for --init.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes: one that writes, and read replicas.", min=1, max=64)] = 1,
     follow: Annotated[bool, typer.Option("--follow", help="Be a read replica of a state that is written.")] = False,
     writer: Annotated[
@@ -63,6 +70,9 @@ def serve(
 
     given = ServeSettings.read(config)
     parameters = parse_assignments(settings or [])
+    for key, option in _OPTIONS.items():
+        if key in parameters:
+            raise UsageError(f"serve takes no {key}=; give {option}.")
     if demo:
         if init or dataset:
             raise UsageError("--demo brings its own model and data set; leave out --init and --dataset.")

@@ -177,6 +177,11 @@ def test_experiment_commands(
         (["serve", "--demo", "--init", "SSF"], "--demo brings its own"),
         (["serve", "--state", "x", "--init", "SSF"], "go together"),
         (["serve", "--state", "x", "rank=3"], "given with --init"),
+        (
+            ["serve", "--state", "x", "--init", "SSF", "data_path=y"],
+            "serve takes no data_path=; give --dataset, the name",
+        ),
+        (["serve", "--state", "x", "--init", "SSF", "-d", "y", "model=z"], "serve takes no model=; give --init MODEL"),
         (["serve", "--state", "nowhere"], "holds no online state"),
         (["serve", "--state", "nowhere", "--host", "0.0.0.0"], "without API keys"),
         (["serve", "--state", "x", "--writer", "http://y"], "give --follow too"),
