@@ -299,7 +299,8 @@ def _parse(row: Mapping[str, Any], latest: int, longest: int) -> tuple[str, str,
     kind = TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
         wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
-        raise _InvalidRowError(f"{quoted(name)} is not a type of event{wanted}")
+        got = "type is missing" if name is None else f"{quoted(name)} is not a type of event"
+        raise _InvalidRowError(f"{got}{wanted}")
     user = "" if kind == ITEM else _text(row.get("user_id"), "user_id", MAX_ID if kind == FORGET_USER else longest)
     item = "" if kind in (FORGET_USER, USER) else _text(row.get("item_id"), "item_id", longest)
     stamp = _timestamp(row.get("timestamp"), latest)

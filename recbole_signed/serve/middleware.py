@@ -12,6 +12,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
@@ -256,7 +257,7 @@ def answer_errors(app: FastAPI, engine: Engine) -> None:
             detail = "The body is no JSON in UTF-8, is nested too deeply, or has a number of thousands of digits."
         if error.status_code in (404, 405):  # of a path, or a method, that no route has
             detail = f"{error.detail}; /docs lists the routes."
-        response = ProblemError(error.status_code, "Request refused", detail).response()
+        response = ProblemError(error.status_code, HTTPStatus(error.status_code).phrase, detail).response()
         if error.status_code == 405:  # Starlette names the methods of one route alone
             here = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
             methods = {method for route in here for method in getattr(route, "methods", None) or ()}

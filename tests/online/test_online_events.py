@@ -30,7 +30,8 @@ def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
     ("changed", "reason"),
     [
         ({"type": "liek"}, "'liek' is not a type of event; the types are like.*did you mean 'like'"),
-        ({"type": None}, "None is not a type"),
+        ({"type": None}, "^type is missing; the types are like"),
+        ({"type": ...}, "^type is missing; the types are like"),
         ({"type": ["like"]}, "is not a type"),
         ({"user_id": ""}, "user_id is empty"),
         ({"item_id": ""}, "item_id is empty"),

@@ -72,6 +72,7 @@ def test_what_is_not_allowed_names_what_is(serve: Make) -> None:
 def test_a_body_that_the_reader_of_json_gives_up_is_refused(serve: Make, body: bytes) -> None:
     refused = serve().post("/v1/events", content=body, headers={"content-type": "application/json"})
     assert (refused.status_code, refused.json()["detail"][:24]) == (400, "The body is no JSON in U")
+    assert refused.json()["title"] == "Bad Request"
 
 
 def test_no_page_loads_anything_of_a_foreign_host(serve: Make) -> None:
@@ -114,7 +115,11 @@ def test_limits_and_problems(serve: Make) -> None:
         assert refused.status_code == 422, path
         assert set(refused.json()) == {"type", "title", "status", "detail"}
     assert client.post("/v1/events", content=b"{").status_code == 422
-    assert client.get("/v1/nothing").status_code == 404
+    for found, status, title in (  # of "about:blank" the title is the phrase of the status
+        (client.get("/v1/nothing"), 404, "Not Found"),
+        (client.patch("/v1/status"), 405, "Method Not Allowed"),
+    ):
+        assert (found.status_code, found.json()["status"], found.json()["title"]) == (status, status, title)
     behind = client.get("/v1/users/1/recommendations?k=5&min_seq=999999")
     assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
 
