@@ -211,5 +211,5 @@ def test_what_cannot_be_audited_is_refused_before_anything_is_trained(
     monkeypatch.setattr("recbole_signed.experiments.analysis.responsiveness.respond", None)
     with pytest.raises(UsageError, match="GFCF"):
         respond_all({"SSF": {}, "GFCF": {}}, toy, tmp_path)
-    with pytest.raises(UsageError, match="'SSF-L'; did you mean 'SSFL'"):
-        asked_models(["SSF", "SSF-L"], toy, has_learner)
+    with pytest.raises(UsageError, match="'SSFLL'; did you mean 'SSFL'"):
+        asked_models(["SSF", "SSFLL"], toy, has_learner)

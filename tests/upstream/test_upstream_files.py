@@ -231,7 +231,9 @@ def test_other_models_are_refused(model: str, words: str, tmp_path: Path) -> Non
 
 
 def test_a_model_may_be_named_as_tables_print_it(tmp_path: Path) -> None:
-    assert {each.name for each in upstream("SSF-L", tmp_path)} >= {"ssfl.py", "SSFL.yaml"}
+    written = upstream("SSF-L", tmp_path)
+    assert written.model == "SSFL"
+    assert {Path(each).name for each in written.files} >= {"ssfl.py", "SSFL.yaml"}
 
 
 def test_what_the_trainer_of_ssf_needs_stays_behind() -> None:
