@@ -80,7 +80,7 @@ def test_what_is_late_does_not_depend_on_how_events_are_cut_into_batches(
 
 
 def test_a_grave_is_another_one_in_each_state(tmp_path: Path) -> None:
-    """Whoever has two directories does not learn from them that one user was forgotten in both."""
+    """The digests of two directories do not show that one user was forgotten in both."""
     digests = []
     for name in "ab":
         (tmp_path / name).mkdir()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError, at, parse_json, sync_folder, write_file
+from recbole_signed.files import DamagedError, at, parse_json, sha256, sync_folder, write_file
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -125,8 +125,7 @@ def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[s
 
     path = folder / f"{name}.safetensors"
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256(path)
     except OSError as error:
         raise DamagedError(f"{folder} can't be read: {error.strerror} ({path.name}).") from error
     if found != manifest["sha256"].get(path.name):
