@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from recbole_signed.ids_and_times import (
     fits,
     hash_of,
     id_text,
+    iso_time,
     listed,
     milliseconds,
     order_of_hashes,
@@ -160,3 +162,19 @@ def test_the_order_of_hashes_follows_the_ids_alone() -> None:
         assert other[order_of_hashes(other)].tolist() == ordered.tolist()
     numbers = np.arange(500)
     assert numbers[::-1][order_of_hashes(numbers[::-1])].tolist() == numbers[order_of_hashes(numbers)].tolist()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "microseconds"), [("", 0), (".5", 500_000), (".0123", 12_300), (".123456789", 123_456)]
+)
+@pytest.mark.parametrize("zone", ["Z", "+00:00", "+05:30", ""])
+def test_texts_of_times_have_any_number_of_digits(fraction: str, microseconds: int, zone: str) -> None:
+    found = iso_time(f" 2026-11-28T23:59:58{fraction}{zone} ")
+    assert found.replace(tzinfo=None) == datetime(2026, 11, 28, 23, 59, 58, microseconds)
+    assert found.utcoffset() == {"": None, "+05:30": timedelta(hours=5.5)}.get(zone, timedelta(0))
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2026-11-28T25:00:00Z"])
+def test_other_texts_are_no_times(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Invalid isoformat|hour must be"):
+        iso_time(text)

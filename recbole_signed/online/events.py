@@ -28,7 +28,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any
@@ -37,7 +36,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import parse_json
-from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, listed, quoted, unit_of
+from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, iso_time, listed, quoted, unit_of
 
 ABSENT = 0
 LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER, ITEM, USER = range(1, 10)
@@ -458,7 +457,7 @@ def _iso(text: float | str) -> float | str | int:
     if not isinstance(text, str):
         return text
     try:
-        parsed = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        parsed = iso_time(text)
     except ValueError:
         return text
     return text if parsed.tzinfo is None else round(parsed.timestamp() * 1000)

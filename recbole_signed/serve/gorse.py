@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import timezone
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from recbole_signed.ids_and_times import iso_time
 from recbole_signed.online import DISLIKE, LIKE, TYPES
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
@@ -65,7 +66,7 @@ def _in_utc(stamp: str | int | None) -> str | int | None:
     if not isinstance(stamp, str):
         return stamp
     with contextlib.suppress(ValueError):  # refused with the other rows that are not events
-        parsed = datetime.fromisoformat(stamp) if "-" in stamp else None
+        parsed = iso_time(stamp) if "-" in stamp else None
         if parsed is not None and parsed.tzinfo is None:
             return parsed.replace(tzinfo=timezone.utc).isoformat()
     return stamp

@@ -156,7 +156,7 @@ def test_numbers_are_taken_as_text_and_text_as_numbers() -> None:
 
 
 def test_a_time_may_be_iso_8601_with_a_time_zone() -> None:
-    for text in ("1970-01-01T00:00:00.500Z", "1970-01-01 01:00:00.500+01:00"):
+    for text in ("1970-01-01T00:00:00.500Z", "1970-01-01 01:00:00.500+01:00", "1970-01-01T00:00:00.500000123Z"):
         assert one(timestamp=text)[0].timestamp.tolist() == [500]
 
 

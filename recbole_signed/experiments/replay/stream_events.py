@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import timezone
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import polars as pl
 from recbole_signed.convert import TokenCodes
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.stream_spec import window_length
+from recbole_signed.ids_and_times import iso_time
 from recbole_signed.online import EventBatch
 from recbole_signed.online.sources import AtomicSource
 from recbole_signed.online.store import OnlineState
@@ -85,7 +86,7 @@ class Replay:
 def _first_row(times: np.ndarray, cut: float | str, folder: Path) -> int:
     if isinstance(cut, str):
         try:
-            moment = datetime.fromisoformat(cut)
+            moment = iso_time(cut)
         except ValueError as error:
             raise UsageError(
                 f"the cut '{cut}' is neither a share of the events nor a date such as 2022-04-25."
