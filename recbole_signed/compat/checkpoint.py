@@ -199,6 +199,9 @@ class CheckpointUnpickler(pickle._Unpickler):
 
 
 def _resolve(module: str, name: str) -> Any:
+    with contextlib.suppress(ImportError):
+        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    module = module.replace("numpy._core", "numpy.core")  # its name before NumPy 2
     return functools.reduce(getattr, name.split("."), importlib.import_module(module))
 
 

@@ -751,8 +751,13 @@ def test_the_user_may_allow_more(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"own": Call(Effect, 1), "mood": Mood.GOOD}, file)
     with pytest.raises(pickle.UnpicklingError, match=rf"'{__name__}\.Effect'.*add_safe_globals.*TRUSTED_ROOTS"):
         load_as_recbole(io.BytesIO(file.getvalue()))
-    with torch.serialization.safe_globals([Effect, Mood]):
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals([Effect, Mood])
+    try:
         loaded = load_as_recbole(io.BytesIO(file.getvalue()))
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
     assert isinstance(loaded["own"], Effect)
     assert loaded["mood"] is Mood.GOOD
 
