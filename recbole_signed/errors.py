@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires
+
+_SEPARATORS = ("\t", ";", "|", "::", ",")
+"""Of columns in text, as far as they are rare in the name of one."""
 
 
 class UsageError(ValueError):
@@ -95,6 +98,12 @@ def nearest(name: str, known: Iterable[str], shown: Mapping[str, str] | None = N
 def ending(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
     """Return how a sentence on a wrong name ends: with the hint of :func:`nearest`, or with a full stop."""
     return nearest(name, known, shown) or "."
+
+
+def wrong_separator(columns: Sequence[str]) -> str:
+    """Return what to do where the only column looks like several, as of a file read by a wrong separator, or ``""``."""
+    found = next((each for each in _SEPARATORS if len(columns) == 1 and each in columns[0]), None)
+    return "" if found is None else f"; that looks like several columns: read the file with the separator {found!r}."
 
 
 def _edits(a: str, b: str) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError, argument, ending
 
 _BLOCK = 1 << 20
 LOCK = "LOCK"
@@ -84,6 +84,21 @@ def sync_folder(folder: Path) -> None:
 def is_plain_name(name: Any) -> bool:
     """Whether a value names a file or folder within any folder: it can't lead out of it, nor into one below."""
     return isinstance(name, str) and name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
+
+
+def path_of(given: Any, name: str) -> Path:
+    """Return the path that an argument of a public function is.
+
+    Args:
+        given: what was given for it.
+        name: of the argument.
+
+    Raises:
+        UsageError: it is neither a text nor a path.
+    """
+    if not isinstance(given, (str, os.PathLike)) or not isinstance(os.fspath(given), str):
+        raise UsageError(f"{argument(name)} is of type {type(given).__name__}; give a path, as text or pathlib.Path.")
+    return Path(given)
 
 
 def names_beside(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from recbole_signed.api.recommender import SCHEMA, Recommender
 from recbole_signed.convert import PlainIds, open_table, plain_suffix, unrounded
 from recbole_signed.errors import UsageError
-from recbole_signed.files import ANOTHER_FILE, refusing, replacing
+from recbole_signed.files import ANOTHER_FILE, path_of, refusing, replacing
 
 FORMATS = (".parquet", ".csv")
 _NUMBER = re.compile(r"-?\d+(\.0+)?")
@@ -62,7 +62,7 @@ def write_recommendations(
 
 def checked_format(output: Path | str) -> Path:
     """Return the path of a file to write; raises UsageError where its suffix is neither ``.parquet`` nor ``.csv``."""
-    output = Path(output)
+    output = path_of(output, "output")
     if output.suffix.lower() not in FORMATS:
         raise UsageError(f"the output is {output}; give a file name that ends in {' or '.join(FORMATS)}.")
     return output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import each_warning_once, no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config
+from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import has_interactions, unknown_dataset_error
 from recbole_signed.trainer import remember_vocabulary
 
@@ -72,7 +74,7 @@ def fit(
         >>> model = rs.fit("SSF", data)  # doctest: +SKIP
         >>> model = rs.fit("LightGCN", "ml-100k-signed", epochs=50, n_layers=2)  # doctest: +SKIP
     """
-    if isinstance(valid, bool) or not isinstance(valid, (int, float)) or not 0 <= valid < 1:
+    if isinstance(valid, bool) or not isinstance(valid, Real) or not 0 <= valid < 1:
         raise UsageError(f"valid is {valid!r}; give the share of the likes to choose on, at least 0 and below 1.")
     for key, reason in _OWN_KEYS.items():
         if key in parameters:
@@ -199,6 +201,8 @@ def _place(data: Any, features: Any) -> tuple[str, dict[str, str]]:
         return folder.name, {"data_path": str(folder.parent)}
     if folder.is_file():
         raise UsageError(f"{data} is a file; give the folder of the data set.")
-    if isinstance(data, Path) or len(Path(data).parts) > 1 or any(folder.glob("*.inter")):
+    if isinstance(data, Path) or not is_plain_name(data) or any(folder.glob("*.inter")):
+        if not folder.parent.is_dir():
+            raise UsageError(f"there is no folder {folder}; give the name or folder of a data set.")
         raise unknown_dataset_error({"data_path": folder})
     return data, {}

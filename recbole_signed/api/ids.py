@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, counted, nearest
 from recbole_signed.ids_and_times import id_text, listed
 
 IntArray = npt.NDArray[np.int64]
@@ -33,6 +33,9 @@ class Ids:
         usual = self.tokens.str.normalize("NFC")  # as ids are compared; a data set that RecBole read may have others
         if not usual.equals(self.tokens):
             self._numbers = {token: number for number, token in enumerate(usual)}
+
+    def __repr__(self) -> str:
+        return f"<{counted(len(self), f'{self.what} id')}>"
 
     def __len__(self) -> int:
         return len(self.tokens) - 1

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from recbole_signed.convert import TimeUnit, convert_frame, read_manifest
-from recbole_signed.errors import UsageError, counted
-from recbole_signed.files import is_plain_name
+from recbole_signed.convert import TimeUnit, check_name, convert_frame, read_manifest
+from recbole_signed.errors import counted
 
 NAME = "frame"
 """Name of a data set that is made from a table, where the user gives none."""
@@ -132,10 +131,13 @@ def from_frame(
         "min_likes": min_likes,
         "k_core": k_core,
     }
-    if not is_plain_name(name) or name.startswith("."):
-        raise UsageError(f"{name!r} can't be the name of a data set; give one without slashes and leading dots.")
+    check_name(name)
     kept = tempfile.TemporaryDirectory(prefix="recbole-signed-")
-    folder = convert_frame(frame, Path(kept.name) / name, items, users, **options)
+    try:
+        folder = convert_frame(frame, Path(kept.name) / name, items, users, **options)
+    except BaseException:
+        kept.cleanup()
+        raise
     record = read_manifest(folder) or {}
     left_out = (record.get("rejected") or {}).get("rows", 0)
     if left_out:

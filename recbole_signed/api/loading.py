@@ -19,7 +19,7 @@ from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import no_training_curves
 from recbole_signed.convert import check_expanded, refuse_changed
 from recbole_signed.errors import UsageError
-from recbole_signed.files import require_file
+from recbole_signed.files import path_of, require_file
 from recbole_signed.plugin import check_dataset_name
 from recbole_signed.trainer import read_checkpoint, restored
 
@@ -44,7 +44,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     Raises:
         UsageError: no such file, no model in it, no such device, or the data set is missing or was changed.
     """
-    path, place = Path(path), _usable(device)
+    path, place = path_of(path, "path"), _usable(device)
     require_file(path, "the file of a saved model, or a checkpoint (.pth) in it")
     scratch = tempfile.TemporaryDirectory(prefix="recbole-signed-")
     folder = Path(scratch.name)
@@ -59,7 +59,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     if bundled:
         config["data_path"] = str(folder / DATA / name)
     elif data_path is not None:
-        config["data_path"] = str(Path(data_path) / name)
+        config["data_path"] = str(path_of(data_path, "data_path") / name)
     if not bundled and Path(config["data_path"]).is_dir():
         refuse_changed(Path(config["data_path"]), name)
     with no_training_curves():

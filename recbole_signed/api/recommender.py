@@ -20,7 +20,7 @@ from recbole_signed.api.saving import save
 from recbole_signed.api.sequences import UserSequences, first_items
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
 from recbole_signed.data import ItemLists
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 from recbole_signed.graph import best_of_each
 from recbole_signed.ids_and_times import hashes
 from recbole_signed.plugin.ranges import RANGES
@@ -65,7 +65,8 @@ class Recommender:
         self._seen = seen or self._trained
 
     def __repr__(self) -> str:
-        return f"<{self.config['model']} fitted to {len(self.users):,} users and {len(self.items):,} items>"
+        users, items = counted(len(self.users), "user"), counted(len(self.items), "item")
+        return f"<{self.config['model']} fitted to {users} and {items}>"
 
     @property
     def dataset(self) -> Any:
@@ -250,7 +251,8 @@ class Recommender:
         if include_only is not None:
             hidden[:] = True
             hidden[torch.from_numpy(self.items.known(include_only))] = False
-        hidden[torch.from_numpy(self.items.known(exclude))] = True
+        if exclude is not None:
+            hidden[torch.from_numpy(self.items.known(exclude))] = True
         hidden[0] = True
         return hidden
 
@@ -360,7 +362,7 @@ class Recommender:
             return self.model
         if not hasattr(type(self.model), "dislike_aversion"):
             raise UsageError(f"{self.config['model']} has no dislike_aversion; SSF, SSFL and SSFT have.")
-        if not isinstance(value, Real) or not AVERSIONS.holds(value if isinstance(value, bool) else float(value)):
+        if not isinstance(value, Real) or not AVERSIONS.holds(value if isinstance(value, int) else float(value)):
             raise UsageError(f"dislike_aversion is {value!r}; give {AVERSIONS}.")
         other = copy.copy(self.model)
         other._buffers = dict(other._buffers)

@@ -16,7 +16,7 @@ import torch
 
 from recbole_signed.convert import atomic_files
 from recbole_signed.errors import UsageError
-from recbole_signed.files import ANOTHER_FILE, refusing, replacing
+from recbole_signed.files import ANOTHER_FILE, path_of, refusing, replacing
 
 FORMAT = 1
 FORMAT_FILE, CHECKPOINT, DATA = "recbole-signed.json", "checkpoint.pth", "data"
@@ -33,7 +33,7 @@ def save(config: Any, model: Any, path: Path | str) -> None:
     Raises:
         UsageError: it can't be written, or the data set folder is gone.
     """
-    path = Path(path)
+    path = path_of(path, "path")
     folder, name = Path(config["data_path"]), config["dataset"]
     if not folder.is_dir():
         raise UsageError(f"the data set folder {folder} that the model was fitted to is gone, so it can't be saved.")

@@ -9,6 +9,7 @@ from recbole_signed.convert import ensure_ml100k
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.experiments.replay import StreamSpec, run_stream, summarise
 from recbole_signed.experiments.runs import RUNS
+from recbole_signed.files import path_of
 from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, check_dataset_name, dataset_names
 
 
@@ -28,8 +29,8 @@ def replay(file: Path | str, data_path: Path | str = DATA_ROOT) -> dict[str, Any
     Raises:
         UsageError: the file asks for something that does not exist, or the data set is not there.
     """
-    spec = StreamSpec.read(Path(file))
-    return summarise(run_stream(spec, _folder(spec, Path(data_path)), Path(RUNS) / "online"))
+    spec = StreamSpec.read(path_of(file, "file"))
+    return summarise(run_stream(spec, _folder(spec, path_of(data_path, "data_path")), Path(RUNS) / "online"))
 
 
 def _folder(spec: StreamSpec, data_path: Path) -> Path:

@@ -16,8 +16,11 @@ def columns_of(path: str | Path, separator: str, encoding: str) -> dict[str, str
     columns: dict[str, str] = {}
     for field in first_lines(path, separator, encoding, 1)[0]:
         column, colon, kind = field.partition(":")
-        if not colon:
-            raise UsageError(f"the first line of {path} must name columns as 'name:type', but has '{field}'.")
+        if not colon or ":" in kind:
+            raise UsageError(
+                f"the first line of {path} must name columns as 'name:type', with {separator!r} between them "
+                f"(field_separator), but has '{field}'."
+            )
         if column in columns:
             raise UsageError(f"the first line of {path} names the column '{column}' twice.")
         columns[column] = kind

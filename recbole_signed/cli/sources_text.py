@@ -11,12 +11,21 @@ from typing import Any
 from recbole_signed.convert import Common, all_sources, describe
 from recbole_signed.errors import UsageError, counted
 
+_OWN = {
+    "source": "the source as the first word",
+    "input": "--input PATH",
+    "output": "--output FOLDER",
+    "name": "--name NAME",
+    "overwrite": "--overwrite",
+}
+"""What is no option of a source, and how the command takes it."""
+
 
 def parse_options(words: Iterable[str]) -> dict[str, str]:
     """Parse ``option=value``, ``--option=value`` and ``--option value``; a value may hold ``=`` (``like=rating == 5``).
 
     Raises:
-        UsageError: an option without a value, a word that is none, or an option given twice.
+        UsageError: an option without a value, a word that is none, an option given twice, or one of the command.
     """
     options: dict[str, str] = {}
     remaining = iter(words)
@@ -28,6 +37,8 @@ def parse_options(words: Iterable[str]) -> dict[str, str]:
         name = name.removeprefix("--").replace("-", "_")
         if not equals or not name.isidentifier():
             raise UsageError(f"expected option=value or --option value, got '{word}'.")
+        if name in _OWN:
+            raise UsageError(f"convert takes no {name}=; give {_OWN[name]}.")
         if name in options:
             raise UsageError(f"the option '{name}' is given twice; give it once.")
         options[name] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -24,11 +25,13 @@ from recbole_signed.convert.registry import source as find_source
 from recbole_signed.convert.rejects import Rejects
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError, argument, counted
-from recbole_signed.files import replacing_folder, sha256
+from recbole_signed.files import path_of, replacing_folder, sha256
 from recbole_signed.yaml_spec import yaml_text
 
 _FORMAT_VERSION = 1
 _SPOOL = ".spool"
+_LONGEST_NAME = 200
+"""Bytes; a file's name has 255 at most, and those of a data set have more than its own."""
 _YAML_HEADER = """\
 # RecBole settings that belong to this data set; recbole_signed reads them before the model's and the user's.
 # Raw columns and features are loaded if they are added to load_col, e.g. load_col: {inter: [...], user: '*'}.
@@ -67,13 +70,15 @@ def convert(
     Raises:
         UsageError: unknown source or option, bad raw data (with file and row), or a data set in the way.
     """
+    if not isinstance(overwrite, bool):  # the text "no" counts as true
+        raise UsageError(f"overwrite is {overwrite!r}; give True or False.")
     converter_class = find_source(source)
     shared, own = common.split(options, converter_class.options_class, source)
     parsed = read(converter_class.options_class, own, source, also=common.NAMES)
-    converter = converter_class(None if input is None else Path(input), parsed)
+    converter = converter_class(None if input is None else path_of(input, "input"), parsed)
     name = name if name is not None else converter.default_name()
     check_name(name)
-    return write_dataset(converter, source, Path(output) / name, shared, overwrite)
+    return write_dataset(converter, source, path_of(output, "output") / name, shared, overwrite)
 
 
 def write_dataset(
@@ -105,10 +110,15 @@ def check_name(name: str) -> None:
     """Refuse what cannot be the name of a data set.
 
     Raises:
-        UsageError: it is blank, hidden, or holds a character that files or columns are separated by.
+        UsageError: it is no text, blank, hidden, too long, or holds a character that files or columns are separated by.
     """
-    if not name or name.startswith(".") or any(c in name for c in "/\\:\t\n\r\0") or name != name.strip():
-        raise UsageError(f"{name!r} cannot be the name of a data set; give another {argument('name')}.")
+    wrong = not isinstance(name, str) or not name or name.startswith(".") or name != name.strip()
+    if wrong or any(c in name for c in "/\\:\t\n\r\0"):
+        raise UsageError(f"{name!r} can't be the name of a data set; give another {argument('name')}.")
+    if (size := len(os.fsencode(name))) > _LONGEST_NAME:
+        raise UsageError(
+            f"the name of the data set has {size} bytes; give {argument('name')} of {_LONGEST_NAME} at most."
+        )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole_signed.convert import rejects
 from recbole_signed.convert.batch import Batch
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError, ending, wrong_separator
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RawTable:
             if not self.has(column):
                 raise UsageError(
                     f"{self.path.name} has no column {column!r}; it has {', '.join(map(repr, self.columns))}"
-                    f"{ending(column, self.columns)}"
+                    f"{wrong_separator(self.columns) or ending(column, self.columns)}"
                 )
         rows = 0
         for batch in self._read(list(dict.fromkeys(columns))):

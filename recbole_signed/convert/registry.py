@@ -46,6 +46,8 @@ def source(name: str) -> type[Converter]:
     Raises:
         UsageError: no source of that name.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"the source is of type {type(name).__name__}; give a name, such as 'csv'.")
     if name in _registered:
         return _registered[name]
     if name not in _BUILT_IN:

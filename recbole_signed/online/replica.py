@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import DamagedError
+from recbole_signed.files import DamagedError, path_of
 from recbole_signed.online import ITEM, USER
 from recbole_signed.online.learners import Learner, learner_from
 from recbole_signed.online.model_version import load_version
@@ -54,7 +54,7 @@ class OnlineReplica(StateView):
     """
 
     def __init__(self, directory: str | Path, *, settings: StateSettings | None = None) -> None:
-        self.directory = Path(directory)
+        self.directory = path_of(directory, "directory")
         self._lock = threading.RLock()
         self._file = identity(existing_log(self.directory))  # before it is opened: what comes after it is another one
         self.log = EventLog(existing_log(self.directory), read_only=True, check=False, settings=settings)

@@ -19,7 +19,7 @@ from recbole_signed.data import SETTING_KEYS, SignedSettings, inter_columns, ran
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import registry
-from recbole_signed.plugin.ranges import check_entries, check_values
+from recbole_signed.plugin.ranges import check_entries, check_values, without_numpy
 from recbole_signed.yaml_spec import read_yaml
 
 DATA_ROOT = "atomic_files"
@@ -163,6 +163,8 @@ def check_given(config: Any) -> None:
     from recbole.evaluator.register import metrics_dict
 
     given, final, beside = config.external_config_dict, config.final_config_dict, config._beside_data
+    for key, value in given.items():
+        given[key] = final[key] = without_numpy(value)
     defaults = beside.defaults(config)
     check_values(given, final, defaults, config.model_class)
     in_effect = {key: value for key, value in beside.values.items() if key not in given}

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
 
+import numpy as np
+
 from recbole_signed.errors import UsageError, ending
 
 _SEEDS = 2**32
@@ -65,14 +67,14 @@ class Interval:
         what = "a whole number" if self.kind is int else "a number"
         parts = []
         if self.low is not None:
-            parts.append(f"above {self.low:g}" if self.open in ("low", "both") else f"{self.low:g} or more")
+            parts.append(f"above {self.low:.10g}" if self.open in ("low", "both") else f"{self.low:.10g} or more")
         if self.high is not None:
-            parts.append(f"below {self.high:g}" if self.open in ("high", "both") else f"at most {self.high:g}")
+            parts.append(f"below {self.high:.10g}" if self.open in ("high", "both") else f"at most {self.high:.10g}")
         return " ".join([what, " and ".join(parts)]).strip()
 
     def holds(self, value: Any) -> bool:
         """Whether a value is one of them."""
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not _is_finite(value):
             return False
         if self.kind is int and value != int(value):
             return False
@@ -93,6 +95,24 @@ class Listed:
     def holds(self, value: Any) -> bool:
         """Whether a value is a list of them."""
         return isinstance(value, (list, tuple)) and all(self.each.holds(each) for each in value)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+def without_numpy(value: Any) -> Any:
+    """Return a value with numbers and lists of Python in place of NumPy's, within lists and mappings too."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: without_numpy(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(without_numpy(each) for each in value)
+    return value
 
 
 def declared_for(declared: Interval | Words, default: Any) -> Interval | Words | Listed:
@@ -215,7 +235,7 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
         wanted, fits = "True or False", isinstance(value, bool) or value in (0, 1)
     elif isinstance(default, (int, float)):
         wanted = f"a number (the default is {default})"
-        fits = isinstance(value, (int, float)) and math.isfinite(value)
+        fits = _is_finite(value)
     else:
         return
     if not fits:

@@ -20,6 +20,7 @@ from typing import Any
 
 from recbole_signed.compat import checkpoint
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import path_of
 
 MODEL_PACKAGE = "recbole.model.general_recommender"  # where RecBole's get_model looks first
 LAST_PACKAGE = "recbole.model.exlib_recommender"  # where it looks last
@@ -81,7 +82,7 @@ def register_model(
     Raises:
         UsageError: another model of that name (or RecBole itself) has the place, or the yaml file does not exist.
     """
-    path = None if properties is None else Path(properties)
+    path = None if properties is None else path_of(properties, "properties")
     if path is not None and not path.is_file():
         raise UsageError(f"the model '{name}' is registered with the file {path}, which does not exist.")
     known = next((each for each in _registry.models.values() if each.name.lower() == name.lower()), None)

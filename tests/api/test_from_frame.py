@@ -105,6 +105,19 @@ BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("a bad name", small(), {**RULE, "name": "a/b"}, "can't be the name of a data set"),
     ("a name that no file has", small(), {**RULE, "name": "a\0b"}, "can't be the name of a data set"),
     ("a name that is no text", small(), {**RULE, "name": 5}, "can't be the name of a data set"),
+    ("a name that is too long", small(), {**RULE, "name": "x" * 300}, "has 300 bytes; give name of 200 at most"),
+    (
+        "several columns in one",
+        pl.DataFrame({"user;item;rating": ["a;x;5"]}),
+        RULE,
+        "'user;item;rating' alone; that looks like several columns: read the file with the separator ';'.",
+    ),
+    (
+        "several columns in one, by name",
+        pl.DataFrame({"user\titem": ["a\tx"]}),
+        {**RULE, "user": "user", "item": "item"},
+        "read the file with the separator '\\t'.",
+    ),
     ("no item column", small().drop("item"), RULE, "give item= the one of the item ids."),
     (
         "one column of both",
@@ -126,6 +139,14 @@ def test_bad_input_is_one_sentence(table: Any, options: dict[str, Any], message:
     with pytest.raises(rs.UsageError, match=re.escape(message)) as caught:
         rs.from_frame(table, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_refused_rows_leave_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(rs.UsageError):
+        rs.from_frame(small(user=["a", None, "c"]), **RULE)
+    assert not list(tmp_path.iterdir())
 
 
 NAMED = {"user": "userId", "item": "movieId", "rating": "stars", "time": "when", "like": "rating >= 4"}

@@ -141,6 +141,10 @@ WRONG: list[tuple[Any, str]] = [
     (lambda m: m.recommend(pl.DataFrame({"user": ["user 3"]})), "such as its column: frame['user']."),
     (lambda m: m.recommend(pl.LazyFrame({"user": ["user 3"]})), "users are in a LazyFrame; give a list"),
     (lambda m: m.recommend("user 3", exclude=pl.DataFrame({"item": [101]})), "the ids of items are in a DataFrame"),
+    (lambda m: m.recommend("user 3", dislike_aversion=10**400), "; give a number 0 or more and at most 100."),
+    (lambda m: m.save(None), "path is of type NoneType; give a path, as text or pathlib.Path."),
+    (lambda m: m.save(b"model.rs"), "path is of type bytes; give a path, as text or pathlib.Path."),
+    (lambda m: rs.load(m), "path is of type Recommender; give a path, as text or pathlib.Path."),
 ]
 
 
@@ -149,6 +153,15 @@ def test_a_wrong_call_is_one_sentence(call: Any, message: str, ssf: Any) -> None
     with pytest.raises(rs.UsageError, match=re.escape(message)) as caught:
         call(ssf)
     assert "\n" not in str(caught.value)
+
+
+def test_none_excludes_nothing(ssf: Any) -> None:
+    assert ssf.recommend("user 3", exclude=None).equals(ssf.recommend("user 3"))
+
+
+def test_what_is_printed_says_what_it_is(ssf: Any) -> None:
+    assert repr(ssf) == "<SSF fitted to 40 users and 30 items>"
+    assert (repr(ssf.users), repr(ssf.items)) == ("<40 user ids>", "<30 item ids>")
 
 
 def test_what_a_model_lacks_is_one_sentence(data: Any) -> None:

@@ -143,7 +143,7 @@ def test_wrong_requests(capsys: pytest.CaptureFixture[str]) -> None:
         (("-e", "many"), "--edges is 'many'; write it like 250k, 10M"),
         (("-e", "9k"), "9,000 edges were asked for"),
         (("-e", "10k", "--format", "csv"), "--format is 'csv'"),
-        (("-e", "10k", "--name", "a:b"), "cannot be the name of a data set"),
+        (("-e", "10k", "--name", "a:b"), "can't be the name of a data set"),
     ):
         status, out, err = outcome(capsys, "synth", *words)
         assert (status, out) == (2, ""), words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+import recbole_signed as rs
 from recbole_signed.cli import app as cli
 
 RUN = ("run", "-m", "SGCN", "-d", "toy-signed")
@@ -229,3 +231,51 @@ def test_words_that_are_no_text_are_refused(said: Callable[..., str]) -> None:
 )
 def test_words_out_of_range(said: Callable[..., str], words: str, sentence: str) -> None:
     assert sentence in said(*words.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("input=ratings.csv", "convert takes no input=; give --input PATH."),
+        ("output=out", "convert takes no output=; give --output FOLDER."),
+        ("name=mine", "convert takes no name=; give --name NAME."),
+        ("overwrite=true", "convert takes no overwrite=; give --overwrite."),
+        ("source=csv", "convert takes no source=; give the source as the first word."),
+    ],
+)
+def test_options_of_convert_are_no_options_of_a_source(said: Callable[..., str], word: str, sentence: str) -> None:
+    assert sentence in said("convert", "csv", word, "like=rating >= 4")
+
+
+def test_a_wrong_separator_is_named(said: Callable[..., str], tmp_path: Path) -> None:
+    hint = "that looks like several columns: read the file with the separator ';'."
+    file = tmp_path / "a.csv"
+    file.write_text("user;item;rating\na;x;5\n", encoding="utf-8")
+    words = ("convert", "csv", "-i", str(file), "separator=comma", "like=rating >= 4")
+    assert hint in said(*words)
+    assert hint in said(*words, "user=user", "item=item")
+    folder = Path("dataset") / "semicolons"
+    folder.mkdir(parents=True)
+    (folder / "semicolons.inter").write_text("user_id:token;item_id:token;sign:float\na;x;1\n", encoding="utf-8")
+    expected = (
+        r"must name columns as 'name:type', with '\t' between them (field_separator), but has 'user_id:token;item_id"
+    )
+    assert expected in said("run", "-m", "SSF", "-d", "semicolons")
+
+
+def test_arguments_of_other_types_are_named(tmp_path: Path) -> None:
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: rs.convert("toy", None, None), "output is of type NoneType; give a path"),
+        (lambda: rs.convert("csv", 5, tmp_path), "input is of type int; give a path"),
+        (lambda: rs.convert(["toy"], None, tmp_path), "the source is of type list; give a name"),
+        (lambda: rs.convert("toy", None, tmp_path, overwrite="no"), "overwrite is 'no'; give True or False."),
+        (lambda: rs.replay(5), "file is of type int; give a path"),
+        (lambda: rs.run("SSF", "toy-signed", 5), "config_files is 5; give a list of yaml files"),
+        (lambda: rs.run("SSF", "toy-signed", overrides=["rank=8"]), "overrides is ['rank=8']; give a mapping"),
+        (lambda: rs.run(dict, "toy-signed"), "the class dict is no model of RecBole"),
+        (lambda: rs.fit("SSF", "no/folder"), "/no/folder; give the name or folder of a data set."),
+        (lambda: rs.fit("SSF", ""), "holds no .inter file"),
+    ]
+    for call, sentence in calls:
+        with pytest.raises(rs.UsageError, match=re.escape(sentence)):
+            call()

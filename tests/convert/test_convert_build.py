@@ -270,7 +270,7 @@ def test_an_existing_data_set_is_only_replaced_when_asked(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\\b", " a", "a\tb"])
 def test_names_that_are_no_folders(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot be the name of a data set"):
+    with pytest.raises(UsageError, match="can't be the name of a data set"):
         convert("toy", None, tmp_path, name=name)
     assert not list(tmp_path.iterdir())
 

@@ -360,8 +360,13 @@ def test_bad_arguments(write: Write) -> None:
     table = write(TABLE)
     with pytest.raises(UsageError, match=r"no model 'Pip'; it has .*; did you mean 'Pop'.$"):
         compare(table, only=["Pip"])
-    with pytest.raises(UsageError, match="jobs is 0"):
-        compare(table, jobs=0)
+    with pytest.raises(UsageError, match=r"no model 'Pip'; it has .*; did you mean 'Pop'.$"):
+        compare(table, only="Pip")
+    for jobs in (0, "2", 1.5):
+        with pytest.raises(UsageError, match=f"jobs is {jobs!r}; it must be a whole number of 1 or more"):
+            compare(table, jobs=jobs)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="path is of type NoneType; give a path"):
+        compare(None)  # type: ignore[arg-type]
 
 
 def test_a_table_without_a_run_is_refused(write: Write) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -229,6 +230,34 @@ def test_whole_numbers_may_be_written_as_floats(configure: Callable[..., Config]
     found = [config[key] for key in ("train_batch_size", "n_layers", "epochs")]
     assert (found, config["topk"]) == ([10_000, 2, 100], [20])
     assert {type(each) for each in (*found, *config["topk"])} == {int}
+
+
+def test_values_of_numpy_are_those_of_python(configure: Callable[..., Config]) -> None:
+    given = {
+        "seed": np.int64(3),
+        "rank": np.uint16(8),
+        "dislike_weight": np.float32(0.25),
+        "auto": np.bool_(False),
+        "topk": np.array([5, 10]),
+        "eval_args": {"split": {"RS": [np.float64(0.8), np.float32(0.125), 0.075]}},
+        "valid_metric": "MRR@5",
+    }
+    plain = {**given, "seed": 3, "rank": 8, "dislike_weight": 0.25, "auto": False, "topk": [5, 10]}
+    plain["eval_args"] = {"split": {"RS": [0.8, 0.125, 0.075]}}
+    config = configure("SSF", **given)
+    found = {key: config.external_config_dict[key] for key in plain}
+    assert repr(found) == repr(plain), "and so are what rows and checkpoints hold"
+    assert config["rank"] == 8
+    with pytest.raises(UsageError, match="rank is 0; it must be a whole number 1 or more"):
+        configure("SSF", rank=np.int64(0))
+
+
+def test_numbers_that_no_float_holds_are_refused(configure: Callable[..., Config]) -> None:
+    for key in ("rank", "dislike_weight", "seed"):
+        with pytest.raises(UsageError, match=f"{key}'? is 1000"):
+            configure("SSF", **{key: 10**400})
+    with pytest.raises(UsageError, match="a whole number 0 or more and at most 4294967295"):
+        configure("SSF", seed=2**32)
 
 
 def test_all_rows_in_one_batch_are_for_the_models_that_can(configure: Callable[..., Config]) -> None:

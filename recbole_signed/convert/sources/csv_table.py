@@ -33,7 +33,7 @@ from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, PlainId
 from recbole_signed.convert.json_lines import JsonLines, without_nested
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.convert.time_formats import TimeFormat
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, wrong_separator
 from recbole_signed.files import require_file
 
 # Names under which a column is found without being named, compared in lower case without underscores.
@@ -126,10 +126,13 @@ class CsvTable(Converter):
                 found[role] = column
         for role in ("user", "item"):
             if role not in found:
+                names = self._table.columns
+                if hint := wrong_separator(names):
+                    raise UsageError(f"{self._table.path.name} has the column {names[0]!r} alone{hint}")
                 named = self.options.columns or not self._table.is_text
                 hint = "" if named else "; a file without header needs columns= with all names in order"
                 raise UsageError(
-                    f"{self._table.path.name} has the columns {', '.join(map(repr, self._table.columns))}: "
+                    f"{self._table.path.name} has the columns {', '.join(map(repr, names))}: "
                     f"give {role}= the one of the {role} ids{hint}."
                 )
         if found["user"] == found["item"]:

@@ -13,7 +13,7 @@ import polars as pl
 from recbole_signed.convert import Batch, Features, RawTable, read, split, write_dataset
 from recbole_signed.convert.common import NAMES
 from recbole_signed.convert.sources.csv_table import CsvTable, Options
-from recbole_signed.errors import UsageError, nearest
+from recbole_signed.errors import UsageError, nearest, wrong_separator
 
 BATCH_ROWS = 2_000_000
 _ORIGIN = Path("the frame")
@@ -66,7 +66,8 @@ class FrameTable(CsvTable):
         frame, own, id_column = as_polars(table), self._column_of[kind], f"{kind}_id"
         column = next((each for each in (own, id_column) if each in frame.columns), None)
         if column is None:
-            hint = nearest(own, frame.columns) or f"; it has {', '.join(frame.columns)}."
+            has = f"; it has {', '.join(frame.columns)}{wrong_separator(frame.columns) or '.'}"
+            hint = nearest(own, frame.columns) or has
             raise UsageError(f"the table of {kind}s has no column '{own}' of ids{hint}")
         if column != id_column and id_column in frame.columns:
             raise UsageError(f"the table of {kind}s has ids in the columns {column!r} and {id_column!r}; drop one.")

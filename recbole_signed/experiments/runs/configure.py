@@ -9,12 +9,14 @@ from typing import Any
 
 from recbole.config import Config
 from recbole.evaluator.register import metrics_dict
+from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import IN_GROUPS, SIGN_AWARE_METRICS, has_length, is_evaluated, split_length
 from recbole_signed.experiments.runs.assignments import ranks_all, read_yaml, split_dotted, with_dotted
 from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
+from recbole_signed.files import path_of
 from recbole_signed.plugin import check_dataset_name, refuse_unknown_keys
 
 
@@ -33,12 +35,16 @@ def make_config(
     """
     if not isinstance(model, (str, type)):
         raise UsageError(f"the model is of type {type(model).__name__}; give a name, such as 'SSF', before the data.")
+    if isinstance(model, type) and not issubclass(model, AbstractRecommender):
+        raise UsageError(f"the class {model.__name__} is no model of RecBole; give one, or a name such as 'SSF'.")
     check_dataset_name(dataset)
-    if isinstance(config_files, (str, Path, Mapping)):
+    if not isinstance(config_files, Sequence) or isinstance(config_files, str):
         raise UsageError(
             f"config_files is {config_files!r}; give a list of yaml files, and settings as overrides={{'key': value}}."
         )
-    read = {file: read_yaml(Path(file)) for file in config_files}
+    if not isinstance(overrides or {}, Mapping):
+        raise UsageError(f"overrides is {overrides!r}; give a mapping of keys to values, such as {{'epochs': 10}}.")
+    read = {file: read_yaml(path_of(file, "config_files")) for file in config_files}
     config_files = [file for file, content in read.items() if content]  # RecBole fails on a file without a key
     in_files: dict[str, Any] = {}
     for content in read.values():

@@ -17,7 +17,7 @@ from recbole_signed.experiments.tables.pool import run_all
 from recbole_signed.experiments.tables.progress import run_progress
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.experiments.tables.stored import View, table_of, view_file
-from recbole_signed.files import replace_text
+from recbole_signed.files import path_of, replace_text
 from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import Table, to_markdown, to_text
 
@@ -72,12 +72,12 @@ def compare(
         UsageError: the table asks for something that does not exist; with ``finished``, there is no row of it.
         KeyboardInterrupt: after the running processes were ended; finished rows are kept.
     """
-    if jobs < 1:
-        raise UsageError(f"{argument('jobs')} is {jobs}; it must be 1 or more.")
-    path = Path(path)
+    if not isinstance(jobs, int) or jobs < 1:
+        raise UsageError(f"{argument('jobs')} is {jobs!r}; it must be a whole number of 1 or more.")
+    path = path_of(path, "path")
     part = bool(only or datasets)
     spec = TableSpec.read(path).only(only, datasets)
-    folder = path.parent if output is None else Path(output)
+    folder = path.parent if output is None else path_of(output, "output")
     store = RowStore(folder / f"{path.stem}.jsonl")
     requests = [_with_users(request, spec, store.file) for request in spec.requests(possible=finished)]
     if not (requests or finished):

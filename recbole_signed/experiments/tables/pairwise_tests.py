@@ -37,6 +37,7 @@ from recbole_signed.experiments.tables.kept_tests import (
 from recbole_signed.experiments.tables.marks import places_of
 from recbole_signed.experiments.tables.spec import RunSpec, TableSpec
 from recbole_signed.experiments.tables.split_pool import Places, SplitPool
+from recbole_signed.files import path_of
 
 if TYPE_CHECKING:
     from recbole_signed.evaluation import ConfidenceInterval, PValues
@@ -104,13 +105,13 @@ def significance(
         raise UsageError(f"{argument('resamples')} is {resamples}; it must be 1 or more.")
     if seed < 0:
         raise UsageError(f"{argument('seed')} is {seed}; it must be 0 or more.")
-    path = Path(path)
+    path = path_of(path, "path")
     spec = TableSpec.read(path).only(only, datasets)
     if against is not None and against not in spec.models:
         raise UsageError(
             f"{argument('against')} is '{against}', which the table does not have{ending(against, spec.models)}"
         )
-    output = None if output is None else Path(output)
+    output = None if output is None else path_of(output, "output")
     rows_file = (path.parent if output is None else output) / f"{path.stem}.jsonl"
     whole = not (metrics or only or datasets) and (alpha, resamples, seed) == _DEFAULT
     try:

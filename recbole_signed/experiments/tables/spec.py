@@ -285,6 +285,7 @@ class TableSpec(Spec):
         Raises:
             UsageError: a name that the table does not have.
         """
+        labels, datasets = ([each] if isinstance(each, str) else each for each in (labels, datasets))
         pools = self.pools()
         for name in datasets:
             if name not in (names := dict.fromkeys([*pools, *self.datasets])):

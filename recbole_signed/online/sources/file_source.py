@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, wrong_separator
 from recbole_signed.online import DeadLetter, EventBatch, Limits, field_meant, parse_rows
 from recbole_signed.online.sources.source import EventSource, Polled
 
@@ -238,7 +238,7 @@ def _require(names: list[str], path: Path) -> None:
     if missing:
         raise UsageError(
             f"{path} lacks the column {', '.join(missing)}; an event has user_id, item_id, type and timestamp, and may "
-            f"have event_id and value; found: {', '.join(names) or 'nothing'}."
+            f"have event_id and value; found: {', '.join(names) or 'nothing'}{wrong_separator(names) or '.'}"
         )
 
     for name in names:

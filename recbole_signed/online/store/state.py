@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import PRIVATE, DamagedError, at, make_folder, refusing, sync_folder
+from recbole_signed.files import PRIVATE, DamagedError, at, make_folder, path_of, refusing, sync_folder
 from recbole_signed.online import ANNOUNCED, FORGET_USER, EventBatch, ids_of
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.online.store.backup import BackupInfo, back_up, noted
@@ -100,7 +100,7 @@ class OnlineState(StateView, OpenedDirectory):
         Raises:
             UsageError: it is not there, another process writes it, it can't be written, or its log is damaged.
         """
-        directory = Path(directory).absolute()
+        directory = path_of(directory, "directory").absolute()
         if keep < 1:
             raise UsageError(f"keep is the number of versions that stay, at least 1, got {keep}.")
         if not create:
