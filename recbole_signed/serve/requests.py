@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from anyio import CapacityLimiter, fail_after, to_thread
 from fastapi import Request
@@ -60,18 +60,28 @@ async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
 
 
 async def check_parameters(request: Request) -> None:
-    """Raise ProblemError (422) for a parameter of the query that a route does not have, as for keys of a body.
+    """Raise ProblemError (422) for a parameter of the query that a route does not have, or takes once and gets twice.
 
-    A filter whose name is misspelled would else filter nothing. Clients of gorse may send an ``offset`` of 0.
+    A filter whose name is misspelled would else filter nothing, and of ``k=3&k=4`` the last would hold without a word.
+    Clients of gorse may send an ``offset`` of 0.
     """
     route = request.scope.get("route")
     if not isinstance(route, APIRoute) or not route.path.startswith(("/v1/", "/api/")):
         return  # probes and scrapers may add what they like
-    known = [each.alias for each in route.dependant.query_params]
-    for name, value in request.query_params.multi_items():
+    known = {each.alias: _is_list(each.field_info.annotation) for each in route.dependant.query_params}
+    given = request.query_params.multi_items()
+    for name, value in given:
         if name not in known and (name, value) != ("offset", "0"):
             near = nearest(name, known) or "; /docs lists those that are there."
             raise ProblemError(422, "Unprocessable Content", f"query: there is no parameter '{name}' here{near}")
+        if not known.get(name) and (number := sum(each == name for each, _ in given)) > 1:
+            detail = f"query: the parameter '{name}' is given {number} times; give it once."
+            raise ProblemError(422, "Unprocessable Content", detail)
+
+
+def _is_list(annotation: Any) -> bool:
+    """Whether a parameter of the query may be given several times: a list, or nothing."""
+    return any(get_origin(each) is list for each in (annotation, *get_args(annotation)))
 
 
 async def erase(engine: Engine, user: str) -> schemas.EventsAnswer:

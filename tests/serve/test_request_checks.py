@@ -139,6 +139,22 @@ def test_parameters_that_a_route_does_not_have_are_refused(serve: Make) -> None:
     assert client.get("/readyz?probe=1").status_code == client.get("/metrics?a=b").status_code == 200
 
 
+def test_a_parameter_that_is_given_twice_is_refused_unless_it_is_a_list(serve: Make) -> None:
+    client = serve()
+    for path, name in (
+        ("v1/users/1/recommendations?k=3&k=4", "k"),
+        ("v1/users/1/recommendations?k=3&exclude=2&explain=true&explain=false", "explain"),
+        ("v1/popular?k=1&k=1", "k"),
+        ("v1/quality?by=version&by=group", "by"),
+        ("api/recommend/1?offset=0&n=3&offset=0", "offset"),
+    ):
+        refused = client.get(f"/{path}")
+        assert refused.status_code == 422, refused.text
+        assert refused.json()["detail"] == f"query: the parameter '{name}' is given 2 times; give it once."
+    for names in ("exclude=1&exclude=2", "include_only=1&include_only=2", "tags=a&tags=b"):
+        assert client.get(f"/v1/users/1/recommendations?{names}").status_code == 200, names
+
+
 def test_clients_are_not_told_where_files_of_the_service_are(
     serve: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
