@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recbole_signed.errors import counted
 from recbole_signed.ssf import UNKNOWN
 
 NAMED = 3
@@ -147,7 +148,8 @@ def _sentences(
     for word, frame in (("raise", edges.filter(contribution > 0)), ("lower", edges.filter(contribution < 0))):
         if frame.height:
             total = float(frame["contribution"].sum())
-            share = f"{frame.height} of {edges.height} edges {word} it ({total:+.3g})"
+            verb = f"{word}s" if frame.height == 1 else word
+            share = f"{frame.height} of {counted(edges.height, 'edge')} {verb} it ({total:+.3g})"
             said.append(f"{share}, most of all {_named(frame)}.")
     weight, aversion = f"{settings.dislike_weight:g}", f"{settings.dislike_aversion:g}"
     if edges.filter(disliked & (contribution > 0)).height:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed.cli.output import Json, print_json, stdout_for_result
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 
 experiment = typer.Typer(help="What experiments on live traffic say, and how many users they need.")
 DEMO = Path("runs") / "demo"
@@ -269,7 +269,8 @@ def simulate(
     if as_json:
         print_json(vars(outcome))
     else:
+        likes, dislikes = counted(outcome.likes, "like"), counted(outcome.dislikes, "dislike")
         typer.echo(
-            f"{outcome.shown} items looked at in {rounds} lists, {outcome.likes} likes, {outcome.dislikes} dislikes.\n"
+            f"{counted(outcome.shown, 'item')} looked at in {counted(rounds, 'list')}, {likes}, {dislikes}.\n"
             f"A user looks at the first few and judges some; asked about all, they would like {outcome.expected:.1%}."
         )

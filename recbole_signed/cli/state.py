@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed.cli.output import Json, print_json, printable
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 
 app = typer.Typer(help="Inspect, verify, compact and refit the state directory of an online system.")
 versions = typer.Typer(help="List, pin, roll back and remove the versions of an online state.")
@@ -196,7 +196,8 @@ def export(
     _print(
         told,
         as_json,
-        f"{output}: {told['rows']:,} rows, {told['likes']:,} likes and {told['dislikes']:,} dislikes among them; "
+        f"{output}: {counted(told['rows'], 'row')}, {counted(told['likes'], 'like')} and "
+        f"{counted(told['dislikes'], 'dislike')} among them; "
         f"users: {told['users']:,}, items: {told['items']:,}; up to seq {told['seq']}.",
     )
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 import wrapt
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 from recbole_signed.evaluation import cold_metrics, group_metrics
 from recbole_signed.evaluation.cold_metrics import COLD
 from recbole_signed.evaluation.group_metrics import GROUPS, EdgeGroups
@@ -139,7 +139,8 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
     ranks = any(instance.register.need(name) for name in (*_OF_LISTS, VERDICTS))
     if ranks and max(instance.topk) > scores.shape[1]:
         n_items = scores.shape[1] - 1
-        raise UsageError(f"topk is {instance.topk}, but '{instance.config['dataset']}' has {n_items} items; lower it.")
+        has = f"'{instance.config['dataset']}' has {counted(n_items, 'item')}"
+        raise UsageError(f"topk is {instance.topk}, but {has}; lower it.")
     if not all(hasattr(interaction, name) for name in _BATCH_ATTRIBUTES):
         if needs:
             raise _unsigned(instance)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy.stats import binomtest, norm
 
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.errors import MissingExtraError, UsageError, counted
 from recbole_signed.serve.experiments import SHARES, Experiment
 from recbole_signed.serve.traffic import TrafficLog
 
@@ -61,7 +61,8 @@ def experiment_report(
     groups = {name: users.filter(pl.col("variant") == name) for name in shares}
     few = [name for name, group in groups.items() if group.height < 2]
     if few:
-        raise UsageError(f"the variant '{few[0]}' has {groups[few[0]].height} users; a comparison needs 2 or more.")
+        users = counted(groups[few[0]].height, "user")
+        raise UsageError(f"the variant '{few[0]}' has {users}; a comparison needs 2 or more.")
     variants = {name: _summary(group) for name, group in groups.items()}
     comparisons: list[dict[str, Any]] = []
     results = {}

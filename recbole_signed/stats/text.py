@@ -122,7 +122,7 @@ def _feature_table(side: str, features: Mapping[str, Any]) -> Section:
     ]
     line = f"{features['covered']:.1%} of the {side}s have a row"
     if features["unknown_ids"]:
-        line += f"; {features['unknown_ids']:,} rows are of {side}s without interactions"
+        line += f"; {counted(features['unknown_ids'], 'row is', 'rows are')} of {side}s without interactions"
     return _table([f"features of {side}s", "kind", "values", "missing"], rows, line)
 
 

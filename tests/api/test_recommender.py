@@ -247,6 +247,13 @@ def test_an_explanation_says_it_in_words(ssf: Any, frame: pl.DataFrame) -> None:
     assert "knows no edges of user nobody" in nobody.sentence
 
 
+def test_a_single_edge_is_told_as_one(frame: pl.DataFrame) -> None:
+    one = pl.DataFrame({"who": ["single"], "what": [101], "rating": [5.0], "when": [1_600_000_000]})
+    data = rs.from_frame(pl.concat([frame, one]), user="who", item="what", like="rating >= 4", dislike="rating <= 2")
+    told = rs.fit("SSF", data, auto=False, rank=16, cutoff=8).explain("single", 103)
+    assert re.search(r"1 of 1 edge (raises|lowers) it \(", told.sentence), told.sentence
+
+
 def test_what_popularity_adds_is_said_where_it_counts(data: Any) -> None:
     """Where popularity was most of a score, the words named edges alone, which came to next to nothing."""
     told = rs.fit("SSF", data, auto=False, popularity_floor=3.0).explain("user 3", 104)

@@ -130,6 +130,13 @@ def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -
     assert [event.event_id for event in again.poll(10).batch.events()] == ["e1"]
 
 
+def test_a_wrong_separator_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("user_id;item_id;type;timestamp\nu;i;like;1\n")
+    with pytest.raises(UsageError, match=r"found: user_id;item_id.* read the file with the separator ';'.$"):
+        CsvSource(path)
+
+
 def test_rows_that_are_no_csv(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     path.write_bytes(

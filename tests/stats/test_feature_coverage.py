@@ -36,4 +36,4 @@ def test_a_reader_is_told(folder: Path) -> None:
     rows = read_rows(folder)
     text = to_text(statistics_table("toy", analyse(rows) | {"features": describe_features(folder, rows)}))
     assert "features of items" in text
-    assert "75.0% of the items have a row; 1 rows are of items without interactions" in text
+    assert "75.0% of the items have a row; 1 row is of items without interactions" in text

@@ -20,7 +20,7 @@ from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init
 
 from recbole_signed.compat import each_warning_once, own_arguments_hidden
 from recbole_signed.data import holds_nothing_out
-from recbole_signed.errors import UsageError, argument
+from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.evaluation import Recorded, recorded
 from recbole_signed.experiments.runs.assignments import as_word
 from recbole_signed.experiments.runs.configure import given_settings, make_config, quiet_log, split_of
@@ -241,7 +241,7 @@ def configured_data(
         getLogger().info(data)
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= data.item_num:
         raise UsageError(
-            f"topk is {max(config['topk'])}, but '{dataset}' has only {data.item_num - 1} items; "
+            f"topk is {max(config['topk'])}, but '{dataset}' has only {counted(data.item_num - 1, 'item')}; "
             f"set a smaller topk and valid_metric, or {argument('k')} of a trade-off."
         )
     return config, data

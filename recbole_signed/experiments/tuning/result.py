@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 from recbole_signed.experiments.runs import NOT_RESULTS, as_word
 from recbole_signed.experiments.tables import Tuned, to_yaml
 from recbole_signed.experiments.tuning.halving import MIN_STEPS
@@ -95,7 +95,7 @@ def best_trial(tried: Sequence[Tried], facts: Facts, folder: Path) -> Tried:
     if best is None:
         reasons = [each.about.get("reason") for each in tried if each.about.get("reason")]
         why = f"; the first one: {reasons[0]}" if reasons else ""
-        raise UsageError(f"none of {len(tried)} trials came to its end (their logs are in {folder}){why}")
+        raise UsageError(f"none of {counted(len(tried), 'trial')} came to its end (their logs are in {folder}){why}")
     return best
 
 
@@ -149,7 +149,7 @@ def _heading(tuning: Tuning, plan: Plan) -> str:
     words = ["recbole-signed", "run", "-m", tuning.task.model, "-d", tuning.task.dataset]
     words += [] if tuning.task.seed is None else ["--seed", str(tuning.task.seed)]
     command = shlex.join([*words, *_conditions(tuning.task, plan, str(tuning.file))])
-    return f"The best of {len(tuning.trials)} trials on validation: {how}. Use it by\n  {command}"
+    return f"The best of {counted(len(tuning.trials), 'trial')} on validation: {how}. Use it by\n  {command}"
 
 
 def _conditions(task: Task, plan: Plan, *files: str) -> list[str]:

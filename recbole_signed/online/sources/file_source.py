@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from recbole_signed.errors import UsageError, wrong_separator
+from recbole_signed.errors import UsageError, counted, wrong_separator
 from recbole_signed.online import DeadLetter, EventBatch, Limits, field_meant, parse_rows
 from recbole_signed.online.sources.source import EventSource, Polled
 
@@ -165,9 +165,8 @@ class CsvSource(EventSource):
                 rows.append(dict(zip(self._names, cells, strict=True)))
                 places.append(place)
             elif cells:
-                dead.append(
-                    DeadLetter(f"the row has {len(cells)} columns, the header has {len(self._names)}", place, cells)
-                )
+                columns = counted(len(cells), "column")
+                dead.append(DeadLetter(f"the row has {columns}, the header has {len(self._names)}", place, cells))
         self._row += len(taken)
         batch, invalid = parse_rows(rows, places, self._limits)
         return Polled(batch, dead + invalid, str(self._row), exhausted=len(taken) < max_events)

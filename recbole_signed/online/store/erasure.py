@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import DamagedError
 from recbole_signed.online.store.backup import (
     BACKUPS,
@@ -71,7 +71,7 @@ class Pending:
         return bool(self.rows or self.factors)
 
     def __str__(self) -> str:
-        counts = f"rows of {self.rows} users in files, and what a model has learned from {self.factors}"
+        counts = f"rows of {counted(self.rows, 'user')} in files, and what a model has learned from {self.factors}"
         return "; ".join(self.reasons) or counts
 
 
