@@ -61,8 +61,8 @@ def experiment_report(
     groups = {name: users.filter(pl.col("variant") == name) for name in shares}
     few = [name for name, group in groups.items() if group.height < 2]
     if few:
-        users = counted(groups[few[0]].height, "user")
-        raise UsageError(f"the variant '{few[0]}' has {users}; a comparison needs 2 or more.")
+        there = counted(groups[few[0]].height, "user")
+        raise UsageError(f"the variant '{few[0]}' has {there}; a comparison needs 2 or more.")
     variants = {name: _summary(group) for name, group in groups.items()}
     comparisons: list[dict[str, Any]] = []
     results = {}
