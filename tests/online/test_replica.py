@@ -113,6 +113,24 @@ def test_a_replica_keeps_no_features_of_a_forgotten_user(tmp_path: Path) -> None
     writer.close()
 
 
+def test_a_user_who_is_forgotten_and_back_between_two_looks_is_known(tmp_path: Path) -> None:
+    """The replica reads the new id before it applies the forgetting of the old one."""
+    writer = begin(tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+    number = 0
+    for _ in range(2):  # the second time it is the new id that is forgotten
+        for kind, item in (("forget_user", ""), ("like", "i3"), ("dislike", "i7")):
+            number += 1
+            writer.update([event(number, "u2", item, kind)])
+        replica.follow()
+        with writer.reading() as (state, _):
+            assert replica.users.id_of("u2") == state.users.id_of("u2") > 0
+            assert replica.users.content_hash() == state.users.content_hash()
+        assert lists(replica, ["u2", "u4"]) == lists(writer, ["u2", "u4"])
+    replica.close()
+    writer.close()
+
+
 @pytest.mark.parametrize(("compacted", "far"), [(False, 10), (False, 0), (True, 10)])
 def test_users_who_were_forgotten_before_a_saved_version_are_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compacted: bool, far: int

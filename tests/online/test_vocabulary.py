@@ -57,6 +57,18 @@ def test_a_forgotten_token_leaves_a_tombstone_and_the_hash() -> None:
     assert vocabulary.ids(["b"]).tolist() == [4]
 
 
+def test_forgetting_an_old_id_leaves_the_new_one_of_a_token() -> None:
+    """A reader that is behind takes in the new id first."""
+    vocabulary = grown(["a", "b"])
+    vocabulary.extend([("b", make_tag("b", b"salt"))])
+    vocabulary.forget(2)
+    assert vocabulary.tokens([2, 3]) == [None, "b"]
+    assert vocabulary.id_of("b") == 3
+    vocabulary.forget(3)
+    assert "b" not in vocabulary
+    assert vocabulary.n_known == 1
+
+
 def test_the_hash_knows_order_and_tokens_of_one_state_directory() -> None:
     rows = [(token, make_tag(token, b"salt")) for token in ("a", "b", "c")]
     assert Vocabulary(rows).hash() == Vocabulary(rows).hash() != Vocabulary([rows[1], rows[0], rows[2]]).hash()

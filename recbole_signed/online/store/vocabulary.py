@@ -206,7 +206,8 @@ class Vocabulary:
         """Erase the token of an id; one that is not here yet is left to `NewTokens.erase`."""
         token = self._tokens[i] if i < len(self) else None
         if token is not None:
-            del self._ids[token]
+            if self._ids[token] == i:  # to a reader that is behind, its new id may be known already
+                del self._ids[token]
             self._tokens[i] = None
 
 
