@@ -33,7 +33,7 @@ class EmbeddingSide:
     base: np.ndarray
     """Embeddings of the version, ``[n, d]``."""
     rest: np.ndarray
-    """What the fold-in map does not explain of them, ``[n, d]``."""
+    """What the fold-in map does not explain of them, ``[n, d]``; 0 of a node without a row."""
     degree: np.ndarray
     """Likes and dislikes that the version knew of, float32 ``[n]``; 0: it has no row."""
     fold_in: RidgeMap
@@ -208,13 +208,10 @@ class LiveEmbeddings:
         liked, disliked = ((owner[of], column[of]) for of in (likes, ~likes))
         graph = SignedGraph.from_edges(liked, disliked, len(items), len(distinct))
         vectors, degrees = self._users_as_sources(edges, distinct)
-        found = self.items.map(features(graph, vectors, degree_weights(degrees))) + self._rest_of(items)
+        found = self.items.map(features(graph, vectors, degree_weights(degrees))) + self.items.rest[items]
         self.vectors[items] = found
         new = self.items.degree[items] == 0
         self.source[items[new]] = found[new]
-
-    def _rest_of(self, items: IntArray) -> np.ndarray:
-        return self.items.rest[items] * (self.items.degree[items] > 0)[:, None]
 
     def _is_live(self, edges: EdgeState, items: IntArray) -> np.ndarray:
         now, known = _degree(edges.item_likes, edges.item_dislikes, items), self.items.degree[items]

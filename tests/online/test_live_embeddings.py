@@ -1,0 +1,173 @@
+"""Embeddings that follow the edges, against loops over each user's and each item's own edges."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import edge_streams as streams
+import numpy as np
+import pytest
+from edge_streams import Stream
+from hypothesis import given, settings
+
+from recbole_signed.graph import SignedGraph
+from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, UNDISLIKE, UNLIKE
+from recbole_signed.online.learners import EmbeddingLearner, RidgeMap, graph_of, live_embeddings
+
+DIMENSIONS, NEW = 3, 2
+"""Of an embedding, and how many new users count for an item here."""
+
+
+@functools.cache
+def base(*, keep_cold: bool = False) -> EmbeddingLearner:
+    """Return a learner of a version of a small stream; some users and item 25 have no edge."""
+    stream = version()
+    users, items = embeddings(stream)
+    graph = graph_of(stream.edges.export(), *stream.sizes)
+    turned = SignedGraph(graph.likes.T.tocsr(), graph.dislikes.T.tocsr())
+    made = EmbeddingLearner("BPR", {"embedding_size": DIMENSIONS})
+    made.live = live_embeddings.LiveEmbeddings(
+        live_embeddings.EmbeddingSide.of(graph, users, items, [users + 1], keep_cold=keep_cold, users=True),
+        live_embeddings.EmbeddingSide.of(turned, items, users, [items - 1], keep_cold=keep_cold, users=False),
+    )
+    made.attach(stream.edges)
+    return made
+
+
+def version() -> Stream:
+    moves = streams.random_moves(streams.N_USERS - 1, streams.N_ITEMS - 1)
+    return Stream(streams.N_USERS, streams.N_ITEMS, moves)
+
+
+def embeddings(stream: Stream) -> list[np.ndarray]:
+    """Return users and items that lie about the direction of their taste, which their edges tell of."""
+    rng = np.random.default_rng(0)
+    tastes = rng.normal(size=(4, DIMENSIONS))
+    both = (tastes[np.arange(n) % 4] + 0.1 * rng.normal(size=(n, DIMENSIONS)) for n in stream.sizes)
+    return [each.astype(np.float32) for each in both]
+
+
+def mapped(map_: RidgeMap, signs: np.ndarray, vectors: np.ndarray, degrees: np.ndarray, size: int) -> np.ndarray:
+    """Return the map's value of one node with some edges, by the formula of ``ridge_map.py``."""
+    parts = []
+    for sign in (1, -1):
+        ids = np.flatnonzero(signs == sign)
+        weighted = sum((vectors[i] / np.sqrt(degrees[i]) for i in ids if degrees[i]), np.zeros(vectors.shape[1]))
+        n = max(len(ids), 1)
+        parts += [weighted / np.sqrt(n), sum((vectors[i] for i in ids), np.zeros(vectors.shape[1])) / n]
+    counts = [np.log(1 + (signs == sign).sum()) for sign in (1, -1)]
+    return (np.concatenate([*parts, counts]) @ map_.weights + map_.offset)[:size]
+
+
+def check(learner: EmbeddingLearner, stream: Stream, gone: set[int]) -> None:
+    """Hold users and items against the version, the maps and the edges as they are."""
+    first, signs = base().live, stream.signs()
+    n_users, n_items = signs.shape
+    user_degree, item_degree = (np.zeros(n) for n in signs.shape)
+    user_degree[: streams.N_USERS] = first.users.degree[: streams.N_USERS]
+    user_degree[list(gone)] = 0.0
+    item_degree[: streams.N_ITEMS] = first.items.degree[: streams.N_ITEMS]
+    known = item_degree > 0
+    now = np.abs(signs).sum(axis=0)
+    start = np.array([first.items.nobody] * n_items)
+    start[: streams.N_ITEMS] = first.items.base[: streams.N_ITEMS]
+
+    sources, degrees = np.zeros((n_users, DIMENSIONS)), user_degree.copy()
+    for user in range(n_users):
+        if user_degree[user]:
+            sources[user] = first.users.base[user]
+        else:
+            sources[user] = mapped(first.users.fold_in, signs[user] * known, start, item_degree, DIMENSIONS)
+            degrees[user] = np.abs(signs[user]).sum()
+
+    items, source = start.copy(), start.copy()
+    for item in range(1, n_items):
+        if now[item] > 1.25 * item_degree[item]:
+            counted = signs[:, item].copy()
+            new = [user for user in np.flatnonzero(counted) if not user_degree[user]]
+            counted[new[NEW:]] = 0
+            items[item] = mapped(first.items.fold_in, counted, sources, degrees, DIMENSIONS)
+            if known[item]:
+                items[item] += first.items.rest[item]
+            else:
+                source[item] = items[item]
+    np.testing.assert_allclose(learner.live.vectors[:n_items], items, atol=1e-4)
+
+    found = learner.live.of_users(stream.edges, stream.everyone)
+    for user in range(n_users):
+        if signs[user].any():
+            wanted = mapped(first.users.fold_in, signs[user], source, np.where(known, item_degree, now), DIMENSIONS)
+            wanted += first.users.rest[user] if user_degree[user] else 0.0
+        else:
+            wanted = first.users.nobody
+        np.testing.assert_allclose(found[user], wanted, atol=1e-4)
+    np.testing.assert_allclose(learner.scores(stream.edges, stream.everyone).numpy(), found @ items.T, atol=1e-3)
+
+
+@settings(max_examples=15)
+@given(streams.batches)
+def test_events_leave_what_the_formulas_give(moves: list[list[streams.Move]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_embeddings, "MAX_NEW_USERS", NEW)
+        stream, learner = version(), copy.deepcopy(base())
+        streams.follow(learner, stream, moves)
+        gone = {user for batch in moves for user, _, kind in batch if kind == FORGET_USER}
+        check(learner, stream, gone)
+        learner.attach(stream.edges)
+        check(learner, stream, gone)
+
+
+def test_items_that_many_new_users_touch_and_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And users who take all back, or are forgotten and come again."""
+    gone: set[int] = set()
+    monkeypatch.setattr(live_embeddings, "MAX_NEW_USERS", NEW)
+    stream, learner = version(), copy.deepcopy(base())
+    all_of_7 = [(7, int(item), kind) for item in stream.edges.of_user(7).ids for kind in (UNLIKE, UNDISLIKE)]
+    for batch in (
+        all_of_7,
+        [(user, 27, LIKE) for user in (3, 40, 41, 42, 43)] + [(40, 2, DISLIKE), (30, 27, DISLIKE)],
+        [(3, 0, FORGET_USER)],
+        [(40, 28, LIKE), (41, 5, LIKE), (3, 27, LIKE), (3, 6, DISLIKE)],
+        [(user, 27, UNLIKE) for user in (3, 40, 41, 42, 43)],
+        [(user, item, LIKE) for user in range(1, 25) for item in (4, 25)],
+    ):
+        streams.follow(learner, stream, [batch])
+        gone |= {user for user, _, kind in batch if kind == FORGET_USER}
+        check(learner, stream, gone)
+
+
+def test_a_version_is_the_models_own_where_nothing_moved() -> None:
+    stream = version()
+    users, items = embeddings(stream)
+    known, some = stream.signs().any(axis=1), stream.signs().any(axis=0)
+    assert not known[30]
+    assert not some[25]
+    for keep_cold in (True, False):
+        live = base(keep_cold=keep_cold).live
+        wanted = [np.where(known[:, None], users, live.users.nobody), np.where(some[:, None], items, live.items.nobody)]
+        if keep_cold:
+            wanted[0][1:], wanted[1][1:] = users[1:], items[1:]
+        np.testing.assert_allclose(live.of_users(stream.edges, stream.everyone), wanted[0], atol=1e-4)
+        np.testing.assert_allclose(live.vectors, wanted[1], atol=1e-4)
+        np.testing.assert_allclose(live.users.nobody, users[known].mean(axis=0), atol=1e-5)
+        np.testing.assert_array_equal(live.items.nobody, live.items.map.offset)
+
+
+def test_new_users_and_items_start_from_their_fold_ins() -> None:
+    """An item that new users alone have touched is folded in from what these start from; of both, tables are too."""
+    stream, learner = version(), copy.deepcopy(base())
+    streams.follow(learner, stream, [[(33, 27, LIKE), (33, 4, LIKE), (34, 27, DISLIKE), (5, 28, LIKE)]])
+    signs, live = stream.signs(), learner.live
+    (users, of_users), (items, of_items) = live.starts(graph_of(stream.edges.export(), *stream.sizes))
+    assert (users.tolist(), items.tolist()) == ([33, 34], [27, 28])
+    item_degree = np.where(live.items.degree[:29] > 0, live.items.degree[:29], np.abs(signs).sum(axis=0))
+    user_degree = np.where(live.users.degree[:35] > 0, live.users.degree[:35], np.abs(signs).sum(axis=1))
+    own = live.users.base[:35].astype(float)
+    for user, found in zip(users, of_users, strict=True):
+        wanted = mapped(live.users.fold_in, signs[user], live.source[:29], item_degree, 2 * DIMENSIONS)
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+        own[user] = wanted[:DIMENSIONS]
+    for item, found in zip(items, of_items, strict=True):
+        wanted = mapped(live.items.fold_in, signs[:, item], own, user_degree, 2 * DIMENSIONS)
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
