@@ -81,6 +81,9 @@ def test_a_user_who_likes_all_that_popularity_draws_is_named() -> None:
         sampler.sample_by_user_ids([1], [1], 1)
     sampler.set_distribution("uniform")
     assert sampler.sample_by_user_ids([1], [1], 1).tolist() == [3]
+    sampler.set_distribution("popularity")
+    with pytest.raises(UsageError, match="the user 'raw 1' has liked every item that could be drawn"):
+        sampler.sample_by_user_ids([1], [1], 1)
 
 
 def test_a_like_that_a_later_part_repeats_is_one_item() -> None:

@@ -225,6 +225,30 @@ def test_the_best_items_are_those_of_all_scores(monkeypatch: pytest.MonkeyPatch,
     assert pruned > 5
 
 
+def test_bounds_are_those_of_the_items_as_they_are() -> None:
+    """Also of items that are no longer made of their users, after an event or where the edges are read again."""
+    stream = streams.large_stream()
+    learner = streams.fitted(SpectralLearner(SETTINGS), stream)
+    rare = int(np.argmin(np.where(learner.items.degree > 0, learner.items.degree, np.inf)))
+    fans = np.setdiff1d(np.arange(1, 40), stream.edges.of_item(rare).ids).tolist()
+    likes = [(user, item, LIKE) for user in fans for item in (rare, 185)]
+    back = [(user, item, UNLIKE) for user, item, _ in likes]
+    for batch in (likes, back, likes):
+        streams.follow(learner, stream, [batch])
+        assert (rare in learner.items.moved) == (batch is likes)
+        check_bounds(learner)
+    stream.take(back)
+    learner.attach(stream.edges)
+    assert rare not in learner.items.moved
+    check_bounds(learner)
+
+
+def check_bounds(learner: SpectralLearner) -> None:
+    wanted = live_items.TopItems(learner.items.table)
+    np.testing.assert_array_equal(learner.best._head, wanted._head)
+    np.testing.assert_array_equal(learner.best._tail, wanted._tail)
+
+
 def test_a_ceiling_is_above_all_factors_and_close_to_them() -> None:
     stream, counters = streams.large_stream(), LiveCounters()
     counters.start(stream.edges.item_likes, stream.edges.item_dislikes)

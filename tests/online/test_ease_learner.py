@@ -14,7 +14,7 @@ from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, UNLIKE
-from recbole_signed.online.learners import EaseLearner, make_learner
+from recbole_signed.online.learners import NEAR, EaseLearner, make_learner
 
 WEIGHT, RIDGE = -0.7, 5.0
 
@@ -60,6 +60,22 @@ def test_every_weight_of_a_dislike(weight: float) -> None:
     inverse, scores = dense(stream, weight)
     np.testing.assert_allclose(learner.inverse.numpy(), inverse, atol=1e-6)
     np.testing.assert_allclose(learner.scores(stream.edges, stream.everyone).numpy(), scores, atol=1e-5)
+
+
+def test_neighbours_are_the_items_of_the_largest_partial_correlations() -> None:
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    streams.follow(learner, stream, [[(3, 4, DISLIKE), (40, 30, LIKE), (40, 2, LIKE), (5, 30, LIKE)]])
+    inverse, _ = dense(stream)
+    items = np.array([4, 30, 2])
+    for item, ids, cosines in zip(items, *learner.neighbours(items), strict=True):
+        wanted = -inverse[item] / np.sqrt(np.diag(inverse) * inverse[item, item])
+        wanted[[0, item]] = -1.0
+        best = np.argsort(-wanted, kind="stable")[:NEAR]
+        best = best[wanted[best] > 1e-4]
+        np.testing.assert_allclose(cosines[: len(best)], wanted[best], atol=2e-4)
+        np.testing.assert_allclose(wanted[ids[: len(best)]], wanted[best], atol=2e-4)
+        assert not ids[len(best) :].any()
+        assert learner.similar(int(item), 2)[0].tolist() == ids[:2].tolist()
 
 
 def test_rounding_adds_up_slowly_and_a_refresh_takes_it_away() -> None:

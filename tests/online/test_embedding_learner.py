@@ -304,6 +304,15 @@ def test_a_forgotten_user_leaves_no_row(learner: Any, state: OnlineState) -> Non
     torch.testing.assert_close(learner.scores(state.edges, np.array([8])), nobody)
 
 
+def test_a_fit_leaves_nothing_in_the_rows_of_users_without_edges(state: OnlineState) -> None:
+    """Those who were forgotten while it went on are among them, and their rows would be saved."""
+    learner = make_learner("BPR", {**MODELS["BPR"], "epochs": 1})
+    take(learner, state, EventBatch.of([Event("f", "u7", "", "forget_user", NOW)]))
+    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    rows = learner.weights.values["user_embedding.weight"]
+    assert rows.any(axis=1).tolist() == [user not in (0, 8) for user in range(len(rows))]
+
+
 def test_a_fit_can_find_how_long_to_train(state: OnlineState, monkeypatch: pytest.MonkeyPatch) -> None:
     import recbole_signed.online.learners.embedding as module
 

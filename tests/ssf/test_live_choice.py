@@ -13,7 +13,7 @@ from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import ndcg_at
-from recbole_signed.online import DISLIKE, FORGET_USER, LIKE
+from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, VIEW
 from recbole_signed.online.learners import make_learner
 from recbole_signed.online.store import EdgeArrays
 from recbole_signed.ssf import CHOSEN, FilterSettings, LiveChoice, TimeLearner, TimeSettings, live_choice
@@ -65,7 +65,10 @@ def later() -> Stream:
 def test_what_is_measured_is_the_model_as_it_was_on_likes_that_it_has_not_seen() -> None:
     """Held against learners of each setting that are fitted to the earlier edges alone."""
     made, stream = learner(users=1000), later()
-    edges, until = stream.edges.export(), made.choice.until
+    until = made.choice.until
+    some = np.argwhere(stream.signs()[1:, 1:] == 0)[::9].T + 1  # what was seen without a verdict is hidden, too
+    take(stream, *some, np.full(len(some[0]), VIEW), np.full(len(some[0]), int(until)))
+    edges = stream.edges.export()
     made.refresh(edges, *stream.sizes)
     old = edges.timestamp <= until
     before = _begun()
@@ -177,14 +180,15 @@ def test_given_settings_hold_and_chosen_ones_are_chosen_again() -> None:
 
 
 def test_a_forgotten_user_takes_all_that_was_measured_along() -> None:
-    """Also out of a fit that was begun before, and what is in force stays."""
+    """Also out of a fit that was begun before, and ends after a refresh of that time; what is in force stays."""
     made, stream = learner(), later()
     made.refresh(stream.edges.export(), *stream.sizes)
-    in_force, under_way = made.choice.settings, copy.deepcopy(made)
+    in_force, refresh, fit = made.choice.settings, copy.deepcopy(made), copy.deepcopy(made)
     assert made.choice.measured > 0
     made.update(stream.edges, stream.take([(3, 0, FORGET_USER)], [24 * DAY]))
-    under_way.keep_without_forgotten(made)
-    for each in (made, under_way):
+    refresh.keep_without_forgotten(made)
+    fit.keep_without_forgotten(refresh)
+    for each in (made, refresh, fit):
         assert each.choice.settings == in_force
         assert each.choice.measured == 0
         assert not any(sums.any() for sums in (*each.choice.gains, *each.choice.squares))
