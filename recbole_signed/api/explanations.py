@@ -75,19 +75,17 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
     unit = told.trend * told.factor
     contributions = told.contributions * unit
     order = np.argsort(-np.abs(contributions), kind="stable")
+    items, signs, contributions = names.gather(told.items[order]), told.signs[order], contributions[order]
     edges = pl.DataFrame(
-        {
-            "item": names.gather(told.items[order]),
-            "sign": told.signs[order],
-            "contribution": contributions[order],
-        },
+        {"item": items, "sign": signs, "contribution": contributions},
         schema={"item": pl.String, "sign": pl.Int8, "contribution": pl.Float64},
     )
     if told.recency is not None:
         edges = edges.with_columns(pl.Series("recency", told.recency[order] * unit, dtype=pl.Float64))
     popularity = float(told.prior * told.factor)
     score = float(told.score)
-    said = _sentences(edges, settings, user, item, score, told.verdict, bool(told.from_features))
+    columns = _Edges(items, np.asarray(signs), np.asarray(contributions))
+    said = _sentences(columns, settings, user, item, score, told.verdict, bool(told.from_features))
     if (edges.height or told.from_features) and score > UNKNOWN and abs(popularity) >= NOTED * abs(score):
         said.insert(1, f"Its popularity adds {popularity:+.3g}.")
     if told.trend != 1.0:
@@ -103,8 +101,8 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
     ).sort(pl.col("contribution").abs(), descending=True, maintain_order=True)
     said += [
         f"Features of {of} {name} add most: {_named_features(own)}."
-        for of, name in (("user", user), ("item", item))
-        if (own := features.filter((pl.col("of") == of) & (pl.col("column") != ""))).height
+        for of, name, parts in (("user", user, told.user_features), ("item", item, told.item_features))
+        if parts and (own := features.filter((pl.col("of") == of) & (pl.col("column") != ""))).height
     ]
     return ItemExplanation(
         user=user,
@@ -127,8 +125,25 @@ def _named_features(features: pl.DataFrame) -> str:
     return ", ".join(f"{row['column']} {row['value']} ({row['contribution']:+.3g})" for row in rows)
 
 
+@dataclass(frozen=True)
+class _Edges:
+    """Columns of :attr:`ItemExplanation.edges`, as arrays: masks of a frame take ten times as long for a few edges."""
+
+    items: pl.Series
+    signs: np.ndarray
+    contributions: np.ndarray
+
+    def named(self, rows: np.ndarray) -> str:
+        """Return the first of some edges in words."""
+        named = [
+            f"the {_VERDICTS[int(self.signs[row])]} of item {self.items[row]} ({self.contributions[row]:+.3g})"
+            for row in rows[:NAMED].tolist()
+        ]
+        return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+
+
 def _sentences(
-    edges: pl.DataFrame,
+    edges: _Edges,
     settings: Any,
     user: str,
     item: str,
@@ -136,35 +151,30 @@ def _sentences(
     like_rate: float,
     from_features: bool,
 ) -> list[str]:
+    n_edges, contributions = len(edges.items), edges.contributions
     if score <= UNKNOWN:
         return [f"Nobody has liked or disliked item {item} in the training data, so it comes after all other items."]
-    if not edges.height and not from_features:
+    if not n_edges and not from_features:
         return [
             f"The model knows no edges of user {user}, so item {item} has the score {score:.3g} by its popularity and "
             "like rate alone."
         ]
     said = [f"Item {item} has the score {score:.3g} for user {user}."]
-    contribution, disliked = pl.col("contribution"), pl.col("sign") < 0
-    for word, frame in (("raise", edges.filter(contribution > 0)), ("lower", edges.filter(contribution < 0))):
-        if frame.height:
-            total = float(frame["contribution"].sum())
-            verb = f"{word}s" if frame.height == 1 else word
-            share = f"{frame.height} of {counted(edges.height, 'edge')} {verb} it ({total:+.3g})"
-            said.append(f"{share}, most of all {_named(frame)}.")
+    for word, rows in (("raise", np.flatnonzero(contributions > 0)), ("lower", np.flatnonzero(contributions < 0))):
+        if len(rows):
+            total = float(contributions[rows].sum())
+            verb = f"{word}s" if len(rows) == 1 else word
+            share = f"{len(rows)} of {counted(n_edges, 'edge')} {verb} it ({total:+.3g})"
+            said.append(f"{share}, most of all {edges.named(rows)}.")
     weight, aversion = f"{settings.dislike_weight:g}", f"{settings.dislike_aversion:g}"
-    if edges.filter(disliked & (contribution > 0)).height:
+    disliked = edges.signs < 0
+    if (disliked & (contributions > 0)).any():
         said.append(
             f"A dislike can raise a score, since it shows what kind of items the user meets (dislike_weight {weight}); "
             "what holds disliked items back is the like rate."
         )
-    elif settings.dislike_weight < 0 and edges.filter(disliked).height:
+    elif settings.dislike_weight < 0 and disliked.any():
         said.append(f"Dislikes lower the scores of similar items (dislike_weight {weight}).")
     effect = f"multiplies the score, to the power {aversion}" if settings.dislike_aversion else "has no weight"
     said.append(f"The like rate of item {item}, {like_rate:.0%}, {effect} (dislike_aversion {aversion}).")
     return said
-
-
-def _named(frame: pl.DataFrame) -> str:
-    rows = frame.head(NAMED).iter_rows(named=True)
-    named = [f"the {_VERDICTS[row['sign']]} of item {row['item']} ({row['contribution']:+.3g})" for row in rows]
-    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"

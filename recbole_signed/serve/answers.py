@@ -397,22 +397,24 @@ class Answers:
                 return None
             told = ranking.explain(learner, state.edges, number, self._item(state, item))
             tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
-            here = replace(told, items=np.arange(len(tokens)))
-            shown = explained(here, learner.settings, user, item, pl.Series(tokens, dtype=pl.String))
-            edges = shown.edges.with_columns(pl.col("contribution") / told.factor if told.factor else 0.0)
-            return {
-                "user": user,
-                "item": item,
-                "score": shown.score,
-                "contributions": edges.select("item", "sign", "contribution").to_dicts(),
-                "from_features": float(told.from_features * told.trend),
-                "prior": float(told.prior),
-                "verdict": float(told.verdict),
-                "factor": float(told.factor),
-                "sentence": shown.sentence,
-                "seq": self.seq,
-                "model": self.version,
-            }
+            settings, seq, version = learner.settings, self.seq, self.version
+        # updates go on meanwhile
+        here = replace(told, items=np.arange(len(tokens)))
+        shown = explained(here, settings, user, item, pl.Series(tokens, dtype=pl.String))
+        edges = shown.edges.with_columns(pl.col("contribution") / told.factor if told.factor else 0.0)
+        return {
+            "user": user,
+            "item": item,
+            "score": shown.score,
+            "contributions": edges.select("item", "sign", "contribution").to_dicts(),
+            "from_features": float(told.from_features * told.trend),
+            "prior": float(told.prior),
+            "verdict": float(told.verdict),
+            "factor": float(told.factor),
+            "sentence": shown.sentence,
+            "seq": seq,
+            "model": version,
+        }
 
     def last_dislike(self, user: str, k: int) -> dict[str, Any]:
         """Return the item of a user's newest verdict where that is a dislike, and what it changed in the list."""
