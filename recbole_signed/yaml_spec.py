@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -217,4 +217,5 @@ def _sentence(kind: Any, error: Any) -> str:
 
 
 def _is_spec(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Spec)
+    # under Python 3.10 tuple[str, ...] is an instance of type
+    return isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, Spec)
