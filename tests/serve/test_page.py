@@ -27,6 +27,7 @@ from selenium import webdriver  # noqa: E402
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.expected_conditions import element_to_be_clickable  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -223,8 +224,8 @@ def test_the_report_of_an_experiment(browser: webdriver.Chrome, serve: Callable[
         browser.set_window_size(1200, 1000)
         browser.get(url)
         wait = WebDriverWait(browser, PATIENCE)
-        wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, "#variants button"))
-        browser.find_element(By.CSS_SELECTOR, "#variants button").send_keys(Keys.ENTER)
+        button = wait.until(element_to_be_clickable((By.CSS_SELECTOR, "#variants button")))  # its part is shown later
+        button.send_keys(Keys.ENTER)
         report = browser.find_element(By.ID, "report")
         wait.until(lambda _: "Always valid, absolute" in report.text)
         assert re.search(r"plain: \d+ users, \d+ items shown; careful: \d+ users", report.text)
