@@ -84,7 +84,7 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
         edges = edges.with_columns(pl.Series("recency", told.recency[order] * unit, dtype=pl.Float64))
     popularity = float(told.prior * told.factor)
     score = float(told.score)
-    columns = _Edges(items, np.asarray(signs), np.asarray(contributions))
+    columns = _Edges(items, signs, contributions)
     said = _sentences(columns, settings, user, item, score, told.verdict, bool(told.from_features))
     if (edges.height or told.from_features) and score > UNKNOWN and abs(popularity) >= NOTED * abs(score):
         said.insert(1, f"Its popularity adds {popularity:+.3g}.")

@@ -68,13 +68,12 @@ async def check_parameters(request: Request) -> None:
     route = request.scope.get("route")
     if not isinstance(route, APIRoute) or not route.path.startswith(("/v1/", "/api/")):
         return  # probes and scrapers may add what they like
-    known = {each.alias: _is_list(each.field_info.annotation) for each in route.dependant.query_params}
-    given = request.query_params.multi_items()
-    for name, value in given:
+    known = {each.alias: each.field_info.annotation for each in route.dependant.query_params}
+    for name, value in request.query_params.multi_items():
         if name not in known and (name, value) != ("offset", "0"):
             near = nearest(name, known) or "; /docs lists those that are there."
             raise ProblemError(422, "Unprocessable Content", f"query: there is no parameter '{name}' here{near}")
-        if not known.get(name) and (number := sum(each == name for each, _ in given)) > 1:
+        if (number := len(request.query_params.getlist(name))) > 1 and not _is_list(known.get(name)):
             detail = f"query: the parameter '{name}' is given {number} times; give it once."
             raise ProblemError(422, "Unprocessable Content", detail)
 
