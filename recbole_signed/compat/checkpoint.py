@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import functools
-import importlib
+import importlib.util
 import logging
 import os
 import pickle
@@ -199,9 +199,8 @@ class CheckpointUnpickler(pickle._Unpickler):
 
 
 def _resolve(module: str, name: str) -> Any:
-    with contextlib.suppress(ImportError):
-        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
-    module = module.replace("numpy._core", "numpy.core")  # its name before NumPy 2
+    if module.startswith("numpy._core") and importlib.util.find_spec("numpy._core") is None:
+        module = module.replace("numpy._core", "numpy.core")  # its name in NumPy 1
     return functools.reduce(getattr, name.split("."), importlib.import_module(module))
 
 

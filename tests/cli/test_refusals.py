@@ -272,7 +272,7 @@ def test_arguments_of_other_types_are_named(tmp_path: Path) -> None:
         (lambda: rs.replay(5), "file is of type int; give a path"),
         (lambda: rs.run("SSF", "toy-signed", 5), "config_files is 5; give a list of yaml files"),
         (lambda: rs.run("SSF", "toy-signed", overrides=["rank=8"]), "overrides is ['rank=8']; give a mapping"),
-        (lambda: rs.run(dict, "toy-signed"), "the class dict is no model of RecBole"),
+        (lambda: rs.run(dict, "toy-signed"), "the class dict is not a RecBole model"),
         (lambda: rs.fit("SSF", "no/folder"), "/no/folder; give the name or folder of a data set."),
         (lambda: rs.fit("SSF", ""), "holds no .inter file"),
     ]

@@ -36,7 +36,7 @@ def make_config(
     if not isinstance(model, (str, type)):
         raise UsageError(f"the model is of type {type(model).__name__}; give a name, such as 'SSF', before the data.")
     if isinstance(model, type) and not issubclass(model, AbstractRecommender):
-        raise UsageError(f"the class {model.__name__} is no model of RecBole; give one, or a name such as 'SSF'.")
+        raise UsageError(f"the class {model.__name__} is not a RecBole model; give one, or a name such as 'SSF'.")
     check_dataset_name(dataset)
     if not isinstance(config_files, Sequence) or isinstance(config_files, str):
         raise UsageError(
