@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import outcome
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
@@ -399,6 +400,21 @@ def test_many_curves_have_the_colours_of_their_families(tmp_path: Path, monkeypa
     ]
     colours = dict(drawn)
     assert colours["SSF"] == colours["SSF-L"] != colours["SIGformer"] == colours["SiReN"]
+
+
+@pytest.mark.parametrize(("tail", "told"), [(0.3, ["below: Pop (at most 0.100)"]), (0.05, [])])
+def test_a_figure_names_the_models_below_its_axis_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: float, told: list[str]
+) -> None:
+    """The tail of a good model's curve may lower the axis to those that are far below, which are then to be seen."""
+    curves = [curve("EASE", (0.4, 0.4, 0.3), (0.3, tail, 0.1)), curve("Pop", (0.1, 0.1, 0.2), (0.1, 0.08, 0.1))]
+    for each in curves:
+        for point in each["points"]:
+            point.update({"ndcg@5": point["recall@5"], "front": []})
+    written: list[str] = []
+    monkeypatch.setattr(Axes, "text", lambda _, x, y, text, **words: written.append(text))
+    draw_tradeoff(curves, tmp_path / "figure.png")
+    assert [text for text in written if "below" in text] == told * 2
 
 
 def test_a_folder_of_tuned_keys_that_is_not_there_is_refused(toy: str) -> None:

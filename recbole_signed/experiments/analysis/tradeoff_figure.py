@@ -114,10 +114,11 @@ def _leave_out_what_is_far_below(cell: Any, curves: Sequence[Mapping[str, Any]],
     far = [model for model, value in best.items() if value < max(best.values()) / 2]
     near = [point[up] for each in curves if each["model"] not in far for point in each["points"] if point[up]]
     low, high = min(near, default=0.0), max(near, default=0.0)
-    if far and low < high:
-        cell.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
-        named = ", ".join(f"{display_name(model)} (at most {best[model]:.3f})" for model in far)
-        cell.text(0.98, 0.02, f"below: {named}", transform=cell.transAxes, ha="right", fontsize=8)
+    bottom = low - 0.1 * (high - low)
+    hidden = [f"{display_name(model)} (at most {best[model]:.3f})" for model in far if best[model] < bottom]
+    if hidden and low < high:
+        cell.set_ylim(bottom, high + 0.05 * (high - low))
+        cell.text(0.98, 0.02, f"below: {', '.join(hidden)}", transform=cell.transAxes, ha="right", fontsize=8)
 
 
 def _span(found: Mapping[str, Any]) -> str:
