@@ -197,7 +197,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         min_seq: Annotated[int | None, Query(ge=0)] = None,
     ) -> schemas.Answer:
         """Return the best items that the user has no edge to, none of them withdrawn."""
-        check_k(engine, k)
+        check_k(engine, k, explain)
         await wait_for(engine, min_seq)
 
         def work() -> schemas.Answer:

@@ -73,15 +73,26 @@ def policy_value(
         clusters: ``[n]`` numbers of the users that the rows are of; without them each row counts as independent.
 
     Raises:
-        UsageError: the lengths differ, there is no row, a probability is out of its range, or there is one cluster.
+        UsageError: the lengths differ, there is no row, a number is not finite or out of its range, two estimators are
+            asked for at once, or there is one cluster.
     """
     rewards, propensities, target = (np.asarray(each, dtype=np.float64) for each in (rewards, propensities, target))
-    if not (len(rewards) and len(rewards) == len(propensities) == len(target)):
-        raise UsageError("off-policy estimates need one reward, propensity and target probability a row, and a row.")
+    optional = (each for each in (model_reward, model_value, clusters) if each is not None)
+    given = [rewards, propensities, target, *optional]
+    if not len(rewards) or any(np.shape(each) != rewards.shape for each in given):
+        raise UsageError("off-policy estimates need one number a row in each of their lists, and a row.")
+    if not all(np.isfinite(each).all() for each in given):
+        raise UsageError("rewards, probabilities and predicted rewards must be finite numbers.")
     if not (((propensities > 0) & (propensities <= 1)).all() and ((target >= 0) & (target <= 1)).all()):
         raise UsageError("propensities must be in (0, 1] and target probabilities in [0, 1].")
     if (model_reward is None) != (model_value is None):
         raise UsageError("a doubly robust estimate needs both model_reward and model_value.")
+    if model_reward is not None and self_normalised:
+        raise UsageError("self_normalised and a model of the reward are two estimators; choose one.")
+    if clip is not None and not clip > 0:
+        raise UsageError(f"clip must be a weight above 0, got {clip}.")
+    if not 0 < confidence < 1:
+        raise UsageError(f"confidence must be between 0 and 1, as in 0.95, got {confidence}.")
     weights = target / propensities
     if clip is not None:
         weights = np.minimum(weights, clip)

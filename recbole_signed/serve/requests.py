@@ -149,10 +149,14 @@ async def announce(engine: Engine, row: dict[str, Any]) -> None:
         raise ProblemError(422, "Unprocessable Content", detail)
 
 
-def check_k(engine: Engine, k: int) -> None:
+def check_k(engine: Engine, k: int, explain: bool = False) -> None:
     """Raise ProblemError (422) for a list that is longer than the settings allow."""
-    if k > engine.settings.limits.k:
-        raise ProblemError(422, "Unprocessable Content", f"k is {k}; at most {engine.settings.limits.k} are served.")
+    limits = engine.settings.limits
+    if explain and k > limits.explained:
+        detail = f"k is {k}; at most {limits.explained} are served with explanations."
+        raise ProblemError(422, "Unprocessable Content", detail)
+    if k > limits.k:
+        raise ProblemError(422, "Unprocessable Content", f"k is {k}; at most {limits.k} are served.")
 
 
 async def wait_for(engine: Engine, seq: int | None) -> None:

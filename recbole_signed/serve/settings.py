@@ -21,6 +21,7 @@ class RequestLimits(Spec):
         body_bytes: largest request body.
         id_length: longest id of an event, in characters; what is stored can be read and forgotten in any case.
         k: longest list.
+        explained: longest list with explanations, each of which takes milliseconds.
         batch: most events, or users, in one request.
         queue: most events that wait for the writer; beyond it requests get 429.
         commit: most events that become durable together.
@@ -32,6 +33,7 @@ class RequestLimits(Spec):
     body_bytes: int = Field(default=1 << 20, ge=1024)
     id_length: int = Field(default=256, ge=1, le=MAX_ID)
     k: int = Field(default=1000, ge=1)
+    explained: int = Field(default=100, ge=1)
     batch: int = Field(default=1000, ge=1)
     queue: int = Field(default=10_000, ge=1)
     commit: int = Field(default=500, ge=1)

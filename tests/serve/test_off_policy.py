@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -165,14 +166,21 @@ def test_the_same_policy_has_the_mean_reward() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rewards": np.ones(2)}, "one reward"),
+        ({"rewards": np.ones(2)}, "one number a row"),
         ({"rewards": np.ones(0), "propensities": np.ones(0), "target": np.ones(0)}, "and a row"),
         ({"propensities": np.array([0.5, 0.0, 0.5])}, "propensities must be"),
         ({"target": np.array([0.5, 1.5, 0.5])}, "target probabilities"),
+        ({"rewards": np.array([1.0, np.nan, 0.0])}, "must be finite numbers"),
+        ({"clusters": np.ones(2)}, "one number a row"),
         ({"model_reward": np.ones(3)}, "both"),
+        ({"model_reward": np.ones(3), "model_value": np.ones(2)}, "one number a row"),
+        ({"model_reward": np.ones(3), "model_value": np.ones(3), "self_normalised": True}, "choose one"),
+        ({"clip": 0.0}, "clip must be a weight above 0, got 0.0"),
+        ({"clip": np.nan}, "clip must be a weight above 0, got nan"),
+        ({"confidence": 95}, "confidence must be between 0 and 1, as in 0.95, got 95"),
     ],
 )
-def test_wrong_input(change: dict[str, np.ndarray], message: str) -> None:
+def test_wrong_input(change: dict[str, Any], message: str) -> None:
     arguments = {"rewards": np.ones(3), "propensities": np.full(3, 0.5), "target": np.full(3, 0.5), **change}
     with pytest.raises(UsageError, match=message):
-        policy_value(**arguments)  # type: ignore[arg-type]
+        policy_value(**arguments)

@@ -100,7 +100,7 @@ def test_no_cache_keeps_an_answer_and_no_host_header_gets_a_redirect(serve: Make
 
 
 def test_limits_and_problems(serve: Make) -> None:
-    client = serve(limits={"k": 10, "batch": 2, "body_bytes": 2000, "requests_per_second": 1000})
+    client = serve(limits={"k": 10, "explained": 4, "batch": 2, "body_bytes": 2000, "requests_per_second": 1000})
     too_many = client.post("/v1/events", json={"events": [{}, {}, {}]})
     assert too_many.status_code == 413
     large = client.post("/v1/events", json={"events": [{"user_id": "x" * 3000}]})
@@ -114,6 +114,9 @@ def test_limits_and_problems(serve: Make) -> None:
         refused = client.get(f"/v1/{path}")
         assert refused.status_code == 422, path
         assert set(refused.json()) == {"type", "title", "status", "detail"}
+    client.get("/v1/users/1/recommendations?k=4&explain=true").raise_for_status()
+    told = client.get("/v1/users/1/recommendations?k=5&explain=true")
+    assert (told.status_code, told.json()["detail"]) == (422, "k is 5; at most 4 are served with explanations.")
     assert client.post("/v1/events", content=b"{").status_code == 422
     for found, status, title in (  # of "about:blank" the title is the phrase of the status
         (client.get("/v1/nothing"), 404, "Not Found"),
