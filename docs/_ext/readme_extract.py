@@ -20,7 +20,7 @@ SECTIONS = {
     "sigformer-kuairand": "KuaiRand",
     "sigformer-epinions": "Epinions",
 }
-MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SIGformer", "SiReN", "LSGRec", "SignedEASE", "XSimGCL", "Pop")
+MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SignediALS", "SIGformer", "SiReN", "SignedEASE", "XSimGCL", "Pop")
 HEADERS = ("Recall@20", "NDCG@20")
 COST = "Train (CPU s)"
 NOT_RUN = "–"
@@ -28,11 +28,11 @@ RIVALS = (
     "SSF-L",
     "SignedSGFCF",
     "SignedSGFCF with aversion",
+    "SignediALS",
     "SSF",
     "SIGformer",
     "SIGformer with aversion",
     "SiReN",
-    "SignedEASE",
 )
 AHEAD = "SSF-L"
 MATCHED = ("SIGformer", "SignedSGFCF", "SGFCF")
