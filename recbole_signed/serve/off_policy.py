@@ -77,8 +77,7 @@ def policy_value(
             asked for at once, or there is one cluster.
     """
     rewards, propensities, target = (np.asarray(each, dtype=np.float64) for each in (rewards, propensities, target))
-    optional = (each for each in (model_reward, model_value, clusters) if each is not None)
-    given = [rewards, propensities, target, *optional]
+    given = [each for each in (rewards, propensities, target, model_reward, model_value, clusters) if each is not None]
     if not len(rewards) or any(np.shape(each) != rewards.shape for each in given):
         raise UsageError("off-policy estimates need one number a row in each of their lists, and a row.")
     if not all(np.isfinite(each).all() for each in given):
