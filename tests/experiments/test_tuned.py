@@ -139,13 +139,14 @@ def test_different_numbers_of_trials_are_said(tuned: Callable[..., Path]) -> Non
     for each in requests({"EASE": {}, "BPR": {}, "Pop": {"tuned": False}}).values():
         rows[each.label] = RunRow(each.model, "d", 1, test={"recall@10": 0.5}, split=SPLIT, tuned=each.tuned)
     rows["SSF"] = RunRow("SSF", "d", 1, test={"recall@10": 0.5}, split=SPLIT, settings_ranked=61)
+    rows["old"] = RunRow("GFCF", "d", 1, test={"recall@10": 0.5}, split=SPLIT, tuned={"trials": 8})
     built = build_table("t", ["recall@10"], [("d", label, row) for label, row in rows.items()])
     print_ = built.sections[0].small_print
     assert (
-        "tuned on validation with 80 trials (EASE); 24 trials of at most 60 CPU s and 9000 steps (BPR), "
-        "without tuning: Pop, SSF" in print_
+        "tuned on validation with 80 trials (EASE); 24 trials of at most 60 CPU s and 9000 steps (BPR); "
+        "8 trials (old), without tuning: Pop, SSF" in print_
     )
-    assert "settings ranked on validation: 80 EASE; 61 SSF; 23 BPR; 0 Pop" in print_
+    assert "settings ranked on validation: 80 EASE; 61 SSF; 23 BPR; 0 Pop; not counted old" in print_
 
 
 def test_the_small_print_states_the_budget(tuned: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

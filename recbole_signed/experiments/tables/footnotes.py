@@ -65,17 +65,20 @@ def _budget(row: RunRow) -> str:
 def settings_ranked(lines: Mapping[str, Sequence[RunRow]]) -> str:
     """Say how many settings the search for each model's parameters ranked on validation; nothing where no row knows.
 
-    The models with the most come first; those with none were not searched for.
+    The models with the most come first; those with none were not searched for. Last are those whose search did not
+    count them.
     """
     if not any(row.n_ranked for rows in lines.values() for row in rows):
         return ""
     by_number: dict[tuple[int, ...], list[str]] = {}
     for label, rows in lines.items():
-        numbers = sorted({row.n_ranked or 0 for row in rows if row.ok})
-        if numbers:
+        rows = [row for row in rows if row.ok]
+        counted = all(row.n_ranked or not row.tuned for row in rows)
+        numbers = sorted({row.n_ranked or 0 for row in rows}) if counted else []
+        if rows:
             by_number.setdefault(tuple(numbers), []).append(label)
     named = [
-        f"{'-'.join(map(str, dict.fromkeys([each[0], each[-1]])))} {', '.join(by_number[each])}"
+        f"{'-'.join(map(str, dict.fromkeys([each[0], each[-1]]))) if each else 'not counted'} {', '.join(by_number[each])}"
         for each in sorted(by_number, reverse=True)
     ]
     return f"settings ranked on validation: {'; '.join(named)}"
