@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ORDER = (
     "sigformer-amazon-music",
     "sigformer-kuairand",
+    "sigformer-epinions",
     "sigformer-kuairec",
     "kuairand-stream",
     "ml-100k-signed",
