@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,6 +73,7 @@ def add_to(app: typer.Typer) -> None:
         from recbole_signed.experiments.tables import table_datasets
 
         overrides = parse_assignments(settings or [])
+        data_path = _data_path(config, overrides)
         named = names_in([dataset])
         question = {
             "aversions": parse_aversions(g),
@@ -89,9 +90,7 @@ def add_to(app: typer.Typer) -> None:
             question["choose"] = choose = choose or len(datasets) > 1
             curves_of: dict[str, Any] = {}
             for each in datasets:
-                models = asked_models(
-                    names_in([model]), each, can_trade_off, table, names_in(tuned), overrides.get("data_path")
-                )
+                models = asked_models(names_in([model]), each, can_trade_off, table, names_in(tuned), data_path)
                 curves_of[each] = tradeoffs(models, each, output, **question)
                 mark_front(curves_of[each])
             parts = [_keep_curves(curves, each, output, figures, choose) for each, curves in curves_of.items()]
@@ -136,7 +135,7 @@ def add_to(app: typer.Typer) -> None:
         with stdout_for_result():
             audits = respond_all(
                 asked_models(
-                    names_in([model]), dataset, has_learner, table, names_in(tuned), overrides.get("data_path")
+                    names_in([model]), dataset, has_learner, table, names_in(tuned), _data_path(config, overrides)
                 ),
                 dataset,
                 output,
@@ -218,6 +217,13 @@ def _keep(
     replace_text(numbers, json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     note = None if draw is None else note_of_missing_extra(lambda: draw(found, picture))
     return [numbers, *([] if draw is None or note else [picture])], note
+
+
+def _data_path(config: list[str] | None, overrides: Mapping[str, Any]) -> str | None:
+    """Return the folder of data sets that files or the command line name, above what a table says."""
+    from recbole_signed.experiments.runs import merged, read_yaml
+
+    return merged(*(read_yaml(Path(file)) for file in names_in(config)), overrides).get("data_path")
 
 
 def _print(found: dict[str, Any], text: str, written: list[Path], note: str | None, as_json: bool) -> None:

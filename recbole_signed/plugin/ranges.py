@@ -159,6 +159,7 @@ ENTRIES = {
     "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
 }
 """The entries of RecBole's mappings; it passes over any other, and takes its default for what was meant."""
+_OF_RECBOLE = re.compile(r"[\[(]([^,\[\]()]+),([^,\[\]()]+)[\])]")
 _MODE = re.compile("full|labeled|(uni|pop)[1-9][0-9]*")
 
 
@@ -218,6 +219,11 @@ def check_values(
     files = final.get("benchmark_filename")
     if files is not None and not (isinstance(files, list) and files):
         raise UsageError(f"benchmark_filename is {files!r}; it must be a list, such as [train, valid, test].")
+    for key in given:
+        if key.endswith("_num_interval") and final[key] is not None and not _are_intervals(final[key]):
+            raise UsageError(f"{key} is {final[key]!r}; it must be an interval, such as [5,inf).")
+    if "val_interval" in given and final["val_interval"] is not None:
+        _check_value_intervals(final["val_interval"])
     if "metrics" in given and not final["metrics"]:
         raise UsageError("metrics is empty; name at least one, such as Recall.")
     learner = final.get("learner")
@@ -273,6 +279,26 @@ def _check_sampling(sampling: Any) -> None:
         value = sampling.get(name, limits.low)
         if value not in (None, "none") and not limits.holds(value):
             raise UsageError(f"train_neg_sample_args.{name} is {value!r}; it must be {limits}.")
+
+
+def _are_intervals(value: Any) -> bool:
+    """Whether RecBole reads all of the text as intervals; it passes over what it cannot read."""
+    found = [_OF_RECBOLE.fullmatch(each.strip()) for each in str(value).split(";")]
+    try:
+        return all(each is not None and float(each[1]) <= float(each[2]) for each in found)
+    except ValueError:
+        return False
+
+
+def _check_value_intervals(intervals: Any) -> None:
+    if not isinstance(intervals, Mapping):
+        raise UsageError(f"val_interval is {intervals!r}; it must be a mapping, such as {{rating: '[4,5]'}}.")
+    for field, value in intervals.items():
+        if not (isinstance(value, list) or _are_intervals(value)):
+            raise UsageError(
+                f"val_interval of '{field}' is {value!r}; it must be intervals, such as '[4,5]' or '(0,1];[3,4)', or a "
+                "list of the words that stay."
+            )
 
 
 def _check_split(eval_args: Any) -> None:

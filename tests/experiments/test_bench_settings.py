@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -103,6 +104,30 @@ def test_layers_are_joined_one_level_deep() -> None:
     assert merged(low, {"eval_args": {"split": {"LS": "valid_and_test"}}, "a": None}) == {
         "eval_args": {"split": {"LS": "valid_and_test"}, "order": "RO"},
         "a": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("later", "left"),
+    [
+        ({"eval_args": {"order": "RO", "group_by": "none"}}, {"eval_args.mode.valid": "uni10"}),
+        ({"eval_args": {"mode": "full"}}, {"eval_args.order": "TO"}),
+        ({"eval_args": None}, {}),
+        ({"eval_args.order": "RO"}, {"eval_args.order": "RO", "eval_args.mode.valid": "uni10"}),
+        (
+            {"eval_args": {"order": "RO"}, "eval_args.order": "TO"},
+            {"eval_args.mode.valid": "uni10", "eval_args.order": "TO"},
+        ),
+        ({"eval_args_of_mine": 1}, {"eval_args.order": "TO", "eval_args.mode.valid": "uni10"}),
+    ],
+)
+def test_a_mapping_of_a_later_layer_is_above_the_dotted_keys_of_an_earlier_one(
+    later: dict[str, Any], left: dict[str, Any]
+) -> None:
+    found = merged({"eval_args.order": "TO", "eval_args.mode.valid": "uni10"}, later)
+    assert {key: each for key, each in found.items() if "." in key} == left
+    assert {key: each for key, each in found.items() if "." not in key} == {
+        key: each for key, each in later.items() if "." not in key
     }
 
 

@@ -179,8 +179,9 @@ def test_metrics_have_a_length_as_they_are_evaluated() -> None:
 def test_splits_in_words() -> None:
     assert describe_split("predefined") == "predefined"
     assert describe_split({"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": None}) == (
-        "LS valid_and_test over all users, time order"
+        "LS valid_and_test per user, time order"
     )
+    assert describe_split({**SPLIT, "group_by": None}).startswith("RS [0.8, 0.1, 0.1] over all users, ")
     assert describe_split(None) == ""
     sampled = {**SPLIT, "mode": {"valid": "uni100", "test": "uni100"}}
     assert describe_split(sampled).endswith("random order, mode uni100")

@@ -285,6 +285,34 @@ def test_a_curve_of_other_settings_of_the_data_is_measured_again(toy: str) -> No
     assert second["points"] == tradeoff("Pop", toy, **question)["points"] != first["points"]
 
 
+def test_files_are_above_what_the_command_and_a_table_say(toy: str) -> None:
+    Path("s.yaml").write_text("valid_metric: Recall@10\ndislike_aversion: 0.5\nepochs: 2\nseed: 7\n")
+    values = {"epochs": 1, "embedding_size": 8}
+    found = tradeoff("BPR", toy, (0.0, 0.5), 10, ["s.yaml"], {"state": "ERROR"}, values=values)
+    words = {"valid_metric": "Recall@10", "dislike_aversion": 0.5, "epochs": 2, "embedding_size": 8, "state": "ERROR"}
+    assert found["settings"].items() >= {"valid_metric": "Recall@10", "epochs": 2, "embedding_size": 8}.items()
+    assert found["chosen"] == 0.5
+    assert found["points"] == tradeoff("BPR", toy, (0.0, 0.5), 10, overrides=words, seed=7)["points"]
+
+
+def test_a_folder_of_data_that_a_file_names_is_that_of_what_is_kept(
+    toy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("s.yaml").write_text("data_path: elsewhere\nstate: ERROR\n")
+    Path("t.yaml").write_text(f"title: T\ndatasets: [{toy}]\ncommon: {{data_path: elsewhere}}\nmodels: {{Pop: }}\n")
+    convert("toy", None, "elsewhere", seed=3)
+    words = ["-m", "Pop", "-d", toy, "--g", "0,1", "-k", "5", "--no-figures", "--output", "kept"]
+    for source in (["-c", "s.yaml"], ["--table", "t.yaml", "state=ERROR"]):
+        for seed in (3, 5):
+            convert("toy", None, "elsewhere", overwrite=True, seed=seed)
+            assert outcome(capsys, "tradeoff", *words, *source)[0] == 0
+            kept = json.loads(Path(f"kept/Pop-{toy}.json").read_text())
+            assert kept["data_sha256"] == data_sha256(Path("elsewhere") / toy, toy), "and not that of atomic_files"
+    convert("toy", None, "alone", name="other")
+    Path("s.yaml").write_text("data_path: alone\nstate: ERROR\n")
+    assert outcome(capsys, "respond", "-m", "SSF", "-d", "other", "--users", 2, "-c", "s.yaml")[0] == 0
+
+
 def test_what_is_kept_is_of_the_same_question_files_data_and_version(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
 

@@ -270,13 +270,15 @@ def test_no_trial_begins_after_the_timeout(toy: str) -> None:
 
 
 def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str, tmp_path: Path) -> None:
-    Path("yaml/tune/BPR.yaml").write_text("learning_rate: [0.1, 0.2]\nembedding_size: [8, 16]\n", encoding="utf-8")
-    (tmp_path / "fixed.yaml").write_text("embedding_size: 32\n", encoding="utf-8")
+    Path("yaml/tune/BPR.yaml").write_text(
+        "learning_rate: [0.1, 0.2]\nembedding_size: [8, 16]\nweight_decay: [0.0]\n", encoding="utf-8"
+    )
+    (tmp_path / "fixed.yaml").write_text("embedding_size: 32\nweight_decay: 0.5\n", encoding="utf-8")
     script = "def trial(values): row(0.5 if values else 0.1)"
     tuning = tuned(toy, script, model="BPR", trials=2, files=["fixed.yaml"], budget=3.0, name="other")
     assert tuning.file == Path("yaml/model/other/BPR.yaml")
-    assert tuning.values.keys() == {"embedding_size", "learning_rate"}
-    assert tuning.values["embedding_size"] == 32
+    assert tuning.values.keys() == {"embedding_size", "learning_rate", "weight_decay"}
+    assert (tuning.values["embedding_size"], tuning.values["weight_decay"]) == (32, 0.5)
     how = read_tuned(tuning.file).how
     assert (how["training_budget"], how["budget_unit"]) == (3.0, "CPU s")
     assert how["settings"] == {"valid_metric": "NDCG@10"}

@@ -225,6 +225,35 @@ def test_ratings_without_a_sign_are_named(given: list[str], warns: bool, caplog:
     assert all("counts as a like" in each and "sign_rule" in each and "SIGN_FIELD=null" in each for each in found)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "val_interval={rating: 5}",
+        "val_interval={rating: '4,5'}",
+        "val_interval={rating: '[4;5]'}",
+        "val_interval={rating: '[5,4]'}",
+        "val_interval={rating: '[4,five]'}",
+        "val_interval={rating: '[4,5];'}",
+        "val_interval=5",
+        "user_inter_num_interval=5",
+        "item_inter_num_interval=5,inf",
+    ],
+)
+@pytest.mark.usefixtures("rated")
+def test_what_recbole_reads_as_no_interval_is_refused(given: str) -> None:
+    name = given.partition("=")[0]
+    with pytest.raises(UsageError, match=f"{name} (of 'rating' )?is .*; it must be "):
+        make_config("BPR", "rated", overrides={"data_path": "dataset", **parse_assignments([given])})
+
+
+@pytest.mark.parametrize("given", ["'[4,5]'", "[4, 5]", "'(0, 1];[3,inf)'", "[a, b]", "'(-inf,4)'"])
+@pytest.mark.usefixtures("rated")
+def test_intervals_and_lists_of_words_are_taken(given: str) -> None:
+    words = [f"val_interval={{rating: {given}}}", "user_inter_num_interval=[5,inf)", "item_inter_num_interval=(0,9]"]
+    config = make_config("BPR", "rated", overrides={"data_path": "dataset", **parse_assignments(words)})
+    assert config["user_inter_num_interval"] == "[5,inf)"
+
+
 def test_whole_numbers_may_be_written_as_floats(configure: Callable[..., Config]) -> None:
     config = configure("SGCN", train_batch_size=1e4, n_layers=2.0, epochs="1e2", topk=20.0, valid_metric="MRR@20")
     found = [config[key] for key in ("train_batch_size", "n_layers", "epochs")]

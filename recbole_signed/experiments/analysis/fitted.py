@@ -24,6 +24,7 @@ from recbole_signed.experiments.runs import (
     data_folder,
     data_sha256,
     digest,
+    merged,
     own_checkpoint,
     read_yaml,
 )
@@ -111,6 +112,14 @@ def _kept(file: Path) -> dict[str, Any]:
     return kept if isinstance(kept, dict) else {}
 
 
+def above_files(
+    config_files: Sequence[str | Path], defaults: Mapping[str, Any], overrides: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the keys to set above RecBole yaml files: ``overrides``, and those ``defaults`` that no file names."""
+    named = {key.partition(".")[0] for file in config_files for key in read_yaml(Path(file))}
+    return merged({key: each for key, each in defaults.items() if key.partition(".")[0] not in named}, overrides or {})
+
+
 def kept_or_made(
     models: Mapping[str, Mapping[str, Any]],
     dataset: str,
@@ -138,7 +147,8 @@ def _kept_or_made(
     file: Path, model: str, dataset: str, question: Mapping[str, Any], make: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
     contents = [read_yaml(Path(each)) for each in question.get("config_files", ())]
-    data = data_folder(dataset, (question.get("overrides") or {}).get("data_path"))
+    layers = merged(question.get("values") or {}, *contents, question.get("overrides") or {})
+    data = data_folder(dataset, layers.get("data_path"))
     asked = {**question, "config_files": contents}  # what the files hold, not their names
     request = digest([model, dataset, asked, data_sha256(data, dataset), __version__])
     defaults = digest(default_settings(model, data / f"{dataset}.yaml"))

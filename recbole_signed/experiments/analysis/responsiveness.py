@@ -120,7 +120,7 @@ def respond(
     Raises:
         UsageError: the model has no live learner, or something asked for does not exist or does not fit.
     """
-    from recbole_signed.experiments.analysis.fitted import fit_once
+    from recbole_signed.experiments.analysis.fitted import above_files, fit_once
     from recbole_signed.experiments.runs import config_hash, data_sha256, given_settings, versions
     from recbole_signed.online import OnlineRecommender, base_of
     from recbole_signed.online.learners import learner_of, make_learner
@@ -129,7 +129,7 @@ def respond(
         if value < 1:
             raise UsageError(f"{name} is {value}; it must be 1 or more.")
     make_learner(model)  # a model without a live learner is refused before it is trained
-    given = {**(values or {}), **(overrides or {})}
+    given = above_files(config_files, values or {}, overrides)
     fitted = fit_once(model, dataset, config_files, given, seed)
     config, trained_on = fitted.config, fitted.train_data._dataset
     with tempfile.TemporaryDirectory() as folder:

@@ -61,7 +61,7 @@ def tradeoff(
         config_files: RecBole yaml files, later ones win.
         overrides: configuration keys above the files, but not :data:`FIXED`.
         seed: RecBole's ``seed``.
-        values: configuration keys below the overrides, such as :func:`~.asked.asked_models` gives.
+        values: configuration keys below the files, such as :func:`~.asked.asked_models` gives.
         choose: evaluate the validation part too, as ``valid`` of each point, and say as ``best_on_validation`` which g
             is best there by SignedNDCG, at each gamma: a choice among as many values for every model.
 
@@ -78,8 +78,15 @@ def tradeoff(
     from recbole.utils import get_model
 
     from recbole_signed.compat import own_arguments_hidden
-    from recbole_signed.experiments.analysis.fitted import fit_once
-    from recbole_signed.experiments.runs import config_hash, data_sha256, given_settings, plain_result, versions
+    from recbole_signed.experiments.analysis.fitted import above_files, fit_once
+    from recbole_signed.experiments.runs import (
+        config_hash,
+        data_sha256,
+        given_settings,
+        merged,
+        plain_result,
+        versions,
+    )
 
     (model,) = class_names(model)
     given = dict(overrides or {})
@@ -88,11 +95,11 @@ def tradeoff(
             raise UsageError(
                 f"'{key}' can't be set here: a trade-off always has {', '.join(METRICS)} at {argument('k')}."
             )
-    given = {**(values or {}), **given}
     measured = {"metrics": list(METRICS), "topk": [k]}
-    given = {"metric_decimal_place": 6, "valid_metric": f"NDCG@{k}", **given, **measured}
+    own: dict[str, Any] = {"metric_decimal_place": 6, "valid_metric": f"NDCG@{k}"}
     if not hasattr(get_model(model), "dislike_aversion"):
-        given.setdefault("dislike_aversion", 0.0)
+        own["dislike_aversion"] = 0.0
+    given = {**above_files(config_files, merged(own, values or {}), given), **measured}
     fitted = fit_once(model, dataset, config_files, given, seed)
     config = fitted.config
     chosen = float(fitted.model.dislike_aversion)

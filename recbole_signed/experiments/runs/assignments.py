@@ -69,10 +69,18 @@ def as_word(key: str, value: Any) -> str:
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all keys, later layers win; mappings under one key are joined one level deep."""
+    """Return all keys, later layers win; mappings under one key are joined one level deep.
+
+    Dotted keys are applied after all others, so those of earlier layers go where a later one says the same in full.
+    """
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
+            said = [f"{key}.{name}" for name in value] if isinstance(value, Mapping) else [key]
+            over = [old for old in result if any(old == each or old.startswith(f"{each}.") for each in said)]
+            for old in over:
+                if old != key and old not in layer:
+                    del result[old]
             both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
             result[key] = {**result[key], **value} if both else copy.deepcopy(value)
     return result

@@ -26,7 +26,8 @@ def _parts(split: Mapping[str, Any]) -> str:
         return str(split["split"])
     ((rule, share),) = split["split"].items()
     order = {"RO": "random order", "TO": "time order"}.get(split["order"], str(split["order"]))
-    group = "per user" if split.get("group_by") == "user" else "over all users"
+    per_user = rule in ("LS", "TS") or split.get("group_by") == "user"  # RecBole cuts these rules in each user's rows
+    group = "per user" if per_user else "over all users"
     return f"{rule} {share} {group}, {order}"
 
 
@@ -78,7 +79,7 @@ def settings_ranked(lines: Mapping[str, Sequence[RunRow]]) -> str:
         if rows:
             by_number.setdefault(tuple(numbers), []).append(label)
     named = [
-        f"{'-'.join(map(str, dict.fromkeys([each[0], each[-1]]))) if each else 'not counted'} {', '.join(by_number[each])}"
+        f"{'-'.join(map(str, dict.fromkeys([*each[:1], *each[-1:]]))) or 'not counted'} {', '.join(by_number[each])}"
         for each in sorted(by_number, reverse=True)
     ]
     return f"settings ranked on validation: {'; '.join(named)}"

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,7 @@ def tune(
             )
         if facts.fixed.get(key, value) != value:
             raise UsageError(f"the search can't start with {key}={value}: {key} is set to {facts.fixed[key]}.")
+    facts = replace(facts, model_keys=facts.model_keys | {*space.parameters})
     space = space.without(facts.fixed)
     start = {key: value for key, value in (start or {}).items() if key in space.parameters}
 

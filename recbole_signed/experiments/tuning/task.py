@@ -92,7 +92,7 @@ class Facts:
     fixed: dict[str, Any]
     """Keys that the user gave, in files or by themselves."""
     model_keys: frozenset[str]
-    """Keys of the model's own default yaml."""
+    """Keys of the model's own default yaml; in a search also those that its space varies."""
     ranges: Mapping[str, Interval | Words | Listed]
     """Key -> the values that it may have."""
     seed: int
