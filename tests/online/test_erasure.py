@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, USER, Event, EventBatch, OnlineRecommender, content_id
+from recbole_signed.online.computing import compute_here
 from recbole_signed.online.sources import JsonLinesSource
 from recbole_signed.online.store import OnlineState, StateSettings, Versions, read_manifest, read_tensors
 
@@ -176,6 +177,31 @@ def test_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) -> 
     assert pinned in state.versions.names()
     assert all(state.versions.load(name).meta["scratch_seq"] == state.last_seq for name in state.versions.names())
     recommender.close()
+
+
+@pytest.mark.parametrize("what", ["refresh", "refit"])
+def test_a_user_who_is_forgotten_while_a_model_learns_is_not_in_what_it_learned(what: str, tmp_path: Path) -> None:
+    made = begin(tmp_path / "state", "BPR", embedding_size=8, epochs=1, refresh_steps=2)
+    assert made.state is not None
+    number = int(made.state.users.ids(["u7"])[0])
+
+    def compute(learner: Any, method: str, *given: Any) -> Any:
+        found = compute_here(learner, method, *given)
+        made.forget("u7")
+        return found
+
+    made.compute = compute  # type: ignore[method-assign, assignment]
+    made.refresh() if what == "refresh" else made.refit().result()
+    made.compute = compute_here  # type: ignore[method-assign, assignment]
+    learner: Any = made.learner
+    assert not np.any(learner.known >> 32 == number), "what it has learned from"
+    saved = made.state.versions.load(made.snapshot()).tensors
+    assert not np.any(saved["known"] >> 32 == number)
+    tables = [name for name in saved if name.startswith(("value/", "first/")) and "user" in name]
+    assert tables
+    assert not any(np.any(saved[name][number]) for name in tables)
+    assert np.array_equal(saved["users/base"][number], saved["users/nobody"])
+    made.close()
 
 
 def test_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) -> None:

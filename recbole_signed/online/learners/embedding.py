@@ -89,6 +89,7 @@ class EmbeddingLearner(LearnerDefaults):
         self.seed = int(recipe.config["seed"])
         self.weights = Weights()
         self.known = np.zeros(0, dtype=np.int64)  # keys of the edges that the version has learned from
+        self.forgotten = np.zeros(0, dtype=np.int64)  # users, for what is learned of edges from before that
         self.n_users = 1
         self.n_refreshes = 0
         self.live = LiveEmbeddings(EmbeddingSide.empty(), EmbeddingSide.empty())
@@ -217,16 +218,23 @@ class EmbeddingLearner(LearnerDefaults):
         if self.recipe.own_score and self._scorer is None:
             self._scorer = self.recipe.build(edges.export(), edges.n_users, edges.n_items)
 
+    def keep_without_forgotten(self, of: Any) -> bool:
+        """Forget the users whom another learner of the state had to forget, who are in the edges of a fit meanwhile."""
+        self._forget(of.forgotten)
+        return super().keep_without_forgotten(of)
+
     def _grow(self, edges: EdgeState) -> None:
         self.live.grow(edges.n_users, edges.n_items)
         self.n_users = max(self.n_users, edges.n_users)
 
     def _forget(self, users: IntArray) -> None:
         if len(users):
-            self.live.forget(users)
+            self.forgotten = np.union1d(self.forgotten, users)
+            self.live.forget(users[users < len(self.live.users.degree)])
             self.weights.forget(users)
             bounds = np.searchsorted(self.known, np.stack([users, users + 1], axis=1) << 32)
-            self.known = np.delete(self.known, np.concatenate([np.arange(*each) for each in bounds]))
+            bounds = bounds[bounds[:, 0] < bounds[:, 1]]
+            self.known = np.delete(self.known, np.concatenate([np.arange(0), *(np.arange(*each) for each in bounds)]))
 
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
