@@ -83,7 +83,8 @@ class Forgetting:
     def pending(self) -> Pending:
         """Return what is left."""
         with self._model.reading() as (state, _):
-            return self._of(state).pending()
+            erasure = self._of(state)
+        return erasure.pending()  # it waits for the disk, and the model is not held meanwhile
 
     def now(self) -> Pending:
         """Do what can be done, and return what is left."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -223,13 +224,22 @@ class OnlineRecommender(RenewableModel):
 
     def withdraw(self, items: str | int | Iterable[str | int]) -> None:
         """Keep an item, or several, from being recommended until :meth:`put_back`; see `OnlineState.withdraw`."""
-        with self._entered() as (state, _):
+        with self._between_updates() as state:
             state.withdraw(items)
 
     def put_back(self, items: str | int | Iterable[str | int]) -> None:
         """Let withdrawn items be recommended again."""
-        with self._entered() as (state, _):
+        with self._between_updates() as state:
             state.put_back(items)
+
+    @contextlib.contextmanager
+    def _between_updates(self) -> Iterator[OnlineState]:
+        """Hold back updates, which wait for the disk with the model held where something else is written."""
+        self._check_process()
+        with self._updating:
+            with self._entered() as (state, _):
+                pass
+            yield state
 
     # ---- forgetting
 

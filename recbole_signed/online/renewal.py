@@ -229,16 +229,19 @@ class RenewableModel:
         Raises:
             UsageError: there is no such version, it is damaged, or it is of another model.
         """
-        with self.maintaining(), self._entered() as (state, learner):
-            snapshot = state.versions.existing(name)
+        with self.maintaining() as state:
+            snapshot = state.versions.existing(name)  # read while answers go on
             if snapshot.model != self.model_name:
                 raise UsageError(f"version {name} is of {snapshot.model}, not of {self.model_name}.")
-            fresh = learner_from(snapshot.meta.get("learner") or described(learner))
+            with self._entered() as (_, learner):
+                description = snapshot.meta.get("learner") or described(learner)
+            fresh = learner_from(description)
             load_version(fresh, snapshot)
             state.versions.rollback(name)  # once it is known that the next start can begin with it
-            self._n_fits += 1  # a refresh under way must not undo it
-            self._scratch_of(snapshot)
-            self._swap(state, learner, fresh, int(snapshot.meta.get("fitted_seq", 0)))
+            with self._entered() as (state, learner):
+                self._n_fits += 1  # a refresh under way must not undo it
+                self._scratch_of(snapshot)
+                self._swap(state, learner, fresh, int(snapshot.meta.get("fitted_seq", 0)))
 
     def compact(self) -> int:
         """Put edges in the place of old rows of the log, see :meth:`OnlineState.compact`."""

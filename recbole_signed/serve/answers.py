@@ -128,8 +128,9 @@ class Answers:
 
     def put_item(self, item: str, withdrawn: bool, tags: Sequence[str]) -> None:
         """Withdraw an item or let it return, and set its tags; it is on the disk when this returns."""
+        writer: Any = self.trainer  # a replica hands such requests on
         if (item in self._state.withdrawn) != withdrawn:
-            (self._state.withdraw if withdrawn else self._state.put_back)([item])
+            (writer.withdraw if withdrawn else writer.put_back)([item])
         self.catalogue.put(item, tags)
 
     def user(self, user: str) -> dict[str, Any]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_recommender import begin, event
+
+from recbole_signed import files
 
 
 def test_an_update_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,4 +34,59 @@ def test_an_update_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.M
         made.update([event(i, "u1", f"i{i}", "dislike")])
         made.recommend("u1")
     assert (len(commits), synced) == (10, [])
+    made.close()
+
+
+def test_answers_go_on_while_a_version_is_read_to_be_activated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = begin(tmp_path / "state")
+    assert made.state is not None
+    name, began, goes_on, read = made.snapshot(), threading.Event(), threading.Event(), made.state.versions.existing
+
+    def slow(name: str) -> Any:
+        began.set()
+        assert goes_on.wait(60)
+        return read(name)
+
+    monkeypatch.setattr(made.state.versions, "existing", slow)
+    with ThreadPoolExecutor(2) as pool:
+        activated = pool.submit(made.activate, name)
+        assert began.wait(60)
+        try:
+            assert pool.submit(made.recommend, "u1").result(60)
+        finally:
+            goes_on.set()
+        activated.result(60)
+    made.close()
+
+
+@pytest.mark.parametrize("what", ["withdraw", "put_back", "pending"])
+def test_answers_go_on_while_something_waits_for_a_batch_on_its_way_to_the_disk(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = begin(tmp_path / "state")
+    began, goes_on = threading.Event(), threading.Event()
+
+    def slow(step: str) -> None:
+        if step == "log:before commit":
+            began.set()
+            assert goes_on.wait(60)
+
+    monkeypatch.setattr(files, "reached", slow)
+    calls: dict[str, Callable[[], Any]] = {
+        "withdraw": lambda: made.withdraw("i3"),
+        "put_back": lambda: made.put_back("i3"),
+        "pending": lambda: made.pending_erasure,
+    }
+    with ThreadPoolExecutor(3) as pool:
+        update = pool.submit(made.update, [event(1, "u2", "i4", "like")])
+        assert began.wait(60)
+        try:
+            waiting = pool.submit(calls[what])
+            with pytest.raises(TimeoutError):
+                waiting.result(0.3)
+            assert pool.submit(made.recommend, "u1").result(60)
+        finally:
+            goes_on.set()
+        update.result(60)
+        waiting.result(60)
     made.close()

@@ -265,6 +265,20 @@ def test_a_replica_hides_what_its_writer_hides(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_a_replica_reads_what_is_withdrawn_again_where_it_has_changed(tmp_path: Path) -> None:
+    writer = begin(tmp_path / "state")
+    replica = OnlineReplica(tmp_path / "state")
+    table, empty = replica.log.withdrawn, replica.log.withdrawn.tokens
+    replica.follow()
+    assert table.tokens is empty, "it looks every few milliseconds"
+    for change, left in ((writer.withdraw, {"i3"}), (writer.put_back, set())):
+        change("i3")
+        replica.follow()
+        assert table.tokens == left
+    replica.close()
+    writer.close()
+
+
 def test_a_state_that_another_one_has_replaced_is_not_followed(tmp_path: Path) -> None:
     place, backup, aside = (tmp_path / name for name in ("state", "backup", "aside"))
     writer = begin(place)

@@ -179,6 +179,30 @@ def test_a_withdrawn_item_is_never_shown_and_returns(tmp_path: Path) -> None:
     recommender.close()
 
 
+def test_an_item_that_is_withdrawn_while_others_are_looked_up_is_not_shown(tmp_path: Path) -> None:
+    made = begin(tmp_path / "state")
+    assert made.state is not None
+    table, items = made.state.log.withdrawn, made.state.items
+    made.withdraw("i1")
+
+    class Busy:
+        """A vocabulary beside whose look-up another item is withdrawn."""
+
+        def __len__(self) -> int:
+            return len(items)
+
+        def ids(self, tokens: list[str]) -> np.ndarray:
+            found = np.asarray(items.ids(tokens))
+            if "i2" not in tokens:
+                table.change(["i2"], withdrawn=True)
+            return found
+
+    busy: Any = Busy()
+    table.ids(busy)
+    assert items.tokens(table.ids(busy).tolist()) == ["i1", "i2"]
+    made.close()
+
+
 def test_lists_can_be_narrowed(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
     first = ids(recommender, "u1")

@@ -23,13 +23,17 @@ class Withdrawn:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
-        self.tokens: set[str] = set()
+        self.tokens: set[str] = set()  # replaced as a whole, never changed: look-ups go on beside a change
+        self._sum: object = ()  # of the tables as they were read: no row, or one value, once they were
+        self._found: tuple[set[str] | None, int, np.ndarray] = (None, 0, np.zeros(0, dtype=np.int64))
         self.reload()
 
     def reload(self) -> None:
-        """Read the table again, which another process may have changed."""
-        self.tokens = {row[0] for row in self._connection.execute("SELECT token FROM withdrawn")}
-        self._found = (-1, np.zeros(0, dtype=np.int64))
+        """Read the table again where another process has changed it."""
+        kept = self._connection.execute("SELECT value FROM sums WHERE name = 'small'").fetchone()
+        if kept != self._sum:
+            self._sum = kept
+            self.tokens = {row[0] for row in self._connection.execute("SELECT token FROM withdrawn")}
 
     def change(self, tokens: Iterable[str], *, withdrawn: bool) -> None:
         """Withdraw items, or let them return.
@@ -45,14 +49,16 @@ class Withdrawn:
         at("withdrawn:committed")
         changed = {row[0] for row in rows}
         self.tokens = self.tokens | changed if withdrawn else self.tokens - changed
-        self._found = (-1, self._found[1])
 
     def ids(self, items: Vocabulary) -> np.ndarray:
         """Return the ids of withdrawn items that are known, int64."""
-        if self._found[0] != len(items):
-            ids = items.ids(sorted(self.tokens))
-            self._found = len(items), ids[ids > 0]
-        return self._found[1]
+        tokens, (looked_up, size, found) = self.tokens, self._found
+        if looked_up is not tokens or size != len(items):
+            size = len(items)
+            ids = items.ids(sorted(tokens))
+            found = ids[ids > 0]
+            self._found = tokens, size, found
+        return found
 
     def beside(self, others: np.ndarray, items: Vocabulary, n_items: int) -> np.ndarray:
         """Return the ids of withdrawn items below ``n_items``, and those of others that are not shown, int64."""
