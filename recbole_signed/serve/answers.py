@@ -245,9 +245,12 @@ class Answers:
         if not young:
             return self._rank_by_model(learner, state, user, k, filters, assignments)
         items, scores = self._rank_by_model(learner, state, user, max(k, POOL), filters, assignments)
-        verdicts = state.edges.item_likes[items] + state.edges.item_dislikes[items]
-        order, scores = raised(np.asarray(scores), verdicts, young)
-        return items[order[:k]], scores[:k]
+        first = items[:POOL]  # whatever k is, so that a policy does the same for lists of every length
+        order, best = raised(
+            np.asarray(scores[:POOL]), state.edges.item_likes[first] + state.edges.item_dislikes[first], young
+        )
+        items, scores = np.concatenate([first[order], items[POOL:]]), np.concatenate([best, scores[POOL:]])
+        return items[:k], scores[:k]
 
     def _rank_by_model(
         self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]

@@ -304,13 +304,24 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         A body with features alone leaves the rest as it is; any other sets both withdrawal and tags.
         """
         check_length(engine, item_id)
+        before = engine.item(item_id)
+        if body.withdrawn:  # before it is announced, so that nobody sees it in between
+            with disk():
+                await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
         if body.features is not None:
-            await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
+            try:
+                await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
+            except ProblemError:
+                if body.withdrawn:  # what is refused changes nothing
+                    with disk():
+                        await asyncio.to_thread(engine.put_item, item_id, *before)
+                raise
             if not body.model_fields_set & {"withdrawn", "tags"}:  # the announcement alone, as by an event
-                withdrawn, tags = engine.item(item_id)
+                withdrawn, tags = before
                 return schemas.ItemBody(withdrawn=withdrawn, tags=list(tags), features=body.features)
-        with disk():
-            await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
+        if not body.withdrawn:
+            with disk():
+                await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
         return body
 
 

@@ -44,8 +44,9 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS secret (key BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS erased (seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS impression (
-    id INTEGER PRIMARY KEY, request TEXT NOT NULL, user BLOB NOT NULL, item TEXT NOT NULL, position INTEGER NOT NULL,
-    time INTEGER NOT NULL, version TEXT NOT NULL, like INTEGER NOT NULL DEFAULT 0, dislike INTEGER NOT NULL DEFAULT 0
+    id INTEGER PRIMARY KEY AUTOINCREMENT, request TEXT NOT NULL, user BLOB NOT NULL, item TEXT NOT NULL,
+    position INTEGER NOT NULL, time INTEGER NOT NULL, version TEXT NOT NULL,
+    like INTEGER NOT NULL DEFAULT 0, dislike INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS of_user ON impression (user, item, time);
 CREATE INDEX IF NOT EXISTS of_time ON impression (time);
@@ -139,6 +140,8 @@ class TrafficLog:
             if not keys:  # a process ended while it made the file
                 raise UsageError(f"{path} holds no impression yet: the service has not begun it to the end.")
             self._key: bytes = keys[0][0]
+            counts = "SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_sequence'"
+            self._counts = bool(self._db.execute(counts).fetchone()[0])
             self._first = self._last()
             self._erase_due = not read_only  # a process that ended too early may have left what was erased
             self._empty_wal()
@@ -249,12 +252,14 @@ class TrafficLog:
         return int(str(rows[0][0]))
 
     def added(self) -> int:
-        """Return how many impressions all processes have added since this one opened the log, less erased new ones."""
+        """Return how many impressions all processes have added since this one opened the log."""
         with self._lock:
             return max(self._last() - self._first, 0)
 
     def _last(self) -> int:
-        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM impression").fetchone()[0])
+        # where all impressions were deleted ids go on, but in a log that an older version began
+        newest = "max(seq), 0) FROM sqlite_sequence" if self._counts else "max(id), 0) FROM impression"
+        return int(self._db.execute(f"SELECT coalesce({newest}").fetchone()[0])
 
     # ---- reading
 

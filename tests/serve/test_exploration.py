@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import Experiments, parse_experiment, probabilities, raised, value_of_policy
+from recbole_signed.serve import Experiments, answers, parse_experiment, probabilities, raised, value_of_policy
 from recbole_signed.serve.experiments import Assignment, Policy
 from recbole_signed.serve.exploration import POOL
 from recbole_signed.ssf import UNKNOWN
@@ -176,6 +176,21 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
     assert result["dislike_rate_ips"].value == 0
     with pytest.raises(UsageError, match="has no policy 'none'"):
         value_of_policy(log, "first", experiment, "none")
+
+
+@pytest.mark.parametrize("k", [5, 50])
+def test_equal_policies_have_equal_probabilities_whatever_the_length(
+    k: int, serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "POOL", 10)
+    monkeypatch.setattr(answers, "CANDIDATES", 5)
+    arm = {"share": 0.5, "explore": 0.5, "young": 20.0}
+    experiment = parse_experiment("first", make(variants={"control": arm, "same": arm}, policies={}))
+    client = serve(experiments=Experiments({"first": experiment}))
+    engine: Any = client.engine  # type: ignore[attr-defined]
+    for user in range(1, 40):
+        for _, name, own, probability in engine.recommend(str(user), k, log=False).draws:
+            assert probability == pytest.approx(own), name
 
 
 def test_a_parameter_of_a_request_holds_for_the_policies_too(serve: Callable[..., TestClient]) -> None:

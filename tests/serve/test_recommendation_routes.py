@@ -76,6 +76,38 @@ def test_filters(serve: Make) -> None:
     assert items(client, "1", k=60, dislike_aversion=3.0) != whole
 
 
+def test_an_item_that_is_announced_as_withdrawn_is_never_shown(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve()
+    engine: Any = client.engine  # type: ignore[attr-defined]
+    put, seen = engine.put_item, []
+
+    def looked_at(*given: Any) -> None:
+        seen.append("new" in items(client, "1", k=100))
+        put(*given)
+        seen.append("new" in items(client, "1", k=100))
+
+    monkeypatch.setattr(engine, "put_item", looked_at)
+    body = {"withdrawn": True, "tags": ["a"], "features": {}}
+    assert client.put("/v1/items/new", json=body).json()["withdrawn"]
+    assert not any([*seen, "new" in items(client, "1", k=100)])
+    assert client.put("/v1/items/new", json={"features": {}}).json() == {
+        "withdrawn": True,
+        "tags": ["a"],
+        "features": {},
+    }
+
+
+def test_a_refused_announcement_changes_nothing_else(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve()
+    engine: Any = client.engine  # type: ignore[attr-defined]
+    client.put("/v1/items/7", json={"tags": ["b"]})
+    monkeypatch.setattr(engine.trainer, "_unfit", lambda batch: dict.fromkeys(range(len(batch)), "it does not fit"))
+    for withdrawn in (True, False):
+        body = {"withdrawn": withdrawn, "tags": ["a"], "features": {"year": 1}}
+        assert client.put("/v1/items/7", json=body).status_code == 422
+        assert client.get("/v1/items/7").json() == {"withdrawn": False, "tags": ["b"]}
+
+
 def test_similar_items_are_as_many_as_asked_for_though_some_are_withdrawn(serve: Make) -> None:
     client = serve()
 

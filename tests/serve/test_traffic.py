@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -210,7 +211,7 @@ def test_a_report_holds_nothing_up(log: TrafficLog) -> None:
     report = in_a_thread(lambda: log._query(counting, ()))
     time.sleep(0.1)
     log.forget("u", 1)
-    assert log.added() == 0
+    assert (log.holding("u"), log.added()) == (0, 2)
     log.write([shown("r2", "v", "ab", 2000)])
     assert not report.done()
     report.result(120)
@@ -274,6 +275,25 @@ def test_added_impressions_are_those_of_all_processes(tmp_path: Path) -> None:
     other.write([shown("2", "v", "xyz", 0)])
     assert log.added() == other.added() == 5
     assert TrafficLog(tmp_path / "traffic.sqlite").added() == 0
+
+
+def test_impressions_are_counted_on_where_all_earlier_ones_were_deleted(tmp_path: Path) -> None:
+    TrafficLog(tmp_path / "traffic.sqlite").write([shown("1", "u", "abcdef", 0)])
+    log = TrafficLog(tmp_path / "traffic.sqlite")
+    assert log.prune(1) == 6
+    log.write([shown("2", "u", "xy", 5)])
+    assert log.added() == 2
+
+
+def test_the_log_of_an_older_version_is_counted_by_what_is_in_it(tmp_path: Path) -> None:
+    made = TrafficLog(tmp_path / "made.sqlite")
+    schema = [row[0] for row in made._query("SELECT sql FROM sqlite_master WHERE name = 'impression'", ())]
+    made.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "traffic.sqlite")) as old:
+        old.execute(str(schema[0]).replace(" AUTOINCREMENT", ""))
+    log = TrafficLog(tmp_path / "traffic.sqlite")
+    log.write([shown("1", "u", "xy", 0)])
+    assert log.added() == 2
 
 
 def test_what_waits_behind_an_answer_that_can_not_be_written_happens(
