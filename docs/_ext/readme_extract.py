@@ -29,6 +29,7 @@ RIVALS = (
     "SignedSGFCF",
     "SignedSGFCF with aversion",
     "SignediALS",
+    "SignediALS with aversion",
     "SSF",
     "SIGformer",
     "SIGformer with aversion",
