@@ -17,7 +17,7 @@ from recbole.data.interaction import Interaction
 from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
 from recbole_signed.api.saving import save
-from recbole_signed.api.sequences import UserSequences, first_items
+from recbole_signed.api.sequences import UserSequences, likes_without_a_row
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
 from recbole_signed.data import ItemLists
 from recbole_signed.errors import UsageError, counted
@@ -242,7 +242,9 @@ class Recommender:
     @property
     def _popularity(self) -> torch.Tensor:
         """The number of likes of each item, ``[n_items]``."""
-        likes = self._dataset.inter_feat[self._dataset.iid_field]
+        dataset = self._dataset
+        signed = hasattr(dataset, "liked_pairs")  # some likes of sequences are the target of no row
+        likes = torch.from_numpy(dataset.liked_pairs()[1]) if signed else dataset.inter_feat[dataset.iid_field]
         return torch.bincount(likes, minlength=len(self.items) + 1).float()
 
     def _hidden(self, exclude: Any, include_only: Any) -> torch.Tensor:
@@ -386,6 +388,6 @@ def edges_of(*datasets: Any) -> ItemLists:
     first = datasets[0]
     tables = [getattr(each, name) for each in datasets for name in _FEATURES if getattr(each, name, None) is not None]
     pairs = [(table[first.uid_field], table[first.iid_field]) for table in tables]
-    pairs += [first_items(each) for each in datasets if hasattr(each, "item_list_length_field")]
+    pairs += [likes_without_a_row(each) for each in datasets if hasattr(each, "item_list_length_field")]
     users, items = (torch.cat(each).numpy() for each in zip(*pairs, strict=True))
     return ItemLists.from_pairs(users, items, first.user_num, first.item_num)

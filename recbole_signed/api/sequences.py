@@ -58,7 +58,13 @@ class UserSequences:
         return Interaction({name: values[rows] for name, values in self._columns.items()})
 
 
-def first_items(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return user and item of the first item of each sequence, which is the target of no row."""
+def likes_without_a_row(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return user and item of likes that are the target of no row, and perhaps of others: a sequence's first.
+
+    Of signed data these are all likes: the user of a single one has no row, and the first event may be a dislike.
+    """
+    if hasattr(dataset, "all_likes"):
+        users, items = dataset.all_likes()
+        return torch.from_numpy(users), torch.from_numpy(items)
     feat = dataset.inter_feat
     return feat[dataset.uid_field], feat[getattr(dataset, f"{dataset.iid_field}_list_field")][:, 0]

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_signed.data.dataset import SignedDataset
-from recbole_signed.data.split import SplitRule
+from recbole_signed.data.split import SplitRule, TimeCuts
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
@@ -52,6 +52,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
     item_id_list_field: str
     neg_item_list: Any
     neg_item_list_field: str
+    _own_first: IntArray | None = None
 
     def __init__(self, config: Any) -> None:
         name = config["dataset"]
@@ -134,10 +135,31 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
                 "reads hold them; use RS, LS, TS or CU."
             )
         parts = SignedDataset.build(self)
+        self._deal_first_likes(parts)
         if self.reads != "likes":
             for number, part in enumerate(parts):
                 part._read_events(parts[: max(number, 1)])
         return parts
+
+    def _deal_first_likes(self, parts: list[Any]) -> None:
+        """Give each user's first like, which is no target, to the part that it would be in by itself.
+
+        Where each user's likes are split that is the training part, where all are cut at a moment it depends on its
+        time, and where users are held out it is where the user's second like is.
+        """
+        rule = SplitRule.from_eval_args(self.config["eval_args"])
+        if rule.cold:
+            return
+        first = self._firsts()
+        place = np.zeros(len(first), dtype=np.int64)
+        if rule.mode == "TS" or not rule.by_user:
+            targets = np.concatenate([part._numbers for part in parts])
+            part_of_targets = np.repeat(np.arange(len(parts)), [len(part._numbers) for part in parts])
+            users, times, one_cut = self._likes[self.uid_field].numpy(), self._like_times, replace(rule, by_user=False)
+            cuts = TimeCuts.from_likes(users[targets], times[targets], part_of_targets, one_cut, self.user_num)
+            place = cuts.part_of(users[first], times[first])
+        for number, part in enumerate(parts):
+            part._own_first = first[place == number]
 
     @property
     def _numbers(self) -> IntArray:
@@ -223,8 +245,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
             The columns of a row without a target, one row for each user, users ascending.
         """
         if self.reads == "likes":
-            user = self._likes[self.uid_field].numpy()
-            first = np.flatnonzero(_starts(user) == np.arange(len(user)))
+            user, first = self._likes[self.uid_field].numpy(), self._firsts()
             lists = self._like_lists(first, np.append(first[1:], len(user)))
         else:
             user, item, sign, time, _ = self._events([self])
@@ -240,8 +261,8 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         return not self.signed.mask_seen
 
     def liked_pairs(self) -> tuple[IntArray, IntArray]:
-        """The targets, and the first like of each user whose second one is in this part."""
-        users, items = self._first_likes()
+        """The targets, and the first likes that :meth:`build` gave to this part, or whose second ones are in it."""
+        users, items = self._first_likes() if self._own_first is None else self._at(self._own_first)
         feat = self.inter_feat
         return (
             np.concatenate([feat[self.uid_field].numpy(), users]),
@@ -254,10 +275,21 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
 
     def _first_likes(self) -> tuple[IntArray, IntArray]:
         """User and item of the first like of each user whose second one is in this part, ``[n]`` each."""
-        users, items = (self._likes[field].numpy() for field in (self.uid_field, self.iid_field))
-        number = self._numbers
-        second = number[_starts(users)[number] == number - 1]
-        return users[second], items[second - 1]
+        users, number = self._likes[self.uid_field].numpy(), self._numbers
+        return self._at(number[_starts(users)[number] == number - 1] - 1)
+
+    def all_likes(self) -> tuple[IntArray, IntArray]:
+        """User and item of every like of the data set, with or without a row, whatever part it is in, ``[n]`` each."""
+        return self._at(np.arange(len(self._likes)))
+
+    def _firsts(self) -> IntArray:
+        """Return the places of each user's first like among all likes."""
+        users = self._likes[self.uid_field].numpy()
+        return np.flatnonzero(_starts(users) == np.arange(len(users)))
+
+    def _at(self, places: IntArray) -> tuple[IntArray, IntArray]:
+        """Return user and item of likes by their places, ``[n]`` each."""
+        return self._likes[self.uid_field].numpy()[places], self._likes[self.iid_field].numpy()[places]
 
 
 def _starts(users: IntArray) -> IntArray:

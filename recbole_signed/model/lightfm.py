@@ -85,9 +85,9 @@ class LightFM(TrainingFreeRecommender):
 
 
 def _with_own(features: Any, n: int) -> sp.csr_matrix:
-    """Return an indicator of each id beside its features, rows that add up to 1, ``[n, n + n_features]``."""
+    """Return an indicator of each id beside its features, rows whose sizes add up to 1, ``[n, n + n_features]``."""
     own = sp.identity(n, dtype=np.float32, format="csr")
     if features is not None:
-        own = sp.hstack([own, abs(features.matrix)], format="csr", dtype=np.float32)
-    scale = 1 / np.asarray(own.sum(axis=1)).ravel()
+        own = sp.hstack([own, features.matrix], format="csr", dtype=np.float32)
+    scale = 1 / np.asarray(abs(own).sum(axis=1)).ravel()
     return sp.csr_matrix(sp.diags(scale.astype(np.float32)) @ own)

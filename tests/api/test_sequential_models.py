@@ -53,6 +53,25 @@ def test_what_follows_the_whole_sequence_is_recommended(name: str, kept: str, da
     np.testing.assert_allclose(found["score"], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_likes_that_are_the_target_of_no_row_are_hidden_and_counted(name: str) -> None:
+    """The first like after a dislike, and that of a user who has no other."""
+    rows, rng = [("one", "first", 5, 0)], np.random.default_rng(0)
+    for user in range(12):
+        items = [f"disliked {user % 4}", "first", *(f"item {item}" for item in rng.permutation(8)[:4])]
+        rows += [(f"user {user}", item, 1 if not place else 5, 100 * user + place) for place, item in enumerate(items)]
+    frame = pl.DataFrame(rows, ["user", "item", "rating", "timestamp"], orient="row")
+    model = rs.fit(name, rs.from_frame(frame, like="rating >= 4", dislike="rating <= 2"), epochs=1, **SMALL[name])
+    model.save("model.rs")
+    for each in (model, rs.load("model.rs")):
+        users = ["user 0", "user 1", "one"]
+        found = each.recommend(users, k=50)
+        assert found.join(frame, on=["user", "item"]).is_empty()
+        best = each.recommend("nobody", k=1)
+        assert best["item"].to_list() == ["first"]
+        assert best["score"].to_list() == [13.0]
+
+
 def test_the_number_of_epochs_is_chosen_on_the_last_likes(data: Any) -> None:
     model = rs.fit("GRU4Rec", data, **SMALL["GRU4Rec"], stopping_step=1, learning_rate=0.05)
     assert 1 <= model.config["epochs"] < 300

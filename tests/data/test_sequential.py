@@ -164,13 +164,12 @@ def test_the_first_likes_are_hidden_and_in_the_graph(write_inter: Write, signed_
     write_inter("signed", COLUMNS, signed_rows)
     parts = [loader._dataset for loader in prepare("signed")[2]]
     likes = {(u, i) for u, i, sign, _ in signed_rows if sign > 0}
-    several = {user for user, _ in likes if sum(user == other for other, _ in likes) > 1}
     found: list[tuple[int, int]] = []
     for part in parts:
         users, items = part.liked_pairs()
         found += zip(part.id2token("user_id", users), part.id2token("item_id", items), strict=True)
     assert len(found) == len(set(found))
-    assert {(int(user), int(item)) for user, item in found} == {pair for pair in likes if pair[0] in several}
+    assert {(int(user), int(item)) for user, item in found} == likes, "also those of users with a single one"
     assert parts[0].signed_graph().likes.nnz == len(parts[0].liked_pairs()[0])
 
 
@@ -190,6 +189,28 @@ def test_the_first_likes_are_training_edges_of_groups_cold_items_and_like_rates(
     assert torch.equal(groups[0].item, groups[1].item)
     assert torch.equal(cold_metrics.without_edges(of_sequences), cold_metrics.without_edges(of_pairs))
     assert torch.equal(rates_of(of_sequences, 5.0), rates_of(of_pairs, 5.0))
+
+
+def test_where_all_are_cut_at_a_moment_first_likes_follow_their_times(write_inter: Write) -> None:
+    rows = [(user, 10 + step, 1, 100 * step + user) for user in range(8) for step in range(1, 6)]
+    rows += [(20, 30, 1, 5), (21, 31, 1, 6), (21, 11, 1, 900), (22, 32, 1, 990)]  # alone; its second held out; late
+    write_inter("signed", COLUMNS, rows)
+    split = {"order": "TO", "group_by": "none", "split": {"RS": [0.6, 0.2, 0.2]}, "mode": "full"}
+
+    def likes_of(model: str) -> list[set[tuple[str, str]]]:
+        parts = [loader._dataset for loader in prepare("signed", model, eval_args=split)[2]]
+        pairs = [part.liked_pairs() for part in parts]
+        named = [
+            (part.id2token("user_id", u), part.id2token("item_id", i))
+            for part, (u, i) in zip(parts, pairs, strict=True)
+        ]
+        return [set(zip(*each, strict=True)) for each in named]
+
+    of_sequences, of_pairs = likes_of("GRU4Rec"), likes_of("BPR")
+    assert {("20", "30"), ("21", "31")} <= of_sequences[0] & of_pairs[0]
+    assert ("22", "32") in of_sequences[2] & of_pairs[2]
+    assert set.union(*of_sequences) == set.union(*of_pairs)
+    assert sum(map(len, of_sequences)) == len(rows), "each in one part"
 
 
 @pytest.mark.parametrize("count", [1, 7])

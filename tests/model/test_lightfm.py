@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.model.lightfm import _with_own
 
 COLD = {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 
@@ -43,6 +45,13 @@ def test_new_items_of_one_group_have_one_taste(prepare: Callable[..., Any]) -> N
     same = [scores[a, b] for a in range(len(new)) for b in range(a) if groups[a] == groups[b]]
     other = [scores[a, b] for a in range(len(new)) for b in range(a) if groups[a] != groups[b]]
     assert torch.stack(same).mean() > torch.stack(other).mean() + 0.2
+
+
+def test_features_keep_their_signs() -> None:
+    vectors = sp.csr_matrix(np.array([[0, 0], [1, -0.8], [1, 0.8]], dtype=np.float32))
+    found = _with_own(SimpleNamespace(matrix=vectors), 3).toarray()
+    np.testing.assert_allclose(np.abs(found).sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(found[1:, 3:], np.array([[1, -0.8], [1, 0.8]]) / 2.8, rtol=1e-6)
 
 
 def test_a_seed_decides_all(prepare: Callable[..., Any]) -> None:
