@@ -150,12 +150,13 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         rule = SplitRule.from_eval_args(self.config["eval_args"])
         if rule.cold:
             return
-        first = self._firsts()
+        users, times = self._likes[self.uid_field].numpy(), self._like_times
+        first = _firsts(users)
         place = np.zeros(len(first), dtype=np.int64)
         if rule.mode == "TS" or not rule.by_user:
             targets = np.concatenate([part._numbers for part in parts])
             part_of_targets = np.repeat(np.arange(len(parts)), [len(part._numbers) for part in parts])
-            users, times, one_cut = self._likes[self.uid_field].numpy(), self._like_times, replace(rule, by_user=False)
+            one_cut = replace(rule, by_user=False)
             cuts = TimeCuts.from_likes(users[targets], times[targets], part_of_targets, one_cut, self.user_num)
             place = cuts.part_of(users[first], times[first])
         for number, part in enumerate(parts):
@@ -227,7 +228,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         end: IntArray,
     ) -> dict[str, torch.Tensor]:
         gap = np.diff(time, prepend=time[:1])
-        gap[_starts(user) == np.arange(len(user))] = 0.0
+        gap[_firsts(user)] = 0.0
         place, length = self._places(start, end)
         for name, kind in ((SIGN_LIST, FeatureType.TOKEN_SEQ), (GAP_LIST, FeatureType.FLOAT_SEQ)):
             self.set_field_property(name, kind, FeatureSource.INTERACTION, self.max_item_list_len)
@@ -245,11 +246,12 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
             The columns of a row without a target, one row for each user, users ascending.
         """
         if self.reads == "likes":
-            user, first = self._likes[self.uid_field].numpy(), self._firsts()
+            user = self._likes[self.uid_field].numpy()
+            first = _firsts(user)
             lists = self._like_lists(first, np.append(first[1:], len(user)))
         else:
             user, item, sign, time, _ = self._events([self])
-            first = np.flatnonzero(_starts(user) == np.arange(len(user)))
+            first = _firsts(user)
             lists = self._event_lists(user, item, sign, time, first, np.append(first[1:], len(user)))
         return Interaction({self.uid_field: torch.from_numpy(user[first]), **lists})
 
@@ -282,11 +284,6 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         """User and item of every like of the data set, with or without a row, whatever part it is in, ``[n]`` each."""
         return self._at(np.arange(len(self._likes)))
 
-    def _firsts(self) -> IntArray:
-        """Return the places of each user's first like among all likes."""
-        users = self._likes[self.uid_field].numpy()
-        return np.flatnonzero(_starts(users) == np.arange(len(users)))
-
     def _at(self, places: IntArray) -> tuple[IntArray, IntArray]:
         """Return user and item of likes by their places, ``[n]`` each."""
         return self._likes[self.uid_field].numpy()[places], self._likes[self.iid_field].numpy()[places]
@@ -296,6 +293,11 @@ def _starts(users: IntArray) -> IntArray:
     """Return where the run of equal ``users [n]`` begins that each place is in, ``[n]``."""
     new = np.append(True, users[1:] != users[:-1])[: len(users)]
     return np.maximum.accumulate(np.where(new, np.arange(len(users)), 0))
+
+
+def _firsts(users: IntArray) -> IntArray:
+    """Return the places at which the runs of equal ``users [n]`` begin, ``[n_runs]``."""
+    return np.flatnonzero(_starts(users) == np.arange(len(users)))
 
 
 def _gathered(values: torch.Tensor, place: IntArray) -> torch.Tensor:

@@ -154,9 +154,7 @@ class OnlineRecommender(RenewableModel):
         if batch is not events:
             for place, reason in self._unfit(batch).items():
                 raise UsageError(f"Event {place} of the batch is not valid: {reason}.")
-        with self._updating:
-            with self._entered() as (state, _):
-                pass
+        with self._between_updates() as state:
             try:
                 appended = state.append(batch, source, position)  # rankings do not wait for the disk
             except BaseException:
@@ -234,7 +232,7 @@ class OnlineRecommender(RenewableModel):
 
     @contextlib.contextmanager
     def _between_updates(self) -> Iterator[OnlineState]:
-        """Hold back updates, which wait for the disk with the model held where something else is written."""
+        """Hold back other updates, and not the model, while something is written to the disk."""
         self._check_process()
         with self._updating:
             with self._entered() as (state, _):

@@ -159,7 +159,7 @@ ENTRIES = {
     "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
 }
 """The entries of RecBole's mappings; it passes over any other, and takes its default for what was meant."""
-_OF_RECBOLE = re.compile(r"[\[(]([^,\[\]()]+),([^,\[\]()]+)[\])]")
+_RECBOLE_INTERVAL = re.compile(r"[\[(]([^,\[\]()]+),([^,\[\]()]+)[\])]")
 _MODE = re.compile("full|labeled|(uni|pop)[1-9][0-9]*")
 
 
@@ -283,7 +283,7 @@ def _check_sampling(sampling: Any) -> None:
 
 def _are_intervals(value: Any) -> bool:
     """Whether RecBole reads all of the text as intervals; it passes over what it cannot read."""
-    found = [_OF_RECBOLE.fullmatch(each.strip()) for each in str(value).split(";")]
+    found = [_RECBOLE_INTERVAL.fullmatch(each.strip()) for each in str(value).split(";")]
     try:
         return all(each is not None and float(each[1]) <= float(each[2]) for each in found)
     except ValueError:

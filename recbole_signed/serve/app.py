@@ -7,7 +7,7 @@ model's version, the seq that it reflects, and the variant.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Annotated, Any, Literal
@@ -304,24 +304,28 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         A body with features alone leaves the rest as it is; any other sets both withdrawal and tags.
         """
         check_length(engine, item_id)
+
+        async def put(withdrawn: bool, tags: Sequence[str]) -> None:
+            with disk():
+                await asyncio.to_thread(engine.put_item, item_id, withdrawn, tags)
+
+        if body.features is None:
+            await put(body.withdrawn, body.tags)
+            return body
         before = engine.item(item_id)
         if body.withdrawn:  # before it is announced, so that nobody sees it in between
-            with disk():
-                await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
-        if body.features is not None:
-            try:
-                await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
-            except ProblemError:
-                if body.withdrawn:  # what is refused changes nothing
-                    with disk():
-                        await asyncio.to_thread(engine.put_item, item_id, *before)
-                raise
-            if not body.model_fields_set & {"withdrawn", "tags"}:  # the announcement alone, as by an event
-                withdrawn, tags = before
-                return schemas.ItemBody(withdrawn=withdrawn, tags=list(tags), features=body.features)
+            await put(True, body.tags)
+        try:
+            await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
+        except ProblemError:
+            if body.withdrawn:  # what is refused changes nothing
+                await put(*before)
+            raise
+        if not body.model_fields_set & {"withdrawn", "tags"}:  # the announcement alone, as by an event
+            withdrawn, kept = engine.item(item_id)
+            return schemas.ItemBody(withdrawn=withdrawn, tags=list(kept), features=body.features)
         if not body.withdrawn:
-            with disk():
-                await asyncio.to_thread(engine.put_item, item_id, body.withdrawn, body.tags)
+            await put(False, body.tags)
         return body
 
 
