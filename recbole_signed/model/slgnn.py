@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import scipy.sparse as sp
 import torch
 from torch import nn
 from torch.nn.functional import dropout, leaky_relu, relu
 
-from recbole_signed.graph import SparsePairs, pair_sums
+from recbole_signed.graph import SparsePairs, pair_sums, right_factors
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.pairwise import columns, mean_bpr
 
@@ -43,6 +44,18 @@ class SignedPairs:
         return self
 
 
+def singular_features(matrix: sp.csr_matrix, size: int, seed: int) -> torch.Tensor:
+    """Return a row for each row and each column of ``matrix``, ``[n_rows + n_columns, size]``.
+
+    The entries of the leading left and right singular vectors; over all of them a vector has mean 0 and variance 1.
+    """
+    factors = right_factors(matrix, size, seed=seed)
+    left = torch.from_numpy(matrix @ factors.vectors.numpy()) / factors.values
+    both = torch.cat([left, factors.vectors])
+    both = (both - both.mean(0)) / both.std(0, correction=0)
+    return torch.cat([both, torch.randn(len(both), size - both.shape[1])], dim=1)
+
+
 class SLGNNLayer(nn.Module):
     r"""Heads of signed graph convolution with attention (the class ``SpMergeAttentionLayer`` of the authors' code).
 
@@ -61,7 +74,8 @@ class SLGNNLayer(nn.Module):
         self.attention = nn.Parameter(torch.empty(n_heads, 2 * size))
         self.bias = nn.Parameter(torch.empty(n_heads, size))
         for each in self.parameters():
-            nn.init.xavier_normal_(each)
+            for head in each.data.split(1):  # Xavier's size is that of a head by itself: [2, size_in, size] and so on
+                nn.init.xavier_normal_(head if head.dim() == 2 else head[0])
 
     def forward(self, states: torch.Tensor, graph: SignedPairs) -> list[torch.Tensor]:
         """Map ``states [n_nodes, d]`` to what each head makes of them, ``[n_nodes, size]``."""
@@ -88,11 +102,12 @@ class SLGNN(SignedRecommender):
     the log likelihood of the sign, it is trained here by BPR: likes above sampled items that are not liked, all edges
     at a time, as the comparison in SIGformer's paper does (SIGIR 2024).
 
-    Other departures from the authors' code: Adam in place of Adagrad; the trainable features of nodes start at random,
-    with the variance that theirs have, standardised singular vectors of the signed adjacency matrix; the weights of all
-    heads start as one tensor of Xavier's distribution, so with four heads W starts about four times smaller than
-    theirs, which have one for each head; nothing of the size nodes x nodes is made in the backward pass, which theirs
-    does.
+    The trainable features of nodes start as the leading singular vectors of likes minus dislikes, standardised, as in
+    the authors' code, which takes those of the whole adjacency matrix: the same vectors, each of which stands there for
+    users and for items alone. Columns beyond the rank of the matrix start at random.
+
+    Departures from the authors' code: Adam in place of Adagrad; nothing of the size nodes x nodes is made in the
+    backward pass, which theirs does.
     """
 
     source = "AAAI 2023"
@@ -109,6 +124,10 @@ class SLGNN(SignedRecommender):
         size, heads = int(config["embedding_size"]), int(config["n_heads"])
         self.user_embedding = nn.Embedding(self.n_users, size)
         self.item_embedding = nn.Embedding(self.n_items, size)
+        features = singular_features(self.graph.likes - self.graph.dislikes, size, int(config["seed"]))
+        with torch.no_grad():
+            self.user_embedding.weight.copy_(features[: self.n_users])
+            self.item_embedding.weight.copy_(features[self.n_users :])
         rest = heads, float(config["slope"]), (float(config["dropout_prob"]), float(config["edge_dropout_prob"]))
         self.first, self.second = (SLGNNLayer(size_in, size, *rest) for size_in in (size, heads * size))
         self.neighbours = SignedPairs(self.graph, self.device)

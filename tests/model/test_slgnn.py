@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
+import yaml
 from signed_reference import (
+    FIELDS,
     N_ITEMS,
     N_USERS,
     assert_dropout_in_training_alone,
@@ -21,8 +25,10 @@ from signed_reference import (
 from torch.nn.functional import leaky_relu
 
 from recbole_signed.model import SLGNN
+from recbole_signed.model.slgnn import SLGNNLayer, singular_features
 
 SLOPE = 0.6
+DEFAULTS = yaml.safe_load(resources.files("recbole_signed").joinpath("properties/model/SLGNN.yaml").read_text("utf-8"))
 
 
 def between_nodes(matrix: np.ndarray) -> torch.Tensor:
@@ -61,6 +67,36 @@ def test_embeddings_and_loss_are_those_of_the_formulas(n_heads: int) -> None:
     assert_same_encoding(model, table)
     batch = data.liked(2)
     assert_same_loss(model, batch, bpr_of(batch, table))
+
+
+def test_features_start_as_standardised_singular_vectors() -> None:
+    data = small_data()
+    matrix = data.likes - data.dislikes
+    found = singular_features(sp.csr_matrix(matrix, dtype=np.float32), 80, seed=0).numpy()
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    rank = int((values > 1e-6 * values[0]).sum())
+    wanted = np.concatenate([left, right.T])[:, :rank]
+    wanted = (wanted - wanted.mean(0)) / wanted.std(0)
+    wanted *= np.sign((found[:, :rank] * wanted).sum(0))
+    assert rank < 80
+    np.testing.assert_allclose(found[:, :rank], wanted, atol=1e-2)
+    assert 0.7 < found[:, rank:].std() < 1.3
+    torch.manual_seed(0)
+    model = SLGNN({**FIELDS, **DEFAULTS, "embedding_size": 4}, data)
+    np.testing.assert_allclose(nodes(model.user_embedding, model.item_embedding).detach(), wanted[:, :4], atol=1e-3)
+
+
+@pytest.mark.parametrize("n_heads", [1, 4])
+def test_each_head_starts_with_the_size_of_a_single_one(n_heads: int) -> None:
+    """Xavier's standard deviation of the tensors of a head in the authors' code."""
+    torch.manual_seed(0)
+    layer = SLGNNLayer(48, 64, n_heads, SLOPE, (0.0, 0.0))
+    sizes = {"bases": 2 / (48 * 64 + 2 * 64), "attention": 2 / (1 + 128), "bias": 2 / (1 + 64)}
+    for name, variance in sizes.items():
+        for head in getattr(layer, name):
+            assert float(head.detach().std()) == pytest.approx(variance**0.5, rel=0.3)
+    many = torch.cat([SLGNNLayer(2, 2, n_heads, SLOPE, (0.0, 0.0)).mixture.detach().flatten() for _ in range(300)])
+    assert float(many.std()) == pytest.approx(0.5**0.5, rel=0.1)
 
 
 def test_dropout_is_that_of_training_alone() -> None:

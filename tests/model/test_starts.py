@@ -28,7 +28,6 @@ STARTS = {
     "PoneGNN": (XAVIER, "normal"),
     "SBGNN": (PLAIN, "normal"),
     "SGCN": (XAVIER, "uniform"),
-    "SLGNN": (PLAIN, "normal"),
     "SiGRec": (XAVIER, "normal"),
     "SiReN": (JOINT, "normal"),
     "SimGCL": (XAVIER, "uniform"),
