@@ -269,6 +269,10 @@ class SignedDataset(ColumnarDataset):
                 "set TIME_FIELD, or eval_args.order to RO."
             )
         by_cut = self.signed.dislike_split == "time"
+        if by_cut and not rule.by_time:
+            raise UsageError(
+                "dislike_split is 'time', but eval_args.order is RO; set the order to TO, or leave dislike_split out."
+            )
         if rule.cold:
             items = {name: getattr(self, name)[self.iid_field].numpy() for name in SIGNS}
             sizes = {"user": self.user_num, "item": self.item_num}

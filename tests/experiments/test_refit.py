@@ -42,7 +42,25 @@ def test_the_refit_is_a_fit_to_all_that_is_before_the_test(
 def test_a_refit_needs_the_split_that_leaves_the_last_out(write_inter: Callable[..., Path], signed_rows: list) -> None:
     write_inter("signed", COLUMNS, signed_rows)
     with pytest.raises(UsageError, match="refit_for_test needs the split"):
-        run("SignedEASE", "signed", overrides={**NEXT_LIKE, "eval_args": {"split": {"RS": [8, 1, 1]}}}, save=False)
+        run(
+            "SignedEASE",
+            "signed",
+            overrides={**NEXT_LIKE, "eval_args": {"order": "TO", "split": {"RS": [8, 1, 1]}}},
+            save=False,
+        )
+
+
+def test_a_refit_needs_dislikes_that_follow_the_likes(write_inter: Callable[..., Path], signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    with pytest.raises(UsageError, match="refit_for_test needs 'dislike_split: time'"):
+        run("SignedEASE", "signed", overrides={**NEXT_LIKE, "dislike_split": "rule"}, save=False)
+
+
+def test_dislikes_follow_likes_in_order_of_time_alone(write_inter: Callable[..., Path], signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    shuffled = {"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "user"}
+    with pytest.raises(UsageError, match=r"dislike_split is 'time', but eval_args.order is RO"):
+        run("SignedEASE", "signed", overrides={"dislike_split": "time", "eval_args": shuffled}, save=False)
 
 
 def test_dislikes_before_the_test_like_are_known_and_hidden(

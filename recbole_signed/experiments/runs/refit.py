@@ -26,11 +26,17 @@ def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
         The trainer with the model, and the test loader; its rows are those of the first split.
 
     Raises:
-        UsageError: the split is not the one for which this is defined, ``LS: valid_and_test``.
+        UsageError: the split is not the one for which this is defined, ``LS: valid_and_test``, or dislikes do not
+            follow the likes (``dislike_split``): then models that are fitted again, and no other, would hide the
+            validation dislikes.
     """
     if config["eval_args"]["split"] != {"LS": "valid_and_test"}:
         raise UsageError(
             f"refit_for_test needs the split {{LS: valid_and_test}}, but it is {config['eval_args']['split']}."
+        )
+    if config["dislike_split"] != "time":
+        raise UsageError(
+            "refit_for_test needs 'dislike_split: time', so that all models hide the same items in the test."
         )
     again = copy.copy(config)
     again.final_config_dict = {
