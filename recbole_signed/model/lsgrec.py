@@ -41,8 +41,8 @@ class LSGRec(SignedRecommender):
 
     As the authors' code runs, with these differences: its squared error compares each rating with the predictions of
     all edges of the batch, by a shape error, here with that of its own edge; a graph of likes and dislikes has no
-    ratings, so the sign is what is predicted; AdamW is Adam (its decay of 0.01 times the learning rate in each step
-    comes to a few per cent over the whole training); the epoch is chosen on validation, not on test data.
+    ratings, so the sign is what is predicted; AdamW is Adam, without its decay of 0.01 times the learning rate in each
+    step; the epoch is chosen on validation, not on test data.
     """
 
     source = "arXiv 2024, https://arxiv.org/abs/2403.08246"

@@ -30,7 +30,7 @@ class PoneGNN(SignedRecommender):
 
     with learned :math:`\varepsilon_l`. The loss over edges (u, i), likes and dislikes alike, with K sampled items j is
     :math:`-\sum_j \ln \sigma(c\, y^+_{ui} - y^+_{uj})`, c = 1 for likes and 2 for dislikes, plus half the squared norms
-    times ``reg_weight``, and in one epoch of ``disinterest_every`` also
+    times ``reg_weight``, and in the last of each ``disinterest_every`` epochs also
 
     * :math:`-\sum_j \ln \sigma(y^-_{uj} - c' y^-_{ui})`, c' = 2 for likes and 1 for dislikes, with norms likewise;
     * :math:`-\ln \bigl( e^{\cos(z^+_u, z^+_i)/\tau} / (e^{\cos(z^+_u, z^+_i)/\tau} + e^{\cos(z^-_u, z^-_i)/\tau})
@@ -41,9 +41,12 @@ class PoneGNN(SignedRecommender):
 
     Equations are those of the authors' code, the paper's text was not at hand. That code does not run as it is (its
     trainer names a class that does not exist), counts ratings of 3 as hits and chooses the epoch on test data; here
-    likes alone are hits and validation chooses. AdamW is Adam (its decay of 0.01 times the learning rate in each step
-    comes to a few per cent over the whole training). In nine of ten epochs the disinterest part is not needed, and not
-    computed: such a step costs half.
+    likes alone are hits and validation chooses. AdamW is Adam: a decay of 0.01 times the learning rate in each step is
+    left out. In nine of ten epochs the disinterest part is not needed, and not computed: such a step costs half.
+
+    What is validated must follow an epoch that trains disinterest, as it does in that code: in the epochs after it
+    :math:`Z^+` moves and :math:`Z^-` does not, so that the filter drops what the user would like, and NDCG falls by
+    half and more. So ``eval_step`` is to be a multiple of ``disinterest_every``, and ``eval_every_steps`` to be 0.
     """
 
     source = "TORS 2025, https://doi.org/10.1145/3711666"
@@ -67,7 +70,7 @@ class PoneGNN(SignedRecommender):
         self.epsilon = nn.Parameter(torch.zeros(self.n_layers))
         self.likes, self.likes_self = self._operator(self.graph.likes)
         self.dislikes, self.dislikes_self = self._operator(self.graph.dislikes)
-        self.epoch = 0
+        self.epoch = self.every - 1  # one of those that train everything, as an update of a live model does
 
     def _operator(self, matrix: Any) -> tuple[BipartiteOperator, Pair]:
         degrees = [np.asarray(matrix.sum(axis=axis), np.float64).ravel() for axis in (1, 0)]
@@ -121,7 +124,7 @@ class PoneGNN(SignedRecommender):
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss over the edges of ``batch``."""
         edges = SampledEdges.of(self, batch)
-        if self.epoch % self.every:
+        if (self.epoch + 1) % self.every:
             return self._part(edges, self.interest(), sign_aware_bpr, (1.0, 2.0))
         parts = [each.chunk(2, dim=1) for each in self.streams()]
         positive, negative = zip(*parts, strict=True)
