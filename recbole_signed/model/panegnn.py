@@ -37,13 +37,15 @@ class PANEGNN(SignedRecommender):
     An item with :math:`y^-_{ui}` above ``disinterest_threshold`` is ranked after all others, by a finite penalty.
     Without dislikes :math:`Z^-` is E'/(L+1), contrasted with itself, and LightGCN on the likes, filtered, gives scores.
 
-    **No code was published with the paper, and its text was not at hand.** From its abstract and summaries: two graphs,
-    two embeddings, light convolutions, contrastive training on a distorted graph of dislikes, a ranking filtered by
-    disinterest scores. Our reading, after a version of the authors' code that is public in part and after Pone-GNN of
-    the same group: both ranking losses with b = 3, a temperature of 0.8, 80 % of the edges removed, a threshold of 0.
-    Our choice: means over the batch with the regularisation of Pone-GNN's code (that version sums the one loss and
-    averages the other); InfoNCE row by row (its denominator there is the whole matrix); a new distortion for each epoch
-    (there: one for the whole training).
+    **Partly our reading: the paper's text was not at hand.** From its abstract and summaries: two graphs, two
+    embeddings, light convolutions, contrastive training on a distorted graph of dislikes, a ranking filtered by
+    disinterest scores. The rest follows the authors' code for this model, ``pnegnn.py``, which they have since deleted
+    from https://github.com/Young0222/PaN-GNN (it is in the history; what is there now is Pone-GNN): both ranking losses
+    with b = 3, a temperature of 0.8, 80 % of the edges removed, a threshold of 0. That file also joins the result of a
+    perceptron to :math:`Z^+` by attention, as SiReN does, of which the abstract says nothing; it is left out. Our
+    choice: means over the batch with the regularisation of Pone-GNN's code (that file sums the one loss and averages
+    the other); InfoNCE row by row (its denominator there is the whole matrix); a new distortion for each epoch (there:
+    one for the whole training).
     """
 
     source = "arXiv 2023, https://arxiv.org/abs/2306.04095"

@@ -30,7 +30,7 @@ class PoneGNN(SignedRecommender):
 
     with learned :math:`\varepsilon_l`. The loss over edges (u, i), likes and dislikes alike, with K sampled items j is
     :math:`-\sum_j \ln \sigma(c\, y^+_{ui} - y^+_{uj})`, c = 1 for likes and 2 for dislikes, plus half the squared norms
-    times ``reg_weight``, and in the last of each ``disinterest_every`` epochs also
+    times ``reg_weight``, and in the first epoch and the last of each ``disinterest_every`` epochs also
 
     * :math:`-\sum_j \ln \sigma(y^-_{uj} - c' y^-_{ui})`, c' = 2 for likes and 1 for dislikes, with norms likewise;
     * :math:`-\ln \bigl( e^{\cos(z^+_u, z^+_i)/\tau} / (e^{\cos(z^+_u, z^+_i)/\tau} + e^{\cos(z^-_u, z^-_i)/\tau})
@@ -70,7 +70,7 @@ class PoneGNN(SignedRecommender):
         self.epsilon = nn.Parameter(torch.zeros(self.n_layers))
         self.likes, self.likes_self = self._operator(self.graph.likes)
         self.dislikes, self.dislikes_self = self._operator(self.graph.dislikes)
-        self.epoch = self.every - 1  # one of those that train everything, as an update of a live model does
+        self.epoch = 0
 
     def _operator(self, matrix: Any) -> tuple[BipartiteOperator, Pair]:
         degrees = [np.asarray(matrix.sum(axis=axis), np.float64).ravel() for axis in (1, 0)]
@@ -124,7 +124,7 @@ class PoneGNN(SignedRecommender):
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss over the edges of ``batch``."""
         edges = SampledEdges.of(self, batch)
-        if (self.epoch + 1) % self.every:
+        if self.epoch and (self.epoch + 1) % self.every:
             return self._part(edges, self.interest(), sign_aware_bpr, (1.0, 2.0))
         parts = [each.chunk(2, dim=1) for each in self.streams()]
         positive, negative = zip(*parts, strict=True)

@@ -60,7 +60,8 @@ class SGCN(SignedRecommender):
     sampled items that are not liked; dislikes come in through the convolutions and among those items. So the loss of
     the paper (three classes of edges, and margins) is replaced, and its fixed spectral features are learned tables.
     LightGCN's weight decay of the batch's embeddings is added. Mini-batches of likes; each step propagates over
-    the whole graph.
+    the whole graph. A much used implementation (github.com/benedekrozemberczki/SGCN) also divides each row of a layer
+    by its norm before tanh and has each node among its own neighbours; the paper and ``SignedConv`` do not.
     """
 
     source = "ICDM 2018, https://arxiv.org/abs/1808.06354"
