@@ -20,7 +20,7 @@ import typer.main
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = re.compile(r"^<!-- generated: (?P<what>\w+)(?: (?P<name>[\w-]+))?(?: (?P<more>[\w,-]+))? -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- generated: (?P<what>\w+)(?: (?P<name>[\w-]+))?(?: (?P<more>[\w, -]+))? -->$", re.MULTILINE)
 CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
 UNDERLINED = re.compile(r"\A.+\n#+\n")
 PARAMETER = re.compile(r"^(?P<key>\w+): *(?P<default>.*?) *# *\((?P<type>[^)]+)\) *(?P<meaning>.+)$")

@@ -20,13 +20,12 @@ SECTIONS = {
     "sigformer-kuairand": "KuaiRand",
     "sigformer-epinions": "Epinions",
 }
-MODELS = ("SSF-L", "SSF-L searched", "SSF", "SignedSGFCF", "SignediALS", "SIGformer", "SiReN", "SignedEASE", "XSimGCL", "Pop")
+MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SignediALS", "SIGformer", "SiReN", "SignedEASE", "XSimGCL", "Pop")
 HEADERS = ("Recall@20", "NDCG@20")
 COST = "Train (CPU s)"
 NOT_RUN = "–"
 RIVALS = (
     "SSF-L",
-    "SSF-L searched",
     "SignedSGFCF",
     "SignedSGFCF with aversion",
     "SignediALS",
@@ -47,7 +46,8 @@ def headline() -> str:
     assert found is not None, "the headline has no rows"
     place = {column.header: number for number, column in enumerate(found.table.columns)}
     sections = {
-        section.name: {line.label.removesuffix(" †"): line for line in section.lines} for section in found.table.sections
+        section.name: {line.label.removesuffix(" †"): line for line in section.lines}
+        for section in found.table.sections
     }
     cells: dict[str, list[str]] = {}
     for section in SECTIONS:
