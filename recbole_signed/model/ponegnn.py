@@ -46,7 +46,8 @@ class PoneGNN(SignedRecommender):
 
     What is validated must follow an epoch that trains disinterest, as it does in that code: in the epochs after it
     :math:`Z^+` moves and :math:`Z^-` does not, so that the filter drops what the user would like, and NDCG falls by
-    half and more. So ``eval_step`` is to be a multiple of ``disinterest_every``, and ``eval_every_steps`` to be 0.
+    half and more. So ``eval_step`` is to be a divisor or a multiple of ``disinterest_every``, with
+    ``eval_every_steps: 0``.
     """
 
     source = "TORS 2025, https://doi.org/10.1145/3711666"
