@@ -25,7 +25,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.table import to_text
 
 Model = Annotated[str, MODEL]
-Models = Annotated[str, typer.Option("--model", "-m", help="Models, as in A,B,C; all: all others.")]
+Models = Annotated[str, typer.Option("--model", "--models", "-m", help="Models, as in A,B,C; all: all others.")]
 Table = Annotated[
     Path | None, typer.Option(help="Take models and settings as this table has them on the data set, tuned ones, too.")
 ]

@@ -120,7 +120,7 @@ def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> 
 def test_curves_of_several_models_share_a_figure_rows_and_a_front(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = (
         "tradeoff",
-        "-m",
+        "--models",
         "EASE,Pop,BPR",
         "-d",
         toy,
