@@ -13,6 +13,7 @@ import pytest
 import recbole_signed as rs
 from recbole_signed.compat import each_warning_once
 from recbole_signed.experiments.runs import run
+from recbole_signed.model.signedease import SignedEASE
 
 
 def test_a_warning_passes_once_in_its_thread(caplog: pytest.LogCaptureFixture) -> None:
@@ -43,12 +44,28 @@ def test_a_model_that_is_fitted_twice_says_once_what_it_lacks(caplog: pytest.Log
 
 
 def test_a_run_that_fits_again_for_the_test_says_so_once(
-    write_inter: Callable[..., Path], signed_rows: list, caplog: pytest.LogCaptureFixture
+    write_inter: Callable[..., Path],
+    signed_rows: list,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     columns = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
     write_inter("signed", columns, signed_rows)
-    held = {"split": {"LS": "valid_and_test"}, "order": "RO", "group_by": "user", "mode": "full"}
-    run(
-        "DecayPop", "signed", overrides={"TIME_FIELD": "nothing", "refit_for_test": True, "eval_args": held}, save=False
-    )
-    assert caplog.text.count("DecayPop is Pop here") == 1
+    fit, fits = SignedEASE.fit, []
+
+    def warns(self: SignedEASE) -> None:
+        fits.append(self)
+        logging.getLogger().warning("there is little to fit")
+        fit(self)
+
+    monkeypatch.setattr(SignedEASE, "fit", warns)
+    held = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
+    settings = {
+        "eval_args": held,
+        "refit_for_test": True,
+        "dislike_split": "time",
+        "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
+    }
+    run("SignedEASE", "signed", overrides=settings, save=False)
+    assert len(fits) == 2
+    assert caplog.text.count("there is little to fit") == 1

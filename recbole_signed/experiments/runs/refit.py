@@ -36,7 +36,7 @@ def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
         )
     if config["dislike_split"] != "time":
         raise UsageError(
-            "refit_for_test needs 'dislike_split: time', so that all models hide the same items in the test."
+            "refit_for_test needs 'dislike_split: time' and the order TO; else models hide unequal items in the test."
         )
     again = copy.copy(config)
     again.final_config_dict = {
