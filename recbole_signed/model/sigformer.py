@@ -51,8 +51,7 @@ class SIGformer(SignedRecommender):
       the same up to signs and a rotation within equal eigenvalues, to which its LayerNorm is not indifferent. Where the
       graph has fewer than ``eigs_dim`` of them below the eigenvalue 1, p is narrower. The eigenvalue 0 occurs once in
       each connected component, of which that solver finds some: with ``alpha: 0`` on KuaiRand, whose likes have 36
-      components, 3 of its 64 vectors are those of small components, and 35 of these. With none of them NDCG@20 on
-      validation is there up to 2 % lower after the same number of steps;
+      components, 3 of its 64 vectors are those of small components, and 35 of these;
     * the gradient of a pair that c walks reach is the derivative; in the library that it uses it is c times as large;
     * weight decay of :math:`\lambda_l` is a term of the loss, which has the same gradient.
 

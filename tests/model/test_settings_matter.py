@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
-import yaml
-from signed_reference import FIELDS, N_USERS, SmallData, small_data
+from signed_reference import FIELDS, N_USERS, SmallData, defaults, small_data
 
 from recbole_signed import model as models
 
@@ -34,8 +32,7 @@ OTHERS: dict[tuple[str, str], Any] = {("DirectAU", "encoder"): "MF", ("PoneGNN",
 
 
 def properties(name: str) -> dict[str, Any]:
-    text = resources.files("recbole_signed").joinpath(f"properties/model/{name}.yaml").read_text("utf-8")
-    return {**FIELDS, "show_progress": False, **yaml.safe_load(text), "embedding_size": 6, **BASE.get(name, {})}
+    return {**FIELDS, "show_progress": False, **defaults(name), "embedding_size": 6, **BASE.get(name, {})}
 
 
 def other(name: str, key: str, value: Any) -> Any:

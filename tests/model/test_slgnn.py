@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-import yaml
 from signed_reference import (
     FIELDS,
     N_ITEMS,
@@ -19,6 +17,7 @@ from signed_reference import (
     assert_same_loss,
     bpr_of,
     build,
+    defaults,
     nodes,
     small_data,
 )
@@ -28,7 +27,6 @@ from recbole_signed.model import SLGNN
 from recbole_signed.model.slgnn import SLGNNLayer, singular_features
 
 SLOPE = 0.6
-DEFAULTS = yaml.safe_load(resources.files("recbole_signed").joinpath("properties/model/SLGNN.yaml").read_text("utf-8"))
 
 
 def between_nodes(matrix: np.ndarray) -> torch.Tensor:
@@ -82,7 +80,7 @@ def test_features_start_as_standardised_singular_vectors() -> None:
     np.testing.assert_allclose(found[:, :rank], wanted, atol=1e-2)
     assert 0.7 < found[:, rank:].std() < 1.3
     torch.manual_seed(0)
-    model = SLGNN({**FIELDS, **DEFAULTS, "embedding_size": 4}, data)
+    model = SLGNN({**FIELDS, **defaults("SLGNN"), "embedding_size": 4}, data)
     np.testing.assert_allclose(nodes(model.user_embedding, model.item_embedding).detach(), wanted[:, :4], atol=1e-3)
 
 

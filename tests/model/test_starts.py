@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from importlib import resources
 
 import pytest
 import torch
-import yaml
-from signed_reference import FIELDS, N_ITEMS, N_USERS, small_data
+from signed_reference import FIELDS, N_ITEMS, N_USERS, defaults, small_data
 
 from recbole_signed import model as models
 
@@ -39,10 +37,9 @@ CHANGES = {"UltraGCN": {"initial_weight": 0.03, "show_progress": False}}
 
 @pytest.mark.parametrize("name", STARTS)
 def test_tables_start_with_their_size(name: str) -> None:
-    text = resources.files("recbole_signed").joinpath(f"properties/model/{name}.yaml").read_text("utf-8")
     torch.manual_seed(0)
     made = getattr(models, name)(
-        {**FIELDS, **yaml.safe_load(text), "embedding_size": SIZE, **CHANGES.get(name, {})}, small_data()
+        {**FIELDS, **defaults(name), "embedding_size": SIZE, **CHANGES.get(name, {})}, small_data()
     )
     sizes, shape = STARTS[name]
     pairs = [(made.user_embedding, made.item_embedding)]

@@ -65,11 +65,16 @@ def small_data(dislikes: bool = True) -> SmallData:
     return SmallData((drawn > 0).astype(float), (drawn < 0).astype(float) * dislikes)
 
 
+def defaults(name: str) -> dict[str, Any]:
+    """Return the defaults of a model's yaml."""
+    text = resources.files("recbole_signed").joinpath(f"properties/model/{name}.yaml").read_text("utf-8")
+    return dict(yaml.safe_load(text))
+
+
 def build(model: type, data: SmallData, **changes: Any) -> Any:
     """Return a model of random parameters in float64, in evaluation mode, with the defaults of its yaml."""
-    text = resources.files("recbole_signed").joinpath(f"properties/model/{model.__name__}.yaml").read_text("utf-8")
     torch.manual_seed(0)
-    made = model({**FIELDS, **yaml.safe_load(text), "embedding_size": SIZE, **changes}, data).double().eval()
+    made = model({**FIELDS, **defaults(model.__name__), "embedding_size": SIZE, **changes}, data).double().eval()
     with torch.no_grad():
         for each in made.parameters():
             each.copy_(0.7 * torch.randn(each.shape, dtype=torch.float64))
