@@ -295,6 +295,20 @@ def test_files_are_above_what_the_command_and_a_table_say(toy: str) -> None:
     assert found["points"] == tradeoff("BPR", toy, (0.0, 0.5), 10, overrides=words, seed=7)["points"]
 
 
+def test_a_table_may_choose_by_another_length(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    common = "topk: [10], valid_metric: Recall@10, state: ERROR"
+    models = "models: {BPR: {epochs: 3}}\ncolumns: [recall@10]\n"
+    Path("t.yaml").write_text(f"title: T\ndatasets: [{toy}]\ncommon: {{{common}}}\n{models}")
+    words = ["-m", "BPR", "-d", toy, "--g", "0,1", "-k", "5", "--choose", "--no-figures", "--output", "kept"]
+    assert outcome(capsys, "tradeoff", *words, "--table", "t.yaml")[0] == 0
+    kept = json.loads(Path(f"kept/BPR-{toy}.json").read_text())
+    assert kept["settings"]["valid_metric"] == "Recall@10"
+    lengths = {name.partition("@")[2] for point in kept["points"] for name in (*point, *point["valid"]) if "@" in name}
+    assert lengths == {"5"}
+    alone = tradeoff("BPR", toy, (0.0, 1.0), 10, overrides={"valid_metric": "Recall@10", "epochs": 3, "state": "ERROR"})
+    assert [each["signauc"] for each in kept["points"]] == [each["signauc"] for each in alone["points"]]
+
+
 def test_a_folder_of_data_that_a_file_names_is_that_of_what_is_kept(
     toy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,7 @@ def tradeoff(
     from recbole.utils import get_model
 
     from recbole_signed.compat import own_arguments_hidden
+    from recbole_signed.evaluation import split_length
     from recbole_signed.experiments.analysis.fitted import above_files, fit_once
     from recbole_signed.experiments.runs import (
         config_hash,
@@ -85,6 +86,7 @@ def tradeoff(
         given_settings,
         merged,
         plain_result,
+        read_yaml,
         versions,
     )
 
@@ -95,11 +97,14 @@ def tradeoff(
             raise UsageError(
                 f"'{key}' can't be set here: a trade-off always has {', '.join(METRICS)} at {argument('k')}."
             )
-    measured = {"metrics": list(METRICS), "topk": [k]}
     own: dict[str, Any] = {"metric_decimal_place": 6, "valid_metric": f"NDCG@{k}"}
     if not hasattr(get_model(model), "dislike_aversion"):
         own["dislike_aversion"] = 0.0
-    given = {**above_files(config_files, merged(own, values or {}), given), **measured}
+    below = merged(own, values or {})
+    layers = merged(below, *(read_yaml(Path(file)) for file in config_files), given)
+    lengths = {k, split_length(str(layers["valid_metric"]))[1] or k}  # a table may choose by another length
+    measured = {"metrics": list(METRICS), "topk": sorted(lengths)}
+    given = {**above_files(config_files, below, given), **measured}
     fitted = fit_once(model, dataset, config_files, given, seed)
     config = fitted.config
     chosen = float(fitted.model.dislike_aversion)
@@ -110,7 +115,7 @@ def tradeoff(
             found = fitted.trainer.evaluate(fitted.test_data, load_best_model=False, show_progress=False)
             if not found:
                 raise UsageError(f"the split leaves nothing of '{dataset}' for the test; look at eval_args.split.")
-            points.append({"dislike_aversion": value, **plain_result(found)})
+            points.append({"dislike_aversion": value, **_at(k, plain_result(found))})
             if choose:
                 valid = fitted.trainer.evaluate(fitted.valid_data, load_best_model=False, show_progress=False)
                 if not valid:
@@ -118,7 +123,7 @@ def tradeoff(
                         f"the split leaves nothing of '{dataset}' to choose g on; give the validation part a share "
                         f"(eval_args.split), or leave out {argument('choose')}."
                     )
-                points[-1][VALID] = plain_result(valid)
+                points[-1][VALID] = _at(k, plain_result(valid))
     left_out = {*measured, "dislike_aversion", "metric_decimal_place", "data_path"}
     settings = getattr(fitted.model, "chosen", None) or {
         key: value for key, value in given_settings(config).items() if key not in left_out
@@ -138,6 +143,13 @@ def tradeoff(
         **({BEST: _best_on_validation(points)} if choose else {}),
         "points": points,
     }
+
+
+def _at(k: int, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of length k, and those without a length."""
+    from recbole_signed.evaluation import split_length
+
+    return {name: value for name, value in result.items() if split_length(name)[1] in (None, k)}
 
 
 def _best_on_validation(points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
