@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,11 +69,11 @@ def add_to(app: typer.Typer) -> None:
             splits_table,
             tradeoffs,
         )
-        from recbole_signed.experiments.runs import parse_assignments
+        from recbole_signed.experiments.runs import layered, parse_assignments
         from recbole_signed.experiments.tables import table_datasets
 
         overrides = parse_assignments(settings or [])
-        data_path = _data_path(config, overrides)
+        data_path = layered(None, names_in(config), overrides).get("data_path")
         named = names_in([dataset])
         question = {
             "aversions": parse_aversions(g),
@@ -128,15 +128,14 @@ def add_to(app: typer.Typer) -> None:
             respond_rows,
             respond_table,
         )
-        from recbole_signed.experiments.runs import parse_assignments
+        from recbole_signed.experiments.runs import layered, parse_assignments
         from recbole_signed.files import replace_text
 
         overrides = parse_assignments(settings or [])
+        data_path = layered(None, names_in(config), overrides).get("data_path")
         with stdout_for_result():
             audits = respond_all(
-                asked_models(
-                    names_in([model]), dataset, has_learner, table, names_in(tuned), _data_path(config, overrides)
-                ),
+                asked_models(names_in([model]), dataset, has_learner, table, names_in(tuned), data_path),
                 dataset,
                 output,
                 config_files=names_in(config),
@@ -217,13 +216,6 @@ def _keep(
     replace_text(numbers, json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     note = None if draw is None else note_of_missing_extra(lambda: draw(found, picture))
     return [numbers, *([] if draw is None or note else [picture])], note
-
-
-def _data_path(config: list[str] | None, overrides: Mapping[str, Any]) -> str | None:
-    """Return the folder of data sets that files or the command line name, above what a table says."""
-    from recbole_signed.experiments.runs import merged, read_yaml
-
-    return merged(*(read_yaml(Path(file)) for file in names_in(config)), overrides).get("data_path")
 
 
 def _print(found: dict[str, Any], text: str, written: list[Path], note: str | None, as_json: bool) -> None:

@@ -24,6 +24,7 @@ from recbole_signed.experiments.runs import (
     data_folder,
     data_sha256,
     digest,
+    layered,
     merged,
     own_checkpoint,
     read_yaml,
@@ -146,10 +147,10 @@ def kept_or_made(
 def _kept_or_made(
     file: Path, model: str, dataset: str, question: Mapping[str, Any], make: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
-    contents = [read_yaml(Path(each)) for each in question.get("config_files", ())]
-    layers = merged(question.get("values") or {}, *contents, question.get("overrides") or {})
-    data = data_folder(dataset, layers.get("data_path"))
-    asked = {**question, "config_files": contents}  # what the files hold, not their names
+    files = question.get("config_files", ())
+    in_force = layered(question.get("values"), files, question.get("overrides"))
+    data = data_folder(dataset, in_force.get("data_path"))
+    asked = {**question, "config_files": [read_yaml(Path(file)) for file in files]}  # what they hold, not their names
     request = digest([model, dataset, asked, data_sha256(data, dataset), __version__])
     defaults = digest(default_settings(model, data / f"{dataset}.yaml"))
     kept = _kept(file)

@@ -84,9 +84,9 @@ def tradeoff(
         config_hash,
         data_sha256,
         given_settings,
+        layered,
         merged,
         plain_result,
-        read_yaml,
         versions,
     )
 
@@ -101,8 +101,8 @@ def tradeoff(
     if not hasattr(get_model(model), "dislike_aversion"):
         own["dislike_aversion"] = 0.0
     below = merged(own, values or {})
-    layers = merged(below, *(read_yaml(Path(file)) for file in config_files), given)
-    lengths = {k, split_length(str(layers["valid_metric"]))[1] or k}  # a table may choose by another length
+    chosen_by = str(layered(below, config_files, given)["valid_metric"])
+    lengths = {k, split_length(chosen_by)[1] or k}  # a table may choose by another length
     measured = {"metrics": list(METRICS), "topk": sorted(lengths)}
     given = {**above_files(config_files, below, given), **measured}
     fitted = fit_once(model, dataset, config_files, given, seed)

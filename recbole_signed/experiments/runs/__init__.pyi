@@ -2,6 +2,7 @@ from .assignments import Loader as Loader
 from .assignments import as_word as as_word
 from .assignments import draws as draws
 from .assignments import eval_args_of as eval_args_of
+from .assignments import layered as layered
 from .assignments import merged as merged
 from .assignments import parse_assignments as parse_assignments
 from .assignments import ranks_all as ranks_all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "as_word",
     "draws",
     "eval_args_of",
+    "layered",
     "merged",
     "parse_assignments",
     "ranks_all",
@@ -84,6 +85,13 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
             both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
             result[key] = {**result[key], **value} if both else copy.deepcopy(value)
     return result
+
+
+def layered(
+    values: Mapping[str, Any] | None, config_files: Sequence[str | Path], overrides: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the keys of ``values``, RecBole yaml files and ``overrides``; later ones win."""
+    return merged(values or {}, *(read_yaml(Path(file)) for file in config_files), overrides or {})
 
 
 def split_dotted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
