@@ -94,18 +94,17 @@ class LiveCounters:
         self._sums = [total + change for total, change in zip(self._sums, moved, strict=True)]
         self._now = None
         if self._ceiling is not None:
-            self._renew(self._ceiling[0], self._ceiling[2], items)
+            self._renew(*self._ceiling, items)
 
     def ceiling(self, s: FilterSettings) -> np.ndarray | None:
         r"""Return what the factor is at most, float32 ``[n_items]``; None for ones. Of unknown items it is not.
 
         An event changes the factor of every item, by way of the means of all. The bound is that of when it was made,
-        with room for the means to move; it is made again once they have moved so far.
+        with room for the means to move; :meth:`update` drops it once they have moved so far.
         """
         now = self.now
         known = self._ceiling
-        # twice: an item may have been made while the means were out on the other side
-        if known is not None and known[0] == s and 2 * now.drift(s, known[1]) < STALE:
+        if known is not None and known[0] == s:
             return known[2][: self._n_items]
         made = now.factor(s)
         if made is None:
@@ -115,9 +114,10 @@ class LiveCounters:
         self._ceiling = s, now.means(s), values  # the arrays of ``now`` change
         return values[: self._n_items]
 
-    def _renew(self, s: FilterSettings, values: np.ndarray, items: np.ndarray) -> None:
+    def _renew(self, s: FilterSettings, means: tuple[float, float], values: np.ndarray, items: np.ndarray) -> None:
         made = self.now.factor(s, torch.from_numpy(items.astype(np.int64)))
-        if made is None:
+        # twice: an item is made while the means are out on one side, and used while they are out on the other
+        if made is None or 2 * self.now.drift(s, means) >= STALE:
             self._ceiling = None
         else:
             values[items] = made.numpy() * np.float32(1 + STALE)

@@ -270,6 +270,35 @@ def test_a_ceiling_is_above_all_factors_and_close_to_them() -> None:
     assert len(kept) < 40  # not made again each time
 
 
+@pytest.mark.parametrize(
+    ("s", "kinds"),
+    [
+        (FilterSettings(dislike_aversion=1.0), (DISLIKE, UNDISLIKE)),
+        (FilterSettings(popularity_exponent=0.5), (LIKE, UNLIKE)),
+    ],
+    ids=["the like rate", "the mean degree"],
+)
+def test_a_ceiling_is_above_the_factors_of_items_that_changed_while_the_means_were_elsewhere(
+    s: FilterSettings, kinds: tuple[int, int]
+) -> None:
+    """Nobody asks for it during a burst, after which the means are what they were."""
+    stream, counters = streams.large_stream(), LiveCounters()
+    counters.start(stream.edges.item_likes, stream.edges.item_dislikes)
+    assert counters.ceiling(s) is not None
+    open_ = np.argwhere(stream.signs()[1:, 1:] == 0) + 1
+    pairs = [(int(user), int(item)) for user, item in open_[:600] if item != 50]
+    fan = int(open_[open_[:, 1] == 50][-1, 0])
+    begin, end = ([(*pair, kind) for pair in pairs] for kind in kinds)
+    for batch in (begin, [(fan, 50, LIKE)], end):
+        counters.update(stream.edges, stream.take(batch).items)
+    ceiling, factor = counters.ceiling(s), counters.now.factor(s)
+    assert ceiling is not None
+    assert factor is not None
+    ratio = (ceiling / factor.numpy())[1:]
+    assert ratio.min() >= 1.0
+    assert ratio.max() < 1 + 3 * STALE
+
+
 def test_a_ceiling_is_above_the_factors_of_predicted_items_that_get_their_first_edges() -> None:
     """The mean degree is one of the items with an edge, whose number changes then."""
     s, stream, counters = FilterSettings(popularity_exponent=0.5), streams.large_stream(), LiveCounters()
