@@ -17,7 +17,8 @@ from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, VIEW
 from recbole_signed.online.learners import make_learner
 from recbole_signed.online.store import EdgeArrays
 from recbole_signed.ssf import CHOSEN, FilterSettings, LiveChoice, TimeLearner, TimeSettings, live_choice
-from recbole_signed.ssf.time_search import Exposures
+from recbole_signed.ssf.live_choice import EXPONENTS, TREND
+from recbole_signed.ssf.time_search import HALF_LIVES, SMOOTHINGS, Exposures
 from recbole_signed.ssf.validation import Validation
 
 DAY = 86_400_000
@@ -52,9 +53,9 @@ def days(stream: Stream, first: int, last: int) -> Stream:
     return stream
 
 
-def learner(**changes: Any) -> TimeLearner:
+def learner(start: TimeSettings = TIME, **changes: Any) -> TimeLearner:
     stream = days(_begun(), 0, 20)
-    made = TimeLearner(SETTINGS, TIME, choice=LiveChoice(TIME, **{"users": 50, **changes}))
+    made = TimeLearner(SETTINGS, start, choice=LiveChoice(start, **{"users": 50, **changes}))
     return streams.fitted(made, stream)
 
 
@@ -62,9 +63,34 @@ def later() -> Stream:
     return days(days(_begun(), 0, 20), 20, 23)
 
 
-def test_what_is_measured_is_the_model_as_it_was_on_likes_that_it_has_not_seen() -> None:
+NOTHING: list[dict[str, Any]] = [{}, {}, {}]
+IN_FORCE: list[dict[str, Any]] = [
+    dict(zip(TREND, (10.0, 0.3, 1.0, 0.0, 1.0), strict=True)),
+    {"transition_share": 2.0},
+    {"popularity_half_life": 3.0, "recent_popularity": 1.5},
+]
+
+
+def since(day: float) -> TimeSettings:
+    return replace(TIME, trend_since=day * DAY / 1000)
+
+
+POPULAR = replace(TIME, popularity_half_life=7.0, recent_popularity=2.0)
+OTHERS = ((1,), (0, 2), (0, 1))
+"""What is in force while trends are measured: the share. While shares are: the trends. While popularities are: both."""
+
+
+@pytest.mark.parametrize(
+    ("begun", "best"),
+    [(TIME, NOTHING), (since(8), IN_FORCE)],
+    ids=["the start is in force", "others are, and trends begin late"],
+)
+def test_what_is_measured_is_the_model_as_it_was_on_likes_that_it_has_not_seen(
+    begun: TimeSettings, best: list[dict[str, Any]]
+) -> None:
     """Held against learners of each setting that are fitted to the earlier edges alone."""
-    made, stream = learner(users=1000), later()
+    made, stream = learner(begun, users=1000), later()
+    made.choice.best = best
     until = made.choice.until
     some = np.argwhere(stream.signs()[1:, 1:] == 0)[::9].T + 1  # what was seen without a verdict is hidden, too
     take(stream, *some, np.full(len(some[0]), VIEW), np.full(len(some[0]), int(until)))
@@ -73,17 +99,26 @@ def test_what_is_measured_is_the_model_as_it_was_on_likes_that_it_has_not_seen()
     old = edges.timestamp <= until
     before = _begun()
     take(before, *(each[old] for each in (edges.user, edges.item, edges.kind, edges.timestamp)))
-    for group, places in ((0, (0, 1, 7, 40)), (2, (0, 1, 7, 20))):  # trends, and popularities
-        found = _measured(made, before, edges, old, group, places)
-        assert np.ptp([each.sum() for each in found.values()]) > 1
+    for group, places in enumerate(((0, 1, 40), (0, 4), (0, 7, 17))):  # trends, shares, and popularities
+        start = begun
+        for other in OTHERS[group]:
+            start = replace(start, **best[other])
+        found = _measured(made, before, edges, old, start, group, places)
+        assert np.ptp([each.sum() for each in found.values()]) > 0.2
 
 
 def _measured(
-    made: TimeLearner, before: Stream, edges: EdgeArrays, old: np.ndarray, group: int, places: tuple[int, ...]
+    made: TimeLearner,
+    before: Stream,
+    edges: EdgeArrays,
+    old: np.ndarray,
+    start: TimeSettings,
+    group: int,
+    places: tuple[int, ...],
 ) -> dict[int, np.ndarray]:
     found = {}
     for place in places:
-        settings = replace(TIME, **made.choice.changes[group][place])
+        settings = replace(start, **made.choice.changes[group][place])
         plain = streams.fitted(TimeLearner(SETTINGS, settings), before)
         found[place] = _ndcg(plain, before, edges, old)
     for place, values in found.items():
@@ -102,6 +137,23 @@ def _ndcg(plain: TimeLearner, before: Stream, edges: EdgeArrays, old: np.ndarray
         best = np.argsort(-scores, kind="stable")[:20]
         found.append(ndcg_at(np.isin(best, liked)[None], np.array([len(liked)]))[0, -1])
     return np.array(found)
+
+
+def test_popularity_follows_each_trend_that_is_measured() -> None:
+    """So that users with and without edges tell of it."""
+    (plain, none, *trends), _, popularities = LiveChoice(TIME).changes
+    assert (plain, none) == ({}, {"trend_exponent": 0.0, "recent_popularity": 0.0})
+    tried = [replace(POPULAR, **each) for each in trends]
+    assert {each.half_lives for each in tried} == {(life, life) for life in HALF_LIVES}
+    assert {(each.trend_exponent, each.recent_popularity) for each in tried} == {
+        (0.35, 1.0),
+        (0.7, 1.0),
+        (1.0, 1.0),
+        (1.5, 1.5),
+    }
+    assert len(set(tried)) == len(trends) == len(HALF_LIVES) * len(SMOOTHINGS) * len(EXPONENTS)
+    of_popularity = {replace(POPULAR, **each).half_lives for each in popularities[1:]}
+    assert of_popularity == {(POPULAR.half_life, life) for life in HALF_LIVES}
 
 
 def test_a_trend_that_the_stream_has_is_chosen() -> None:
@@ -152,6 +204,13 @@ def test_a_history_that_is_shorter_than_what_follows_tells_nothing() -> None:
     days(stream, 23, 24)
     made.refresh(stream.edges.export(), *stream.sizes)
     assert any(each.any() for each in made.choice.gains)
+
+
+@pytest.mark.parametrize("day", [19.5, 21.0])
+def test_a_history_from_before_trends_begin_tells_nothing(day: float) -> None:
+    made, stream = learner(since(day)), later()
+    made.refresh(stream.edges.export(), *stream.sizes)
+    assert not any(each.any() for each in made.choice.gains)
 
 
 @pytest.mark.parametrize("held", [{"users": 0}, {"held": CHOSEN}], ids=["none chosen", "all held"])
