@@ -21,10 +21,10 @@ from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
 PHASES = ("train", "valid", "test")
+DISTRIBUTIONS = ("uniform", "popularity")
 ROUNDS = 100_000
 """How often refused draws are repeated before what is left is drawn from the items that may be drawn. RecBole repeats
 them without end, which it may have to where popularity to a high power leaves next to nothing to the others."""
-CANDIDATES = {"uniform": "_uniform", "popularity": "_popular"}
 
 
 class UsedItems:
@@ -113,8 +113,8 @@ class SignedSampler:
 
     def set_distribution(self, distribution: str) -> None:
         """Draw by ``distribution`` from now on."""
-        if distribution not in CANDIDATES:
-            raise UsageError(f"the sampling distribution is '{distribution}'; it must be {' or '.join(CANDIDATES)}.")
+        if distribution not in DISTRIBUTIONS:
+            raise UsageError(f"the sampling distribution is '{distribution}'; it must be {' or '.join(DISTRIBUTIONS)}.")
         self.distribution, self._checked = distribution, False
         if distribution == "popularity":
             self._candidates, self._share, self._alias = self._alias_table()
@@ -185,7 +185,7 @@ class SignedSampler:
         items = np.flatnonzero(counts)
         items = items[~self._is_used(row + items)]
         items = items if own is None else items[items != own]
-        weights = scaled_powers(counts[items], self.alpha if self.distribution == "popularity" else 0.0)
+        weights = scaled_powers(counts[items], self.alpha)
         return int(np.random.choice(items, p=weights / weights.sum()))  # noqa: NPY002
 
     def _counts(self) -> IntArray:

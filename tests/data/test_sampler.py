@@ -151,6 +151,8 @@ def test_wrong_use_is_named() -> None:
     sampler = SignedSampler(data, "uniform").set_phase("train")
     with pytest.raises(ValueError, match=r"user_id \[30\] not exist"):
         sampler.sample_by_user_ids([1, 30], [1, 1], 1)
+    with pytest.raises(ValueError, match=r"user_id \[-1\] not exist"):
+        sampler.sample_by_user_ids([0, -1], [1, 1], 1)
     with pytest.raises(ValueError, match=r"Phase \[tests\] not exist"):
         sampler.set_phase("tests")
     with pytest.raises(UsageError, match="it must be uniform or popularity"):
@@ -250,6 +252,36 @@ def test_a_user_for_whom_all_candidates_are_hidden_is_named_if_it_is_evaluated(d
     data[2].inter_feat = {name: torch.cat([column, torch.tensor([5])]) for name, column in last.items()}
     with pytest.raises(UsageError, match="the user 'raw 5' has an edge to every item"):
         SignedSampler(data, distribution).set_phase("test").sample_by_user_ids([4], [1], 3)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_the_item_of_the_row_is_no_negative_where_items_may_repeat(distribution: str) -> None:
+    """It counts as one that can't be drawn, so that draws for a user who has no other one do not go on for ever."""
+    (part,) = parts()[:1]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2, 2]), "item_id": torch.tensor([1, 2, 3])}, 4
+    for hidden, wanted in (([], {2, 3}), ([2], {3}), ([2, 3], None)):
+        part.history = ItemLists.from_pairs(np.full(len(hidden), 1), np.array(hidden, dtype=np.int64), 30, 4)
+        sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+        if wanted is not None:
+            assert set(sampler.sample_by_user_ids([1] * 50, [1] * 50, 1).tolist()) == wanted
+            continue
+        with pytest.raises(UsageError, match="the user 'raw 1' has an edge to every item"):
+            sampler.sample_by_user_ids([1], [1], 1)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_the_other_of_two_items_is_drawn_where_items_may_repeat(distribution: str) -> None:
+    (part,) = parts()[:1]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 2])}, 3
+    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    assert sampler.sample_by_user_ids([1, 2], [1, 2], 2).tolist() == [2, 1, 2, 1]
+
+
+def test_what_is_hidden_and_liked_by_nobody_leaves_popularity_its_candidates() -> None:
+    (part,) = parts()[:1]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 2])}, 4
+    part.history = ItemLists.from_pairs(np.array([1]), np.array([3]), 30, 4)
+    assert SignedSampler([part], "popularity").set_phase("train").sample_by_user_ids([1], [1], 3).tolist() == [2, 2, 2]
 
 
 def test_item_lists_hold_ids_in_four_bytes_and_keys_in_eight() -> None:

@@ -19,7 +19,7 @@ from recbole_signed.online.store import EdgeArrays
 from recbole_signed.ssf import CHOSEN, FilterSettings, LiveChoice, TimeLearner, TimeSettings, live_choice
 from recbole_signed.ssf.live_choice import EXPONENTS, TREND
 from recbole_signed.ssf.time_search import HALF_LIVES, SMOOTHINGS, Exposures
-from recbole_signed.ssf.validation import Validation
+from recbole_signed.ssf.validation import Validation, drawn
 
 DAY = 86_400_000
 SETTINGS = FilterSettings(rank=6, cutoff=4, popularity_floor=0.5)
@@ -137,6 +137,34 @@ def _ndcg(plain: TimeLearner, before: Stream, edges: EdgeArrays, old: np.ndarray
         best = np.argsort(-scores, kind="stable")[:20]
         found.append(ndcg_at(np.isin(best, liked)[None], np.array([len(liked)]))[0, -1])
     return np.array(found)
+
+
+def test_who_is_measured_and_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All users with a like that is later, by these likes, from the verdicts before."""
+    made, stream = learner(users=1000), later()
+    until, measured = made.choice.until, []
+    real = Validation.values
+    monkeypatch.setattr(Validation, "values", lambda self, ways: measured.append(self) or real(self, ways))
+    edges = stream.edges.export()
+    made.refresh(edges, *stream.sizes)
+    columns = edges.user, edges.item, edges.kind
+    old = edges.timestamp <= until
+    earlier, new = (set(zip(*(each[rows] for each in columns), strict=True)) for rows in (old, ~old))
+    users = drawn(np.unique([user for user, _, kind in new if kind == LIKE]), 1000)
+    (validation, *_) = measured
+    assert len(measured) == 3
+    assert validation.n_users == len(users) == made.choice.measured
+    row, hidden = (each.numpy() for each in validation.hidden)
+    for place, user in enumerate(users):
+        likes, dislikes = (
+            {item for who, item, kind in earlier if (who, kind) == (user, wanted)} for wanted in (LIKE, DISLIKE)
+        )
+        assert set(validation.users.likes[place].indices) == likes
+        assert set(validation.users.dislikes[place].indices) == dislikes
+        assert set(hidden[row == place]) == likes | dislikes
+        keys = validation.like_keys[validation.like_keys // N_ITEMS == place]
+        assert set(keys % N_ITEMS) == {item for who, item, kind in new if (who, kind) == (user, LIKE)}
+        assert validation.like_count[place] == len(keys)
 
 
 def test_popularity_follows_each_trend_that_is_measured() -> None:
