@@ -145,7 +145,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         """Give each user's first like, which is no target, to the part that it would be in by itself.
 
         Where each user's likes are split that is the training part, where all are cut at a moment it depends on its
-        time, and where users are held out it is where the user's second like is.
+        time (under ``TS`` the test part alone is), and where users are held out it is where the user's second like is.
         """
         rule = SplitRule.from_eval_args(self.config["eval_args"])
         if rule.cold:
@@ -156,8 +156,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         if rule.mode == "TS" or not rule.by_user:
             targets = np.concatenate([part._numbers for part in parts])
             part_of_targets = np.repeat(np.arange(len(parts)), [len(part._numbers) for part in parts])
-            one_cut = replace(rule, by_user=False)
-            cuts = TimeCuts.from_likes(users[targets], times[targets], part_of_targets, one_cut, self.user_num)
+            cuts = TimeCuts.from_likes(users[targets], times[targets], part_of_targets, rule, self.user_num)
             place = cuts.part_of(users[first], times[first])
         for number, part in enumerate(parts):
             part._own_first = first[place == number]

@@ -71,6 +71,37 @@ def test_draws_what_recbole_draws_where_items_may_repeat(distribution: str, alph
     assert draws(ours) == draws(theirs)
 
 
+def test_draws_what_recbole_draws_where_an_item_has_just_the_mean_popularity() -> None:
+    """It gives none of its draws away, and takes none."""
+    data = parts()
+    counts = [4, 2, 6, 4, 4, 1, 7]  # the mean is 4
+    items = torch.from_numpy(np.random.default_rng(3).permutation(np.repeat(np.arange(1, 8), counts)))
+    for part, own in zip(data, items.tensor_split(3), strict=True):
+        part.inter_feat, part.item_num = {"user_id": 1 + torch.arange(len(own)) % 29, "item_id": own}, 8
+    theirs = Sampler(list(PHASES), data, "popularity").set_phase("test")
+    assert draws(SignedSampler(data, "popularity").set_phase("test")) == draws(theirs)
+
+
+@pytest.mark.parametrize(("distribution", "alpha"), DISTRIBUTIONS)
+def test_draws_among_what_is_left_are_those_that_would_not_be_refused(
+    distribution: str, alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which end the draws that are refused for too long."""
+    monkeypatch.setattr(sampler_module, "ROUNDS", 0)
+    data, n = parts(), 3000
+    liked = {int(i) for u, i in zip(*data[0].inter_feat.values(), strict=True) if u == 5}
+    found = np.bincount(
+        SignedSampler(data, distribution, alpha).set_phase("train").sample_by_user_ids([5] * n, [1] * n, 1),
+        minlength=40,
+    )
+    counts = np.bincount(np.concatenate([part.inter_feat["item_id"] for part in data]), minlength=40)
+    weights = np.where(counts > 0, counts.astype(float) ** alpha, 0.0) if distribution == "popularity" else np.ones(40)
+    weights[[0, *liked]] = 0.0
+    expected = n * weights / weights.sum()
+    assert not found[expected == 0].any()
+    assert (np.abs(found - expected) <= 5 * np.sqrt(expected)).all()
+
+
 def test_a_user_who_likes_all_that_popularity_draws_is_named() -> None:
     """An item that nobody likes has no share of the draws, so they would never end."""
     (part,) = parts()[:1]

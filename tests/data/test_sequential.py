@@ -213,6 +213,27 @@ def test_where_all_are_cut_at_a_moment_first_likes_follow_their_times(write_inte
     assert sum(map(len, of_sequences)) == len(rows), "each in one part"
 
 
+def test_where_the_test_part_alone_begins_at_a_moment_earlier_first_likes_are_training_edges(
+    write_inter: Write,
+) -> None:
+    """Also those of users who come after another one's validation likes."""
+    rows = [(1, 10 + step, 1, step) for step in range(1, 11)]
+    rows += [(2, 30 + step, 1, 20 + step) for step in range(11)]
+    rows += [(3, 50 + step, 1, 90 + step) for step in range(6)]
+    rows += [(4, 60, 1, 25), (5, 61, 1, 95), (1, 62, -1, 2)]  # one like each, before the test and in it
+    write_inter("signed", COLUMNS, rows)
+    split = {"order": "TO", "group_by": "user", "split": {"TS": [0.6, 0.2, 0.2]}, "mode": "full"}
+    parts = [loader._dataset for loader in prepare("signed", eval_args=split)[2]]
+    found = []
+    for part in parts:
+        users, items = part.liked_pairs()
+        names = part.id2token("user_id", users), part.id2token("item_id", items)
+        found.append({(int(user), int(item)) for user, item in zip(*names, strict=True)})
+    assert {(1, 11), (2, 30), (3, 50), (4, 60)} <= found[0]
+    assert (5, 61) in found[2]
+    assert sum(map(len, found)) == sum(sign > 0 for _, _, sign, _ in rows), "each in one part"
+
+
 @pytest.mark.parametrize("count", [1, 7])
 def test_eval_users_ranks_some_of_the_users(count: int, write_inter: Write, signed_rows: list) -> None:
     write_inter("signed", COLUMNS, signed_rows)
