@@ -42,7 +42,7 @@ from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.linear_term import LinearTerm
 from recbole_signed.ssf.live_features import LiveFeatures
 from recbole_signed.ssf.live_items import LiveCounters, TopItems
-from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.settings import FilterSettings, number_of
 from recbole_signed.ssf.user_edges import UserEdges
 
 LINEAR = ("data", "indices", "indptr")
@@ -96,7 +96,7 @@ class SpectralLearner(LearnerDefaults):
     def _of(cls, settings: Mapping[str, Any], **more: Any) -> Any:
         own, rest = FilterSettings.split(settings)
         of_features, rest = FeatureSettings.split(rest)
-        passes = {name: int(rest.pop(name)) for name in ("iterations", "passes") if name in rest}
+        passes = {name: number_of(name, int, rest.pop(name)) for name in ("iterations", "passes") if name in rest}
         for name in rest:
             known = [*asdict(own), "iterations", "passes"]
             raise UsageError(f"SSF has no parameter '{name}' under a stream{ending(name, known)}")

@@ -29,7 +29,7 @@ class NumberSettings:
         for name, kind in cls._kinds().items():
             value = values[name]
             if value is not None:
-                given[name] = _number(name, kind, value)
+                given[name] = number_of(name, kind, value)
         return cls(**given)
 
     @classmethod
@@ -40,7 +40,7 @@ class NumberSettings:
             UsageError: a value is not a number, or out of its range.
         """
         kinds = cls._kinds()
-        own = {name: _number(name, kinds[name], value) for name, value in given.items() if name in kinds}
+        own = {name: number_of(name, kinds[name], value) for name, value in given.items() if name in kinds}
         return cls(**own), {name: value for name, value in given.items() if name not in kinds}
 
     def to_tensor(self) -> torch.Tensor:
@@ -64,7 +64,12 @@ class NumberSettings:
         return {each.name: type(each.default) for each in fields(cls)}  # type: ignore[arg-type]
 
 
-def _number(name: str, kind: Any, value: Any) -> Any:
+def number_of(name: str, kind: Any, value: Any) -> Any:
+    """Return the value of a parameter as a number of some kind, float or int.
+
+    Raises:
+        UsageError: it is not a number, or not a whole one where the kind is int.
+    """
     try:
         number = kind(value)
         fits = number == number and (kind is not int or number == float(value))

@@ -22,7 +22,7 @@ from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.learner import SpectralLearner
 from recbole_signed.ssf.live_choice import CHOSEN, USERS, LiveChoice
 from recbole_signed.ssf.sequences import Sequences
-from recbole_signed.ssf.settings import FilterSettings, TimeSettings
+from recbole_signed.ssf.settings import FilterSettings, TimeSettings, number_of
 from recbole_signed.ssf.time_search import leading, trend_of
 from recbole_signed.ssf.transition import Transition, TransitionSums
 from recbole_signed.ssf.user_edges import UserEdges
@@ -66,7 +66,7 @@ class TimeLearner(SpectralLearner):
             UsageError: there is no such parameter, or a value is out of its range.
         """
         own, rest = TimeSettings.split(settings)
-        users = int(rest.pop("choose_again", USERS))
+        users = number_of("choose_again", int, rest.pop("choose_again", USERS))
         held = tuple(rest.pop("held", (name for name in CHOSEN if name in settings)))
         return cls._of(rest, time_settings=own, choice=LiveChoice(own, users, held))
 

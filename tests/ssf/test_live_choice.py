@@ -264,6 +264,11 @@ def test_given_settings_hold_and_chosen_ones_are_chosen_again() -> None:
         make_learner("SSFT", {"held": ["rank"]})
     with pytest.raises(UsageError, match="choose_again is -1"):
         make_learner("SSFT", {"choose_again": -1})
+    for name in ("choose_again", "iterations", "passes"):
+        assert make_learner("SSFT", {name: 4.0}).parameters()[name] == 4
+        for value in (2.5, "many", None):
+            with pytest.raises(UsageError, match=f"{name} is {value!r}; it must be a whole number"):
+                make_learner("SSFT", {name: value})
 
 
 def test_a_forgotten_user_takes_all_that_was_measured_along() -> None:
