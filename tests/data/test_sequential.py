@@ -21,7 +21,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.model.sequential_recommender.gru4rec import GRU4Rec
 from recbole.quick_start import run_recbole
-from recbole.utils import init_seed
+from recbole.utils import FeatureType, init_seed
 
 from recbole_signed import UsageError, register_model
 from recbole_signed.data import SignedEvalBatch, SignedSequentialDataset, WindowLoader
@@ -309,6 +309,8 @@ def test_events_are_what_is_known_before_the_target(
     dislikes = [set(tokens(*each._dataset._pairs(each._dataset.neg_feat))) for each in loaders]
     for number, loader in enumerate(loaders):
         feat = loader._dataset.inter_feat
+        for column, kind in (("sign_list", FeatureType.TOKEN_SEQ), ("gap_list", FeatureType.FLOAT_SEQ)):
+            assert (loader._dataset.field2type[column], loader._dataset.field2seqlen[column]) == (kind, longest)
         for column in ("user_id", "item_id"):  # the rows and parts are those of the likes
             assert torch.equal(feat[column], likes[number]._dataset.inter_feat[column])
         known = set().union(*dislikes[: max(number, 1)])
