@@ -243,5 +243,5 @@ class SignedSampler:
 
 def scaled_powers(counts: IntArray, alpha: float) -> npt.NDArray[np.float64]:
     """Return ``counts [n]``, all above 0, to the power ``alpha``, divided by the largest power."""
-    logs = alpha * np.log(counts)
-    return np.exp(logs - logs.max())
+    logs = np.log(counts)
+    return np.exp(alpha * (logs - (logs.max() if alpha > 0 else logs.min())))

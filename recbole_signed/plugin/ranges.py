@@ -272,10 +272,11 @@ def _check_modes(eval_args: Any) -> None:
 
 
 def _check_sampling(sampling: Any) -> None:
-    """Refuse numbers of sampled items on which RecBole would fail in the first batch."""
+    """Refuse numbers of sampled items on which RecBole would fail in the first batch, and powers that are no number."""
     if not isinstance(sampling, Mapping):
         return
-    for name, limits in (("sample_num", COUNT), ("candidate_num", COUNT if sampling.get("dynamic") else FROM_ZERO)):
+    candidates = COUNT if sampling.get("dynamic") else FROM_ZERO
+    for name, limits in (("sample_num", COUNT), ("candidate_num", candidates), ("alpha", Interval(float))):
         value = sampling.get(name, limits.low)
         if value not in (None, "none") and not limits.holds(value):
             raise UsageError(f"train_neg_sample_args.{name} is {value!r}; it must be {limits}.")

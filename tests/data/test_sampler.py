@@ -137,7 +137,7 @@ def test_a_catalogue_of_one_item_is_refused_where_items_may_repeat(distribution:
         sampler.sample_by_user_ids([1], [1], 1)
 
 
-@pytest.mark.parametrize("alpha", [60.0, 4000.0, -4000.0])
+@pytest.mark.parametrize("alpha", [60.0, 4000.0, -4000.0, 1e308, -1e308])
 def test_a_distribution_that_leaves_next_to_nothing_to_the_others_is_drawn_from_all_the_same(
     alpha: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,9 @@ WRONG = [
     ("train_neg_sample_args", {"distribution": "uniform", "num": 5}),
     ("train_neg_sample_args", {"distribution": "uniform", "sample_num": 0}),
     ("train_neg_sample_args", {"distribution": "uniform", "sample_num": 1.5}),
+    ("train_neg_sample_args", {"distribution": "popularity", "alpha": "much"}),
+    ("train_neg_sample_args", {"distribution": "popularity", "alpha": float("inf")}),
+    ("train_neg_sample_args", {"distribution": "popularity", "alpha": float("nan")}),
     ("train_neg_sample_args", {"distribution": "uniform", "dynamic": True, "candidate_num": 0}),
 ]
 
