@@ -286,6 +286,20 @@ def test_a_forgotten_user_takes_all_that_was_measured_along() -> None:
         assert not any(sums.any() for sums in (*each.choice.gains, *each.choice.squares))
 
 
+def test_a_user_who_is_forgotten_during_a_fit_is_not_in_what_a_refresh_of_before_leaves() -> None:
+    """The fit began after another user was forgotten, the refresh before."""
+    made, stream = learner(), later()
+    refresh = copy.deepcopy(made)
+    made.update(stream.edges, stream.take([(3, 0, FORGET_USER)], [24 * DAY]))
+    made.refresh(stream.edges.export(), *stream.sizes)
+    fit = copy.deepcopy(made)
+    assert fit.choice.measured > 0
+    made.update(stream.edges, stream.take([(4, 0, FORGET_USER)], [24 * DAY]))
+    refresh.keep_without_forgotten(made)
+    fit.keep_without_forgotten(refresh)
+    assert fit.choice.measured == 0
+
+
 def test_what_was_measured_long_ago_counts_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a memory of no user, the sums are those of a choice that has measured nothing before."""
     made, stream = learner(users=40), later()

@@ -153,7 +153,11 @@ def _all_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("features", [False, True], ids=["", "predicted"])
 @pytest.mark.parametrize("timed", [False, True], ids=["", "timed"])
 @pytest.mark.parametrize("scale", list(FACTORS))
-@pytest.mark.parametrize("s", [FilterSettings(popularity_floor=0.1), SOME], ids=["no factor", "a factor"])
+@pytest.mark.parametrize(
+    "s",
+    [FilterSettings(popularity_floor=0.1), FilterSettings(popularity_floor=0.0), SOME],
+    ids=["no factor", "no popularity", "a factor"],
+)
 def test_the_best_are_those_of_all_scores(s: FilterSettings, scale: str, timed: bool, features: bool) -> None:
     for seed in range(4):
         fitted, rng = filter_of(seed, s, timed=timed, features=features), np.random.default_rng(seed)
