@@ -63,7 +63,6 @@ class LiveCounters:
                 self._ceiling = None
         if self._expected is not None and len(self._expected.likes) < n_items:
             self._expected = self._expected.grown(n_items)
-            self._now = self._unknown = None
 
     @property
     def now(self) -> ItemCounters:

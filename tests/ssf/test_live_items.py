@@ -106,13 +106,15 @@ def test_a_bound_holds_while_the_means_stay(monkeypatch: pytest.MonkeyPatch) -> 
     assert asked == [[5, 9], None]
 
 
-def test_a_bound_grows_with_the_items() -> None:
-    """Beyond the room that it was made with."""
+@pytest.mark.parametrize("expected", [None, predicted(streams.N_ITEMS)], ids=["", "predicted"])
+def test_bounds_and_predictions_grow_with_the_items(expected: ExpectedCounts | None) -> None:
+    """Beyond the room that they were made with."""
     stream, counters = streams.small_stream(), LiveCounters()
     counters.start(stream.edges.item_likes, stream.edges.item_dislikes)
+    counters.expect(expected)
     for item in range(streams.N_ITEMS, 4 * streams.N_ITEMS):
         counters.update(stream.edges, stream.take([(3, item, LIKE)]).items)
-        check(counters, stream, None, item + 1, LITTLE)
+        check(counters, stream, expected, item + 1, LITTLE)
 
 
 # ---- the best items ----
