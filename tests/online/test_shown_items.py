@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from small_recommender import N_ITEMS, NOW, Clock, begin, event
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Event, EventBatch, OnlineRecommender, OnlineReplica
-from recbole_signed.online.store import OnlineState, StateSettings
+from recbole_signed.online.store import LOG, OnlineState, StateSettings
 
 DAY = 86_400
 
@@ -79,6 +81,48 @@ def test_users_grow_older_though_the_clock_is_set_back(tmp_path: Path) -> None:
         assert set(state.items.tokens(state.hidden_items().tolist())) == {"b", "c"}
         state.ingest(EventBatch.of(event(20 + n, "third", f"a{n}", "like") for n in range(3)))
         clock.now += 2 * DAY  # the third user has come of age
+        assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
+
+
+def joined_by(folder: Path, user: str) -> int:
+    with contextlib.closing(sqlite3.connect(folder / LOG)) as connection:
+        return int(connection.execute("SELECT joined FROM users WHERE token = ?", (user,)).fetchone()[0])
+
+
+def put_joined(folder: Path, user: str, joined: float) -> None:
+    with contextlib.closing(sqlite3.connect(folder / LOG, isolation_level=None)) as connection:
+        assert connection.execute("UPDATE users SET joined = ? WHERE token = ?", (joined, user)).rowcount == 1
+
+
+def test_a_changed_time_of_joining_is_damage(tmp_path: Path) -> None:
+    """It would hide items, or show those that newcomers alone have touched."""
+    state = tmp_path / "state"
+    begin(state).close()
+    with contextlib.closing(OnlineRecommender.open(state)) as recommender:
+        recommender.update([event(n, user, f"i{n}", "like") for n, user in enumerate(["new", "gone"], 1)])
+        recommender.forget("gone")
+    time = joined_by(state, "new")
+    for user, joined in [("u2", 1), *(("new", time ^ (1 << bit)) for bit in range(63)), ("new", 0), ("new", 1e300)]:
+        was = joined_by(state, user)
+        put_joined(state, user, joined)
+        with pytest.raises(UsageError, match=r"when user \d+ joined is not what was written"):
+            OnlineRecommender.open(state)
+        put_joined(state, user, was)
+    OnlineRecommender.open(state).close()
+
+
+def test_times_of_joining_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    clock = Clock()
+    settings = StateSettings(clock=clock, newcomer_age=DAY, newcomer_size=1)
+    begin(tmp_path / "state").close()
+    recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
+    recommender.update([event(1, "old", "a", "like"), event(2, "young", "b", "like")])
+    recommender.close()
+    put_joined(tmp_path / "state", "old", NOW - 1000 * DAY)
+    put_joined(tmp_path / "state", "young", NOW)
+    with OnlineState.open(tmp_path / "state", settings=settings) as state:
+        state.recover()
+        list(state.replay())
         assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
 
 

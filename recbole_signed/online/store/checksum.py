@@ -9,6 +9,9 @@ import numpy as np
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_TIME = (1 << 43) - 1
+"""The bits of a time in milliseconds since 1970: those of the next two centuries."""
+_SEALED = np.int64(-1 << 63)
 
 
 def row_checksums(columns: Sequence[np.ndarray]) -> np.ndarray:
@@ -29,3 +32,18 @@ def _mix(value: np.ndarray) -> np.ndarray:
     value = (value ^ (value >> np.uint64(30))) * _FIRST
     value = (value ^ (value >> np.uint64(27))) * _SECOND
     return value ^ (value >> np.uint64(31))
+
+
+def sealed(ids: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return times, int64 ``[n]`` in milliseconds, each with a checksum of itself and of its id in the bits above it.
+
+    A zero stays a zero. What is sealed is negative, so that it is told from the times of earlier versions of this
+    package, which have no checksum.
+    """
+    return np.where(times == 0, 0, times | (row_checksums((ids, times)) & ~_TIME) | _SEALED)
+
+
+def unsealed(ids: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return the times that were sealed, or that an earlier version kept as they are; -1 for what is damaged."""
+    times = kept & _TIME
+    return np.where((kept == times) | (kept == sealed(ids, times)), times, -1)

@@ -21,7 +21,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at
 from recbole_signed.online import FORGET_USER, USER, EventBatch
-from recbole_signed.online.store.checksum import row_checksums
+from recbole_signed.online.store.checksum import row_checksums, unsealed
 from recbole_signed.online.store.database import (
     connect,
     damaged,
@@ -95,6 +95,9 @@ class EventLog:
             self.last_seq = self._last_seq()
             self.users = self._load("users", check)
             self.items = self._load("items", check)
+            self._joined = np.zeros(1, dtype=np.int64)
+            if check:
+                self.times_of_joining(len(self.users))
             if check and not self._seen.is_whole():
                 raise damaged(self.path, "the ids of events that were taken are not what was written")
 
@@ -335,6 +338,31 @@ class EventLog:
             for table, vocabulary in (("users", self.users), ("items", self.items)):
                 query = f"SELECT token, tag FROM {table} WHERE id >= ? ORDER BY id"
                 vocabulary.extend(self.connection.execute(query, (len(vocabulary),)))
+
+    def times_of_joining(self, size: int) -> np.ndarray:
+        """Return when users joined by id, in milliseconds, int64 of at least ``size``, or of as many as there are.
+
+        Those of the data set that the state was begun with, and those who were forgotten when this was read, have 0.
+
+        Raises:
+            UsageError: one is not what was written.
+        """
+        first = len(self._joined)
+        if size > first:
+            query = (
+                "SELECT CASE typeof(joined) WHEN 'integer' THEN joined ELSE -1 END, token IS NULL FROM users "
+                "WHERE id >= ? ORDER BY id"
+            )
+            with reading(self.path):
+                rows = np.fromiter(self.connection.execute(query, (first,)), dtype="i8, ?")
+            ids = np.arange(first, first + len(rows))
+            times = unsealed(ids, rows["f0"])
+            zero = rows["f1"] | (ids < self.begun[0] if self.begun else times == 0)
+            bad = np.flatnonzero((times < 0) | (zero != (times == 0)))
+            if bad.size:
+                raise damaged(self.path, f"when user {ids[bad[0]]} joined is not what was written")
+            self._joined = np.concatenate([self._joined, times])
+        return self._joined
 
     def position(self, source: str) -> str | None:
         """How far a source was read when its last batch became durable; None where it is not known."""

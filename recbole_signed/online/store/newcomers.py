@@ -39,11 +39,10 @@ class Newcomers:
     """
 
     def __init__(self, log: EventLog, announcements: Announcements, edges: EdgeState) -> None:
-        self._connection, self._settings = log.connection, log.settings
+        self._log, self._settings = log, log.settings
         began_with_users = log.begun is not None and log.begun[0] > 1
         self._rests_until = 0 if began_with_users else log.created + 1000 * log.settings.newcomer_age
         """Milliseconds since 1970 up to which everybody is trusted."""
-        self._joined = np.zeros(1, dtype=np.int64)
         self._known, self._named, self._bare = (np.zeros(0, dtype=bool) for _ in range(3))
         self._looked = -np.inf
         self._of_newcomers: np.ndarray | None = None
@@ -120,12 +119,9 @@ class Newcomers:
         return found
 
     def _trusted(self, edges: EdgeState, users: np.ndarray) -> np.ndarray:
-        if edges.n_users > len(self._joined):
-            query = "SELECT joined FROM users WHERE id >= ? ORDER BY id"
-            more = [row[0] for row in self._connection.execute(query, (len(self._joined),))]
-            self._joined = np.concatenate([self._joined, np.array(more, dtype=np.int64)])
-        known = users < len(self._joined)
-        joined = np.where(known, self._joined[np.where(known, users, 0)], self._settings.now())
+        times = self._log.times_of_joining(edges.n_users)
+        known = users < len(times)
+        joined = np.where(known, times[np.where(known, users, 0)], self._settings.now())
         old = joined <= self._settings.now() - 1000 * self._settings.newcomer_age
         large = edges.user_likes[users] + edges.user_dislikes[users] >= self._settings.newcomer_size
         return (joined == 0) | (old & large)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recbole_signed.ids_and_times import hash_of, hashes
+from recbole_signed.online.store.checksum import sealed
 
 TAG = 16  # bytes of a tag, and of the salt
 
@@ -30,10 +31,10 @@ class NewTokens:
     tags: list[bytes]
 
     def rows(self, now: int) -> list[tuple[int, str | None, bytes | None, bytes, int]]:
-        """Rows (id, token, salt, tag, time of joining) as the log keeps them."""
-        ids = range(self.first, self.first + len(self.tokens))
-        joined = (0 if token is None else now for token in self.tokens)
-        return list(zip(ids, self.tokens, self.salts, self.tags, joined, strict=True))
+        """Rows (id, token, salt, tag, sealed time of joining) as the log keeps them."""
+        ids = np.arange(self.first, self.first + len(self.tokens))
+        joined = sealed(ids, np.array([0 if token is None else now for token in self.tokens], dtype=np.int64))
+        return list(zip(ids.tolist(), self.tokens, self.salts, self.tags, joined.tolist(), strict=True))
 
     def append(self, token: str) -> int:
         """Add one more token and give its id."""
