@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +39,22 @@ def test_it_writes_its_report_beside_the_yaml(experiment: Path, capfd: pytest.Ca
     assert {each.name for each in experiment.parent.iterdir()} == {"small.yaml", "small.md", "small.jsonl", "small.png"}
     table = (experiment.parent / "small.md").read_text()
     assert outcome(capfd, "online", experiment)[:2] == (0, table)  # the old name; from what is there
+
+
+def test_a_replay_that_is_terminated_leaves_no_events_behind(experiment: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(temporary)}
+    command = [sys.executable, "-m", "recbole_signed", "replay", str(experiment)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    for _ in range(6_000):
+        if list(temporary.rglob("log.sqlite")):
+            break
+        time.sleep(0.01)
+    process.terminate()
+    assert process.communicate()[1].endswith("Interrupted.\n")
+    assert process.returncode == 130
+    assert not list(temporary.iterdir())
 
 
 def test_an_unknown_data_set_is_refused(experiment: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -48,8 +48,8 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     settings = yaml_if_there(folder / f"{folder.name}.yaml")
     state_of = digest([spec.hash(), data_sha256(folder, spec.dataset), settings, __version__])
     out = work / f"{spec.path.stem}-{state_of[:12]}"
-    out.mkdir(parents=True, exist_ok=True)
     replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
+    out.mkdir(parents=True, exist_ok=True)
     files = [out / f"window-{number:03d}.parquet" for number in range(len(replay))]
     missing = [number for number, file in enumerate(files) if not file.exists()]
     if not missing:
