@@ -137,8 +137,8 @@ def test_an_interrupted_experiment_ends_as_one_that_was_not(
 ) -> None:
     run = partial(run_stream, spec(freshness=freshness, cut=0.9), data, progress=False)
     whole, part = run(tmp_path / "whole"), run(tmp_path / "part")
-    for number in (4, 7):
-        (part / f"window-{number:03d}.parquet").unlink()
+    for name in ("window-004.parquet", "window-007.json"):
+        (part / name).unlink()
     before = (part / "window-005.parquet").stat().st_mtime_ns
     assert run(tmp_path / "part") == part
     assert (part / "window-005.parquet").stat().st_mtime_ns == before
@@ -147,6 +147,11 @@ def test_an_interrupted_experiment_ends_as_one_that_was_not(
     (part / "settings.json").unlink()  # which what learns writes
     assert run(tmp_path / "part") == part
     assert not (part / "settings.json").exists(), "no window was left"
+    for content in (None, "[1]"):
+        if content:
+            (part / "settings.json").write_text(content)
+        with pytest.raises(UsageError, match=r"is damaged .* remove it, and the experiment is run again"):
+            summarise(part)
 
 
 def test_an_interrupted_experiment_keeps_what_retraining_remembers(

@@ -22,6 +22,7 @@ from recbole_signed.experiments.replay.freshness import run_by_event
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import POP, StreamSpec
+from recbole_signed.experiments.replay.summary import is_finished
 from recbole_signed.experiments.runs import data_sha256, digest, yaml_if_there
 from recbole_signed.files import replacing
 from recbole_signed.memory import memory_bytes
@@ -51,7 +52,7 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"window-{number:03d}.parquet" for number in range(len(replay))]
-    missing = [number for number, file in enumerate(files) if not file.exists()]
+    missing = [number for number, file in enumerate(files) if not is_finished(file)]
     if not missing:
         return out
     if spec.freshness:

@@ -25,6 +25,7 @@ from recbole_signed.experiments.replay.cases import Cases
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec, milliseconds
+from recbole_signed.experiments.replay.summary import is_finished
 from recbole_signed.files import replacing
 from recbole_signed.memory import memory_bytes
 from recbole_signed.online.events import EventBatch
@@ -80,7 +81,7 @@ def run_by_event(
         delays = _delays(spec, state, out, folder)
         for number in tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr):
             window, path = replay.window(number), files[number]
-            done = path.exists()
+            done = is_finished(path)
             tables = []
             for run in _runs(window):
                 for each in delays:

@@ -61,6 +61,11 @@ def _number_of(file: Path) -> int:
     return int(file.stem.removeprefix("window-"))
 
 
+def is_finished(file: Path) -> bool:
+    """Return whether the cases of a window and its times, which are written before them, are there."""
+    return file.exists() and file.with_suffix(".json").exists()
+
+
 def summarise(folder: Path) -> dict[str, Any]:
     """Return all figures of an experiment, as JSON can hold them.
 
@@ -76,7 +81,7 @@ def summarise(folder: Path) -> dict[str, Any]:
         return _summary(folder)
     except UsageError:
         raise
-    except (ValueError, TypeError, LookupError, AttributeError, pl.exceptions.PolarsError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, FileNotFoundError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{folder} is damaged ({error}); remove it, and the experiment is run again.") from error
 
 
@@ -91,7 +96,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         "pooled": pooled,
         "gate": _gate(pooled),
         "cost": _cost(times),
-        "settings": parse_json((folder / "settings.json").read_bytes()),
+        "settings": dict(parse_json((folder / "settings.json").read_bytes())),
         "peak_memory_bytes": max(each["peak_memory_bytes"] for each in times),
     }
 
