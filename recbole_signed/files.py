@@ -7,14 +7,18 @@ import errno
 import fcntl
 import hashlib
 import json
+import lzma
 import os
 import secrets
 import shutil
 import stat
+import struct
 import weakref
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from recbole_signed.errors import UsageError, argument, ending
 
@@ -70,6 +74,23 @@ def sha256(path: Path) -> str:
         while chunk := file.read(_BLOCK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+ARCHIVE_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    *(LookupError, RuntimeError, TypeError, ValueError),
+)
+"""What reading a damaged zip archive, or one that somebody made by hand, may end in."""
+
+
+def damage_of_archive(file: Path | BinaryIO) -> str | None:
+    """Return what is wrong with a zip archive, by the checksums and the names in it; None where nothing is."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            bad = archive.testzip()
+    except ARCHIVE_DAMAGE as error:
+        return str(error)
+    return None if bad is None else f"the checksum of {bad} does not fit"
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import lzma
 import shutil
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,11 +17,9 @@ from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import no_training_curves
 from recbole_signed.convert import check_expanded, refuse_changed
 from recbole_signed.errors import UsageError
-from recbole_signed.files import path_of, require_file
+from recbole_signed.files import ARCHIVE_DAMAGE, damage_of_archive, path_of, require_file
 from recbole_signed.plugin import check_dataset_name
 from recbole_signed.trainer import read_checkpoint, restored
-
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMAError)
 
 
 def load(path: Path | str, *, data_path: Path | str | None = None, device: str = "cpu") -> Recommender:
@@ -48,7 +44,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
     require_file(path, "the file of a saved model, or a checkpoint (.pth) in it")
     scratch = tempfile.TemporaryDirectory(prefix="recbole-signed-")
     folder = Path(scratch.name)
-    bundled = zipfile.is_zipfile(path) and _unpack(path, folder)
+    bundled = _unpack(path, folder)
     state = read_checkpoint(folder / CHECKPOINT if bundled else path)
     config = state["config"]
     # no data set that another process pickled is read in place of the files
@@ -84,26 +80,39 @@ def _usable(device: Any) -> torch.device:
 
 
 def _unpack(path: Path, folder: Path) -> bool:
-    """Unpack a saved model; False where the archive is another one, as torch writes it."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if FORMAT_FILE not in names:
-            return False
-        try:
-            check_expanded(path, sum(each.file_size for each in archive.infolist()))
-            version = json.loads(archive.read(FORMAT_FILE))["format"]
-            for name in names if version == FORMAT else ():
-                parts = PurePosixPath(name).parts
-                if name != CHECKPOINT and (len(parts) != 3 or parts[0] != DATA or ".." in parts):
-                    continue
-                target = folder.joinpath(*parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(name) as source, target.open("wb") as file:
-                    shutil.copyfileobj(source, file)
-        except UsageError:
-            raise
-        except (*_DAMAGED, LookupError, RuntimeError, TypeError, ValueError) as error:  # a crafted one fails anywhere
-            raise UsageError(f"{path} is damaged ({error}); save the model again.") from error
+    """Unpack a saved model; False where it is another file, as torch writes it."""
+    try:
+        version = _format(path)
+    except UsageError:
+        raise
+    except ARCHIVE_DAMAGE as error:
+        raise UsageError(f"{path} is damaged ({error}); save the model again.") from error
+    if version is None:
+        return False
     if version != FORMAT:
         raise UsageError(f"{path} has the format {version}, but {FORMAT} is read; update recbole-signed.")
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            parts = PurePosixPath(name).parts
+            if name != CHECKPOINT and (len(parts) != 3 or parts[0] != DATA or ".." in parts):
+                continue
+            target = folder.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file)
     return True
+
+
+def _format(path: Path) -> Any:
+    """Return the format of a saved model that is whole; None for another file."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        if FORMAT_FILE not in archive.namelist():
+            return None
+        check_expanded(path, sum(each.file_size for each in archive.infolist()))
+        found = json.loads(archive.read(FORMAT_FILE))["format"]
+    damage = damage_of_archive(path)  # of names, too: a file of another name would be passed over
+    if damage is not None:
+        raise ValueError(damage)
+    return found

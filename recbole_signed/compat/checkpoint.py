@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+from recbole_signed.files import damage_of_archive
+
 TRUSTED_ROOTS: set[str] = {"recbole", "recbole_gnn", "recbole_signed"}
 """Modules whose classes (theirs and those of modules below them) a checkpoint that RecBole reads may hold."""
 
@@ -23,10 +25,11 @@ TRAINED_VOCABULARY = "trained_vocabulary"
 """Key of a configuration that was read from a checkpoint: the vocabulary of the data of the training."""
 
 
-def refuse_other_formats(f: Any) -> None:
-    """Raise `pickle.UnpicklingError` for what else `torch.load` reads: TorchScript, tar, bare pickles.
+def check_archive(f: Any) -> None:
+    """Raise `pickle.UnpicklingError` for what is no archive that RecBole has written, or no longer what was written.
 
-    RecBole writes none of them, and their readers run code or write files without asking an unpickler.
+    Else `torch.load` reads TorchScript, tar and bare pickles, whose readers run code or write files without asking an
+    unpickler, and it passes over the checksums of an archive: a flipped bit would be another weight.
     """
     import torch
 
@@ -39,6 +42,9 @@ def refuse_other_formats(f: Any) -> None:
             raise pickle.UnpicklingError(
                 f"'{f}' is not an archive as torch.save writes it for RecBole, so it was not loaded."
             )
+        damage = damage_of_archive(file)
+        if damage is not None:
+            raise pickle.UnpicklingError(f"'{f}' is damaged ({damage}), so it was not loaded.")
         file.seek(start)
 
 

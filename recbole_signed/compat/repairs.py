@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_signed.compat import file_values
-from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, refuse_other_formats
+from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, check_archive
 from recbole_signed.errors import UsageError
 
 APPLIED: dict[str, str] = {}
@@ -460,7 +460,7 @@ def checkpoint_loading(_utils: ModuleType) -> None:
         strict = os.getenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0").lower() in {"1", "y", "yes", "true"}
         if not own or decided or strict:
             return original(f, *args, **kwargs)
-        refuse_other_formats(f)
+        check_archive(f)
         return original(f, *args, **(kwargs | {"weights_only": False, "pickle_module": CHECKPOINT_PICKLE}))
 
     load._recbole_signed = True  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model, init_seed
 
-from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden, refuse_other_formats
+from recbole_signed.compat import CHECKPOINT_PICKLE, check_archive, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.files import require_file
 from recbole_signed.model import RateWeighted
@@ -27,7 +27,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     require_file(path, "a checkpoint (.pth) in it")
     try:
-        refuse_other_formats(path)
+        check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, AttributeError, ImportError) as error:
         raise UsageError(f"{path} can't be read as a checkpoint: {str(error).splitlines()[0]}") from error

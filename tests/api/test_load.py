@@ -180,6 +180,25 @@ def test_what_is_no_model_is_one_sentence(ssf: Any) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_flipped_bit_is_found_or_changes_nothing(ssf: Any, trained: Any) -> None:
+    """Of the archive that a saved model is, whose names lead to files, and of the weights in a checkpoint."""
+    ssf.save("model.rs")
+    checkpoint = trained("BPR")
+    rng = np.random.default_rng(4)
+    for path, last in ((Path("model.rs"), 300), (checkpoint, 0)):
+        whole, refused = path.read_bytes(), 0
+        expected = rs.load(path).recommend(["3", "7"], k=20)
+        for place in rng.integers(len(whole) - last if last else 0, len(whole), 40).tolist():
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(damaged)
+            try:
+                assert rs.load(path).recommend(["3", "7"], k=20).equals(expected), place
+            except rs.UsageError:
+                refused += 1
+        assert refused > 10
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", None])
 def test_a_device_that_is_not_there_is_one_sentence(device: Any, ssf: Any) -> None:
     ssf.save("model.rs")
