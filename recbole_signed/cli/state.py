@@ -323,14 +323,22 @@ def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
         finally:
             log.close()
 
-    base = look(log_file.name, base_of_log)
-    if base is not None:
-        look(base, lambda: read_tensors(state / base, read_manifest(state / base), "edges"))
+    def read_base(folder: Path) -> None:
+        read_tensors(folder, read_manifest(folder), "edges")
+
+    base, newer = "", look(log_file.name, base_of_log)
+    while newer is not None and newer != base:  # a writer may put another one in its place while it is read
+        damage.pop(base, None)
+        base = newer
+        look(base, partial(read_base, state / base))
+        newer = look(log_file.name, base_of_log) if base in damage else base
     for register in (BACKUPS, ANNOUNCEMENTS):
         look(register, partial(read_lines, state / register))
     versions = _versions(state)
     for name in versions.names():
         look(name, partial(versions.load, name))
+        if damage.pop(name, None) and (versions.folder / name).is_dir():  # neither thrown away nor written meanwhile
+            look(name, partial(versions.load, name))
     return damage, look(DEAD_LETTERS, lambda: sum(1 for _ in DeadLetterFile(state / DEAD_LETTERS))) or 0
 
 

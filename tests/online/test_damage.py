@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import shutil
 import sqlite3
@@ -17,9 +18,11 @@ from small_recommender import begin, event
 from typer.testing import CliRunner
 
 from recbole_signed.cli.app import app
+from recbole_signed.cli.state import _damage
 from recbole_signed.errors import UsageError
-from recbole_signed.online import Event, EventBatch, OnlineRecommender
-from recbole_signed.online.store import MANIFEST, OnlineState, read_manifest
+from recbole_signed.online import Event, EventBatch, OnlineRecommender, store
+from recbole_signed.online.store import LOG, MANIFEST, EventLog, OnlineState, Versions, database, read_manifest
+from recbole_signed.online.store.seen import Seen
 
 N_EVENTS = 300
 
@@ -139,6 +142,62 @@ def told_by(folder: Path) -> tuple[Any, ...]:
     if done.exit_code:
         raise UsageError(done.output)
     return (*told, lists)
+
+
+def test_a_log_that_is_written_while_it_is_checked_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OnlineState.open(tmp_path) as state:
+        state.recover()
+        numbers = itertools.count()
+
+        def write() -> None:
+            number = next(numbers)
+            state.ingest(EventBatch.of([event(number, f"user{number}", "item", "like")]))
+            state.withdraw([f"item{number}"])
+
+        def total(seen: Seen) -> int:
+            if seen._connection is not state.log.connection:  # the rows were read
+                write()
+            return read_total(seen)
+
+        def kept_sum(connection: sqlite3.Connection) -> int:
+            write()
+            return read_sum(connection)
+
+        write()
+        read_total, read_sum = Seen._total, database._kept_sum
+        monkeypatch.setattr(Seen, "_total", total)
+        monkeypatch.setattr(database, "_kept_sum", kept_sum)
+        with contextlib.closing(EventLog(tmp_path / LOG, read_only=True)) as log:
+            log.verify()
+        assert next(numbers) == 4
+
+
+def test_a_version_and_a_base_that_go_while_they_are_read_are_not_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender = begin(tmp_path / "state")
+    recommender.update([event(1, "u1", "i1", "like")])
+
+    def load(versions: Versions, name: str) -> Any:
+        shutil.rmtree(versions.folder / name)
+        return load_version(versions, name)
+
+    def manifest(folder: Path) -> dict[str, Any]:
+        if folder.name.startswith("base-0"):
+            recommender.compact()
+        return read_manifest(folder)
+
+    load_version = Versions.load
+    recommender.snapshot()
+    recommender.versions.remove("v000001")
+    monkeypatch.setattr(store, "read_manifest", manifest)
+    damage, _ = _damage(tmp_path / "state", tmp_path / "state" / LOG)
+    assert (damage, recommender.state.base._log.base_seq if recommender.state else 0) == ({}, 1)
+    monkeypatch.setattr(Versions, "load", load)
+    assert _damage(tmp_path / "state", tmp_path / "state" / LOG)[0] == {}
+    recommender.close()
 
 
 @pytest.mark.parametrize("n_flips", [4, pytest.param(80, marks=MANY)])

@@ -153,8 +153,11 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
     tables = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
     if sorted(sql for (sql,) in tables) != sorted(_STATEMENTS):
         raise damaged(path, "its tables are not those that were made")
-    if check and small_sum(connection) != _kept_sum(connection):
-        raise damaged(path, "its list of withdrawn items or of erasures is not what was written")
+    if check:
+        with one_view(connection):
+            fits = small_sum(connection) == _kept_sum(connection)
+        if not fits:
+            raise damaged(path, "its list of withdrawn items or of erasures is not what was written")
 
 
 def reserve_wal(path: Path) -> None:

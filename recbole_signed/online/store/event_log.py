@@ -83,7 +83,10 @@ class EventLog:
         Raises:
             UsageError: the log is damaged.
         """
-        with reading(self.path):
+        with (
+            reading(self.path),
+            one_view(self.connection),
+        ):  # another process may write, and checksums are held against rows
             meta = read_meta(self.connection, self.path)
             self._seen = Seen(self.connection, meta["key"])
             self.withdrawn = Withdrawn(self.connection, self.path)

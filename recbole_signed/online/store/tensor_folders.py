@@ -125,13 +125,13 @@ def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[s
 
     path = folder / f"{name}.safetensors"
     try:
-        found = sha256(path)
-    except OSError as error:
-        raise DamagedError(f"{folder} can't be read: {error.strerror} ({path.name}).") from error
-    if found != manifest["sha256"].get(path.name):
-        raise DamagedError(f"{path} is damaged: its checksum does not fit.")
-    try:
+        if sha256(path) != manifest["sha256"].get(path.name):
+            raise DamagedError(f"{path} is damaged: its checksum does not fit.")
         with safe_open(path, "np") as tensors:  # copies each from the pages that were just read, once
             return {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
+    except DamagedError:
+        raise
+    except OSError as error:  # also where a writer throws the folder away between the two
+        raise DamagedError(f"{folder} can't be read: {error.strerror or error} ({path.name}).") from error
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{path} is damaged: it holds no tensors ({error}).") from error
