@@ -277,7 +277,8 @@ def verify(
     damage, rejected = _damage(state, path)
     n = len(_versions(state).names())
     lines = [f"{name}: {reason}" for name, reason in damage.items()]
-    lines.append(f"{n} versions, {rejected} rejected events: {'damaged' if damage else 'no damage found'}.")
+    found = f"{counted(n, 'version')}, {counted(rejected, 'rejected event')}"
+    lines.append(f"{found}: {'damaged' if damage else 'no damage found'}.")
     _print({"damage": damage, "versions": n, "dead_letters": rejected}, as_json, "\n".join(lines))
     raise typer.Exit(1 if damage else 0)
 
@@ -339,6 +340,8 @@ def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
         look(name, partial(versions.load, name))
         if damage.pop(name, None) and (versions.folder / name).is_dir():  # neither thrown away nor written meanwhile
             look(name, partial(versions.load, name))
+    if versions.pointer_is_damaged():
+        damage["CURRENT"] = "it names no version that is there; name one with 'state versions rollback'."
     return damage, look(DEAD_LETTERS, lambda: sum(1 for _ in DeadLetterFile(state / DEAD_LETTERS))) or 0
 
 

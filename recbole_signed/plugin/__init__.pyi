@@ -35,5 +35,7 @@ from .ranges import Listed as Listed
 from .ranges import Words as Words
 from .ranges import check_entries as check_entries
 from .ranges import declared_for as declared_for
+from .ranges import declared_ranges as declared_ranges
 from .ranges import ranges_of as ranges_of
+from .ranges import without_numpy as without_numpy
 from .registry import PROPERTIES as PROPERTIES

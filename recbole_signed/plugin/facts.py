@@ -43,6 +43,7 @@ class ModelFacts:
     learner: str = "recbole_signed.online.learners.embedding:EmbeddingLearner"
     stream_chooser: str | None = None
     export_recipe: Mapping[str, Any] = field(default_factory=dict)
+    parameter_ranges: Mapping[str, str] = field(default_factory=dict)
 
 
 STOCK = {

@@ -168,6 +168,11 @@ def ranges_of(model_class: type) -> dict[str, Interval | Words]:
     own: dict[str, str] = {}
     for each in reversed(model_class.__mro__):
         own |= vars(each).get("parameter_ranges", {})
+    return declared_ranges(own)
+
+
+def declared_ranges(own: Mapping[str, str]) -> dict[str, Interval | Words]:
+    """Return key -> the values that it may have: those of keys that all models share, and of a model's declarations."""
     return RANGES | {key: Interval.of(text) for key, text in own.items()}
 
 

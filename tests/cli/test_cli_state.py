@@ -118,6 +118,17 @@ def test_verify(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert "3 versions, 0 rejected events: damaged." in out
 
 
+@pytest.mark.parametrize("content", ["", "v00000", "v000009\n"])
+def test_verify_finds_a_damaged_name_of_the_current_version(
+    capsys: pytest.CaptureFixture[str], folder: Path, content: str
+) -> None:
+    (folder / "versions" / "CURRENT").write_text(content)
+    status, out, _ = outcome(capsys, "state", "verify", folder)
+    assert (status, "CURRENT: it names no version that is there" in out) == (1, True)
+    assert outcome(capsys, "state", "versions", "rollback", folder, "v000002")[0] == 0
+    assert as_json(capsys, "state", "verify", folder)["damage"] == {}
+
+
 def test_verify_says_that_short_texts_are_found_by_chance(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     _, out, _ = outcome(capsys, "state", "verify", folder, "--forgotten", "nobody-of-this-name", "--event-id", "i")
     assert "Other ids, numbers and checksums hold texts as short as 'i' by chance." in out

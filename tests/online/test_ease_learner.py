@@ -121,5 +121,5 @@ def test_parameters_are_those_of_the_yaml() -> None:
     assert make_learner("SignedEASE", {"dislike_weight": 0.2, "reg_weight": 3}).reg_weight == 3.0
     with pytest.raises(UsageError, match="reg_weigth"):
         make_learner("SignedEASE", {"reg_weigth": 3})
-    with pytest.raises(UsageError, match="must be positive"):
+    with pytest.raises(UsageError, match="reg_weight is 0; it must be a number above 0"):
         make_learner("SignedEASE", {"reg_weight": 0})

@@ -143,3 +143,13 @@ def test_users_and_items_that_nobody_knows() -> None:
     scores = learner.scores(stream.edges, np.array([0, streams.N_USERS + 100]))
     assert scores.shape == (2, streams.N_ITEMS)
     assert not torch.any(scores)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("embedding_size", -3), ("n_iterations", 2.5), ("reg_weight", -1), ("like_weight", float("nan"))],
+)
+def test_parameters_are_in_the_ranges_of_the_model(key: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"{key} is {value}; it must be a"):
+        make_learner("SignediALS", {key: value})
+    assert make_learner("SignediALS", {"embedding_size": np.int64(8)}).size == 8

@@ -63,5 +63,5 @@ def test_no_item_is_near_another_and_nothing_is_stale() -> None:
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan")])
 def test_a_half_life_is_a_time(value: float) -> None:
-    with pytest.raises(UsageError, match=r"half_life is .*; it must be above 0, in days"):
+    with pytest.raises(UsageError, match=r"half_life is .*; it must be a number above 0"):
         make_learner("DecayPop", {"half_life": value})

@@ -13,7 +13,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import gram_inverse, replace_rows
 from recbole_signed.online import LIKE
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed, csr, graph_of, rows_of, user_rows
@@ -33,10 +32,7 @@ class EaseLearner(LearnerDefaults):
 
     Args:
         dislike_weight: w, the weight of a dislike in X.
-        reg_weight: lambda.
-
-    Raises:
-        UsageError: ``reg_weight`` is not positive.
+        reg_weight: lambda, above 0.
     """
 
     name = "SignedEASE"
@@ -44,8 +40,6 @@ class EaseLearner(LearnerDefaults):
     def __init__(self, dislike_weight: float = 0.5, reg_weight: float = 250.0) -> None:
         self.dislike_weight = float(dislike_weight)
         self.reg_weight = float(reg_weight)
-        if not self.reg_weight > 0:
-            raise UsageError(f"reg_weight is {self.reg_weight:g}, but must be positive.")
         self.n_items = 1
         self._inverse = torch.full((1, 1), 1.0 / self.reg_weight)
         self._matrix = sp.csr_matrix((1, 1), dtype=np.float32)

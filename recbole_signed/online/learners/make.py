@@ -9,7 +9,7 @@ from typing import Any
 
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.online.learners.base import DISLIKE_PUSH, Learner
-from recbole_signed.plugin import STOCK, facts_of, registry
+from recbole_signed.plugin import STOCK, declared_ranges, facts_of, registry, without_numpy
 
 
 def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learner:
@@ -22,7 +22,7 @@ def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learn
     Raises:
         UsageError: the model can't go on learning, or it has no such parameter or no such value of it.
     """
-    given = dict(settings or {})
+    given = without_numpy(dict(settings or {}))
     push = given.pop("dislike_push", DISLIKE_PUSH)
     try:
         learner = _make(model, given)
@@ -80,9 +80,12 @@ def _make(model: str, given: dict[str, Any]) -> Learner:
         learner = factory.from_settings(given)
     else:
         known = list(inspect.signature(factory).parameters)
-        for key in given:
+        ranges = declared_ranges(facts_of(model).parameter_ranges)
+        for key, value in given.items():
             if key not in known:
                 raise UsageError(f"{model} has no parameter '{key}' under a stream{ending(key, known)}")
+            if key in ranges and not ranges[key].holds(value):
+                raise UsageError(f"{key} is {value!r}; it must be {ranges[key]}.")
         learner = factory(**given)
     return learner
 

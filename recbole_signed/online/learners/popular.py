@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.errors import UsageError
 from recbole_signed.online.learners.base import IntArray, LearnerDefaults, Refreshed
 from recbole_signed.online.learners.neighbours import NEAR
 from recbole_signed.online.store import Changes, EdgeArrays, EdgeState, RecentCounts
@@ -76,8 +75,6 @@ class DecayPopularLearner(PopularLearner):
     def __init__(self, half_life: float = 7.0) -> None:
         super().__init__()
         self.half_life = float(half_life)
-        if not self.half_life > 0:
-            raise UsageError(f"half_life is {half_life}; it must be above 0, in days.")
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters, by the names in the model's yaml."""

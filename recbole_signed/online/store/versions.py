@@ -91,6 +91,10 @@ class Versions:
             return None
         return name if _NAME.fullmatch(name) else None
 
+    def pointer_is_damaged(self) -> bool:
+        """Whether the file that names the current version is there, and names none."""
+        return (self.folder / CURRENT).is_file() and self.current() not in self.names()
+
     def candidates(self) -> list[str]:
         """Names to start from, best first: the current one, then those before it."""
         names, current = self.names(), self.current()
