@@ -363,7 +363,8 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
     @app.post("/v1/models", status_code=201, response_model_exclude_none=True, **admin)
     def post_model() -> schemas.Models:
         """Save the model as a version."""
-        _trainer(engine).snapshot()
+        with disk():
+            _trainer(engine).snapshot()
         return models()
 
     @app.post("/v1/models/{name}/activate", response_model_exclude_none=True, **admin)

@@ -264,6 +264,17 @@ def test_versions(serve: Make) -> None:
     assert "no version 'v000099'" in missing.json()["detail"]
 
 
+def test_a_version_that_cannot_be_written_is_no_fault_of_the_request(serve: Make) -> None:
+    client = serve()
+    folder = client.engine.trainer.state.directory  # type: ignore[attr-defined]
+    folder.rename(folder.with_name("moved"))
+    refused = client.post("/v1/models")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert str(folder) not in refused.json()["detail"]
+    folder.with_name("moved").rename(folder)
+    assert client.post("/v1/models").status_code == 201
+
+
 def test_routes_of_gorse(serve: Make) -> None:
     client = serve()
     same = {"UserId": "g", "Timestamp": "2023-11-14T00:00:00Z"}
