@@ -227,7 +227,7 @@ class SignedDataset(ColumnarDataset):
         """Split likes as RecBole would, and the other rows by the same rule.
 
         The parts of a data set that is split already stay, unless ``eval_args.split`` is ``RS: [1, 0, 0]``: then all
-        rows are training rows.
+        rows are training rows, and ``duplicate_pairs`` holds for pairs that are in several parts, too.
 
         Returns:
             The training, validation and test parts; each has its own ``inter_feat``, ``neg_feat`` and
@@ -244,6 +244,8 @@ class SignedDataset(ColumnarDataset):
             rows = {name: by_part(keys.part, len(self.file_size_list)) for name, keys in self._row_keys.items()}
         else:
             rows = self._rows_by_rule(SplitRule.from_eval_args(self.config["eval_args"]))
+            if self.benchmark_filename_list is not None:
+                rows = self._without_repeats(rows)
         parts = []
         for number in range(len(rows["inter_feat"])):
             part = self.copy(_take(self.inter_feat, rows["inter_feat"][number]))
@@ -259,6 +261,20 @@ class SignedDataset(ColumnarDataset):
             )
         self._set_histories(parts)
         return parts
+
+    def _without_repeats(self, rows: dict[str, list[IntArray]]) -> dict[str, list[IntArray]]:
+        """Apply ``duplicate_pairs`` to rows of parts that become one; at loading it held within each of them."""
+        tables, keys = [getattr(self, name) for name in SIGNS], [self._row_keys[name] for name in SIGNS]
+        sizes = [len(table) for table in tables]
+        users, items = (np.concatenate(each) for each in zip(*map(self._pairs, tables), strict=True))
+        order = np.argsort(np.concatenate([each.part for each in keys]), kind="stable")
+        sign = np.repeat(np.array([*SIGNS.values()], dtype=np.int8), sizes)[order]
+        times = [each.time for each in keys if each.time is not None]
+        time = np.concatenate(times)[order] if times else None
+        stays = np.empty(len(order), dtype=bool)
+        stays[order] = resolve((users * self.item_num + items)[order], sign, time, self.signed.duplicate_pairs).stays
+        kept = dict(zip(SIGNS, np.split(stays, np.cumsum(sizes)[:-1]), strict=True))
+        return {name: [part[kept[name][part]] for part in parts] for name, parts in rows.items()}
 
     def _rows_by_rule(self, rule: SplitRule) -> dict[str, list[IntArray]]:
         times = {name: keys.time for name, keys in self._row_keys.items()}

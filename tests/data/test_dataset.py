@@ -153,6 +153,24 @@ def test_masks(
         assert not masked & (likes | dislikes)
 
 
+@pytest.mark.parametrize("rule", ["rule", "time"])
+@pytest.mark.parametrize("mask_valid", [True, False])
+def test_validation_dislikes_are_hidden_at_test_where_the_moments_of_the_likes_alone_count(
+    rule: str, mask_valid: bool, write_inter: Write, signed_rows: list
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    args = {"order": "TO", "split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "user"}
+    keys = {"dislike_split": rule, "mask_valid_at_test": mask_valid, "eval_args": args}
+    _, _, (train, valid, test) = prepare("signed", **keys)
+    feats = ["inter_feat", "neg_feat", "neutral_feat"]
+    seen, known = ids(train._dataset, *feats), set()
+    if mask_valid:
+        known = ids(valid._dataset, *feats) if rule == "time" else ids(valid._dataset, "inter_feat")
+    for loader, history in ((valid, seen), (test, seen | known)):
+        ranked = set(loader.users.tolist())
+        assert masked_and_held_out(loader)[0] == {(user, item) for user, item in history if user in ranked}
+
+
 def test_repeatable_masks_nothing(write_inter: Write, signed_rows: list) -> None:
     write_inter("signed", COLUMNS, signed_rows)
     _, _, (_, _, test) = prepare("signed", repeatable=True)
@@ -226,6 +244,25 @@ def test_without_time_the_order_of_the_file_decides(write_inter: Write) -> None:
     data = create_dataset(Config(model="BPR", dataset="repeated", config_dict={"state": "ERROR"}))
     data._change_feat_format()
     assert pairs(data, "inter_feat") == {("a", "y"), ("b", "x"), ("c", "y")}
+
+
+@pytest.mark.parametrize("rule", ["last", "first", "keep"])
+@pytest.mark.parametrize("timed", [True, False])
+def test_parts_that_are_merged_are_what_one_file_would_be(rule: str, timed: bool, write_inter: Write) -> None:
+    """A pair may be in several parts, with different signs."""
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.integers(0, high, 90) for high in (6, 7, 3, 9)], axis=1) - [0, 0, 1, 0]
+    columns = COLUMNS if timed else COLUMNS[:3]
+    rows = rows[:, : len(columns)]
+    for part, own in zip(("train", "valid", "test"), np.split(rows, [40, 60]), strict=True):
+        write_inter("parts", columns, own, part)
+    write_inter("whole", columns, rows)
+    keys = {"duplicate_pairs": rule, "eval_args": {"split": {"RS": [1, 0, 0]}}}
+    _, _, (merged, *_) = prepare("parts", benchmark_filename=["train", "valid", "test"], **keys)
+    _, _, (whole, *_) = prepare("whole", **keys)
+    for feat in ("inter_feat", "neg_feat", "neutral_feat"):
+        assert pairs(merged._dataset, feat) == pairs(whole._dataset, feat)
+        assert len(getattr(merged._dataset, feat)) == len(getattr(whole._dataset, feat))
 
 
 def test_repeated_likes_count_as_often_as_they_occur_where_they_are_kept(write_inter: Write) -> None:
@@ -319,6 +356,29 @@ def test_k_core_counts_likes_and_other_rows_follow(write_inter: Write, signed_ro
     users, items = (set(map(str, likes.field2id_token[field])) for field in ("user_id", "item_id"))
     kept = {(u, i) for u, i in expected(signed_rows, -1) if u in users and i in items}
     assert pairs(signed, "neg_feat") == kept
+
+
+@pytest.mark.parametrize("core", ["[8,inf)", "[1,inf)"])
+def test_rows_keep_their_times_where_a_k_core_drops_others(core: str, write_inter: Write, signed_rows: list) -> None:
+    """Times lie beside the tables, by which rows are split."""
+    write_inter("signed", COLUMNS, signed_rows)
+    keys = {"user_inter_num_interval": core, "item_inter_num_interval": core}
+    args = {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}
+    _, data, loaders = prepare("signed", **keys, eval_args=args)
+    users, items = (set(map(str, data.field2id_token[field])) for field in ("user_id", "item_id"))
+    latest = 0
+    for part in (loader._dataset for loader in loaders):
+        for name in ("inter_feat", "neg_feat", "neutral_feat"):
+            table, kept = getattr(part, name), part.times(name)
+            tokens = [data.id2token(field, table[field].numpy()).tolist() for field in ("user_id", "item_id")]
+            times = {(str(user), str(item)): time for user, item, _, time in signed_rows}
+            assert kept.tolist() == [times[pair] for pair in zip(*tokens, strict=True)]
+        assert part.times("inter_feat").min() >= latest
+        latest = part.times("inter_feat").max()
+    for name, sign in (("neg_feat", -1), ("neutral_feat", 0)):
+        kept_pairs = {(u, i) for u, i in expected(signed_rows, sign) if u in users and i in items}
+        assert set.union(*(pairs(loader._dataset, name) for loader in loaders)) == kept_pairs
+        assert (len(kept_pairs) < len(expected(signed_rows, sign))) == (core == "[8,inf)")
 
 
 def test_a_k_core_of_nothing_is_refused(write_inter: Write, signed_rows: list) -> None:
