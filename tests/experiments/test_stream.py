@@ -22,6 +22,7 @@ from recbole_signed.experiments.replay import (
     Cases,
     Replay,
     StreamSpec,
+    freshness,
     measure,
     plot,
     read_summary,
@@ -29,6 +30,7 @@ from recbole_signed.experiments.replay import (
     retention,
     run_stream,
     summarise,
+    window_metrics,
     write,
 )
 from recbole_signed.online import DISLIKE, LIKE, VIEW
@@ -271,6 +273,47 @@ def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: P
     np.testing.assert_allclose(longer["ndcg@5"], [1 / (1 + gain), gain, 0.5])
 
 
+@pytest.mark.parametrize("at_a_time", [1, 5, 100])
+def test_cases_are_measured_alike_however_many_at_a_time(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is liked, disliked and hidden goes with its case; the reference ranks case by case."""
+    rng = np.random.default_rng(0)
+    n_cases, n_items, ks = 17, 12, (1, 3, 20)
+    kinds = rng.integers(0, 4, (n_cases, n_items))
+    kinds[:, 0], kinds[:, 1] = 0, 1  # no case is without a like
+    likes, dislikes, hidden = (rng.permutation(np.argwhere(kinds == kind)).T for kind in (1, 2, 3))
+    n_likes = (kinds == 1).sum(axis=1) + 1  # and one of an item that nobody knows
+    cases = Cases(
+        user=np.arange(n_cases),
+        token=[str(number) for number in range(n_cases)],
+        group=np.zeros(n_cases, dtype=np.int8),
+        n_likes=n_likes,
+        n_known_likes=n_likes,
+        n_unknown=np.ones(n_cases, dtype=np.int64),
+        like_case=likes[0],
+        like_item=likes[1],
+        dislike_case=dislikes[0],
+        dislike_item=dislikes[1],
+        hidden=(hidden[0], hidden[1]),
+    )
+    scores = torch.from_numpy(rng.normal(size=(n_cases, n_items)))
+    monkeypatch.setattr(window_metrics, "CELLS", at_a_time * n_items + 3)
+    found = measure(cases, lambda rows: scores[rows].clone(), n_items, ks)
+    for case, own in enumerate(kinds):
+        open_ = [item for item in range(1, n_items) if own[item] != 3]
+        ranked = own[sorted(open_, key=lambda item: -float(scores[case, item]))]
+        for k in ks:
+            best = ranked[:k]
+            ideal = sum(1 / np.log2(rank + 2) for rank in range(min(k, n_likes[case])))
+            gained = sum(1 / np.log2(rank + 2) for rank, kind in enumerate(best) if kind == 1)
+            assert found[f"recall@{k}"][case] == pytest.approx((best == 1).sum() / n_likes[case])
+            assert found[f"ndcg@{k}"][case] == pytest.approx(gained / ideal)
+            n_disliked, known = (own == 2).sum(), ((best == 1) | (best == 2)).sum()
+            shown = (best == 2).sum()
+            expected = [shown / n_disliked, shown / known if known else np.nan] if n_disliked else [np.nan] * 2
+            measured = [found[f"{name}@{k}"][case] for name in ("dislikerecall", "dislikeshare")]
+            np.testing.assert_allclose(measured, expected)
+
+
 def test_retention_is_a_ratio_of_sums_with_a_clustered_interval() -> None:
     rng = np.random.default_rng(1)
     reference, user = rng.random(4000), rng.integers(0, 200, 4000)
@@ -361,6 +404,33 @@ def test_windows_cover_all_events_after_the_cut_once(data: Path, windows: Any) -
     assert times[dated.bounds[0] - 1] < 1_601_510_400_000 <= times[dated.bounds[0]]
 
 
+@pytest.mark.parametrize("cut", [0.3, 0.5])
+@pytest.mark.parametrize("windows", [10, 25, "1d", "36h"])
+def test_events_of_one_moment_are_on_one_side_of_a_bound(
+    cut: float, windows: Any, write_inter: Callable[..., Path]
+) -> None:
+    """Each is at the same time of a day, the last one too."""
+    rng = np.random.default_rng(1)
+    days = np.append(rng.choice(60, 40, replace=False), 60)  # some windows are empty
+    moments = rng.permutation(np.append(rng.choice(days, 997), [59, 60, 60])) * DAY + START
+    rows = [(f"u{n % 40}", f"i{n}", 1, moment) for n, moment in enumerate(moments)]
+    folder = write_inter("moments", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    replay = Replay.read(folder, cut, windows)
+    times = np.sort(moments) * 1000
+    assert (replay.events.timestamp == times).all()
+    first = int((times < times[int(len(times) * cut)]).sum())
+    assert (replay.bounds[0], replay.bounds[-1]) == (first, len(times))
+    inner = replay.bounds[1:-1]
+    assert (times[inner - 1] < times[inner]).all()
+    if isinstance(windows, int):  # as even as moments let them be
+        even = np.linspace(first, len(times), windows + 1).astype(int)[1:-1]
+        assert set(inner) <= {int((times < times[place]).sum()) for place in even}
+    else:
+        length = {"1d": 24, "36h": 36}[windows] * 3_600_000
+        number = (times[first:] - times[first]) // length
+        assert (inner == first + 1 + np.flatnonzero(np.diff(number))).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -428,6 +498,38 @@ def test_each_like_is_predicted_at_its_own_moment_after_each_delay(
     assert all(each in text.read_text() for each in ("events after 1d", "events of earlier windows"))
     plot(summary, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
+def test_a_model_sees_what_lies_as_far_back_as_its_delay(
+    write_inter: Callable[..., Path], spec: Callable[..., StreamSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each run: the runs that ended that long before it began, and all of the windows before."""
+    rng = np.random.default_rng(4)
+    hours = np.sort(rng.integers(0, 100, 600))  # many events at the same moment
+    rows = [(f"u{rng.integers(30)}", f"i{n}", 1, START + hour * 3600) for n, hour in enumerate(hours)]
+    folder = write_inter("tastes", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    seen: list[tuple[int, int, list[int]]] = []
+
+    def predict(_: Any, delays: Any, state: Any, run: Any, n_base: int) -> list[pl.DataFrame]:
+        counts = [len(each.edges.export().user) for each in delays]
+        assert len(set(run.user_id)) == len(run) <= 7
+        seen.append((int(run.timestamp[0]), len(run), counts))
+        return [pl.DataFrame({"n": [len(run)]})]
+
+    monkeypatch.setattr(freshness, "_predict", predict)
+    monkeypatch.setattr(freshness, "RUN", 7)
+    experiment = spec(freshness=["0s", "2h", "window"], windows=10, models=["Pop"])
+    run_stream(experiment, folder, tmp_path / "work", progress=False)
+    replay = Replay.read(folder, 0.5, 10)
+    times = replay.events.timestamp
+    place, ends = int(replay.bounds[0]), [(int(times[replay.bounds[0] - 1]), int(replay.bounds[0]))]
+    for now, size, counts in seen:
+        window = replay.bounds[np.searchsorted(replay.bounds, place, side="right") - 1]
+        late = (end for time, end in reversed(ends) if time <= now - 2 * 3_600_000 or end == ends[0][1])
+        assert counts == [place, next(late), window]
+        place += size
+        ends.append((int(times[place - 1]), place))
+    assert place == len(times)
 
 
 @pytest.mark.parametrize("delays", ["1d", ["1w"], ["d"], ["1d", "1d"]])

@@ -108,5 +108,5 @@ def _bounds(times: np.ndarray, first: int, windows: int | str) -> np.ndarray:
         # events of one moment stay together
         inner = np.searchsorted(times, times[wanted[1:-1]])
         return np.unique(np.concatenate([[first], inner, [len(times)]]))
-    edges = np.arange(times[first], times[-1], window_length(windows))
+    edges = np.arange(times[first], times[-1] + 1, window_length(windows))
     return np.unique(np.concatenate([np.searchsorted(times, edges), [len(times)]])).astype(np.int64)
