@@ -87,10 +87,12 @@ class SignedSampler:
             for earlier in refused[:number]:
                 known |= contains(earlier, keys)
             counts += np.bincount(keys[~known] // self.item_num, minlength=self.user_num)
-        asked = np.unique(self._part.inter_feat[self.uid_field].numpy())
-        full = asked[counts[asked] >= most - self.repeatable]  # the item of the row is none either
+        users, items = (self._part.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field))
+        # where items may repeat, that of the row is refused too, and counts unless it is hidden anyway
+        own = ~self._is_used(users * self.item_num + items) if self.repeatable else np.zeros(len(users), dtype=bool)
+        full = users[counts[users] + own >= most]
         if len(full):
-            user = self.datasets[0].id2token(self.uid_field, int(full[0]))
+            user = self.datasets[0].id2token(self.uid_field, int(full.min()))
             met = "liked" if len(refused) == len(self._keys) else "an edge to"
             raise UsageError(
                 f"the user '{user}' has {met} every item that could be drawn, so there is no negative; leave such "

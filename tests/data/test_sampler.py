@@ -290,7 +290,8 @@ def test_the_item_of_the_row_is_no_negative_where_items_may_repeat(distribution:
     """It counts as one that can't be drawn, so that draws for a user who has no other one do not go on for ever."""
     (part,) = parts()[:1]
     part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2, 2]), "item_id": torch.tensor([1, 2, 3])}, 4
-    for hidden, wanted in (([], {2, 3}), ([2], {3}), ([2, 3], None)):
+    cases = (([], {2, 3}), ([2], {3}), ([2, 3], None), ([1], {2, 3}), ([1, 2], {3}), ([1, 2, 3], None))
+    for hidden, wanted in cases:
         part.history = ItemLists.from_pairs(np.full(len(hidden), 1), np.array(hidden, dtype=np.int64), 30, 4)
         sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
         if wanted is not None:
@@ -306,6 +307,19 @@ def test_the_other_of_two_items_is_drawn_where_items_may_repeat(distribution: st
     part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 2])}, 3
     sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
     assert sampler.sample_by_user_ids([1, 2], [1, 2], 2).tolist() == [2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_each_row_of_a_user_needs_an_item_other_than_its_own(distribution: str) -> None:
+    (part,) = parts()[:1]
+    part.item_num, part.history = 4, ItemLists.from_pairs(np.array([1, 1]), np.array([1, 3]), 30, 4)
+    part.inter_feat = {"user_id": torch.tensor([2, 2, 1]), "item_id": torch.tensor([2, 3, 1])}
+    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    assert sampler.sample_by_user_ids([1], [1], 2).tolist() == [2, 2]
+    part.inter_feat = {"user_id": torch.tensor([2, 1, 1]), "item_id": torch.tensor([3, 1, 2])}
+    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    with pytest.raises(UsageError, match="the user 'raw 1' has an edge to every item"):
+        sampler.sample_by_user_ids([1], [1], 1)
 
 
 def test_what_is_hidden_and_liked_by_nobody_leaves_popularity_its_candidates() -> None:
