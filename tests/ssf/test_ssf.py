@@ -23,12 +23,15 @@ from recbole_signed.ssf import (
     WEIGHT_STEPS,
     Candidate,
     FilterSettings,
+    ItemCounters,
     Pieces,
     SpectralFilter,
     Standing,
+    UserEdges,
     Validation,
     candidate,
     tune,
+    user_edges,
 )
 from recbole_signed.ssf import search as ssf_tuning
 from recbole_signed.ssf import ssf as ssf_module
@@ -50,6 +53,26 @@ SETTINGS = {
 @pytest.fixture
 def prepare(prepare_model: Callable[..., Any]) -> Callable[..., Any]:
     return functools.partial(prepare_model, "SSF")
+
+
+@pytest.mark.parametrize("n_items", [9, 500], ids=["more edges than items", "fewer"])
+@pytest.mark.parametrize("at_a_time", [1, 7, 100])
+def test_edges_are_normalised_alike_however_many_users_at_a_time(
+    at_a_time: int, n_items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_edges, "ROWS", at_a_time)
+    rng = np.random.default_rng(0)
+    P, N = (rng.random((23, n_items)) < min(0.4, 5 / n_items) for _ in range(2))  # some pairs have both signs
+    P[3] = N[3] = False
+    likes, dislikes = (rng.integers(0, 30, n_items) for _ in range(2))
+    counters = ItemCounters.of(*(torch.from_numpy(each).float() for each in (likes, dislikes)))
+    graph = SignedGraph.from_edges(np.nonzero(P), np.nonzero(N), *P.shape)
+    for w in (0.5, -0.3, 0.0):
+        s = FilterSettings(dislike_weight=w, degree_smoothing=2.0, degree_exponent=0.7)
+        d_users, d_items = (P + abs(w) * N).sum(axis=1), likes + abs(w) * dislikes
+        expected = (P + w * N) * ((d_users + 2.0)[:, None] * (d_items + 2.0)) ** -0.7
+        found = UserEdges.of(graph, w).matrix(counters, s)
+        np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
 
 
 def reference(P: np.ndarray, N: np.ndarray, likes: np.ndarray, dislikes: np.ndarray, s: dict[str, float]) -> np.ndarray:
