@@ -119,6 +119,19 @@ def test_fit_chooses_the_number_of_steps_where_steps_are_between_validations(dat
     assert rs.fit("BPR", data, max_steps=2, **keys).config["max_steps"] == 2
 
 
+@pytest.mark.parametrize(("every", "key"), [(0, "epochs"), (3, "max_steps")])
+def test_fit_is_as_long_as_the_training_that_ranked_best(
+    every: int, key: str, data: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the scores that RecBole logs of each validation."""
+    steps = {"eval_every_steps": every} if every else {}
+    with caplog.at_level("INFO"):
+        model = rs.fit("BPR", data, stopping_step=2, learning_rate=0.05, seed=3, **steps)
+    scores = [float(found) for found in re.findall(r"valid_score: ([\d.]+)", caplog.text)]
+    assert len(set(scores)) > 2
+    assert model.config[key] == (every or 1) * (1 + int(np.argmax(scores)))
+
+
 def test_fit_takes_the_name_or_the_folder_of_a_data_set(tmp_path: Path) -> None:
     folder = rs.convert("toy", None, tmp_path / "atomic_files")
     by_name = rs.fit("SSF", "toy-signed", auto=False).recommend(1)
