@@ -130,6 +130,21 @@ def test_going_back_to_what_is_not_there_or_damaged(versions: Versions) -> None:
     assert versions.current() == names[1]
 
 
+def test_a_pointer_that_moves_while_it_is_checked_is_whole(versions: Versions, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first,) = save(versions, 1)
+    names = Versions.names
+
+    def later(self: Versions) -> list[str]:
+        monkeypatch.setattr(Versions, "names", names)
+        save(versions, 1)
+        versions.remove(first)
+        return names(self)
+
+    monkeypatch.setattr(Versions, "names", later)
+    assert not versions.pointer_is_damaged()
+    assert versions.names() == [versions.current()] != [first]
+
+
 def test_a_lost_or_damaged_pointer_means_the_newest(versions: Versions) -> None:
     names = save(versions, 2)
     for content in (b"", b"\xff\xfe", b"../../etc"):

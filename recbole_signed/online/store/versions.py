@@ -92,8 +92,15 @@ class Versions:
         return name if _NAME.fullmatch(name) else None
 
     def pointer_is_damaged(self) -> bool:
-        """Whether the file that names the current version is there, and names none."""
-        return (self.folder / CURRENT).is_file() and self.current() not in self.names()
+        """Whether the file that names the current version is there, and names none; another process may write."""
+        if not (self.folder / CURRENT).is_file():
+            return False
+        named = self.current()
+        while named not in self.names():
+            before, named = named, self.current()
+            if named == before:
+                return True
+        return False
 
     def candidates(self) -> list[str]:
         """Names to start from, best first: the current one, then those before it."""
