@@ -22,7 +22,6 @@ from recbole_signed.cli.output import (
     stdout_for_result,
 )
 from recbole_signed.errors import UsageError
-from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import to_text
 
 Model = Annotated[str, MODEL]
@@ -134,7 +133,7 @@ def add_to(app: typer.Typer) -> None:
 
         overrides = parse_assignments(settings or [])
         data_path = layered(None, names_in(config), overrides).get("data_path")
-        with stdout_for_result(), raised_by_sigterm(KeyboardInterrupt):
+        with stdout_for_result():
             audits = respond_all(
                 asked_models(names_in([model]), dataset, has_learner, table, names_in(tuned), data_path),
                 dataset,

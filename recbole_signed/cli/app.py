@@ -185,7 +185,7 @@ def convert(
         return
     if source is None:
         raise UsageError("convert needs a source; 'recbole-signed convert --list' shows them.")
-    with stdout_for_result(), raised_by_sigterm(KeyboardInterrupt):
+    with stdout_for_result():
         from recbole_signed.convert import convert as convert_source
 
         words = sources_text.parse_options(options or [])
@@ -259,7 +259,7 @@ def compare(
 
 
 def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) -> None:
-    """Run the command line and exit: 0 done, 1 done but something failed, 2 wrong input, 130 interrupted.
+    """Run the command line and exit: 0 done, 1 done but something failed, 2 wrong input, 130 interrupted (SIGTERM too).
 
     Args:
         arguments: the words after the program's name; by default those of this process.
@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
         sys.stdout.reconfigure(encoding="utf-8")
     try:
         _check_text(words)
-        with options_named():
+        with options_named(), raised_by_sigterm(KeyboardInterrupt):
             status = commands(words or ["--help"], standalone_mode=False)
     except (UsageError, MissingExtraError) as error:
         status = _refuse(str(error), words)

@@ -9,7 +9,6 @@ import typer
 
 from recbole_signed.cli.output import Json, print_json, stdout_for_result
 from recbole_signed.errors import UsageError, counted
-from recbole_signed.signals import raised_by_sigterm
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,7 +39,7 @@ def add_to(app: typer.Typer) -> None:
         """Write the best items of many users to a file, with raw ids."""
         if (users is None) == (not everyone):
             raise UsageError("say to whom to recommend: --users FILE or --all, one of the two.")
-        with stdout_for_result(), raised_by_sigterm(KeyboardInterrupt):
+        with stdout_for_result():
             from recbole_signed.api import checked_format, load, read_users, write_recommendations
 
             checked_format(output)  # before a model of a gigabyte is read

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, stdout_for_result
-from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import to_markdown
 
 
@@ -28,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
         from recbole_signed.experiments.replay import StreamSpec
 
         spec = StreamSpec.read(file)
-        with stdout_for_result(), raised_by_sigterm(KeyboardInterrupt):  # the stream's events lie in a temporary folder
+        with stdout_for_result():
             from recbole_signed.api import replay as replay_file
             from recbole_signed.experiments.replay import plot, replay_table, write
 

@@ -11,7 +11,6 @@ import typer
 from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, progress_bar, stdout_for_result
 from recbole_signed.errors import UsageError
 from recbole_signed.files import is_plain_name
-from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def add_to(app: typer.Typer) -> None:
         count = parse_count(edges)
         if name is not None and not is_plain_name(name):
             raise UsageError(f"--name is '{name}'; it must be the plain name of a folder.")
-        with stdout_for_result(), raised_by_sigterm(KeyboardInterrupt):
+        with stdout_for_result():
             document = _make(
                 profile,
                 count,

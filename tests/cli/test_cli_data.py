@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from command_line import outcome
+from command_line import end_by_sigterm, outcome
 
 from recbole_signed.convert import convert
 
@@ -116,15 +112,6 @@ def test_convert_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_conversion_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
     raw, out = tmp_path / "raw.csv", tmp_path / "out"
     raw.write_text("user,item,rating\n" + "a,x,5\nb,y,1\n" * 500_000)
-    words = ["convert", "csv", "--input", str(raw), "--output", str(out), "like=rating >= 4"]
-    command = [sys.executable, "-m", "recbole_signed", *words]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    for _ in range(6_000):
-        if out.is_dir() and list(out.iterdir()):
-            break
-        time.sleep(0.01)
-    process.terminate()
-    assert process.communicate()[1].endswith("Interrupted.\n")
-    assert process.returncode == 130
+    words = ["convert", "csv", "--input", raw, "--output", out, "like=rating >= 4"]
+    end_by_sigterm(*words, once=lambda: out.is_dir() and list(out.iterdir()))
     assert not list(out.iterdir())

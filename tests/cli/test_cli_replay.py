@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
-from command_line import outcome
+from command_line import end_by_sigterm, outcome
 
 
 @pytest.fixture
@@ -44,16 +40,7 @@ def test_it_writes_its_report_beside_the_yaml(experiment: Path, capfd: pytest.Ca
 def test_a_replay_that_is_terminated_leaves_no_events_behind(experiment: Path, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(temporary)}
-    command = [sys.executable, "-m", "recbole_signed", "replay", str(experiment)]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    for _ in range(6_000):
-        if list(temporary.rglob("log.sqlite")):
-            break
-        time.sleep(0.01)
-    process.terminate()
-    assert process.communicate()[1].endswith("Interrupted.\n")
-    assert process.returncode == 130
+    end_by_sigterm("replay", experiment, once=lambda: list(temporary.rglob("log.sqlite")), TMPDIR=str(temporary))
     assert not list(temporary.iterdir())
 
 

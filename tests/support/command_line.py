@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,3 +22,17 @@ def outcome(capture: pytest.CaptureFixture[str], *words: Any, commands: Any = ap
     output = capture.readouterr()
     assert isinstance(exit_.value.code, int)
     return exit_.value.code, output.out, output.err
+
+
+def end_by_sigterm(*words: Any, once: Callable[[], Any], **environment: str) -> None:
+    """Run a command in a process of its own and end it by SIGTERM once something is true; it ends as after Ctrl-C."""
+    given = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment}
+    command = [sys.executable, "-m", "recbole_signed", *map(str, words)]
+    process = subprocess.Popen(command, env=given, stderr=subprocess.PIPE, text=True)
+    for _ in range(6_000):
+        if once():
+            break
+        time.sleep(0.01)
+    process.terminate()
+    assert process.communicate()[1].endswith("Interrupted.\n")
+    assert process.returncode == 130
