@@ -34,6 +34,7 @@ from .ranges import Interval as Interval
 from .ranges import Listed as Listed
 from .ranges import Words as Words
 from .ranges import check_entries as check_entries
+from .ranges import check_range as check_range
 from .ranges import declared_for as declared_for
 from .ranges import declared_ranges as declared_ranges
 from .ranges import ranges_of as ranges_of

@@ -176,6 +176,16 @@ def declared_ranges(own: Mapping[str, str]) -> dict[str, Interval | Words]:
     return RANGES | {key: Interval.of(text) for key, text in own.items()}
 
 
+def check_range(name: str, value: Any, declared: Interval | Words | Listed) -> None:
+    """Refuse a value that a parameter may not have.
+
+    Raises:
+        UsageError: names the parameter, the value, and what it must be.
+    """
+    if not declared.holds(value):
+        raise UsageError(f"{name} is {value!r}; it must be {declared}.")
+
+
 def check_values(
     given: Mapping[str, Any], final: MutableMapping[str, Any], defaults: Mapping[str, Any], model_class: type
 ) -> None:
@@ -199,8 +209,8 @@ def check_values(
             continue
         _check_kind(key, value, defaults.get(key))
         declared = declared_for(ranges[key], defaults.get(key)) if key in ranges else None
-        if declared is not None and not declared.holds(value):
-            raise UsageError(f"{key} is {value!r}; it must be {declared}.")
+        if declared is not None:
+            check_range(key, value, declared)
         if isinstance(declared, Interval) and declared.kind is int:
             final[key] = int(value)
     by_recbole = not (getattr(model_class, "batches", None) or hasattr(model_class, "fit"))
@@ -283,8 +293,8 @@ def _check_sampling(sampling: Any) -> None:
     candidates = COUNT if sampling.get("dynamic") else FROM_ZERO
     for name, limits in (("sample_num", COUNT), ("candidate_num", candidates), ("alpha", Interval(float))):
         value = sampling.get(name, limits.low)
-        if value not in (None, "none") and not limits.holds(value):
-            raise UsageError(f"train_neg_sample_args.{name} is {value!r}; it must be {limits}.")
+        if value not in (None, "none"):
+            check_range(f"train_neg_sample_args.{name}", value, limits)
 
 
 def _are_intervals(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.online.learners.base import DISLIKE_PUSH, Learner
-from recbole_signed.plugin import STOCK, declared_ranges, facts_of, registry, without_numpy
+from recbole_signed.plugin import STOCK, check_range, declared_ranges, facts_of, registry, without_numpy
 
 
 def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learner:
@@ -84,8 +84,8 @@ def _make(model: str, given: dict[str, Any]) -> Learner:
         for key, value in given.items():
             if key not in known:
                 raise UsageError(f"{model} has no parameter '{key}' under a stream{ending(key, known)}")
-            if key in ranges and not ranges[key].holds(value):
-                raise UsageError(f"{key} is {value!r}; it must be {ranges[key]}.")
+            if key in ranges:
+                check_range(key, value, ranges[key])
         learner = factory(**given)
     return learner
 
