@@ -37,8 +37,7 @@ class DFGNN(SignedRecommender):
     where :math:`i'` runs over the batch. These are the equations of the authors' code for recommendation (github.com/
     wyqing20/DFGNN, HLGCNCLRec), not copied; the paper's own text was not at hand. Differences: a sampled item has no
     edge to the user, where theirs may be one that the user dislikes; W and b start as torch's linear layers, where
-    theirs are normal with a standard deviation of 0.01; b decays, too. Each step filters over
-    the whole graph.
+    theirs are normal with a standard deviation of 0.01; b decays, too. Each step filters over the whole graph.
     """
 
     source = "arXiv 2405.15280"

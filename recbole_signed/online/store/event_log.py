@@ -83,10 +83,8 @@ class EventLog:
         Raises:
             UsageError: the log is damaged.
         """
-        with (
-            reading(self.path),
-            one_view(self.connection),
-        ):  # another process may write, and checksums are held against rows
+        # in one view, since another process may write, and checksums are held against rows
+        with reading(self.path), one_view(self.connection):
             meta = read_meta(self.connection, self.path)
             self._seen = Seen(self.connection, meta["key"])
             self.withdrawn = Withdrawn(self.connection, self.path)
