@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,4 +90,27 @@ def test_answers_go_on_while_something_waits_for_a_batch_on_its_way_to_the_disk(
             goes_on.set()
         update.result(60)
         waiting.result(60)
+    made.close()
+
+
+def test_a_compaction_leaves_half_of_the_time_to_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = begin(tmp_path / "state")
+    assert made.state is not None
+    began: list[float] = []
+    ended: list[float] = []
+
+    def step() -> bool:
+        began.append(time.perf_counter())
+        time.sleep(0.02)
+        ended.append(time.perf_counter())
+        return len(ended) < 10
+
+    made.update([event(0, "u1", "i1", "like")])
+    for _ in range(3):  # the log is compacted up to the oldest version, and three are kept
+        made.snapshot()
+    monkeypatch.setattr(made.state.log, "purge_step", step)
+    made.compact()
+    pauses = [start - end for start, end in zip(began[1:], ended, strict=False)]
+    assert len(pauses) == 9
+    assert min(pauses) >= 0.019
     made.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,11 +121,19 @@ class Base:
         return False
 
     def purge(self) -> None:
-        """Erase the rows that the base stands for, and give their room back, step by step."""
+        """Erase the rows that the base stands for, and give their room back, step by step.
+
+        A pause after each step is as long as the step: who waits for the state does not get it where it is let go and
+        taken again at once.
+        """
         more = True
         while more:
             with self._enter():
+                started = time.perf_counter()
                 more = self._log.purge_step()
+                taken = time.perf_counter() - started
+            if more:
+                time.sleep(taken)
 
     def erase(self, users: list[int]) -> None:
         """Write the base again without some users; the state is held while it is put in the place of the old one.
