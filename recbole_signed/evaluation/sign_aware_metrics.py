@@ -165,7 +165,7 @@ def gamma_of(metric: str, signed_gamma: Any) -> float:
         signed_gamma: what the configuration says.
     """
     name, label = split_group(metric)
-    if name.partition("@")[0].lower() not in {each.lower() for each in SIGN_AWARE_METRICS}:
+    if name.partition("@")[0].lower() not in WITH_GAMMA:
         return 0.0
     gammas = signed_gammas(signed_gamma)
     return dict(zip(gamma_labels(gammas), gammas, strict=False)).get(label, gammas[0])
@@ -180,3 +180,5 @@ SIGN_AWARE_METRICS: dict[str, type[PerUserMetric]] = {
     metric.__name__: metric for metric in (SignedRecall, SignedNDCG, SignedHit)
 }
 """The metrics of this module by class name, as they are written under ``metrics:``."""
+WITH_GAMMA = frozenset(name.lower() for name in SIGN_AWARE_METRICS)
+"""The same names in lower case: the metrics that have a result for each gamma."""

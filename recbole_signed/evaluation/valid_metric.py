@@ -9,7 +9,7 @@ from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 
 from recbole_signed.evaluation.group_metrics import GROUP_METRICS
-from recbole_signed.evaluation.sign_aware_metrics import gamma_labels, signed_gammas
+from recbole_signed.evaluation.sign_aware_metrics import WITH_GAMMA, gamma_labels, signed_gammas
 from recbole_signed.stats import split_group
 
 IN_GROUPS = frozenset(name.lower() for name in GROUP_METRICS)
@@ -27,7 +27,8 @@ def is_evaluated(config: Any, result: str) -> bool:
     if name.lower() not in [each.lower() for each in config["metrics"]]:
         return False
     _, label = split_group(result)
-    if label and label not in gamma_labels(signed_gammas(config["signed_gamma"])):
+    labels = gamma_labels(signed_gammas(config["signed_gamma"])) if name.lower() in WITH_GAMMA else []
+    if label and label not in labels:
         return False
     return length in config["topk"] if has_length(name) else "@" not in result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -137,8 +138,9 @@ def test_early_stopping_keeps_the_epoch_that_is_best_by_it(toy: str) -> None:
     assert row.valid["signedndcg@5"] == max(score for _, score in row.curve)
     each = run("LightGCN", toy, overrides={**short, "valid_metric": "SignedNDCG@5[gamma 2]", "signed_gamma": [1, 2]})
     assert {"signedndcg@5", "signedndcg@5[gamma 1]", "signedndcg@5[gamma 2]"} <= each.test.keys()
-    with pytest.raises(UsageError, match=r"valid_metric is 'SignedNDCG@5\[gamma 3\]'"):
-        run("LightGCN", toy, overrides={**short, "valid_metric": "SignedNDCG@5[gamma 3]", "signed_gamma": [1, 2]})
+    for wrong in ("SignedNDCG@5[gamma 3]", "NDCG@5[gamma 2]"):
+        with pytest.raises(UsageError, match=f"valid_metric is '{re.escape(wrong)}'"):
+            run("LightGCN", toy, overrides={**short, "valid_metric": wrong, "signed_gamma": [1, 2]})
 
 
 @pytest.mark.parametrize("model", ["SSF", "SSFL"])
