@@ -46,6 +46,13 @@ def test_the_test_part_has_all_rows_of_its_items_and_no_other(seed: int, mode: s
         assert all((a == b).all() for a, b in zip(parts, again[name], strict=True))
 
 
+def test_one_item_at_least_is_held_out() -> None:
+    ids: dict[str, Any] = {"user": {"inter_feat": np.ones(3, dtype=np.int64)}, "item": {"inter_feat": np.arange(1, 4)}}
+    for seed in range(20):
+        parts = split_cold(ids, {"inter_feat": None}, rule("CI", [0.9, 0, 0.1]), {"user": 2, "item": 4}, seed)
+        assert [len(part) for part in parts["inter_feat"]] == [2, 0, 1]
+
+
 def test_dislikes_follow_the_cuts_in_time_alone_where_that_is_wanted() -> None:
     ids: dict[str, Any] = {"user": dict.fromkeys(("inter_feat", "neg_feat"), np.ones(20, dtype=np.int64))}
     ids["item"] = {"inter_feat": np.arange(1, 21), "neg_feat": np.arange(21, 41)}

@@ -13,6 +13,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 
 from recbole_signed.data import SplitRule, TimeCuts, part_of_others, part_of_rows, rows_of_parts
+from recbole_signed.data.split import holds_nothing_out, split_rows
 from recbole_signed.errors import UsageError
 
 EVAL_ARGS = [
@@ -119,6 +120,47 @@ def test_dislikes_in_time_order_have_the_same_ratios_unless_the_cuts_alone_count
     part = part_of_others(users, early, rule, cuts, rng)
     assert part[np.argsort(early)].tolist() == [0] * 16 + [1] * 2 + [2] * 2
     assert not part_of_others(users, early, rule, cuts, rng, by_cut_alone=True).any()
+
+
+def test_without_groups_dislikes_follow_the_cuts_in_time_alone() -> None:
+    """The rule would hold the last of them out, though all are earlier than the first held-out like."""
+    users, times = np.ones(20, dtype=np.int64), np.arange(20)
+    rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"})
+    rows = split_rows({"likes": users, "dislikes": users}, {"likes": times, "dislikes": times - 20}, rule, 2, seed=0)
+    assert [len(part) for part in rows["likes"]] == [16, 2, 2]
+    assert [len(part) for part in rows["dislikes"]] == [20, 0, 0]
+
+
+def test_likes_of_one_moment_are_split_in_the_order_of_their_rows() -> None:
+    users, times = np.ones(1000, dtype=np.int64), np.arange(1000.0) % 2
+    rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"})
+    parts = split_rows({"likes": users}, {"likes": times}, rule, 2, seed=0)["likes"]
+    assert np.concatenate(parts).tolist() == [*range(0, 1000, 2), *range(1, 1000, 2)]
+
+
+def test_a_second_after_a_cut_is_after_it_and_a_second_before_it_is_not() -> None:
+    """A float32 holds seconds since 1970 in steps of 128."""
+    users, times = np.ones(3, dtype=np.int64), 1_700_000_000 + np.arange(3)
+    rule = SplitRule.from_eval_args({"order": "TO", "split": {"LS": "valid_and_test"}})
+    rows = split_rows({"likes": users, "dislikes": users}, {"likes": times, "dislikes": times}, rule, 2, 0, True)
+    assert [part.tolist() for part in rows["dislikes"]] == [[0], [1], [2]]
+
+
+def test_the_seed_decides_which_dislikes_are_held_out_in_random_order() -> None:
+    users, rule = np.ones(50, dtype=np.int64), SplitRule.from_eval_args({"order": "RO", "split": {"RS": [8, 1, 1]}})
+    held = [
+        split_rows({"likes": users, "dislikes": users}, {"likes": None, "dislikes": None}, rule, 2, seed)["dislikes"][2]
+        for seed in (0, 1, 1)
+    ]
+    assert held[0].tolist() != held[1].tolist() == held[2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("split", "nothing"),
+    [({"RS": [1, 0, 0]}, True), ({"RS": [9, 1, 0]}, False), ({"RS": [9, 0, 1]}, False), ({"LS": "test_only"}, False)],
+)
+def test_a_split_that_holds_nothing_out_is_told_from_others(split: dict, nothing: bool) -> None:
+    assert holds_nothing_out({"split": split}) == nothing
 
 
 def test_random_order_gives_every_sign_the_same_ratios() -> None:
