@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay import VALID_SHARE, chosen_settings
+from recbole_signed.experiments.replay import VALID_SHARE, choose, chosen_settings
 from recbole_signed.experiments.replay.choose import _first_part, _measured
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store import EdgeArrays
@@ -62,6 +65,36 @@ def test_what_is_given_stays_and_the_rest_is_chosen() -> None:
     assert found["rank"] == 8
     assert found["dislike_aversion"] == 0.7
     assert {"dislike_weight", "cutoff", "popularity_floor"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        ("SSF", {"dislike_weight": 2.5}),
+        ("SSF", {"degree_smoothing": 77.0, "dislike_aversion": 3.0}),
+        ("SSFL", {"dislike_weight": 2.5, "learned_share": 0.7, "learned_regularisation": 0.3}),
+        ("SSFT", {"dislike_weight": 2.5, "half_life": 77.0}),
+    ],
+)
+def test_the_rest_is_chosen_for_what_is_given(
+    model: str, given: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is returned is what was measured."""
+    rng, measured = np.random.default_rng(3), dict[str, float]()
+    edges = edges_of(np.repeat(np.arange(60), 20), rng.permutation(1200))
+
+    def spied(search: Any) -> Any:
+        def searched(*args: Any) -> Any:
+            found = search(*args)
+            measured.update(asdict(found.settings), **asdict(found.tuned.settings) if hasattr(found, "tuned") else {})
+            return found
+
+        return searched
+
+    for name in ("tune", "tune_learned", "tune_time"):
+        monkeypatch.setattr(choose, name, spied(getattr(choose, name)))
+    found = chosen_settings(model, edges, 60, 40, {"rank": 8, **given})
+    assert {name: found[name] for name in measured} == measured
 
 
 def test_a_price_on_dislikes_is_taken_into_account() -> None:

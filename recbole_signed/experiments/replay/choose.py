@@ -6,7 +6,6 @@ that people come to once, that would be chance: there it is the last tenth of ea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -82,13 +81,13 @@ def chosen_for_filter(edges: EdgeArrays, n_users: int, n_items: int, given: dict
 def chosen_for_learned(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF-L, see :func:`chosen_settings`."""
     graph, validation, found = _tuned(edges, n_users, n_items, given)
-    both = tune_learned(graph, validation, found, LearnedSettings.split(given)[0], 4)
+    both = tune_learned(graph, validation, found, LearnedSettings.split(given)[0], 4, given)
     return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
 
 
 def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF-T, see :func:`chosen_settings`."""
-    _, _, found = _tuned(edges, n_users, n_items, given, given)
+    _, _, found = _tuned(edges, n_users, n_items, given)
     timed, _ = TimeSettings.split(given)
     train, graph, validation = _what_comes_next(edges, n_users, n_items, given)
     user, item, like, time = edges.where(train).verdicts
@@ -134,9 +133,9 @@ def chosen_features(
 
 
 def _tuned(
-    edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any], fixed: Iterable[str] = ()
+    edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]
 ) -> tuple[SignedGraph, Validation, SearchResult]:
-    """Choose the settings of the filter, but for those ``fixed``; also return what they were chosen on."""
+    """Choose the settings of the filter, but for those given; also return what they were chosen on."""
     train, known = _first_part(edges, n_users)
     users = drawn(known, MAX_USERS)
     if not len(users):
@@ -144,7 +143,7 @@ def _tuned(
     graph = _graph(edges, train, n_users, n_items)
     validation = _validation(edges, train, graph, users, given)
     start, _ = FilterSettings.split(given)
-    return graph, validation, tune(graph, validation, start, 4, fixed)
+    return graph, validation, tune(graph, validation, start, 4, given)
 
 
 def _what_comes_next(
