@@ -15,7 +15,7 @@ from recbole_signed.experiments.replay import VALID_SHARE, choose, chosen_settin
 from recbole_signed.experiments.replay.choose import _first_part, _measured
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store import EdgeArrays
-from recbole_signed.ssf import FIRST_ROUND
+from recbole_signed.ssf import FIRST_ROUND, tune_time
 
 
 def edges_of(user: np.ndarray, timestamp: np.ndarray, seed: int = 0, n_items: int = 40) -> EdgeArrays:
@@ -95,6 +95,21 @@ def test_the_rest_is_chosen_for_what_is_given(
         monkeypatch.setattr(choose, name, spied(getattr(choose, name)))
     found = chosen_settings(model, edges, 60, 40, {"rank": 8, **given})
     assert {name: found[name] for name in measured} == measured
+
+
+def test_a_trend_is_chosen_with_a_filter_that_has_not_seen_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users come once, so the filter's settings are chosen on the last tenth of each, on other edges."""
+    edges = edges_of(np.repeat(np.arange(300), 20), np.arange(6000) * 60_000)
+    fitted: list[float] = []
+
+    def spied(graph: Any, sequences: Any, exposures: Any, validation: Any, found: Any, *args: Any) -> Any:
+        fitted.extend((found.fit(graph, 4).counters.n_likes, graph.likes.nnz))
+        return tune_time(graph, sequences, exposures, validation, found, *args)
+
+    monkeypatch.setattr(choose, "tune_time", spied)
+    # with these the first decomposition is the only one
+    chosen_settings("SSFT", edges, 300, 40, {"rank": 8, "dislike_weight": 0.3, "degree_smoothing": 5.0})
+    assert fitted[0] == fitted[1]
 
 
 def test_a_price_on_dislikes_is_taken_into_account() -> None:

@@ -6,7 +6,7 @@ that people come to once, that would be chance: there it is the last tenth of ea
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,8 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     _, _, found = _tuned(edges, n_users, n_items, given)
     timed, _ = TimeSettings.split(given)
     train, graph, validation = _what_comes_next(edges, n_users, n_items, given)
+    # where users come once the filter was fitted to the last tenth in time, too
+    found = replace(found, fitted=None, alone=False)
     user, item, like, time = edges.where(train).verdicts
     sequences = Sequences.of(user, item, like, time, n_users)
     exposures = Exposures.since(timed.since, item, time)
