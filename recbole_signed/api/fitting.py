@@ -115,7 +115,7 @@ class _Maker:
         scores: dict[int, float] = {}
         model, _ = self._train(config, scores.__setitem__)
         if hasattr(model, "chosen"):
-            return {"auto": False, **model.chosen}
+            return dict(model.chosen)
         if not scores:
             return {}
         best = (
@@ -129,8 +129,10 @@ class _Maker:
     def fitted(self, chosen: Mapping[str, Any]) -> Recommender:
         """Return the model fitted to everything."""
         config = self._config(EVERYTHING, chosen)
-        if config["auto"]:  # valid=0: there is nothing to choose on, and that was asked for
-            config = self._config(EVERYTHING, {**chosen, "auto": False})
+        if config["auto"] and not chosen:  # valid=0: there is nothing to choose on, and that was asked for
+            config = self._config(EVERYTHING, {"auto": False})
+        for name in chosen.keys() - self.parameters.keys():
+            del config.external_config_dict[name]  # a live learner holds what was given, and chooses the rest again
         model, data = self._train(config)
         sequences = UserSequences(data) if config["MODEL_TYPE"] == ModelType.SEQUENTIAL else None
         return Recommender(config, model, data, kept=self.kept, sequences=sequences)
@@ -167,6 +169,8 @@ class _Maker:
             del data  # the parts have rows of their own
             init_seed(config["seed"], config["reproducibility"])
             model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+            if on_validation is None:
+                model.auto = False  # what was open is chosen
             trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
             watched: dict[str, Any] = {} if on_validation is None else {"callback_fn": on_validation}
             show = config["show_progress"]

@@ -13,6 +13,7 @@ import pytest
 
 import recbole_signed as rs
 from recbole_signed.cli.app import main
+from recbole_signed.online.learners import learner_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 EVERYTHING = {"eval_args": {"split": {"RS": [1, 0, 0]}}}
@@ -203,3 +204,20 @@ def test_what_knows_time_chooses_on_the_last_likes() -> None:
     assert n_edges(timed) == data.n_likes + data.n_dislikes, "nothing is held out in the end"
     untimed = rs.from_frame(frame.drop("time"), sign="sign", dedup="last")
     assert rs.fit("SSFT", untimed, **given).model.time_settings.transition_share == 0
+
+
+def test_a_live_learner_chooses_again_what_fit_chose_and_holds_what_was_given(
+    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING"):
+        model = rs.fit("SSFT", data, half_life=3.0, tune_users=30)
+    assert caplog.text == ""
+    model.save(tmp_path / "saved")
+    loaded = rs.load(tmp_path / "saved")
+    for each in (model, loaded):
+        told = learner_of(each.model, each.config).parameters()
+        assert (told["choose_again"], told["held"], told["half_life"]) == (300, ["half_life"], 3.0)
+    assert loaded.recommend("user 3").equals(model.recommend("user 3"))
+    for nothing in ({"auto": False}, {"valid": 0}):
+        fixed = rs.fit("SSFT", data, **nothing)
+        assert learner_of(fixed.model, fixed.config).parameters()["choose_again"] == 0
