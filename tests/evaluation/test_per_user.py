@@ -39,7 +39,8 @@ def evaluated(tmp_path: Path, settings: dict[str, Any], model: str = "Pop") -> S
     after = dict(vars(trainer.eval_collector)), dict(vars(trainer.evaluator))
     assert [set(each) for each in before] == [set(each) for each in after], "nothing stays on the trainer"
     values, users = seen.values(), seen.users()
-    trainer.evaluate(test, load_best_model=False)
+    again = trainer.evaluate(test, load_best_model=False)
+    assert again.keys() == result.keys(), "taking the values leaves the metrics as they are"
     assert np.array_equal(seen.users(), users), "a later evaluation is not recorded"
     return SimpleNamespace(result=dict(result), values=values, users=users, test=test, model=recommender, config=config)
 

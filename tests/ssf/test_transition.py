@@ -37,7 +37,7 @@ MOST_LIKES = transition.MOST_LIKES
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(_event, max_size=60), st.sampled_from([1, 1000, 0.5, 10**15]))
+@given(st.lists(_event, max_size=60), st.sampled_from([1, 1000, 0.5, 10**18]))
 def test_events_are_in_the_order_of_users_moments_and_items(rows: list[Event], unit: float) -> None:
     """By one number where user and time fit into it, else by both."""
     user, item, like, when = (np.array(each) for each in zip(*rows, strict=True)) if rows else [np.zeros(0, int)] * 4
