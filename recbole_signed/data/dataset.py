@@ -6,7 +6,7 @@ only likes as interactions makes every stock model, sampler and metric right wit
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -186,6 +186,8 @@ class SignedDataset(ColumnarDataset):
             known &= frame[self.iid_field].isin(self.inter_feat[self.iid_field].unique())
             setattr(self, name, frame[known].reset_index(drop=True))
             self._row_keys[name] = self._row_keys[name].take(known.to_numpy())
+        likes, dislikes, neutrals = (len(getattr(self, name)) for name in SIGNS)
+        self.sign_report = replace(self.sign_report, likes=likes, dislikes=dislikes, neutrals=neutrals)
 
     def _get_remap_list(self, field_list: Any) -> list[tuple[Any, str, Any]]:
         """Append the tables of the other signs, so that ids are shared and likes get the first ones."""

@@ -356,6 +356,10 @@ def test_k_core_counts_likes_and_other_rows_follow(write_inter: Write, signed_ro
     users, items = (set(map(str, likes.field2id_token[field])) for field in ("user_id", "item_id"))
     kept = {(u, i) for u, i in expected(signed_rows, -1) if u in users and i in items}
     assert pairs(signed, "neg_feat") == kept
+    told = signed.sign_report
+    assert (told.likes, told.dislikes, told.neutrals) == tuple(
+        len(getattr(signed, name)) for name in ("inter_feat", "neg_feat", "neutral_feat")
+    )
 
 
 @pytest.mark.parametrize("core", ["[8,inf)", "[1,inf)"])
