@@ -17,7 +17,7 @@ from recbole.data.interaction import Interaction
 from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
 from recbole_signed.api.saving import save
-from recbole_signed.api.sequences import UserSequences, likes_without_a_row
+from recbole_signed.api.sequences import UserSequences, liked_items, likes_without_a_row
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
 from recbole_signed.data import ItemLists
 from recbole_signed.errors import UsageError, counted
@@ -242,9 +242,7 @@ class Recommender:
     @property
     def _popularity(self) -> torch.Tensor:
         """The number of likes of each item, ``[n_items]``."""
-        dataset = self._dataset
-        signed = hasattr(dataset, "liked_pairs")  # some likes of sequences are the target of no row
-        likes = torch.from_numpy(dataset.liked_pairs()[1]) if signed else dataset.inter_feat[dataset.iid_field]
+        likes = liked_items(self._dataset)
         return torch.bincount(likes, minlength=len(self.items) + 1).float()
 
     def _hidden(self, exclude: Any, include_only: Any) -> torch.Tensor:

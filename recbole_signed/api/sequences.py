@@ -68,3 +68,15 @@ def likes_without_a_row(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(users), torch.from_numpy(items)
     feat = dataset.inter_feat
     return feat[dataset.uid_field], feat[getattr(dataset, f"{dataset.iid_field}_list_field")][:, 0]
+
+
+def liked_items(dataset: Any) -> torch.Tensor:
+    """Return the item of each like of a part, ``[n_likes]``; of sequences the first ones too, which are no targets."""
+    if hasattr(dataset, "liked_pairs"):
+        return torch.from_numpy(dataset.liked_pairs()[1])
+    feat = dataset.inter_feat
+    items = feat[dataset.iid_field]
+    if not hasattr(dataset, "item_list_length_field"):
+        return items
+    second = feat[dataset.item_list_length_field] == 1
+    return torch.cat([items, feat[getattr(dataset, f"{dataset.iid_field}_list_field")][second, 0]])

@@ -55,6 +55,14 @@ def prepare(prepare_model: Callable[..., Any]) -> Callable[..., Any]:
     return functools.partial(prepare_model, "SSF")
 
 
+@pytest.mark.parametrize("w", [0.0, 0.5])
+def test_neutral_rows_are_edges_of_their_weight_whatever_dislikes_weigh(w: float) -> None:
+    users = SignedGraph.from_edges(([0], [1]), ([0], [2]), 1, 5, ([0], [3]), 0.25)
+    found = UserEdges.of(users, w)
+    assert dict(zip(found.items.tolist(), found.weights.tolist(), strict=True)) | {2: w} == {1: 1.0, 2: w, 3: 0.25}
+    assert found.degrees.tolist() == [1.25 + w]
+
+
 @pytest.mark.parametrize("n_items", [9, 500], ids=["more edges than items", "fewer"])
 @pytest.mark.parametrize("at_a_time", [1, 7, 100])
 def test_edges_are_normalised_alike_however_many_users_at_a_time(
