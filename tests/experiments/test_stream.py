@@ -402,6 +402,8 @@ def test_windows_cover_all_events_after_the_cut_once(data: Path, windows: Any) -
     assert all(times[bound - 1] < times[bound] for bound in replay.bounds[1:-1])
     dated = Replay.read(data, "2020-10-01", 10)
     assert times[dated.bounds[0] - 1] < 1_601_510_400_000 <= times[dated.bounds[0]]
+    assert Replay.read(data, "2020-10-13T12:26:40", 10).bounds[0] == 3000, "of the moment of the cut"
+    assert Replay.read(data, 0.5, windows, limit=11).bounds.tolist() == replay.bounds[:12].tolist()
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.5])
