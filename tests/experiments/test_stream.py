@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from functools import partial
@@ -33,8 +34,10 @@ from recbole_signed.experiments.replay import (
     window_metrics,
     write,
 )
-from recbole_signed.online import DISLIKE, LIKE, VIEW
-from recbole_signed.online.store import OnlineState
+from recbole_signed.experiments.replay.arms import Arm
+from recbole_signed.online import DISLIKE, LIKE, VIEW, EventBatch
+from recbole_signed.online.learners import make_learner
+from recbole_signed.online.store import EdgeState, OnlineState
 from recbole_signed.ssf import live_choice
 from recbole_signed.table import to_markdown
 
@@ -230,8 +233,6 @@ def test_an_uninformative_stream_is_called_so(
 
 
 def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: Path) -> None:
-    from recbole_signed.online import EventBatch
-
     with OnlineState.open(tmp_path / "state") as state:
         users, items, kinds = [1, 1, 2], [1, 2, 3], [LIKE, DISLIKE, VIEW]
         state.bulk_load(["a", "b"], ["x", "y", "z"], *map(np.array, (users, items, kinds, [1, 2, 3])))
@@ -271,6 +272,24 @@ def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: P
     longer = measure(cases, lambda rows: scores[rows].clone(), 4, (2, 5))  # there are three items
     np.testing.assert_array_equal(longer["ndcg@2"], found["ndcg@2"])
     np.testing.assert_allclose(longer["ndcg@5"], [1 / (1 + gain), gain, 0.5])
+
+
+def test_a_model_that_is_never_updated_ranks_new_items_last_and_new_users_as_strangers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with OnlineState.open(tmp_path / "state") as state:
+        user, item = np.repeat(np.arange(1, 9), 4), np.concatenate([1 + rng.permutation(12)[:4] for _ in range(8)])
+        names = [f"u{each}" for each in range(8)], [f"i{each}" for each in range(12)]
+        state.bulk_load(*names, user, item, np.full(32, LIKE), np.arange(32))
+        learner = make_learner("SSF", {"rank": 3, "cutoff": 1})
+        learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+        frozen = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), state.edges.n_items)
+        events = [("1", "newcomer", "i0", LIKE, 99, np.nan), ("2", "u0", "new item", LIKE, 99, np.nan)]
+        state.ingest(EventBatch.of_rows(events))
+        newcomer = state.users.id_of("newcomer")
+        found = Arm("SSF", "SSF", "none", learner, frozen).scores(state.edges, np.array([1, newcomer, 0]), 14)
+    assert found.shape == (3, 14)
+    assert (found[:, 13:] < found[:, 1:13]).all()
+    assert found[1].tolist() == found[2].tolist() != found[0].tolist()
 
 
 @pytest.mark.parametrize("at_a_time", [1, 5, 100])
