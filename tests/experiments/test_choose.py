@@ -124,6 +124,11 @@ def test_a_price_on_dislikes_is_taken_into_account() -> None:
     priced = chosen_settings("SSF", edges, 300, 40, {"rank": 8, "valid_metric": "SignedNDCG@5", "signed_gamma": 4})
     assert priced.keys() == plain.keys()
     assert priced["dislike_aversion"] > plain["dislike_aversion"]
+    by_likes, for_free = (
+        chosen_settings("SSF", edges, 300, 40, {"rank": 8, "signed_gamma": 0, "valid_metric": metric})
+        for metric in ("NDCG@5", "SignedNDCG@5")
+    )
+    assert for_free == by_likes
     with pytest.raises(UsageError, match="valid_metric is 'MRR@5'"):
         chosen_settings("SSF", edges, 300, 40, {"rank": 8, "valid_metric": "MRR@5"})
 
