@@ -199,6 +199,8 @@ def run_service(
     try:
         from recbole_signed.serve.maintenance import Maintenance
 
+        if workers > 1:  # a shared port would be given to a second service too, and each would get a part of the events
+            listening_socket(host, port).close()
         sockets.append(listening_socket(host, port, workers > 1))
         port = sockets[0].getsockname()[1]
         if workers > 1:
@@ -253,8 +255,8 @@ def run_replica(
 
     Args:
         directory: of the state.
-        host: address to listen on, which other replicas and the writer may share.
-        port: see ``host``.
+        host: address to listen on.
+        port: 0 for any that is free; shared with the process ``parent`` and its other replicas.
         settings: of the service.
         ready: called with the address once it answers.
         writer: address that requests which change anything are handed to; such requests are refused without one.
@@ -271,7 +273,7 @@ def run_replica(
     replica = OnlineReplica(directory)
     bound = None
     try:
-        bound = listening_socket(host, port, shared=True)
+        bound = listening_socket(host, port, shared=parent is not None)
         engine = _engine(replica, settings, directory)
         try:
             app = make_app(engine, keys, writer=writer, hand_metrics_on=metrics is not None)

@@ -466,3 +466,19 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(start, name, lambda *_: None)
     start.run_service(tmp_path / "state", port=0, workers=3)
     assert found == [True, True]
+
+
+def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would get a part of the events."""
+    from recbole_signed.serve import listening_socket, start, workers
+
+    begin(tmp_path / "state").close()
+    monkeypatch.setattr(workers.ReplicaProcesses, "start", lambda _: pytest.fail("a replica starts"))
+    for name in ("_run", "hold_memory_down", "compute_on_one_thread"):
+        monkeypatch.setattr(start, name, lambda *_: None)
+    with listening_socket("127.0.0.1", 0, shared=True) as taken:  # as a service with --workers has it
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match="can't listen on"):
+            run_service(tmp_path / "state", port=port, workers=2)
+        with pytest.raises(UsageError, match="can't listen on"):
+            start.run_replica(tmp_path / "state", port=port)
