@@ -177,7 +177,7 @@ def audience(learner: Learner, edges: EdgeState, item: int, k: int) -> tuple[Int
         return active, np.zeros(0)
     some = active[np.linspace(0, len(active) - 1, min(len(active), AUDIENCE)).astype(np.int64)]  # of all times
     items = _beside_others(edges, item)
-    found = learner.pair_scores(edges, some, np.ascontiguousarray(np.broadcast_to(items, (len(some), len(items)))))
+    found = learner.pair_scores(edges, some, np.tile(items, (len(some), 1)))
     below = (found[:, :-1] < found[:, -1:]).mean(axis=1)
     best = np.argsort(-below, kind="stable")[:k]
     return some[best], below[best]

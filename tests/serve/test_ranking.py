@@ -76,3 +76,15 @@ def test_the_audience_is_looked_for_among_users_of_all_times(monkeypatch: pytest
     edges = Stream(20, 4, [(user, 1, LIKE) for user in range(1, 20)]).edges
     users, _ = ranking.audience(scoring(np.tile(np.arange(4.0), (20, 1))), edges, 3, 19)
     assert users.tolist() == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]
+
+
+def test_torch_may_take_the_items_of_an_audience_of_one_user() -> None:
+    edges = Stream(2, 9, [(1, 1, LIKE)]).edges
+    writeable = []
+
+    def pair_scores(edges: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        writeable.append(items.flags.writeable)  # torch warns of undefined behaviour otherwise
+        return np.zeros(items.shape)
+
+    ranking.audience(SimpleNamespace(pair_scores=pair_scores), edges, 3, 5)  # type: ignore[arg-type]
+    assert writeable == [True]
