@@ -130,6 +130,8 @@ def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any,
 
     if not (state / FILE).is_file():
         existing_log(state)
+    if file is not None and not file.is_file():  # one in the state is made by the first experiment
+        raise UsageError(f"there is no file of experiments {file}; name the one in the settings of the service.")
     return TrafficLog(state / FILE, read_only=True), Experiments.read(file or state / EXPERIMENTS)[name]
 
 

@@ -163,6 +163,10 @@ def test_experiment_commands(
     assert (status, "has no variant 'none'" in err) == (2, True)
     (state / "experiments.yaml").rename(tmp_path / "mine.yaml")
     assert json.loads(outcome(capsys, *words, "--experiments", "mine.yaml", "--json")[1]) == value
+    assert outcome(capsys, *words, "--experiments", "none.yaml")[::2] == (
+        2,
+        "recbole-signed: there is no file of experiments none.yaml; name the one in the settings of the service.\n",
+    )
     elsewhere = ["experiment", "report", "aversion", "--state", "state", "--experiments", "mine.yaml", "--json"]
     assert json.loads(outcome(capsys, *elsewhere)[1]) == report
     power = ["experiment", "power", "--rate", "0.1", "--effect", "0.05", "--impressions", "20"]
