@@ -15,7 +15,8 @@ class TrainingFreeRecommender(SignedRecommender):
     """A model with a ``fit()`` whose results are buffers.
 
     A model names the results in ``fitted``: their last dimension is that of the fit, and may differ from what this
-    instance has when a checkpoint is loaded. Before the fit it is 0.
+    instance has when a checkpoint is loaded. Before the fit it is 0, and ``score`` returns scores all the same: RecBole
+    asks an untrained model for some.
     """
 
     type = ModelType.TRADITIONAL
