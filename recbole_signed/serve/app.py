@@ -31,6 +31,7 @@ from recbole_signed.serve.problems import PROBLEM, ProblemError
 from recbole_signed.serve.ranking import Ranked
 from recbole_signed.serve.replicas import NO_WRITER, Forwarder
 from recbole_signed.serve.requests import (
+    Route,
     Turns,
     announce,
     check_k,
@@ -90,6 +91,7 @@ def make_app(
             for name in ("events", "recommendations", "users", "items", "models", "experiments", "health")
         ],
     )
+    app.router.route_class = Route
     keys = keys or ApiKeys(None)
     limit = RateLimit(engine.settings.limits.requests_per_second)
     answer_errors(app, engine)

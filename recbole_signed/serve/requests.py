@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar, get_args, get_origin
 
 from anyio import CapacityLimiter, fail_after, to_thread
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from recbole_signed.errors import UsageError, nearest
@@ -57,6 +59,35 @@ async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
     results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
     count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; raises ProblemError (422) for a key that is there twice, of which one would be lost."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        ((name, number),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ProblemError(
+            422, "Unprocessable Content", f"body: the key '{name}' is given {number} times; give it once."
+        )
+    return made
+
+
+class _Request(Request):
+    async def json(self) -> Any:
+        return json.loads(await self.body(), object_pairs_hook=_object)
+
+
+class Route(APIRoute):
+    """A route whose body has no key twice."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """Return what answers a request."""
+        answer = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await answer(_Request(request.scope, request.receive))
+
+        return handle
 
 
 async def check_parameters(request: Request) -> None:

@@ -370,3 +370,19 @@ def test_a_request_is_refused_in_time_though_no_answer_before_it_ends(
             return [*refused, *await asyncio.gather(*held), await many.get("/v1/popular")]
 
     assert [answer.status_code for answer in asyncio.run(ask())] == [503, 503, *[200] * (THREADS + 1)]
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/recommendations", "/api/feedback"])
+def test_a_key_that_a_body_has_twice_is_refused(serve: Make, path: str) -> None:
+    """The last one held, and of two lists of events the first was lost."""
+    client = serve()
+    headers = {"content-type": "application/json"}
+    event = '{"user_id": "1", "item_id": "2", "type": "like"}'
+    for body, name, number in (
+        (f'{{"events": [{event}], "events": [{event}]}}', "events", 2),
+        (f'{{"events": [{event[:-1]}, "item_id": "3", "item_id": "4"}}]}}', "item_id", 3),
+    ):
+        refused = client.post(path, content=body, headers=headers)
+        assert refused.status_code == 422
+        assert refused.json()["detail"] == f"body: the key '{name}' is given {number} times; give it once."
+    assert client.post("/v1/events", content=f'{{"events": [{event}]}}', headers=headers).json()["accepted"] == 1
