@@ -17,6 +17,7 @@ from recbole_signed.api.recommender import Recommender
 from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import each_warning_once, no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import split_length
 from recbole_signed.experiments.runs import make_config
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import has_interactions, unknown_dataset_error
@@ -63,6 +64,8 @@ def fit(
         progress: show a bar for each epoch on standard error.
         parameters: of the model and its training, under the names of RecBole's configuration keys, such as
             ``embedding_size=64``, ``learning_rate=0.002``, ``dislike_aversion=0.5``. What is given here always holds.
+            ``valid_metric`` is what choices are made by, NDCG@20 if not given; ``valid_metric="SignedNDCG@20",
+            signed_gamma=2`` is one that counts dislikes.
 
     Returns:
         The fitted model.
@@ -140,7 +143,9 @@ class _Maker:
     def _config(self, ratios: tuple[float, float, float], chosen: Mapping[str, Any] | None = None) -> Any:
         given = {**self.parameters, **(chosen or {})}
         k = TOPK if self.data is None else min(TOPK, self.data.item_num - 1)
-        judged = {"metrics": ["NDCG"], "topk": [k], "valid_metric": f"NDCG@{k}"}
+        chosen_by = str(self.parameters.get("valid_metric", f"NDCG@{k}"))
+        metric, length = split_length(chosen_by)
+        judged = {"metrics": [metric], "topk": [length or k], "valid_metric": chosen_by}
         held = {"split": {"RS": list(ratios)}, "order": self.order, "group_by": self.group, "mode": "full"}
         keys = {**judged, **self.quiet, "eval_args": held, **given}
         config = make_config(self.model, self.name, (), keys, self.seed)

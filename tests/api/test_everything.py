@@ -13,6 +13,7 @@ import pytest
 
 import recbole_signed as rs
 from recbole_signed.cli.app import main
+from recbole_signed.errors import UsageError
 from recbole_signed.online.learners import learner_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
@@ -221,3 +222,14 @@ def test_a_live_learner_chooses_again_what_fit_chose_and_holds_what_was_given(
     for nothing in ({"auto": False}, {"valid": 0}):
         fixed = rs.fit("SSFT", data, **nothing)
         assert learner_of(fixed.model, fixed.config).parameters()["choose_again"] == 0
+
+
+def test_a_fit_chooses_by_any_valid_metric(toy: str) -> None:
+    """``metrics`` and ``topk`` follow it: a sign-aware one holds dislikes back more."""
+    chosen = [
+        rs.fit("SSF", toy, valid_metric=metric, signed_gamma=2).model.chosen["dislike_aversion"]
+        for metric in ("Recall@5", "SignedNDCG@20")
+    ]
+    assert chosen[0] < chosen[1]
+    with pytest.raises(UsageError, match="no metric named 'Recal'"):
+        rs.fit("SSF", toy, valid_metric="Recal@5")
