@@ -16,6 +16,7 @@ import struct
 import weakref
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -228,14 +229,32 @@ def changing(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
+class RepeatedKeyError(ValueError):
+    """An object of JSON has a key more than once."""
+
+
+def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; for ``object_pairs_hook``, without which all values of a key but the last are lost.
+
+    Raises:
+        RepeatedKeyError: a key is there more than once.
+    """
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        ((name, number),) = Counter(name for name, _ in pairs).most_common(1)
+        raise RepeatedKeyError(f"the key '{name}' is given {number} times")
+    return made
+
+
 def parse_json(text: str | bytes) -> Any:
     """Return what JSON from a file says.
 
     Raises:
+        RepeatedKeyError: an object has a key more than once.
         ValueError: it is no JSON, no UTF-8, or nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=keys_once)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -58,7 +58,5 @@ def _text(told: dict[str, Any]) -> str:
     unknown = told["unknown_users"]
     without = f" ({unknown:,} of them have no edges in the model: column 'known')" if unknown else ""
     speed = told["users"] / max(told["seconds"], 1e-9)
-    return (
-        f"{told['rows']:,} recommendations for {counted(told['users'], 'user')}{without} in {told['seconds']:.1f} s "
-        f"({speed:,.0f} users/s)\nwritten: {told['output']}\n"
-    )
+    rows, users = counted(told["rows"], "recommendation"), counted(told["users"], "user")
+    return f"{rows} for {users}{without} in {told['seconds']:.1f} s ({speed:,.0f} users/s)\nwritten: {told['output']}\n"

@@ -185,7 +185,19 @@ class _Alias(ModuleType):
         entry = self.__dict__.get("_entry")
         if entry is None or attribute.startswith("__"):
             raise AttributeError(attribute)
-        return getattr(importlib.import_module(entry.module), attribute)
+        return getattr(_module_of(entry), attribute)
+
+
+def _module_of(entry: ModelEntry) -> ModuleType:
+    try:
+        return importlib.import_module(entry.module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{entry.module}.".startswith(f"{error.name}."):
+            raise  # the module is there, and imports another that is not
+        raise UsageError(
+            f"the model '{entry.name}' is registered with the module {entry.module}, which can't be found; register "
+            "it with the name that 'import' takes, and put its folder into sys.path or PYTHONPATH."
+        ) from error
 
 
 def _add_alias(entry: ModelEntry) -> None:

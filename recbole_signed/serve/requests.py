@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -15,6 +14,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import RepeatedKeyError, keys_once
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.problems import ProblemError, too_late
@@ -61,20 +61,12 @@ async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON; raises ProblemError (422) for a key that is there twice, of which one would be lost."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        ((name, number),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ProblemError(
-            422, "Unprocessable Content", f"body: the key '{name}' is given {number} times; give it once."
-        )
-    return made
-
-
 class _Request(Request):
     async def json(self) -> Any:
-        return json.loads(await self.body(), object_pairs_hook=_object)
+        try:
+            return json.loads(await self.body(), object_pairs_hook=keys_once)
+        except RepeatedKeyError as error:
+            raise ProblemError(422, "Unprocessable Content", f"body: {error}; give it once.") from error
 
 
 class Route(APIRoute):

@@ -74,6 +74,7 @@ def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[st
     from recbole_signed.online import OnlineTrainer  # imports RecBole, which a service of most states does without
 
     _refuse_begun(directory)
+    _refuse_unwritable(directory)
     fitted = api.fit(model, dataset, **(parameters or {}))
     if directory.exists():
         _clear(directory)
@@ -110,6 +111,13 @@ def can_begin(directory: Path) -> bool:
 def _refuse_begun(directory: Path) -> None:
     if not can_begin(directory):
         raise UsageError(f"{directory} is not empty; serve it without --init, or name another folder.")
+
+
+def _refuse_unwritable(directory: Path) -> None:
+    """Refuse a folder that a state could not begin in, before a model is fitted for it."""
+    there = next(each for each in (directory.absolute(), *directory.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{there} can't be written by this user, so no state can begin in {directory}.")
 
 
 def _clear(directory: Path) -> None:

@@ -109,6 +109,16 @@ def test_lines_that_are_no_json(tmp_path: Path) -> None:
     json.dumps([letter.raw for letter in polled.rejected])
 
 
+def test_a_line_that_has_a_key_twice_is_no_event(tmp_path: Path) -> None:
+    """Which of the two was meant is not known."""
+    path = tmp_path / "events.jsonl"
+    good = json.dumps(GOOD[0])
+    path.write_text(f'{good[:-1]}, "item_id": "other"}}\n{good}\n', encoding="utf-8")
+    polled = JsonLinesSource(path).poll(100)
+    assert len(polled.batch) == 1
+    assert [letter.reason for letter in polled.rejected] == ["the line has a key twice"]
+
+
 def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     text = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in GOOD[:2])

@@ -63,14 +63,24 @@ def test_messages_of_all_partitions_become_events(tmp_path: Path, brokers: Broke
     for partition in range(4):
         brokers.send(topic, *(row(10 * partition + n) for n in range(3)), partition=partition)
     stamped = {"event_id": "mine", "user_id": "ж", "item_id": "i", "type": "dislike"}
-    brokers.send(topic, {"type": "adore"}, b"\xff\xfe", b"[1]", None, stamped, timestamp=1_600_000_000_000)
+    brokers.send(
+        topic,
+        {"type": "adore"},
+        b"\xff\xfe",
+        b"[1]",
+        None,
+        stamped,
+        b'{"type": 1, "type": 2}',
+        timestamp=1_600_000_000_000,
+    )
     with ready(tmp_path) as state, closing(KafkaSource(brokers.address, topic, block=0.2)) as source:
-        counts = read(state, source, 17)
-        assert [sum(each) for each in zip(*counts, strict=True)] == [13, 0, 4]
+        counts = read(state, source, 18)
+        assert [sum(each) for each in zip(*counts, strict=True)] == [13, 0, 5]
         assert state.log.known("mine")
         assert state.log.known(f"{topic}/3/2")
         reasons = [letter["reason"] for letter in state.dead_letters]
         assert sum("no JSON in UTF-8" in each for each in reasons) == 2
+        assert "the message has a key twice" in reasons
         edges = state.edges.of_user(state.users.id_of("ж"))
         assert edges.timestamp is not None
         assert edges.timestamp.tolist() == [1_600_000_000_000]

@@ -307,6 +307,26 @@ def test_a_registered_model_runs_in_a_table_until_its_code_changes(script: Calla
     assert script(code, theirs=MODEL.format(name="Theirs")).splitlines()[-2:] == ["[True]", "True"]
 
 
+def test_a_registered_module_that_is_not_there_is_named(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is imported when its model is first used; a module that is there and lacks another one is told by Python."""
+    monkeypatch.setenv(registry.INHERITED, "{}")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lacking.py").write_text("import nothing_of_this_name\n", encoding="utf-8")
+    for module in ("not_there", "not_there.inner", "lacking"):
+        registry.register_model("UnheardOf", module)
+        try:
+            with pytest.raises((UsageError, ModuleNotFoundError)) as caught:
+                recbole_signed.run("UnheardOf", toy)
+        finally:
+            del registry._registry.models["UnheardOf"]
+            del sys.modules["recbole.model.general_recommender.unheardof"]
+        said = f"registered with the module {module}, which can't be found" in str(caught.value)
+        assert said == (module != "lacking")
+        assert isinstance(caught.value, UsageError) == said
+
+
 def test_names_that_are_taken_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(registry.INHERITED, "{}")
     for taken in ("BPR", "SASRec", "DeepFM", "KGAT"):  # of each of RecBole's packages

@@ -434,6 +434,18 @@ def test_a_state_whose_beginning_was_cut_off_begins_again(
     assert not can_begin(tmp_path / "other")
 
 
+def test_a_folder_that_no_state_can_begin_in_is_refused_before_a_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recbole_signed import api
+    from recbole_signed.serve import init_state
+
+    monkeypatch.setattr(api, "fit", lambda *_, **__: pytest.fail("a model is fitted"))
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file can't be written by this user, so no state can begin in .*state"):
+        init_state("SSF", "toy-signed", tmp_path / "file" / "deep" / "state")
+
+
 def test_replicas_have_the_settings_of_the_writer(tmp_path: Path) -> None:
     from recbole_signed.serve import make_key
 

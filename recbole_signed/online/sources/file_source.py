@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from recbole_signed.errors import UsageError, counted, wrong_separator
+from recbole_signed.files import RepeatedKeyError, keys_once
 from recbole_signed.online import DeadLetter, EventBatch, Limits, field_meant, parse_rows
 from recbole_signed.online.sources.source import EventSource, Polled
 
@@ -105,12 +106,13 @@ def parse_lines(
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            rows.append(json.loads(line, object_pairs_hook=keys_once))
             places.append(position)
         except (ValueError, RecursionError) as error:
             # the text of the error may quote the line
             kind = "JSON" if isinstance(error, json.JSONDecodeError | RecursionError) else "UTF-8 or JSON"
-            dead.append(DeadLetter(f"the line is no {kind}", position, line.decode(errors="backslashreplace").rstrip()))
+            reason = "the line has a key twice" if isinstance(error, RepeatedKeyError) else f"the line is no {kind}"
+            dead.append(DeadLetter(reason, position, line.decode(errors="backslashreplace").rstrip()))
     batch, invalid = parse_rows(rows, places, limits)
     return batch, dead + invalid
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.files import parse_json
+from recbole_signed.files import RepeatedKeyError, parse_json
 from recbole_signed.online import DeadLetter, Limits, parse_rows
 from recbole_signed.online.sources.source import EventSource, Polled
 
@@ -132,9 +132,10 @@ class KafkaSource(EventSource):
                 rows.append(parse_json(message.value() or b""))
                 places.append(place)
                 instead.append(self._known(message, place))
-            except ValueError:
+            except ValueError as error:
                 text = (message.value() or b"").decode(errors="backslashreplace")
-                dead.append(DeadLetter("the message is no JSON in UTF-8", place, text))
+                why = "has a key twice" if isinstance(error, RepeatedKeyError) else "is no JSON in UTF-8"
+                dead.append(DeadLetter(f"the message {why}", place, text))
         batch, invalid = parse_rows(rows, places, self._limits, instead=instead)
         return Polled(batch, dead + invalid, self._position(), exhausted=False)
 
