@@ -97,6 +97,7 @@ def test_updates_keep_what_retraining_has(data: Path, spec: Callable[..., Stream
 
     text = to_markdown(replay_table(experiment, summary))
     assert "| SSF | informative |" in text
+    assert all(each in text for each in ("| dislikerecall@20 |", "| retention of ndcg@20 |", "Retention: the sum"))
     written = write(experiment, summary, tmp_path / "report")
     assert [path.name for path in written] == ["tastes.md", "tastes.jsonl"]
     stored = read_summary(tmp_path / "report" / "tastes.yaml")
@@ -516,7 +517,10 @@ def test_each_like_is_predicted_at_its_own_moment_after_each_delay(
     fresh, late = (pooled(summary, arm, "new users")["ndcg@20"] for arm in ("0s", "window"))
     assert fresh > late
     [text, _] = write(experiment, summary, tmp_path / "report")
-    assert all(each in text.read_text() for each in ("events after 1d", "events of earlier windows"))
+    printed = text.read_text()
+    assert all(each in printed for each in ("events after 1d", "events of earlier windows"))
+    # no case has a dislike, and nothing is retrained
+    assert not [each for each in ("dislike", "retention") if each in printed.lower()]
     plot(summary, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
 

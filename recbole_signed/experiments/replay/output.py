@@ -26,8 +26,9 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
         "dislikerecall@20",
         "dislikeshare@20",
     ]
-    metrics = [each for each in metrics if each in summary["pooled"][0]]  # older rows have no share of dislikes
-    kept = [f"retention of {metric}" for metric in COMPARED]
+    # older rows have no share of dislikes, cases of one like no dislike, and streams without retraining no retention
+    metrics = [each for each in metrics if any(row.get(each) is not None for row in summary["pooled"])]
+    kept = [each for metric in COMPARED if any(row.get(each := f"retention of {metric}") for row in summary["pooled"])]
     sections = []
     for subset in dict.fromkeys(row["subset"] for row in summary["pooled"]):
         rows = [row for row in summary["pooled"] if row["subset"] == subset]
@@ -38,7 +39,7 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
         )
         lines = []
         for row in rows:
-            cells = [*(_number(row[metric]) for metric in metrics), *(_retention(row.get(each)) for each in kept)]
+            cells = [*(_number(row.get(metric)) for metric in metrics), *(_retention(row.get(each)) for each in kept)]
             lines.append(Line((row["model"], _title(row["arm"])), tuple(cells)))
         sections.append(Section(name, tuple(lines)))
     model = (Header("Model", left=True),)
@@ -47,9 +48,13 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
     memory = f"Peak memory of the process with all arms: {summary['peak_memory_bytes'] / MEGABYTE:.0f} MB."
     costs = [_cost_cells(name, cost) for name, cost in summary["cost"].items()]
     sections.append(Section("Cost", text_lines(costs), memory, tuple(map(Header, COSTS)), model))
-    note = (
+    retention = (
         "Retention: the sum of the metric over that of the retrained arm, on the same cases; in brackets the 5th and "
-        "95th percentile over resampled users. Dislike recall: over cases with a dislike. Latency: from the event to "
+        "95th percentile over resampled users. "
+    )
+    dislikes = "Dislike recall: over cases with a dislike. "
+    note = (
+        f"{retention if kept else ''}{dislikes if 'dislikerecall@20' in metrics else ''}Latency: from the event to "
         "the user's new list, with the event on the disk."
     )
     head = (*model, Header("Arm", left=True))
