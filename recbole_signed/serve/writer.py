@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -147,10 +148,11 @@ class Writer:
                 if size >= self._commit_size or self._queue.empty():
                     break
                 job = self._queue.get()
-            if jobs:
-                self._commit(jobs)
-            with self._room:
+            tell = self._commit(jobs) if jobs else None
+            with self._room:  # before the callers go on, whose next events need the room
                 self.waiting -= size
+            if tell is not None:
+                tell()
 
     def _next(self) -> Any:
         """Return the next job; meanwhile see whether what failed would still fail.
@@ -174,7 +176,8 @@ class Writer:
         else:
             self.failure = None
 
-    def _commit(self, jobs: Sequence[_Job]) -> None:
+    def _commit(self, jobs: Sequence[_Job]) -> Callable[[], None]:
+        """Take the events of some jobs, and return what tells their callers of it."""
         try:
             read_to = next((job.read_to for job in reversed(jobs) if job.read_to is not None), None)
             results, seq = self._take([row for job in jobs for row in job.rows], *(read_to or (None, None)))
@@ -184,15 +187,12 @@ class Writer:
             elif self.failure is None:  # once, until events can be taken again
                 _logger.error("Events can't be taken: %s", error)
             self.failure = str(error) or type(error).__name__
-            for job in jobs:
-                job.done.set_exception(error)
-            return
+            return partial(_tell_failure, jobs, error)
         self.failure = None
-        finished, first = time.perf_counter(), 0
+        finished = time.perf_counter()
         for job in jobs:
             self._telemetry.visible.observe(finished - job.arrived)
-            job.done.set_result(Written(results[first : first + len(job.rows)], seq))
-            first += len(job.rows)
+        return partial(_tell, jobs, results, seq)
 
     def _take(self, rows: Sequence[Any], source: str | None, position: str | None) -> tuple[list[EventResult], int]:
         batch = EventBatch.empty()
@@ -222,6 +222,18 @@ class Writer:
         ]
         assert self._trainer.state is not None
         return named, int(self._trainer.state.applied_seq)
+
+
+def _tell(jobs: Sequence[_Job], results: list[EventResult], seq: int) -> None:
+    first = 0
+    for job in jobs:
+        job.done.set_result(Written(results[first : first + len(job.rows)], seq))
+        first += len(job.rows)
+
+
+def _tell_failure(jobs: Sequence[_Job], error: Exception) -> None:
+    for job in jobs:
+        job.done.set_exception(error)
 
 
 def _event_id(row: Any) -> str | None:

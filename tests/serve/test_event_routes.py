@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,27 @@ def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) 
     assert not client.get("/readyz").json()["ready"]
     unready = client.get("/api/health/ready")
     assert (unready.status_code, unready.json()) == (503, {"Ready": False})
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_there_is_room_for_the_next_events_once_a_request_is_answered(
+    fails: bool, serve: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = serve(limits={"queue": 2}).engine  # type: ignore[attr-defined]
+    goes_on, ingest, waiting = threading.Event(), engine.trainer.ingest, Future[int]()
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        assert goes_on.wait(60)
+        if fails:
+            raise UsageError("Writing the log failed: No space left on device")
+        return ingest(*args, **kwargs)
+
+    monkeypatch.setattr(engine.trainer, "ingest", slow)
+    answered = engine.writer.submit([{"user_id": "1", "item_id": item, "type": "like"} for item in ("1", "2")])
+    answered.add_done_callback(lambda _: waiting.set_result(engine.writer.waiting))
+    goes_on.set()
+    assert waiting.result(60) == 0
+    assert (answered.exception(60) is not None) == fails
 
 
 def test_what_the_disk_refuses_is_no_fault_of_the_request(
