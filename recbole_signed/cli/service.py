@@ -9,6 +9,7 @@ import typer
 
 from recbole_signed.cli.output import Json, print_json, stdout_for_result
 from recbole_signed.errors import UsageError, counted
+from recbole_signed.files import require_file
 
 experiment = typer.Typer(help="What experiments on live traffic say, and how many users they need.")
 DEMO = Path("runs") / "demo"
@@ -130,8 +131,8 @@ def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any,
 
     if not (state / FILE).is_file():
         existing_log(state)
-    if file is not None and not file.is_file():  # one in the state is made by the first experiment
-        raise UsageError(f"there is no file of experiments {file}; name the one in the settings of the service.")
+    if file is not None:  # one in the state is made by the first experiment
+        require_file(file, "the file of experiments")
     return TrafficLog(state / FILE, read_only=True), Experiments.read(file or state / EXPERIMENTS)[name]
 
 

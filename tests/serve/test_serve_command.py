@@ -165,7 +165,7 @@ def test_experiment_commands(
     assert json.loads(outcome(capsys, *words, "--experiments", "mine.yaml", "--json")[1]) == value
     assert outcome(capsys, *words, "--experiments", "none.yaml")[::2] == (
         2,
-        "recbole-signed: there is no file of experiments none.yaml; name the one in the settings of the service.\n",
+        "recbole-signed: there is no file none.yaml; did you mean 'mine.yaml'?\n",
     )
     elsewhere = ["experiment", "report", "aversion", "--state", "state", "--experiments", "mine.yaml", "--json"]
     assert json.loads(outcome(capsys, *elsewhere)[1]) == report
