@@ -213,7 +213,7 @@ def tradeoff_rows(curves: Sequence[Mapping[str, Any]]) -> str:
         for each in curves
         for point in each["points"]
     ]
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for row in rows)
 
 
 def read_curves(path: Path) -> list[dict[str, Any]]:
