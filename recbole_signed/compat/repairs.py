@@ -264,6 +264,8 @@ def refuse_pandas_3(_data: ModuleType) -> None:
             f"pandas {pd.__version__} with copy-on-write silently leaves RecBole's missing values unfilled, so "
             f"RecBole is not loaded: {cure}."
         )
+    # pandas 2 warns of each such fill, and here it works
+    warnings.filterwarnings("ignore", "A value is trying to be set", FutureWarning, r"recbole\.data\.dataset")
 
 
 # ---- evaluation and tuning ----

@@ -367,6 +367,22 @@ def test_lost_fills_are_refused(tmp_path: Path) -> None:
             compat.refuse_pandas_3(types.ModuleType("recbole.data"))
 
 
+def test_fills_that_work_are_not_warned_of(tmp_path: Path) -> None:
+    write_tiny(tmp_path, "gaps", "\trating:float", "\t2")
+    code = f"""
+import recbole_signed
+from recbole.config import Config
+from recbole.data import create_dataset
+chosen = {{"data_path": {str(tmp_path)!r}, "load_col": {{"inter": ["user_id", "item_id", "rating"]}}}}
+create_dataset(Config("BPR", "gaps", config_dict={{**chosen, "state": "ERROR"}}))
+"""
+    root = Path(compat.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "FutureWarning" not in done.stderr, done.stderr
+
+
 # ---- exhaustive search ----
 
 
