@@ -380,7 +380,8 @@ create_dataset(Config("BPR", "gaps", config_dict={{**chosen, "state": "ERROR"}})
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
     )
-    assert done.returncode == 0 and "FutureWarning" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "FutureWarning" not in done.stderr
 
 
 # ---- exhaustive search ----
