@@ -146,7 +146,9 @@ class TrafficLog:
             self._erase_due = not read_only  # a process that ended too early may have left what was erased
             self._empty_wal()
         except sqlite3.Error as error:
-            raise UsageError(f"can't open the log of impressions {path}: {error}.") from error
+            may_not = any(text in str(error) for text in ("readonly database", "unable to open"))
+            cure = "; a service that may not write there needs 'impressions: false' in its --config" if may_not else ""
+            raise UsageError(f"can't open the log of impressions {path}: {error}{cure}.") from error
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(f"{self._path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False)

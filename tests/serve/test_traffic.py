@@ -223,6 +223,8 @@ def test_what_can_not_be_opened(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("no database " * 100)
     with pytest.raises(UsageError, match="can't open the log of impressions"):
         TrafficLog(tmp_path / "text.sqlite")
+    with pytest.raises(UsageError, match=r"unable to open.*needs 'impressions: false'"):
+        TrafficLog(tmp_path / "no folder" / "traffic.sqlite")
 
 
 def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
