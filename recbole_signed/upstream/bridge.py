@@ -208,10 +208,19 @@ class StockSequentialRecommender(SignedSequentialRecommender):
     A dislike is in a sequence where its time says, if it is earlier than the item to be predicted; among events of one
     time, likes come first. RecBole's times are 32-bit floats, which hold seconds since 1970 in steps of 64 or 128:
     count them from the first event of the data.
+
+    Raises:
+        ValueError: a row is no like by the column ``SIGN_FIELD`` of the interactions (``sign`` by default).
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
         SequentialRecommender.__init__(self, config, dataset)
+        field, rows = config["SIGN_FIELD"] or "sign", dataset.inter_feat
+        if field in rows.columns and bool((rows[field] <= 0).any()):
+            raise ValueError(
+                f"RecBole would take interactions whose '{field}' is not above 0 for likes: leave them out by "
+                f"""val_interval: {{{field}: "[1,1]"}}, and put dislikes into the additional file."""
+            )
         theirs = getattr(dataset, "dislike_feat", None)
         self._dislikes = TimedDislikes(dataset) if theirs is not None and len(theirs) else None
 
@@ -230,7 +239,7 @@ class TimedDislikes:
     """The dislikes of a data set by user and time, which are put among the likes of sequences.
 
     Raises:
-        ValueError: times are missing or normalised, or the interactions hold signs.
+        ValueError: times are missing or normalised.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -242,8 +251,6 @@ class TimedDislikes:
         normalised = {self.time_field, DISLIKE_TIME}.intersection(config["normalize_field"] or [])
         if config["normalize_all"] or normalised:
             raise ValueError("times must not be normalised, each file by itself: set normalize_all: False.")
-        if (config["SIGN_FIELD"] or "sign") in dataset.inter_feat.columns:
-            raise ValueError("RecBole would count disliked interactions as hits: put them into the file of dislikes.")
         user, item, time = (theirs[name].numpy() for name in (*DISLIKE_FIELDS, DISLIKE_TIME))
         order = np.lexsort((time, user))
         self.item, self.time = torch.from_numpy(item[order]), torch.from_numpy(time[order])

@@ -135,7 +135,8 @@ The interactions are likes. Dislikes of the training part may be given in an add
 
 A dislike is in each sequence of its user whose target is later. RecBole does not split an additional file: leave
 dislikes of the validation and test periods out of it. Without the file all events are likes. Times are 32-bit floats,
-which hold seconds since 1970 in steps of 64 or 128: count them from the first event of the data."""
+which hold seconds since 1970 in steps of 64 or 128: count them from the first event of the data. If the ``.inter`` file
+has a column ``sign`` of 1 and -1, load it and let ``val_interval: {sign: "[1,1]"}`` keep the likes."""
 
 DISLIKES = {GENERAL: _DISLIKES, SEQUENTIAL: _TIMED_DISLIKES}
 """What the page of a model says of dislikes."""
@@ -223,8 +224,8 @@ _COUNTS = {
   has seen from sequential models.
 - Dislikes of the training part come from the additional file `<dataset>.dislike` with their times (see the page of the
   model for the settings), and stand in the sequences where these say. Without that file all events are likes.
-- Rows with a `sign` in the `.inter` file beside that file are refused, as RecBole's evaluation would count a held-out
-  dislike as a hit.
+- Rows of the `.inter` file whose `sign` is loaded and not above 0 are refused, as RecBole would take them for likes:
+  keep them out by `val_interval: {sign: "[1,1]"}`.
 - Times are 32-bit floats, which round seconds since 1970 to 64 or 128: count them from the first event of the data.""",
 }
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
+from recbole.data.interaction import Interaction
 from recbole.quick_start import run_recbole
 from recbole.utils import get_model
 from stock_recbole import COMMON, DISLIKES, LIKES, SEQUENCES, TIMED_DISLIKES, TIMED_LIKES, Runner
@@ -214,3 +215,24 @@ def test_what_would_put_dislikes_in_the_wrong_place_is_refused(timed_data: Path)
         config = Config(model="SASRec", dataset="stock", config_dict={**data, **more})
         with pytest.raises(ValueError, match=words):
             TimedDislikes(create_dataset(config))
+
+
+@pytest.mark.parametrize("model", SEQUENTIAL)
+@pytest.mark.parametrize("settings", [TIMED_LIKES, TIMED_DISLIKES], ids=["likes alone", "with a file of dislikes"])
+def test_a_column_of_signs_is_taken_where_likes_alone_are_left(
+    model: str,
+    settings: dict[str, Any],
+    exported: Callable[[str], Path],
+    timed_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exported_class = _loaded(model, exported(model), monkeypatch)
+    data = {**COMMON, **SEQUENCES, **settings, "data_path": str(timed_data)}
+    config = Config(model=exported_class, dataset="stock", config_dict=data)
+    train = data_preparation(config, create_dataset(config))[0]._dataset
+    signs = torch.ones(len(train.inter_feat))  # val_interval leaves these alone
+    train.inter_feat.update(Interaction({"sign": signs}))
+    exported_class(config, train)
+    signs[3] = -1
+    with pytest.raises(ValueError, match="take interactions whose 'sign' is not above 0 for likes"):
+        exported_class(config, train)
