@@ -11,7 +11,6 @@ import typer
 from recbole_signed.cli.output import DATASET, MODEL, Files, Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import RUNS, TUNED
-from recbole_signed.table import to_text
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tuning import Plan, Tuning
@@ -77,9 +76,7 @@ def add_to(app: typer.Typer) -> None:
             if as_json:
                 documents.append(tuning.as_dict())
             else:
-                from recbole_signed.experiments.tuning import tuning_table
-
-                typer.echo(to_text(tuning_table(tuning)), nl=False)
+                typer.echo(str(tuning), nl=False)
         if as_json:
             print_json(documents if table is not None else documents[0])
 

@@ -84,7 +84,7 @@ def test_the_best_trial_is_written_with_its_origin(toy: str) -> None:
     use = f"#   recbole-signed run -m EASE -d toy-signed --seed 7 -c {tuning.file} valid_metric=NDCG@10"
     assert tuning.file.read_text(encoding="utf-8").splitlines()[1] == use
     assert how["data_version"] == how["data_sha256"][:12]
-    text = to_text(tuning_table(tuning))
+    text = str(tuning)
     assert "EASE on toy-signed, seed 7: NDCG@10 on validation" in text
     lines = [line.split() for line in text.splitlines()]
     assert [str(tuning.best.number), f"{tuning.best.value:.4f}"] in [line[:2] for line in lines]

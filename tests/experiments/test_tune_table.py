@@ -61,7 +61,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def done(*given: Any, **plan: Any) -> dict[str, Tuning]:
-    return {str(each.file): each for each in tune_table(given[0], Plan(**{"trials": 3, **plan}), *given[1:])}
+    return {str(each.file): each for each in tune_table(str(given[0]), Plan(**{"trials": 3, **plan}), *given[1:])}
 
 
 def test_what_a_table_wants_tuned_is_tuned_once_where_it_looks_for_it(table: Path) -> None:

@@ -16,7 +16,7 @@ from recbole_signed.experiments.tuning.halving import MIN_STEPS
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.space import Space
 from recbole_signed.experiments.tuning.task import Facts, Task
-from recbole_signed.table import Header, Section, Table, text_lines
+from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tuning.study import Tried
@@ -46,6 +46,10 @@ class Tuning:
     exhausted: bool
     """Whether every point of the space was tried before the trials were used up."""
     seconds: float
+
+    def __str__(self) -> str:
+        """The result as the command ``tune`` prints it."""
+        return to_text(tuning_table(self))
 
     @property
     def default(self) -> Tried | None:

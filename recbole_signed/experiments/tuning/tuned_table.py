@@ -15,10 +15,11 @@ from recbole_signed.experiments.tables import PlannedRow, TableSpec
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning
 from recbole_signed.experiments.tuning.search import tune
+from recbole_signed.files import path_of
 
 
 def tune_table(
-    path: Path, plan: Plan, labels: Sequence[str] = (), sections: Sequence[str] = (), seed: int | None = None
+    path: Path | str, plan: Plan, labels: Sequence[str] = (), sections: Sequence[str] = (), seed: int | None = None
 ) -> Iterator[Tuning]:
     """Tune the models of a table on its data sets, one after the other; what was tuned already is not tuned again.
 
@@ -40,6 +41,7 @@ def tune_table(
     Raises:
         UsageError: nothing of that is in the table, or as :func:`recbole_signed.experiments.tuning.search.tune`.
     """
+    path = path_of(path, "path")
     spec = TableSpec.read(path).only(labels)
     for section in sections:
         if section not in spec.datasets:
