@@ -61,6 +61,29 @@ def test_a_live_state_gives_the_list_of_the_fitted_model(name: str, tmp_path: Pa
     trainer.close()
 
 
+@pytest.mark.parametrize("name", ["SSF", "SSFL", "Pop", "SignedEASE", "SignediALS"])
+def test_a_live_state_ranks_for_users_without_edges_as_the_fitted_model(name: str, data: Any, tmp_path: Path) -> None:
+    """SignedEASE and SignediALS score all items 0 for them, so their live lists were in an order by chance."""
+    model = rs.fit(name, data, **({"auto": False} if name.startswith("SSF") else {}))
+    few = ["100", "107", "113", "121"]
+    wanted = [
+        model.recommend("nobody", k=30, include_only=only, exclude=["107"])["item"].to_list() for only in (None, few)
+    ]
+    model.config["online_state"] = str(tmp_path / "state")
+    trainer = rs.OnlineTrainer(model.config, model.model)
+    trainer.start(model.dataset)
+    trainer.update([rs.Event(kind, "left", "100", kind, time) for kind, time in (("like", 1), ("unlike", 2))])
+    for user in ("nobody", "left"):  # one who is not known, and one who took back all that it said
+        for only, items in zip((None, few), wanted, strict=True):
+            found = trainer.recommend(user, k=30, include_only=only, exclude=["107"])
+            assert [item for item, _ in found] == items
+    engine = Engine(trainer)
+    served = [item for item, _ in engine.recommend("nobody", 30).items]
+    assert served == model.recommend("nobody", k=30)["item"].to_list()
+    engine.close()
+    trainer.close()
+
+
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 3), min_size=7, max_size=7), min_size=1, max_size=4), st.integers(0, 999))
 def test_columns_in_any_order_give_the_same_lists(table: list[list[int]], seed: int) -> None:

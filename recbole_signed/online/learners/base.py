@@ -44,6 +44,8 @@ class Learner(Protocol):
     name: str
     dislike_push: float
     """Strength at which a user's newest dislike pulls its neighbours down; 0: not at all. Can be changed any time."""
+    ranks_without_edges: bool
+    """Whether the scores of a user without edges tell items apart; else such users get items by their likes."""
 
     @property
     def needs_times(self) -> bool:
@@ -126,6 +128,7 @@ class LearnerDefaults:
     """What most learners do alike."""
 
     dislike_push = DISLIKE_PUSH
+    ranks_without_edges = True
     _near: Any = None  # Neighbours, of learners that have item vectors
 
     @property

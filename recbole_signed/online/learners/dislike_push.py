@@ -22,6 +22,7 @@ from recbole_signed.arrays import contains, distinct
 from recbole_signed.graph import best_of_each
 from recbole_signed.online.learners.base import IntArray, Learner
 from recbole_signed.online.learners.neighbours import NEAR
+from recbole_signed.online.learners.popular import PopularLearner
 from recbole_signed.online.store import EdgeState, Rows
 
 SAMPLE = 256
@@ -65,7 +66,8 @@ def best_items(
     Args:
         learner: whose scores they are.
         edges: as they are now.
-        user: whom to rank for; one that is not known has no edges.
+        user: whom to rank for; one that is not known has no edges, and gets items by their likes where the learner
+            scores all of them alike then.
         k: how many; fewer where there are no more.
         keys: of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`, ``[>= n_items]``.
         exclude: items that are left out.
@@ -73,6 +75,9 @@ def best_items(
     """
     seen = edges.of_user(user).ids.astype(np.int64) if 0 < user < edges.n_users else np.zeros(0, dtype=np.int64)
     hidden = np.concatenate([seen, [0], *([] if exclude is None else [exclude])])
+    if not len(seen) and not learner.ranks_without_edges:
+        learner = PopularLearner()
+        learner.attach(edges)
     users = np.array([user])
     places, disliked = _fresh(learner, edges, users)
     found: tuple[IntArray, np.ndarray] | None

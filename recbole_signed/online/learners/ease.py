@@ -36,6 +36,7 @@ class EaseLearner(LearnerDefaults):
     """
 
     name = "SignedEASE"
+    ranks_without_edges = False
 
     def __init__(self, dislike_weight: float = 0.5, reg_weight: float = 250.0) -> None:
         self.dislike_weight = float(dislike_weight)

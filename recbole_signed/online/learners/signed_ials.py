@@ -38,6 +38,7 @@ class LeastSquaresLearner(LearnerDefaults):
     """
 
     name = "SignediALS"
+    ranks_without_edges = False
 
     def __init__(
         self,
