@@ -424,6 +424,64 @@ def test_a_time_window_applies_to_every_sign(write_inter: Write, signed_rows: li
     assert pairs(data, "inter_feat") == expected(late, 1)
 
 
+@pytest.mark.parametrize(("interval", "items"), [("[2,inf)", "0123"), (None, "012389")])
+def test_a_k_core_takes_the_dislikes_of_items_that_it_drops(
+    interval: str | None, items: str, write_inter: Write
+) -> None:
+    """Else an item without a like would keep an id, and be a candidate of which dislikes alone are known."""
+    liked = [(user, item, 1, 10 * user + item) for user in range(4) for item in range(4)]
+    write_inter("core", COLUMNS, [*liked, (0, 9, 1, 90), (1, 9, -1, 91), (2, 9, 0, 92), (3, 8, -1, 93), (3, 3, -1, 1)])
+    keys = {"item_inter_num_interval": interval, "state": "ERROR"}
+    data = create_dataset(Config(model="BPR", dataset="core", config_dict=keys))
+    assert set(data.field2id_token["item_id"][1:]) == set(items)
+    assert (len(data.neg_feat), len(data.neutral_feat)) == ((0, 0) if interval else (2, 1))
+
+
+def test_a_pair_may_be_in_two_parts_of_a_split(write_inter: Write) -> None:
+    """``duplicate_pairs`` holds within each part: a test part that repeats a pair is what it was published as."""
+    filler = [("f", f"g{each}", 1, each) for each in range(3)]
+    parts = {
+        "train": [("a", "x", 1, 1), ("a", "x", -1, 2), ("a", "y", 1, 3), *filler],
+        "valid": [("a", "x", 1, 4), ("a", "z", -1, 5)],
+        "test": [("a", "y", -1, 6), ("a", "z", 1, 7), ("a", "z", 1, 8)],
+    }
+    for part, rows in parts.items():
+        write_inter("parts", COLUMNS, rows, part)
+    _, _, loaders = prepare("parts", benchmark_filename=list(parts))
+    found = [[pairs(each._dataset, feat) for feat in ("inter_feat", "neg_feat")] for each in loaders]
+    assert found[0] == [{("a", "y"), *(row[:2] for row in filler)}, {("a", "x")}]
+    assert found[1] == [{("a", "x")}, {("a", "z")}]
+    assert found[2] == [{("a", "z")}, {("a", "y")}]
+    assert len(loaders[2]._dataset.inter_feat) == 1
+
+
+def test_the_columns_that_signs_and_order_are_made_of_are_read_though_unloaded(
+    write_inter: Write, signed_rows: list
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    data = create_dataset(
+        Config(
+            "BPR",
+            "signed",
+            config_dict={"state": "ERROR", "unload_col": {"inter": ["sign", "timestamp"]}, "load_col": None},
+        )
+    )
+    data._change_feat_format()
+    assert pairs(data, "neg_feat") == expected(signed_rows, -1)
+    assert data.times("inter_feat") is not None
+
+
+def test_who_has_no_row_of_features_gets_padding_and_the_mean(write_inter: Write, signed_rows: list) -> None:
+    folder = write_inter("signed", COLUMNS, signed_rows)
+    (folder / "signed.item").write_text("item_id:token\tkind:token\tprice:float\n0\tnew\t2\n1\told\t4\n")
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "kind", "price"]}
+    keys = {"load_col": columns, "filter_inter_by_user_or_item": False, "normalize_all": False, "state": "ERROR"}
+    data = create_dataset(Config("BPR", "signed", config_dict=keys))
+    feat, number = data.item_feat, data.token2id("item_id", ["0", "1", "2"])
+    assert feat["kind"].to_numpy()[number].tolist() == [*data.token2id("kind", ["new", "old"]), 0]
+    assert feat["price"].to_numpy()[number].tolist() == [2, 4, 3]
+
+
 # ---- rules and wrong input ----
 
 RATED = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
