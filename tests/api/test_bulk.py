@@ -24,7 +24,8 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(path: str) -> pl.DataFrame:
-    return pl.read_csv(path, schema=recommender.SCHEMA) if path.endswith(".csv") else pl.read_parquet(path)
+    is_csv = path.lower().endswith(".csv")
+    return pl.read_csv(path, schema=recommender.SCHEMA) if is_csv else pl.read_parquet(path)
 
 
 def command(*words: str) -> int:
@@ -34,7 +35,7 @@ def command(*words: str) -> int:
     return end.value.code
 
 
-@pytest.mark.parametrize("name", ["recs.csv", "recs.parquet"])
+@pytest.mark.parametrize("name", ["recs.csv", "recs.parquet", "RECS.PARQUET"])
 def test_all_users_come_in_batches(name: str, ssf: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert [len(each) for each in ssf.batches(ssf.users.tokens[1:], 3)] == [21, 21, 21, 21, 21, 15]
     told = write_recommendations(ssf, name, k=3)
@@ -43,6 +44,13 @@ def test_all_users_come_in_batches(name: str, ssf: Any, capsys: pytest.CaptureFi
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "recommended to 7 of 40 users"
     assert lines[-1] == "recommended to 40 of 40 users"
+
+
+def test_a_batch_holds_a_user_however_large_the_catalogue_is(ssf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ssf.recommend(["user 3", "user 8"], k=3)["item"]
+    monkeypatch.setattr(recommender, "CELLS", 30)  # one less than a user takes
+    assert [len(each) for each in ssf.batches(["user 3", "user 8"], 3)] == [3, 3]
+    assert ssf.recommend(["user 3", "user 8"], k=3)["item"].equals(wanted)
 
 
 @pytest.mark.parametrize("kind", ["txt", "csv", "parquet", "one column"])

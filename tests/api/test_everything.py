@@ -121,17 +121,21 @@ def test_fit_chooses_the_number_of_steps_where_steps_are_between_validations(dat
     assert rs.fit("BPR", data, max_steps=2, **keys).config["max_steps"] == 2
 
 
-@pytest.mark.parametrize(("every", "key"), [(0, "epochs"), (3, "max_steps")])
+@pytest.mark.parametrize(
+    ("every", "key", "metric"),
+    [(0, "epochs", "NDCG@20"), (3, "max_steps", "NDCG@20"), (0, "epochs", "DislikeNDCG@5")],
+)
 def test_fit_is_as_long_as_the_training_that_ranked_best(
-    every: int, key: str, data: Any, caplog: pytest.LogCaptureFixture
+    every: int, key: str, metric: str, data: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By the scores that RecBole logs of each validation."""
+    """By the scores that RecBole logs of each validation; of exposure to dislikes less is better."""
     steps = {"eval_every_steps": every} if every else {}
     with caplog.at_level("INFO"):
-        model = rs.fit("BPR", data, stopping_step=2, learning_rate=0.05, seed=3, **steps)
+        model = rs.fit("BPR", data, stopping_step=2, learning_rate=0.05, seed=3, valid_metric=metric, **steps)
     scores = [float(found) for found in re.findall(r"valid_score: ([\d.]+)", caplog.text)]
     assert len(set(scores)) > 2
-    assert model.config[key] == (every or 1) * (1 + int(np.argmax(scores)))
+    best = int(np.argmin(scores) if metric.startswith("Dislike") else np.argmax(scores))
+    assert model.config[key] == (every or 1) * (1 + best)
 
 
 def test_fit_takes_the_name_or_the_folder_of_a_data_set(tmp_path: Path) -> None:

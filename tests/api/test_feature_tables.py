@@ -77,6 +77,9 @@ def test_an_item_and_a_user_without_edges_are_known_by_their_features(data: Any,
     assert told.user_features != 0
     total = told.edges["contribution"].sum() + told.user_features + told.popularity
     assert told.score == pytest.approx(total, rel=1e-4, abs=1e-7)
+    of_user = told.features.filter(pl.col("of") == "user")["contribution"]
+    assert of_user.sum() == pytest.approx(told.user_features, rel=1e-4)
+    assert told.features["contribution"].abs().is_sorted(descending=True)
     assert {tuple(row) for row in told.features.select("of", "column").rows()} >= {("user", "taste"), ("item", "tags")}
     assert "Features of item 105 add most: " in told.sentence
     model.save(tmp_path / "model.zip")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,16 @@ def test_a_saved_model_is_the_same_model(model: Any, frame: pl.DataFrame) -> Non
     again.save("model.rs")  # in the place of the file that it was read from
     assert rs.load("model.rs").recommend(users, k=5).equals(model.recommend(users, k=5))
     assert os.listdir() == ["model.rs"]
+
+
+def test_a_model_whose_data_set_is_gone_is_not_saved(tmp_path: Path) -> None:
+    """Else the file would lack the data that a model is made from, and be found out when it is loaded."""
+    folder = rs.convert("toy", None, tmp_path / "atomic_files")
+    model = rs.fit("SSF", folder, auto=False)
+    shutil.rmtree(folder)
+    with pytest.raises(rs.UsageError, match=r"the data set folder .* is gone, so it can't be saved"):
+        model.save("model.rs")
+    assert not Path("model.rs").exists()
 
 
 def test_integers_and_text_are_the_same_id() -> None:
@@ -196,6 +208,7 @@ def test_an_item_that_nobody_liked_or_disliked_comes_last_and_says_so(frame: pl.
 def test_dislike_aversion_holds_for_one_call(ssf: Any) -> None:
     before = ssf.recommend("user 3", k=30)
     averse = ssf.recommend("user 3", k=30, dislike_aversion=2.0)
+    assert ssf.recommend("user 3", k=30).equals(before)
     model = ssf.model
     model.dislike_aversion = 2.0
     try:
@@ -220,10 +233,29 @@ def test_an_explanation_adds_up(averse: Any, user: int, item: int, g: float | No
     ranked = model.recommend(f"user {user}", k=100, include_seen=True, dislike_aversion=g)
     (score,) = ranked.filter(pl.col("item") == str(item))["score"]
     assert told.score == pytest.approx(score, rel=1e-4)
+    assert told.edges["contribution"].abs().is_sorted(descending=True)
     timed = model.config["model"] == "SSFT"
     assert ("recency" in told.edges.columns) == timed
     assert ("The trend of item" in told.sentence) == (told.trend != 1.0)
     assert timed or told.trend == 1.0
+
+
+def test_the_part_that_order_has_in_a_contribution_is_that_of_its_edge(data: Any) -> None:
+    """The rest of it is what the edge contributes without transitions."""
+    shared: dict[str, Any] = {"auto": False, "half_life": 2.0, "dislike_aversion": 0.5, "rank": 16, "cutoff": 8}
+    ordered, plain = (rs.fit("SSFT", data, **shared, transition_share=share) for share in (0.7, 0.0))
+    told, without = (model.explain("user 3", 104).edges for model in (ordered, plain))
+    assert (told["recency"] != 0).any()
+    both = told.join(without, on="item", suffix=" without")
+    np.testing.assert_allclose(both["contribution"] - both["recency"], both["contribution without"], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("item", "word"), [(103, "raise"), (104, "lower")])
+def test_the_largest_contributions_come_first_and_are_named(item: int, word: str, data: Any) -> None:
+    told = rs.fit("SSF", data, auto=False, dislike_weight=-1.0).explain("user 3", item)
+    assert told.edges["contribution"].abs().is_sorted(descending=True)
+    (named,) = re.findall(rf"15 of 15 edges {word} it \(\S+\), most of all (.*?\))\.", told.sentence)
+    assert re.findall(r"of item (\d+)", named) == told.edges["item"].to_list()[:3]
 
 
 def test_an_explanation_says_it_in_words(ssf: Any, frame: pl.DataFrame) -> None:

@@ -76,6 +76,7 @@ def test_likes_that_are_the_target_of_no_row_are_hidden_and_counted(name: str) -
 def test_first_likes_of_data_without_signs_are_counted(tmp_path: Path) -> None:
     """RecBole makes no row of them."""
     rows = [f"user {user}\titem {(user, 7, 8)[place]}\t{place}" for user in range(3) for place in range(3)]
+    rows.append("once\titem 9\t4")
     columns = "user_id:token\titem_id:token\ttimestamp:float"
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "plain.inter").write_text("\n".join([columns, *rows]) + "\n")
@@ -83,10 +84,11 @@ def test_first_likes_of_data_without_signs_are_counted(tmp_path: Path) -> None:
     model = rs.fit(
         "GRU4Rec", tmp_path / "plain", epochs=1, load_col=load, train_neg_sample_args=None, **SMALL["GRU4Rec"]
     )
-    found = model.recommend("nobody", k=9)
-    assert dict(found.select("item", "score").iter_rows()) == {
-        "item 7": 3, "item 8": 3, "item 0": 1, "item 1": 1, "item 2": 1
-    }  # fmt: skip
+    likes = {"item 7": 3, "item 8": 3, "item 0": 1, "item 1": 1, "item 2": 1}
+    for user in ("nobody", "once"):  # a single interaction is no sequence
+        found = model.recommend(user, k=9, exclude=["item 9"])
+        assert not found["known"].any()
+        assert dict(found.select("item", "score").iter_rows()) == likes
 
 
 def test_the_number_of_epochs_is_chosen_on_the_last_likes(data: Any) -> None:

@@ -213,6 +213,18 @@ def test_where_all_are_cut_at_a_moment_first_likes_follow_their_times(write_inte
     assert sum(map(len, of_sequences)) == len(rows), "each in one part"
 
 
+def test_first_likes_of_users_who_are_held_out_are_in_no_training_part(write_inter: Write) -> None:
+    """They would count in the popularity that the users themselves are measured against."""
+    write_inter("signed", COLUMNS, [(user, 10 * user + step, 1, step) for user in range(10) for step in range(4)])
+    split = {"order": "TO", "group_by": "user", "split": {"CU": [0.6, 0.2, 0.2]}, "mode": "full"}
+    train, _, test = (loader._dataset for loader in prepare("signed", eval_args=split)[2])
+    known, held = (set(part.liked_pairs()[0].tolist()) for part in (train, test))
+    assert len(held) == 2
+    assert not known & held
+    assert sum(len(part.liked_pairs()[0]) for part in (train, test)) <= 40
+    assert np.bincount(test.liked_pairs()[0])[list(held)].tolist() == [4, 4], "the first ones, too"
+
+
 def test_where_the_test_part_alone_begins_at_a_moment_earlier_first_likes_are_training_edges(
     write_inter: Write,
 ) -> None:
