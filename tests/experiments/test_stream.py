@@ -37,6 +37,7 @@ from recbole_signed.experiments.replay import (
 from recbole_signed.experiments.replay.arms import Arm
 from recbole_signed.online import DISLIKE, LIKE, VIEW, EventBatch
 from recbole_signed.online.learners import make_learner
+from recbole_signed.online.learners.popular import PopularLearner
 from recbole_signed.online.store import EdgeState, OnlineState
 from recbole_signed.ssf import live_choice
 from recbole_signed.table import to_markdown
@@ -555,6 +556,23 @@ def test_a_model_sees_what_lies_as_far_back_as_its_delay(
         place += size
         ends.append((int(times[place - 1]), place))
     assert place == len(times)
+
+
+def test_models_are_refreshed_on_what_they_see_when_a_window_ends(
+    write_inter: Callable[..., Path], spec: Callable[..., StreamSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(f"u{n % 30}", f"i{n}", 1, START + n * 60) for n in range(600)]  # distinct items: an edge for each event
+    folder = write_inter("tastes", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], rows)
+    refreshed: list[int] = []
+
+    def refresh(_: Any, edges: Any, *sizes: int) -> None:
+        refreshed.append(len(edges.user))
+
+    monkeypatch.setattr(PopularLearner, "refresh", refresh)
+    experiment = spec(freshness=["0s", "window"], windows=10, models=["Pop"])
+    run_stream(experiment, folder, tmp_path / "work", progress=False)
+    ends = Replay.read(folder, 0.5, 10).bounds[1:]
+    assert refreshed == np.repeat(ends, 2).tolist()
 
 
 @pytest.mark.parametrize("delays", ["1d", ["1w"], ["d"], ["1d", "1d"]])
