@@ -242,6 +242,9 @@ def answer_errors(app: FastAPI, engine: Engine) -> None:
         where = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             first["msg"] = "There is no such key here; /docs lists them"
+        elif first["type"] == "json_invalid":
+            where, place = first["loc"]
+            first["msg"] = f"It is no JSON from character {place} on ({first['ctx']['error']})"
         elif first["type"] == "model_attributes_type":  # in pydantic's words a dictionary, which JSON does not have
             whole = first["loc"] == ("body",)
             example = _example(request) if whole else ""

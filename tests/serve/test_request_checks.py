@@ -59,6 +59,7 @@ def test_what_is_no_json_object_is_said_in_words_of_json(serve: Make) -> None:
     assert bare.startswith('body: An object was expected, such as {"events": [{"user_id": ')
     assert detail('{"users": ["1"]}', "text/plain; a=b").startswith("body: It is not taken for JSON")
     assert detail('{"users": ["1"]}', "application/json").startswith("body.users.0: An object was expected")
+    assert detail("[1,", "application/json") == "body: It is no JSON from character 3 on (Expecting value)."
 
 
 def test_what_is_not_allowed_names_what_is(serve: Make) -> None:
