@@ -49,7 +49,8 @@ class Client:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UsageError(f"{self._url} does not answer: {error}.") from error
         if response.status >= 400:
-            raise UsageError(f"{self._url} refuses {method} {path}: {_detail(answer, response.status)}")
+            cure = " Give one by --key or RECBOLE_SIGNED_KEY." if response.status == 401 else ""
+            raise UsageError(f"{self._url} refuses {method} {path}: {_detail(answer, response.status)}{cure}")
         return answer
 
     def items(self, path: str) -> list[str]:

@@ -28,7 +28,7 @@ from small_recommender import begin
 import recbole_signed
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import ServeSettings, run_service
+from recbole_signed.serve import ServeSettings, make_key, run_service
 
 ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 EXPERIMENTS = """
@@ -95,6 +95,20 @@ def test_serve_simulate_and_report(
     assert "items looked at in 5 lists" in planted[1]
     status, out, _ = outcome(capsys, "experiment", "report", "none", "--state", "state")
     assert status == 2
+
+
+@pytest.fixture
+def with_keys(tmp_path: Path) -> None:
+    make_key(tmp_path / "keys.txt", "admin")
+    (tmp_path / "keyed.yaml").write_text("keys: keys.txt\n")
+
+
+@pytest.mark.parametrize("service", [["--config", "keyed.yaml"]], indirect=True)
+@pytest.mark.usefixtures("with_keys")
+def test_simulate_says_how_to_give_a_key(service: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = outcome(capsys, "simulate", service)
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.endswith("X-API-Key; there was none, or another. Give one by --key or RECBOLE_SIGNED_KEY.\n")
 
 
 def test_the_service_takes_no_event_whose_id_is_too_long(service: str) -> None:
