@@ -210,13 +210,14 @@ class StockSequentialRecommender(SignedSequentialRecommender):
     count them from the first event of the data.
 
     Raises:
-        ValueError: a row is no like by the column ``SIGN_FIELD`` of the interactions (``sign`` by default).
+        ValueError: a row is no like by the column ``SIGN_FIELD`` of the interactions (``sign`` by default), or
+            RecBole normalised that column.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
         SequentialRecommender.__init__(self, config, dataset)
-        field, rows = config["SIGN_FIELD"] or "sign", dataset.inter_feat
-        if field in rows.columns and bool((rows[field] <= 0).any()):
+        field = sign_field(dataset)
+        if field is not None and bool((dataset.inter_feat[field] <= 0).any()):
             raise ValueError(
                 f"RecBole would take interactions whose '{field}' is not above 0 for likes: leave them out by "
                 f"""val_interval: {{{field}: "[1,1]"}}, and put dislikes into the additional file."""
