@@ -248,16 +248,18 @@ def test_the_fault_is_there_without_the_repair_and_gone_with_it(
     assert FAULTS[fault] in outcomes["bare"][fault]
 
 
+def in_a_new_process(code: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(compat.__file__).parents[2])}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
 def test_importing_compat_imports_no_library() -> None:
     code = """
 import sys, recbole_signed.compat.repairs
 heavy = {"torch", "recbole", "numpy", "scipy", "pandas", "ray", "hyperopt", "torch_geometric"}
 print(sorted(heavy & set(sys.modules)))
 """
-    root = Path(compat.__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
-    )
+    done = in_a_new_process(code)
     assert done.stdout.strip() == "[]", done.stderr
 
 
@@ -376,10 +378,7 @@ from recbole.data import create_dataset
 chosen = {{"data_path": {str(tmp_path)!r}, "load_col": {{"inter": ["user_id", "item_id", "rating"]}}}}
 create_dataset(Config("BPR", "gaps", config_dict={{**chosen, "state": "ERROR"}}))
 """
-    root = Path(compat.__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
-    )
+    done = in_a_new_process(code)
     assert done.returncode == 0, done.stderr
     assert "FutureWarning" not in done.stderr
 
