@@ -80,7 +80,8 @@ class Recommender:
             path: the file; one that is there is replaced.
 
         Raises:
-            UsageError: it can't be written, or the data set folder is gone.
+            UsageError: it can't be written, or the data set folder is gone, or has other ids than the model was fitted
+                to.
         """
         save(self.config, self.model, path)
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.data import create_dataset
 
+from recbole_signed.compat import TRAINED_VOCABULARY, VOCABULARY, own_arguments_hidden
 from recbole_signed.convert import atomic_files
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ANOTHER_FILE, path_of, refusing, replacing
@@ -31,12 +35,13 @@ def save(config: Any, model: Any, path: Path | str) -> None:
         path: the file; one that is there is replaced.
 
     Raises:
-        UsageError: it can't be written, or the data set folder is gone.
+        UsageError: it can't be written, or the data set folder is gone, or has other ids than the model was fitted to.
     """
     path = path_of(path, "path")
     folder, name = Path(config["data_path"]), config["dataset"]
     if not folder.is_dir():
         raise UsageError(f"the data set folder {folder} that the model was fitted to is gone, so it can't be saved.")
+    _refuse_other_ids(config)
     with (
         refusing(f"saving {path}", ANOTHER_FILE),
         replacing(path) as temporary,
@@ -47,6 +52,17 @@ def save(config: Any, model: Any, path: Path | str) -> None:
             torch.save(_state(config, model), file, pickle_protocol=4)
         for each in atomic_files(folder, name):
             archive.write(each, f"{DATA}/{name}/{each.name}", zipfile.ZIP_DEFLATED, compresslevel=6)
+
+
+def _refuse_other_ids(config: Any) -> None:
+    """Read the data set as ``load`` will, which refuses files whose ids have changed since the fit."""
+    now = copy.copy(config)
+    with tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the fit has given them
+        trained = {TRAINED_VOCABULARY: config[VOCABULARY]}
+        now.final_config_dict = {**config.final_config_dict, **copies_in(scratch), **trained}
+        with own_arguments_hidden():
+            create_dataset(now)
 
 
 def _state(config: Any, model: Any) -> dict[str, Any]:

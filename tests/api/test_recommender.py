@@ -103,6 +103,21 @@ def test_a_model_whose_data_set_is_gone_is_not_saved(tmp_path: Path) -> None:
     assert not Path("model.rs").exists()
 
 
+def test_a_model_whose_ids_have_moved_is_not_saved(tmp_path: Path) -> None:
+    """Else it would be found out when the file is loaded; rows in another order give other numbers to the same ids."""
+    folder = rs.convert("toy", None, tmp_path / "atomic_files")
+    model = rs.fit("SSF", folder, auto=False)
+    inter = folder / f"{folder.name}.inter"
+    head, *rows = inter.read_text("utf-8").splitlines()
+    inter.write_text("\n".join([head, *rows[::-1], ""]), encoding="utf-8")
+    with pytest.raises(rs.UsageError, match=r"was trained on other ids than .* has now.*restore the files"):
+        model.save("model.rs")
+    assert not Path("model.rs").exists()
+    inter.write_text("\n".join([head, *rows, ""]), encoding="utf-8")
+    model.save("model.rs")
+    assert rs.load("model.rs").recommend("1").equals(model.recommend("1"))
+
+
 def test_integers_and_text_are_the_same_id() -> None:
     frame = pl.DataFrame({"user": [1, 1, 2, 2, 3, 3], "item": [7, 8, 7, 9, 8, 9], "rating": [5, 1, 4, 5, 2, 5]})
     model = rs.fit("SSF", rs.from_frame(frame, like="rating >= 4", dislike="rating <= 2"), auto=False)
