@@ -156,6 +156,10 @@ class Watch:
         if changes and foreign:
             detail = "A page of another site asks for a change or a list; 'allow_origins' in the settings lets it."
             raise ProblemError(403, "Forbidden", detail)
+        encoding = headers.get("content-encoding") or "identity"
+        if encoding.lower() != "identity":
+            detail = f"The body has the Content-Encoding {encoding!a}; send it without one, not compressed."
+            raise ProblemError(415, "Unsupported Media Type", detail)
         length = headers.get("content-length", "0")
         if not length.isdecimal():
             raise ProblemError(400, "Bad Request", "Content-Length is not a number.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 import threading
@@ -41,6 +42,16 @@ def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
     assert (
         schema["components"]["schemas"]["EventsBody"]["properties"]["events"]["items"]["additionalProperties"] is False
     )
+
+
+def test_a_compressed_body_is_refused_as_what_it_is(serve: Make) -> None:
+    client = serve()
+    events = json.dumps({"events": [{"user_id": "3", "item_id": "1", "type": "like"}]}).encode()
+    given = {"content-type": "application/json"}
+    refused = client.post("/v1/events", content=gzip.compress(events), headers={**given, "content-encoding": "gzip"})
+    assert (refused.status_code, refused.json()["title"]) == (415, "Unsupported Media Type")
+    assert refused.json()["detail"] == "The body has the Content-Encoding 'gzip'; send it without one, not compressed."
+    assert client.post("/v1/events", content=events, headers={**given, "content-encoding": "identity"}).is_success
 
 
 def test_what_is_no_json_object_is_said_in_words_of_json(serve: Make) -> None:
