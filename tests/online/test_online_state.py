@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,19 @@ def test_bulk_load_is_as_good_as_events(tmp_path: Path) -> None:
         rows = zip(user.tolist(), item.tolist(), kind.tolist(), time.tolist(), strict=True)
         state.ingest(EventBatch.of(Event(f"{t}", f"u{u}", f"i{i}", names[k], t) for u, i, k, t in rows))
         assert state.edges.full_hash() == bulk
+
+
+def test_edges_that_lie_in_the_future_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Events later than the clock are refused; edges may count from a moment of their own, so these are told alone."""
+    day = 86_400_000
+    ahead = (int(time.time() * 1000) // day + 40) * day
+    user, item, kind = np.array([1, 2, 1]), np.array([1, 1, 2]), np.full(3, LIKE, dtype=np.int8)
+    for name, times in (("past", [1, 2, ahead - 50 * day]), ("ahead", [ahead - day, ahead, 5 * day])):
+        with OnlineState.open(tmp_path / name) as state:
+            state.bulk_load(["a", "b"], ["x", "y"], user, item, kind, np.array(times), unit_known=True)
+    (told,) = caplog.messages
+    assert told.startswith("2 edges lie in the future, the latest, of user 'b' and item 'x', on ")
+    assert f"{np.datetime64(ahead, 'ms').astype('datetime64[s]')}Z: until then" in told
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import PRIVATE, DamagedError, at, make_folder, path_of, refusing, sync_folder
 from recbole_signed.online import ANNOUNCED, FORGET_USER, EventBatch, ids_of
 from recbole_signed.online.store.announcements import ANNOUNCEMENTS, Announcements
@@ -216,6 +216,22 @@ class OnlineState(StateView, OpenedDirectory):
             edges, users, items = first_edges(self.log, user_tokens, item_tokens, *columns, unit_known=unit_known)
             self.base.write(0, edges.to_tensors(), edges.n_items, users, items)
             self._start_from(edges, 0)
+        self._warn_of_future(user, item, np.asarray(timestamp))
+
+    def _warn_of_future(self, user: np.ndarray, item: np.ndarray, timestamp: np.ndarray) -> None:
+        """Name the latest of edges that were loaded and lie further ahead of the clock than events may."""
+        ahead = timestamp > self.settings.event_limits.latest()
+        if ahead.any():
+            latest = int(timestamp.argmax())
+            (owner,), (of,) = self.users.tokens([int(user[latest])]), self.items.tokens([int(item[latest])])
+            _logger.warning(
+                "%s in the future, the latest, of user %r and item %r, on %sZ: until then no verdict with a time "
+                "replaces it, and trends count ages from it; correct or leave out such rows, and begin again.",
+                counted(int(ahead.sum()), "edge lies", "edges lie"),
+                owner,
+                of,
+                np.datetime64(int(timestamp[latest]) // 1000, "s"),
+            )
 
     # ---- what is shown
 
