@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from recbole_signed.errors import UsageError, counted, wrong_separator
-from recbole_signed.files import RepeatedKeyError, keys_once
+from recbole_signed.files import parse_json
 from recbole_signed.online import DeadLetter, EventBatch, Limits, field_meant, parse_rows
-from recbole_signed.online.sources.source import EventSource, Polled
+from recbole_signed.online.sources.source import EventSource, Polled, unreadable
 
 _logger = logging.getLogger(__name__)
 _REQUIRED = ("user_id", "item_id", "type", "timestamp")
@@ -106,13 +106,10 @@ def parse_lines(
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line, object_pairs_hook=keys_once))
+            rows.append(parse_json(line))
             places.append(position)
-        except (ValueError, RecursionError) as error:
-            # the text of the error may quote the line
-            kind = "JSON" if isinstance(error, json.JSONDecodeError | RecursionError) else "UTF-8 or JSON"
-            reason = "the line has a key twice" if isinstance(error, RepeatedKeyError) else f"the line is no {kind}"
-            dead.append(DeadLetter(reason, position, line.decode(errors="backslashreplace").rstrip()))
+        except ValueError as error:
+            dead.append(unreadable("line", line, position, error))
     batch, invalid = parse_rows(rows, places, limits)
     return batch, dead + invalid
 

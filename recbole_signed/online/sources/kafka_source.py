@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.files import RepeatedKeyError, parse_json
-from recbole_signed.online import DeadLetter, Limits, parse_rows
-from recbole_signed.online.sources.source import EventSource, Polled
+from recbole_signed.files import parse_json
+from recbole_signed.online import Limits, parse_rows
+from recbole_signed.online.sources.source import EventSource, Polled, unreadable
 
 _logger = logging.getLogger(__name__)
 _OWN = ("bootstrap.servers", "group.id", "enable.auto.commit", "auto.offset.reset", "enable.partition.eof")
@@ -133,9 +133,7 @@ class KafkaSource(EventSource):
                 places.append(place)
                 instead.append(self._known(message, place))
             except ValueError as error:
-                text = (message.value() or b"").decode(errors="backslashreplace")
-                why = "has a key twice" if isinstance(error, RepeatedKeyError) else "is no JSON in UTF-8"
-                dead.append(DeadLetter(f"the message {why}", place, text))
+                dead.append(unreadable("message", message.value() or b"", place, error))
         batch, invalid = parse_rows(rows, places, self._limits, instead=instead)
         return Polled(batch, dead + invalid, self._position(), exhausted=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from recbole_signed.files import RepeatedKeyError
 from recbole_signed.online import DeadLetter, EventBatch
 
 
@@ -48,3 +49,16 @@ class EventSource(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         return
+
+
+def unreadable(what: str, raw: bytes, position: str, error: ValueError) -> DeadLetter:
+    """Return what `parse_json` has refused as a dead letter; the text of the error, which may quote it, is left out.
+
+    Args:
+        what: it is: a line or a message.
+        raw: as it came.
+        position: where the source has it.
+        error: of `parse_json`.
+    """
+    why = "has a key twice" if isinstance(error, RepeatedKeyError) else "is no JSON in UTF-8"
+    return DeadLetter(f"the {what} {why}", position, raw.decode(errors="backslashreplace").rstrip())
