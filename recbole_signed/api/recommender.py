@@ -101,7 +101,8 @@ class Recommender:
 
         A user that the model does not know, or that has no edge in what it was fitted to, gets what the model gives
         a user without edges: SSF, SSF-L and SSF-T their own scores, by the features of the user where they use these,
-        other models the items by their number of likes.
+        other models the items by their number of likes. So does one to whom a model scores all items alike, such as
+        one who has only viewed items, or only disliked some and the model reads likes alone.
 
         Args:
             users: a raw id, or a list, array or series of them.
@@ -222,7 +223,9 @@ class Recommender:
             return self._model_scores(model, users)
         scores = self._popularity.expand(len(users), -1).clone()
         if known.any():
-            scores[torch.from_numpy(known)] = self._model_scores(model, users[known])
+            found = self._model_scores(model, users[known])
+            tells = found[:, 1:].amin(dim=1) != found[:, 1:].amax(dim=1)  # many models know likes alone
+            scores[torch.from_numpy(known)] = torch.where(tells[:, None], found, self._popularity)
         return scores
 
     def _model_scores(self, model: Any, users: IntArray) -> torch.Tensor:

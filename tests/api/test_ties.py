@@ -73,7 +73,9 @@ def test_a_live_state_ranks_for_users_without_edges_as_the_fitted_model(name: st
     trainer = rs.OnlineTrainer(model.config, model.model)
     trainer.start(model.dataset)
     trainer.update([rs.Event(kind, "left", "100", kind, time) for kind, time in (("like", 1), ("unlike", 2))])
-    for user in ("nobody", "left"):  # one who is not known, and one who took back all that it said
+    trainer.update([rs.Event(kind, "looked", "107", kind, time) for kind, time in (("view", 1), ("skip", 2))])
+    # one who is not known, one who took back all that it said, and one who has said nothing yet
+    for user in ("nobody", "left", "looked"):
         for only, items in zip((None, few), wanted, strict=True):
             found = trainer.recommend(user, k=30, include_only=only, exclude=["107"])
             assert [item for item, _ in found] == items
@@ -82,6 +84,26 @@ def test_a_live_state_ranks_for_users_without_edges_as_the_fitted_model(name: st
     assert served == model.recommend("nobody", k=30)["item"].to_list()
     engine.close()
     trainer.close()
+
+
+@pytest.mark.parametrize("name", ["SSF", "SignedEASE", "SignediALS", "EASE", "ItemKNN"])
+def test_users_of_whom_a_model_can_tell_nothing_get_items_by_their_likes(name: str, frame: pl.DataFrame) -> None:
+    """It scores all items alike for them, so the list was in an order by chance."""
+    three = {"rating": [3.0, 3.0, 1.0], "when": [1_600_000_000] * 3}
+    who = pl.DataFrame({"who": ["looked", "looked", "objects"], "what": [100, 107, 113], **three})
+    taken = rs.from_frame(
+        pl.concat([frame, who]), user="who", item="what", like="rating >= 4", dislike="rating <= 2", time="when"
+    )
+    model = rs.fit(name, taken, **({"auto": False} if name == "SSF" else {}))
+
+    def items(user: str, *without: str) -> list[str]:
+        return model.recommend(user, k=40, exclude=without)["item"].to_list()
+
+    assert items("looked") == items("nobody", "100", "107")
+    if name in ("EASE", "ItemKNN"):  # which read likes alone
+        assert items("objects") == items("nobody", "113")
+    else:
+        assert items("objects") != items("nobody", "113")
 
 
 @settings(max_examples=50)

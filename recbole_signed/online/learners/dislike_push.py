@@ -20,6 +20,7 @@ import torch
 
 from recbole_signed.arrays import contains, distinct
 from recbole_signed.graph import best_of_each
+from recbole_signed.online import sign_of
 from recbole_signed.online.learners.base import IntArray, Learner
 from recbole_signed.online.learners.neighbours import NEAR
 from recbole_signed.online.learners.popular import PopularLearner
@@ -66,16 +67,16 @@ def best_items(
     Args:
         learner: whose scores they are.
         edges: as they are now.
-        user: whom to rank for; one that is not known has no edges, and gets items by their likes where the learner
-            scores all of them alike then.
+        user: whom to rank for; one without a like or dislike, such as one that is not known, gets items by their likes
+            where the learner scores all of them alike then.
         k: how many; fewer where there are no more.
         keys: of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`, ``[>= n_items]``.
         exclude: items that are left out.
         include_only: items to choose from; all of them if None.
     """
-    seen = edges.of_user(user).ids.astype(np.int64) if 0 < user < edges.n_users else np.zeros(0, dtype=np.int64)
-    hidden = np.concatenate([seen, [0], *([] if exclude is None else [exclude])])
-    if not len(seen) and not learner.ranks_without_edges:
+    row = edges.of_user(user if 0 < user < edges.n_users else 0)
+    hidden = np.concatenate([row.ids.astype(np.int64), [0], *([] if exclude is None else [exclude])])
+    if not learner.ranks_without_edges and not sign_of(row.kind).any():
         learner = PopularLearner()
         learner.attach(edges)
     users = np.array([user])
