@@ -101,8 +101,8 @@ class Recommender:
 
         A user that the model does not know, or that has no edge in what it was fitted to, gets what the model gives
         a user without edges: SSF, SSF-L and SSF-T their own scores, by the features of the user where they use these,
-        other models the items by their number of likes. So does one to whom a model scores all items alike, such as
-        one who has only viewed items, or only disliked some and the model reads likes alone.
+        other models the items by their number of likes. So does a user of whose edges the model reads none, such as
+        one who has only viewed items, or only disliked some where the model reads likes alone.
 
         Args:
             users: a raw id, or a list, array or series of them.
@@ -222,11 +222,24 @@ class Recommender:
         if hasattr(model, "fold_in"):  # without an edge the features of a user are asked, where it has any
             return self._model_scores(model, users)
         scores = self._popularity.expand(len(users), -1).clone()
+        known = known & self._asked[users]
         if known.any():
             found = self._model_scores(model, users[known])
-            tells = found[:, 1:].amin(dim=1) != found[:, 1:].amax(dim=1)  # many models know likes alone
+            tells = found[:, 1:].amin(dim=1) != found[:, 1:].amax(dim=1)  # such as of one with items that no other has
             scores[torch.from_numpy(known)] = torch.where(tells[:, None], found, self._popularity)
         return scores
+
+    @cached_property
+    def _asked(self) -> np.ndarray:
+        """Whether the model reads an edge of each user, bool ``[n_users]``; of others it may keep a random start."""
+        dataset = self._dataset
+        if self._sequences is not None:
+            return np.ones(dataset.user_num, dtype=bool)
+        weak = getattr(getattr(self.model, "graph", None), "neutrals", None) is not None
+        read = {"inter_feat": True, "neg_feat": getattr(self.model, "uses_dislikes", False), "neutral_feat": weak}
+        tables = [getattr(dataset, name, None) for name in _FEATURES if read[name]]
+        users = torch.cat([each[dataset.uid_field] for each in tables if each is not None])
+        return np.bincount(users.numpy(), minlength=dataset.user_num) > 0
 
     def _model_scores(self, model: Any, users: IntArray) -> torch.Tensor:
         n_items, dataset = len(self.items) + 1, self._dataset
