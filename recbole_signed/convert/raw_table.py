@@ -27,6 +27,10 @@ class RawTable:
         """Whether values come as text."""
         return True
 
+    def hint(self, column: str | None = None) -> str:
+        """Return what helps where a column is missing, None for one under a usual name; ``""`` for nothing."""
+        return wrong_separator(self.columns)
+
     def has(self, column: str) -> bool:
         """Whether there is a column of this name."""
         return column in self.columns
@@ -41,7 +45,7 @@ class RawTable:
             if not self.has(column):
                 raise UsageError(
                     f"{self.path.name} has no column {column!r}; it has {', '.join(map(repr, self.columns))}"
-                    f"{wrong_separator(self.columns) or ending(column, self.columns)}"
+                    f"{self.hint(column) or ending(column, self.columns)}"
                 )
         rows = 0
         for batch in self._read(list(dict.fromkeys(columns))):

@@ -118,6 +118,30 @@ BAD: list[tuple[str, Any, dict[str, Any], str]] = [
         {**RULE, "user": "user", "item": "item"},
         "read the file with the separator '\\t'.",
     ),
+    (
+        "ids in the index",
+        small().to_pandas().set_index(["user", "item"]),
+        RULE,
+        "the frame has the column 'rating' alone; its index holds 'user', 'item': give the table with reset_index().",
+    ),
+    (
+        "a column of the rule in the index",
+        small().to_pandas().set_index("rating"),
+        RULE,
+        "no column 'rating'; it has 'user', 'item'; its index holds 'rating': give the table with reset_index().",
+    ),
+    (
+        "another index",
+        small().to_pandas().rename_axis("row"),
+        {**RULE, "user": "usr"},
+        "'usr'; it has 'user', 'item', 'rating'; did you mean 'user'?",
+    ),
+    (
+        "items whose ids are in the index",
+        small(),
+        {**RULE, "items": pd.DataFrame({"item": [1, 2], "genre": ["a", "b"]}).set_index("item")},
+        "the table of items has no column 'item' of ids; its index holds 'item': give the table with reset_index().",
+    ),
     ("no item column", small().drop("item"), RULE, "give item= the one of the item ids."),
     (
         "one column of both",

@@ -33,7 +33,7 @@ from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, PlainId
 from recbole_signed.convert.json_lines import JsonLines, without_nested
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.convert.time_formats import TimeFormat
-from recbole_signed.errors import UsageError, wrong_separator
+from recbole_signed.errors import UsageError
 from recbole_signed.files import require_file
 
 # Names under which a column is found without being named, compared in lower case without underscores.
@@ -127,8 +127,9 @@ class CsvTable(Converter):
         for role in ("user", "item"):
             if role not in found:
                 names = self._table.columns
-                if hint := wrong_separator(names):
-                    raise UsageError(f"{self._table.path.name} has the column {names[0]!r} alone{hint}")
+                if hint := self._table.hint():
+                    has = f"columns {', '.join(map(repr, names))}" if len(names) > 1 else f"column {names[0]!r} alone"
+                    raise UsageError(f"{self._table.path.name} has the {has}{hint}")
                 named = self.options.columns or not self._table.is_text
                 hint = "" if named else "; a file without header needs columns= with all names in order"
                 raise UsageError(

@@ -29,10 +29,15 @@ _UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, OSError, TypeErro
 @dataclass(frozen=True)
 class _Frame(RawTable):
     frame: pl.DataFrame
+    index: tuple[str, ...]
+    """Names of the columns that are the index of a pandas table, and so left out."""
 
     @property
     def is_text(self) -> bool:
         return False
+
+    def hint(self, column: str | None = None) -> str:
+        return _index_hint(self.index, column) or super().hint(column)
 
     def _read(self, columns: list[str]) -> Iterator[Batch]:
         for start in range(0, self.frame.height, BATCH_ROWS):
@@ -41,15 +46,15 @@ class _Frame(RawTable):
 
 
 class FrameTable(CsvTable):
-    """Reads one polars frame by the names of its columns."""
+    """Reads one table in memory by the names of its columns."""
 
     name = "the frame"
     licence = "as the owner of the data says"
     input_needed = False
 
-    def __init__(self, frame: pl.DataFrame, options: Options, items: Any = None, users: Any = None) -> None:
+    def __init__(self, frame: Any, options: Options, items: Any = None, users: Any = None) -> None:
         super().__init__(None, options)
-        self._frame, self._items, self._users = frame, items, users
+        self._frame, self._index, self._items, self._users = as_polars(frame), _index_of(frame), items, users
 
     def item_features(self) -> Features | None:
         """The table of items, if one was given."""
@@ -67,7 +72,7 @@ class FrameTable(CsvTable):
         column = next((each for each in (own, id_column) if each in frame.columns), None)
         if column is None:
             has = f"; it has {', '.join(frame.columns)}{wrong_separator(frame.columns) or '.'}"
-            hint = nearest(own, frame.columns) or has
+            hint = _index_hint(_index_of(table), own) or nearest(own, frame.columns) or has
             raise UsageError(f"the table of {kind}s has no column '{own}' of ids{hint}")
         if column != id_column and id_column in frame.columns:
             raise UsageError(f"the table of {kind}s has ids in the columns {column!r} and {id_column!r}; drop one.")
@@ -98,7 +103,7 @@ class FrameTable(CsvTable):
 
     @cached_property
     def _table(self) -> RawTable:
-        return _Frame(_ORIGIN, tuple(self._frame.columns), self._frame)
+        return _Frame(_ORIGIN, tuple(self._frame.columns), self._frame, self._index)
 
 
 def _without_gaps(rows: Batch, column: str) -> Batch:
@@ -141,7 +146,7 @@ def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None
         if name in options:
             raise UsageError(f"The option {name!r} is about reading a file; leave it out for a table in memory.")
     shared, own = split(options, Options, None)
-    converter = FrameTable(as_polars(frame), read(Options, own, None, also=NAMES), items, users)
+    converter = FrameTable(frame, read(Options, own, None, also=NAMES), items, users)
     return write_dataset(converter, "csv", target, shared)
 
 
@@ -175,6 +180,19 @@ def _as_polars(frame: Any) -> pl.DataFrame:
     except _UNREADABLE as error:
         raise UsageError(f"the {root} table can't be read ({_reason(error)}).") from error
     raise UsageError(f"a table was expected, a polars, pandas or Arrow one, not {type(frame).__name__}.")
+
+
+def _index_of(table: Any) -> tuple[str, ...]:
+    """Return the names of the index of a pandas table; none of other tables."""
+    names = getattr(getattr(table, "index", None), "names", ())
+    return tuple(str(name) for name in names if name is not None)
+
+
+def _index_hint(index: tuple[str, ...], column: str | None) -> str:
+    """Return how a missing column, None for one under a usual name, comes out of the index; ``""`` where it can't."""
+    if not index or column not in (None, *index):
+        return ""
+    return f"; its index holds {', '.join(map(repr, index))}: give the table with reset_index()."
 
 
 def _reason(error: Exception) -> str:
