@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -298,11 +299,12 @@ def refuse_unknown_keys(given: Mapping[str, Any], defaults: Iterable[str]) -> No
 
 @cache
 def recbole_keys() -> frozenset[str]:
-    """All keys of RecBole's argument lists and default files: one yaml may serve many models."""
-    from recbole.utils import argument_list
-
-    keys = {key for name in vars(argument_list) if name.endswith("_arguments") for key in getattr(argument_list, name)}
-    for path in Path(argument_list.__file__).parent.parent.joinpath("properties").rglob("*.yaml"):
+    """All keys of RecBole's argument lists and default files, without importing it: one yaml may serve many models."""
+    folder = registry.recbole_folder()
+    assert folder is not None, "RecBole is a dependency"
+    lists = runpy.run_path(str(folder / "utils" / "argument_list.py"))
+    keys = {key for name, found in lists.items() if name.endswith("_arguments") for key in found}
+    for path in (folder / "properties").rglob("*.yaml"):
         if path.stem != "url":
             keys.update(re.findall(r"^([A-Za-z_]\w*) *:", path.read_text(encoding="utf-8"), re.MULTILINE))
     return frozenset(keys)

@@ -16,7 +16,15 @@ import pytest
 
 from recbole_signed.convert import accept, convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import THREAD_VARIABLES, RunRow, append_row, environment, is_there, read_rows
+from recbole_signed.experiments.runs import (
+    THREAD_VARIABLES,
+    RunRow,
+    append_row,
+    environment,
+    is_there,
+    make_config,
+    read_rows,
+)
 from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool
 
 TABLE = """
@@ -430,6 +438,33 @@ def test_a_cut_off_row_is_run_again(write: Write, fake: Any) -> None:
     assert compare(table).n_new == 0
     append_row(rows, RunRow("Pop", "elsewhere", 1))
     assert compare(table).n_new == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("topkk: [5]", r"GRU4Rec on toy-signed: unknown configuration key 'topkk' .*; did you mean 'topk'\?$"),
+        ("eval_args: {ordr: TO}", "GRU4Rec on toy-signed: 'eval_args' has no entry 'ordr'; did you mean 'order'"),
+        ("eval_args.ordr: TO", "GRU4Rec on toy-signed: 'eval_args' has no entry 'ordr'; did you mean 'order'"),
+        ("allow_unknown_keys: true, topkk: [5]", None),
+    ],
+)
+def test_a_misspelt_key_is_refused_before_any_run(write: Write, fake: Any, key: str, message: str | None) -> None:
+    started = fake()
+    table = write(TABLE.replace("{seeds: [1], ", f"{{seeds: [1], {key}, "))
+    if message is None:
+        assert compare(table).n_new == 3
+        return
+    with pytest.raises(UsageError, match=message):
+        compare(table)
+    assert not started()
+
+
+def test_no_key_that_a_run_takes_is_refused(toy: str) -> None:
+    for model in ("SSFL", "GRU4Rec", "SGCN"):
+        keys = make_config(model, toy).internal_config_dict
+        settings = {key: value for key, value in keys.items() if key != "MODEL_TYPE"}  # which RecBole adds
+        RunSpec(model, toy, model, toy, 1, settings, "", "").refuse_unknown_keys()
 
 
 def test_the_parent_imports_neither_torch_nor_recbole(write: Write, fake: Any) -> None:

@@ -7,6 +7,7 @@ from .assignments import merged as merged
 from .assignments import parse_assignments as parse_assignments
 from .assignments import ranks_all as ranks_all
 from .assignments import read_yaml as read_yaml
+from .assignments import split_dotted as split_dotted
 from .assignments import with_dotted as with_dotted
 from .assignments import yaml_if_there as yaml_if_there
 from .configure import given_settings as given_settings

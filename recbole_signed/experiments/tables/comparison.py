@@ -69,7 +69,8 @@ def compare(
             shows already. No data are needed for the latter.
 
     Raises:
-        UsageError: the table asks for something that does not exist; with ``finished``, there is no row of it.
+        UsageError: the table asks for something that does not exist, or has a key that a missing run would not know;
+            with ``finished``, there is no row of it.
         KeyboardInterrupt: after the running processes were ended; finished rows are kept.
     """
     if not isinstance(jobs, int) or jobs < 1:
@@ -156,6 +157,8 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
     missing = list({request.id: request for request in open_(requests)}.values())
     if not missing:
         return 0
+    for request in missing:  # before any of them runs, which may take hours
+        request.refuse_unknown_keys()
     store.open()
     with (
         raised_by_sigterm(KeyboardInterrupt),

@@ -43,11 +43,21 @@ from recbole_signed.experiments.runs import (
     ranks_all,
     read_yaml,
     request_id,
+    split_dotted,
+    with_dotted,
     yaml_if_there,
 )
 from recbole_signed.experiments.tables.table_file import POOL, keys_on, read_table_file
 from recbole_signed.experiments.tables.tuned import how_in_row, tuned_choice, tuned_for
-from recbole_signed.plugin import PROTOCOLS, RANGES, class_names, default_file, facts_of, foreign_code
+from recbole_signed.plugin import (
+    PROTOCOLS,
+    RANGES,
+    class_names,
+    default_file,
+    facts_of,
+    foreign_code,
+    refuse_unknown_keys,
+)
 from recbole_signed.stats import KEYS as GROUP_KEYS
 from recbole_signed.stats import bounds_of, labels_of, split_group
 from recbole_signed.yaml_spec import Spec, checked
@@ -95,6 +105,23 @@ class RunSpec:
     def title(self) -> str:
         """What a progress bar shows."""
         return f"{self.label} on {self.section}, seed {self.seed}"
+
+    def refuse_unknown_keys(self) -> None:
+        """Refuse keys that the run would refuse, without importing RecBole; a foreign model may have keys of its own.
+
+        Raises:
+            UsageError: a key, or an entry of a mapping, that nothing reads.
+        """
+        folder = data_folder(self.dataset, self.settings.get("data_path"))
+        files = default_settings(self.model, folder / f"{self.dataset}.yaml")
+        defaults = {**files.get("model", {}), **files.get("dataset", {})}
+        if "code" in files or {**defaults, **self.settings}.get("allow_unknown_keys"):
+            return
+        plain, dotted = split_dotted(self.settings)
+        try:
+            refuse_unknown_keys({**plain, **with_dotted(dotted, plain)}, defaults)
+        except UsageError as error:
+            raise UsageError(f"{self.label} on {self.section}: {error}") from error
 
 
 @dataclass(frozen=True)
