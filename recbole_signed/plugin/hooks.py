@@ -2,7 +2,7 @@
 
 RecBole looks things up by a model's name in a few places. Each place is filled from outside by a hook that runs
 right after RecBole's module is imported (or at once, where it is imported already). No function of RecBole is
-replaced by another one; a few methods are wrapped, and act only where the data has a sign.
+replaced by another one; a few methods are wrapped, and act only where the data has a sign or RecBole would fail.
 """
 
 from __future__ import annotations
@@ -114,8 +114,21 @@ def _on_dataset(module: ModuleType) -> None:
         wrapped(*args, **kwargs)
         remember_vocabulary(instance)
 
+    def sort(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
+        by, time = inspect.signature(wrapped).bind(*args, **kwargs).arguments["by"], instance.time_field
+        if time in (by if isinstance(by, list) else [by]) and time not in instance.inter_feat:
+            by_model = hasattr(instance, "data_augmentation")
+            what = instance.config["model"] if by_model else "eval_args.order TO"
+            raise UsageError(
+                f"{what} needs the order of time, but no column '{time}' of '{instance.dataset_name}' is loaded; "
+                "set TIME_FIELD to the column of times, and name it where load_col is given"
+                f"{'' if by_model else ', or set eval_args.order to RO'}."
+            )
+        wrapped(*args, **kwargs)
+
     module.Dataset.__new__ = _new_of(class_of)
     wrapt.wrap_function_wrapper(module, "Dataset._from_scratch", from_scratch)
+    wrapt.wrap_function_wrapper(module, "Dataset.sort", sort)
 
 
 def _on_trainer(module: ModuleType) -> None:
