@@ -177,6 +177,11 @@ def open_table(
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _broken_parquet(path, error) from error
     sample = _first_lines(path, encoding, header=not columns and suffix not in _JSON_SUFFIXES)
+    if "\0" in sample[0]:
+        raise UsageError(
+            f"{path.name} has null characters in its first line, as UTF-16 read as {encoding}; give its encoding, for "
+            "example encoding=utf-16-le."
+        )
     if suffix in _JSON_SUFFIXES:
         return JsonLines(path, keys_of(sample, path.name), encoding)
     if note := _NOTE.fullmatch(f"{sample[0]}\n".encode()):

@@ -359,6 +359,10 @@ def test_text_of_two_bytes_a_character_needs_its_byte_order(tmp_path: Path) -> N
     raw.write_bytes("user,item,sign\na,x,1\n".encode("utf-16-le"))
     with pytest.raises(UsageError, match=r"log.csv is not a whole file in utf-16 \(.*BOM\).* encoding=utf-16-le"):
         convert("csv", raw, tmp_path, encoding="utf-16")
+    for name in ("log.csv", "log.jsonl"):
+        with pytest.raises(UsageError, match=rf"{name} has null characters in its first line.*encoding=utf-16-le"):
+            convert("csv", raw.rename(tmp_path / name), tmp_path)
+        raw = tmp_path / name
 
 
 def _tar(data: bytes) -> bytes:
