@@ -139,6 +139,8 @@ def _with_quotes(path: Path, separator: str, encoding: str, types: Mapping[str, 
 
 
 def _parse(text: str, separator: str, types: Mapping[str, str]) -> pl.DataFrame:
+    if "\n" not in text:  # the lines end in carriage returns alone
+        text = text.replace("\r", "\n")
     return pl.read_csv(
         _BLANK_LINES.sub("\n", text).encode(),
         separator=separator,

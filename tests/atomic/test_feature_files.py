@@ -63,6 +63,15 @@ def test_blank_lines_are_skipped_as_in_interactions(write: Write) -> None:
     assert all(spaced.columns[name].equals(plain.columns[name]) for name in plain.columns)
 
 
+def test_lines_may_end_in_carriage_returns_alone(write: Write) -> None:
+    path = write(*ROWS)
+    plain = read_feature_file(path, "item_id")
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
+    found = read_feature_file(path, "item_id")
+    assert found.ids.equals(plain.ids)
+    assert all(found.columns[name].equals(plain.columns[name]) for name in plain.columns)
+
+
 def test_quotes_are_read_as_in_interactions(write: Write) -> None:
     titles = ['12" vinyl', '"Weird Al" live', 'say "hi" now', '"a ""b"" c"', '"two\nlines"']
     path = write(*(f"{number}\tcrime\tann\t1990\t{title}\t1 0" for number, title in enumerate(titles)))
