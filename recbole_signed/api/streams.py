@@ -39,8 +39,8 @@ def _folder(spec: StreamSpec, data_path: Path) -> Path:
     if not folder.is_dir():
         if spec.dataset != ML_100K_SIGNED:
             hint = ending(spec.dataset, dataset_names(data_path))
-            raise UsageError(
-                f"there is no data set '{spec.dataset}' in {data_path} ({spec.path} says how to make it){hint}"
-            )
+            has_head = spec.path.read_text(encoding="utf-8").startswith("#")  # as those of this repository have
+            how = f"{spec.path} says how to make it" if has_head else "'recbole-signed convert' makes one"
+            raise UsageError(f"there is no data set '{spec.dataset}' in {data_path} ({how}){hint}")
         ensure_ml100k(data_path)
     return folder

@@ -48,4 +48,6 @@ def test_an_unknown_data_set_is_refused(experiment: Path, capfd: pytest.CaptureF
     experiment.write_text(experiment.read_text().replace("ml-100k-signed", "ml-100k-singed"))
     status, _, err = outcome(capfd, "replay", experiment)
     assert status == 2
-    assert "did you mean 'ml-100k-signed'" in err
+    assert "in atomic_files ('recbole-signed convert' makes one); did you mean 'ml-100k-signed'" in err
+    experiment.write_text(f"# convert makes its data set\n{experiment.read_text()}")
+    assert f"({experiment} says how to make it)" in outcome(capfd, "replay", experiment)[2]
