@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -45,7 +46,10 @@ def _on_recbole(module: ModuleType) -> None:
 
 
 def _on_configurator(module: ModuleType) -> None:
+    from yaml import YAMLError
+
     from recbole_signed.plugin import configuration as ours
+    from recbole_signed.yaml_spec import read_yaml
 
     def load_internal(
         wrapped: Callable[[str, type, str], None], instance: Any, args: tuple[str, type, str], kwargs: Any
@@ -54,12 +58,21 @@ def _on_configurator(module: ModuleType) -> None:
         _, model_class, dataset = args
         ours.load_defaults(instance, model_class, dataset)
 
+    def load_files(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return wrapped(*args, **kwargs)
+        except (YAMLError, TypeError, ValueError):  # of what is no yaml, or no mapping, unnamed
+            for file in inspect.signature(wrapped).bind(*args, **kwargs).arguments["file_list"]:
+                read_yaml(Path(file))
+            raise
+
     def set_defaults(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
         ours.check_given(instance)
         wrapped(*args, **kwargs)
         ours.add_signed_settings(instance)
 
     wrapt.wrap_function_wrapper(module, "Config._load_internal_config_dict", load_internal)
+    wrapt.wrap_function_wrapper(module, "Config._load_config_files", load_files)
     wrapt.wrap_function_wrapper(module, "Config._set_default_parameters", set_defaults)
     _on_configuration(module)
 

@@ -252,6 +252,21 @@ def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, write_inter: Writ
             get_model(name)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: [1\ntopk: 5\n", "second.yaml is not valid yaml: .* line 2"),
+        ("epochs 1\n", "second.yaml must hold 'key: value' lines at its top, but holds str"),
+    ],
+)
+def test_a_broken_configuration_file_is_named(text: str, message: str, tmp_path: Path) -> None:
+    files = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    files[0].write_text("epochs: 1\n")
+    files[1].write_text(text)
+    with pytest.raises(UsageError, match=message):
+        Config(model="BPR", dataset="toy-signed", config_file_list=[str(each) for each in files])
+
+
 def test_a_configuration_finds_a_model_by_the_name_that_is_printed(write_inter: Write, signed_rows: list) -> None:
     write_inter("signed", COLUMNS, signed_rows)
     by_class = Config("SSFL", "signed")
