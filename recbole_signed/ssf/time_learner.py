@@ -59,16 +59,17 @@ class TimeLearner(SpectralLearner):
         """Make a learner of parameters by the names in SSF-T's yaml, and ``iterations`` and ``passes``.
 
         Args:
-            settings: ``choose_again`` and ``held`` are those of :class:`.LiveChoice`, ``users`` and ``held``. Where
-                the latter is not given, all that is given is held.
+            settings: ``choose_again`` and ``held`` are those of :class:`.LiveChoice`, ``users`` and ``held``; the
+                latter may be one name. Where it is not given, all that is given is held.
 
         Raises:
             UsageError: there is no such parameter, or a value is out of its range.
         """
         own, rest = TimeSettings.split(settings)
         users = number_of("choose_again", int, rest.pop("choose_again", USERS))
-        held = tuple(rest.pop("held", (name for name in CHOSEN if name in settings)))
-        return cls._of(rest, time_settings=own, choice=LiveChoice(own, users, held))
+        held = rest.pop("held", [name for name in CHOSEN if name in settings])
+        names = (held,) if isinstance(held, str) else tuple(held)
+        return cls._of(rest, time_settings=own, choice=LiveChoice(own, users, names))
 
     @property
     def time_settings(self) -> TimeSettings:

@@ -266,6 +266,7 @@ def test_given_settings_hold_and_chosen_ones_are_chosen_again() -> None:
     given = make_learner("SSFT", {"half_life": 3.0, "rank": 9})
     assert given.choice.held == ("half_life",)
     assert make_learner("SSFT", {"half_life": 3.0, "held": []}).choice.held == ()
+    assert make_learner("SSFT", {"held": "half_life"}).choice.held == ("half_life",)
     with pytest.raises(UsageError, match="held names 'rank'"):
         make_learner("SSFT", {"held": ["rank"]})
     with pytest.raises(UsageError, match="choose_again is -1"):
