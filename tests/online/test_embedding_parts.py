@@ -258,6 +258,20 @@ def test_epochs_are_judged_by_the_last_likes_of_users_who_are_known_before(monke
     assert pairs_of(users[hidden[0]], hidden[1]) == pairs_of(arrays.user[seen], arrays.item[seen])
 
 
+@pytest.mark.parametrize("name", ["BPR", "LightGCN", "LSGRec", "PANEGNN"])
+def test_epochs_are_judged_by_what_the_model_ranks_by(name: str) -> None:
+    """PANEGNN's embeddings hold a disinterest, too: their inner product is not its score."""
+    model = TrainingRecipe.named(name, {"embedding_size": 4}).build(edges(), 12, 9).eval()
+    users = np.arange(1, 12)
+    with torch.no_grad():
+        scores = model.full_sort_predict({"user_id": torch.from_numpy(users)}).reshape(11, 9).numpy()
+    liked = np.random.default_rng(2).integers(1, 9, 11)
+    place = (scores[:, 1:] > scores[np.arange(11), liked][:, None]).sum(axis=1)
+    none = np.zeros(0, dtype=np.int64)
+    found = fine_tuning._ndcg(model, users, (np.arange(11), liked), (none, none))
+    assert found == pytest.approx((1 / np.log2(place + 2)).mean())
+
+
 def test_the_learning_rate_falls_over_all_passes_and_a_refresh_goes_on_with_the_last() -> None:
     keys = {"embedding_size": 4, "learning_rate": 0.1, "lr_milestones": [2, 5], "lr_gamma": 0.5, "train_batch_size": 4}
     recipe, arrays = TrainingRecipe.named("BPR", keys), edges()

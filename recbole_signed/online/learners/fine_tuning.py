@@ -14,7 +14,7 @@ from recbole_signed.arrays import contains
 from recbole_signed.data import UnseenItems
 from recbole_signed.evaluation import ndcg_at
 from recbole_signed.online import DISLIKE, LIKE
-from recbole_signed.online.learners.recipe import TrainingRecipe, embeddings_of
+from recbole_signed.online.learners.recipe import TrainingRecipe, scores_of
 from recbole_signed.online.store import EdgeArrays
 
 TOP = 20
@@ -224,7 +224,7 @@ def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items:
         train_epoch(recipe, model, optimizer, batches, epoch)
         if (epoch + 1) % every:
             continue
-        value = _ndcg(embeddings_of(model), users, likes, hidden)
+        value = _ndcg(model, users, likes, hidden)
         if value > best:
             best, found = value, epoch + 1
         elif epoch + 1 - found > patience * every:
@@ -233,12 +233,9 @@ def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items:
 
 
 def _ndcg(
-    embeddings: tuple[torch.Tensor, torch.Tensor],
-    users: np.ndarray,
-    likes: tuple[np.ndarray, np.ndarray],
-    hidden: tuple[np.ndarray, np.ndarray],
+    model: Any, users: np.ndarray, likes: tuple[np.ndarray, np.ndarray], hidden: tuple[np.ndarray, np.ndarray]
 ) -> float:
-    scores = (embeddings[0][torch.from_numpy(users.astype(np.int64))] @ embeddings[1].T).numpy()
+    scores = scores_of(model, torch.from_numpy(users.astype(np.int64))).numpy()
     scores[:, 0] = -np.inf
     scores[hidden] = -np.inf
     depth = min(TOP, scores.shape[1] - 1)

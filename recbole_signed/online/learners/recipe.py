@@ -109,6 +109,16 @@ def embeddings_of(model: Any) -> Pair:
     return users.detach().cpu(), items.detach().cpu()
 
 
+def scores_of(model: Any, users: torch.Tensor) -> torch.Tensor:
+    """Return what a model ranks all items by, without gradients, ``[len(users), n_items]``."""
+    if isinstance(model, SignedRecommender):  # which may score otherwise than by inner products
+        model.eval()
+        with torch.no_grad():
+            return model.score(users.to(model.device)).cpu()
+    own, items = embeddings_of(model)
+    return own[users] @ items.T
+
+
 def _embeds(model_class: Any) -> bool:
     if issubclass(model_class, SignedRecommender):
         return model_class.encode is not SignedRecommender.encode
