@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from scipy.stats import binom, binomtest, ttest_ind
+from scipy.stats import binom, binomtest, norm, ttest_ind
 
 from recbole_signed.cli.service import report_text
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import confidence_sequence, experiment_report, interleaving_report, users_needed
+from recbole_signed.serve import (
+    Shown,
+    TrafficLog,
+    confidence_sequence,
+    experiment_report,
+    interleaving_report,
+    parse_experiment,
+    report_of,
+    users_needed,
+)
 
 SHARES = {"control": 0.5, "treated": 0.5}
 COUNTS = ("impressions", "likes", "dislikes")
@@ -80,6 +90,19 @@ def test_the_period_before_narrows_the_interval() -> None:
     assert width[0] < 0.95 * width[1]
 
 
+def test_dislikes_are_compared_as_likes_are() -> None:
+    users = simulate(600, np.random.default_rng(2))
+    names = {"likes": "dislikes", "dislikes": "likes"}
+    names |= {f"{old}_before": f"{new}_before" for old, new in names.items()}
+    found, turned = (
+        {each["metric"]: each for each in experiment_report(table, "control", SHARES)["comparisons"]}
+        for table in (users, users.rename(names))
+    )
+    for name in ("difference", "low", "high", "pvalue", "always_valid"):
+        assert found["like_rate"][name] == turned["dislike_rate"][name]
+        assert found["dislike_rate"][name] == turned["like_rate"][name]
+
+
 @pytest.mark.parametrize(("rate", "effect"), [(0.1, 0.6), (0.1, -0.6), (0.05, 2.0)])
 def test_power_is_what_was_planned_where_the_effect_changes_the_variance(rate: float, effect: float) -> None:
     """Against Welch's test of users with one impression each."""
@@ -141,6 +164,16 @@ def test_the_report_holds_an_always_valid_interval_around_the_difference() -> No
     assert low < found["low"] < found["high"] < high
 
 
+def test_every_interval_has_the_confidence_that_is_asked_for() -> None:
+    users = simulate(600, np.random.default_rng(1))
+    wide, narrow = (experiment_report(users, "control", SHARES, confidence=of)["comparisons"] for of in (0.99, 0.8))
+    for first, second in zip(wide, narrow, strict=True):
+        ratio = (first["high"] - first["low"]) / (second["high"] - second["low"])
+        assert ratio == pytest.approx(norm.ppf(0.995) / norm.ppf(0.9), rel=0.01)
+        half, other = ((high - low) / 2 for low, high in (first["always_valid"], second["always_valid"]))
+        assert half / other == pytest.approx(confidence_sequence(1.0, 600, 0.99) / confidence_sequence(1.0, 600, 0.8))
+
+
 def test_a_small_variant_that_has_few_likes_by_chance_is_no_evidence() -> None:
     """Where nobody of it has liked anything yet, its own users would say that the rate is 0 for certain."""
     rng = np.random.default_rng(2)
@@ -155,6 +188,14 @@ def test_a_small_variant_that_has_few_likes_by_chance_is_no_evidence() -> None:
         low, high = like_rate(experiment_report(users, "control", shares))["always_valid"]
         missed += not low <= 0 <= high
     assert missed <= binom.ppf(0.999, 40, 0.05)
+
+
+def test_an_assignment_that_one_of_thirty_experiments_has_by_chance_is_not_suspicious() -> None:
+    users = simulate(600, np.random.default_rng(3))
+    names = ["control"] * 274 + ["treated"] * 326
+    found = experiment_report(users.with_columns(variant=pl.Series(names)), "control", SHARES)["sample_ratio"]
+    assert 0.03 < found["pvalue"] < 0.04
+    assert not found["suspicious"]
 
 
 def test_a_broken_assignment_is_noticed() -> None:
@@ -187,6 +228,13 @@ def test_shares_that_were_changed_are_told_and_break_no_assignment() -> None:
     assert "2,000 users came under other shares" in report_text(report)
     later = (pl.col("first") < 2000) | (pl.col("variant") == "control")
     assert experiment_report(users.filter(later), "control", SHARES)["sample_ratio"]["suspicious"]
+
+
+def test_users_of_a_variant_that_is_gone_are_left_out() -> None:
+    users = simulate(600, np.random.default_rng(3))
+    gone = users.head(200).with_columns(variant=pl.lit("gone"), propensity=0.2, first=pl.col("first") + 10_000)
+    plain, found = (experiment_report(each, "control", SHARES) for each in (users, pl.concat([users, gone])))
+    assert found == plain
 
 
 def test_the_check_of_the_assignment_allows_for_the_number_of_variants() -> None:
@@ -286,8 +334,29 @@ def test_interleaving() -> None:
     assert found["ties"] == 1
     assert (found["request_wins"], found["request_ties"]) == (found["wins"], found["ties"])
     assert found["share"] == 0.75
-    assert found["low"] < 0.75 < found["high"]
+    for confidence in (0.95, 0.5):
+        found = interleaving_report(requests, ("a", "b"), confidence)
+        bounds = binomtest(3, 4).proportion_ci(confidence, method="wilson")
+        assert (found["low"], found["high"]) == pytest.approx((bounds.low, bounds.high))
     assert interleaving_report(requests.head(0), ("a", "b"))["share"] is None
+
+
+def test_what_is_reported_of_a_log_is_the_others_against_the_first_variant(tmp_path: Path) -> None:
+    variants = {"z": {"share": 0.5}, "a": {"share": 0.5}}
+    split = parse_experiment("split", {"variants": variants})
+    mixed = parse_experiment("mixed", {"variants": variants, "interleave": True})
+    log = TrafficLog(tmp_path / "traffic.sqlite")
+    for n in range(12):
+        user, both = f"u{n}", [[("mixed", "z", 0.5)], [("mixed", "a", 0.5)]]
+        log.write([Shown(f"s{n}", user, ["x", "y"], n, "v1", [[("split", "za"[n % 2], 0.5)]])])
+        log.write([Shown(f"m{n}", user, ["p", "q"], n, "v1", both)])
+        log.outcome([(user, "q", 1, n), *([(user, "x", 1, n)] if n % 2 and n > 4 else [])])
+    found = report_of(log, "mixed", mixed)
+    assert (found["experiment"], found["wins"], found["share"]) == ("mixed", {"z": 0, "a": 12}, 1.0)
+    found = report_of(log, "split", split)
+    assert (found["experiment"], found["control"], found["variants"]["a"]["likes"]) == ("split", "z", 4)
+    assert [(each["variant"], each["difference"] > 0) for each in found["comparisons"][::2]] == [("a", True)] * 2
+    log.close()
 
 
 def test_one_user_of_many_requests_is_one_vote() -> None:

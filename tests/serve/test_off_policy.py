@@ -168,8 +168,8 @@ def test_the_same_policy_has_the_mean_reward() -> None:
     [
         ({"rewards": np.ones(2)}, "one number a row"),
         ({"rewards": np.ones(0), "propensities": np.ones(0), "target": np.ones(0)}, "and a row"),
-        ({"propensities": np.array([0.5, 0.0, 0.5])}, "propensities must be"),
-        ({"target": np.array([0.5, 1.5, 0.5])}, "target probabilities"),
+        *(({"propensities": np.array([0.5, wrong, 0.5])}, "propensities must be") for wrong in (0.0, -0.5, 1.5)),
+        *(({"target": np.array([0.5, wrong, 0.5])}, "target probabilities") for wrong in (-0.5, 1.5)),
         ({"rewards": np.array([1.0, np.nan, 0.0])}, "must be finite numbers"),
         ({"clusters": np.ones(2)}, "one number a row"),
         ({"model_reward": np.ones(3)}, "both"),
