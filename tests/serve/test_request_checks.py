@@ -115,6 +115,8 @@ def test_limits_and_problems(serve: Make) -> None:
     client = serve(limits={"k": 10, "explained": 4, "batch": 2, "body_bytes": 2000, "requests_per_second": 1000})
     too_many = client.post("/v1/events", json={"events": [{}, {}, {}]})
     assert too_many.status_code == 413
+    assert client.post("/v1/events", json={"events": [{}, {}]}).json()["refused"] == 2
+    assert len(client.get("/v1/users/1/recommendations?k=10").json()["items"]) == 10
     large = client.post("/v1/events", json={"events": [{"user_id": "x" * 3000}]})
     assert (large.status_code, large.headers["content-type"]) == (413, "application/problem+json")
     for path in (

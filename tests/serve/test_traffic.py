@@ -11,6 +11,7 @@ from concurrent.futures import Future, wait
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from recbole_signed.errors import UsageError
@@ -55,6 +56,8 @@ def test_outcomes_go_to_the_newest_impression(log: TrafficLog) -> None:
     assert log.outcome([("u", "x", -1, -SKEW - 1)]) == 0  # before it was shown
     assert log.outcome([("u", "x", -1, 500)]) == 1  # before it was shown again
     assert log.logged("test")["dislike"].to_list() == [1, 1, 0, 0]
+    assert log.outcome([("u", "x", 1, 2001)]) == 1  # taken back and given again: it is one like
+    assert log.logged("test")["like"].to_list() == [0, 0, 1, 0]
 
 
 def test_no_covariate_holds_a_verdict_from_after_the_exposure(log: TrafficLog) -> None:
@@ -116,9 +119,30 @@ def test_interleaved_lists(log: TrafficLog) -> None:
     exposures = [[("mix", "a", 0.5)], [("mix", "b", 0.5)], [("mix", "a", 0.5)]]
     log.write([Shown("1", "u", ["x", "y", "z"], 0, "v1", exposures)])
     log.outcome([("u", "y", 1, 5), ("u", "z", -1, 5)])
-    rows = {row["variant"]: row for row in log.interleaved("mix").to_dicts()}
+    log.write([Shown("2", "u", ["x"], 9, "v1", [[("mix", "b", 0.5)]])])  # no room for both
+    assert log.interleaved("mix").filter(pl.col("request") == "2")["variant"].to_list() == ["b"]
+    rows = {row["variant"]: row for row in log.interleaved("mix").filter(pl.col("request") == "1").to_dicts()}
     assert (rows["a"]["user"], rows["b"]["user"], rows["a"]["request"]) == (1, 1, "1")
     assert (rows["a"]["likes"], rows["a"]["dislikes"], rows["b"]["likes"]) == (0, 1, 1)
+
+
+def test_experiments_and_policies_on_the_same_answers_are_told_apart(log: TrafficLog) -> None:
+    variants = ("one", "p"), ("one", "q"), ("two", "p"), ("two", "q")
+    for at, (user, (first, second)) in enumerate(zip("stuv", variants, strict=True)):
+        exposures = [[("x", first, 0.5), ("y", second, 0.25)]]
+        draws = [("x", "this", 0.5, 0.1), ("x", "that", 0.5, 0.2), ("y", "this", 0.25, 0.3)]
+        log.write([Shown(f"r{user}", user, ["a", "b"], at, "v1", exposures, draws=draws)])
+        mixed = [[("z", "one", 0.5), ("w", "two", 0.5)], [("z", "two", 0.5), ("w", "one", 0.5)]]
+        log.write([Shown(f"m{user}", user, ["c", "d"], at, "v1", mixed)])
+    assert log.per_user("x")["variant"].to_list() == ["one", "one", "two", "two"]
+    assert log.per_user("y")["variant"].to_list() == ["p", "q", "p", "q"]
+    assert log.logged("y").select("item", "variant").rows() == [(i, v) for v in "pqpq" for i in "ab"]
+    log.outcome([(user, "d", 1, 5) for user in "stuv"])
+    for name, loved in (("z", "two"), ("w", "one")):
+        assert log.interleaved(name).filter(pl.col("likes") > 0)["variant"].to_list() == [loved] * 4
+    for name, policy, probability in (("x", "this", 0.1), ("x", "that", 0.2), ("y", "this", 0.3)):
+        assert log.drawn(name, policy).select("item", "probability").rows() == [("a", probability)] * 4
+    assert log.drawn("y", "that").height == 0
 
 
 def test_lists_of_a_split_and_interleaved_ones_under_one_name_are_told_apart(log: TrafficLog) -> None:
@@ -136,7 +160,9 @@ def test_a_forgotten_user_is_in_no_byte(tmp_path: Path) -> None:
     log.write([shown("request-of-u", "u@example.org", "xy", 0), shown("2", "w", "x", 0)])
     name = log._name("u@example.org")
     assert any(name in each.read_bytes() for each in tmp_path.iterdir())
+    assert name != TrafficLog(tmp_path.parent / "other.sqlite")._name("u@example.org"), "whoever has the id may guess"
     log.forget("u@example.org", 0)
+    assert log._query("SELECT count(*) FROM exposure", ()) == [(1,)]
     for each in tmp_path.iterdir():
         content = each.read_bytes()
         assert b"u@example.org" not in content
@@ -175,13 +201,18 @@ def test_what_another_process_still_holds_of_a_forgotten_user_is_not_written(tmp
     writer, replica = TrafficLog(path), TrafficLog(path)
     held = [shown("1", "u", "xy", 0), shown("2", "w", "xy", 0)]  # seq 0
     writer.forget("u", 7)
+    writer.forget("v", 5)  # does not let in what is older than the first
     replica.write(held)
+    replica.write([replace(each, seq=6) for each in held])
     assert replica.logged("test").height == 0
     replica.write([replace(shown("3", "w", "xy", 0), seq=7)])
     assert replica.logged("test").height == 2
+    writer.reach(9)
+    replica.write([replace(shown("5", "w", "z", 0), seq=8)])
+    assert replica.logged("test").height == 3
     writer.reach(3)  # the erasure was refused
     replica.write([replace(shown("4", "w", "x", 0), seq=3)])
-    assert replica.logged("test").height == 3
+    assert replica.logged("test").height == 4
     for each in (writer, replica):
         each.close()
 
@@ -298,6 +329,16 @@ def test_the_log_of_an_older_version_is_counted_by_what_is_in_it(tmp_path: Path)
     assert log.added() == 2
 
 
+def test_likes_and_dislikes_that_were_found_are_counted(log: TrafficLog) -> None:
+    log.write([shown("1", "u", "xyz", 0)])
+    waiting = ImpressionQueue(log)
+    counted: Future[tuple[int, int]] = Future()
+    verdicts = [("u", "x", 1, 5), ("u", "y", 1, 5), ("u", "z", -1, 5), ("u", "w", -1, 5)]
+    waiting.outcomes(verdicts, lambda likes, dislikes: counted.set_result((likes, dislikes)))
+    assert counted.result(timeout=30) == (2, 1)
+    waiting.close()
+
+
 def test_what_waits_behind_an_answer_that_can_not_be_written_happens(
     log: TrafficLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,9 +403,12 @@ def test_answers_that_are_not_logged_are_counted_in_the_log_of_the_service(
             time.sleep(0.001)
         for n in range(1, 6):
             waiting.put(shown(str(n), "u", "x", n))
+    in_a_thread(lambda: waiting.forget("nobody", 0)).result(timeout=30)  # once all that waited is written
+    waiting.put(shown("6", "u", "x", 6))
     waiting.close()
-    assert log.logged("test").height == 3
+    assert log.logged("test").height == 4
     assert "3 answers were not logged" in caplog.text
+    assert caplog.text.count("were not logged") == 1
 
 
 def test_an_erasure_that_fails_is_told_and_the_next_one_happens(
