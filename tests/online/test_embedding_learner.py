@@ -14,9 +14,18 @@ import torch
 from tqdm import tqdm
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE, Event, EventBatch
-from recbole_signed.online.learners import EmbeddingLearner, embeddings_of, make_learner
-from recbole_signed.online.store import OnlineState
+from recbole_signed.online import DISLIKE, LIKE, VIEW, Event, EventBatch
+from recbole_signed.online.learners import (
+    Batches,
+    EmbeddingLearner,
+    TrainingRecipe,
+    described,
+    embeddings_of,
+    learner_from,
+    make_learner,
+    scores_of,
+)
+from recbole_signed.online.store import EdgeArrays, OnlineState
 
 COMMON = {"embedding_size": 8, "epochs": 15, "learning_rate": 0.02, "refresh_steps": 10, "reservoir": 300}
 MODELS: dict[str, dict[str, Any]] = {
@@ -113,6 +122,26 @@ def test_without_new_edges_scores_are_those_of_the_model(learner: Any, state: On
     torch.testing.assert_close(
         learner.scores(state.edges, known)[:, 1:], users[known] @ items[1:].T.float(), atol=1e-4, rtol=1e-4
     )
+
+
+def test_a_trained_model_is_taken_over_once_with_all_its_users(state: OnlineState) -> None:
+    """Those without edges, whom its training knew of, too; later fits train, as long as the last tenth asks for."""
+    sizes = N_USERS + 4, N_ITEMS + 3
+    given = state.edges.export(), *sizes
+    recipe = TrainingRecipe.named("BPR", {"embedding_size": 8, "epochs": 1})
+    model = recipe.build(*given)
+    learner = EmbeddingLearner.from_model(model, recipe.config)
+    assert (learner.settings.valid_share, learner.needs_times) == (0.1, True)
+    assert EmbeddingLearner.from_model(model, recipe.config, {"valid_share": 0.0}).settings.valid_share == 0.0
+    with pytest.raises(UsageError, match="'online_settings' has an unknown key 'valid_shear'"):
+        EmbeddingLearner.from_model(model, recipe.config, {"valid_shear": 0.0})
+    wanted = scores_of(model, torch.arange(1, sizes[0]))[:, 1:]
+    again = copy.deepcopy(learner).from_scratch()
+    for each in (learner, again):
+        each.fit(*given)
+    for each, same in ((learner, True), (again, False)):
+        found = each.scores(state.edges, np.arange(1, sizes[0]))[:, 1:]
+        assert torch.allclose(found, wanted, atol=1e-4) == same
 
 
 def test_the_model_has_learned(learner: Any, state: OnlineState) -> None:
@@ -224,6 +253,56 @@ def test_a_refresh_learns_what_is_new_and_keeps_what_is_old(learner: Any, state:
     assert np.mean(np.array(margins) > 0) > 0.7
 
 
+def test_refreshes_learn_from_what_is_new_and_from_other_old_edges_each(
+    state: OnlineState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sampled beside them is nothing that a user likes, whether it is learned from now or not."""
+    made: list[Any] = []
+
+    def spied(recipe: Any, pool: Any, known: Any, *rest: Any) -> Batches:
+        made.append((set(pool.keys.tolist()), known.keys.tolist()))
+        return Batches(recipe, pool, known, *rest)
+
+    learner = make_learner("BPR", {**MODELS["BPR"], "epochs": 1, "reservoir": 40, "refresh_steps": 1})
+    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    old = learner.known.tolist()
+    take(learner, state, batch(*((f"new{n}", f"i{n}", "like") for n in range(3))))
+    monkeypatch.setattr("recbole_signed.online.learners.embedding.Batches", spied)
+    for _ in range(2):
+        refreshed(learner, state)
+    new = set(learner.known.tolist()) - set(old)
+    (first, known), (second, again) = made
+    assert known == again == learner.known.tolist()
+    assert (len(new), len(first), len(second)) == (3, 43, 40)
+    assert new < first
+    assert len(first & second) < 35
+
+
+@pytest.mark.parametrize(("rate", "moves"), [(1e-7, False), (0.0, True)])
+def test_a_refresh_has_its_own_rate_or_that_of_the_training(rate: float, moves: bool, state: OnlineState) -> None:
+    learner = make_learner("BPR", {**MODELS["BPR"], "epochs": 1, "refresh_rate": rate})
+    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    assert (refreshed(learner, state).staleness > 1e-3) == moves
+
+
+def test_a_live_model_of_disinterest_ranks_as_the_model_before_and_after_it_is_saved(state: OnlineState) -> None:
+    """By its own score: the inner product of its embeddings takes disinterest for interest."""
+    settings = {**COMMON, "epochs": 1, "train_batch_size": 512, "n_negatives": 4}
+    learner, other = (make_learner("PANEGNN", settings) for _ in range(2))
+    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    other.load(*learner.state())
+    model = learner.recipe.build(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    learner.weights.move_to(model, {})
+    users = np.arange(1, N_USERS + 1)
+    wanted = scores_of(model, torch.from_numpy(users))
+    items = np.array([[3, 9, 27]])
+    for each in (learner, other):
+        each.attach(state.edges)
+        torch.testing.assert_close(each.scores(state.edges, users)[:, 1:], wanted[:, 1:], atol=1e-4, rtol=1e-4)
+        pairs = each.pair_scores(state.edges, users, items)
+        np.testing.assert_allclose(pairs, wanted[:, items[0]], atol=1e-4, rtol=1e-4)
+
+
 def test_an_anchor_holds_the_parameters(learner: Any, state: OnlineState) -> None:
     take(learner, state, batch(*((f"u{n}", f"i{(n * 7) % N_ITEMS}", "like") for n in range(30))))
     moved = []
@@ -267,6 +346,17 @@ def test_what_a_fit_and_a_refresh_do_is_among_the_parameters(state: OnlineState)
     learner = make_learner("BPR", given)
     assert learner.parameters().items() >= given.items()
     assert make_learner("BPR", learner.parameters()).parameters() == learner.parameters()
+
+
+def test_a_learner_made_of_its_description_sees_the_same_graph(state: OnlineState) -> None:
+    """Exposures too, which a service that starts from its state alone would lose at its next fit."""
+    learner = make_learner("LSGRec", {**MODELS["LSGRec"], "neutral_weight": -0.5})
+    edges = state.edges.export()
+    edges = EdgeArrays(edges.user, edges.item, np.where(edges.kind == DISLIKE, VIEW, edges.kind), edges.timestamp)
+    for each in (learner, learner_from(described(learner))):
+        graph = each.recipe.build(edges, N_USERS + 1, N_ITEMS + 1).graph  # type: ignore[attr-defined]
+        assert graph.neutrals is not None
+        assert (graph.neutrals.nnz, graph.neutral_weight) == ((edges.kind == VIEW).sum(), -0.5)
 
 
 def test_no_steps_change_nothing_but_the_graph(state: OnlineState) -> None:

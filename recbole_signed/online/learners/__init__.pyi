@@ -26,6 +26,7 @@ from .neighbours import Neighbours as Neighbours
 from .recipe import EdgeDataset as EdgeDataset
 from .recipe import TrainingRecipe as TrainingRecipe
 from .recipe import embeddings_of as embeddings_of
+from .recipe import scores_of as scores_of
 from .ridge_map import RidgeMap as RidgeMap
 from .ridge_map import degree_weights as degree_weights
 from .ridge_map import features as features
