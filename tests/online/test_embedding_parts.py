@@ -124,6 +124,14 @@ def test_the_view_answers_as_a_data_set_does(recipes: dict[str, TrainingRecipe])
     graph = view.signed_graph()
     np.testing.assert_array_equal((graph.likes - graph.dislikes).toarray(), dense)
     np.testing.assert_array_equal(view.inter_matrix("csr").toarray(), dense > 0)
+    assert graph.neutrals is None
+    weighed = TrainingRecipe.named("LSGRec", {"embedding_size": 4, "neutral_weight": -0.5}).config
+    graph = EdgeDataset(arrays, 12, 9, weighed).signed_graph()
+    seen = np.zeros((12, 9))
+    seen[arrays.user, arrays.item] = arrays.kind == VIEW
+    assert graph.neutrals is not None
+    np.testing.assert_array_equal(graph.neutrals.toarray() != 0, seen)
+    assert graph.neutral_weight == -0.5
     with pytest.raises(UsageError, match="the field 'age'"):
         view.num("age")
     with pytest.raises(UsageError, match="no values of edges"):
@@ -202,6 +210,19 @@ def test_parameters_and_moments_move_to_a_larger_model(recipes: dict[str, Traini
     assert again.values["item_dislikes.weight"][3].any()
 
 
+def test_numbers_of_nodes_go_on_where_they_ended() -> None:
+    """As SIGformer's marks, which order its walks: two nodes with one number would walk alike."""
+
+    class Marked(torch.nn.Module):
+        def __init__(self, n: int) -> None:
+            super().__init__()
+            self.register_buffer("mark", torch.randperm(n))
+
+    before, after = Marked(4), Marked(7)
+    Weights.of(before).move_to(after, {})
+    assert after.mark.tolist() == [*before.mark.tolist(), 4, 5, 6]
+
+
 def test_tables_double() -> None:
     table = np.ones((5, 2), dtype=np.float32)
     larger = grown(table, 6)
@@ -274,6 +295,7 @@ def test_epochs_are_judged_by_what_the_model_ranks_by(name: str) -> None:
 
 def test_the_learning_rate_falls_over_all_passes_and_a_refresh_goes_on_with_the_last() -> None:
     keys = {"embedding_size": 4, "learning_rate": 0.1, "lr_milestones": [2, 5], "lr_gamma": 0.5, "train_batch_size": 4}
+    keys["weight_decay"] = 0.03
     recipe, arrays = TrainingRecipe.named("BPR", keys), edges()
     known = Verdicts.of(arrays, recipe)
     batches, model = Batches(recipe, known, known, 9, 0), recipe.build(arrays, 12, 9)
@@ -287,6 +309,7 @@ def test_the_learning_rate_falls_over_all_passes_and_a_refresh_goes_on_with_the_
     assert fine_tuning.last_rate(recipe) == pytest.approx(0.025)
     assert adam(recipe, model, 0.0625).param_groups[0]["lr"] == 0.0625
     assert adam(recipe, model).param_groups[0]["lr"] == 0.1
+    assert adam(recipe, model).param_groups[0]["weight_decay"] == 0.03
 
 
 def test_popular_items_are_sampled_more_often_where_the_exponent_says_so() -> None:
@@ -305,6 +328,15 @@ def test_popular_items_are_sampled_more_often_where_the_exponent_says_so() -> No
         shares.append([float((drawn == item).mean()) for item in (7, 8)])
     assert shares[0] == pytest.approx([1 / 7, 1 / 7], abs=0.06)
     assert shares[1] == pytest.approx([1 / 12, 11 / 12], abs=0.06)
+
+
+def test_a_batch_size_of_zero_is_all_in_one_batch() -> None:
+    recipe = TrainingRecipe.named("LSGRec", {"embedding_size": 4, "train_batch_size": 0})
+    known = Verdicts.of(edges(), recipe)
+    (whole,) = Batches(recipe, known, known, 9, 0).epoch(0)
+    assert sorted(zip(whole["user_id"].tolist(), whole["item_id"].tolist(), strict=True)) == pairs_of(
+        known.user, known.item
+    )
 
 
 def test_each_pass_of_a_refresh_has_batches_of_its_own(recipes: dict[str, TrainingRecipe]) -> None:

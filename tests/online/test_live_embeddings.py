@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, UNDISLIKE, UNLIKE
-from recbole_signed.online.learners import EmbeddingLearner, RidgeMap, graph_of, live_embeddings
+from recbole_signed.online.learners import EmbeddingLearner, RidgeMap, graph_of, live_embeddings, rows_of
 
 DIMENSIONS, NEW = 3, 2
 """Of an embedding, and how many new users count for an item here."""
@@ -152,6 +152,15 @@ def test_a_version_is_the_models_own_where_nothing_moved() -> None:
         np.testing.assert_allclose(live.vectors, wanted[1], atol=1e-4)
         np.testing.assert_allclose(live.users.nobody, users[known].mean(axis=0), atol=1e-5)
         np.testing.assert_array_equal(live.items.nobody, live.items.map.offset)
+
+
+def test_users_who_are_not_known_yet_have_no_edges() -> None:
+    stream = version()
+    n_users, n_items = stream.sizes
+    rows = rows_of(stream.edges, np.array([2, n_users, n_users + 7, 0]), n_items)
+    wanted = np.zeros((4, n_items), dtype=int)
+    wanted[0] = stream.signs()[2]
+    np.testing.assert_array_equal((rows.likes - rows.dislikes).toarray(), wanted)
 
 
 def test_new_users_and_items_start_from_their_fold_ins() -> None:
