@@ -330,6 +330,25 @@ def test_popular_items_are_sampled_more_often_where_the_exponent_says_so() -> No
     assert shares[1] == pytest.approx([1 / 12, 11 / 12], abs=0.06)
 
 
+@pytest.mark.parametrize(
+    ("model", "setting"), [("UltraGCN", None), ("LSGRec", None), ("UltraGCN", True), ("LSGRec", False)]
+)
+def test_a_users_own_items_are_sampled_where_training_samples_them(model: str, setting: bool | None) -> None:
+    """``sift_positives`` holds under a stream, too; UltraGCN's is False, as its authors' is."""
+    given = {"embedding_size": 4, "n_negatives": 40, **({} if setting is None else {"sift_positives": setting})}
+    recipe = TrainingRecipe.named(model, given)
+    recipe = TrainingRecipe.named(model, recipe.parameters())
+    known = Verdicts.of(edges(), recipe)
+    made = next(Batches(recipe, known, known, 9, 0).epoch(0))
+    drawn = {
+        (user, item)
+        for user, row in zip(*(made[key].tolist() for key in ("user_id", "neg_item_id")), strict=True)
+        for item in row
+    }
+    sifts = model == "LSGRec" if setting is None else setting
+    assert drawn.isdisjoint(pairs_of(known.user, known.item)) == sifts
+
+
 def test_a_batch_size_of_zero_is_all_in_one_batch() -> None:
     recipe = TrainingRecipe.named("LSGRec", {"embedding_size": 4, "train_batch_size": 0})
     known = Verdicts.of(edges(), recipe)

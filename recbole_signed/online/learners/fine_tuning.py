@@ -11,7 +11,7 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_signed.arrays import contains
-from recbole_signed.data import UnseenItems
+from recbole_signed.data import UnseenItems, sifts_positives
 from recbole_signed.evaluation import ndcg_at
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.learners.recipe import TrainingRecipe, scores_of
@@ -63,9 +63,10 @@ class Batches:
     """Shuffled batches of edges with sampled items, as a model wants them (``batches``), or RecBole's own pairs.
 
     Args:
-        recipe: of the model; its configuration gives ``n_negatives``, ``negative_exponent``, ``train_batch_size``.
+        recipe: of the model; its configuration gives ``n_negatives``, ``negative_exponent``, ``sift_positives``,
+            ``train_batch_size``.
         pool: the edges that batches are made of, but for those of users without an item that could be sampled.
-        known: all edges of the kind: what must not be sampled.
+        known: all edges of the kind: what must not be sampled, unless ``sift_positives`` lets it be.
         n_items: number of items, padding included.
         seed: the same seed gives the same batches.
     """
@@ -82,7 +83,8 @@ class Batches:
         if exponent:
             degrees = np.bincount(known.item, minlength=n_items).astype(np.float64)
             weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** exponent, 0.0)
-        self.unseen = UnseenItems.from_pairs(known.user, known.item, n_items, weights) if len(known) else None
+        own = known if self.stock or sifts_positives(config) else known.take(np.arange(0))
+        self.unseen = UnseenItems.from_pairs(own.user, own.item, n_items, weights) if len(known) else None
         if self.n_negatives and self.unseen is not None:  # one user who knows all items must not stop a stream
             self.pool = pool.take(np.flatnonzero(self.unseen.can_draw(pool.user)))
 

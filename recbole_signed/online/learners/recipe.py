@@ -28,8 +28,8 @@ from recbole_signed.plugin import registry
 
 TRAINING_KEYS = (
     "clip_grad_norm", "epochs", "eval_step", "learner", "learning_rate", "lr_gamma", "lr_milestones", "n_negatives",
-    "negative_exponent", "neutral_weight", "reproducibility", "seed", "stopping_step", "train_batch_size",
-    "weight_decay",
+    "negative_exponent", "neutral_weight", "reproducibility", "seed", "sift_positives", "stopping_step",
+    "train_batch_size", "weight_decay",
 )  # fmt: skip
 
 
