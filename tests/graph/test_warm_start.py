@@ -39,6 +39,7 @@ def test_the_block_is_that_of_the_steps(passes: int, flat: float, monkeypatch: p
     found, _ = refreshed_factors(now.tocsr(), 4, start, passes)
     wanted = dense_step(now, start, passes)
     assert found.block.shape == (60, 8)
+    assert (found.block.amax(dim=0) >= -found.block.amin(dim=0)).all(), "largest entries are positive"
     np.testing.assert_allclose(found.block.T @ found.block, np.eye(8), atol=1e-4)
     cosines = np.linalg.svd(found.block.numpy().T @ wanted, compute_uv=False)
     np.testing.assert_allclose(cosines, 1.0, atol=1e-4)
@@ -91,3 +92,12 @@ def test_a_block_that_the_matrix_does_not_fill() -> None:
     nothing, staleness = refreshed_factors(low, 3, torch.zeros(12, 0))
     assert nothing.vectors.shape == (12, 0)
     assert staleness == 0
+
+
+def test_a_block_that_is_far_from_orthonormal_is_made_so() -> None:
+    generator = torch.Generator().manual_seed(0)
+    block, noise = (torch.randn(60, 4, generator=generator) for _ in range(2))
+    block[:, 2] = block[:, 0] + 1e-3 * noise[:, 2]  # whose products in float32 say little of the difference
+    found = spectral._orthonormal(block)
+    torch.testing.assert_close(found.T @ found, torch.eye(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found @ (found.T @ block), block, atol=1e-4, rtol=0)

@@ -139,9 +139,16 @@ def test_a_trained_model_is_taken_over_once_with_all_its_users(state: OnlineStat
     again = copy.deepcopy(learner).from_scratch()
     for each in (learner, again):
         each.fit(*given)
-    for each, same in ((learner, True), (again, False)):
+
+    def is_the_model(each: Any) -> bool:
         found = each.scores(state.edges, np.arange(1, sizes[0]))[:, 1:]
-        assert torch.allclose(found, wanted, atol=1e-4) == same
+        return torch.allclose(found, wanted, atol=1e-4)
+
+    assert is_the_model(learner)
+    np.testing.assert_array_equal(learner.weights.values["user_embedding.weight"], model.user_embedding.weight.detach())
+    learner.fit(*given)
+    assert not is_the_model(learner)
+    assert not is_the_model(again)
 
 
 def test_the_model_has_learned(learner: Any, state: OnlineState) -> None:
@@ -268,14 +275,14 @@ def test_refreshes_learn_from_what_is_new_and_from_other_old_edges_each(
     old = learner.known.tolist()
     take(learner, state, batch(*((f"new{n}", f"i{n}", "like") for n in range(3))))
     monkeypatch.setattr("recbole_signed.online.learners.embedding.Batches", spied)
-    for _ in range(2):
+    for _ in range(3):
         refreshed(learner, state)
     new = set(learner.known.tolist()) - set(old)
-    (first, known), (second, again) = made
-    assert known == again == learner.known.tolist()
-    assert (len(new), len(first), len(second)) == (3, 43, 40)
-    assert new < first
-    assert len(first & second) < 35
+    pools, known = zip(*made, strict=True)
+    assert list(known) == [learner.known.tolist()] * 3
+    assert (len(new), *map(len, pools)) == (3, 43, 40, 40)
+    assert new < pools[0]
+    assert len(pools[1] & pools[2]) < 35
 
 
 @pytest.mark.parametrize(("rate", "moves"), [(1e-7, False), (0.0, True)])
