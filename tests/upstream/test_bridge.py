@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_signed.upstream import SignedBatches, TimedDislikes, graph_of, signed_rows
+from recbole_signed.upstream import (
+    SignedBatches,
+    StockRecommender,
+    TimedDislikes,
+    graph_of,
+    hides_dislikes,
+    signed_rows,
+)
 
 
 class Config(dict):
@@ -108,10 +115,46 @@ def test_items_are_sampled_in_proportion_to_a_power_of_their_edges() -> None:
 
 
 def test_batches_of_likes_hold_no_dislike() -> None:
+    """Of what is sampled beside them likes alone are left out."""
     dataset = data([(*pair, 1.0) for pair in LIKES] + [(*pair, -1.0) for pair in DISLIKES])
+    dataset.config["n_negatives"] = 100
     made, _ = epoch(SignedBatches(dataset, signed_rows(dataset), "likes"), dataset, 5)
     assert sum(len(batch["user_id"]) for batch in made) == len(LIKES)
     assert all(bool((batch["sign"] > 0).all()) for batch in made)
+    assert sampled(made).isdisjoint(LIKES)
+    assert sampled(made) > set(DISLIKES)
+
+
+def sampled(made: list[dict[str, torch.Tensor]]) -> set[tuple[int, int]]:
+    rows = (zip(batch["user_id"].tolist(), batch["neg_item_id"].tolist(), strict=True) for batch in made)
+    return {(user, item) for each in rows for user, items in each for item in items}
+
+
+@pytest.mark.parametrize("sifts", [None, True, False])
+def test_a_users_own_items_are_sampled_where_the_setting_says_so(sifts: bool | None) -> None:
+    dataset = data(LIKES, DISLIKES, **({} if sifts is None else {"sift_positives": sifts}))
+    dataset.config["n_negatives"] = 100
+    made, _ = epoch(SignedBatches(dataset, signed_rows(dataset), "edges"), dataset, 20)
+    known = {*LIKES, *DISLIKES}
+    assert sampled(made) > known if sifts is False else sampled(made).isdisjoint(known)
+
+
+@pytest.mark.parametrize("hide", [None, True, False])
+def test_a_full_ranking_leaves_out_what_each_user_disliked(hide: bool | None) -> None:
+    dataset = data(LIKES, [(1, 10), (1, 11), (4, 12)], **({} if hide is None else {"hide_dislikes": hide}))
+    users = torch.tensor([4, 2, 1])
+    scores = torch.rand(3, 20)
+    model = SimpleNamespace(
+        USER_ID="user_id",
+        score=lambda _: scores,
+        graph=graph_of(signed_rows(dataset), dataset),
+        hide_dislikes=hides_dislikes(dataset),
+    )
+    wanted = scores.clone()
+    if hide is not False:
+        wanted[[0, 2, 2], [12, 10, 11]] = -torch.inf
+    found = StockRecommender.full_sort_predict(model, {"user_id": users})  # type: ignore[arg-type]
+    assert torch.equal(found.reshape(3, 20), wanted)
 
 
 def test_a_sign_column_is_read() -> None:
@@ -130,13 +173,21 @@ def test_a_normalised_sign_is_refused(how: dict[str, Any]) -> None:
         signed_rows(data([(1, 1, 1.0), (1, 2, 0.0)], **how))
 
 
-def timed(dislikes: list[tuple[int, int, float]]) -> TimedDislikes:
-    dataset = data(LIKES)
+def timed(dislikes: list[tuple[int, int, float]], **config: Any) -> TimedDislikes:
+    dataset = data(LIKES, **config)
     users, items, times = (torch.tensor(each) for each in zip(*dislikes, strict=True))
     dataset.time_field, dataset.config["LIST_SUFFIX"] = "timestamp", "_list"
     dataset.inter_feat["timestamp"] = torch.zeros(len(LIKES))
     dataset.dislike_feat = Table(dislike_user_id=users, dislike_item_id=items, dislike_timestamp=times.float())
     return TimedDislikes(dataset)
+
+
+@pytest.mark.parametrize(
+    "how", [{"normalize_all": True}, {"normalize_field": ["timestamp"]}, {"normalize_field": ["dislike_timestamp"]}]
+)
+def test_normalised_times_are_refused(how: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="times must not be normalised"):
+        timed([(1, 10, 1.0)], **how)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -233,6 +233,7 @@ def test_a_column_of_signs_is_taken_where_likes_alone_are_left(
     signs = torch.ones(len(train.inter_feat))  # val_interval leaves these alone
     train.inter_feat.update(Interaction({"sign": signs}))
     exported_class(config, train)
-    signs[3] = -1
-    with pytest.raises(ValueError, match="take interactions whose 'sign' is not above 0 for likes"):
-        exported_class(config, train)
+    for wrong in (-1, 0):
+        signs[3] = wrong
+        with pytest.raises(ValueError, match="take interactions whose 'sign' is not above 0 for likes"):
+            exported_class(config, train)
