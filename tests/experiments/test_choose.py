@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay import VALID_SHARE, choose, chosen_settings
 from recbole_signed.experiments.replay.choose import _first_part, _measured
-from recbole_signed.online import DISLIKE, LIKE
+from recbole_signed.online import DISLIKE, LIKE, VIEW
 from recbole_signed.online.store import EdgeArrays
 from recbole_signed.ssf import FIRST_ROUND, tune_time
 
@@ -55,6 +55,20 @@ def test_where_users_come_once_it_is_the_last_tenth_of_each(counts: list[int], s
         assert first[own].sum() == max(1, int(count * (1 - VALID_SHARE)))
         if not first[own].all():
             assert edges.timestamp[own & first].max() < edges.timestamp[own & ~first].min()
+
+
+def test_users_are_measured_who_have_a_verdict_before_and_a_like_after() -> None:
+    first = np.array([True, False])
+    cases = {
+        (LIKE, LIKE): True,
+        (DISLIKE, LIKE): True,
+        (VIEW, LIKE): False,
+        (LIKE, DISLIKE): False,
+        (LIKE, VIEW): False,
+    }
+    for kinds, measured in cases.items():
+        edges = EdgeArrays(np.array([3, 3]), np.array([1, 2]), np.array(kinds, dtype=np.int8), np.array([1, 2]))
+        assert _measured(edges, first, 5).tolist() == [3] * measured, kinds
 
 
 def test_what_is_given_stays_and_the_rest_is_chosen() -> None:

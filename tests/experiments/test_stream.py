@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from recbole_signed.experiments.replay import (
     read_summary,
     replay_table,
     retention,
+    retention_intervals,
     run_stream,
     summarise,
     window_metrics,
@@ -405,6 +407,30 @@ def test_a_stream_says_something_where_updates_are_needed_and_the_model_beats_po
     assert "does not beat popularity" in found["no better"]["reasons"][0]
 
 
+@pytest.mark.parametrize("metric", ["recall@20", "ndcg@20"])
+def test_both_metrics_have_to_say_that_a_stream_is_informative(
+    metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the other metric updates are needed, and the model beats popularity."""
+    monkeypatch.setattr(retention_intervals, "DRAWS", 100)
+    folder, better = tmp_path / "work", np.array([0.2, 0.8] * 20)
+    figures_of(folder, refit=list(better), none=list(better / 2), pop=[0.1] * 40)
+    file = folder / "window-000.parquet"
+    for arm, values, reason in (
+        ("none", better, "is not measurably worse"),
+        ("pop", better, "does not beat popularity"),
+    ):
+        cases = pl.read_parquet(file)
+        other = cases.with_columns(
+            pl.when(pl.col("arm") == arm).then(pl.Series([*values] * 3)).otherwise(metric).alias(metric)
+        )
+        other.write_parquet(file)
+        (found,) = summarise(folder)["gate"]["SSF"]["reasons"]
+        assert metric in found
+        assert reason in found
+        cases.write_parquet(file)
+
+
 def test_means_are_over_the_cases_that_have_a_value(tmp_path: Path) -> None:
     summary = figures_of(tmp_path / "work", refit=[float(number) for number in range(12)])
     assert pooled(summary, "refit")["dislikerecall@20"] == 0.5
@@ -425,6 +451,18 @@ def test_windows_cover_all_events_after_the_cut_once(data: Path, windows: Any) -
     assert times[dated.bounds[0] - 1] < 1_601_510_400_000 <= times[dated.bounds[0]]
     assert Replay.read(data, "2020-10-13T12:26:40", 10).bounds[0] == 3000, "of the moment of the cut"
     assert Replay.read(data, 0.5, windows, limit=11).bounds.tolist() == replay.bounds[:12].tolist()
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_a_cut_is_a_moment_of_utc_wherever_it_is_made(data: Path, zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert Replay.read(data, "2020-10-13T12:26:40", 10).bounds[0] == 3000
+        assert Replay.read(data, "2020-10-13T14:26:40+02:00", 10).bounds[0] == 3000
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.5])
