@@ -431,6 +431,23 @@ def test_both_metrics_have_to_say_that_a_stream_is_informative(
         cases.write_parquet(file)
 
 
+def test_costs_are_percentiles_of_all_events_and_means_of_windows(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    figures_of(folder, refit=[1.0])
+    about = json.loads((folder / "window-000.json").read_text())
+    window = pl.read_parquet(folder / "window-000.parquet")
+    for number, latency in enumerate((np.arange(1, 61), np.arange(61, 102))):
+        took = {"latency_seconds": {"SSF": latency.tolist()}, "staleness": {"SSF": number / 10}}
+        took["refresh_seconds"], took["refit_seconds"] = {"SSF": 1.0 + number}, {} if number else {"SSF": 4.0}
+        window.write_parquet(folder / f"window-{number:03d}.parquet")
+        (folder / f"window-{number:03d}.json").write_text(json.dumps({**about, **took}))
+    assert summarise(folder)["cost"]["SSF"] == {
+        "timed_events": 101,
+        **{f"latency_p{percent}_seconds": percent + 1 for percent in (50, 95, 99)},
+        **{"mean_refresh_seconds": 1.5, "mean_refit_seconds": 4.0, "mean_staleness": 0.05},
+    }
+
+
 def test_means_are_over_the_cases_that_have_a_value(tmp_path: Path) -> None:
     summary = figures_of(tmp_path / "work", refit=[float(number) for number in range(12)])
     assert pooled(summary, "refit")["dislikerecall@20"] == 0.5

@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay import StreamSpec, run_stream, summarise
+from recbole_signed.experiments.replay import Replay, StreamSpec, run_stream, summarise
+from recbole_signed.experiments.replay.stream_features import told
+from recbole_signed.online.store import OnlineState
 
 START, DAY = 1_600_000_000, 86_400
 GROUPS = 6
@@ -67,6 +69,21 @@ def test_new_items_are_found_by_their_features(data: Path, spec: Callable[..., S
     # items that are announced for another model are below all others for one that knows no features
     assert found["plain"] == pytest.approx(without["plain"], abs=1e-3)
     assert found["Pop"] == pytest.approx(without["Pop"], abs=5e-3)  # ties of items without a like
+
+
+def test_no_value_is_looked_at_that_no_item_had_at_the_cut(
+    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path
+) -> None:
+    with (data / "news.item").open("a") as items:
+        items.writelines(f"later{number}\tnew group\n" for number in range(30))
+    models = spec({"told": model({"item": ["group"]})}).models
+    with OnlineState.open(tmp_path / "state") as state:
+        Replay.read(data, 0.5, 10).start(state)
+        found = told(models, data, state)["told"]
+        assert sorted(found.space.tokens["group"]) == [f"g{number}" for number in range(GROUPS)]
+        assert found.matrix.shape == (len(state.items), GROUPS + 1)  # a constant comes first
+        assert found.matrix[state.items.id_of("later7")].nnz == 1
+        assert found.matrix[state.items.id_of("i399")].nnz == 2, "announced, though it comes later"
 
 
 def test_auto_chooses_what_is_made_of_features(data: Path, spec: Callable[..., StreamSpec], tmp_path: Path) -> None:

@@ -326,6 +326,23 @@ def test_two_helpers_of_one_name_are_told_apart(package: Callable[..., str]) -> 
     assert scope["two"](1) == 12  # type: ignore[operator]
 
 
+def test_a_helper_that_two_modules_define_alike_is_there_once_and_before_it_is_used(
+    package: Callable[..., str],
+) -> None:
+    """And one that is called as something that another module imports keeps apart from it."""
+    helper = "def _half(x: float) -> float:\n    return x / 2\n\n\n"
+    text = package(
+        "from PACK.one import one\nfrom PACK.two import two",
+        "one(users) + two(users)",
+        one=f"from math import floor\n\n\n{helper}SIZE = _half(6.0)\n\n\ndef one(x):\n    return floor(x) + SIZE\n",
+        two=f"{helper}def floor(x):\n    return _half(x)\n\n\ndef two(x):\n    return floor(x)\n",
+    )
+    scope: dict[str, object] = {"__name__": "bundled"}
+    exec(compile(text, "bundled", "exec", dont_inherit=True), scope)
+    assert text.count("def _half(") == 1
+    assert (scope["one"](2.5), scope["two"](2.5)) == (5.0, 1.25)  # type: ignore[operator]
+
+
 def test_names_in_f_strings_are_told_apart_too(package: Callable[..., str]) -> None:
     helper = 'WORD = "{word}"\n\n\ndef {word}(x: int) -> str:\n    return f"{{WORD}} {{x:>{{len(WORD)}}}}"\n'
     text = package(
