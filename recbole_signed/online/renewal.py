@@ -18,7 +18,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.online.computing import Compute, compute_here
 from recbole_signed.online.forgetting import Forgetting
 from recbole_signed.online.learners import Learner, Refreshed, described, learner_from
-from recbole_signed.online.model_version import load_version
+from recbole_signed.online.model_version import load_version, same_settings
 from recbole_signed.online.store import BackupInfo, FrozenEdges, OnlineState, Snapshot, Versions
 
 _logger = logging.getLogger(__name__)
@@ -41,11 +41,13 @@ class RenewableModel:
     closed: bool
     wanted: Learner | None
     """Unfitted, of the parameters that the next refit brings in force; None: those in force."""
+    _configured: Learner | None
+    """Unfitted, of the parameters of a configuration; None: those of the version in force hold."""
     _forgetting: Forgetting
 
     def _prepare(self, directory: Path, model_name: str) -> None:
         self.directory, self.model_name = directory, model_name
-        self.state = self.learner = self.wanted = None
+        self.state = self.learner = self.wanted = self._configured = None
         self.closed = self._behind = False
         self._n_fits = self._n_refreshes = self._fitted_seq = 0
         self.scratch_seq, self.scratch_time = 0, time.time()
@@ -90,9 +92,16 @@ class RenewableModel:
                 fresh = learner_from(description or described(learner))
                 fresh.dislike_push = learner.dislike_push  # may have been changed since the version was saved
                 self._go_on(state, fresh, snapshot)
+                self._compare()
                 self._behind = False
                 state, learner = self._ready()
             yield state, learner
+
+    def _compare(self) -> None:
+        """Let the next refit bring what the configuration says, where a version of other parameters is in force."""
+        if self._configured is not None and self.learner is not None:
+            same = same_settings(self._configured, described(self.learner))
+            self.wanted = None if same else self._configured
 
     def _check_process(self) -> None:
         """Refuse a forked process; called before a lock is taken, which the fork may have copied while it was held."""
@@ -242,6 +251,7 @@ class RenewableModel:
                 self._n_fits += 1  # a refresh under way must not undo it
                 self._scratch_of(snapshot)
                 self._swap(state, learner, fresh, int(snapshot.meta.get("fitted_seq", 0)))
+                self._compare()
 
     def compact(self) -> int:
         """Put edges in the place of old rows of the log, see :meth:`OnlineState.compact`."""

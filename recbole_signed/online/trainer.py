@@ -74,24 +74,29 @@ class OnlineTrainer(OnlineRecommender, Trainer):
                 self._resume(state, learner, dataset)
             else:
                 self._begin(state, learner, *base_of(dataset), unit_known=True)
+                self._configured = learner_of(self.model, self.config).from_scratch()
         except BaseException:
             self.state = self.learner = None
             state.close()
             raise
 
     def _resume(self, state: OnlineState, learner: Learner, dataset: Any) -> None:
-        if _has_grown(state, dataset):
+        grown = _has_grown(state, dataset)
+        self._configured = learner_of(self.model, self.config).from_scratch()
+        if grown:
             learner.from_scratch()  # what was trained has rows that the state does not know
         snapshot = state.recover(model=self.model_name)
         description = snapshot.meta.get("learner") if snapshot is not None else None
-        if description is None or same_settings(learner, description):
-            self._go_on(state, learner, snapshot)
-            return
         push = learner.dislike_push  # can be changed any time
-        self._go_on(state, learner_from(description), snapshot)
-        assert self.learner is not None
-        self.learner.dislike_push, self.wanted = push, learner.from_scratch()
-        _logger.warning("%s goes on with the parameters it has; the new ones take effect at refit().", self.directory)
+        if description is not None and not same_settings(learner, description):
+            learner = learner_from(description)
+        self._go_on(state, learner, snapshot)
+        learner.dislike_push = push
+        self._compare()
+        if self.wanted is not None:
+            _logger.warning(
+                "%s goes on with the parameters it has; the new ones take effect at refit().", state.directory
+            )
 
     # ---- ranking
 

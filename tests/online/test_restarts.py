@@ -81,6 +81,25 @@ def test_new_parameters_take_effect_at_the_next_refit_and_the_state_says_so(star
     assert third.parameters == {"in_force": found["at_next_refit"], "at_next_refit": None}
 
 
+def test_new_parameters_take_effect_at_the_refit_after_a_rollback_too(start: Callable[..., Any]) -> None:
+    trainer = start()
+    key = "rank" if trainer.model_name == "SSF" else "embedding_size"
+    first = trainer.snapshot()
+    trainer.versions.pin(first)
+    trainer.close()
+    again = start(**{key: 5})
+    again.refit().result(timeout=60)
+    last = again.snapshot()
+    again.activate(first)
+    assert (again.parameters["in_force"][key], again.parameters["at_next_refit"][key]) == (8, 5)
+    again.activate(last)
+    assert again.parameters["at_next_refit"] is None
+    again.activate(first)
+    again.refit().result(timeout=60)
+    assert again.parameters["in_force"][key] == 5
+    assert again.parameters["at_next_refit"] is None
+
+
 def test_a_data_set_with_appended_users_and_items_resumes(start: Callable[..., Any]) -> None:
     trainer = start()
     trainer.update([event(1, "from the stream", "i3", "like"), event(2, "u2", "streamed item", "dislike")])
