@@ -72,7 +72,10 @@ def refit_version(
 
 
 def same_settings(one: Learner, other: dict[str, Any]) -> bool:
-    """Return whether a learner has the parameters of a description, as JSON has them."""
+    """Return whether a learner has the parameters of a description, as JSON has them, and reads the same features."""
+    own = one.columns()
+    if other.get("columns", own) != own:  # versions of before this was kept do not say it
+        return False
     return json.dumps(one.parameters(), sort_keys=True) == json.dumps(other.get("parameters"), sort_keys=True)
 
 

@@ -193,6 +193,8 @@ class RenewableModel:
     def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
         new.dislike_push = old.dislike_push
         kept = new.keep_without_forgotten(old)
+        if not kept:  # its users are those of the data set, who may have been forgotten since
+            new.forget(state.users.tombstones)
         new.attach(state.edges)
         new.announce(state.announced(sides=("item",) if kept else ("item", "user")))
         self.learner, self._fitted_seq = new, seq

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
+from recbole_signed.atomic import Features
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import milliseconds, normal
 from recbole_signed.online.events import DISLIKE, LIKE, VIEW
 from recbole_signed.online.learners import Learner, learner_from, learner_of
 from recbole_signed.online.model_version import same_settings
 from recbole_signed.online.recommender import EdgeColumns, OnlineRecommender
-from recbole_signed.online.store import OnlineState, StateSettings
+from recbole_signed.online.store import OnlineState, StateSettings, Vocabulary
 
 KINDS = {"inter_feat": LIKE, "neg_feat": DISLIKE, "neutral_feat": VIEW}
 _logger = logging.getLogger(__name__)
@@ -83,6 +85,8 @@ class OnlineTrainer(OnlineRecommender, Trainer):
     def _resume(self, state: OnlineState, learner: Learner, dataset: Any) -> None:
         grown = _has_grown(state, dataset)
         self._configured = learner_of(self.model, self.config).from_scratch()
+        for each in (learner, self._configured):
+            self._take_features(each, state, dataset)
         if grown:
             learner.from_scratch()  # what was trained has rows that the state does not know
         snapshot = state.recover(model=self.model_name)
@@ -97,6 +101,13 @@ class OnlineTrainer(OnlineRecommender, Trainer):
             _logger.warning(
                 "%s goes on with the parameters it has; the new ones take effect at refit().", state.directory
             )
+
+    def _take_features(self, learner: Learner, state: OnlineState, dataset: Any) -> None:
+        """Give the features of a data set to a learner by the ids of the state; those of others are left out."""
+        features = getattr(self.model, "features", None)
+        if features is not None:
+            sides = (features.items, dataset.iid_field, state.items), (features.users, dataset.uid_field, state.users)
+            learner.take_features(*(_moved(own, _ids_in(dataset, *names)) for own, *names in sides))
 
     # ---- ranking
 
@@ -126,10 +137,8 @@ class _LiveModel:
         self.user, self.item = dataset.uid_field, dataset.iid_field
         state, _ = trainer._ready()
         # ids of the state, which differ where the data set has grown since the state was begun
-        self.users, self.items = (
-            vocabulary.ids(["", *tokens_of(dataset, field)])
-            for field, vocabulary in ((self.user, state.users), (self.item, state.items))
-        )
+        self.users = _ids_in(dataset, self.user, state.users)
+        self.items = _ids_in(dataset, self.item, state.items)
         self.device = trainer.device
 
     def eval(self) -> _LiveModel:
@@ -171,6 +180,21 @@ def base_of(dataset: Any) -> tuple[list[str], list[str], EdgeColumns]:
 def tokens_of(dataset: Any, field: str) -> list[str]:
     """Return the tokens of ids 1, 2, ... of a data set, as events have them."""
     return [normal(str(token)) for token in dataset.field2id_token[field][1:]]
+
+
+def _ids_in(dataset: Any, field: str, vocabulary: Vocabulary) -> np.ndarray:
+    """Return the ids that a state has for those of a data set, int64 ``[n]``; 0 where it has none."""
+    return vocabulary.ids(["", *tokens_of(dataset, field)])
+
+
+def _moved(features: Features | None, ids: np.ndarray) -> Features | None:
+    """Return features by other ids, those of its rows ``[n]``; rows with the id 0 are left out."""
+    if features is None:
+        return None
+    rows = np.zeros(int(ids.max(initial=0)) + 1, dtype=np.int64)
+    rows[ids] = np.arange(len(ids))
+    rows[0] = 0  # padding, which has none
+    return replace(features, matrix=features.matrix[rows])
 
 
 def _has_grown(state: OnlineState, dataset: Any) -> bool:

@@ -179,6 +179,11 @@ class SpectralLearner(LearnerDefaults):
         """Take over what another learner of the state has left of users, who may have been forgotten meanwhile."""
         return self.features is None or self.features.take_users(getattr(of, "features", None))
 
+    def forget(self, users: IntArray) -> None:
+        """Drop the features of users by their ids; what was learned from them goes with the next fit."""
+        if self.features is not None:
+            self.features.forget(users)
+
     def announce(self, announced: AnnouncedFeatures) -> None:
         """Take features by side and id, in place of earlier ones; the ids may have no edge yet."""
         if self.features is None:
@@ -194,6 +199,10 @@ class SpectralLearner(LearnerDefaults):
         """Return which features of items or users can't be announced, by their place, and why."""
         return {} if self.features is None else self.features.unfit(side, features)
 
+    def columns(self) -> dict[str, dict[str, str]]:
+        """Return how each column of features is read, by side."""
+        return {} if self.features is None else self.features.columns
+
     def knows(self, user: int) -> bool:
         """Return whether features say something of a user."""
         return self.features is not None and self.features.knows(user)
@@ -202,8 +211,7 @@ class SpectralLearner(LearnerDefaults):
 
     def update(self, edges: EdgeState, changes: Changes) -> None:
         """Take over the counters of the touched items, and fold in what has grown."""
-        if self.features is not None:
-            self.features.forget(changes.forgotten.astype(np.int64))
+        self.forget(changes.forgotten.astype(np.int64))
         self.counters.update(edges, changes.items)
         moved = self.items.update(edges, changes.users, changes.items, self)
         self._moved(moved if self.shown is None else np.union1d(moved, changes.items))

@@ -70,6 +70,11 @@ class LiveFeatures:
         """Whether anything is predicted of items."""
         return bool(self.item_map.size and self.settings.predict_items)
 
+    @property
+    def columns(self) -> dict[str, dict[str, str]]:
+        """How each column is read, by side."""
+        return {side: dict(space.kinds) for side, space in self.spaces.items() if space is not None}
+
     def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
         """Return which features of one side can't be read, by their place, and why; nothing where none are used."""
         space = self.spaces[side]

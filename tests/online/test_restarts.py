@@ -100,6 +100,81 @@ def test_new_parameters_take_effect_at_the_refit_after_a_rollback_too(start: Cal
     assert again.parameters["at_next_refit"] is None
 
 
+@pytest.fixture
+def start_with_features(start: Callable[..., OnlineTrainer], tmp_path: Path) -> Callable[..., OnlineTrainer]:
+    """Go online with items of a group and a shape and users of a country and an age; appended items are of group g1."""
+    folder = tmp_path / "dataset" / "stream"
+    folder.mkdir(parents=True, exist_ok=True)
+    items = [*(f"i{n}\tg{n % 2}\ts{n % 3}" for n in range(50)), *(f"appended item {n}\tg1\ts1" for n in range(2))]
+    users = [f"u{n}\tc{n % 2}\ta{n % 3}" for n in range(60)]
+    for suffix, head, rows in (
+        ("item", "group:token\tshape:token", items),
+        ("user", "country:token\tage:token", users),
+    ):
+        (folder / f"stream.{suffix}").write_text("\n".join([f"{suffix}_id:token\t{head}", *rows]) + "\n")
+    return start
+
+
+def features_of(trainer: OnlineTrainer, side: str, token: str) -> list[tuple[str, str]]:
+    """Return column and value of each feature that the model in force has of an item or user, but what all have."""
+    with trainer.reading() as (state, learner):
+        number = (state.items if side == "item" else state.users).id_of(token)
+        return named_features(learner, side, number)
+
+
+def named_features(learner: Any, side: str, number: int) -> list[tuple[str, str]]:
+    matrix, names = learner.features.matrices[side], learner.features.spaces[side].names
+    own = matrix.indices[slice(*matrix.indptr[number : number + 2])]
+    return [names[place] for place in sorted(own.tolist()) if names[place][0]]
+
+
+@pytest.mark.parametrize("start", ["SSF"], indirect=True)
+def test_other_columns_of_features_take_effect_at_the_next_refit(start_with_features: Callable[..., Any]) -> None:
+    start_with_features(features={"item": ["group"]}).close()
+    again = start_with_features(features={"item": ["group", "shape"]})
+    assert features_of(again, "item", "i4") == [("group", "g0")]
+    assert again.parameters["at_next_refit"] is not None
+    again.refit().result(timeout=60)
+    assert features_of(again, "item", "i4") == [("group", "g0"), ("shape", "s1")]
+    again.snapshot()
+    again.close()
+    third = start_with_features(features={"item": ["group", "shape"]})
+    assert third.parameters["at_next_refit"] is None
+    assert features_of(third, "item", "i4") == [("group", "g0"), ("shape", "s1")]
+
+
+@pytest.mark.parametrize("start", ["SSF"], indirect=True)
+def test_an_item_of_the_stream_gets_no_features_of_an_appended_one(start_with_features: Callable[..., Any]) -> None:
+    features = {"item": ["group"]}
+    trainer = start_with_features(features=features)
+    trainer.update([event(n, f"u{n}", "streamed item", "like") for n in range(1, 5)])
+    trainer.close()
+    later = [(f"u{n}", f"appended item {n % 2}", 1, 1_600_900_010 + n) for n in range(1, 6)]
+    again = start_with_features(later, features=features, rank=5)
+    again.refit().result(timeout=60)
+    assert features_of(again, "item", "streamed item") == []
+    assert features_of(again, "item", "i4") == [("group", "g0")]
+
+
+@pytest.mark.parametrize("start", ["SSF"], indirect=True)
+@pytest.mark.parametrize("when", ["before the restart", "after it"])
+def test_other_columns_of_features_bring_nothing_of_forgotten_users(
+    start_with_features: Callable[..., Any], when: str
+) -> None:
+    trainer = start_with_features(features={"user": ["country"]})
+    number = trainer.state.users.id_of("u7")
+    if when == "before the restart":
+        trainer.forget("u7")
+    trainer.close()
+    again = start_with_features(features={"user": ["country", "age"]})
+    if when == "after it":
+        again.forget("u7")
+    again.refit().result(timeout=60)
+    assert features_of(again, "user", "u8") == [("country", "c0"), ("age", "a2")]
+    with again.reading() as (_, learner):
+        assert named_features(learner, "user", number) == []
+
+
 def test_a_data_set_with_appended_users_and_items_resumes(start: Callable[..., Any]) -> None:
     trainer = start()
     trainer.update([event(1, "from the stream", "i3", "like"), event(2, "u2", "streamed item", "dislike")])

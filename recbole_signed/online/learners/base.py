@@ -99,6 +99,9 @@ class Learner(Protocol):
             Whether that is all that was announced of users.
         """
 
+    def forget(self, users: IntArray) -> None:
+        """Drop the features of users by their ids."""
+
     def announce(self, announced: AnnouncedFeatures) -> None:
         """Take features by side and id, in place of earlier ones; the ids may have no edge yet."""
 
@@ -110,6 +113,9 @@ class Learner(Protocol):
 
     def parameters(self) -> dict[str, Any]:
         """Return what :func:`make_learner` makes a learner of the same settings from, as JSON."""
+
+    def columns(self) -> dict[str, dict[str, str]]:
+        """Return how each column of the features of items and users is read, as JSON; nothing where none is used."""
 
     def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
         """Return the ``k`` nearest items of one and their cosines, best first; fewer where no more are near.
@@ -164,11 +170,18 @@ class LearnerDefaults:
         """Take no notice: most models know of users what the edges say."""
         return True
 
+    def forget(self, users: IntArray) -> None:
+        """Take no notice: most models know no features."""
+
     def announce(self, announced: AnnouncedFeatures) -> None:
         """Take no notice: most models know no features."""
 
     def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
         """Find nothing: features that no model looks at need not fit."""
+        return {}
+
+    def columns(self) -> dict[str, dict[str, str]]:
+        """Return nothing: most models know no features."""
         return {}
 
     def knows(self, user: int) -> bool:

@@ -38,7 +38,12 @@ def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learn
 
 def described(learner: Learner) -> dict[str, Any]:
     """Return what :func:`learner_from` makes an unfitted learner of the same settings from, as JSON."""
-    return {"model": learner.name, "parameters": learner.parameters(), "dislike_push": learner.dislike_push}
+    return {
+        "model": learner.name,
+        "parameters": learner.parameters(),
+        "columns": learner.columns(),
+        "dislike_push": learner.dislike_push,
+    }
 
 
 def learner_from(description: Mapping[str, Any]) -> Learner:
