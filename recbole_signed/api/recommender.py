@@ -23,6 +23,7 @@ from recbole_signed.data import ItemLists
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.graph import best_of_each
 from recbole_signed.ids_and_times import hashes
+from recbole_signed.model import RateWeighted, weighed
 from recbole_signed.plugin.ranges import RANGES
 
 CELLS = 4_000_000
@@ -101,8 +102,9 @@ class Recommender:
 
         A user that the model does not know, or that has no edge in what it was fitted to, gets what the model gives
         a user without edges: SSF, SSF-L and SSF-T their own scores, by the features of the user where they use these,
-        other models the items by their number of likes. So does a user of whose edges the model reads none, such as
-        one who has only viewed items, or only disliked some where the model reads likes alone.
+        other models the items by their number of likes, times the like rate to the power of a ``dislike_aversion`` that
+        they were fitted with. So does a user of whose edges the model reads none, such as one who has only viewed
+        items, or only disliked some where the model reads likes alone.
 
         Args:
             users: a raw id, or a list, array or series of them.
@@ -258,9 +260,11 @@ class Recommender:
 
     @property
     def _popularity(self) -> torch.Tensor:
-        """The number of likes of each item, ``[n_items]``."""
-        likes = liked_items(self._dataset)
-        return torch.bincount(likes, minlength=len(self.items) + 1).float()
+        """The number of likes of each item, weighed as the model's own scores are, ``[n_items]``."""
+        likes = torch.bincount(liked_items(self._dataset), minlength=len(self.items) + 1).float()
+        if not isinstance(self.model, RateWeighted):
+            return likes
+        return weighed(likes, self.model.log_like_rates.cpu(), self.model.dislike_aversion, logits=False)
 
     def _hidden(self, exclude: Any, include_only: Any) -> torch.Tensor:
         """Return which items nobody gets, bool ``[n_items]``: padding is among them."""

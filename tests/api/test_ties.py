@@ -107,6 +107,16 @@ def test_users_of_whom_a_model_reads_nothing_get_items_by_their_likes(name: str,
         assert items("objects") != items("nobody", "113")
 
 
+@pytest.mark.parametrize("name", ["Pop", "EASE", "LightGCN"])
+def test_an_aversion_counts_for_users_of_whom_the_model_reads_nothing(name: str, data: Any) -> None:
+    few = {"epochs": 1} if name == "LightGCN" else {}
+    model = rs.fit(name, data, dislike_aversion=3.0, **few)
+    known = rs.fit("Pop", data, dislike_aversion=3.0).recommend("user 3", k=40, include_seen=True)
+    found = model.recommend("nobody", k=40)["item"]
+    assert found.equals(known["item"])
+    assert not found.equals(rs.fit(name, data, **few).recommend("nobody", k=40)["item"])
+
+
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 3), min_size=7, max_size=7), min_size=1, max_size=4), st.integers(0, 999))
 def test_columns_in_any_order_give_the_same_lists(table: list[list[int]], seed: int) -> None:
