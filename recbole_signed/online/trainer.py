@@ -58,7 +58,13 @@ class OnlineTrainer(OnlineRecommender, Trainer):
     # ---- starting
 
     def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
-        """Train as the model's own trainer does, then start the online state from the training part."""
+        """Train as the model's own trainer does, then start the online state from the training part.
+
+        Raises:
+            UsageError: the model can't go on learning with this configuration, found before it is trained; or as
+                :meth:`start`.
+        """
+        learner_of(self.model, self.config)
         result = super().fit(train_data, *args, **kwargs)
         self.start(train_data._dataset)
         return result

@@ -249,3 +249,19 @@ def test_neutral_edges_that_a_live_learner_does_not_know_are_refused(
         model, config, parts = prepare_model(name, neutral_weight=0.3, online_state=str(tmp_path / name))
         with pytest.raises(UsageError, match=f"neutral_weight is 0.3, but the live learner of {name} knows likes"):
             OnlineTrainer(config, model).start(parts[0]._dataset)
+
+
+@pytest.mark.parametrize("name", ["NeuMF", "SSF"])
+def test_what_can_not_go_on_learning_is_refused_before_the_training(
+    name: str, prepare_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = {"no such key": 1} if name == "SSF" else {}
+    model, config, parts = prepare_model(name, online_settings=wrong, online_state=str(tmp_path / "state"))
+    trainer = OnlineTrainer(config, model)
+    trained: list[Any] = []
+    base = get_trainer(config["MODEL_TYPE"], name)
+    monkeypatch.setattr(base, "fit", lambda *args, **kwargs: trained.append(args))
+    with pytest.raises(UsageError, match="NeuMF can't go on learning" if name == "NeuMF" else "'no such key'"):
+        trainer.fit(parts[0], parts[1])
+    assert not trained
+    assert not (tmp_path / "state").exists()
