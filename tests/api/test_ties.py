@@ -86,6 +86,22 @@ def test_a_live_state_ranks_for_users_without_edges_as_the_fitted_model(name: st
     trainer.close()
 
 
+@pytest.mark.parametrize("name", ["LightGCN", "SGCN"])
+def test_live_users_of_the_data_set_who_only_looked_get_what_nobody_gets(
+    name: str, frame: pl.DataFrame, tmp_path: Path
+) -> None:
+    """They were ranked for by the embedding that the model drew for them before it was trained."""
+    who = pl.DataFrame({"who": ["looked"] * 2, "what": [100, 107], "rating": [3.0] * 2, "when": [1_600_000_000] * 2})
+    rule: dict[str, Any] = {"like": "rating >= 4", "dislike": "rating <= 2"}
+    taken = rs.from_frame(pl.concat([frame, who]), user="who", item="what", time="when", **rule)
+    model = rs.fit(name, taken, epochs=1)
+    model.config["online_state"] = str(tmp_path / "state")
+    trainer = rs.OnlineTrainer(model.config, model.model)
+    trainer.start(model.dataset)
+    assert trainer.recommend("looked", k=40) == trainer.recommend("nobody", k=40, exclude=["100", "107"])
+    trainer.close()
+
+
 @pytest.mark.parametrize("name", ["SSF", "SignedEASE", "SignediALS", "EASE", "ItemKNN", "LightGCN", "SGCN"])
 def test_users_of_whom_a_model_reads_nothing_get_items_by_their_likes(name: str, frame: pl.DataFrame) -> None:
     """It scores all items alike for them, or by what it drew at first, so the list was one by chance."""

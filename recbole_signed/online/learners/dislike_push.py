@@ -67,8 +67,8 @@ def best_items(
     Args:
         learner: whose scores they are.
         edges: as they are now.
-        user: whom to rank for; one without a like or dislike, such as one that is not known, gets items by their likes
-            where the learner scores all of them alike then.
+        user: whom to rank for; one without a like or dislike of whom the learner knows nothing gets what one that is
+            not known gets: items by their likes where the learner scores all of them alike then.
         k: how many; fewer where there are no more.
         keys: of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`, ``[>= n_items]``.
         exclude: items that are left out.
@@ -76,9 +76,11 @@ def best_items(
     """
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     hidden = np.concatenate([row.ids.astype(np.int64), [0], *([] if exclude is None else [exclude])])
-    if not learner.ranks_without_edges and not sign_of(row.kind).any():
-        learner = PopularLearner()
-        learner.attach(edges)
+    if not sign_of(row.kind).any() and not learner.knows(user):
+        user = 0  # a model that was trained before has an embedding of others too, as it was drawn at the start
+        if not learner.ranks_without_edges:
+            learner = PopularLearner()
+            learner.attach(edges)
     users = np.array([user])
     places, disliked = _fresh(learner, edges, users)
     found: tuple[IntArray, np.ndarray] | None
