@@ -9,13 +9,22 @@ import numpy as np
 import pytest
 from edge_streams import Stream
 
+from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, SKIP
+from recbole_signed.online.learners import make_learner
 from recbole_signed.serve import ranking
 
 
 def scoring(table: np.ndarray) -> Any:
     """Return a learner that scores the pairs of users and items so."""
     return SimpleNamespace(pair_scores=lambda edges, users, items: table[users[:, None], items])
+
+
+def test_a_model_without_neighbours_has_no_push_to_change() -> None:
+    """An experiment on it would compare a ranking with itself."""
+    assert ranking.with_parameters(make_learner("SSF", {"dislike_push": 0}), {"dislike_push": 2.0}).dislike_push == 2.0
+    with pytest.raises(UsageError, match="Pop has no parameter 'dislike_push' that can be changed at query time"):
+        ranking.with_parameters(make_learner("Pop"), {"dislike_push": 2.0})
 
 
 def test_the_last_verdict_of_a_session_on_an_item_counts() -> None:
