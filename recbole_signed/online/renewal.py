@@ -169,6 +169,8 @@ class RenewableModel:
         with self._entered() as (state, learner):
             wanted, n_refreshes = self.wanted, self._n_refreshes
             fresh = copy.deepcopy(wanted if wanted is not None else learner)
+            if wanted is not None:  # it has the features of its data set alone
+                fresh.announce(state.announced())
             frozen, sizes, seq = _edges_now(state, times=fresh.needs_times)
             scratch = (seq, time.time())
         fresh, _ = self.compute(fresh, "fit", frozen.arrays(state.lock), *sizes)

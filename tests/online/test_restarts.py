@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from online_training import FEW_STEPS, FIELDS, train_online
-from small_recommender import event
+from small_recommender import NOW, event
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import OnlineTrainer
+from recbole_signed.online import Event, OnlineTrainer
 
 MODELS: dict[str, dict[str, Any]] = {
     "SSF": {"auto": False, "rank": 8},
@@ -173,6 +174,20 @@ def test_other_columns_of_features_bring_nothing_of_forgotten_users(
     assert features_of(again, "user", "u8") == [("country", "c0"), ("age", "a2")]
     with again.reading() as (_, learner):
         assert named_features(learner, "user", number) == []
+
+
+@pytest.mark.parametrize("start", ["SSF"], indirect=True)
+def test_a_refit_of_new_parameters_learns_from_announced_features(start_with_features: Callable[..., Any]) -> None:
+    given: dict[str, Any] = {"features": {"item": ["group"]}, "predict_items": 1.0}
+    trainer = start_with_features(**given)
+    groups = [Event(f"a{n}", "", f"i{n}", "item", NOW + n, features='{"group": "g2"}') for n in range(12)]
+    trainer.update(groups)
+    trainer.close()
+    again = start_with_features(rank=5, **given)
+    again.refit().result(timeout=60)
+    found = again.learner.features.item_map
+    again.refit().result(timeout=60)  # of the parameters in force
+    np.testing.assert_allclose(found, again.learner.features.item_map, atol=1e-5)
 
 
 def test_a_data_set_with_appended_users_and_items_resumes(start: Callable[..., Any]) -> None:
