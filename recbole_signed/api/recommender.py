@@ -223,12 +223,13 @@ class Recommender:
         """Return the scores of all items, float32 ``[n_users, n_items]`` on the CPU, which the caller may change."""
         if hasattr(model, "fold_in"):  # without an edge the features of a user are asked, where it has any
             return self._model_scores(model, users)
-        scores = self._popularity.expand(len(users), -1).clone()
+        popularity = self._popularity
+        scores = popularity.expand(len(users), -1).clone()
         known = known & self._asked[users]
         if known.any():
             found = self._model_scores(model, users[known])
             tells = found[:, 1:].amin(dim=1) != found[:, 1:].amax(dim=1)  # such as of one with items that no other has
-            scores[torch.from_numpy(known)] = torch.where(tells[:, None], found, self._popularity)
+            scores[torch.from_numpy(known)] = torch.where(tells[:, None], found, popularity)
         return scores
 
     @cached_property

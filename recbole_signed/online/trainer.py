@@ -78,11 +78,11 @@ class OnlineTrainer(OnlineRecommender, Trainer):
         state = OnlineState.open(self.directory, settings=StateSettings.of(self.config["online_limits"]))
         try:
             learner = learner_of(self.model, self.config)
+            self._configured = learner_of(self.model, self.config).from_scratch()
             if state.last_seq or len(state.items) > 1:
                 self._resume(state, learner, dataset)
             else:
                 self._begin(state, learner, *base_of(dataset), unit_known=True)
-                self._configured = learner_of(self.model, self.config).from_scratch()
         except BaseException:
             self.state = self.learner = None
             state.close()
@@ -90,7 +90,7 @@ class OnlineTrainer(OnlineRecommender, Trainer):
 
     def _resume(self, state: OnlineState, learner: Learner, dataset: Any) -> None:
         grown = _has_grown(state, dataset)
-        self._configured = learner_of(self.model, self.config).from_scratch()
+        assert self._configured is not None
         for each in (learner, self._configured):
             self._take_features(each, state, dataset)
         if grown:
